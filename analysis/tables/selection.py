@@ -1,0 +1,249 @@
+"""Which cells of a store make up a table: by row, of one setting, one a seed, nothing dropped unsaid.
+
+A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the
+workload). A table pins what it is about (`pinned`) and what tells its rows apart (`Row`); all other
+settings must then be the same throughout, else the choice is the user's, by `--where`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from analysis.errors import AmbiguousCells
+from orchestrator.errors import InputError
+
+_NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
+_OUTSIDE_CONFIG = ("workload", "workload_version")
+_SHOWN = 5
+
+NOT_LAUNCHED = "not launched"
+MISSING_SCHEMA = {"row": pl.String, "seed": pl.Int64, "status": pl.String}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table and the cells that belong to it.
+
+    Args:
+        key: its name in frames and in the paper's values.
+        label: as shown.
+        method: the cells' method.
+        k: the cells' k; None: whatever it is.
+        config: config values that tell the row from others of the same method.
+    """
+
+    key: str
+    label: str
+    method: str
+    k: int | None = None
+    config: Mapping[str, object] = field(default_factory=dict)
+
+    def has(self, method: str, k: int | None, config: Mapping[str, object]) -> bool:
+        """Whether a cell belongs to this row."""
+        return (
+            method == self.method
+            and (self.k is None or k == self.k)
+            and all(name in config and config[name] == value for name, value in self.config.items())
+        )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The cells of a table.
+
+    Args:
+        cells: the frame's rows that belong, with their `row` key first.
+        done: those of them that are done; exactly one a row and seed.
+        seeds: all seeds asked for.
+        missing: row, seed, status of what is asked for and not done.
+        asked: how many cells the table asks for: every row at every seed.
+        settings: config values shared by all, but those that tell rows apart.
+    """
+
+    cells: pl.DataFrame
+    done: pl.DataFrame
+    seeds: tuple[int, ...]
+    missing: pl.DataFrame
+    asked: int
+    settings: Mapping[str, object]
+
+    def values(self, metric: str) -> pl.DataFrame:
+        """Row, experiment, seed and one metric of the done cells, as `metric`; null where a cell has none.
+
+        Raises:
+            InputError: no cell of the store has this metric though some are done.
+        """
+        if metric in self.done.columns:
+            column = pl.col(metric).cast(pl.Float64)
+        elif self.done.is_empty():  # the store's frame has a column only for metrics that some cell has
+            column = pl.lit(None, dtype=pl.Float64)
+        else:
+            raise InputError(
+                f"the done cells have no metric {metric!r}; columns: {', '.join(sorted(self.done.columns))}"
+            )
+        return self.done.select("row", "experiment", "seed", column.alias(metric))
+
+
+def choose(
+    frame: pl.DataFrame,
+    rows: Sequence[Row],
+    *,
+    experiment: str,
+    pinned: Mapping[str, object],
+    default_seeds: Sequence[int],
+) -> Chosen:
+    """The cells of a table, or a refusal that says which setting to name.
+
+    Args:
+        frame: the store's `cells`, one row a known cell, with `config` as JSON text.
+        rows: the table's rows; a cell belongs to the first that has it.
+        experiment: key column's value.
+        pinned: config values that the table is about; cells with others are not its business.
+        default_seeds: asked for where the frame has no cell of the table; otherwise every seed that
+            one of its rows has.
+
+    Raises:
+        AmbiguousCells: the cells left differ in a setting, or two of them share row and seed.
+    """
+    lacking = [column for column in _NEEDED if column not in frame.columns]
+    if lacking:
+        raise InputError(
+            f"the frame of cells has no column {', '.join(lacking)}; it has {', '.join(frame.columns)}"
+        )
+    known = frame.filter(
+        (pl.col("experiment") == experiment) & pl.col("method").is_in(sorted({row.method for row in rows}))
+    )
+    keys: list[str | None] = []
+    configs: list[Mapping[str, object]] = []
+    for method, k, text in known.select("method", "k", "config").iter_rows():
+        config: dict[str, object] = json.loads(text) if text else {}
+        belongs = all(name in config and config[name] == value for name, value in pinned.items())
+        key = next((row.key for row in rows if row.has(method, k, config)), None) if belongs else None
+        keys.append(key)
+        if key is not None:
+            configs.append(config)
+    cells = known.select(pl.Series("row", keys, dtype=pl.String), pl.all()).filter(
+        pl.col("row").is_not_null()
+    )
+
+    settings = _one_setting(cells, configs, {name for row in rows for name in row.config} | set(pinned))
+    _one_cell_a_seed(cells)
+    seeds = tuple(dict.fromkeys(cells["seed"].to_list())) or tuple(default_seeds)
+    seeds = tuple(seed for seed in default_seeds if seed in seeds) + tuple(
+        sorted(seed for seed in seeds if seed not in default_seeds)
+    )
+    status = {(row, seed): state for row, seed, state in cells.select("row", "seed", "status").iter_rows()}
+    asked = [(row.key, seed) for row in rows for seed in seeds]
+    missing = [(*cell, status.get(cell, NOT_LAUNCHED)) for cell in asked if status.get(cell) != "done"]
+    return Chosen(
+        cells=cells,
+        done=cells.filter(pl.col("status") == "done"),
+        seeds=seeds,
+        missing=pl.DataFrame(missing, schema=MISSING_SCHEMA, orient="row"),
+        asked=len(asked),
+        settings={**pinned, **settings},
+    )
+
+
+def _one_setting(
+    cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], telling: set[str]
+) -> dict[str, object]:
+    """Every setting's one value; raises, naming all that have several.
+
+    A key that a cell's config lacks came later than the cell and says nothing. A null says that the
+    method has no such setting: it may differ between methods, not within one.
+    """
+    outside = [name for name in _OUTSIDE_CONFIG if name in cells.columns]
+    identities = cells.select("method", *outside).to_dicts()
+    counts: dict[str, Counter[str]] = {}
+    by_method: dict[tuple[str, str], set[str]] = {}
+    for identity, config in zip(identities, configs, strict=True):
+        found = {name: identity[name] for name in outside} | {
+            name: value for name, value in config.items() if name not in telling
+        }
+        for name, value in found.items():
+            text = json.dumps(value, sort_keys=True)
+            counts.setdefault(name, Counter())[text] += 1
+            by_method.setdefault((name, identity["method"]), set()).add(text)
+    torn = {name for (name, _), texts in by_method.items() if len(texts) > 1}
+    torn |= {name for name, seen in counts.items() if len(seen.keys() - {"null"}) > 1}
+    if torn:
+        lines = [
+            f"  {name}: " + ", ".join(f"{text} ({n} cells)" for text, n in counts[name].most_common())
+            for name in sorted(torn)
+        ]
+        choice = " and ".join(_predicate(name, counts[name].most_common(1)[0][0]) for name in sorted(torn))
+        raise AmbiguousCells(
+            "the table needs cells of one setting, and the store has several that fit it:\n"
+            + "\n".join(lines)
+            + f'\nSay which by --where, for example --where "{choice}"'
+        )
+    shared: dict[str, object] = {}
+    for name in sorted(counts):
+        texts = sorted(counts[name].keys() - {"null"})
+        shared[name] = json.loads(texts[0]) if texts else None
+    return shared
+
+
+def _one_cell_a_seed(cells: pl.DataFrame) -> None:
+    repeated = cells.filter(cells.select(pl.struct("row", "seed").is_duplicated()).to_series())
+    if repeated.is_empty():
+        return
+    lines: list[str] = []
+    for group in repeated.partition_by("row", "seed", maintain_order=True)[:_SHOWN]:
+        differing = _differing(group)
+        ids = ", ".join(group["cell_id"].to_list())
+        lines.append(f"  {group['row'][0]}, seed {group['seed'][0]}: cells {ids} differ in {differing}")
+    raise AmbiguousCells(
+        "more than one cell for the same row and seed; say which by --where:\n" + "\n".join(lines)
+    )
+
+
+def _differing(group: pl.DataFrame) -> str:
+    """Which keys tell the group's cells apart, with their values."""
+    configs = [json.loads(text) if text else {} for text in group["config"].to_list()]
+    names = ["k", *dict.fromkeys(name for config in configs for name in config)]
+    parts: list[str] = []
+    for name in names:
+        values = group["k"].to_list() if name == "k" else [config.get(name, "(absent)") for config in configs]
+        texts = list(dict.fromkeys(json.dumps(value, sort_keys=True) for value in values))
+        if len(texts) > 1:
+            parts.append(f"{name} ({', '.join(texts)})")
+    return ", ".join(parts) or "nothing that a config says"
+
+
+def _predicate(name: str, text: str) -> str:
+    """SQL over cells for `name = value`, the value given as JSON."""
+    value: Any = json.loads(text)
+    if value is None:
+        return f"{name} IS NULL"
+    if isinstance(value, str):
+        return f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
+    return f"{name} = {text}"
+
+
+def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str) -> str | None:
+    """One note: which cells are missing, why, and the command that runs them; None where none is."""
+    missing = chosen.missing
+    if missing.is_empty():
+        return None
+    if missing["status"].unique().to_list() == [NOT_LAUNCHED] and missing.height == chosen.asked:
+        return f"None of the {chosen.asked} cells has been launched: raysweep launch {sweep}"
+    labels = {row.key: row.label for row in rows}
+    said: list[str] = []
+    for (key, status), part in missing.group_by("row", "status", maintain_order=True):
+        seeds = part["seed"].to_list()
+        which = "all seeds" if len(seeds) == len(chosen.seeds) else _seeds(seeds)
+        said.append(f"{labels[str(key)]}: {which} ({status})")
+    return f"{missing.height} of {chosen.asked} cells missing: {'; '.join(said)}. To run them: raysweep resume {sweep}"
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    listed = list(seeds)
+    return ("seed " if len(listed) == 1 else "seeds ") + ", ".join(map(str, listed))

@@ -1,0 +1,83 @@
+"""What a table is: numbers in full in a frame, and which of them are shown together in a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import polars as pl
+
+Format = Literal["text", "count", "mse", "percent", "exact"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One shown column; every name is a column of the table's frame.
+
+    Args:
+        heading: as shown.
+        value: the number or text itself; shown as "–" where null.
+        format: how numbers are written: "mse" to two digits, "percent" to whole ones, "exact" to four digits.
+        upper: upper end, where the value is the lower end of a range.
+        sd: shown after "±" where there is one.
+        mark: text put behind the number, a footnote's sign.
+        count: over how many seeds, shown as "(count of total)" where it is below `total`.
+        total: out of how many.
+    """
+
+    heading: str
+    value: str
+    format: Format = "text"
+    upper: str | None = None
+    sd: str | None = None
+    mark: str | None = None
+    count: str | None = None
+    total: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the frame that it reads."""
+        parts = (self.value, self.upper, self.sd, self.mark, self.count, self.total)
+        return tuple(part for part in parts if part is not None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the analysis.
+
+    Args:
+        name: its name in `TABLES`.
+        title: one line.
+        columns: what is shown, in order.
+        frame: the numbers in full, one row a row of the table; what CSV and JSON give.
+        notes: what a reader must know to read the numbers rightly, a sentence or two each.
+        sweep: the sweep whose cells it is made of.
+        command: the command that runs what it lacks, or makes it.
+        missing: cells asked for and not done, `row`, `seed`, `status` ("not launched" where unknown).
+        cells: how many cells it asks for.
+        settings: config values that all its cells share.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    frame: pl.DataFrame
+    notes: tuple[str, ...]
+    sweep: str
+    command: str
+    missing: pl.DataFrame
+    cells: int
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = {name for column in self.columns for name in column.names} - set(self.frame.columns)
+        if unknown:
+            raise ValueError(f"table {self.name}: its frame has no column {', '.join(sorted(unknown))}")
+        if self.missing.columns != ["row", "seed", "status"]:
+            raise ValueError(f"table {self.name}: missing must have the columns row, seed, status")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell that it asks for is done."""
+        return self.missing.is_empty()

@@ -1,0 +1,230 @@
+"""Stage 2: sweeps become a columnar table of cells with content ids.
+
+A *variant* is what the seeds of a grid share: (sweep, workload, experiment, method, k, config). It is
+validated and hashed up to the seed once; a cell is then one row of (id, variant, seed), so a million
+cells are three columns. (design: section "Identity")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+import pydantic
+
+from orchestrator.errors import InputError
+from orchestrator.spec import Block, Sweep, canonical_json
+from orchestrator.workload import Workload, load_workload
+from workloads.registry import unknown_name
+
+ID_SCHEME = 1
+ID_LENGTH = 24
+_MOST_PROBLEMS = 40
+
+VARIANTS_SCHEMA: dict[str, Any] = {
+    "variant": pl.UInt32,
+    "sweep": pl.String,
+    "experiment": pl.String,
+    "workload": pl.String,
+    "workload_version": pl.String,
+    "source_digest": pl.String,
+    "method": pl.String,
+    "k": pl.Int64,
+    "config": pl.String,
+    "cost_hint": pl.Float64,
+    "cpus": pl.Float64,
+    "gpus": pl.Float64,
+    "memory_gib": pl.Float64,
+    "timeout_s": pl.Float64,
+    "retries": pl.Int64,
+}
+CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "seed": pl.Int64}
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """Cells as two frames: `cells` (cell_id, variant, seed) and `variants`, one row for each of what they share."""
+
+    variants: pl.DataFrame
+    cells: pl.DataFrame
+
+    def __len__(self) -> int:
+        return self.cells.height
+
+    def wide(self) -> pl.DataFrame:
+        """One row a cell with its variant's columns, in the order of `cells`."""
+        return self.cells.join(self.variants, on="variant", how="left", maintain_order="left")
+
+    def keep(self, cell_ids: pl.Series) -> CellTable:
+        """The same table with only these cells, in its own order."""
+        kept = self.cells.filter(pl.col("cell_id").is_in(cell_ids.implode()))
+        return CellTable(self.variants, kept)
+
+
+def hash_parts(
+    workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The canonical JSON that is hashed, as (text before the seed, text after it)."""
+    # Keys are sorted, so all that precedes "seed" is one object, and all that follows another.
+    head = canonical_json(
+        {"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME}
+    )
+    tail = canonical_json({"version": version, "workload": workload})
+    return head[:-1] + ',"seed":', "," + tail[1:]
+
+
+def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
+    """The ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
+    head = hashlib.sha256(parts[0].encode())
+    tail = parts[1].encode()
+    ids = []
+    for seed in seeds:
+        digest = head.copy()
+        digest.update(b"%d" % seed + tail)
+        ids.append(digest.hexdigest()[:ID_LENGTH])
+    return ids
+
+
+def expand(sweeps: Sequence[Sweep]) -> CellTable:
+    """All cells of the sweeps; a cell that several ask for is there once, under the first.
+
+    Raises:
+        InputError: every problem of every file: structure, unknown names, config, duplicates.
+    """
+    problems: list[str] = []
+    tables = [_expand_one(sweep, problems) for sweep in sweeps]
+    if problems:
+        unique = list(dict.fromkeys(problems))
+        more = len(unique) - _MOST_PROBLEMS
+        raise InputError(unique[:_MOST_PROBLEMS] + ([f"... and {more} more problems"] if more > 0 else []))
+    return merge(tables)
+
+
+def merge(tables: Sequence[CellTable]) -> CellTable:
+    """One table; variants renumbered, each cell once, the first table's wins."""
+    if len(tables) == 1:
+        return tables[0]
+    variants, cells, start = [], [], 0
+    for table in tables:
+        shift = pl.lit(start, dtype=pl.UInt32)
+        variants.append(table.variants.with_columns(pl.col("variant") + shift))
+        cells.append(table.cells.with_columns(pl.col("variant") + shift))
+        start += table.variants.height
+    if not tables:
+        return CellTable(pl.DataFrame(schema=VARIANTS_SCHEMA), pl.DataFrame(schema=CELLS_SCHEMA))
+    every = pl.concat(cells).unique("cell_id", keep="first", maintain_order=True)
+    return CellTable(pl.concat(variants), every)
+
+
+def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
+    where = sweep.path or sweep.name
+    found = list(sweep.problems)
+    workload: Workload | None = None
+    if sweep.workload:
+        try:
+            workload = load_workload(sweep.workload, sweep.search)
+        except InputError as error:
+            found.extend(f"{where}: workload: {problem}" for problem in error.problems)
+    later = {n: canonical_json(v) for n, v in workload.added_later().items()} if workload else {}
+    rows: list[dict[str, Any]] = []
+    ids: list[str] = []
+    variants: list[int] = []
+    seeds: list[int] = []
+    seen: dict[tuple[str, str], str] = {}
+    for block, method, k, config, place in _points(sweep):
+        if workload is None:
+            break
+        checked = _check(workload, method, k, config, f"{where}: {place}", found)
+        if checked is None:
+            continue
+        k, full, cost = checked
+        # A field that came later is left out at the value old cells had, so that their ids survive.
+        hashed = {n: v for n, v in full.items() if n not in later or canonical_json(v) != later[n]}
+        parts = hash_parts(workload.name, workload.version, sweep.experiment, method, k, hashed)
+        if parts in seen:
+            found.append(
+                f"{where}: {place}: method={method!r}, k={k} gives the same cells as {seen[parts]}; "
+                "let the blocks differ in a setting, or drop one"
+            )
+            continue
+        seen[parts] = place
+        rows.append(
+            {
+                "variant": len(rows),
+                "sweep": sweep.name,
+                "experiment": sweep.experiment,
+                "workload": workload.name,
+                "workload_version": workload.version,
+                "source_digest": workload.source_digest,
+                "method": method,
+                "k": k,
+                "config": canonical_json(full),
+                "cost_hint": cost,
+                **asdict(block.resources),
+            }
+        )
+        if not found:  # ids of a sweep with problems are never used
+            ids.extend(cell_ids(parts, sweep.seeds))
+            variants.extend(itertools.repeat(len(rows) - 1, len(sweep.seeds)))
+            seeds.extend(sweep.seeds)
+    problems.extend(found)
+    if found:
+        rows, ids, variants, seeds = [], [], [], []
+    return CellTable(
+        pl.DataFrame(rows, schema=VARIANTS_SCHEMA, orient="row"),
+        pl.DataFrame({"cell_id": ids, "variant": variants, "seed": seeds}, schema=CELLS_SCHEMA),
+    )
+
+
+def _points(sweep: Sweep) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
+    for i, block in enumerate(sweep.blocks):
+        names = list(block.axes)
+        for method, k, *values in itertools.product(block.methods, block.ks, *block.axes.values()):
+            yield block, method, k, {**sweep.config, **dict(zip(names, values, strict=True))}, f"grid[{i}]"
+
+
+def _check(
+    workload: Workload, method: str, k: int | None, config: dict[str, Any], where: str, problems: list[str]
+) -> tuple[int | None, dict[str, Any], float | None] | None:
+    """(k, validated full config, relative cost), or None with what is wrong added to `problems`."""
+    before = len(problems)
+    if workload.methods is not None and method not in workload.methods:
+        problems.append(f"{where}.method: {unknown_name('method', method, workload.methods)}")
+    model: Any = config
+    if workload.config_model is not None:
+        try:
+            model = workload.revive(canonical_json(config))
+        except pydantic.ValidationError as error:
+            problems.extend(f"{where}: {line}" for line in _config_problems(error, workload))
+    if len(problems) > before:
+        return None
+    try:
+        if workload.settle is not None:
+            k, model = workload.settle(method, k, model)
+        cost = None if workload.cost is None else float(workload.cost(method, k, model))
+        full = model.model_dump(mode="json") if isinstance(model, pydantic.BaseModel) else model
+        canonical_json(full)
+    except ValueError as error:
+        problems.extend(f"{where}: {line}" for line in str(error).splitlines())
+        return None
+    return k, full, cost
+
+
+def _config_problems(error: pydantic.ValidationError, workload: Workload) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(unknown_name("config key", place, workload.config_model.model_fields))  # type: ignore[union-attr]
+        elif problem["type"] == "missing":
+            lines.append(f"config key {place!r} is missing")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            key = f"config key {place!r}: " if place else ""
+            got = f" (got {problem['input']!r})" if place else ""
+            lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")
+    return lines

@@ -1,0 +1,133 @@
+"""What travels between the driver and a worker: plain frozen data, no Ray, no data frames.
+
+A chunk is a few cells of one workload and one size, run one after another in one task; the cell stays
+the unit of attempt, deadline and record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Task(NamedTuple):
+    """One attempt to make at one cell."""
+
+    row: int  # of the plan
+    cell_id: str
+    method: str
+    k: int | None
+    seed: int
+    config: str  # canonical JSON
+    attempt: int  # counts from 1, over all launches
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A few tasks that run one after another on one worker."""
+
+    number: int
+    workload: str
+    experiment: str
+    tasks: tuple[Task, ...]
+    cpus: float
+    gpus: float
+    memory_gib: float | None
+    search: tuple[str, ...]  # where a user's module is looked for
+    device: str  # "cpu" or "cuda"
+    hand_back_after_s: float  # cells not begun by then go back to the driver
+
+
+class Array(NamedTuple):
+    """A recorded array: entry i of `values` belongs to step `step + i * stride`."""
+
+    name: str
+    step: int
+    stride: int
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended."""
+
+    row: int
+    attempt: int
+    status: str  # done, failed, timed_out, crashed, lost, out_of_memory, cancelled
+    started_at: float  # seconds since 1970, UTC
+    finished_at: float
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_rss_mib: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    arrays: tuple[Array, ...] = ()
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+    log_tail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Where a chunk ran, and with what code."""
+
+    host: str
+    node_id: str | None
+    pid: int
+    device: str
+    source_digest: str | None
+    source_path: str | None
+    packages: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What a worker sends home: outcomes in the order they ended, and the rows it handed back."""
+
+    number: int
+    worker: Worker
+    outcomes: tuple[Outcome, ...]
+    handed_back: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A worker's sign of life: which task of which chunk it is in, and for how long."""
+
+    chunk: int
+    position: int
+    seconds: float
+    progress: float | None = None
+
+
+class ChunkDone(NamedTuple):
+    """Event: the chunk came home."""
+
+    result: ChunkResult
+
+
+class ChunkLost(NamedTuple):
+    """Event: the chunk will not come home.
+
+    `position` names the task that was running, where the worker left word of it.
+    """
+
+    number: int
+    status: str  # crashed, lost, out_of_memory, failed, timed_out
+    message: str
+    position: int | None = None
+    traceback: str | None = None
+
+
+Event = ChunkDone | ChunkLost
+
+
+def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:
+    """How a cell is printed: `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
+    middle = "" if k is None else f"/k={k}"
+    return f"{experiment}/{method}{middle}/seed={seed}#{cell_id[:8]}"

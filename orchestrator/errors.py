@@ -1,0 +1,49 @@
+"""Every error a user may meet, with the exit code it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RaysweepError(Exception):
+    """Base of our errors: shown as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(RaysweepError):
+    """What was given is wrong; nothing was written.
+
+    Args:
+        problems: one line each: where, what was wrong, the value, what is valid, the likely fix.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class StoreDamaged(InputError):
+    """A file of the store is torn, foreign or of another schema; the message names it."""
+
+
+class StoreBusy(RaysweepError):
+    """Another launch owns the store."""
+
+    exit_code = 3
+
+
+class Fenced(RaysweepError):
+    """A later launch took the store over while this one was paused; it can commit nothing more."""
+
+    exit_code = 3
+
+
+class StoreWriteFailed(RaysweepError):
+    """The store could not be written (a full disk, a lost mount); what was acknowledged is safe."""
+
+
+class ClusterUnavailable(RaysweepError):
+    """Ray could not be started or reached."""

@@ -1,0 +1,131 @@
+"""Stage 6: outcomes become Arrow tables of the store's fixed schema, with where and by what code they ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from orchestrator.chunk import Outcome, Worker
+from orchestrator.provenance import Commit
+from orchestrator.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
+
+
+class Finished(NamedTuple):
+    """An outcome and the worker it came from (None where the worker was lost)."""
+
+    outcome: Outcome
+    worker: Worker | None
+
+
+@dataclass(frozen=True)
+class Records:
+    """One commit's tables."""
+
+    cells: pa.Table
+    attempts: pa.Table
+    arrays: pa.Table
+
+
+def record(
+    finished: Sequence[Finished],
+    plan: pl.DataFrame,
+    variants: pl.DataFrame,
+    epoch: int,
+    commits: Mapping[str, Commit],
+) -> Records:
+    """Tables for these outcomes.
+
+    Args:
+        finished: outcomes, whose `row` indexes `plan`.
+        plan: one row a cell: cell_id, variant, seed.
+        variants: one row a variant, in order of its number (`cells.VARIANTS_SCHEMA`).
+        epoch: the launch.
+        commits: source digest -> commit that has this source.
+    """
+    outcomes = [f.outcome for f in finished]
+    keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
+    shared = variants[keys["variant"].to_list()]
+    # Of a lost worker nothing is known: its columns are null.
+    workers = [f.worker for f in finished]
+    commit = [commits.get(w.source_digest or "") if w else None for w in workers]
+
+    def of_worker(name: str) -> list[Any]:
+        return [None if w is None else getattr(w, name) for w in workers]
+
+    def column(name: str) -> list[Any]:
+        return [getattr(o, name) for o in outcomes]
+
+    columns: dict[str, Any] = {
+        "cell_id": keys["cell_id"],
+        "seed": keys["seed"],
+        "status": column("status"),
+        "attempt": column("attempt"),
+        "metrics": [[{"name": n, "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
+        "started_at": [_utc(o.started_at) for o in outcomes],
+        "finished_at": [_utc(o.finished_at) for o in outcomes],
+        "git_commit": [None if c is None else c.commit for c in commit],
+        "git_dirty": [None if c is None else c.dirty for c in commit],
+        "epoch": [epoch] * len(outcomes),
+        "schema_version": [SCHEMA_VERSION] * len(outcomes),
+    }
+    for name in ("sweep", "experiment", "workload", "workload_version", "method", "k", "config", "cpus", "gpus"):
+        columns[name] = shared[name]
+    for name in ("host", "node_id", "pid", "device", "source_digest", "source_path", "packages"):
+        columns[name] = of_worker(name)
+    for name in (
+        "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback", "log_tail",
+    ):  # fmt: skip
+        columns[name] = column(name)
+    attempts = pa.table(
+        [_arrow(columns[f.name], f.type) for f in ATTEMPTS], schema=ATTEMPTS
+    )
+    done = pa.array([o.status == "done" for o in outcomes])
+    return Records(
+        cells=attempts.select(CELLS.names).filter(done).cast(CELLS),
+        attempts=attempts,
+        arrays=_arrays(outcomes, keys["cell_id"].to_list()),
+    )
+
+
+def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, pl.Series):
+        values = values.to_arrow()
+        return values.cast(kind)
+    return pa.array(values, kind)
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
+    rows = [(i, o.attempt, a) for i, o in zip(ids, outcomes, strict=True) for a in o.arrays]
+    return pa.table(
+        [
+            pa.array([i for i, _, _ in rows], pa.string()),
+            pa.array([attempt for _, attempt, _ in rows], pa.int32()),
+            pa.array([a.name for _, _, a in rows], pa.string()),
+            pa.array([a.step for _, _, a in rows], pa.int64()),
+            pa.array([a.stride for _, _, a in rows], pa.int64()),
+            _lists([a.values for _, _, a in rows], np.float32),
+            _lists([a.values for _, _, a in rows], np.float64),
+        ],
+        schema=ARRAYS,
+    )
+
+
+def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
+    """A list column of the arrays of this dtype, null for the others; built without a Python float each."""
+    chosen = [v if v.dtype == dtype else None for v in values]
+    lengths = [0 if v is None else len(v) for v in chosen]
+    kept = [v for v in chosen if v is not None]
+    flat = np.concatenate(kept) if kept else np.empty(0, dtype)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))
+    mask = pa.array([v is None for v in chosen], pa.bool_())
+    return pa.ListArray.from_arrays(offsets, pa.array(flat), mask=mask)

@@ -1,0 +1,345 @@
+"""Stage 5: a chunk's tasks become outcomes. The only code of ours around a workload on a worker.
+
+A deadline has two layers here (the third, the driver's, is in `drive`): an alarm signal raises in the
+cell at its limit, so that the worker lives on and the traceback says where it hung; a little later
+faulthandler ends a process that did not react (held the GIL, swallowed the exception), leaving its stack
+in the chunk's fault file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from orchestrator.chunk import Array, Chunk, ChunkResult, Outcome, Task, Worker
+from orchestrator.errors import InputError
+from orchestrator.workload import Workload, load_workload
+
+TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
+LOG_LIMIT = 4_096
+MESSAGE_LIMIT = 2_000
+_PACKAGES = ("raysweep", "ray", "numpy", "torch", "polars", "pyarrow", "numba", "pydantic")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCell:
+    """The cell as a workload sees it (`workloads.interface.Cell`)."""
+
+    cell_id: str
+    experiment: str
+    method: str
+    k: int | None
+    seed: int
+    config: Any
+
+
+class CellTimeout(BaseException):
+    """Raised in a cell at its limit. Not an `Exception`, so that a cell's own `except` lets it through."""
+
+
+class RunContext:
+    """The context a workload gets (`workloads.interface.Context`)."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.arrays: list[Array] = []
+        self.fraction: float | None = None
+
+    def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
+        """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""
+        array = np.asarray(values)
+        if array.dtype != np.float64 or not isinstance(values, np.ndarray):
+            array = np.asarray(array, dtype=np.float32)
+        if array.ndim != 1:
+            raise ValueError(f"context.array({name!r}): shape {array.shape} is not one-dimensional")
+        if stride < 1:
+            raise ValueError(f"context.array({name!r}): stride {stride} is not 1 or more")
+        self.arrays.append(Array(str(name), int(step), int(stride), array.copy()))
+
+    def progress(self, fraction: float) -> None:
+        """Say how much of the cell is done (0 to 1)."""
+        self.fraction = min(1.0, max(0.0, float(fraction)))
+
+
+class Place:
+    """Where in its chunk a worker is; read by the thread that sends signs of life."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.started = time.monotonic()
+        self.context: RunContext | None = None
+
+
+def run_chunk(chunk: Chunk, node_id: str | None = None, fault_file: Path | None = None, place: Place | None = None) -> ChunkResult:
+    """Run the chunk's tasks in order; what was not begun after `hand_back_after_s` goes back.
+
+    Args:
+        chunk: the tasks.
+        node_id: the cluster's name for this machine.
+        fault_file: where a dying process leaves its stack; None for a process that must not die.
+        place: kept up to date for signs of life.
+    """
+    place = place or Place()
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    handed_back: tuple[int, ...] = ()
+    _set_threads(chunk.cpus)
+    with _fault_log(fault_file) as faults:
+        workload, broken = _load(chunk)
+        for position, task in enumerate(chunk.tasks):
+            if position and time.monotonic() - began > chunk.hand_back_after_s:
+                handed_back = tuple(t.row for t in chunk.tasks[position:])
+                break
+            place.position, place.started = position, time.monotonic()
+            outcome = broken(task) if workload is None else _run(workload, task, chunk, place, faults, position)
+            outcomes.append(outcome)
+            if outcome.status == "cancelled":
+                handed_back = tuple(t.row for t in chunk.tasks[position + 1 :])
+                break
+    worker = Worker(
+        host=socket.gethostname(),
+        node_id=node_id,
+        pid=os.getpid(),
+        device=chunk.device,
+        source_digest=workload.source_digest if workload else None,
+        source_path=workload.source_path if workload else None,
+        packages=_packages(),
+    )
+    return ChunkResult(chunk.number, worker, tuple(outcomes), handed_back)
+
+
+def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
+    """The workload, or what makes a failed outcome of each task where it can't be loaded here."""
+    try:
+        return load_workload(chunk.workload, chunk.search), None
+    except InputError as error:
+        text, trace = str(error), traceback.format_exc()
+
+        def broken(task: Task) -> Outcome:
+            now = time.time()
+            return Outcome(
+                task.row, task.attempt, "failed", now, now, 0.0,
+                error_type="WorkloadNotLoaded", error_message=text, traceback=_bounded(trace, TRACEBACK_LIMIT),
+            )  # fmt: skip
+
+        return None, broken
+
+
+def _run(
+    workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[str] | None, position: int
+) -> Outcome:
+    context = RunContext(chunk.device)
+    place.context = context
+    log = _Tail()
+    _reset_peak_memory()
+    started_at, cpu = time.time(), time.process_time()
+    started = time.perf_counter()
+    status, metrics, error = "done", {}, None
+    try:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), _deadline(task.timeout_s, faults, position):
+            config = workload.revive(task.config)
+            cell = RunningCell(task.cell_id, chunk.experiment, task.method, task.k, task.seed, config)
+            returned = workload.run(cell, context)
+        metrics = _checked(returned)
+    except CellTimeout as caught:
+        status, error = "timed_out", caught
+    except KeyboardInterrupt as caught:
+        status, error = "cancelled", caught
+    except BaseException as caught:  # SystemExit too: a cell's failure is a row, never the worker's end
+        status, error = "failed", caught
+    seconds = time.perf_counter() - started
+    text = log.text()
+    return Outcome(
+        row=task.row,
+        attempt=task.attempt,
+        status=status,
+        started_at=started_at,
+        finished_at=started_at + seconds,
+        seconds=seconds,
+        cpu_seconds=time.process_time() - cpu,
+        peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS,
+        metrics=metrics,
+        arrays=tuple(context.arrays) if status == "done" else (),
+        error_type=None if error is None else type(error).__name__,
+        error_message=None if error is None else _bounded(_message(error), MESSAGE_LIMIT),
+        traceback=None if error is None else _bounded(_traceback(error), TRACEBACK_LIMIT),
+        log_tail=text or None,
+    )
+
+
+def _checked(returned: Any) -> dict[str, float]:
+    """Metrics as finite floats by name.
+
+    Raises:
+        TypeError, ValueError: anything else; a missing number is left out, never NaN.
+    """
+    if not isinstance(returned, Mapping):
+        raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to number")
+    metrics = {}
+    for name, value in returned.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"metric name {name!r} is not text")
+        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+            raise TypeError(f"metric {name!r} is {type(value).__name__} {value!r}, not a number")
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(
+                f"metric {name!r} is {number}; leave a metric that does not exist out "
+                "(a diverged run returns diverged = 1 and no error figure)"
+            )
+        metrics[name] = number
+    return metrics
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # an exception whose own __str__ fails
+        return f"<no message: {type(broken).__name__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback from the workload's own first frame on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except Exception as broken:  # an exception that can't be printed
+        return f"{type(error).__name__}, and its traceback can't be formatted: {type(broken).__name__}"
+
+
+def _bounded(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+
+
+class _Tail(io.TextIOBase):
+    """Keeps the last few KiB of what a cell prints."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._length = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._parts.append(text[-LOG_LIMIT:])
+        self._length += len(text)
+        if self._length > 4 * LOG_LIMIT:
+            self._parts = ["".join(self._parts)[-LOG_LIMIT:]]
+            self._length = len(self._parts[0])
+        return len(text)
+
+    def text(self) -> str:
+        return "".join(self._parts)[-LOG_LIMIT:]
+
+
+@contextlib.contextmanager
+def _deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iterator[None]:
+    """Raise `CellTimeout` in the cell after `limit` seconds; end the process a little later."""
+    if limit is None:
+        yield
+        return
+    if faults is not None:
+        faults.seek(0)
+        faults.truncate()
+        faults.write(f"{position}\n")
+        faults.flush()
+        faulthandler.dump_traceback_later(limit + hard_grace(limit), exit=True, file=faults)
+    can_signal = threading.current_thread() is threading.main_thread()
+
+    def ring(signum: int, frame: Any) -> None:
+        raise CellTimeout(f"ran longer than its timeout of {limit:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring) if can_signal else None
+    if can_signal:
+        signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        if can_signal:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        if faults is not None:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def hard_grace(limit: float) -> float:
+    """Seconds past its limit after which a cell's process is ended."""
+    return min(5.0, max(1.0, 0.5 * limit))
+
+
+@contextlib.contextmanager
+def _fault_log(path: Path | None) -> Iterator[IO[str] | None]:
+    """The chunk's fault file: a process that dies of a signal leaves its stack there."""
+    if path is None:
+        yield None
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("w", encoding="utf-8") as file:
+        was_enabled = faulthandler.is_enabled()
+        faulthandler.enable(file=file)
+        try:
+            yield file
+        finally:
+            faulthandler.disable()
+            if was_enabled:
+                faulthandler.enable()
+    path.unlink(missing_ok=True)
+
+
+def _set_threads(cpus: float) -> None:
+    """Give libraries loaded by an earlier chunk this chunk's threads; new ones read the environment."""
+    count = max(1, int(cpus))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+    if "numba" in sys.modules:
+        numba: Any = sys.modules["numba"]
+        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
+_RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, KiB here
+
+
+def _reset_peak_memory() -> None:
+    """Make the process's peak the cell's own, where the system can (Linux)."""
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+_seen_packages: dict[frozenset[str], str] = {}
+
+
+def _packages() -> str:
+    """JSON of the versions of the packages that matter and are loaded here."""
+    loaded = frozenset(name for name in _PACKAGES if name in sys.modules or name == "raysweep")
+    if loaded not in _seen_packages:
+        versions = {}
+        for name in sorted(loaded):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[name] = metadata.version(name)
+        versions["python"] = ".".join(str(part) for part in sys.version_info[:3])
+        _seen_packages[loaded] = json.dumps(versions, sort_keys=True, separators=(",", ":"))
+    return _seen_packages[loaded]

@@ -1,0 +1,78 @@
+"""The one fixed schema of the store's three tables (documented in `docs/store.md`).
+
+Fixed, because readers refuse to scan files in which one column is float here and integer there; so
+metrics are a list of (name, value) pairs and a config is JSON text, and queries widen them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_METRICS = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.float64())]))
+_TIME = pa.timestamp("us", tz="UTC")
+
+_KEYS = [
+    pa.field("cell_id", pa.string()),
+    pa.field("sweep", pa.string()),
+    pa.field("experiment", pa.string()),
+    pa.field("workload", pa.string()),
+    pa.field("workload_version", pa.string()),
+    pa.field("method", pa.string()),
+    pa.field("k", pa.int64()),
+    pa.field("seed", pa.int64()),
+    pa.field("config", pa.string()),  # canonical JSON
+    pa.field("status", pa.string()),
+    pa.field("attempt", pa.int32()),  # counts from 1
+    pa.field("metrics", _METRICS),  # sorted by name
+    pa.field("started_at", _TIME),
+    pa.field("finished_at", _TIME),
+    pa.field("seconds", pa.float64()),
+    pa.field("cpu_seconds", pa.float64()),
+    pa.field("peak_rss_mib", pa.float64()),
+    pa.field("host", pa.string()),
+    pa.field("node_id", pa.string()),
+    pa.field("pid", pa.int64()),
+    pa.field("device", pa.string()),
+    pa.field("cpus", pa.float64()),
+    pa.field("gpus", pa.float64()),
+    pa.field("git_commit", pa.string()),
+    pa.field("git_dirty", pa.string()),  # digest of the uncommitted diff; null where clean
+    pa.field("source_digest", pa.string()),  # of the workload's source that was imported
+    pa.field("source_path", pa.string()),
+    pa.field("packages", pa.string()),  # JSON: package -> version
+    pa.field("epoch", pa.int64()),  # the launch that recorded it
+    pa.field("schema_version", pa.int32()),
+]
+
+CELLS = pa.schema(_KEYS)
+ATTEMPTS = pa.schema(
+    [
+        *_KEYS,
+        pa.field("error_type", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("traceback", pa.string()),
+        pa.field("log_tail", pa.string()),
+    ]
+)
+ARRAYS = pa.schema(
+    [
+        pa.field("cell_id", pa.string()),
+        pa.field("attempt", pa.int32()),
+        pa.field("name", pa.string()),
+        pa.field("step", pa.int64()),
+        pa.field("stride", pa.int64()),
+        pa.field("values", pa.list_(pa.float32())),
+        pa.field("values_f64", pa.list_(pa.float64())),  # instead of `values` where float64 was recorded
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {"arrays": ARRAYS, "attempts": ATTEMPTS, "cells": CELLS}
+"""Folder -> schema, in the order of a commit: a cell is done when its `cells` row is there."""
+
+OWN_ERRORS = frozenset({"failed", "timed_out"})
+"""Statuses charged to a cell's own budget (`retries`)."""
+
+LOSSES = frozenset({"crashed", "lost", "out_of_memory"})
+"""Statuses charged to the budget of infrastructure losses."""

@@ -1,0 +1,159 @@
+"""A workload by name: one of ours, or a user's `package.module:function`, with what its module declares."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.machinery
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import InputError
+from workloads import WORKLOADS
+from workloads.interface import AddedLater
+from workloads.registry import UnknownName
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload's function and what stands beside it (see `workloads.interface`)."""
+
+    name: str
+    module: str
+    run: Callable[[Any, Any], Mapping[str, float]]
+    version: str
+    config_model: Any | None
+    methods: Any | None
+    settle: Callable[[str, int | None, Any], tuple[int | None, Any]] | None
+    cost: Callable[[str, int | None, Any], float] | None
+    source_path: str
+    source_digest: str
+    folder: str | None  # where a user's module was found beside the sweep or in the current folder
+
+    def added_later(self) -> dict[str, Any]:
+        """Config fields that came after cells had been recorded -> the value old cells had."""
+        if self.config_model is None:
+            return {}
+        return {
+            name: mark.old
+            for name, field in self.config_model.model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, AddedLater)
+        }
+
+    def revive(self, config: str) -> Any:
+        """A cell's config as the workload sees it: its `Config`, or a plain dict where it declares none.
+
+        Raises:
+            pydantic.ValidationError: the config does not fit the model.
+        """
+        if self.config_model is None:
+            return json.loads(config)
+        # Strict, but as JSON: text is never taken for a number, while 64.0 is the integer it equals.
+        return self.config_model.model_validate_json(config, strict=True)
+
+
+def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
+    """Import the workload.
+
+    Args:
+        name: an entry of `WORKLOADS`, or "package.module:function".
+        search: folders tried for a user's module before the Python path, in this order.
+
+    Raises:
+        InputError: no such workload, or its module does not import, or lacks the function.
+    """
+    if ":" not in name:
+        try:
+            target = WORKLOADS[name]
+        except UnknownName as error:
+            raise InputError(f"{error}; or name one of your own as 'package.module:function'") from None
+        return _declared(name, target, folder=None)
+    module = name.partition(":")[0]
+    folder = _find(module, search)
+    if folder is not None and folder not in sys.path:
+        sys.path.insert(0, folder)
+        importlib.invalidate_caches()
+    return _declared(name, name, folder)
+
+
+def _find(module: str, search: Sequence[str]) -> str | None:
+    top = module.partition(".")[0]
+    if top in {"orchestrator", "workloads", "analysis"}:
+        return None
+    for folder in search:
+        spec = importlib.machinery.PathFinder.find_spec(top, [folder])
+        # A folder without __init__.py is a namespace anything could match: only real code counts.
+        if spec is None or spec.origin is None:
+            continue
+        loaded = getattr(sys.modules.get(top), "__file__", None)
+        if loaded is not None and Path(loaded).resolve() != Path(spec.origin).resolve():
+            raise InputError(
+                f"workload module {top!r} is {spec.origin}, but another module of this name is already "
+                f"imported from {loaded}; rename one of them"
+            )
+        return folder
+    return None
+
+
+def _declared(name: str, target: str, folder: str | None) -> Workload:
+    module_name, _, function = target.partition(":")
+    if not module_name or not function.isidentifier():
+        raise InputError(f"workload {name!r} is not of the form 'package.module:function'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module_name.startswith(error.name):
+            raise InputError(
+                f"workload {name!r}: no module {error.name!r} beside the sweep file, in the current folder "
+                "or on the Python path"
+            ) from None
+        raise InputError(f"workload {name!r} does not import: {error}") from None
+    except BaseException as error:  # a user's module may raise anything, SystemExit included
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise InputError(f"workload {name!r} does not import: {type(error).__name__}: {error}") from error
+    run = getattr(module, function, None)
+    if not callable(run):
+        known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
+        raise InputError(f"workload {name!r}: {module_name} has no function {function!r}; it has: {', '.join(known)}")
+    path = str(getattr(module, "__file__", None) or module_name)
+    return Workload(
+        name=name,
+        module=module_name,
+        run=run,
+        version=str(getattr(module, "VERSION", "1")),
+        config_model=getattr(module, "Config", None),
+        methods=getattr(module, "METHODS", None),
+        settle=getattr(module, "settle", None),
+        cost=getattr(module, "cost", None),
+        source_path=path,
+        source_digest=source_digest(module_name, path),
+        folder=folder,
+    )
+
+
+@lru_cache(maxsize=64)
+def source_digest(module: str, path: str) -> str:
+    """16 hex characters over the source the workload can be made of.
+
+    The whole top-level package for a module inside one (its helpers count), the file alone otherwise.
+    """
+    files = [Path(path)]
+    is_package = Path(path).name == "__init__.py"
+    if "." in module or is_package:
+        root = Path(path).parents[module.count(".") - (not is_package)]
+        files = sorted(p for p in root.rglob("*.py") if "__pycache__" not in p.parts)
+        names = [p.relative_to(root).as_posix() for p in files]
+    else:
+        names = [Path(path).name]
+    digest = hashlib.sha256()
+    for file, name in zip(files, names, strict=True):
+        if file.is_file():
+            digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
