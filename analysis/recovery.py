@@ -24,7 +24,7 @@ altogether is an error: dropping it would change over which seeds the methods ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -141,7 +141,7 @@ def _recovery(
         joined = joined.join(
             _reference(name, reference, frame, on, value), on=list(on), how="left", maintain_order="left"
         )
-    low, high, own = (score(pl.col(name)) for name in ("floor", "ceiling", value))
+    low, high, own = (score(pl.col(name).cast(pl.Float64)) for name in ("floor", "ceiling", value))
     return joined.with_columns(gap=high - low).with_columns(
         recovery=pl.when(pl.col("gap") > 0).then(100 * (own - low) / pl.col("gap"))
     )
@@ -158,7 +158,8 @@ def _reference(
     absent = frame.join(reference, on=list(on), how="anti", maintain_order="left")
     if absent.height:
         raise MissingSeeds(
-            f"{name}: no row for {_list(absent, on)}; run those cells, or leave these out of the comparison on purpose"
+            f"{name}: no row for {_list(absent, on)}; run those cells, or leave these out of the comparison "
+            "on purpose"
         )
     return reference.select(*on, pl.col(value).alias(name))
 
@@ -181,6 +182,6 @@ def _check(name: str, frame: pl.DataFrame, on: Sequence[str], value: str) -> Non
 
 def _list(frame: pl.DataFrame, on: Sequence[str]) -> str:
     """The distinct keys of the rows, as a message says them: `experiment=sine seed=7; ...`."""
-    keys: list[Mapping[str, object]] = frame.select(*on).unique(maintain_order=True).to_dicts()
+    keys = frame.select(*on).unique(maintain_order=True).to_dicts()
     shown = "; ".join(" ".join(f"{key}={entry}" for key, entry in row.items()) for row in keys[:_SHOWN])
     return shown + (f"; and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

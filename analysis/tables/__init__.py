@@ -1,9 +1,6 @@
 """The paper's tables, ours beside the paper's: a frame of cells in, a `Table` out, one file a table.
 
-from analysis.tables import TABLES
-from analysis.tables.render import RENDERERS
-
-print(RENDERERS["text"](TABLES["3"](cells)))
+`RENDERERS["text"](TABLES["3"](cells))` is a string to print (`RENDERERS`: `analysis.tables.render`).
 """
 
 from __future__ import annotations

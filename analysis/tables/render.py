@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -52,7 +53,7 @@ def to_text(table: Table, width: int | None = None) -> str:
 
 def to_markdown(table: Table) -> str:
     """A heading, a pipe table and the notes as a list."""
-    head = [_cell(column.heading) for column in table.columns]
+    head = [_cell(column.heading.replace("\n", " ")) for column in table.columns]
     rule = ["---" if column.format == "text" else "---:" for column in table.columns]
     body = [[_cell(shown(column, row)) for column in table.columns] for row in table.frame.to_dicts()]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
@@ -95,11 +96,13 @@ def shown(column: Column, row: Mapping[str, Any]) -> str:
     if number is None:
         text = ABSENT
     else:
-        text = _number(number, column.format)
+        sd = None if column.sd is None else row[column.sd]
+        places = None if sd is None or column.format != "mse" else _places(number)
+        text = _number(number, column.format, places)
         if column.upper is not None and row[column.upper] is not None:
             text += f"–{_number(row[column.upper], column.format)}"
-        if column.sd is not None and row[column.sd] is not None:
-            text += f" ± {_number(row[column.sd], column.format)}"
+        if sd is not None:
+            text += f" ± {_number(sd, column.format, places)}"
         if column.mark is not None and row[column.mark]:
             text += row[column.mark]
     if column.count is not None and column.total is not None:
@@ -109,7 +112,16 @@ def shown(column: Column, row: Mapping[str, Any]) -> str:
     return text
 
 
-def _number(value: Any, form: Format) -> str:
+def _places(value: float) -> int | None:
+    """Decimal places of two digits, for a number and its sd alike; None where a power of ten reads better."""
+    if not 1e-4 <= abs(value) < 100:
+        return None
+    return max(0, 1 - math.floor(math.log10(abs(value))))
+
+
+def _number(value: Any, form: Format, places: int | None = None) -> str:
+    if places is not None:
+        return f"{value:.{places}f}" if value else "0"
     if form == "mse":
         return f"{value:.2g}"
     if form == "percent":

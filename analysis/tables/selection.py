@@ -241,7 +241,8 @@ def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str) -> str | None:
         seeds = part["seed"].to_list()
         which = "all seeds" if len(seeds) == len(chosen.seeds) else _seeds(seeds)
         said.append(f"{labels[str(key)]}: {which} ({status})")
-    return f"{missing.height} of {chosen.asked} cells missing: {'; '.join(said)}. To run them: raysweep resume {sweep}"
+    share = f"{missing.height} of {chosen.asked} cells missing"
+    return f"{share}: {'; '.join(said)}. To run them: raysweep resume {sweep}"
 
 
 def _seeds(seeds: Iterable[int]) -> str:

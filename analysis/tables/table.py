@@ -16,11 +16,11 @@ class Column:
     """One shown column; every name is a column of the table's frame.
 
     Args:
-        heading: as shown.
+        heading: as shown; a line break keeps a column narrow in text.
         value: the number or text itself; shown as "–" where null.
         format: how numbers are written: "mse" to two digits, "percent" to whole ones, "exact" to four digits.
         upper: upper end, where the value is the lower end of a range.
-        sd: shown after "±" where there is one.
+        sd: shown after "±" where there is one; an MSE's to the last place of the MSE.
         mark: text put behind the number, a footnote's sign.
         count: over how many seeds, shown as "(count of total)" where it is below `total`.
         total: out of how many.

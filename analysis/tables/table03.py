@@ -33,10 +33,10 @@ FLOOR, FLOOR_DECAY0, CEILING = "traces_decay095", "traces_decay0", "full"
 PERSISTENCE = "persistence"
 
 ROWS = (
-    Row(FLOOR, "k = 0 (traces, decay 0.95)", "traces", 0, {"decay": 0.95}),
-    Row(FLOOR_DECAY0, "k = 0 (traces, decay 0)", "traces", 0, {"decay": 0.0}),
+    Row(FLOOR, "k = 0, decay 0.95", "traces", 0, {"decay": 0.95}),
+    Row(FLOOR_DECAY0, "k = 0, decay 0", "traces", 0, {"decay": 0.0}),
     *(Row(f"k{k}", f"k = {k}", "sparse_rtrl", k) for k in (4, 8, 16, 32)),
-    Row(CEILING, f"k = {HIDDEN} (full RTRL)", "rtrl"),
+    Row(CEILING, f"k = {HIDDEN} (full)", "rtrl"),
     Row("bptt_window1", "BPTT, window 1", "bptt", None, {"window": 1}),
 )
 
@@ -44,13 +44,13 @@ _MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 
 COLUMNS = (
     Column("", "label"),
-    Column("% of k", "fraction_percent", "exact"),
-    Column("paper MSE", "paper_mse", "mse", mark="paper_mse_mark"),
-    Column("ours MSE", "mse_mean", "mse", sd="mse_sd"),
+    Column("k / n\n%", "fraction_percent", "exact"),
+    Column("paper\nMSE", "paper_mse", "mse", mark="paper_mse_mark"),
+    Column("ours\nMSE", "mse_mean", "mse", sd="mse_sd"),
     Column("CV %", "mse_cv_percent", "percent"),
     Column("n", "n", "count"),
     Column(
-        "paper recovery %",
+        "paper\nrecovery %",
         "paper_recovery",
         "percent",
         upper="paper_recovery_upper",
@@ -58,7 +58,7 @@ COLUMNS = (
         mark="paper_recovery_mark",
     ),
     Column(
-        "ours, from decay 0.95",
+        "ours, from\ndecay 0.95, %",
         "recovery_mean",
         "percent",
         sd="recovery_sd",
@@ -66,7 +66,7 @@ COLUMNS = (
         total="n",
     ),
     Column(
-        "ours, from decay 0",
+        "ours, from\ndecay 0, %",
         "recovery_decay0_mean",
         "percent",
         sd="recovery_decay0_sd",
@@ -94,7 +94,7 @@ def table(frame: pl.DataFrame) -> Table:
     rows = pl.DataFrame(
         [
             *((row.key, row.label, row.k if row.key != CEILING else HIDDEN) for row in ROWS),
-            (PERSISTENCE, "persistence (naive)", None),
+            (PERSISTENCE, "persistence", None),
         ],
         schema={"row": pl.String, "label": pl.String, "k": pl.Int64},
         orient="row",
@@ -102,15 +102,18 @@ def table(frame: pl.DataFrame) -> Table:
     body = _join(rows, _paper())
     body = _join(body, _prefixed(spread(values, ["row"], MSE), "mse_", {"n": "n", "absent": "without_value"}))
     for floor, name in ((FLOOR, "recovery_"), (FLOOR_DECAY0, "recovery_decay0_")):
-        body = _join(
-            body, _prefixed(spread(recovery[floor], ["row"], "recovery"), name).drop(f"{name}cv_percent")
-        )
+        rated = _prefixed(spread(recovery[floor], ["row"], "recovery"), name).drop(f"{name}cv_percent")
+        by_definition = pl.col("row").is_in(
+            [floor, CEILING]
+        )  # 0 and 100 on every seed: no spread to speak of
+        body = _join(body, rated.with_columns(pl.when(~by_definition).then(f"{name}sd").alias(f"{name}sd")))
     body = body.with_columns(pl.col("n", "without_value", "recovery_n", "recovery_decay0_n").fill_null(0))
 
     missing = say_missing(chosen, ROWS, SWEEP)
     notes = [
-        f"MSE: {MSE}, mean ± sample sd over n seeds; CV: population sd / mean. Recovery: Eq. 10 seed by seed, "
-        "then mean ± sample sd; 100 % is full RTRL.",
+        f"MSE: {MSE}, mean ± sample sd over n seeds; CV: population sd / mean. "
+        "Recovery: Eq. 10 seed by seed, then mean ± sample sd; 0 % is k = 0 with that decay, 100 % full RTRL. "
+        "Persistence predicts that nothing changes from one step to the next.",
         *_paper_notes(body),
         *_gap_notes(values, recovery),
         *_diverged_note(chosen.values(MSE)),
@@ -163,17 +166,19 @@ def _gap_notes(values: pl.DataFrame, recovery: dict[str, pl.DataFrame]) -> list[
         if not closed:
             continue
         ratio = math.exp(-float(gaps.to_numpy().mean()))
-        notes.append(
-            f"From the {said} floor there is a gap on {gaps.len() - closed} of {gaps.len()} seeds only: elsewhere "
-            f"full RTRL is no better than k = 0 with {said}, and Eq. 10 means nothing. Its recovery is over the "
-            f"other seeds, a selection in favour of full RTRL. Over all of them, full RTRL's MSE is {ratio:.2g} "
-            f"times that of k = 0 with {said} (geometric mean)."
+        worse = f"full RTRL is no better than k = 0 with {said} on {closed} of {gaps.len()} seeds"
+        where = (
+            "recovery from that floor is null throughout"
+            if closed == gaps.len()
+            else "recovery from that floor is over the other seeds, a selection in favour of full RTRL"
         )
-    unrated = (
-        values.filter(pl.col("row") != PERSISTENCE).height
-        - recovery[FLOOR].filter(pl.col("row") != PERSISTENCE).height
-    )
-    if unrated and recovery[FLOOR].height:
+        notes.append(
+            f"Eq. 10 needs a gap: {worse}; {where}. "
+            f"Over all {gaps.len()}, full RTRL's MSE is {ratio:.2g} times that of k = 0 with {said} "
+            "(geometric mean)."
+        )
+    rated = [frame.height for frame in recovery.values()]
+    if max(rated) and min(rated) < values.height:
         notes.append("Recovery leaves out seeds whose floor or full RTRL is missing.")
     return notes
 
@@ -218,9 +223,9 @@ def _paper_notes(body: pl.DataFrame) -> list[str]:
         if standing in body["paper_mse_standing"].to_list() + body["paper_recovery_standing"].to_list()
     ]
     return [
-        "Paper: –, not known to us (the table's cells were lost with the text's mathematics). It says besides that "
-        "k = 8 to 32 stay within 3x of full RTRL's MSE and that BPTT with window 1 is comparable to them; 78–84 is "
-        f"its range over all partial k. {'; '.join(legend)}.",
+        "Paper: –, not known to us (the table's cells were lost with the text's mathematics). It says "
+        "besides that k = 8 to 32 stay within 3x of full RTRL's MSE and that BPTT with window 1 is "
+        f"comparable to them; 78–84 is its range over all partial k. {'; '.join(legend)}.",
         "k = 0 with decay 0 and BPTT with window 1 are the same rule.",
     ]
 

@@ -1,0 +1,350 @@
+"""Stage 4: a plan and an executor -> a stream of outcomes. Chunks, back-pressure, deadlines, attempts.
+
+Knows nothing of Ray or of the store. Cells go longest first; tiny ones travel in chunks of about a second.
+A chunk that dies takes nobody along: what can't be attributed runs again singly, charged to nobody.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import polars as pl
+
+from orchestrator.chunk import Chunk, ChunkDone, ChunkLost, Outcome, Task
+from orchestrator.executors.executor import Executor
+from orchestrator.plan import LOSS_BUDGET, Plan
+from orchestrator.record import Finished
+from orchestrator.run import hard_grace
+from orchestrator.schema import LOSSES, OWN_ERRORS
+
+CHUNK_S = 1.0  # aim of a chunk's length
+CHUNK_CELLS = 250  # and its most cells
+UNKNOWN_CELLS = 8  # most cells of a variant whose length only its relatives' times suggest
+AHEAD = 2  # chunks a slot that are submitted and not yet home
+POLL_S = 0.2
+BACKOFF_S = (0.5, 30.0)  # first and longest wait before a repeated attempt
+DRIVER_GRACE_S = 10.0  # past the worker's own limits, before the driver gives a chunk up
+
+
+class Limits(NamedTuple):
+    """When to stop submitting; what runs then still comes home."""
+
+    failures: int | None = None
+    seconds: float | None = None
+
+
+@dataclass
+class Progress:
+    """Counts of a running launch, for whoever shows them."""
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    stopped: str | None = None  # why no more cells are begun
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=64))
+
+    @property
+    def left(self) -> int:
+        """Cells that have neither succeeded nor used up their attempts."""
+        return self.total - self.done - self.failed
+
+
+class _Size(NamedTuple):
+    """Cells that may share a chunk."""
+
+    workload: str
+    experiment: str
+    cpus: float
+    gpus: float
+    memory_gib: float | None
+
+
+class Driver:
+    """One launch's run of a plan.
+
+    Args:
+        plan: which cells.
+        executor: where.
+        search: sweep name -> folders where a user's module is looked for.
+        device: "cpu" or "cuda".
+        limits: when to stop early.
+    """
+
+    def __init__(
+        self, plan: Plan, executor: Executor, search: dict[str, tuple[str, ...]], device: str, limits: Limits
+    ) -> None:
+        self.executor, self.search, self.device, self.limits = executor, search, device, limits
+        self.cells, self.variants = plan.frame, plan.table.variants
+        order = plan.order
+        self.progress = Progress(total=len(order))
+        self.stop_asked = False
+        self._began = time.monotonic()
+        self._numbers = itertools.count()
+        # Columns that change as attempts are made, by row of the plan.
+        self._attempts = plan.frame["attempts"].to_list()
+        self._own = plan.frame["own_errors"].to_list()
+        self._losses = plan.frame["losses"].to_list()
+        self._variant = plan.frame["variant"].to_list()
+        self._sizes = [
+            _Size(*row)
+            for row in self.variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
+        ]
+        self._retries = self.variants["retries"].to_list()
+        self._timeouts = self.variants["timeout_s"].to_list()
+        self._groups = list(self.variants.select("workload", "method").iter_rows())
+        known = plan.frame.group_by("variant").agg(pl.col("expected_seconds").filter(pl.col("status") == "done").mean())
+        self._seconds: dict[object, float] = {v: s for v, s in known.iter_rows() if s is not None}
+        self._queues: dict[_Size, deque[int]] = {}
+        for row in order:
+            self._queues.setdefault(self._sizes[self._variant[row]], deque()).append(row)
+        self._single: set[int] = set()  # rows that run alone, after a crash nobody was charged for
+        self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
+        self._flying: dict[int, Chunk] = {}
+        self._in_flight: dict[_Size, int] = {}
+        self._started: dict[int, tuple[int, float]] = {}  # chunk -> position, when it began it
+
+    def run(self) -> Iterator[list[Finished]]:
+        """Outcomes as they come, in batches; an empty batch is a tick.
+
+        Every attempt that ends is in there once. Stops when nothing is left, or `stop_asked`, or a limit is
+        met; the caller closes the executor.
+        """
+        while True:
+            self._check_limits()
+            if self.stop_asked:
+                yield self._cancel()
+                return
+            if self.progress.stopped is None:
+                self._submit()
+            if not self._flying:
+                if self.progress.stopped is not None or not (self._waiting or any(self._queues.values())):
+                    return
+                time.sleep(min(POLL_S, max(0.0, self._waiting[0][0] - time.monotonic())) if self._waiting else 0)
+                yield []
+                continue
+            finished: list[Finished] = []
+            for event in self.executor.poll(POLL_S):
+                if isinstance(event, ChunkDone):
+                    finished.extend(self._home(event))
+                else:
+                    finished.extend(self._lost(event))
+            finished.extend(self._overdue())
+            self.progress.running = len(self._flying)
+            if finished:
+                self.progress.recent.append((time.monotonic(), self.progress.done))
+            yield finished
+
+    def running(self) -> list[str]:
+        """Ids of the cells that a worker has last been heard to be in."""
+        return [
+            self._flying[number].tasks[position].cell_id
+            for number, (position, _) in list(self._started.items())
+            if number in self._flying
+        ]
+
+    # Submitting
+
+    def _submit(self) -> None:
+        now = time.monotonic()
+        while self._waiting and self._waiting[0][0] <= now:
+            _, row = heapq.heappop(self._waiting)
+            # In front: a cell that is tried again has waited longest.
+            self._queues.setdefault(self._sizes[self._variant[row]], deque()).appendleft(row)
+        for size, queue in self._queues.items():
+            slots = self.executor.slots(size.cpus, size.gpus, size.memory_gib)
+            while queue and self._in_flight.get(size, 0) < max(1, slots * AHEAD):
+                # Long cells are not queued behind one another on a worker: a free slot is needed.
+                if self._in_flight.get(size, 0) >= slots and self._estimate(queue[0])[0] > CHUNK_S:
+                    break
+                self._send(size, queue, slots)
+
+    def _send(self, size: _Size, queue: deque[int], slots: int) -> None:
+        rows: list[int] = []
+        total = 0.0
+        most = max(1, min(CHUNK_CELLS, math.ceil(len(queue) / max(1, slots))))
+        while queue and len(rows) < most:
+            seconds, certain = self._estimate(queue[0])
+            if rows and (total + seconds > CHUNK_S or queue[0] in self._single):
+                break
+            if not certain:
+                most = min(most, UNKNOWN_CELLS)
+            rows.append(queue.popleft())
+            total += seconds
+            if rows[-1] in self._single:
+                break
+        keys = self.cells[rows]
+        shared = self.variants[keys["variant"].to_list()]
+        tasks = []
+        for row, cell_id, seed, method, k, config in zip(
+            rows, keys["cell_id"], keys["seed"], shared["method"], shared["k"], shared["config"], strict=True
+        ):
+            self._attempts[row] += 1
+            timeout = self._timeouts[self._variant[row]]
+            tasks.append(Task(row, cell_id, method, k, seed, config, self._attempts[row], timeout))
+        chunk = Chunk(
+            number=next(self._numbers),
+            workload=size.workload,
+            experiment=size.experiment,
+            tasks=tuple(tasks),
+            cpus=size.cpus,
+            gpus=size.gpus,
+            memory_gib=size.memory_gib,
+            search=self.search.get(shared["sweep"][0], ()),
+            device=self.device if size.gpus else "cpu",
+            hand_back_after_s=2 * CHUNK_S,
+        )
+        self._flying[chunk.number] = chunk
+        self._in_flight[size] = self._in_flight.get(size, 0) + 1
+        self.executor.submit(chunk)
+
+    def _estimate(self, row: int) -> tuple[float, bool]:
+        """Expected seconds, and whether this variant's own times say so; unknown means long: it goes alone."""
+        variant = self._variant[row]
+        own = self._seconds.get(variant)
+        if own is not None:
+            return own, True
+        return self._seconds.get(self._groups[variant], math.inf), False
+
+    # Coming home
+
+    def _home(self, event: ChunkDone) -> list[Finished]:
+        result = event.result
+        chunk = self._land(result.number)
+        if chunk is None:
+            return []  # given up before: its late results are dropped, other attempts are under way
+        for row in reversed(result.handed_back):
+            self._attempts[row] -= 1
+            self._queues[self._sizes[self._variant[row]]].appendleft(row)
+        for outcome in result.outcomes:
+            self._settle(outcome)
+        return [Finished(outcome, result.worker) for outcome in result.outcomes]
+
+    def _lost(self, event: ChunkLost) -> list[Finished]:
+        started = self._started.get(event.number)
+        chunk = self._land(event.number)
+        if chunk is None:
+            return []
+        position = event.position
+        if position is None and len(chunk.tasks) == 1:
+            position = 0
+        finished = []
+        for i, task in enumerate(chunk.tasks):
+            if i == position:
+                began = started[1] if started and started[0] == i else time.monotonic()
+                outcome = _of_lost(task, event, time.monotonic() - began)
+                self._settle(outcome)
+                self._single.add(task.row)
+                finished.append(Finished(outcome, None))
+            else:  # bystanders, charged nothing; alone next time if we can't tell who did it
+                self._attempts[task.row] -= 1
+                if position is None:
+                    self._single.add(task.row)
+                self._queues[self._sizes[self._variant[task.row]]].append(task.row)
+        return finished
+
+    def _land(self, number: int) -> Chunk | None:
+        chunk = self._flying.pop(number, None)
+        self._started.pop(number, None)
+        if chunk is not None:
+            self._in_flight[self._size(chunk)] -= 1
+        return chunk
+
+    def _size(self, chunk: Chunk) -> _Size:
+        return _Size(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Charge the attempt, and queue another where the budget allows."""
+        row = outcome.row
+        variant = self._variant[row]
+        if outcome.status == "done":
+            self.progress.done += 1
+            for key in (variant, self._groups[variant]):
+                before = self._seconds.get(key)
+                now = outcome.seconds or 0.0
+                self._seconds[key] = now if before is None else 0.8 * before + 0.2 * now
+            return
+        self._own[row] += outcome.status in OWN_ERRORS
+        self._losses[row] += outcome.status in LOSSES
+        if self._own[row] > self._retries[variant] or self._losses[row] > LOSS_BUDGET:
+            self.progress.failed += 1
+        elif outcome.status != "cancelled":
+            tries = self._own[row] + self._losses[row]
+            wait = min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** (tries - 1))
+            heapq.heappush(self._waiting, (time.monotonic() + wait, row))
+
+    # Ending early
+
+    def _overdue(self) -> list[Finished]:
+        """Third layer of a deadline: give up on chunks whose worker should long have ended its cell."""
+        now = time.monotonic()
+        for beat in self.executor.beats():
+            self._started[beat.chunk] = (beat.position, now - beat.seconds)
+        finished = []
+        for number, (position, began) in list(self._started.items()):
+            chunk = self._flying.get(number)
+            limit = chunk.tasks[position].timeout_s if chunk else None
+            if chunk and limit is not None and now - began > limit + hard_grace(limit) + DRIVER_GRACE_S:
+                self.executor.kill(number)
+                message = f"ran longer than its timeout of {limit:g} s and its worker did not react"
+                finished.extend(self._lost(ChunkLost(number, "timed_out", message, position)))
+        return finished
+
+    def _check_limits(self) -> None:
+        if self.progress.stopped is not None:
+            return
+        failures, seconds = self.limits
+        if failures is not None and self.progress.failed >= failures:
+            self.progress.stopped = f"--max-failures {failures} was met"
+        elif seconds is not None and time.monotonic() - self._began > seconds:
+            self.progress.stopped = f"--max-hours {seconds / 3600:g} was met"
+
+    def _cancel(self) -> list[Finished]:
+        """Interrupted: take in what came home, cancel the rest."""
+        finished: list[Finished] = []
+        for event in self.executor.poll(0):
+            if isinstance(event, ChunkDone):
+                finished.extend(self._home(event))
+        for number, chunk in list(self._flying.items()):
+            started = self._started.get(number)
+            self.executor.kill(number)
+            self._land(number)
+            if started is not None:
+                event = ChunkLost(number, "cancelled", "the launch was interrupted", started[0])
+                task = chunk.tasks[started[0]]
+                finished.append(Finished(_of_lost(task, event, time.monotonic() - started[1]), None))
+        self.progress.stopped = "interrupted"
+        return finished
+
+
+def _of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
+    now = time.time()
+    return Outcome(
+        row=task.row,
+        attempt=task.attempt,
+        status=event.status,
+        started_at=now - seconds,
+        finished_at=now,
+        seconds=seconds,
+        error_type=_KINDS.get(event.status),
+        error_message=event.message,
+        traceback=event.traceback,
+    )
+
+
+_KINDS = {
+    "crashed": "WorkerCrashed",
+    "lost": "NodeLost",
+    "out_of_memory": "OutOfMemory",
+    "timed_out": "CellTimeout",
+    "cancelled": "Interrupted",
+    "failed": "ChunkFailed",
+}
+

@@ -1,0 +1,36 @@
+"""What an executor is: a place to run chunks. One contract test runs over every entry of `EXECUTORS`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from orchestrator.chunk import Beat, Chunk, Event
+
+
+class Executor(Protocol):
+    """Runs chunks and says how they ended. Never retries: attempts are counted by the driver."""
+
+    in_process: bool
+    """Whether cells run in this very process, so that an interrupt must reach them."""
+
+    def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
+        """How many chunks of this size can run at once now; 0 where none can."""
+
+    def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
+        """Why no node can run a cell of this size; None where one can."""
+
+    def submit(self, chunk: Chunk) -> None:
+        """Take a chunk; returns at once, or (in process) when it has run."""
+
+    def poll(self, timeout: float) -> list[Event]:
+        """What ended, waiting up to `timeout` seconds for the first. Each chunk ends once."""
+
+    def beats(self) -> Iterable[Beat]:
+        """The latest sign of life of each worker heard from since the last call."""
+
+    def kill(self, number: int) -> None:
+        """End a chunk by force; no event follows."""
+
+    def close(self) -> None:
+        """Give everything back; running chunks are ended."""

@@ -1,0 +1,46 @@
+"""Runs chunks in this process, one after another: for pdb, notebooks and tests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from orchestrator.chunk import Beat, Chunk, ChunkDone, Event
+from orchestrator.run import run_chunk
+
+
+class InlineExecutor:
+    """One slot: this process. A cell that hangs without reacting to its alarm can't be ended from here."""
+
+    in_process = True
+
+    def __init__(self) -> None:
+        self._queue: deque[Chunk] = deque()
+
+    def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
+        """One."""
+        return 1
+
+    def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
+        """Anything is tried."""
+        return None
+
+    def submit(self, chunk: Chunk) -> None:
+        """Queue the chunk; `poll` runs it."""
+        self._queue.append(chunk)
+
+    def poll(self, timeout: float) -> list[Event]:
+        """Run the oldest chunk."""
+        return [ChunkDone(run_chunk(self._queue.popleft()))] if self._queue else []
+
+    def beats(self) -> Iterable[Beat]:
+        """None: between two polls nothing runs."""
+        return ()
+
+    def kill(self, number: int) -> None:
+        """Forget a chunk that has not begun."""
+        self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
+
+    def close(self) -> None:
+        """Forget what has not begun."""
+        self._queue.clear()

@@ -1,0 +1,319 @@
+"""The launch: all stages in order. What the command line and the Python API both call."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from orchestrator.cells import CellTable, expand
+from orchestrator.drive import Driver, Limits, Progress
+from orchestrator.errors import InputError, RaysweepError
+from orchestrator.executors import EXECUTORS
+from orchestrator.executors.executor import Executor
+from orchestrator.owner import Owner
+from orchestrator.plan import Plan, plan
+from orchestrator.provenance import Commit, commit_of
+from orchestrator.record import Finished, record
+from orchestrator.spec import Sweep
+from orchestrator.store import DEFAULT, Store
+from orchestrator.workload import Workload, load_workload
+
+FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, never what."""
+
+    where: str | None = None
+    resume: bool = False
+    rerun_changed: bool = False
+    executor: str = "ray"
+    address: str | None = None
+    device: str = "auto"
+    max_failures: int | None = None
+    max_hours: float | None = None
+    wait: bool = False
+    command: str = "raysweep launch"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a launch ended. `asked` = done + failed + left; `ran` cells were finished in this launch."""
+
+    asked: int
+    done: int
+    ran: int
+    failed: int
+    left: int
+    exhausted: int  # of the failed: not tried, their attempts were used up before
+    seconds: float
+    stopped: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0: all asked-for cells are done; 130: interrupted; 1: otherwise."""
+        if self.stopped == "interrupted":
+            return 130
+        return 0 if self.done == self.asked else 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Sweeps read, expanded and selected; nothing written yet."""
+
+    sweeps: tuple[Sweep, ...]
+    table: CellTable
+    warnings: tuple[str, ...] = ()
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+
+
+def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> Prepared:
+    """Expand the sweeps and keep the cells that `where` selects.
+
+    Raises:
+        InputError: all that is wrong with the sweeps; or the predicate.
+    """
+    table = expand(sweeps)
+    workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
+    table, warnings = select(table, store, where)
+    return Prepared(tuple(sweeps), table, warnings, workloads)
+
+
+def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable, tuple[str, ...]]:
+    """The cells for which the SQL predicate holds, and what to warn of."""
+    if where is None:
+        return table, ()
+    from orchestrator.query import matching
+
+    kept, warning = matching(table, store.summary() if store.exists() else None, where)
+    return table.keep(kept), (warning,) if warning else ()
+
+
+def launch(
+    sweeps: Sweep | Sequence[Sweep],
+    store: str | Path | Store = DEFAULT,
+    *,
+    where: str | None = None,
+    inline: bool = False,
+    address: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Run what is missing of one or several sweeps; returns when all is done or failed.
+
+    Args:
+        sweeps: from `Sweep.load`.
+        store: a folder.
+        where: an SQL predicate over key and config columns and status.
+        inline: in this process instead of on Ray.
+        address: of a running Ray cluster; None starts Ray on this machine.
+        progress: called several times a second.
+
+    Raises:
+        InputError: a sweep, the predicate or the store's path is wrong.
+        StoreBusy: another launch owns the store.
+    """
+    opened = store if isinstance(store, Store) else Store(store)
+    prepared = prepare([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
+    options = Options(where=where, executor="inline" if inline else "ray", address=address, command="launch()")
+    return run(prepared, opened, options, progress)
+
+
+def run(
+    prepared: Prepared, store: Store, options: Options, report: Callable[[Progress], None] | None = None
+) -> Result:
+    """Own the store, plan, drive, record, commit."""
+    began = time.monotonic()
+    planned = plan_of(prepared, store, options)
+    with Owner(store, options.command, wait=options.wait) as owner:
+        for sweep in prepared.sweeps:
+            _record(owner, sweep, prepared.table, options)
+        planned = plan_of(prepared, store, options)  # again: another launch may have ended meanwhile
+        order = planned.order
+        before = planned.counts()
+        warnings = list(prepared.warnings)
+        if not order:
+            return _result(planned, None, began, warnings)
+        search = {s.name: s.search for s in prepared.sweeps}
+        commits = _commits(prepared.workloads)
+        executor = open_executor(prepared, options)
+        try:
+            _refuse_unfit(executor, planned)
+            device = "cuda" if options.device == "cuda" else "cpu"
+            limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600)
+            driver = Driver(planned, executor, search, device, limits)
+            owner.running = driver.running
+            again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
+            with _interruptible(driver, executor):
+                _commit_all(driver, owner, planned, commits, again, report)
+        finally:
+            executor.close()
+        del before
+        return _result(planned, driver.progress, began, warnings)
+
+
+def plan_of(prepared: Prepared, store: Store, options: Options) -> Plan:
+    """The plan against what the store now holds."""
+    summary = store.summary() if store.exists() else EMPTY_SUMMARY
+    return plan(prepared.table, summary, resume=options.resume, rerun_changed=options.rerun_changed)
+
+
+EMPTY_SUMMARY = pl.DataFrame(
+    schema={
+        "cell_id": pl.String,
+        "status": pl.String,
+        "attempts": pl.Int32,
+        "own_errors": pl.UInt32,
+        "losses": pl.UInt32,
+        "seconds": pl.Float64,
+        "source_digest": pl.String,
+    }
+)
+
+
+def _commit_all(
+    driver: Driver,
+    owner: Owner,
+    planned: Plan,
+    commits: Mapping[str, Commit],
+    again: frozenset[str],
+    report: Callable[[Progress], None] | None,
+) -> None:
+    """Gather outcomes and commit them when enough, or half a second's, have come."""
+    waiting: list[Finished] = []
+    last = time.monotonic()
+
+    def flush() -> None:
+        nonlocal waiting, last
+        if waiting:
+            records = record(waiting, planned.frame, planned.table.variants, owner.epoch, commits)
+            owner.append(records, again)
+        waiting, last = [], time.monotonic()
+
+    try:
+        for finished in driver.run():
+            waiting.extend(finished)
+            if len(waiting) >= FLUSH_OUTCOMES or (waiting and time.monotonic() - last >= FLUSH_S):
+                flush()
+            if report is not None:
+                report(driver.progress)
+    except RaysweepError:
+        raise  # the store refused: what waits can't be committed
+    except BaseException:
+        flush()
+        raise
+    flush()
+
+
+def open_executor(prepared: Prepared, options: Options) -> Executor:
+    """The executor that the options name."""
+    module, _, name = EXECUTORS[options.executor].partition(":")
+    kind = getattr(importlib.import_module(module), name)
+    if options.executor == "inline":
+        executor: Executor = kind()
+        return executor
+    ship = dict.fromkeys(w.folder for w in prepared.workloads.values() if w.folder)
+    executor = kind(options.address, tuple(ship))
+    return executor
+
+
+def _refuse_unfit(executor: Executor, planned: Plan) -> None:
+    """A cell that no node can run would wait for ever: say so now."""
+    sizes = (
+        planned.frame.filter("run")
+        .join(planned.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
+        .group_by("cpus", "gpus", "memory_gib", maintain_order=True)
+        .len()
+    )
+    problems = []
+    for cpus, gpus, memory, count in sizes.iter_rows():
+        reason = executor.fits(cpus, gpus, memory)
+        if reason is not None:
+            needs = f"{cpus:g} CPUs, {gpus:g} GPUs" + (f", {memory:g} GiB" if memory else "")
+            problems.append(f"{count} cells need {needs} each; {reason}: change [resources], or --address a larger cluster")
+    if problems:
+        raise InputError(problems)
+
+
+def _commits(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
+    found = {w.source_digest: commit_of(w.source_path) for w in workloads.values()}
+    return {digest: commit for digest, commit in found.items() if commit is not None}
+
+
+def _record(owner: Owner, sweep: Sweep, table: CellTable, options: Options) -> None:
+    variants = table.variants.filter(pl.col("sweep") == sweep.name)
+    cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
+    if cells.is_empty():
+        return
+    about = {
+        "name": sweep.name,
+        "title": sweep.title,
+        "path": sweep.path,
+        "text": sweep.text,
+        "search": list(sweep.search),
+        "overrides": dict(sweep.overrides),
+        "where": options.where,
+        "cells": cells.height,
+    }
+    # Renumbered from 0, so that equal requests are equal files.
+    numbers = variants.select("variant").with_row_index("new")
+    part = CellTable(
+        variants.with_columns(variant=pl.int_range(pl.len(), dtype=pl.UInt32)),
+        cells.join(numbers, on="variant", maintain_order="left").select("cell_id", pl.col("new").alias("variant"), "seed"),
+    )
+    digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
+    digest.update("".join(part.cells["cell_id"].sort()).encode())
+    digest.update(str(asdict(part)["variants"].hash_rows().to_list()).encode())
+    owner.record_sweep(about, part, digest.hexdigest()[:16])
+
+
+def _result(planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
+    counts = planned.counts()
+    ran = progress.done if progress else 0
+    failed = progress.failed if progress else 0
+    changed_left = counts["changed"] - planned.frame.filter((pl.col("state") == "changed") & pl.col("run")).height
+    exhausted = planned.frame.filter((pl.col("state") == "failed") & ~pl.col("run")).height
+    done = counts["done"] + changed_left + ran
+    return Result(
+        asked=len(planned.table),
+        done=done,
+        ran=ran,
+        failed=failed + exhausted,
+        left=len(planned.table) - done - failed - exhausted,
+        exhausted=exhausted,
+        seconds=time.monotonic() - began,
+        stopped=progress.stopped if progress else None,
+        warnings=tuple(warnings),
+    )
+
+
+@contextmanager
+def _interruptible(driver: Driver, executor: Executor) -> Iterator[None]:
+    """Turn the first Ctrl-C (or SIGTERM) into a clean end; a second one is as rude as it sounds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: Any) -> None:
+        if driver.stop_asked or executor.in_process:
+            driver.stop_asked = True
+            raise KeyboardInterrupt
+        driver.stop_asked = True
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

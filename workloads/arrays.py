@@ -1,0 +1,16 @@
+"""The array types that signatures use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+"""float32 or float64; one dtype throughout a cell."""
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Parameters = Mapping[str, Array]
+"""Named parameters, or gradients with the same names and shapes."""

@@ -1,0 +1,144 @@
+"""The settings of an online learner, whatever it learns from: what every workload with our rules shares.
+
+The defaults are the protocol `paper`: the values that the paper states, and for those it leaves open the ones
+that came nearest to its numbers (its learning rate, initialisation and evaluation window are not in its text).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from workloads.architectures import ARCHITECTURES
+from workloads.arrays import Array
+from workloads.component import Scalar, fill, owners
+from workloads.initial import INITIALIZERS, Initial
+from workloads.losses import LOSSES
+from workloads.masks import SELECTIONS
+from workloads.optimizers import OPTIMIZERS
+from workloads.registry import Registry, unknown_name
+from workloads.rules import RULES
+from workloads.training import Learner
+
+
+def name_in(registry: Registry[Any]) -> Callable[[str], str]:
+    """A validator: the name must be one of the registry's."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(unknown_name(registry.kind, name, registry))
+        return name
+
+    return check
+
+
+InitializerName = Annotated[str, AfterValidator(name_in(INITIALIZERS))]
+
+
+class LearnerConfig(BaseModel):
+    """Settings of network, rule and optimiser; a field that is None takes the default of what it belongs to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    architecture: Annotated[str, AfterValidator(name_in(ARCHITECTURES))] = "tanh_rnn"
+    hidden: int = Field(default=64, ge=1, description="hidden units, n")
+    leak: float | None = Field(default=None, gt=0, le=1, description="alpha of tanh_rnn; 1: no leak")
+    recurrent_init: InitializerName = "orthogonal"
+    recurrent_scale: float = Field(default=0.3, ge=0, description="gain of the recurrent weights")
+    input_init: InitializerName = "normal"
+    input_scale: float = Field(default=0.1, ge=0)
+    output_init: InitializerName = "normal"
+    output_scale: float = Field(default=0.1, ge=0)
+    loss: Annotated[str, AfterValidator(name_in(LOSSES))] = "mse"
+    optimizer: Annotated[str, AfterValidator(name_in(OPTIMIZERS))] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    beta1: float | None = Field(default=None, ge=0, lt=1, description="of adam")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam")
+    epsilon: float | None = Field(default=None, gt=0, description="of adam")
+    clip: float = Field(default=1.0, ge=0, description="greatest global norm of the gradient; 0: no clip")
+    dtype: Literal["float32", "float64"] = "float32"
+    decay: float | None = Field(default=None, ge=0, lt=1, description="of traces")
+    window: int | None = Field(default=None, ge=1, description="of bptt, in steps")
+    selection: Annotated[str, AfterValidator(name_in(SELECTIONS))] | None = None
+    include_self: bool | None = Field(default=None, description="of sparse_rtrl: self is one of the k")
+
+
+KINDS = (
+    ("architecture", ARCHITECTURES, owners(ARCHITECTURES)),
+    ("optimizer", OPTIMIZERS, owners(OPTIMIZERS)),
+)
+RULE_SETTINGS = owners(RULES)
+
+
+def settle_learner(
+    method: str, k: int | None, config: LearnerConfig
+) -> tuple[int | None, dict[str, Scalar], list[str]]:
+    """The k that is stored, the settings that follow from the choices made, and what is wrong with them.
+
+    Args:
+        method: name of the rule.
+        k: as asked for.
+        config: as validated.
+    """
+    values: dict[str, Scalar] = {}
+    problems: list[str] = []
+    for label, registry, owned in KINDS:
+        found, wrong = fill(label, getattr(config, label), registry, owned, config)
+        values |= found
+        problems += wrong
+    if method not in RULES:
+        return k, values, [*problems, unknown_name("method", method, RULES)]
+    found, wrong = fill("method", method, RULES, RULE_SETTINGS, config)
+    rule = RULES[method]
+    if rule.settle_k is None:
+        wrong_k = [] if k is None else [f"k = {k} has no effect on method {method!r}; leave k out"]
+    else:
+        k, wrong_k = rule.settle_k(k, config.hidden, found)
+    return k, values | found, problems + wrong + wrong_k
+
+
+def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, n_out: int) -> Learner:
+    """The learner of a settled cell."""
+    architecture_kind = ARCHITECTURES[config.architecture]
+    architecture = architecture_kind.build(**architecture_kind.settings(config))
+    optimizer = OPTIMIZERS[config.optimizer]
+    rule = RULES[method]
+    size = {"k": k} if rule.takes_k else {}
+    return Learner(
+        architecture=architecture,
+        layout=architecture.layout(config.hidden, n_in, n_out),
+        rule=rule.build(**size, **rule.settings(config)),
+        optimizer=optimizer.build(learning_rate=config.learning_rate, **optimizer.settings(config)),
+        loss=LOSSES[config.loss],
+        clip=config.clip,
+    )
+
+
+def initial_theta(
+    learner: Learner, config: LearnerConfig, n_in: int, n_out: int, rng: np.random.Generator
+) -> Array:
+    """Initial parameters (P,) in the config's dtype."""
+    initial = Initial(
+        config.recurrent_init,
+        config.recurrent_scale,
+        config.input_init,
+        config.input_scale,
+        config.output_init,
+        config.output_scale,
+    )
+    drawn = learner.architecture.init(config.hidden, n_in, n_out, initial, rng)
+    return learner.layout.join(drawn).astype(config.dtype)
+
+
+STEP_OVERHEAD = 2e6
+"""What a step costs besides the rule, in multiply-adds of its matrix products: some hundred microseconds."""
+
+
+def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
+    """Relative cost of a step of a settled cell; the rule's multiply-adds and an overhead."""
+    rule = RULES[method]
+    n = config.hidden
+    return STEP_OVERHEAD + rule.cost(n, n + n_in + 1, k, rule.settings(config))

@@ -1,0 +1,22 @@
+"""The linear readout z = V h + c: prediction, its exact gradients, and the signal q that it sends back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workloads.arrays import Array, Parameters
+
+
+def predict(parameters: Parameters, hidden: Array) -> Array:
+    """z_t = V h_t + c, shape (n_out,)."""
+    return parameters["V"] @ hidden + parameters["c"]
+
+
+def readout_gradients(parameters: Parameters, hidden: Array, error: Array) -> dict[str, Array]:
+    """dL/dV = e h^T, dL/dc = e: exact under every rule."""
+    return {"V": np.multiply.outer(error, hidden), "c": error}
+
+
+def transposed_readout(parameters: Parameters, error: Array) -> Array:
+    """q_t = dL_t/dh_t = V^T e_t, shape (n,)."""
+    return error @ parameters["V"]

@@ -1,0 +1,26 @@
+"""Losses of one step: (prediction z, target y), both (n_out,) -> (L, e = dL/dz)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from workloads.arrays import Array
+from workloads.registry import Registry
+
+Loss = Callable[[Array, Array], tuple[float, Array]]
+
+
+def mse(prediction: Array, target: Array) -> tuple[float, Array]:
+    """L = mean((z - y)^2), e = 2 (z - y) / n_out."""
+    difference = prediction - target
+    scaled = difference * (2.0 / len(difference))
+    return 0.5 * float(difference @ scaled), scaled
+
+
+def half_sse(prediction: Array, target: Array) -> tuple[float, Array]:
+    """L = 0.5 sum((z - y)^2), e = z - y: the gradient that Marschall et al. (2020) train with."""
+    difference = prediction - target
+    return 0.5 * float(difference @ difference), difference
+
+
+LOSSES: Registry[Loss] = Registry("loss", {"mse": mse, "half_sse": half_sse})

@@ -1,0 +1,49 @@
+r"""Real-time recurrent learning (Williams and Zipser 1989): the gradient forwards, with nothing left out.
+
+    J_t = D_t J_{t-1} + I_t       D_t (C n, C n), J_t (C n, G n m), I_t the immediate influence     (1)
+    G_t = q_t^T J_t[h]            q_t (n,) learning signal, G_t (G, n, m)                           (2)
+
+Exact for constant weights: equal to backpropagation through all t steps. While they are learned J keeps what it
+gathered under older weights, as in every online implementation. Time (C n)^2 G n m, memory C G n^2 m a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from workloads.arrays import Array
+from workloads.influence import advance, contract, none_yet
+from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+
+
+def rtrl() -> Rule:
+    """Full RTRL."""
+
+    def init(shape: Shape, rng: np.random.Generator) -> Array:
+        return none_yet(*shape)
+
+    def update(seen: Observation, influence: Array, rng: np.random.Generator) -> tuple[Array, Array, Info]:
+        influence = advance(influence, seen.step)  # (1)
+        return contract(influence, seen.signal, len(seen.step.inputs)), influence, {}  # (2)
+
+    return Rule(init, update)
+
+
+def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """All n sources are kept, so k is stored as n."""
+    if k in (None, n):
+        return n, []
+    return k, [
+        f"k = {k} on method 'rtrl', which keeps all hidden = {n} sources; leave k out, or use 'sparse_rtrl'"
+    ]
+
+
+def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
+    """n x n by n x (n m)."""
+    return float(n) ** 3 * m
+
+
+RTRL = LearningRule(rtrl, gradient="exact", settle_k=settle_k, cost=cost)

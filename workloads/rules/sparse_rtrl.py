@@ -1,0 +1,87 @@
+r"""Sparse RTRL (Eqs. 8-9 of the paper): influence is propagated along k recurrent connections a unit only.
+
+    D_t^M = own paths + gains (M * W)    M (n, n) zeros and ones, k ones a row; W (n, n)     (1)
+    J_t   = D_t^M J_{t-1} + I_t          J (C n, G n m)                                      (2)
+    G_t   = q_t^T J_t[h]                 q_t (n,), G_t (G, n, m)                             (3)
+
+The forward pass uses all of W. The gradient is that of a network whose other recurrent products are constants
+(stop-gradient), so it is biased; at k = n it is RTRL's. The leak or forget path of a unit to itself is no recurrent
+connection and is kept whole. One mask serves all gates and all columns of theta. The ring of the paper has no
+self-connection; with `include_self` self is one of the k, and k = 1 is then SnAp-1 (Menick et al. 2021).
+
+Time k C G n^2 m by gather, or RTRL's by the dense product where that is faster (`workloads.influence`); memory
+C G n^2 m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workloads.arrays import Array, Indices
+from workloads.influence import advance, advance_gathered, contract, gather_pays, none_yet
+from workloads.masks import draw_mask, mask_problem, sources_of
+from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+
+
+class SparseState(NamedTuple):
+    """Influence and the mask it is propagated under, in the form that is faster for its k."""
+
+    influence: Array  # (C n, G n m)
+    mask: Array  # (n, n) zeros and ones
+    sources: Indices | None  # (n, k) where rows are gathered
+
+
+def sparse_rtrl(
+    k: int, selection: str = "ring", include_self: bool = False, gather: bool | None = None
+) -> Rule:
+    """RTRL under a mask.
+
+    Args:
+        k: sources a unit.
+        selection: a name in `SELECTIONS`.
+        include_self: whether a unit is one of its own k sources.
+        gather: the form of the product; None takes the faster one.
+    """
+
+    def init(shape: Shape, rng: np.random.Generator) -> SparseState:
+        mask = draw_mask(selection, shape.n, k, include_self, rng)
+        gathered = gather_pays(shape.n, k) if gather is None else gather
+        return SparseState(none_yet(*shape), mask.astype(shape.dtype), sources_of(mask) if gathered else None)
+
+    def update(
+        seen: Observation, state: SparseState, rng: np.random.Generator
+    ) -> tuple[Array, SparseState, Info]:
+        if state.sources is None:
+            influence = advance(state.influence, seen.step, state.mask)  # (2)
+        else:
+            influence = advance_gathered(state.influence, seen.step, state.sources)  # (2)
+        gradient = contract(influence, seen.signal, len(seen.step.inputs))  # (3)
+        return gradient, state._replace(influence=influence), {}
+
+    return Rule(init, update)
+
+
+def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """K is needed, and a mask with k ones a row must exist."""
+    if k is None:
+        return k, [f"method 'sparse_rtrl' needs k: the number of sources a unit keeps, 0 to hidden = {n}"]
+    problem = mask_problem(settings["selection"], n, k, settings["include_self"])
+    return k, [problem] if problem else []
+
+
+def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
+    """Gathered rows cost about 12 times a dense one, a multiply-add."""
+    return float(n) ** 2 * m * min(n, 12 * (k or 0) + 1)
+
+
+SPARSE_RTRL = LearningRule(
+    sparse_rtrl,
+    {"selection": "ring", "include_self": False},
+    gradient="biased",
+    takes_k=True,
+    settle_k=settle_k,
+    cost=cost,
+)
