@@ -224,8 +224,8 @@ def _paper_notes(body: pl.DataFrame) -> list[str]:
     ]
     return [
         "Paper: –, not known to us (the table's cells were lost with the text's mathematics). It says "
-        "besides that k = 8 to 32 stay within 3x of full RTRL's MSE and that BPTT with window 1 is "
-        f"comparable to them; 78–84 is its range over all partial k. {'; '.join(legend)}.",
+        "besides that every partial k stays within 3x of full RTRL's MSE and that BPTT with window 1 is "
+        f"comparable to them; 78–84 is its range over all of them. {'; '.join(legend)}.",
         "k = 0 with decay 0 and BPTT with window 1 are the same rule.",
     ]
 
