@@ -1,9 +1,10 @@
 """Registry entries that are built from a cell's settings, and who owns which setting.
 
-A rule, an architecture, an optimiser and a stream each have settings of their own (`decay` belongs to the rule
-`traces`, `leak` to the architecture `tanh_rnn`). In a workload's `Config` such a field is `None` unless given;
-settling a cell fills it from the chosen entry's `defaults` and refuses it where the chosen entry has none. So two
-cells that compute the same have the same settings, and a setting without effect is an error, not a surprise.
+A rule, an architecture, an optimiser and a stream each have settings of their own (`decay` belongs to the
+rule `traces`, `leak` to the architecture `tanh_rnn`). In a workload's `Config` such a field is `None` unless
+given; settling a cell fills it from the chosen entry's `defaults` and refuses it where the chosen entry has
+none. So two cells that compute the same have the same settings, and a setting without effect is an error, not
+a surprise.
 """
 
 from __future__ import annotations

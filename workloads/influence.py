@@ -5,13 +5,15 @@ r"""The carried influence J_t = d s_t / d theta of RTRL (Williams and Zipser 198
 J has C n rows (states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero but for the rows of a
 parameter's own unit, so it is added in place and never laid out in full.
 
-Two ways for the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do the (C n)^2 P
-multiply-adds. `advance_gathered` reads only the k sources of each row, k C n P multiply-adds; BLAS makes up for
-a factor of about ten, so it pays where 12 k <= n (`gather_pays`; measured at n = 64 and 256 in both dtypes).
+Two ways for the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do the (C
+n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, k C n P multiply-adds; BLAS
+makes up for a factor of about ten, so it pays where 12 k <= n (`gather_pays`; measured at n = 64 and 256 in
+both dtypes).
 
-Subnormals. Under a mask, influence that crossed many hops can shrink below the smallest normal number, and some
-CPUs are slow on those. With the O3 settings at n = 64 none appear in float64 and few in float32 (a new I_t
-replenishes each entry every step), so nothing is flushed: rounding small entries away would no longer be (1).
+Subnormals. Under a mask, influence that crossed many hops can shrink below the smallest normal number, and
+some CPUs are slow on those. With the O3 settings at n = 64 none appear in float64 and few in float32 (a new
+I_t replenishes each entry every step), so nothing is flushed: rounding small entries away would no longer be
+(1).
 """
 
 from __future__ import annotations

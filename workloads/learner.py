@@ -1,7 +1,8 @@
 """The settings of an online learner, whatever it learns from: what every workload with our rules shares.
 
 The defaults are the protocol `paper`: the values that the paper states, and for those it leaves open the ones
-that came nearest to its numbers (its learning rate, initialisation and evaluation window are not in its text).
+that came nearest to its numbers (its learning rate, initialisation and evaluation window are not in its
+text).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""One step of a recurrent network, linearised: all that a learning rule needs to know of an architecture.
 
-A network has C state components of n units each (tanh RNN: h; LSTM: c and h; the last one is always the hidden
-state h that the readout and the recurrent weights see) and G gates, each with a pre-activation per unit that is
-*linear* in its parameters, row by row:
+A network has C state components of n units each (tanh RNN: h; LSTM: c and h; the last one is always the
+hidden state h that the readout and the recurrent weights see) and G gates, each with a pre-activation per
+unit that is *linear* in its parameters, row by row:
 
     pre_g[i] = sum_l theta_g[i, l] inputs_g[l],   theta_g[i] = [W_g[i], U_g[i], b_g[i]],   inputs = [h_{t-1}; x_t; 1]
 
@@ -11,8 +11,8 @@ so one step is described exactly to first order by
     ds_t[c, i] = sum_c' own[c, c', i] ds_{t-1}[c', i]  +  sum_g gain[c, g, i] dpre_g[i]                      (1)
     dpre_g[i]  = sum_j W_g[i, j] dh_{t-1}[j]  +  sum_l inputs_g[l] dtheta_g[i, l]                             (2)
 
-The first sum of (1) is a unit's path to itself (leak, forget gate, update gate): never masked. The first sum of (2)
-is the recurrent connections: what a mask M thins out, W_g -> M * W_g.
+The first sum of (1) is a unit's path to itself (leak, forget gate, update gate): never masked. The first sum
+of (2) is the recurrent connections: what a mask M thins out, W_g -> M * W_g.
 """
 
 from __future__ import annotations

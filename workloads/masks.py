@@ -1,8 +1,8 @@
 """Which k recurrent sources each unit keeps in the propagation: the masks of sparse RTRL.
 
-A mask M is (n, n) boolean, row i = S_i with |S_i| = k. Without self a unit is never its own source (a tanh RNN's
-leak is not a connection and stays whole); with self it is one of the k. k = n is always the full mask, k = 0 the
-empty one, whatever the selection.
+A mask M is (n, n) boolean, row i = S_i with |S_i| = k. Without self a unit is never its own source (a tanh
+RNN's leak is not a connection and stays whole); with self it is one of the k. k = n is always the full mask,
+k = 0 the empty one, whatever the selection.
 """
 
 from __future__ import annotations

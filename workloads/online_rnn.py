@@ -1,12 +1,13 @@
 """Online learning of a recurrent network on a stream: Experiments 1 and following of the paper.
 
-A cell is one run of one learning rule (`method`, and its `k`) from one seed along one stream. It trains at every
-step and is measured by what it predicted *before* the update.
+A cell is one run of one learning rule (`method`, and its `k`) from one seed along one stream. It trains at
+every step and is measured by what it predicted *before* the update.
 
-Metrics: `mse_SEGMENT_WINDOW` over the stream's segments (`pre` and `post` the shift) and windows (`all`, `last_500`,
-`last_200`; a window longer than its segment is absent); each naive baseline of the stream over the same windows
-(`persistence_post_last_500`); `diverged` (0 or 1); `diverged_at`, the step, only if so: then a window that it falls
-into or before is absent; `seconds_per_step`. Arrays: `loss`, and whatever the rule reports of its steps.
+Metrics: `mse_SEGMENT_WINDOW` over the stream's segments (`pre` and `post` the shift) and windows (`all`,
+`last_500`, `last_200`; a window longer than its segment is absent); each naive baseline of the stream over
+the same windows (`persistence_post_last_500`); `diverged` (0 or 1); `diverged_at`, the step, only if so: then
+a window that it falls into or before is absent; `seconds_per_step`. Arrays: `loss`, and whatever the rule
+reports of its steps.
 """
 
 from __future__ import annotations

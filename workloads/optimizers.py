@@ -6,8 +6,9 @@ r"""Optimisers on a flat parameter vector, and the clip by global norm before th
     adam:            theta -= lr  m_hat / (sqrt(v_hat) + eps),  m_hat = m / (1 - b1^t),  v_hat = v / (1 - b2^t)
     adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
 
-The first is Algorithm 1 of Kingma and Ba (2015) and torch's; the second, their "efficient" form, is Keras's and the
-one in the framework of Marschall, Cho and Savin (2020). The second's epsilon weighs 1 / sqrt(1 - b2^t) times more.
+The first is Algorithm 1 of Kingma and Ba (2015) and torch's; the second, their "efficient" form, is Keras's
+and the one in the framework of Marschall, Cho and Savin (2020). The second's epsilon weighs 1 / sqrt(1 -
+b2^t) times more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A cell's independent streams of random numbers, each by its own name.
 
 Stream `name` of seed `s` is `np.random.default_rng(np.random.SeedSequence([s, CODES[name]]))`. Streams never
-share draws: another mask leaves the weights as they are, a longer noise stream the data. Codes are never reused.
+share draws: another mask leaves the weights as they are, a longer noise stream the data. Codes are never
+reused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Online learning: one update a step, in the order of the paper.
 
-At step t, with theta_{t-1}: forward -> loss, error e_t, learning signal q_t -> the rule's influence and gradient
--> clip -> theta_t. The influence is not recomputed after the update.
+At step t, with theta_{t-1}: forward -> loss, error e_t, learning signal q_t -> the rule's influence and
+gradient -> clip -> theta_t. The influence is not recomputed after the update.
 """
 
 from __future__ import annotations

@@ -175,10 +175,10 @@ def _one_setting(
     torn |= {name for name, seen in counts.items() if len(seen.keys() - {"null"}) > 1}
     if torn:
         lines = [
-            f"  {name}: " + ", ".join(f"{text} ({n} cells)" for text, n in counts[name].most_common())
+            f"  {name}: " + ", ".join(f"{text} ({n} cells)" for text, n in _commonest(counts[name]))
             for name in sorted(torn)
         ]
-        choice = " and ".join(_predicate(name, counts[name].most_common(1)[0][0]) for name in sorted(torn))
+        choice = " and ".join(_choice(name, counts[name], len(configs)) for name in sorted(torn))
         raise AmbiguousCells(
             "the table needs cells of one setting, and the store has several that fit it:\n"
             + "\n".join(lines)
@@ -216,6 +216,20 @@ def _differing(group: pl.DataFrame) -> str:
         if len(texts) > 1:
             parts.append(f"{name} ({', '.join(texts)})")
     return ", ".join(parts) or "nothing that a config says"
+
+
+def _choice(name: str, seen: Counter[str], cells: int) -> str:
+    """SQL over cells for a setting's commonest value, keeping the cells that have no such setting."""
+    values = Counter({text: count for text, count in seen.items() if text != "null"})
+    if len(values) < 2:  # null against one value: both are settings
+        return _predicate(name, _commonest(seen)[0][0])
+    chosen = _predicate(name, _commonest(values)[0][0])
+    return chosen if values.total() == cells else f"({chosen} OR {name} IS NULL)"
+
+
+def _commonest(seen: Counter[str]) -> list[tuple[str, int]]:
+    """Values by how often they occur; ties by name, so that a message does not hang on the store's order."""
+    return sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _predicate(name: str, text: str) -> str:

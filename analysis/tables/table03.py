@@ -112,8 +112,8 @@ def table(frame: pl.DataFrame) -> Table:
     missing = say_missing(chosen, ROWS, SWEEP)
     notes = [
         f"MSE: {MSE}, mean ± sample sd over n seeds; CV: population sd / mean. "
-        "Recovery: Eq. 10 seed by seed, then mean ± sample sd; 0 % is k = 0 with that decay, 100 % full RTRL. "
-        "Persistence predicts that nothing changes from one step to the next.",
+        "Recovery: Eq. 10 seed by seed, then mean ± sample sd; 0 % is k = 0 with that decay, 100 % "
+        "full RTRL. Persistence predicts that nothing changes from one step to the next.",
         *_paper_notes(body),
         *_gap_notes(values, recovery),
         *_diverged_note(chosen.values(MSE)),

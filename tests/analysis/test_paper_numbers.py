@@ -85,7 +85,7 @@ EXCEPTIONS_CV = {"sparse_rtrl": (69, 63), "rtrl": (88, 89)}
 
 @pytest.mark.parametrize("method", EXCEPTIONS_CV)
 def test_lstm_coefficients_of_variation_are_exceptions(printed_tables: Path, method: str) -> None:
-    """The printed MSE have one or two digits; the printed CV is within their rounding, not at their middle."""
+    """The printed MSE have one or two digits; the printed CV is within their rounding, not its middle."""
     mse = numbers(printed(printed_tables, "table08_lstm_sine"), "post_shift_mse", 3, method=method)
     says, gives = EXCEPTIONS_CV[method]
     assert round(cv_percent([middle(mse)])[0]) == gives != says

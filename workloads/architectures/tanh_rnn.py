@@ -4,7 +4,8 @@ r"""The leaky tanh RNN with explicit parameters (Eqs. 1-2 of the paper, which ha
     h_t   = (1 - alpha) h_{t-1} + alpha tanh(pre_t)    h (n,); alpha the leak, 0 < alpha <= 1   (2)
     z_t   = V h_t + c                                  V (n_out, n), c (n_out,)                 (3)
 
-Linearised: own = 1 - alpha, gain = alpha d_t with d_t = 1 - tanh(pre_t)^2, inputs = ahat_t = [h_{t-1}; x_t; 1].
+Linearised: own = 1 - alpha, gain = alpha d_t with d_t = 1 - tanh(pre_t)^2, inputs = ahat_t = [h_{t-1}; x_t;
+1].
 """
 
 from __future__ import annotations

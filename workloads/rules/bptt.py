@@ -5,9 +5,9 @@ r"""Truncated backpropagation through time with a sliding window of w steps (Wil
         G += I_s^T c                          G (G, n, m)                                          (2)
         c <- D_s^T c                                                                               (3)
 
-The gradient of L_t alone, with s_{t-w} taken as constant: biased, exact while w >= t. Each step is read back as it
-was linearised *then*, with the weights of its time: so w >= t gives RTRL's gradient also while weights change, and
-no forward pass is repeated. (Replaying the window under today's weights would be another rule.)
+The gradient of L_t alone, with s_{t-w} taken as constant: biased, exact while w >= t. Each step is read back
+as it was linearised *then*, with the weights of its time: so w >= t gives RTRL's gradient also while weights
+change, and no forward pass is repeated. (Replaying the window under today's weights would be another rule.)
 
 Window 1 is the immediate gradient, `traces` with decay 0 (with a leak too). Never called RTRL here.
 Time w (C G n^2 + G n m); memory w (n + m), and the w last weight matrices.

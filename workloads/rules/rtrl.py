@@ -3,8 +3,9 @@ r"""Real-time recurrent learning (Williams and Zipser 1989): the gradient forwar
     J_t = D_t J_{t-1} + I_t       D_t (C n, C n), J_t (C n, G n m), I_t the immediate influence     (1)
     G_t = q_t^T J_t[h]            q_t (n,) learning signal, G_t (G, n, m)                           (2)
 
-Exact for constant weights: equal to backpropagation through all t steps. While they are learned J keeps what it
-gathered under older weights, as in every online implementation. Time (C n)^2 G n m, memory C G n^2 m a step.
+Exact for constant weights: equal to backpropagation through all t steps. While they are learned J keeps what
+it gathered under older weights, as in every online implementation. Time (C n)^2 G n m, memory C G n^2 m a
+step.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a learning rule is: a pair of pure functions, and what it says of itself.
 
-A rule keeps what it knows of J_t = d s_t / d theta (its *influence*) and contracts it with the learning signal
-q_t = dL_t/dh_t, which it is given: how q_t comes about is not the rule's business. It sees an architecture only
-through the linearised step.
+A rule keeps what it knows of J_t = d s_t / d theta (its *influence*) and contracts it with the learning
+signal q_t = dL_t/dh_t, which it is given: how q_t comes about is not the rule's business. It sees an
+architecture only through the linearised step.
 """
 
 from __future__ import annotations

@@ -5,12 +5,13 @@ r"""Sparse RTRL (Eqs. 8-9 of the paper): influence is propagated along k recurre
     G_t   = q_t^T J_t[h]                 q_t (n,), G_t (G, n, m)                             (3)
 
 The forward pass uses all of W. The gradient is that of a network whose other recurrent products are constants
-(stop-gradient), so it is biased; at k = n it is RTRL's. The leak or forget path of a unit to itself is no recurrent
-connection and is kept whole. One mask serves all gates and all columns of theta. The ring of the paper has no
-self-connection; with `include_self` self is one of the k, and k = 1 is then SnAp-1 (Menick et al. 2021).
+(stop-gradient), so it is biased; at k = n it is RTRL's. The leak or forget path of a unit to itself is no
+recurrent connection and is kept whole. One mask serves all gates and all columns of theta. The ring of the
+paper has no self-connection; with `include_self` self is one of the k, and k = 1 is then SnAp-1 (Menick et
+al. 2021).
 
-Time k C G n^2 m by gather, or RTRL's by the dense product where that is faster (`workloads.influence`); memory
-C G n^2 m.
+Time k C G n^2 m by gather, or RTRL's by the dense product where that is faster (`workloads.influence`);
+memory C G n^2 m.
 """
 
 from __future__ import annotations

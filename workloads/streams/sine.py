@@ -4,11 +4,12 @@ r"""A sine whose frequency changes once; the next value is to be predicted (Expe
     jump:        phase_t = f_t t                        f_t = frequency_before for t < shift, else frequency_after
     continuous:  phase_0 = 0, phase_{t+1} = phase_t + f_t
 
-Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces do not fail, so the paper cannot
-have had it); x dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network only.
+Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces do not fail, so the paper
+cannot have had it); x dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
+only.
 
-Naive baseline: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2: 0.0050 before and 0.0447 after the
-shift at the default frequencies. (Two past values predict a sine exactly.)
+Naive baseline: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2: 0.0050 before and 0.0447 after
+the shift at the default frequencies. (Two past values predict a sine exactly.)
 
 The paper's text leaves open whether the phase jumps; the default is the literal reading, sin(f t).
 """
