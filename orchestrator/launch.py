@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class Prepared:
     table: CellTable
     warnings: tuple[str, ...] = ()
     workloads: Mapping[str, Workload] = field(default_factory=dict)
+    recorded: bool = False  # read from the store, which has its record already
 
 
 def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> Prepared:
@@ -89,6 +90,50 @@ def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> 
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
     table, warnings = select(table, store, where)
     return Prepared(tuple(sweeps), table, warnings, workloads)
+
+
+def prepare_recorded(
+    store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None
+) -> Prepared:
+    """Everything the store knows, as its launches recorded it.
+
+    Raises:
+        InputError: a workload no longer loads, or the predicate is wrong.
+    """
+    recorded = store.sweeps()
+    warnings: list[str] = []
+    sweeps: dict[str, Sweep] = {}
+    for entry in recorded:
+        about = entry.about
+        path = Path(about["path"]) if about["path"] else None
+        sweep = replace(Sweep.from_text(about["text"], path), search=tuple(about["search"]))
+        sweeps[sweep.name] = sweep
+        texts = {e.about["text"] for e in recorded if e.about["path"] == about["path"]}
+        if path and path.is_file() and path.read_text(encoding="utf-8") not in texts:
+            warnings.append(f"{path} has changed since it was launched; name it to read it again")
+    table = store.known()
+    changes = {"timeout_s": timeout_s, "retries": retries}
+    table = replace(
+        table, variants=table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
+    )
+    workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps.values()}
+    stale = table.variants.with_columns(
+        current=pl.col("workload").replace_strict({n: w.version for n, w in workloads.items()}, default=None)
+    ).filter(pl.col("current") != pl.col("workload_version"))
+    if stale.height:
+        warnings.append("cells of older workload versions are not run again; their rows stay")
+        old = pl.col("variant").is_in(stale["variant"].implode())
+        table = replace(table, cells=table.cells.filter(~old))
+    # The digests of now, not of the launch: `plan` compares them with what ran.
+    digests = {n: w.source_digest for n, w in workloads.items()}
+    table = replace(
+        table,
+        variants=table.variants.with_columns(
+            source_digest=pl.col("workload").replace_strict(digests, default=None, return_dtype=pl.String)
+        ),
+    )
+    table, more = select(table, store, where)
+    return Prepared(tuple(sweeps.values()), table, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
 
 
 def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable, tuple[str, ...]]:
@@ -135,13 +180,11 @@ def run(
 ) -> Result:
     """Own the store, plan, drive, record, commit."""
     began = time.monotonic()
-    planned = plan_of(prepared, store, options)
     with Owner(store, options.command, wait=options.wait) as owner:
-        for sweep in prepared.sweeps:
+        for sweep in () if prepared.recorded else prepared.sweeps:
             _record(owner, sweep, prepared.table, options)
-        planned = plan_of(prepared, store, options)  # again: another launch may have ended meanwhile
+        planned = plan_of(prepared, store, options)
         order = planned.order
-        before = planned.counts()
         warnings = list(prepared.warnings)
         if not order:
             return _result(planned, None, began, warnings)
@@ -159,7 +202,6 @@ def run(
                 _commit_all(driver, owner, planned, commits, again, report)
         finally:
             executor.close()
-        del before
         return _result(planned, driver.progress, began, warnings)
 
 
@@ -274,7 +316,7 @@ def _record(owner: Owner, sweep: Sweep, table: CellTable, options: Options) -> N
     )
     digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
     digest.update("".join(part.cells["cell_id"].sort()).encode())
-    digest.update(str(asdict(part)["variants"].hash_rows().to_list()).encode())
+    digest.update(part.variants.drop("source_digest").write_csv().encode())
     owner.record_sweep(about, part, digest.hexdigest()[:16])
 
 

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.cells import CellTable
 from orchestrator.errors import Fenced, StoreBusy, StoreDamaged
-from orchestrator.local_disk import Lock
+from orchestrator.local_disk import LocalDisk, Lock
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
 from orchestrator.segments import Segment, encode, inspect, listed, live, parse_name, segment_name
@@ -307,6 +307,20 @@ def _read(store: Store, segment: Segment) -> pa.Table:
     return pq.read_table(store.disk.locate(segment.path), partitioning=None).replace_schema_metadata(None)
 
 
+def running(disk: LocalDisk) -> list[str]:
+    """Ids of the cells that the last launch's heartbeat says run; none where no launch lives on this machine."""
+    lock = disk.try_lock()
+    if lock is not None:
+        lock.release()
+        return []
+    beats = disk.names("_hb")
+    try:
+        found = json.loads(disk.read(f"_hb/{beats[-1]}") or b"{}").get("running") if beats else None
+    except ValueError:
+        return []  # half a heartbeat on a disk without atomic renames; the next one is seconds away
+    return [str(cell_id) for cell_id in found or ()]
+
+
 def describe(about: Mapping[str, Any]) -> str:
     """An owner as a message names it."""
     return (
@@ -320,5 +334,3 @@ def boot_id() -> str:
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.is_file() else socket.gethostname()
 
-
-__all__ = ["Owner", "boot_id", "describe"]

@@ -41,8 +41,8 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         if "arrays" in words:
             connection.register("arrays", _arrays(store).to_arrow())
         _lock(connection)
-        result = connection.execute(sql)
-        if result.description is None:
+        result = connection.sql(sql)
+        if result is None:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
         answer = pl.from_arrow(result.to_arrow_table())
         return answer if isinstance(answer, pl.DataFrame) else answer.to_frame()

@@ -48,7 +48,9 @@ def advance_gathered(influence: Array, step: Linearization, sources: Indices) ->
     weights = np.take_along_axis(recurrent(step), sources[None], axis=2)  # (C, n, k)
     for unit in range(n):
         # sum_{s in S_i} D[i, s] J[s]: one row at a time, so that the k gathered rows stay in the cache
-        after[:, unit] = weights[:, unit] @ hidden[sources[unit]]
+        gathered = hidden[sources[unit]]
+        for component in range(components):
+            np.dot(weights[component, unit], gathered, out=after[component, unit])
     if step.own.any():
         after += np.einsum("cdi,dip->cip", step.own, before)
     return _with_immediate(after.reshape(influence.shape), step)

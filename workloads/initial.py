@@ -19,7 +19,7 @@ Initializer = Callable[[np.random.Generator, tuple[int, int], float, int], Weigh
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
-    """`scale` times a uniformly (Haar) distributed orthogonal matrix; orthonormal rows or columns if not square."""
+    """`scale` times a uniformly (Haar) drawn orthogonal matrix; orthonormal rows or columns if not square."""
     rows, columns = shape
     tall = rng.standard_normal((max(shape), min(shape)))
     q, r = np.linalg.qr(tall)
@@ -34,7 +34,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: in
 
 def normal_by_size(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
     """N(0, scale^2 / n)."""
-    return scale / np.sqrt(n) * rng.standard_normal(shape)
+    return float(scale / np.sqrt(n)) * rng.standard_normal(shape)
 
 
 def uniform_by_size(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:

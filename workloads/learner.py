@@ -40,7 +40,7 @@ InitializerName = Annotated[str, AfterValidator(name_in(INITIALIZERS))]
 
 
 class LearnerConfig(BaseModel):
-    """Settings of network, rule and optimiser; a field that is None takes the default of what it belongs to."""
+    """Settings of network, rule and optimiser; a field left None takes the default of what it belongs to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

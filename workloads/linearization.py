@@ -4,12 +4,12 @@ A network has C state components of n units each (tanh RNN: h; LSTM: c and h; th
 hidden state h that the readout and the recurrent weights see) and G gates, each with a pre-activation per
 unit that is *linear* in its parameters, row by row:
 
-    pre_g[i] = sum_l theta_g[i, l] inputs_g[l],   theta_g[i] = [W_g[i], U_g[i], b_g[i]],   inputs = [h_{t-1}; x_t; 1]
+    pre_g[i] = sum_l theta_g[i, l] inputs_g[l],  theta_g[i] = [W_g[i], U_g[i], b_g[i]],  inputs = [h_{t-1}; x_t; 1]
 
 so one step is described exactly to first order by
 
-    ds_t[c, i] = sum_c' own[c, c', i] ds_{t-1}[c', i]  +  sum_g gain[c, g, i] dpre_g[i]                      (1)
-    dpre_g[i]  = sum_j W_g[i, j] dh_{t-1}[j]  +  sum_l inputs_g[l] dtheta_g[i, l]                             (2)
+    ds_t[c, i] = sum_c' own[c, c', i] ds_{t-1}[c', i]  +  sum_g gain[c, g, i] dpre_g[i]           (1)
+    dpre_g[i]  = sum_j W_g[i, j] dh_{t-1}[j]  +  sum_l inputs_g[l] dtheta_g[i, l]                  (2)
 
 The first sum of (1) is a unit's path to itself (leak, forget gate, update gate): never masked. The first sum
 of (2) is the recurrent connections: what a mask M thins out, W_g -> M * W_g.
@@ -53,8 +53,8 @@ def transition(step: Linearization, mask: Array | None = None) -> Array:
 
 
 def recurrent(step: Linearization) -> Array:
-    """d s_t / d h_{t-1} through the recurrent weights, without the own paths: (C, n, n)."""
-    total = step.gain[:, 0, :, None] * step.weights[0]
+    """Jacobian d s_t / d h_{t-1} through the recurrent weights, without the own paths: (C, n, n)."""
+    total: Array = step.gain[:, 0, :, None] * step.weights[0]
     for gate in range(1, step.gain.shape[1]):
         total = total + step.gain[:, gate, :, None] * step.weights[gate]
     return total
@@ -62,7 +62,8 @@ def recurrent(step: Linearization) -> Array:
 
 def immediate(step: Linearization) -> Array:
     """I_t: d s_t[c, i] / d theta_g[i, l] at fixed s_{t-1}; zero for a row of another unit. (C, G, n, m)."""
-    return step.gain[:, :, :, None] * step.inputs[None, :, None, :]
+    influence: Array = step.gain[:, :, :, None] * step.inputs[None, :, None, :]
+    return influence
 
 
 def local_gradient(step: Linearization, adjoint: Array) -> Array:

@@ -26,7 +26,7 @@ class Selection(NamedTuple):
 
 
 def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """The nearest units on a ring, half on each side: S_i = {i +- 1, ..., i +- k // 2}, and i if with self."""
+    """The nearest units on a ring, half on each side: S_i = {i +- 1, ..., i +- k // 2}, with i if asked."""
     units = np.arange(n)
     distance = (units[None, :] - units[:, None]) % n
     distance = np.minimum(distance, n - distance)
@@ -46,7 +46,7 @@ def ring_problem(n: int, k: int, include_self: bool) -> str | None:
 
 
 def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """k of the units, uniformly and independently for each row (self given, the other k - 1)."""
+    """Any k of the units, uniformly and independently for each row (self given, the other k - 1)."""
     mask = np.zeros((n, n), np.bool_)
     for unit in range(n):
         others = rng.choice(n - 1, k - include_self, replace=False)

@@ -3,7 +3,7 @@ r"""Optimisers on a flat parameter vector, and the clip by global norm before th
 `adam` and `adam_reference` differ in where epsilon stands, which is visible once gradients are small:
 
     m_t = b1 m + (1 - b1) g,   v_t = b2 v + (1 - b2) g^2
-    adam:            theta -= lr  m_hat / (sqrt(v_hat) + eps),  m_hat = m / (1 - b1^t),  v_hat = v / (1 - b2^t)
+    adam:            theta -= lr  m^ / (sqrt(v^) + eps),   m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
     adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
 
 The first is Algorithm 1 of Kingma and Ba (2015) and torch's; the second, their "efficient" form, is Keras's
@@ -74,7 +74,7 @@ def adam_reference(learning_rate: float, beta1: float, beta2: float, epsilon: fl
 
 
 def sgd(learning_rate: float) -> Optimizer:
-    """theta -= lr g."""
+    """Plain gradient descent: theta -= lr g."""
 
     def init(theta: Array) -> None:
         return None

@@ -1,4 +1,4 @@
-"""Means over named windows of a stream's segments: `mse_pre_all`, `mse_post_last_500`, `mse_post_last_200`."""
+"""Means over named windows of a stream's segments: `mse_pre_all`, `mse_post_last_500`, ..."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LAST = (500, 200)
 
 
 def window_means(name: str, values: Array, segments: Sequence[Segment]) -> dict[str, float]:
-    """The mean of per-step values over each window that fits into its segment and that the values reach to the end.
+    """Means of per-step values over each window that fits into its segment and that the values reach to its end.
 
     Args:
         name: prefix of the metrics.

@@ -14,7 +14,7 @@ from workloads.linearization import Linearization
 
 
 class Architecture(NamedTuple):
-    """A recurrent network with n hidden units, C state components, G gates (see `workloads.linearization`)."""
+    """A network with n hidden units, C state components and G gates (see `workloads.linearization`)."""
 
     components: int
     gates: int
@@ -23,7 +23,7 @@ class Architecture(NamedTuple):
     init: Callable[[int, int, int, Initial, np.random.Generator], dict[str, Array]]
     """(n, n_in, n_out, initial, generator) -> parameters, float64."""
     forward: Callable[[Parameters, Array, Array], tuple[Array, Linearization]]
-    """(parameters, state (C, n), x (n_in,)) -> (new state (C, n), the step linearised at these parameters)."""
+    """(parameters, state (C, n), x (n_in,)) -> (new state (C, n), the step linearised there)."""
     predict: Callable[[Parameters, Array], Array]
     """(parameters, hidden (n,)) -> z (n_out,)."""
     readout_gradients: Callable[[Parameters, Array, Array], dict[str, Array]]

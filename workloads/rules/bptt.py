@@ -16,6 +16,7 @@ Time w (C G n^2 + G n m); memory w (n + m), and the w last weight matrices.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def bptt(window: int) -> Rule:
         kept = (seen.step, *kept[: window - 1])
         adjoint = at_hidden(seen.step, seen.signal)  # (1)
         gradient = local_gradient(seen.step, adjoint)  # (2)
-        for later, step in zip(kept, kept[1:], strict=False):
+        for later, step in pairwise(kept):
             adjoint = pull_back(later, adjoint)  # (3)
             gradient += local_gradient(step, adjoint)  # (2)
         return gradient, kept, {}

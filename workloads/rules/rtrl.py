@@ -43,7 +43,7 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """n x n by n x (n m)."""
+    """The product of (n, n) with (n, n m)."""
     return float(n) ** 3 * m
 
 

@@ -46,7 +46,7 @@ Info = dict[str, float]
 
 
 class Rule(NamedTuple):
-    """Pure functions; whatever changes is in the state, whatever is random comes from the generator passed in."""
+    """Pure functions: what changes is in the state, what is random comes from the generator passed in."""
 
     init: Callable[[Shape, np.random.Generator], Any]
     """(shape, generator for what is drawn once) -> state before the first step, its influence zero."""

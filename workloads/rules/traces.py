@@ -1,7 +1,7 @@
 r"""Eligibility traces without propagation: k = 0 (Eqs. 5-6 of the paper).
 
-    B_t = decay B_{t-1} + gain I_t[h]    I_t[h] the immediate influence on h: for the tanh RNN alpha d_t ahat_t^T   (1)
-    G_t = q_t * B_t                      B_t, G_t (G, n, m); q_t (n,) multiplies rows                               (2)
+    B_t = decay B_{t-1} + gain I_t[h]    I_t[h] immediate influence on h; tanh RNN: alpha d_t ahat_t^T     (1)
+    G_t = q_t * B_t                      B_t, G_t (G, n, m); q_t (n,) multiplies rows                      (2)
 
 Biased. decay = 0 is the immediate gradient, Eq. 5: without a leak the same as truncated BPTT with window 1
 and as RFLO with alpha = 1. decay > 0 is Eq. 6; the paper's text does not state its decay, and 0.95, which its

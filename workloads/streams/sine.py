@@ -1,7 +1,8 @@
 r"""A sine whose frequency changes once; the next value is to be predicted (Experiment 1 of the paper).
 
     x_t = sin(phase_t),   y_t = x_{t+1},   t = 0, 1, ..., T-1
-    jump:        phase_t = f_t t                        f_t = frequency_before for t < shift, else frequency_after
+    f_t = frequency_before for t < shift, else frequency_after
+    jump:        phase_t = f_t t
     continuous:  phase_0 = 0, phase_{t+1} = phase_t + f_t
 
 Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces do not fail, so the paper
@@ -43,9 +44,8 @@ def sine(
         phase: whether the phase jumps at the shift or goes on.
     """
     t = np.arange(steps + 1)
-    frequency = np.where(t < shift, frequency_before, frequency_after)
     if phase == "jump":
-        angle = frequency * t
+        angle = np.where(t < shift, frequency_before, frequency_after) * t
     else:
         angle = frequency_before * np.minimum(t, shift) + frequency_after * np.maximum(t - shift, 0)
     x = np.sin(angle)[:, None]

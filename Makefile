@@ -1,0 +1,41 @@
+# `make run` and `make test` set up a virtual environment of their own and do everything.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test test-slow check format bench clean
+
+run: $(VENV)/.user
+	"$(BIN)/raysweep" launch paper/e1-sine
+	"$(BIN)/raysweep" table 3
+
+test: $(VENV)/.dev
+	"$(BIN)/python" -m pytest -q -m "not slow"
+
+test-slow: $(VENV)/.dev
+	"$(BIN)/python" -m pytest -q
+
+check: $(VENV)/.dev
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+	"$(BIN)/python" -m pytest -q -m "not slow"
+
+format: $(VENV)/.dev
+	"$(BIN)/ruff" format .
+	"$(BIN)/ruff" check --fix .
+
+bench: $(VENV)/.dev
+	"$(BIN)/python" benchmarks/overhead.py
+
+$(VENV)/.user: pyproject.toml constraints.txt
+	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch "$@"
+
+$(VENV)/.dev: $(VENV)/.user requirements-dev.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
+	touch "$@"
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,484 @@
+"""The command line. Parses, calls, prints; heavy modules are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestrator.drive import Progress
+    from orchestrator.launch import Prepared, Result
+    from orchestrator.store import Store
+
+app = typer.Typer(
+    name="raysweep",
+    help="Sweeps on Ray for machine-learning research: nothing lost, everything queryable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+store_app = typer.Typer(help="Verify or compact the store.", no_args_is_help=True)
+app.add_typer(store_app, name="store")
+
+MANY = 10_000
+
+Sweeps = Annotated[list[str], typer.Argument(metavar="SWEEP...", help="A .toml, a folder, or a bundled name or prefix (paper/e1-sine).")]
+MaybeSweeps = Annotated[list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: everything the store knows.")]
+StoreOption = Annotated[str, typer.Option("--store", envvar="RAYSWEEP_STORE", help="The store's folder.")]
+Where = Annotated[str | None, typer.Option(help='SQL predicate over cells: "k <= 8 and seed = 42".')]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a config key; gives new cells.")]
+Seeds = Annotated[str | None, typer.Option(help='Other seeds: "0..19" or "1,2,5".')]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: Ray on this machine.")]
+Inline = Annotated[bool, typer.Option("--inline", help="In this process, for debugging.")]
+Timeout = Annotated[float | None, typer.Option(min=0.001, help="Seconds a cell may run.")]
+Retries = Annotated[int | None, typer.Option(min=0, help="Repeats after a cell's own error.")]
+MaxFailures = Annotated[int | None, typer.Option(min=1, help="Begin no more cells after so many failed.")]
+MaxHours = Annotated[float | None, typer.Option(min=0.0, help="Begin no more cells after so long.")]
+Yes = Annotated[bool, typer.Option("--yes", help=f"Do not ask before more than {MANY:,} new cells.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the store to end.")]
+Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again whose workload's code changed.")]
+
+
+def main() -> None:
+    """Entry point: our errors become one message and their exit code."""
+    from orchestrator.errors import InputError, RaysweepError
+
+    try:
+        app()
+    except InputError as error:
+        _complain(error.problems)
+        sys.exit(error.exit_code)
+    except RaysweepError as error:
+        _complain([str(error)])
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.command()
+def plan(
+    sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
+    rerun_changed: Rerun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show what a launch would run, and run nothing."""
+    from orchestrator.launch import Options, plan_of
+    from orchestrator.plan import STATES, no_longer_asked_for
+
+    opened, prepared = _prepare(sweeps, store, where, set_, seeds)
+    planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed))
+    gone = no_longer_asked_for(expand_all(prepared), opened.known(), [s.name for s in prepared.sweeps]) if opened.exists() else None
+    counts, expected = planned.counts(), planned.expected()
+    if as_json:
+        _json(
+            {
+                "cells": len(planned.table), "states": counts, "to_run": int(planned.frame["run"].sum()),
+                "no_longer_asked_for": 0 if gone is None else gone.height,
+                "by_resource": expected.to_dicts(), "warnings": list(prepared.warnings),
+            }
+        )  # fmt: skip
+        return
+    _warn(prepared.warnings)
+    print(f"{len(planned.table):,} cells in {', '.join(s.name for s in prepared.sweeps)}")
+    for state, count in counts.items():
+        if count:
+            print(f"  {count:>9,}  {state:<10} {STATES[state]}")
+    if gone is not None and gone.height:
+        print(f"  {gone.height:>9,}  {'no longer asked for':<10} in the store, left untouched")
+    for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
+        known = f"about {cpu_hours:.2g} cpu-hours" + (f", {gpu_hours:.2g} gpu-hours" if gpus else "")
+        if unknown:
+            known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
+        print(f"to run: {cells:,} cells on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}")
+    if not planned.frame["run"].any():
+        print("nothing to run")
+
+
+@app.command()
+def launch(
+    sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
+    address: Address = None, inline: Inline = False, timeout: Timeout = None, retries: Retries = None,
+    max_failures: MaxFailures = None, max_hours: MaxHours = None, rerun_changed: Rerun = False,
+    yes: Yes = False, wait: Wait = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run what is missing; ends with counts and what to type next."""
+    from orchestrator.launch import Options
+
+    opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
+    options = Options(
+        where=where, rerun_changed=rerun_changed, executor="inline" if inline else "ray", address=address,
+        max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
+    )  # fmt: skip
+    _finish(opened, prepared, options, yes, as_json, " ".join(shlex.quote(s) for s in sweeps), store)
+
+
+@app.command()
+def resume(
+    sweeps: MaybeSweeps = None, store: StoreOption = "results", where: Where = None, set_: Set = None,
+    seeds: Seeds = None, address: Address = None, inline: Inline = False, timeout: Timeout = None,
+    retries: Retries = None, max_failures: MaxFailures = None, max_hours: MaxHours = None,
+    yes: Yes = False, wait: Wait = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run again what failed, timed out or never finished, with a fresh budget of attempts."""
+    from orchestrator.launch import Options, prepare_recorded
+
+    options = Options(
+        where=where, resume=True, executor="inline" if inline else "ray", address=address,
+        max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
+    )  # fmt: skip
+    if sweeps:
+        opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
+    else:
+        opened = _store(store).require()
+        if set_ or seeds:
+            _fail("--set and --seeds make new cells: name the sweeps they are for")
+        prepared = prepare_recorded(opened, where, timeout, retries)
+    _finish(opened, prepared, options, yes, as_json, " ".join(shlex.quote(s) for s in sweeps or ()), store)
+
+
+@app.command()
+def status(store: StoreOption = "results", where: Where = None, watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s.")] = False, as_json: Json = False) -> None:
+    """Count the cells by experiment, method and status; say what runs now."""
+    import polars as pl
+
+    from orchestrator.launch import select
+
+    opened = _store(store).require()
+    while True:
+        known, warnings = select(opened.known(), opened, where)
+        _warn(warnings)
+        states = known.wide().drop("source_digest").join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+        states = states.with_columns(pl.col("status").fill_null("pending"))
+        counts = states.group_by("experiment", "workload_version", "method", "k", "status").len("cells").sort(
+            "experiment", "workload_version", "method", "k", "status"
+        )
+        running = _running(opened)
+        if as_json:
+            _json({"counts": counts.to_dicts(), "running": running})
+        else:
+            _print_frame(counts)
+            for cell_id in running:
+                print(f"running: {cell_id}")
+            left = states.filter(pl.col("status") != "done").height
+            print(f"{states.height - left:,} of {states.height:,} cells done" + (f"; next: raysweep resume --store {shlex.quote(store)}" if left and not running else ""))
+        if not watch:
+            return
+        time.sleep(2)
+
+
+@app.command()
+def show(cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")], store: StoreOption = "results", as_json: Json = False) -> None:
+    """Show one cell: config, attempts, metrics, traceback, where it ran."""
+    import polars as pl
+
+    from orchestrator.chunk import cell_name
+
+    opened = _store(store).require()
+    prefix = cell.rpartition("#")[2].lower()
+    found = opened.known().wide().filter(pl.col("cell_id").str.starts_with(prefix))
+    if not prefix or found.height != 1:
+        some = ", ".join(found["cell_id"][:5])
+        _fail(f"cell {cell!r}: " + (f"{found.height} cells begin like this: {some}; give more of the id" if prefix and found.height else "no such cell in the store; `raysweep query \"SELECT cell_id FROM cells\"` lists them"))
+    key = found.row(0, named=True)
+    attempts = opened.attempts.filter(pl.col("cell_id") == key["cell_id"]).sort("attempt").collect().to_dicts()
+    done = opened.cells.filter(pl.col("cell_id") == key["cell_id"]).collect().to_dicts()
+    last = done[0] if done else attempts[-1] if attempts else None
+    about = {
+        "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
+        "cell_id": key["cell_id"], "sweep": key["sweep"], "workload": f"{key['workload']} version {key['workload_version']}",
+        "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
+        "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
+    }  # fmt: skip
+    if as_json:
+        _json({**about, "attempts": attempts})
+        return
+    for name, value in about.items():
+        if isinstance(value, dict):
+            print(f"{name}:" + ("" if value else " none"))
+            for k, v in value.items():
+                print(f"  {k} = {_safe(v)}")
+        else:
+            print(f"{name}: {_safe(value)}")
+    print(f"attempts: {len(attempts)}")
+    for a in attempts:
+        seconds = "" if a["seconds"] is None else f", {a['seconds']:.3g} s"
+        where = f" on {a['host']} (pid {a['pid']})" if a["host"] else ""
+        commit = f", commit {a['git_commit'][:10]}{' with changes' if a['git_dirty'] else ''}" if a["git_commit"] else ""
+        print(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
+        if a["error_type"]:
+            print(f"     {a['error_type']}: {_safe(a['error_message'])}")
+        if a["traceback"]:
+            print("     " + _safe(a["traceback"]).rstrip().replace("\n", "\n     "))
+        if a["log_tail"]:
+            print("     printed: " + _safe(a["log_tail"]).rstrip().replace("\n", "\n              "))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="Over the tables cells, attempts, arrays.")],
+    store: StoreOption = "results",
+    format_: Annotated[str, typer.Option("--format", help="table, csv, json, ndjson or parquet.")] = "table",
+    output: Annotated[str | None, typer.Option(help="Write to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer SQL over the store; metrics and config keys are columns."""
+    from workloads.registry import unknown_name
+
+    kind = "json" if as_json else format_
+    if kind not in ("table", "csv", "json", "ndjson", "parquet"):
+        _fail(f"--format: {unknown_name('format', kind, ['table', 'csv', 'json', 'ndjson', 'parquet'])}")
+    if kind == "parquet" and output is None:
+        _fail("--format parquet: binary; name a file with --output")
+    frame = _store(store).require().sql(sql)
+    if kind == "table" and output is None:
+        _print_frame(frame)
+        return
+    target: Any = output or sys.stdout.buffer
+    try:
+        if kind == "parquet":
+            frame.write_parquet(target)
+        elif kind == "json":
+            frame.write_json(target)
+        elif kind == "ndjson":
+            frame.write_ndjson(target)
+        elif kind == "csv":
+            _flat(frame).write_csv(target)
+        else:
+            with open(target, "w", encoding="utf-8") as file:
+                file.write(str(frame) + "\n")
+    except OSError as error:
+        _fail(f"--output {output}: {error.strerror or error}")
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3.")], store: StoreOption = "results",
+    where: Where = None, format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Print one table of the analysis, ours beside the paper's."""
+    from analysis.errors import AnalysisError
+    from analysis.tables import TABLES
+    from analysis.tables.render import RENDERERS
+    from orchestrator.query import cells_frame
+    from workloads.registry import UnknownName
+
+    try:
+        build, render = TABLES[name], RENDERERS["json" if as_json else format_]
+    except UnknownName as error:
+        _fail(str(error))
+    opened = _store(store).require()
+    frame = cells_frame(opened)
+    if where is not None:
+        import polars as pl
+
+        from orchestrator.query import matching
+
+        kept, warning = matching(opened.known(), opened.summary(), where)
+        _warn((warning,) if warning else ())
+        frame = frame.filter(pl.col("cell_id").is_in(kept.implode()))
+    try:
+        print(render(build(frame)).rstrip("\n"))
+    except AnalysisError as error:
+        _fail(str(error))
+
+
+@store_app.command("check")
+def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
+    """Verify every segment; exit 1 if anything is wrong."""
+    opened = _store(store).require()
+    problems = opened.check()
+    if as_json:
+        _json({"problems": problems})
+    else:
+        for problem in problems:
+            print(_safe(problem))
+        print(f"{len(problems)} problems" if problems else "the store is sound")
+    if problems:
+        raise typer.Exit(1)
+
+
+@store_app.command("compact")
+def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: Json = False) -> None:
+    """Merge small segments."""
+    from orchestrator.owner import Owner
+
+    opened = _store(store).require()
+    with Owner(opened, _command(), wait=wait) as owner:
+        report = owner.compact()
+    if as_json:
+        _json({folder: {"before": b, "after": a} for folder, (b, a) in report.items()})
+        return
+    for folder, (before, after) in report.items():
+        print(f"{folder}: {before} segments -> {after}")
+
+
+# Behind the commands
+
+
+def _store(path: str) -> Store:
+    from orchestrator.store import Store
+
+    return Store(path)
+
+
+def _prepare(
+    names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
+    timeout: float | None = None, retries: int | None = None,
+) -> tuple[Store, Prepared]:  # fmt: skip
+    from orchestrator.launch import prepare
+    from orchestrator.spec import load_all, setting
+
+    settings = dict(setting(text) for text in set_ or ())
+    sweeps = load_all(names)
+    if settings:
+        sweeps = [s.with_settings(settings) for s in sweeps]
+    if seeds is not None:
+        sweeps = [s.with_seeds(seeds) for s in sweeps]
+    sweeps = [s.with_resources(timeout_s=timeout, retries=retries) for s in sweeps]
+    opened = _store(store)
+    return opened, prepare(sweeps, opened, where)
+
+
+def expand_all(prepared: Prepared) -> Any:
+    """All cells of the prepared sweeps, whatever --where selects."""
+    from orchestrator.cells import expand
+
+    return expand(prepared.sweeps)
+
+
+def _finish(
+    opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, names: str, store: str
+) -> None:
+    from orchestrator.launch import plan_of, run
+
+    planned = plan_of(prepared, opened, options)
+    new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
+    if new > MANY and not yes:
+        if not sys.stdin.isatty():
+            _fail(f"{new:,} new cells would run; more than {MANY:,} need --yes without a terminal")
+        typer.confirm(f"{new:,} new cells would run. Go on?", abort=True)
+    _warn(prepared.warnings)
+    if planned.frame["run"].any() and not as_json:
+        print(f"{len(planned.table):,} cells, {int(planned.frame['run'].sum()):,} to run", file=sys.stderr)
+    result = run(prepared, opened, options, _reporter(as_json))
+    _print_result(result, as_json, names, store)
+    raise typer.Exit(result.exit_code)
+
+
+def _print_result(result: Result, as_json: bool, names: str, store: str) -> None:
+    from dataclasses import asdict
+
+    at = "" if store == "results" else f" --store {shlex.quote(store)}"
+    again = " ".join(f"raysweep resume {names}{at}".split())
+    if as_json:
+        _json({**asdict(result), "resume": again if result.done < result.asked else None})
+        return
+    if not result.ran and not result.failed and result.done == result.asked:
+        print(f"nothing to run: all {result.asked:,} cells are done")
+    else:
+        parts = [f"{result.done:,} of {result.asked:,} cells done ({result.ran:,} now, in {result.seconds:.1f} s)"]
+        if result.failed:
+            parts.append(f"{result.failed:,} failed" + (f" ({result.exhausted:,} of them had used up their attempts before)" if result.exhausted else ""))
+        if result.left:
+            parts.append(f"{result.left:,} left")
+        print("; ".join(parts))
+        if result.stopped:
+            print(f"ended early: {result.stopped}")
+    if result.done < result.asked:
+        print(f"see:    raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
+        print(f"resume: {again}")
+    else:
+        print(f"query:  raysweep query{at} \"SELECT * FROM cells LIMIT 5\"")
+
+
+def _reporter(quiet: bool) -> Callable[[Progress], None] | None:
+    """A line that changes on a terminal, one every ten seconds elsewhere."""
+    if quiet:
+        return None
+    terminal = sys.stderr.isatty()
+    last = [0.0]
+    began = time.monotonic()
+
+    def report(progress: Progress) -> None:
+        now = time.monotonic()
+        if now - last[0] < (0.2 if terminal else 10.0):
+            return
+        last[0] = now
+        rate = progress.done / max(now - began, 1e-9)
+        text = f"{progress.done:,} done, {progress.failed:,} failed, {progress.left:,} left; {rate:.1f} cells/s"
+        print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        if terminal and not progress.left:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    return report
+
+
+def _running(opened: Store) -> list[str]:
+    """What the owner's last heartbeat says, if a launch holds the store."""
+    from orchestrator.owner import running
+
+    return running(opened.disk)
+
+
+def _print_frame(frame: Any) -> None:
+    import polars as pl
+
+    with pl.Config(
+        tbl_rows=-1 if frame.height <= 1000 else 50, tbl_cols=-1, fmt_str_lengths=60, tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True, tbl_width_chars=160,
+    ):  # fmt: skip
+        print(_safe(str(frame)))
+
+
+def _flat(frame: Any) -> Any:
+    """Nested columns as JSON text, which CSV has no other form for."""
+    import polars as pl
+
+    nested = [n for n, kind in frame.schema.items() if kind.is_nested()]
+    return frame.with_columns(
+        pl.Series(n, [None if v is None else json.dumps(v.to_list() if hasattr(v, "to_list") else v) for v in frame[n]], pl.String)
+        for n in nested
+    )
+
+
+def _safe(value: Any) -> str:
+    """Text from cells without control characters, which could command a terminal."""
+    return "".join(c if c in "\n\t" or (c.isprintable()) else "\ufffd" for c in str(value))
+
+
+def _json(document: Any) -> None:
+    print(json.dumps(document, default=str, indent=2))
+
+
+def _warn(lines: Any) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _complain(problems: Any) -> None:
+    for problem in problems:
+        print(f"error: {_safe(problem)}", file=sys.stderr)
+
+
+def _fail(message: str) -> Any:
+    from orchestrator.errors import InputError
+
+    raise InputError(message)
+
+
+def _command() -> str:
+    return "raysweep " + shlex.join(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()
