@@ -132,9 +132,7 @@ def _recovery(
 ) -> pl.DataFrame:
     taken = [name for name in _ADDED if name in frame.columns]
     if taken:
-        raise InputError(
-            f"frame already has a column {', '.join(taken)}; rename it, the recovery adds its own"
-        )
+        raise InputError(f"frame already has a column {', '.join(taken)}; rename it, the recovery adds its own")
     _check("frame", frame, on, value)
     joined = frame
     for name, reference in {"floor": floor, "ceiling": ceiling}.items():
@@ -147,9 +145,7 @@ def _recovery(
     )
 
 
-def _reference(
-    name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str
-) -> pl.DataFrame:
+def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str) -> pl.DataFrame:
     """The reference's keys and value, after making sure that every key of `frame` is there, once."""
     _check(name, reference, on, value)
     repeated = reference.filter(reference.select(pl.struct(on).is_duplicated()).to_series())
@@ -158,8 +154,7 @@ def _reference(
     absent = frame.join(reference, on=list(on), how="anti", maintain_order="left")
     if absent.height:
         raise MissingSeeds(
-            f"{name}: no row for {_list(absent, on)}; run those cells, or leave these out of the comparison "
-            "on purpose"
+            f"{name}: no row for {_list(absent, on)}; run those cells, or leave these out of the comparison on purpose"
         )
     return reference.select(*on, pl.col(value).alias(name))
 

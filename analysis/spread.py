@@ -48,9 +48,7 @@ def spread(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
         number.count().cast(pl.Int64).alias("n"),
         number.null_count().cast(pl.Int64).alias("absent"),
     ]
-    grouped = (
-        frame.group_by(list(by), maintain_order=True).agg(statistics) if by else frame.select(statistics)
-    )
+    grouped = frame.group_by(list(by), maintain_order=True).agg(statistics) if by else frame.select(statistics)
     has_spread = (pl.col("n") >= 2) & (pl.col("mean") > 0)
     return grouped.select(
         *by,

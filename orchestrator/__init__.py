@@ -1,9 +1,9 @@
 """Sweeps of cells on Ray, recorded in a Parquet store that nothing gets lost from.
 
-    from orchestrator import Sweep, Store, launch
+from orchestrator import Sweep, Store, launch
 
-    launch(Sweep.load("paper/e1-sine"), store="results")
-    Store("results").sql("SELECT method, k, avg(mse_post_last_500) FROM cells GROUP BY ALL")
+launch(Sweep.load("paper/e1-sine"), store="results")
+Store("results").sql("SELECT method, k, avg(mse_post_last_500) FROM cells GROUP BY ALL")
 """
 
 from __future__ import annotations

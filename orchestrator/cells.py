@@ -70,9 +70,7 @@ def hash_parts(
 ) -> tuple[str, str]:
     """The canonical JSON that is hashed, as (text before the seed, text after it)."""
     # Keys are sorted, so all that precedes "seed" is one object, and all that follows another.
-    head = canonical_json(
-        {"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME}
-    )
+    head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
     tail = canonical_json({"version": version, "workload": workload})
     return head[:-1] + ',"seed":', "," + tail[1:]
 
@@ -138,7 +136,8 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
     for block, method, k, config, place in _points(sweep):
         if workload is None:
             break
-        checked = _check(workload, method, k, config, f"{where}: {place}", found)
+        # Where the file's k was no k at all, which `spec` has said, the rest is still looked at.
+        checked = _check(workload, method, k, config, f"{where}: {place}", found, settle=bool(block.ks))
         if checked is None:
             continue
         k, full, cost = checked
@@ -183,12 +182,21 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
 def _points(sweep: Sweep) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
     for i, block in enumerate(sweep.blocks):
         names = list(block.axes)
-        for method, k, *values in itertools.product(block.methods, block.ks, *block.axes.values()):
+        for (method, k), values in itertools.product(
+            itertools.product(block.methods, block.ks or (None,)), itertools.product(*block.axes.values())
+        ):
             yield block, method, k, {**sweep.config, **dict(zip(names, values, strict=True))}, f"grid[{i}]"
 
 
 def _check(
-    workload: Workload, method: str, k: int | None, config: dict[str, Any], where: str, problems: list[str]
+    workload: Workload,
+    method: str,
+    k: int | None,
+    config: dict[str, Any],
+    where: str,
+    problems: list[str],
+    *,
+    settle: bool,
 ) -> tuple[int | None, dict[str, Any], float | None] | None:
     """(k, validated full config, relative cost), or None with what is wrong added to `problems`."""
     before = len(problems)
@@ -197,10 +205,14 @@ def _check(
     model: Any = config
     if workload.config_model is not None:
         try:
-            model = workload.revive(canonical_json(config))
+            text = canonical_json(config)
+        except ValueError:
+            return None  # a value that no config can hold; `spec` has said where
+        try:
+            model = workload.revive(text)
         except pydantic.ValidationError as error:
             problems.extend(f"{where}: {line}" for line in _config_problems(error, workload))
-    if len(problems) > before:
+    if len(problems) > before or not settle:
         return None
     try:
         if workload.settle is not None:

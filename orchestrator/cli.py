@@ -28,14 +28,21 @@ app.add_typer(store_app, name="store")
 
 MANY = 10_000
 
-Sweeps = Annotated[list[str], typer.Argument(metavar="SWEEP...", help="A .toml, a folder, or a bundled name or prefix (paper/e1-sine).")]
-MaybeSweeps = Annotated[list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: everything the store knows.")]
+Sweeps = Annotated[
+    list[str],
+    typer.Argument(metavar="SWEEP...", help="A .toml, a folder, or a bundled name or prefix (paper/e1-sine)."),
+]
+MaybeSweeps = Annotated[
+    list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: everything the store knows.")
+]
 StoreOption = Annotated[str, typer.Option("--store", envvar="RAYSWEEP_STORE", help="The store's folder.")]
 Where = Annotated[str | None, typer.Option(help='SQL predicate over cells: "k <= 8 and seed = 42".')]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a config key; gives new cells.")]
 Seeds = Annotated[str | None, typer.Option(help='Other seeds: "0..19" or "1,2,5".')]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Address = Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: Ray on this machine.")]
+Address = Annotated[
+    str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: Ray on this machine.")
+]
 Inline = Annotated[bool, typer.Option("--inline", help="In this process, for debugging.")]
 Timeout = Annotated[float | None, typer.Option(min=0.001, help="Seconds a cell may run.")]
 Retries = Annotated[int | None, typer.Option(min=0, help="Repeats after a cell's own error.")]
@@ -76,7 +83,11 @@ def plan(
 
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed))
-    gone = no_longer_asked_for(expand_all(prepared), opened.known(), [s.name for s in prepared.sweeps]) if opened.exists() else None
+    gone = (
+        no_longer_asked_for(expand_all(prepared), opened.known(), [s.name for s in prepared.sweeps])
+        if opened.exists()
+        else None
+    )
     counts, expected = planned.counts(), planned.expected()
     if as_json:
         _json(
@@ -146,7 +157,12 @@ def resume(
 
 
 @app.command()
-def status(store: StoreOption = "results", where: Where = None, watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s.")] = False, as_json: Json = False) -> None:
+def status(
+    store: StoreOption = "results",
+    where: Where = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s.")] = False,
+    as_json: Json = False,
+) -> None:
     """Count the cells by experiment, method and status; say what runs now."""
     import polars as pl
 
@@ -156,10 +172,16 @@ def status(store: StoreOption = "results", where: Where = None, watch: Annotated
     while True:
         known, warnings = select(opened.known(), opened, where)
         _warn(warnings)
-        states = known.wide().drop("source_digest").join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+        states = (
+            known.wide()
+            .drop("source_digest")
+            .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+        )
         states = states.with_columns(pl.col("status").fill_null("pending"))
-        counts = states.group_by("experiment", "workload_version", "method", "k", "status").len("cells").sort(
-            "experiment", "workload_version", "method", "k", "status"
+        counts = (
+            states.group_by("experiment", "workload_version", "method", "k", "status")
+            .len("cells")
+            .sort("experiment", "workload_version", "method", "k", "status")
         )
         running = _running(opened)
         if as_json:
@@ -169,14 +191,21 @@ def status(store: StoreOption = "results", where: Where = None, watch: Annotated
             for cell_id in running:
                 print(f"running: {cell_id}")
             left = states.filter(pl.col("status") != "done").height
-            print(f"{states.height - left:,} of {states.height:,} cells done" + (f"; next: raysweep resume --store {shlex.quote(store)}" if left and not running else ""))
+            print(
+                f"{states.height - left:,} of {states.height:,} cells done"
+                + (f"; next: raysweep resume --store {shlex.quote(store)}" if left and not running else "")
+            )
         if not watch:
             return
         time.sleep(2)
 
 
 @app.command()
-def show(cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")], store: StoreOption = "results", as_json: Json = False) -> None:
+def show(
+    cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")],
+    store: StoreOption = "results",
+    as_json: Json = False,
+) -> None:
     """Show one cell: config, attempts, metrics, traceback, where it ran."""
     import polars as pl
 
@@ -187,7 +216,14 @@ def show(cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or t
     found = opened.known().wide().filter(pl.col("cell_id").str.starts_with(prefix))
     if not prefix or found.height != 1:
         some = ", ".join(found["cell_id"][:5])
-        _fail(f"cell {cell!r}: " + (f"{found.height} cells begin like this: {some}; give more of the id" if prefix and found.height else "no such cell in the store; `raysweep query \"SELECT cell_id FROM cells\"` lists them"))
+        _fail(
+            f"cell {cell!r}: "
+            + (
+                f"{found.height} cells begin like this: {some}; give more of the id"
+                if prefix and found.height
+                else 'no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists them'
+            )
+        )
     key = found.row(0, named=True)
     attempts = opened.attempts.filter(pl.col("cell_id") == key["cell_id"]).sort("attempt").collect().to_dicts()
     done = opened.cells.filter(pl.col("cell_id") == key["cell_id"]).collect().to_dicts()
@@ -212,7 +248,9 @@ def show(cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or t
     for a in attempts:
         seconds = "" if a["seconds"] is None else f", {a['seconds']:.3g} s"
         where = f" on {a['host']} (pid {a['pid']})" if a["host"] else ""
-        commit = f", commit {a['git_commit'][:10]}{' with changes' if a['git_dirty'] else ''}" if a["git_commit"] else ""
+        commit = (
+            f", commit {a['git_commit'][:10]}{' with changes' if a['git_dirty'] else ''}" if a["git_commit"] else ""
+        )
         print(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
         if a["error_type"]:
             print(f"     {a['error_type']}: {_safe(a['error_message'])}")
@@ -266,7 +304,6 @@ def table(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print one table of the analysis, ours beside the paper's."""
-    from analysis.errors import AnalysisError
     from analysis.tables import TABLES
     from analysis.tables.render import RENDERERS
     from orchestrator.query import cells_frame
@@ -286,10 +323,7 @@ def table(
         kept, warning = matching(opened.known(), opened.summary(), where)
         _warn((warning,) if warning else ())
         frame = frame.filter(pl.col("cell_id").is_in(kept.implode()))
-    try:
-        print(render(build(frame)).rstrip("\n"))
-    except AnalysisError as error:
-        _fail(str(error))
+    print(render(build(frame)).rstrip("\n"))
 
 
 @store_app.command("check")
@@ -356,9 +390,7 @@ def expand_all(prepared: Prepared) -> Any:
     return expand(prepared.sweeps)
 
 
-def _finish(
-    opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, names: str, store: str
-) -> None:
+def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, names: str, store: str) -> None:
     from orchestrator.launch import plan_of, run
 
     planned = plan_of(prepared, opened, options)
@@ -388,7 +420,10 @@ def _print_result(result: Result, as_json: bool, names: str, store: str) -> None
     else:
         parts = [f"{result.done:,} of {result.asked:,} cells done ({result.ran:,} now, in {result.seconds:.1f} s)"]
         if result.failed:
-            parts.append(f"{result.failed:,} failed" + (f" ({result.exhausted:,} of them had used up their attempts before)" if result.exhausted else ""))
+            parts.append(
+                f"{result.failed:,} failed"
+                + (f" ({result.exhausted:,} of them had used up their attempts before)" if result.exhausted else "")
+            )
         if result.left:
             parts.append(f"{result.left:,} left")
         print("; ".join(parts))
@@ -398,7 +433,7 @@ def _print_result(result: Result, as_json: bool, names: str, store: str) -> None
         print(f"see:    raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
         print(f"resume: {again}")
     else:
-        print(f"query:  raysweep query{at} \"SELECT * FROM cells LIMIT 5\"")
+        print(f'query:  raysweep query{at} "SELECT * FROM cells LIMIT 5"')
 
 
 def _reporter(quiet: bool) -> Callable[[Progress], None] | None:
@@ -446,7 +481,11 @@ def _flat(frame: Any) -> Any:
 
     nested = [n for n, kind in frame.schema.items() if kind.is_nested()]
     return frame.with_columns(
-        pl.Series(n, [None if v is None else json.dumps(v.to_list() if hasattr(v, "to_list") else v) for v in frame[n]], pl.String)
+        pl.Series(
+            n,
+            [None if v is None else json.dumps(v.to_list() if hasattr(v, "to_list") else v) for v in frame[n]],
+            pl.String,
+        )
         for n in nested
     )
 

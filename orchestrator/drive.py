@@ -347,4 +347,3 @@ _KINDS = {
     "cancelled": "Interrupted",
     "failed": "ChunkFailed",
 }
-

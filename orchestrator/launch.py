@@ -114,7 +114,8 @@ def prepare_recorded(
     table = store.known()
     changes = {"timeout_s": timeout_s, "retries": retries}
     table = replace(
-        table, variants=table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
+        table,
+        variants=table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None),
     )
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps.values()}
     stale = table.variants.with_columns(
@@ -175,9 +176,7 @@ def launch(
     return run(prepared, opened, options, progress)
 
 
-def run(
-    prepared: Prepared, store: Store, options: Options, report: Callable[[Progress], None] | None = None
-) -> Result:
+def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Progress], None] | None = None) -> Result:
     """Own the store, plan, drive, record, commit."""
     began = time.monotonic()
     with Owner(store, options.command, wait=options.wait) as owner:
@@ -266,8 +265,8 @@ def open_executor(prepared: Prepared, options: Options) -> Executor:
         executor: Executor = kind()
         return executor
     ship = dict.fromkeys(w.folder for w in prepared.workloads.values() if w.folder)
-    executor = kind(options.address, tuple(ship))
-    return executor
+    on_ray: Executor = kind(options.address, tuple(ship))
+    return on_ray
 
 
 def _refuse_unfit(executor: Executor, planned: Plan) -> None:
@@ -283,7 +282,9 @@ def _refuse_unfit(executor: Executor, planned: Plan) -> None:
         reason = executor.fits(cpus, gpus, memory)
         if reason is not None:
             needs = f"{cpus:g} CPUs, {gpus:g} GPUs" + (f", {memory:g} GiB" if memory else "")
-            problems.append(f"{count} cells need {needs} each; {reason}: change [resources], or --address a larger cluster")
+            problems.append(
+                f"{count} cells need {needs} each; {reason}: change [resources], or --address a larger cluster"
+            )
     if problems:
         raise InputError(problems)
 
@@ -312,7 +313,9 @@ def _record(owner: Owner, sweep: Sweep, table: CellTable, options: Options) -> N
     numbers = variants.select("variant").with_row_index("new")
     part = CellTable(
         variants.with_columns(variant=pl.int_range(pl.len(), dtype=pl.UInt32)),
-        cells.join(numbers, on="variant", maintain_order="left").select("cell_id", pl.col("new").alias("variant"), "seed"),
+        cells.join(numbers, on="variant", maintain_order="left").select(
+            "cell_id", pl.col("new").alias("variant"), "seed"
+        ),
     )
     digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
     digest.update("".join(part.cells["cell_id"].sort()).encode())

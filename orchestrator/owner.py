@@ -23,7 +23,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -33,7 +32,7 @@ from orchestrator.errors import Fenced, StoreBusy, StoreDamaged
 from orchestrator.local_disk import LocalDisk, Lock
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
-from orchestrator.segments import Segment, encode, inspect, listed, live, parse_name, segment_name
+from orchestrator.segments import Segment, encode, inspect, listed, parse_name, segment_name
 from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format, sweep_bytes
 
 BEAT_S = 2.0
@@ -323,9 +322,8 @@ def running(disk: LocalDisk) -> list[str]:
 
 def describe(about: Mapping[str, Any]) -> str:
     """An owner as a message names it."""
-    return (
-        f"pid {about.get('pid')} on {about.get('host')}, since {about.get('started_at')}"
-        + (f": {about['command']}" if about.get("command") else "")
+    return f"pid {about.get('pid')} on {about.get('host')}, since {about.get('started_at')}" + (
+        f": {about['command']}" if about.get("command") else ""
     )
 
 
@@ -333,4 +331,3 @@ def boot_id() -> str:
     """One running kernel: processes that share it share its locks."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.is_file() else socket.gethostname()
-

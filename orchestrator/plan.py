@@ -67,9 +67,7 @@ class Plan:
         )
 
 
-def plan(
-    table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun_changed: bool = False
-) -> Plan:
+def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun_changed: bool = False) -> Plan:
     """Decide for each cell.
 
     Args:

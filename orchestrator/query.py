@@ -68,7 +68,10 @@ def cells_frame(store: Store, words: Iterable[str] | None = None) -> pl.DataFram
     )
     errors = ["error_type", "error_message"]
     frame = pl.concat(
-        [done.with_columns(pl.lit(None, pl.String).alias(e) for e in errors), tried.select([*done.columns, *errors])]
+        [
+            done.with_columns(pl.lit(None, pl.String).alias(e) for e in errors),
+            tried.select([*done.columns, *errors]),
+        ]
     )
     known = store.known().wide().join(frame.select("cell_id"), on="cell_id", how="anti")
     shared = [name for name in known.columns if name in frame.columns and name != "source_digest"]
@@ -95,16 +98,18 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
         _lock(connection)
         parsed = connection.execute(f"SELECT cell_id, k IS NULL, ({where}\n) FROM cells").fetchall()  # noqa: S608 - sandboxed
     except duckdb.Error as error:
-        raise InputError(f"--where {where!r}: {str(error).splitlines()[0]}; columns: keys, config keys and status") from None
+        raise InputError(
+            f"--where {where!r}: {str(error).splitlines()[0]}; columns: keys, config keys and status"
+        ) from None
     finally:
         connection.close()
     if any(not isinstance(held, bool | None) for _, _, held in parsed):
-        raise InputError(f"--where {where!r}: is no condition; write a comparison such as \"k <= 8 and seed = 42\"")
+        raise InputError(f'--where {where!r}: is no condition; write a comparison such as "k <= 8 and seed = 42"')
     kept = [cell_id for cell_id, _, held in parsed if held]
     dropped = sum(1 for _, no_k, held in parsed if no_k and held is None) if "k" in words else 0
     warning = None
     if dropped:
-        warning = f"--where: {dropped} cells without a k never match a condition on k; add \"or k is null\" to keep them"
+        warning = f'--where: {dropped} cells without a k never match a condition on k; add "or k is null" to keep them'
     if not kept:
         raise InputError(f"--where {where!r}: none of the {len(table)} cells matches")
     return pl.Series("cell_id", kept, pl.String), warning

@@ -74,7 +74,17 @@ def record(
         "epoch": [epoch] * len(outcomes),
         "schema_version": [SCHEMA_VERSION] * len(outcomes),
     }
-    for name in ("sweep", "experiment", "workload", "workload_version", "method", "k", "config", "cpus", "gpus"):
+    for name in (
+        "sweep",
+        "experiment",
+        "workload",
+        "workload_version",
+        "method",
+        "k",
+        "config",
+        "cpus",
+        "gpus",
+    ):
         columns[name] = shared[name]
     for name in ("host", "node_id", "pid", "device", "source_digest", "source_path", "packages"):
         columns[name] = of_worker(name)
@@ -82,9 +92,7 @@ def record(
         "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback", "log_tail",
     ):  # fmt: skip
         columns[name] = column(name)
-    attempts = pa.table(
-        [_arrow(columns[f.name], f.type) for f in ATTEMPTS], schema=ATTEMPTS
-    )
+    attempts = pa.table([_arrow(columns[f.name], f.type) for f in ATTEMPTS], schema=ATTEMPTS)
     done = pa.array([o.status == "done" for o in outcomes])
     return Records(
         cells=attempts.select(CELLS.names).filter(done).cast(CELLS),

@@ -88,7 +88,9 @@ class Place:
         self.context: RunContext | None = None
 
 
-def run_chunk(chunk: Chunk, node_id: str | None = None, fault_file: Path | None = None, place: Place | None = None) -> ChunkResult:
+def run_chunk(
+    chunk: Chunk, node_id: str | None = None, fault_file: Path | None = None, place: Place | None = None
+) -> ChunkResult:
     """Run the chunk's tasks in order; what was not begun after `hand_back_after_s` goes back.
 
     Args:
@@ -143,18 +145,22 @@ def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
         return None, broken
 
 
-def _run(
-    workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[str] | None, position: int
-) -> Outcome:
+def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[str] | None, position: int) -> Outcome:
     context = RunContext(chunk.device)
     place.context = context
     log = _Tail()
     _reset_peak_memory()
     started_at, cpu = time.time(), time.process_time()
     started = time.perf_counter()
-    status, metrics, error = "done", {}, None
+    status = "done"
+    metrics: dict[str, float] = {}
+    error: BaseException | None = None
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), _deadline(task.timeout_s, faults, position):
+        with (
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+            _deadline(task.timeout_s, faults, position),
+        ):
             config = workload.revive(task.config)
             cell = RunningCell(task.cell_id, chunk.experiment, task.method, task.k, task.seed, config)
             returned = workload.run(cell, context)

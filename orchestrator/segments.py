@@ -57,7 +57,12 @@ def encode(folder: str, table: pa.Table, *, seal: bool = False, replaces: Sequen
         metadata[_REPLACES] = json.dumps(list(replaces)).encode()
     table = table.cast(TABLES[folder]).replace_schema_metadata(metadata or None)
     sink = io.BytesIO()
-    split = {"column_encoding": {"values.list.element": "BYTE_STREAM_SPLIT", "values_f64.list.element": "BYTE_STREAM_SPLIT"}}
+    split = {
+        "column_encoding": {
+            "values.list.element": "BYTE_STREAM_SPLIT",
+            "values_f64.list.element": "BYTE_STREAM_SPLIT",
+        }
+    }
     with pq.ParquetWriter(
         sink,
         table.schema,

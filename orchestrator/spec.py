@@ -78,7 +78,9 @@ class Sweep:
         """
         paths = find(str(name))
         if len(paths) != 1:
-            raise InputError(f"sweep {str(name)!r} means {len(paths)} sweeps; name one: {_listed(paths)}")
+            raise InputError(
+                f"sweep {str(name)!r} means {len(paths)} sweeps; name one: {', '.join(str(p) for p in paths)}"
+            )
         return cls.from_text(paths[0].read_text(encoding="utf-8"), paths[0])
 
     @classmethod
@@ -102,11 +104,11 @@ class Sweep:
         config, blocks = dict(self.config), self.blocks
         for key, value in settings.items():
             if key in {"method", "k", "seed", "seeds", "experiment", "workload"}:
-                raise InputError(f"--set {key}: not a config key; {key!r} is chosen in the sweep file, --where or --seeds")
-            if any(key in block.axes for block in blocks):
-                blocks = tuple(
-                    replace(b, axes={**b.axes, key: (value,)}) if key in b.axes else b for b in blocks
+                raise InputError(
+                    f"--set {key}: not a config key; {key!r} is chosen in the sweep file, --where or --seeds"
                 )
+            if any(key in block.axes for block in blocks):
+                blocks = tuple(replace(b, axes={**b.axes, key: (value,)}) if key in b.axes else b for b in blocks)
             else:
                 config[key] = value
         return replace(self, config=config, blocks=blocks, overrides={**self.overrides, **settings})
@@ -114,9 +116,7 @@ class Sweep:
     def with_resources(self, **changes: Any) -> Sweep:
         """The same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
         given = {key: value for key, value in changes.items() if value is not None}
-        return replace(
-            self, blocks=tuple(replace(b, resources=replace(b.resources, **given)) for b in self.blocks)
-        )
+        return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **given)) for b in self.blocks))
 
     @property
     def text_digest(self) -> str:
@@ -198,7 +198,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     workload = _text(raw, "workload", problems)
     seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
     if "seeds" not in raw:
-        problems.append("seeds: missing; give a list of integers or a range such as \"0..19\"")
+        problems.append('seeds: missing; give a list of integers or a range such as "0..19"')
     config = _table(raw.get("config", {}), "config", problems)
     for key, value in config.items():
         _config_value(value, f"config.{key}", problems)
@@ -236,7 +236,7 @@ def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | 
         return default or ""
     if not value and key != "title":
         problems.append(f"{key}: empty")
-    return value
+    return str(value)
 
 
 def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
     if isinstance(value, str):
         match = _RANGE.fullmatch(value)
         if not match or int(match[1]) > int(match[2]):
-            problems.append(f"{where}: {value!r} is not a range; write \"0..19\" (both ends included)")
+            problems.append(f'{where}: {value!r} is not a range; write "0..19" (both ends included)')
             return ()
         first, last = int(match[1]), int(match[2])
         if last - first >= 100_000_000:
@@ -258,7 +258,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
-        problems.append(f"{where}: {value!r} is neither a list of integers nor a range such as \"0..19\"")
+        problems.append(f'{where}: {value!r} is neither a list of integers nor a range such as "0..19"')
         return ()
     bad = [s for s in value if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s <= _MAX_SEED]
     if bad:

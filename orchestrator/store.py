@@ -1,4 +1,7 @@
-"""Stage 7: the store, as readers see it. Readers never block and never write. (Writing: `owner`.)"""
+"""Stage 7: the store, as readers see it.
+
+Readers never block and never write; writing is `owner`'s.
+"""
 
 from __future__ import annotations
 
@@ -243,7 +246,11 @@ def read_sweep(disk: LocalDisk, name: str) -> RecordedSweep:
         head, variants, cells = parts
         table = CellTable(pl.read_ipc(variants), pl.read_ipc(cells))
         about = json.loads(head)
-        if at != len(data) or dict(table.variants.schema) != VARIANTS_SCHEMA or dict(table.cells.schema) != CELLS_SCHEMA:
+        if (
+            at != len(data)
+            or dict(table.variants.schema) != VARIANTS_SCHEMA
+            or dict(table.cells.schema) != CELLS_SCHEMA
+        ):
             raise ValueError("other columns")
     except (ValueError, pl.exceptions.PolarsError, OSError) as error:
         raise StoreDamaged(f"_sweeps/{name}: torn or foreign: {error}") from None

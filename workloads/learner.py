@@ -118,9 +118,7 @@ def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, 
     )
 
 
-def initial_theta(
-    learner: Learner, config: LearnerConfig, n_in: int, n_out: int, rng: np.random.Generator
-) -> Array:
+def initial_theta(learner: Learner, config: LearnerConfig, n_in: int, n_out: int, rng: np.random.Generator) -> Array:
     """Initial parameters (P,) in the config's dtype."""
     initial = Initial(
         config.recurrent_init,

@@ -49,7 +49,8 @@ def transition(step: Linearization, mask: Array | None = None) -> Array:
     if mask is not None:
         jacobian[:, :, -1, :] *= mask
     np.einsum("ciki->cki", jacobian)[...] += step.own  # einsum gives a writable view of the diagonals
-    return jacobian.reshape(components * n, components * n)
+    flat: Array = jacobian.reshape(components * n, components * n)
+    return flat
 
 
 def recurrent(step: Linearization) -> Array:
@@ -68,7 +69,8 @@ def immediate(step: Linearization) -> Array:
 
 def local_gradient(step: Linearization, adjoint: Array) -> Array:
     """I_t read backwards: dL/dtheta_g[i, l] at fixed s_{t-1} from adjoint = dL/ds_t (C, n); (G, n, m)."""
-    return (step.gain * adjoint[:, None, :]).sum(0)[:, :, None] * step.inputs[:, None, :]
+    gradient: Array = (step.gain * adjoint[:, None, :]).sum(0)[:, :, None] * step.inputs[:, None, :]
+    return gradient
 
 
 def pull_back(step: Linearization, adjoint: Array, mask: Array | None = None) -> Array:

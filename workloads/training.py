@@ -115,9 +115,7 @@ def learn_step(
     )
     clipped, norm = clip_by_global_norm(gradient, learner.clip)
     theta, optimizer_state = learner.optimizer.update(clipped, now.optimizer_state, now.theta)
-    return Learning(theta, state, rule_state, optimizer_state), Outcome(
-        loss, prediction, gradient, norm, info
-    )
+    return Learning(theta, state, rule_state, optimizer_state), Outcome(loss, prediction, gradient, norm, info)
 
 
 def train(
@@ -150,14 +148,10 @@ def train(
     done = 0
     now = begin(learner, theta, n, inputs.shape[1], rngs.mask)
     started = time.perf_counter()
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # a run that blows up is recorded as such, not warned of
+    with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up is recorded as such, not warned of
         for t in range(steps):
             now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise)
-            if not (
-                outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)
-            ):  # a NaN loss ends here too
+            if not (outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)):  # a NaN loss ends here too
                 diverged_at = t
                 break
             losses[t] = outcome.loss

@@ -35,20 +35,14 @@ def to_text(table: Table, width: int | None = None) -> str:
     for row in table.frame.to_dicts():
         grid.add_row(*(Text(shown(column, row)) for column in table.columns))
     buffer = io.StringIO()
-    console = Console(
-        file=buffer, width=10_000, color_system=None, force_terminal=False, legacy_windows=False
-    )
+    console = Console(file=buffer, width=10_000, color_system=None, force_terminal=False, legacy_windows=False)
     natural = Measurement.get(console, console.options, grid).maximum
     console.width = natural if width is None else min(width, natural)
     console.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     room = max(console.width, _NARROWEST_NOTE) if width is None else width
-    notes = [
-        textwrap.fill(note, room, break_long_words=False, break_on_hyphens=False) for note in table.notes
-    ]
-    return (
-        "\n".join([*textwrap.wrap(f"Table {table.name}. {table.title}", room), "", *lines, "", *notes]) + "\n"
-    )
+    notes = [textwrap.fill(note, room, break_long_words=False, break_on_hyphens=False) for note in table.notes]
+    return "\n".join([*textwrap.wrap(f"Table {table.name}. {table.title}", room), "", *lines, "", *notes]) + "\n"
 
 
 def to_markdown(table: Table) -> str:

@@ -113,9 +113,7 @@ def choose(
     """
     lacking = [column for column in _NEEDED if column not in frame.columns]
     if lacking:
-        raise InputError(
-            f"the frame of cells has no column {', '.join(lacking)}; it has {', '.join(frame.columns)}"
-        )
+        raise InputError(f"the frame of cells has no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
     known = frame.filter(
         (pl.col("experiment") == experiment) & pl.col("method").is_in(sorted({row.method for row in rows}))
     )
@@ -128,9 +126,7 @@ def choose(
         keys.append(key)
         if key is not None:
             configs.append(config)
-    cells = known.select(pl.Series("row", keys, dtype=pl.String), pl.all()).filter(
-        pl.col("row").is_not_null()
-    )
+    cells = known.select(pl.Series("row", keys, dtype=pl.String), pl.all()).filter(pl.col("row").is_not_null())
 
     settings = _one_setting(cells, configs, {name for row in rows for name in row.config} | set(pinned))
     _one_cell_a_seed(cells)
@@ -151,9 +147,7 @@ def choose(
     )
 
 
-def _one_setting(
-    cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], telling: set[str]
-) -> dict[str, object]:
+def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], telling: set[str]) -> dict[str, object]:
     """Every setting's one value; raises, naming all that have several.
 
     A key that a cell's config lacks came later than the cell and says nothing. A null says that the
@@ -200,9 +194,7 @@ def _one_cell_a_seed(cells: pl.DataFrame) -> None:
         differing = _differing(group)
         ids = ", ".join(group["cell_id"].to_list())
         lines.append(f"  {group['row'][0]}, seed {group['seed'][0]}: cells {ids} differ in {differing}")
-    raise AmbiguousCells(
-        "more than one cell for the same row and seed; say which by --where:\n" + "\n".join(lines)
-    )
+    raise AmbiguousCells("more than one cell for the same row and seed; say which by --where:\n" + "\n".join(lines))
 
 
 def _differing(group: pl.DataFrame) -> str:

@@ -103,9 +103,7 @@ def table(frame: pl.DataFrame) -> Table:
     body = _join(body, _prefixed(spread(values, ["row"], MSE), "mse_", {"n": "n", "absent": "without_value"}))
     for floor, name in ((FLOOR, "recovery_"), (FLOOR_DECAY0, "recovery_decay0_")):
         rated = _prefixed(spread(recovery[floor], ["row"], "recovery"), name).drop(f"{name}cv_percent")
-        by_definition = pl.col("row").is_in(
-            [floor, CEILING]
-        )  # 0 and 100 on every seed: no spread to speak of
+        by_definition = pl.col("row").is_in([floor, CEILING])  # 0 and 100 on every seed: no spread to speak of
         body = _join(body, rated.with_columns(pl.when(~by_definition).then(f"{name}sd").alias(f"{name}sd")))
     body = body.with_columns(pl.col("n", "without_value", "recovery_n", "recovery_decay0_n").fill_null(0))
 
@@ -121,9 +119,7 @@ def table(frame: pl.DataFrame) -> Table:
         "is partly by construction.",
     ]
     if chosen.cells.height:
-        notes.append(
-            "Settings: " + ", ".join(f"{name}={value}" for name, value in chosen.settings.items()) + "."
-        )
+        notes.append("Settings: " + ", ".join(f"{name}={value}" for name, value in chosen.settings.items()) + ".")
     if missing:
         notes.append(missing)
     return Table(

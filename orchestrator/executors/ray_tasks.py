@@ -31,10 +31,26 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
 _OBJECT_STORE = 256 * 2**20  # results are small; a big one would be taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
-_SKIP = {"results", "data", "build", "dist", "node_modules", "orchestrator", "workloads", "analysis", "__pycache__"}
+_SKIP = {
+    "results",
+    "data",
+    "build",
+    "dist",
+    "node_modules",
+    "orchestrator",
+    "workloads",
+    "analysis",
+    "__pycache__",
+}
 
 
 class RayExecutor:
@@ -69,7 +85,7 @@ class RayExecutor:
         self._submitted: dict[Any, Any] = {}
         stage = _stage(ship)
         try:
-            local = {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+            local: dict[str, Any] = {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
             logging.getLogger("ray").setLevel(logging.ERROR)
             with _quiet():
                 ray.init(
@@ -225,7 +241,9 @@ def _stage(ship: Sequence[str]) -> Path:
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:
-    kept = {n for n in names if n.endswith(".py") or ((Path(folder) / n).is_dir() and n not in {"__pycache__", "results"})}
+    kept = {
+        n for n in names if n.endswith(".py") or ((Path(folder) / n).is_dir() and n not in {"__pycache__", "results"})
+    }
     return set(names) - {n for n in kept if not n.startswith(".")}
 
 
@@ -239,5 +257,3 @@ def _quiet():  # type: ignore[no-untyped-def]
         yield
     finally:
         logger.setLevel(before)
-
-

@@ -38,7 +38,10 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
     heart.start()
     try:
         return run_chunk(
-            dataclasses.replace(chunk, search=()), context.get_node_id(), fault_path(launch, chunk.number), place
+            dataclasses.replace(chunk, search=()),
+            context.get_node_id(),
+            fault_path(launch, chunk.number),
+            place,
         )
     finally:
         ended.set()

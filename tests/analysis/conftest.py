@@ -15,7 +15,5 @@ def printed_tables() -> Path:
     shared = Path(os.environ.get("RAYSWEEP_SHARED") or ROOT.parent / "shared")
     folder = shared / "paper" / "tables"
     if not folder.is_dir():
-        pytest.skip(
-            f"the paper's tables are not at {folder}; name the folder above paper/ by RAYSWEEP_SHARED"
-        )
+        pytest.skip(f"the paper's tables are not at {folder}; name the folder above paper/ by RAYSWEEP_SHARED")
     return folder

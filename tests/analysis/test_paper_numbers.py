@@ -44,9 +44,7 @@ def reaches(values: list[float], result: float, half: float) -> bool:
 
 
 def cv_percent(groups: list[list[float]]) -> list[float]:
-    frame = pl.DataFrame(
-        {"group": [i for i, g in enumerate(groups) for _ in g], "x": [x for g in groups for x in g]}
-    )
+    frame = pl.DataFrame({"group": [i for i, g in enumerate(groups) for _ in g], "x": [x for g in groups for x in g]})
     return spread(frame, ["group"], "x")["cv_percent"].to_list()
 
 
@@ -63,9 +61,7 @@ def by_recovery(recovery: object, triples: list[list[float]]) -> list[float]:
     ("n", "method", "printed_percent"),
     [("64", "sparse_rtrl", 13), ("64", "rtrl", 88), ("128", "sparse_rtrl", 8), ("128", "rtrl", 161)],
 )
-def test_lorenz_coefficients_of_variation(
-    printed_tables: Path, n: str, method: str, printed_percent: int
-) -> None:
+def test_lorenz_coefficients_of_variation(printed_tables: Path, n: str, method: str, printed_percent: int) -> None:
     mse = numbers(printed(printed_tables, "table04_lorenz"), "post_shift_mse", 3, n=n, method=method)
     assert len(mse) == 5
     assert round(cv_percent([middle(mse)])[0]) == printed_percent
@@ -119,8 +115,7 @@ def test_n256_recoveries(printed_tables: Path) -> None:
     assert says == [66, 62, 80, 68, 116]
     floor = (0.525, 0.075)
     reached = [
-        reaches(by_recovery(log_gap_recovery, corners([sparse[i], floor, full[i]])), says[i], 0.5)
-        for i in range(5)
+        reaches(by_recovery(log_gap_recovery, corners([sparse[i], floor, full[i]])), says[i], 0.5) for i in range(5)
     ]
     assert reached == [True] * 5
     assert round(spread(pl.DataFrame({"r": says}), [], "r")["mean"].item()) == 78
@@ -174,9 +169,7 @@ def test_vit_recovery_seed_by_seed(printed_tables: Path) -> None:
 
 def test_fisher_gap(printed_tables: Path) -> None:
     """Table 11: means over 5 seeds, and Fisher's oracle above its opposite by 24.3 points, on every seed."""
-    table = printed(printed_tables, "table11_head_selection").with_columns(
-        pl.col("recovery_percent").cast(pl.Float64)
-    )
+    table = printed(printed_tables, "table11_head_selection").with_columns(pl.col("recovery_percent").cast(pl.Float64))
     means = spread(table, ["selection"], "recovery_percent")
     assert {name: round(mean, 1) for name, mean in means.select("selection", "mean").iter_rows()} == {
         "fisher_oracle": 95.3,
@@ -194,9 +187,7 @@ def test_fisher_gap(printed_tables: Path) -> None:
 
 
 def test_bci_recoveries_are_80_with_the_sample_deviation_11(printed_tables: Path) -> None:
-    table = printed(printed_tables, "table12_recovery").with_columns(
-        pl.col("k4_recovery_percent").cast(pl.Float64)
-    )
+    table = printed(printed_tables, "table12_recovery").with_columns(pl.col("k4_recovery_percent").cast(pl.Float64))
     assert table["k4_recovery_percent"].to_list() == [71.1, 75.6, 85.2, 97.5, 72.4]
     summary = spread(table, [], "k4_recovery_percent")
     assert [round(summary[name].item()) for name in ("mean", "sd", "n")] == [80, 11, 5]
@@ -243,8 +234,7 @@ def test_bci_recoveries_of_the_other_methods(printed_tables: Path) -> None:
         box = corners([full, frozen, ((low + high) / 2, (high - low) / 2)])
         assert reaches(by_recovery(drift_recovery, box), says[seed], 0.05)
     drifts = {
-        seed: numbers(table, "late_session_b_mse", 3, method="frozen", seed=seed)[0][0]
-        - sum(ends) / len(ends)
+        seed: numbers(table, "late_session_b_mse", 3, method="frozen", seed=seed)[0][0] - sum(ends) / len(ends)
         for seed, ends in target.items()
     }
     assert (round(min(drifts.values()), 2), round(max(drifts.values()), 2)) == (0.29, 0.47)

@@ -32,9 +32,7 @@ def test_log_gap_by_powers_of_ten() -> None:
     """Floor 1, ceiling .01: a tenth is half way; beyond the ceiling > 100, worse than the floor < 0."""
     frame = rows({1: 0.1, 2: 1.0, 3: 0.01, 4: 0.001, 5: 10.0})
     seeds = frame["seed"].to_list()
-    result = log_gap_recovery(
-        frame, rows(dict.fromkeys(seeds, 1.0)), rows(dict.fromkeys(seeds, 0.01)), value="y"
-    )
+    result = log_gap_recovery(frame, rows(dict.fromkeys(seeds, 1.0)), rows(dict.fromkeys(seeds, 0.01)), value="y")
     gap = math.log(100)
     assert_frame_equal(
         result,
@@ -51,19 +49,13 @@ def test_drift_is_linear_in_the_mse() -> None:
     result = drift_recovery(rows({7: 0.4, 8: 0.1}), rows({8: 0.5, 7: 0.5}), rows({7: 0.3, 8: 0.1}), value="y")
     assert_frame_equal(
         result.select("floor", "ceiling", "gap", "recovery"),
-        pl.DataFrame(
-            {"floor": [0.5, 0.5], "ceiling": [0.3, 0.1], "gap": [0.2, 0.4], "recovery": [50.0, 100.0]}
-        ),
+        pl.DataFrame({"floor": [0.5, 0.5], "ceiling": [0.3, 0.1], "gap": [0.2, 0.4], "recovery": [50.0, 100.0]}),
     )
 
 
 def test_accuracy_is_better_when_higher() -> None:
-    result = accuracy_recovery(
-        rows({42: 0.35, 43: 0.5}), rows({42: 0.3, 43: 0.3}), rows({42: 0.4, 43: 0.4}), value="y"
-    )
-    assert_frame_equal(
-        result.select("gap", "recovery"), pl.DataFrame({"gap": [0.1, 0.1], "recovery": [50.0, 200.0]})
-    )
+    result = accuracy_recovery(rows({42: 0.35, 43: 0.5}), rows({42: 0.3, 43: 0.3}), rows({42: 0.4, 43: 0.4}), value="y")
+    assert_frame_equal(result.select("gap", "recovery"), pl.DataFrame({"gap": [0.1, 0.1], "recovery": [50.0, 200.0]}))
 
 
 def test_default_columns() -> None:

@@ -134,9 +134,7 @@ def test_missing_cells_are_listed_with_what_became_of_them() -> None:
     assert table.command == "raysweep resume paper/e1-sine"
     assert ours(table, "k4") == (None, None, 0, None, None, 0)
     assert ours(table, "k8") == (approx(0.1), approx(0), 2, approx(50), None, 1)  # no ceiling for seed 7
-    assert note(table, "Recovery leaves out") == (
-        "Recovery leaves out seeds whose floor or full RTRL is missing."
-    )
+    assert note(table, "Recovery leaves out") == ("Recovery leaves out seeds whose floor or full RTRL is missing.")
 
 
 @pytest.mark.parametrize("column", [None, "mse_post_last_500"])
@@ -195,9 +193,7 @@ def test_rows_of_different_settings_are_not_compared_though_each_is_of_one() -> 
 
 def test_a_method_of_two_selections_and_a_setting_that_a_method_lacks() -> None:
     """Selection is null for the other methods, which is no difference; ring and random are one."""
-    with pytest.raises(
-        AmbiguousCells, match=r"--where \"\(selection = 'ring' OR selection IS NULL\)\"$"
-    ) as raised:
+    with pytest.raises(AmbiguousCells, match=r"--where \"\(selection = 'ring' OR selection IS NULL\)\"$") as raised:
         TABLES["3"](frame(one_seed(1) + [cell("sparse_rtrl", k, 1, 0.3, selection="random") for k in (4, 8)]))
     assert '"ring" (4 cells), null (4 cells), "random" (2 cells)' in str(raised.value)
 
@@ -211,9 +207,7 @@ def test_a_null_within_one_method_is_a_setting_of_its_own() -> None:
 
 
 def test_a_setting_added_to_the_workload_later_is_no_difference() -> None:
-    cells = one_seed(1) + [
-        row | {"config": row["config"].replace("{", '{"leak": 0.0, ', 1)} for row in one_seed(2)
-    ]
+    cells = one_seed(1) + [row | {"config": row["config"].replace("{", '{"leak": 0.0, ', 1)} for row in one_seed(2)]
     table = TABLES["3"](frame(cells))
     assert (ours(table, "k4")[2], table.settings["leak"]) == (2, 0.0)
 
@@ -237,9 +231,7 @@ def test_the_same_row_and_seed_twice_is_refused_naming_the_cells() -> None:
 
 
 def test_done_cells_without_the_metric_are_refused_with_the_columns_there_are() -> None:
-    with pytest.raises(
-        InputError, match=r"no metric 'mse_post_last_500'; columns: cell_id, config, diverged"
-    ):
+    with pytest.raises(InputError, match=r"no metric 'mse_post_last_500'; columns: cell_id, config, diverged"):
         TABLES["3"](frame(one_seed(1)).drop("mse_post_last_500"))
 
 

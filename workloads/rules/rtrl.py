@@ -37,9 +37,7 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
     """All n sources are kept, so k is stored as n."""
     if k in (None, n):
         return n, []
-    return k, [
-        f"k = {k} on method 'rtrl', which keeps all hidden = {n} sources; leave k out, or use 'sparse_rtrl'"
-    ]
+    return k, [f"k = {k} on method 'rtrl', which keeps all hidden = {n} sources; leave k out, or use 'sparse_rtrl'"]
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:

@@ -35,9 +35,7 @@ class SparseState(NamedTuple):
     sources: Indices | None  # (n, k) where rows are gathered
 
 
-def sparse_rtrl(
-    k: int, selection: str = "ring", include_self: bool = False, gather: bool | None = None
-) -> Rule:
+def sparse_rtrl(k: int, selection: str = "ring", include_self: bool = False, gather: bool | None = None) -> Rule:
     """RTRL under a mask.
 
     Args:
@@ -52,9 +50,7 @@ def sparse_rtrl(
         gathered = gather_pays(shape.n, k) if gather is None else gather
         return SparseState(none_yet(*shape), mask.astype(shape.dtype), sources_of(mask) if gathered else None)
 
-    def update(
-        seen: Observation, state: SparseState, rng: np.random.Generator
-    ) -> tuple[Array, SparseState, Info]:
+    def update(seen: Observation, state: SparseState, rng: np.random.Generator) -> tuple[Array, SparseState, Info]:
         if state.sources is None:
             influence = advance(state.influence, seen.step, state.mask)  # (2)
         else:

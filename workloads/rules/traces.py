@@ -46,9 +46,7 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
     """Nothing is propagated, so k is stored as 0."""
     if k in (None, 0):
         return 0, []
-    return k, [
-        f"k = {k} on method 'traces', which propagates nothing; leave k out (it is 0), or use 'sparse_rtrl'"
-    ]
+    return k, [f"k = {k} on method 'traces', which propagates nothing; leave k out (it is 0), or use 'sparse_rtrl'"]
 
 
 TRACES = LearningRule(traces, {"decay": 0.95}, gradient="biased", settle_k=settle_k)

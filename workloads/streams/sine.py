@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from workloads.streams.stream import Segment, Stream, StreamKind
 
@@ -44,6 +45,7 @@ def sine(
         phase: whether the phase jumps at the shift or goes on.
     """
     t = np.arange(steps + 1)
+    angle: npt.NDArray[np.float64]
     if phase == "jump":
         angle = np.where(t < shift, frequency_before, frequency_after) * t
     else:

@@ -1,0 +1,73 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RAYSWEEP = [sys.executable, "-m", "orchestrator.cli"]
+
+SWEEP = """
+name = "tiny"
+workload = "tiny:run"
+seeds = "0..3"
+[[grid]]
+method = ["a", "b"]
+"""
+
+TINY = """
+    def run(cell, context):
+        context.array("curve", [1.0, 2.0])
+        return {"value": cell.seed * 2.0}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of its own, with a space in its name, as the current one."""
+    path = tmp_path / "a folder"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    monkeypatch.delenv("RAYSWEEP_STORE", raising=False)
+    before = set(sys.modules)
+    yield path
+    for name in set(sys.modules) - before:  # another test's module of the same name is another module
+        if str(path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    sys.path[:] = [entry for entry in sys.path if entry != str(path)]
+
+
+@pytest.fixture
+def write(folder: Path) -> Callable[..., Path]:
+    """Write a file of the folder, dedented."""
+
+    def put(name: str, text: str) -> Path:
+        path = folder / name
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
+
+    return put
+
+
+@pytest.fixture
+def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line as a process of its own, in the folder."""
+
+    def run(*arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*RAYSWEEP, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
+        )
+
+    return run
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child process that finds this checkout first."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}

@@ -1,0 +1,114 @@
+"""Bad input: one clear message each, all of a file together, exit 2, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cells import expand
+from orchestrator.errors import InputError
+from orchestrator.spec import Sweep, find, setting
+from tests.conftest import SWEEP, TINY
+
+HEAD = 'name="s"\nworkload="online_rnn"\nseeds=[1]\n'
+
+
+def problems(text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        expand([Sweep.from_text(text)])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = ", "not valid TOML"),
+        (HEAD, "grid: empty"),
+        (HEAD.replace("online_rnn", "online_rmn") + '[[grid]]\nmethod="rtrl"', "did you mean 'online_rnn'?"),
+        (HEAD + '[[grid]]\nmethod="rlfo"', "unknown method 'rlfo'"),
+        (HEAD + '[[grid]]\nmethod="rttl"', "did you mean 'rtrl'?"),
+        (HEAD + '[config]\nhiden=3\n[[grid]]\nmethod="rtrl"', "unknown config key 'hiden'; did you mean 'hidden'?"),
+        (HEAD + '[config]\nstream="sin"\n[[grid]]\nmethod="rtrl"', "did you mean 'sine'?"),
+        (HEAD + '[config]\nhidden="64"\n[[grid]]\nmethod="rtrl"', "config key 'hidden'"),
+        (HEAD + '[config]\nlearning_rate=nan\n[[grid]]\nmethod="rtrl"', "config.learning_rate: nan is not finite"),
+        (HEAD + '[config]\nlearning_rate=inf\n[[grid]]\nmethod="rtrl"', "config.learning_rate: inf is not finite"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=65', "k = 65"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=-1', "grid[0].k: -1 is negative"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=3', "k = 3"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk="4"', "grid[0].k: '4' is not an integer"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=[]', "an empty list makes no cells"),
+        (HEAD + '[[grid]]\nmethod="rtrl"\ndecay=0.5', "decay"),
+        (HEAD.replace("[1]", "[1, 2, 1]") + '[[grid]]\nmethod="rtrl"', "seeds: 1 is there twice"),
+        (HEAD.replace("[1]", '"4..2"') + '[[grid]]\nmethod="rtrl"', "'4..2' is not a range"),
+        (HEAD + '[[grid]]\nmethod="rtrl"\n[[grid]]\nmethod="rtrl"\nk=64', "gives the same cells as grid[0]"),
+        (HEAD + "sedes=3\n" + '[[grid]]\nmethod="rtrl"', "unknown key 'sedes'; did you mean 'seeds'?"),
+        (HEAD + '[resources]\ncpu=1\n[[grid]]\nmethod="rtrl"', "unknown resource 'cpu'; did you mean 'cpus'?"),
+        (HEAD.replace("online_rnn", "nowhere:run") + '[[grid]]\nmethod="a"', "no module 'nowhere'"),
+    ],
+)
+def test_each_mistake_has_its_message(text: str, said: str) -> None:
+    assert said in problems(text)
+
+
+def test_all_problems_of_a_file_come_together() -> None:
+    text = problems(
+        'name="a b"\nworkload="online_rnn"\nseeds=[1,1]\n[config]\nhiden=1\n[[grid]]\nmethod="rtrl"\nk=-2\n'
+    )
+    for said in ("name: 'a b'", "seeds: 1 is there twice", "grid[0].k: -2", "unknown config key 'hiden'"):
+        assert said in text
+
+
+def test_user_module_that_fails_or_lacks_the_function(write) -> None:
+    write("broken.py", "raise RuntimeError('no luck')\n")
+    write("empty.py", "def go(cell, context):\n    return {}\n")
+    text = 'name="s"\nworkload="{}"\nseeds=[1]\n[[grid]]\nmethod="a"\n'
+    assert "does not import: RuntimeError: no luck" in problems(text.format("broken:run"))
+    assert "empty has no function 'run'; it has: go" in problems(text.format("empty:run"))
+
+
+def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:
+    with pytest.raises(InputError, match="no sweep file x.toml"):
+        find("x.toml")
+    with pytest.raises(InputError, match="did you mean 'paper/e1-sine'"):
+        find("paper/e1-sin0")
+    assert [p.name for p in find("paper/e1-sine")] == ["e1-sine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("a=1", 1), ("a=1.5", 1.5), ("a=true", True), ("a=x y", "x y"), ("a=[1,2]", [1, 2])]
+)
+def test_set_takes_toml_or_text(text: str, value: object) -> None:
+    assert setting(text) == ("a", value)
+
+
+def test_set_changes_a_varied_key_where_it_varies() -> None:
+    table = expand([Sweep.load("paper/e1-sine").with_settings({"decay": 0.5})])
+    assert len(table) == 35
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["launch", "tiny.toml", "--where", "nope = 1"], "--where 'nope = 1'"),
+        (["launch", "tiny.toml", "--where", "seed"], "is no condition"),
+        (["launch", "tiny.toml", "--where", "seed = 77"], "none of the 8 cells matches"),
+        (["launch", "tiny.toml", "--set", "nothing"], "not of the form key=value"),
+        (["launch", "tiny.toml", "--store", "tiny.toml"], "is a file"),
+        (["launch", "tiny.toml", "--store", "other"], "holds other files"),
+        (["launch", "tiny.toml", "--seeds", "x"], "--seeds"),
+        (["query", "SELECT 1"], "no store at results"),
+        (["plan", "tony.toml"], "no sweep file tony.toml"),
+    ],
+)
+def test_command_line_refuses_and_writes_nothing(cli, write, folder: Path, arguments: list[str], said: str) -> None:
+    write("tiny.toml", SWEEP)
+    write("tiny.py", TINY)
+    (folder / "other").mkdir()
+    write("other/notes.txt", "mine")
+    before = sorted(p.relative_to(folder) for p in folder.rglob("*") if "__pycache__" not in p.parts)
+    ended = cli(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sorted(p.relative_to(folder) for p in folder.rglob("*") if "__pycache__" not in p.parts) == before
