@@ -69,7 +69,8 @@ def immediate(step: Linearization) -> Array:
 
 def local_gradient(step: Linearization, adjoint: Array) -> Array:
     """I_t read backwards: dL/dtheta_g[i, l] at fixed s_{t-1} from adjoint = dL/ds_t (C, n); (G, n, m)."""
-    gradient: Array = (step.gain * adjoint[:, None, :]).sum(0)[:, :, None] * step.inputs[:, None, :]
+    # multiplied in this order so that window 1 and a trace without decay agree to the bit
+    gradient: Array = (adjoint[:, None, :, None] * immediate(step)).sum(0)
     return gradient
 
 

@@ -42,7 +42,7 @@ class Config(LearnerConfig):
 
     stream: Annotated[str, AfterValidator(name_in(STREAMS))] = "sine"
     steps: int = Field(default=2000, ge=1)
-    shift: int | None = Field(default=None, ge=1, description="first step after the shift")
+    shift: int | None = Field(default=None, ge=1, description="first step of the stream's later half")
     frequency_before: float | None = Field(default=None, gt=0, description="radians a step")
     frequency_after: float | None = Field(default=None, gt=0, description="radians a step")
     phase: Literal["jump", "continuous"] | None = None

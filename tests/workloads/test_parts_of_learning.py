@@ -193,7 +193,7 @@ def sine(**given):
 def test_sine_jumps():
     stream = sine()
     assert stream.inputs.shape == stream.targets.shape == (2000, 1)
-    x = [math.sin((0.1 if t < 1000 else 0.3) * t) for t in range(2001)]
+    x = [math.sin((0.1 if t <= 1000 else 0.3) * t) for t in range(2001)]
     np.testing.assert_allclose(stream.inputs[:, 0], x[:-1], atol=1e-12)
     np.testing.assert_allclose(stream.targets[:, 0], x[1:], atol=1e-12)
     assert stream.segments == (Segment("pre", 0, 1000), Segment("post", 1000, 2000))
@@ -213,6 +213,8 @@ def test_sine_persistence():
     stream = sine()
     errors = squared_errors(stream.baselines["persistence"], stream.targets)
     means = window_means("persistence", errors, stream.segments)
+    # y_1000 jumps; that is the shift, so it falls after it
+    assert errors[999] < 0.01 < 0.1 < errors[1000]
     assert means["persistence_pre_last_500"] == pytest.approx(2 * math.sin(0.05) ** 2, rel=0.02)
     assert means["persistence_post_last_500"] == pytest.approx(2 * math.sin(0.15) ** 2, rel=0.02)
 

@@ -1,9 +1,10 @@
 r"""A sine whose frequency changes once; the next value is to be predicted (Experiment 1 of the paper).
 
     x_t = sin(phase_t),   y_t = x_{t+1},   t = 0, 1, ..., T-1
-    f_t = frequency_before for t < shift, else frequency_after
-    jump:        phase_t = f_t t
-    continuous:  phase_0 = 0, phase_{t+1} = phase_t + f_t
+    jump:        phase_t = frequency_before t for t <= shift, frequency_after t for t > shift
+    continuous:  phase_0 = 0, phase_{t+1} = phase_t + (frequency_before for t < shift, else frequency_after)
+
+Either way y_shift is the first target of the later frequency: `pre` holds none that could not be foreseen.
 
 Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces do not fail, so the paper
 cannot have had it); x dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
@@ -39,7 +40,7 @@ def sine(
     Args:
         steps: T.
         rng: not used; every stream gets one.
-        shift: first step with the later frequency, 0 < shift < steps.
+        shift: first step whose target has the later frequency, 0 < shift < steps.
         frequency_before: radians a step.
         frequency_after: radians a step.
         phase: whether the phase jumps at the shift or goes on.
@@ -47,7 +48,7 @@ def sine(
     t = np.arange(steps + 1)
     angle: npt.NDArray[np.float64]
     if phase == "jump":
-        angle = np.where(t < shift, frequency_before, frequency_after) * t
+        angle = np.where(t <= shift, frequency_before, frequency_after) * t
     else:
         angle = frequency_before * np.minimum(t, shift) + frequency_after * np.maximum(t - shift, 0)
     x = np.sin(angle)[:, None]
