@@ -7,7 +7,8 @@ parameter's own unit, so it is added in place and never laid out in full.
 
 Two ways for the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do the (C
 n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, k C n P multiply-adds; BLAS
-makes up for a factor of about ten, so it pays where 12 k <= n (`gather_pays`; measured at n = 64 and 256).
+makes up for a factor of about twenty, so it pays where 20 k <= n (`gather_pays`): measured on one core, equal
+at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
 
 Subnormals. Influence that crossed many hops of a mask is tiny, and some CPUs are slow on numbers below the
 smallest normal one. Measured on the sine with the ring at k = 4: none at n = 64 in either dtype (least
@@ -25,7 +26,7 @@ from workloads.linearization import Linearization, immediate, recurrent, transit
 
 def gather_pays(n: int, k: int) -> bool:
     """Whether reading k of n sources a row beats the dense product."""
-    return 12 * k <= n
+    return 20 * k <= n
 
 
 def none_yet(components: int, gates: int, n: int, m: int, dtype: np.dtype[np.floating]) -> Array:

@@ -70,8 +70,8 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Gathered rows cost about 12 times a dense one, a multiply-add."""
-    return float(n) ** 2 * m * min(n, 12 * (k or 0) + 1)
+    """Gathered rows cost about 20 times a dense one, a multiply-add."""
+    return float(n) ** 2 * m * min(n, 20 * (k or 0) + 1)
 
 
 SPARSE_RTRL = LearningRule(
