@@ -230,7 +230,8 @@ def show(
     last = done[0] if done else attempts[-1] if attempts else None
     about = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
-        "cell_id": key["cell_id"], "sweep": key["sweep"], "workload": f"{key['workload']} version {key['workload_version']}",
+        "cell_id": key["cell_id"], "sweep": key["sweep"],
+        "workload": f"{key['workload']} version {key['workload_version']}",
         "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
@@ -300,7 +301,8 @@ def query(
 @app.command()
 def table(
     name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3.")], store: StoreOption = "results",
-    where: Where = None, format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
+    where: Where = None,
+    format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print one table of the analysis, ours beside the paper's."""

@@ -8,7 +8,7 @@ context and returns the cell's metrics; the module may say more by these names, 
 | `Config` | a frozen pydantic model (`extra="forbid"`) of flat fields | any flat config passes |
 | `VERSION` | text; changed behaviour gets a new one, and with it new cell ids | `"1"` |
 | `METHODS` | a registry or collection of the valid method names | any name passes |
-| `settle(method, k, config) -> (k, config)` | checks them together, fills in defaults; `ValueError`, one problem a line | as given |
+| `settle(method, k, config)` | returns (k, config) checked and filled in; `ValueError`, a problem a line | as given |
 | `cost(method, k, config) -> float` | relative cost of a cell, for the order of a first launch | equal |
 
 Importing the module must not import torch or ray: it happens while a sweep is planned.

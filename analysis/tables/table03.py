@@ -105,7 +105,8 @@ def table(frame: pl.DataFrame) -> Table:
         rated = _prefixed(spread(recovery[floor], ["row"], "recovery"), name).drop(f"{name}cv_percent")
         by_definition = pl.col("row").is_in([floor, CEILING])  # 0 and 100 on every seed: no spread to speak of
         body = _join(body, rated.with_columns(pl.when(~by_definition).then(f"{name}sd").alias(f"{name}sd")))
-    body = body.with_columns(pl.col("n", "without_value", "recovery_n", "recovery_decay0_n").fill_null(0))
+    counts = [name for name in body.columns if name.endswith(("_n", "_absent"))]
+    body = body.with_columns(pl.col("n", "without_value", *counts).fill_null(0))
 
     missing = say_missing(chosen, ROWS, SWEEP)
     notes = [

@@ -68,7 +68,7 @@ def test_user_module_that_fails_or_lacks_the_function(write) -> None:
 
 
 def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:
-    with pytest.raises(InputError, match="no sweep file x.toml"):
+    with pytest.raises(InputError, match=r"no sweep file x\.toml"):
         find("x.toml")
     with pytest.raises(InputError, match="did you mean 'paper/e1-sine'"):
         find("paper/e1-sin0")

@@ -49,7 +49,7 @@ def records(table: CellTable):
 def test_committed_rows_are_read_back_once(folder: Path, table: CellTable, records) -> None:
     store = Store("results")
     with Owner(store) as owner:
-        assert owner.append(records(range(0, 4))) == 4
+        assert owner.append(records(range(4))) == 4
         assert owner.append(records(range(2, 6))) == 2  # what is done already is dropped
     cells = store.cells.collect()
     assert cells["cell_id"].to_list() == table.cells["cell_id"][:6].to_list()
@@ -69,15 +69,14 @@ def test_schema_is_pinned() -> None:
 
 
 def test_second_owner_is_refused_and_told_by_whom(folder: Path) -> None:
-    with Owner(Store("results"), "raysweep launch first"):
-        with pytest.raises(StoreBusy, match="raysweep launch first"):
-            Owner(Store("results"))
+    with Owner(Store("results"), "raysweep launch first"), pytest.raises(StoreBusy, match="raysweep launch first"):
+        Owner(Store("results"))
     Owner(Store("results")).close()
 
 
 def test_a_paused_owner_is_fenced(folder: Path, records, monkeypatch: pytest.MonkeyPatch) -> None:
     zombie = Owner(Store("results"))
-    zombie.append(records(range(0, 2)))
+    zombie.append(records(range(2)))
     zombie._lock.release()  # as if its machine were partitioned away: the lock is free, it lives on
     with Owner(Store("results")) as owner:
         with pytest.raises(Fenced, match="took it over"):
@@ -93,7 +92,7 @@ def test_a_paused_owner_is_fenced(folder: Path, records, monkeypatch: pytest.Mon
 def test_zombie_that_wins_the_race_for_a_name_is_sealed_behind(folder: Path, records) -> None:
     first = Owner(Store("results"))
     first._lock.release()
-    first.append(records(range(0, 1)))
+    first.append(records(range(1)))
     original = first.disk.create
     with Owner(Store("results")) as second:
         assert original(f"cells/{segment_name(0, 1)}", b"") is False  # occupied by the seal
@@ -102,7 +101,7 @@ def test_zombie_that_wins_the_race_for_a_name_is_sealed_behind(folder: Path, rec
 
 def test_interrupted_commit_is_rolled_forward(folder: Path, table: CellTable, records) -> None:
     owner = Owner(Store("results"))
-    made = records(range(0, 3))
+    made = records(range(3))
     owner._commit("arrays", made.arrays)
     owner._commit("attempts", made.attempts)  # killed here, before the cells
     owner._lock.release()
@@ -198,7 +197,7 @@ def test_full_disk_acknowledges_nothing_it_lost(folder: Path, records, monkeypat
 
     store = Store("results")
     with Owner(store) as owner:
-        owner.append(records(range(0, 2)))
+        owner.append(records(range(2)))
         written = local_disk._write_synced
 
         def full(path: Path, data: bytes) -> None:
@@ -217,9 +216,9 @@ def test_full_disk_acknowledges_nothing_it_lost(folder: Path, records, monkeypat
 def test_rerun_replaces_the_row_in_one_step(folder: Path, table: CellTable, records) -> None:
     store = Store("results")
     with Owner(store) as owner:
-        owner.append(records(range(0, 4)))
+        owner.append(records(range(4)))
         again = frozenset(table.cells["cell_id"][:2].to_list())
-        assert owner.append(records(range(0, 2), attempt=2), again) == 2
+        assert owner.append(records(range(2), attempt=2), again) == 2
     cells = store.cells.sort("cell_id").collect()
     assert cells.height == 4
     assert cells.filter(pl.col("cell_id").is_in(list(again)))["attempt"].to_list() == [2, 2]
