@@ -155,11 +155,7 @@ def test_vit_recovery_seed_by_seed(printed_tables: Path) -> None:
         for method, k in (("sparse", "4"), ("trace_like", "1"), ("dense_ref", "12"))
     ]
     gives = by_recovery(accuracy_recovery, [list(triple) for triple in zip(*parts, strict=True)])
-    assert [round(value, 1) for value in gives] == [
-        78.7,
-        81.9,
-        69.1,
-    ]  # the first: 80 printed, within rounding
+    assert [round(value, 1) for value in gives] == [78.7, 81.9, 69.1]  # 80 printed for the first, see below
     first = [
         numbers(table, "average_accuracy", 3, seed="42", method=m, k_heads=k)[0]
         for m, k in (("sparse", "4"), ("trace_like", "1"), ("dense_ref", "12"))

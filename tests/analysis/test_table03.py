@@ -1,253 +1,257 @@
-"""Table 3 on a store of a few cells whose MSE are powers of ten."""
-
 from __future__ import annotations
 
-import json
+import math
+import re
 
 import polars as pl
 import pytest
+from store_frames import SCHEMA, cell, frame, one_seed
 
 from analysis.errors import AmbiguousCells
-from analysis.paper import STANDINGS, paper_values
 from analysis.tables import TABLES, Table
 from orchestrator.errors import InputError
-from workloads.registry import UnknownName
 
-table = TABLES["3"]
-
-SETTINGS = {"hidden": 64, "lr": 0.001, "decay": None, "window": None}
-SCHEMA = {
-    "cell_id": pl.String,
-    "experiment": pl.String,
-    "workload": pl.String,
-    "workload_version": pl.String,
-    "method": pl.String,
-    "k": pl.Int64,
-    "seed": pl.Int64,
-    "status": pl.String,
-    "config": pl.String,
-    "mse_post_last_500": pl.Float64,
-    "persistence_post_last_500": pl.Float64,
-}
+OURS = ("mse_mean", "mse_sd", "n", "recovery_mean", "recovery_sd", "recovery_n")
+DECAY0 = ("recovery_decay0_mean", "recovery_decay0_sd", "recovery_decay0_n")
+approx = pytest.approx
 
 
-def cell(
-    method: str,
-    k: int | None,
-    seed: int,
-    mse: float | None,
-    status: str = "done",
-    experiment: str = "sine",
-    version: str = "1",
-    **config: object,
-) -> dict[str, object]:
-    text = json.dumps(SETTINGS | config)
-    persistence = 0.1 if status == "done" else None
-    values = ("id", experiment, "online_rnn", version, method, k, seed, status, text, mse, persistence)
-    return dict(zip(SCHEMA, values, strict=True))
+def ours(table: Table, row: str, names: tuple[str, ...] = OURS) -> tuple[object, ...]:
+    return table.frame.filter(pl.col("row") == row).select(names).row(0)
 
 
-def store(*cells: dict[str, object]) -> pl.DataFrame:
-    return pl.DataFrame([c | {"cell_id": f"c{i}"} for i, c in enumerate(cells)], schema=SCHEMA, orient="row")
+def note(table: Table, start: str) -> str:
+    """The one note that starts so, or nothing."""
+    found = [text for text in table.notes if text.startswith(start)]
+    assert len(found) <= 1
+    return found[0] if found else ""
 
 
-def whole_seed(seed: int, decay095: float, decay0: float, partial: float, full: float) -> list[dict[str, object]]:
-    return [
-        cell("traces", 0, seed, decay095, decay=0.95),
-        cell("traces", 0, seed, decay0, decay=0.0),
-        *(cell("sparse_rtrl", k, seed, partial) for k in (4, 8, 16, 32)),
-        cell("rtrl", None, seed, full),
-        cell("bptt", None, seed, decay0, window=1),
+def test_two_seeds_by_hand() -> None:
+    """Seed 1: .1 is half way from 1 to .01; seed 2: .1 is all the way to its own ceiling of .1."""
+    table = TABLES["3"](frame(one_seed(1) + one_seed(2, full=0.1, decay0=0.2)))
+    assert table.frame["row"].to_list() == [
+        "traces_decay095",
+        "traces_decay0",
+        *("k4", "k8", "k16", "k32"),
+        "full",
+        "bptt_window1",
+        "persistence",
     ]
-
-
-WHOLE = [*whole_seed(42, 1.0, 0.1, 0.1, 0.01), *whole_seed(7, 1.0, 0.001, 0.01, 0.01)]
-"""Seed 42 has a gap from either floor, seed 7 only from decay .95."""
-
-
-def shown(made: Table, *columns: str) -> dict[str, tuple[object, ...]]:
-    return {row[0]: row[1:] for row in made.frame.select("row", *columns).iter_rows()}
-
-
-def near(*values: float | None) -> tuple[object, ...]:
-    return tuple(None if value is None else pytest.approx(value) for value in values)
-
-
-def test_a_complete_table() -> None:
-    made = table(store(*WHOLE))
-    root = 2**0.5
-    assert shown(made, "k", "fraction_percent", "mse_mean", "mse_sd", "mse_cv_percent", "n") == {
-        "traces_decay095": near(0, 0, 1.0, 0, 0, 2),
-        "traces_decay0": near(0, 0, 0.0505, 0.099 / root, 100 * 0.0495 / 0.0505, 2),
-        "k4": near(4, 6.25, 0.055, 0.09 / root, 100 * 0.045 / 0.055, 2),
-        "k8": near(8, 12.5, 0.055, 0.09 / root, 100 * 0.045 / 0.055, 2),
-        "k16": near(16, 25, 0.055, 0.09 / root, 100 * 0.045 / 0.055, 2),
-        "k32": near(32, 50, 0.055, 0.09 / root, 100 * 0.045 / 0.055, 2),
-        "full": near(64, 100, 0.01, 0, 0, 2),
-        "bptt_window1": near(None, None, 0.0505, 0.099 / root, 100 * 0.0495 / 0.0505, 2),
-        "persistence": near(None, None, 0.1, 0, 0, 2),
-    }
-    names = ("mean", "sd", "n")
-    partial = near(75, 50 / root, 2, 0, None, 1)
-    decay0 = near(100, 100 / root, 2, 0, None, 1)
-    assert shown(made, *(f"{floor}_{name}" for floor in ("recovery", "recovery_decay0") for name in names)) == {
-        "traces_decay095": near(0, 0, 2, -100, None, 1),
-        "traces_decay0": decay0,
-        "k4": partial,
-        "k8": partial,
-        "k16": partial,
-        "k32": partial,
-        "full": near(100, 0, 2, 100, None, 1),
-        "bptt_window1": decay0,
-        "persistence": near(50, 0, 2, 0, None, 1),
-    }
-    assert (made.complete, made.cells, made.missing.rows()) == (True, 16, [])
-    assert made.command == "raysweep resume paper/e1-sine"
-    assert made.settings == {"hidden": 64, "lr": 0.001, "workload": "online_rnn", "workload_version": "1"}
-    assert [note for note in made.notes if "From the" in note] == [
-        "From the decay 0 floor there is a gap on 1 of 2 seeds only: elsewhere full RTRL is no better than k = 0 "
-        "with decay 0, and Eq. 10 means nothing. Its recovery is over the seeds with a gap, a selection in favour "
-        "of full RTRL. Over all seeds, full RTRL's MSE is 1 times that of k = 0 with decay 0 (geometric mean)."
-    ]
-    assert made.notes[-1] == "Settings: hidden=64, lr=0.001, workload=online_rnn, workload_version=1."
-
-
-def test_the_papers_numbers_stand_beside() -> None:
-    made = table(store(*WHOLE))
-    columns = ("paper_mse", "paper_mse_mark", "paper_recovery", "paper_recovery_upper", "paper_recovery_sd")
-    nothing = (None,) * 5
-    assert shown(made, *columns, "paper_recovery_mark") == {
-        "traces_decay095": (0.23, "", 0.0, None, None, ""),
-        "traces_decay0": (*nothing, None),
-        "k4": (0.0015, "", 84.0, None, 6.0, "*"),
-        "k8": (None, None, 78.0, 84.0, None, ""),
-        "k16": (None, None, 78.0, 84.0, None, ""),
-        "k32": (None, None, 78.0, 84.0, None, ""),
-        "full": (0.0006, "†", 100.0, None, None, ""),
-        "bptt_window1": (*nothing, None),
-        "persistence": (*nothing, None),
-    }
-
-
-def test_every_value_of_the_paper_belongs_to_a_row_and_has_a_standing() -> None:
-    known = paper_values("table03")
-    assert set(known["row"]) <= set(table(store()).frame["row"])
-    assert set(known["standing"]) <= set(STANDINGS)
-    assert known.select("row", "quantity").is_duplicated().any() is False
-
-
-def test_the_implied_ceiling_is_eq_10_solved() -> None:
-    """.23, .0015 and 84 % give .0006."""
-    assert round(0.23 * (0.0015 / 0.23) ** (1 / 0.84), 4) == 0.0006
-
-
-def test_missing_cells_are_noted_with_the_command() -> None:
-    """No full RTRL on seed 7, k = 8 failed there, k = 16 is pending throughout, k = 32 was never asked for."""
-    frame = store(*WHOLE).filter(~((pl.col("method") == "rtrl") & (pl.col("seed") == 7)) & pl.col("k").ne_missing(32))
-    status = (
-        pl.when((pl.col("k") == 8) & (pl.col("seed") == 7))
-        .then(pl.lit("failed"))
-        .when(pl.col("k") == 16)
-        .then(pl.lit("pending"))
-        .otherwise("status")
+    assert table.frame["k"].to_list() == [0, 0, 4, 8, 16, 32, 64, None, None]
+    assert table.frame["fraction_percent"].to_list() == [0, 0, 6.25, 12.5, 25, 50, 100, None, None]
+    assert ours(table, "traces_decay095") == (1.0, 0.0, 2, approx(0), None, 2)
+    assert ours(table, "k4") == (approx(0.1), approx(0), 2, approx(75), approx(50 / math.sqrt(2)), 2)
+    assert ours(table, "k32") == (approx(0.01), approx(0), 2, approx(150), approx(100 / math.sqrt(2)), 2)
+    assert ours(table, "full") == (approx(0.055), approx(0.09 / math.sqrt(2)), 2, approx(100), None, 2)
+    assert ours(table, "persistence") == (approx(0.1), approx(0), 2, approx(75), approx(50 / math.sqrt(2)), 2)
+    cv = table.frame.filter(pl.col("row") == "full")["mse_cv_percent"].item()
+    assert cv == approx(100 * 0.045 / 0.055)  # population sd of .01 and .1
+    # From decay 0: seed 1 from .1, seed 2 from .2 to .1.
+    assert ours(table, "k4", DECAY0) == (approx(50), approx(100 / math.sqrt(2)), 2)
+    assert ours(table, "traces_decay0", DECAY0) == (approx(0), None, 2)
+    assert (table.complete, table.cells, table.sweep) == (True, 16, "paper/e1-sine")
+    assert [note(table, start) for start in ("Eq. 10 needs", "Diverged", "Recovery leaves out")] == [""] * 3
+    assert note(table, "Settings") == (
+        "Settings: hidden=64, learning_rate=0.001, selection=ring, stream=sine, "
+        "workload=online_rnn, workload_version=1."
     )
-    made = table(frame.with_columns(status=status))
-    assert made.missing.rows() == [
-        ("k8", 7, "failed"),
-        ("k16", 42, "pending"),
-        ("k16", 7, "pending"),
-        ("k32", 42, "not launched"),
-        ("k32", 7, "not launched"),
-        ("full", 7, "not launched"),
-    ]
-    assert made.notes[-1] == (
-        "6 of 16 cells missing: k = 8: seed 7 (failed); k = 16: all seeds (pending); k = 32: all seeds (not launched); "
-        "k = 64 (full RTRL): seed 7 (not launched). To run them: raysweep resume paper/e1-sine"
+
+
+def test_the_papers_numbers_stand_beside_ours_and_what_is_lost_stays_lost() -> None:
+    table = TABLES["3"](frame(one_seed(1)))
+    paper = table.frame.select(
+        "row",
+        "paper_mse",
+        "paper_mse_standing",
+        "paper_recovery",
+        "paper_recovery_upper",
+        "paper_recovery_sd",
     )
-    assert "Recovery leaves out seeds whose floor or full RTRL is missing." in made.notes
-    assert not made.complete
-    assert shown(made, "n", "recovery_n")["k4"] == (2, 1)
-    assert shown(made, "n", "recovery_n", "recovery_absent")["k32"] == (0, 0, 0)
+    assert paper.rows() == [
+        ("traces_decay095", 0.23, "text", 0.0, None, None),
+        ("traces_decay0", None, None, None, None, None),
+        ("k4", 0.0015, "text", 84.0, None, 6.0),
+        *((f"k{k}", None, None, 78.0, 84.0, None) for k in (8, 16, 32)),
+        ("full", 0.0006, "implied", 100.0, None, None),
+        ("bptt_window1", None, None, None, None, None),
+        ("persistence", None, None, None, None, None),
+    ]
 
 
-def test_a_seed_without_the_decay_0_floor_only_is_noted_too() -> None:
-    made = table(store(*(c for c in WHOLE if '"decay": 0.0' not in str(c["config"]) or c["seed"] == 42)))
-    assert "Recovery leaves out seeds whose floor or full RTRL is missing." in made.notes
-    assert shown(made, "recovery_n", "recovery_decay0_n")["k4"] == (2, 1)
+def test_the_implied_mse_of_full_rtrl_is_eq_10_solved_for_the_ceiling() -> None:
+    assert approx(0.0006, abs=0.00005) == 0.23 * (0.0015 / 0.23) ** (1 / 0.84)
 
 
-def test_a_diverged_cell_is_done_without_a_value() -> None:
-    made = table(store(*whole_seed(42, 1.0, 0.1, 0.1, 0.01), cell("sparse_rtrl", 4, 7, None)))
-    assert shown(made, "n", "without_value")["k4"] == (1, 1)
-    assert "Diverged, so without an MSE and not in the means: k = 4: seed 7." in made.notes
+def test_one_seed_has_no_spread() -> None:
+    table = TABLES["3"](frame(one_seed(42)))
+    assert ours(table, "k4") == (approx(0.1), None, 1, approx(50), None, 1)
+    assert table.frame["mse_cv_percent"].to_list() == [None] * 9
+    assert (table.complete, table.cells) == (True, 8)
 
 
-def test_an_empty_store_asks_for_the_papers_seeds() -> None:
-    made = table(store())
-    assert made.missing.filter(pl.col("row") == "k4")["seed"].to_list() == [42, 123, 7, 2024, 31337]
-    assert made.command == "raysweep launch paper/e1-sine"
-    assert made.notes[-1] == "None of the 40 cells has been launched: raysweep launch paper/e1-sine"
-    assert made.frame["n"].to_list() == [0] * 9
+def test_where_full_rtrl_does_not_beat_decay_0_there_is_nothing_to_recover_and_the_table_says_so() -> None:
+    """Seed 1: full .01 from .1, a gap; seed 2: .1 from .01 and seed 3: .01 from .01, none."""
+    table = TABLES["3"](frame([*one_seed(1), *one_seed(2, decay0=0.01, full=0.1), *one_seed(3, decay0=0.01)]))
+    assert ours(table, "k32", DECAY0) == (approx(100), None, 1)
+    assert note(table, "Eq. 10 needs") == (
+        "Eq. 10 needs a gap: full RTRL is no better than k = 0 with decay 0 on 2 of 3 seeds; recovery from "
+        "that floor is over the other seeds, a selection in favour of full RTRL. Over all 3, full RTRL's MSE "
+        "is 1 times that of k = 0 with decay 0 (geometric mean)."
+    )
+    assert ours(table, "k32")[-1] == 3  # from decay .95 there is a gap on every seed
 
 
-def test_nothing_done_yet_needs_no_metric_columns() -> None:
-    frame = store(cell("sparse_rtrl", 4, 42, None, "pending"))
-    made = table(frame.drop("mse_post_last_500", "persistence_post_last_500"))
-    assert made.missing.rows()[:2] == [("traces_decay095", 42, "not launched"), ("traces_decay0", 42, "not launched")]
-    assert made.missing.height == made.cells == 8
+def test_no_gap_on_any_seed_leaves_the_column_empty() -> None:
+    table = TABLES["3"](frame(one_seed(1, decay0=0.001) + one_seed(2, decay0=0.001)))
+    assert [ours(table, row, DECAY0) for row in ("k4", "full")] == [(None, None, 0), (None, None, 0)]
+    assert "on 2 of 2 seeds; recovery from that floor is null throughout" in note(table, "Eq. 10 needs")
+    assert "full RTRL's MSE is 10 times" in note(table, "Eq. 10 needs")
 
 
-def test_other_cells_of_the_experiment_are_not_its_business() -> None:
+def test_diverged_seeds_are_counted_and_named_not_averaged() -> None:
+    table = TABLES["3"](frame(one_seed(1, k4=None) + one_seed(2) + one_seed(3, full=None)))
+    assert ours(table, "k4") == (approx(0.1), approx(0), 2, approx(50), None, 1)
+    assert ours(table, "full") == (approx(0.01), approx(0), 2, approx(100), None, 2)
+    assert table.frame["without_value"].to_list() == [0, 0, 1, 0, 0, 0, 1, 0, 0]
+    assert note(table, "Diverged") == (
+        "Diverged, so without an MSE and not in the means: k = 4: seed 1; k = 64 (full): seed 3."
+    )
+    assert table.complete
+
+
+def test_missing_cells_are_listed_with_what_became_of_them() -> None:
+    cells = one_seed(42) + one_seed(7)
+    cells[2] |= {"status": "failed", "mse_post_last_500": None}  # k = 4, seed 42
+    cells[8 + 2] |= {"status": "pending", "mse_post_last_500": None}  # k = 4, seed 7
+    del cells[8 + 6]  # full, seed 7
+    table = TABLES["3"](frame(cells))
+    assert table.missing.rows() == [("k4", 42, "failed"), ("k4", 7, "pending"), ("full", 7, "not launched")]
+    assert table.notes[-1] == (
+        "3 of 16 cells missing: k = 4: seed 42 (failed); k = 4: seed 7 (pending); "
+        "k = 64 (full): seed 7 (not launched). To run them: raysweep resume paper/e1-sine"
+    )
+    assert table.command == "raysweep resume paper/e1-sine"
+    assert ours(table, "k4") == (None, None, 0, None, None, 0)
+    assert ours(table, "k8") == (approx(0.1), approx(0), 2, approx(50), None, 1)  # no ceiling for seed 7
+    assert note(table, "Recovery leaves out") == ("Recovery leaves out seeds whose floor or full RTRL is missing.")
+
+
+def test_a_seed_that_lacks_one_floor_only_is_noted_and_rows_of_no_cell_count_nothing() -> None:
+    cells = [row for row in one_seed(1) + one_seed(2) if row["k"] != 32]
+    del cells[7 + 1]  # decay 0, seed 2
+    table = TABLES["3"](frame(cells))
+    assert ours(table, "k4", ("recovery_n", "recovery_decay0_n")) == (2, 1)
+    assert note(table, "Recovery leaves out") == "Recovery leaves out seeds whose floor or full RTRL is missing."
+    assert ours(table, "k32", ("n", "without_value", "recovery_absent", "recovery_decay0_absent")) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("column", [None, "mse_post_last_500"])
+def test_an_empty_store_gives_the_papers_numbers_and_the_command(column: str | None) -> None:
+    """Nothing done: the store's frame does not even have the metrics' columns."""
+    nothing = frame([])
+    table = TABLES["3"](nothing.drop(column) if column else nothing)
+    assert table.frame["n"].to_list() == [0] * 9
+    assert table.frame["mse_mean"].to_list() == [None] * 9
+    assert (table.cells, table.missing.height, table.complete) == (40, 40, False)
+    assert table.notes[-1] == "None of the 40 cells has been launched: raysweep launch paper/e1-sine"
+    assert table.command == "raysweep launch paper/e1-sine"
+    assert list(dict.fromkeys(table.missing["seed"].to_list())) == [42, 123, 7, 2024, 31337]
+
+
+def test_cells_that_are_not_the_tables_business_change_nothing() -> None:
+    mine = one_seed(1) + one_seed(2)
     others = [
-        cell("sparse_rtrl", 4, 42, 9.0, hidden=128),
-        cell("sparse_rtrl", 1, 42, 9.0, lr=0.1),
-        cell("sparse_rtrl", 4, 42, 9.0, experiment="lorenz"),
-        cell("bptt", None, 42, 9.0, window=10),
-        cell("traces", 0, 42, 9.0, decay=0.5),
-        cell("uoro", None, 42, 9.0, lr=0.1),
+        cell("traces", 0, 1, 5.0, decay=0.5),
+        cell("sparse_rtrl", 2, 1, 5.0),
+        cell("bptt", None, 1, 5.0, window=10),
+        cell("uoro", None, 1, 5.0),
+        cell("rtrl", 256, 1, 5.0, hidden=256, learning_rate=3e-4),
+        cell("rtrl", 64, 1, 5.0, experiment="lorenz", stream="lorenz"),
     ]
-    assert table(store(*WHOLE, *others)).frame.equals(table(store(*WHOLE)).frame)
+    assert TABLES["3"](frame(others + mine)).frame.equals(TABLES["3"](frame(mine)).frame)
 
 
-def test_two_settings_are_refused_naming_how_to_choose() -> None:
+def test_the_rows_order_in_the_store_does_not_matter() -> None:
+    cells = one_seed(1) + one_seed(2, full=0.1, decay0=0.2)
+    one, other = TABLES["3"](frame(cells)), TABLES["3"](frame(cells[::-1]))
+    assert one.frame.drop("label").to_dicts() == [
+        {key: approx(value) if isinstance(value, float) else value for key, value in row.items()}
+        for row in other.frame.drop("label").to_dicts()
+    ]
+
+
+def test_other_settings_are_refused_naming_them_and_the_choice() -> None:
+    cells = [*one_seed(1), cell("sparse_rtrl", 4, 1, 0.3, learning_rate=0.01)]
     with pytest.raises(AmbiguousCells) as raised:
-        table(store(*WHOLE, cell("sparse_rtrl", 4, 123, 0.1, lr=0.01, version="2")))
+        TABLES["3"](frame(cells))
     assert str(raised.value) == (
         "the table needs cells of one setting, and the store has several that fit it:\n"
-        "  lr: 0.001 (16 cells), 0.01 (1 cells)\n"
-        '  workload_version: "1" (16 cells), "2" (1 cells)\n'
-        "Say which by --where, for example --where \"lr = 0.001 and workload_version = '1'\""
+        "  learning_rate: 0.001 (8 cells), 0.01 (1 cells)\n"
+        'Say which by --where, for example --where "learning_rate = 0.001"'
     )
 
 
-def test_a_setting_that_only_some_methods_have_is_one_setting() -> None:
-    cells = [cell("sparse_rtrl", 4, 42, 0.1, selection="ring"), cell("rtrl", None, 42, 0.1, selection=None)]
-    assert table(store(*cells)).settings["selection"] == "ring"
+def test_rows_of_different_settings_are_not_compared_though_each_is_of_one() -> None:
+    """No seed is there twice, yet full RTRL learnt at another rate than the rest."""
+    cells = one_seed(1)
+    cells[6] = cell("rtrl", 64, 1, 0.01, learning_rate=3e-4)
+    with pytest.raises(AmbiguousCells, match=r"learning_rate: 0\.001 \(7 cells\), 0\.0003 \(1 cells\)"):
+        TABLES["3"](frame(cells))
 
 
-def test_a_setting_that_differs_within_a_method_by_null_is_refused() -> None:
-    cells = [cell("sparse_rtrl", 4, 42, 0.1, selection="ring"), cell("sparse_rtrl", 8, 42, 0.1, selection=None)]
-    with pytest.raises(AmbiguousCells, match=r'selection: "ring" \(1 cells\), null \(1 cells\)'):
-        table(store(*cells))
+def test_a_method_of_two_selections_and_a_setting_that_a_method_lacks() -> None:
+    """Selection is null for the other methods, which is no difference; ring and random are one."""
+    with pytest.raises(AmbiguousCells, match=r"--where \"\(selection = 'ring' OR selection IS NULL\)\"$") as raised:
+        TABLES["3"](frame(one_seed(1) + [cell("sparse_rtrl", k, 1, 0.3, selection="random") for k in (4, 8)]))
+    assert '"ring" (4 cells), null (4 cells), "random" (2 cells)' in str(raised.value)
 
 
-def test_two_cells_for_a_row_and_seed_are_refused_naming_them() -> None:
+def test_a_null_within_one_method_is_a_setting_of_its_own() -> None:
+    cells = [*one_seed(1), *(row | {"seed": 2} for row in one_seed(1))]
+    cells[6] = cell("rtrl", 64, 1, 0.01, clip=None)
+    cells[14] = cell("rtrl", 64, 2, 0.01, clip=1.0)
+    with pytest.raises(AmbiguousCells, match=r"clip: 1\.0 \(1 cells\), null \(1 cells\)"):
+        TABLES["3"](frame(cells))
+
+
+def test_a_setting_added_to_the_workload_later_is_no_difference() -> None:
+    cells = one_seed(1) + [row | {"config": row["config"].replace("{", '{"leak": 0.0, ', 1)} for row in one_seed(2)]
+    table = TABLES["3"](frame(cells))
+    assert (ours(table, "k4")[2], table.settings["leak"]) == (2, 0.0)
+
+
+def test_two_versions_of_the_workload_are_refused() -> None:
+    newer = [row | {"workload_version": "2"} for row in one_seed(1)]
+    with pytest.raises(AmbiguousCells, match=re.escape("--where \"workload_version = '1'\"")):
+        TABLES["3"](frame(one_seed(1) + newer))
+
+
+def test_the_same_row_and_seed_twice_is_refused_naming_the_cells() -> None:
+    """What one setting cannot tell: k, where a row takes whatever it is."""
+    cells = [*one_seed(1), cell("bptt", 1, 1, 0.2, window=1), cell("rtrl", 64, 1, 0.2)]
     with pytest.raises(AmbiguousCells) as raised:
-        table(store(cell("bptt", None, 7, 1.0, window=1), cell("bptt", 3, 7, 1.0, window=1)))
+        TABLES["3"](frame(cells))
     assert str(raised.value) == (
         "more than one cell for the same row and seed; say which by --where:\n"
-        "  bptt_window1, seed 7: cells c0, c1 differ in k (null, 3)"
+        "  full, seed 1: cells cell6, cell9 differ in nothing that a config says\n"
+        "  bptt_window1, seed 1: cells cell7, cell8 differ in k (null, 1)"
     )
 
 
-def test_a_frame_that_is_not_the_wide_cells_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^the frame of cells has no column k, config; it has cell_id, "):
-        table(store(*WHOLE).drop("k", "config"))
-    with pytest.raises(InputError, match=r"^the done cells have no metric 'mse_post_last_500'; columns: cell_id, "):
-        table(store(*WHOLE).drop("mse_post_last_500"))
+def test_done_cells_without_the_metric_are_refused_with_the_columns_there_are() -> None:
+    with pytest.raises(InputError, match=r"no metric 'mse_post_last_500'; columns: cell_id, config, diverged"):
+        TABLES["3"](frame(one_seed(1)).drop("mse_post_last_500"))
 
 
-def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(UnknownName) as raised:
-        TABLES["33"]
-    assert str(raised.value) == "unknown table '33'; did you mean '3'? Known: 3"
+def test_a_frame_that_is_not_of_cells_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^the frame of cells has no column status, config; it has cell_id"):
+        TABLES["3"](frame([]).drop("config", "status"))
+
+
+def test_the_frame_given_is_left_as_it_was() -> None:
+    given = frame(one_seed(1))
+    before = given.clone()
+    TABLES["3"](given)
+    assert given.equals(before)
+    assert given.schema == SCHEMA
