@@ -12,7 +12,9 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -85,12 +87,16 @@ class RayExecutor:
         self._submitted: dict[Any, Any] = {}
         stage = _stage(ship)
         try:
+            environment: dict[str, Any] = {"working_dir": str(stage), "env_vars": dict.fromkeys(_THREADS, "1")}
+            if address is None:
+                # Ray pastes this path into a shell command as it is, and never says that a space broke it.
+                environment["py_executable"] = shlex.quote(sys.executable)
             local: dict[str, Any] = {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
             logging.getLogger("ray").setLevel(logging.ERROR)
             with _quiet():
                 ray.init(
                     address=address or "local",
-                    runtime_env={"working_dir": str(stage), "env_vars": dict.fromkeys(_THREADS, "1")},
+                    runtime_env=environment,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     **(local if address is None else {}),
