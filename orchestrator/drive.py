@@ -26,7 +26,7 @@ from orchestrator.schema import LOSSES, OWN_ERRORS
 
 CHUNK_S = 1.0  # aim of a chunk's length
 CHUNK_CELLS = 250  # and its most cells
-UNKNOWN_CELLS = 8  # most cells of a variant whose length only its relatives' times suggest
+GUESS_FACTOR = 4.0  # what a time guessed from a variant's relatives counts for
 AHEAD = 2  # chunks a slot that are submitted and not yet home
 POLL_S = 0.2
 BACKOFF_S = (0.5, 30.0)  # first and longest wait before a repeated attempt
@@ -82,7 +82,7 @@ class Driver:
         self, plan: Plan, executor: Executor, search: dict[str, tuple[str, ...]], device: str, limits: Limits
     ) -> None:
         self.executor, self.search, self.device, self.limits = executor, search, device, limits
-        self.cells, self.variants = plan.frame, plan.table.variants
+        self.variants = plan.table.variants
         order = plan.order
         self.progress = Progress(total=len(order))
         self.stop_asked = False
@@ -93,6 +93,11 @@ class Driver:
         self._own = plan.frame["own_errors"].to_list()
         self._losses = plan.frame["losses"].to_list()
         self._variant = plan.frame["variant"].to_list()
+        # Lists, since a chunk picks a few rows: a data frame's gather costs more than the cells of a chunk.
+        self._ids = plan.frame["cell_id"].to_list()
+        self._seeds = plan.frame["seed"].to_list()
+        self._sweeps = self.variants["sweep"].to_list()
+        self._asked = list(self.variants.select("method", "k", "config").iter_rows())
         self._sizes = [
             _Size(*row)
             for row in self.variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
@@ -174,21 +179,28 @@ class Driver:
             seconds, certain = self._estimate(queue[0])
             if rows and (total + seconds > CHUNK_S or queue[0] in self._single):
                 break
-            if not certain:
-                most = min(most, UNKNOWN_CELLS)
             rows.append(queue.popleft())
-            total += seconds
+            # A wrong guess is bounded: a worker hands back what it has not begun after two seconds.
+            total += seconds if certain else GUESS_FACTOR * seconds
             if rows[-1] in self._single:
                 break
-        keys = self.cells[rows]
-        shared = self.variants[keys["variant"].to_list()]
         tasks = []
-        for row, cell_id, seed, method, k, config in zip(
-            rows, keys["cell_id"], keys["seed"], shared["method"], shared["k"], shared["config"], strict=True
-        ):
+        for row in rows:
             self._attempts[row] += 1
-            timeout = self._timeouts[self._variant[row]]
-            tasks.append(Task(row, cell_id, method, k, seed, config, self._attempts[row], timeout))
+            variant = self._variant[row]
+            method, k, config = self._asked[variant]
+            tasks.append(
+                Task(
+                    row,
+                    self._ids[row],
+                    method,
+                    k,
+                    self._seeds[row],
+                    config,
+                    self._attempts[row],
+                    self._timeouts[variant],
+                )
+            )
         chunk = Chunk(
             number=next(self._numbers),
             workload=size.workload,
@@ -197,7 +209,7 @@ class Driver:
             cpus=size.cpus,
             gpus=size.gpus,
             memory_gib=size.memory_gib,
-            search=self.search.get(shared["sweep"][0], ()),
+            search=self.search.get(self._sweeps[self._variant[rows[0]]], ()),
             device=self.device if size.gpus else "cpu",
             hand_back_after_s=2 * CHUNK_S,
         )
