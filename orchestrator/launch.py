@@ -192,7 +192,7 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
         executor = open_executor(prepared, options)
         try:
             _refuse_unfit(executor, planned)
-            device = "cuda" if options.device == "cuda" else "cpu"
+            device = "cpu" if options.device == "cpu" else "cuda"  # of cells that ask for a GPU
             limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600)
             driver = Driver(planned, executor, search, device, limits)
             owner.running = driver.running
