@@ -84,7 +84,7 @@ def plan(
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed))
     gone = (
-        no_longer_asked_for(expand_all(prepared), opened.known(), [s.name for s in prepared.sweeps])
+        no_longer_asked_for(prepared.every, opened.known(), [s.name for s in prepared.sweeps])
         if opened.exists()
         else None
     )
@@ -383,13 +383,6 @@ def _prepare(
     sweeps = [s.with_resources(timeout_s=timeout, retries=retries) for s in sweeps]
     opened = _store(store)
     return opened, prepare(sweeps, opened, where)
-
-
-def expand_all(prepared: Prepared) -> Any:
-    """All cells of the prepared sweeps, whatever --where selects."""
-    from orchestrator.cells import expand
-
-    return expand(prepared.sweeps)
 
 
 def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, names: str, store: str) -> None:

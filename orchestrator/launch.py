@@ -74,7 +74,8 @@ class Prepared:
     """Sweeps read, expanded and selected; nothing written yet."""
 
     sweeps: tuple[Sweep, ...]
-    table: CellTable
+    table: CellTable  # the cells that `where` selects
+    every: CellTable  # and all that the sweeps define
     warnings: tuple[str, ...] = ()
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     recorded: bool = False  # read from the store, which has its record already
@@ -86,10 +87,10 @@ def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> 
     Raises:
         InputError: all that is wrong with the sweeps; or the predicate.
     """
-    table = expand(sweeps)
+    every = expand(sweeps)
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
-    table, warnings = select(table, store, where)
-    return Prepared(tuple(sweeps), table, warnings, workloads)
+    table, warnings = select(every, store, where)
+    return Prepared(tuple(sweeps), table, every, warnings, workloads)
 
 
 def prepare_recorded(
@@ -133,8 +134,9 @@ def prepare_recorded(
             source_digest=pl.col("workload").replace_strict(digests, default=None, return_dtype=pl.String)
         ),
     )
-    table, more = select(table, store, where)
-    return Prepared(tuple(sweeps.values()), table, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
+    every = table
+    table, more = select(every, store, where)
+    return Prepared(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
 
 
 def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable, tuple[str, ...]]:

@@ -20,8 +20,6 @@ from orchestrator.cells import CellTable
 from orchestrator.errors import InputError
 from orchestrator.store import Store
 
-TABLE_NAMES = ("cells", "attempts", "arrays")
-
 
 def query(store: Store, sql: str) -> pl.DataFrame:
     """Answer one SQL statement.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -40,14 +39,12 @@ def test_second_launch_runs_nothing(sweep: Sweep) -> None:
 def test_extending_runs_only_what_is_new_and_keeps_the_old(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
     assert launch(sweep.with_seeds("0..5"), inline=True).ran == 4
-    write("tiny.toml", SWEEP.replace('workload = "tiny:run"', 'workload = "tiny:run"\n[config]\nx = 1').replace(
-        'seeds = "0..3"\n', "").replace("[config]", 'seeds = "0..3"\n[config]'))  # fmt: skip
-    changed = Sweep.load("tiny.toml") if Path("tiny.toml").is_file() else sweep
+    changed = Sweep.load(write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nx = 1\n[[grid]]")))
     assert launch(changed, inline=True).ran == 8
     assert Store().cells.collect().height == 20
 
 
-def test_sql_sees_metrics_config_arrays_and_pending_cells(sweep: Sweep) -> None:
+def test_sql_sees_metrics_config_and_arrays(sweep: Sweep) -> None:
     launch(sweep.with_settings({"x": 2.5}), inline=True, where="seed < 2")
     store = Store()
     rows = store.sql("SELECT method, seed, x, value FROM cells WHERE status = 'done' ORDER BY ALL").rows()
