@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from workloads.arrays import Array, Indices
-from workloads.linearization import Linearization, immediate, recurrent, transition
+from workloads.linearization import Stage, Step, recurrent, stage_immediate, transition
 
 
 def gather_pays(n: int, k: int) -> bool:
@@ -34,37 +34,50 @@ def none_yet(components: int, gates: int, n: int, m: int, dtype: np.dtype[np.flo
     return np.zeros((components * n, gates * n * m), dtype)
 
 
-def advance(influence: Array, step: Linearization, mask: Array | None = None) -> Array:
+def advance(influence: Array, step: Step, mask: Array | None = None) -> Array:
     """J_t from J_{t-1} by the dense product; mask (n, n) or None for the full Jacobian."""
-    return _with_immediate(transition(step, mask) @ influence, step)
+    gate = 0
+    for stage in step:
+        influence = transition((stage,), mask) @ influence
+        gate = _add_immediate(influence, stage, gate)
+    return influence
 
 
-def advance_gathered(influence: Array, step: Linearization, sources: Indices) -> Array:
+def advance_gathered(influence: Array, step: Step, sources: Indices) -> Array:
     """J_t from J_{t-1}, reading only `sources` (n, k): S_i, the units that unit i listens to, for each i."""
-    components, _, n = step.own.shape
+    gate = 0
+    for stage in step:
+        influence = _gathered(influence, stage, sources)
+        gate = _add_immediate(influence, stage, gate)
+    return influence
+
+
+def contract(influence: Array, signal: Array, gates: int) -> Array:
+    """G_t[g, j, l] = sum_ci signal[c, i] J_t[(c, i), (g, j, l)] over the Q components read, shape (G, n, m)."""
+    n = signal.shape[1]
+    return (signal.reshape(-1) @ influence[-signal.size :]).reshape(gates, n, -1)
+
+
+def _gathered(influence: Array, stage: Stage, sources: Indices) -> Array:
+    components, _, n = stage.own.shape
     before = influence.reshape(components, n, -1)
     hidden = before[-1]
     after = np.empty_like(before)
-    weights = np.take_along_axis(recurrent(step), sources[None], axis=2)  # (C, n, k)
+    weights = np.take_along_axis(recurrent(stage), sources[None], axis=2)  # (C, n, k)
     for unit in range(n):
         # sum_{s in S_i} D[i, s] J[s]: one row at a time, so that the k gathered rows stay in the cache
         gathered = hidden[sources[unit]]
         for component in range(components):
             np.dot(weights[component, unit], gathered, out=after[component, unit])
-    if step.own.any():
-        after += np.einsum("cdi,dip->cip", step.own, before)
-    return _with_immediate(after.reshape(influence.shape), step)
+    if stage.own.any():
+        after += np.einsum("cdi,dip->cip", stage.own, before)
+    return after.reshape(influence.shape)
 
 
-def contract(influence: Array, signal: Array, gates: int) -> Array:
-    """G_t[g, j, l] = sum_i q_t[i] J_t[h_i, (g, j, l)], shape (G, n, m)."""
-    n = len(signal)
-    return (signal @ influence[-n:]).reshape(gates, n, -1)
-
-
-def _with_immediate(influence: Array, step: Linearization) -> Array:
-    """Adds I_t in place (`influence` is the caller's own new array)."""
-    components, gates, n = step.gain.shape
-    blocks = influence.reshape(components, n, gates, n, -1)
-    np.einsum("cigim->cgim", blocks)[...] += immediate(step)
-    return influence
+def _add_immediate(influence: Array, stage: Stage, gate: int) -> int:
+    """Adds a stage's I in place (`influence` is the caller's own new array) from this gate on; the next gate."""
+    components, gates, n = stage.gain.shape
+    m: int = stage.inputs.shape[1]
+    blocks = influence.reshape(components, n, -1, n, m)[:, :, gate : gate + gates]
+    np.einsum("cigim->cgim", blocks)[...] += stage_immediate(stage)
+    return gate + len(stage.inputs)

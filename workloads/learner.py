@@ -94,6 +94,16 @@ def settle_learner(
         return k, values, [*problems, unknown_name("method", method, RULES)]
     found, wrong = fill("method", method, RULES, RULE_SETTINGS, config)
     rule = RULES[method]
+    kind = ARCHITECTURES[config.architecture]
+    reason = rule.undefined_on(kind.build(**{name: values[name] for name in kind.defaults}))
+    if reason is not None:
+        fitting = [
+            name for name, entry in ARCHITECTURES.items() if rule.undefined_on(entry.build(**entry.defaults)) is None
+        ]
+        problems.append(
+            f"method {method!r} is not defined on architecture {config.architecture!r}: {reason}; "
+            f"it is on: {', '.join(fitting)}"
+        )
     if rule.settle_k is None:
         wrong_k = [] if k is None else [f"k = {k} has no effect on method {method!r}; leave k out"]
     else:

@@ -7,16 +7,18 @@ import numpy as np
 from workloads.arrays import Array, Parameters
 
 
-def predict(parameters: Parameters, hidden: Array) -> Array:
+def predict(parameters: Parameters, state: Array, x: Array) -> Array:
     """z_t = V h_t + c, shape (n_out,)."""
-    return parameters["V"] @ hidden + parameters["c"]
+    prediction: Array = parameters["V"] @ state[-1] + parameters["c"]
+    return prediction
 
 
-def readout_gradients(parameters: Parameters, hidden: Array, error: Array) -> dict[str, Array]:
+def readout_gradients(parameters: Parameters, state: Array, x: Array, error: Array) -> dict[str, Array]:
     """dL/dV = e h^T, dL/dc = e: exact under every rule."""
-    return {"V": np.multiply.outer(error, hidden), "c": error}
+    return {"V": np.multiply.outer(error, state[-1]), "c": error}
 
 
 def transposed_readout(parameters: Parameters, error: Array) -> Array:
-    """q_t = dL_t/dh_t = V^T e_t, shape (n,)."""
-    return error @ parameters["V"]
+    """q_t = dL_t/dh_t = V^T e_t, shape (1, n)."""
+    signal: Array = (error @ parameters["V"])[None]
+    return signal

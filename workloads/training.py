@@ -77,7 +77,15 @@ def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Gene
         rng: for what the rule draws once (masks).
     """
     architecture = learner.architecture
-    shape = Shape(architecture.components, architecture.gates, n, n + n_in + 1, theta.dtype)
+    shape = Shape(
+        architecture.components,
+        architecture.gates,
+        architecture.read,
+        n,
+        architecture.inputs(n, n_in),
+        architecture.recurrent,
+        theta.dtype,
+    )
     return Learning(
         theta=theta,
         state=np.zeros((architecture.components, n), theta.dtype),
@@ -93,8 +101,7 @@ def learn_step(
     architecture = learner.architecture
     parameters = learner.layout.split(now.theta)
     state, step = architecture.forward(parameters, now.state, x)
-    hidden = state[-1]
-    prediction = architecture.predict(parameters, hidden)
+    prediction = architecture.predict(parameters, state, x)
     loss, error = learner.loss(prediction, target)
     seen = Observation(
         step=step,
@@ -105,12 +112,13 @@ def learn_step(
         after=state,
         target=target,
         error=error,
+        move=lambda other: architecture.forward(parameters, other, x)[0],
     )
     by_gates, rule_state, info = learner.rule.update(seen, now.rule_state, noise)
     gradient = learner.layout.join(
         {
             **architecture.unpack(by_gates),
-            **architecture.readout_gradients(parameters, hidden, error),
+            **architecture.readout_gradients(parameters, state, x, error),
         }
     )
     clipped, norm = clip_by_global_norm(gradient, learner.clip)

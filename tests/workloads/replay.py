@@ -37,13 +37,24 @@ def golden(name: str) -> dict[str, np.ndarray]:
     return found
 
 
+PAIRS = [
+    (rule, architecture)
+    for rule, entry in RULES.items()
+    for architecture, kind in ARCHITECTURES.items()
+    if entry.undefined_on(kind.build(**kind.defaults)) is None
+]
+every_pair = pytest.mark.parametrize(("rule", "architecture"), PAIRS, ids=lambda name: name)
+"""Every rule on every architecture that it is defined on."""
+
+
 class Problem:
     """Random weights and a random stream of a small network."""
 
     def __init__(
         self, n=6, n_in=2, n_out=3, steps=12, dtype="float64", seed=0, scale=0.6, architecture="tanh_rnn", **own
     ):
-        self.architecture = ARCHITECTURES[architecture].build(**own)
+        kind = ARCHITECTURES[architecture]
+        self.architecture = kind.build(**kind.defaults | own)
         self.n, self.n_in = n, n_in
         self.layout: Layout = self.architecture.layout(n, n_in, n_out)
         rng = np.random.default_rng(seed)

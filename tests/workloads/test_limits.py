@@ -7,13 +7,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from replay import Problem, example_rule
+from replay import Problem, every_pair, example_rule
 
-from workloads.architectures import ARCHITECTURES
-from workloads.linearization import Linearization
+from workloads.linearization import Stage
 from workloads.losses import LOSSES
 from workloads.optimizers import adam, sgd
-from workloads.rules import RULES
 from workloads.rules.bptt import bptt
 from workloads.rules.rtrl import rtrl
 from workloads.rules.rule import Observation, Shape
@@ -32,20 +30,21 @@ def chain(components, gates, n, m, steps, seed=0) -> list[Observation]:
     empty = np.zeros(0)
     seen = []
     for _ in range(steps):
-        step = Linearization(
+        stage = Stage(
             own=0.5 * rng.standard_normal((components, components, n)),
             gain=0.5 * rng.standard_normal((components, gates, n)),
             weights=0.5 * rng.standard_normal((gates, n, n)),
             inputs=rng.standard_normal((gates, m)),
         )
-        seen.append(Observation(step, rng.standard_normal(n), {}, empty, empty, empty, empty, empty))
+        signal = rng.standard_normal((1, n))
+        seen.append(Observation((stage,), signal, {}, empty, empty, empty, empty, empty, lambda state: state))
     return seen
 
 
 def gradients(rule, seen):
     """(T, G, n, m) and the rule's last state."""
-    own, inputs = seen[0].step.own, seen[0].step.inputs
-    shape = Shape(len(own), len(inputs), own.shape[2], inputs.shape[1], own.dtype)
+    own, _, _, inputs = seen[0].step[0]
+    shape = Shape(len(own), len(inputs), 1, own.shape[2], inputs.shape[1], True, own.dtype)
     rng = np.random.default_rng(0)
     state, rows = rule.init(shape, rng), []
     for one in seen:
@@ -56,16 +55,16 @@ def gradients(rule, seen):
 
 def by_definition(seen, mask):
     """J[c, i, g, j, l] written out from equations (1) and (2) of `workloads.linearization`."""
-    own, inputs = seen[0].step.own, seen[0].step.inputs
+    own, _, _, inputs = seen[0].step[0]
     components, n, (gates, m) = len(own), own.shape[2], inputs.shape
     influence, rows = np.zeros((components, n, gates, n, m)), []
     for one in seen:
-        own, gain, weights, inputs = one.step
+        own, gain, weights, inputs = one.step[0]
         kept = np.einsum("cei,eigjl->cigjl", own, influence)
         through = np.einsum("cfi,fis,is,sgjl->cigjl", gain, weights, mask, influence[-1])
         immediate = np.einsum("cgi,ij,gl->cigjl", gain, np.eye(n), inputs)
         influence = kept + through + immediate
-        rows.append(np.einsum("i,igjl->gjl", one.signal, influence[-1]))
+        rows.append(np.einsum("i,igjl->gjl", one.signal[0], influence[-1]))
     return np.array(rows)
 
 
@@ -103,10 +102,10 @@ def test_traces_and_window_1_over_any_components_and_gates(components, gates, n)
         gradients(bptt(window=1), seen)[0],
         strict=True,
     ):
-        immediate = np.einsum("gi,gl->gil", one.step.gain[-1], one.step.inputs)
+        immediate = np.einsum("gi,gl->gil", one.step[0].gain[-1], one.step[0].inputs)
         trace = 0.9 * trace + 0.2 * immediate
-        close(got, one.signal[:, None] * trace, 1e-14)
-        close(none, one.signal[:, None] * immediate, 1e-14)
+        close(got, one.signal[0][:, None] * trace, 1e-14)
+        close(none, one.signal[0][:, None] * immediate, 1e-14)
         np.testing.assert_array_equal(none, window)
 
 
@@ -169,8 +168,7 @@ def arrays_in(value) -> list[np.ndarray]:
     return [array for part in value for array in arrays_in(part)] if isinstance(value, (tuple, list)) else []
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("rule", RULES)
+@every_pair
 def test_a_step_is_pure(rule, architecture):
     # the rule's and the optimiser's state too: the same step taken twice from one place gives the same bits
     problem = Problem(n=8, steps=5, architecture=architecture)

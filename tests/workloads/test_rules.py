@@ -9,9 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import Problem, example_rule
+from replay import Problem, every_pair, example_rule
 
-from workloads.architectures import ARCHITECTURES
 from workloads.optimizers import adam, sgd
 from workloads.rules import RULES
 from workloads.rules.bptt import bptt
@@ -194,10 +193,6 @@ def test_readout_gradients_and_losses(loss):
 
 
 # The contract, over the registries.
-
-every_pair = pytest.mark.parametrize(
-    ("rule", "architecture"), [(r, a) for r in RULES for a in ARCHITECTURES], ids=lambda name: name
-)
 
 
 @every_pair

@@ -17,7 +17,7 @@ from workloads.arrays import Array, Parameters
 from workloads.initial import Initial
 from workloads.layout import Layout
 from workloads.learning_signal import predict, readout_gradients, transposed_readout
-from workloads.linearization import Linearization
+from workloads.linearization import Stage, Step
 
 
 def tanh_rnn(leak: float = 1.0) -> Architecture:
@@ -39,18 +39,21 @@ def tanh_rnn(leak: float = 1.0) -> Architecture:
             "c": np.zeros(n_out),
         }
 
-    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Linearization]:
+    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
         before = state[0]
         phi = np.tanh(parameters["W"] @ before + parameters["U"] @ x + parameters["b"])  # (1)
         after = phi if leak == 1.0 else (1 - leak) * before + leak * phi  # (2)
         one = np.ones(1, before.dtype)
-        step = Linearization(
+        stage = Stage(
             own=np.full((1, 1, len(before)), 1 - leak, before.dtype),
             gain=(leak * (1 - phi * phi))[None, None],
             weights=parameters["W"][None],
             inputs=np.concatenate([before, x, one])[None],
         )
-        return after[None], step
+        return after[None], (stage,)
+
+    def pack(parameters: Parameters) -> Array:
+        return np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)[None]
 
     def unpack(gradient: Array) -> dict[str, Array]:
         rows = gradient[0]
@@ -66,5 +69,6 @@ def tanh_rnn(leak: float = 1.0) -> Architecture:
         predict=predict,
         readout_gradients=readout_gradients,
         signal=transposed_readout,
+        pack=pack,
         unpack=unpack,
     )

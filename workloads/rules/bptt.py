@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from workloads.arrays import Array
-from workloads.linearization import Linearization, at_hidden, local_gradient, pull_back
+from workloads.linearization import Step, at_state, local_gradient, pull_back
 from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
-Window = tuple[Linearization, ...]
+Window = tuple[Step, ...]
 """The last steps, newest first."""
 
 
@@ -41,7 +41,7 @@ def bptt(window: int) -> Rule:
 
     def update(seen: Observation, kept: Window, rng: np.random.Generator) -> tuple[Array, Window, Info]:
         kept = (seen.step, *kept[: window - 1])
-        adjoint = at_hidden(seen.step, seen.signal)  # (1)
+        adjoint = at_state(seen.step, seen.signal)  # (1)
         gradient = local_gradient(seen.step, adjoint)  # (2)
         for later, step in pairwise(kept):
             adjoint = pull_back(later, adjoint)  # (3)

@@ -5,7 +5,8 @@ r"""Real-time recurrent learning (Williams and Zipser 1989): the gradient forwar
 
 Exact for constant weights: equal to backpropagation through all t steps. While they are learned J keeps what
 it gathered under older weights, as in every online implementation. Time (C n)^2 G n m, memory C G n^2 m a
-step.
+step. Where units have no recurrent connections to one another (eLSTM, LRU) J is zero off a unit's own
+parameters and only that part is carried: time and memory C G n m.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from workloads.arrays import Array
 from workloads.influence import advance, contract, none_yet
+from workloads.local_influence import advance_local, contract_local
 from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
 
@@ -24,11 +26,16 @@ def rtrl() -> Rule:
     """Full RTRL."""
 
     def init(shape: Shape, rng: np.random.Generator) -> Array:
-        return none_yet(*shape)
+        if not shape.recurrent:
+            return np.zeros((shape.components, shape.gates, shape.n, shape.m), shape.dtype)
+        return none_yet(shape.components, shape.gates, shape.n, shape.m, shape.dtype)
 
     def update(seen: Observation, influence: Array, rng: np.random.Generator) -> tuple[Array, Array, Info]:
+        if influence.ndim == 4:  # within units
+            influence = advance_local(influence, seen.step[0])  # (1)
+            return contract_local(influence, seen.signal), influence, {}  # (2)
         influence = advance(influence, seen.step)  # (1)
-        return contract(influence, seen.signal, len(seen.step.inputs)), influence, {}  # (2)
+        return contract(influence, seen.signal, seen.gates), influence, {}  # (2)
 
     return Rule(init, update)
 

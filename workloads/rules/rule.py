@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from workloads.architectures.architecture import Architecture
 from workloads.arrays import Array, Parameters
 from workloads.component import Component
-from workloads.linearization import Linearization
+from workloads.linearization import Step
 
 
 class Shape(NamedTuple):
@@ -23,22 +24,30 @@ class Shape(NamedTuple):
 
     components: int  # C
     gates: int  # G
+    read: int  # Q: components that the readout sees
     n: int
-    m: int  # inputs a gate: n + n_in + 1
+    m: int  # inputs a gate
+    recurrent: bool  # whether units read one another
     dtype: np.dtype[np.floating[Any]]
 
 
 class Observation(NamedTuple):
     """What happened at step t, all of it with the parameters from before this step's update."""
 
-    step: Linearization
-    signal: Array  # (n,)  q_t = dL_t/dh_t
+    step: Step
+    signal: Array  # (Q, n)  q_t = dL_t/ds_t of the components that the readout sees
     parameters: Parameters
     x: Array  # (n_in,)
     before: Array  # (C, n)  s_{t-1}
     after: Array  # (C, n)  s_t
     target: Array  # (n_out,)
     error: Array  # (n_out,)  e_t = dL_t/dz_t
+    move: Callable[[Array], Array]  # any state (C, n) -> the next, with this step's parameters and input
+
+    @property
+    def gates(self) -> int:
+        """G, over all stages."""
+        return sum(len(stage.inputs) for stage in self.step)
 
 
 Info = dict[str, float]
@@ -58,6 +67,19 @@ Gradient = Literal["exact", "biased", "unbiased"]
 """Of the step loss, at weights that do not change: `exact` is RTRL's, `unbiased` is so in expectation."""
 
 
+class Need(NamedTuple):
+    """What a rule wants of an architecture."""
+
+    holds: Callable[[Architecture], bool]
+    otherwise: str  # the reason of the refusal
+
+
+ONE_STAGE = Need(lambda a: a.stages == 1, "its parameters act on other units than their own within a step")
+RECURRENT = Need(lambda a: a.recurrent, "its units have no recurrent connections to choose from")
+ONE_COMPONENT = Need(lambda a: a.components == 1, "its state has more than one number a unit")
+SHARED_INPUTS = Need(lambda a: a.shared_inputs, "its gates do not share one input vector")
+
+
 @dataclass(frozen=True)
 class LearningRule(Component[Rule]):
     """A registry entry: how to build the rule, and its traits.
@@ -70,6 +92,7 @@ class LearningRule(Component[Rule]):
         draws_noise: whether each step draws from the noise generator.
         settle_k: (k, n, settings) -> (the k that is stored, problems).
         cost: (n, m, k, settings) -> multiply-adds a step, to leading order, for one gate.
+        needs: what an architecture must have for the rule to be defined on it.
     """
 
     gradient: Gradient = "biased"
@@ -77,3 +100,9 @@ class LearningRule(Component[Rule]):
     draws_noise: bool = False
     settle_k: Callable[[int | None, int, Mapping[str, Any]], tuple[int | None, list[str]]] | None = None
     cost: Callable[[int, int, int | None, Mapping[str, Any]], float] = lambda n, m, k, settings: float(n * m)
+    needs: tuple[Need, ...] = ()
+
+    def undefined_on(self, architecture: Architecture) -> str | None:
+        """Why the rule is not defined there, or None."""
+        reasons = [need.otherwise for need in self.needs if not need.holds(architecture)]
+        return "; ".join(reasons) or None

@@ -24,7 +24,7 @@ import numpy as np
 from workloads.arrays import Array, Indices
 from workloads.influence import advance, advance_gathered, contract, gather_pays, none_yet
 from workloads.masks import draw_mask, mask_problem, sources_of
-from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+from workloads.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
 
 
 class SparseState(NamedTuple):
@@ -48,14 +48,15 @@ def sparse_rtrl(k: int, selection: str = "ring", include_self: bool = False, gat
     def init(shape: Shape, rng: np.random.Generator) -> SparseState:
         mask = draw_mask(selection, shape.n, k, include_self, rng)
         gathered = gather_pays(shape.n, k) if gather is None else gather
-        return SparseState(none_yet(*shape), mask.astype(shape.dtype), sources_of(mask) if gathered else None)
+        influence = none_yet(shape.components, shape.gates, shape.n, shape.m, shape.dtype)
+        return SparseState(influence, mask.astype(shape.dtype), sources_of(mask) if gathered else None)
 
     def update(seen: Observation, state: SparseState, rng: np.random.Generator) -> tuple[Array, SparseState, Info]:
         if state.sources is None:
             influence = advance(state.influence, seen.step, state.mask)  # (2)
         else:
             influence = advance_gathered(state.influence, seen.step, state.sources)  # (2)
-        gradient = contract(influence, seen.signal, len(seen.step.inputs))  # (3)
+        gradient = contract(influence, seen.signal, seen.gates)  # (3)
         return gradient, state._replace(influence=influence), {}
 
     return Rule(init, update)
@@ -81,4 +82,5 @@ SPARSE_RTRL = LearningRule(
     takes_k=True,
     settle_k=settle_k,
     cost=cost,
+    needs=(RECURRENT,),
 )

@@ -1,7 +1,7 @@
 r"""Eligibility traces without propagation: k = 0 (Eqs. 5-6 of the paper).
 
     B_t = decay B_{t-1} + gain I_t[h]    I_t[h] immediate influence on h; tanh RNN: alpha d_t ahat_t^T     (1)
-    G_t = q_t * B_t                      B_t, G_t (G, n, m); q_t (n,) multiplies rows                      (2)
+    G_t = q_t * B_t                      B_t (Q, G, n, m), Q = 1 but for the LRU; q_t (Q, n)               (2)
 
 Biased. decay = 0 is the immediate gradient, Eq. 5: without a leak the same as truncated BPTT with window 1
 and as RFLO with alpha = 1. decay > 0 is Eq. 6; the paper's text does not state its decay, and 0.95, which its
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from workloads.arrays import Array
-from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+from workloads.local_influence import contract_local
+from workloads.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 
 def traces(decay: float, gain: float = 1.0) -> Rule:
@@ -31,13 +32,13 @@ def traces(decay: float, gain: float = 1.0) -> Rule:
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Array:
-        return np.zeros((shape.gates, shape.n, shape.m), shape.dtype)
+        return np.zeros((shape.read, shape.gates, shape.n, shape.m), shape.dtype)
 
     def update(seen: Observation, trace: Array, rng: np.random.Generator) -> tuple[Array, Array, Info]:
-        step = seen.step
-        new = (gain * step.gain[-1])[:, :, None] * step.inputs[:, None, :]
-        trace = decay * trace + new  # (1)
-        return seen.signal[:, None] * trace, trace, {}  # (2)
+        (stage,) = seen.step
+        read = gain * stage.gain[-len(seen.signal) :]
+        trace = decay * trace + read[:, :, :, None] * stage.inputs[None, :, None, :]  # (1)
+        return contract_local(trace, seen.signal), trace, {}  # (2)
 
     return Rule(init, update)
 
@@ -49,4 +50,4 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
     return k, [f"k = {k} on method 'traces', which propagates nothing; leave k out (it is 0), or use 'sparse_rtrl'"]
 
 
-TRACES = LearningRule(traces, {"decay": 0.95}, gradient="biased", settle_k=settle_k)
+TRACES = LearningRule(traces, {"decay": 0.95}, gradient="biased", settle_k=settle_k, needs=(ONE_STAGE,))
