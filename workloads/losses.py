@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from workloads.arrays import Array
 from workloads.registry import Registry
 
@@ -23,4 +25,11 @@ def half_sse(prediction: Array, target: Array) -> tuple[float, Array]:
     return 0.5 * float(difference @ difference), difference
 
 
-LOSSES: Registry[Loss] = Registry("loss", {"mse": mse, "half_sse": half_sse})
+def cross_entropy(prediction: Array, target: Array) -> tuple[float, Array]:
+    """L = -sum(y log p) with p = softmax(z), e = p - y; y is a vector of probabilities, its sum 1."""
+    shifted = prediction - prediction.max()  # the largest exponential is 1: none overflows, and their sum is not 0
+    log_p = shifted - np.log(np.exp(shifted).sum())
+    return -float(target @ log_p), np.exp(log_p) - target
+
+
+LOSSES: Registry[Loss] = Registry("loss", {"mse": mse, "half_sse": half_sse, "cross_entropy": cross_entropy})
