@@ -16,12 +16,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from workloads.architectures import ARCHITECTURES
 from workloads.arrays import Array
 from workloads.component import Scalar, fill, owners
+from workloads.fused.form import Propagation, not_fused, propagation_of
 from workloads.initial import INITIALIZERS, Initial
 from workloads.losses import LOSSES
 from workloads.masks import SELECTIONS
 from workloads.optimizers import OPTIMIZERS
 from workloads.registry import Registry, unknown_name
 from workloads.rules import RULES
+from workloads.rules.uoro import Noise, UoroVariant
 from workloads.training import Learner
 
 
@@ -47,6 +49,10 @@ class LearnerConfig(BaseModel):
     architecture: Annotated[str, AfterValidator(name_in(ARCHITECTURES))] = "tanh_rnn"
     hidden: int = Field(default=64, ge=1, description="hidden units, n")
     leak: float | None = Field(default=None, gt=0, le=1, description="alpha of tanh_rnn; 1: no leak")
+    forget_bias: float | None = Field(default=None, description="of lstm: the forget gate's initial bias")
+    radius_min: float | None = Field(default=None, ge=0, le=1, description="of lru: least initial |lam|")
+    radius_max: float | None = Field(default=None, ge=0, le=1, description="of lru: greatest initial |lam|")
+    phase_max: float | None = Field(default=None, gt=0, description="of lru: greatest initial phase, radians")
     recurrent_init: InitializerName = "orthogonal"
     recurrent_scale: float = Field(default=0.3, ge=0, description="gain of the recurrent weights")
     input_init: InitializerName = "normal"
@@ -62,9 +68,30 @@ class LearnerConfig(BaseModel):
     clip: float = Field(default=1.0, ge=0, description="greatest global norm of the gradient; 0: no clip")
     dtype: Literal["float32", "float64"] = "float32"
     decay: float | None = Field(default=None, ge=0, lt=1, description="of traces")
-    window: int | None = Field(default=None, ge=1, description="of bptt, in steps")
+    window: int | None = Field(default=None, ge=1, description="of bptt, f_bptt and e_bptt, in steps")
     selection: Annotated[str, AfterValidator(name_in(SELECTIONS))] | None = None
     include_self: bool | None = Field(default=None, description="of sparse_rtrl: self is one of the k")
+    fisher_window: int | None = Field(default=None, ge=1, description="of the Fisher selections, in steps")
+    implementation: Literal["readable", "fused"] | None = Field(
+        default=None, description="fused: compiled, for the masked-RTRL family; equal up to rounding at tol = 0"
+    )
+    spectrum_every: int | None = Field(default=None, ge=1, description="steps between singular values of J")
+    alignment_every: int | None = Field(
+        default=None, ge=1, description="steps between comparisons with the exact gradient"
+    )
+    tol: float | None = Field(default=None, ge=0, lt=1, description="of the fused replay: what is left at its end")
+    uoro_variant: UoroVariant | None = Field(default=None, description="of uoro: how its rescaling avoids 0/0")
+    noise: Noise | None = Field(default=None, description="of uoro: what its random vector is drawn from")
+    rank: int | None = Field(default=None, ge=1, description="of ok: Kronecker products kept, r")
+    feedback: Literal["symmetric", "random"] | None = Field(
+        default=None, description="of eprop and rflo: how errors reach the units"
+    )
+    order: int | None = Field(default=None, ge=1, description="of snap: steps within which influence is kept")
+    kernel_rate: float | None = Field(default=None, ge=0, description="of kernl: learning rate of its kernels")
+    kernel_leak: float | None = Field(default=None, ge=0, description="of kernl: rate its kernels start to decay at")
+    perturbation: float | None = Field(default=None, gt=0, description="of kernl: standard deviation of its noise")
+    dni_rate: float | None = Field(default=None, ge=0, description="of dni: learning rate of its synthetic gradient")
+    dni_interval: int | None = Field(default=None, ge=1, description="of dni: steps its bootstrap is held for")
 
 
 KINDS = (
@@ -72,6 +99,11 @@ KINDS = (
     ("optimizer", OPTIMIZERS, owners(OPTIMIZERS)),
 )
 RULE_SETTINGS = owners(RULES)
+SELECTION_SETTINGS = owners(SELECTIONS)
+CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
+"""Rules that have a J to measure."""
+DEFAULT_TOL = 1e-8
+"""Coarser ones move full RTRL: 1e-5 once changed a five-seed mean from .0008 to .0045."""
 
 
 def settle_learner(
@@ -104,11 +136,35 @@ def settle_learner(
             f"method {method!r} is not defined on architecture {config.architecture!r}: {reason}; "
             f"it is on: {', '.join(fitting)}"
         )
+    selection = found.get("selection")
+    if selection is not None:
+        extra, more = fill("selection", str(selection), SELECTIONS, SELECTION_SETTINGS, config)
+        found |= extra
+        wrong += more
+    elif config.fisher_window is not None:
+        wrong.append(f"fisher_window has no effect on method {method!r}; it belongs to: sparse_rtrl")
     if rule.settle_k is None:
         wrong_k = [] if k is None else [f"k = {k} has no effect on method {method!r}; leave k out"]
     else:
         k, wrong_k = rule.settle_k(k, config.hidden, found)
-    return k, values | found, problems + wrong + wrong_k
+    if config.spectrum_every is not None and method not in CARRY_INFLUENCE:
+        wrong.append(f"spectrum_every has no effect on method {method!r}; it belongs to: {', '.join(CARRY_INFLUENCE)}")
+    chosen, wrong_form = _settle_implementation(propagation_of(method, k, config.hidden, found), config)
+    return k, values | found | chosen, problems + wrong + wrong_k + wrong_form
+
+
+def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
+    """Compiled wherever it can be, unless told otherwise; `tol` where something is replayed."""
+    reason = not_fused(form, config.architecture, config.loss, config.optimizer)
+    implementation = config.implementation or ("readable" if reason else "fused")
+    if implementation == "fused" and reason:
+        return {}, [f"implementation = 'fused': {reason}; leave implementation out"]
+    replays = implementation == "fused" and form is not None and form.decay is None and form.window is None
+    if replays:
+        return {"implementation": implementation, "tol": DEFAULT_TOL if config.tol is None else config.tol}, []
+    if config.tol is not None:
+        return {}, ["tol has no effect here; it belongs to the fused implementation of rules that replay"]
+    return {"implementation": implementation}, []
 
 
 def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, n_out: int) -> Learner:
@@ -117,7 +173,9 @@ def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, 
     architecture = architecture_kind.build(**architecture_kind.settings(config))
     optimizer = OPTIMIZERS[config.optimizer]
     rule = RULES[method]
-    size = {"k": k} if rule.takes_k else {}
+    size: dict[str, Any] = {"k": k} if rule.takes_k else {}
+    if config.selection is not None and "selection" in rule.defaults:
+        size |= {name: getattr(config, name) for name in SELECTIONS[config.selection].defaults}
     return Learner(
         architecture=architecture,
         layout=architecture.layout(config.hidden, n_in, n_out),

@@ -15,7 +15,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
+from threadpoolctl import threadpool_limits
 
+from workloads.arrays import Array
 from workloads.component import fill, owners
 from workloads.interface import Cell, Context, Metrics
 from workloads.learner import (
@@ -26,13 +28,15 @@ from workloads.learner import (
     name_in,
     settle_learner,
 )
+from workloads.probes import Findings, Schedule
 from workloads.rules import RULES
-from workloads.seeds import generators
+from workloads.seeds import Generators, generators
 from workloads.streams import STREAMS
-from workloads.training import train
+from workloads.streams.stream import Stream
+from workloads.training import Learner, Trajectory, begin, train
 from workloads.windows import squared_errors, window_means
 
-VERSION = "1"
+VERSION = "2"
 METHODS = RULES
 STREAM_SETTINGS = owners(STREAMS)
 
@@ -87,18 +91,38 @@ def run(cell: Cell, context: Context) -> Metrics:
     n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
     learner = build_learner(cell.method, cell.k, config, n_in, n_out)
     theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
-    result = train(learner, theta, config.hidden, stream.inputs, stream.targets, rngs, context.progress)
+    with threadpool_limits(1):  # how BLAS divides a product among threads would show in the last bits
+        result = _train(learner, cell, theta, stream, rngs, context)
 
     done = len(result.losses)
     if done:
         context.array("loss", result.losses.astype("float32"))
     for name, values in result.info.items():
         context.array(name, values)
+    for probed in result.probed:
+        context.array(*probed)
     metrics = window_means("mse", squared_errors(result.predictions, stream.targets), stream.segments)
     for name, predictions in stream.baselines.items():
         metrics |= window_means(name, squared_errors(predictions, stream.targets), stream.segments)
     metrics["diverged"] = float(result.diverged_at is not None)
     if result.diverged_at is not None:
         metrics["diverged_at"] = float(result.diverged_at)
+    metrics |= result.metrics
     metrics["seconds_per_step"] = result.seconds / max(done, 1)
     return metrics
+
+
+def _train(
+    learner: Learner, cell: Cell, theta: Array, stream: Stream, rngs: Generators, context: Context
+) -> Trajectory:
+    config: Config = cell.config
+    schedule = Schedule(config.spectrum_every, config.alignment_every)
+    if config.implementation == "fused":
+        from workloads.fused.train import train_fused  # no compiler is imported while a sweep is planned
+
+        return train_fused(
+            learner, cell.method, cell.k, config, theta, stream, rngs, context.progress, schedule=schedule
+        )
+    begun = begin(learner, theta, config.hidden, stream.inputs.shape[1], rngs.mask)
+    findings = Findings(schedule) if schedule.any else None
+    return train(learner, begun, stream, rngs, context.progress, findings=findings)

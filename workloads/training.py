@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +16,13 @@ import numpy as np
 from workloads.architectures.architecture import Architecture
 from workloads.arrays import Array
 from workloads.layout import Layout
+from workloads.linearization import Step
 from workloads.losses import Loss
 from workloads.optimizers import Optimizer, clip_by_global_norm
+from workloads.probes import Findings, Recorded
 from workloads.rules.rule import Info, Observation, Rule, Shape
 from workloads.seeds import Generators
+from workloads.streams.stream import Stream
 
 DIVERGED_ABOVE = 1e6
 """A loss above this (data are of order 1) or not finite, or a gradient that is not finite, ends a run."""
@@ -53,17 +56,34 @@ class Outcome(NamedTuple):
     gradient: Array  # (P,) before the clip
     norm: float  # of that gradient
     info: Info
+    seen: Observation
+    by_gates: Array  # (G, n, m) the rule's part of the gradient
 
 
 class Trajectory(NamedTuple):
     """A run, up to its divergence if it diverged; T' steps."""
 
-    losses: Array  # (T',) float64
+    losses: Array  # (T',) float64; 0 where a step is not graded
     predictions: Array  # (T', n_out) float64
-    info: dict[str, list[float]]
+    info: dict[str, Array]  # (T',) each
+    metrics: dict[str, float]  # what the run as a whole says of itself
     diverged_at: int | None
     seconds: float
     theta: Array  # (P,) at the end
+    probed: list[Recorded]
+
+    def then(self, rest: Trajectory, at: int) -> Trajectory:
+        """This run's steps before `at`, and the rest that another loop made from there."""
+        return Trajectory(
+            np.concatenate([self.losses[:at], rest.losses]),
+            np.concatenate([self.predictions[:at], rest.predictions]),
+            {name: values[:at] for name, values in self.info.items()} | rest.info,
+            self.metrics | rest.metrics | {"carried_from": float(at)},
+            rest.diverged_at,
+            self.seconds + rest.seconds,
+            rest.theta,
+            rest.probed,
+        )
 
 
 def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Generator) -> Learning:
@@ -77,6 +97,8 @@ def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Gene
         rng: for what the rule draws once (masks).
     """
     architecture = learner.architecture
+    state = np.zeros((architecture.components, n), theta.dtype)
+    prediction = architecture.predict(learner.layout.split(theta), state, np.zeros(n_in, theta.dtype))
     shape = Shape(
         architecture.components,
         architecture.gates,
@@ -85,17 +107,18 @@ def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Gene
         architecture.inputs(n, n_in),
         architecture.recurrent,
         theta.dtype,
+        len(prediction),
     )
     return Learning(
         theta=theta,
-        state=np.zeros((architecture.components, n), theta.dtype),
+        state=state,
         rule_state=learner.rule.init(shape, rng),
         optimizer_state=learner.optimizer.init(theta),
     )
 
 
 def learn_step(
-    learner: Learner, now: Learning, x: Array, target: Array, noise: np.random.Generator
+    learner: Learner, now: Learning, x: Array, target: Array, noise: np.random.Generator, graded: bool = True
 ) -> tuple[Learning, Outcome]:
     """One step of online learning; x (n_in,) and target (n_out,) of the run's dtype."""
     architecture = learner.architecture
@@ -103,6 +126,8 @@ def learn_step(
     state, step = architecture.forward(parameters, now.state, x)
     prediction = architecture.predict(parameters, state, x)
     loss, error = learner.loss(prediction, target)
+    if not graded:
+        loss, error = 0.0, np.zeros_like(error)
     seen = Observation(
         step=step,
         signal=architecture.signal(parameters, error),
@@ -121,53 +146,81 @@ def learn_step(
             **architecture.readout_gradients(parameters, state, x, error),
         }
     )
+    if not graded and not gradient.any():
+        kept = Learning(now.theta, state, rule_state, now.optimizer_state)
+        return kept, Outcome(loss, prediction, gradient, 0.0, info, seen, by_gates)
     clipped, norm = clip_by_global_norm(gradient, learner.clip)
     theta, optimizer_state = learner.optimizer.update(clipped, now.optimizer_state, now.theta)
-    return Learning(theta, state, rule_state, optimizer_state), Outcome(loss, prediction, gradient, norm, info)
+    return Learning(theta, state, rule_state, optimizer_state), Outcome(
+        loss, prediction, gradient, norm, info, seen, by_gates
+    )
 
 
 def train(
     learner: Learner,
-    theta: Array,
-    n: int,
-    inputs: Array,
-    targets: Array,
+    now: Learning,
+    stream: Stream,
     rngs: Generators,
     progress: Callable[[float], None] = lambda fraction: None,
+    first: int = 0,
+    findings: Findings | None = None,
+    kept: Sequence[Step] = (),
 ) -> Trajectory:
     """Learn along a stream, until its end or the divergence.
 
+    A step that is not graded has no loss and, unless the rule has a gradient of earlier ones to give, makes no
+    update. Before a step that begins a sequence, state and influence are zero again.
+
     Args:
         learner: what learns.
-        theta: initial parameters (P,).
-        n: hidden units.
-        inputs: (T, n_in), rounded to theta's dtype.
-        targets: (T, n_out), likewise.
-        rngs: the cell's generators; `mask` and `noise` are drawn from.
+        now: from `begin`, or where another loop stopped.
+        stream: the data, rounded to theta's dtype.
+        rngs: the cell's generators; `noise` is drawn from.
         progress: is told the fraction done, every hundred steps.
+        first: the step to go on from.
+        findings: where probes put what they measure; None: nothing is probed.
+        kept: for an alignment probe, the steps of the sequence before `first`.
     """
+    dtype = now.theta.dtype
+    inputs = stream.inputs[first:].astype(dtype)
+    targets = stream.targets[first:].astype(dtype)
     steps = len(inputs)
-    inputs = inputs.astype(theta.dtype)
-    targets = targets.astype(theta.dtype)
     losses = np.empty(steps)
     predictions = np.empty(targets.shape)
     info: dict[str, list[float]] = {}
     diverged_at = None
     done = 0
-    now = begin(learner, theta, n, inputs.shape[1], rngs.mask)
+    begun = now.rule_state
+    so_far = list(kept)  # the sequence's steps, where a probe wants them
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up is recorded as such, not warned of
         for t in range(steps):
-            now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise)
+            if stream.begins[first + t]:
+                now = now._replace(state=np.zeros_like(now.state), rule_state=learner.rule.reset(now.rule_state, begun))
+            now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[first + t])
             if not (outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)):  # a NaN loss ends here too
-                diverged_at = t
+                diverged_at = first + t
                 break
             losses[t] = outcome.loss
             predictions[t] = outcome.prediction
             for name, value in outcome.info.items():
                 info.setdefault(name, []).append(value)
             done = t + 1
+            if findings is not None:
+                _probe(first + t, learner, now, outcome, so_far, findings)
             if done % 100 == 0:
-                progress(done / steps)
+                progress((first + done) / (first + steps))
     seconds = time.perf_counter() - started
-    return Trajectory(losses[:done], predictions[:done], info, diverged_at, seconds, now.theta)
+    arrays = {name: np.array(values) for name, values in info.items()}
+    probed = [] if findings is None else findings.arrays()
+    return Trajectory(losses[:done], predictions[:done], arrays, {}, diverged_at, seconds, now.theta, probed)
+
+
+def _probe(t: int, learner: Learner, now: Learning, outcome: Outcome, kept: list[Step], findings: Findings) -> None:
+    seen, due = outcome.seen, findings.schedule
+    if due.alignment_every is not None:
+        kept.append(seen.step)
+    if due.spectrum(t) and learner.rule.influence is not None:
+        findings.spectrum(t, learner.rule.influence(now.rule_state), seen.step, learner.architecture.read)
+    if due.alignment(t):
+        findings.alignment(t, outcome.by_gates, reversed(kept), seen.signal, learner.architecture.unpack)

@@ -33,14 +33,14 @@ def test_pinned_id() -> None:
 def test_bundled_ids_are_pinned() -> None:
     cells = expand([Sweep.load("paper/e1-sine").with_seeds([42])]).wide()
     assert cells.select("method", "k", "cell_id").rows() == [
-        ("traces", 0, "23916504d95d38b7b98e8aac"),
-        ("traces", 0, "5603ab12097e63e6f77c87b2"),
-        ("sparse_rtrl", 4, "2bbd86e608be12afbd9c5ac4"),
-        ("sparse_rtrl", 8, "5198bf0105f881adc84a0a10"),
-        ("sparse_rtrl", 16, "e64d640633dbd3a3c3f91d14"),
-        ("sparse_rtrl", 32, "0204630b9a3dfc6113b3402d"),
-        ("rtrl", 64, "86063e77c8afa04acd91d7fe"),
-        ("bptt", None, "b796c219494e0ab506035793"),
+        ("traces", 0, "df91cc6873aceb0df1be57cd"),
+        ("traces", 0, "654fc6cd43c7a4af1aa9d724"),
+        ("sparse_rtrl", 4, "a9d3df462a607505812201f9"),
+        ("sparse_rtrl", 8, "f77fc51fe595a99aae28ff25"),
+        ("sparse_rtrl", 16, "50d51ea4f61b9ba9e369223d"),
+        ("sparse_rtrl", 32, "53090d1d54a2b9754a1aaf37"),
+        ("rtrl", 64, "36ceba91e5bf58c7bdcd18e4"),
+        ("bptt", None, "f003e2da91467e9cec81a4a4"),
     ]
 
 

@@ -44,7 +44,7 @@ def chain(components, gates, n, m, steps, seed=0) -> list[Observation]:
 def gradients(rule, seen):
     """(T, G, n, m) and the rule's last state."""
     own, _, _, inputs = seen[0].step[0]
-    shape = Shape(len(own), len(inputs), 1, own.shape[2], inputs.shape[1], True, own.dtype)
+    shape = Shape(len(own), len(inputs), 1, own.shape[2], inputs.shape[1], True, own.dtype, 1)
     rng = np.random.default_rng(0)
     state, rows = rule.init(shape, rng), []
     for one in seen:

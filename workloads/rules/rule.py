@@ -29,6 +29,7 @@ class Shape(NamedTuple):
     m: int  # inputs a gate
     recurrent: bool  # whether units read one another
     dtype: np.dtype[np.floating[Any]]
+    n_out: int  # outputs, errors
 
 
 class Observation(NamedTuple):
@@ -61,6 +62,10 @@ class Rule(NamedTuple):
     """(shape, generator for what is drawn once) -> state before the first step, its influence zero."""
     update: Callable[[Observation, Any, np.random.Generator], tuple[Array, Any, Info]]
     """(observation, state, generator for this step's noise) -> (gradient (G, n, m), new state, info)."""
+    reset: Callable[[Any, Any], Any] = lambda state, begun: begun
+    """(state, state before the first step) -> the state in which a new sequence begins: its influence is zero."""
+    influence: Callable[[Any], Array] | None = None
+    """State -> J_t (C n, G n m), where the rule carries it as such."""
 
 
 Gradient = Literal["exact", "biased", "unbiased"]
@@ -77,6 +82,7 @@ class Need(NamedTuple):
 ONE_STAGE = Need(lambda a: a.stages == 1, "its parameters act on other units than their own within a step")
 RECURRENT = Need(lambda a: a.recurrent, "its units have no recurrent connections to choose from")
 ONE_COMPONENT = Need(lambda a: a.components == 1, "its state has more than one number a unit")
+ONE_GATE = Need(lambda a: a.gates == 1, "it has more than one gate a unit")
 SHARED_INPUTS = Need(lambda a: a.shared_inputs, "its gates do not share one input vector")
 
 
@@ -93,6 +99,8 @@ class LearningRule(Component[Rule]):
         settle_k: (k, n, settings) -> (the k that is stored, problems).
         cost: (n, m, k, settings) -> multiply-adds a step, to leading order, for one gate.
         needs: what an architecture must have for the rule to be defined on it.
+        immediate: whether its gradient at a first step is the exact one (no past, nothing to approximate).
+        exact_on: on which architectures it is exact, if it is biased in general.
     """
 
     gradient: Gradient = "biased"
@@ -101,6 +109,8 @@ class LearningRule(Component[Rule]):
     settle_k: Callable[[int | None, int, Mapping[str, Any]], tuple[int | None, list[str]]] | None = None
     cost: Callable[[int, int, int | None, Mapping[str, Any]], float] = lambda n, m, k, settings: float(n * m)
     needs: tuple[Need, ...] = ()
+    immediate: bool = True
+    exact_on: Callable[[Architecture], bool] = lambda architecture: False
 
     def undefined_on(self, architecture: Architecture) -> str | None:
         """Why the rule is not defined there, or None."""

@@ -23,8 +23,25 @@ import numpy as np
 
 from workloads.arrays import Array, Indices
 from workloads.influence import advance, advance_gathered, contract, gather_pays, none_yet
-from workloads.masks import draw_mask, mask_problem, sources_of
+from workloads.masks import (
+    SELECTIONS,
+    Selection,
+    by_fisher,
+    by_influence,
+    by_weights,
+    choose,
+    draw_mask,
+    mask_problem,
+    sources_of,
+)
 from workloads.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
+
+
+class Exact(NamedTuple):
+    """What a Fisher selection gathers beside, while its window lasts."""
+
+    influence: Array  # (C n, G n m) of full RTRL
+    fisher: Array  # (n,) float64, sum over steps of a unit's squared gradient
 
 
 class SparseState(NamedTuple):
@@ -33,9 +50,17 @@ class SparseState(NamedTuple):
     influence: Array  # (C n, G n m)
     mask: Array  # (n, n) zeros and ones
     sources: Indices | None  # (n, k) where rows are gathered
+    t: int = 0  # steps made
+    exact: Exact | None = None
 
 
-def sparse_rtrl(k: int, selection: str = "ring", include_self: bool = False, gather: bool | None = None) -> Rule:
+def sparse_rtrl(
+    k: int,
+    selection: str = "ring",
+    include_self: bool = False,
+    gather: bool | None = None,
+    fisher_window: int | None = None,
+) -> Rule:
     """RTRL under a mask.
 
     Args:
@@ -43,23 +68,58 @@ def sparse_rtrl(k: int, selection: str = "ring", include_self: bool = False, gat
         selection: a name in `SELECTIONS`.
         include_self: whether a unit is one of its own k sources.
         gather: the form of the product; None takes the faster one.
+        fisher_window: of the Fisher selections, in steps.
     """
+    chosen = SELECTIONS[selection]
 
     def init(shape: Shape, rng: np.random.Generator) -> SparseState:
         mask = draw_mask(selection, shape.n, k, include_self, rng)
         gathered = gather_pays(shape.n, k) if gather is None else gather
-        influence = none_yet(shape.components, shape.gates, shape.n, shape.m, shape.dtype)
-        return SparseState(influence, mask.astype(shape.dtype), sources_of(mask) if gathered else None)
+
+        def nothing() -> Array:
+            return none_yet(shape.components, shape.gates, shape.n, shape.m, shape.dtype)
+
+        exact = Exact(nothing(), np.zeros(shape.n)) if chosen.score == "fisher" and 0 < k < shape.n else None
+        return SparseState(nothing(), mask.astype(shape.dtype), sources_of(mask) if gathered else None, exact=exact)
 
     def update(seen: Observation, state: SparseState, rng: np.random.Generator) -> tuple[Array, SparseState, Info]:
+        if chosen.due(state.t, fisher_window) and 0 < k < len(state.mask):
+            mask = choose(_score(chosen, seen, state), k, include_self, chosen.largest)
+            state = state._replace(
+                mask=mask.astype(state.mask.dtype),
+                sources=None if state.sources is None else sources_of(mask),
+                exact=None,
+            )
         if state.sources is None:
             influence = advance(state.influence, seen.step, state.mask)  # (2)
         else:
             influence = advance_gathered(state.influence, seen.step, state.sources)  # (2)
         gradient = contract(influence, seen.signal, seen.gates)  # (3)
-        return gradient, state._replace(influence=influence), {}
+        exact = state.exact and _gather_fisher(seen, state.exact)
+        return gradient, state._replace(influence=influence, t=state.t + 1, exact=exact), {}
 
-    return Rule(init, update)
+    def reset(state: SparseState, begun: SparseState) -> SparseState:
+        exact = state.exact and state.exact._replace(influence=np.zeros_like(state.influence))
+        return state._replace(influence=np.zeros_like(state.influence), exact=exact)
+
+    return Rule(init, update, reset, influence=lambda state: state.influence)
+
+
+def _score(chosen: Selection, seen: Observation, state: SparseState) -> Array:
+    weights = np.concatenate([stage.weights for stage in seen.step])
+    if chosen.score == "weights":
+        return by_weights(weights)
+    if chosen.score == "influence":
+        return by_influence(weights, state.influence)
+    if state.exact is None:
+        raise ValueError("a Fisher selection is due once, at the end of its window")
+    return by_fisher(state.exact.fisher)
+
+
+def _gather_fisher(seen: Observation, exact: Exact) -> Exact:
+    influence = advance(exact.influence, seen.step)
+    gradient = contract(influence, seen.signal, seen.gates).astype(np.float64)
+    return Exact(influence, exact.fisher + np.einsum("gjl,gjl->j", gradient, gradient))
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from workloads.arrays import Array
+import numpy as np
+
+from workloads.arrays import Array, Mask
 from workloads.component import Component
 
 
@@ -18,13 +20,32 @@ class Segment(NamedTuple):
     stop: int
 
 
-class Stream(NamedTuple):
-    """T steps of data, float64."""
+@dataclass(frozen=True)
+class Stream:
+    """T steps of data, float64.
 
-    inputs: Array  # (T, n_in)
-    targets: Array  # (T, n_out)
+    Args:
+        inputs: (T, n_in)
+        targets: (T, n_out)
+        segments: where windows lie.
+        baselines: name -> predictions (T, n_out) that need no learning.
+        graded: (T,) steps whose prediction counts; empty: all.
+        begins: (T,) steps that begin a sequence of their own; empty: the first alone.
+    """
+
+    inputs: Array
+    targets: Array
     segments: tuple[Segment, ...]
-    baselines: Mapping[str, Array]  # name -> predictions (T, n_out) that need no learning
+    baselines: Mapping[str, Array]
+    graded: Mask = field(default_factory=lambda: np.ones(0, np.bool_))
+    begins: Mask = field(default_factory=lambda: np.ones(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        steps = len(self.inputs)
+        if not self.graded.size:
+            object.__setattr__(self, "graded", np.ones(steps, np.bool_))
+        if not self.begins.size:
+            object.__setattr__(self, "begins", np.arange(steps) == 0)
 
 
 @dataclass(frozen=True)

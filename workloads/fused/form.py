@@ -1,0 +1,60 @@
+"""Which learners the compiled loop can run, and in which terms. Imports no compiler: plans ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+ARCHITECTURES = ("tanh_rnn", "lstm", "gru_reset_after")
+LOSSES = ("mse", "half_sse", "cross_entropy")
+OPTIMIZERS = ("adam", "adam_reference", "sgd")
+SELECTIONS = ("ring", "random", "oracle", "anti_oracle")
+"""The others need J itself at every step, or exact RTRL beside."""
+
+
+class Propagation(NamedTuple):
+    """A rule of the masked-RTRL family: what is propagated along which connections."""
+
+    k: int  # sources a unit
+    selection: str | None  # None: k is 0 or n, or each unit itself
+    include_self: bool
+    decay: float | None  # of a carried trace; None: the gradient is replayed
+    window: int | None = None  # steps that a replay goes back at most; None: as far as tol says
+
+
+def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, Any]) -> Propagation | None:
+    """The rule in those terms, or None if it is not of the family.
+
+    Args:
+        method: name of the rule.
+        k: as settled.
+        n: hidden units.
+        settings: the rule's own.
+    """
+    if method == "traces":
+        return Propagation(0, None, False, settings["decay"])
+    if method == "bptt":  # over one step nothing passes through the weights, so none are kept
+        return Propagation(0 if settings["window"] == 1 else n, None, False, None, settings["window"])
+    if method == "rtrl":
+        return Propagation(n, None, False, None)
+    if method == "snap" and settings["order"] == 1:
+        return Propagation(1, None, True, None)
+    if method in ("eprop", "rflo") and settings["feedback"] == "symmetric":
+        return Propagation(0, None, False, None)
+    if method == "sparse_rtrl" and settings["selection"] in SELECTIONS:
+        return Propagation(k or 0, settings["selection"], settings["include_self"], None)
+    return None
+
+
+def not_fused(form: Propagation | None, architecture: str, loss: str, optimizer: str) -> str | None:
+    """Why there is no compiled loop, or None if there is."""
+    if form is None:
+        return "the rule is not of the masked-RTRL family, or needs the influence itself"
+    for what, name, known in (
+        ("architecture", architecture, ARCHITECTURES),
+        ("loss", loss, LOSSES),
+        ("optimizer", optimizer, OPTIMIZERS),
+    ):
+        if name not in known:
+            return f"{what} {name!r} has none; these have: {', '.join(known)}"
+    return None

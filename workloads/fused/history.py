@@ -1,0 +1,54 @@
+"""The influence J_t out of a kept trajectory: what the carried form would hold, up to rounding.
+
+    J_t = sum_{s <= t} B_s I_s,   B_t = 1,   B_{s-1} = B_s D_s (masked as step s was)                   (1)
+
+Used where replay hands over to the carried form, and where a probe asks for J itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from workloads.arrays import Array
+from workloads.linearization import Stage, transition
+
+AT_ONCE = 64
+"""Steps whose outer products are summed as one matrix product."""
+
+
+def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Array:
+    """Equation (1).
+
+    Args:
+        steps: the one-stage steps and their masks (n, n) or None, newest first.
+        gates: G.
+
+    Returns:
+        J_t (C n, G n m).
+    """
+    newest, *_ = steps = list(steps)
+    components, _, n = newest[0].gain.shape
+    rows, dtype = components * n, newest[0].gain.dtype
+    back = np.eye(rows, dtype=dtype)
+    total = np.zeros((gates, rows * n, newest[0].inputs.shape[1]), dtype)
+    block: list[tuple[Array, Array]] = []
+    for stage, mask in steps:
+        # (G, C n, n): what a change of each gate's pre-activation at this step does to s_t
+        reach = np.einsum("acj,cgj->gaj", back.reshape(rows, components, n), stage.gain)
+        block.append((reach, stage.inputs))
+        if len(block) == AT_ONCE:
+            _add(total, block)
+            block = []
+        back = back @ transition((stage,), mask)
+    if block:
+        _add(total, block)
+    return np.ascontiguousarray(total.reshape(gates, rows, n, -1).transpose(1, 0, 2, 3)).reshape(rows, -1)
+
+
+def _add(total: Array, block: Sequence[tuple[Array, Array]]) -> None:
+    """Total += sum over the block of reach (outer) inputs, one matrix product a gate."""
+    for gate in range(len(total)):
+        reach = np.stack([r[gate].reshape(-1) for r, _ in block], axis=1)
+        total[gate] += reach @ np.stack([inputs[gate] for _, inputs in block])

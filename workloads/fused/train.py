@@ -1,0 +1,336 @@
+r"""Online learning by the compiled loop: what `workloads.training.train` does, for the masked-RTRL family.
+
+The two agree up to rounding at `tol` = 0. The compiled loop reads gradients back over the kept trajectory; it
+ends early where that has become dearer than carrying J (`dear_depth`), while the trajectory is still whole:
+then J is built from it and the readable loop goes on with the carried form.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from workloads.arrays import Array, Indices, Mask
+from workloads.fused import elementwise, kernel
+from workloads.fused.form import not_fused, propagation_of
+from workloads.fused.history import influence_of
+from workloads.influence import gather_pays
+from workloads.linearization import Stage
+from workloads.masks import SELECTIONS, WEIGHTS_EVERY, Selection, by_weights, choose, draw_mask, sources_of
+from workloads.optimizers import AdamState
+from workloads.probes import Findings, Schedule
+from workloads.rules import RULES
+from workloads.rules.sparse_rtrl import SparseState
+from workloads.seeds import Generators
+from workloads.streams.stream import Stream
+from workloads.training import DIVERGED_ABOVE, Learner, Learning, Trajectory, begin, train
+
+CODES = {
+    "tanh_rnn": elementwise.TANH_RNN,
+    "lstm": elementwise.LSTM,
+    "gru_reset_after": elementwise.GRU_RESET_AFTER,
+    "mse": kernel.MSE,
+    "half_sse": kernel.HALF_SSE,
+    "cross_entropy": kernel.CROSS_ENTROPY,
+    "adam": kernel.ADAM,
+    "adam_reference": kernel.ADAM_REFERENCE,
+    "sgd": kernel.SGD,
+}
+HISTORY_BYTES = 5 * 2**29
+"""Bound of the kept trajectory. Replay that meets its end is cut there, and says by how much."""
+NOTHING = Schedule()
+AT_ONCE = 100
+"""Steps between two signs of progress; divides WEIGHTS_EVERY."""
+
+
+class Rings(NamedTuple):
+    """The kept trajectory: rings over steps, newest at t % R. See `kernel.replay`."""
+
+    own: Array
+    gain: Array
+    inputs: Array
+    weights: Array
+    mask: Indices
+
+
+def train_fused(
+    learner: Learner,
+    method: str,
+    k: int | None,
+    config: Any,
+    theta: Array,
+    stream: Stream,
+    rngs: Generators,
+    progress: Callable[[float], None] = lambda fraction: None,
+    history_bytes: int = HISTORY_BYTES,
+    schedule: Schedule = NOTHING,
+) -> Trajectory:
+    """Learn along a stream, until its end or the divergence.
+
+    Args:
+        learner: what learns; its rule is not called unless the loop hands over to it.
+        method: name of the rule.
+        k: as settled.
+        config: a settled `LearnerConfig`.
+        theta: initial parameters (P,); their dtype is the run's.
+        stream: the data.
+        rngs: the cell's generators.
+        progress: is told the fraction done.
+        history_bytes: bound of the kept trajectory.
+        schedule: what is probed, and when.
+
+    Returns:
+        The run, with `info`: `credit_horizon`, steps that each learning signal was read back over, and, where
+        it was so, metrics `carried_from`, the step from which J was carried, and `replay_cut`, steps whose replay
+        met the bound of memory before `tol`.
+    """
+    findings = Findings(schedule)
+    loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
+    started = time.perf_counter()
+    steps = len(stream.inputs)
+    code, t = kernel.FINISHED, 0
+    while t < steps and code == kernel.FINISHED:
+        if loop.chosen is not None and t % WEIGHTS_EVERY == 0:
+            loop.choose_mask()
+        stop = min(steps, (t // AT_ONCE + 1) * AT_ONCE)
+        if schedule.any:
+            stop = min(stop, schedule.next(t) + 1)
+        code = loop.run(t, stop)
+        t = int(loop.counters[3])
+        if schedule.any and code != kernel.DIVERGED:
+            loop.probe(t - 1)
+        progress(t / steps)
+    diverged_at = t if code == kernel.DIVERGED else None
+    done = t
+    result = loop.trajectory(done, diverged_at, time.perf_counter() - started)
+    if code != kernel.DEEP or t == steps:
+        return result
+    kept = [(stage,) for stage, _ in loop.steps_back(t - 1)][::-1] if schedule.alignment_every else []
+    rest = train(learner, loop.handed_over(t - 1), stream, rngs, progress, t, findings, kept)
+    return result.then(rest, t)
+
+
+class _Loop:
+    """The arrays of one run."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        method: str,
+        k: int | None,
+        config: Any,
+        theta: Array,
+        stream: Stream,
+        rngs: Generators,
+        history_bytes: int,
+        findings: Findings,
+    ) -> None:
+        architecture = learner.architecture
+        n, dtype = config.hidden, theta.dtype
+        self.learner, self.config, self.n, self.findings = learner, config, n, findings
+        form = propagation_of(method, k, n, RULES[method].settings(config))
+        problem = not_fused(form, config.architecture, config.loss, config.optimizer)
+        if form is None or problem:
+            raise ValueError(problem)
+        self.form = form
+        parameters = learner.layout.split(theta)
+        self.theta = np.ascontiguousarray(architecture.pack(parameters))
+        self.readout, self.bias = parameters["V"].copy(), parameters["c"].copy()
+        gates, _, m = self.theta.shape
+        components = architecture.components
+        steps = len(stream.inputs)
+        self.inputs = stream.inputs.astype(dtype)
+        self.targets = stream.targets.astype(dtype)
+        self.stream = stream
+        self.state = np.zeros((components, n), dtype)
+        self.moments = tuple(
+            np.zeros(part.size, dtype) for part in (self.theta, self.readout, self.bias) for _ in range(2)
+        )
+        self.counters = np.zeros(4, np.int64)
+        self.smooth = np.zeros(1)
+        traced = self.form.decay is not None
+        self.trace = np.zeros(self.theta.shape if traced else (0, 0, 0), dtype)
+        self.chosen: Selection | None = None
+        self.mask_list: list[Mask] = [self._first_mask(rngs)]
+        # an alignment probe reads the whole weights of every step back, so they are kept
+        self.gathered = self.form.k < n and findings.schedule.alignment_every is None
+        recurrent = gates if architecture.shared_inputs else gates - 1
+        rows = 1 if architecture.shared_inputs else gates
+        width = self.form.k if self.gathered else n
+        numbers = components * (components + gates) * n + rows * m + recurrent * n * width
+        ring = max(1, min(steps, history_bytes // (numbers * dtype.itemsize)))
+        if traced and findings.schedule.alignment_every is None:
+            ring = 1
+        elif self.form.window is not None:
+            ring = min(ring, self.form.window)
+        self.rings = Rings(
+            np.empty((ring, components, components, n), dtype),
+            np.empty((ring, components, gates, n), dtype),
+            np.empty((ring, rows, m), dtype),
+            np.empty((ring, recurrent, n, width), dtype),
+            np.zeros(ring, np.intp),
+        )
+        self.losses = np.empty(steps)
+        self.predictions = np.empty(self.targets.shape)
+        self.depths = np.zeros(steps, np.int32)
+        self.remainders = np.zeros(steps, np.float32)
+        self.signal = np.zeros(n, dtype)
+        self.gradient = np.zeros_like(self.theta)
+        self.hyper = np.array(
+            [config.learning_rate, config.beta1 or 0.0, config.beta2 or 0.0, config.epsilon or 0.0], np.float64
+        )
+        carries = method in ("rtrl", "sparse_rtrl")  # as J, which the trajectory gives
+        self.deep = dear_depth(n, self.form.k, components, gates, m) if carries else np.inf
+
+    def _first_mask(self, rngs: Generators) -> Mask:
+        form, n = self.form, self.n
+        if form.selection is None:
+            return np.eye(n, dtype=np.bool_) if form.include_self else np.full((n, n), form.k == n)
+        mask = draw_mask(form.selection, n, form.k, form.include_self, rngs.mask)
+        if 0 < form.k < n and SELECTIONS[form.selection].score is not None:
+            self.chosen = SELECTIONS[form.selection]
+        return mask
+
+    def choose_mask(self) -> None:
+        """A new mask by the weights in force."""
+        score = by_weights(self.theta[: self.rings.weights.shape[1], :, : self.n])
+        largest = self.chosen is not None and self.chosen.largest
+        self.mask_list.append(choose(score, self.form.k, self.form.include_self, largest))
+        self.counters[2] = len(self.mask_list) - 1
+
+    def run(self, begin: int, stop: int) -> int:
+        """Steps begin <= t < stop by the kernel; why it ended."""
+        config, dtype = self.config, self.theta.dtype
+        masks = (
+            np.stack([sources_of(mask) for mask in self.mask_list])
+            if self.form.k < self.n
+            else np.zeros((1, self.n, self.n), np.intp)
+        )
+        code: int = kernel.run(
+            begin,
+            stop,
+            CODES[config.architecture],
+            CODES[config.loss],
+            CODES[config.optimizer],
+            np.array([self.form.decay or 0.0], dtype),
+            np.array([config.leak or 1.0], dtype),
+            config.tol or 0.0,
+            config.clip,
+            DIVERGED_ABOVE,
+            self.deep,
+            self.hyper,
+            self.inputs,
+            self.targets,
+            self.stream.graded,
+            self.stream.begins,
+            self.learner.architecture.shared_inputs,
+            self.theta,
+            self.readout,
+            self.bias,
+            self.moments,
+            self.state,
+            self.counters,
+            self.smooth,
+            self.trace,
+            *self.rings,
+            masks,
+            self.gathered,
+            self.losses,
+            self.predictions,
+            self.depths,
+            self.remainders,
+            self.signal,
+            self.gradient,
+        )
+        return code
+
+    def flat(self, by_gates: Array, readout: Array, bias: Array) -> Array:
+        """The learner's flat vector (P,) of packed arrays."""
+        shape = self.theta.shape
+        named = self.learner.architecture.unpack(by_gates.reshape(shape))
+        return self.learner.layout.join(named | {"V": readout.reshape(self.readout.shape), "c": bias})
+
+    def probe(self, t: int) -> None:
+        """Measure step t, the last that was made, if it is due."""
+        due = self.findings.schedule
+        if due.spectrum(t):
+            newest, _ = next(iter(self.steps_back(t)))
+            influence = influence_of(self.steps_back(t), len(self.theta))
+            self.findings.spectrum(t, influence, (newest,), read=1)
+        if due.alignment(t):
+            whole = ((stage,) for stage, _ in self.steps_back(t))
+            unpack = self.learner.architecture.unpack
+            self.findings.alignment(t, self.gradient, whole, self.signal[None], unpack)
+
+    def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
+        """The kept steps and their masks, from t back to the sequence's first."""
+        rings, n = self.rings, self.n
+        ring, recurrent = rings.weights.shape[:2]
+        gates = rings.gain.shape[2]
+        for s in range(t, max(int(self.counters[1]), t - ring + 1) - 1, -1):
+            slot = s % ring
+            weights = rings.weights[slot]
+            mask = None
+            if self.form.k < n:
+                kept = self.mask_list[rings.mask[slot]]
+                mask = kept.astype(weights.dtype)
+            if self.gathered:
+                full = np.zeros((recurrent, n, n), weights.dtype)
+                full[:, kept] = weights.reshape(recurrent, -1)
+                weights = full
+            inputs = np.broadcast_to(rings.inputs[slot], (gates, rings.inputs.shape[2]))
+            yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
+
+    def handed_over(self, t: int) -> Learning:
+        """Where the readable loop can go on after step t."""
+        influence = influence_of(self.steps_back(t), len(self.theta))
+        optimizer_state = None
+        if self.config.optimizer != "sgd":
+            m, v = (self.flat(*self.moments[order::2]) for order in (0, 1))
+            optimizer_state = AdamState(int(self.counters[0]), m, v)
+        theta = self.flat(self.theta, self.readout, self.bias)
+        begun = begin(self.learner, theta, self.n, self.inputs.shape[1], np.random.default_rng(0))
+        state: Any = influence
+        if isinstance(begun.rule_state, SparseState):
+            mask = self.mask_list[self.counters[2]]
+            sources = None if begun.rule_state.sources is None else sources_of(mask)
+            state = SparseState(influence, mask.astype(theta.dtype), sources, t + 1)
+        return Learning(theta, self.state, state, optimizer_state)
+
+    def trajectory(self, done: int, diverged_at: int | None, seconds: float) -> Trajectory:
+        """What was recorded, up to `done`."""
+        info: dict[str, Array] = {}
+        metrics: dict[str, float] = {}
+        if self.form.decay is None and self.form.window is None:
+            info["credit_horizon"] = self.depths[:done].astype(np.float64)
+            begun = np.maximum.accumulate(np.where(self.stream.begins, np.arange(len(self.losses)), 0))[:done]
+            ring = len(self.rings.mask)
+            cut = (self.depths[:done] == ring) & (np.arange(done) - begun + 1 > ring) & (self.remainders[:done] > 0)
+            if cut.any():
+                metrics["replay_cut"] = float(np.count_nonzero(cut))
+        theta = self.flat(self.theta, self.readout, self.bias)
+        return Trajectory(
+            self.losses[:done].copy(),
+            self.predictions[:done].copy(),
+            info,
+            metrics,
+            diverged_at,
+            seconds,
+            theta,
+            self.findings.arrays(),
+        )
+
+
+def dear_depth(n: int, k: int, components: int, gates: int, m: int) -> float:
+    """Depth of replay from which the carried form is cheaper: a rule, so that no result depends on a timing.
+
+    Microseconds on one core of an AMD EPYC, for either form: an overhead, and multiply-adds at the rate measured
+    for n = 16 to 256, tanh RNN, LSTM and GRU (the two forms' ratio is within a factor of 1.7 of this).
+    """
+    back = 0.3 + gates * n * (m + k) / 2000
+    dense = (components * n) ** 2 * gates * n * m / 8000
+    gathered = components * n * k * gates * n * m / 700
+    return (300 + (gathered if gather_pays(n, k) else dense)) / back
