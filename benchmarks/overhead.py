@@ -143,7 +143,7 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     import ray  # noqa: F401  # an import, so not timed, as on the other sides
 
     from orchestrator.executors import ray_tasks
-    from orchestrator.launch import launch
+    from orchestrator.launcher import launch
     from orchestrator.store import Store
 
     spent = {"start": 0.0, "stop": 0.0}

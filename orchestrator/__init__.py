@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.launch import launch
+    from orchestrator.launcher import launch
     from orchestrator.spec import Sweep
     from orchestrator.store import Store
 
 __all__ = ["Store", "Sweep", "launch"]
 
-_HOME = {"Store": "orchestrator.store", "Sweep": "orchestrator.spec", "launch": "orchestrator.launch"}
+_HOME = {"Store": "orchestrator.store", "Sweep": "orchestrator.spec", "launch": "orchestrator.launcher"}
 
 
 def __getattr__(name: str) -> Any:

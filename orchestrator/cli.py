@@ -6,14 +6,25 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.console import (
+    complain,
+    fail,
+    flat,
+    how_many,
+    print_frame,
+    print_json,
+    print_result,
+    reporter,
+    safe,
+    warn,
+)
+
 if TYPE_CHECKING:
-    from orchestrator.drive import Progress
-    from orchestrator.launch import Prepared, Result
+    from orchestrator.launcher import Prepared
     from orchestrator.store import Store
 
 app = typer.Typer(
@@ -44,6 +55,7 @@ Address = Annotated[
     str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: Ray on this machine.")
 ]
 Inline = Annotated[bool, typer.Option("--inline", help="In this process, for debugging.")]
+Device = Annotated[str, typer.Option(help="auto: the GPUs that cells ask for; cpu: none; cuda: one at least.")]
 Timeout = Annotated[float | None, typer.Option(min=0.001, help="Seconds a cell may run.")]
 Retries = Annotated[int | None, typer.Option(min=0, help="Repeats after a cell's own error.")]
 MaxFailures = Annotated[int | None, typer.Option(min=1, help="Begin no more cells after so many failed.")]
@@ -60,10 +72,10 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        _complain(error.problems)
+        complain(error.problems)
         sys.exit(error.exit_code)
     except RaysweepError as error:
-        _complain([str(error)])
+        complain([str(error)])
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -72,17 +84,34 @@ def main() -> None:
         sys.exit(0)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("raysweep"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sweeps on Ray for machine-learning research: nothing lost, everything queryable."""
+
+
 @app.command()
 def plan(
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
-    rerun_changed: Rerun = False, as_json: Json = False,
+    device: Device = "auto", rerun_changed: Rerun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what a launch would run, and run nothing."""
-    from orchestrator.launch import Options, plan_of
+    from orchestrator.launcher import Options, plan_of
     from orchestrator.plan import STATES, no_longer_asked_for
 
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
-    planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed))
+    planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
     gone = (
         no_longer_asked_for(prepared.every, opened.known(), [s.name for s in prepared.sweeps])
         if opened.exists()
@@ -90,7 +119,7 @@ def plan(
     )
     counts, expected = planned.counts(), planned.expected()
     if as_json:
-        _json(
+        print_json(
             {
                 "cells": len(planned.table), "states": counts, "to_run": int(planned.frame["run"].sum()),
                 "no_longer_asked_for": 0 if gone is None else gone.height,
@@ -98,18 +127,19 @@ def plan(
             }
         )  # fmt: skip
         return
-    _warn(prepared.warnings)
-    print(f"{len(planned.table):,} cells in {', '.join(s.name for s in prepared.sweeps)}")
+    warn(prepared.warnings)
+    print(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}")
     for state, count in counts.items():
         if count:
             print(f"  {count:>9,}  {state:<10} {STATES[state]}")
     if gone is not None and gone.height:
-        print(f"  {gone.height:>9,}  {'no longer asked for':<10} in the store, left untouched")
+        why = "by other --set or --seeds, or before the file changed" if set_ or seeds else "before the file changed"
+        print(f"  {gone.height:>9,}  {'not asked for now':<10} asked for {why}; left untouched")
     for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
         known = f"about {cpu_hours:.2g} cpu-hours" + (f", {gpu_hours:.2g} gpu-hours" if gpus else "")
         if unknown:
             known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
-        print(f"to run: {cells:,} cells on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}")
+        print(f"to run: {how_many(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}")
     if not planned.frame["run"].any():
         print("nothing to run")
 
@@ -117,43 +147,43 @@ def plan(
 @app.command()
 def launch(
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
-    address: Address = None, inline: Inline = False, timeout: Timeout = None, retries: Retries = None,
-    max_failures: MaxFailures = None, max_hours: MaxHours = None, rerun_changed: Rerun = False,
+    address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
+    retries: Retries = None, max_failures: MaxFailures = None, max_hours: MaxHours = None, rerun_changed: Rerun = False,
     yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run what is missing; ends with counts and what to type next."""
-    from orchestrator.launch import Options
+    from orchestrator.launcher import Options
 
     opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
     options = Options(
         where=where, rerun_changed=rerun_changed, executor="inline" if inline else "ray", address=address,
-        max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
+        device=device, max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
     )  # fmt: skip
-    _finish(opened, prepared, options, yes, as_json, " ".join(shlex.quote(s) for s in sweeps), store)
+    _finish(opened, prepared, options, yes, as_json, _again(sweeps, store, where, set_, seeds, address, device))
 
 
 @app.command()
 def resume(
     sweeps: MaybeSweeps = None, store: StoreOption = "results", where: Where = None, set_: Set = None,
-    seeds: Seeds = None, address: Address = None, inline: Inline = False, timeout: Timeout = None,
-    retries: Retries = None, max_failures: MaxFailures = None, max_hours: MaxHours = None,
+    seeds: Seeds = None, address: Address = None, device: Device = "auto", inline: Inline = False,
+    timeout: Timeout = None, retries: Retries = None, max_failures: MaxFailures = None, max_hours: MaxHours = None,
     yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run again what failed, timed out or never finished, with a fresh budget of attempts."""
-    from orchestrator.launch import Options, prepare_recorded
+    from orchestrator.launcher import Options, prepare_recorded
 
     options = Options(
         where=where, resume=True, executor="inline" if inline else "ray", address=address,
-        max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
+        device=device, max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
     )  # fmt: skip
     if sweeps:
         opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
     else:
         opened = _store(store).require()
         if set_ or seeds:
-            _fail("--set and --seeds make new cells: name the sweeps they are for")
+            fail("--set and --seeds make new cells: name the sweeps they are for")
         prepared = prepare_recorded(opened, where, timeout, retries)
-    _finish(opened, prepared, options, yes, as_json, " ".join(shlex.quote(s) for s in sweeps or ()), store)
+    _finish(opened, prepared, options, yes, as_json, _again(sweeps, store, where, set_, seeds, address, device))
 
 
 @app.command()
@@ -166,12 +196,13 @@ def status(
     """Count the cells by experiment, method and status; say what runs now."""
     import polars as pl
 
-    from orchestrator.launch import select
+    from orchestrator.launcher import select
+    from orchestrator.owner import holder
 
     opened = _store(store).require()
     while True:
         known, warnings = select(opened.known(), opened, where)
-        _warn(warnings)
+        warn(warnings)
         states = (
             known.wide()
             .drop("source_digest")
@@ -183,18 +214,18 @@ def status(
             .len("cells")
             .sort("experiment", "workload_version", "method", "k", "status")
         )
-        running = _running(opened)
+        held = holder(opened.disk)
+        owner, running = held or (None, [])
         if as_json:
-            _json({"counts": counts.to_dicts(), "running": running})
+            print_json({"counts": counts.to_dicts(), "running": running, "owner": owner})
         else:
-            _print_frame(counts)
+            print_frame(counts)
             for cell_id in running:
                 print(f"running: {cell_id}")
             left = states.filter(pl.col("status") != "done").height
-            print(
-                f"{states.height - left:,} of {states.height:,} cells done"
-                + (f"; next: raysweep resume --store {shlex.quote(store)}" if left and not running else "")
-            )
+            at = "" if store == "results" else f" --store {shlex.quote(store)}"
+            tail = f"; a launch is at work: {owner}" if owner else f"; next: raysweep resume{at}" if left else ""
+            print(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
         if not watch:
             return
         time.sleep(2)
@@ -216,7 +247,7 @@ def show(
     found = opened.known().wide().filter(pl.col("cell_id").str.starts_with(prefix))
     if not prefix or found.height != 1:
         some = ", ".join(found["cell_id"][:5])
-        _fail(
+        fail(
             f"cell {cell!r}: "
             + (
                 f"{found.height} cells begin like this: {some}; give more of the id"
@@ -230,21 +261,22 @@ def show(
     last = done[0] if done else attempts[-1] if attempts else None
     about = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
-        "cell_id": key["cell_id"], "sweep": key["sweep"],
+        "cell_id": key["cell_id"], "sweep": key["sweep"], "experiment": key["experiment"],
+        "method": key["method"], "k": key["k"], "seed": key["seed"],
         "workload": f"{key['workload']} version {key['workload_version']}",
         "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
     if as_json:
-        _json({**about, "attempts": attempts})
+        print_json({**about, "attempts": attempts})
         return
     for name, value in about.items():
         if isinstance(value, dict):
             print(f"{name}:" + ("" if value else " none"))
             for k, v in value.items():
-                print(f"  {k} = {_safe(v)}")
+                print(f"  {k} = {safe(v)}")
         else:
-            print(f"{name}: {_safe(value)}")
+            print(f"{name}: {safe(value)}")
     print(f"attempts: {len(attempts)}")
     for a in attempts:
         seconds = "" if a["seconds"] is None else f", {a['seconds']:.3g} s"
@@ -254,32 +286,39 @@ def show(
         )
         print(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
         if a["error_type"]:
-            print(f"     {a['error_type']}: {_safe(a['error_message'])}")
+            print(f"     {a['error_type']}: {safe(a['error_message'])}")
         if a["traceback"]:
-            print("     " + _safe(a["traceback"]).rstrip().replace("\n", "\n     "))
+            print("     " + safe(a["traceback"]).rstrip().replace("\n", "\n     "))
         if a["log_tail"]:
-            print("     printed: " + _safe(a["log_tail"]).rstrip().replace("\n", "\n              "))
+            print("     printed: " + safe(a["log_tail"]).rstrip().replace("\n", "\n              "))
 
 
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="Over the tables cells, attempts, arrays.")],
     store: StoreOption = "results",
-    format_: Annotated[str, typer.Option("--format", help="table, csv, json, ndjson or parquet.")] = "table",
-    output: Annotated[str | None, typer.Option(help="Write to this file.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")] = None,
+    output: Annotated[str | None, typer.Option(help="Write to this file; its ending chooses the format.")] = None,
     as_json: Json = False,
 ) -> None:
     """Answer SQL over the store; metrics and config keys are columns."""
     from workloads.registry import unknown_name
 
-    kind = "json" if as_json else format_
-    if kind not in ("table", "csv", "json", "ndjson", "parquet"):
-        _fail(f"--format: {unknown_name('format', kind, ['table', 'csv', 'json', 'ndjson', 'parquet'])}")
+    formats = ["table", "csv", "json", "ndjson", "parquet"]
+    ending = (output or "").rpartition(".")[2].lower()
+    kind = "json" if as_json else format_ or (ending if ending in formats else "table")
+    if kind not in formats:
+        fail(f"--format: {unknown_name('format', kind, formats)}")
+    if output and format_ is None and not as_json and ending not in (*formats, "txt"):
+        fail(
+            f"--output {output}: its ending names no format; "
+            "end it in .csv, .json, .ndjson, .parquet or .txt, or say --format"
+        )
     if kind == "parquet" and output is None:
-        _fail("--format parquet: binary; name a file with --output")
+        fail("--format parquet: binary; name a file with --output")
     frame = _store(store).require().sql(sql)
     if kind == "table" and output is None:
-        _print_frame(frame)
+        print_frame(frame)
         return
     target: Any = output or sys.stdout.buffer
     try:
@@ -290,12 +329,14 @@ def query(
         elif kind == "ndjson":
             frame.write_ndjson(target)
         elif kind == "csv":
-            _flat(frame).write_csv(target)
+            flat(frame).write_csv(target)
         else:
             with open(target, "w", encoding="utf-8") as file:
                 file.write(str(frame) + "\n")
+    except BrokenPipeError:
+        raise  # whoever reads has had enough
     except OSError as error:
-        _fail(f"--output {output}: {error.strerror or error}")
+        fail(f"--output {output}: {error.strerror or error}")
 
 
 @app.command()
@@ -314,7 +355,7 @@ def table(
     try:
         build, render = TABLES[name], RENDERERS["json" if as_json else format_]
     except UnknownName as error:
-        _fail(str(error))
+        fail(str(error))
     opened = _store(store).require()
     frame = cells_frame(opened)
     if where is not None:
@@ -323,7 +364,7 @@ def table(
         from orchestrator.query import matching
 
         kept, warning = matching(opened.known(), opened.summary(), where)
-        _warn((warning,) if warning else ())
+        warn((warning,) if warning else ())
         frame = frame.filter(pl.col("cell_id").is_in(kept.implode()))
     print(render(build(frame)).rstrip("\n"))
 
@@ -334,10 +375,10 @@ def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
     opened = _store(store).require()
     problems = opened.check()
     if as_json:
-        _json({"problems": problems})
+        print_json({"problems": problems})
     else:
         for problem in problems:
-            print(_safe(problem))
+            print(safe(problem))
         print(f"{len(problems)} problems" if problems else "the store is sound")
     if problems:
         raise typer.Exit(1)
@@ -352,7 +393,7 @@ def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: J
     with Owner(opened, _command(), wait=wait) as owner:
         report = owner.compact()
     if as_json:
-        _json({folder: {"before": b, "after": a} for folder, (b, a) in report.items()})
+        print_json({folder: {"before": b, "after": a} for folder, (b, a) in report.items()})
         return
     for folder, (before, after) in report.items():
         print(f"{folder}: {before} segments -> {after}")
@@ -371,12 +412,18 @@ def _prepare(
     names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None = None, retries: int | None = None,
 ) -> tuple[Store, Prepared]:  # fmt: skip
-    from orchestrator.launch import prepare
+    from orchestrator.launcher import prepare
     from orchestrator.spec import load_all, setting
 
     settings = dict(setting(text) for text in set_ or ())
     sweeps = load_all(names)
     if settings:
+        for name in settings:
+            listed = sorted(
+                {v for s in sweeps for b in s.blocks for v in b.axes.get(name, ()) if len(b.axes[name]) > 1}, key=str
+            )
+            if listed:
+                warn([f"--set {name} takes the place of a grid's list {listed}; fewer cells are asked for"])
         sweeps = [s.with_settings(settings) for s in sweeps]
     if seeds is not None:
         sweeps = [s.with_seeds(seeds) for s in sweeps]
@@ -385,129 +432,37 @@ def _prepare(
     return opened, prepare(sweeps, opened, where)
 
 
-def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, names: str, store: str) -> None:
-    from orchestrator.launch import plan_of, run
+def _again(
+    sweeps: list[str] | None, store: str, where: str | None, set_: list[str] | None, seeds: str | None,
+    address: str | None, device: str,
+) -> list[str]:  # fmt: skip
+    """The words after `raysweep resume` that ask for the same cells in the same place; the store's come last."""
+    words = [*(sweeps or ())]
+    for option, value in (("--where", where), ("--seeds", seeds), ("--address", address)):
+        words += [] if value is None else [option, value]
+    for setting in set_ or ():
+        words += ["--set", setting]
+    words += [] if device == "auto" else ["--device", device]
+    return [*words, *([] if store == "results" else ["--store", store])]
+
+
+def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str]) -> None:
+    from orchestrator.launcher import plan_of, run
 
     planned = plan_of(prepared, opened, options)
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
     if new > MANY and not yes:
         if not sys.stdin.isatty():
-            _fail(f"{new:,} new cells would run; more than {MANY:,} need --yes without a terminal")
+            fail(f"{new:,} new cells would run; more than {MANY:,} need --yes without a terminal")
         typer.confirm(f"{new:,} new cells would run. Go on?", abort=True)
-    _warn(prepared.warnings)
+    warn(prepared.warnings)
     if planned.frame["run"].any() and not as_json:
-        print(f"{len(planned.table):,} cells, {int(planned.frame['run'].sum()):,} to run", file=sys.stderr)
-    result = run(prepared, opened, options, _reporter(as_json))
-    _print_result(result, as_json, names, store)
+        count = int(planned.frame["run"].sum())
+        starting = "" if options.executor == "inline" or options.address else "; starting Ray"
+        print(f"{how_many(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
+    result = run(prepared, opened, options, reporter(as_json))
+    print_result(result, as_json, again)
     raise typer.Exit(result.exit_code)
-
-
-def _print_result(result: Result, as_json: bool, names: str, store: str) -> None:
-    from dataclasses import asdict
-
-    at = "" if store == "results" else f" --store {shlex.quote(store)}"
-    again = " ".join(f"raysweep resume {names}{at}".split())
-    if as_json:
-        _json({**asdict(result), "resume": again if result.done < result.asked else None})
-        return
-    if not result.ran and not result.failed and result.done == result.asked:
-        print(f"nothing to run: all {result.asked:,} cells are done")
-    else:
-        parts = [f"{result.done:,} of {result.asked:,} cells done ({result.ran:,} now, in {result.seconds:.1f} s)"]
-        if result.failed:
-            parts.append(
-                f"{result.failed:,} failed"
-                + (f" ({result.exhausted:,} of them had used up their attempts before)" if result.exhausted else "")
-            )
-        if result.left:
-            parts.append(f"{result.left:,} left")
-        print("; ".join(parts))
-        if result.stopped:
-            print(f"ended early: {result.stopped}")
-    if result.done < result.asked:
-        print(f"see:    raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
-        print(f"resume: {again}")
-    else:
-        print(f'query:  raysweep query{at} "SELECT * FROM cells LIMIT 5"')
-
-
-def _reporter(quiet: bool) -> Callable[[Progress], None] | None:
-    """A line that changes on a terminal, one every ten seconds elsewhere."""
-    if quiet:
-        return None
-    terminal = sys.stderr.isatty()
-    last = [0.0]
-    began = time.monotonic()
-
-    def report(progress: Progress) -> None:
-        now = time.monotonic()
-        if now - last[0] < (0.2 if terminal else 10.0):
-            return
-        last[0] = now
-        rate = progress.done / max(now - began, 1e-9)
-        text = f"{progress.done:,} done, {progress.failed:,} failed, {progress.left:,} left; {rate:.1f} cells/s"
-        print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-        if terminal and not progress.left:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    return report
-
-
-def _running(opened: Store) -> list[str]:
-    """What the owner's last heartbeat says, if a launch holds the store."""
-    from orchestrator.owner import running
-
-    return running(opened.disk)
-
-
-def _print_frame(frame: Any) -> None:
-    import polars as pl
-
-    with pl.Config(
-        tbl_rows=-1 if frame.height <= 1000 else 50, tbl_cols=-1, fmt_str_lengths=60, tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True, tbl_width_chars=160,
-    ):  # fmt: skip
-        print(_safe(str(frame)))
-
-
-def _flat(frame: Any) -> Any:
-    """Nested columns as JSON text, which CSV has no other form for."""
-    import polars as pl
-
-    nested = [n for n, kind in frame.schema.items() if kind.is_nested()]
-    return frame.with_columns(
-        pl.Series(
-            n,
-            [None if v is None else json.dumps(v.to_list() if hasattr(v, "to_list") else v) for v in frame[n]],
-            pl.String,
-        )
-        for n in nested
-    )
-
-
-def _safe(value: Any) -> str:
-    """Text from cells without control characters, which could command a terminal."""
-    return "".join(c if c in "\n\t" or (c.isprintable()) else "\ufffd" for c in str(value))
-
-
-def _json(document: Any) -> None:
-    print(json.dumps(document, default=str, indent=2))
-
-
-def _warn(lines: Any) -> None:
-    for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
-
-
-def _complain(problems: Any) -> None:
-    for problem in problems:
-        print(f"error: {_safe(problem)}", file=sys.stderr)
-
-
-def _fail(message: str) -> Any:
-    from orchestrator.errors import InputError
-
-    raise InputError(message)
 
 
 def _command() -> str:

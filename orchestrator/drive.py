@@ -74,14 +74,11 @@ class Driver:
         plan: which cells.
         executor: where.
         search: sweep name -> folders where a user's module is looked for.
-        device: "cpu" or "cuda".
         limits: when to stop early.
     """
 
-    def __init__(
-        self, plan: Plan, executor: Executor, search: dict[str, tuple[str, ...]], device: str, limits: Limits
-    ) -> None:
-        self.executor, self.search, self.device, self.limits = executor, search, device, limits
+    def __init__(self, plan: Plan, executor: Executor, search: dict[str, tuple[str, ...]], limits: Limits) -> None:
+        self.executor, self.search, self.limits = executor, search, limits
         self.variants = plan.table.variants
         order = plan.order
         self.progress = Progress(total=len(order))
@@ -210,7 +207,7 @@ class Driver:
             gpus=size.gpus,
             memory_gib=size.memory_gib,
             search=self.search.get(self._sweeps[self._variant[rows[0]]], ()),
-            device=self.device if size.gpus else "cpu",
+            device="cuda" if size.gpus else "cpu",
             hand_back_after_s=2 * CHUNK_S,
         )
         self._flying[chunk.number] = chunk

@@ -306,18 +306,19 @@ def _read(store: Store, segment: Segment) -> pa.Table:
     return pq.read_table(store.disk.locate(segment.path), partitioning=None).replace_schema_metadata(None)
 
 
-def running(disk: LocalDisk) -> list[str]:
-    """Ids of the cells that the last launch's heartbeat says run; none where no launch lives on this machine."""
+def holder(disk: LocalDisk) -> tuple[str, list[str]] | None:
+    """Who holds the store on this machine, and the ids of the cells that its last heartbeat says run; None: nobody."""
     lock = disk.try_lock()
     if lock is not None:
         lock.release()
-        return []
-    beats = disk.names("_hb")
+        return None
+    epochs, beats = [n for n in disk.names("_epochs") if n.endswith(".json")], disk.names("_hb")
+    about = json.loads(disk.read(f"_epochs/{epochs[-1]}") or b"{}") if epochs else {}
     try:
         found = json.loads(disk.read(f"_hb/{beats[-1]}") or b"{}").get("running") if beats else None
     except ValueError:
-        return []  # half a heartbeat on a disk without atomic renames; the next one is seconds away
-    return [str(cell_id) for cell_id in found or ()]
+        found = None  # half a heartbeat on a disk without atomic renames; the next one is seconds away
+    return describe(about), [str(cell_id) for cell_id in found or ()]
 
 
 def describe(about: Mapping[str, Any]) -> str:

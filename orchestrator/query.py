@@ -20,6 +20,8 @@ from orchestrator.cells import CellTable
 from orchestrator.errors import InputError
 from orchestrator.store import Store
 
+ASKS_FOR_SCHEMA = {"describe", "desc", "show", "summarize", "information_schema", "duckdb_columns", "duckdb_tables"}
+
 
 def query(store: Store, sql: str) -> pl.DataFrame:
     """Answer one SQL statement.
@@ -30,6 +32,8 @@ def query(store: Store, sql: str) -> pl.DataFrame:
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
     words = _words(sql)
+    if words & ASKS_FOR_SCHEMA:
+        words |= {"*", "cells", "attempts", "arrays"}
     connection = _sandbox()
     try:
         if "cells" in words:
@@ -44,6 +48,8 @@ def query(store: Store, sql: str) -> pl.DataFrame:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
         answer = pl.from_arrow(result.to_arrow_table())
         return answer if isinstance(answer, pl.DataFrame) else answer.to_frame()
+    except duckdb.BinderException as error:
+        raise InputError(f"SQL: {error}\ncolumns of cells: {', '.join(cells_frame(store).columns)}") from None
     except duckdb.Error as error:
         raise InputError(f"SQL: {error}") from None
     finally:
@@ -96,9 +102,8 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
         _lock(connection)
         parsed = connection.execute(f"SELECT cell_id, k IS NULL, ({where}\n) FROM cells").fetchall()  # noqa: S608 - sandboxed
     except duckdb.Error as error:
-        raise InputError(
-            f"--where {where!r}: {str(error).splitlines()[0]}; columns: keys, config keys and status"
-        ) from None
+        columns = ", ".join(widen(wide).drop("config").columns)
+        raise InputError(f"--where {where!r}: {str(error).splitlines()[0]}; columns: {columns}") from None
     finally:
         connection.close()
     if any(not isinstance(held, bool | None) for _, _, held in parsed):

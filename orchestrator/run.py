@@ -222,13 +222,17 @@ def _message(error: BaseException) -> str:
         return f"<no message: {type(broken).__name__}>"
 
 
+SHIPPED = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+
+
 def _traceback(error: BaseException) -> str:
     """The traceback from the workload's own first frame on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     try:
-        return "".join(traceback.format_exception(type(error), error, trace))
+        # Where modules were shipped to says nothing to whoever wrote them.
+        return "".join(traceback.format_exception(type(error), error, trace)).replace(SHIPPED, "")
     except Exception as broken:  # an exception that can't be printed
         return f"{type(error).__name__}, and its traceback can't be formatted: {type(broken).__name__}"
 

@@ -152,13 +152,16 @@ def load_all(names: Sequence[str]) -> list[Sweep]:
     paths: dict[Path, None] = {}
     for name in names:
         paths.update(dict.fromkeys(p.resolve() for p in find(name)))
-    sweeps = []
+    sweeps, problems = [], []
     for path in paths:
         try:
-            text = path.read_text(encoding="utf-8")
+            sweeps.append(_read(path.read_text(encoding="utf-8"), path))
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as text: {error}") from None
-        sweeps.append(_read(text, path))
+            problems.append(f"{path}: cannot be read as text: {error}")
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
     return sweeps
 
 

@@ -2,8 +2,8 @@
 
 Facts that bind (each would have hurt): a bare `ray.init()` attaches to any cluster a stale file names, so
 the embedded one is asked for by `address="local"`; workers run at nice 15 and listen on every interface
-unless told otherwise; without a `working_dir` a worker imports whatever lies in the current folder; Ray's
-own retries would hide attempts, so there are none.
+unless told otherwise; a worker imports whatever lies in the driver's current folder, or in a `working_dir`;
+Ray's own retries would hide attempts, so there are none.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import logging
 import os
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.chunk import Beat, Chunk, ChunkDone, ChunkLost, Event
-from orchestrator.errors import ClusterUnavailable
+from orchestrator.errors import ClusterUnavailable, InputError
 from orchestrator.executors.ray_worker import beat_key, fault_path, work
 
 _ENVIRONMENT = {
@@ -42,6 +43,9 @@ _THREADS = (
 )
 _OBJECT_STORE = 256 * 2**20  # results are small; a big one would be taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
+CONNECT_S = 10.0
+START_S = 120.0
+"""How long an embedded Ray's first worker may take to give a sign of life."""
 _SKIP = {
     "results",
     "data",
@@ -78,6 +82,8 @@ class RayExecutor:
         import ray
 
         self._ray: Any = ray
+        # Ray prints its notices on workers' deaths into the driver's stdout, whatever it is told; they are rows here.
+        ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
         self._launch = uuid.uuid4().hex[:12]
         self._folder = str(Path.cwd())
         self._refs: dict[Any, int] = {}
@@ -85,27 +91,33 @@ class RayExecutor:
         self._heard: dict[bytes, bytes] = {}
         self._heard_at = 0.0
         self._submitted: dict[Any, Any] = {}
-        stage = _stage(ship)
+        self._embedded = address is None
+        self._heard_of = False  # whether any worker has given a sign of life
+        self._submitted_at: float | None = None
+        self._stage = stage = _stage(ship)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            environment: dict[str, Any] = {"working_dir": str(stage), "env_vars": dict.fromkeys(_THREADS, "1")}
-            if address is None:
-                # Ray pastes this path into a shell command as it is, and never says that a space broke it.
-                environment["py_executable"] = shlex.quote(sys.executable)
-            local: dict[str, Any] = {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-            logging.getLogger("ray").setLevel(logging.ERROR)
             with _quiet():
-                ray.init(
-                    address=address or "local",
-                    runtime_env=environment,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **(local if address is None else {}),
-                )
+                if address is not None:
+                    threads = dict.fromkeys(_THREADS, "1")
+                    ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": threads}, **common)
+                    shutil.rmtree(stage, ignore_errors=True)  # uploaded by now
+                else:
+                    # No runtime environment: Ray would start its workers twice, 1.4 s. They inherit the variables
+                    # and import from the current folder, which stays for as long as they do.
+                    with contextlib.chdir(stage), _environment(dict.fromkeys(_THREADS, "1")):
+                        ray.init(
+                            "local",
+                            num_gpus=gpus,
+                            include_dashboard=False,
+                            object_store_memory=_OBJECT_STORE,
+                            **common,
+                        )
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+            shutil.rmtree(stage, ignore_errors=True)
             where = f"Ray at {address}" if address else "an embedded Ray"
             raise ClusterUnavailable(f"{where} could not be reached: {str(error).splitlines()[0]}") from error
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)  # uploaded by now
         self._remote = ray.remote(max_retries=0)(work)
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
@@ -137,9 +149,13 @@ class RayExecutor:
             options["memory"] = int(chunk.memory_gib * 2**30)
         if chunk.cpus >= 2:
             options["runtime_env"] = {"env_vars": dict.fromkeys(_THREADS, str(int(chunk.cpus)))}
+            if self._embedded:
+                # Ray pastes this path into a shell command as it is, and never says that a space broke it.
+                options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
         key = tuple(sorted((k, str(v)) for k, v in options.items()))
         if key not in self._submitted:  # a remote function with its options, made once a size
             self._submitted[key] = self._remote.options(**options)
+        self._submitted_at = self._submitted_at or time.monotonic()
         self._refs[self._submitted[key].remote(chunk, self._launch, self._folder)] = chunk.number
 
     def poll(self, timeout: float) -> list[Event]:
@@ -150,7 +166,19 @@ class RayExecutor:
         ready, rest = self._ray.wait(refs, num_returns=1, timeout=timeout, fetch_local=False)
         if ready and rest:
             ready += self._ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
+        self._heard_of = self._heard_of or bool(ready)
+        self._refuse_silence()
         return [self._event(ref, self._refs.pop(ref)) for ref in ready]
+
+    def _refuse_silence(self) -> None:
+        """An embedded Ray has nobody else's work to wait for: workers that do not start now never will."""
+        if self._heard_of or not self._embedded or self._submitted_at is None:
+            return
+        if time.monotonic() - self._submitted_at > START_S:
+            raise ClusterUnavailable(
+                f"Ray is up, but none of its workers has started in {START_S:g} s; its logs are in "
+                f"{self._ray._private.worker.global_worker.node.get_logs_dir_path()} (python-core-worker*, raylet.out)"
+            )
 
     def _event(self, ref: Any, number: int) -> Event:
         errors = self._ray.exceptions
@@ -195,6 +223,7 @@ class RayExecutor:
             if value is not None and self._heard.get(key) != value:
                 self._heard[key] = value
                 heard.append(Beat(**json.loads(value)))
+        self._heard_of = self._heard_of or bool(heard)
         return heard
 
     def kill(self, number: int) -> None:
@@ -210,6 +239,29 @@ class RayExecutor:
             self._ray.cancel(ref, force=True)
         self._refs.clear()
         self._ray.shutdown()
+        shutil.rmtree(self._stage, ignore_errors=True)
+
+
+def check_address(address: str) -> None:
+    """Find out at once whether something listens there: Ray itself would try for minutes, deaf to Ctrl-C.
+
+    Raises:
+        InputError: no cluster is known (`auto`), or nothing answers.
+    """
+    if address == "auto":
+        from ray._private.services import find_gcs_addresses
+
+        found = [os.environ["RAY_ADDRESS"]] if os.environ.get("RAY_ADDRESS") else sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
+        if not found:
+            raise InputError("--address auto: no Ray cluster runs on this machine, and RAY_ADDRESS is not set")
+        address = found[0]
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--address {address!r}: is neither auto nor HOST:PORT (of the head; Ray's is 6379)")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise InputError(f"--address {address}: nothing answers there ({error})") from None
 
 
 def _times(node: dict[str, float], cpus: float, gpus: float, memory_gib: float | None) -> int:
@@ -251,6 +303,21 @@ def _only_python(folder: str, names: list[str]) -> set[str]:
         n for n in names if n.endswith(".py") or ((Path(folder) / n).is_dir() and n not in {"__pycache__", "results"})
     }
     return set(names) - {n for n in kept if not n.startswith(".")}
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -143,3 +145,92 @@ def test_interrupt_commits_what_is_finished(cli, write, folder: Path) -> None:
     assert Store(folder / "results").cells.collect().height >= 5
     assert Store(folder / "results").check() == []
     assert list((folder / "results/_tmp").iterdir()) == []
+
+
+def test_cells_for_which_no_node_is_large_enough_are_refused(cli, write) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP + "\n[resources]\ngpus = 64\n")
+    ended = cli("launch", "tiny.toml")
+    assert ended.returncode == 2
+    assert "8 cells need 1 CPUs, 64 GPUs each" in ended.stderr
+    assert "--device cpu" in ended.stderr
+    assert cli("launch", "tiny.toml", "--device", "cpu", "--inline").returncode == 0
+
+
+NEVER = """
+import sys, time
+from orchestrator.executors import ray_tasks
+from orchestrator.cli import main
+
+def never(*chunk):  # as seen from the driver, a worker that does not start is one that gives no sign of life
+    time.sleep(60)
+
+ray_tasks.START_S, ray_tasks.work = 2.0, never
+sys.argv = ["raysweep", "launch", "tiny.toml"]
+main()
+"""
+
+
+def test_workers_that_never_start_are_said(write, folder: Path) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP)
+    ended = subprocess.run(
+        [sys.executable, "-c", NEVER], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "none of its workers has started in 2 s; its logs are in /" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_address_where_nothing_answers_is_refused_before_the_store_is_taken(cli, write, folder: Path) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP)
+    for address in ("127.0.0.1:1", "nowhere"):
+        ended = cli("launch", "tiny.toml", "--address", address, timeout=30)
+        assert ended.returncode == 2
+        assert address in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert not (folder / "results").exists()
+
+
+def test_the_resume_hint_asks_for_the_same_cells(cli, write) -> None:
+    write("odd.py", "def run(cell, context):\n    return {'value': 1.0 / (cell.seed % 2)}\n")
+    write("tiny.toml", SWEEP.replace("tiny:run", "odd:run"))
+    asked = ["--seeds", "2..5", "--set", "x=2", "--where", "seed > 2", "--store", "my store"]
+    ended = cli("launch", "tiny.toml", "--inline", "--retries", "0", *asked)
+    assert ended.returncode == 1
+    hint = next(line for line in ended.stdout.splitlines() if line.startswith("resume: ")).removeprefix("resume: ")
+    assert shlex.split(hint)[:2] == ["raysweep", "resume"]
+    again = json.loads(cli(*shlex.split(hint)[1:], "--inline", "--json").stdout)
+    assert (again["asked"], again["ran"], again["failed"]) == (6, 0, 2)
+    assert again["resume"] == hint
+
+
+def test_the_python_interface_is_what_its_names_say() -> None:
+    code = (
+        "import orchestrator.launcher\n"
+        "from orchestrator import Store, Sweep, launch\n"
+        "assert callable(launch) and Sweep.load('paper/e1-sine').name == 'e1-sine' and Store is not None\n"
+        "launch\nfrom orchestrator import launch\nassert callable(launch)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+
+
+def test_the_schema_can_be_asked_for_and_wide_rows_can_be_read(cli, write, folder: Path) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP)
+    cli("launch", "tiny.toml", "--inline", "--set", "rate=0.5")
+    described = cli("query", "DESCRIBE cells", "--format", "csv").stdout
+    assert {"rate", "value", "method"} <= {line.split(",")[0] for line in described.splitlines()}
+    assert "arrays" in cli("query", "SHOW TABLES").stdout
+    assert "columns of cells: cell_id" in cli("query", "SELECT valeu FROM cells").stderr
+    wide = cli("query", "SELECT * FROM cells LIMIT 1").stdout
+    assert "row 1" in wide
+    assert "value" in wide
+    assert cli("query", "SELECT seed FROM cells", "--output", "o.csv").returncode == 0
+    assert (folder / "o.csv").read_text().splitlines()[0] == "seed"
+    assert cli("query", "SELECT seed FROM cells", "--output", "o.dat").returncode == 2
+
+
+def test_raysweep_says_its_version(cli) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", cli("--version").stdout)

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from orchestrator.chunk import Chunk, ChunkDone, ChunkLost, Event, Task
+from orchestrator.errors import InputError
 from orchestrator.executors import EXECUTORS
 from orchestrator.executors.executor import Executor
-from orchestrator.launch import launch
+from orchestrator.launcher import launch
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 from tests.conftest import SWEEP, TINY
@@ -99,7 +100,7 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
     from orchestrator import workload
-    from orchestrator.launch import Options, prepare_recorded, run
+    from orchestrator.launcher import Options, prepare_recorded, run
 
     importlib.reload(importlib.import_module("failing"))
     workload.source_digest.cache_clear()
@@ -114,7 +115,7 @@ def test_max_failures_stops_gracefully(write) -> None:
     sweep = Sweep.from_text(
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
-    from orchestrator.launch import Options, prepare, run
+    from orchestrator.launcher import Options, prepare, run
 
     store = Store()
     result = run(prepare([sweep], store), store, Options(executor="inline", max_failures=3))
@@ -126,7 +127,7 @@ def test_max_failures_stops_gracefully(write) -> None:
 def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
     from orchestrator import workload
-    from orchestrator.launch import Options, plan_of, prepare, run
+    from orchestrator.launcher import Options, plan_of, prepare, run
 
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
@@ -234,3 +235,30 @@ def test_ray_kill_leaves_no_event(executors: dict[str, Executor]) -> None:
     time.sleep(1)
     executor.kill(30)
     assert executor.poll(0.5) == []
+
+
+DEVICES = """
+    def run(cell, context):
+        return {"cuda": float(context.device == "cuda")}
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "on_gpu"), [("auto", {0.5: 1.0, 0.0: 0.0}), ("cpu", {}), ("cuda", {0.5: 1, 0.0: 1})]
+)
+def test_device_says_which_gpus_cells_get(write, device: str, on_gpu: dict[float, float]) -> None:
+    write("devices.py", DEVICES)
+    sweep = Sweep.from_text(
+        'name="d"\nworkload="devices:run"\nseeds=[0]\n'
+        '[[grid]]\nmethod="half"\nresources.gpus=0.5\n[[grid]]\nmethod="none"\n'
+    )
+    assert launch(sweep, inline=True, device=device).exit_code == 0
+    asked = {"half": 0.5, "none": 0.0}
+    for method, cuda, gpus in Store().sql("SELECT method, cuda, gpus FROM cells").iter_rows():
+        assert cuda == on_gpu.get(asked[method], 0.0)
+        assert gpus == {"auto": asked[method], "cpu": 0.0, "cuda": asked[method] or 1.0}[device]
+
+
+def test_a_device_that_is_none_is_refused(sweep: Sweep) -> None:
+    with pytest.raises(InputError, match="unknown device 'cudo'; did you mean 'cuda'"):
+        launch(sweep, inline=True, device="cudo")

@@ -27,8 +27,10 @@ from orchestrator.record import Finished, record
 from orchestrator.spec import Sweep
 from orchestrator.store import DEFAULT, Store
 from orchestrator.workload import Workload, load_workload
+from workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def launch(
     where: str | None = None,
     inline: bool = False,
     address: str | None = None,
+    device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Run what is missing of one or several sweeps; returns when all is done or failed.
@@ -166,6 +169,7 @@ def launch(
         where: an SQL predicate over key and config columns and status.
         inline: in this process instead of on Ray.
         address: of a running Ray cluster; None starts Ray on this machine.
+        device: "auto": cells get the GPUs that they ask for; "cpu": none; "cuda": one at least.
         progress: called several times a second.
 
     Raises:
@@ -174,13 +178,18 @@ def launch(
     """
     opened = store if isinstance(store, Store) else Store(store)
     prepared = prepare([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
-    options = Options(where=where, executor="inline" if inline else "ray", address=address, command="launch()")
+    executor = "inline" if inline else "ray"
+    options = Options(where=where, executor=executor, address=address, device=device, command="launch()")
     return run(prepared, opened, options, progress)
 
 
 def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Progress], None] | None = None) -> Result:
     """Own the store, plan, drive, record, commit."""
     began = time.monotonic()
+    if options.executor == "ray" and options.address is not None:
+        from orchestrator.executors.ray_tasks import check_address
+
+        check_address(options.address)  # before the store is taken
     with Owner(store, options.command, wait=options.wait) as owner:
         for sweep in () if prepared.recorded else prepared.sweeps:
             _record(owner, sweep, prepared.table, options)
@@ -194,9 +203,8 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
         executor = open_executor(prepared, options)
         try:
             _refuse_unfit(executor, planned)
-            device = "cpu" if options.device == "cpu" else "cuda"  # of cells that ask for a GPU
             limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600)
-            driver = Driver(planned, executor, search, device, limits)
+            driver = Driver(planned, executor, search, limits)
             owner.running = driver.running
             again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
             with _interruptible(driver, executor):
@@ -209,7 +217,16 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
 def plan_of(prepared: Prepared, store: Store, options: Options) -> Plan:
     """The plan against what the store now holds."""
     summary = store.summary() if store.exists() else EMPTY_SUMMARY
-    return plan(prepared.table, summary, resume=options.resume, rerun_changed=options.rerun_changed)
+    table = on_device(prepared.table, options.device)
+    return plan(table, summary, resume=options.resume, rerun_changed=options.rerun_changed)
+
+
+def on_device(table: CellTable, device: str) -> CellTable:
+    """The cells with the GPUs that they get: as asked for (`auto`), none (`cpu`), one at least (`cuda`)."""
+    if device not in DEVICES:
+        raise InputError(f"--device: {unknown_name('device', device, DEVICES)}")
+    gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
+    return replace(table, variants=table.variants.with_columns(gpus=gpus))
 
 
 EMPTY_SUMMARY = pl.DataFrame(
@@ -284,8 +301,9 @@ def _refuse_unfit(executor: Executor, planned: Plan) -> None:
         reason = executor.fits(cpus, gpus, memory)
         if reason is not None:
             needs = f"{cpus:g} CPUs, {gpus:g} GPUs" + (f", {memory:g} GiB" if memory else "")
+            way_out = "--device cpu, " if gpus else ""
             problems.append(
-                f"{count} cells need {needs} each; {reason}: change [resources], or --address a larger cluster"
+                f"{count} cells need {needs} each; {reason}: {way_out}change [resources], or --address a larger cluster"
             )
     if problems:
         raise InputError(problems)
