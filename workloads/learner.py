@@ -200,12 +200,27 @@ def initial_theta(learner: Learner, config: LearnerConfig, n_in: int, n_out: int
     return learner.layout.join(drawn).astype(config.dtype)
 
 
-STEP_OVERHEAD = 2e6
-"""What a step costs besides the rule, in multiply-adds of its matrix products: some hundred microseconds."""
-
-
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
-    """Relative cost of a step of a settled cell; the rule's multiply-adds and an overhead."""
-    rule = RULES[method]
+    """Microseconds of a step of a settled cell on one core, within a factor of a few: for the order of a launch.
+
+    The constants were measured like those of `workloads.fused.train.dear_depth`. How far a replay goes back
+    depends on what is learned: with n = 64 a tanh RNN had 10 to 12 steps at k = 4 and 80 to 290 at k = n, an LSTM
+    about a hundred at any k, along its cells.
+    """
     n = config.hidden
-    return STEP_OVERHEAD + rule.cost(n, n + n_in + 1, k, rule.settings(config))
+    kind = ARCHITECTURES[config.architecture]
+    architecture = kind.build(**kind.settings(config))
+    gates, components, m = architecture.gates, architecture.components, architecture.inputs(n, n_in)
+    settings = RULES[method].settings(config)
+    work = gates * components * RULES[method].cost(n, m, k, settings)
+    if not architecture.recurrent:  # influence stays within units, whatever the rule
+        work = min(work, float(gates * components * n * m))
+    readable = 150 + 150 * gates + work / 8000
+    form = propagation_of(method, k, n, settings)
+    if config.implementation != "fused" or form is None:
+        return readable
+    steps_back = 100 if components > 1 else 10 + 100 * form.k / n
+    if form.decay is not None or form.window is not None:
+        steps_back = min(form.window or 1, steps_back)
+    updated = gates * n * m / 400  # by the optimizer
+    return min(readable, 5 + updated + steps_back * (0.3 + gates * n * (m + form.k) / 2000))

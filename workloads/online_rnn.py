@@ -3,11 +3,13 @@
 A cell is one run of one learning rule (`method`, and its `k`) from one seed along one stream. It trains at
 every step and is measured by what it predicted *before* the update.
 
-Metrics: `mse_SEGMENT_WINDOW` over the stream's segments (`pre` and `post` the shift) and windows (`all`,
-`last_500`, `last_200`; a window longer than its segment is absent); each naive baseline of the stream over
-the same windows (`persistence_post_last_500`); `diverged` (0 or 1); `diverged_at`, the step, only if so: then
-a window that it falls into or before is absent; `seconds_per_step`. Arrays: `loss`, and whatever the rule
-reports of its steps.
+Metrics: `mse_SEGMENT_WINDOW` over the stream's segments (`pre` and `post` the shift; `seg1`, ...; `all`) and
+windows (`all`, `last_500`, `last_200`; a window longer than its segment is absent), or on classes
+`cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`; only graded steps count. Each naive baseline of the
+stream over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`), and `constant_...`,
+the best constant of each window in hindsight, unless the stream has a constant of its own. `diverged` (0 or 1);
+`diverged_at`, the step, only if so: then a window that it falls into or before is absent; `seconds_per_step`.
+Arrays: `loss` (0 where a step is not graded), and whatever the rule reports of its steps.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from workloads.arrays import Array
 from workloads.component import fill, owners
-from workloads.interface import Cell, Context, Metrics
+from workloads.interface import AddedLater, Cell, Context, Metrics
 from workloads.learner import (
     LearnerConfig,
     build_learner,
@@ -28,17 +30,20 @@ from workloads.learner import (
     name_in,
     settle_learner,
 )
+from workloads.losses import LOSSES
 from workloads.probes import Findings, Schedule
 from workloads.rules import RULES
 from workloads.seeds import Generators, generators
 from workloads.streams import STREAMS
 from workloads.streams.stream import Stream
 from workloads.training import Learner, Trajectory, begin, train
-from workloads.windows import squared_errors, window_means
+from workloads.windows import constant_means, scores, window_means
 
 VERSION = "2"
 METHODS = RULES
 STREAM_SETTINGS = owners(STREAMS)
+CLASS_LOSS = "cross_entropy"
+LATER = AddedLater(None)
 
 
 class Config(LearnerConfig):
@@ -50,6 +55,32 @@ class Config(LearnerConfig):
     frequency_before: float | None = Field(default=None, gt=0, description="radians a step")
     frequency_after: float | None = Field(default=None, gt=0, description="radians a step")
     phase: Literal["jump", "continuous"] | None = None
+    segment: Annotated[int | None, LATER] = Field(default=None, ge=1, description="of multi_sine: steps a frequency")
+    frequency_1: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
+    frequency_2: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
+    frequency_3: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
+    frequency_4: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
+    dt: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz: time between two states")
+    sigma: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz")
+    beta: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz")
+    rho_before: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz, up to the shift")
+    rho_after: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz, from the shift on")
+    scale: Annotated[float | None, LATER] = Field(
+        default=None, gt=0, description="of lorenz: what states are divided by"
+    )
+    start: Annotated[float | None, LATER] = Field(
+        default=None, description="of lorenz: each coordinate of the first state"
+    )
+    burn_in: Annotated[int | None, LATER] = Field(
+        default=None, ge=0, description="of lorenz: steps left out before the first"
+    )
+    symbols: Annotated[int | None, LATER] = Field(default=None, ge=2, description="of copy: how many different ones")
+    length: Annotated[int | None, LATER] = Field(
+        default=None, ge=1, description="of copy, adding: symbols, steps a sequence"
+    )
+    delay: Annotated[int | None, LATER] = Field(
+        default=None, ge=0, description="of copy: blank steps before the first recall"
+    )
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
@@ -69,7 +100,12 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
     k, values, problems = settle_learner(method, k, config)
     found, wrong = fill("stream", config.stream, STREAMS, STREAM_SETTINGS, config)
     problems += wrong
-    problems += STREAMS[config.stream].problems(config.steps, found)
+    kind = STREAMS[config.stream]
+    problems += kind.problems(config.steps, found)
+    if kind.classes != (config.loss == CLASS_LOSS):
+        valid = [CLASS_LOSS] if kind.classes else [name for name in LOSSES if name != CLASS_LOSS]
+        targets = f"stream {config.stream!r}, whose targets are {'classes' if kind.classes else 'numbers'}"
+        problems.append(f"loss = {config.loss!r} on {targets}; valid: {', '.join(valid)}")
     if config.window is not None and config.window > config.steps and "window" in values:
         problems.append(f"window = {config.window} with steps = {config.steps}; valid: 1 to {config.steps}")
     if problems:
@@ -79,7 +115,8 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
 
 def cost(method: str, k: int | None, config: Config) -> float:
     """Relative cost of a settled cell."""
-    return config.steps * cost_of_step(method, k, config, n_in=1)
+    kind = STREAMS[config.stream]
+    return config.steps * cost_of_step(method, k, config, kind.inputs(kind.settings(config)))
 
 
 def run(cell: Cell, context: Context) -> Metrics:
@@ -101,14 +138,27 @@ def run(cell: Cell, context: Context) -> Metrics:
         context.array(name, values)
     for probed in result.probed:
         context.array(*probed)
-    metrics = window_means("mse", squared_errors(result.predictions, stream.targets), stream.segments)
-    for name, predictions in stream.baselines.items():
-        metrics |= window_means(name, squared_errors(predictions, stream.targets), stream.segments)
+    metrics = _measure(result.predictions, stream, kind.classes)
     metrics["diverged"] = float(result.diverged_at is not None)
     if result.diverged_at is not None:
         metrics["diverged_at"] = float(result.diverged_at)
     metrics |= result.metrics
     metrics["seconds_per_step"] = result.seconds / max(done, 1)
+    return metrics
+
+
+def _measure(predictions: Array, stream: Stream, classes: bool) -> dict[str, float]:
+    """The run's scores and the baselines', over all windows."""
+    segments, graded, targets = stream.segments, stream.graded, stream.targets
+    metrics: dict[str, float] = {}
+    for score, values in scores(predictions, targets, classes).items():
+        metrics |= window_means(score, values, segments, graded)
+    for baseline, guesses in stream.baselines.items():
+        for score, values in scores(guesses, targets, classes).items():
+            name = f"{baseline}_{score}" if classes else baseline
+            metrics |= window_means(name, values, segments, graded)
+    if not classes and "constant" not in stream.baselines:
+        metrics |= constant_means(targets, segments, graded)
     return metrics
 
 

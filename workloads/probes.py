@@ -26,6 +26,7 @@ from workloads.linearization import Step, at_state, local_gradient, read_back
 RANK_SHARE = 0.95
 SINGULAR = 1e15
 """The condition number recorded of a singular matrix: records hold finite numbers."""
+ROUNDING = 1e-6
 FORGOTTEN = 1e-14
 """What of an adjoint's norm is read back no further."""
 
@@ -95,17 +96,18 @@ class Findings:
     ) -> None:
         """Measure a gradient (G, n, m) against exact RTRL's, from the steps newest first."""
         exact, immediate = exact_gradient(steps, signal)
-        for part, (ours, theirs) in {
-            "": (gradient, exact),
-            "past_": (gradient - immediate, exact - immediate),
-        }.items():
+        past = (gradient - immediate, exact - immediate)
+        for part, whole in zip(past, (gradient, exact), strict=True):
+            if np.linalg.norm(part) <= ROUNDING * np.linalg.norm(whole):
+                part[...] = 0.0  # two roundings of the immediate part, not a past
+        for prefix, (ours, theirs) in {"": (gradient, exact), "past_": past}.items():
             pairs = {"all": (ours.ravel(), theirs.ravel())}
             theirs_by_group = groups(theirs)
             pairs |= {name: (g.ravel(), theirs_by_group[name].ravel()) for name, g in groups(ours).items()}
             for name, (one, other) in pairs.items():
                 cosine, ratio = compare(one, other)
-                self._put(t, f"{part}cosine_{name}", cosine)
-                self._put(t, f"{part}ratio_{name}", ratio)
+                self._put(t, f"{prefix}cosine_{name}", cosine)
+                self._put(t, f"{prefix}ratio_{name}", ratio)
 
     def arrays(self) -> list[Recorded]:
         """All of it, for the cell's record."""

@@ -197,6 +197,7 @@ def train(
         for t in range(steps):
             if stream.begins[first + t]:
                 now = now._replace(state=np.zeros_like(now.state), rule_state=learner.rule.reset(now.rule_state, begun))
+                so_far.clear()
             now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[first + t])
             if not (outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)):  # a NaN loss ends here too
                 diverged_at = first + t

@@ -198,9 +198,23 @@ def test_cost_orders_the_cells():
     assert len(set(ordered)) == 5
 
 
+def test_cost_knows_gates_inputs_and_the_implementation():
+    def cost(**config):
+        return online_rnn.cost("sparse_rtrl", *settle("sparse_rtrl", 4, Config(**config)))
+
+    assert cost(architecture="lstm") > 3 * cost()
+    assert cost(implementation="readable", hidden=128) > 10 * cost(hidden=128)
+    assert cost(stream="lorenz") > cost()
+    rtrl = [
+        online_rnn.cost("rtrl", *settle("rtrl", None, Config(architecture=name, implementation="readable")))
+        for name in ("lru", "lstm")
+    ]
+    assert rtrl[0] < rtrl[1] / 10  # an LRU's influence stays within units
+
+
 def metrics_of(windows: str) -> set[str]:
     names = windows.split()
-    return {f"{kind}_{name}" for kind in ("mse", "persistence") for name in names}
+    return {f"{kind}_{name}" for kind in ("mse", "persistence", "rls2", "constant") for name in names}
 
 
 def test_what_a_cell_records():

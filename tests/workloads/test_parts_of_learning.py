@@ -219,22 +219,6 @@ def test_sine_persistence():
     assert means["persistence_post_last_500"] == pytest.approx(2 * math.sin(0.15) ** 2, rel=0.02)
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_every_stream_is_whole(name):
-    kind = STREAMS[name]
-    assert kind.problems(2000, kind.defaults) == []
-    first, second = (kind.build(2000, np.random.default_rng(5), **kind.defaults) for _ in range(2))
-    assert len(first.inputs) == len(first.targets) == 2000
-    assert first.inputs.tobytes() == second.inputs.tobytes()
-    assert np.isfinite(first.inputs).all()
-    assert np.isfinite(first.targets).all()
-    assert first.baselines
-    for predictions in first.baselines.values():
-        assert predictions.shape == first.targets.shape
-    for segment in first.segments:
-        assert 0 <= segment.start < segment.stop <= 2000
-
-
 def test_windows_that_fit():
     segments = (Segment("pre", 0, 500), Segment("post", 500, 800))
     values = np.arange(800.0)

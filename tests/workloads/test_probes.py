@@ -113,3 +113,21 @@ def test_full_rtrl_is_aligned_with_itself_and_a_trace_is_not():
     assert decayed.arrays["cosine_all"].max() < 0.99
     _, immediate = run_cell("traces", **SMALL, alignment_every=20, decay=0.0)
     assert set(immediate.arrays["past_cosine_all"]) == {0}  # nothing of the past
+
+
+def test_alignment_is_against_the_whole_past_whatever_the_rule_keeps():
+    found = [
+        run_cell("bptt", **SMALL, window=1, alignment_every=20, implementation=how)[1].arrays["cosine_all"]
+        for how in ("readable", "fused")
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
+    assert found[0].max() < 0.999
+
+
+@pytest.mark.parametrize("implementation", ["readable", "fused"])
+def test_alignment_does_not_reach_over_the_beginning_of_a_sequence(implementation):
+    # length 5: a sequence of ten steps; step 29 is graded, its past begins at step 20
+    copied = {"stream": "copy", "loss": "cross_entropy", "steps": 40, "hidden": 6, "dtype": "float64"}
+    exactly = {"tol": 0.0} if implementation == "fused" else {}
+    _, found = run_cell("rtrl", **copied, **exactly, implementation=implementation, alignment_every=15)
+    np.testing.assert_allclose(found.arrays["cosine_all"], [0.0, 1.0], atol=1e-9)  # step 14 is not graded

@@ -67,7 +67,7 @@ class BySource(_CacheLocator):
         try:
             locator.ensure_cache_path()  # type: ignore[no-untyped-call]
         except OSError:
-            return None  # read-only home: compiled in each process, nothing worse
+            return None  # a read-only home
         return locator
 
 
@@ -77,5 +77,9 @@ CacheImpl._locator_classes.insert(0, BySource)  # type: ignore[arg-type]
 def compiled(function: F) -> F:
     """`numba.njit`, cached on disk; sums may be reordered, NaN and infinity keep their meaning."""
     flags = {"reassoc", "contract", "nsz"}
-    kernel: Any = numba.njit(cache=True, fastmath=flags, nogil=True, error_model="numpy")(function)
+    made: dict[str, Any] = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
+    try:
+        kernel: Any = numba.njit(cache=True, **made)(function)
+    except RuntimeError:  # no folder anywhere that can be written: compiled in each process, nothing worse
+        kernel = numba.njit(**made)(function)
     return cast("F", kernel)

@@ -14,6 +14,8 @@ import numpy as np
 from workloads.arrays import Array
 from workloads.linearization import Stage, transition
 
+FORGOTTEN = 1e-30
+"""Influence of steps beyond a product of Jacobians below this is far under the rounding of the rest."""
 AT_ONCE = 64
 """Steps whose outer products are summed as one matrix product."""
 
@@ -42,6 +44,8 @@ def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Arr
             _add(total, block)
             block = []
         back = back @ transition((stage,), mask)
+        if np.abs(back).max() < FORGOTTEN:
+            break
     if block:
         _add(total, block)
     return np.ascontiguousarray(total.reshape(gates, rows, n, -1).transpose(1, 0, 2, 3)).reshape(rows, -1)

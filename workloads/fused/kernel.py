@@ -64,6 +64,7 @@ def replay(
     signal: Array,
     t: int,
     start: int,
+    reach: int,
     tol: float,
     kept_own: Array,
     kept_gain: Array,
@@ -96,7 +97,7 @@ def replay(
     depth, count = 0, 0
     if first == 0.0:
         return 0, 0.0
-    oldest = max(start, t - ring + 1)  # a window of BPTT is a ring of that many steps
+    oldest = max(start, t - min(ring, reach) + 1)
     s = t
     while True:
         slot = s % ring
@@ -230,6 +231,7 @@ def run(
     optimizer: int,
     decay: Array,
     leak: Array,
+    reach: int,
     tol: float,
     clip: float,
     bound: float,
@@ -272,6 +274,7 @@ def run(
         optimizer: ADAM, ADAM_REFERENCE or SGD.
         decay: (1,) of a carried trace, where `trace` is not empty.
         leak: (1,) alpha of the tanh RNN, 1 otherwise.
+        reach: steps that a replay goes back at most: BPTT's window.
         tol: where replay stops.
         clip: greatest global norm of the gradient; 0: no clip.
         bound: a loss above it ends the run.
@@ -401,7 +404,7 @@ def run(
                         gradient[gate, i, j] = signal[i] * trace[gate, i, j]
         else:
             depth, rest = replay(
-                signal, t, counters[1], tol, kept_own, kept_gain, kept_inputs, kept_weights, kept_mask, masks,
+                signal, t, counters[1], reach, tol, kept_own, kept_gain, kept_inputs, kept_weights, kept_mask, masks,
                 gathered, adjoint, earlier, block, slots, gradient,
             )  # fmt: skip
         depths[t] = depth

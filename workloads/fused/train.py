@@ -164,7 +164,7 @@ class _Loop:
         ring = max(1, min(steps, history_bytes // (numbers * dtype.itemsize)))
         if traced and findings.schedule.alignment_every is None:
             ring = 1
-        elif self.form.window is not None:
+        elif self.form.window is not None and findings.schedule.alignment_every is None:
             ring = min(ring, self.form.window)
         self.rings = Rings(
             np.empty((ring, components, components, n), dtype),
@@ -217,6 +217,7 @@ class _Loop:
             CODES[config.optimizer],
             np.array([self.form.decay or 0.0], dtype),
             np.array([config.leak or 1.0], dtype),
+            self.form.window or len(self.inputs),
             config.tol or 0.0,
             config.clip,
             DIVERGED_ABOVE,
@@ -263,7 +264,8 @@ class _Loop:
         if due.alignment(t):
             whole = ((stage,) for stage, _ in self.steps_back(t))
             unpack = self.learner.architecture.unpack
-            self.findings.alignment(t, self.gradient, whole, self.signal[None], unpack)
+            graded = self.stream.graded[t]  # else the arrays are those of an earlier step
+            self.findings.alignment(t, self.gradient * graded, whole, self.signal[None] * graded, unpack)
 
     def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
         """The kept steps and their masks, from t back to the sequence's first."""

@@ -10,21 +10,44 @@ Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces
 cannot have had it); x dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
 only.
 
-Naive baseline: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2: 0.0050 before and 0.0447 after
-the shift at the default frequencies. (Two past values predict a sine exactly.)
+Naive baselines: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2: 0.0050 before and 0.0447 after
+the shift at the default frequencies; `rls2`, exact some steps after the start and the shift (two past values
+predict a sine).
 
 The paper's text leaves open whether the phase jumps; the default is the literal reading, sin(f t).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from workloads.streams.stream import Segment, Stream, StreamKind
+from workloads.arrays import Array
+from workloads.streams.baselines import rls2
+from workloads.streams.stream import Segment, Stream, StreamKind, shift_within
+
+
+def wave(stops: Sequence[int], frequencies: Sequence[float], phase: Literal["jump", "continuous"]) -> Array:
+    """The series x_0 ... x_T, (T + 1, 1), through regimes that each end with the target of step stop - 1.
+
+    Args:
+        stops: rising; the last is T.
+        frequencies: radians a step, one a regime.
+        phase: as of `sine`.
+    """
+    t = np.arange(stops[-1] + 1)
+    angle: Array
+    if phase == "jump":
+        angle = np.array(frequencies)[np.searchsorted(stops, t)] * t
+    else:
+        starts = [0, *stops[:-1]]
+        angle = np.zeros(len(t))
+        for frequency, start, stop in zip(frequencies, starts, stops, strict=True):
+            angle += frequency * np.clip(t - start, 0, stop - start)
+    x: Array = np.sin(angle)[:, None]
+    return x
 
 
 def sine(
@@ -45,30 +68,17 @@ def sine(
         frequency_after: radians a step.
         phase: whether the phase jumps at the shift or goes on.
     """
-    t = np.arange(steps + 1)
-    angle: npt.NDArray[np.float64]
-    if phase == "jump":
-        angle = np.where(t <= shift, frequency_before, frequency_after) * t
-    else:
-        angle = frequency_before * np.minimum(t, shift) + frequency_after * np.maximum(t - shift, 0)
-    x = np.sin(angle)[:, None]
+    x = wave([shift, steps], [frequency_before, frequency_after], phase)
     return Stream(
         inputs=x[:-1],
         targets=x[1:],
         segments=(Segment("pre", 0, shift), Segment("post", shift, steps)),
-        baselines={"persistence": x[:-1]},
+        baselines={"persistence": x[:-1], "rls2": rls2(x)},
     )
-
-
-def problems(steps: int, settings: Mapping[str, Any]) -> list[str]:
-    """Both segments must hold a step."""
-    if settings["shift"] < steps:
-        return []
-    return [f"shift = {settings['shift']} with steps = {steps}; valid: 1 to {steps - 1}"]
 
 
 SINE = StreamKind(
     sine,
     {"shift": 1000, "frequency_before": 0.1, "frequency_after": 0.3, "phase": "jump"},
-    problems=problems,
+    problems=shift_within,
 )

@@ -56,6 +56,24 @@ class StreamKind(Component[Stream]):
         build: (steps, generator, own settings by keyword) -> stream.
         defaults: its settings in `Config`.
         problems: (steps, own settings) -> what makes them impossible together, one line each.
+        inputs: own settings -> n_in.
+        classes: whether targets are one-hot; then the loss must be cross entropy, and accuracy is measured.
     """
 
     problems: Callable[[int, Mapping[str, Any]], list[str]] = lambda steps, settings: []
+    inputs: Callable[[Mapping[str, Any]], int] = lambda settings: 1
+    classes: bool = False
+
+
+def shift_within(steps: int, settings: Mapping[str, Any]) -> list[str]:
+    """Problem unless the segments before and after a shift both hold a step."""
+    if settings["shift"] < steps:
+        return []
+    return [f"shift = {settings['shift']} with steps = {steps}; valid: 1 to {steps - 1}"]
+
+
+def whole_sequences(steps: int, length: int) -> list[str]:
+    """Problem unless sequences of that length fill the run."""
+    if steps % length == 0:
+        return []
+    return [f"steps = {steps} with sequences of {length} steps; valid: multiples of {length}"]
