@@ -1,0 +1,55 @@
+"""What the analysis reads: the store's cells as one wide frame, and recorded arrays by name when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from orchestrator.query import cells_frame
+from orchestrator.store import Store
+
+ARRAYS_SCHEMA = {
+    "cell_id": pl.String,
+    "name": pl.String,
+    "step": pl.Int64,
+    "stride": pl.Int64,
+    "values": pl.List(pl.Float64),
+}
+
+
+class Source(NamedTuple):
+    """Cells and arrays, from a store or made by hand for a test."""
+
+    cells: pl.DataFrame
+    """One row a known cell, metrics and config keys as columns, `config` as JSON text, `status`."""
+    arrays: Callable[[Sequence[str]], pl.DataFrame]
+    """Names -> the done cells' arrays of those names, columns as `ARRAYS_SCHEMA`; entry i of `values` belongs to
+    step `step + i * stride`."""
+
+
+def from_store(store: Store, keep: pl.Series | None = None) -> Source:
+    """A store's cells.
+
+    Args:
+        store: where from.
+        keep: ids of the cells to see; None: all.
+    """
+    cells = cells_frame(store)
+    if keep is not None:
+        cells = cells.filter(pl.col("cell_id").is_in(keep.implode()))
+
+    def arrays(names: Sequence[str]) -> pl.DataFrame:
+        recorded = store.cells.select("cell_id", kept="attempt")
+        found = (
+            store.arrays.filter(pl.col("name").is_in(list(names)))
+            .join(recorded, on="cell_id")
+            .filter(pl.col("kept") == pl.col("attempt"))
+            .select(pl.col(name).cast(kind) for name, kind in ARRAYS_SCHEMA.items())
+            .unique(["cell_id", "name", "step"], keep="first", maintain_order=True)
+            .collect()
+        )
+        return found.filter(pl.col("cell_id").is_in(cells["cell_id"].implode()))
+
+    return Source(cells, arrays)
