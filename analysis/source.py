@@ -46,7 +46,12 @@ def from_store(store: Store, keep: pl.Series | None = None) -> Source:
             store.arrays.filter(pl.col("name").is_in(list(names)))
             .join(recorded, on="cell_id")
             .filter(pl.col("kept") == pl.col("attempt"))
-            .select(pl.col(name).cast(kind) for name, kind in ARRAYS_SCHEMA.items())
+            .select(
+                "cell_id",
+                "name",
+                pl.col("step", "stride").cast(pl.Int64),
+                pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
+            )
             .unique(["cell_id", "name", "step"], keep="first", maintain_order=True)
             .collect()
         )
