@@ -159,7 +159,7 @@ def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> t
     implementation = config.implementation or ("readable" if reason else "fused")
     if implementation == "fused" and reason:
         return {}, [f"implementation = 'fused': {reason}; leave implementation out"]
-    replays = implementation == "fused" and form is not None and form.decay is None and form.window is None
+    replays = implementation == "fused" and form is not None and form.replays
     if replays:
         return {"implementation": implementation, "tol": DEFAULT_TOL if config.tol is None else config.tol}, []
     if config.tol is not None:

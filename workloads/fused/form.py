@@ -18,8 +18,23 @@ class Propagation(NamedTuple):
     k: int  # sources a unit
     selection: str | None  # None: k is 0 or n, or each unit itself
     include_self: bool
-    decay: float | None  # of a carried trace; None: the gradient is replayed
+    decay: float | None = None  # of a carried trace
     window: int | None = None  # steps that a replay goes back at most; None: as far as tol says
+
+    @property
+    def local(self) -> bool:
+        """Whether influence stays within units, so that carrying it is cheapest."""
+        return self.decay is None and self.window is None and (self.k == 0 or self.each_itself)
+
+    @property
+    def each_itself(self) -> bool:
+        """Whether each unit keeps its connection to itself alone."""
+        return self.k == 1 and self.include_self
+
+    @property
+    def replays(self) -> bool:
+        """Whether the gradient is read back over the trajectory as far as `tol` says."""
+        return self.decay is None and self.window is None and not self.local
 
 
 def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, Any]) -> Propagation | None:
@@ -34,15 +49,15 @@ def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, An
     if method == "traces":
         return Propagation(0, None, False, settings["decay"])
     if method == "bptt":  # over one step nothing passes through the weights, so none are kept
-        return Propagation(0 if settings["window"] == 1 else n, None, False, None, settings["window"])
+        return Propagation(0 if settings["window"] == 1 else n, None, False, window=settings["window"])
     if method == "rtrl":
-        return Propagation(n, None, False, None)
+        return Propagation(n, None, False)
     if method == "snap" and settings["order"] == 1:
-        return Propagation(1, None, True, None)
+        return Propagation(1, None, True)
     if method in ("eprop", "rflo") and settings["feedback"] == "symmetric":
-        return Propagation(0, None, False, None)
+        return Propagation(0, None, False)
     if method == "sparse_rtrl" and settings["selection"] in SELECTIONS:
-        return Propagation(k or 0, settings["selection"], settings["include_self"], None)
+        return Propagation(k or 0, settings["selection"], settings["include_self"])
     return None
 
 

@@ -153,6 +153,45 @@ def replay(
 
 
 @compiled
+def carry(
+    trace: Array, decay: float, own: Array, gain: Array, inputs: Array, theta: Array, recurrent: int, loops: bool
+) -> None:
+    """What is carried within units, one step on, in place.
+
+    A decaying trace (1, G, n, m), see `rules.traces`; or the local influence S (C, G, n, m), C <= 2, see
+    `local_influence`, over own paths and, with `loops`, over each unit's recurrent connection to itself.
+    """
+    components, gates, n, m = trace.shape
+    last = gain.shape[0] - 1
+    shared = inputs.shape[0] == 1
+    path = np.empty((components, components), trace.dtype)
+    for i in range(n):
+        if components == gain.shape[0] and decay < 0:
+            for c in range(components):
+                for other in range(components):
+                    path[c, other] = own[c, other, i]
+                if loops:
+                    for gate in range(recurrent):
+                        path[c, last] += gain[c, gate, i] * theta[gate, i, i]
+        else:
+            path[0, 0] = decay
+        for gate in range(gates):
+            row = inputs[0 if shared else gate]
+            if components == 2:
+                first, second = trace[0, gate, i], trace[1, gate, i]
+                add_first, add_second = gain[0, gate, i], gain[1, gate, i]
+                for j in range(m):
+                    before = first[j]
+                    first[j] = path[0, 0] * before + path[0, 1] * second[j] + add_first * row[j]
+                    second[j] = path[1, 0] * before + path[1, 1] * second[j] + add_second * row[j]
+            else:
+                only = trace[0, gate, i]
+                add = gain[last, gate, i]
+                for j in range(m):
+                    only[j] = path[0, 0] * only[j] + add * row[j]
+
+
+@compiled
 def update(
     parameters: Array, gradient: Array, first: Array, second: Array, scale: Array, kind: int, numbers: Array
 ) -> None:
@@ -230,6 +269,7 @@ def run(
     loss_kind: int,
     optimizer: int,
     decay: Array,
+    loops: bool,
     leak: Array,
     reach: int,
     tol: float,
@@ -272,7 +312,8 @@ def run(
         architecture: TANH_RNN, LSTM or GRU_RESET_AFTER.
         loss_kind: MSE, HALF_SSE or CROSS_ENTROPY.
         optimizer: ADAM, ADAM_REFERENCE or SGD.
-        decay: (1,) of a carried trace, where `trace` is not empty.
+        decay: (1,) of a carried trace; below 0: the local influence is carried, over own paths.
+        loops: and over each unit's connection to itself.
         leak: (1,) alpha of the tanh RNN, 1 otherwise.
         reach: steps that a replay goes back at most: BPTT's window.
         tol: where replay stops.
@@ -292,7 +333,7 @@ def run(
         state: (C, n).
         counters: (4,) updates made, first step of the sequence, mask in force, steps done.
         smooth: (1,) running mean of the depth.
-        trace: (G, n, m) or empty.
+        trace: (1 or C, G, n, m) of what is carried within units, or empty: then the gradient is replayed.
         kept_own: (R, C, C, n), a ring over steps as the others of its kind, see `replay`.
         kept_gain: (R, C, G, n).
         kept_inputs: (R, 1 or G, m).
@@ -368,12 +409,7 @@ def run(
                     for j in range(n):
                         kept_weights[slot, gate, i, j] = theta[gate, i, j]
         if trace.size:
-            for gate in range(gates):
-                row = seen[0 if shared else gate]
-                for i in range(n):
-                    new = kept_gain[slot, components - 1, gate, i]
-                    for j in range(m):
-                        trace[gate, i, j] = decay[0] * trace[gate, i, j] + new * row[j]
+            carry(trace, decay[0], kept_own[slot], kept_gain[slot], seen, theta, recurrent, loops)
         hidden = state[components - 1]
         for o in range(n_out):
             total = bias[o]
@@ -398,10 +434,11 @@ def run(
                 readout_gradient[o, i] = error[o] * hidden[i]
         if trace.size:
             depth, rest = 1, 0.0
+            carried = trace[trace.shape[0] - 1]
             for gate in range(gates):
                 for i in range(n):
                     for j in range(m):
-                        gradient[gate, i, j] = signal[i] * trace[gate, i, j]
+                        gradient[gate, i, j] = signal[i] * carried[gate, i, j]
         else:
             depth, rest = replay(
                 signal, t, counters[1], reach, tol, kept_own, kept_gain, kept_inputs, kept_weights, kept_mask, masks,

@@ -151,8 +151,8 @@ class _Loop:
         )
         self.counters = np.zeros(4, np.int64)
         self.smooth = np.zeros(1)
-        traced = self.form.decay is not None
-        self.trace = np.zeros(self.theta.shape if traced else (0, 0, 0), dtype)
+        within = {True: components, False: int(self.form.decay is not None)}[self.form.local]
+        self.trace = np.zeros((within, *self.theta.shape), dtype)
         self.chosen: Selection | None = None
         self.mask_list: list[Mask] = [self._first_mask(rngs)]
         # an alignment probe reads the whole weights of every step back, so they are kept
@@ -162,7 +162,7 @@ class _Loop:
         width = self.form.k if self.gathered else n
         numbers = components * (components + gates) * n + rows * m + recurrent * n * width
         ring = max(1, min(steps, history_bytes // (numbers * dtype.itemsize)))
-        if traced and findings.schedule.alignment_every is None:
+        if within and not findings.schedule.any:
             ring = 1
         elif self.form.window is not None and findings.schedule.alignment_every is None:
             ring = min(ring, self.form.window)
@@ -182,8 +182,7 @@ class _Loop:
         self.hyper = np.array(
             [config.learning_rate, config.beta1 or 0.0, config.beta2 or 0.0, config.epsilon or 0.0], np.float64
         )
-        carries = method in ("rtrl", "sparse_rtrl")  # as J, which the trajectory gives
-        self.deep = dear_depth(n, self.form.k, components, gates, m) if carries else np.inf
+        self.deep = dear_depth(n, self.form.k, components, gates, m) if self.form.replays else np.inf
 
     def _first_mask(self, rngs: Generators) -> Mask:
         form, n = self.form, self.n
@@ -215,7 +214,8 @@ class _Loop:
             CODES[config.architecture],
             CODES[config.loss],
             CODES[config.optimizer],
-            np.array([self.form.decay or 0.0], dtype),
+            np.array([-1.0 if self.form.decay is None else self.form.decay], dtype),
+            self.form.each_itself,
             np.array([config.leak or 1.0], dtype),
             self.form.window or len(self.inputs),
             config.tol or 0.0,
@@ -306,7 +306,7 @@ class _Loop:
         """What was recorded, up to `done`."""
         info: dict[str, Array] = {}
         metrics: dict[str, float] = {}
-        if self.form.decay is None and self.form.window is None:
+        if self.form.replays:
             info["credit_horizon"] = self.depths[:done].astype(np.float64)
             begun = np.maximum.accumulate(np.where(self.stream.begins, np.arange(len(self.losses)), 0))[:done]
             ring = len(self.rings.mask)
@@ -334,5 +334,5 @@ def dear_depth(n: int, k: int, components: int, gates: int, m: int) -> float:
     """
     back = 0.3 + gates * n * (m + k) / 2000
     dense = (components * n) ** 2 * gates * n * m / 8000
-    gathered = components * n * k * gates * n * m / 700
+    gathered = components * n * (k / 700 + components / 1000) * gates * n * m
     return (300 + (gathered if gather_pays(n, k) else dense)) / back
