@@ -27,7 +27,7 @@ def paper_values(name: str) -> pl.DataFrame:
 
     Returns:
         Columns `row`, `quantity`, `value` (of a range its lower end), `upper` (of a range), `sd`,
-        `standing` (a key of `STANDINGS`) and `source`.
+        `seed` (null: over seeds), `standing` (a key of `STANDINGS`) and `source`.
     """
     schema = {
         "row": pl.String,
@@ -35,6 +35,7 @@ def paper_values(name: str) -> pl.DataFrame:
         "value": pl.Float64,
         "upper": pl.Float64,
         "sd": pl.Float64,
+        "seed": pl.Int64,
         "standing": pl.String,
         "source": pl.String,
     }

@@ -41,19 +41,19 @@ def from_store(store: Store, keep: pl.Series | None = None) -> Source:
         cells = cells.filter(pl.col("cell_id").is_in(keep.implode()))
 
     def arrays(names: Sequence[str]) -> pl.DataFrame:
-        recorded = store.cells.select("cell_id", kept="attempt")
-        found = (
-            store.arrays.filter(pl.col("name").is_in(list(names)))
-            .join(recorded, on="cell_id")
-            .filter(pl.col("kept") == pl.col("attempt"))
-            .select(
-                "cell_id",
-                "name",
-                pl.col("step", "stride").cast(pl.Int64),
-                pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
+        found = store.collect(
+            lambda: (
+                store.arrays.filter(pl.col("name").is_in(list(names)))
+                .join(store.cells.select("cell_id", kept="attempt"), on="cell_id")
+                .filter(pl.col("kept") == pl.col("attempt"))
+                .select(
+                    "cell_id",
+                    "name",
+                    pl.col("step", "stride").cast(pl.Int64),
+                    pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
+                )
+                .unique(["cell_id", "name", "step"], keep="first", maintain_order=True)
             )
-            .unique(["cell_id", "name", "step"], keep="first", maintain_order=True)
-            .collect()
         )
         return found.filter(pl.col("cell_id").is_in(cells["cell_id"].implode()))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,11 +19,13 @@ import pydantic
 
 from orchestrator.errors import InputError
 from orchestrator.spec import Block, Sweep, canonical_json
+from orchestrator.text import said, shown
 from orchestrator.workload import Workload, load_workload
 from workloads.registry import unknown_name
 
 ID_SCHEME = 1
 ID_LENGTH = 24
+MOST_CELLS = 5_000_000
 _MOST_PROBLEMS = 40
 
 VARIANTS_SCHEMA: dict[str, Any] = {
@@ -91,9 +94,16 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
     """All cells of the sweeps; a cell that several ask for is there once, under the first.
 
     Raises:
-        InputError: every problem of every file: structure, unknown names, config, duplicates.
+        InputError: every problem of every file: structure, unknown names, config, duplicates; too many cells.
     """
     problems: list[str] = []
+    counts = [_count(sweep) for sweep in sweeps]
+    if sum(counts) > MOST_CELLS:
+        name = sweeps[0].path or sweeps[0].name if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
+        raise InputError(
+            f"{name}: {sum(counts):,} cells are asked for; {MOST_CELLS:,} at most at once: shorten lists of [[grid]], "
+            "or launch a part of the seeds after the other (--seeds)"
+        )
     tables = [_expand_one(sweep, problems) for sweep in sweeps]
     if problems:
         unique = list(dict.fromkeys(problems))
@@ -118,6 +128,14 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
     return CellTable(pl.concat(variants), every)
 
 
+def _count(sweep: Sweep) -> int:
+    """How many cells the sweep's lists make."""
+    grids = (
+        len(b.methods) * max(1, len(b.ks)) * math.prod(len(values) for values in b.axes.values()) for b in sweep.blocks
+    )
+    return len(sweep.seeds) * sum(grids)
+
+
 def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
     where = sweep.path or sweep.name
     found = list(sweep.problems)
@@ -127,7 +145,12 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
             workload = load_workload(sweep.workload, sweep.search)
         except InputError as error:
             found.extend(f"{where}: workload: {problem}" for problem in error.problems)
-    later = {n: canonical_json(v) for n, v in workload.added_later().items()} if workload else {}
+    later: dict[str, str] = {}
+    if workload is not None:
+        try:
+            later = {n: canonical_json(v) for n, v in workload.added_later().items()}
+        except ValueError as error:
+            found.append(f"{where}: {workload.source_path}: AddedLater: {error}")
     rows: list[dict[str, Any]] = []
     ids: list[str] = []
     variants: list[int] = []
@@ -212,18 +235,38 @@ def _check(
             model = workload.revive(text)
         except pydantic.ValidationError as error:
             problems.extend(f"{where}: {line}" for line in _config_problems(error, workload))
+        except Exception as error:
+            problems.append(f"{where}: {_raised(workload, 'Config', error)}")
     if len(problems) > before or not settle:
         return None
+    hook = "settle"
     try:
         if workload.settle is not None:
-            k, model = workload.settle(method, k, model)
+            settled: Any = workload.settle(method, k, model)
+            if not isinstance(settled, tuple) or len(settled) != 2:
+                raise TypeError(f"it returned {shown(settled)}, not (k, config)")
+            k, model = settled
+            if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < 2**63):
+                raise TypeError(f"it returned k = {shown(k)}, neither None nor an integer from 0 to 2^63 - 1")
+        hook = "cost"
         cost = None if workload.cost is None else float(workload.cost(method, k, model))
+        if cost is not None and not math.isfinite(cost):
+            raise TypeError(f"it returned {cost}, not a finite number")
+        hook = "Config"
         full = model.model_dump(mode="json") if isinstance(model, pydantic.BaseModel) else model
-        canonical_json(full)
-    except ValueError as error:
-        problems.extend(f"{where}: {line}" for line in str(error).splitlines())
+        if not isinstance(full, Mapping):
+            raise TypeError(f"the config is {shown(full)}, neither a model nor a dict")
+        canonical_json(full).encode()
+    except Exception as error:
+        # `settle` says by a ValueError what is wrong with the sweep; all else is a mistake of its own.
+        lines = said(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
+        problems.extend(f"{where}: {line}" for line in lines or [_raised(workload, hook, error)])
         return None
-    return k, full, cost
+    return k, dict(full), cost
+
+
+def _raised(workload: Workload, hook: str, error: Exception) -> str:
+    return f"{workload.source_path}: {hook}: {type(error).__name__}: {said(error)}"
 
 
 def _config_problems(error: pydantic.ValidationError, workload: Workload) -> list[str]:
@@ -237,6 +280,6 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
         else:
             text = problem["msg"].removeprefix("Value error, ")
             key = f"config key {place!r}: " if place else ""
-            got = f" (got {problem['input']!r})" if place else ""
+            got = f" (got {shown(problem['input'])})" if place else ""
             lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")
     return lines

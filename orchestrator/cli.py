@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis import commands
 from orchestrator.console import (
     complain,
     fail,
@@ -19,8 +22,28 @@ from orchestrator.console import (
     print_json,
     print_result,
     reporter,
-    safe,
+    say,
     warn,
+)
+from orchestrator.options import (
+    MANY,
+    Address,
+    Device,
+    Inline,
+    Json,
+    MaxFailures,
+    MaxHours,
+    MaybeSweeps,
+    Rerun,
+    Retries,
+    Seeds,
+    Set,
+    StoreOption,
+    Sweeps,
+    Timeout,
+    Wait,
+    Where,
+    Yes,
 )
 
 if TYPE_CHECKING:
@@ -37,40 +60,19 @@ app = typer.Typer(
 store_app = typer.Typer(help="Verify or compact the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
 
-MANY = 10_000
-
-Sweeps = Annotated[
-    list[str],
-    typer.Argument(metavar="SWEEP...", help="A .toml, a folder, or a bundled name or prefix (paper/e1-sine)."),
-]
-MaybeSweeps = Annotated[
-    list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: everything the store knows.")
-]
-StoreOption = Annotated[str, typer.Option("--store", envvar="RAYSWEEP_STORE", help="The store's folder.")]
-Where = Annotated[str | None, typer.Option(help='SQL predicate over cells: "k <= 8 and seed = 42".')]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a config key; gives new cells.")]
-Seeds = Annotated[str | None, typer.Option(help='Other seeds: "0..19" or "1,2,5".')]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Address = Annotated[
-    str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: Ray on this machine.")
-]
-Inline = Annotated[bool, typer.Option("--inline", help="In this process, for debugging.")]
-Device = Annotated[str, typer.Option(help="auto: the GPUs that cells ask for; cpu: none; cuda: one at least.")]
-Timeout = Annotated[float | None, typer.Option(min=0.001, help="Seconds a cell may run.")]
-Retries = Annotated[int | None, typer.Option(min=0, help="Repeats after a cell's own error.")]
-MaxFailures = Annotated[int | None, typer.Option(min=1, help="Begin no more cells after so many failed.")]
-MaxHours = Annotated[float | None, typer.Option(min=0.0, help="Begin no more cells after so long.")]
-Yes = Annotated[bool, typer.Option("--yes", help=f"Do not ask before more than {MANY:,} new cells.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the store to end.")]
-Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again whose workload's code changed.")]
-
 
 def main() -> None:
     """Entry point: our errors become one message and their exit code."""
     from orchestrator.errors import InputError, RaysweepError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows a "?" for a line of a table
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # while a full disk can still be said
     except InputError as error:
         complain(error.problems)
         sys.exit(error.exit_code)
@@ -82,6 +84,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would try again, and say so at length
+        complain([f"{error.filename or 'output'}: {error.strerror or error}"])
+        sys.exit(1)
 
 
 def _print_version(asked: bool) -> None:
@@ -113,7 +119,7 @@ def plan(
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
     gone = (
-        no_longer_asked_for(prepared.every, opened.known(), [s.name for s in prepared.sweeps])
+        no_longer_asked_for(prepared.every, opened.known(of={(s.name, s.path) for s in prepared.sweeps}))
         if opened.exists()
         else None
     )
@@ -128,20 +134,20 @@ def plan(
         )  # fmt: skip
         return
     warn(prepared.warnings)
-    print(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}")
+    say(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}")
     for state, count in counts.items():
         if count:
-            print(f"  {count:>9,}  {state:<10} {STATES[state]}")
+            say(f"  {count:>9,}  {state:<10} {STATES[state]}")
     if gone is not None and gone.height:
         why = "by other --set or --seeds, or before the file changed" if set_ or seeds else "before the file changed"
-        print(f"  {gone.height:>9,}  {'not asked for now':<10} asked for {why}; left untouched")
+        say(f"  {gone.height:>9,}  {'not asked for now':<10} asked for {why}; left untouched")
     for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
         known = f"about {cpu_hours:.2g} cpu-hours" + (f", {gpu_hours:.2g} gpu-hours" if gpus else "")
         if unknown:
             known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
-        print(f"to run: {how_many(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}")
+        say(f"to run: {how_many(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}")
     if not planned.frame["run"].any():
-        print("nothing to run")
+        say("nothing to run")
 
 
 @app.command()
@@ -196,8 +202,8 @@ def status(
     """Count the cells by experiment, method and status; say what runs now."""
     import polars as pl
 
+    from orchestrator.holder import holder
     from orchestrator.launcher import select
-    from orchestrator.owner import holder
 
     opened = _store(store).require()
     while True:
@@ -221,11 +227,11 @@ def status(
         else:
             print_frame(counts)
             for cell_id in running:
-                print(f"running: {cell_id}")
+                say(f"running: {cell_id}")
             left = states.filter(pl.col("status") != "done").height
             at = "" if store == "results" else f" --store {shlex.quote(store)}"
             tail = f"; a launch is at work: {owner}" if owner else f"; next: raysweep resume{at}" if left else ""
-            print(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
+            say(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
         if not watch:
             return
         time.sleep(2)
@@ -256,8 +262,9 @@ def show(
             )
         )
     key = found.row(0, named=True)
-    attempts = opened.attempts.filter(pl.col("cell_id") == key["cell_id"]).sort("attempt").collect().to_dicts()
-    done = opened.cells.filter(pl.col("cell_id") == key["cell_id"]).collect().to_dicts()
+    this = pl.col("cell_id") == key["cell_id"]
+    done = opened.collect(lambda: opened.cells.filter(this)).to_dicts()
+    attempts = opened.collect(lambda: opened.attempts.filter(this).sort("attempt")).to_dicts()
     last = done[0] if done else attempts[-1] if attempts else None
     about = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
@@ -272,25 +279,25 @@ def show(
         return
     for name, value in about.items():
         if isinstance(value, dict):
-            print(f"{name}:" + ("" if value else " none"))
+            say(f"{name}:" + ("" if value else " none"))
             for k, v in value.items():
-                print(f"  {k} = {safe(v)}")
+                say(f"  {k} = {v}")
         else:
-            print(f"{name}: {safe(value)}")
-    print(f"attempts: {len(attempts)}")
+            say(f"{name}: {value}")
+    say(f"attempts: {len(attempts)}")
     for a in attempts:
         seconds = "" if a["seconds"] is None else f", {a['seconds']:.3g} s"
         where = f" on {a['host']} (pid {a['pid']})" if a["host"] else ""
         commit = (
             f", commit {a['git_commit'][:10]}{' with changes' if a['git_dirty'] else ''}" if a["git_commit"] else ""
         )
-        print(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
+        say(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
         if a["error_type"]:
-            print(f"     {a['error_type']}: {safe(a['error_message'])}")
+            say(f"     {a['error_type']}: {a['error_message']}")
         if a["traceback"]:
-            print("     " + safe(a["traceback"]).rstrip().replace("\n", "\n     "))
+            say("     " + a["traceback"].rstrip().replace("\n", "\n     "))
         if a["log_tail"]:
-            print("     printed: " + safe(a["log_tail"]).rstrip().replace("\n", "\n              "))
+            say("     printed: " + a["log_tail"].rstrip().replace("\n", "\n              "))
 
 
 @app.command()
@@ -339,34 +346,8 @@ def query(
         fail(f"--output {output}: {error.strerror or error}")
 
 
-@app.command()
-def table(
-    name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3.")], store: StoreOption = "results",
-    where: Where = None,
-    format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Print one table of the analysis, ours beside the paper's."""
-    from analysis.tables import TABLES
-    from analysis.tables.render import RENDERERS
-    from orchestrator.query import cells_frame
-    from workloads.registry import UnknownName
-
-    try:
-        build, render = TABLES[name], RENDERERS["json" if as_json else format_]
-    except UnknownName as error:
-        fail(str(error))
-    opened = _store(store).require()
-    frame = cells_frame(opened)
-    if where is not None:
-        import polars as pl
-
-        from orchestrator.query import matching
-
-        kept, warning = matching(opened.known(), opened.summary(), where)
-        warn((warning,) if warning else ())
-        frame = frame.filter(pl.col("cell_id").is_in(kept.implode()))
-    print(render(build(frame)).rstrip("\n"))
+for command in (commands.table, commands.figure, commands.claims):
+    app.command()(command)
 
 
 @store_app.command("check")
@@ -378,8 +359,8 @@ def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
         print_json({"problems": problems})
     else:
         for problem in problems:
-            print(safe(problem))
-        print(f"{len(problems)} problems" if problems else "the store is sound")
+            say(problem)
+        say(f"{len(problems)} problems" if problems else "the store is sound")
     if problems:
         raise typer.Exit(1)
 
@@ -396,7 +377,7 @@ def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: J
         print_json({folder: {"before": b, "after": a} for folder, (b, a) in report.items()})
         return
     for folder, (before, after) in report.items():
-        print(f"{folder}: {before} segments -> {after}")
+        say(f"{folder}: {before} segments -> {after}")
 
 
 # Behind the commands

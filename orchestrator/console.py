@@ -7,7 +7,9 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from orchestrator.text import safe
 
 if TYPE_CHECKING:
     from orchestrator.drive import Progress
@@ -40,12 +42,12 @@ def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
             parts.append(f"{result.left:,} left")
         print("; ".join(parts))
         if result.stopped:
-            print(f"ended early: {result.stopped}")
+            say(f"ended early: {result.stopped}")
     if result.done < result.asked:
-        print(f"see:    raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
-        print(f"resume: {again}")
+        say(f"see:    raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
+        say(f"resume: {again}")
     else:
-        print(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
+        say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
 
 
 def reporter(quiet: bool) -> Callable[[Progress], None] | None:
@@ -88,8 +90,8 @@ def print_frame(frame: Any) -> None:
             print(f"row {number}")
             for name, value in row.items():
                 if value is not None:
-                    text = safe(value).replace("\n", " ")
-                    print(f"  {name:<{longest}}  {text[:200]}{'…' if len(text) > 200 else ''}")
+                    text = str(value).replace("\n", " ")
+                    say(f"  {name:<{longest}}  {text[:200]}{'…' if len(text) > 200 else ''}")
         if frame.height > 50:
             print(f"and {frame.height - 50:,} rows more; --format csv or --output FILE gives all")
         return
@@ -97,7 +99,16 @@ def print_frame(frame: Any) -> None:
         tbl_rows=-1 if frame.height <= 1000 else 50, tbl_cols=-1, fmt_str_lengths=60, tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True, tbl_width_chars=max(width, 100),
     ):  # fmt: skip
-        print(safe(str(frame)))
+        say(_rendered(frame))
+
+
+def _rendered(frame: Any) -> str:
+    import polars as pl
+
+    try:
+        return str(frame)
+    except pl.exceptions.PanicException:
+        fail("the answer holds values that can't be shown, such as times beyond any calendar; CAST them to VARCHAR")
 
 
 def flat(frame: Any) -> Any:
@@ -115,9 +126,9 @@ def flat(frame: Any) -> Any:
     )
 
 
-def safe(value: Any) -> str:
-    """Text from cells without control characters, which could command a terminal."""
-    return "".join(c if c in "\n\t" or (c.isprintable()) else "\ufffd" for c in str(value))
+def say(line: str) -> None:
+    """A line of output, or several, without control characters."""
+    print(safe(line))
 
 
 def print_json(document: Any) -> None:
@@ -128,7 +139,7 @@ def print_json(document: Any) -> None:
 def warn(lines: Any) -> None:
     """Warnings, a line each."""
     for line in lines:
-        print(f"warning: {line}", file=sys.stderr)
+        print(f"warning: {safe(line)}", file=sys.stderr)
 
 
 def complain(problems: Any) -> None:
@@ -137,7 +148,7 @@ def complain(problems: Any) -> None:
         print(f"error: {safe(problem)}", file=sys.stderr)
 
 
-def fail(message: str) -> Any:
+def fail(message: str) -> NoReturn:
     """Refuse the input."""
     from orchestrator.errors import InputError
 

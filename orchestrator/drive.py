@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -73,11 +73,11 @@ class Driver:
     Args:
         plan: which cells.
         executor: where.
-        search: sweep name -> folders where a user's module is looked for.
+        search: workload -> folders where a user's module is looked for.
         limits: when to stop early.
     """
 
-    def __init__(self, plan: Plan, executor: Executor, search: dict[str, tuple[str, ...]], limits: Limits) -> None:
+    def __init__(self, plan: Plan, executor: Executor, search: Mapping[str, tuple[str, ...]], limits: Limits) -> None:
         self.executor, self.search, self.limits = executor, search, limits
         self.variants = plan.table.variants
         order = plan.order
@@ -93,7 +93,6 @@ class Driver:
         # Lists, since a chunk picks a few rows: a data frame's gather costs more than the cells of a chunk.
         self._ids = plan.frame["cell_id"].to_list()
         self._seeds = plan.frame["seed"].to_list()
-        self._sweeps = self.variants["sweep"].to_list()
         self._asked = list(self.variants.select("method", "k", "config").iter_rows())
         self._sizes = [
             _Size(*row)
@@ -206,7 +205,7 @@ class Driver:
             cpus=size.cpus,
             gpus=size.gpus,
             memory_gib=size.memory_gib,
-            search=self.search.get(self._sweeps[self._variant[rows[0]]], ()),
+            search=self.search.get(size.workload, ()),
             device="cuda" if size.gpus else "cpu",
             hand_back_after_s=2 * CHUNK_S,
         )

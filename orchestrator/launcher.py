@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import signal
@@ -20,6 +21,8 @@ from orchestrator.drive import Driver, Limits, Progress
 from orchestrator.errors import InputError, RaysweepError
 from orchestrator.executors import EXECUTORS
 from orchestrator.executors.executor import Executor
+from orchestrator.holder import wait_till_free
+from orchestrator.interrupts import SIGNALS, held_off
 from orchestrator.owner import Owner
 from orchestrator.plan import Plan, plan
 from orchestrator.provenance import Commit, commit_of
@@ -105,22 +108,26 @@ def prepare_recorded(
     """
     recorded = store.sweeps()
     warnings: list[str] = []
-    sweeps: dict[str, Sweep] = {}
+    sweeps: dict[tuple[str, str], Sweep] = {}
+    search: dict[str, tuple[str, ...]] = {}  # of each workload that any of the cells has
+    texts: dict[str, set[str]] = {}
     for entry in recorded:
         about = entry.about
         path = Path(about["path"]) if about["path"] else None
-        sweep = replace(Sweep.from_text(about["text"], path), search=tuple(about["search"]))
-        sweeps[sweep.name] = sweep
-        texts = {e.about["text"] for e in recorded if e.about["path"] == about["path"]}
-        if path and path.is_file() and path.read_text(encoding="utf-8") not in texts:
-            warnings.append(f"{path} has changed since it was launched; name it to read it again")
+        folders = tuple(about["search"])
+        sweeps[entry.key] = replace(Sweep.from_text(about["text"], path), search=folders)
+        search.update(dict.fromkeys(entry.table.variants["workload"].unique(), folders))
+        texts.setdefault(about["path"], set()).add(about["text"])
+    for name in filter(None, texts):
+        if _changed(Path(name), texts[name]):
+            warnings.append(f"{name} has changed since it was launched; name it to read it again")
     table = store.known()
     changes = {"timeout_s": timeout_s, "retries": retries}
     table = replace(
         table,
         variants=table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None),
     )
-    workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps.values()}
+    workloads = {name: load_workload(name, folders) for name, folders in search.items()}
     stale = table.variants.with_columns(
         current=pl.col("workload").replace_strict({n: w.version for n, w in workloads.items()}, default=None)
     ).filter(pl.col("current") != pl.col("workload_version"))
@@ -139,6 +146,15 @@ def prepare_recorded(
     every = table
     table, more = select(every, store, where)
     return Prepared(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
+
+
+def _changed(path: Path, texts: set[str]) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") not in texts
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
 
 
 def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable, tuple[str, ...]]:
@@ -190,27 +206,35 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
         from orchestrator.executors.ray_tasks import check_address
 
         check_address(options.address)  # before the store is taken
-    with Owner(store, options.command, wait=options.wait) as owner:
+    with contextlib.ExitStack() as opened:
+        executor = None
+        planned = plan_of(prepared, store, options)
+        if planned.frame["run"].any():  # what no node can run is refused before the store is taken
+            if store.exists():
+                wait_till_free(store.disk, options.wait)
+            executor = open_executor(prepared, options)
+            opened.callback(executor.close)
+            _refuse_unfit(executor, planned)
+        owner = opened.enter_context(Owner(store, options.command, wait=options.wait))
         for sweep in () if prepared.recorded else prepared.sweeps:
             _record(owner, sweep, prepared.table, options)
         planned = plan_of(prepared, store, options)
-        order = planned.order
         warnings = list(prepared.warnings)
-        if not order:
+        if not planned.frame["run"].any():
             return _result(planned, None, began, warnings)
-        search = {s.name: s.search for s in prepared.sweeps}
-        commits = _commits(prepared.workloads)
-        executor = open_executor(prepared, options)
-        try:
-            _refuse_unfit(executor, planned)
-            limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600)
-            driver = Driver(planned, executor, search, limits)
-            owner.running = driver.running
-            again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
-            with _interruptible(driver, executor):
-                _commit_all(driver, owner, planned, commits, again, report)
-        finally:
-            executor.close()
+        if executor is None:  # what was done a moment ago is not: by a person's hand
+            executor = open_executor(prepared, options)
+        opened.callback(executor.close)  # a second time, if need be: before the store is given back
+        # Where the module was found, not where it was looked for: of two sweeps, each finds its own.
+        search: dict[str, tuple[str, ...]] = {
+            name: (w.folder,) if w.folder else () for name, w in prepared.workloads.items()
+        }
+        limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600)
+        driver = Driver(planned, executor, search, limits)
+        owner.running = driver.running
+        again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
+        with _interruptible(driver, executor):
+            _commit_all(driver, owner, planned, _commits(prepared.workloads), again, report)
         return _result(planned, driver.progress, began, warnings)
 
 
@@ -256,10 +280,13 @@ def _commit_all(
 
     def flush() -> None:
         nonlocal waiting, last
-        if waiting:
-            records = record(waiting, planned.frame, planned.table.variants, owner.epoch, commits)
-            owner.append(records, again)
-        waiting, last = [], time.monotonic()
+        with held_off():  # an interrupt between a commit and forgetting its rows would make them come twice
+            if waiting:
+                records = record(waiting, planned.frame, planned.table.variants, owner.epoch, commits)
+                owner.append(records, again)
+                driver.progress.done -= records.refused
+                driver.progress.failed += records.refused
+            waiting, last = [], time.monotonic()
 
     try:
         for finished in driver.run():
@@ -315,7 +342,8 @@ def _commits(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
 
 
 def _record(owner: Owner, sweep: Sweep, table: CellTable, options: Options) -> None:
-    variants = table.variants.filter(pl.col("sweep") == sweep.name)
+    mine = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
+    variants = table.variants.filter(mine)
     cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
     if cells.is_empty():
         return
@@ -371,12 +399,12 @@ def _interruptible(driver: Driver, executor: Executor) -> Iterator[None]:
         return
 
     def stop(signum: int, frame: Any) -> None:
-        if driver.stop_asked or executor.in_process:
-            driver.stop_asked = True
+        if driver.stop_asked:
             raise KeyboardInterrupt
         driver.stop_asked = True
+        executor.interrupt()
 
-    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, stop) for s in SIGNALS}
     try:
         yield
     finally:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import stat
+import weakref
 from pathlib import Path
 
-from orchestrator.errors import InputError, StoreWriteFailed
+from orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
+from orchestrator.text import encodable
 
 _counter = itertools.count()
 
@@ -20,14 +23,24 @@ class LocalDisk:
     """Files under one folder.
 
     Args:
-        root: the store's folder; made at the first write.
+        path: the store's folder; made at the first write. Messages name it as given.
+
+    Raises:
+        InputError: no folder can have this path.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, path: str) -> None:
+        self._given = path
+        if not encodable(path):
+            raise InputError(f"store {path!r}: is not UTF-8, which readers of Parquet need")
+        try:
+            self.root = Path(path).expanduser().absolute()  # a cell may change the current folder
+            self.root.exists()
+        except (RuntimeError, OSError) as error:  # no such user's home, a name too long
+            raise InputError(f"store {path}: no path: {getattr(error, 'strerror', None) or error}") from None
 
     def __str__(self) -> str:
-        return str(self.root)
+        return self._given
 
     def exists(self) -> bool:
         """Whether the store's folder is there and holds anything.
@@ -36,13 +49,13 @@ class LocalDisk:
             InputError: the path is something else than a readable folder.
         """
         if self.root.is_symlink() and not self.root.exists():
-            raise InputError(f"store {self.root}: a link to nothing")
+            raise InputError(f"store {self}: a link to nothing")
         if self.root.exists() and not self.root.is_dir():
-            raise InputError(f"store {self.root}: is a file; give a folder")
+            raise InputError(f"store {self}: is a file; give a folder")
         try:
             return self.root.is_dir() and any(self.root.iterdir())
         except PermissionError:
-            raise InputError(f"store {self.root}: not readable by this user") from None
+            raise InputError(f"store {self}: not readable by this user") from None
 
     def check_writable(self) -> None:
         """Raise InputError if nothing can be written here; writes nothing."""
@@ -50,7 +63,7 @@ class LocalDisk:
         while not at.exists() and at != at.parent:
             at = at.parent
         if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
-            raise InputError(f"store {self.root}: {at} is not a folder this user may write to")
+            raise InputError(f"store {self}: {at} is not a folder this user may write to")
 
     def prepare(self, folders: tuple[str, ...]) -> None:
         """Make the store's folders."""
@@ -58,7 +71,7 @@ class LocalDisk:
             for folder in folders:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"store {self.root}: cannot be made: {error.strerror}") from None
+            raise InputError(f"store {self}: cannot be made: {error.strerror}") from None
 
     def create(self, name: str, data: bytes) -> bool:
         """Make a file with this content appear, durably, in one step; False if the name is taken.
@@ -79,7 +92,7 @@ class LocalDisk:
         except FileExistsError:
             return False
         except OSError as error:
-            raise StoreWriteFailed(f"store {self.root}: cannot write {name}: {error.strerror or error}") from error
+            raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.strerror or error}") from error
         return True
 
     def replace(self, name: str, data: bytes) -> None:
@@ -92,26 +105,53 @@ class LocalDisk:
             temporary.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes | None:
-        """The file's content; None if it is not there."""
+        """The file's content; None if it is not there.
+
+        Raises:
+            StoreDamaged: something else than a file has its name, or it can't be read.
+        """
         try:
-            return (self.root / name).read_bytes()
-        except FileNotFoundError:
+            # Not blocking: of a pipe that somebody put there, opening would wait for a writer.
+            descriptor = os.open(self.root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise StoreDamaged(f"{name}: is no file; move it elsewhere")
+            with open(descriptor, "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StoreDamaged(f"{name}: cannot be read: {error.strerror}") from None
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, sorted; none if there is no such folder."""
+        """The names in a folder, sorted; none if there is no such folder.
+
+        Raises:
+            StoreDamaged: it is no folder.
+        """
         try:
             return sorted(os.listdir(self.root / folder))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise StoreDamaged(f"{folder or self}: cannot be read: {error.strerror}") from None
 
     def size(self, name: str) -> int:
         """Bytes of a file.
 
         Raises:
             FileNotFoundError: it is not there.
+            StoreDamaged: something else than a file has its name.
         """
-        return (self.root / name).stat().st_size
+        path = self.root / name
+        try:
+            found = path.stat()
+        except OSError:
+            path.lstat()  # gone altogether?
+            raise StoreDamaged(f"{name}: a link to nothing; remove it") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreDamaged(f"{name}: is no file; move it elsewhere")
+        return found.st_size
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -124,11 +164,15 @@ class LocalDisk:
     def sweep_temporary(self) -> None:
         """Remove what killed writers left; only the owner may."""
         for name in self.names("_tmp"):
-            self.delete(f"_tmp/{name}")
+            if not (self.root / "_tmp" / name).is_dir():  # not ours, then; `store check` names it
+                self.delete(f"_tmp/{name}")
 
     def try_lock(self) -> Lock | None:
         """The host-wide lock, or None while a living process holds it."""
-        descriptor = os.open(self.root / "_lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(self.root / "_lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        except OSError as error:
+            raise StoreDamaged(f"store {self}: its _lock cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -138,16 +182,28 @@ class LocalDisk:
 
 
 class Lock:
-    """A held lock; the system frees it when the process dies, however it dies."""
+    """A held lock; the system frees it when the process dies, however it dies, though forked children live on."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
+        _held.add(self)
 
     def release(self) -> None:
         """Give the lock back."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for lock in list(_held):
+        lock.release()  # closes this process's copy of the descriptor; the parent's still holds
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

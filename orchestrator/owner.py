@@ -9,10 +9,13 @@ The protocol (documented in `docs/store.md`):
    owner that wakes finds its next name taken, and can never commit again.
 4. *Commit.* Arrays, attempts, then cells; a cell is done when its `cells` row is there. A cell that is
    already done is never written again, so duplicates are impossible.
+5. *Halves.* A commit that died in between is finished by the next owner, before it numbers attempts: done
+   attempts become cells, and arrays whose attempt was never written go, for their cell will run again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -20,7 +23,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,14 +30,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.cells import CellTable
-from orchestrator.errors import Fenced, StoreBusy, StoreDamaged
-from orchestrator.local_disk import LocalDisk, Lock
+from orchestrator.errors import Fenced, StoreBusy, StoreDamaged, StoreWriteFailed
+from orchestrator.holder import BEAT_S, about_epoch, boot_id, busy, describe, newest_epoch, this_process
+from orchestrator.interrupts import held_off
+from orchestrator.local_disk import Lock
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
 from orchestrator.segments import Segment, encode, inspect, listed, parse_name, segment_name
-from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format, sweep_bytes
+from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format
+from orchestrator.sweep_record import sweep_bytes
 
-BEAT_S = 2.0
 DEAD_AFTER_S = 15.0
 SMALL_SEGMENT = 32 * 2**20
 MERGED_SEGMENT = 128 * 2**20
@@ -62,6 +66,8 @@ class Owner:
         check_format(self.disk)
         self._lock = self._take_over(wait)
         self._next = dict.fromkeys(TABLES, 0)
+        # (cell, attempt) that a commit which failed halfway has written to a folder: never twice.
+        self._halves: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
         self._closed = threading.Event()
         self.running: Callable[[], Any] = lambda: None
         try:
@@ -73,8 +79,8 @@ class Owner:
                     self._seal(folder, epoch)
             for folder in TABLES:
                 self._roll_forward_compaction(folder)
-            self.done: set[str] = set(store.cells.select("cell_id").collect()["cell_id"])
-            self._roll_forward_cells(unfinished)
+            self.done: set[str] = set(store.collect(lambda: store.cells.select("cell_id"))["cell_id"])
+            self._finish_commits(unfinished)
             for epoch in unfinished:
                 self.disk.create(f"_epochs/{epoch:08d}.sealed", b"")
         except BaseException:
@@ -96,7 +102,9 @@ class Owner:
         self._closed.set()
         self._heart.join()
         try:
-            self.disk.create(f"_epochs/{self.epoch:08d}.released", b"")
+            # On a full disk it is not written: no more than a wait for observers on other machines.
+            with contextlib.suppress(StoreWriteFailed):
+                self.disk.create(f"_epochs/{self.epoch:08d}.released", b"")
         finally:
             self._lock.release()
 
@@ -104,6 +112,8 @@ class Owner:
 
     def append(self, records: Records, replacing: frozenset[str] = frozenset()) -> int:
         """Commit; durable when it returns. The number of cells that became done.
+
+        Interrupts wait till it has ended. After a failure the same rows may be given again: none is doubled.
 
         Args:
             records: rows of cells that are done already are dropped, save those of `replacing`.
@@ -113,14 +123,24 @@ class Owner:
             Fenced: a later launch owns the store.
             StoreWriteFailed: nothing more can be written; what earlier commits wrote is safe.
         """
+        with held_off():
+            return self._append(records, replacing)
+
+    def _append(self, records: Records, replacing: frozenset[str]) -> int:
         ids: list[str] = records.cells["cell_id"].to_pylist()
         fresh, seen = [], set()
         for cell_id in ids:
             fresh.append(cell_id not in seen and (cell_id in replacing or cell_id not in self.done))
             seen.add(cell_id)
         cells = records.cells.filter(pa.array(fresh, pa.bool_()))
-        self._commit("arrays", records.arrays)
-        self._commit("attempts", records.attempts)
+        given = set(_keys(records.attempts))
+        known = {key for key in _keys(records.cells) if key[0] in self.done and key[0] not in replacing}
+        for folder, table in (("arrays", records.arrays), ("attempts", records.attempts)):
+            written = self._halves[folder]
+            if drop := known | (written & given):
+                table = table.filter(pa.array([key not in drop for key in _keys(table)], pa.bool_()))
+            self._commit(folder, table)
+            written |= given
         new = [cell_id for cell_id, keep in zip(ids, fresh, strict=True) if keep]
         again = self.done & replacing & set(new)
         if again:
@@ -128,6 +148,8 @@ class Owner:
         else:
             self._commit("cells", cells)
         self.done.update(new)
+        for written in self._halves.values():
+            written -= given
         return len(new)
 
     def record_sweep(self, about: Mapping[str, Any], table: CellTable, digest: str) -> None:
@@ -163,8 +185,12 @@ class Owner:
     # Compaction
 
     def compact(self) -> dict[str, tuple[int, int]]:
-        """Merge small segments; folder -> (segments before, after). Interrupted, the next owner finishes it."""
+        """Merge small segments; folder -> (segments before, after). Interrupted, the next owner finishes it.
+
+        It also finishes half commits of any age, which `Store.check` may have found.
+        """
         report = {}
+        self._finish_commits(self._epochs())
         for folder in TABLES:
             before = [s for s in self.store.segments(folder) if not s.seal]
             batch: list[Segment] = []
@@ -191,18 +217,34 @@ class Owner:
                 if replaced in names and not inspect(self.disk, folder, replaced).seal:
                     self.disk.delete(f"{folder}/{replaced}")
 
-    def _roll_forward_cells(self, epochs: list[int]) -> None:
-        """Finish a commit that died between its attempts and its cells: the work is there, durable."""
-        found = [s for s in self.store.segments("attempts") if s.epoch in epochs and s.rows]
-        for segment in found[-1:] if len(epochs) == 1 else found:
-            table = _read(self.store, segment)
-            lost = [
-                status == "done" and cell_id not in self.done
-                for cell_id, status in zip(table["cell_id"].to_pylist(), table["status"].to_pylist(), strict=True)
-            ]
-            cells = table.filter(pa.array(lost, pa.bool_())).select(TABLES["cells"].names).cast(TABLES["cells"])
-            self._commit("cells", cells)
-            self.done.update(cells["cell_id"].to_pylist())
+    def _finish_commits(self, epochs: list[int]) -> None:
+        """Finish commits of these epochs that died between their folders."""
+
+        def written(folder: str) -> list[Segment]:
+            return [s for s in self.store.segments(folder) if s.epoch in epochs and s.rows]
+
+        for segment in written("attempts"):
+            ended = _read(self.store, segment, ["cell_id", "status"]).to_pydict()
+            lost: dict[str, int] = {}
+            for row, (cell_id, status) in enumerate(zip(ended["cell_id"], ended["status"], strict=True)):
+                if status == "done" and cell_id not in self.done:
+                    lost.setdefault(cell_id, row)
+            if lost:  # the work is there, durable
+                table = _read(self.store, segment).take(pa.array(lost.values(), pa.int64()))
+                self._commit("cells", table.select(TABLES["cells"].names).cast(TABLES["cells"]))
+                self.done.update(lost)
+        arrays = written("arrays")
+        if not arrays:
+            return
+        known: set[tuple[str, int]] = set()
+        for rows in (self.store.attempts, self.store.cells):
+            known.update(self.store.collect(rows.select("cell_id", "attempt").lazy).iter_rows())
+        for segment in arrays:
+            kept = [key in known for key in _keys(_read(self.store, segment, ["cell_id", "attempt"]))]
+            if not all(kept):  # their cell will run again, under the same attempt number
+                table = _read(self.store, segment).filter(pa.array(kept, pa.bool_()))
+                self._commit("arrays", table, [segment.name])
+                self.disk.delete(segment.path)
 
     # Lease
 
@@ -217,9 +259,7 @@ class Owner:
             else:
                 holder = self._holder()
             if not wait:
-                raise StoreBusy(
-                    f"store {self.disk} is held by another launch ({holder}); wait for it (--wait), or end it first"
-                )
+                raise StoreBusy(busy(self.disk, holder))
             time.sleep(0.5)
 
     def _epochs(self) -> list[int]:
@@ -228,23 +268,18 @@ class Owner:
     def _mark(self, epoch: int, what: str) -> bool:
         return self.disk.read(f"_epochs/{epoch:08d}.{what}") is not None
 
-    def _about(self, epoch: int) -> dict[str, Any]:
-        try:
-            about = json.loads(self.disk.read(f"_epochs/{epoch:08d}.json") or b"{}")
-        except ValueError:
-            raise StoreDamaged(f"_epochs/{epoch:08d}.json: torn or foreign") from None
-        return about if isinstance(about, dict) else {}
-
     def _holder(self) -> str:
-        epochs = self._epochs()
-        return describe(self._about(max(epochs))) if epochs else "it has just begun"
+        epoch = newest_epoch(self.disk)
+        if epoch is None or self._mark(epoch, "released"):
+            return "it has just begun"
+        return describe(about_epoch(self.disk, epoch))
 
     def _living_elsewhere(self) -> str | None:
         """Who holds the store on another machine; None if nobody lives."""
         epochs = self._epochs()
         if not epochs or self._mark(max(epochs), "released"):
             return None
-        about = self._about(max(epochs))
+        about = about_epoch(self.disk, max(epochs))
         if about.get("boot") == boot_id():
             return None  # this machine's lock would be held if it lived
         beat = f"_hb/{max(epochs):08d}"
@@ -262,6 +297,7 @@ class Owner:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "boot": boot_id(),
+            "process": this_process(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
         }
@@ -302,33 +338,22 @@ class Owner:
                 continue  # a full disk: a lost beat matters only to observers on other machines
 
 
-def _read(store: Store, segment: Segment) -> pa.Table:
-    return pq.read_table(store.disk.locate(segment.path), partitioning=None).replace_schema_metadata(None)
+def _read(store: Store, segment: Segment, columns: list[str] | None = None) -> pa.Table:
+    """A segment's rows.
 
-
-def holder(disk: LocalDisk) -> tuple[str, list[str]] | None:
-    """Who holds the store on this machine, and the ids of the cells that its last heartbeat says run; None: nobody."""
-    lock = disk.try_lock()
-    if lock is not None:
-        lock.release()
-        return None
-    epochs, beats = [n for n in disk.names("_epochs") if n.endswith(".json")], disk.names("_hb")
-    about = json.loads(disk.read(f"_epochs/{epochs[-1]}") or b"{}") if epochs else {}
+    Raises:
+        StoreDamaged: its pages are.
+    """
     try:
-        found = json.loads(disk.read(f"_hb/{beats[-1]}") or b"{}").get("running") if beats else None
-    except ValueError:
-        found = None  # half a heartbeat on a disk without atomic renames; the next one is seconds away
-    return describe(about), [str(cell_id) for cell_id in found or ()]
+        table = pq.read_table(
+            store.disk.locate(segment.path), columns=columns, partitioning=None, page_checksum_verification=True
+        )
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise StoreDamaged(f"{segment.path}: damaged: {str(error).splitlines()[0][:200]}") from None
+    return table.replace_schema_metadata(None)
 
 
-def describe(about: Mapping[str, Any]) -> str:
-    """An owner as a message names it."""
-    return f"pid {about.get('pid')} on {about.get('host')}, since {about.get('started_at')}" + (
-        f": {about['command']}" if about.get("command") else ""
-    )
-
-
-def boot_id() -> str:
-    """One running kernel: processes that share it share its locks."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.is_file() else socket.gethostname()
+def _keys(table: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(table["cell_id"].to_pylist(), table["attempt"].to_pylist(), strict=True))

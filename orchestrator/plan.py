@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -117,8 +116,6 @@ def _expected() -> pl.Expr:
     )
 
 
-def no_longer_asked_for(table: CellTable, known: CellTable, names: Sequence[str]) -> pl.DataFrame:
-    """Cells that earlier launches of these sweeps asked for and this one does not."""
-    return known.wide().filter(
-        pl.col("sweep").is_in(list(names)) & ~pl.col("cell_id").is_in(table.cells["cell_id"].implode())
-    )
+def no_longer_asked_for(table: CellTable, known: CellTable) -> pl.DataFrame:
+    """Of the cells that earlier launches of these sweeps asked for, those that this one does not."""
+    return known.wide().filter(~pl.col("cell_id").is_in(table.cells["cell_id"].implode()))

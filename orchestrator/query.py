@@ -1,26 +1,28 @@
 """Stage 8: SQL -> frame. Tables `cells`, `attempts` and `arrays`, metrics and config keys as columns.
 
 `cells` has one row a known cell: its done row, else its last attempt with its status, else `pending`.
-The SQL is DuckDB's, in a database of its own that can reach no file and no network. Only the metric and
-config columns that the SQL mentions are made, so that a million cells stay quick.
+The SQL is DuckDB's, in a database of its own that can reach no file and no network. Of the metric and
+config columns only those that the SQL may reach are made, so that a million cells stay quick.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection
 
 import duckdb
-import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator.cells import CellTable
 from orchestrator.errors import InputError
 from orchestrator.store import Store
+from orchestrator.text import encodable
+from orchestrator.widen import widen
 
-ASKS_FOR_SCHEMA = {"describe", "desc", "show", "summarize", "information_schema", "duckdb_columns", "duckdb_tables"}
+_SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 
 
 def query(store: Store, sql: str) -> pl.DataFrame:
@@ -28,26 +30,28 @@ def query(store: Store, sql: str) -> pl.DataFrame:
 
     Raises:
         InputError: the SQL is wrong, with DuckDB's word on where.
+        StoreDamaged: a file that it needs is.
     """
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
-    words = _words(sql)
-    if words & ASKS_FOR_SCHEMA:
-        words |= {"*", "cells", "attempts", "arrays"}
+    if not encodable(sql):
+        raise InputError("the query holds what is no Unicode text")
+    low = sql.lower()
+    schema = _SCHEMA.search(low)
     connection = _sandbox()
     try:
-        if "cells" in words:
-            connection.register("cells", cells_frame(store, words).to_arrow())
-        if "attempts" in words:
-            connection.register("attempts", widen(store.attempts.collect(), words).to_arrow())
-        if "arrays" in words:
+        if schema or "cells" in low:
+            connection.register("cells", cells_frame(store, sql).to_arrow())
+        if schema or "attempts" in low:
+            attempts = store.collect(lambda: store.attempts)
+            connection.register("attempts", widen(attempts, sql).to_arrow())
+        if schema or "arrays" in low:
             connection.register("arrays", _arrays(store).to_arrow())
         _lock(connection)
         result = connection.sql(sql)
         if result is None:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
-        answer = pl.from_arrow(result.to_arrow_table())
-        return answer if isinstance(answer, pl.DataFrame) else answer.to_frame()
+        return _fetched(result)
     except duckdb.BinderException as error:
         raise InputError(f"SQL: {error}\ncolumns of cells: {', '.join(cells_frame(store).columns)}") from None
     except duckdb.Error as error:
@@ -56,19 +60,70 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         connection.close()
 
 
-def cells_frame(store: Store, words: Iterable[str] | None = None) -> pl.DataFrame:
+def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """The rows; as text what a data frame can't hold: intervals, unions, times at or near infinity."""
+    kinds = [str(kind) for kind in result.types]
+    texts = [i for i, kind in enumerate(kinds) if re.search(r"\b(INTERVAL|UNION)\b", kind)]
+    table = _cast(result, texts).to_arrow_table()
+    infinite = [
+        i for i, kind in enumerate(kinds) if re.match("DATE|TIMESTAMP", kind) and not kind.endswith("]")
+        and _beyond(table.column(i))
+    ]  # fmt: skip
+    if infinite:
+        table = _cast(result, [*texts, *infinite]).to_arrow_table()
+    names: list[str] = []
+    for name in table.column_names:
+        names.append(_free(name, set(names)))
+    answer = pl.from_arrow(table.rename_columns(names))
+    return answer if isinstance(answer, pl.DataFrame) else answer.to_frame()
+
+
+def _cast(result: duckdb.DuckDBPyRelation, texts: list[int]) -> duckdb.DuckDBPyRelation:
+    if not texts:
+        return result
+    quoted = [name.replace('"', '""') for name in result.columns]
+    return result.project(
+        ", ".join(
+            f'{f"CAST(#{i + 1} AS VARCHAR)" if i in texts else f"#{i + 1}"} AS "{n}"' for i, n in enumerate(quoted)
+        )
+    )
+
+
+_YEARS = 250_000
+
+
+def _beyond(column: pa.ChunkedArray) -> bool:
+    """Whether a date or time lies further from 1970 than calendars reckon."""
+    per_day = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
+    if pa.types.is_date32(column.type):
+        limit, whole = 365 * _YEARS, pa.int32()
+    elif pa.types.is_timestamp(column.type) and column.type.unit in per_day:
+        limit, whole = 365 * _YEARS * per_day[column.type.unit], pa.int64()
+    else:
+        return False
+    ends = pc.min_max(column.cast(whole)).as_py()
+    return ends["max"] is not None and (ends["max"] > limit or ends["min"] < -limit)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, or with the first number that makes it another than those taken."""
+    return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1))) if n not in taken)
+
+
+def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
     """The `cells` table: one row a known cell, wide.
 
     Args:
         store: where from.
-        words: make only the metric and config columns named here; None makes all.
+        sql: make only the metric and config columns that it may reach; None makes all.
     """
-    done = store.cells.collect().unique("cell_id", keep="first", maintain_order=True)
-    tried = (
-        store.attempts.join(done.lazy().select("cell_id"), on="cell_id", how="anti")
-        .sort("attempt")
-        .unique("cell_id", keep="last", maintain_order=True)
-        .collect()
+    done = store.collect(lambda: store.cells).unique("cell_id", keep="first", maintain_order=True)
+    tried = store.collect(
+        lambda: (
+            store.attempts.join(done.lazy().select("cell_id"), on="cell_id", how="anti")
+            .sort("attempt")
+            .unique("cell_id", keep="last", maintain_order=True)
+        )
     )
     errors = ["error_type", "error_message"]
     frame = pl.concat(
@@ -80,7 +135,7 @@ def cells_frame(store: Store, words: Iterable[str] | None = None) -> pl.DataFram
     known = store.known().wide().join(frame.select("cell_id"), on="cell_id", how="anti")
     shared = [name for name in known.columns if name in frame.columns and name != "source_digest"]
     pending = known.select(shared).with_columns(status=pl.lit("pending"))
-    return widen(pl.concat([frame, pending], how="diagonal"), words)
+    return widen(pl.concat([frame, pending], how="diagonal"), sql)
 
 
 def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tuple[pl.Series, str | None]:
@@ -89,7 +144,8 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     Raises:
         InputError: the predicate is wrong.
     """
-    words = _words(where)
+    if not encodable(where):
+        raise InputError(f"--where {where!r}: holds what is no Unicode text")
     wide = table.wide().drop("source_digest", "cost_hint")
     if summary is None:
         wide = wide.with_columns(status=pl.lit("pending"))
@@ -98,9 +154,10 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
         wide = wide.with_columns(pl.col("status").fill_null("pending"))
     connection = _sandbox()
     try:
-        connection.register("cells", widen(wide, words).drop("config").to_arrow())
+        connection.register("cells", widen(wide, where).drop("config").to_arrow())
         _lock(connection)
-        parsed = connection.execute(f"SELECT cell_id, k IS NULL, ({where}\n) FROM cells").fetchall()  # noqa: S608 - sandboxed
+        found = connection.sql(f"SELECT cell_id, k IS NULL, ({where}\n) FROM cells")  # noqa: S608 - sandboxed
+        parsed = found.fetchall() if found is not None and len(found.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
         columns = ", ".join(widen(wide).drop("config").columns)
         raise InputError(f"--where {where!r}: {str(error).splitlines()[0]}; columns: {columns}") from None
@@ -109,7 +166,7 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     if any(not isinstance(held, bool | None) for _, _, held in parsed):
         raise InputError(f'--where {where!r}: is no condition; write a comparison such as "k <= 8 and seed = 42"')
     kept = [cell_id for cell_id, _, held in parsed if held]
-    dropped = sum(1 for _, no_k, held in parsed if no_k and held is None) if "k" in words else 0
+    dropped = sum(1 for _, no_k, held in parsed if no_k and held is None) if re.search(r"\bk\b", where.lower()) else 0
     warning = None
     if dropped:
         warning = f'--where: {dropped} cells without a k never match a condition on k; add "or k is null" to keep them'
@@ -118,72 +175,13 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     return pl.Series("cell_id", kept, pl.String), warning
 
 
-def widen(frame: pl.DataFrame, words: Iterable[str] | None = None) -> pl.DataFrame:
-    """Metrics and config keys as columns; on a clash `metric_X`, `config_X`. The lists themselves stay."""
-    wanted = None if words is None or "*" in set(words) else set(words)
-    metrics = _metric_columns(frame["metrics"]) if "metrics" in frame.columns else {}
-    configs = _config_columns(frame["config"]) if "config" in frame.columns else {}
-    columns = []
-    for prefix, made, others in (("config", configs, metrics), ("metric", metrics, configs)):
-        for name, series in made.items():
-            clash = name.lower() in {c.lower() for c in frame.columns} | {o.lower() for o in others}
-            label = f"{prefix}_{name}" if clash else name
-            if wanted is None or {label.lower(), name.lower()} & wanted:
-                columns.append(series.alias(label))
-    return frame.with_columns(columns)
-
-
-def _metric_columns(metrics: pl.Series) -> dict[str, pl.Series]:
-    """One float column a metric, null where a cell has none; by one pass over the flat list."""
-    counts = metrics.list.len().fill_null(0).to_numpy()
-    flat = metrics.drop_nulls().list.explode(empty_as_null=False) if counts.sum() else None
-    if flat is None:
-        return {}
-    rows = np.repeat(np.arange(len(metrics)), counts)
-    names, values = flat.struct.field("name").cast(pl.Categorical), flat.struct.field("value").to_numpy()
-    codes = names.to_physical().to_numpy()
-    made = {}
-    for name in sorted(names.unique().cast(pl.String).to_list()):
-        mask = codes == codes[(names == name).arg_true()[0]]
-        column = np.full(len(metrics), np.nan)
-        column[rows[mask]] = values[mask]
-        made[name] = pl.Series(name, column).fill_nan(None)  # recorded metrics are finite
-    return made
-
-
-def _config_columns(config: pl.Series) -> dict[str, pl.Series]:
-    """One column a config key, parsed once a distinct config; mixed types widen to text."""
-    distinct = config.unique(maintain_order=True)
-    parsed = [json.loads(text) if text else {} for text in distinct]
-    index = pl.DataFrame({"config": config}).join(
-        pl.DataFrame({"config": distinct}).with_row_index("at"), on="config", how="left", nulls_equal=True,
-        maintain_order="left",
-    )["at"]  # fmt: skip
-    return {key: _typed(key, [p.get(key) for p in parsed])[index] for key in sorted({k for p in parsed for k in p})}
-
-
-def _typed(name: str, values: list[Any]) -> pl.Series:
-    kinds = {type(v) for v in values if v is not None}
-    if kinds == {bool}:
-        return pl.Series(name, values, pl.Boolean)
-    if kinds == {int}:
-        return pl.Series(name, values, pl.Int64)
-    if kinds and kinds <= {int, float}:
-        return pl.Series(name, values, pl.Float64, strict=False)
-    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return pl.Series(name, texts, pl.String)
-
-
 def _arrays(store: Store) -> pl.DataFrame:
-    """Recorded arrays: of a done cell those of its recorded attempt alone."""
-    arrays = store.arrays.collect()
-    done = store.cells.select("cell_id", kept="attempt").collect()
-    joined = arrays.join(done, on="cell_id", how="left", maintain_order="left")
-    return joined.filter(pl.col("kept").is_null() | (pl.col("kept") == pl.col("attempt"))).drop("kept")
-
-
-def _words(sql: str) -> set[str]:
-    return {word.lower() for word in re.findall(r"\w+", sql)} | ({"*"} if "*" in sql else set())
+    """Recorded arrays of done cells: those of the recorded attempt, and of no half-made commit."""
+    return store.collect(
+        lambda: store.arrays.join(
+            store.cells.select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi", maintain_order="left"
+        )
+    )
 
 
 def _sandbox() -> duckdb.DuckDBPyConnection:

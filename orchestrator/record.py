@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 from orchestrator.chunk import Outcome, Worker
 from orchestrator.provenance import Commit
 from orchestrator.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
+from orchestrator.text import clean, said
 
 
 class Finished(NamedTuple):
@@ -30,6 +31,7 @@ class Records:
     cells: pa.Table
     attempts: pa.Table
     arrays: pa.Table
+    refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them
 
 
 def record(
@@ -39,7 +41,7 @@ def record(
     epoch: int,
     commits: Mapping[str, Commit],
 ) -> Records:
-    """Tables for these outcomes.
+    """Tables for these outcomes; one that no table can hold becomes a failed attempt, and harms no other.
 
     Args:
         finished: outcomes, whose `row` indexes `plan`.
@@ -48,6 +50,35 @@ def record(
         epoch: the launch.
         commits: source digest -> commit that has this source.
     """
+    try:
+        return _tables(finished, plan, variants, epoch, commits)
+    except Exception:  # whatever it is, it must not take the batch along
+        kept, refused = [], 0
+        for one in finished:
+            try:
+                _tables([one], plan, variants, epoch, commits)
+                kept.append(one)
+            except Exception as error:
+                refused += one.outcome.status == "done"
+                kept.append(Finished(_unrecordable(one.outcome, error), None))
+        return replace(_tables(kept, plan, variants, epoch, commits), refused=refused)
+
+
+def _unrecordable(outcome: Outcome, error: Exception) -> Outcome:
+    now = datetime.now(UTC).timestamp()
+    return Outcome(
+        outcome.row, outcome.attempt, "failed", now, now,
+        error_type="NotRecordable", error_message=f"the cell ended as {outcome.status}, but: {said(error)}"[:2000],
+    )  # fmt: skip
+
+
+def _tables(
+    finished: Sequence[Finished],
+    plan: pl.DataFrame,
+    variants: pl.DataFrame,
+    epoch: int,
+    commits: Mapping[str, Commit],
+) -> Records:
     outcomes = [f.outcome for f in finished]
     keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
     shared = variants[keys["variant"].to_list()]
@@ -66,7 +97,7 @@ def record(
         "seed": keys["seed"],
         "status": column("status"),
         "attempt": column("attempt"),
-        "metrics": [[{"name": n, "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
+        "metrics": [[{"name": clean(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
         "started_at": [_utc(o.started_at) for o in outcomes],
         "finished_at": [_utc(o.finished_at) for o in outcomes],
         "git_commit": [None if c is None else c.commit for c in commit],
@@ -105,6 +136,8 @@ def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pl.Series):
         values = values.to_arrow()
         return values.cast(kind)
+    if kind == pa.string():  # a cell may have printed or raised anything
+        values = [None if v is None else clean(v) for v in values]
     return pa.array(values, kind)
 
 
@@ -118,7 +151,7 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
         [
             pa.array([i for i, _, _ in rows], pa.string()),
             pa.array([attempt for _, attempt, _ in rows], pa.int32()),
-            pa.array([a.name for _, _, a in rows], pa.string()),
+            pa.array([clean(a.name) for _, _, a in rows], pa.string()),
             pa.array([a.step for _, _, a in rows], pa.int64()),
             pa.array([a.stride for _, _, a in rows], pa.int64()),
             _lists([a.values for _, _, a in rows], np.float32),

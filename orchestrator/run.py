@@ -28,14 +28,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.chunk import Array, Chunk, ChunkResult, Outcome, Task, Worker
 from orchestrator.errors import InputError
+from orchestrator.text import encodable, said
 from orchestrator.workload import Workload, load_workload
 
 TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
 LOG_LIMIT = 4_096
 MESSAGE_LIMIT = 2_000
+_INT64 = 2**63
 _PACKAGES = ("raysweep", "ray", "numpy", "torch", "polars", "pyarrow", "numba", "pydantic")
 
 
@@ -65,27 +68,45 @@ class RunContext:
 
     def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
         """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""
+        name = _name(name, "array")
+        what = f"context.array({name!r})"
         array = np.asarray(values)
         if array.dtype != np.float64 or not isinstance(values, np.ndarray):
-            array = np.asarray(array, dtype=np.float32)
+            array = _float32(array, what)
         if array.ndim != 1:
-            raise ValueError(f"context.array({name!r}): shape {array.shape} is not one-dimensional")
-        if stride < 1:
-            raise ValueError(f"context.array({name!r}): stride {stride} is not 1 or more")
-        self.arrays.append(Array(str(name), int(step), int(stride), array.copy()))
+            raise ValueError(f"{what}: shape {array.shape} is not one-dimensional")
+        step, stride = int(step), int(stride)
+        if not -_INT64 <= step < _INT64:
+            raise ValueError(f"{what}: the step does not fit 64 bits")
+        if not 1 <= stride < _INT64:
+            raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'} is not 1 or more")
+        self.arrays.append(Array(name, step, stride, array.copy()))
 
     def progress(self, fraction: float) -> None:
         """Say how much of the cell is done (0 to 1)."""
         self.fraction = min(1.0, max(0.0, float(fraction)))
 
 
+def _float32(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:
+    if array.dtype == np.float32:
+        return array
+    wide = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.float32)
+    if (np.isinf(narrow) & np.isfinite(wide)).any():
+        raise ValueError(f"{what}: values beyond float32; give a NumPy array of float64, which is kept as it is")
+    return narrow
+
+
 class Place:
-    """Where in its chunk a worker is; read by the thread that sends signs of life."""
+    """Where in its chunk a worker is; read by the thread that sends signs of life, and by who interrupts."""
 
     def __init__(self) -> None:
         self.position = 0
         self.started = time.monotonic()
         self.context: RunContext | None = None
+        self.in_cell = False  # a KeyboardInterrupt raised now ends the cell and nothing else
+        self.stop = False  # begin no more cells
 
 
 def run_chunk(
@@ -100,6 +121,10 @@ def run_chunk(
         place: kept up to date for signs of life.
     """
     place = place or Place()
+    process = os.getpid()
+    folder: Path | None = None
+    with contextlib.suppress(FileNotFoundError):  # the current folder was removed
+        folder = Path.cwd()
     began = time.monotonic()
     outcomes: list[Outcome] = []
     handed_back: tuple[int, ...] = ()
@@ -107,11 +132,16 @@ def run_chunk(
     with _fault_log(fault_file) as faults:
         workload, broken = _load(chunk)
         for position, task in enumerate(chunk.tasks):
-            if position and time.monotonic() - began > chunk.hand_back_after_s:
+            if place.stop or (position and time.monotonic() - began > chunk.hand_back_after_s):
                 handed_back = tuple(t.row for t in chunk.tasks[position:])
                 break
             place.position, place.started = position, time.monotonic()
             outcome = broken(task) if workload is None else _run(workload, task, chunk, place, faults, position)
+            if os.getpid() != process:  # a child that the cell forked: the launch is its parent's to go on with
+                os._exit(0 if outcome.status == "done" else 1)
+            if folder is not None:  # one cell's current folder is not the next one's
+                with contextlib.suppress(OSError):
+                    os.chdir(folder)
             outcomes.append(outcome)
             if outcome.status == "cancelled":
                 handed_back = tuple(t.row for t in chunk.tasks[position + 1 :])
@@ -156,15 +186,22 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
     metrics: dict[str, float] = {}
     error: BaseException | None = None
     try:
-        with (
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
-            _deadline(task.timeout_s, faults, position),
-        ):
-            config = workload.revive(task.config)
-            cell = RunningCell(task.cell_id, chunk.experiment, task.method, task.k, task.seed, config)
-            returned = workload.run(cell, context)
-        metrics = _checked(returned)
+        try:
+            place.in_cell = True
+            if place.stop:
+                raise KeyboardInterrupt
+            with (
+                contextlib.redirect_stdout(log),
+                contextlib.redirect_stderr(log),
+                _deadline(task.timeout_s, faults, position),
+            ):
+                config = workload.revive(task.config)
+                cell = RunningCell(task.cell_id, chunk.experiment, task.method, task.k, task.seed, config)
+                metrics = _checked(workload.run(cell, context))
+        finally:
+            place.in_cell = False
+        if task.timeout_s is not None and time.perf_counter() - started > task.timeout_s:
+            raise CellTimeout(f"ran longer than its timeout of {task.timeout_s:g} s, and ignored its alarm")
     except CellTimeout as caught:
         status, error = "timed_out", caught
     except KeyboardInterrupt as caught:
@@ -182,10 +219,10 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
         seconds=seconds,
         cpu_seconds=time.process_time() - cpu,
         peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS,
-        metrics=metrics,
+        metrics=metrics if status == "done" else {},
         arrays=tuple(context.arrays) if status == "done" else (),
         error_type=None if error is None else type(error).__name__,
-        error_message=None if error is None else _bounded(_message(error), MESSAGE_LIMIT),
+        error_message=None if error is None else _bounded(said(error), MESSAGE_LIMIT),
         traceback=None if error is None else _bounded(_traceback(error), TRACEBACK_LIMIT),
         log_tail=text or None,
     )
@@ -201,8 +238,7 @@ def _checked(returned: Any) -> dict[str, float]:
         raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to number")
     metrics = {}
     for name, value in returned.items():
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"metric name {name!r} is not text")
+        name = _name(name, "metric")
         if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
             raise TypeError(f"metric {name!r} is {type(value).__name__} {value!r}, not a number")
         number = float(value)
@@ -215,11 +251,17 @@ def _checked(returned: Any) -> dict[str, float]:
     return metrics
 
 
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:  # an exception whose own __str__ fails
-        return f"<no message: {type(broken).__name__}>"
+def _name(name: Any, what: str) -> str:
+    """The name of a metric or array, as one that the store can hold and queries can name.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{what} name {name!r} is not text")
+    if not encodable(name):
+        raise ValueError(f"{what} name {name!r} holds what is no Unicode text, or a NUL")
+    return "".join([name])
 
 
 SHIPPED = f"{Path(__file__).resolve().parents[1]}{os.sep}"
@@ -233,7 +275,7 @@ def _traceback(error: BaseException) -> str:
     try:
         # Where modules were shipped to says nothing to whoever wrote them.
         return "".join(traceback.format_exception(type(error), error, trace)).replace(SHIPPED, "")
-    except Exception as broken:  # an exception that can't be printed
+    except BaseException as broken:  # an exception that can't be printed
         return f"{type(error).__name__}, and its traceback can't be formatted: {type(broken).__name__}"
 
 
@@ -255,6 +297,8 @@ class _Tail(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._parts.append(text[-LOG_LIMIT:])
         self._length += len(text)
         if self._length > 4 * LOG_LIMIT:

@@ -113,7 +113,7 @@ def inspect(disk: LocalDisk, folder: str, name: str) -> Segment:
             metadata = file.metadata.metadata or {}
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise StoreDamaged(f"{where}: torn or not Parquet: {reason}; `raysweep store check` lists all damage") from None
     if not schema.remove_metadata().equals(TABLES[folder]):
@@ -143,7 +143,7 @@ def _replaced(metadata: dict[bytes, bytes], folder: str, where: str) -> tuple[st
             raise ValueError("not a list")
         for name in names:
             parse_name(folder, str(name))  # names segments of this folder, and nothing outside it
-    except (ValueError, StoreDamaged):
+    except (ValueError, RecursionError, StoreDamaged):
         raise StoreDamaged(f"{where}: its list of replaced segments is not one") from None
     return tuple(str(name) for name in names)
 

@@ -11,21 +11,27 @@ import json
 import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError
+from orchestrator.text import encodable, shown
 from workloads.registry import unknown_name
 
 BUNDLED = Path(__file__).resolve().parent.parent / "workloads"
 """Bundled sweeps: `paper/e1-sine` is `workloads/paper/e1-sine.toml`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*")
+_RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
+_SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
+MAX_TIMEOUT_S = 1e9
+MAX_RETRIES = 1_000_000
+_MOST = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
 
 Scalar = bool | int | float | str
 Value = Scalar | list[Any]
@@ -93,7 +99,7 @@ class Sweep:
         problems: list[str] = []
         if isinstance(seeds, str) and ".." not in seeds:
             parts = [part.strip() for part in seeds.split(",")]
-            seeds = [int(p) if p.isdigit() else p for p in parts]  # type: ignore[misc]
+            seeds = [int(p) if _SEED.fullmatch(p) else p for p in parts]  # type: ignore[misc]
         read = _seeds(seeds, "--seeds", problems)
         if problems:
             raise InputError(problems)
@@ -116,6 +122,10 @@ class Sweep:
     def with_resources(self, **changes: Any) -> Sweep:
         """The same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
         given = {key: value for key, value in changes.items() if value is not None}
+        problems: list[str] = []
+        _resources(given, Resources(), "given resources", problems)
+        if problems:
+            raise InputError(problems)
         return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **given)) for b in self.blocks))
 
     @property
@@ -127,11 +137,16 @@ class Sweep:
 def find(name: str) -> list[Path]:
     """The sweep files that a SWEEP argument means, sorted.
 
-    A path to a `.toml`, a folder of them, or a bundled name or prefix (`paper/e1-sine`, `paper`).
+    A path to a `.toml`, a folder of them, or a bundled name, group or prefix (`paper/e1-sine`,
+    `paper/rnn`, `paper`).
     """
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+        is_file = path.is_file()
+    except (RuntimeError, OSError, ValueError) as error:  # no such user's home, a name too long, a NUL
+        raise InputError(f"sweep {shown(name)}: no path: {getattr(error, 'strerror', None) or error}") from None
     if name.endswith(".toml"):
-        if not path.is_file():
+        if not is_file:
             raise InputError(f"no sweep file {name}" + (" (it is a folder)" if path.is_dir() else ""))
         return [path]
     if path.is_dir() and (inside := sorted(path.glob("*.toml"))):
@@ -139,6 +154,10 @@ def find(name: str) -> list[Path]:
     bundled = {p.relative_to(BUNDLED).with_suffix("").as_posix(): p for p in sorted(BUNDLED.glob("*/*.toml"))}
     if name in bundled:
         return [bundled[name]]
+    group = BUNDLED / f"{name}.txt"
+    if name.count("/") == 1 and group.is_file():
+        members = [line for line in group.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+        return [bundled[member] for member in members]
     matching = [p for n, p in bundled.items() if n.startswith(name)]
     if not matching:
         raise InputError(
@@ -170,13 +189,16 @@ def setting(text: str) -> tuple[str, Value]:
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise InputError(f"--set {text!r} is not of the form key=value")
+        raise InputError(f"--set {shown(text)} is not of the form key=value")
     value: Any
     try:
         value = tomllib.loads(f"value = {raw}")["value"] if "\n" not in raw else raw
     except tomllib.TOMLDecodeError:
         value = raw.strip()
+    except (ValueError, RecursionError):
+        raise InputError(f"--set {key}: the value is too long a number, or nested too deeply") from None
     problems: list[str] = []
+    _config_key(key, "--set", problems)
     _config_value(value, f"--set {key}", problems)
     if problems:
         raise InputError(problems)
@@ -190,13 +212,15 @@ def _read(text: str, path: Path | None) -> Sweep:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: not valid TOML: {error}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{where}: cannot be read: {error}") from None
     except RecursionError:
         raise InputError(f"{where}: nested too deeply to be a sweep") from None
 
     problems.extend(unknown_name("key", key, _KEYS) for key in raw if key not in _KEYS)
     name = _text(raw, "name", problems, default=path.stem if path else "sweep")
     if not _NAME.fullmatch(name):
-        problems.append(f"name: {name!r} may hold letters, digits, '.', '_' and '-' only, 100 at most")
+        problems.append(f"name: {shown(name)} may hold letters, digits, '.', '_' and '-' only, 100 at most")
     experiment = _text(raw, "experiment", problems, default=name)
     workload = _text(raw, "workload", problems)
     seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
@@ -204,6 +228,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         problems.append('seeds: missing; give a list of integers or a range such as "0..19"')
     config = _table(raw.get("config", {}), "config", problems)
     for key, value in config.items():
+        _config_key(key, "config", problems)
         _config_value(value, f"config.{key}", problems)
     resources = _resources(raw.get("resources", {}), Resources(), "resources", problems)
     grid = raw.get("grid", [])
@@ -234,18 +259,27 @@ def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | 
     if value is None:
         problems.append(f"{key}: missing")
         return ""
-    if not isinstance(value, str) or len(value) > 300 or any(ord(c) < 32 for c in value):
-        problems.append(f"{key}: {value!r} is not a line of text of 300 characters at most")
+    if not _is_line(value):
+        problems.append(f"{key}: {shown(value)} is not a line of text of 300 characters at most")
         return default or ""
     if not value and key != "title":
         problems.append(f"{key}: empty")
     return str(value)
 
 
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 300 and encodable(value) and not any(ord(c) < 32 for c in value)
+
+
+def _config_key(key: str, where: str, problems: list[str]) -> None:
+    if not key or not _is_line(key):
+        problems.append(f"{where}: key {shown(key)} is not a line of text of 1 to 300 characters")
+
+
 def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    problems.append(f"{where}: {value!r} is not a table")
+    problems.append(f"{where}: {shown(value)} is not a table")
     return {}
 
 
@@ -253,7 +287,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
     if isinstance(value, str):
         match = _RANGE.fullmatch(value)
         if not match or int(match[1]) > int(match[2]):
-            problems.append(f'{where}: {value!r} is not a range; write "0..19" (both ends included)')
+            problems.append(f'{where}: {shown(value)} is not a range; write "0..19" (both ends included)')
             return ()
         first, last = int(match[1]), int(match[2])
         if last - first >= 100_000_000:
@@ -261,13 +295,13 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
-        problems.append(f'{where}: {value!r} is neither a list of integers nor a range such as "0..19"')
+        problems.append(f'{where}: {shown(value)} is neither a list of integers nor a range such as "0..19"')
         return ()
     bad = [s for s in value if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s <= _MAX_SEED]
     if bad:
-        problems.append(f"{where}: {bad[0]!r} is not an integer from 0 to 2^63 - 1")
+        problems.append(f"{where}: {shown(bad[0])} is not an integer from 0 to 2^63 - 1")
         return ()
-    twice = sorted(s for s in set(value) if value.count(s) > 1) if len(set(value)) < len(value) else []
+    twice = sorted(s for s, count in Counter(value).items() if count > 1)
     if twice:
         problems.append(f"{where}: {twice[0]} is there twice")
     return tuple(dict.fromkeys(value))
@@ -282,11 +316,13 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
                 _config_value(item, f"{where}[{i}]", problems)
     elif isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}: {value} is not finite; leave the key out, or use a finite number")
+    elif isinstance(value, str) and not encodable(value):
+        problems.append(f"{where}: {shown(value)} holds what is no Unicode text, or a NUL")
     elif not isinstance(value, bool | int | float | str):
         kind = "a table" if isinstance(value, dict) else type(value).__name__
         problems.append(f"{where}: {kind} is no config value; use text, numbers, booleans or lists of them")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        problems.append(f"{where}: {value} does not fit 64 bits")
+        problems.append(f"{where}: {shown(value)} does not fit 64 bits")
 
 
 def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Block:
@@ -296,18 +332,20 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
         if raw.pop(key, None) is not None:
             problems.append(f"{where}.{key}: seeds stand at the top of the file and hold for every block")
     methods = _axis(raw.pop("method", None), f"{where}.method", problems)
-    if not all(isinstance(m, str) for m in methods):
-        problems.append(f"{where}.method: {list(methods)!r} is not text")
+    if not all(m and _is_line(m) for m in methods):
+        problems.append(f"{where}.method: {shown(list(methods))} is not text of 1 to 300 characters each")
     ks: tuple[Any, ...] = (None,)
     if "k" in raw:
         ks = _axis(raw.pop("k"), f"{where}.k", problems)
         for k in ks:
             if isinstance(k, bool) or not isinstance(k, int):
-                problems.append(f"{where}.k: {k!r} is not an integer")
+                problems.append(f"{where}.k: {shown(k)} is not an integer")
             elif k < 0:
-                problems.append(f"{where}.k: {k} is negative")
+                problems.append(f"{where}.k: {shown(k)} is negative")
             elif k >= 2**63:
-                problems.append(f"{where}.k: {k} does not fit 64 bits")
+                problems.append(f"{where}.k: {shown(k)} does not fit 64 bits")
+    for key in raw:
+        _config_key(key, where, problems)
     axes = {key: _axis(value, f"{where}.{key}", problems) for key, value in raw.items()}
     return Block(
         methods=tuple(m for m in methods if isinstance(m, str)),
@@ -329,7 +367,7 @@ def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
     kept = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
     if len(kept) < len(values):
         twice = next(v for i, v in enumerate(values) if v in values[:i])
-        problems.append(f"{where}: {twice!r} is there twice")
+        problems.append(f"{where}: {shown(twice)} is there twice")
     return tuple(kept)
 
 
@@ -339,16 +377,18 @@ def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Re
     for key, value in _table(raw, where, problems).items():
         if key not in known:
             problems.append(f"{where}: {unknown_name('resource', key, known)}")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            problems.append(f"{where}.{key}: {value!r} is not a number")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            problems.append(f"{where}.{key}: {shown(value)} is not a number")
+        elif value > _MOST[key]:
+            problems.append(f"{where}.{key}: {shown(value)} is too large; {_MOST[key]:g} at most")
         elif key == "retries" and (not isinstance(value, int) or value < 0):
-            problems.append(f"{where}.retries: {value!r} is not 0 or a positive integer")
+            problems.append(f"{where}.retries: {shown(value)} is not 0 or a positive integer")
         elif key == "gpus" and (value < 0 or (value > 1 and value != int(value))):
-            problems.append(f"{where}.gpus: {value!r} is neither a fraction of one GPU nor a whole number")
+            problems.append(f"{where}.gpus: {shown(value)} is neither a fraction of one GPU nor a whole number")
         elif key in {"cpus", "memory_gib", "timeout_s"} and value <= 0:
-            problems.append(f"{where}.{key}: {value!r} is not positive")
+            problems.append(f"{where}.{key}: {shown(value)} is not positive")
         elif key == "cpus" and value > 1 and value != int(value):
-            problems.append(f"{where}.cpus: {value!r} is neither a fraction of one CPU nor a whole number")
+            problems.append(f"{where}.cpus: {shown(value)} is neither a fraction of one CPU nor a whole number")
         else:
             given[key] = value if key == "retries" else float(value)
     return replace(base, **given)

@@ -6,33 +6,24 @@ Readers never block and never write; writing is `owner`'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable, merge
+from orchestrator.cells import CellTable, merge
 from orchestrator.errors import InputError, StoreDamaged
 from orchestrator.local_disk import LocalDisk
 from orchestrator.schema import LOSSES, OWN_ERRORS, SCHEMA_VERSION, TABLES
 from orchestrator.segments import Segment, inspect, listed, live
+from orchestrator.sweep_record import RecordedSweep, read_sweep
 
 FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK = "store.json"
 DEFAULT = "results"
-
-
-@dataclass(frozen=True)
-class RecordedSweep:
-    """A sweep as a launch recorded it: `about` is its file and overrides, `table` its cells."""
-
-    about: Mapping[str, Any]
-    table: CellTable
+_LOOKS = 100
+"""How often a reader looks again before it gives up on files that change meanwhile."""
 
 
 class Store:
@@ -46,7 +37,7 @@ class Store:
         text = str(path)
         if "://" in text:
             raise InputError(f"store {text!r}: object stores are not supported yet; give a folder")
-        self.disk = LocalDisk(Path(text).expanduser())
+        self.disk = LocalDisk(text)
         self._footers: dict[tuple[str, str], Segment] = {}
         check_format(self.disk)
 
@@ -69,9 +60,9 @@ class Store:
         Raises:
             StoreDamaged: a file is torn, foreign or of another schema.
         """
-        for _ in range(100):
-            found = []
-            for name in listed(self.disk, folder):
+        for _ in range(_LOOKS):
+            names, found = listed(self.disk, folder), []
+            for name in names:
                 key = (folder, name)
                 try:
                     if key not in self._footers:  # a segment never changes
@@ -80,8 +71,33 @@ class Store:
                     break  # merged away between listing and reading: look again
                 found.append(self._footers[key])
             else:
-                return live(found)
+                # A listing is not of one moment: it may miss both what was merged and what it was merged into.
+                if listed(self.disk, folder) == names:
+                    return live(found)
         raise StoreDamaged(f"{self.disk}/{folder}: its files change faster than they can be read")
+
+    def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
+        """What a lazy frame made of `cells`, `attempts` and `arrays` holds, while a launch may merge segments.
+
+        Args:
+            frame: makes it; called again where a file was merged away before it was read.
+
+        Raises:
+            StoreDamaged: pages of a file are damaged; the message names it.
+        """
+        for _ in range(_LOOKS):
+            try:
+                return frame().collect()
+            except FileNotFoundError:
+                continue
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+                from orchestrator.check import damage
+
+                found = [line for folder in TABLES for line in damage(self.disk, folder)]
+                if not found:
+                    raise
+                raise StoreDamaged(found[0]) from error
+        raise StoreDamaged(f"{self.disk}: its files change faster than they can be read")
 
     def scan(self, folder: str) -> pl.LazyFrame:
         """One of the folders `cells`, `attempts`, `arrays` as a lazy frame of its fixed schema."""
@@ -118,13 +134,15 @@ class Store:
         found = [read_sweep(self.disk, name) for name in self.disk.names("_sweeps") if name.endswith(".arrow")]
         return sorted(found, key=lambda s: str(s.about.get("recorded_at")))
 
-    def known(self) -> CellTable:
-        """Every cell that any launch asked for."""
-        tables = [s.table for s in self.sweeps()]
-        return merge(tables)
+    def known(self, of: Collection[tuple[str, str]] | None = None) -> CellTable:
+        """Every cell that any launch asked for; or any launch `of` sweeps with these names and paths."""
+        return merge([s.table for s in self.sweeps() if of is None or s.key in of])
 
     def summary(self) -> pl.DataFrame:
         """One row a cell with an attempt: cell_id, status, attempts, own_errors, losses, seconds, source_digest."""
+        return self.collect(self._summary)
+
+    def _summary(self) -> pl.LazyFrame:
         done = self.cells.select(
             "cell_id", "attempt", "seconds", "source_digest", pl.lit("done").alias("status")
         ).unique("cell_id", keep="first")
@@ -146,52 +164,13 @@ class Store:
                 pl.col("own_errors", "losses").fill_null(0),
             )
             .select("cell_id", "status", "attempts", "own_errors", "losses", "seconds", "source_digest")
-            .collect()
         )
 
     def check(self) -> list[str]:
-        """Verify every segment, page checksums included; one line for each thing that is wrong."""
-        problems: list[str] = []
-        for folder in TABLES:
-            good: list[Segment] = []
-            for name in listed(self.disk, folder):
-                try:
-                    segment = inspect(self.disk, folder, name)
-                    with pq.ParquetFile(self.disk.locate(segment.path), page_checksum_verification=True) as file:
-                        for group in range(file.num_row_groups):
-                            file.read_row_group(group)
-                    good.append(segment)
-                except FileNotFoundError:
-                    continue
-                except StoreDamaged as error:
-                    problems.append(str(error).removesuffix("; `raysweep store check` lists all damage"))
-                except (pa.ArrowException, OSError) as error:
-                    problems.append(f"{folder}/{name}: damaged: {str(error).splitlines()[0][:200]}")
-            names = {s.name for s in good}
-            pending = [s for s in good if names & set(s.replaces)]
-            problems.extend(
-                f"{s.path}: a compaction was interrupted; until the next launch or `store compact` finishes it, a "
-                "plain glob over the folder reads rows twice (raysweep itself does not)"
-                for s in pending
-            )
-            if folder == "cells":
-                problems.extend(self._check_cells(live(good)))
-        for name in self.disk.names("_sweeps"):
-            try:
-                read_sweep(self.disk, name)
-            except StoreDamaged as error:
-                problems.append(str(error))
-        return problems
+        """Verify every file, page checksums included; one line for each thing that is wrong."""
+        from orchestrator.check import check
 
-    def _check_cells(self, segments: list[Segment]) -> list[str]:
-        paths = [self.disk.locate(s.path) for s in segments if s.rows]
-        if not paths:
-            return []
-        ids = pl.scan_parquet(paths, glob=False).select("cell_id", "status").collect()
-        twice = ids.filter(pl.col("cell_id").is_duplicated())["cell_id"].unique()
-        lines = [f"cells: {len(twice)} cells have two rows, such as {twice[0]}"] if len(twice) else []
-        wrong = ids.filter(pl.col("status") != "done").height
-        return lines + ([f"cells: {wrong} rows are not done"] if wrong else [])
+        return check(self)
 
 
 def check_format(disk: LocalDisk) -> None:
@@ -204,54 +183,10 @@ def check_format(disk: LocalDisk) -> None:
     try:
         about = json.loads(mark)
         version, schema = int(about["format"]), int(about["schema"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise StoreDamaged(f"{disk}/{MARK}: not a store's mark") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
             f"store {disk}: of format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
             f"{SCHEMA_VERSION}: upgrade it"
         )
-
-
-def sweep_bytes(about: Mapping[str, Any], table: CellTable) -> bytes:
-    """A recorded sweep as bytes: an Arrow stream of its cells, one of its variants, and the rest as JSON."""
-    head = json.dumps(about, sort_keys=True).encode()
-    parts = [head]
-    for frame in (table.variants, table.cells):
-        parts.append(_ipc(frame))
-    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
-
-
-def _ipc(frame: pl.DataFrame) -> bytes:
-    import io
-
-    sink = io.BytesIO()
-    frame.write_ipc(sink, compression="zstd")
-    return sink.getvalue()
-
-
-def read_sweep(disk: LocalDisk, name: str) -> RecordedSweep:
-    """Read back what `sweep_bytes` wrote.
-
-    Raises:
-        StoreDamaged: the file is torn or foreign.
-    """
-    data = disk.read(f"_sweeps/{name}") or b""
-    parts, at = [], 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 8], "little")
-        parts.append(data[at + 8 : at + 8 + size])
-        at += 8 + size
-    try:
-        head, variants, cells = parts
-        table = CellTable(pl.read_ipc(variants), pl.read_ipc(cells))
-        about = json.loads(head)
-        if (
-            at != len(data)
-            or dict(table.variants.schema) != VARIANTS_SCHEMA
-            or dict(table.cells.schema) != CELLS_SCHEMA
-        ):
-            raise ValueError("other columns")
-    except (ValueError, pl.exceptions.PolarsError, OSError) as error:
-        raise StoreDamaged(f"_sweeps/{name}: torn or foreign: {error}") from None
-    return RecordedSweep(about, table)

@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pydantic
+
 from orchestrator.errors import InputError
+from orchestrator.text import encodable, said, shown
 from workloads import WORKLOADS
 from workloads.interface import AddedLater
 from workloads.registry import UnknownName
@@ -113,29 +117,67 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
                 f"workload {name!r}: no module {error.name!r} beside the sweep file, in the current folder "
                 "or on the Python path"
             ) from None
-        raise InputError(f"workload {name!r} does not import: {error}") from None
+        raise InputError(f"workload {name!r} does not import: {said(error)}") from None
     except BaseException as error:  # a user's module may raise anything, SystemExit included
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise InputError(f"workload {name!r} does not import: {type(error).__name__}: {error}") from error
-    run = getattr(module, function, None)
+        raise InputError(f"workload {name!r} does not import: {type(error).__name__}: {said(error)}") from error
+    path = str(vars(module).get("__file__") or module_name)
+    declared = {
+        what: _declaration(module, what, f"workload {name!r}: {path}")
+        for what in (function, "VERSION", "Config", "METHODS", "settle", "cost")
+    }
+    run = declared[function]
     if not callable(run):
         known = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
         raise InputError(f"workload {name!r}: {module_name} has no function {function!r}; it has: {', '.join(known)}")
-    path = str(getattr(module, "__file__", None) or module_name)
+    version = declared["VERSION"]
     return Workload(
         name=name,
         module=module_name,
         run=run,
-        version=str(getattr(module, "VERSION", "1")),
-        config_model=getattr(module, "Config", None),
-        methods=getattr(module, "METHODS", None),
-        settle=getattr(module, "settle", None),
-        cost=getattr(module, "cost", None),
+        version="1" if version is None else version,
+        config_model=declared["Config"],
+        methods=declared["METHODS"],
+        settle=declared["settle"],
+        cost=declared["cost"],
         source_path=path,
         source_digest=source_digest(module_name, path),
         folder=folder,
     )
+
+
+def _declaration(module: ModuleType, what: str, where: str) -> Any:
+    """What a module declares under a name, as `workloads.interface` defines it; None where it says nothing."""
+    try:
+        value = getattr(module, what, None)
+        if value is None:
+            return None
+        if what == "VERSION":
+            value = str(value)
+            fits = 0 < len(value) <= 300 and encodable(value)
+        elif what == "Config":
+            fits = isinstance(value, type) and issubclass(value, pydantic.BaseModel)
+        elif what == "METHODS":
+            fits = not isinstance(value, str) and all(isinstance(name, str) for name in value)
+        else:
+            fits = what not in ("settle", "cost") or callable(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module's own __getattr__, a collection's own __iter__
+        raise InputError(f"{where}: {what}: {type(error).__name__}: {said(error)}") from None
+    if not fits:
+        raise InputError(f"{where}: {what} is {shown(value)}; it must be {_DECLARED[what]}")
+    return value
+
+
+_DECLARED = {
+    "VERSION": "a line of text of 300 characters at most",
+    "Config": "a pydantic model (a class derived from pydantic.BaseModel)",
+    "METHODS": "a collection of method names",
+    "settle": "a function (method, k, config) -> (k, config)",
+    "cost": "a function (method, k, config) -> float",
+}
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from analysis.tables.table import Column, Format, Table
 from workloads.registry import Registry
 
 ABSENT = "–"
+DIGITS: Mapping[Format, int] = {"mse": 2, "three": 3}
 _NARROWEST_NOTE = 72
 
 
@@ -52,7 +53,8 @@ def to_markdown(table: Table) -> str:
     body = [[_cell(shown(column, row)) for column in table.columns] for row in table.frame.to_dicts()]
     lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
     notes = [f"- {note}" for note in table.notes]
-    made = f"Made by `raysweep table {table.name}` out of `{table.sweep}`."
+    sweeps = ", ".join(f"`{sweep}`" for sweep in table.sweeps)
+    made = f"Made by `raysweep table {table.name}` out of {sweeps}."
     return "\n".join([f"### Table {table.name}. {table.title}", "", *lines, "", *notes, "", made]) + "\n"
 
 
@@ -66,7 +68,7 @@ def to_json(table: Table) -> str:
     document: dict[str, Any] = {
         "name": table.name,
         "title": table.title,
-        "sweep": table.sweep,
+        "sweeps": list(table.sweeps),
         "command": table.command,
         "complete": table.complete,
         "cells": table.cells,
@@ -91,7 +93,7 @@ def shown(column: Column, row: Mapping[str, Any]) -> str:
         text = ABSENT
     else:
         sd = None if column.sd is None else row[column.sd]
-        places = None if sd is None or column.format != "mse" else _places(number)
+        places = None if sd is None or column.format not in DIGITS else _places(number, DIGITS[column.format])
         text = _number(number, column.format, places)
         if column.upper is not None and row[column.upper] is not None:
             text += f"–{_number(row[column.upper], column.format)}"
@@ -99,25 +101,25 @@ def shown(column: Column, row: Mapping[str, Any]) -> str:
             text += f" ± {_number(sd, column.format, places)}"
         if column.mark is not None and row[column.mark]:
             text += row[column.mark]
-    if column.count is not None and column.total is not None:
+    if number is not None and column.count is not None and column.total is not None:
         count, total = row[column.count], row[column.total]
         if count is not None and total is not None and count < total:
             text += f" ({count} of {total})"
     return text
 
 
-def _places(value: float) -> int | None:
-    """Decimal places of two digits, for a number and its sd alike; None where a power of ten reads better."""
+def _places(value: float, digits: int) -> int | None:
+    """Decimal places of so many digits, for a number and its sd alike; None where a power of ten reads better."""
     if not 1e-4 <= abs(value) < 100:
         return None
-    return max(0, 1 - math.floor(math.log10(abs(value))))
+    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
 def _number(value: Any, form: Format, places: int | None = None) -> str:
     if places is not None:
         return f"{value:.{places}f}" if value else "0"
-    if form == "mse":
-        return f"{value:.2g}"
+    if form in DIGITS:
+        return f"{value:.{DIGITS[form]}g}"
     if form == "percent":
         return f"{value:z.0f}"
     if form == "exact":

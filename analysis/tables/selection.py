@@ -20,6 +20,8 @@ from orchestrator.errors import InputError
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
+_OF_THE_ROW = ("implementation", "tol")
+"""How a rule is computed: may differ between rows, as not every rule has a fused kernel; not within one."""
 _SHOWN = 5
 
 NOT_LAUNCHED = "not launched"
@@ -154,9 +156,9 @@ def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], t
     method has no such setting: it may differ between methods, not within one.
     """
     outside = [name for name in _OUTSIDE_CONFIG if name in cells.columns]
-    identities = cells.select("method", *outside).to_dicts()
+    identities = cells.select("row", "method", *outside).to_dicts()
     counts: dict[str, Counter[str]] = {}
-    by_method: dict[tuple[str, str], set[str]] = {}
+    within: dict[tuple[str, str], set[str]] = {}
     for identity, config in zip(identities, configs, strict=True):
         found = {name: identity[name] for name in outside} | {
             name: value for name, value in config.items() if name not in telling
@@ -164,9 +166,10 @@ def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], t
         for name, value in found.items():
             text = json.dumps(value, sort_keys=True)
             counts.setdefault(name, Counter())[text] += 1
-            by_method.setdefault((name, identity["method"]), set()).add(text)
-    torn = {name for (name, _), texts in by_method.items() if len(texts) > 1}
-    torn |= {name for name, seen in counts.items() if len(seen.keys() - {"null"}) > 1}
+            alike = identity["row" if name in _OF_THE_ROW else "method"]
+            within.setdefault((name, alike), set()).add(text)
+    torn = {name for (name, _), texts in within.items() if len(texts) > 1}
+    torn |= {name for name, seen in counts.items() if name not in _OF_THE_ROW and len(seen.keys() - {"null"}) > 1}
     if torn:
         lines = [
             f"  {name}: " + ", ".join(f"{text} ({n} cells)" for text, n in _commonest(counts[name]))
@@ -181,7 +184,8 @@ def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], t
     shared: dict[str, object] = {}
     for name in sorted(counts):
         texts = sorted(counts[name].keys() - {"null"})
-        shared[name] = json.loads(texts[0]) if texts else None
+        if len(texts) < 2:  # else each method has its own
+            shared[name] = json.loads(texts[0]) if texts else None
     return shared
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-Format = Literal["text", "count", "mse", "percent", "exact"]
+Format = Literal["text", "count", "mse", "three", "percent", "exact"]
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class Column:
     Args:
         heading: as shown; a line break keeps a column narrow in text.
         value: the number or text itself; shown as "–" where null.
-        format: how numbers are written: "mse" to two digits, "percent" to whole ones, "exact" to four digits.
+        format: how numbers are written: "mse" to two digits, "three" to three, "exact" to four, "percent"
+            to whole ones.
         upper: upper end, where the value is the lower end of a range.
-        sd: shown after "±" where there is one; an MSE's to the last place of the MSE.
+        sd: shown after "±" where there is one; of "mse" and "three" to the last place of the value.
         mark: text put behind the number, a footnote's sign.
         count: over how many seeds, shown as "(count of total)" where it is below `total`.
         total: out of how many.
@@ -52,7 +53,7 @@ class Table:
         columns: what is shown, in order.
         frame: the numbers in full, one row a row of the table; what CSV and JSON give.
         notes: what a reader must know to read the numbers rightly, a sentence or two each.
-        sweep: the sweep whose cells it is made of.
+        sweeps: the sweeps whose cells it is made of.
         command: the command that runs what it lacks, or makes it.
         missing: cells asked for and not done, `row`, `seed`, `status` ("not launched" where unknown).
         cells: how many cells it asks for.
@@ -64,7 +65,7 @@ class Table:
     columns: tuple[Column, ...]
     frame: pl.DataFrame
     notes: tuple[str, ...]
-    sweep: str
+    sweeps: tuple[str, ...]
     command: str
     missing: pl.DataFrame
     cells: int

@@ -11,9 +11,6 @@ from orchestrator.chunk import Beat, Chunk, Event
 class Executor(Protocol):
     """Runs chunks and says how they ended. Never retries: attempts are counted by the driver."""
 
-    in_process: bool
-    """Whether cells run in this very process, so that an interrupt must reach them."""
-
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
         """How many chunks of this size can run at once now; 0 where none can."""
 
@@ -32,5 +29,8 @@ class Executor(Protocol):
     def kill(self, number: int) -> None:
         """End a chunk by force; no event follows."""
 
+    def interrupt(self) -> None:
+        """Ctrl-C came, and this runs in its handler: end a cell that runs in this very process, begin no other."""
+
     def close(self) -> None:
-        """Give everything back; running chunks are ended."""
+        """Give everything back; running chunks are ended. May be called twice."""

@@ -6,16 +6,15 @@ from collections import deque
 from collections.abc import Iterable
 
 from orchestrator.chunk import Beat, Chunk, ChunkDone, Event
-from orchestrator.run import run_chunk
+from orchestrator.run import Place, run_chunk
 
 
 class InlineExecutor:
     """One slot: this process. A cell that hangs without reacting to its alarm can't be ended from here."""
 
-    in_process = True
-
     def __init__(self) -> None:
         self._queue: deque[Chunk] = deque()
+        self._place = Place()
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
         """One."""
@@ -31,7 +30,7 @@ class InlineExecutor:
 
     def poll(self, timeout: float) -> list[Event]:
         """Run the oldest chunk."""
-        return [ChunkDone(run_chunk(self._queue.popleft()))] if self._queue else []
+        return [ChunkDone(run_chunk(self._queue.popleft(), place=self._place))] if self._queue else []
 
     def beats(self) -> Iterable[Beat]:
         """None: between two polls nothing runs."""
@@ -40,6 +39,12 @@ class InlineExecutor:
     def kill(self, number: int) -> None:
         """Forget a chunk that has not begun."""
         self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
+
+    def interrupt(self) -> None:
+        """Raise in the cell; what has not begun is handed back."""
+        self._place.stop = True
+        if self._place.in_cell:
+            raise KeyboardInterrupt
 
     def close(self) -> None:
         """Forget what has not begun."""

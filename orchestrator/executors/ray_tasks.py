@@ -71,8 +71,6 @@ class RayExecutor:
         ClusterUnavailable: Ray did not start, or nothing answers at the address.
     """
 
-    in_process = False
-
     def __init__(self, address: str | None = None, ship: Sequence[str] = (), gpus: int | None = None) -> None:
         if address is None:
             for name, value in _ENVIRONMENT.items():
@@ -232,6 +230,9 @@ class RayExecutor:
             if flying == number:
                 del self._refs[ref]
                 self._ray.cancel(ref, force=True)
+
+    def interrupt(self) -> None:
+        """Nothing: cells run elsewhere, and the driver cancels them."""
 
     def close(self) -> None:
         """End running chunks and leave the cluster (which ends an embedded one)."""

@@ -14,6 +14,7 @@ import pytest
 from store_frames import frame, one_seed
 
 from analysis.paper import STANDINGS, paper_values
+from analysis.source import ARRAYS_SCHEMA, Source
 from analysis.tables import TABLES, Column, Table
 from analysis.tables.render import RENDERERS, shown, to_text
 from analysis.tables.selection import MISSING_SCHEMA
@@ -44,7 +45,7 @@ SMALL = Table(
         }
     ),
     notes=("A note.", "Another."),
-    sweep="paper/none",
+    sweeps=("paper/none",),
     command="raysweep launch paper/none",
     missing=pl.DataFrame([("a", 7, "failed")], schema=MISSING_SCHEMA, orient="row"),
     cells=4,
@@ -52,10 +53,14 @@ SMALL = Table(
 )
 
 
+def source(cells: list[dict[str, object]]) -> Source:
+    return Source(frame(cells), lambda _: pl.DataFrame(schema=ARRAYS_SCHEMA))
+
+
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("cells", [[], one_seed(1), one_seed(1) + one_seed(2)], ids=["none", "one", "two"])
 def test_every_table_in_every_format(name: str, cells: list[dict[str, object]]) -> None:
-    table = TABLES[name](frame(cells))
+    table = TABLES[name](source(cells))
     assert table.name == name
     for render in RENDERERS.values():
         text = render(table)
@@ -65,7 +70,7 @@ def test_every_table_in_every_format(name: str, cells: list[dict[str, object]]) 
 
 
 def test_unknown_names_say_what_is_known() -> None:
-    with pytest.raises(UnknownName, match="unknown table '33'; did you mean '3'\\? Known: 3"):
+    with pytest.raises(UnknownName, match="unknown table '33'; did you mean '3'\\? Known: 13, 14, 3, 4"):
         TABLES["33"]
     with pytest.raises(UnknownName, match="unknown table format 'txt'; did you mean 'text'\\?"):
         RENDERERS["txt"]
@@ -87,7 +92,7 @@ def test_text() -> None:
 
 
 def test_text_keeps_to_the_terminals_width() -> None:
-    lines = to_text(TABLES["3"](frame(one_seed(1) + one_seed(2))), width=80).splitlines()
+    lines = to_text(TABLES["3"](source(one_seed(1) + one_seed(2))), width=80).splitlines()
     assert max(map(len, lines)) <= 80
 
 
@@ -121,7 +126,7 @@ def test_json_is_everything() -> None:
     assert document == {
         "name": "0",
         "title": "Two rows",
-        "sweep": "paper/none",
+        "sweeps": ["paper/none"],
         "command": "raysweep launch paper/none",
         "complete": False,
         "cells": 4,
@@ -154,9 +159,9 @@ def test_percent(value: float, text: str) -> None:
 
 def test_a_column_that_the_frame_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="table 0: its frame has no column elsewhere"):
-        Table("0", "t", (Column("", "elsewhere"),), SMALL.frame, (), "s", "c", SMALL.missing, 0)
+        Table("0", "t", (Column("", "elsewhere"),), SMALL.frame, (), ("s",), "c", SMALL.missing, 0)
     with pytest.raises(ValueError, match="missing must have the columns row, seed, status"):
-        Table("0", "t", (), SMALL.frame, (), "s", "c", SMALL.frame, 0)
+        Table("0", "t", (), SMALL.frame, (), ("s",), "c", SMALL.frame, 0)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in PAPER_VALUES.glob("*.csv")))
@@ -164,7 +169,7 @@ def test_the_papers_values_say_where_they_stand(name: str) -> None:
     values = paper_values(name)
     assert set(values["standing"].to_list()) <= set(STANDINGS)
     assert values["source"].null_count() == values["value"].null_count() == 0
-    assert not values.select(pl.struct("row", "quantity").is_duplicated().any()).item()
+    assert not values.select(pl.struct("row", "quantity", "seed").is_duplicated().any()).item()
 
 
 def test_importing_the_package_is_light() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator import holder
 from orchestrator.cells import CellTable, expand
 from orchestrator.chunk import Array, Outcome, Worker
 from orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
@@ -22,7 +26,7 @@ from orchestrator.schema import ARRAYS, ATTEMPTS, CELLS
 from orchestrator.segments import encode, segment_name
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
-from tests.conftest import SWEEP, TINY
+from tests.conftest import SWEEP, TINY, environment
 
 WORKER = Worker("host", None, 1, "cpu", "digest", "path", "{}")
 
@@ -224,3 +228,193 @@ def test_rerun_replaces_the_row_in_one_step(folder: Path, table: CellTable, reco
     assert cells.filter(pl.col("cell_id").is_in(list(again)))["attempt"].to_list() == [2, 2]
     assert store.attempts.collect().height == 6
     assert store.check() == []
+
+
+def half(owner: Owner, made: Records, *folders: str) -> None:
+    """A commit that dies between its folders, with its process."""
+    for folder in folders:
+        owner._commit(folder, getattr(made, folder))
+    owner._closed.set()
+    owner._lock.release()
+    about = {**holder.about_epoch(owner.disk, owner.epoch), "pid": 2**22 + 5}
+    (owner.disk.root / f"_epochs/{owner.epoch:08d}.json").write_text(json.dumps(about))
+
+
+def heights(store: Store) -> list[int]:
+    return [store.scan(folder).collect().height for folder in ("arrays", "attempts", "cells")]
+
+
+def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, records) -> None:
+    with Owner(Store("results")) as owner:
+        owner.append(records(range(2)))
+    half(Owner(Store("results")), records(range(2, 4), 1), "arrays")
+    store = Store("results")
+    assert ["arrays and no row in attempts" in line for line in store.check()] == [True]
+    assert store.sql("SELECT count(*) FROM arrays").item() == 2
+    with Owner(Store("results")) as owner:
+        assert heights(store) == [2, 2, 2]
+        owner.append(records(range(2, 5), owner.epoch))  # the same attempt numbers again
+    assert heights(store) == [5, 5, 5]
+    assert store.check() == []
+
+
+def test_a_killed_commit_doubles_nothing(write, folder: Path, cli) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP)
+    dies = """
+import os, signal, sys
+from orchestrator import cli, owner
+
+commit = owner.Owner._commit
+
+def dying(self, folder, *rest):
+    if folder == "attempts":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return commit(self, folder, *rest)
+
+owner.Owner._commit = dying
+sys.argv = ["raysweep", "launch", "tiny.toml", "--inline"]
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL
+    assert cli("launch", "tiny.toml", "--inline").returncode == 0
+    assert heights(Store("results")) == [8, 8, 8]
+    assert Store("results").check() == []
+
+
+@pytest.mark.parametrize("refused", ["arrays", "attempts", "cells"])
+def test_a_batch_given_again_after_a_failure_is_there_once(
+    folder: Path, records, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    with Owner(Store("results")) as owner:
+        create = owner.disk.create
+        full = [True]
+
+        def fails(name: str, data: bytes) -> bool:
+            if full[0] and name.startswith(refused):
+                raise StoreWriteFailed("full")
+            return create(name, data)
+
+        monkeypatch.setattr(owner.disk, "create", fails)
+        with pytest.raises(StoreWriteFailed):
+            owner.append(records(range(4)))
+        full[0] = False
+        assert owner.append(records(range(4, 6))) == 2
+        assert owner.append(records(range(4))) == 4
+    assert heights(Store("results")) == [6, 6, 6]
+    assert Store("results").check() == []
+
+
+def test_compaction_mends_half_commits_of_any_age(folder: Path, records) -> None:
+    half(Owner(Store("results")), records(range(2)), "arrays", "attempts")
+    store = Store("results")
+    assert ["have no row in cells" in line for line in store.check()] == [True]
+    Owner(store).close()
+    (segment,) = [s for s in store.segments("cells") if s.rows]
+    (folder / "results" / segment.path).unlink()
+    assert len(store.check()) == 1
+    with Owner(store) as owner:
+        owner.compact()
+    assert store.check() == []
+    assert heights(store) == [2, 2, 2]
+
+
+def test_doubled_rows_are_said(folder: Path, records) -> None:
+    with Owner(Store("results")) as owner:
+        for table in ("arrays", "attempts", "cells"):
+            for _ in range(2):
+                owner._commit(table, getattr(records(range(2)), table))
+    assert [line.split(":")[0] for line in Store("results").check()] == ["cells", "attempts", "arrays"]
+
+
+@pytest.mark.parametrize("table_name", ["cells", "attempts", "arrays"])
+def test_damaged_pages_are_named_wherever_they_are_read(folder: Path, records, table_name: str) -> None:
+    with Owner(Store("results")) as owner:
+        owner.append(records(range(8)))
+    name = segment_name(0, 0)
+    path = folder / "results" / table_name / name
+    data = bytearray(path.read_bytes())
+    for at in range(4, 12):
+        data[at] ^= 0xFF
+    path.write_bytes(bytes(data))
+    store = Store("results")
+    reads = {
+        "arrays": [lambda: store.sql("SELECT * FROM arrays")],
+        "attempts": [store.summary, lambda: store.sql("SELECT * FROM attempts")],
+        "cells": [store.summary, lambda: store.sql("SELECT * FROM cells"), lambda: Owner(Store("results"))],
+    }
+    for read in reads[table_name]:
+        with pytest.raises(StoreDamaged, match=f"{table_name}/{name}"):
+            read()
+
+
+def test_compaction_of_damaged_pages_is_refused(folder: Path, records) -> None:
+    with Owner(Store("results")) as owner:
+        for row in range(3):
+            owner.append(records(range(row, row + 1)))
+        path = folder / "results/arrays" / segment_name(0, 1)
+        path.write_bytes(path.read_bytes()[:4] + b"\xff" * 40 + path.read_bytes()[44:])
+        with pytest.raises(StoreDamaged, match=f"arrays/{segment_name(0, 1)}"):
+            owner.compact()
+    assert len(list((folder / "results/arrays").iterdir())) == 3
+
+
+def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, records) -> None:
+    with Owner(Store("results")) as owner:
+        for row in range(4):
+            owner.append(records(range(row, row + 1)))
+        store, looks = Store("results"), []
+
+        def frame() -> pl.LazyFrame:
+            found = store.cells
+            if not looks:
+                owner.compact()  # between the choice of files and their reading
+            looks.append(1)
+            return found
+
+        assert store.collect(frame).height == 4
+        assert len(looks) == 2
+
+
+def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -> None:
+    with Owner(Store("results")) as owner:
+        for row in range(4):
+            owner.append(records(range(row, row + 1)))
+        store = Store("results")
+        names, seen = store.disk.names, []
+
+        def torn(of: str) -> list[str]:
+            if not seen:
+                seen.append(names(of)[:1])  # the others are merged away before the listing comes to them
+                owner.compact()
+                return seen[0]
+            return names(of)
+
+        store.disk.names = torn
+        assert store.cells.collect().height == 4
+
+
+def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
+    disk = Store("results").disk
+    assert holder.holder(disk) is None
+    with Owner(Store("results"), "raysweep launch x") as owner:
+        for forbidden in ("try_lock", "create", "replace"):
+            monkeypatch.setattr(disk, forbidden, None)
+        held = holder.holder(disk)
+        assert held is not None
+        assert "raysweep launch x" in held[0]
+        about = holder.about_epoch(disk, 0)
+    assert holder.holder(disk) is None
+    (folder / "results/_epochs/00000000.released").unlink()
+    assert holder.holder(disk) is not None  # as if killed: but this very process lives
+
+    def claims(**changes: object) -> tuple[str, list[str]] | None:
+        (folder / "results/_epochs/00000000.json").write_text(json.dumps({**about, **changes}))
+        return holder.holder(disk)
+
+    assert claims(process={**about["process"], "started": "1"}) is None  # its number is another's now
+    assert claims(pid=2**22 + 5) is None
+    monkeypatch.setattr(holder, "BEAT_S", 0.05)
+    assert claims(boot="another machine") is None  # no heart beats
+    assert owner.epoch == 0

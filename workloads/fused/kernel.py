@@ -44,19 +44,44 @@ def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gra
         for i in range(n):
             target = gradient[gate, i]
             d = 0
-            while d + 4 <= count:  # four at once: the row of G is loaded and stored once for them
+            while d + 8 <= count:  # eight at once: the row of G is loaded and stored once for them
                 v0, v1, v2, v3 = block[d, gate, i], block[d + 1, gate, i], block[d + 2, gate, i], block[d + 3, gate, i]
+                v4, v5 = block[d + 4, gate, i], block[d + 5, gate, i]
+                v6, v7 = block[d + 6, gate, i], block[d + 7, gate, i]
                 x0, x1 = kept_inputs[slots[d], row], kept_inputs[slots[d + 1], row]
                 x2, x3 = kept_inputs[slots[d + 2], row], kept_inputs[slots[d + 3], row]
+                x4, x5 = kept_inputs[slots[d + 4], row], kept_inputs[slots[d + 5], row]
+                x6, x7 = kept_inputs[slots[d + 6], row], kept_inputs[slots[d + 7], row]
                 for j in range(m):
-                    target[j] += v0 * x0[j] + v1 * x1[j] + v2 * x2[j] + v3 * x3[j]
-                d += 4
+                    low = v0 * x0[j] + v1 * x1[j] + v2 * x2[j] + v3 * x3[j]
+                    target[j] += low + (v4 * x4[j] + v5 * x5[j] + v6 * x6[j] + v7 * x7[j])
+                d += 8
             while d < count:
                 v0 = block[d, gate, i]
                 x0 = kept_inputs[slots[d], row]
                 for j in range(m):
                     target[j] += v0 * x0[j]
                 d += 1
+
+
+@compiled
+def pull(v: Array, weights: Array, target: Array) -> None:
+    """The sum of equation (3) over all sources: target (n,) += weights (n, n)^T v."""
+    n = v.size
+    i = 0
+    while i + 8 <= n:  # eight rows at once: the target is loaded and stored once for them
+        v0, v1, v2, v3 = v[i], v[i + 1], v[i + 2], v[i + 3]
+        v4, v5, v6, v7 = v[i + 4], v[i + 5], v[i + 6], v[i + 7]
+        w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        w4, w5, w6, w7 = weights[i + 4], weights[i + 5], weights[i + 6], weights[i + 7]
+        for j in range(n):
+            low = v0 * w0[j] + v1 * w1[j] + v2 * w2[j] + v3 * w3[j]
+            target[j] += low + (v4 * w4[j] + v5 * w5[j] + v6 * w6[j] + v7 * w7[j])
+        i += 8
+    while i < n:
+        for j in range(n):
+            target[j] += v[i] * weights[i, j]
+        i += 1
 
 
 @compiled
@@ -126,11 +151,7 @@ def replay(
         last = before[components - 1]
         if k == n:
             for gate in range(recurrent):
-                for i in range(n):
-                    scale = v[gate, i]
-                    weights = kept_weights[slot, gate, i]
-                    for j in range(n):
-                        last[j] += scale * weights[j]
+                pull(v[gate], kept_weights[slot, gate], last)
         elif k > 0:
             sources = masks[kept_mask[slot]]
             for gate in range(recurrent):

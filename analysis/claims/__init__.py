@@ -1,0 +1,127 @@
+"""The paper's claims as a ledger: what it says, what we get, how sure, and a verdict by rules fixed beforehand.
+
+`render(ledger(source), "text")` is a string to print. Rules: `docs/verdicts.md`; a family of claims a file.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from analysis.claims import chaos, decay, lstm, scale, selection, sine, sparse_error, spectra, unrun
+from analysis.claims.claim import Claim, Line
+from analysis.claims.judge import VERDICTS, Reader, command, judge, load, pooled, settle
+from analysis.claims.render import RENDERERS, render
+from analysis.source import Source
+from workloads.registry import Registry
+
+__all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "VERDICTS", "Claim", "Line", "ledger", "render"]
+
+CLAIMS: Registry[Claim] = Registry(
+    "claim",
+    {
+        "E1-recovery": sine.recovery,
+        "E1-step": sine.step,
+        "E1-bptt1": sine.bptt1,
+        "E1-tbptt": sine.tbptt,
+        "E2-lorenz64": chaos.lorenz64,
+        "E2-lorenz128": chaos.lorenz128,
+        "E2-multisine": chaos.multisine,
+        "E2-uoro": chaos.uoro,
+        "E3-selection": selection.selection,
+        "E3-fisher": selection.fisher,
+        "E4-copy": sparse_error.copy,
+        "E4-adding": sparse_error.adding,
+        "E5-lstm": lstm.lstm,
+        "E5-lorenz": lstm.lorenz,
+        "E6-n256": scale.n256_claim,
+        "E6-n512": scale.n512,
+        "E7-threshold": unrun.threshold,
+        "E7-forward": unrun.forward,
+        "E7-forgetting": unrun.forgetting,
+        "E8-fisher": unrun.head_fisher,
+        "E8-timing": unrun.timing,
+        "E9-bci": unrun.bci,
+        "S-condition": spectra.condition,
+        "S-collapse": spectra.collapse,
+        "S-n256": spectra.scale,
+        "S-cosine": spectra.cosine,
+        "S-magnitude": spectra.magnitude,
+        "SGD": sine.sgd,
+        "V-reference": unrun.reference,
+        "F-decay0": decay.decay0,
+        "F-decaysweep": decay.sweep,
+    },
+)
+"""Id -> claim, in the paper's order."""
+
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "id": pl.String,
+    "part": pl.String,
+    "says": pl.String,
+    "where": pl.String,
+    "paper": pl.String,
+    "ours": pl.Float64,
+    "lower": pl.Float64,
+    "upper": pl.Float64,
+    "unit": pl.String,
+    "n": pl.Int64,
+    "seeds": pl.List(pl.Int64),
+    "verdict": pl.String,
+    "why": pl.String,
+    "p": pl.Float64,
+    "p_holm": pl.Float64,
+    "decay_0": pl.Float64,
+    "naive": pl.Float64,
+    "metric": pl.String,
+    "sweep": pl.String,
+    "cells": pl.Int64,
+    "command": pl.String,
+}
+
+
+def ledger(source: Source) -> pl.DataFrame:
+    """Every line of every claim, one row each, columns as `SCHEMA`.
+
+    `ours`, `lower`, `upper` are in `unit`, null where there is no such number; `decay_0` and `naive` in the
+    unit of `metric`; `cells` counts those that the line asks for.
+    """
+    lines = [(claim, line) for claim in CLAIMS.values() for line in claim.lines]
+    reader = Reader(source)
+    loaded = [load(reader, line.cells) for _, line in lines]
+    judged = [judge(line, data) for (_, line), data in zip(lines, loaded, strict=True)]
+    rows = []
+    for i, (claim, line) in enumerate(lines):
+        # What a family's tests came to; those without a p (not run, diverged) count as 1.
+        family = [j for j, (other, tested) in enumerate(lines) if other.family == claim.family and pooled(tested)]
+        p_values = [1.0 if (p := judged[j].p) is None else p for j in family]
+        verdict, why, adjusted = settle(line, judged[i], p_values, family.index(i) if i in family else 0)
+        if line.aside is not None and loaded[i].lacking is None:
+            beside = load(reader, line.aside_cells)
+            why += "" if beside.lacking is not None else f". {line.aside(beside.columns)}"
+        data, seeds = loaded[i], list(loaded[i].seeds)
+        rows.append(
+            {
+                "id": claim.id,
+                "part": line.part,
+                "says": line.says,
+                "where": claim.where,
+                "paper": line.paper,
+                "ours": judged[i].ours,
+                "lower": judged[i].lower,
+                "upper": judged[i].upper,
+                "unit": line.unit,
+                "n": len(seeds),
+                "seeds": seeds,
+                "verdict": verdict,
+                "why": why,
+                "p": judged[i].p,
+                "p_holm": adjusted,
+                "decay_0": data.decay_0,
+                "naive": data.naive,
+                "metric": line.cells[0].metric if line.cells else None,
+                "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
+                "cells": data.asked,
+                "command": command(line, data.launched),
+            }
+        )
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")

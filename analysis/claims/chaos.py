@@ -1,0 +1,106 @@
+"""Experiment 2: the Lorenz system, a sine of four regimes, and UORO on both (Sec. 4.2, Tables 4 and 5)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.claims import measures
+from analysis.claims.claim import Cells, Claim, Line, Share
+from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, UORO
+from analysis.claims.statistics import Columns
+from analysis.tables.selection import Row
+
+FAMILY = "chaos"
+
+
+def lorenz(hidden: int, *rows: Row) -> tuple[Cells, ...]:
+    """Table 4's cells at one size, measured over the whole of the later half."""
+    return (
+        Cells("paper/e2-lorenz", "lorenz", "mse_post_all", rows, {"hidden": hidden}, "persistence_post_all", DECAY_0),
+    )
+
+
+def multi_sine(*rows: Row) -> tuple[Cells, ...]:
+    """Table 5's cells, measured after the first shift."""
+    return (
+        Cells(
+            "paper/e2-multisine",
+            "multi_sine",
+            "mse_seg2_last_200",
+            rows,
+            {"hidden": 64},
+            "persistence_seg2_last_200",
+            DECAY_0,
+        ),
+    )
+
+
+def above_traces(columns: Columns) -> NDArray[np.bool_]:
+    """Full RTRL ends above the same seed's traces, or diverges (nan is not below)."""
+    return ~(columns["full"] <= columns["traces"])
+
+
+def _twice_k4(columns: Columns) -> str:
+    count = int((~(columns["full"] <= 2 * columns["k4"])).sum())
+    return f"full RTRL above twice k = 4's MSE on {count} of {columns['full'].size}"
+
+
+def _lorenz_lines(hidden: int, k4: float, k4_cv: float, full_cv: float, failing: int, words: str) -> tuple[Line, ...]:
+    return (
+        Line(f"level, k = 4, n = {hidden}", "MSE at k = 4", f"{k4:g}", measures.mse_level("k4", k4),
+             lorenz(hidden, K4)),
+        Line("CV, k = 4", f"k = 4 is tight over seeds: CV {k4_cv:g} %", f"{k4_cv:g}",
+             measures.variation_level("k4", k4_cv), lorenz(hidden, K4)),
+        Line("CV, full", f"full RTRL is not: CV {full_cv:g} %", f"{full_cv:g}",
+             measures.variation_level("full", full_cv), lorenz(hidden, FULL)),
+        Line("more stable", "k = 4 is more stable than full RTRL", f"{full_cv / k4_cv:.2g}",
+             measures.more_stable("k4", "full"), lorenz(hidden, K4, FULL)),
+        Line("full fails on some seeds", words, f"{failing} of 5", Share(above_traces, failing / 5),
+             lorenz(hidden, TRACES, FULL), _twice_k4, lorenz(hidden, K4, FULL)),
+    )  # fmt: skip
+
+
+lorenz64 = Claim(
+    "E2-lorenz64",
+    FAMILY,
+    "Sec. 4.2, Table 4",
+    _lorenz_lines(64, 0.015, 13, 88, 2, "full RTRL ends above traces on 2 of 5 seeds"),
+)
+lorenz128 = Claim(
+    "E2-lorenz128",
+    FAMILY,
+    "Sec. 4.2, Table 4",
+    _lorenz_lines(128, 0.0164, 8, 161, 3, "full RTRL fails (ends above traces) on 3 of 5 seeds"),
+)
+
+multisine = Claim(
+    "E2-multisine",
+    FAMILY,
+    "Sec. 4.2, Table 5",
+    (
+        Line(
+            "level, k = 4",
+            "k = 4 recovers 80 % at the first shift point",
+            "80 (69, 85, 93, 65, 89)",
+            measures.recovery_level("k4", "traces", "full", 80),
+            multi_sine(TRACES, K4, FULL),
+        ),
+    ),
+)
+
+_WORDS = "UORO has the lowest MSE on Lorenz: lower than"
+uoro = Claim(
+    "E2-uoro",
+    FAMILY,
+    "Sec. 4.2",
+    (
+        Line("Lorenz, below k = 4", f"{_WORDS} k = 4", "best", measures.lower("uoro", "k4"), lorenz(64, K4, UORO)),
+        Line("Lorenz, below full", f"{_WORDS} full RTRL", "best", measures.lower("uoro", "full"),
+             lorenz(64, FULL, UORO)),
+        Line("Lorenz, below traces", f"{_WORDS} traces", "best", measures.lower("uoro", "traces"),
+             lorenz(64, TRACES, UORO)),
+        Line("multi-sine, ten times k = 4", "on multi-sine UORO is ten times worse than k = 4", "10",
+             measures.orders("uoro", "k4", 1), multi_sine(K4, UORO)),
+    ),
+)  # fmt: skip

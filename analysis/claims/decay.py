@@ -1,0 +1,75 @@
+"""The follow-up's claims about the trace's decay (arXiv 2603.28750): not in the paper, and what explains its floor."""
+
+from __future__ import annotations
+
+import math
+
+from analysis.claims import chaos, measures
+from analysis.claims import sine as experiment1
+from analysis.claims.claim import Cells, Claim, Interval, Line
+from analysis.claims.rows import DECAY_0, FULL, TRACES
+from analysis.tables.selection import Row
+
+FAMILY = "decay"
+PLATEAU = (0.1, 0.3, 0.5)
+_WORDS = "immediate derivatives (decay 0) match full RTRL"
+
+decay0 = Claim(
+    "F-decay0",
+    FAMILY,
+    "arXiv 2603.28750, not in the paper",
+    (
+        Line("sine", f"{_WORDS} on the sine", "matches", measures.no_worse("decay_0", "full"),
+             experiment1.cells(DECAY_0, FULL)),
+        Line("Lorenz, n = 64", f"{_WORDS} on Lorenz", "matches", measures.no_worse("decay_0", "full"),
+             chaos.lorenz(64, DECAY_0, FULL)),
+        Line("Lorenz, n = 128", f"{_WORDS} on Lorenz with 128 units", "matches",
+             measures.no_worse("decay_0", "full"), chaos.lorenz(128, DECAY_0, FULL)),
+        Line("multi-sine", f"{_WORDS} on multi-sine", "matches", measures.no_worse("decay_0", "full"),
+             chaos.multi_sine(DECAY_0, FULL)),
+        Line("the decay is why traces fail", "on the sine decay .95 alone costs two orders of magnitude", "two orders",
+             measures.orders("traces", "decay_0", 2), experiment1.cells(TRACES, DECAY_0)),
+    ),
+)  # fmt: skip
+
+
+def _key(decay: float) -> str:
+    return f"decay_{decay:g}"
+
+
+def cells(*decays: float) -> tuple[Cells, ...]:
+    """Traces of these decays, keyed `decay_0.5`."""
+    rows = tuple(Row(_key(decay), f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in decays)
+    return (
+        Cells("paper/decay", "decay", "mse_post_last_500", rows, {"hidden": 64}, "persistence_post_last_500", DECAY_0),
+    )
+
+
+_PERSISTENCE = Cells("paper/decay", "decay", "persistence_post_last_500",
+                     (Row("0.95", "decay 0.95", "traces", 0, {"decay": 0.95}),), {"hidden": 64},
+                     prefix="persistence_")  # fmt: skip
+
+sweep = Claim(
+    "F-decaysweep",
+    FAMILY,
+    "arXiv 2603.28750, not in the paper",
+    (
+        *(
+            Line(
+                f"plateau, decay {decay:g}",
+                f"decay up to .5 is a safe plateau: {decay:g} is as good as 0",
+                "plateau",
+                measures.no_worse(_key(decay), "decay_0"),
+                cells(0.0, decay),
+            )
+            for decay in PLATEAU
+        ),
+        Line(
+            "0.95 recovers nothing",
+            "decay .95 recovers 0 %: no better than predicting no change",
+            "0 %",
+            Interval(measures.ratio("decay_0.95", "persistence_0.95"), 0.0, math.inf, "ratio to persistence", math.exp),
+            (*cells(0.95), _PERSISTENCE),
+        ),
+    ),
+)

@@ -1,0 +1,90 @@
+"""Experiment 6: 256 and 512 units (Sec. 4.6, Table 9)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from analysis.claims import measures
+from analysis.claims.chaos import above_traces
+from analysis.claims.claim import Cells, Claim, Interval, Line, Share
+from analysis.claims.rows import DECAY_0, FULL, K4, TRACES
+from analysis.claims.statistics import Columns
+from analysis.tables.selection import Row
+
+FAMILY = "scale"
+DECIDES = 1e-3
+BESIDE = (5e-4, 3e-4)
+SEEDS_512 = (42, 123)
+PAPER_SD = 1.35
+"""Sample sd of ln MSE of the paper's five full RTRL runs (.0003, .0003, .0010, .0003, .0065)."""
+
+
+def n256(*rows: Row, rate: float = DECIDES, prefix: str = "") -> tuple[Cells, ...]:
+    """Table 9's cells at one learning rate."""
+    return (
+        Cells(
+            "paper/e6-n256",
+            "sine_n256",
+            "mse_post_last_500",
+            rows,
+            {"hidden": 256, "learning_rate": rate},
+            "persistence_post_last_500",
+            DECAY_0,
+            prefix=prefix,
+        ),
+    )
+
+
+def _at_other_rates(row: Row) -> tuple[Cells, ...]:
+    return tuple(cells for rate in BESIDE for cells in n256(row, rate=rate, prefix=f"{rate:g} "))
+
+
+def _levels(columns: Columns) -> str:
+    said = []
+    for name, values in columns.items():
+        rate, key = name.split(" ")
+        said.append(f"{key} at {rate}: {', '.join(f'{value:.2g}' for value in np.sort(values))}")
+    return "other learning rates, " + "; ".join(said)
+
+
+def _log_mse(columns: Columns) -> Columns:
+    return {key: np.log(values) for key, values in columns.items()}
+
+
+n256_claim = Claim(
+    "E6-n256",
+    FAMILY,
+    "Sec. 4.6, Table 9",
+    (
+        Line("level, k = 4", "MSE at k = 4", "0.0038", measures.mse_level("k4", 0.0038), n256(K4), _levels,
+             _at_other_rates(K4)),
+        Line("recovery", "k = 4 recovers 78 % (66, 62, 80, 68, 116)", "78",
+             measures.recovery_level("k4", "traces", "full", 78), n256(TRACES, K4, FULL)),
+        Line("full varies", "full RTRL varies 22-fold over seeds", "sd of ln MSE 1.35 (22x)",
+             Interval(measures.log_sample_sd("full"), math.log(PAPER_SD / measures.SAME_LEVEL),
+                      math.log(PAPER_SD * measures.SAME_LEVEL), "sd of ln MSE", math.exp, _log_mse),
+             n256(FULL), _levels, _at_other_rates(FULL)),
+        Line("level, traces", "traces stay at about .45-.60", "0.45-0.60 (implied)",
+             measures.mse_level("traces", 0.45, 0.60), n256(TRACES), _levels, _at_other_rates(TRACES)),
+        Line("two orders, traces to k = 4", "traces are two orders of magnitude worse than k = 4", "118-160",
+             measures.orders("traces", "k4", 2), n256(TRACES, K4)),
+    ),
+)  # fmt: skip
+
+n512 = Claim(
+    "E6-n512",
+    FAMILY,
+    "Sec. 4.6",
+    (
+        Line("full diverges, sine", "full RTRL diverges on 1 of 2 seeds, far above traces", "1 of 2",
+             Share(above_traces, 1 / 2),
+             (Cells("paper/e6-n512", "sine_n512", "mse_post_last_500", (TRACES, FULL), {"hidden": 512},
+                    "persistence_post_last_500", DECAY_0, seeds=SEEDS_512),)),
+        Line("traces suffice, Lorenz", "on Lorenz traces are as good as k = 4", "suffice",
+             measures.no_worse("traces", "k4"),
+             (Cells("paper/e6-n512-lorenz", "lorenz_n512", "mse_post_all", (TRACES, K4), {"hidden": 512},
+                    "persistence_post_all", DECAY_0, seeds=SEEDS_512),)),
+    ),
+)  # fmt: skip

@@ -1,0 +1,87 @@
+"""Experiment 3: does it matter which four sources a unit keeps (Sec. 4.3, Table 6; Sec. 4.8)?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from analysis.claims import measures
+from analysis.claims.claim import Cells, Claim, Interval, Line
+from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from analysis.claims.statistics import Array, Columns
+from analysis.tables.selection import Row
+
+FAMILY = "selection"
+STRATEGIES = ("random", "oracle", "anti_oracle", "dynamic")
+TASKS = {
+    "sine": ("paper/e3-selection-sine", "selection_sine", "post_last_500"),
+    "Lorenz": ("paper/e3-selection-lorenz", "selection_lorenz", "post_all"),
+}
+
+
+def cells(task: str, *rows: Row) -> tuple[Cells, ...]:
+    """Table 6's cells on one task."""
+    sweep, experiment, window = TASKS[task]
+    return (Cells(sweep, experiment, f"mse_{window}", rows, {"hidden": 64}, f"persistence_{window}", DECAY_0),)
+
+
+def _dynamic_above(columns: Columns) -> Array:
+    """Mean of ln (dynamic over the geometric mean of the other four)."""
+    others = np.stack([np.log(columns[key]) for key in ("k4", *STRATEGIES[:-1])]).mean(0)
+    result: Array = (np.log(columns["dynamic"]) - others).mean(-1)
+    return result
+
+
+selection = Claim(
+    "E3-selection",
+    FAMILY,
+    "Sec. 4.3, Table 6",
+    (
+        *(
+            Line(
+                f"{task}, {name} against ring",
+                f"no strategy has a consistent advantage: {name} is as good as the ring on {task}",
+                "no consistent winner (50 runs)",
+                measures.comparable(name, "k4"),
+                cells(task, K4, sparse(4, name)),
+            )
+            for task in TASKS
+            for name in STRATEGIES
+        ),
+        Line(
+            "Lorenz, dynamic worst",
+            "the dynamic oracle is slightly worst on Lorenz",
+            "slightly worst",
+            Interval(_dynamic_above, 0.0, math.inf, "ratio", math.exp),
+            cells("Lorenz", K4, *(sparse(4, name) for name in STRATEGIES)),
+        ),
+    ),
+)
+
+_PAPER = {"fisher_oracle": 78.8, "fisher_anti": 79.4, "random": 88.7}
+
+fisher = Claim(
+    "E3-fisher",
+    FAMILY,
+    "Sec. 4.8",
+    (
+        *(
+            Line(
+                f"level, {name}",
+                f"selection {name} on the sine recovers {percent} %",
+                f"{percent} (3 seeds)",
+                measures.recovery_level(name, "traces", "full", percent),
+                cells("sine", TRACES, sparse(4, name), FULL),
+            )
+            for name, percent in _PAPER.items()
+        ),
+        Line(
+            "no gap",
+            "Fisher's oracle and its opposite recover the same",
+            "-0.6 points",
+            measures.recovery_difference("fisher_oracle", "fisher_anti", "traces", "full"),
+            cells("sine", TRACES, sparse(4, "fisher_oracle"), sparse(4, "fisher_anti"), FULL),
+        ),
+    ),
+)

@@ -1,0 +1,58 @@
+"""Experiment 4: errors at few steps only, copy and adding (Sec. 4.4, Table 7)."""
+
+from __future__ import annotations
+
+from analysis.claims import measures
+from analysis.claims.claim import Cells, Claim, Line
+from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from analysis.tables.selection import Row
+
+FAMILY = "sparse_error"
+BPTT = Row("bptt", "BPTT over the sequence", "bptt")
+OTHERS = (BPTT, TRACES, K4, sparse(16))
+NAMES = [row.key for row in OTHERS]
+
+
+def copy_cells(*rows: Row) -> tuple[Cells, ...]:
+    """Table 7's copy task."""
+    return (
+        Cells("paper/e4-copy", "copy", "accuracy_all_last_500", rows, {"hidden": 64},
+              "chance_accuracy_all_last_500", DECAY_0),
+    )  # fmt: skip
+
+
+def adding_cells(*rows: Row) -> tuple[Cells, ...]:
+    """Table 7's adding task."""
+    return (
+        Cells("paper/e4-adding", "adding", "mse_all_last_500", rows, {"hidden": 64}, "constant_all_last_500", DECAY_0),
+    )
+
+
+_TRIVIAL = (Cells("paper/e4-adding", "adding", "constant_all_last_500", (FULL,), {"hidden": 64}, prefix="trivial_"),)
+
+copy = Claim(
+    "E4-copy",
+    FAMILY,
+    "Sec. 4.4, Table 7",
+    (
+        Line("full worst", "full RTRL is the worst method on copy", "0.130, next 0.239 (0.109)",
+             measures.worst("full", NAMES, lower_is_worse=True, unit="accuracy, next worst - full"),
+             copy_cells(FULL, *OTHERS)),
+        Line("level, full", "accuracy of full RTRL, about chance (0.125)", "0.130",
+             measures.accuracy_level("full", 0.130), copy_cells(FULL)),
+    ),
+)  # fmt: skip
+
+adding = Claim(
+    "E4-adding",
+    FAMILY,
+    "Sec. 4.4, Table 7",
+    (
+        Line("full worst", "full RTRL is the worst method on adding", "0.289, next 0.284 (0.005)",
+             measures.worst("full", NAMES, lower_is_worse=False, unit="MSE, full - next worst"),
+             adding_cells(FULL, *OTHERS)),
+        Line("level, full", "MSE of full RTRL", "0.289", measures.mse_level("full", 0.289), adding_cells(FULL)),
+        Line("above trivial", "full RTRL is worse than predicting the mean", "0.289 against 0.167 (1.7)",
+             measures.higher("full", "trivial_full"), (*adding_cells(FULL), *_TRIVIAL)),
+    ),
+)  # fmt: skip

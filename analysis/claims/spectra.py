@@ -1,0 +1,196 @@
+"""Why: singular values of the influence J (n x P), and the angle of gradients (Sec. 5.1, Table 13; Sec. 4.6)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.claims import measures
+from analysis.claims.chaos import above_traces, lorenz
+from analysis.claims.claim import Agreement, Cells, Claim, Interval, Line, Reduce
+from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from analysis.claims.statistics import Array, Columns
+from analysis.tables.selection import Row
+
+FAMILY = "spectra"
+SHIFT_STEP, LAST_STEP, SHIFT = 999, 1999, 1000
+LOW, HIGH, DEGRADED, COLLAPSED, RANK_SHARE = 2.6, 6.5, 10.0, 100.0, 0.8
+COSINE = 0.7
+ANGLES = (2, 4, 8, 16, 32)
+
+
+def at(step: int) -> Reduce:
+    """The value recorded at a step; nan if none was."""
+
+    def reduce(steps: NDArray[np.int64], values: Array) -> float:
+        found = values[steps == step]
+        return float(found[0]) if found.size else math.nan
+
+    return reduce
+
+
+def largest(_: NDArray[np.int64], values: Array) -> float:
+    """The largest value recorded."""
+    return float(values.max())
+
+
+def before(steps: NDArray[np.int64], values: Array) -> float:
+    """Mean over the steps before the shift."""
+    return float(values[steps < SHIFT].mean())
+
+
+def after(steps: NDArray[np.int64], values: Array) -> float:
+    """Mean over the steps from the shift on."""
+    return float(values[steps >= SHIFT].mean())
+
+
+def middle(_: NDArray[np.int64], values: Array) -> float:
+    """Median over all steps."""
+    return float(np.median(values))
+
+
+def _influence(sweep: str, metric: str, reduce: Reduce, prefix: str, **pinned: object) -> tuple[Cells, ...]:
+    """An array of full RTRL; beside a condition number that of the immediate influence, nothing propagated."""
+    alone = "immediate_condition" if metric == "condition" else None
+    experiment = sweep.removeprefix("paper/").replace("-", "_")
+    beside = FULL if alone else None
+    return (Cells(sweep, experiment, metric, (FULL,), pinned, None, beside, alone, reduce, prefix),)
+
+
+def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
+    """An array of full RTRL on the sine, put into one number."""
+    return _influence("paper/spectra-sine", metric, reduce, prefix, hidden=hidden, learning_rate=1e-3)
+
+
+def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
+    """The same on the Lorenz system."""
+    return _influence("paper/spectra-lorenz", metric, reduce, prefix, hidden=64)
+
+
+def _near_isotropic(unit: str = "condition number") -> Interval:
+    return Interval(measures.geometric("full"), math.log(LOW), math.log(HIGH), unit, math.exp)
+
+
+def _number(paper: float) -> Interval:
+    wide = math.log(measures.COMPARABLE)
+    return Interval(measures.geometric("full"), math.log(paper) - wide, math.log(paper) + wide, "condition number",
+                    math.exp)  # fmt: skip
+
+
+def _without_collapsed(columns: Columns) -> Columns:
+    """As in Table 13, seeds whose spectrum has not collapsed; a statistic over the rest, so those are dropped."""
+    kept = columns["full"] <= COLLAPSED
+    return {"full": columns["full"][kept]}
+
+
+def collapsed(columns: Columns) -> NDArray[np.bool_]:
+    """Condition number past the bound at the shift or at the end, or gone."""
+    return ~(np.maximum(columns["shift_full"], columns["end_full"]) <= COLLAPSED)
+
+
+condition = Claim(
+    "S-condition",
+    FAMILY,
+    "Sec. 5.1, Table 13",
+    (
+        Line("sine, n = 64", "condition number of J between 2.6 and 6.5", "2.6-6.5", _near_isotropic(),
+             sine("condition", at(LAST_STEP))),
+        Line("Lorenz, n = 64", "the same on Lorenz, where the spectrum has not collapsed", "2.6-6.5",
+             Interval(measures.geometric("full"), math.log(LOW), math.log(HIGH), "condition number", math.exp,
+                      _without_collapsed), chaotic("condition", at(LAST_STEP))),
+        Line("sine, n = 128", "the same with 128 units", "2.6-6.5", _near_isotropic(),
+             sine("condition", at(LAST_STEP), 128)),
+        Line("sine, n = 256", "the same with 256 units", "2.6-6.5", _near_isotropic(),
+             sine("condition", at(LAST_STEP), 256)),
+        Line("sine, at the shift", "2.9 at the shift point", "2.9", _number(2.9), sine("condition", at(SHIFT_STEP))),
+        Line("sine, at the end", "3.9 at the end", "3.9", _number(3.9), sine("condition", at(LAST_STEP))),
+        Line("sine, through training", "1.9-5.0 throughout, never near 10", "1.9-5.0",
+             Interval(measures.geometric("full"), -math.inf, math.log(DEGRADED), "largest condition number",
+                      math.exp), sine("condition", largest)),
+        Line("sine, effective rank", "95 % effective rank close to n", "close to 64",
+             Interval(measures.mean("full"), RANK_SHARE * 64, math.inf, "directions of 64"),
+             sine("effective_rank", at(LAST_STEP))),
+    ),
+)  # fmt: skip
+
+_TRACES = lorenz(64, TRACES)
+_OWN = Cells("paper/spectra-lorenz", "spectra_lorenz", "mse_post_all", (FULL,), {"hidden": 64},
+             "persistence_post_all")  # fmt: skip
+
+
+collapse = Claim(
+    "S-collapse",
+    FAMILY,
+    "Sec. 5.1",
+    (
+        Line(
+            "the same seeds",
+            "on the Lorenz seeds where full RTRL fails, and only there, the condition number explodes",
+            "2 of 5, the same",
+            Agreement(above_traces, collapsed, "full RTRL above traces against condition above 100"),
+            (_OWN, *_TRACES, *chaotic("condition", at(SHIFT_STEP), "shift_"),
+             *chaotic("condition", at(LAST_STEP), "end_")),
+        ),
+    ),
+)  # fmt: skip
+
+scale = Claim(
+    "S-n256",
+    FAMILY,
+    "Sec. 4.6, Table 13",
+    (
+        Line(
+            "better conditioned",
+            "at n = 256 J is better conditioned than at n = 64",
+            "below 1",
+            measures.lower("large_full", "full"),
+            (*sine("condition", at(LAST_STEP)), *sine("condition", at(LAST_STEP), 256, "large_")),
+        ),
+    ),
+)
+
+
+def angle(metric: str, reduce: Reduce, *rows: Row) -> tuple[Cells, ...]:
+    """An array that compares gradients, put into one number."""
+    return (Cells("paper/alignment", "alignment", metric, rows, {"hidden": 64}, decay_0=DECAY_0, reduce=reduce),)
+
+
+def _rise(columns: Columns) -> Array:
+    """The smallest rise of the mean cosine from one k to the next."""
+    means = np.stack([columns[f"k{k}"].mean(-1) for k in ANGLES])
+    result: Array = np.diff(means, axis=0).min(0)
+    return result
+
+
+cosine = Claim(
+    "S-cosine",
+    FAMILY,
+    "Sec. 5.1",
+    (
+        Line("before the shift", "cosine of the k = 4 and full gradients is high", "lost (high)",
+             Interval(measures.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", before, K4)),
+        Line("after the shift", "and stays so after the shift", "lost (high)",
+             Interval(measures.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", after, K4)),
+        Line("grows with k", "it grows monotonically with k after the shift", "monotone",
+             Interval(_rise, 0.0, math.inf, "smallest rise of the cosine"),
+             angle("cosine_all", after, *(sparse(k) for k in ANGLES))),
+    ),
+)  # fmt: skip
+
+magnitude = Claim(
+    "S-magnitude",
+    FAMILY,
+    "Sec. 5.1, 5.6",
+    (
+        Line(
+            "similar size",
+            "k = 4 and full gradients are of similar size (median ratio)",
+            "lost (about 1)",
+            Interval(measures.geometric("k4"), -math.log(measures.COMPARABLE), math.log(measures.COMPARABLE),
+                     "ratio of norms", math.exp),
+            angle("ratio_all", middle, K4),
+        ),
+    ),
+)  # fmt: skip

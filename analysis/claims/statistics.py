@@ -1,0 +1,177 @@
+"""Intervals over a few seeds, p-values and their correction: what the verdicts of the ledger rest on.
+
+Rules and reasons: `docs/verdicts.md`. NumPy only. A statistic is a function of columns, arrays whose last
+axis is seeds, that reduces this axis; so one call evaluates all resamples, and columns are resampled
+together (seeds are paired).
+
+What differs from textbooks: an interval is the hull of the percentile bootstrap's and the t interval on the
+jackknife's standard error, as the former alone is too narrow for five seeds.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Columns = Mapping[str, Array]
+Statistic = Callable[[Columns], Array]
+
+RESAMPLES = 10_000
+SEED = 20261124
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic over seeds and what is known of its error.
+
+    Args:
+        value: on all seeds.
+        error: the jackknife's standard error; nan where there is none (one seed, or no spread left in a subset).
+        resampled: the statistic on every bootstrap resample that has one, sorted.
+        n: seeds.
+    """
+
+    value: float
+    error: float
+    resampled: Array
+    n: int
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval at all."""
+        return self.n > 1 and math.isfinite(self.value) and math.isfinite(self.error) and self.resampled.size > 0
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Hull of percentile and t interval at 1 - level; everything where nothing is known."""
+        if not self.known:
+            return -math.inf, math.inf
+        low, high = np.quantile(self.resampled, [level / 2, 1 - level / 2], method="nearest")
+        half = t_quantile(1 - level / 2, self.n - 1) * self.error
+        return min(float(low), self.value - half), max(float(high), self.value + half)
+
+    def p_beyond(self, end: float) -> float:
+        """Two-sided p of the true value lying on the other side of `end`: the larger of t's and the bootstrap's."""
+        if not self.known or self.value == end:
+            return 1.0
+        beyond = self.resampled <= end if self.value > end else self.resampled >= end
+        boot = 2 * (1 + int(beyond.sum())) / (1 + beyond.size)
+        if self.error == 0:
+            return min(1.0, boot)
+        return min(1.0, max(boot, 2 * (1 - t_cdf(abs(self.value - end) / self.error, self.n - 1))))
+
+
+def estimate(statistic: Statistic, columns: Columns) -> Estimate:
+    """A statistic with its jackknife error and bootstrap distribution, seeds paired across columns."""
+    n = next(iter(columns.values())).shape[-1]
+    if n == 0:
+        return Estimate(math.nan, math.nan, np.array([math.nan]), n)
+    with np.errstate(divide="ignore", invalid="ignore"):  # seeds that are all alike have no spread: ln 0
+        value = float(statistic(columns))
+        if n < 2:
+            return Estimate(value, math.nan, np.array([value]), n)
+        drawn, others = _draws(n)
+        resampled = statistic({name: column[drawn] for name, column in columns.items()})
+        without = statistic({name: column[others] for name, column in columns.items()})
+        error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
+    # A spread is undefined on a resample of one seed only: left out, 1 in n^(n-1) of them.
+    return Estimate(value, error, np.sort(resampled[np.isfinite(resampled)]), n)
+
+
+@functools.cache
+def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Seeds of every bootstrap resample, and of every jackknife one; the same for every line."""
+    drawn = np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))
+    return drawn, np.array([[j for j in range(n) if j != i] for i in range(n)])
+
+
+def zone_p(found: Estimate, low: float, high: float) -> float:
+    """P of a verdict: inside the zone the larger over its ends (TOST), outside that of the end passed."""
+    if low <= found.value <= high:
+        return max((found.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
+    return found.p_beyond(low if found.value < low else high)
+
+
+def seeds_needed(found: Estimate, low: float, high: float, level: float) -> int | None:
+    """Seeds at which the interval, shrunk as 1 / sqrt(n), would lie on its side of the zone's ends; None: no such n."""
+    if not found.known:
+        return None
+    bottom, top = found.interval(level)
+    inside = low <= found.value <= high
+    ends = [low, high] if inside else [low if found.value < low else high]
+    needed = 2
+    for end in (end for end in ends if math.isfinite(end)):
+        distance = abs(found.value - end)
+        half = found.value - bottom if end < found.value else top - found.value
+        if distance == 0 or not math.isfinite(half):
+            return None
+        needed = max(needed, math.ceil(found.n * (half / distance) ** 2))
+    return needed
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given; compare each with the level itself."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def holm_level(p_values: Sequence[float], i: int, level: float = LEVEL) -> float:
+    """The level that Holm's procedure leaves to test i: level / (number of tests with no smaller p)."""
+    rank = sum(p < p_values[i] or (p == p_values[i] and j < i) for j, p in enumerate(p_values))
+    return level / (len(p_values) - rank)
+
+
+def t_cdf(t: float, df: int) -> float:
+    """Student's distribution function for whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    theta = math.atan(t / math.sqrt(df))
+    sine, cosine = math.sin(theta), math.cos(theta)
+    term, total = (cosine, 0.0) if df % 2 else (1.0, 0.0)
+    for k in range(1 if df % 2 else 0, df - 1, 2):  # powers of the cosine up to df - 2
+        total += term
+        term *= cosine**2 * (k + 1) / (k + 2)
+    area = 2 / math.pi * (theta + sine * total) if df % 2 else sine * total
+    return (1 + area) / 2
+
+
+def t_quantile(share: float, df: int) -> float:
+    """Inverse of `t_cdf` by bisection, for shares of one half or more."""
+    high = 1.0
+    while t_cdf(high, df) < share:
+        high *= 2
+    return bisect(lambda t: t_cdf(t, df) - share, 0.0, high)
+
+
+def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Clopper and Pearson's interval for a share, exact for binomial counts."""
+    low = bisect(lambda p: _at_least(count, n, p) - level / 2, 0.0, 1.0) if count else 0.0
+    high = bisect(lambda p: level / 2 - _at_least(n - count, n, 1 - p), 0.0, 1.0) if count < n else 1.0
+    return low, high
+
+
+def share_p(count: int, n: int, end: float) -> float:
+    """Two-sided exact p of the true share lying on the other side of `end`."""
+    tail = _at_least(count, n, end) if count / n > end else _at_least(n - count, n, 1 - end)
+    return min(1.0, 2 * tail)
+
+
+def _at_least(count: int, n: int, p: float) -> float:
+    return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(count, n + 1))
+
+
+def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
+    """The zero of a rising function between low and high."""
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
+    return (low + high) / 2

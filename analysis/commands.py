@@ -1,0 +1,80 @@
+"""The commands `table`, `figure` and `claims`; `orchestrator.cli` puts them beside its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.console import fail, say, warn
+from orchestrator.options import Json, StoreOption, Where
+
+if TYPE_CHECKING:
+    from analysis.source import Source
+
+Format = Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")]
+
+
+def table(
+    name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3 to 9, 13, 14.")],
+    store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Print one table of the analysis, ours beside the paper's."""
+    from analysis.tables import TABLES
+    from analysis.tables.render import RENDERERS
+    from workloads.registry import UnknownName
+
+    try:
+        build, render = TABLES[name], RENDERERS["json" if as_json else format_]
+    except UnknownName as error:
+        fail(str(error))
+    say(render(build(_source(store, where))).rstrip("\n"))
+
+
+def figure(
+    name: Annotated[str, typer.Argument(help="step, curves, spread, scale, condition, alignment or decay.")],
+    store: StoreOption = "results", where: Where = None,
+    output: Annotated[str | None, typer.Option(help="An .svg or .png file; default NAME.svg.")] = None,
+) -> None:  # fmt: skip
+    """Draw one figure of the analysis into a file, and print its caption."""
+    from pathlib import Path
+
+    from analysis.figures import CAPTIONS, FIGURES, save
+    from workloads.registry import UnknownName
+
+    try:
+        draw, caption = FIGURES[name], CAPTIONS[name]
+    except UnknownName as error:
+        fail(str(error))
+    source = _source(store, where)
+    path = Path(output or f"{name}.svg")
+    save(draw(source), path)
+    say(caption(source))
+    say(f"written to {path}")
+
+
+def claims(
+    store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
+) -> None:  # fmt: skip
+    """Hold every claim of the paper against the store: the paper's number, ours, its interval, a verdict."""
+    from analysis.claims import RENDERERS, ledger, render
+    from workloads.registry import UnknownName
+
+    try:
+        RENDERERS["json" if as_json else format_]
+    except UnknownName as error:
+        fail(str(error))
+    say(render(ledger(_source(store, where)), "json" if as_json else format_).rstrip("\n"))
+
+
+def _source(path: str, where: str | None) -> Source:
+    from analysis.source import from_store
+    from orchestrator.query import matching
+    from orchestrator.store import Store
+
+    opened = Store(path).require()
+    if where is None:
+        return from_store(opened)
+    kept, warning = matching(opened.known(), opened.summary(), where)
+    warn((warning,) if warning else ())
+    return from_store(opened, kept)

@@ -1,0 +1,49 @@
+"""The figures: `FIGURES[name](source)` draws one, `CAPTIONS[name](source)` says what it shows, `save` writes it.
+
+One file a figure: `data`, a pure function from a `Source` to the frame that is drawn; `figure`, the drawing
+of it; `caption`. A figure draws what is there, and its caption says what is missing. Importing this package
+loads no matplotlib; drawing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from analysis.figures import alignment, condition, curves, decay, scale, spread, step
+from analysis.figures.drawing import FORMATS, save
+from analysis.source import Source
+from workloads.registry import Registry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["CAPTIONS", "FIGURES", "FORMATS", "save"]
+
+FIGURES: Registry[Callable[[Source], Figure]] = Registry(
+    "figure",
+    {
+        "step": step.figure,
+        "curves": curves.figure,
+        "spread": spread.figure,
+        "scale": scale.figure,
+        "condition": condition.figure,
+        "alignment": alignment.figure,
+        "decay": decay.figure,
+    },
+)
+"""Name -> function from a store's source to that figure."""
+
+CAPTIONS: Registry[Callable[[Source], str]] = Registry(
+    "figure",
+    {
+        "step": step.caption,
+        "curves": curves.caption,
+        "spread": spread.caption,
+        "scale": scale.caption,
+        "condition": condition.caption,
+        "alignment": alignment.caption,
+        "decay": decay.caption,
+    },
+)
+"""Name -> function from a store's source to that figure's caption, one line."""

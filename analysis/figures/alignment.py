@@ -1,0 +1,119 @@
+"""Cosine of each rule's gradient with exact RTRL's against k, before and after the shift (Sec. 5.1).
+
+What differs from the paper: the cosine of the past parts stands beside that of the whole gradients, whose
+immediate part every rule here but the decaying trace has right for nothing; and k = 0 is drawn.
+Each rule is measured on its own trajectory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
+from analysis.figures.drawing import DOUBLE, GREEN, MARKS, PURPLE, by_seed, drawn, legend, page, panel_label
+from analysis.source import Source
+from analysis.tables.selection import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HIDDEN = 64
+WINDOW = 500
+RANDOM1 = Row("k1", "k = 1, random", "sparse_rtrl", 1, {"selection": "random"})
+LEVELS = (DECAY0, TRACES)
+PART = Part(
+    "paper/alignment",
+    "alignment",
+    (*LEVELS, RANDOM1, *(ring(k) for k in (2, 4, 8, 16, 32)), FULL),
+    {"hidden": HIDDEN},
+    arrays=("cosine_all", "past_cosine_all"),
+)
+COLUMNS = {"k1": 1, "k2": 2, "k4": 4, "k8": 8, "k16": 16, "k32": 32, FULL.key: HIDDEN}
+PANELS = dict(zip(PART.arrays, ("whole gradient", "its past part"), strict=True))
+_PERIODS = {"before": (GREEN, "o", "solid", GREEN, 1.3), "after": (PURPLE, "^", (0, (4, 1.5)), "white", 0.7)}
+_take = one_part("alignment", PART)
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns row, k (null for traces), seed, name, period ("before", "after"), cosine.
+
+    `cosine` is the mean over the measured steps of the `WINDOW` steps before the shift and of those after it.
+    """
+    return _values(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A panel for the whole gradient, one for its past part; traces as lines."""
+    taken = _take(source)
+    frame = _values(taken)
+    offsets = by_seed(taken.chosen.seeds, 0.22)
+    places = {k: i for i, k in enumerate(COLUMNS.values())}
+    sheet, panels = page(DOUBLE, 2.8, 2)
+    for axes, (name, said) in zip(panels, PANELS.items(), strict=True):
+        for period, (colour, marker, dash, fill, width) in _PERIODS.items():
+            here = frame.filter((pl.col("name") == name) & (pl.col("period") == period))
+            for row in LEVELS:
+                level = here.filter(pl.col("row") == row.key)["cosine"]
+                if level.len():
+                    mark = MARKS[row.key]
+                    label = f"k = 0, {row.label}"
+                    mean = float(level.to_numpy().mean())
+                    axes.axhline(mean, color=mark.colour, linestyle=mark.dash, linewidth=width, label=label, zorder=1)
+            part = here.filter(pl.col("k").is_not_null()).sort("k")
+            x = [places[k] + offsets[seed] for k, seed in part.select("k", "seed").iter_rows()]
+            axes.plot(x, part["cosine"].to_list(), marker, color=colour, mfc=fill, mew=0.5, ms=2.2, alpha=0.7, zorder=3)
+            means = part.group_by("k", maintain_order=True).agg(pl.col("cosine").mean())
+            axes.plot(
+                [places[k] for k in means["k"].to_list()],
+                means["cosine"].to_list(),
+                color=colour,
+                linestyle=dash,
+                marker=marker,
+                mfc=fill,
+                ms=4.5,
+                label=f"{WINDOW} steps {period} the shift",
+                zorder=2,
+            )
+        axes.set_xticks(list(places.values()), [str(k) for k in places])
+        axes.set_xlim(-0.5, len(places) - 0.5)
+        axes.set_ylim(-0.16, 1.06)
+        axes.set_xlabel(f"propagated paths a unit, k ({HIDDEN}: full RTRL)")
+        panel_label(axes, said)
+    panels[0].set_ylabel("cosine with the exact gradient")
+    legend(sheet, panels[0], 4)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = (
+        f"Sine, n = {HIDDEN}: cosine with exact RTRL's gradient along each rule's own training, means over {WINDOW} "
+        "steps; marks: seeds, lines: means over seeds, of k = 0 the thin ones after the shift; k = 1 is a random path, "
+        "the others a ring"
+    )
+    return sentence(what, [_take(source)], f"arrays {', '.join(PART.arrays)}")
+
+
+def _values(taken: Taken) -> pl.DataFrame:
+    shift = int(str(taken.chosen.settings["shift"]))
+    order = pl.Enum([row.key for row in PART.rows])
+    step = pl.col("step")
+    return (
+        taken.series()
+        .filter(step.is_between(shift - WINDOW, shift + WINDOW, closed="left") & pl.col("value").is_not_null())
+        .with_columns(period=pl.when(step < shift).then(pl.lit("before")).otherwise(pl.lit("after")))
+        .group_by("row", "seed", "name", "period")
+        .agg(cosine=pl.col("value").mean())
+        .select(
+            "row",
+            pl.col("row").replace_strict(COLUMNS, default=None, return_dtype=pl.Int64).alias("k"),
+            "seed",
+            "name",
+            "period",
+            "cosine",
+        )
+        .sort(pl.col("row").cast(order), "seed", "name", pl.col("period").cast(pl.Enum(["before", "after"])))
+    )

@@ -1,0 +1,91 @@
+"""Condition number of the influence matrix J through training, on the sine and on Lorenz (Sec. 5.1).
+
+What differs from the paper's reading: the immediate block alone, whose condition number says how unequal the
+units' slopes are and nothing of what was propagated, is drawn beside it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import FULL, Part, Taken, sentence, take
+from analysis.figures.drawing import BLACK, DOUBLE, GREY, ORANGE, drawn, legend, page, panel_label
+from analysis.source import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HIDDEN = 64
+WHOLE, IMMEDIATE = ARRAYS = ("condition", "immediate_condition")
+PARTS = {
+    "sine": Part("paper/spectra-sine", "spectra_sine", (FULL,), {"hidden": HIDDEN}, "sine", arrays=ARRAYS),
+    "Lorenz": Part("paper/spectra-lorenz", "spectra_lorenz", (FULL,), {"hidden": HIDDEN}, "Lorenz", arrays=ARRAYS),
+}
+COLLAPSED = 30.0
+"""A seed whose condition number goes beyond is named in the figure."""
+_LINES = {
+    WHOLE: ("J, one line a seed", BLACK, "solid"),
+    IMMEDIATE: ("its immediate block", ORANGE, (0, (4, 1.5))),
+}
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns task, seed, name ("condition" or "immediate_condition"), step, value."""
+    return _values(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A panel a task, a thin line a seed."""
+    taken = _take(source)
+    frame = _values(taken)
+    sheet, panels = page(DOUBLE, 2.6, len(PARTS))
+    for axes, (task, each) in zip(panels, zip(PARTS, taken, strict=True), strict=True):
+        here = frame.filter(pl.col("task") == task)
+        for name, (label, colour, dash) in _LINES.items():
+            of_name = here.filter(pl.col("name") == name)
+            for (seed,), part in of_name.group_by("seed", maintain_order=True):
+                step, value = part["step"].to_list(), part["value"].to_list()
+                axes.plot(step, value, color=colour, linestyle=dash, linewidth=0.7, label=label)
+                top = max(range(len(value)), key=lambda at: value[at])
+                if name == WHOLE and value[top] > COLLAPSED:
+                    axes.annotate(
+                        f"seed {seed}", (step[top], value[top]), xytext=(3, 2), textcoords="offset points", color=colour
+                    )
+        if "shift" in each.chosen.settings:
+            shift = int(str(each.chosen.settings["shift"]))
+            axes.axvline(shift, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)), label="shift")
+        axes.set_yscale("log")
+        axes.locator_params(axis="x", nbins=5)
+        axes.set_ylim(bottom=0.9)
+        axes.set_xlabel("training step")
+        panel_label(axes, task)
+    panels[0].set_ylabel("condition number")
+    legend(sheet, panels[0] if panels[0].lines[1:] else panels[1], 3)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = (
+        f"Condition number of full RTRL's influence matrix J (largest over smallest singular value) through training, "
+        f"n = {HIDDEN}, a thin line a seed; dashed: its immediate block alone; named: seeds beyond {COLLAPSED:.0f}"
+    )
+    return sentence(what, _take(source), f"arrays {', '.join(ARRAYS)}")
+
+
+def _take(source: Source) -> list[Taken]:
+    return take("condition", source, list(PARTS.values()))
+
+
+def _values(taken: list[Taken]) -> pl.DataFrame:
+    return pl.concat(
+        [
+            each.series()
+            .filter(pl.col("value").is_not_null())
+            .select(pl.lit(task).alias("task"), "seed", "name", "step", "value")
+            for task, each in zip(PARTS, taken, strict=True)
+        ]
+    )

@@ -1,0 +1,84 @@
+"""Squared error around the sine's shift, over time: who follows the change, and how fast?
+
+A running mean over the steps up to each one, so that no step before the shift knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
+from analysis.figures.drawing import GREY, MARKS, SINGLE, drawn, legend, page
+from analysis.source import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WINDOW = 25
+BEFORE, AFTER = 200, 1000
+HIDDEN = 64
+PART = Part("paper/e1-sine", "sine", (TRACES, DECAY0, ring(4), FULL), {"hidden": HIDDEN}, arrays=("loss",))
+_take = one_part("curves", PART)
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns row, step (0 is the first after the shift), median, low, high, n over seeds of the running mean.
+
+    A step counts only for seeds that have all `WINDOW` errors up to it: not those that diverged before.
+    """
+    return _summary(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A line for the median over seeds, a band from the best seed to the worst."""
+    taken = _take(source)
+    frame = _summary(taken)
+    sheet, (axes,) = page(SINGLE, 2.8)
+    axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
+    for row in PART.rows:
+        part = frame.filter(pl.col("row") == row.key)
+        if part.is_empty():
+            continue
+        mark, step = MARKS[row.key], part["step"].to_list()
+        axes.fill_between(
+            step, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0
+        )
+        label = f"k = 0, {row.label}" if row.method == "traces" else row.label
+        axes.plot(step, part["median"].to_list(), color=mark.colour, linestyle=mark.dash, linewidth=1, label=label)
+    axes.set_yscale("log")
+    axes.set_xlim(-BEFORE, AFTER)
+    axes.set_xlabel("steps after the shift")
+    axes.set_ylabel(f"squared error, mean of {WINDOW} steps")
+    legend(sheet, axes, 2)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = (
+        f"Sine, n = {HIDDEN}: squared error around the shift, running mean of the last {WINDOW} steps; "
+        "lines: median over seeds, bands: their range"
+    )
+    return sentence(what, [_take(source)], "array loss")
+
+
+def _summary(taken: Taken) -> pl.DataFrame:
+    shift = int(str(taken.chosen.settings["shift"]))
+    order = pl.Enum([row.key for row in PART.rows])
+    return (
+        taken.series()
+        .with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", order_by="step"))
+        .with_columns(step=pl.col("step") - shift)
+        .filter(pl.col("mean").is_not_null() & pl.col("step").is_between(-BEFORE, AFTER))
+        .group_by("row", "step")
+        .agg(
+            pl.col("mean").median().alias("median"),
+            pl.col("mean").min().alias("low"),
+            pl.col("mean").max().alias("high"),
+            n=pl.len().cast(pl.Int64),
+        )
+        .sort(pl.col("row").cast(order), "step")
+    )

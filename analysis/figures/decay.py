@@ -1,0 +1,94 @@
+"""Post-shift MSE over the trace's decay, with k = 4's level: beyond the paper, which has one decay only.
+
+If the step from k = 0 to k = 4 were the propagation's doing, no decay would reach k = 4's level.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import Part, Taken, geometric, ring, sentence, take
+from analysis.figures.drawing import BLUE, ORANGE, SINGLE, by_seed, drawn, legend, page
+from analysis.source import Source
+from analysis.tables.selection import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRIC = "mse_post_last_500"
+DECAYS = (0.0, 0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.99)
+ROWS = (*(Row(f"decay{decay:g}", f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in DECAYS), ring(4))
+PARTS = {n: Part("paper/decay", "decay", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 256)}
+_LOOKS = {64: (BLUE, "o", "solid", (0, (5, 1.5)), -0.12), 256: (ORANGE, "^", (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), 0.12)}
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns hidden, row, decay (null for k = 4), seed, mse."""
+    return _values(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """Seeds as marks, geometric means joined; a line at k = 4's geometric mean."""
+    taken = _take(source)
+    frame = _values(taken)
+    levels = geometric(frame, ["hidden", "row", "decay"]).sort("hidden", "decay")
+    sheet, (axes,) = page(SINGLE, 3.0)
+    for each in taken:
+        n = int(str(each.part.pinned["hidden"]))
+        colour, marker, dash, level_dash, shift = _LOOKS[n]
+        offsets = by_seed(each.chosen.seeds, 0.2)
+        means = levels.filter(pl.col("hidden") == n)
+        dots = frame.filter((pl.col("hidden") == n) & pl.col("decay").is_not_null() & (pl.col("mse") > 0))
+        x = [DECAYS.index(decay) + shift + offsets[seed] for decay, seed in dots.select("decay", "seed").iter_rows()]
+        axes.plot(x, dots["mse"].to_list(), marker, color=colour, mew=0, ms=3, alpha=0.6, zorder=3)
+        joined = means.filter(pl.col("decay").is_not_null())
+        if joined.height:
+            places = [DECAYS.index(decay) + shift for decay in joined["decay"].to_list()]
+            axes.plot(
+                places,
+                joined["level"].to_list(),
+                color=colour,
+                linestyle=dash,
+                marker=marker,
+                ms=5,
+                mfc="white",
+                label=f"k = 0, n = {n}",
+                zorder=2,
+            )
+        for level in means.filter(pl.col("decay").is_null())["level"].to_list():
+            axes.axhline(level, color=colour, linestyle=level_dash, linewidth=1, label=f"k = 4, n = {n}", zorder=1)
+    axes.set_yscale("log")
+    axes.set_xticks(range(len(DECAYS)), [f"{decay:g}" for decay in DECAYS])
+    axes.set_xlabel("decay of the trace per step")
+    axes.set_ylabel("MSE, last 500 steps")
+    legend(sheet, axes, 2)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = "Sine: error after the shift against the trace's decay; marks: seeds, lines: geometric means"
+    return sentence(what, _take(source), METRIC)
+
+
+def _take(source: Source) -> list[Taken]:
+    return take("decay", source, list(PARTS.values()))
+
+
+def _values(taken: list[Taken]) -> pl.DataFrame:
+    decays = {row.key: row.config.get("decay") for row in ROWS}
+    return pl.concat(
+        [
+            each.values().select(
+                pl.lit(each.part.pinned["hidden"], dtype=pl.Int64).alias("hidden"),
+                "row",
+                pl.col("row").replace_strict(decays, return_dtype=pl.Float64).alias("decay"),
+                "seed",
+                "mse",
+            )
+            for each in taken
+        ]
+    )

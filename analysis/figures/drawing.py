@@ -1,0 +1,151 @@
+"""Ink: page sizes, type, colours, and files whose bytes depend on nothing but what is drawn.
+
+Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; every rule has a marker
+and a dash of its own besides, so that a figure survives a black-and-white printer. Matplotlib is imported
+inside the functions only, pyplot never: a figure is a value, and nothing global is left behind.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.source import Source
+from orchestrator.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SINGLE, DOUBLE = 3.4, 7.0
+"""Widths in inches of one column and of two."""
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one rule looks in every figure."""
+
+    colour: str
+    marker: str
+    dash: str | tuple[int, tuple[float, ...]]
+
+
+MARKS = {
+    "traces_decay095": Mark(VERMILLION, "v", (0, (5, 1.5))),
+    "traces_decay0": Mark(BLUE, "s", (0, (5, 1.2, 1, 1.2))),
+    "k4": Mark(GREEN, "o", "solid"),
+    "full": Mark(BLACK, "D", (0, (2.2, 1.2))),
+    "persistence": Mark(GREY, "_", (0, (1, 1.2))),
+}
+
+FORMATS = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+"""File endings and the metadata left out, so that two saves are the same to the byte."""
+
+_STYLE: dict[str, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.2,
+    "legend.handletextpad": 0.5,
+    "legend.borderaxespad": 0.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "svg.fonttype": "path",  # looks the same without our font
+    "svg.hashsalt": "raysweep",  # else ids are random
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", _STYLE]):  # whatever the user's matplotlibrc says
+        yield
+
+
+def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
+    """A drawing function with our type and line widths, whatever the caller's are."""
+
+    @functools.wraps(draw)
+    def styled(source: Source) -> Figure:
+        with _style():
+            figure = draw(source)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once: each further time would move things by a hair
+            return figure
+
+    return styled
+
+
+def page(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure, in inches, with panels side by side that share their y axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
+    return figure, list(axes)
+
+
+def legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """One key for the whole figure, below it, of what the given axes hold."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=columns)
+
+
+def panel_label(axes: Axes, text: str) -> None:
+    """What a panel is about, above it, at its left."""
+    axes.set_title(text, loc="left")
+
+
+def spread_out(count: int, width: float) -> list[float]:
+    """Offsets that keep the dots of a column apart, symmetric about 0."""
+    return [0.0] if count == 1 else [width * (i / (count - 1) - 0.5) for i in range(count)]
+
+
+def by_seed(seeds: Sequence[int], width: float) -> dict[int, float]:
+    """The same offset for a seed in every column, so that the eye can follow it."""
+    return dict(zip(seeds, spread_out(len(seeds), width), strict=True))
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write a figure as its path's ending says, in the same bytes each time.
+
+    Args:
+        figure: one of `FIGURES`' results.
+        path: ends in .svg (text as outlines) or .png (300 dots an inch); its folder is made if need be.
+
+    Raises:
+        InputError: another ending.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
+        raise InputError(f"figure file {str(path)!r} must end in {' or '.join(FORMATS)}")
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format=kind[1:], metadata=FORMATS[kind])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())

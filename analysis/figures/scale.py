@@ -1,0 +1,145 @@
+"""Recovery against network size: is k = 4 enough at any n?
+
+The question of Sec. 4.6 of arXiv 2603.15195, by its Eq. 10 from traces of decay .95 up to full RTRL, seed by
+seed. What differs: decay 0 is rated like k = 4; n = 256 stands once a learning rate, which the paper doesn't
+state; bars are medians, as a mean is its one seed whose gap is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
+from analysis.figures.drawing import DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, spread_out
+from analysis.paper import paper_values
+from analysis.recovery import log_gap_recovery
+from analysis.source import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS = (TRACES, DECAY0, ring(4), FULL)
+RATED = (ring(4), DECAY0)
+LAST, ALL = "mse_post_last_500", "mse_post_all"
+PARTS = (
+    Part("paper/e1-sine", "sine", ROWS, {"hidden": 64}, "n = 64\nsine", LAST),
+    Part("paper/e2-lorenz", "lorenz", ROWS, {"hidden": 128}, "n = 128\nLorenz", ALL),
+    *(
+        Part(
+            "paper/e6-n256",
+            "sine_n256",
+            ROWS,
+            {"hidden": 256, "learning_rate": rate},
+            f"n = 256\nsine, lr {said}",
+            LAST,
+        )
+        for rate, said in ((3e-4, "3e-4"), (5e-4, "5e-4"), (1e-3, "1e-3"))
+    ),
+)
+SHOWN = (-50.0, 350.0)
+"""Percent; what lies beyond stands hollow at the edge, its value in the caption."""
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns place (index into `PARTS`), row (k = 4 or decay 0), seed, gap (log), recovery (percent).
+
+    Recovery is null where full RTRL is no better than the traces; a seed without both of them is left out.
+    """
+    return _rated(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A column a size: seeds as marks, means as bars, and on how many seeds there is a gap to recover."""
+    taken = _take(source)
+    frame = _rated(taken)
+    low, high = SHOWN
+    sheet, (axes,) = page(DOUBLE, 2.9)
+    for level, said in ((0.0, "traces, decay 0.95"), (100.0, "full RTRL")):
+        mark = MARKS[TRACES.key if level == 0 else FULL.key]
+        axes.axhline(level, color=mark.colour, linestyle=mark.dash, linewidth=0.9, label=said, zorder=1)
+    ticks: list[str] = []
+    for place, each in enumerate(taken):
+        here = frame.filter(pl.col("place") == place)
+        for side, row in zip((-0.2, 0.12), RATED, strict=True):
+            mark = MARKS[row.key]
+            part = here.filter((pl.col("row") == row.key) & pl.col("recovery").is_not_null())
+            offsets = by_seed(each.chosen.seeds, 0.2)
+            for seed, value in part.select("seed", "recovery").iter_rows():
+                axes.plot(
+                    [place + side + offsets[seed]],
+                    [min(max(value, low), high)],
+                    mark.marker,
+                    color=mark.colour,
+                    mfc=mark.colour if low <= value <= high else "white",
+                    mew=0.8,
+                    ms=3,
+                    zorder=3,
+                    clip_on=False,
+                )
+            if part.height:
+                median = min(max(float(np.median(part["recovery"].to_numpy())), low), high)
+                axes.hlines(median, place + side - 0.14, place + side + 0.14, color=mark.colour, linewidth=1.8)
+        gap = here.filter(pl.col("row") == RATED[0].key)["gap"].drop_nulls()
+        ticks.append(
+            f"{each.part.label}\n" + (f"gap on {gap.filter(gap > 0).len()} of {gap.len()}" if gap.len() else "–")
+        )
+    for row in RATED:
+        axes.plot([], [], MARKS[row.key].marker, color=MARKS[row.key].colour, label=row.label)
+    mean, sd = _printed("table03").filter(pl.col("seed").is_null()).select("value", "sd").row(0)
+    label = f"{RATED[0].label}, the paper's"
+    axes.errorbar([0.38], [mean], [sd], fmt="o", color=GREY, mfc="none", elinewidth=0.8, ms=3.5, mew=0.8, label=label)
+    ticks.append("n = 256\nsine, the paper's\nlr not stated")
+    seeds = _printed("table09").filter(pl.col("seed").is_not_null())["value"].to_list()
+    axes.plot(
+        [len(taken) + x for x in spread_out(len(seeds), 0.3)], seeds, "o", color=GREY, mfc="none", ms=3.5, mew=0.8
+    )
+    axes.set_ylim(low, high)
+    axes.set_xlim(-0.5, len(ticks) - 0.5)
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_ylabel("recovery, % of the log gap")
+    legend(sheet, axes, 5)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    taken = _take(source)
+    frame = _rated(taken)
+    outside = frame.filter(~pl.col("recovery").is_between(*SHOWN))
+    what = (
+        "Recovery (Eq. 10, 0 %: traces of decay 0.95, 100 %: full RTRL) of k = 4 and of decay 0; marks: seeds, bars: "
+        "medians; below: on how many seeds full RTRL is better than the traces, as the others have no recovery; "
+        "the paper's: mean and sd at n = 64, seeds at n = 256"
+    )
+    if outside.height:
+        values = ", ".join(f"{value:.0f}" for value in sorted(outside["recovery"].to_list()))
+        what += f"; beyond the axis, hollow at its edge: {values} %"
+    return sentence(what, taken, f"{LAST}, on Lorenz {ALL}")
+
+
+def _take(source: Source) -> list[Taken]:
+    return take("scale", source, PARTS)
+
+
+def _rated(taken: Sequence[Taken]) -> pl.DataFrame:
+    frames: list[pl.DataFrame] = []
+    on = ["experiment", "seed"]
+    for place, each in enumerate(taken):
+        values = each.values().with_columns(place=pl.lit(place, dtype=pl.Int64))
+        floor, ceiling = (values.filter(pl.col("row") == row.key) for row in (TRACES, FULL))
+        rated = values.filter(pl.col("row").is_in([row.key for row in RATED]))
+        for reference in (floor, ceiling):
+            rated = rated.join(reference, on=on, how="semi", maintain_order="left")
+        recovered = log_gap_recovery(rated, floor, ceiling, on=on, value="mse")
+        frames.append(recovered.select("place", "row", "seed", "gap", "recovery"))
+    return pl.concat(frames)
+
+
+def _printed(table: str) -> pl.DataFrame:
+    """The paper's recoveries of k = 4 in one of its tables."""
+    return paper_values(table).filter((pl.col("quantity") == "recovery") & (pl.col("row") == RATED[0].key))

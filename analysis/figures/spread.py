@@ -1,0 +1,113 @@
+"""Lorenz: how far seeds differ, sparse against full RTRL, at two sizes (arXiv 2603.15195, Table 4).
+
+What differs: decay 0, which propagates nothing, and persistence stand beside the paper's two methods.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import DECAY0, FULL, Part, Taken, ring, sentence, take
+from analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, panel_label
+from analysis.paper import paper_values
+from analysis.source import Source
+from analysis.spread import spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRIC = "mse_post_all"
+PERSISTENCE = "persistence_post_all"
+ROWS = (DECAY0, ring(4), FULL)
+PARTS = {n: Part("paper/e2-lorenz", "lorenz", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 128)}
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns hidden, row, seed, mse: the done cells, and row "persistence", one value a seed."""
+    return _values(_take(source))
+
+
+def variation(frame: pl.DataFrame) -> pl.DataFrame:
+    """Coefficient of variation over seeds, population sd / mean, in percent: hidden, row, cv_percent, n."""
+    return spread(frame, ["hidden", "row"], "mse").select("hidden", "row", "cv_percent", "n")
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A panel a size: a column a method, ours in colour at the left, the paper's in grey at the right."""
+    taken = _take(source)
+    frame = _values(taken)
+    varied = {(n, row): cv for n, row, cv in variation(frame).select("hidden", "row", "cv_percent").iter_rows()}
+    printed = _printed()
+    sheet, panels = page(DOUBLE, 2.7, len(taken))
+    for axes, each in zip(panels, taken, strict=True):
+        n = int(str(each.part.pinned["hidden"]))
+        here = frame.filter(pl.col("hidden") == n)
+        ticks: list[str] = []
+        for x, row in enumerate(ROWS):
+            mark = MARKS[row.key]
+            ours = here.filter((pl.col("row") == row.key) & (pl.col("mse") > 0))
+            theirs = printed.filter((pl.col("hidden") == n) & (pl.col("row") == row.key))
+            side = 0.2 if theirs.height else 0.0
+            own = by_seed(each.chosen.seeds, 0.28)
+            places = [x - side + own[seed] for seed in ours["seed"].to_list()]
+            axes.plot(places, ours["mse"].to_list(), mark.marker, color=mark.colour, mew=0)
+            other = by_seed(theirs["seed"].to_list(), 0.28)
+            places = [x + side + other[seed] for seed in theirs["seed"].to_list()]
+            axes.plot(places, theirs["mse"].to_list(), mark.marker, mfc="none", mec=GREY, mew=0.8)
+            cv = varied.get((n, row.key))
+            ticks.append(row.label if cv is None else f"{row.label}\nCV {cv:.0f} %")
+        level = here.filter(pl.col("row") == "persistence")["mse"].drop_nulls()
+        if level.len():
+            mark = MARKS["persistence"]
+            mean = float(level.to_numpy().mean())
+            axes.axhline(mean, color=mark.colour, linestyle=mark.dash, label="persistence")
+        axes.plot([], [], "o", color=BLACK, mew=0, label="ours, a mark a seed")
+        axes.plot([], [], "o", mfc="none", mec=GREY, mew=0.8, label="the paper's, a mark a seed")
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(ROWS)), ticks)
+        axes.set_xlim(-0.5, len(ROWS) - 0.5)
+        panel_label(axes, f"n = {n}")
+    panels[0].set_ylabel("MSE, all steps after the shift")
+    legend(sheet, panels[0] if taken[0].chosen.done.height else panels[-1], 3)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = (
+        "Lorenz: error after the shift of each seed; CV: ours, population sd / mean over seeds; "
+        "grey outlines: the paper's seeds"
+    )
+    return sentence(what, _take(source), METRIC)
+
+
+def _take(source: Source) -> list[Taken]:
+    return take("spread", source, list(PARTS.values()))
+
+
+def _values(taken: list[Taken]) -> pl.DataFrame:
+    frames: list[pl.DataFrame] = []
+    for each in taken:
+        hidden = pl.lit(each.part.pinned["hidden"], dtype=pl.Int64).alias("hidden")
+        persistence = pl.lit("persistence").alias("row")
+        frames.append(each.values().select(hidden, "row", "seed", "mse"))
+        frames.append(each.per_seed(PERSISTENCE).select(hidden, persistence, "seed", "mse"))
+    return pl.concat(frames)
+
+
+def _printed() -> pl.DataFrame:
+    """Table 4's seeds: hidden, row, seed, mse."""
+    name = pl.col("row").str.extract_groups(r"^n(?<hidden>\d+)/(?<key>\w+)$").struct
+    return (
+        paper_values("table04")
+        .filter((pl.col("quantity") == "mse") & pl.col("seed").is_not_null())
+        .select(
+            name.field("hidden").cast(pl.Int64),
+            name.field("key").alias("row"),
+            "seed",
+            pl.col("value").alias("mse"),
+        )
+    )

@@ -1,0 +1,100 @@
+"""Post-shift MSE over k on the sine: where is the step, between k = 0 and k = 4 or between two decays?
+
+Table 3 of arXiv 2603.15195 as a picture. What differs: k = 0 stands twice, with the decay .95 that
+reproduces the paper's level and with decay 0, and persistence is drawn beside them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, geometric, one_part, ring, sentence
+from analysis.figures.drawing import GREY, MARKS, SINGLE, by_seed, drawn, legend, page
+from analysis.paper import paper_values
+from analysis.source import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HIDDEN = 64
+METRIC = "mse_post_last_500"
+PERSISTENCE = "persistence_post_last_500"
+PART = Part(
+    "paper/e1-sine",
+    "sine",
+    (TRACES, DECAY0, *(ring(k) for k in (4, 8, 16, 32)), FULL),
+    {"hidden": HIDDEN},
+    metric=METRIC,
+)
+COLUMNS = {TRACES.key: 0, DECAY0.key: 0, "k4": 4, "k8": 8, "k16": 16, "k32": 32, FULL.key: HIDDEN}
+_take = one_part("step", PART)
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns row, k, seed, mse: the done cells, and row "persistence", one value a seed, with a null k."""
+    return _values(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """Dots per seed, bars at geometric means, lines for k = 0 and persistence, the paper's values."""
+    taken = _take(source)
+    frame = _values(taken)
+    levels = dict(geometric(frame, ["row"]).select("row", "level").iter_rows())
+    sheet, (axes,) = page(SINGLE, 3.1)
+    places = {k: i for i, k in enumerate(sorted(set(COLUMNS.values())))}
+    offsets = by_seed(taken.chosen.seeds, 0.4)
+
+    lines = {TRACES.key: "k = 0, decay 0.95", DECAY0.key: "k = 0, decay 0", "persistence": "persistence"}
+    for key, label in lines.items():
+        if key in levels:
+            mark = MARKS[key]
+            axes.axhline(levels[key], color=mark.colour, linestyle=mark.dash, linewidth=1, label=label, zorder=1)
+    for key, k in COLUMNS.items():
+        part = frame.filter((pl.col("row") == key) & (pl.col("mse") > 0))
+        if part.is_empty():
+            continue
+        mark = MARKS.get(key, MARKS["k4"])
+        x = [places[k] + offsets[seed] for seed in part["seed"].to_list()]
+        label = {"k4": f"k of {HIDDEN} paths", FULL.key: FULL.label}.get(key, "")
+        axes.plot(
+            x, part["mse"].to_list(), mark.marker, color=mark.colour, alpha=0.75, mew=0, label=label or None, zorder=3
+        )
+        axes.hlines(levels[key], places[k] - 0.32, places[k] + 0.32, color=mark.colour, linewidth=1.8, zorder=4)
+    paper = paper_values("table03").filter((pl.col("quantity") == "mse") & pl.col("row").is_in(list(COLUMNS)))
+    axes.plot(
+        [places[COLUMNS[row]] + 0.42 for row in paper["row"].to_list()],
+        paper["value"].to_list(),
+        "X",
+        color="white",
+        markeredgecolor=GREY,
+        markersize=5.5,
+        markeredgewidth=0.9,
+        label="the paper",
+        zorder=5,
+    )
+    axes.set_yscale("log")
+    axes.set_xticks(list(places.values()), [str(k) for k in places])
+    axes.set_xlabel("propagated paths a unit, k")
+    axes.set_ylabel("MSE, last 500 steps")
+    legend(sheet, axes, 2)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = (
+        f"Sine, n = {HIDDEN}: error after the shift against k; dots: seeds, bars and lines: geometric means; "
+        "the paper's full RTRL is implied by its Eq. 10"
+    )
+    return sentence(what, [_take(source)], METRIC)
+
+
+def _values(taken: Taken) -> pl.DataFrame:
+    persistence = taken.per_seed(PERSISTENCE).select(
+        pl.lit("persistence").alias("row"), pl.lit(None, dtype=pl.Int64).alias("k"), "seed", "mse"
+    )
+    k = pl.col("row").replace_strict(COLUMNS, return_dtype=pl.Int64).alias("k")
+    return pl.concat([taken.values().select("row", k, "seed", "mse"), persistence])

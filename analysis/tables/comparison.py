@@ -1,0 +1,354 @@
+"""Tables of one shape: methods in rows, one metric over seeds, panel by panel, beside the paper's numbers.
+
+A table file is a `Comparison`, the specification, and what is special about it; `build` does the rest:
+
+- `measure` chooses a panel's cells and gives values and recoveries seed by seed;
+- statistics over seeds (`analysis.spread`) and the paper's numbers (`analysis.tables.paper_side`) make the
+  frame: paper and ours in the same row, or, where values are shown seed by seed, one below the other;
+- `analysis.tables.remarks` adds what a reader must know: settings, gaps, divergence, what is missing.
+
+Recovery is Eq. 10, twice: from traces with decay .95, the paper's floor, and from decay 0, which keeps the
+immediate derivative alone (Eq. 5). The ceiling is full RTRL, which the paper takes for 100 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.spread import spread
+from analysis.tables import paper_side, remarks
+from analysis.tables.by_row import PAPER_SEEDS, at_seeds, join, prefixed, rates, recovery
+from analysis.tables.selection import Chosen, Row, choose
+from analysis.tables.table import Column, Format, Table
+
+if TYPE_CHECKING:
+    from analysis.source import Source
+
+FLOOR, FLOOR_DECAY0, CEILING = "traces_decay095", "traces_decay0", "full"
+RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}
+"""Floor -> how its recovery is called in frames."""
+
+TRACES = (
+    Row(FLOOR, "k = 0, decay 0.95", "traces", 0, {"decay": 0.95}),
+    Row(FLOOR_DECAY0, "k = 0, decay 0", "traces", 0, {"decay": 0.0}),
+)
+FULL = Row(CEILING, "full RTRL", "rtrl")
+UORO = Row("uoro", "UORO", "uoro")
+
+
+def sparse(k: int, label: str | None = None) -> Row:
+    """Sparse RTRL with k sources a unit."""
+    return Row(f"k{k}", label or f"k = {k}", "sparse_rtrl", k)
+
+
+@dataclass(frozen=True)
+class Naive:
+    """A baseline that the workload records in every cell; the stream's and not the method's.
+
+    Args:
+        key: its row, and what its metrics' names begin with (`persistence_post_all`).
+        label: as shown.
+    """
+
+    key: str
+    label: str
+
+    def metric(self, metric: str) -> str:
+        """Its counterpart of a method's metric, over the same steps."""
+        return f"{self.key}_{metric.split('_', 1)[1]}"
+
+
+NAIVE = (Naive("persistence", "persistence"), Naive("rls2", "RLS, 2 taps"))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One experiment at one setting: the cells that are compared with one another.
+
+    Args:
+        sweep: the sweep that has the cells.
+        experiment: their experiment.
+        metric: what is compared, `mse_post_all` for example.
+        rows: the methods.
+        pinned: config values that tell the panel's cells from others of the experiment.
+        key: what its rows' names begin with in frames; empty in a table of one panel.
+        label: as shown.
+        naive: baselines shown below the methods.
+        ceiling: the row of 100 % recovery; None: recovery means nothing here.
+        extra: more metrics to summarise, name in the frame -> metric.
+        paper: what the paper's rows' names begin with, where several panels face the same numbers.
+    """
+
+    sweep: str
+    experiment: str
+    metric: str
+    rows: tuple[Row, ...]
+    pinned: Mapping[str, object] = field(default_factory=dict)
+    key: str = ""
+    label: str = ""
+    naive: tuple[Naive, ...] = NAIVE
+    ceiling: str | None = CEILING
+    extra: Mapping[str, str] = field(default_factory=dict)
+    paper: str | None = None
+
+    def name(self, row: str) -> str:
+        """A row's name in the table's frame."""
+        return f"{self.key}/{row}" if self.key else row
+
+    def paper_name(self, row: str) -> str:
+        """A row's name among the paper's values."""
+        prefix = self.key if self.paper is None else self.paper
+        return f"{prefix}/{row}" if prefix else row
+
+    @property
+    def quantity(self) -> str:
+        """What the paper's values call the metric: `mse`, `accuracy`."""
+        return self.metric.split("_", 1)[0]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Row -> label, baselines included."""
+        return {row.key: row.label for row in self.rows} | {naive.key: naive.label for naive in self.naive}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A panel's numbers, seed by seed.
+
+    Args:
+        panel: what was asked for.
+        chosen: its cells.
+        values: `row`, `experiment`, `seed`, `value`, methods and baselines; null where a run diverged.
+        recovery: floor -> those with `recovery` in percent, on the seeds that have floor and ceiling.
+        extra: name -> as `values`, of another metric.
+    """
+
+    panel: Panel
+    chosen: Chosen
+    values: pl.DataFrame
+    recovery: Mapping[str, pl.DataFrame]
+    extra: Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table to be built.
+
+    Args:
+        name: its name in `TABLES`.
+        title: one line.
+        panels: one below the other.
+        paper: the file of the paper's values (`"table04"`).
+        notes: what the table's reader must know about the paper's side and the choice of metric.
+        remarks: further notes that depend on the numbers.
+        by_seed: show the paper's seeds, with the paper's row below ours, instead of the paper's columns beside.
+        fraction: show k / n.
+        digits: how values are written: "mse" to two digits, "three" to three.
+        extra: columns of the panels' extra metrics.
+        quantity: what the values are called in the frame and the heading.
+    """
+
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+    paper: str
+    notes: tuple[str, ...] = ()
+    remarks: Callable[[Sequence[Measured]], Sequence[str]] | None = None
+    by_seed: bool = False
+    fraction: bool = False
+    digits: Format = "mse"
+    extra: tuple[Column, ...] = ()
+    quantity: str = "mse"
+
+    @property
+    def heading(self) -> str:
+        """The quantity as a heading has it."""
+        return self.quantity.upper() if self.quantity == "mse" else self.quantity
+
+
+def build(spec: Comparison, source: Source) -> Table:
+    """The table out of a store's cells.
+
+    Raises:
+        AmbiguousCells: a panel's cells differ in a setting that it does not pin; the message says in which,
+            and how to choose by `--where`.
+    """
+    measured = [measure(panel, source.cells) for panel in spec.panels]
+    known = paper_side.values(spec.paper)
+    ours = pl.concat([_ours(part, spec.quantity) for part in measured], how="diagonal")
+    theirs = pl.concat([_theirs(part.panel, known, spec.quantity) for part in measured], how="diagonal")
+    frame = _stacked(ours, theirs, spec.quantity) if spec.by_seed else _beside(ours, theirs)
+    return Table(
+        name=spec.name,
+        title=spec.title,
+        columns=_columns(spec, frame),
+        frame=frame,
+        notes=(
+            remarks.legend(spec, [theirs]),
+            *spec.notes,
+            *(spec.remarks(measured) if spec.remarks else ()),
+            *(note for part in measured for note in remarks.of_panel(part, spec.panels)),
+            *remarks.settings([(part.panel.label, part.chosen) for part in measured]),
+            *remarks.missing([(part.panel, part.chosen) for part in measured]),
+        ),
+        sweeps=tuple(dict.fromkeys(panel.sweep for panel in spec.panels)),
+        command=remarks.command([(part.panel, part.chosen) for part in measured]),
+        missing=remarks.missing_frame([(part.panel, part.chosen) for part in measured]),
+        cells=sum(part.chosen.asked for part in measured),
+        settings=remarks.shared([part.chosen.settings for part in measured]),
+    )
+
+
+def measure(panel: Panel, cells: pl.DataFrame) -> Measured:
+    """A panel's values and recoveries; seeds whose floor or ceiling is missing have no recovery."""
+    chosen = choose(cells, panel.rows, experiment=panel.experiment, pinned=panel.pinned, default_seeds=PAPER_SEEDS)
+    values = _values(panel, chosen, panel.metric)
+    floors = [row.key for row in panel.rows if row.key in RECOVERIES] if panel.ceiling else []
+    return Measured(
+        panel=panel,
+        chosen=chosen,
+        values=values,
+        recovery={floor: recovery(values, floor, panel.ceiling or "") for floor in floors},
+        extra={name: _values(panel, chosen, metric) for name, metric in panel.extra.items()},
+    )
+
+
+def _values(panel: Panel, chosen: Chosen, metric: str) -> pl.DataFrame:
+    parts = [chosen.values(metric).rename({metric: "value"})]
+    for naive in panel.naive:
+        name = naive.metric(metric)
+        if name not in chosen.done.columns:  # cells of an older workload have no such baseline
+            continue
+        of_stream = pl.col(name).cast(pl.Float64).drop_nulls().first().alias("value")
+        by_seed = chosen.done.group_by("experiment", "seed", maintain_order=True).agg(of_stream)
+        parts.append(by_seed.select(pl.lit(naive.key).alias("row"), "experiment", "seed", "value"))
+    return pl.concat(parts)
+
+
+def _ours(part: Measured, quantity: str) -> pl.DataFrame:
+    """A row a method or baseline: statistics over seeds, and values at the paper's seeds."""
+    panel = part.panel
+    hidden = panel.pinned.get("hidden")
+    rows = pl.DataFrame(
+        [
+            *((row.key, row.label, hidden if row.method == "rtrl" else row.k) for row in panel.rows),
+            *((naive.key, naive.label, None) for naive in panel.naive),
+        ],
+        schema={"row": pl.String, "label": pl.String, "k": pl.Int64},
+        orient="row",
+    ).with_columns(fraction_percent=100 * pl.col("k") / pl.lit(hidden, dtype=pl.Float64))
+    names = {"n": "n", "absent": "without_value"}
+    body = join(rows, prefixed(spread(part.values, ["row"], "value"), f"{quantity}_", names))
+    body = join(body, at_seeds(part.values, "value", "seed_"))
+    for floor, rated in part.recovery.items():
+        body = join(body, rates(rated, (floor, panel.ceiling), RECOVERIES[floor]))
+    for name, values in part.extra.items():
+        body = join(body, prefixed(spread(values, ["row"], "value"), f"{name}_"))
+    counts = [name for name in body.columns if name.endswith(("_n", "_absent"))]
+    return body.with_columns(pl.col("n", "without_value", *counts).fill_null(0)).select(
+        pl.lit(panel.label).alias("panel"),
+        pl.col("row").map_elements(panel.name, return_dtype=pl.String),
+        pl.exclude("row"),
+    )
+
+
+def _theirs(panel: Panel, known: pl.DataFrame, quantity: str) -> pl.DataFrame:
+    """The paper's rows for a panel, under the panel's names; none where it says nothing."""
+    names = {panel.paper_name(row): (panel.name(row), row) for row in panel.labels}
+    mine = known.filter(pl.col("row").is_in(list(names))).with_columns(
+        pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)
+    )
+    frame = paper_side.summary(mine, panel.quantity, quantity, FLOOR, panel.ceiling)
+    return frame.with_columns(
+        pl.lit(panel.label).alias("panel"), pl.col("row").map_elements(panel.name, return_dtype=pl.String)
+    )
+
+
+def _beside(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
+    """One row a row, the paper's columns named `paper_...`."""
+    return join(ours, theirs.drop("panel").rename(lambda name: name if name == "row" else f"paper_{name}"))
+
+
+def _stacked(ours: pl.DataFrame, theirs: pl.DataFrame, quantity: str) -> pl.DataFrame:
+    """The paper's row below each of ours that it knows, in the same columns; `whose` tells them apart."""
+    order = ours.select("row", _order=pl.int_range(pl.len()))
+    mine = ours.with_columns(pl.lit("ours").alias("whose"))
+    paper = join(theirs, ours.select("row", "k", "fraction_percent")).with_columns(
+        pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
+    )
+    both = pl.concat([mine, paper], how="diagonal_relaxed").join(order, on="row", how="left", maintain_order="left")
+    return both.sort("_order", "whose", maintain_order=True).drop("_order")
+
+
+def _columns(spec: Comparison, frame: pl.DataFrame) -> tuple[Column, ...]:
+    q, head = spec.quantity, spec.heading
+    columns = [Column("", "label")]
+    if len(spec.panels) > 1:
+        columns.insert(0, Column("", "panel"))
+    if spec.fraction:
+        columns.append(Column("k / n\n%", "fraction_percent", "exact"))
+    rated = any(panel.ceiling for panel in spec.panels)
+    if spec.by_seed:
+        columns += [Column(str(seed), f"seed_{seed}", "three") for seed in PAPER_SEEDS]
+        columns += [
+            Column(f"{head}\nmean ± sd", f"{q}_mean", spec.digits, upper=f"{q}_upper", sd=f"{q}_sd", mark=f"{q}_mark"),
+            Column("CV %", f"{q}_cv_percent", "percent", mark="cv_mark"),
+            Column("n", "n", "count"),
+            *spec.extra,
+        ]
+        if rated:
+            columns += [
+                Column(
+                    "recovery from\ndecay 0.95, %",
+                    "recovery_mean",
+                    "percent",
+                    upper="recovery_upper",
+                    sd="recovery_sd",
+                    mark="recovery_mark",
+                    count="recovery_n",
+                    total="n",
+                ),
+                _from_decay0("recovery from\ndecay 0, %"),
+            ]
+        return tuple(columns)
+    if frame[f"paper_{q}_mean"].count():
+        columns.append(
+            Column(f"paper\n{head}", f"paper_{q}_mean", spec.digits, upper=f"paper_{q}_upper", mark=f"paper_{q}_mark")
+        )
+    columns += [
+        Column(f"ours\n{head}", f"{q}_mean", spec.digits, sd=f"{q}_sd"),
+        Column("CV %", f"{q}_cv_percent", "percent"),
+        Column("n", "n", "count"),
+        *spec.extra,
+    ]
+    if rated:
+        columns += [
+            Column(
+                "paper\nrecovery %",
+                "paper_recovery_mean",
+                "percent",
+                upper="paper_recovery_upper",
+                sd="paper_recovery_sd",
+                mark="paper_recovery_mark",
+            ),
+            Column(
+                "ours, from\ndecay 0.95, %",
+                "recovery_mean",
+                "percent",
+                sd="recovery_sd",
+                count="recovery_n",
+                total="n",
+            ),
+            _from_decay0("ours, from\ndecay 0, %"),
+        ]
+    return tuple(columns)
+
+
+def _from_decay0(heading: str) -> Column:
+    return Column(
+        heading, "recovery_decay0_mean", "percent", sd="recovery_decay0_sd", count="recovery_decay0_n", total="n"
+    )

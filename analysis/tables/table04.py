@@ -1,0 +1,91 @@
+"""Table 4: the Lorenz system at n = 64 and 128 (arXiv 2603.15195, Sec. 4.2).
+
+What differs from the paper: its table shows k = 4 and full RTRL; traces (decay .95 and 0), UORO, which it
+compares with in the text, and the naive baselines stand beside them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.tables.comparison import CEILING, FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, build, sparse
+from analysis.tables.table import Table
+
+if TYPE_CHECKING:
+    from analysis.source import Source
+
+
+def _panel(hidden: int) -> Panel:
+    return Panel(
+        sweep="paper/e2-lorenz",
+        experiment="lorenz",
+        metric="mse_post_all",
+        pinned={"hidden": hidden},
+        rows=(*TRACES, sparse(4), FULL, UORO),
+        key=f"n{hidden}",
+        label=f"n = {hidden}",
+    )
+
+
+def _below_persistence(measured: Sequence[Measured]) -> list[str]:
+    """Whether any network learnt anything that is worth comparing."""
+    notes: list[str] = []
+    for part in measured:
+        naive = part.values.filter(pl.col("row") == "persistence").select("seed", naive="value")
+        methods = part.values.filter(pl.col("row").is_in([row.key for row in part.panel.rows]))
+        both = methods.join(naive, on="seed", how="inner").drop_nulls("value")
+        if both.is_empty():
+            continue
+        beaten = both.filter(pl.col("value") < pl.col("naive")).height
+        notes.append(f"{part.panel.label}: {beaten} of {both.height} runs beat persistence.")
+    return notes
+
+
+def _failed(measured: Sequence[Measured]) -> list[str]:
+    """Where full RTRL fails: by the paper's measure, worse than traces, and against k = 4.
+
+    Our traces are worse than the paper's, so its measure is laxer here. Twice the MSE of k = 4 is one under
+    which the paper's own values give the 2 and 3 of 5 seeds that it says.
+    """
+    notes: list[str] = []
+    for part in measured:
+        full = part.values.filter(pl.col("row") == CEILING).select("seed", full="value")
+        said: list[str] = []
+        for key, factor, than in (
+            (FLOOR, 1, "worse than traces with decay 0.95"),
+            ("k4", 2, "over twice as bad as k = 4"),
+        ):
+            other = part.values.filter(pl.col("row") == key).select("seed", other="value").drop_nulls()
+            both = full.join(other, on="seed", how="inner").sort("seed")
+            worse = both.filter(pl.col("full").is_null() | (pl.col("full") > factor * pl.col("other")))[
+                "seed"
+            ].to_list()
+            named = f" ({', '.join(map(str, worse))})" if worse else ""
+            if both.height:
+                said.append(f"{than} on {len(worse)} of {both.height} seeds{named}")
+        if said:
+            notes.append(f"{part.panel.label}: full RTRL is {'; '.join(said)}.")
+    return notes
+
+
+SPEC = Comparison(
+    name="4",
+    title="Lorenz system, 64 and 128 hidden units: post-shift MSE seed by seed",
+    panels=(_panel(64), _panel(128)),
+    paper="table04",
+    by_seed=True,
+    notes=(
+        "The paper says besides that full RTRL is worse than traces on 2 of 5 seeds at n = 64 (7 and 31337) and fails "
+        "on 3 of 5 at n = 128, and that UORO is the best method of all; its numbers for traces and UORO are lost.",
+        "Where full RTRL fails, a recovery far above 100 % says how bad that ceiling is, not how good the method.",
+    ),
+    remarks=lambda measured: [*_failed(measured), *_below_persistence(measured)],
+)
+
+
+def table(source: Source) -> Table:
+    """Table 4 out of a store's cells."""
+    return build(SPEC, source)

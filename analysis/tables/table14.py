@@ -1,0 +1,196 @@
+"""Table 14: how much transport each architecture needs (arXiv 2603.15195, Sec. 5.2).
+
+A threshold is the least k whose mean recovery reaches 70 %, the level that the paper calls substantial; its
+floor is the paper's, traces with decay .95.
+
+What differs from the paper: the recovery of what propagates nothing (decay 0) and of an architecture's own path
+alone, from the same floor, since a threshold k means something only if these stay below it; a GRU; persistence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.spread import spread
+from analysis.tables import paper_side, remarks, table03, table08
+from analysis.tables.comparison import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, measure, sparse
+from analysis.tables.table import Column, Table
+
+if TYPE_CHECKING:
+    from analysis.source import Source
+
+SUBSTANTIAL = 70
+PAPER_K = 4
+UNITS = 64
+
+PANELS = (
+    replace(table03.PANEL, key="rnn", label="vanilla RNN"),
+    replace(table08.SPEC.panels[0], key="lstm", label="LSTM"),
+    Panel(
+        sweep="paper/gru-sine",
+        experiment="gru_sine",
+        metric="mse_post_all",
+        pinned={"hidden": UNITS},
+        rows=(*TRACES, sparse(0, "k = 0, own path"), sparse(4), FULL),
+        key="gru",
+        label="GRU",
+    ),
+)
+TRANSPORT = {"rnn": "neuron", "lstm": "gate Jacobian", "gru": "gate Jacobian", "transformer": "attention head"}
+NOT_RUN = "not run"
+
+
+def _recovery(heading: str, name: str) -> Column:
+    return Column(heading, f"{name}_mean", "percent", sd=f"{name}_sd", count=f"{name}_n", total="n")
+
+
+COLUMNS = (
+    Column("", "label"),
+    Column("transport\nunit", "unit"),
+    Column("threshold\npaper", "paper_threshold"),
+    Column("threshold\nours", "threshold"),
+    Column(
+        "recovery\npaper, %",
+        "paper_recovery",
+        "percent",
+        upper="paper_recovery_upper",
+        sd="paper_recovery_sd",
+        mark="paper_mark",
+    ),
+    _recovery("recovery\nours, %", "at_threshold"),
+    _recovery("k = 4,\n%", "k4"),
+    _recovery("decay 0,\n%", FLOOR_DECAY0),
+    _recovery("own path,\n%", "k0"),
+    Column("MSE at\ndecay 0.95", f"{FLOOR}_mse", "mse", sd=f"{FLOOR}_mse_sd"),
+    Column("persis-\ntence", "persistence_mse", "mse"),
+    Column("full\nRTRL", f"{CEILING}_mse", "mse"),
+    Column("n", "n", "count"),
+)
+
+
+def table(source: Source) -> Table:
+    """Table 14 out of the cells of Experiments 1 and 5 and of the GRU."""
+    measured = [measure(panel, source.cells) for panel in PANELS]
+    known = paper_side.values("table14")
+    rows = [_row(part, known) for part in measured]
+    rows.append({"row": "transformer", "label": "Transformer", "threshold": NOT_RUN} | _paper(known, "transformer", 12))
+    frame = pl.DataFrame(
+        [row | {"unit": TRANSPORT[str(row["row"])]} for row in rows], schema=_SCHEMA, orient="row"
+    ).with_columns(pl.col("n").fill_null(0))
+    pairs = [(part.panel, part.chosen) for part in measured]
+    return Table(
+        name="14",
+        title="Redundancy of transport by architecture, on the sine",
+        columns=COLUMNS,
+        frame=frame,
+        notes=(
+            f"Threshold: least k > 0 of those run whose mean recovery reaches {SUBSTANTIAL} %. Recovery: Eq. 10 seed "
+            "by seed from traces with decay 0.95, 100 % full RTRL; mean ± sample sd; at the threshold, then of k = 4, "
+            "of k = 0 with decay 0 and of k = 0 with the architecture's own path. MSE at decay 0.95: the degenerate "
+            "floor. MSE: "
+            + ", ".join(f"{panel.metric} ({panel.label})" for panel in PANELS)
+            + ". "
+            + remarks.standings([frame.select(mark="paper_mark")]),
+            "The paper has no GRU. Its recovery of the RNN is that of Table 3; its degenerate values are lost but for "
+            "“fails”. Transformer: not run (Experiment 7).",
+            *_free(measured),
+            *(note for part in measured for note in remarks.of_panel(part, PANELS)),
+            *remarks.settings([(part.panel.label, part.chosen) for part in measured]),
+            *remarks.missing(pairs),
+        ),
+        sweeps=tuple(panel.sweep for panel in PANELS),
+        command=remarks.command(pairs),
+        missing=remarks.missing_frame(pairs),
+        cells=sum(part.chosen.asked for part in measured),
+        settings=remarks.shared([part.chosen.settings for part in measured]),
+    )
+
+
+_NUMBERS = (
+    *("paper_recovery", "paper_recovery_upper", "paper_recovery_sd"),
+    *(f"{name}_{part}" for name in ("at_threshold", "k4", FLOOR_DECAY0, "k0") for part in ("mean", "sd")),
+    *(f"{FLOOR}_mse", f"{FLOOR}_mse_sd", "persistence_mse", f"{CEILING}_mse", f"{CEILING}_mse_sd"),
+)
+_SCHEMA = {
+    **dict.fromkeys(("row", "label", "unit", "paper_threshold", "threshold"), pl.String),
+    **dict.fromkeys(_NUMBERS, pl.Float64),
+    **{f"{name}_n": pl.Int64 for name in ("at_threshold", "k4", FLOOR_DECAY0, "k0")},
+    "paper_mark": pl.String,
+    "n": pl.Int64,
+}
+
+
+def _row(part: Measured, known: pl.DataFrame) -> dict[str, object]:
+    of = _by_row(part.recovery[FLOOR], "recovery")
+    mse = _by_row(part.values, "value")
+    threshold = _threshold(part, of)
+    row: dict[str, object] = {"row": part.panel.key, "label": part.panel.label, "threshold": _said(part, of, threshold)}
+    for name, key in (("at_threshold", threshold), ("k4", "k4"), (FLOOR_DECAY0, FLOOR_DECAY0), ("k0", "k0")):
+        found = of.get(key or "", {})
+        row |= {f"{name}_{statistic}": found.get(statistic) for statistic in ("mean", "sd", "n")}
+    for key in (FLOOR, CEILING):
+        row |= {f"{key}_mse": mse.get(key, {}).get("mean"), f"{key}_mse_sd": mse.get(key, {}).get("sd")}
+    row["persistence_mse"] = mse.get("persistence", {}).get("mean")
+    row["n"] = mse.get(f"k{PAPER_K}", {}).get("n", 0)
+    return row | _paper(known, part.panel.key, UNITS)
+
+
+def _by_row(frame: pl.DataFrame, value: str) -> dict[str, dict[str, float | None]]:
+    return {str(found["row"]): found for found in spread(frame, ["row"], value).to_dicts()}
+
+
+def _sources(part: Measured) -> dict[str, int]:
+    """The rows that a threshold may fall on, k ascending."""
+    found = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
+    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+
+
+def _threshold(part: Measured, of: Mapping[str, Mapping[str, float | None]]) -> str | None:
+    for key in _sources(part):
+        mean = of.get(key, {}).get("mean")
+        if mean is not None and mean >= SUBSTANTIAL:
+            return key
+    return None
+
+
+def _said(part: Measured, of: Mapping[str, Mapping[str, float | None]], threshold: str | None) -> str | None:
+    """`4/64`; where none reaches it, which were tried; nothing before any has a value."""
+    ks = _sources(part)
+    if threshold is not None:
+        return f"{ks[threshold]}/{UNITS}"
+    tried = [str(k) for key, k in ks.items() if of.get(key, {}).get("mean") is not None]
+    return f"none of {', '.join(tried)}" if tried else None
+
+
+def _paper(known: pl.DataFrame, row: str, units: int) -> dict[str, object]:
+    mine = {entry["quantity"]: entry for entry in known.filter(pl.col("row") == row).to_dicts()}
+    if not mine:
+        return {}
+    threshold, found = mine["threshold"], mine["recovery"]
+    upper = "" if threshold["upper"] is None else f"–{threshold['upper']:.0f}"
+    return {
+        "paper_threshold": f"{threshold['value']:.0f}{upper}/{units}{threshold['mark']}",
+        "paper_recovery": found["value"],
+        "paper_recovery_upper": found["upper"],
+        "paper_recovery_sd": found["sd"],
+        "paper_mark": found["mark"],
+    }
+
+
+def _free(measured: Sequence[Measured]) -> list[str]:
+    """What reaches the threshold's level without any k."""
+    notes: list[str] = []
+    for part in measured:
+        of = _by_row(part.recovery[FLOOR], "recovery")
+        free = [key for key in (FLOOR_DECAY0, "k0") if (of.get(key, {}).get("mean") or 0) >= SUBSTANTIAL]
+        if free:
+            named = " and ".join(part.panel.labels[key] for key in free)
+            notes.append(
+                f"{part.panel.label}: {named} reach{'es' * (len(free) == 1)} {SUBSTANTIAL} % without any k: what "
+                "is recovered was lost by the floor's decay."
+            )
+    return notes

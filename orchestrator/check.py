@@ -1,0 +1,143 @@
+"""`raysweep store check`: every file of a store, page checksums included. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.errors import StoreDamaged
+from orchestrator.holder import about_epoch, holder
+from orchestrator.local_disk import LocalDisk
+from orchestrator.schema import TABLES
+from orchestrator.segments import Segment, inspect, listed, live
+from orchestrator.sweep_record import read_sweep
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+_KEY = ["cell_id", "attempt"]
+_HINT = "; `raysweep store check` lists all damage"
+
+
+def check(store: Store) -> list[str]:
+    """One line for each thing that is wrong."""
+    disk = store.disk
+    problems: list[str] = []
+    try:
+        held = holder(disk)
+    except StoreDamaged:
+        held = None  # named below
+    sound: dict[str, list[Segment]] = {}
+    for folder in TABLES:
+        good: list[Segment] = []
+        problems.extend(_lines(disk, folder, good))
+        sound[folder] = good
+        names = {s.name for s in good}
+        problems.extend(
+            f"{s.path}: a compaction was interrupted; until the next launch or `store compact` finishes it, a "
+            "plain glob over the folder reads rows twice (raysweep itself does not)"
+            for s in good
+            if names & set(s.replaces)
+        )
+    problems.extend(_surroundings(disk))
+    if not problems:  # of what can't be read nothing more can be said
+        problems.extend(_across(disk, sound, held is not None))
+    return problems
+
+
+def damage(disk: LocalDisk, folder: str) -> list[str]:
+    """A line for each segment of a folder that can't be read."""
+    return list(_lines(disk, folder, []))
+
+
+def _lines(disk: LocalDisk, folder: str, good: list[Segment]) -> Iterator[str]:
+    try:
+        names = listed(disk, folder)
+    except StoreDamaged as error:
+        yield str(error)
+        return
+    for name in names:
+        try:
+            segment = inspect(disk, folder, name)
+            with pq.ParquetFile(disk.locate(segment.path), page_checksum_verification=True) as file:
+                for group in range(file.num_row_groups):
+                    file.read_row_group(group)
+            good.append(segment)
+        except FileNotFoundError:
+            continue  # merged away meanwhile
+        except StoreDamaged as error:
+            yield str(error).removesuffix(_HINT)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            yield f"{folder}/{name}: damaged: {str(error).splitlines()[0][:200]}"
+
+
+def _surroundings(disk: LocalDisk) -> Iterator[str]:
+    """What is wrong in the folders that hold no segments."""
+    for folder in ("_sweeps", "_epochs", "_hb", "_tmp"):
+        try:
+            names = disk.names(folder)
+        except StoreDamaged as error:
+            yield str(error)
+            continue
+        for name in names:
+            if folder == "_sweeps" and name.startswith(".nfs"):
+                continue
+            try:
+                if folder == "_sweeps":
+                    read_sweep(disk, name)
+                elif folder == "_epochs" and name.endswith(".json") and name[:8].isdecimal():
+                    if not about_epoch(disk, int(name[:8])):
+                        raise StoreDamaged(f"_epochs/{name}: torn or foreign")
+                else:
+                    disk.size(f"{folder}/{name}")
+            except FileNotFoundError:
+                continue
+            except StoreDamaged as error:
+                yield str(error)
+
+
+def _across(disk: LocalDisk, sound: dict[str, list[Segment]], held: bool) -> Iterator[str]:
+    """What holds between rows."""
+
+    def rows(folder: str, *columns: str) -> list[pl.DataFrame]:
+        paths = [disk.locate(s.path) for s in live(sound[folder]) if s.rows]
+        return [pl.read_parquet(path, glob=False, columns=list(columns)) for path in paths]
+
+    try:
+        found = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}
+    except FileNotFoundError:
+        return  # merged away meanwhile: an owner is at work, and reads all it merges
+    empty = pl.DataFrame(schema={"cell_id": pl.String, "attempt": pl.Int32, "status": pl.String})
+    arrays = pl.concat([empty.select(_KEY), *(frame.unique() for frame in found["arrays"])])
+    attempts, cells = (pl.concat([empty, *found[folder]]) for folder in ("attempts", "cells"))
+    yield from _twice("cells", cells.select("cell_id"), "cells have two rows")
+    yield from _twice("attempts", attempts.select(_KEY), "attempts have two rows")
+    yield from _twice("arrays", arrays, "attempts have their arrays twice")
+    wrong = cells.filter(pl.col("status") != "done").height
+    if wrong:
+        yield f"cells: {wrong} rows are not done"
+    if held or holder(disk):  # no epoch is torn, or we would not be here
+        return  # its commit may be half made; halves from before it has finished when it began
+    if (orphans := arrays.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
+        yield _some("arrays", orphans, "attempts have arrays and no row in attempts")
+    if (lost := cells.join(attempts, on=_KEY, how="anti")).height:
+        yield _some("cells", lost, "cells have no row in attempts: files are missing there")
+    done = attempts.filter(pl.col("status") == "done")
+    if (lost := done.join(cells, on="cell_id", how="anti").unique("cell_id")).height:
+        yield _some("attempts", lost, "cells are done and have no row in cells")
+
+
+def _twice(folder: str, rows: pl.DataFrame, what: str) -> Iterator[str]:
+    twice = rows.filter(rows.is_duplicated()).unique()
+    if twice.height:
+        yield f"{folder}: {twice.height} {what}, such as {twice['cell_id'][0]}"
+
+
+def _some(folder: str, rows: pl.DataFrame, what: str) -> str:
+    mended = "a commit was interrupted, or files are gone; `raysweep store compact` makes it whole"
+    end = "" if "missing" in what else f" ({mended})"
+    return f"{folder}: {rows.height} {what}, such as {rows['cell_id'][0]}{end}"

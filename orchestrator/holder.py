@@ -1,0 +1,129 @@
+"""Who holds a store, as observers may find out: nothing is locked or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import StoreBusy, StoreDamaged
+from orchestrator.local_disk import LocalDisk
+
+BEAT_S = 2.0
+"""An owner's heartbeat."""
+
+
+def holder(disk: LocalDisk) -> tuple[str, list[str]] | None:
+    """Who holds the store, and the ids of the cells that its last heartbeat says run; None: nobody.
+
+    Raises:
+        StoreDamaged: the newest epoch's file is torn.
+    """
+    epoch = newest_epoch(disk)
+    if epoch is None or disk.read(f"_epochs/{epoch:08d}.released") is not None:
+        return None
+    about = about_epoch(disk, epoch)
+    process, beat = about.get("process"), f"_hb/{epoch:08d}"
+    here = this_process()
+    if isinstance(process, dict) and about.get("boot") == boot_id() and process.get("space") == here["space"]:
+        if not _lives(about.get("pid"), process.get("started")):
+            return None
+    else:  # another machine or container: does its heart beat?
+        before = disk.read(beat)
+        time.sleep(1.25 * BEAT_S)
+        if disk.read(beat) == before:
+            return None
+    try:
+        last = json.loads(disk.read(beat) or b"{}")
+        running = last.get("running") if isinstance(last, dict) else None
+    except (ValueError, RecursionError):
+        running = None  # half a heartbeat on a disk without atomic renames; the next one is seconds away
+    return describe(about), [str(cell_id) for cell_id in running] if isinstance(running, list) else []
+
+
+def wait_till_free(disk: LocalDisk, wait: bool) -> None:
+    """Find a held store before anything is done for a launch on it.
+
+    Raises:
+        StoreBusy: it is held, and `wait` is False.
+    """
+    while (held := holder(disk)) is not None:
+        if not wait:
+            raise StoreBusy(busy(disk, held[0]))
+        time.sleep(0.5)
+
+
+def busy(disk: LocalDisk, who: str) -> str:
+    """What a second launch is told."""
+    return f"store {disk} is held by another launch ({who}); wait for it (--wait), or end it first"
+
+
+def newest_epoch(disk: LocalDisk) -> int | None:
+    """The number of the last launch that took the store."""
+    return max((int(n[:8]) for n in disk.names("_epochs") if n.endswith(".json") and n[:8].isdecimal()), default=None)
+
+
+def about_epoch(disk: LocalDisk, epoch: int) -> dict[str, Any]:
+    """What an owner has written of itself.
+
+    Raises:
+        StoreDamaged: the file is torn or foreign.
+    """
+    name = f"_epochs/{epoch:08d}.json"
+    try:
+        about = json.loads(disk.read(name) or b"{}")
+    except (ValueError, RecursionError):
+        raise StoreDamaged(f"{name}: torn or foreign") from None
+    if not isinstance(about, dict):
+        raise StoreDamaged(f"{name}: torn or foreign")
+    return about
+
+
+def describe(about: Mapping[str, Any]) -> str:
+    """An owner as a message names it."""
+    return f"pid {about.get('pid')} on {about.get('host')}, since {about.get('started_at')}" + (
+        f": {about['command']}" if about.get("command") else ""
+    )
+
+
+def boot_id() -> str:
+    """One running kernel: processes that share it share its locks."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.is_file() else socket.gethostname()
+
+
+def this_process() -> dict[str, str | None]:
+    """What tells this process from a later one of the same number: its number space, and when it started."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = None  # not Linux
+    return {"space": space, "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in ticks since boot; "" for one that has ended and is not yet reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
+
+
+def _lives(pid: Any, started: Any) -> bool:
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    now = _started(pid)
+    if now is not None:
+        return started in (None, now)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True

@@ -1,0 +1,109 @@
+"""Metrics and config keys as columns of their own, all of them or those that SQL may reach."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+# Constructs that reach columns without naming them. `FROM cells` may stand without a SELECT.
+_ALL = re.compile(
+    r"\*|\b(columns|describe|desc|show|summarize|pivot|unpivot|table|natural|information_schema|duckdb_\w+)\b"
+    r"|(^|[(;]|\b(as|union|all|by|name|except|intersect)\b)\s*from\b"
+)
+_NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|\bcount\s*\(\s*\*\s*\)", re.DOTALL)
+
+
+def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
+    """Metrics and config keys as columns; the lists themselves stay. SQL takes `loss` and `Loss` for one name.
+
+    A name that another column has is `metric_X` or `config_X`; what is still one name is numbered.
+    """
+    made = [("config", name, series) for name, series in _config_columns(frame).items()]
+    made += [("metric", name, series) for name, series in _metric_columns(frame).items()]
+    own = [name.lower() for name in frame.columns]
+    names = Counter(own + [name.lower() for _, name, _ in made])
+    labels = [f"{kind}_{name}" if names[name.lower()] > 1 else name for kind, name, _ in made]
+    again = Counter(own + [label.lower() for label in labels])
+    taken = {label for label, count in again.items() if count == 1} | set(own)
+    wanted = _wanted(sql)
+    columns = []
+    for label, (_, name, series) in zip(labels, made, strict=True):
+        if again[label.lower()] > 1:
+            label = next(n for i in itertools.count(1) if (n := f"{label}_{i}").lower() not in taken)
+            taken.add(label.lower())
+        if wanted is None or wanted(label) or wanted(name):
+            columns.append(series.alias(label))
+    return frame.with_columns(columns)
+
+
+def _wanted(sql: str | None) -> Callable[[str], bool] | None:
+    """Whether SQL may reach a column of this name; None: it may reach any."""
+    if sql is None:
+        return None
+    text = sql.lower().replace('""', '"')  # a quote within a quoted name stands there twice
+    if _ALL.search(_NOISE.sub(" ", sql.lower()).strip()) or any(_row_of(t, text) for t in ("cells", "attempts")):
+        return None
+    return lambda name: name.lower() in text
+
+
+def _row_of(table: str, text: str) -> bool:
+    """Whether a whole row may be meant: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
+
+    A name that stands there twice without a dot is taken for one: that costs time alone.
+    """
+    names = [table, *re.findall(rf"\b{table}\b\"?\s+(?:as\s+)?\"?(\w+)", text)]
+    return any(len(re.findall(rf"\b{name}\b\"?(?!\s*\.)", text)) > 1 for name in names)
+
+
+def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """One float column a metric, null where a cell has none; by one pass over the flat list."""
+    if "metrics" not in frame.columns:
+        return {}
+    metrics = frame["metrics"]
+    counts = metrics.list.len().fill_null(0).to_numpy()
+    flat = metrics.drop_nulls().list.explode(empty_as_null=False) if counts.sum() else None
+    if flat is None:
+        return {}
+    rows = np.repeat(np.arange(len(metrics)), counts)
+    names, values = flat.struct.field("name").cast(pl.Categorical), flat.struct.field("value").to_numpy()
+    codes = names.to_physical().to_numpy()
+    made = {}
+    for name in sorted(names.unique().cast(pl.String).to_list()):
+        mask = codes == codes[(names == name).arg_true()[0]]
+        column = np.full(len(metrics), np.nan)
+        column[rows[mask]] = values[mask]
+        made[name] = pl.Series(name, column).fill_nan(None)  # recorded metrics are finite
+    return made
+
+
+def _config_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """One column a config key, parsed once a distinct config; mixed types widen to text."""
+    if "config" not in frame.columns:
+        return {}
+    config = frame["config"]
+    distinct = config.unique(maintain_order=True)
+    parsed = [json.loads(text) if text else {} for text in distinct]
+    index = pl.DataFrame({"config": config}).join(
+        pl.DataFrame({"config": distinct}).with_row_index("at"), on="config", how="left", nulls_equal=True,
+        maintain_order="left",
+    )["at"]  # fmt: skip
+    return {key: _typed(key, [p.get(key) for p in parsed])[index] for key in sorted({k for p in parsed for k in p})}
+
+
+def _typed(name: str, values: list[Any]) -> pl.Series:
+    kinds = {type(v) for v in values if v is not None}
+    if kinds == {bool}:
+        return pl.Series(name, values, pl.Boolean)
+    if kinds == {int}:
+        return pl.Series(name, values, pl.Int64)
+    if kinds and kinds <= {int, float}:
+        return pl.Series(name, values, pl.Float64, strict=False)
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pl.Series(name, texts, pl.String)
