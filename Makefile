@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-slow check format bench clean
+.PHONY: run test test-slow check format bench results clean
 
 run: $(VENV)/.user
 	"$(BIN)/raysweep" launch paper/e1-sine
@@ -27,6 +27,11 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	"$(BIN)/python" benchmarks/overhead.py
+	"$(BIN)/python" benchmarks/rules.py
+
+results: $(VENV)/.user
+	"$(BIN)/raysweep" launch paper/rnn
+	"$(BIN)/python" -m analysis.results
 
 $(VENV)/.user: pyproject.toml constraints.txt
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"

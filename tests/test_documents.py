@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from orchestrator.executors import EXECUTORS
 from orchestrator.store import Store
-from tests.conftest import ROOT
+from tests.conftest import ROOT, environment
 from workloads.rules import RULES
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,6 +47,12 @@ def test_readme_workload_runs_fails_as_it_says_and_resumes(cli, folder: Path) ->
     assert resumed.returncode == 0, resumed.stderr
     assert "20 of 20 cells done (8 now" in resumed.stdout
     assert Store(folder / "results").cells.collect().height == 20
+    shown = re.findall(r"raysweep show (\w+)", commands)
+    assert f"cell_id: {shown[0]}" in cli("show", shown[0]).stdout
+    script = block("python", "from orchestrator import") + "print(frame.height)\n"
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert ended.stdout == "2\n", ended.stderr  # two rates
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.relative_to(ROOT).as_posix())

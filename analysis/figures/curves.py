@@ -66,11 +66,11 @@ def caption(source: Source) -> str:
 
 
 def _summary(taken: Taken) -> pl.DataFrame:
+    series = taken.series()  # first, since it refuses cells without the array
     shift = int(str(taken.chosen.settings["shift"]))
     order = pl.Enum([row.key for row in PART.rows])
     return (
-        taken.series()
-        .with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", order_by="step"))
+        series.with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", order_by="step"))
         .with_columns(step=pl.col("step") - shift)
         .filter(pl.col("mean").is_not_null() & pl.col("step").is_between(-BEFORE, AFTER))
         .group_by("row", "step")
