@@ -18,7 +18,7 @@ from orchestrator.errors import InputError
 from orchestrator.store import Store
 
 
-def write(source: Source, folder: Path) -> list[str]:
+def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
     """Write what can be made of the cells; the names of what can't, with the reason, are returned."""
     folder.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
@@ -30,13 +30,14 @@ def write(source: Source, folder: Path) -> list[str]:
             continue
         (folder / f"table{name}.md").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     captions = ["# Figures", ""]
-    for name, draw in FIGURES.items():
+    for name, draw in FIGURES.items() if figures else ():
         try:
             save(draw(source), folder / f"{name}.svg")
             captions += [f"![{name}]({name}.svg)", "", CAPTIONS[name](source), ""]
         except InputError as error:
             lacking.append(f"figure {name}: {error}")
-    (folder / "figures.md").write_text("\n".join(captions).rstrip("\n") + "\n", encoding="utf-8")
+    if figures:
+        (folder / "figures.md").write_text("\n".join(captions).rstrip("\n") + "\n", encoding="utf-8")
     claims = render_claims(ledger(source), "markdown")
     (folder / "claims.md").write_text(claims.rstrip("\n") + "\n", encoding="utf-8")
     return lacking
@@ -47,8 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", default="results")
     parser.add_argument("--to", default="docs/results")
+    parser.add_argument("--without-figures", action="store_true")
     asked = parser.parse_args()
-    for line in write(from_store(Store(asked.store).require()), Path(asked.to)):
+    for line in write(from_store(Store(asked.store).require()), Path(asked.to), not asked.without_figures):
         print(line)
 
 
