@@ -7,7 +7,7 @@ text).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from workloads.architectures import ARCHITECTURES
 from workloads.arrays import Array
 from workloads.component import Scalar, fill, owners
-from workloads.fused.form import Propagation, not_fused, propagation_of
+from workloads.fused.form import Propagation, Size, not_fused, propagation_of
 from workloads.initial import INITIALIZERS, Initial
 from workloads.losses import LOSSES
 from workloads.masks import SELECTIONS
@@ -47,7 +47,7 @@ class LearnerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     architecture: Annotated[str, AfterValidator(name_in(ARCHITECTURES))] = "tanh_rnn"
-    hidden: int = Field(default=64, ge=1, description="hidden units, n")
+    hidden: int = Field(default=64, ge=1, le=2**16, description="hidden units, n")
     leak: float | None = Field(default=None, gt=0, le=1, description="alpha of tanh_rnn; 1: no leak")
     forget_bias: float | None = Field(default=None, description="of lstm: the forget gate's initial bias")
     radius_min: float | None = Field(default=None, ge=0, le=1, description="of lru: least initial |lam|")
@@ -82,7 +82,7 @@ class LearnerConfig(BaseModel):
     tol: float | None = Field(default=None, ge=0, lt=1, description="of the fused replay: what is left at its end")
     uoro_variant: UoroVariant | None = Field(default=None, description="of uoro: how its rescaling avoids 0/0")
     noise: Noise | None = Field(default=None, description="of uoro: what its random vector is drawn from")
-    rank: int | None = Field(default=None, ge=1, description="of ok: Kronecker products kept, r")
+    rank: int | None = Field(default=None, ge=1, le=2**12, description="of ok: Kronecker products kept, r")
     feedback: Literal["symmetric", "random"] | None = Field(
         default=None, description="of eprop and rflo: how errors reach the units"
     )
@@ -153,10 +153,23 @@ def settle_learner(
     return k, values | found | chosen, problems + wrong + wrong_k + wrong_form
 
 
+def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConfig) -> list[str]:
+    """What would never happen within that many steps, one problem a line; `values` as settled."""
+    problems = []
+    for name in ("window", "fisher_window", "spectrum_every", "alignment_every"):
+        given = getattr(config, name)
+        value = values.get(name, None if name in ("window", "fisher_window") else given)
+        most = steps - (name == "fisher_window")  # the step after it is the first under the mask it chose
+        if isinstance(value, int) and value > most:
+            valid = f"1 to {most}" if most > 0 else f"none; more than {steps} steps"
+            problems.append(f"{name} = {value} with steps = {steps}; valid: {valid}")
+    return problems
+
+
 def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
     """Compiled wherever it can be, unless told otherwise; `tol` where something is replayed."""
     reason = not_fused(form, config.architecture, config.loss, config.optimizer)
-    implementation = config.implementation or ("readable" if reason else "fused")
+    implementation = config.implementation or ("readable" if reason or not _compiling_pays(form, config) else "fused")
     if implementation == "fused" and reason:
         return {}, [f"implementation = 'fused': {reason}; leave implementation out"]
     replays = implementation == "fused" and form is not None and form.replays
@@ -165,6 +178,16 @@ def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> t
     if config.tol is not None:
         return {}, ["tol has no effect here; it belongs to the fused implementation of rules that replay"]
     return {"implementation": implementation}, []
+
+
+def _compiling_pays(form: Propagation | None, config: LearnerConfig) -> bool:
+    """False where J must be carried along so many sources that NumPy's dense product is the faster."""
+    if form is None or not form.carried:
+        return True
+    kind = ARCHITECTURES[config.architecture]
+    architecture = kind.build(**kind.defaults)
+    n = config.hidden
+    return Size(n, form.k, architecture.components, architecture.gates, architecture.inputs(n, 1)).gather_pays
 
 
 def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, n_out: int) -> Learner:
@@ -203,7 +226,7 @@ def initial_theta(learner: Learner, config: LearnerConfig, n_in: int, n_out: int
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
     """Microseconds of a step of a settled cell on one core, within a factor of a few: for the order of a launch.
 
-    The constants were measured like those of `workloads.fused.train.dear_depth`. How far a replay goes back
+    See `workloads.fused.form.Size`. How far a replay goes back
     depends on what is learned: with n = 64 a tanh RNN had 10 to 12 steps at k = 4 and 80 to 290 at k = n, an LSTM
     about a hundred at any k, along its cells.
     """
@@ -215,12 +238,15 @@ def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -
     work = gates * components * RULES[method].cost(n, m, k, settings)
     if not architecture.recurrent:  # influence stays within units, whatever the rule
         work = min(work, float(gates * components * n * m))
-    readable = 150 + 150 * gates + work / 8000
+    readable = 150 + 150 * gates + work / 40000
     form = propagation_of(method, k, n, settings)
     if config.implementation != "fused" or form is None:
         return readable
     steps_back = 100 if components > 1 else 10 + 100 * form.k / n
     if form.decay is not None or form.window is not None:
         steps_back = min(form.window or 1, steps_back)
-    updated = gates * n * m / 400  # by the optimizer
-    return min(readable, 5 + updated + steps_back * (0.3 + gates * n * (m + form.k) / 2000))
+    size = Size(n, form.k, components, gates, m)
+    made = 5 + gates * n * m / 2000  # forward and the optimizer's step
+    if form.carried:
+        return made + size.gathered_us
+    return made + min(steps_back * size.back_us, size.gathered_us, size.dense_us)

@@ -131,6 +131,12 @@ def sources_of(mask: Mask) -> Indices:
     return np.nonzero(mask)[1].reshape(n, -1)
 
 
+def readers_of(mask: Mask) -> tuple[Indices, Indices]:
+    """Who reads each source: (n + 1,) where the readers of source j begin, and all readers (n k,), source by source."""
+    begins = np.concatenate([[0], np.cumsum(mask.sum(0))])
+    return begins.astype(np.intp), np.nonzero(mask.T)[1]
+
+
 def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
     """M (n, n) with the k best of each row.
 

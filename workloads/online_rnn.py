@@ -14,6 +14,7 @@ Arrays: `loss` (0 where a step is not graded), and whatever the rule reports of 
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -24,6 +25,7 @@ from workloads.component import fill, owners
 from workloads.interface import AddedLater, Cell, Context, Metrics
 from workloads.learner import (
     LearnerConfig,
+    beyond_the_end,
     build_learner,
     cost_of_step,
     initial_theta,
@@ -52,27 +54,35 @@ class Config(LearnerConfig):
     stream: Annotated[str, AfterValidator(name_in(STREAMS))] = "sine"
     steps: int = Field(default=2000, ge=1)
     shift: int | None = Field(default=None, ge=1, description="first step of the stream's later half")
-    frequency_before: float | None = Field(default=None, gt=0, description="radians a step")
-    frequency_after: float | None = Field(default=None, gt=0, description="radians a step")
+    frequency_before: float | None = Field(default=None, gt=0, lt=math.pi, description="radians a step")
+    frequency_after: float | None = Field(default=None, gt=0, lt=math.pi, description="radians a step")
     phase: Literal["jump", "continuous"] | None = None
     segment: Annotated[int | None, LATER] = Field(default=None, ge=1, description="of multi_sine: steps a frequency")
-    frequency_1: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
-    frequency_2: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
-    frequency_3: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
-    frequency_4: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of multi_sine, radians a step")
+    frequency_1: Annotated[float | None, LATER] = Field(
+        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
+    )
+    frequency_2: Annotated[float | None, LATER] = Field(
+        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
+    )
+    frequency_3: Annotated[float | None, LATER] = Field(
+        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
+    )
+    frequency_4: Annotated[float | None, LATER] = Field(
+        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
+    )
     dt: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz: time between two states")
     sigma: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz")
     beta: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz")
     rho_before: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz, up to the shift")
     rho_after: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz, from the shift on")
     scale: Annotated[float | None, LATER] = Field(
-        default=None, gt=0, description="of lorenz: what states are divided by"
+        default=None, ge=1e-6, le=1e6, description="of lorenz: what states are divided by"
     )
     start: Annotated[float | None, LATER] = Field(
         default=None, description="of lorenz: each coordinate of the first state"
     )
     burn_in: Annotated[int | None, LATER] = Field(
-        default=None, ge=0, description="of lorenz: steps left out before the first"
+        default=None, ge=0, le=10**7, description="of lorenz: steps left out before the first"
     )
     symbols: Annotated[int | None, LATER] = Field(default=None, ge=2, description="of copy: how many different ones")
     length: Annotated[int | None, LATER] = Field(
@@ -106,8 +116,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         valid = [CLASS_LOSS] if kind.classes else [name for name in LOSSES if name != CLASS_LOSS]
         targets = f"stream {config.stream!r}, whose targets are {'classes' if kind.classes else 'numbers'}"
         problems.append(f"loss = {config.loss!r} on {targets}; valid: {', '.join(valid)}")
-    if config.window is not None and config.window > config.steps and "window" in values:
-        problems.append(f"window = {config.window} with steps = {config.steps}; valid: 1 to {config.steps}")
+    problems += beyond_the_end(config.steps, values, config)
     if problems:
         raise ValueError("\n".join(problems))
     return k, config.model_copy(update=values | found)

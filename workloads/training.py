@@ -165,6 +165,7 @@ def train(
     first: int = 0,
     findings: Findings | None = None,
     kept: Sequence[Step] = (),
+    fresh: Any = None,
 ) -> Trajectory:
     """Learn along a stream, until its end or the divergence.
 
@@ -180,6 +181,7 @@ def train(
         first: the step to go on from.
         findings: where probes put what they measure; None: nothing is probed.
         kept: for an alignment probe, the steps of the sequence before `first`.
+        fresh: the rule's state at a sequence's begin, where `now` is not from `begin`.
     """
     dtype = now.theta.dtype
     inputs = stream.inputs[first:].astype(dtype)
@@ -190,7 +192,7 @@ def train(
     info: dict[str, list[float]] = {}
     diverged_at = None
     done = 0
-    begun = now.rule_state
+    begun = now.rule_state if fresh is None else fresh
     so_far = list(kept)  # the sequence's steps, where a probe wants them
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up is recorded as such, not warned of

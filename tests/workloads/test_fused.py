@@ -16,8 +16,9 @@ from replay import golden, run_cell
 
 from workloads import online_rnn
 from workloads.fused import train as fused
-from workloads.fused.form import ARCHITECTURES, OPTIMIZERS
+from workloads.fused.form import ARCHITECTURES, OPTIMIZERS, Size
 from workloads.learner import build_learner, initial_theta
+from workloads.masks import SELECTIONS
 from workloads.probes import Findings, Schedule
 from workloads.seeds import generators
 from workloads.streams.stream import Stream
@@ -88,12 +89,15 @@ def test_any_learner_of_the_family(data):
     if method == "sparse_rtrl":
         config["include_self"] = draw(st.booleans())
         k = draw(st.integers(int(config["include_self"]), n))
-        config["selection"] = draw(st.sampled_from(["random", "oracle", "anti_oracle"]))
+        config["selection"] = draw(st.sampled_from([name for name in SELECTIONS if name != "ring"]))
+        if "fisher" in config["selection"]:
+            config["fisher_window"] = draw(st.integers(1, 40))
     if config["loss"] == "cross_entropy":
         config["stream"] = "copy"  # only its settings are taken
     if method == "bptt":
         config["window"] = draw(st.sampled_from([1, 2, 7]))
-    elif method == "rtrl" or (method == "sparse_rtrl" and k and (k > 1 or not config["include_self"])):
+    replays = method == "rtrl" or (method == "sparse_rtrl" and k and (k > 1 or not config["include_self"]))
+    if replays and (config.get("selection") != "dynamic" or k == n):
         config["tol"] = 0.0
     n_in, n_out = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     steps = 40
@@ -106,10 +110,12 @@ def test_any_learner_of_the_family(data):
     assert "replay_cut" not in got.metrics
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_two_thousand_steps_of_sparse_rtrl(architecture):
+def test_two_thousand_steps_of_sparse_rtrl(architecture, optimizer):
     stream = random_stream(2000)
-    agree(settled("sparse_rtrl", 4, hidden=12, architecture=architecture, tol=0.0), stream)
+    asked = settled("sparse_rtrl", 4, hidden=12, architecture=architecture, optimizer=optimizer, tol=0.0)
+    agree(asked, stream)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -127,6 +133,33 @@ def test_masks_chosen_again_every_two_hundred_steps(selection):
     assert np.abs(got.theta - ring.theta).max() > 1e-3
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_masks_chosen_by_influence_at_every_step(architecture):
+    asked = settled("sparse_rtrl", 2, hidden=8, selection="dynamic", learning_rate=0.01, architecture=architecture)
+    assert asked[2].implementation == "fused"
+    got, _ = agree(asked, random_stream(400))
+    assert got.metrics == {"carried_from": 0.0}
+    assert "credit_horizon" not in got.info
+
+
+def test_where_many_sources_are_chosen_by_influence_numpy_is_the_faster():
+    many = {"hidden": 64, "selection": "dynamic"}
+    assert settled("sparse_rtrl", 32, **many)[2].implementation == "readable"
+    assert settled("sparse_rtrl", 4, **many)[2].implementation == "fused"
+    assert settled("sparse_rtrl", 32, **many, implementation="fused")[2].implementation == "fused"
+
+
+@pytest.mark.parametrize("selection", ["fisher_oracle", "fisher_anti"])
+def test_masks_chosen_by_fisher_information_once(selection):
+    same = {"hidden": 8, "tol": 0.0, "learning_rate": 0.01, "fisher_window": 30, "recurrent_scale": 0.9}
+    stream = random_stream(300, begins=np.isin(np.arange(300), (17, 150)))
+    got, _ = agree(settled("sparse_rtrl", 2, selection=selection, **same), stream)
+    other = {"fisher_oracle": "fisher_anti", "fisher_anti": "fisher_oracle"}[selection]
+    against = by_kernel(settled("sparse_rtrl", 2, selection=other, **same), stream)
+    np.testing.assert_array_equal(got.losses[:30], against.losses[:30])  # a random mask, the same
+    assert np.abs(got.theta - against.theta).max() > 1e-4
+
+
 @pytest.mark.parametrize("method", ["rtrl", "sparse_rtrl", "traces"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_float32_to_rounding(method, architecture):
@@ -136,7 +169,8 @@ def test_float32_to_rounding(method, architecture):
     assert got.theta.dtype == np.float32
 
 
-def test_the_horizon_is_how_far_credit_reaches():
+def test_the_horizon_is_how_far_credit_reaches(monkeypatch):
+    monkeypatch.setattr(fused, "dear_depth", lambda size: np.inf)
     # a leak of 1/2 alone: the adjoint halves each step, so 1e-3 is met after ten
     still = {"hidden": 4, "leak": 0.5, "recurrent_scale": 0.0, "optimizer": "sgd", "learning_rate": 1e-30}
     got = by_kernel(settled("rtrl", **still, tol=1e-3), random_stream(40))
@@ -145,18 +179,30 @@ def test_the_horizon_is_how_far_credit_reaches():
     assert full.info["credit_horizon"].tolist() == list(range(1, 41))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("method", "k"), [("rtrl", None), ("sparse_rtrl", 2)])
-def test_carrying_takes_over_where_replay_is_dear(monkeypatch, architecture, method, k):
-    monkeypatch.setattr(fused, "dear_depth", lambda *size: 5.0)
-    asked = settled(method, k, hidden=6, architecture=architecture, tol=0.0, learning_rate=0.01)
-    got, _ = agree(asked, random_stream(80, 2, 2), 1e-10)
+def test_carrying_takes_over_where_replay_is_dear(monkeypatch, architecture, method, k, compiled):
+    monkeypatch.setattr(fused, "dear_depth", lambda size: 5.0)
+    monkeypatch.setattr(Size, "gather_pays", compiled)
+    more = {"selection": "oracle"} if k else {}  # chosen again while J is carried
+    asked = settled(method, k, hidden=6, architecture=architecture, tol=0.0, learning_rate=0.01, **more)
+    stream = random_stream(230, 2, 2, begins=np.isin(np.arange(230), (0, 90)))
+    got, _ = agree(asked, stream, 1e-10)
     at = got.metrics["carried_from"]
     assert 5 < at < 40
     assert len(got.info["credit_horizon"]) == at
 
 
-def test_a_full_memory_is_said():
+def test_the_dearer_form_is_not_taken():
+    for k, n in ((4, 16), (16, 16), (4, 64), (64, 64)):
+        size = Size(n, k, 1, 1, n + 2)
+        assert fused.dear_depth(size) * size.back_us == pytest.approx(min(size.gathered_us, size.dense_us))
+        assert size.gather_pays == ((k, n) != (64, 64))
+
+
+def test_a_full_memory_is_said(monkeypatch):
+    monkeypatch.setattr(fused, "dear_depth", lambda size: np.inf)
     asked = settled("rtrl", hidden=6, recurrent_scale=1.5, tol=1e-12)
     stream = random_stream(120)
     assert "replay_cut" not in by_kernel(asked, stream).metrics

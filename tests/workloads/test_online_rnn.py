@@ -131,6 +131,19 @@ def test_k_that_cannot_be():
 def test_windows_and_shifts_that_do_not_fit():
     assert refusal("bptt", window=30, steps=20, shift=10) == ["window = 30 with steps = 20; valid: 1 to 20"]
     assert refusal("rtrl", steps=20, shift=20) == ["shift = 20 with steps = 20; valid: 1 to 19"]
+    assert refusal("rtrl", steps=1, shift=1) == ["steps = 1 on a stream with a shift; valid: 2 or more"]
+
+
+def test_what_would_never_happen():
+    short = {"steps": 100, "shift": 50}
+    fisher = {"selection": "fisher_oracle", **short}
+    assert refusal("sparse_rtrl", 4, **fisher) == ["fisher_window = 200 with steps = 100; valid: 1 to 99"]
+    assert refusal("sparse_rtrl", 4, **fisher, fisher_window=100) == [
+        "fisher_window = 100 with steps = 100; valid: 1 to 99"
+    ]
+    assert settle("sparse_rtrl", 4, Config(**fisher, fisher_window=99))[1].fisher_window == 99
+    for name in ("spectrum_every", "alignment_every"):
+        assert refusal("rtrl", **short, **{name: 101}) == [f"{name} = 101 with steps = 100; valid: 1 to 100"]
 
 
 def test_an_unknown_method_has_a_near_miss():
@@ -149,6 +162,12 @@ def test_an_unknown_method_has_a_near_miss():
         ("recurrent_init", "ortogonal", "did you mean 'orthogonal'?"),
         ("loss", "mean", "unknown loss 'mean'"),
         ("hidden", 0, "greater than or equal to 1"),
+        ("hidden", 10**21, "less than or equal to 65536"),
+        ("frequency_before", 4.0, "less than 3.14"),
+        ("scale", 1e-320, "greater than or equal to 0.000001"),
+        ("scale", 1e300, "less than or equal to 1000000"),
+        ("rank", 10**9, "less than or equal to 4096"),
+        ("burn_in", 10**12, "less than or equal to 10000000"),
         ("hidden", "64", "valid integer"),
         ("hidden", 64.5, "valid integer"),
         ("learning_rate", 0.0, "greater than 0"),
@@ -206,7 +225,7 @@ def test_cost_knows_gates_inputs_and_the_implementation():
     assert cost(implementation="readable", hidden=128) > 10 * cost(hidden=128)
     assert cost(stream="lorenz") > cost()
     rtrl = [
-        online_rnn.cost("rtrl", *settle("rtrl", None, Config(architecture=name, implementation="readable")))
+        online_rnn.cost("rtrl", *settle("rtrl", None, Config(architecture=name, hidden=128, implementation="readable")))
         for name in ("lru", "lstm")
     ]
     assert rtrl[0] < rtrl[1] / 10  # an LRU's influence stays within units
@@ -219,7 +238,7 @@ def metrics_of(windows: str) -> set[str]:
 
 def test_what_a_cell_records():
     metrics, recorder = run_cell("sparse_rtrl", 4, hidden=8, steps=700, shift=450)
-    assert metrics.keys() == {"diverged", "seconds_per_step"} | metrics_of(
+    assert metrics.keys() == {"diverged", "seconds_per_step", "carried_from"} | metrics_of(
         "pre_all pre_last_200 post_all post_last_200"
     )
     assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
@@ -229,7 +248,7 @@ def test_what_a_cell_records():
     assert loss.shape == (700,)
     assert metrics["mse_post_all"] == pytest.approx(loss[450:].mean(), rel=1e-5)
     assert metrics["mse_pre_last_200"] == pytest.approx(loss[250:450].mean(), rel=1e-5)
-    assert recorder.fractions == [i / 7 for i in range(1, 8)]
+    assert recorder.fractions[-4:] == [2 / 7, 4 / 7, 6 / 7, 1.0]
     assert 0 < metrics["seconds_per_step"] < 0.1
 
 

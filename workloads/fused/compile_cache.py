@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
 
 
-COMPILED = ("compile_cache.py", "elementwise.py", "kernel.py")
+COMPILED = ("carry.py", "compile_cache.py", "elementwise.py", "kernel.py", "replay.py", "update.py")
 
 
 def sources_digest() -> str:

@@ -1,8 +1,9 @@
 r"""Online learning by the compiled loop: what `workloads.training.train` does, for the masked-RTRL family.
 
-The two agree up to rounding at `tol` = 0. The compiled loop reads gradients back over the kept trajectory; it
-ends early where that has become dearer than carrying J (`dear_depth`), while the trajectory is still whole:
-then J is built from it and the readable loop goes on with the carried form.
+The two agree up to rounding at `tol` = 0. The compiled loop reads gradients back over the kept trajectory until
+that has become dearer than carrying J (`dear_depth`), while the trajectory is still whole: then J is built from
+it and carried, by the compiled loop where reading its few sources pays, else by the readable one, as a dense
+product is best left to BLAS. `dynamic` needs J for its mask, and carries it from the first step.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workloads.arrays import Array, Indices, Mask
-from workloads.fused import elementwise, kernel
-from workloads.fused.form import not_fused, propagation_of
+from workloads.fused import elementwise, kernel, update
+from workloads.fused.form import Size, not_fused, propagation_of
 from workloads.fused.history import influence_of
-from workloads.influence import gather_pays
 from workloads.linearization import Stage
-from workloads.masks import SELECTIONS, WEIGHTS_EVERY, Selection, by_weights, choose, draw_mask, sources_of
+from workloads.masks import (
+    SELECTIONS,
+    Selection,
+    by_fisher,
+    by_weights,
+    choose,
+    draw_mask,
+    readers_of,
+    sources_of,
+)
 from workloads.optimizers import AdamState
 from workloads.probes import Findings, Schedule
 from workloads.rules import RULES
@@ -32,18 +41,18 @@ CODES = {
     "tanh_rnn": elementwise.TANH_RNN,
     "lstm": elementwise.LSTM,
     "gru_reset_after": elementwise.GRU_RESET_AFTER,
-    "mse": kernel.MSE,
-    "half_sse": kernel.HALF_SSE,
-    "cross_entropy": kernel.CROSS_ENTROPY,
-    "adam": kernel.ADAM,
-    "adam_reference": kernel.ADAM_REFERENCE,
-    "sgd": kernel.SGD,
+    "mse": update.MSE,
+    "half_sse": update.HALF_SSE,
+    "cross_entropy": update.CROSS_ENTROPY,
+    "adam": update.ADAM,
+    "adam_reference": update.ADAM_REFERENCE,
+    "sgd": update.SGD,
 }
 HISTORY_BYTES = 5 * 2**29
 """Bound of the kept trajectory. Replay that meets its end is cut there, and says by how much."""
 NOTHING = Schedule()
-AT_ONCE = 100
-"""Steps between two signs of progress; divides WEIGHTS_EVERY."""
+AT_ONCE = 200
+"""Steps between two signs of progress; divides `masks.WEIGHTS_EVERY`."""
 
 
 class Rings(NamedTuple):
@@ -93,13 +102,18 @@ def train_fused(
     steps = len(stream.inputs)
     code, t = kernel.FINISHED, 0
     while t < steps and code == kernel.FINISHED:
-        if loop.chosen is not None and t % WEIGHTS_EVERY == 0:
+        if loop.chosen is not None and loop.chosen.due(t, loop.fisher_window):
             loop.choose_mask()
         stop = min(steps, (t // AT_ONCE + 1) * AT_ONCE)
+        if t < loop.fisher_window:
+            stop = min(stop, loop.fisher_window)
         if schedule.any:
             stop = min(stop, schedule.next(t) + 1)
         code = loop.run(t, stop)
         t = int(loop.counters[3])
+        if code == kernel.DEEP and loop.gather_pays and t < steps:
+            loop.carry_on(t - 1)
+            code = kernel.FINISHED
         if schedule.any and code != kernel.DIVERGED:
             loop.probe(t - 1)
         progress(t / steps)
@@ -109,7 +123,8 @@ def train_fused(
     if code != kernel.DEEP or t == steps:
         return result
     kept = [(stage,) for stage, _ in loop.steps_back(t - 1)][::-1] if schedule.alignment_every else []
-    rest = train(learner, loop.handed_over(t - 1), stream, rngs, progress, t, findings, kept)
+    now, fresh = loop.handed_over(t - 1)
+    rest = train(learner, now, stream, rngs, progress, t, findings, kept, fresh)
     return result.then(rest, t)
 
 
@@ -149,20 +164,27 @@ class _Loop:
         self.moments = tuple(
             np.zeros(part.size, dtype) for part in (self.theta, self.readout, self.bias) for _ in range(2)
         )
-        self.counters = np.zeros(4, np.int64)
+        self.counters = np.zeros(5, np.int64)
         self.smooth = np.zeros(1)
         within = {True: components, False: int(self.form.decay is not None)}[self.form.local]
         self.trace = np.zeros((within, *self.theta.shape), dtype)
-        self.chosen: Selection | None = None
+        self.chosen: Selection | None = None  # what chooses masks between two calls of the kernel
+        self.fisher_window = 0
         self.mask_list: list[Mask] = [self._first_mask(rngs)]
-        # an alignment probe reads the whole weights of every step back, so they are kept
-        self.gathered = self.form.k < n and findings.schedule.alignment_every is None
+        self.fisher = np.zeros(n)
+        self.sources = sources_of(self.mask_list[0])
+        size = Size(n, self.form.k, components, gates, m)
+        self.gather_pays = size.gather_pays
+        self.carried_from = 0 if self.form.carried else None
+        self.influence = np.zeros((2 * self.form.carried, components, n, self.theta.size), dtype)
+        # an alignment probe and Fisher's sum read the whole weights of every step back, so they are kept
+        self.gathered = self.form.k < n and findings.schedule.alignment_every is None and not self.fisher_window
         recurrent = gates if architecture.shared_inputs else gates - 1
         rows = 1 if architecture.shared_inputs else gates
-        width = self.form.k if self.gathered else n
-        numbers = components * (components + gates) * n + rows * m + recurrent * n * width
+        width = n * (self.form.k if self.gathered else n)
+        numbers = components * (components + gates) * n + rows * m + recurrent * width
         ring = max(1, min(steps, history_bytes // (numbers * dtype.itemsize)))
-        if within and not findings.schedule.any:
+        if (within or self.form.carried) and not findings.schedule.any:
             ring = 1
         elif self.form.window is not None and findings.schedule.alignment_every is None:
             ring = min(ring, self.form.window)
@@ -170,7 +192,7 @@ class _Loop:
             np.empty((ring, components, components, n), dtype),
             np.empty((ring, components, gates, n), dtype),
             np.empty((ring, rows, m), dtype),
-            np.empty((ring, recurrent, n, width), dtype),
+            np.empty((ring, recurrent, width), dtype),
             np.zeros(ring, np.intp),
         )
         self.losses = np.empty(steps)
@@ -182,32 +204,46 @@ class _Loop:
         self.hyper = np.array(
             [config.learning_rate, config.beta1 or 0.0, config.beta2 or 0.0, config.epsilon or 0.0], np.float64
         )
-        self.deep = dear_depth(n, self.form.k, components, gates, m) if self.form.replays else np.inf
+        self.deep = dear_depth(size) if self.form.replays else np.inf
 
     def _first_mask(self, rngs: Generators) -> Mask:
         form, n = self.form, self.n
         if form.selection is None:
             return np.eye(n, dtype=np.bool_) if form.include_self else np.full((n, n), form.k == n)
         mask = draw_mask(form.selection, n, form.k, form.include_self, rngs.mask)
-        if 0 < form.k < n and SELECTIONS[form.selection].score is not None:
-            self.chosen = SELECTIONS[form.selection]
+        selection = SELECTIONS[form.selection]
+        if 0 < form.k < n and form.replays and selection.score is not None:
+            self.chosen = selection
+            self.fisher_window = self.config.fisher_window if selection.score == "fisher" else 0
         return mask
 
     def choose_mask(self) -> None:
-        """A new mask by the weights in force."""
-        score = by_weights(self.theta[: self.rings.weights.shape[1], :, : self.n])
-        largest = self.chosen is not None and self.chosen.largest
-        self.mask_list.append(choose(score, self.form.k, self.form.include_self, largest))
+        """A new mask, by the weights in force or by what was gathered of Fisher's information."""
+        if self.chosen is None:
+            raise ValueError("this rule's mask is drawn once")
+        recurrent = self.rings.weights.shape[1]
+        score = by_fisher(self.fisher) if self.fisher_window else by_weights(self.theta[:recurrent, :, : self.n])
+        self.mask_list.append(choose(score, self.form.k, self.form.include_self, self.chosen.largest))
         self.counters[2] = len(self.mask_list) - 1
+        self.sources = sources_of(self.mask_list[-1])
+
+    def carry_on(self, t: int) -> None:
+        """From the step after t on the kernel carries J."""
+        components = self.state.shape[0]
+        influence = influence_of(self.steps_back(t), len(self.theta))
+        self.influence = np.zeros((2, components, self.n, self.theta.size), self.theta.dtype)
+        self.influence[0] = influence.reshape(components, self.n, -1)
+        self.counters[4] = 0
+        self.carried_from = t + 1
+        self.deep = np.inf
 
     def run(self, begin: int, stop: int) -> int:
         """Steps begin <= t < stop by the kernel; why it ended."""
         config, dtype = self.config, self.theta.dtype
-        masks = (
-            np.stack([sources_of(mask) for mask in self.mask_list])
-            if self.form.k < self.n
-            else np.zeros((1, self.n, self.n), np.intp)
-        )
+        full = self.form.k == self.n
+        masks = [np.zeros_like(self.mask_list[0])] if full else self.mask_list
+        # unsigned, as an index that might be negative is looked at twice
+        starts, readers = (np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, masks), strict=True))
         code: int = kernel.run(
             begin,
             stop,
@@ -236,9 +272,17 @@ class _Loop:
             self.counters,
             self.smooth,
             self.trace,
+            self.influence,
+            self.sources,
+            self.form.carried,
+            self.form.include_self,
+            self.fisher,
+            self.fisher_window,
             *self.rings,
-            masks,
+            starts,
+            readers,
             self.gathered,
+            full,
             self.losses,
             self.predictions,
             self.depths,
@@ -259,13 +303,19 @@ class _Loop:
         due = self.findings.schedule
         if due.spectrum(t):
             newest, _ = next(iter(self.steps_back(t)))
-            influence = influence_of(self.steps_back(t), len(self.theta))
-            self.findings.spectrum(t, influence, (newest,), read=1)
+            self.findings.spectrum(t, self._influence_at(t), (newest,), read=1)
         if due.alignment(t):
             whole = ((stage,) for stage, _ in self.steps_back(t))
             unpack = self.learner.architecture.unpack
             graded = self.stream.graded[t]  # else the arrays are those of an earlier step
             self.findings.alignment(t, self.gradient * graded, whole, self.signal[None] * graded, unpack)
+
+    def _influence_at(self, t: int) -> Array:
+        """J_t (C n, G n m), carried or built."""
+        if len(self.influence):
+            carried: Array = self.influence[self.counters[4]].reshape(self.state.size, -1)
+            return carried
+        return influence_of(self.steps_back(t), len(self.theta))
 
     def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
         """The kept steps and their masks, from t back to the sequence's first."""
@@ -274,20 +324,19 @@ class _Loop:
         gates = rings.gain.shape[2]
         for s in range(t, max(int(self.counters[1]), t - ring + 1) - 1, -1):
             slot = s % ring
-            weights = rings.weights[slot]
-            mask = None
-            if self.form.k < n:
-                kept = self.mask_list[rings.mask[slot]]
-                mask = kept.astype(weights.dtype)
+            kept = self.mask_list[rings.mask[slot]]
+            mask = None if self.form.k == n else kept.astype(self.theta.dtype)
             if self.gathered:
-                full = np.zeros((recurrent, n, n), weights.dtype)
-                full[:, kept] = weights.reshape(recurrent, -1)
-                weights = full
+                weights = np.zeros((recurrent, n, n), self.theta.dtype)
+                source, reader = np.nonzero(kept.T)
+                weights[:, reader, source] = rings.weights[slot]
+            else:
+                weights = rings.weights[slot].reshape(recurrent, n, n)
             inputs = np.broadcast_to(rings.inputs[slot], (gates, rings.inputs.shape[2]))
             yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
 
-    def handed_over(self, t: int) -> Learning:
-        """Where the readable loop can go on after step t."""
+    def handed_over(self, t: int) -> tuple[Learning, Any]:
+        """Where the readable loop can go on after step t, and the rule's state before any step."""
         influence = influence_of(self.steps_back(t), len(self.theta))
         optimizer_state = None
         if self.config.optimizer != "sgd":
@@ -300,19 +349,22 @@ class _Loop:
             mask = self.mask_list[self.counters[2]]
             sources = None if begun.rule_state.sources is None else sources_of(mask)
             state = SparseState(influence, mask.astype(theta.dtype), sources, t + 1)
-        return Learning(theta, self.state, state, optimizer_state)
+        return Learning(theta, self.state, state, optimizer_state), begun.rule_state
 
     def trajectory(self, done: int, diverged_at: int | None, seconds: float) -> Trajectory:
         """What was recorded, up to `done`."""
         info: dict[str, Array] = {}
         metrics: dict[str, float] = {}
         if self.form.replays:
-            info["credit_horizon"] = self.depths[:done].astype(np.float64)
+            done_back = done if self.carried_from is None else self.carried_from
+            info["credit_horizon"] = self.depths[:done_back].astype(np.float64)
             begun = np.maximum.accumulate(np.where(self.stream.begins, np.arange(len(self.losses)), 0))[:done]
             ring = len(self.rings.mask)
             cut = (self.depths[:done] == ring) & (np.arange(done) - begun + 1 > ring) & (self.remainders[:done] > 0)
             if cut.any():
                 metrics["replay_cut"] = float(np.count_nonzero(cut))
+        if self.carried_from is not None:
+            metrics["carried_from"] = float(self.carried_from)
         theta = self.flat(self.theta, self.readout, self.bias)
         return Trajectory(
             self.losses[:done].copy(),
@@ -326,13 +378,6 @@ class _Loop:
         )
 
 
-def dear_depth(n: int, k: int, components: int, gates: int, m: int) -> float:
-    """Depth of replay from which the carried form is cheaper: a rule, so that no result depends on a timing.
-
-    Microseconds on one core of an AMD EPYC, for either form: an overhead, and multiply-adds at the rate measured
-    for n = 16 to 256, tanh RNN, LSTM and GRU (the two forms' ratio is within a factor of 1.7 of this).
-    """
-    back = 0.3 + gates * n * (m + k) / 2000
-    dense = (components * n) ** 2 * gates * n * m / 8000
-    gathered = components * n * (k / 700 + components / 1000) * gates * n * m
-    return (300 + (gathered if gather_pays(n, k) else dense)) / back
+def dear_depth(size: Size) -> float:
+    """Depth of replay from which the carried form is cheaper: a rule, so that no result depends on a timing."""
+    return min(size.gathered_us, size.dense_us) / size.back_us

@@ -17,7 +17,6 @@ from pathlib import Path
 from workloads.architectures import ARCHITECTURES
 from workloads.component import Scalar
 from workloads.fused import form
-from workloads.masks import SELECTIONS
 from workloads.rules import RULES
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -25,7 +24,6 @@ DOCUMENT = PACKAGE.parent / "docs" / "rules.md"
 CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "feedback": ("symmetric", "random"),
     "order": (1, 2),
-    "selection": tuple(SELECTIONS),
 }
 """Settings that decide whether a rule is compiled, with enough of their values to tell which do."""
 BUILT = {name: kind.build(**kind.defaults) for name, kind in ARCHITECTURES.items()}
@@ -134,7 +132,7 @@ def parts() -> dict[str, str]:
         "traits": traits(),
         "architectures": architectures(),
         "masks": equations(PACKAGE / "masks.py"),
-        "replay": equations(PACKAGE / "fused" / "kernel.py"),
+        "replay": equations(PACKAGE / "fused" / "replay.py"),
         **{rule: equations(Path(inspect.getfile(entry.build))) for rule, entry in RULES.items()},
     }
 

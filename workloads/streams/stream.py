@@ -69,6 +69,8 @@ def shift_within(steps: int, settings: Mapping[str, Any]) -> list[str]:
     """Problem unless the segments before and after a shift both hold a step."""
     if settings["shift"] < steps:
         return []
+    if steps == 1:
+        return ["steps = 1 on a stream with a shift; valid: 2 or more"]
     return [f"shift = {settings['shift']} with steps = {steps}; valid: 1 to {steps - 1}"]
 
 
