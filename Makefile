@@ -10,7 +10,7 @@ run: $(VENV)/.user
 	"$(BIN)/raysweep" table 3
 
 test: $(VENV)/.dev
-	"$(BIN)/python" -m pytest -q -m "not slow"
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev
 	"$(BIN)/python" -m pytest -q
@@ -19,7 +19,7 @@ check: $(VENV)/.dev
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest -q -m "not slow"
+	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 format: $(VENV)/.dev
 	"$(BIN)/ruff" format .

@@ -55,7 +55,7 @@ def query(store: Store, sql: str) -> pl.DataFrame:
     except duckdb.BinderException as error:
         raise InputError(f"SQL: {error}\ncolumns of cells: {', '.join(cells_frame(store).columns)}") from None
     except duckdb.Error as error:
-        raise InputError(f"SQL: {error}") from None
+        raise InputError(f"SQL: {error}{_to_quote(sql, cells_frame(store))}") from None
     finally:
         connection.close()
 
@@ -159,8 +159,9 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
         found = connection.sql(f"SELECT cell_id, k IS NULL, ({where}\n) FROM cells")  # noqa: S608 - sandboxed
         parsed = found.fetchall() if found is not None and len(found.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
-        columns = ", ".join(widen(wide).drop("config").columns)
-        raise InputError(f"--where {where!r}: {str(error).splitlines()[0]}; columns: {columns}") from None
+        known = widen(wide).drop("config")
+        said = f"{str(error).splitlines()[0]}{_to_quote(where, known)}"
+        raise InputError(f"--where {where!r}: {said}; columns: {', '.join(known.columns)}") from None
     finally:
         connection.close()
     if any(not isinstance(held, bool | None) for _, _, held in parsed):
@@ -182,6 +183,16 @@ def _arrays(store: Store) -> pl.DataFrame:
             store.cells.select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi", maintain_order="left"
         )
     )
+
+
+def _to_quote(sql: str, known: pl.DataFrame) -> str:
+    """What to do about columns whose names, as `window` or `order`, mean something to SQL; else nothing."""
+    rows = duckdb.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
+    words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))}
+    names = [name for name in known.columns if name.lower() in words & {word for (word,) in rows}]
+    if not names:
+        return ""
+    return f' (in SQL {names[0]!r} is a word of its own: write the column as "{names[0]}", in double quotes)'
 
 
 def _sandbox() -> duckdb.DuckDBPyConnection:

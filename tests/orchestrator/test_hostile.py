@@ -226,7 +226,7 @@ def odd(write) -> Store:
         """,
     )
     sweep = Sweep.from_text(
-        'name="odd"\nworkload="odd:run"\nseeds="0..2"\n[config]\n"lr.max" = 0.25\nx = 1\n[[grid]]\nmethod="m"\n'
+        'name="odd"\nworkload="odd:run"\nseeds="0..2"\n[config]\n"lr.max" = 0.25\nx = 1\nwindow = 5\n[[grid]]\nmethod="m"\n'
     )
     launch(sweep, inline=True)
     return Store()
@@ -301,6 +301,19 @@ def test_where_that_is_no_condition(odd: Store, where: str) -> None:
 
 def test_where_knows_every_config_key(odd: Store) -> None:
     assert len(launcher.select(odd.known(), odd, '"lr.max" = 0.25 and seed < 2')[0]) == 2
+
+
+def test_columns_named_like_words_of_sql(odd: Store) -> None:
+    for refused in (
+        lambda: odd.sql("SELECT window FROM cells"),
+        lambda: launcher.select(odd.known(), odd, "window = 5"),
+    ):
+        with pytest.raises(InputError, match='write the column as "window"'):
+            refused()
+    with pytest.raises(InputError) as other:
+        odd.sql("SELECT 'window' FRM cells")
+    assert "double quotes" not in str(other.value)
+    assert len(launcher.select(odd.known(), odd, '"window" = 5')[0]) == 3
 
 
 # Sweeps and modules

@@ -45,6 +45,9 @@ PAIRS = [
 ]
 every_pair = pytest.mark.parametrize(("rule", "architecture"), PAIRS, ids=lambda name: name)
 """Every rule on every architecture that it is defined on."""
+every_pair_without_noise = pytest.mark.parametrize(
+    ("rule", "architecture"), [pair for pair in PAIRS if not RULES[pair[0]].draws_noise], ids=lambda name: name
+)
 
 
 class Problem:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import Problem, every_pair, example_rule
+from replay import Problem, every_pair, every_pair_without_noise, example_rule
 
 from workloads.optimizers import adam, sgd
 from workloads.rules import RULES
@@ -218,11 +218,9 @@ def test_same_seed_same_bits(rule, architecture):
     assert first.grads.tobytes() == second.grads.tobytes()
 
 
-@every_pair
+@every_pair_without_noise  # the others are exact on average: test_stochastic_rules
 def test_every_rule_has_the_exact_gradient_at_the_first_step(rule, architecture):
-    # no past, nothing to approximate, but what a rule draws at every step (test_stochastic_rules has their firsts)
-    if RULES[rule].draws_noise:
-        pytest.skip("exact only on average")
+    # no past, nothing to approximate
     problem = Problem(n=8, steps=1, architecture=architecture)
     got, expected = (problem.replay(r).grads[0] for r in (example_rule(rule, 8), bptt(window=1)))
     if RULES[rule].takes_k and problem.architecture.stages > 1:
