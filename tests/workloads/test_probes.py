@@ -7,6 +7,7 @@ import pytest
 from replay import Problem, example_rule, run_cell
 
 from workloads.fused import train as fused
+from workloads.fused.form import Size
 from workloads.probes import (
     Schedule,
     compare,
@@ -79,16 +80,29 @@ def test_the_immediate_block_has_orthogonal_rows():
     np.testing.assert_allclose(immediate_singular_values(step), singular_values(influence), rtol=1e-12)
 
 
-@pytest.mark.parametrize("deep", [7.0, 1e9])  # with and without a change to the carried form half-way
+# with and without a change to the carried form half-way, in the compiled and in the readable loop
+@pytest.mark.parametrize(("deep", "compiled"), [(7.0, True), (7.0, False), (1e9, True)])
 @pytest.mark.parametrize("architecture", ["tanh_rnn", "lstm", "gru_reset_after"])
-@pytest.mark.parametrize(("method", "k"), [("rtrl", None), ("sparse_rtrl", 4), ("traces", None)])
+@pytest.mark.parametrize(
+    ("method", "k", "selection"),
+    [
+        ("rtrl", None, None),
+        ("sparse_rtrl", 4, "ring"),
+        ("sparse_rtrl", 4, "dynamic"),
+        ("sparse_rtrl", 4, "fisher_anti"),
+        ("traces", None, None),
+    ],
+)
 def test_both_implementations_find_the_same_and_training_is_the_same_with_and_without(
-    monkeypatch, method, k, architecture, deep
+    monkeypatch, method, k, selection, architecture, deep, compiled
 ):
-    monkeypatch.setattr(fused, "dear_depth", lambda *size: deep)
-    own = SMALL | {"architecture": architecture}
+    monkeypatch.setattr(fused, "dear_depth", lambda size: deep)
+    monkeypatch.setattr(Size, "gather_pays", compiled)
+    own = SMALL | {"architecture": architecture} | ({"selection": selection} if selection else {})
+    if selection == "fisher_anti":
+        own["fisher_window"] = 10
     asked = {"alignment_every": 20} | ({} if method == "traces" else {"spectrum_every": 15})
-    exactly = {} if method == "traces" else {"tol": 0.0}
+    exactly = {} if method == "traces" or selection == "dynamic" else {"tol": 0.0}
     found = []
     for more in ({"implementation": "readable"}, {"implementation": "fused", **exactly}):
         plain, before = run_cell(method, k, **own, **more)
