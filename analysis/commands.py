@@ -16,38 +16,42 @@ Format = Annotated[str, typer.Option("--format", help="text, markdown, csv or js
 
 
 def table(
-    name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3 to 9, 13, 14.")],
+    name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3 to 14.")],
     store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print one table of the analysis, ours beside the paper's."""
     from analysis.tables import TABLES
     from analysis.tables.render import RENDERERS
+    from orchestrator.errors import RaysweepError
     from workloads.registry import UnknownName
 
     try:
         build, render = TABLES[name], RENDERERS["json" if as_json else format_]
     except UnknownName as error:
         fail(str(error))
-    say(render(build(_source(store, where))).rstrip("\n"))
+    made = build(_source(store, where))
+    if made.lack is not None:
+        raise RaysweepError(made.lack)
+    say(render(made).rstrip("\n"))
 
 
 def figure(
-    name: Annotated[str, typer.Argument(help="step, curves, spread, scale, condition, alignment or decay.")],
+    name: Annotated[
+        str, typer.Argument(help="step, curves, spread, scale, condition, alignment, decay, decoding or gap.")
+    ],
     store: StoreOption = "results", where: Where = None,
     output: Annotated[str | None, typer.Option(help="An .svg or .png file; default NAME.svg.")] = None,
 ) -> None:  # fmt: skip
     """Draw one figure of the analysis into a file, and print its caption."""
-    from pathlib import Path
-
-    from analysis.figures import CAPTIONS, FIGURES, save
+    from analysis.figures import CAPTIONS, FIGURES, destination, save
     from workloads.registry import UnknownName
 
     try:
         draw, caption = FIGURES[name], CAPTIONS[name]
     except UnknownName as error:
         fail(str(error))
+    path = destination(f"{name}.svg" if output is None else output)
     source = _source(store, where)
-    path = Path(output or f"{name}.svg")
     save(draw(source), path)
     say(caption(source))
     say(f"written to {path}")

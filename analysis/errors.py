@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.errors import InputError
 
 
@@ -10,4 +12,14 @@ class MissingSeeds(InputError):
 
 
 class AmbiguousCells(InputError):
-    """The frame holds cells of several settings where one is needed; the message says which differ."""
+    """The frame holds cells of several settings where one is needed; the message says which differ.
+
+    Args:
+        problems: the message.
+        differing: what differs, on its own, for callers with a message of theirs.
+        choice: an SQL predicate over the experiment's cells that leaves one setting; empty: none is known.
+    """
+
+    def __init__(self, problems: Sequence[str] | str, differing: str = "", choice: str = "") -> None:
+        super().__init__(problems)
+        self.differing, self.choice = differing, choice

@@ -1,11 +1,15 @@
 """Writes `docs/results`: every table, figure and the claims, from one store; the same bytes from the same cells.
 
-python -m analysis.results [--store results] [--to docs/results]
+python -m analysis.results [--store results] [--to docs/results] [--without-figures]
+
+What can't be made of the store's cells is listed, not written. A store that is none, or a folder that can't be
+written: exit code 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from analysis.claims import ledger
@@ -14,7 +18,8 @@ from analysis.figures import CAPTIONS, FIGURES, save
 from analysis.source import Source, from_store
 from analysis.tables import TABLES
 from analysis.tables.render import RENDERERS
-from orchestrator.errors import InputError
+from orchestrator.console import complain
+from orchestrator.errors import InputError, RaysweepError
 from orchestrator.store import Store
 
 
@@ -24,10 +29,14 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
     lacking: list[str] = []
     for name, build in TABLES.items():
         try:
-            text = RENDERERS["markdown"](build(source))
+            table = build(source)
         except InputError as error:
             lacking.append(f"table {name}: {error}")
             continue
+        if table.lack is not None:
+            lacking.append(f"table {name}: {table.lack}")
+            continue
+        text = RENDERERS["markdown"](table)
         (folder / f"table{name}.md").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     captions = ["# Figures", ""]
     for name, draw in FIGURES.items() if figures else ():
@@ -50,7 +59,16 @@ def main() -> None:
     parser.add_argument("--to", default="docs/results")
     parser.add_argument("--without-figures", action="store_true")
     asked = parser.parse_args()
-    for line in write(from_store(Store(asked.store).require()), Path(asked.to), not asked.without_figures):
+    try:
+        source = from_store(Store(asked.store).require())
+        lacking = write(source, Path(asked.to), not asked.without_figures)
+    except RaysweepError as error:
+        complain(error.problems if isinstance(error, InputError) else [str(error)])
+        sys.exit(error.exit_code)
+    except OSError as error:
+        complain([f"--to {asked.to}: {error.filename or asked.to}: {error.strerror or error}"])
+        sys.exit(InputError.exit_code)
+    for line in lacking:
         print(line)
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims as a ledger: what it says, what we get, how sure, and a verdict by rules fixed beforehand.
+"""The paper's claims, the follow-up's apart: what each says, what we get, how sure, and a verdict by written rules.
 
 `render(ledger(source), "text")` is a string to print. Rules: `docs/verdicts.md`; a family of claims a file.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.claims import chaos, decay, lstm, scale, selection, sine, sparse_error, spectra, unrun
-from analysis.claims.claim import Claim, Line
-from analysis.claims.judge import VERDICTS, Reader, command, judge, load, pooled, settle
+from analysis.claims import chaos, decay, decoding, heads, lstm, scale, selection, sine, sparse_error, spectra, unrun
+from analysis.claims.claim import SOURCES, Claim, Line
+from analysis.claims.judge import VERDICTS, command, judge, pooled, settle
+from analysis.claims.load import Reader, load
 from analysis.claims.render import RENDERERS, render
 from analysis.source import Source
 from workloads.registry import Registry
 
-__all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "VERDICTS", "Claim", "Line", "ledger", "render"]
+__all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "SOURCES", "VERDICTS", "Claim", "Line", "ledger", "render"]
 
 CLAIMS: Registry[Claim] = Registry(
     "claim",
@@ -35,12 +36,12 @@ CLAIMS: Registry[Claim] = Registry(
         "E5-lorenz": lstm.lorenz,
         "E6-n256": scale.n256_claim,
         "E6-n512": scale.n512,
-        "E7-threshold": unrun.threshold,
-        "E7-forward": unrun.forward,
-        "E7-forgetting": unrun.forgetting,
-        "E8-fisher": unrun.head_fisher,
-        "E8-timing": unrun.timing,
-        "E9-bci": unrun.bci,
+        "E7-threshold": heads.threshold,
+        "E7-forward": heads.forward_claim,
+        "E7-forgetting": heads.forgetting,
+        "E8-fisher": heads.fisher,
+        "E8-timing": heads.timing,
+        "E9-bci": decoding.bci,
         "S-condition": spectra.condition,
         "S-collapse": spectra.collapse,
         "S-n256": spectra.scale,
@@ -52,14 +53,15 @@ CLAIMS: Registry[Claim] = Registry(
         "F-decaysweep": decay.sweep,
     },
 )
-"""Id -> claim, in the paper's order."""
+"""Id -> claim, in the paper's order, what is not the paper's last."""
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "id": pl.String,
     "part": pl.String,
     "says": pl.String,
+    "source": pl.String,
     "where": pl.String,
-    "paper": pl.String,
+    "claimed": pl.String,
     "ours": pl.Float64,
     "lower": pl.Float64,
     "upper": pl.Float64,
@@ -67,6 +69,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "n": pl.Int64,
     "seeds": pl.List(pl.Int64),
     "verdict": pl.String,
+    "alone": pl.String,
     "why": pl.String,
     "p": pl.Float64,
     "p_holm": pl.Float64,
@@ -82,19 +85,23 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 def ledger(source: Source) -> pl.DataFrame:
     """Every line of every claim, one row each, columns as `SCHEMA`.
 
-    `ours`, `lower`, `upper` are in `unit`, null where there is no such number; `decay_0` and `naive` in the
-    unit of `metric`; `cells` counts those that the line asks for.
+    `source` is a key of `SOURCES` and `where` a place in it; `claimed` is its number. `ours`, `lower`, `upper` are
+    in `unit`, null where there is no such number; `alone` is the verdict without Holm's correction for the family's
+    other lines; `decay_0` and `naive` are in the unit of `metric`; `cells` counts those that the line asks for.
     """
     lines = [(claim, line) for claim in CLAIMS.values() for line in claim.lines]
     reader = Reader(source)
     loaded = [load(reader, line.cells) for _, line in lines]
     judged = [judge(line, data) for (_, line), data in zip(lines, loaded, strict=True)]
+    narrowing: dict[str, str] = {}
+    for data in reversed(loaded):
+        narrowing |= data.narrowing
     rows = []
     for i, (claim, line) in enumerate(lines):
         # What a family's tests came to; those without a p (not run, diverged) count as 1.
         family = [j for j, (other, tested) in enumerate(lines) if other.family == claim.family and pooled(tested)]
         p_values = [1.0 if (p := judged[j].p) is None else p for j in family]
-        verdict, why, adjusted = settle(line, judged[i], p_values, family.index(i) if i in family else 0)
+        verdict, alone, why, adjusted = settle(line, judged[i], p_values, family.index(i) if i in family else 0)
         if line.aside is not None and loaded[i].lacking is None:
             beside = load(reader, line.aside_cells)
             why += "" if beside.lacking is not None else f". {line.aside(beside.columns)}"
@@ -104,8 +111,9 @@ def ledger(source: Source) -> pl.DataFrame:
                 "id": claim.id,
                 "part": line.part,
                 "says": line.says,
+                "source": line.source or claim.source,
                 "where": claim.where,
-                "paper": line.paper,
+                "claimed": line.paper,
                 "ours": judged[i].ours,
                 "lower": judged[i].lower,
                 "upper": judged[i].upper,
@@ -113,6 +121,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "n": len(seeds),
                 "seeds": seeds,
                 "verdict": verdict,
+                "alone": alone,
                 "why": why,
                 "p": judged[i].p,
                 "p_holm": adjusted,
@@ -121,7 +130,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "metric": line.cells[0].metric if line.cells else None,
                 "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
                 "cells": data.asked,
-                "command": command(line, data.launched),
+                "command": command(line, data, narrowing),
             }
         )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

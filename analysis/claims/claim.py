@@ -14,6 +14,14 @@ from analysis.tables.selection import Row
 
 PAPER_SEEDS = (42, 123, 7, 2024, 31337)
 
+PAPER, FOLLOW_UP, OURS = "paper", "follow-up", "ours"
+SOURCES = {
+    PAPER: "the paper's (arXiv 2603.15195)",
+    FOLLOW_UP: "the follow-up's (arXiv 2603.28750), not the paper's",
+    OURS: "ours, in neither paper",
+}
+"""Who makes a claim; what is not the paper's is counted and shown apart."""
+
 Reduce = Callable[[NDArray[np.int64], Array], float]
 """Steps, values of a recorded array -> one number."""
 
@@ -61,6 +69,7 @@ class Interval:
         shown: from the statistic's scale to the reader's, rising.
         derive: columns seed by seed, before anything is resampled; nan where a seed has no such number.
         undefined: what a nan means.
+        level: an error's or accuracy's own level, which a predictor that learned nothing may have as well.
     """
 
     statistic: Statistic
@@ -70,6 +79,7 @@ class Interval:
     shown: Callable[[float], float] = float
     derive: Callable[[Columns], Columns] | None = None
     undefined: str = "no number"
+    level: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,12 +89,19 @@ class Share:
     Args:
         failing: of the columns (nan: diverged), one truth value a seed.
         paper: the paper's share.
-        most: the claim is that more than half do; else that some do.
+        most: the claim is that more than half do; else that some do, as often as in the paper's sample.
+        sample: seeds that the paper had.
     """
 
     failing: Callable[[Columns], NDArray[np.bool_]]
     paper: float
     most: bool = False
+    sample: int = len(PAPER_SEEDS)
+
+    @property
+    def count(self) -> int:
+        """How many failed in the paper."""
+        return round(self.paper * self.sample)
 
 
 @dataclass(frozen=True)
@@ -104,14 +121,7 @@ class ByTests:
     covers: str
 
 
-@dataclass(frozen=True)
-class NotBuilt:
-    """The workload that it needs does not exist; says so."""
-
-    why: str
-
-
-Judgement = Interval | Share | Agreement | ByTests | NotBuilt
+Judgement = Interval | Share | Agreement | ByTests
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,7 @@ class Line:
         cells: what is read.
         aside: more numbers for `why`, of the columns of `aside_cells` where those are complete; never decides.
         aside_cells: read for `aside` alone.
+        source: who makes it, where that is not who makes the claim's other lines; a key of `SOURCES`.
     """
 
     part: str
@@ -135,6 +146,7 @@ class Line:
     cells: tuple[Cells, ...] = ()
     aside: Callable[[Columns], str] | None = None
     aside_cells: tuple[Cells, ...] = ()
+    source: str | None = None
 
     @property
     def unit(self) -> str | None:
@@ -148,21 +160,26 @@ class Line:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper.
+    """A claim of the paper, or beyond it.
 
     Args:
         id: as the ledger names it.
         family: over whose lines Holm's correction goes.
-        where: in the paper.
+        where: section and table, in the paper or in what `source` names.
         lines: one verdict each.
+        source: who makes it, a key of `SOURCES`.
     """
 
     id: str
     family: str
     where: str
     lines: tuple[Line, ...]
+    source: str = PAPER
 
     def __post_init__(self) -> None:
+        unknown = {self.source, *(line.source or self.source for line in self.lines)} - SOURCES.keys()
+        if unknown:
+            raise ValueError(f"claim {self.id}: source {', '.join(sorted(unknown))} is none of {', '.join(SOURCES)}")
         parts = [line.part for line in self.lines]
         if not parts or len(set(parts)) < len(parts):
             raise ValueError(f"claim {self.id}: its lines need names of their own")

@@ -77,7 +77,19 @@ def _exp(x: float) -> float:
 def mse_level(key: str, low: float, high: float | None = None) -> Interval:
     """The arithmetic mean within a factor of the paper's number or range."""
     top = low if high is None else high
-    return Interval(level(key), math.log(low / SAME_LEVEL), math.log(top * SAME_LEVEL), "MSE", _exp)
+    zone = (math.log(low / SAME_LEVEL), math.log(top * SAME_LEVEL))
+    return Interval(level(key), *zone, "MSE", _exp, level=True)
+
+
+def level_above(key: str, trivial: str, paper: float) -> Interval:
+    """Ratio of arithmetic means within a factor of the paper's, and above 1: worse than the trivial predictor."""
+
+    def statistic(columns: Columns) -> Array:
+        result: Array = level(key)(columns) - level(trivial)(columns)
+        return result
+
+    zone = (max(0.0, math.log(paper / SAME_LEVEL)), math.log(paper * SAME_LEVEL))
+    return Interval(statistic, *zone, "MSE / trivial", _exp)
 
 
 def variation_level(key: str, paper: float) -> Interval:
@@ -89,7 +101,7 @@ def variation_level(key: str, paper: float) -> Interval:
 
 def accuracy_level(key: str, paper: float) -> Interval:
     """The mean within so much of the paper's."""
-    return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy")
+    return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True)
 
 
 def comparable(key: str, other: str) -> Interval:

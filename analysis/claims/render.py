@@ -11,6 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from analysis.claims.claim import PAPER, SOURCES
+from analysis.claims.judge import CANNOT, NOT_RUN
 from workloads.registry import Registry
 
 ABSENT = "–"
@@ -19,13 +21,14 @@ _WIDTH = 120
 
 
 def to_text(frame: pl.DataFrame) -> str:
-    """A paragraph a line: verdict first, numbers, what stands beside it, why."""
+    """A paragraph a line: verdict first, whose claim, numbers, what stands beside it, why."""
     blocks = []
     for row in frame.to_dicts():
-        said = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}", f"{row['says']} ({row['where']})"]
-        said.append(f"paper {row['paper']}; ours {_numbers(row)}{_beside(row)}")
+        said = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
+        said.append(f"{row['says']} ({source(row)})")
+        said.append(f"{row['source']} {row['claimed']}; ours {_numbers(row)}{_beside(row)}")
         said.append(row["why"])
-        if row["verdict"] == "not run" and row["command"] and row["command"] not in row["why"]:
+        if row["verdict"] == NOT_RUN and row["command"] and row["command"] not in row["why"]:
             said.append(row["command"])
         first, *rest = said
         blocks.append("\n".join([first, *(_fill(text) for text in rest)]))
@@ -33,31 +36,45 @@ def to_text(frame: pl.DataFrame) -> str:
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
-    """One table, a row a line; reasons in its last column."""
-    heads = ["claim", "part", "paper", "ours, 95 % interval", "seeds", "verdict", "decay 0", "naive", "why"]
-    lines = [heads, ["---"] * len(heads)]
-    for row in frame.to_dicts():
-        lines.append(
-            [
-                row["id"],
-                row["part"],
-                row["paper"],
-                _numbers(row),
-                str(row["n"]) if row["n"] else ABSENT,
-                row["verdict"],
-                _number(row["decay_0"]),
-                _number(row["naive"]),
-                row["why"],
-            ]
-        )
-    table = [f"| {' | '.join(_cell(entry) for entry in line)} |" for line in lines]
-    return "\n".join([summary(frame), "", *table, "", "Made by `raysweep claims`; rules: `docs/verdicts.md`."]) + "\n"
+    """A table for each that makes claims, a row a line; reasons in its last column."""
+    heads = ["claim", "part", "source", "claimed", "ours, 95 % interval", "seeds", "verdict", "alone", "decay 0",
+             "naive", "why"]  # fmt: skip
+    parts = [summary(frame)]
+    for name, whose in SOURCES.items():
+        rows = frame.filter(pl.col("source") == name).to_dicts()
+        if not rows:
+            continue
+        lines = [heads, ["---"] * len(heads)]
+        for row in rows:
+            lines.append(
+                [
+                    row["id"],
+                    row["part"],
+                    source(row),
+                    row["claimed"],
+                    _numbers(row),
+                    str(row["n"]) if row["n"] else ABSENT,
+                    row["verdict"],
+                    row["alone"] if row["alone"] != row["verdict"] else "the same",
+                    _number(row["decay_0"]),
+                    _number(row["naive"]),
+                    row["why"],
+                ]
+            )
+        table = "\n".join(f"| {' | '.join(_cell(entry) for entry in line)} |" for line in lines)
+        parts += [f"## Claims: {whose}", table]
+    parts.append("Alone: without Holm's correction. Made by `raysweep claims`; rules: `docs/verdicts.md`.")
+    return "\n\n".join(parts) + "\n"
 
 
 def to_json(frame: pl.DataFrame) -> str:
-    """Every column in full, one object a line."""
+    """Every column in full, one object a line; verdicts counted by who makes the claim."""
+    by_source = {name: frame.filter(pl.col("source") == name) for name in SOURCES}
     document: dict[str, Any] = {
-        "verdicts": dict(Counter(frame["verdict"].to_list())),
+        **{
+            counted: {name: dict(Counter(part[column].to_list())) for name, part in by_source.items() if part.height}
+            for counted, column in {"verdicts": "verdict", "alone": "alone"}.items()
+        },
         "lines": frame.to_dicts(),
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -75,10 +92,31 @@ def render(frame: pl.DataFrame, how: str) -> str:
 
 
 def summary(frame: pl.DataFrame) -> str:
-    """How many lines came to which verdict."""
-    counts = Counter(frame["verdict"].to_list())
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    return f"{frame.height} lines of {frame['id'].n_unique()} claims: {said}"
+    """For each that makes claims, how many lines came to which verdict, and what the open ones are on their own."""
+    return "\n\n".join(
+        _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
+    )
+
+
+def _counts(name: str, part: pl.DataFrame) -> str:
+    counts = Counter(part["verdict"].to_list())
+    hidden = Counter(part.filter(pl.col("alone") != pl.col("verdict"))["alone"].to_list())
+    said = []
+    for verdict, count in counts.most_common():
+        of_them = ", ".join(f"{n} {alone}" for alone, n in hidden.most_common()) if verdict == CANNOT else ""
+        said.append(f"{count} {verdict}" + (f" (of them on their own: {of_them})" if of_them else ""))
+    claims = part["id"].n_unique()
+    many = f"{part.height} line{'s' * (part.height > 1)} of {claims} claim{'s' * (claims > 1)}"
+    return f"{many}, {SOURCES[name]}: {', '.join(said)}"
+
+
+def source(row: dict[str, Any]) -> str:
+    """`Sec. 4.1, Table 3` of the paper; what is not the paper's says so."""
+    return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
+
+
+def _on_its_own(row: dict[str, Any]) -> str:
+    return "" if row["alone"] == row["verdict"] else f" (on its own: {row['alone']})"
 
 
 def _numbers(row: dict[str, Any]) -> str:

@@ -165,6 +165,18 @@ def share_p(count: int, n: int, end: float) -> float:
     return min(1.0, 2 * tail)
 
 
+def fisher_p(count: int, n: int, other: int, m: int) -> float:
+    """Fisher's exact test of two shares, `count` of `n` against `other` of `m`: two-sided p.
+
+    The sum over all tables of the same margins that are no likelier than the one seen.
+    """
+    total = count + other
+    tables = range(max(0, total - m), min(n, total) + 1)
+    ways = [math.comb(n, i) * math.comb(m, total - i) for i in tables]
+    seen = ways[count - tables.start]
+    return sum(way for way in ways if way <= seen) / sum(ways)
+
+
 def _at_least(count: int, n: int, p: float) -> float:
     return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(count, n + 1))
 

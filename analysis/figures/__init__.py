@@ -10,15 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from analysis.figures import alignment, condition, curves, decay, scale, spread, step
-from analysis.figures.drawing import FORMATS, save
+from analysis.figures import (
+    alignment,
+    condition,
+    curves,
+    decay,
+    decoding,
+    gap,
+    heads,
+    importance,
+    scale,
+    spread,
+    step,
+    tasks,
+)
+from analysis.figures.drawing import FORMATS, destination, save
 from analysis.source import Source
 from workloads.registry import Registry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "FIGURES", "FORMATS", "save"]
+__all__ = ["CAPTIONS", "FIGURES", "FORMATS", "destination", "save"]
 
 FIGURES: Registry[Callable[[Source], Figure]] = Registry(
     "figure",
@@ -30,6 +43,11 @@ FIGURES: Registry[Callable[[Source], Figure]] = Registry(
         "condition": condition.figure,
         "alignment": alignment.figure,
         "decay": decay.figure,
+        "decoding": decoding.figure,
+        "gap": gap.figure,
+        "heads": heads.figure,
+        "tasks": tasks.figure,
+        "importance": importance.figure,
     },
 )
 """Name -> function from a store's source to that figure."""
@@ -44,6 +62,11 @@ CAPTIONS: Registry[Callable[[Source], str]] = Registry(
         "condition": condition.caption,
         "alignment": alignment.caption,
         "decay": decay.caption,
+        "decoding": decoding.caption,
+        "gap": gap.caption,
+        "heads": heads.caption,
+        "tasks": tasks.caption,
+        "importance": importance.caption,
     },
 )
 """Name -> function from a store's source to that figure's caption, one line."""

@@ -35,6 +35,7 @@ class Part:
         label: said in front of what it lacks; empty where the figure has one part only.
         metric: the metric shown; None where arrays are.
         arrays: the arrays shown.
+        seeds: asked for where none has been launched.
     """
 
     sweep: str
@@ -44,6 +45,7 @@ class Part:
     label: str = ""
     metric: str | None = None
     arrays: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = PAPER_SEEDS
 
     def labels(self, keys: Iterable[str]) -> str:
         """The rows of these keys, in the part's order, as a caption lists them."""
@@ -111,7 +113,7 @@ def take(figure: str, source: Source, parts: Sequence[Part]) -> list[Taken]:
                 part.rows,
                 experiment=part.experiment,
                 pinned=part.pinned,
-                default_seeds=PAPER_SEEDS,
+                default_seeds=part.seeds,
             ),
             source,
         )

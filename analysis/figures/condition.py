@@ -13,6 +13,7 @@ import polars as pl
 from analysis.figures.cells import FULL, Part, Taken, sentence, take
 from analysis.figures.drawing import BLACK, DOUBLE, GREY, ORANGE, drawn, legend, page, panel_label
 from analysis.source import Source
+from analysis.spectrum import COLLAPSED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +24,6 @@ PARTS = {
     "sine": Part("paper/spectra-sine", "spectra_sine", (FULL,), {"hidden": HIDDEN}, "sine", arrays=ARRAYS),
     "Lorenz": Part("paper/spectra-lorenz", "spectra_lorenz", (FULL,), {"hidden": HIDDEN}, "Lorenz", arrays=ARRAYS),
 }
-COLLAPSED = 30.0
-"""A seed whose condition number goes beyond is named in the figure."""
 _LINES = {
     WHOLE: ("J, one line a seed", BLACK, "solid"),
     IMMEDIATE: ("its immediate block", ORANGE, (0, (4, 1.5))),
@@ -71,7 +70,8 @@ def caption(source: Source) -> str:
     """One line."""
     what = (
         f"Condition number of full RTRL's influence matrix J (largest over smallest singular value) through training, "
-        f"n = {HIDDEN}, a thin line a seed; dashed: its immediate block alone; named: seeds beyond {COLLAPSED:.0f}"
+        f"n = {HIDDEN}, a thin line a seed; dashed: its immediate block alone; named: seeds that collapse, "
+        f"beyond {COLLAPSED:g}"
     )
     return sentence(what, _take(source), f"arrays {', '.join(ARRAYS)}")
 

@@ -99,12 +99,12 @@ def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
     return styled
 
 
-def page(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure, in inches, with panels side by side that share their y axis."""
+def page(width: float, height: float, panels: int = 1, *, share: bool = True) -> tuple[Figure, list[Axes]]:
+    """An empty figure, in inches, with panels side by side that share their y axis unless told otherwise."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
+    axes = figure.subplots(1, panels, squeeze=False, sharey=share)[0]
     return figure, list(axes)
 
 
@@ -135,17 +135,33 @@ def save(figure: Figure, path: Path | str) -> None:
 
     Args:
         figure: one of `FIGURES`' results.
-        path: ends in .svg (text as outlines) or .png (300 dots an inch); its folder is made if need be.
+        path: ends in .svg (text as outlines) or .png (300 dots an inch), in a folder that exists.
 
     Raises:
-        InputError: another ending.
+        InputError: see `destination`, or it can't be written.
     """
-    path = Path(path)
+    path = destination(path)
     kind = path.suffix.lower()
-    if kind not in FORMATS:
-        raise InputError(f"figure file {str(path)!r} must end in {' or '.join(FORMATS)}")
     buffer = io.BytesIO()
     with _style():
         figure.savefig(buffer, format=kind[1:], metadata=FORMATS[kind])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(buffer.getvalue())
+    try:
+        path.write_bytes(buffer.getvalue())
+    except OSError as error:
+        raise InputError(f"figure file {str(path)!r} can't be written: {error.strerror or error}") from None
+
+
+def destination(path: Path | str) -> Path:
+    """Where a figure may go, before any time is spent on it.
+
+    Raises:
+        InputError: another ending than those of `FORMATS`, a folder that does not exist, or a folder itself.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"figure file {str(path)!r} must end in {' or '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise InputError(f"figure file {str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
+    if path.is_dir():
+        raise InputError(f"figure file {str(path)!r} is a folder; name a file in it")
+    return path

@@ -221,8 +221,8 @@ def _values(panel: Panel, chosen: Chosen, metric: str) -> pl.DataFrame:
     parts = [chosen.values(metric).rename({metric: "value"})]
     for naive in panel.naive:
         name = naive.metric(metric)
-        if name not in chosen.done.columns:  # cells of an older workload have no such baseline
-            continue
+        if not metric.startswith(f"{panel.quantity}_") or name not in chosen.done.columns:
+            continue  # a metric of another kind has no counterpart; cells of an older workload have no such baseline
         of_stream = pl.col(name).cast(pl.Float64).drop_nulls().first().alias("value")
         by_seed = chosen.done.group_by("experiment", "seed", maintain_order=True).agg(of_stream)
         parts.append(by_seed.select(pl.lit(naive.key).alias("row"), "experiment", "seed", "value"))

@@ -179,7 +179,9 @@ def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], t
         raise AmbiguousCells(
             "the table needs cells of one setting, and the store has several that fit it:\n"
             + "\n".join(lines)
-            + f'\nSay which by --where, for example --where "{choice}"'
+            + f'\nSay which by --where, for example --where "{choice}"',
+            "; ".join(line.strip() for line in lines),
+            choice,
         )
     shared: dict[str, object] = {}
     for name in sorted(counts):
@@ -194,11 +196,20 @@ def _one_cell_a_seed(cells: pl.DataFrame) -> None:
     if repeated.is_empty():
         return
     lines: list[str] = []
-    for group in repeated.partition_by("row", "seed", maintain_order=True)[:_SHOWN]:
+    groups = repeated.partition_by("row", "seed", maintain_order=True)
+    for group in groups[:_SHOWN]:
         differing = _differing(group)
         ids = ", ".join(group["cell_id"].to_list())
         lines.append(f"  {group['row'][0]}, seed {group['seed'][0]}: cells {ids} differ in {differing}")
-    raise AmbiguousCells("more than one cell for the same row and seed; say which by --where:\n" + "\n".join(lines))
+    others = sorted(cell_id for group in groups for cell_id in group["cell_id"].sort().to_list()[1:])
+    choice = f"cell_id NOT IN ({', '.join(map(repr, others))})"
+    raise AmbiguousCells(
+        "more than one cell for the same row and seed:\n"
+        + "\n".join(lines)
+        + f'\nSay which by --where, for example --where "{choice}"',
+        "; ".join(line.strip() for line in lines),
+        choice,
+    )
 
 
 def _differing(group: pl.DataFrame) -> str:

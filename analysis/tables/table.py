@@ -82,3 +82,10 @@ class Table:
     def complete(self) -> bool:
         """Whether every cell that it asks for is done."""
         return self.missing.is_empty()
+
+    @property
+    def lack(self) -> str | None:
+        """Where none of the cells is done: that, and what to type; there is nothing to show then."""
+        if self.missing.height < self.cells:
+            return None
+        return f"table {self.name} has nothing to show, as none of its {self.cells} cells is done; run: {self.command}"

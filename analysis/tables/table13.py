@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from analysis.spectrum import COLLAPSED
 from analysis.spread import spread
 from analysis.tables import paper_side, remarks
 from analysis.tables.by_row import PAPER_SEEDS, join, prefixed
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 CONDITION, RANK = "condition", "effective_rank"
 IMMEDIATE_CONDITION, IMMEDIATE_RANK = "immediate_condition", "immediate_effective_rank"
 ARRAYS = (CONDITION, RANK, IMMEDIATE_CONDITION, IMMEDIATE_RANK)
-COLLAPSED = 1000
-"""Condition number above which a spectrum has collapsed; the paper's own bound is lost."""
 
 _SHOWN = {
     "condition_at_shift": (CONDITION, "shift"),
@@ -129,10 +128,10 @@ def table(source: Source) -> Table:
         frame=frame,
         notes=(
             "Condition: largest over smallest singular value of J (n x P), mean ± sample sd over the seeds that did "
-            f"not collapse (condition above {COLLAPSED} at a recorded step, or diverged), as in the paper: a selection "
-            "by outcome. Through training: least to greatest over these seeds and all recorded steps. Rank: least "
-            "number of singular values that hold 95 % of their squares' sum. Immediate: of the immediate influence "
-            "alone, which k = 0 is. " + remarks.standings([theirs]),
+            f"not collapse (condition above {COLLAPSED:g} at a recorded step, or diverged), as in the paper: a "
+            "selection by outcome. Through training: least to greatest over these seeds and all recorded steps. Rank: "
+            "least number of singular values that hold 95 % of their squares' sum. Immediate: of the immediate "
+            "influence alone, which k = 0 is. " + remarks.standings([theirs]),
             "The paper's table lost its cells. It says besides: 2.6–6.5 across all tasks and seeds, never above 10; "
             "effective rank close to n; on Lorenz 3 of 5 seeds, the other two being those where full RTRL failed; n = "
             "256 (3 seeds) better conditioned than n = 64.",

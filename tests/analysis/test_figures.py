@@ -14,8 +14,22 @@ from typing import Any
 
 import polars as pl
 import pytest
+from vit_frames import cell as vit_cell
 
-from analysis.figures import CAPTIONS, FIGURES, alignment, condition, curves, decay, save, scale, spread, step
+from analysis.figures import (
+    CAPTIONS,
+    FIGURES,
+    alignment,
+    condition,
+    curves,
+    decay,
+    decoding,
+    gap,
+    save,
+    scale,
+    spread,
+    step,
+)
 from analysis.figures.cells import geometric
 from analysis.source import ARRAYS_SCHEMA, Source
 from orchestrator.errors import InputError
@@ -23,6 +37,8 @@ from workloads.registry import UnknownName
 
 approx = pytest.approx
 METRICS = ("mse_post_last_500", "mse_post_all", "persistence_post_last_500", "persistence_post_all", "diverged")
+DECODING = ("mse_b_late", "frozen_b_late", "mse_a_end", "ridge_refit_b_late", "gap_days")
+HEADS = ("accuracy_average", *(f"{name}_accuracy_average" for name in ("ridge", "nearest_mean", "chance")))
 SCHEMA = {
     "cell_id": pl.String,
     "experiment": pl.String,
@@ -33,7 +49,8 @@ SCHEMA = {
     "seed": pl.Int64,
     "config": pl.String,
     "status": pl.String,
-    **dict.fromkeys(METRICS, pl.Float64),
+    **dict.fromkeys(("session_a", "session_b"), pl.String),
+    **dict.fromkeys((*METRICS, *DECODING, *HEADS), pl.Float64),
 }
 
 
@@ -68,6 +85,22 @@ def cell(
     }
 
 
+def decoder(
+    experiment: str,
+    method: str,
+    k: int | None,
+    seed: int,
+    a: str,
+    b: str,
+    numbers: Sequence[float | None],
+    **config: Any,
+) -> dict[str, Any]:
+    """A cell of Experiment 9 on a pair of sessions; `numbers` as `DECODING`."""
+    sessions = {"session_a": a, "session_b": b}
+    row = cell(experiment, method, k, seed, 1.0, bin_ms=64, **sessions, **config)
+    return row | sessions | dict(zip(DECODING, numbers, strict=True))
+
+
 Series = Mapping[str, tuple[int, int, Sequence[float | None]]]
 
 
@@ -93,6 +126,15 @@ def four(experiment: str, seed: int, traces: float, decay0: float, k4: float, fu
         cell(experiment, "sparse_rtrl", 4, seed, k4, **config),
         cell(experiment, "rtrl", None, seed, full, **config),
     ]
+
+
+VIT = ("dense_ref", "k6", "k4", "k2", "trace_like", "no_replay", *(f"forward_k{k}" for k in (6, 4, 2, 1)))
+LEARNERS: tuple[tuple[str, int | None, dict[str, Any]], ...] = (
+    ("traces", 0, {"decay": 0.95}),
+    ("traces", 0, {"decay": 0.0}),
+    ("sparse_rtrl", 4, {}),
+    ("rtrl", 64, {}),
+)
 
 
 @functools.cache
@@ -136,6 +178,20 @@ def everything() -> Source:
             cell("alignment", "rtrl", 64, seed, 1.0),
         ]:
             add(row, cosines)
+        errors = {"mse_b": (0, 50, [0.5 * own] * 60), "frozen_b": (0, 50, [0.9 * own] * 60)}
+        numbers = (0.5 * own, 0.9 * own, 0.4, 0.46, 215.0)
+        for part in decoding.PARTS:
+            a, b = str(part.pinned["session_a"]), decoding.SESSION_B
+            for method, k, own_settings in LEARNERS:
+                add(decoder("bci", method, k, seed, a, b, numbers, **own_settings), errors)
+        for a, b in (("20160624_03", "20170131_02"), ("20160411_01", "20160411_01"), ("20160630_01", "20170131_02")):
+            for method, k, own_settings in LEARNERS[:3]:
+                add(decoder("bci_pairs", method, k, seed, a, b, numbers, **own_settings))
+        scores = {f"accuracy_after_{i}": (0, 1, [0.7 / i * own] * i) for i in range(1, 6)}
+        scores |= {f"fisher_after_{i}": (0, 1, [1e-3 * own * (1 + j) for j in range(4 * 4 * 12)]) for i in range(1, 6)}
+        scores |= {f"entropy_after_{i}": (0, 1, [own * (1 + j % 7) for j in range(4 * 12)]) for i in range(1, 6)}
+        for at, row in enumerate(VIT):
+            add(vit_cell(row, seed, {"accuracy_average": (0.4 - 0.01 * at) * own}), scores)
     return store(cells, series)
 
 
@@ -298,12 +354,53 @@ def test_a_figure_and_a_caption_of_every_name() -> None:
         FIGURES["curve"]
 
 
+def test_decoding_is_a_running_mean_over_points_of_fifty_bins() -> None:
+    a = "20160624_03"
+    cells = [decoder("bci", "rtrl", 64, seed, a, "20170131_02", (1.0, 2.0, 0.5, 0.4, 221.0)) for seed in (42, 7)]
+    rising = [float(i) for i in range(30)]
+    series = {
+        0: {"mse_b": (0, 50, rising), "frozen_b": (0, 50, [2.0] * 30)},
+        1: {"mse_b": (0, 50, rising[:25]), "frozen_b": (0, 50, [4.0] * 30)},  # diverged there
+    }
+    frame = decoding.data(store(cells, series))
+    assert frame["label"].unique().to_list() == ["20160624_03, clean"]
+    adapting = frame.filter(pl.col("name") == "mse_b")
+    assert adapting.height == 11
+    assert adapting.row(0, named=True)["median"] == approx(9.5)  # 0 to 19
+    assert adapting["minutes"].to_list()[::10] == approx([19 * 50 * 0.064 / 60, 29 * 50 * 0.064 / 60])
+    frozen = frame.filter(pl.col("name") == "frozen_b").row(0, named=True)
+    assert (frozen["low"], frozen["median"], frozen["high"]) == (2.0, 3.0, 4.0)
+
+
+def test_gap_is_eq_12_of_means_over_seeds() -> None:
+    odd, clean, b = "20160630_01", "20160624_03", "20170131_02"
+    rows = [
+        *(decoder("bci_pairs", "sparse_rtrl", 4, seed, clean, b, numbers) for seed, numbers in
+          ((42, (0.5, 0.8, 0.3, 0.4, 221.0)), (7, (0.7, 1.2, 0.5, 0.4, 221.0)))),
+        decoder("bci_pairs", "sparse_rtrl", 4, 42, odd, b, (0.5, 0.8, 0.3, 0.4, 215.0)),
+        decoder("bci_pairs", "sparse_rtrl", 4, 42, odd, odd, (0.5, 0.2, 0.3, 0.4, 0.0)),
+        decoder("bci_pairs", "sparse_rtrl", 4, 42, b, clean, (0.2, 0.8, 0.3, 0.4, -221.0)),
+    ]  # fmt: skip
+    frame = gap.data(store(rows))
+    assert frame.select("session_a", "session_b", "days", "relabelled", "n", "recovery").rows() == [
+        (clean, b, 221.0, False, 2, approx(100 * (1.0 - 0.6) / (1.0 - 0.4))),
+        (odd, odd, 0.0, False, 1, None),  # nothing was lost
+        (odd, b, 215.0, True, 1, approx(60)),
+        (b, clean, 221.0, False, 1, approx(120)),
+    ]
+    caption = CAPTIONS["gap"](store(rows))
+    assert "Decoding over 4 ordered pairs" in caption
+    assert "0 recoveries lie beyond the axis and 1 are undefined, as nothing was lost, of 4." in caption
+    assert "n = 1 to 2 seeds." in caption
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_two_saves_are_the_same_to_the_byte(name: str, tmp_path: Path) -> None:
     """Of one figure and of two drawn alike; whatever the caller's settings of matplotlib."""
     import matplotlib
 
     first, second = FIGURES[name](everything()), FIGURES[name](everything())
+    (tmp_path / "new").mkdir()
     for ending in ("svg", "png"):
         save(first, tmp_path / f"a.{ending}")
         with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None, "savefig.dpi": 50}):
@@ -385,6 +482,11 @@ def test_only_svg_and_png(tmp_path: Path) -> None:
     figure = FIGURES["decay"](everything())
     with pytest.raises(InputError, match=r"figure.pdf' must end in \.svg or \.png"):
         save(figure, tmp_path / "figure.pdf")
+    with pytest.raises(InputError, match=r"there is no folder '.*nowhere'; make it first"):
+        save(figure, tmp_path / "nowhere" / "figure.svg")
+    (tmp_path / "folder.svg").mkdir()
+    with pytest.raises(InputError, match="is a folder; name a file in it"):
+        save(figure, tmp_path / "folder.svg")
     save(figure, tmp_path / "figure.PNG")
     assert (tmp_path / "figure.PNG").read_bytes().startswith(b"\x89PNG")
 

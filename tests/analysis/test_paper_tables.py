@@ -13,6 +13,7 @@ import pytest
 from analysis.errors import AmbiguousCells
 from analysis.paper import paper_values
 from analysis.source import ARRAYS_SCHEMA, Source
+from analysis.spectrum import COLLAPSED
 from analysis.tables import TABLES, Table, paper_side
 from analysis.tables.comparison import PAPER_SEEDS
 
@@ -307,6 +308,23 @@ def test_sparse_errors_name_the_best_and_the_worst_where_higher_is_better_and_wh
     assert not [name for name in table.frame.columns if name.startswith("recovery_decay0")]
 
 
+def test_bptt_over_a_whole_sequence_is_named_as_full_rtrl() -> None:
+    """Only where its window spans the sequence; then it is neither best nor worst beside it."""
+
+    def notes(length: int) -> list[str]:
+        cells = []
+        for name, value in {"full": 0.4, "traces_decay095": 0.2, "traces_decay0": 0.3, "k4": 0.3, "k16": 0.3}.items():
+            cells.append(cell(name, "adding", 42, {"mse_all_last_500": value}, length=length))
+        bptt = cell("k4", "adding", 42, {"mse_all_last_500": 0.4 + 1e-6})
+        bptt |= {"method": "bptt", "k": None, "config": json.dumps(BASE | {"window": 50, "length": length})}
+        return [text for text in TABLES["7"](source([*cells, bptt])).notes if text.startswith("adding, MSE: ")]
+
+    one, worst = notes(50)
+    assert one.endswith("so BPTT is full RTRL, one algorithm; the two rows are apart by 1e-06 at most, seed by seed.")
+    assert worst == ("adding, MSE: best on average k = 0, decay 0.95, worst full RTRL (which BPTT is here).")
+    assert notes(60) == ["adding, MSE: best on average k = 0, decay 0.95, worst BPTT."]
+
+
 def test_an_lstm_that_had_not_converged_is_named_and_a_stream_at_rest_too() -> None:
     late = {
         "mse_post_all": 0.01,
@@ -341,7 +359,7 @@ def test_spectra_are_read_at_the_last_step_before_the_shift_and_at_the_end() -> 
     """20 records at steps 99, 199, ...: entry 9 is step 999. Seed 7 collapses once, and diverged seed 2024 too."""
     calm = [2.0] * 9 + [3.0] + [1.5] * 9 + [4.0]
     other = [2.0] * 9 + [5.0] + [1.5] * 9 + [6.0]
-    spike = [2.0] * 5 + [2000.0] + [2.0] * 14
+    spike = [2.0] * 5 + [1.01 * COLLAPSED] + [2.0] * 14
     short = [2.0, 2.0]
     cells, arrays = [], []
     for i, (seed, condition) in enumerate([(42, calm), (123, other), (7, spike), (2024, short)]):
@@ -364,7 +382,7 @@ def test_spectra_are_read_at_the_last_step_before_the_shift_and_at_the_end() -> 
     assert (found["condition_lowest"], found["condition_highest"]) == (1.5, 6.0)
     assert (found["n"], found["kept"], found["collapsed"]) == (4, 2, "7, 2024")
     assert note(table, "Collapsed, sine, n = 64, full RTRL") == (
-        "Collapsed, sine, n = 64, full RTRL: seed 7: condition up to 2e+03, MSE 0.01; seed 2024: condition up to 2, "
+        "Collapsed, sine, n = 64, full RTRL: seed 7: condition up to 1e+02, MSE 0.01; seed 2024: condition up to 2, "
         "diverged; the other 2: MSE 0.01 to 0.01 (mse_post_last_500)."
     )
     paper = row(table, "sine64/full", "paper")

@@ -240,9 +240,10 @@ def test_the_same_row_and_seed_twice_is_refused_naming_the_cells() -> None:
     with pytest.raises(AmbiguousCells) as raised:
         table3(frame(cells))
     assert str(raised.value) == (
-        "more than one cell for the same row and seed; say which by --where:\n"
+        "more than one cell for the same row and seed:\n"
         "  full, seed 1: cells cell6, cell9 differ in nothing that a config says\n"
-        "  bptt_window1, seed 1: cells cell7, cell8 differ in k (null, 1)"
+        "  bptt_window1, seed 1: cells cell7, cell8 differ in k (null, 1)\n"
+        "Say which by --where, for example --where \"cell_id NOT IN ('cell8', 'cell9')\""
     )
 
 

@@ -226,7 +226,8 @@ def odd(write) -> Store:
         """,
     )
     sweep = Sweep.from_text(
-        'name="odd"\nworkload="odd:run"\nseeds="0..2"\n[config]\n"lr.max" = 0.25\nx = 1\nwindow = 5\n[[grid]]\nmethod="m"\n'
+        'name="odd"\nworkload="odd:run"\nseeds="0..2"\n'
+        '[config]\n"lr.max" = 0.25\nx = 1\nwindow = 5\n[[grid]]\nmethod="m"\n'
     )
     launch(sweep, inline=True)
     return Store()

@@ -1,0 +1,197 @@
+"""Experiments 7 and 8: gradients through few heads of a vision transformer (Sec. 4.7, 4.8, Tables 10, 11).
+
+Recovery is linear in the accuracy, from `trace_like` (one head) up to `dense_ref`. What needs no network, ridge on
+pixels, stands beside each line as its naive number.
+"""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+
+from analysis.claims import measures
+from analysis.claims.claim import Cells, Claim, Interval, Line, Share
+from analysis.claims.statistics import Array, Columns
+from analysis.recovery import accuracy_recovery
+from analysis.tables.selection import Row
+from analysis.tables.table10 import DENSE, FLOOR, SPEC, TRACE, sparse
+from analysis.tables.table11 import RANDOM, ranked
+
+FAMILY, SELECTION = "heads", "head_selection"
+THRESHOLD = 70.0
+"""Percent recovered: what the paper calls substantial."""
+INF = math.inf
+CEILING = DENSE.key
+NO_GAP = "no gap (dense_ref no better than the floor)"
+RIDGE = "ridge_accuracy_average"
+
+
+def _cells(
+    sweep: str, experiment: str, seeds: tuple[int, ...], *rows: Row, metric: str = "accuracy_average"
+) -> tuple[Cells, ...]:
+    naive = RIDGE if metric == "accuracy_average" else None
+    return (Cells(f"paper/{sweep}", experiment, metric, rows, SPEC.pinned, naive, seeds=seeds),)
+
+
+def heads(*rows: Row, metric: str = "accuracy_average", sweep: str = "e7-heads") -> tuple[Cells, ...]:
+    """Cells of Table 10, and of the forward variant."""
+    return _cells(sweep, "vit_heads", (42, 43, 44), *rows, metric=metric)
+
+
+def selections(*rows: Row) -> tuple[Cells, ...]:
+    """Cells of Table 11."""
+    return _cells("e8-selection", "vit_selection", (7, 42, 43, 44, 2024), *rows)
+
+
+def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
+    """Cells of the timing experiment, by accuracy on tasks 3 to 5."""
+    return _cells("e8-timing", "vit_timing", (42, 43, 44, 45, 46), *rows, metric=metric)
+
+
+def recovered(columns: Columns, key: str, floor: str = FLOOR) -> Array:
+    """Recovery seed by seed, percent; nan where there is no gap."""
+    seeds = list(range(columns[key].size))
+    frames = [
+        pl.DataFrame({"seed": seeds, "accuracy": columns[name]}).with_columns(pl.col("accuracy").fill_nan(None))
+        for name in (key, floor, CEILING)
+    ]
+    return accuracy_recovery(*frames, on=["seed"])["recovery"].cast(pl.Float64).to_numpy()
+
+
+def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
+    """Mean recovery from `low` to `high`, percent."""
+    return Interval(
+        measures.mean("recovery"),
+        low,
+        high,
+        "recovery %",
+        derive=lambda columns: {"recovery": recovered(columns, key, floor)},
+        undefined=NO_GAP,
+    )
+
+
+def near(key: str, paper: float) -> Interval:
+    """Mean recovery within so many points of the paper's."""
+    return level(key, paper - measures.POINTS, paper + measures.POINTS)
+
+
+def apart(key: str, other: str, low: float, high: float) -> Interval:
+    """Difference of two recoveries from `low` to `high`, points."""
+    return Interval(
+        measures.mean("difference"),
+        low,
+        high,
+        "points",
+        derive=lambda columns: {"difference": recovered(columns, key) - recovered(columns, other)},
+        undefined=NO_GAP,
+    )
+
+
+def above(key: str, other: str, unit: str = "accuracy") -> Interval:
+    """The larger of two numbers: mean of the paired difference above 0."""
+
+    def statistic(columns: Columns) -> Array:
+        result: Array = (columns[key] - columns[other]).mean(-1)
+        return result
+
+    return Interval(statistic, 0.0, INF, unit)
+
+
+def forward(k: int, test: str = "all_heads") -> Row:
+    """Heads outside the subset zeroed in the forward pass."""
+    return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
+
+
+def after(method: str, task: int) -> Row:
+    """Six heads by a ranking made after a task."""
+    return Row(f"{method}_{task}", f"{method} after task {task}", method, 6, {"rank_after": task})
+
+
+def _random_heads(columns: Columns) -> str:
+    return "tested with random heads in place: " + ", ".join(f"{values.mean():.3f}" for values in columns.values())
+
+
+def _said(columns: Columns) -> str:
+    return ", ".join(f"{key} {values.mean():.3f}" for key, values in columns.items())
+
+
+# fmt: off
+threshold = Claim(
+    "E7-threshold", FAMILY, "Sec. 4.7, Table 10",
+    (
+        *(
+            Line(f"{k} of 12 heads", f"{k} of 12 heads recover {paper} %", str(paper), near(f"k{k}", paper),
+                 heads(DENSE, sparse(k), TRACE))
+            for k, paper in ((6, 107), (4, 77), (2, 8))
+        ),
+        Line("1 of 12 heads", "one head is the floor, below the dense reference", "0.330 against 0.398",
+             above(CEILING, FLOOR), heads(DENSE, TRACE)),
+        Line("outperforms dense", "half of the heads outperform the dense reference", "0.401 against 0.398",
+             above("k6", CEILING), heads(DENSE, sparse(6))),
+    ),
+)
+forward_claim = Claim(
+    "E7-forward", FAMILY, "Sec. 4.7",
+    (
+        Line("6 of 12 heads", "zeroed in the forward pass, 50 % of heads reach 70 % recovery", "70 % or more",
+             level("forward_k6", THRESHOLD, INF, "forward_k1"),
+             heads(DENSE, forward(6), forward(1), sweep="e7-forward")),
+        Line("4 of 12 heads", "and 33 % do not", "less than 70 %",
+             level("forward_k4", -INF, THRESHOLD, "forward_k1"),
+             heads(DENSE, forward(4), forward(1), sweep="e7-forward")),
+        Line("floor", "with one head its accuracy is .14", "0.14", measures.accuracy_level("forward_k1", 0.14),
+             heads(forward(1), sweep="e7-forward"), _random_heads,
+             heads(forward(1, "random_heads"), sweep="e7-forward")),
+        Line("floor, against detached", "with one head it is below detaching", "0.14 against 0.33",
+             above(FLOOR, "forward_k1"), heads(TRACE, forward(1), sweep="e7-forward")),
+    ),
+)
+forgetting = Claim(
+    "E7-forgetting", FAMILY, "Sec. 4.7",
+    (
+        Line("level, dense", "forgetting of the dense reference", "0.45", measures.accuracy_level(CEILING, 0.45),
+             heads(DENSE, metric="forgetting")),
+        *(
+            Line(f"less forgetting, {row.label}", "sparse transport forgets less than dense, at every sparsity",
+                 "0.22 (its k is lost) against 0.45", above(CEILING, row.key, "forgetting"),
+                 heads(DENSE, row, metric="forgetting"), _said, heads(DENSE, row, metric="accuracy_new"))
+            for row in (sparse(6), sparse(4), sparse(2), TRACE)
+        ),
+    ),
+)
+ORACLE, ANTI = ranked("fisher_oracle"), ranked("fisher_anti")
+ENTROPY, FLAT = ranked("entropy_oracle"), ranked("entropy_anti")
+fisher = Claim(
+    "E8-fisher", SELECTION, "Sec. 4.8, Table 11",
+    (
+        *(
+            Line(f"level, {row.label}", f"{row.label} recovers {paper} %", str(paper), near(row.key, paper),
+                 selections(DENSE, row, TRACE))
+            for row, paper in ((ORACLE, 95.3), (ENTROPY, 76.4), (RANDOM, 77.5), (FLAT, 75.7), (ANTI, 71.0))
+        ),
+        Line("gap", "Fisher's oracle recovers 24.3 points more than its opposite", "24.3",
+             apart(ORACLE.key, ANTI.key, 24.3 - measures.POINTS, 24.3 + measures.POINTS),
+             selections(DENSE, ORACLE, ANTI, TRACE)),
+        Line("on every seed", "the gap is positive on 5 of 5 seeds", "5 of 5",
+             Share(lambda columns: columns[ORACLE.key] > columns[ANTI.key], 1.0, most=True),
+             selections(ORACLE, ANTI)),
+        Line("over random", "Fisher's oracle is better than random heads", "95.3 against 77.5",
+             above(ORACLE.key, RANDOM.key), selections(ORACLE, RANDOM)),
+        Line("entropy", "entropy's oracle is no better than random heads", "-1.1 points",
+             apart(ENTROPY.key, RANDOM.key, -INF, measures.POINTS), selections(DENSE, ENTROPY, RANDOM, TRACE)),
+    ),
+)
+timing = Claim(
+    "E8-timing", SELECTION, "Sec. 4.8",
+    (
+        Line("after task 1", "Fisher after task 1 helps tasks 3 to 5: oracle less opposite", "22.5 points",
+             apart("fisher_oracle_1", "fisher_anti_1", 22.5 - measures.POINTS, 22.5 + measures.POINTS),
+             timings(DENSE, after("fisher_oracle", 1), after("fisher_anti", 1), TRACE)),
+        Line("after task 2", "Fisher after task 2 is worse than random there", "worse",
+             above(RANDOM.key, "fisher_oracle_2"), timings(RANDOM, after("fisher_oracle", 2))),
+        Line("rankings", "rankings after tasks 1 and 2 are correlated", "lost",
+             Interval(measures.mean(CEILING), 0.0, INF, "Spearman's rho"),
+             timings(DENSE, metric="fisher_spearman_1_2")),
+    ),
+)

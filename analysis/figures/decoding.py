@@ -1,0 +1,122 @@
+"""Error over session B, adapting and frozen, on both pairs of Experiment 9: who follows the drift, and how fast?
+
+What differs from the paper, which has no such figure: decay 0, and ridge refitted on B's first three minutes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
+from analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
+from analysis.source import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WINDOW = 20
+"""Points of a curve, 50 bins each, whose mean is drawn: 64 s."""
+SESSION_B = "20170131_02"
+ROWS = (TRACES, DECAY0, ring(4), FULL)
+REFIT = "ridge_refit_b_late"
+ADAPTING, FROZEN = "mse_b", "frozen_b"
+PARTS = tuple(
+    Part(
+        "paper/e9-bci",
+        "bci",
+        ROWS,
+        {"hidden": 64, "session_a": session_a, "session_b": SESSION_B},
+        label=label,
+        arrays=(ADAPTING, FROZEN),
+    )
+    for session_a, label in (("20160630_01", "20160630_01, relabelled"), ("20160624_03", "20160624_03, clean"))
+)
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high over seeds of the running mean.
+
+    A time counts only for seeds that have all `WINDOW` points up to it: not those that diverged before.
+    """
+    return pl.concat([_summary(taken) for taken in _take(source)])
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A panel a pair: a line for the median over seeds, a band from the best seed to the worst."""
+    taken = _take(source)
+    sheet, panels = page(DOUBLE, 2.8, len(taken))
+    for axes, each in zip(panels, taken, strict=True):
+        frame = _summary(each)
+        for row in ROWS:
+            mark = MARKS[row.key]
+            part = frame.filter((pl.col("row") == row.key) & (pl.col("name") == ADAPTING))
+            if part.height:
+                minutes = part["minutes"].to_list()
+                axes.fill_between(
+                    minutes, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0
+                )
+                label = f"k = 0, {row.label}" if row.method == "traces" else row.label
+                axes.plot(
+                    minutes, part["median"].to_list(), color=mark.colour, linestyle=mark.dash, linewidth=1, label=label
+                )
+        frozen = frame.filter((pl.col("row") == FULL.key) & (pl.col("name") == FROZEN))
+        axes.plot(
+            frozen["minutes"].to_list(),
+            frozen["median"].to_list(),
+            color=BLACK,
+            linewidth=0.6,
+            label="full RTRL, frozen",
+        )
+        level = each.per_seed(REFIT)["mse"].drop_nulls() if REFIT in each.chosen.done.columns else pl.Series([])
+        if level.len():
+            axes.axhline(
+                float(level.to_numpy().mean()), color=GREY, linestyle=(0, (1, 1.2)), label="ridge refitted in B, late"
+            )
+        axes.set_xlabel("minutes into session B")
+        panel_label(axes, each.part.label)
+    panels[0].set_ylabel("squared error, mean of 64 s")
+    legend(sheet, panels[0] if taken[0].chosen.done.height else panels[-1], 3)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = (
+        f"Decoding velocity in session B = {SESSION_B} after training on A: squared error of z-scored velocity, mean "
+        "of the last 64 s; lines: median over seeds, bands: their range"
+    )
+    return sentence(what, _take(source), f"arrays {ADAPTING}, {FROZEN}")
+
+
+def _take(source: Source) -> list[Taken]:
+    return take("decoding", source, PARTS)
+
+
+def _summary(taken: Taken) -> pl.DataFrame:
+    order = pl.Enum([row.key for row in ROWS])
+    bin_ms = float(str(taken.chosen.settings.get("bin_ms", 64)))
+    return (
+        taken.series()
+        .with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", "name", order_by="step"))
+        .filter(pl.col("mean").is_not_null())
+        .group_by("name", "row", "step")
+        .agg(
+            pl.col("mean").median().alias("median"),
+            pl.col("mean").min().alias("low"),
+            pl.col("mean").max().alias("high"),
+        )
+        .select(
+            pl.lit(taken.part.label).alias("label"),
+            "name",
+            pl.col("row").cast(order),
+            (pl.col("step") * bin_ms / 60_000).alias("minutes"),
+            "median",
+            "low",
+            "high",
+        )
+        .sort("name", "row", "minutes")
+        .with_columns(pl.col("row").cast(pl.String))
+    )

@@ -1,0 +1,158 @@
+"""Recovery by Eq. 12, and error beside a refitted ridge's, against the days between sessions: does the gap matter?
+
+The paper has one pair and calls for more; here is every ordered pair of the sessions at hand, forwards and backwards
+in time. Pairs with a session whose channels stand in another order are drawn apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from analysis.figures.cells import DECAY0, PAPER_SEEDS, TRACES, ring
+from analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
+from analysis.source import Source
+from analysis.tables.selection import Chosen, choose
+from orchestrator.errors import InputError
+from workloads.recordings.sessions import ANOTHER_ORDER
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SWEEP, EXPERIMENT, HIDDEN = "paper/e9-pairs", "bci_pairs", 64
+ROWS = (TRACES, DECAY0, ring(4))
+METRICS = ("mse_b_late", "frozen_b_late", "mse_a_end", "ridge_refit_b_late", "gap_days")
+LOWEST, HIGHEST = -50.0, 250.0
+"""Percent; recoveries beyond are drawn at the edge: where little was lost, Eq. 12 divides by next to nothing."""
+REFIT = "ridge_refit_b_late"
+BEFORE = 0.5
+"""Where a gap of 0 days is drawn on a logarithmic axis."""
+BESIDE = (0.9, 1.0, 1.1)
+"""Of a rule's marks, so that they can be told apart."""
+
+
+def data(source: Source) -> pl.DataFrame:
+    """One row a pair and rule, means over seeds.
+
+    Columns session_a, session_b, row, days (absolute), relabelled, n, the metrics, and `recovery`, Eq. 12 of the
+    means in percent, null where nothing was lost.
+    """
+    names = [name for name in METRICS if name != "gap_days"]
+    frames = []
+    for (a, b), chosen in _pairs(source):
+        done = chosen.done
+        if done.is_empty():
+            continue
+        known = [
+            pl.col(name).cast(pl.Float64) if name in done.columns else pl.lit(None, pl.Float64) for name in METRICS
+        ]
+        frames.append(
+            done.select("row", *(column.alias(name) for column, name in zip(known, METRICS, strict=True)))
+            .group_by("row", maintain_order=True)
+            .agg(
+                pl.col("gap_days").abs().max().alias("days"),
+                pl.len().cast(pl.Int64).alias("n"),
+                *(pl.col(name).mean() for name in names),
+            )
+            .select(
+                pl.lit(a).alias("session_a"),
+                pl.lit(b).alias("session_b"),
+                "row",
+                "days",
+                pl.lit(a != b and bool({a, b} & ANOTHER_ORDER)).alias("relabelled"),
+                "n",
+                *names,
+            )
+        )
+    if not frames:
+        raise InputError(
+            f"figure 'gap' has nothing to draw, as none of its cells is done; run: raysweep launch {SWEEP}"
+        )
+    drift = pl.col("frozen_b_late") - pl.col("mse_a_end")
+    return pl.concat(frames).with_columns(
+        recovery=pl.when(drift > 0).then(100 * (pl.col("frozen_b_late") - pl.col("mse_b_late")) / drift)
+    )
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """Left: recovery; right: the error, in units of a refitted ridge's. A mark a pair, hollow where relabelled."""
+    frame = data(source).filter(pl.col("days").is_not_null())
+    sheet, (left, right) = page(DOUBLE, 3.0, 2, share=False)
+    for row, aside in zip(ROWS, BESIDE, strict=True):
+        mark = MARKS[row.key]
+        for relabelled in (False, True):
+            part = frame.filter((pl.col("row") == row.key) & (pl.col("relabelled") == relabelled))
+            days = [aside * max(day, BEFORE) for day in part["days"].to_list()]
+            style: dict[str, Any] = {"color": mark.colour, "mew": 0.6, "markersize": 2.5, "linestyle": "none"}
+            style |= {"mfc": "none"} if relabelled else {}
+            label = None if relabelled else f"k = 0, {row.label}" if row.method == "traces" else row.label
+            left.plot(days, part["recovery"].clip(LOWEST, HIGHEST).to_list(), mark.marker, label=label, **style)
+            right.plot(days, (part["mse_b_late"] / part[REFIT]).to_list(), mark.marker, **style)
+    for level in (0, 100):
+        left.axhline(level, color=GREY, linewidth=0.6)
+    right.axhline(1, color=GREY, linewidth=0.6)
+    left.set_ylabel("recovery, Eq. 12, %")
+    right.set_ylabel("MSE late in B / ridge refitted in B")
+    right.set_yscale("log")
+    right.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    right.yaxis.set_minor_formatter("")
+    for axes, name in ((left, "what is recovered"), (right, "what is left")):
+        axes.set_xscale("log")
+        axes.set_xticks([BEFORE, 1, 10, 100], ["0", "1", "10", "100"])
+        axes.set_xlabel("days between the sessions")
+        panel_label(axes, name)
+    legend(sheet, left, 3)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    frame = data(source)
+    pairs = frame.select("session_a", "session_b").unique().height
+    fewest, most = (int(of) for of in frame.select(pl.col("n").min(), pl.col("n").max().alias("most")).row(0))
+    seeds = f"{most} seed{'' if most == 1 else 's'}" if fewest == most else f"{fewest} to {most} seeds"
+    beyond = frame.filter((pl.col("recovery") < LOWEST) | (pl.col("recovery") > HIGHEST)).height
+    without = frame["recovery"].null_count()
+    said = [
+        f"Decoding over {pairs} ordered pairs of sessions, n = {HIDDEN}: a mark a pair, mean over seeds; hollow: a "
+        "session with its channels in another order. Left: recovery; right: MSE over that of ridge fitted on B's first "
+        "three minutes.",
+        f"Metric: Eq. 12 of mse_b_late, frozen_b_late, mse_a_end; sweep: {SWEEP}; n = {seeds}.",
+        f"{beyond} recoveries lie beyond the axis and {without} are undefined, as nothing was lost, of {frame.height}.",
+        _trend(frame),
+    ]
+    chosen = [each for _, each in _pairs(source)]
+    missing = pl.concat([each.missing for each in chosen])
+    if missing.height:
+        fates = ", ".join(f"{n} {status}" for status, n in missing.group_by("status").len().sort("status").iter_rows())
+        asked = sum(each.asked for each in chosen)
+        said.append(f"Missing: {missing.height} of {asked} cells ({fates}). To run them: raysweep resume {SWEEP}.")
+    return " ".join(said)
+
+
+def _trend(frame: pl.DataFrame) -> str:
+    """Rank correlation of gap and recovery over clean pairs, a rule a number."""
+    clean = frame.filter(~pl.col("relabelled") & (pl.col("session_a") != pl.col("session_b")))
+    found = []
+    for row in ROWS:
+        part = clean.filter(pl.col("row") == row.key).drop_nulls(["days", "recovery"])
+        if part.height > 2:
+            r = part.select(pl.corr("days", "recovery", method="spearman")).item()
+            found.append(f"{row.label} {r:.2f}")
+    pairs = clean.select("session_a", "session_b").unique().height
+    return f"Rank correlation of gap and recovery over the {pairs} clean pairs: {', '.join(found) or 'none'}."
+
+
+def _pairs(source: Source) -> Iterator[tuple[tuple[str, str], Chosen]]:
+    """Each pair that the store knows, and its cells."""
+    cells = source.cells.filter(pl.col("experiment") == EXPERIMENT)
+    if cells.is_empty():
+        return
+    for (a, b), part in sorted(cells.group_by("session_a", "session_b")):
+        yield (
+            (str(a), str(b)),
+            choose(part, ROWS, experiment=EXPERIMENT, pinned={"hidden": HIDDEN}, default_seeds=PAPER_SEEDS),
+        )

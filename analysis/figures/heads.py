@@ -1,0 +1,130 @@
+"""Recovery, and accuracy itself, against the share of heads that gradients go through (arXiv 2603.15195, Sec. 4.7).
+
+What differs from the paper, which has no such figure: heads zeroed in the forward pass on the same axis, each way of
+cutting from its own floor, one head; and what needs no network, beside the accuracies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.figures.cells import Part, Taken, sentence, take
+from analysis.figures.drawing import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, drawn, legend, page, panel_label
+from analysis.paper import paper_values
+from analysis.source import Source
+from analysis.tables.heads import NAIVE, recovery
+from analysis.tables.selection import Row
+from analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEADS = 12
+SEEDS = (42, 43, 44)
+PINNED = {"heads": HEADS, "head_dim": 16}
+METRIC = "accuracy_average"
+
+
+def zeroed(k: int) -> Row:
+    """Tested with all heads in place."""
+    return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
+
+
+DETACHED = (DENSE, sparse(6), sparse(4), sparse(2), TRACE)
+ZEROED = tuple(zeroed(k) for k in (6, 4, 2, 1))
+PARTS = (
+    Part("paper/e7-heads", "vit_heads", (*DETACHED, NO_REPLAY), PINNED, "detached", METRIC, seeds=SEEDS),
+    Part("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), PINNED, "zeroed", METRIC, seeds=SEEDS),
+)
+SERIES = (("detached", TRACE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
+"""Label of the part, its floor, colour, marker."""
+SHOWN = (-60.0, 200.0)
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns part, row, k, seed, accuracy, recovery (percent; null where dense is no better than the floor)."""
+    return _rated(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """Left: recovery, seeds as dots, means as lines; right: accuracy."""
+    taken = _take(source)
+    frame = _rated(taken)
+    sheet, (left, right) = page(DOUBLE, 2.9, 2, share=False)
+    for name, _, colour, marker in SERIES:
+        part = frame.filter((pl.col("part") == name) & pl.col("k").is_not_null()).sort("k")
+        for axes, column in ((left, "recovery"), (right, "accuracy")):
+            known = part.drop_nulls(column)
+            if known.is_empty():
+                continue
+            x = [k / HEADS for k in known["k"].to_list()]
+            y = known[column].to_list() if column == "accuracy" else known[column].clip(*SHOWN).to_list()
+            axes.plot(x, y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
+            mean = known.group_by("k", maintain_order=True).agg(pl.col(column).mean())
+            axes.plot([k / HEADS for k in mean["k"].to_list()], mean[column].to_list(), color=colour, label=name)
+    paper = paper_values("table10")
+    ks = {"dense_ref": 12, "k6": 6, "k4": 4, "k2": 2, "trace_like": 1}
+    for axes, quantity in ((left, "recovery"), (right, "accuracy")):
+        printed = paper.filter(
+            (pl.col("quantity") == quantity) & pl.col("seed").is_null() & pl.col("row").is_in(list(ks))
+        )
+        x = [ks[row] / HEADS for row in printed["row"].to_list()]
+        axes.plot(x, printed["value"].to_list(), "x", color=GREY, label="the paper's, detached", zorder=4)
+    left.axhline(0, color=GREY, linewidth=0.6)
+    left.axhline(100, color=GREY, linewidth=0.6)
+    for name, colour, dash in (("ridge", BLUE, "dashed"), ("chance", BLACK, "dotted")):
+        column = f"{name}_accuracy_average"
+        if column in taken[0].chosen.done.columns and taken[0].chosen.done.height:
+            level = taken[0].per_seed(column)["mse"].mean()
+            right.axhline(float(str(level)), color=colour, linestyle=dash, linewidth=0.9, label=NAIVE[name])
+    without = frame.filter(pl.col("row") == NO_REPLAY.key)["accuracy"].drop_nulls()
+    if without.len():
+        right.axhline(float(without.to_numpy().mean()), color=GREY, linewidth=0.9, label=NO_REPLAY.label)
+    left.set_ylabel("recovery, %")
+    left.set_ylim(*SHOWN)
+    right.set_ylabel("average accuracy")
+    for axes, said in ((left, "from one head, to dense"), (right, "accuracy after five tasks")):
+        axes.set_xlabel("share of the heads of a block")
+        axes.set_xticks([1 / 12, 2 / 12, 4 / 12, 6 / 12, 1], ["1/12", "2", "4", "6", "12/12"])
+        panel_label(axes, said)
+    legend(sheet, right, 3)
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    taken = _take(source)
+    lost = _rated(taken).filter(pl.col("k").is_not_null() & pl.col("recovery").is_null()).height
+    what = (
+        "Recovery and accuracy by the share of heads that gradients go through (detached) or that take part in "
+        "training at all (zeroed), 12 heads, dots: seeds, lines: means; recovery from each way's own one-head floor"
+    )
+    if lost:
+        what += f"; {lost} recoveries are undefined, as the dense network is no better than the floor on their seeds"
+    return sentence(what, taken, METRIC)
+
+
+def _take(source: Source) -> list[Taken]:
+    return take("heads", source, PARTS)
+
+
+def _rated(taken: list[Taken]) -> pl.DataFrame:
+    frames = []
+    for each, (name, floor, _, _) in zip(taken, SERIES, strict=True):
+        values = each.values().rename({"mse": "value"})
+        ks = {row.key: HEADS if row is DENSE else row.k for row in each.part.rows}
+        rated = recovery(values, floor).select("row", "seed", "recovery")
+        frames.append(
+            values.join(rated, on=["row", "seed"], how="left", maintain_order="left").select(
+                pl.lit(name).alias("part"),
+                "row",
+                pl.col("row").replace_strict(ks, return_dtype=pl.Int64).alias("k"),
+                "seed",
+                accuracy="value",
+                recovery="recovery",
+            )
+        )
+    return pl.concat(frames)

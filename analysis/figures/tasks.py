@@ -1,0 +1,83 @@
+"""Accuracy on each task after each task: what is learned, what is kept (Sec. 4.7 of arXiv 2603.15195)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from analysis.figures.cells import Part, Taken, one_part, sentence
+from analysis.figures.drawing import DOUBLE, drawn, page, panel_label
+from analysis.figures.heads import PINNED, SEEDS
+from analysis.source import Source
+from analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TASKS = 5
+NAMES = tuple(f"accuracy_after_{i}" for i in range(1, TASKS + 1))
+ROWS = (DENSE, sparse(6), sparse(4), TRACE, NO_REPLAY)
+PART = Part("paper/e7-heads", "vit_heads", ROWS, PINNED, arrays=NAMES, seeds=SEEDS)
+_take = one_part("tasks", PART)
+
+
+def data(source: Source) -> pl.DataFrame:
+    """Columns row, after, task (both from 1), accuracy: mean over seeds, n."""
+    return _matrix(_take(source))
+
+
+@drawn
+def figure(source: Source) -> Figure:
+    """A panel a method: rows are times, columns tasks; darker is better, numbers are percent."""
+    frame = _matrix(_take(source))
+    there = [row for row in ROWS if row.key in frame["row"].to_list()]
+    sheet, panels = page(DOUBLE, 1.9, len(there))
+    for axes, row in zip(panels, there, strict=True):
+        image = np.full((TASKS, TASKS), np.nan)
+        for after, task, value in (
+            frame.filter(pl.col("row") == row.key).select("after", "task", "accuracy").iter_rows()
+        ):
+            image[after - 1, task - 1] = value
+            axes.text(
+                task - 1,
+                after - 1,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=6,
+                color="white" if value > 0.5 else "black",
+            )
+        axes.imshow(image, vmin=0, vmax=1, cmap="Greys", aspect="equal")
+        axes.set_xticks(range(TASKS), [str(i) for i in range(1, TASKS + 1)])
+        axes.set_yticks(range(TASKS), [str(i) for i in range(1, TASKS + 1)])
+        axes.set_xlabel("task")
+        panel_label(axes, row.label)
+    panels[0].set_ylabel("after task")
+    return sheet
+
+
+def caption(source: Source) -> str:
+    """One line."""
+    what = "Accuracy in percent on each task (columns) after each task (rows), mean over seeds, one ten-way head"
+    return sentence(what, [_take(source)], "arrays accuracy_after_1 to accuracy_after_5")
+
+
+def _matrix(taken: Taken) -> pl.DataFrame:
+    return (
+        taken.series()
+        .filter(pl.col("value").is_not_null())
+        .select(
+            "row",
+            "seed",
+            pl.col("name").str.extract(r"(\d+)$").cast(pl.Int64).alias("after"),
+            (pl.col("step") + 1).alias("task"),
+            "value",
+        )
+        .group_by("row", "after", "task")
+        .agg(accuracy=pl.col("value").mean(), n=pl.len().cast(pl.Int64))
+        .with_columns(pl.col("row").cast(pl.Enum([row.key for row in ROWS])))
+        .sort("row", "after", "task")
+        .with_columns(pl.col("row").cast(pl.String))
+    )

@@ -1,0 +1,97 @@
+"""Table 11: which six heads gradients go through in tasks 2 to 5 (arXiv 2603.15195, Sec. 4.8).
+
+What differs from the paper: accuracies, and a second floor. In the selections all heads learn task 1; the paper's
+floor, one head throughout, does not. One random head from task 2 on does, so recovery from it says what selection
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.spread import spread
+from analysis.tables.heads import HeadsTable, build
+from analysis.tables.selection import Row
+from analysis.tables.table import Table
+from analysis.tables.table10 import DENSE, FLOOR, TRACE
+
+if TYPE_CHECKING:
+    from analysis.source import Source
+
+LABELS = {
+    "fisher_oracle": "Fisher oracle",
+    "entropy_oracle": "entropy oracle",
+    "entropy_anti": "entropy anti",
+    "fisher_anti": "Fisher anti",
+}
+RANDOM = Row("random", "random", "random", 6)
+RANDOM_1 = Row("random_k1", "random, k = 1", "random", 1)
+
+
+def ranked(method: str) -> Row:
+    """Six heads by a ranking."""
+    return Row(method, LABELS[method], method, 6)
+
+
+ROWS = (
+    DENSE,
+    ranked("fisher_oracle"),
+    ranked("entropy_oracle"),
+    RANDOM,
+    ranked("entropy_anti"),
+    ranked("fisher_anti"),
+    RANDOM_1,
+    TRACE,
+)
+GAPS = (("fisher", "Fisher", "24.3"), ("entropy", "Entropy", "0.7"))
+
+
+def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
+    """Oracle less its opposite, in points of recovery and in accuracy."""
+    notes = []
+    for score, said, paper in GAPS:
+        parts = []
+        for frame, column, unit in ((rated[FLOOR], "recovery", "points"), (values, "value", "accuracy")):
+            one, other = (
+                frame.filter(pl.col("row") == f"{score}_{end}").select("seed", pl.col(column).alias(end))
+                for end in ("oracle", "anti")
+            )
+            both = one.join(other, on="seed").with_columns(gap=pl.col("oracle") - pl.col("anti"))
+            gaps = both.drop_nulls("gap")
+            if gaps.is_empty():
+                continue
+            found = spread(gaps, [], "gap").row(0, named=True)
+            digits = 1 if unit == "points" else 3
+            sd = "" if found["sd"] is None else f" ± {found['sd']:.{digits}f}"
+            positive = gaps.filter(pl.col("gap") > 0).height
+            parts.append(f"{found['mean']:.{digits}f}{sd} {unit}, positive on {positive} of {found['n']} seeds")
+        if parts:
+            notes.append(f"{said}, oracle less its opposite: {'; '.join(parts)}. Paper: {paper} points.")
+    return notes
+
+
+SPEC = HeadsTable(
+    name="11",
+    title="Vision transformer: recovery by the six heads of twelve that gradients go through in tasks 2 to 5",
+    sweep="paper/e8-selection",
+    experiment="vit_selection",
+    rows=ROWS,
+    seeds=(7, 42, 43, 44, 2024),
+    floors={FLOOR: "recovery", "random_k1": "recovery_k1"},
+    by_seed="recovery",
+    floor_headings=("recovery\n%", "recovery from\nrandom k = 1, %"),
+    notes=(
+        "Heads are ranked within each block after task 1, by Fisher information of W_q, W_k, W_v, W_o, or by entropy "
+        "of attention (oracle: the most peaked); all heads learn task 1. The seeds' columns and the first recovery: "
+        "from trace_like, one random head throughout; the last: from one random head from task 2 on.",
+    ),
+    remarks=_remarks,
+)
+
+
+def table(source: Source) -> Table:
+    """Table 11 out of a store's cells."""
+    return build(SPEC, source)

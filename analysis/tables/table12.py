@@ -1,0 +1,131 @@
+"""Table 12: a decoder seven months later without recalibration (arXiv 2603.15195, Sec. 4.9).
+
+What differs from the paper:
+
+- Two pairs of sessions where it has one: 20160630_01, nearest its dates, has its channels in another order than its
+  neighbours, so its pair is relabelling and drift at once; 20160624_03 is the clean pair.
+- Its frozen decoder is one a seed; here each rule's own weights are frozen, and both terms of Eq. 12 come from them.
+- Decay 0 stands beside its methods, and what a laboratory would use without a network: ridge and a Kalman filter
+  fitted on A, ridge fitted anew on B's first three minutes, the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.paper import paper_values
+from analysis.tables.by_row import PAPER_SEEDS
+from analysis.tables.comparison import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, build, sparse
+from analysis.tables.selection import Row
+from analysis.tables.table import Column, Table
+
+if TYPE_CHECKING:
+    from analysis.source import Source
+
+SESSION_B = "20170131_02"
+METRIC = "mse_b_late"
+REFIT = "ridge_refit"
+BPTT = (
+    Row("bptt", "BPTT, window 1", "bptt", None, {"window": 1}),
+    Row("bptt20", "BPTT, window 20", "bptt", None, {"window": 20}),
+)
+NAIVE = (
+    Naive("ridge_frozen", "ridge, fitted on A"),
+    Naive("kalman_frozen", "Kalman, fitted on A"),
+    Naive(REFIT, "ridge, refitted in B"),
+    Naive("mean", "A's mean"),
+)
+
+
+def _panel(session_a: str, label: str) -> Panel:
+    return Panel(
+        sweep="paper/e9-bci",
+        experiment="bci",
+        metric=METRIC,
+        pinned={"hidden": 64, "session_a": session_a, "session_b": SESSION_B},
+        rows=(*TRACES, sparse(4), FULL, *BPTT),
+        key=session_a,
+        label=label,
+        naive=NAIVE,
+        ceiling=None,
+        extra={"frozen": "frozen_b_late", "end": "mse_a_end", "recovery": "recovery_b_late"},
+        paper="",
+    )
+
+
+def _remarks(measured: Sequence[Measured]) -> list[str]:
+    return [_frozen_of_the_paper(), *(note for part in measured for note in (*_against_refit(part), *_rounding(part)))]
+
+
+def _frozen_of_the_paper() -> str:
+    known = dict(paper_values("table12").filter(pl.col("row") == "frozen").select("seed", "value").iter_rows())
+    listed = ", ".join(f"{known[seed]:g}" for seed in PAPER_SEEDS)
+    return f"Paper: its frozen decoder at these seeds {listed}; the ends of session A are not given."
+
+
+def _against_refit(part: Measured) -> list[str]:
+    """Which rules are better on every seed than a decoder fitted on three minutes of B."""
+    naive = part.values.filter(pl.col("row") == REFIT).select("seed", naive="value")
+    rows = [row.key for row in part.panel.rows]
+    both = part.values.filter(pl.col("row").is_in(rows)).drop_nulls("value").join(naive, on="seed", how="inner")
+    if both.is_empty():
+        return []
+    better = both.group_by("row").agg((pl.col("value") < pl.col("naive")).all().alias("all"))
+    winners = dict(better.iter_rows())
+    named = ", ".join(part.panel.labels[key] for key in rows if winners.get(key))
+    said = f"better on every seed: {named}" if named else "no rule is better on every seed"
+    return [f"{part.panel.label}: beside ridge refitted in B, {said}."]
+
+
+def _rounding(part: Measured) -> list[str]:
+    """Decay 0 and BPTT over one step are one rule in two roundings: what lies between them is no difference."""
+    pair = [
+        part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
+    ]
+    both = pair[0].join(pair[1], on="seed", suffix="_other")
+    if both.is_empty():
+        return []
+    apart = float((both["value"] - both["value_other"]).abs().max())  # type: ignore[arg-type]
+    return [
+        f"{part.panel.label}: decay 0 and BPTT over one step are one rule, rounded otherwise; their MSE differ by up "
+        f"to {apart:.1g} on a seed, and differences between rules below that mean nothing there."
+    ]
+
+
+SPEC = Comparison(
+    name="12",
+    title="Decoding velocity seven months later, 64 hidden units: MSE late in session B, seed by seed",
+    panels=(
+        _panel("20160630_01", "20160630_01, relabelled"),
+        _panel("20160624_03", "20160624_03, clean"),
+    ),
+    paper="table12",
+    by_seed=True,
+    digits="three",
+    extra=(
+        Column("frozen", "frozen_mean", "three", sd="frozen_sd"),
+        Column("end of A", "end_mean", "three", sd="end_sd"),
+        Column(
+            "recovery,\nEq. 12, %", "recovery_mean", "percent", sd="recovery_sd", mark="recovery_mark",
+            count="recovery_n", total="n",
+        ),
+    ),
+    notes=(
+        f"Session B: {SESSION_B}. Late: its last third; end of A: its last tenth. MSE of z-scored velocity, so 1 is "
+        "what A's mean gets on A. Frozen: the same weights as at A's end, late in B.",
+        "Recovery: 100 (frozen - MSE) / (frozen - end of A), seed by seed, then mean ± sample sd. Its floor and its "
+        "target are each rule's own: a rule that is bad at the end of A has less to recover, and above 100 % the "
+        "decoder is better in B than it was in A. Compare the MSE first.",
+        "The paper does not name its sessions, nor its BPTT's window; in its Experiment 1 that is 1.",
+        "Ridge: ten bins of history; refitted: on B's first three minutes, a recalibration that networks do not get.",
+    ),
+    remarks=_remarks,
+)  # fmt: skip
+
+
+def table(source: Source) -> Table:
+    """Table 12 out of a store's cells."""
+    return build(SPEC, source)
