@@ -2,5 +2,8 @@
 
 from workloads.registry import Registry
 
-WORKLOADS: Registry[str] = Registry("workload", {"online_rnn": "workloads.online_rnn:run"})
+WORKLOADS: Registry[str] = Registry(
+    "workload",
+    {"online_rnn": "workloads.online_rnn:run", "bci": "workloads.bci:run", "vit": "workloads.vit:run"},
+)
 """Our own workloads by name, as `module:function` (see `workloads.interface`)."""

@@ -1,0 +1,109 @@
+"""How much each head matters: its Fisher information, and how peaked its attention is (arXiv 2603.15195, Sec. 4.8).
+
+With g_b the gradient of sample b's cross-entropy, true label, and P_h the parameters of head h, its rows of W_q, W_k,
+W_v and columns of W_o:
+
+    F_h = mean over b of  sum over p in P_h of  g_b[p]^2        (the diagonal of the empirical Fisher information)
+
+    E_h = mean over b and queries of  - sum over keys of a log a,  a = softmax(q k^T / sqrt(c))       nats
+
+Biases belong to no head's W and are left out. No sample has a backward pass of its own: a linear layer's gradient for
+sample b is delta_b^T x_b, from the layer's inputs x (B, T, n) and the gradients delta (B, T, m) at its outputs, and
+samples of a batch do not touch one another (there is no batch norm).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from workloads.vit.model import Attention, VisionTransformer
+
+BATCH = 50
+PARTS = ("q", "k", "v", "out")
+
+
+class Heads(NamedTuple):
+    """Scores of every head."""
+
+    fisher: npt.NDArray[np.float64]
+    """(4, depth, H): of W_q, W_k, W_v, W_o; their sum is F."""
+    entropy: npt.NDArray[np.float64]
+    """(depth, H), nats."""
+
+
+def cross_entropies(logits: Tensor, labels: Tensor, competing: Tensor | None) -> Tensor:
+    """Of each sample, (B,), in nats.
+
+    Args:
+        logits: (B, classes).
+        labels: (B,) int64.
+        competing: (classes, classes) bool, row c says which classes compete with class c; None: all do.
+    """
+    if competing is not None:
+        logits = logits.masked_fill(~competing[labels], -math.inf)
+    losses: Tensor = cross_entropy(logits, labels, reduction="none")
+    return losses
+
+
+def measure(model: VisionTransformer, images: Tensor, labels: Tensor, competing: Tensor | None = None) -> Heads:
+    """Fisher information and entropy of all heads over some images; the model is left as it is.
+
+    Args:
+        model: all heads take part.
+        images: (B, 3, side, side), as the model takes them.
+        labels: (B,) int64.
+        competing: as for `cross_entropies`.
+    """
+    shape = model.shape
+    fisher = torch.zeros(len(PARTS), shape.depth, shape.heads, dtype=torch.float64)
+    entropy = torch.zeros(shape.depth, shape.heads, dtype=torch.float64)
+    attentions = [block.attention for block in model.blocks if isinstance(block.attention, Attention)]
+    layers = [layer for attention in attentions for layer in (attention.qkv, attention.out)]
+    for start in range(0, len(images), BATCH):
+        x, y = images[start : start + BATCH], labels[start : start + BATCH]
+        seen, logits = _observed(model, layers, x)
+        loss = cross_entropies(logits, y, competing).sum()
+        deltas = torch.autograd.grad(loss, [output for _, output in seen])
+        for layer, attention in enumerate(attentions):
+            (into, projected), (outputs, _) = seen[2 * layer : 2 * layer + 2]
+            rows = torch.einsum("btm,btn->bmn", deltas[2 * layer], into).square().sum((0, 2))
+            columns = torch.einsum("btm,btn->bmn", deltas[2 * layer + 1], outputs).square().sum((0, 1))
+            fisher[:3, layer] += rows.double().view(3, shape.heads, shape.head_dim).sum(-1).cpu()
+            fisher[3, layer] += columns.double().view(shape.heads, shape.head_dim).sum(-1).cpu()
+            entropy[layer] += _entropy(attention, projected.detach()).cpu()
+    count = max(len(images), 1)
+    return Heads((fisher / count).numpy(), (entropy / count).numpy())
+
+
+def _observed(
+    model: VisionTransformer, layers: Sequence[nn.Module], images: Tensor
+) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Each layer's input and output in a forward pass, in order, and the logits."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def observe(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((inputs[0].detach(), output))
+
+    hooks = [layer.register_forward_hook(observe) for layer in layers]
+    try:
+        logits = model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen, logits
+
+
+def _entropy(attention: Attention, projected: Tensor) -> Tensor:
+    """(H,), summed over samples, mean over queries."""
+    q, k, _ = attention.split(projected)
+    weights = (q @ k.transpose(-1, -2) / attention.head_dim**0.5).softmax(-1)
+    total: Tensor = torch.special.entr(weights).sum(-1).mean(-1).sum(0).double()
+    return total

@@ -1,0 +1,154 @@
+"""A vision transformer whose heads can be left out of the gradient, or out of the network, one by one.
+
+Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. With the heads' outputs o_1, ..., o_H of one
+block, each (B, T, c), and W_o (H c, d), a block's attention is
+
+    plain               y = [o_1; ...; o_H] W_o
+    sparse transport    y = [~o_1; ...; ~o_H] W_o,  ~o_h = o_h where h is in S, else stopgrad(o_h)      (Eq. 11)
+    sparse forward      y = [m_1 o_1; ...; m_H o_H] W_o,  m_h = 1 where h is in S, else 0               (Sec. 4.7)
+
+(arXiv 2603.15195). Under Eq. 11 the forward pass is that of the plain model; W_q, W_k, W_v of a head outside S get no
+gradient, and nothing flows through that head to earlier blocks. W_o gets its whole gradient, as do the MLP and the
+path around attention: they are not what a head transports. No loop over heads: the gradient that arrives at the
+heads' outputs, (B, H, T, c), is cut by a mask over H. The cut costs one pass over that array.
+
+What the paper leaves open: class token or mean, MLP ratio, positions, dropout (here none). It gives embedding 192,
+depth 4, 12 heads of 16.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+Transport = Literal["gradient", "forward"]
+
+
+class Shape(NamedTuple):
+    """Sizes of a network."""
+
+    heads: int = 12
+    head_dim: int = 16
+    embed: int = 192
+    depth: int = 4
+    mlp_ratio: float = 4.0
+    patch: int = 4
+    image: int = 32
+    classes: int = 10
+
+
+class CutGradient(torch.autograd.Function):
+    """The identity, and stopgrad for the heads outside S: exactly 0 there, whatever arrives, as `.detach()` gives."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, kept: Tensor) -> Tensor:
+        """Outputs (B, H, T, c); kept (H,) bool."""
+        ctx.save_for_backward(kept)
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient of the kept heads."""
+        (kept,) = ctx.saved_tensors
+        return gradients[0].masked_fill(~kept[:, None, None], 0.0), None
+
+
+class Attention(nn.Module):
+    """Multi-head attention; `heads` times `head_dim` need not be `embed`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads, self.head_dim = shape.heads, shape.head_dim
+        self.qkv = nn.Linear(shape.embed, 3 * shape.heads * shape.head_dim)
+        self.out = nn.Linear(shape.heads * shape.head_dim, shape.embed)
+
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `qkv` gives, (B, T, 3 H c), as queries, keys and values, (B, H, T, c) each."""
+        batch, tokens, _ = projected.shape
+        q, k, v = projected.view(batch, tokens, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
+        """X (B, T, d); kept (H,) bool, the set S; None: the plain model."""
+        outputs = scaled_dot_product_attention(*self.split(self.qkv(x)))
+        if kept is not None:
+            if transport == "gradient":
+                outputs = CutGradient.apply(outputs, kept)  # type: ignore[no-untyped-call]
+            else:
+                outputs = outputs * kept[:, None, None].to(outputs.dtype)
+        projected: Tensor = self.out(outputs.transpose(1, 2).flatten(2))
+        return projected
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each behind a norm and beside a path around it."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        wide = round(shape.embed * shape.mlp_ratio)
+        self.norm_attention = nn.LayerNorm(shape.embed)
+        self.attention = Attention(shape)
+        self.norm_mlp = nn.LayerNorm(shape.embed)
+        self.mlp = nn.Sequential(nn.Linear(shape.embed, wide), nn.GELU(), nn.Linear(wide, shape.embed))
+
+    def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
+        """X (B, T, d)."""
+        x = x + self.attention(self.norm_attention(x), kept, transport)
+        changed: Tensor = x + self.mlp(self.norm_mlp(x))
+        return changed
+
+
+class VisionTransformer(nn.Module):
+    """Images (B, 3, side, side) to logits (B, classes)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        side = shape.image // shape.patch
+        self.shape = shape
+        self.patches = nn.Conv2d(3, shape.embed, shape.patch, shape.patch)
+        self.token = nn.Parameter(torch.zeros(1, 1, shape.embed))
+        self.positions = nn.Parameter(torch.zeros(1, side * side + 1, shape.embed))
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(shape.embed)
+        self.head = nn.Linear(shape.embed, shape.classes)
+
+    def forward(self, images: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
+        """Logits.
+
+        Args:
+            images: (B, 3, side, side).
+            kept: (depth, H) bool, each block's set S; None: the plain model.
+            transport: what a head outside S loses: its gradient, or itself.
+        """
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.positions
+        for layer, block in enumerate(self.blocks):
+            x = block(x, None if kept is None else kept[layer], transport)
+        logits: Tensor = self.head(self.norm(x)[:, 0])
+        return logits
+
+
+def build(shape: Shape, seed: int) -> VisionTransformer:
+    """A network with the weights of a seed, on the CPU; the same whatever device it goes to.
+
+    Matrices N(0, 0.02^2) cut at two deviations, as in the authors' own code for ViT's successors; the patches'
+    projection by its fan-in; biases and token 0, norms the identity.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        model = VisionTransformer(shape)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name == "patches.weight":
+                bound = 1 / math.sqrt(parameter[0].numel())
+                nn.init.trunc_normal_(parameter, std=bound, a=-2 * bound, b=2 * bound, generator=generator)
+            elif name == "positions" or parameter.ndim == 2:
+                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04, generator=generator)
+            else:
+                nn.init.constant_(parameter, 1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    return model

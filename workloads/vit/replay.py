@@ -1,0 +1,33 @@
+"""A replay buffer that holds equally many examples of each class seen, as positions in the training set."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+
+def refill(
+    held: Indices, labels: npt.NDArray[np.integer], new: Indices, size: int, rng: np.random.Generator
+) -> Indices:
+    """The buffer after a task.
+
+    Each of the C classes seen gets size // C places, the first size % C of them one more. Examples of earlier classes
+    are those already held, the ones longest held first; of new classes they are drawn at random. A class with fewer
+    examples than places has them all, and its other places stay empty.
+
+    Args:
+        held: positions held so far, classes in the order in which they came.
+        labels: (N,), of the whole training set.
+        new: positions of the task's training examples.
+        size: places.
+        rng: of the draw.
+    """
+    old_classes, new_classes = (list(dict.fromkeys(labels[part].tolist())) for part in (held, np.sort(new)))
+    candidates = {label: held[labels[held] == label] for label in old_classes}
+    for label in sorted(set(new_classes) - set(old_classes)):
+        candidates[label] = rng.permutation(new[labels[new] == label])
+    places, rest = divmod(size, len(candidates))
+    kept = [found[: places + (i < rest)] for i, found in enumerate(candidates.values())]
+    return np.concatenate([held[:0], *kept])

@@ -1,0 +1,93 @@
+"""A cell from its data to its metrics and arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from workloads.interface import Cell, Context, Metrics
+from workloads.vit import metrics
+from workloads.vit.baselines import nearest_mean_scores, ridge_scores
+from workloads.vit.checkpoint import State
+from workloads.vit.data import Images, load, positions, task_classes, verify
+from workloads.vit.training import Run, learn, prepare
+
+if TYPE_CHECKING:
+    from workloads.vit import Config
+
+
+def train_and_measure(cell: Cell, context: Context) -> Metrics:
+    """The workload's `run`, where torch is there."""
+    config: Config = cell.config
+    images = load(config.data_set)
+    verify(images, config.digest)
+    run = prepare(cell, images, context.device)
+    state = learn(run, getattr(context, "checkpoint", None), context.progress)
+    _record(state, context)
+    return summary(run, state) | baselines(images, config)
+
+
+def summary(run: Run, state: State) -> dict[str, float]:
+    """The network's metrics."""
+    found = {"diverged": float(state.diverged_at is not None)}
+    if state.diverged_at is not None:
+        found["diverged_at"] = float(state.diverged_at)
+    else:
+        rows = state.rows
+        found["accuracy_average"] = metrics.average_accuracy(rows)
+        found["accuracy_new"] = float(np.mean([row[-1] for row in rows]))
+        found |= {f"accuracy_task_{i}": value for i, value in enumerate(rows[-1], 1)}
+        if len(rows) > 2:
+            found["accuracy_later"] = float(np.mean(rows[-1][2:]))
+        for name, value in (
+            ("forgetting", metrics.forgetting(rows)),
+            ("backward_transfer", metrics.backward_transfer(rows)),
+        ):
+            if value is not None:
+                found[name] = value
+    for j in range(1, len(state.heads)):
+        for i in range(j):
+            for name, one, other in (
+                ("fisher", state.heads[i].fisher.sum(0), state.heads[j].fisher.sum(0)),
+                ("entropy", state.heads[i].entropy, state.heads[j].entropy),
+            ):
+                value = metrics.spearman(one, other)
+                if value is not None:
+                    found[f"{name}_spearman_{i + 1}_{j + 1}"] = value
+    if state.seconds > 0:
+        found["images_per_s"] = state.images / state.seconds
+    if run.device.type == "cuda":
+        found["peak_device_mib"] = torch.cuda.max_memory_allocated(run.device) / 2**20
+    return found
+
+
+def baselines(images: Images, config: Config) -> dict[str, float]:
+    """Average accuracy of what needs no network, from the same training images."""
+    classes = task_classes(config.tasks)
+    told = config.scenario == "task_incremental"
+    used = np.sort(np.concatenate([positions(images.train_labels, part, config.train_per_class) for part in classes]))
+    found = {"chance_accuracy_average": 1 / len(classes[0]) if told else 1 / sum(map(len, classes))}
+    for name, score in (("nearest_mean", nearest_mean_scores), ("ridge", ridge_scores)):
+        scores = score(images.train[used], images.train_labels[used], images.test)
+        right = []
+        for part in classes:
+            here = positions(images.test_labels, part)
+            own = scores[here]
+            if told:
+                own = np.where(np.isin(np.arange(own.shape[1]), part), own, -np.inf)
+            right.append(float(np.mean(own.argmax(1) == images.test_labels[here])))
+        found[f"{name}_accuracy_average"] = float(np.mean(right))
+    return found
+
+
+def _record(state: State, context: Context) -> None:
+    if state.losses:
+        context.array("loss", np.array(state.losses, np.float32))
+    for i, (row, heads) in enumerate(zip(state.rows, state.heads, strict=True), 1):
+        context.array(f"accuracy_after_{i}", row)
+        context.array(f"fisher_after_{i}", heads.fisher.ravel())
+        context.array(f"entropy_after_{i}", heads.entropy.ravel())
+    if state.kept is not None:
+        context.array("kept", state.kept.ravel().astype(np.float32))

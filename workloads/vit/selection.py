@@ -1,0 +1,84 @@
+"""Which heads of each block a step's gradient goes through: the methods of Experiments 7 and 8, and their subsets.
+
+arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of one block, a row of a mask (depth, H).
+
+| method | k | through which heads |
+|---|---|---|
+| `bptt_ref` | H | the plain model |
+| `dense_ref` | H | all, by the code of the sparse ones: bit for bit the plain model's gradient |
+| `no_replay` | H | the plain model without a buffer of earlier examples: the baseline of forgetting |
+| `sparse` | given | a random S, new in each block at every forward pass |
+| `trace_like` | 1 | the same with one head: the paper's floor |
+| `sparse_forward` | given | the heads outside S are zeroed in the forward pass instead |
+| `random` | given | all until `select_from`, from that task on as `sparse` |
+| `fisher_oracle`, `fisher_anti` | given | all until then, then the k heads of most, of least Fisher information |
+| `entropy_oracle`, `entropy_anti` | given | likewise, of the most peaked, the flattest attention |
+
+Rankings are made once, after task `rank_after`, within each block. What the paper leaves open and is read so: until
+the selection begins all heads learn (it says "for tasks 2-5"); a ranking is within a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from workloads.registry import Registry
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How heads are chosen.
+
+    Args:
+        transport: what a head outside S loses; None: nothing is cut.
+        k: the method's own k, `"all"` for H; None: given by the cell.
+        staged: all heads learn until task `select_from`.
+        score: what heads are ranked by; None: S is random.
+        most: the k heads of the highest score, else of the lowest.
+        replay: earlier examples are kept and replayed.
+    """
+
+    transport: Literal["gradient", "forward"] | None = "gradient"
+    k: int | Literal["all"] | None = None
+    staged: bool = False
+    score: Literal["fisher", "entropy"] | None = None
+    most: bool = True
+    replay: bool = True
+
+
+METHODS: Registry[Method] = Registry(
+    "method",
+    {
+        "bptt_ref": Method(transport=None, k="all"),
+        "dense_ref": Method(k="all"),
+        "no_replay": Method(transport=None, k="all", replay=False),
+        "sparse": Method(),
+        "trace_like": Method(k=1),
+        "sparse_forward": Method(transport="forward"),
+        "random": Method(staged=True),
+        "fisher_oracle": Method(staged=True, score="fisher"),
+        "fisher_anti": Method(staged=True, score="fisher", most=False),
+        "entropy_oracle": Method(staged=True, score="entropy", most=False),
+        "entropy_anti": Method(staged=True, score="entropy"),
+    },
+)
+
+
+def draw(rng: np.random.Generator, depth: int, heads: int, k: int) -> Mask:
+    """A random S of k heads in each block, every subset as likely as another: (depth, H)."""
+    mask: Mask = rng.random((depth, heads)).argsort(axis=1).argsort(axis=1) < k
+    return mask
+
+
+def ranked(scores: npt.NDArray[np.float64], k: int, most: bool) -> Mask:
+    """The k heads of each block with the highest scores, or the lowest: (depth, H); of equal ones the first."""
+    order = np.argsort(-scores if most else scores, axis=1, kind="stable")
+    mask = np.zeros(scores.shape, np.bool_)
+    np.put_along_axis(mask, order[:, :k], True, axis=1)
+    return mask

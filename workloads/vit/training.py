@@ -1,0 +1,247 @@
+"""A cell's whole course: tasks, epochs, tests, rankings; and the state it can be taken up from after any epoch.
+
+Randomness of task t and epoch e comes from `SeedSequence([seed, code, t + 1, e + 1])`, one code a purpose: none of it
+has to be kept in a checkpoint, and another k or method changes neither the order of the images nor their shifts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workloads.interface import Cell, Checkpoint
+from workloads.seeds import CODES, generators
+from workloads.vit.checkpoint import State, restore, saved
+from workloads.vit.data import CLASSES, Images, positions, task_classes
+from workloads.vit.fisher import cross_entropies, measure
+from workloads.vit.inputs import network_input
+from workloads.vit.model import Shape, Transport, build
+from workloads.vit.replay import refill
+from workloads.vit.selection import METHODS, draw, ranked
+
+if TYPE_CHECKING:
+    from workloads.vit import Config
+
+TEST_BATCH = 250
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A cell with its data on its device."""
+
+    cell: Cell
+    config: Config
+    device: torch.device
+    labels: np.ndarray[Any, np.dtype[np.uint8]]
+    test_labels: np.ndarray[Any, np.dtype[np.uint8]]
+    train: Tensor
+    test: Tensor
+    classes: tuple[tuple[int, ...], ...]
+
+    def rng(self, purpose: str, task: int, epoch: int = 0) -> np.random.Generator:
+        """The generator of one purpose, task and epoch."""
+        return np.random.default_rng(np.random.SeedSequence([self.cell.seed, CODES[purpose], task + 1, epoch + 1]))
+
+    def positions(self, task: int) -> Indices:
+        """Of a task's training images."""
+        return positions(self.labels, self.classes[task], self.config.train_per_class)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Bfloat16 where it is asked for."""
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def prepare(cell: Cell, images: Images, device: str) -> Run:
+    """Put the data where the network will be: uint8, a quarter of what they take as numbers.
+
+    Raises:
+        ValueError: a GPU is asked for and torch sees none.
+    """
+    config: Config = cell.config
+    place = torch.device(device)
+    if place.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"the cell was given a GPU, but torch {torch.__version__} sees none here; install a build of torch for "
+                "the GPU's driver, or launch with --device cpu"
+            )
+        torch.cuda.reset_peak_memory_stats(place)
+
+    def stored(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(place)
+
+    return Run(
+        cell=cell,
+        config=config,
+        device=place,
+        labels=images.train_labels,
+        test_labels=images.test_labels,
+        train=stored(images.train),
+        test=stored(images.test),
+        classes=task_classes(config.tasks),
+    )
+
+
+def begin(run: Run) -> State:
+    """Initial weights of the seed, and the optimiser; it goes on from task to task."""
+    config = run.config
+    shape = Shape(config.heads, config.head_dim, config.embed, config.depth, config.mlp_ratio, config.patch)
+    seed = int(generators(run.cell.seed).weights.integers(2**62))
+    model = build(shape, seed).to(run.device)
+    parameters = model.parameters()
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
+    return State(model, optimizer)
+
+
+def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], None]) -> State:
+    """From the checkpoint, or the beginning, to the end; a checkpoint after every epoch."""
+    state = begin(run)
+    data = checkpoint.load() if checkpoint is not None else None
+    if data is not None:
+        restore(data, state, run.cell, run.device)
+    tasks, epochs = run.config.tasks, run.config.epochs
+    while state.task < tasks and state.diverged_at is None:
+        began = time.perf_counter()
+        one_epoch(run, state)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        state.seconds += time.perf_counter() - began
+        state.epoch += 1
+        if state.epoch == epochs and state.diverged_at is None:
+            end_task(run, state)
+            state.task, state.epoch = state.task + 1, 0
+        if checkpoint is not None:
+            checkpoint.save(saved(state, run.cell))
+        progress((state.task * epochs + state.epoch) / (tasks * epochs))
+    return state
+
+
+def one_epoch(run: Run, state: State) -> None:
+    """Every image of the task once, in an order of the epoch's own; stops where the loss is no number."""
+    config, model, optimizer = run.config, state.model, state.optimizer
+    order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
+    order = order_rng.permutation(run.positions(state.task))
+    network: Callable[..., Tensor] = torch.compile(model) if config.compile else model
+    allowed = competing(run)
+    device_losses: list[Tensor] = []
+    model.train()
+    for start in range(0, len(order), config.batch):
+        own = order[start : start + config.batch]
+        old = state.held[:0]
+        if len(state.held) and config.replay_batch:
+            old = order_rng.choice(state.held, min(config.replay_batch, len(state.held)), replace=False)
+        which = np.concatenate([own, old])
+        x = network_input(run.train, which, shift_rng if config.augment else None)
+        y = torch.from_numpy(run.labels[which].astype(np.int64)).to(run.device)
+        kept, transport = subset(run, state, mask_rng)
+        with run.autocast():
+            logits = network(x, kept, transport)
+        loss = _loss(logits.float(), y, len(own), allowed, config.replay_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if config.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        state.images += len(which)
+        device_losses.append(loss.detach())
+    losses: list[float] = torch.stack(device_losses).double().cpu().tolist()
+    wrong = next((i for i, value in enumerate(losses) if not math.isfinite(value)), None)
+    if wrong is not None:
+        state.diverged_at = len(state.losses) + wrong
+    state.losses += losses[:wrong]
+
+
+def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
+    """This forward pass's set S of every block, (depth, H), and what the others lose; None: nothing is cut."""
+    config, how = run.config, METHODS[run.cell.method]
+    staged = how.staged and config.select_from is not None and state.task + 1 < config.select_from
+    if how.transport is None or staged:
+        return None, "gradient"
+    mask = state.kept
+    if how.score is None:
+        if run.cell.k is None:
+            raise ValueError(f"method {run.cell.method!r} without k")
+        mask = draw(rng, config.depth, config.heads, run.cell.k)
+    if mask is None:
+        raise ValueError(f"no ranking of heads in task {state.task + 1}; it is made after task {config.rank_after}")
+    return torch.from_numpy(mask).to(run.device), how.transport
+
+
+def competing(run: Run) -> Tensor | None:
+    """Of task-incremental learning: (10, 10), row c says which classes compete with class c. None: all do."""
+    if run.config.scenario == "class_incremental":
+        return None
+    same = torch.zeros(CLASSES, CLASSES, dtype=torch.bool)
+    for classes in run.classes:
+        same[torch.tensor(classes)[:, None], torch.tensor(classes)] = True
+    return same.to(run.device)
+
+
+def _loss(logits: Tensor, y: Tensor, own: int, allowed: Tensor | None, weight: float | None) -> Tensor:
+    """Mean over the first `own` images, the task's, plus weight times mean over the rest, the replayed."""
+    losses = cross_entropies(logits, y, allowed)
+    loss = losses[:own].mean()
+    if len(losses) > own and weight:
+        loss = loss + weight * losses[own:].mean()
+    return loss
+
+
+def end_task(run: Run, state: State) -> None:
+    """Test, measure and perhaps rank the heads, put examples into the buffer."""
+    config, task = run.config, state.task
+    how = METHODS[run.cell.method]
+    state.model.eval()
+    mask_rng = run.rng("mask", task, config.epochs)
+    state.rows.append([accuracy(run, state, i, mask_rng) for i in range(task + 1)])
+    here = run.positions(task)
+    asked = min(config.measured_images, len(here))
+    sample = np.sort(run.rng("noise", task, config.epochs).choice(here, asked, replace=False))
+    y = torch.from_numpy(run.labels[sample].astype(np.int64)).to(run.device)
+    heads = measure(state.model, network_input(run.train, sample, None), y, competing(run))
+    state.heads.append(heads)
+    if how.score is not None and task + 1 == config.rank_after and run.cell.k is not None:
+        state.kept = ranked(heads.fisher.sum(0) if how.score == "fisher" else heads.entropy, run.cell.k, how.most)
+    if config.replay:
+        state.held = refill(state.held, run.labels, here, config.replay, run.rng("stream", task, config.epochs))
+
+
+def accuracy(run: Run, state: State, task: int, rng: np.random.Generator) -> float:
+    """Accuracy on a task's test images, all heads in place unless the cell says otherwise.
+
+    Args:
+        run: the cell.
+        state: its network, in evaluation mode.
+        task: from 0.
+        rng: of random heads.
+    """
+    config = run.config
+    where = positions(run.test_labels, run.classes[task])
+    truth = torch.from_numpy(run.test_labels[where].astype(np.int64)).to(run.device)
+    allowed = competing(run)
+    right = 0
+    with torch.inference_mode(), run.autocast():
+        for start in range(0, len(where), TEST_BATCH):
+            part, y = where[start : start + TEST_BATCH], truth[start : start + TEST_BATCH]
+            kept = None
+            if config.forward_test == "random_heads" and run.cell.k is not None:
+                kept = torch.from_numpy(draw(rng, config.depth, config.heads, run.cell.k)).to(run.device)
+            logits = state.model(network_input(run.test, part, None), kept, "forward")
+            if allowed is not None:
+                logits = logits.masked_fill(~allowed[y], -math.inf)
+            right += int((logits.argmax(1) == y).sum())
+    return right / len(where)
