@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.disk import Disk
 from orchestrator.errors import StoreDamaged
 from orchestrator.holder import about_epoch, holder
-from orchestrator.local_disk import LocalDisk
 from orchestrator.schema import TABLES
 from orchestrator.segments import Segment, inspect, listed, live
 from orchestrator.sweep_record import read_sweep
@@ -49,12 +49,12 @@ def check(store: Store) -> list[str]:
     return problems
 
 
-def damage(disk: LocalDisk, folder: str) -> list[str]:
+def damage(disk: Disk, folder: str) -> list[str]:
     """A line for each segment of a folder that can't be read."""
     return list(_lines(disk, folder, []))
 
 
-def _lines(disk: LocalDisk, folder: str, good: list[Segment]) -> Iterator[str]:
+def _lines(disk: Disk, folder: str, good: list[Segment]) -> Iterator[str]:
     try:
         names = listed(disk, folder)
     except StoreDamaged as error:
@@ -75,7 +75,7 @@ def _lines(disk: LocalDisk, folder: str, good: list[Segment]) -> Iterator[str]:
             yield f"{folder}/{name}: damaged: {str(error).splitlines()[0][:200]}"
 
 
-def _surroundings(disk: LocalDisk) -> Iterator[str]:
+def _surroundings(disk: Disk) -> Iterator[str]:
     """What is wrong in the folders that hold no segments."""
     for folder in ("_sweeps", "_epochs", "_hb", "_tmp"):
         try:
@@ -100,7 +100,7 @@ def _surroundings(disk: LocalDisk) -> Iterator[str]:
                 yield str(error)
 
 
-def _across(disk: LocalDisk, sound: dict[str, list[Segment]], held: bool) -> Iterator[str]:
+def _across(disk: Disk, sound: dict[str, list[Segment]], held: bool) -> Iterator[str]:
     """What holds between rows."""
 
     def rows(folder: str, *columns: str) -> list[pl.DataFrame]:

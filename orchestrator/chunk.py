@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.checkpoint import Home
+
 
 class Task(NamedTuple):
     """One attempt to make at one cell."""
@@ -41,6 +43,7 @@ class Chunk:
     search: tuple[str, ...]  # where a user's module is looked for
     device: str  # "cpu" or "cuda"
     hand_back_after_s: float  # cells not begun by then go back to the driver
+    home: Home | None = None  # where checkpoints are kept
 
 
 class Array(NamedTuple):
@@ -70,6 +73,7 @@ class Outcome:
     error_message: str | None = None
     traceback: str | None = None
     log_tail: str | None = None
+    checkpointed: bool = False  # there are checkpoints in the store, to be removed once this is committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class ChunkResult:
     worker: Worker
     outcomes: tuple[Outcome, ...]
     handed_back: tuple[int, ...]
+    notes: tuple[str, ...] = ()  # what the user should be warned of
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,13 @@ class ChunkLost(NamedTuple):
     traceback: str | None = None
 
 
-Event = ChunkDone | ChunkLost
+class ChunkBack(NamedTuple):
+    """Event: the chunk never began, and was taken back."""
+
+    number: int
+
+
+Event = ChunkDone | ChunkLost | ChunkBack
 
 
 def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from analysis import commands
+from analysis.report.command import report
+from orchestrator import read_commands
 from orchestrator.console import (
     complain,
     fail,
-    flat,
     how_many,
-    print_frame,
     print_json,
     print_result,
     reporter,
     say,
     warn,
 )
+from orchestrator.data_commands import data_app, use_data
 from orchestrator.options import (
     MANY,
+    MAX_ALIKE,
     Address,
+    DataDir,
     Device,
     Inline,
     Json,
+    MaxAlike,
     MaxFailures,
     MaxHours,
     MaybeSweeps,
@@ -59,6 +61,7 @@ app = typer.Typer(
 )
 store_app = typer.Typer(help="Verify or compact the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -110,12 +113,13 @@ def options(
 @app.command()
 def plan(
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
-    device: Device = "auto", rerun_changed: Rerun = False, as_json: Json = False,
+    device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what a launch would run, and run nothing."""
     from orchestrator.launcher import Options, plan_of
     from orchestrator.plan import STATES, no_longer_asked_for
 
+    use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
     gone = (
@@ -154,33 +158,40 @@ def plan(
 def launch(
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
-    retries: Retries = None, max_failures: MaxFailures = None, max_hours: MaxHours = None, rerun_changed: Rerun = False,
-    yes: Yes = False, wait: Wait = False, as_json: Json = False,
+    retries: Retries = None, max_failures: MaxFailures = None,
+    max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None, rerun_changed: Rerun = False,
+    data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run what is missing; ends with counts and what to type next."""
     from orchestrator.launcher import Options
 
+    use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
     options = Options(
         where=where, rerun_changed=rerun_changed, executor="inline" if inline else "ray", address=address,
-        device=device, max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
+        device=device, max_failures=max_failures, max_alike=max_alike or None, max_hours=max_hours, wait=wait,
+        command=_command(),
     )  # fmt: skip
-    _finish(opened, prepared, options, yes, as_json, _again(sweeps, store, where, set_, seeds, address, device))
+    again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
+    _finish(opened, prepared, options, yes, as_json, again)
 
 
 @app.command()
 def resume(
     sweeps: MaybeSweeps = None, store: StoreOption = "results", where: Where = None, set_: Set = None,
     seeds: Seeds = None, address: Address = None, device: Device = "auto", inline: Inline = False,
-    timeout: Timeout = None, retries: Retries = None, max_failures: MaxFailures = None, max_hours: MaxHours = None,
-    yes: Yes = False, wait: Wait = False, as_json: Json = False,
+    timeout: Timeout = None, retries: Retries = None, max_failures: MaxFailures = None,
+    max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None,
+    data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run again what failed, timed out or never finished, with a fresh budget of attempts."""
     from orchestrator.launcher import Options, prepare_recorded
 
+    use_data(data_dir)
     options = Options(
         where=where, resume=True, executor="inline" if inline else "ray", address=address,
-        device=device, max_failures=max_failures, max_hours=max_hours, wait=wait, command=_command(),
+        device=device, max_failures=max_failures, max_alike=max_alike or None, max_hours=max_hours, wait=wait,
+        command=_command(),
     )  # fmt: skip
     if sweeps:
         opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
@@ -189,164 +200,13 @@ def resume(
         if set_ or seeds:
             fail("--set and --seeds make new cells: name the sweeps they are for")
         prepared = prepare_recorded(opened, where, timeout, retries)
-    _finish(opened, prepared, options, yes, as_json, _again(sweeps, store, where, set_, seeds, address, device))
+    again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
+    _finish(opened, prepared, options, yes, as_json, again)
 
 
-@app.command()
-def status(
-    store: StoreOption = "results",
-    where: Where = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Count the cells by experiment, method and status; say what runs now."""
-    import polars as pl
-
-    from orchestrator.holder import holder
-    from orchestrator.launcher import select
-
-    opened = _store(store).require()
-    while True:
-        known, warnings = select(opened.known(), opened, where)
-        warn(warnings)
-        states = (
-            known.wide()
-            .drop("source_digest")
-            .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
-        )
-        states = states.with_columns(pl.col("status").fill_null("pending"))
-        counts = (
-            states.group_by("experiment", "workload_version", "method", "k", "status")
-            .len("cells")
-            .sort("experiment", "workload_version", "method", "k", "status")
-        )
-        held = holder(opened.disk)
-        owner, running = held or (None, [])
-        if as_json:
-            print_json({"counts": counts.to_dicts(), "running": running, "owner": owner})
-        else:
-            print_frame(counts)
-            for cell_id in running:
-                say(f"running: {cell_id}")
-            left = states.filter(pl.col("status") != "done").height
-            at = "" if store == "results" else f" --store {shlex.quote(store)}"
-            tail = f"; a launch is at work: {owner}" if owner else f"; next: raysweep resume{at}" if left else ""
-            say(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
-        if not watch:
-            return
-        time.sleep(2)
-
-
-@app.command()
-def show(
-    cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")],
-    store: StoreOption = "results",
-    as_json: Json = False,
-) -> None:
-    """Show one cell: config, attempts, metrics, traceback, where it ran."""
-    import polars as pl
-
-    from orchestrator.chunk import cell_name
-
-    opened = _store(store).require()
-    prefix = cell.rpartition("#")[2].lower()
-    found = opened.known().wide().filter(pl.col("cell_id").str.starts_with(prefix))
-    if not prefix or found.height != 1:
-        some = ", ".join(found["cell_id"][:5])
-        fail(
-            f"cell {cell!r}: "
-            + (
-                f"{found.height} cells begin like this: {some}; give more of the id"
-                if prefix and found.height
-                else 'no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists them'
-            )
-        )
-    key = found.row(0, named=True)
-    this = pl.col("cell_id") == key["cell_id"]
-    done = opened.collect(lambda: opened.cells.filter(this)).to_dicts()
-    attempts = opened.collect(lambda: opened.attempts.filter(this).sort("attempt")).to_dicts()
-    last = done[0] if done else attempts[-1] if attempts else None
-    about = {
-        "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
-        "cell_id": key["cell_id"], "sweep": key["sweep"], "experiment": key["experiment"],
-        "method": key["method"], "k": key["k"], "seed": key["seed"],
-        "workload": f"{key['workload']} version {key['workload_version']}",
-        "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
-        "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
-    }  # fmt: skip
-    if as_json:
-        print_json({**about, "attempts": attempts})
-        return
-    for name, value in about.items():
-        if isinstance(value, dict):
-            say(f"{name}:" + ("" if value else " none"))
-            for k, v in value.items():
-                say(f"  {k} = {v}")
-        else:
-            say(f"{name}: {value}")
-    say(f"attempts: {len(attempts)}")
-    for a in attempts:
-        seconds = "" if a["seconds"] is None else f", {a['seconds']:.3g} s"
-        where = f" on {a['host']} (pid {a['pid']})" if a["host"] else ""
-        commit = (
-            f", commit {a['git_commit'][:10]}{' with changes' if a['git_dirty'] else ''}" if a["git_commit"] else ""
-        )
-        say(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
-        if a["error_type"]:
-            say(f"     {a['error_type']}: {a['error_message']}")
-        if a["traceback"]:
-            say("     " + a["traceback"].rstrip().replace("\n", "\n     "))
-        if a["log_tail"]:
-            say("     printed: " + a["log_tail"].rstrip().replace("\n", "\n              "))
-
-
-@app.command()
-def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="Over the tables cells, attempts, arrays.")],
-    store: StoreOption = "results",
-    format_: Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")] = None,
-    output: Annotated[str | None, typer.Option(help="Write to this file; its ending chooses the format.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Answer SQL over the store; metrics and config keys are columns."""
-    from workloads.registry import unknown_name
-
-    formats = ["table", "csv", "json", "ndjson", "parquet"]
-    ending = (output or "").rpartition(".")[2].lower()
-    kind = "json" if as_json else format_ or (ending if ending in formats else "table")
-    if kind not in formats:
-        fail(f"--format: {unknown_name('format', kind, formats)}")
-    if output and format_ is None and not as_json and ending not in (*formats, "txt"):
-        fail(
-            f"--output {output}: its ending names no format; "
-            "end it in .csv, .json, .ndjson, .parquet or .txt, or say --format"
-        )
-    if kind == "parquet" and output is None:
-        fail("--format parquet: binary; name a file with --output")
-    frame = _store(store).require().sql(sql)
-    if kind == "table" and output is None:
-        print_frame(frame)
-        return
-    target: Any = output or sys.stdout.buffer
-    try:
-        if kind == "parquet":
-            frame.write_parquet(target)
-        elif kind == "json":
-            frame.write_json(target)
-        elif kind == "ndjson":
-            frame.write_ndjson(target)
-        elif kind == "csv":
-            flat(frame).write_csv(target)
-        else:
-            with open(target, "w", encoding="utf-8") as file:
-                file.write(str(frame) + "\n")
-    except BrokenPipeError:
-        raise  # whoever reads has had enough
-    except OSError as error:
-        fail(f"--output {output}: {error.strerror or error}")
-
-
-for command in (commands.table, commands.figure, commands.claims):
+for reading in (read_commands.status, read_commands.show, read_commands.failures, read_commands.query):
+    app.command()(reading)
+for command in (commands.table, commands.figure, commands.claims, report):
     app.command()(command)
 
 
@@ -415,11 +275,12 @@ def _prepare(
 
 def _again(
     sweeps: list[str] | None, store: str, where: str | None, set_: list[str] | None, seeds: str | None,
-    address: str | None, device: str,
+    address: str | None, device: str, data_dir: str | None,
 ) -> list[str]:  # fmt: skip
     """The words after `raysweep resume` that ask for the same cells in the same place; the store's come last."""
     words = [*(sweeps or ())]
-    for option, value in (("--where", where), ("--seeds", seeds), ("--address", address)):
+    given = (("--where", where), ("--seeds", seeds), ("--address", address), ("--data-dir", data_dir))
+    for option, value in given:
         words += [] if value is None else [option, value]
     for setting in set_ or ():
         words += ["--set", setting]
@@ -442,6 +303,7 @@ def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json:
         starting = "" if options.executor == "inline" or options.address else "; starting Ray"
         print(f"{how_many(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
     result = run(prepared, opened, options, reporter(as_json))
+    warn(line for line in result.warnings if line not in prepared.warnings)
     print_result(result, as_json, again)
     raise typer.Exit(result.exit_code)
 

@@ -17,20 +17,20 @@ from typing import NamedTuple
 
 import polars as pl
 
-from orchestrator.chunk import Chunk, ChunkDone, ChunkLost, Outcome, Task
+from orchestrator.checkpoint import Home
+from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, Task
+from orchestrator.deadline import hard_grace
 from orchestrator.executors.executor import Executor
-from orchestrator.plan import LOSS_BUDGET, Plan
+from orchestrator.failures import CHARGES, POLICIES, Breaker, backoff, signature, used_up
+from orchestrator.plan import Plan
 from orchestrator.record import Finished
-from orchestrator.run import hard_grace
-from orchestrator.schema import LOSSES, OWN_ERRORS
 
 CHUNK_S = 1.0  # aim of a chunk's length
 CHUNK_CELLS = 250  # and its most cells
 GUESS_FACTOR = 4.0  # what a time guessed from a variant's relatives counts for
 AHEAD = 2  # chunks a slot that are submitted and not yet home
 POLL_S = 0.2
-BACKOFF_S = (0.5, 30.0)  # first and longest wait before a repeated attempt
-DRIVER_GRACE_S = 10.0  # past the worker's own limits, before the driver gives a chunk up
+DRIVER_GRACE_S = 3.0  # past the worker's own limits, before the driver gives a chunk up
 
 
 class Limits(NamedTuple):
@@ -38,6 +38,7 @@ class Limits(NamedTuple):
 
     failures: int | None = None
     seconds: float | None = None
+    alike: int | None = None  # cells of a method that fail alike, which stop it
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Progress:
     failed: int = 0
     running: int = 0
     stopped: str | None = None  # why no more cells are begun
+    notes: dict[str, None] = field(default_factory=dict)  # warnings, in the order they came
     recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=64))
 
     @property
@@ -75,10 +77,18 @@ class Driver:
         executor: where.
         search: workload -> folders where a user's module is looked for.
         limits: when to stop early.
+        home: where cells keep checkpoints.
     """
 
-    def __init__(self, plan: Plan, executor: Executor, search: Mapping[str, tuple[str, ...]], limits: Limits) -> None:
-        self.executor, self.search, self.limits = executor, search, limits
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        search: Mapping[str, tuple[str, ...]],
+        limits: Limits,
+        home: Home | None = None,
+    ) -> None:
+        self.executor, self.search, self.limits, self.home = executor, search, limits, home
         self.variants = plan.table.variants
         order = plan.order
         self.progress = Progress(total=len(order))
@@ -87,8 +97,7 @@ class Driver:
         self._numbers = itertools.count()
         # Columns that change as attempts are made, by row of the plan.
         self._attempts = plan.frame["attempts"].to_list()
-        self._own = plan.frame["own_errors"].to_list()
-        self._losses = plan.frame["losses"].to_list()
+        self._charged = {budget: plan.frame[budget].to_list() for budget in CHARGES}
         self._variant = plan.frame["variant"].to_list()
         # Lists, since a chunk picks a few rows: a data frame's gather costs more than the cells of a chunk.
         self._ids = plan.frame["cell_id"].to_list()
@@ -100,12 +109,14 @@ class Driver:
         ]
         self._retries = self.variants["retries"].to_list()
         self._timeouts = self.variants["timeout_s"].to_list()
-        self._groups = list(self.variants.select("workload", "method").iter_rows())
+        self._groups: list[tuple[str, str]] = list(self.variants.select("workload", "method").iter_rows())
         known = plan.frame.group_by("variant").agg(pl.col("expected_seconds").filter(pl.col("status") == "done").mean())
         self._seconds: dict[object, float] = {v: s for v, s in known.iter_rows() if s is not None}
         self._queues: dict[_Size, deque[int]] = {}
         for row in order:
             self._queues.setdefault(self._sizes[self._variant[row]], deque()).append(row)
+        self._breaker = Breaker(limits.alike)
+        self._memory: dict[int, float] = {}  # row -> GiB, of cells that have run out of it
         self._single: set[int] = set()  # rows that run alone, after a crash nobody was charged for
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
         self._flying: dict[int, Chunk] = {}
@@ -135,6 +146,8 @@ class Driver:
             for event in self.executor.poll(POLL_S):
                 if isinstance(event, ChunkDone):
                     finished.extend(self._home(event))
+                elif isinstance(event, ChunkBack):
+                    self._back(event)
                 else:
                     finished.extend(self._lost(event))
             finished.extend(self._overdue())
@@ -158,7 +171,7 @@ class Driver:
         while self._waiting and self._waiting[0][0] <= now:
             _, row = heapq.heappop(self._waiting)
             # In front: a cell that is tried again has waited longest.
-            self._queues.setdefault(self._sizes[self._variant[row]], deque()).appendleft(row)
+            self._queues.setdefault(self._size_of(row), deque()).appendleft(row)
         for size, queue in self._queues.items():
             slots = self.executor.slots(size.cpus, size.gpus, size.memory_gib)
             while queue and self._in_flight.get(size, 0) < max(1, slots * AHEAD):
@@ -208,10 +221,15 @@ class Driver:
             search=self.search.get(size.workload, ()),
             device="cuda" if size.gpus else "cpu",
             hand_back_after_s=2 * CHUNK_S,
+            home=self.home,
         )
         self._flying[chunk.number] = chunk
         self._in_flight[size] = self._in_flight.get(size, 0) + 1
         self.executor.submit(chunk)
+
+    def _size_of(self, row: int) -> _Size:
+        size: _Size = self._sizes[self._variant[row]]
+        return size._replace(memory_gib=self._memory[row]) if row in self._memory else size
 
     def _estimate(self, row: int) -> tuple[float, bool]:
         """Expected seconds, and whether this variant's own times say so; unknown means long: it goes alone."""
@@ -228,9 +246,9 @@ class Driver:
         chunk = self._land(result.number)
         if chunk is None:
             return []  # given up before: its late results are dropped, other attempts are under way
+        self.progress.notes.update(dict.fromkeys(result.notes))
         for row in reversed(result.handed_back):
-            self._attempts[row] -= 1
-            self._queues[self._sizes[self._variant[row]]].appendleft(row)
+            self._again(row)
         for outcome in result.outcomes:
             self._settle(outcome)
         return [Finished(outcome, result.worker) for outcome in result.outcomes]
@@ -252,11 +270,21 @@ class Driver:
                 self._single.add(task.row)
                 finished.append(Finished(outcome, None))
             else:  # bystanders, charged nothing; alone next time if we can't tell who did it
-                self._attempts[task.row] -= 1
                 if position is None:
                     self._single.add(task.row)
-                self._queues[self._sizes[self._variant[task.row]]].append(task.row)
+                self._again(task.row)
         return finished
+
+    def _back(self, event: ChunkBack) -> None:
+        """It never began: nobody is charged, no attempt was made."""
+        chunk = self._land(event.number)
+        for task in reversed(chunk.tasks if chunk else ()):
+            self._again(task.row)
+
+    def _again(self, row: int) -> None:
+        self._attempts[row] -= 1
+        if self._groups[self._variant[row]] not in self._breaker.stopped:
+            self._queues.setdefault(self._size_of(row), deque()).appendleft(row)
 
     def _land(self, number: int) -> Chunk | None:
         chunk = self._flying.pop(number, None)
@@ -272,21 +300,48 @@ class Driver:
         """Charge the attempt, and queue another where the budget allows."""
         row = outcome.row
         variant = self._variant[row]
+        group = self._groups[variant]
         if outcome.status == "done":
             self.progress.done += 1
-            for key in (variant, self._groups[variant]):
+            self._breaker.done(*group)
+            for key in (variant, group):
                 before = self._seconds.get(key)
                 now = outcome.seconds or 0.0
                 self._seconds[key] = now if before is None else 0.8 * before + 0.2 * now
             return
-        self._own[row] += outcome.status in OWN_ERRORS
-        self._losses[row] += outcome.status in LOSSES
-        if self._own[row] > self._retries[variant] or self._losses[row] > LOSS_BUDGET:
+        policy = POLICIES[outcome.status]
+        if policy.budget is not None:
+            self._charged[policy.budget][row] += 1
+        if policy.budget == "own_errors":
+            sign = signature(outcome.error_type, outcome.error_message, outcome.traceback)
+            said = self._breaker.failed(group[0], group[1], row, sign)
+            if said is not None:
+                self.progress.notes[said] = None
+                self._drop(group)
+        charged = {budget: self._charged[budget][row] for budget in CHARGES}
+        if used_up(charged, self._retries[variant]):
             self.progress.failed += 1
-        elif outcome.status != "cancelled":
-            tries = self._own[row] + self._losses[row]
-            wait = min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** (tries - 1))
+        elif policy.again and group not in self._breaker.stopped:
+            if policy.budget == "memory":
+                self._ask_for_more_memory(row)
+            wait = backoff(sum(charged.values())) if policy.wait else 0.0
             heapq.heappush(self._waiting, (time.monotonic() + wait, row))
+
+    def _drop(self, group: tuple[str, str]) -> None:
+        """Leave a stopped method's cells for a later launch."""
+        for queue in self._queues.values():
+            kept = [row for row in queue if self._groups[self._variant[row]] != group]
+            queue.clear()
+            queue.extend(kept)
+        self._waiting = [entry for entry in self._waiting if self._groups[self._variant[entry[1]]] != group]
+        heapq.heapify(self._waiting)
+
+    def _ask_for_more_memory(self, row: int) -> None:
+        """Twice what it asked for; of one that asked for none, half of the largest machine's."""
+        largest = self.executor.memory_gib()
+        if largest is not None:
+            asked = self._sizes[self._variant[row]].memory_gib
+            self._memory[row] = min(largest, 2 * asked if asked else largest / 2)
 
     # Ending early
 
@@ -308,7 +363,7 @@ class Driver:
     def _check_limits(self) -> None:
         if self.progress.stopped is not None:
             return
-        failures, seconds = self.limits
+        failures, seconds, _ = self.limits
         if failures is not None and self.progress.failed >= failures:
             self.progress.stopped = f"--max-failures {failures} was met"
         elif seconds is not None and time.monotonic() - self._began > seconds:

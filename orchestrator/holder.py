@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.disk import Disk
 from orchestrator.errors import StoreBusy, StoreDamaged
-from orchestrator.local_disk import LocalDisk
 
 BEAT_S = 2.0
 """An owner's heartbeat."""
 
 
-def holder(disk: LocalDisk) -> tuple[str, list[str]] | None:
+def holder(disk: Disk) -> tuple[str, list[str]] | None:
     """Who holds the store, and the ids of the cells that its last heartbeat says run; None: nobody.
 
     Raises:
@@ -30,7 +30,7 @@ def holder(disk: LocalDisk) -> tuple[str, list[str]] | None:
     process, beat = about.get("process"), f"_hb/{epoch:08d}"
     here = this_process()
     if isinstance(process, dict) and about.get("boot") == boot_id() and process.get("space") == here["space"]:
-        if not _lives(about.get("pid"), process.get("started")):
+        if not lives(about.get("pid"), process.get("started")):
             return None
     else:  # another machine or container: does its heart beat?
         before = disk.read(beat)
@@ -45,7 +45,7 @@ def holder(disk: LocalDisk) -> tuple[str, list[str]] | None:
     return describe(about), [str(cell_id) for cell_id in running] if isinstance(running, list) else []
 
 
-def wait_till_free(disk: LocalDisk, wait: bool) -> None:
+def wait_till_free(disk: Disk, wait: bool) -> None:
     """Find a held store before anything is done for a launch on it.
 
     Raises:
@@ -57,17 +57,17 @@ def wait_till_free(disk: LocalDisk, wait: bool) -> None:
         time.sleep(0.5)
 
 
-def busy(disk: LocalDisk, who: str) -> str:
+def busy(disk: Disk, who: str) -> str:
     """What a second launch is told."""
     return f"store {disk} is held by another launch ({who}); wait for it (--wait), or end it first"
 
 
-def newest_epoch(disk: LocalDisk) -> int | None:
+def newest_epoch(disk: Disk) -> int | None:
     """The number of the last launch that took the store."""
     return max((int(n[:8]) for n in disk.names("_epochs") if n.endswith(".json") and n[:8].isdecimal()), default=None)
 
 
-def about_epoch(disk: LocalDisk, epoch: int) -> dict[str, Any]:
+def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:
     """What an owner has written of itself.
 
     Raises:
@@ -114,7 +114,8 @@ def _started(pid: int) -> str | None:
     return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
 
 
-def _lives(pid: Any, started: Any) -> bool:
+def lives(pid: Any, started: Any) -> bool:
+    """Whether the process of this number that started then is alive."""
     if not isinstance(pid, int) or pid <= 0:
         return False
     now = _started(pid)

@@ -18,9 +18,10 @@ import polars as pl
 
 from orchestrator.cells import CellTable, expand
 from orchestrator.drive import Driver, Limits, Progress
-from orchestrator.errors import InputError, RaysweepError
+from orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from orchestrator.executors import EXECUTORS
 from orchestrator.executors.executor import Executor
+from orchestrator.failures import CHARGES, MAX_ALIKE
 from orchestrator.holder import wait_till_free
 from orchestrator.interrupts import SIGNALS, held_off
 from orchestrator.owner import Owner
@@ -48,6 +49,7 @@ class Options:
     device: str = "auto"
     max_failures: int | None = None
     max_hours: float | None = None
+    max_alike: int | None = MAX_ALIKE
     wait: bool = False
     command: str = "raysweep launch"
 
@@ -229,8 +231,9 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
         search: dict[str, tuple[str, ...]] = {
             name: (w.folder,) if w.folder else () for name, w in prepared.workloads.items()
         }
-        limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600)
-        driver = Driver(planned, executor, search, limits)
+        home = owner.checkpoint_home()
+        limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600, options.max_alike)
+        driver = Driver(planned, executor, search, limits, home)
         owner.running = driver.running
         again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
         with _interruptible(driver, executor):
@@ -258,8 +261,7 @@ EMPTY_SUMMARY = pl.DataFrame(
         "cell_id": pl.String,
         "status": pl.String,
         "attempts": pl.Int32,
-        "own_errors": pl.UInt32,
-        "losses": pl.UInt32,
+        **dict.fromkeys(CHARGES, pl.UInt32),
         "seconds": pl.Float64,
         "source_digest": pl.String,
     }
@@ -295,7 +297,7 @@ def _commit_all(
                 flush()
             if report is not None:
                 report(driver.progress)
-    except RaysweepError:
+    except (Fenced, StoreWriteFailed):
         raise  # the store refused: what waits can't be committed
     except BaseException:
         flush()
@@ -387,7 +389,7 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
         exhausted=exhausted,
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
-        warnings=tuple(warnings),
+        warnings=(*warnings, *(progress.notes if progress else ())),
     )
 
 

@@ -1,7 +1,6 @@
 """The store's files on a local or network disk: create-if-absent, durable at once.
 
-The only operations the store needs, so that an object store can offer the same by conditional put:
-`create`, `replace`, `read`, `names`, `delete`, `locate`, `try_lock`. A name is `folder/file` or `file`.
+One kind of `orchestrator.disk.Disk`. A name is `folder/file` or `file`.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import secrets
+import shutil
 import stat
 import weakref
 from pathlib import Path
@@ -17,6 +18,14 @@ from orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from orchestrator.text import encodable
 
 _counter = itertools.count()
+
+
+def _temporary() -> str:
+    """A name that no other writer has, on any machine that shares the disk."""
+    return f"{_process[0]}-{next(_counter)}"
+
+
+_process = [secrets.token_hex(8)]
 
 
 class LocalDisk:
@@ -41,6 +50,24 @@ class LocalDisk:
 
     def __str__(self) -> str:
         return self._given
+
+    @property
+    def location(self) -> str:
+        """Its absolute path."""
+        return str(self.root)
+
+    def _path(self, name: str) -> Path:
+        """The file's path; links within a store, which may come from a stranger, are not followed.
+
+        Raises:
+            StoreDamaged: it is a link, or lies behind one.
+        """
+        path = self.root
+        for part in Path(name).parts:
+            path = path / part
+            if path.is_symlink():
+                raise StoreDamaged(f"{name}: a link; what is in a store lies in its own folder: remove it")
+        return path
 
     def exists(self) -> bool:
         """Whether the store's folder is there and holds anything.
@@ -69,7 +96,10 @@ class LocalDisk:
         """Make the store's folders."""
         try:
             for folder in folders:
-                (self.root / folder).mkdir(parents=True, exist_ok=True)
+                path = self._path(folder)
+                if not path.is_dir():
+                    path.mkdir(parents=True, exist_ok=True)
+                    _sync_folder(path.parent)
         except OSError as error:
             raise InputError(f"store {self}: cannot be made: {error.strerror}") from None
 
@@ -79,9 +109,9 @@ class LocalDisk:
         Raises:
             StoreWriteFailed: nothing appeared (the disk is full, say).
         """
-        final = self.root / name
+        final = self._path(name)
         # Not named .parquet: readers' globs match hidden and half-written files.
-        temporary = self.root / "_tmp" / f"{os.getpid()}-{next(_counter)}"
+        temporary = self.root / "_tmp" / _temporary()
         try:
             try:
                 _write_synced(temporary, data)
@@ -97,10 +127,10 @@ class LocalDisk:
 
     def replace(self, name: str, data: bytes) -> None:
         """Overwrite a file in one step; for what may be lost (a heartbeat)."""
-        temporary = self.root / "_tmp" / f"{os.getpid()}-{next(_counter)}"
+        temporary = self.root / "_tmp" / _temporary()
         try:
             temporary.write_bytes(data)
-            temporary.replace(self.root / name)
+            temporary.replace(self._path(name))
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -112,7 +142,7 @@ class LocalDisk:
         """
         try:
             # Not blocking: of a pipe that somebody put there, opening would wait for a writer.
-            descriptor = os.open(self.root / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise StoreDamaged(f"{name}: is no file; move it elsewhere")
@@ -130,7 +160,7 @@ class LocalDisk:
             StoreDamaged: it is no folder.
         """
         try:
-            return sorted(os.listdir(self.root / folder))
+            return sorted(os.listdir(self._path(folder)))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -143,19 +173,18 @@ class LocalDisk:
             FileNotFoundError: it is not there.
             StoreDamaged: something else than a file has its name.
         """
-        path = self.root / name
-        try:
-            found = path.stat()
-        except OSError:
-            path.lstat()  # gone altogether?
-            raise StoreDamaged(f"{name}: a link to nothing; remove it") from None
+        found = self._path(name).lstat()
         if not stat.S_ISREG(found.st_mode):
             raise StoreDamaged(f"{name}: is no file; move it elsewhere")
         return found.st_size
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
-        (self.root / name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and what is in it, if it is there."""
+        shutil.rmtree(self._path(name), ignore_errors=True)  # a late writer may put a file there meanwhile
 
     def locate(self, name: str) -> str:
         """Where Parquet readers find the file."""
@@ -170,7 +199,7 @@ class LocalDisk:
     def try_lock(self) -> Lock | None:
         """The host-wide lock, or None while a living process holds it."""
         try:
-            descriptor = os.open(self.root / "_lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            descriptor = os.open(self._path("_lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:
             raise StoreDamaged(f"store {self}: its _lock cannot be opened: {error.strerror}") from None
         try:
@@ -203,7 +232,12 @@ def _let_go() -> None:
         lock.release()  # closes this process's copy of the descriptor; the parent's still holds
 
 
+def _rename() -> None:
+    _process[0] = secrets.token_hex(8)
+
+
 os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_rename)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.failures import MAX_ALIKE as MAX_ALIKE
+
 MANY = 10_000
 
 
@@ -24,6 +26,9 @@ MaybeSweeps = Annotated[
     list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: everything the store knows.")
 ]
 StoreOption = Annotated[str, typer.Option("--store", envvar="RAYSWEEP_STORE", help="The store's folder.")]
+DataDir = Annotated[
+    str | None, typer.Option("--data-dir", help="Where data sets lie; default: RAYSWEEP_DATA, or ./data.")
+]
 Where = Annotated[str | None, typer.Option(help='SQL predicate over cells: "k <= 8 and seed = 42".')]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a config key; gives new cells.")]
 Seeds = Annotated[str | None, typer.Option(help='Other seeds: "0..19" or "1,2,5".')]
@@ -36,6 +41,10 @@ Device = Annotated[str, typer.Option(help="auto: the GPUs that cells ask for; cp
 Timeout = Annotated[float | None, typer.Option(min=0.001, max=1e9, callback=_finite, help="Seconds a cell may run.")]
 Retries = Annotated[int | None, typer.Option(min=0, max=1_000_000, help="Repeats after a cell's own error.")]
 MaxFailures = Annotated[int | None, typer.Option(min=1, help="Begin no more cells after so many failed.")]
+MaxAlike = Annotated[
+    int,
+    typer.Option(min=0, help="Stop a method in which so many cells fail alike, and no fewer than succeed; 0: never."),
+]
 MaxHours = Annotated[float | None, typer.Option(min=0.0, callback=_finite, help="Begin no more cells after so long.")]
 Yes = Annotated[bool, typer.Option("--yes", help=f"Do not ask before more than {MANY:,} new cells.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the store to end.")]

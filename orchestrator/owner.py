@@ -16,6 +16,7 @@ The protocol (documented in `docs/store.md`):
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -30,10 +31,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestrator.cells import CellTable
+from orchestrator.checkpoint import FOLDER, Home, cells_with_checkpoints
+from orchestrator.compaction import Compactor, batches
+from orchestrator.disk import Lock
 from orchestrator.errors import Fenced, StoreBusy, StoreDamaged, StoreWriteFailed
 from orchestrator.holder import BEAT_S, about_epoch, boot_id, busy, describe, newest_epoch, this_process
 from orchestrator.interrupts import held_off
-from orchestrator.local_disk import Lock
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
 from orchestrator.segments import Segment, encode, inspect, listed, parse_name, segment_name
@@ -69,6 +72,8 @@ class Owner:
         # (cell, attempt) that a commit which failed halfway has written to a folder: never twice.
         self._halves: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
         self._closed = threading.Event()
+        self._writes = threading.RLock()  # commits, and what a merge takes away, one at a time
+        self.compactor = Compactor(self._merge_due)
         self.running: Callable[[], Any] = lambda: None
         try:
             self.epoch = self._new_epoch(command)
@@ -83,6 +88,7 @@ class Owner:
             self._finish_commits(unfinished)
             for epoch in unfinished:
                 self.disk.create(f"_epochs/{epoch:08d}.sealed", b"")
+            self._forget(id_ for id_ in cells_with_checkpoints(self.disk) if id_ in self.done)
         except BaseException:
             self._lock.release()
             raise
@@ -100,6 +106,7 @@ class Owner:
         if self._closed.is_set():
             return
         self._closed.set()
+        self.compactor.end()
         self._heart.join()
         try:
             # On a full disk it is not written: no more than a wait for observers on other machines.
@@ -123,8 +130,11 @@ class Owner:
             Fenced: a later launch owns the store.
             StoreWriteFailed: nothing more can be written; what earlier commits wrote is safe.
         """
-        with held_off():
-            return self._append(records, replacing)
+        with held_off(), self._writes:
+            done = self._append(records, replacing)
+        for folder in TABLES:
+            self.compactor.committed(folder)
+        return done
 
     def _append(self, records: Records, replacing: frozenset[str]) -> int:
         ids: list[str] = records.cells["cell_id"].to_pylist()
@@ -150,7 +160,18 @@ class Owner:
         self.done.update(new)
         for written in self._halves.values():
             written -= given
+        self._forget(records.checkpointed)
         return len(new)
+
+    def checkpoint_home(self) -> Home:
+        """Where this launch's cells keep their checkpoints."""
+        proof = f"_epochs/{self.epoch:08d}.json"
+        return Home(self.disk.location, proof, hashlib.sha256(self.disk.read(proof) or b"").hexdigest())
+
+    def _forget(self, cells: Iterable[str]) -> None:
+        """Remove checkpoints of cells whose row is committed."""
+        for cell_id in cells:
+            self.disk.delete_folder(f"{FOLDER}/{cell_id}")
 
     def record_sweep(self, about: Mapping[str, Any], table: CellTable, digest: str) -> None:
         """Remember what was asked for, so that `resume` and `status` need no file; once for equal ones."""
@@ -189,6 +210,10 @@ class Owner:
 
         It also finishes half commits of any age, which `Store.check` may have found.
         """
+        with self._writes:
+            return self._compact()
+
+    def _compact(self) -> dict[str, tuple[int, int]]:
         report = {}
         self._finish_commits(self._epochs())
         for folder in TABLES:
@@ -204,8 +229,19 @@ class Owner:
             report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
         return report
 
+    def _merge_due(self, folder: str) -> None:
+        """Merge what has gathered while a launch goes on; on the compactor's thread."""
+        for batch in batches(self.store.segments(folder)):
+            merged = pa.concat_tables([_read(self.store, s) for s in batch])
+            with self._writes:
+                # A swap may have taken one away meanwhile, whose rows would come back.
+                if {s.name for s in batch} <= set(listed(self.disk, folder)):
+                    self._replace(folder, merged, batch)
+
     def _merge(self, folder: str, batch: list[Segment]) -> None:
-        merged = pa.concat_tables([_read(self.store, s) for s in batch])
+        self._replace(folder, pa.concat_tables([_read(self.store, s) for s in batch]), batch)
+
+    def _replace(self, folder: str, merged: pa.Table, batch: list[Segment]) -> None:
         self._commit(folder, merged, [s.name for s in batch])
         for segment in batch:
             self.disk.delete(segment.path)

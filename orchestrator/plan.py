@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from orchestrator.cells import CellTable
-
-LOSS_BUDGET = 5
-"""Infrastructure losses a cell may suffer in one launch's budget."""
+from orchestrator.failures import CHARGES, used_up
 
 STATES = {
     "new": "never ran",
@@ -27,7 +25,7 @@ class Plan:
     Args:
         table: the cells asked for.
         frame: one row a cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (the
-            last one recorded), attempts (made so far), own_errors and losses (charged so far),
+            last one recorded), attempts (made so far), the charges so far (`failures.CHARGES`),
             expected_seconds (null where nothing is known), run.
     """
 
@@ -80,28 +78,26 @@ def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun
         shared, on="variant", how="left", maintain_order="left"
     )
     frame = frame.with_columns(
-        pl.col("attempts", "own_errors", "losses").fill_null(0).cast(pl.Int64),
+        pl.col("attempts", *CHARGES).fill_null(0).cast(pl.Int64),
         expected_seconds=_expected(),
     )
-    used_up = (pl.col("own_errors") > pl.col("retries")) | (pl.col("losses") > LOSS_BUDGET)
     changed = pl.col("source_digest") != pl.col("current")
     state = (
         pl.when(pl.col("status").is_null()).then(pl.lit("new"))
         .when((pl.col("status") == "done") & changed).then(pl.lit("changed"))
         .when(pl.col("status") == "done").then(pl.lit("done"))
-        .when(used_up).then(pl.lit("failed"))
+        .when(used_up({budget: pl.col(budget) for budget in CHARGES}, pl.col("retries"))).then(pl.lit("failed"))
         .otherwise(pl.lit("unfinished"))
     )  # fmt: skip
     frame = frame.with_columns(state=state)
     runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
     frame = frame.with_columns(run=pl.col("state").is_in(runs))
     if resume:
-        frame = frame.with_columns(own_errors=pl.lit(0, pl.Int64), losses=pl.lit(0, pl.Int64))
+        frame = frame.with_columns(pl.lit(0, pl.Int64).alias(budget) for budget in CHARGES)
     return Plan(
         table,
         frame.select(
-            "cell_id", "variant", "seed", "state", "status", "attempts", "own_errors", "losses",
-            "expected_seconds", "run",
+            "cell_id", "variant", "seed", "state", "status", "attempts", *CHARGES, "expected_seconds", "run",
         ),
     )  # fmt: skip
 

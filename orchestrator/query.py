@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection
+from dataclasses import replace
 
 import duckdb
 import polars as pl
@@ -18,9 +19,10 @@ import pyarrow.compute as pc
 
 from orchestrator.cells import CellTable
 from orchestrator.errors import InputError
+from orchestrator.schema import CELLS
 from orchestrator.store import Store
 from orchestrator.text import encodable
-from orchestrator.widen import widen
+from orchestrator.widen import reachable, widen
 
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 
@@ -117,25 +119,36 @@ def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
         store: where from.
         sql: make only the metric and config columns that it may reach; None makes all.
     """
-    done = store.collect(lambda: store.cells).unique("cell_id", keep="first", maintain_order=True)
+    wanted = reachable(sql)
+    kept = [name for name in CELLS.names if wanted is None or name in _ALWAYS or wanted(name)]
+    done = store.collect(lambda: store.cells.select(kept)).unique("cell_id", keep="first", maintain_order=True)
+    ids = done.select("cell_id")
     tried = store.collect(
         lambda: (
-            store.attempts.join(done.lazy().select("cell_id"), on="cell_id", how="anti")
+            store.attempts.filter(pl.col("status") != "done")  # of a half commit: pending, till it is mended
+            .select(*kept, *_ERRORS)
+            .join(ids.lazy(), on="cell_id", how="anti")
             .sort("attempt")
             .unique("cell_id", keep="last", maintain_order=True)
         )
     )
-    errors = ["error_type", "error_message"]
     frame = pl.concat(
         [
-            done.with_columns(pl.lit(None, pl.String).alias(e) for e in errors),
-            tried.select([*done.columns, *errors]),
+            done.with_columns(pl.lit(None, pl.String).alias(e) for e in _ERRORS),
+            tried.select([*done.columns, *_ERRORS]),
         ]
     )
-    known = store.known().wide().join(frame.select("cell_id"), on="cell_id", how="anti")
-    shared = [name for name in known.columns if name in frame.columns and name != "source_digest"]
-    pending = known.select(shared).with_columns(status=pl.lit("pending"))
-    return widen(pl.concat([frame, pending], how="diagonal"), sql)
+    known = store.known()
+    known = replace(known, cells=known.cells.join(frame.select("cell_id"), on="cell_id", how="anti"))
+    wide = known.wide()
+    shared = [name for name in wide.columns if name in frame.columns and name != "source_digest"]
+    pending = wide.select(shared).with_columns(status=pl.lit("pending"))
+    made = widen(pl.concat([frame, pending], how="diagonal"), sql)
+    return made if wanted is None else made.drop(name for name in ("metrics", "config") if not wanted(name))
+
+
+_ALWAYS = frozenset({"cell_id", "attempt", "status", "metrics", "config"})  # what making the table takes
+_ERRORS = ("error_type", "error_message")
 
 
 def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tuple[pl.Series, str | None]:
@@ -187,7 +200,7 @@ def _arrays(store: Store) -> pl.DataFrame:
 
 def _to_quote(sql: str, known: pl.DataFrame) -> str:
     """What to do about columns whose names, as `window` or `order`, mean something to SQL; else nothing."""
-    rows = duckdb.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
+    rows = duckdb.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
     words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))}
     names = [name for name in known.columns if name.lower() in words & {word for (word,) in rows}]
     if not names:

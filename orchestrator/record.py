@@ -31,6 +31,7 @@ class Records:
     cells: pa.Table
     attempts: pa.Table
     arrays: pa.Table
+    checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
     refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them
 
 
@@ -81,10 +82,19 @@ def _tables(
 ) -> Records:
     outcomes = [f.outcome for f in finished]
     keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
+    ids = keys["cell_id"].to_list()
     shared = variants[keys["variant"].to_list()]
     # Of a lost worker nothing is known: its columns are null.
-    workers = [f.worker for f in finished]
+    workers: list[Worker | None] = []
+    places: dict[int, int] = {}  # many outcomes share a worker: its columns are made once
+    at = []
+    for one in finished:
+        place = places.setdefault(id(one.worker), len(workers))
+        if place == len(workers):
+            workers.append(one.worker)
+        at.append(place)
     commit = [commits.get(w.source_digest or "") if w else None for w in workers]
+    taken = pa.array(at, pa.int64())
 
     def of_worker(name: str) -> list[Any]:
         return [None if w is None else getattr(w, name) for w in workers]
@@ -98,10 +108,8 @@ def _tables(
         "status": column("status"),
         "attempt": column("attempt"),
         "metrics": [[{"name": clean(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
-        "started_at": [_utc(o.started_at) for o in outcomes],
-        "finished_at": [_utc(o.finished_at) for o in outcomes],
-        "git_commit": [None if c is None else c.commit for c in commit],
-        "git_dirty": [None if c is None else c.dirty for c in commit],
+        "started_at": _utc(column("started_at")),
+        "finished_at": _utc(column("finished_at")),
         "epoch": [epoch] * len(outcomes),
         "schema_version": [SCHEMA_VERSION] * len(outcomes),
     }
@@ -117,18 +125,25 @@ def _tables(
         "gpus",
     ):
         columns[name] = shared[name]
+    shared_by: dict[str, list[Any]] = {
+        "git_commit": [None if c is None else c.commit for c in commit],
+        "git_dirty": [None if c is None else c.dirty for c in commit],
+    }
     for name in ("host", "node_id", "pid", "device", "source_digest", "source_path", "packages"):
-        columns[name] = of_worker(name)
+        shared_by[name] = of_worker(name)
     for name in (
         "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback", "log_tail",
     ):  # fmt: skip
         columns[name] = column(name)
-    attempts = pa.table([_arrow(columns[f.name], f.type) for f in ATTEMPTS], schema=ATTEMPTS)
+    made = {name: _arrow(values, ATTEMPTS.field(name).type).take(taken) for name, values in shared_by.items()}
+    made |= {name: _arrow(values, ATTEMPTS.field(name).type) for name, values in columns.items()}
+    attempts = pa.table([made[f.name] for f in ATTEMPTS], schema=ATTEMPTS)
     done = pa.array([o.status == "done" for o in outcomes])
     return Records(
         cells=attempts.select(CELLS.names).filter(done).cast(CELLS),
         attempts=attempts,
-        arrays=_arrays(outcomes, keys["cell_id"].to_list()),
+        arrays=_arrays(outcomes, ids),
+        checkpointed=tuple(i for i, o in zip(ids, outcomes, strict=True) if o.status == "done" and o.checkpointed),
     )
 
 
@@ -136,13 +151,16 @@ def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pl.Series):
         values = values.to_arrow()
         return values.cast(kind)
+    if isinstance(values, pa.Array):
+        return values
     if kind == pa.string():  # a cell may have printed or raised anything
         values = [None if v is None else clean(v) for v in values]
     return pa.array(values, kind)
 
 
-def _utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _utc(seconds: Sequence[float]) -> pa.Array:
+    micros = np.rint(np.asarray(seconds, np.float64) * 1e6).astype(np.int64)
+    return pa.array(micros).cast(pa.timestamp("us", tz="UTC"))
 
 
 def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:

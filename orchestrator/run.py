@@ -1,27 +1,18 @@
-"""Stage 5: a chunk's tasks become outcomes. The only code of ours around a workload on a worker.
-
-A deadline has two layers here (the third, the driver's, is in `drive`): an alarm signal raises in the
-cell at its limit, so that the worker lives on and the traceback says where it hung; a little later
-faulthandler ends a process that did not react (held the GIL, swallowed the exception), leaving its stack
-in the chunk's fault file.
-"""
+"""Stage 5: a chunk's tasks become outcomes. The only code of ours around a workload on a worker."""
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import io
 import json
 import math
 import os
 import resource
-import signal
 import socket
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +21,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.checkpoint import Checkpoint, HandBack
 from orchestrator.chunk import Array, Chunk, ChunkResult, Outcome, Task, Worker
+from orchestrator.deadline import CellTimeout, deadline, fault_log
 from orchestrator.errors import InputError
 from orchestrator.text import encodable, said
 from orchestrator.workload import Workload, load_workload
@@ -39,6 +32,10 @@ TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
 LOG_LIMIT = 4_096
 MESSAGE_LIMIT = 2_000
 _INT64 = 2**63
+NOT_SHARED = (
+    "checkpoints are kept on the workers' own disks, since they do not see the store: a cell whose node goes begins "
+    "anew; give a --store that all nodes see (a network disk, or s3://)"
+)
 _PACKAGES = ("raysweep", "ray", "numpy", "torch", "polars", "pyarrow", "numba", "pydantic")
 
 
@@ -54,15 +51,12 @@ class RunningCell:
     config: Any
 
 
-class CellTimeout(BaseException):
-    """Raised in a cell at its limit. Not an `Exception`, so that a cell's own `except` lets it through."""
-
-
 class RunContext:
     """The context a workload gets (`workloads.interface.Context`)."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, checkpoint: Checkpoint) -> None:
         self.device = device
+        self.checkpoint = checkpoint
         self.arrays: list[Array] = []
         self.fraction: float | None = None
 
@@ -81,6 +75,11 @@ class RunContext:
         if not 1 <= stride < _INT64:
             raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'} is not 1 or more")
         self.arrays.append(Array(name, step, stride, array.copy()))
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the machine is about to go: save a checkpoint now, which hands the cell back."""
+        return self.checkpoint.leaving
 
     def progress(self, fraction: float) -> None:
         """Say how much of the cell is done (0 to 1)."""
@@ -107,6 +106,13 @@ class Place:
         self.context: RunContext | None = None
         self.in_cell = False  # a KeyboardInterrupt raised now ends the cell and nothing else
         self.stop = False  # begin no more cells
+        self.leaving = False  # the machine is about to go
+
+    def leave(self) -> None:
+        """The machine is about to go: begin no more cells, and let the running one hand itself back."""
+        self.leaving = self.stop = True
+        if self.context is not None:
+            self.context.checkpoint.leaving = True
 
 
 def run_chunk(
@@ -128,8 +134,9 @@ def run_chunk(
     began = time.monotonic()
     outcomes: list[Outcome] = []
     handed_back: tuple[int, ...] = ()
+    notes: dict[str, None] = {}
     _set_threads(chunk.cpus)
-    with _fault_log(fault_file) as faults:
+    with fault_log(fault_file) as faults:
         workload, broken = _load(chunk)
         for position, task in enumerate(chunk.tasks):
             if place.stop or (position and time.monotonic() - began > chunk.hand_back_after_s):
@@ -137,13 +144,15 @@ def run_chunk(
                 break
             place.position, place.started = position, time.monotonic()
             outcome = broken(task) if workload is None else _run(workload, task, chunk, place, faults, position)
+            if place.context is not None and place.context.checkpoint.is_local:
+                notes[NOT_SHARED] = None
             if os.getpid() != process:  # a child that the cell forked: the launch is its parent's to go on with
                 os._exit(0 if outcome.status == "done" else 1)
             if folder is not None:  # one cell's current folder is not the next one's
                 with contextlib.suppress(OSError):
                     os.chdir(folder)
             outcomes.append(outcome)
-            if outcome.status == "cancelled":
+            if outcome.status in ("cancelled", "preempted"):
                 handed_back = tuple(t.row for t in chunk.tasks[position + 1 :])
                 break
     worker = Worker(
@@ -155,7 +164,7 @@ def run_chunk(
         source_path=workload.source_path if workload else None,
         packages=_packages(),
     )
-    return ChunkResult(chunk.number, worker, tuple(outcomes), handed_back)
+    return ChunkResult(chunk.number, worker, tuple(outcomes), handed_back, tuple(notes))
 
 
 def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
@@ -176,7 +185,9 @@ def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
 
 
 def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[str] | None, position: int) -> Outcome:
-    context = RunContext(chunk.device)
+    checkpoint = Checkpoint(chunk.home, task.cell_id, task.attempt, workload.source_digest)
+    context = RunContext(chunk.device, checkpoint)
+    checkpoint.leaving = place.leaving
     place.context = context
     log = _Tail()
     _reset_peak_memory()
@@ -188,12 +199,12 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
     try:
         try:
             place.in_cell = True
-            if place.stop:
+            if place.stop and not place.leaving:
                 raise KeyboardInterrupt
             with (
                 contextlib.redirect_stdout(log),
                 contextlib.redirect_stderr(log),
-                _deadline(task.timeout_s, faults, position),
+                deadline(task.timeout_s, faults, position),
             ):
                 config = workload.revive(task.config)
                 cell = RunningCell(task.cell_id, chunk.experiment, task.method, task.k, task.seed, config)
@@ -204,12 +215,18 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
             raise CellTimeout(f"ran longer than its timeout of {task.timeout_s:g} s, and ignored its alarm")
     except CellTimeout as caught:
         status, error = "timed_out", caught
+    except HandBack as caught:
+        status, error = "preempted", caught
     except KeyboardInterrupt as caught:
         status, error = "cancelled", caught
+    except MemoryError as caught:
+        status, error = "out_of_memory", caught
     except BaseException as caught:  # SystemExit too: a cell's failure is a row, never the worker's end
         status, error = "failed", caught
     seconds = time.perf_counter() - started
     text = log.text()
+    if status == "done":
+        checkpoint.forget()
     return Outcome(
         row=task.row,
         attempt=task.attempt,
@@ -222,10 +239,15 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
         metrics=metrics if status == "done" else {},
         arrays=tuple(context.arrays) if status == "done" else (),
         error_type=None if error is None else type(error).__name__,
-        error_message=None if error is None else _bounded(said(error), MESSAGE_LIMIT),
+        error_message=None if error is None else _bounded(said(error) + _advice(error), MESSAGE_LIMIT),
         traceback=None if error is None else _bounded(_traceback(error), TRACEBACK_LIMIT),
         log_tail=text or None,
+        checkpointed=checkpoint.used and not checkpoint.is_local,
     )
+
+
+def _advice(error: BaseException) -> str:
+    return "; ask for what it needs in [resources]: memory_gib = ..." if isinstance(error, MemoryError) else ""
 
 
 def _checked(returned: Any) -> dict[str, float]:
@@ -308,60 +330,6 @@ class _Tail(io.TextIOBase):
 
     def text(self) -> str:
         return "".join(self._parts)[-LOG_LIMIT:]
-
-
-@contextlib.contextmanager
-def _deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iterator[None]:
-    """Raise `CellTimeout` in the cell after `limit` seconds; end the process a little later."""
-    if limit is None:
-        yield
-        return
-    if faults is not None:
-        faults.seek(0)
-        faults.truncate()
-        faults.write(f"{position}\n")
-        faults.flush()
-        faulthandler.dump_traceback_later(limit + hard_grace(limit), exit=True, file=faults)
-    can_signal = threading.current_thread() is threading.main_thread()
-
-    def ring(signum: int, frame: Any) -> None:
-        raise CellTimeout(f"ran longer than its timeout of {limit:g} s")
-
-    before = signal.signal(signal.SIGALRM, ring) if can_signal else None
-    if can_signal:
-        signal.setitimer(signal.ITIMER_REAL, limit)
-    try:
-        yield
-    finally:
-        if can_signal:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        if faults is not None:
-            faulthandler.cancel_dump_traceback_later()
-
-
-def hard_grace(limit: float) -> float:
-    """Seconds past its limit after which a cell's process is ended."""
-    return min(5.0, max(1.0, 0.5 * limit))
-
-
-@contextlib.contextmanager
-def _fault_log(path: Path | None) -> Iterator[IO[str] | None]:
-    """The chunk's fault file: a process that dies of a signal leaves its stack there."""
-    if path is None:
-        yield None
-        return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with path.open("w", encoding="utf-8") as file:
-        was_enabled = faulthandler.is_enabled()
-        faulthandler.enable(file=file)
-        try:
-            yield file
-        finally:
-            faulthandler.disable()
-            if was_enabled:
-                faulthandler.enable()
-    path.unlink(missing_ok=True)
 
 
 def _set_threads(cpus: float) -> None:

@@ -70,9 +70,3 @@ ARRAYS = pa.schema(
 
 TABLES: dict[str, pa.Schema] = {"arrays": ARRAYS, "attempts": ATTEMPTS, "cells": CELLS}
 """Folder -> schema, in the order of a commit: a cell is done when its `cells` row is there."""
-
-OWN_ERRORS = frozenset({"failed", "timed_out"})
-"""Statuses charged to a cell's own budget (`retries`)."""
-
-LOSSES = frozenset({"crashed", "lost", "out_of_memory"})
-"""Statuses charged to the budget of infrastructure losses."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.disk import Disk
 from orchestrator.errors import StoreDamaged
-from orchestrator.local_disk import LocalDisk
 from orchestrator.schema import TABLES
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
@@ -89,13 +89,13 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def listed(disk: LocalDisk, folder: str) -> list[str]:
+def listed(disk: Disk, folder: str) -> list[str]:
     """Names in a data folder that readers' globs would match or that may be segments."""
     # A network disk leaves hidden names (.nfs0001) of its own, which no reader takes for data.
     return [n for n in disk.names(folder) if not n.startswith(".") or n.endswith(".parquet")]
 
 
-def inspect(disk: LocalDisk, folder: str, name: str) -> Segment:
+def inspect(disk: Disk, folder: str, name: str) -> Segment:
     """Read a segment's footer.
 
     Raises:

@@ -12,9 +12,10 @@ from pathlib import Path
 import polars as pl
 
 from orchestrator.cells import CellTable, merge
+from orchestrator.disk import Disk, open_disk
 from orchestrator.errors import InputError, StoreDamaged
-from orchestrator.local_disk import LocalDisk
-from orchestrator.schema import LOSSES, OWN_ERRORS, SCHEMA_VERSION, TABLES
+from orchestrator.failures import CHARGES, statuses_of
+from orchestrator.schema import SCHEMA_VERSION, TABLES
 from orchestrator.segments import Segment, inspect, listed, live
 from orchestrator.sweep_record import RecordedSweep, read_sweep
 
@@ -34,11 +35,9 @@ class Store:
     """
 
     def __init__(self, path: str | Path = DEFAULT) -> None:
-        text = str(path)
-        if "://" in text:
-            raise InputError(f"store {text!r}: object stores are not supported yet; give a folder")
-        self.disk = LocalDisk(text)
+        self.disk = open_disk(str(path))
         self._footers: dict[tuple[str, str], Segment] = {}
+        self._summed: tuple[tuple[str, ...], pl.DataFrame] | None = None  # of these segments
         check_format(self.disk)
 
     def __repr__(self) -> str:
@@ -139,8 +138,17 @@ class Store:
         return merge([s.table for s in self.sweeps() if of is None or s.key in of])
 
     def summary(self) -> pl.DataFrame:
-        """One row a cell with an attempt: cell_id, status, attempts, own_errors, losses, seconds, source_digest."""
-        return self.collect(self._summary)
+        """One row a cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        before = self._read_by_summary()
+        if self._summed is None or self._summed[0] != before:
+            summary = self.collect(self._summary)
+            if self._read_by_summary() != before:
+                return summary  # of whichever segments
+            self._summed = (before, summary)
+        return self._summed[1]
+
+    def _read_by_summary(self) -> tuple[str, ...]:
+        return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder))
 
     def _summary(self) -> pl.LazyFrame:
         done = self.cells.select(
@@ -151,8 +159,7 @@ class Store:
             .group_by("cell_id")
             .agg(
                 pl.col("attempt").max().alias("attempts"),
-                pl.col("status").is_in(sorted(OWN_ERRORS)).sum().alias("own_errors"),
-                pl.col("status").is_in(sorted(LOSSES)).sum().alias("losses"),
+                *(pl.col("status").is_in(statuses_of(budget)).sum().alias(budget) for budget in CHARGES),
                 pl.col("status").sort_by("attempt").last().alias("last"),
             )
         )
@@ -161,9 +168,9 @@ class Store:
             .with_columns(
                 pl.coalesce("status", "last").alias("status"),
                 pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),
-                pl.col("own_errors", "losses").fill_null(0),
+                pl.col(*CHARGES).fill_null(0),
             )
-            .select("cell_id", "status", "attempts", "own_errors", "losses", "seconds", "source_digest")
+            .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest")
         )
 
     def check(self) -> list[str]:
@@ -173,7 +180,7 @@ class Store:
         return check(self)
 
 
-def check_format(disk: LocalDisk) -> None:
+def check_format(disk: Disk) -> None:
     """Raise InputError for a folder that is no store, or one of a newer format."""
     mark = disk.read(MARK) if disk.exists() else None
     if mark is None:

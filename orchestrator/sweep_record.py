@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable
+from orchestrator.disk import Disk
 from orchestrator.errors import StoreDamaged
-from orchestrator.local_disk import LocalDisk
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _checksum(parts: list[bytes]) -> bytes:
     return digest.digest()
 
 
-def read_sweep(disk: LocalDisk, name: str) -> RecordedSweep:
+def read_sweep(disk: Disk, name: str) -> RecordedSweep:
     """Read back what `sweep_bytes` wrote.
 
     Raises:

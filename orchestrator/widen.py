@@ -32,7 +32,7 @@ def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
     labels = [f"{kind}_{name}" if names[name.lower()] > 1 else name for kind, name, _ in made]
     again = Counter(own + [label.lower() for label in labels])
     taken = {label for label, count in again.items() if count == 1} | set(own)
-    wanted = _wanted(sql)
+    wanted = reachable(sql)
     columns = []
     for label, (_, name, series) in zip(labels, made, strict=True):
         if again[label.lower()] > 1:
@@ -43,7 +43,7 @@ def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
     return frame.with_columns(columns)
 
 
-def _wanted(sql: str | None) -> Callable[[str], bool] | None:
+def reachable(sql: str | None) -> Callable[[str], bool] | None:
     """Whether SQL may reach a column of this name; None: it may reach any."""
     if sql is None:
         return None

@@ -63,6 +63,16 @@ class Cell(Protocol):
         """The workload's `Config`, or a plain dict where it has none."""
 
 
+class Checkpoint(Protocol):
+    """A cell's checkpoints: bytes of the workload's own making; removed when the cell is done."""
+
+    def save(self, data: bytes) -> None:
+        """Keep these bytes, durably. Does not return where the machine is about to go (`Context.should_stop`)."""
+
+    def load(self) -> bytes | None:
+        """The bytes last saved by any attempt at this cell; None at the first."""
+
+
 class Context(Protocol):
     """What a running cell may ask of its surroundings."""
 
@@ -84,6 +94,14 @@ class Context(Protocol):
 
     def progress(self, fraction: float) -> None:
         """Say how much of the cell is done (0 to 1)."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What a long cell goes on from after a crash, on this machine or another."""
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the machine is about to go (a spot instance, a drained node): save a checkpoint now."""
 
 
 Metrics = Mapping[str, float]

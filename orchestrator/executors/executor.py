@@ -17,6 +17,9 @@ class Executor(Protocol):
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
         """Why no node can run a cell of this size; None where one can."""
 
+    def memory_gib(self) -> float | None:
+        """What cells may ask for on the largest machine; None where it is not reckoned."""
+
     def submit(self, chunk: Chunk) -> None:
         """Take a chunk; returns at once, or (in process) when it has run."""
 

@@ -24,6 +24,10 @@ class InlineExecutor:
         """Anything is tried."""
         return None
 
+    def memory_gib(self) -> float | None:
+        """Not reckoned: cells share this process."""
+        return None
+
     def submit(self, chunk: Chunk) -> None:
         """Queue the chunk; `poll` runs it."""
         self._queue.append(chunk)

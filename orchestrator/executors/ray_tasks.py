@@ -9,23 +9,34 @@ Ray's own retries would hide attempts, so there are none.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shlex
 import shutil
 import socket
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.chunk import Beat, Chunk, ChunkDone, ChunkLost, Event
+from orchestrator.chunk import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, Event
 from orchestrator.errors import ClusterUnavailable, InputError
-from orchestrator.executors.ray_worker import beat_key, fault_path, work
+from orchestrator.executors.leftovers import LaunchFolder, end_leftovers
+from orchestrator.executors.ray_watch import Flight, Watch, killed_beside_another
+from orchestrator.executors.ray_worker import fault_path, work
+from orchestrator.executors.ship import fill
+
+KEEPALIVE = {
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "10000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_initial_delay_ms": "2000",
+}
+"""A frozen node is dead after 12 s instead of 67 s, where head, nodes and driver have these."""
 
 _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every listener on loopback
@@ -41,22 +52,12 @@ _THREADS = (
     "NUMBA_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
+_OURS = ("RAYSWEEP_DATA",)  # of the launch's environment: what a cluster's workers would not inherit
 _OBJECT_STORE = 256 * 2**20  # results are small; a big one would be taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
 CONNECT_S = 10.0
 START_S = 120.0
 """How long an embedded Ray's first worker may take to give a sign of life."""
-_SKIP = {
-    "results",
-    "data",
-    "build",
-    "dist",
-    "node_modules",
-    "orchestrator",
-    "workloads",
-    "analysis",
-    "__pycache__",
-}
 
 
 class RayExecutor:
@@ -72,10 +73,9 @@ class RayExecutor:
     """
 
     def __init__(self, address: str | None = None, ship: Sequence[str] = (), gpus: int | None = None) -> None:
-        if address is None:
-            for name, value in _ENVIRONMENT.items():
-                os.environ.setdefault(name, value)
-        else:
+        for name, value in (_ENVIRONMENT if address is None else KEEPALIVE).items():
+            os.environ.setdefault(name, value)
+        if address is not None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # never enabled by itself for an address
         import ray
 
@@ -84,23 +84,29 @@ class RayExecutor:
         ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
         self._launch = uuid.uuid4().hex[:12]
         self._folder = str(Path.cwd())
-        self._refs: dict[Any, int] = {}
+        self._flights: dict[int, Flight] = {}
         self._slots: dict[tuple[float, float, float | None], tuple[float, int]] = {}
-        self._heard: dict[bytes, bytes] = {}
-        self._heard_at = 0.0
+        self._beats: list[Beat] = []
+        self._headless = self._closed = False
         self._submitted: dict[Any, Any] = {}
         self._embedded = address is None
         self._heard_of = False  # whether any worker has given a sign of life
         self._submitted_at: float | None = None
-        self._stage = stage = _stage(ship)
+        for line in end_leftovers():
+            logging.getLogger("raysweep").warning(line)
+        self._own = LaunchFolder(self._launch)
+        stage = self._own.path / "ship"
+        fill(stage, ship)
         logging.getLogger("ray").setLevel(logging.ERROR)
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             with _quiet():
                 if address is not None:
-                    threads = dict.fromkeys(_THREADS, "1")
-                    ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": threads}, **common)
-                    shutil.rmtree(stage, ignore_errors=True)  # uploaded by now
+                    variables = dict.fromkeys(_THREADS, "1") | {
+                        name: os.environ[name] for name in _OURS if name in os.environ
+                    }
+                    ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": variables}, **common)
+                    shutil.rmtree(stage)  # uploaded by now
                 else:
                     # No runtime environment: Ray would start its workers twice, 1.4 s. They inherit the variables
                     # and import from the current folder, which stays for as long as they do.
@@ -113,10 +119,14 @@ class RayExecutor:
                             **common,
                         )
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-            shutil.rmtree(stage, ignore_errors=True)
+            self._own.remove()
             where = f"Ray at {address}" if address else "an embedded Ray"
             raise ClusterUnavailable(f"{where} could not be reached: {str(error).splitlines()[0]}") from error
         self._remote = ray.remote(max_retries=0)(work)
+        if self._embedded:
+            node: Any = ray._private.worker.global_worker.node
+            self._own.note(Path(node.get_session_dir_path()).name)
+        self._watch = Watch(ray, self._launch, drains=not self._embedded)
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
         """Chunks of this size that the nodes, all free, run at once."""
@@ -138,7 +148,7 @@ class RayExecutor:
         )
 
     def _nodes(self) -> list[dict[str, float]]:
-        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return list(self._watch.nodes().values())
 
     def submit(self, chunk: Chunk) -> None:
         """Start a task."""
@@ -150,23 +160,44 @@ class RayExecutor:
             if self._embedded:
                 # Ray pastes this path into a shell command as it is, and never says that a space broke it.
                 options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
+        if self._watch.shunned:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._watch.shunned))})"}
         key = tuple(sorted((k, str(v)) for k, v in options.items()))
         if key not in self._submitted:  # a remote function with its options, made once a size
             self._submitted[key] = self._remote.options(**options)
         self._submitted_at = self._submitted_at or time.monotonic()
-        self._refs[self._submitted[key].remote(chunk, self._launch, self._folder)] = chunk.number
+        ref = self._submitted[key].remote(chunk, self._launch, self._folder)
+        self._flights[chunk.number] = Flight(chunk.number, ref, time.monotonic())
 
     def poll(self, timeout: float) -> list[Event]:
         """Chunks that came home or were lost."""
-        refs = list(self._refs)
+        numbers = {flight.ref: flight.number for flight in self._flights.values()}
+        refs = list(numbers)
         if not refs:
             return []
+        try:
+            events = self._look()
+        except ClusterUnavailable:
+            self._headless = True
+            raise
+        if events:
+            return events
         ready, rest = self._ray.wait(refs, num_returns=1, timeout=timeout, fetch_local=False)
         if ready and rest:
             ready += self._ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
         self._heard_of = self._heard_of or bool(ready)
         self._refuse_silence()
-        return [self._event(ref, self._refs.pop(ref)) for ref in ready]
+        return [self._event(self._flights.pop(numbers[ref])) for ref in ready]
+
+    def _look(self) -> list[Event]:
+        seen = self._watch.look(self._flights)
+        self._beats += seen.beats
+        self._heard_of = self._heard_of or bool(seen.beats)
+        events: list[Event] = [ChunkLost(number, "lost", why) for number, why in seen.given_up.items()]
+        events += [ChunkBack(number) for number in seen.back]
+        for event in events:
+            self.kill(event.number)  # type: ignore[union-attr]
+        return events
 
     def _refuse_silence(self) -> None:
         """An embedded Ray has nobody else's work to wait for: workers that do not start now never will."""
@@ -178,12 +209,17 @@ class RayExecutor:
                 f"{self._ray._private.worker.global_worker.node.get_logs_dir_path()} (python-core-worker*, raylet.out)"
             )
 
-    def _event(self, ref: Any, number: int) -> Event:
-        errors = self._ray.exceptions
+    def _event(self, flight: Flight) -> Event:
+        errors, number = self._ray.exceptions, flight.number
         try:
-            return ChunkDone(self._ray.get(ref))
+            return ChunkDone(self._ray.get(flight.ref))
         except errors.OutOfMemoryError as error:
-            message = f"{_line(error)} (ask for memory in [resources]: memory_gib = ...)"
+            if killed_beside_another(str(error), flight.pid):
+                return ChunkLost(number, "lost", "ended by Ray, since another process used up the machine's memory")
+            message = (
+                "its machine ran out of memory; it is tried again with more, once. Ask for what it needs in "
+                f"[resources]: memory_gib = ... ({_line(error)})"
+            )
             return ChunkLost(number, "out_of_memory", message)
         except errors.WorkerCrashedError:
             return self._crashed(number)
@@ -209,38 +245,37 @@ class RayExecutor:
         return ChunkLost(number, "crashed", message, None, stack or None)
 
     def beats(self) -> Iterable[Beat]:
-        """What workers wrote since the last call; asked at most once a second."""
-        from ray.experimental import internal_kv
+        """What workers wrote since the last call."""
+        beats, self._beats = self._beats, []
+        return beats
 
-        if time.monotonic() - self._heard_at < 1.0:
-            return []
-        self._heard_at = time.monotonic()
-        heard = []
-        for key in internal_kv._internal_kv_list(beat_key(self._launch, "")):
-            value = internal_kv._internal_kv_get(key)
-            if value is not None and self._heard.get(key) != value:
-                self._heard[key] = value
-                heard.append(Beat(**json.loads(value)))
-        self._heard_of = self._heard_of or bool(heard)
-        return heard
+    def memory_gib(self) -> float | None:
+        """What Ray lets cells ask for on the largest node."""
+        most = max((node.get("memory", 0.0) for node in self._nodes()), default=0.0)
+        return most / 2**30 or None
 
     def kill(self, number: int) -> None:
         """End a chunk's worker; its ref is forgotten."""
-        for ref, flying in list(self._refs.items()):
-            if flying == number:
-                del self._refs[ref]
-                self._ray.cancel(ref, force=True)
+        flight = self._flights.pop(number, None)
+        if flight is not None:
+            self._ray.cancel(flight.ref, force=True)
 
     def interrupt(self) -> None:
         """Nothing: cells run elsewhere, and the driver cancels them."""
 
     def close(self) -> None:
         """End running chunks and leave the cluster (which ends an embedded one)."""
-        for ref in list(self._refs):
-            self._ray.cancel(ref, force=True)
-        self._refs.clear()
-        self._ray.shutdown()
-        shutil.rmtree(self._stage, ignore_errors=True)
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not self._headless:  # else these would wait for it
+                for number in list(self._flights):
+                    self.kill(number)
+                self._watch.forget()
+            self._ray.shutdown()
+        finally:
+            self._own.remove()
 
 
 def check_address(address: str) -> None:
@@ -277,33 +312,6 @@ def _times(node: dict[str, float], cpus: float, gpus: float, memory_gib: float |
 def _line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[-1][:500] if text else type(error).__name__
-
-
-def _stage(ship: Sequence[str]) -> Path:
-    """A folder with what workers import: our two packages and the users' Python files."""
-    import orchestrator
-    import workloads
-
-    stage = Path(tempfile.mkdtemp(prefix="raysweep-ship-"))
-    for package in (orchestrator, workloads):
-        source = Path(package.__path__[0])
-        shutil.copytree(source, stage / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in ship:
-        for path in sorted(Path(folder).iterdir()):
-            if path.name.startswith(".") or path.name in _SKIP:
-                continue
-            if path.suffix == ".py" and path.is_file():
-                shutil.copy2(path, stage / path.name)
-            elif (path / "__init__.py").is_file():
-                shutil.copytree(path, stage / path.name, ignore=_only_python, dirs_exist_ok=True)
-    return stage
-
-
-def _only_python(folder: str, names: list[str]) -> set[str]:
-    kept = {
-        n for n in names if n.endswith(".py") or ((Path(folder) / n).is_dir() and n not in {"__pycache__", "results"})
-    }
-    return set(names) - {n for n in kept if not n.startswith(".")}
 
 
 @contextlib.contextmanager

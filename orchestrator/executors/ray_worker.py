@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from orchestrator.chunk import Chunk, ChunkResult
 from orchestrator.run import Place, run_chunk
+from orchestrator.scratch import scratch
 
 BEAT_S = 1.0
 
@@ -31,42 +31,74 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
     if Path(folder).is_dir():
         os.chdir(folder)
     context = ray.get_runtime_context()
-    place = Place()
-    ended = threading.Event()
-    key = beat_key(launch, context.get_worker_id())
-    heart = threading.Thread(target=_beat, args=(key, chunk.number, place, ended), daemon=True)
+    heart = _Heart(launch, chunk.number, context.get_node_id(), context.get_worker_id())
+    heart.beat()  # before the cell may hold the interpreter for minutes
     heart.start()
     try:
         return run_chunk(
             dataclasses.replace(chunk, search=()),
             context.get_node_id(),
             fault_path(launch, chunk.number),
-            place,
+            heart.place,
         )
     finally:
-        ended.set()
+        heart.ended.set()
 
 
-def _beat(key: bytes, number: int, place: Place, ended: threading.Event) -> None:
-    from ray.experimental import internal_kv
+class _Heart(threading.Thread):
+    """Writes once a second where the worker is, and reads whether its machine is about to go."""
 
-    while True:
+    def __init__(self, launch: str, number: int, node: str, worker: str) -> None:
+        super().__init__(name="raysweep-beat", daemon=True)
+        self.place, self.ended = Place(), threading.Event()
+        self._number, self._node = number, node
+        self._key, self._leave = beat_key(launch, worker), leave_key(launch, node)
+
+    def run(self) -> None:
+        while not self.ended.wait(BEAT_S):
+            self.beat()
+
+    def beat(self) -> None:
+        """One sign of life."""
+        from ray.experimental import internal_kv
+
+        place = self.place
         beat = {
-            "chunk": number,
+            "chunk": self._number,
             "position": place.position,
             "seconds": time.monotonic() - place.started,
             "progress": place.context.fraction if place.context else None,
+            "node": self._node,
+            "pid": os.getpid(),
         }
-        internal_kv._internal_kv_put(key, json.dumps(beat).encode(), overwrite=True)
-        if ended.wait(BEAT_S):
-            return
+        internal_kv._internal_kv_put(self._key, json.dumps(beat).encode(), overwrite=True)
+        if not place.leaving and internal_kv._internal_kv_exists(self._leave):
+            place.leave()
+
+
+def state_of(pid: int) -> str:
+    """What a process on this machine is at, in a letter (Linux): T is stopped; "" where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    except OSError:
+        return "" if Path("/proc/self/stat").exists() else "R"
+
+
+def key_prefix(launch: str) -> bytes:
+    """What all keys of a launch in the cluster's key-value store begin with."""
+    return f"raysweep:{launch}:".encode()
 
 
 def beat_key(launch: str, worker: str) -> bytes:
-    """Where a worker's sign of life stands in the cluster's key-value store."""
-    return f"raysweep-beat:{launch}:{worker}".encode()
+    """Where a worker's sign of life stands."""
+    return key_prefix(launch) + f"beat:{worker}".encode()
+
+
+def leave_key(launch: str, node: str) -> bytes:
+    """What is there when a machine is about to go."""
+    return key_prefix(launch) + f"leave:{node}".encode()
 
 
 def fault_path(launch: str, number: int) -> Path:
     """Where a dying worker leaves its stack, on its own machine."""
-    return Path(tempfile.gettempdir()) / f"raysweep-{os.getuid()}" / f"{launch}-{number}.fault"
+    return scratch() / f"{launch}-{number}.fault"

@@ -1,0 +1,175 @@
+"""A million cells: what planning, resuming, status and a query cost, and the rate and memory of a launch.
+
+    python benchmarks/scale.py                  # 10,000, 100,000 and 1,000,000 cells; a launch of 100,000 on Ray
+    python benchmarks/scale.py --sizes 10000 --launch 10000
+
+Each command is a process of its own; seconds and peak memory are that process's. Stores of finished cells are
+filled by the committing code itself, with outcomes that no workload made: running a million cells that do nothing
+would measure Ray. The launch is a real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+BARS = {"plan": 30.0, "resume": 30.0, "query": 2.0}
+PEAK_GIB = 1.5
+RATE = 5_000.0
+FLAT = 1.10  # driver memory at the end against that after the first tenth
+
+NOOP = "def run(cell, context):\n    return {'loss': cell.seed * 0.5}\n"
+SWEEP = """
+name = "scale"
+workload = "noop:run"
+seeds = "0..{last}"
+[[grid]]
+method = {methods}
+k = [1, 2, 3, 4, 5]
+"""
+QUERY = "SELECT method, k, count(*) AS n, avg(loss) AS loss FROM cells WHERE status = 'done' GROUP BY ALL ORDER BY ALL"
+
+FILL = """
+import sys
+from orchestrator.chunk import Outcome, Worker
+from orchestrator.launcher import EMPTY_SUMMARY, Options, _record, prepare
+from orchestrator.owner import Owner
+from orchestrator.plan import plan
+from orchestrator.record import Finished, record
+from orchestrator.spec import load_all
+from orchestrator.store import Store
+
+store = Store("filled")
+prepared = prepare(load_all(["scale.toml"]), store)
+planned = plan(prepared.table, EMPTY_SUMMARY)
+worker = Worker("host", None, 1, "cpu", prepared.table.variants["source_digest"][0], "noop.py", "{}")
+with Owner(store, "fill") as owner:
+    for sweep in prepared.sweeps:
+        _record(owner, sweep, prepared.table, Options())
+    rows = range(len(prepared.table))
+    for at in range(0, len(rows), 500):
+        done = [
+            Finished(Outcome(row, 1, "done", 0.0, 1.0, 0.001, 0.001, 100.0, {"loss": row * 0.5}), worker)
+            for row in rows[at : at + 500]
+        ]
+        owner.append(record(done, planned.frame, planned.table.variants, owner.epoch, {}))
+"""
+
+LAUNCH = """
+import json, sys
+from orchestrator.launcher import Options, prepare, run
+from orchestrator.spec import load_all
+from orchestrator.store import Store
+
+def rss_mib():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+seen = {}
+total = int(sys.argv[1])
+import time
+began = []
+
+def report(progress):
+    began or began.append(time.monotonic())
+    tenth = progress.done * 10 // total
+    seen.setdefault(tenth, (round(rss_mib()), round(time.monotonic() - began[0], 2), progress.done))
+
+store = Store("launched")
+result = run(prepare(load_all(["scale.toml"]), store), store, Options(), report)
+assert result.done == total, result
+first = seen[min(t for t in seen if t > 0)]
+last = time.monotonic() - began[0]
+print(json.dumps({
+    "seconds": result.seconds, "rate": (total - first[2]) / (last - first[1]), "mib": [m for m, _, _ in seen.values()],
+    "end_mib": round(rss_mib()),
+}))
+"""
+
+
+def process(folder: Path, *command: str) -> tuple[float, float, str]:
+    """Seconds, peak GiB and output of a command in the folder."""
+    root = Path(__file__).resolve().parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "160"}
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out:
+        started = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(started.pid, 0)
+        started.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - began
+        out.seek(0)
+        said = out.read()
+    if started.returncode != 0:
+        raise SystemExit(f"{' '.join(command)[:200]}: exit {started.returncode}\n{said[-3000:]}")
+    return seconds, usage.ru_maxrss / 2**20, said
+
+
+def sweep(folder: Path, cells: int) -> None:
+    """Write the sweep and its workload, which does nothing."""
+    methods = [f"m{i}" for i in range(4)]
+    (folder / "noop.py").write_text(NOOP)
+    (folder / "scale.toml").write_text(SWEEP.format(last=cells // 20 - 1, methods=json.dumps(methods)))
+
+
+def commands(folder: Path, cells: int) -> dict[str, tuple[float, float]]:
+    """What each command takes over this many cells: seconds, peak GiB."""
+    raysweep = [sys.executable, "-m", "orchestrator.cli"]
+    sweep(folder, cells)
+    took: dict[str, tuple[float, float]] = {}
+    seconds, gib, said = process(folder, *raysweep, "plan", "scale.toml", "--store", "new")
+    assert re.search(rf"{cells:,}\s+new", said), said
+    took["plan"] = (seconds, gib)
+    took["fill"] = process(folder, sys.executable, "-c", textwrap.dedent(FILL))[:2]
+    at = ["--store", "filled"]
+    seconds, gib, said = process(folder, *raysweep, "launch", "scale.toml", *at)
+    assert f"all {cells:,} cells are done" in said, said
+    took["resume"] = (seconds, gib)
+    took["status"] = process(folder, *raysweep, "status", *at)[:2]
+    seconds, gib, said = process(folder, *raysweep, "query", QUERY, "--format", "csv", *at)
+    assert len(said.splitlines()) == 21, said
+    took["query"] = (seconds, gib)
+    return took
+
+
+def main() -> None:
+    """Measure and print; exit 1 where a bar is missed at the largest size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--launch", type=int, default=100_000)
+    arguments = parser.parse_args()
+    missed: list[str] = []
+    for cells in arguments.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            took = commands(Path(folder), cells)
+        line = ", ".join(f"{name} {seconds:.1f} s {gib:.2f} GiB" for name, (seconds, gib) in took.items())
+        print(f"{cells:>9,} cells: {line}", flush=True)
+        if cells == max(arguments.sizes):
+            late = {name: bar for name, bar in BARS.items() if took[name][0] > bar}
+            missed += [f"{name} took {took[name][0]:.1f} s of {bar:g}" for name, bar in late.items()]
+            missed += [f"{name} took {gib:.2f} GiB of {PEAK_GIB}" for name, (_, gib) in took.items() if gib > PEAK_GIB]
+    if arguments.launch:
+        with tempfile.TemporaryDirectory() as folder:
+            sweep(Path(folder), arguments.launch)
+            _, gib, said = process(Path(folder), sys.executable, "-c", textwrap.dedent(LAUNCH), str(arguments.launch))
+        found = json.loads(said.splitlines()[-1])
+        print(
+            f"launch of {arguments.launch:,} on Ray: {found['seconds']:.1f} s, {found['rate']:,.0f} cells/s after the "
+            f"first tenth, driver {found['mib']} MiB by tenths, peak {gib:.2f} GiB"
+        )
+        if found["rate"] < RATE:
+            missed.append(f"{found['rate']:,.0f} cells/s of {RATE:,.0f}")
+        if found["end_mib"] > FLAT * found["mib"][1]:
+            missed.append(f"driver memory went from {found['mib'][1]} to {found['end_mib']} MiB")
+    print("\n".join(f"missed: {line}" for line in missed) or "all bars are met")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()

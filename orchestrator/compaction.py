@@ -1,0 +1,93 @@
+"""Merging small segments while a launch goes on, so that readers of a million cells open tens of files, not thousands.
+
+Segments are merged sixteen of one size class at a time, so that a row is rewritten a few times only. The merged
+segment names those that it replaces and appears in one step; then they are deleted (`docs/store.md`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from orchestrator.errors import RaysweepError
+from orchestrator.segments import Segment
+
+FAN = 16
+SMALLEST = 32 * 2**10
+LARGEST = 16 * 2**20  # a segment of this size or more is left as it is
+BATCH = 64 * 2**20  # of one merge, which is held in memory
+
+
+def size_class(size: int) -> int | None:
+    """0 for the smallest segments, one more for each factor of `FAN`; None for those that stay."""
+    if size >= LARGEST:
+        return None
+    found, limit = 0, SMALLEST
+    while size >= limit:
+        found, limit = found + 1, limit * FAN
+    return found
+
+
+def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """What to merge now: of each size class, `FAN` segments or more, in the order of their names."""
+    classes: dict[int, list[Segment]] = {}
+    for segment in segments:
+        kind = None if segment.seal else size_class(segment.size)
+        if kind is not None:
+            classes.setdefault(kind, []).append(segment)
+    found = []
+    for same in classes.values():
+        batch: list[Segment] = []
+        for segment in same:
+            if sum(s.size for s in batch) + segment.size > BATCH:
+                break
+            batch.append(segment)
+        if len(batch) >= FAN:
+            found.append(batch)
+    return found
+
+
+class Compactor(threading.Thread):
+    """Calls `merge` each time that a folder has got enough new segments.
+
+    Args:
+        merge: merges what is due in a folder; called on this thread.
+    """
+
+    def __init__(self, merge: Callable[[str], None]) -> None:
+        super().__init__(name="raysweep-compaction", daemon=True)
+        self._merge = merge
+        self._news: dict[str, int] = {}
+        self._wake, self._ended = threading.Event(), threading.Event()
+        self.problem: RaysweepError | None = None
+
+    def committed(self, folder: str) -> None:
+        """A segment was added."""
+        self._news[folder] = self._news.get(folder, 0) + 1
+        if self._news[folder] >= FAN:
+            if not self.is_alive() and not self._ended.is_set():
+                self.start()
+            self._wake.set()
+
+    def run(self) -> None:
+        """Till `end`."""
+        while not self._ended.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            for folder in [folder for folder, count in self._news.items() if count >= FAN]:
+                if self._ended.is_set():
+                    return
+                self._news[folder] = 0
+                try:
+                    self._merge(folder)
+                except RaysweepError as error:  # a full disk, say: the launch goes on with small segments
+                    self.problem = error
+                    self._ended.set()
+                    return
+
+    def end(self) -> None:
+        """Wait for the merge that is being made, and make no other."""
+        self._ended.set()
+        self._wake.set()
+        if self.is_alive():
+            self.join()

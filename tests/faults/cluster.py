@@ -1,0 +1,186 @@
+"""A Ray cluster of several nodes on this machine, in a process of its own, on loopback, with token authentication.
+
+As a program: starts a head and nodes, prints a line of JSON about them, and obeys lines of JSON on its standard
+input (`add`, `kill`, `drain`) until that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+SETTINGS = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_task_events_report_interval_ms": "0",
+}
+
+
+class Cluster:
+    """A head without CPUs and `nodes`, each given as arguments of `ray.init` (num_cpus, num_gpus, labels)."""
+
+    def __init__(self, *nodes: dict[str, Any], quick: bool = True) -> None:
+        from orchestrator.executors.ray_tasks import KEEPALIVE
+
+        self.environment = {
+            **os.environ, **SETTINGS, **(KEEPALIVE if quick else {}),
+            "RAY_AUTH_TOKEN": secrets.token_hex(16), "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.cluster"], cwd=ROOT, env=self.environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._stopped: set[int] = set()
+        about = self._read()
+        self.address: str = about["address"]
+        self.gcs: int = about["gcs"]
+        self.session: str = about["session"]
+        self.nodes: dict[str, int] = {}  # id -> the raylet's process
+        for node in nodes:
+            self.add(**node)
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise AssertionError("the cluster's process has ended")
+
+    def _tell(self, **words: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def add(self, **arguments: Any) -> str:
+        """Start a node; its id."""
+        about = self._tell(add=arguments)
+        self.nodes[about["node"]] = about["raylet"]
+        return about["node"]
+
+    def kill(self, node: str) -> None:
+        """kill -9 of a node's raylet; its workers follow."""
+        self._tell(kill=node)
+        del self.nodes[node]
+
+    def drain(self, node: str, seconds: float) -> None:
+        """Announce that a node will go, as SIGTERM to a `ray start --block` and autoscalers do."""
+        self._tell(drain=node, seconds=seconds)
+
+    def workers(self, node: str) -> list[int]:
+        """Processes of a node's workers that are at work."""
+        return [pid for pid in children(self.nodes[node]) if command(pid).startswith("ray::work")]
+
+    def freeze(self, node: str) -> None:
+        """SIGSTOP of a raylet and all that it started."""
+        for pid in [self.nodes[node], *descendants(self.nodes[node])]:
+            signal_to(pid, signal.SIGSTOP)
+            self._stopped.add(pid)
+
+    def thaw(self) -> None:
+        """SIGCONT to all that was frozen."""
+        for pid in self._stopped:
+            signal_to(pid, signal.SIGCONT)
+        self._stopped.clear()
+
+    def close(self) -> None:
+        """End everything."""
+        self.thaw()
+        everything = [*descendants(self._process.pid)]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pid in everything:
+            if self.session in command(pid):
+                signal_to(pid, signal.SIGKILL)
+
+
+def signal_to(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] or _by_parent(pid)
+    except OSError:
+        return _by_parent(pid)
+
+
+def _by_parent(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1]) == parent:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    below = children(pid)
+    return below + [p for child in below for p in descendants(child)]
+
+
+def _serve() -> None:
+    from ray.cluster_utils import Cluster as Nodes
+
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    # Left there, it would make a bare ray.init() on this machine attach to the cluster under test.
+    Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
+    head = nodes.head_node
+    made: dict[str, Any] = {}
+    gcs = head.all_processes["gcs_server"][0].process.pid
+    print(json.dumps({"address": nodes.address, "gcs": gcs, "session": Path(head.get_session_dir_path()).name}))
+    sys.stdout.flush()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer: dict[str, Any] = {}
+        if "add" in asked:
+            node = nodes.add_node(**{"object_store_memory": 80 * 2**20, **asked["add"]})
+            made[node.node_id] = node
+            answer = {"node": node.node_id, "raylet": node.all_processes["raylet"][0].process.pid}
+        elif "kill" in asked:
+            nodes.remove_node(made.pop(asked["kill"]), allow_graceful=False)
+        elif "drain" in asked:
+            _drain(head, asked["drain"], asked["seconds"])
+        print(json.dumps(answer), flush=True)
+    nodes.shutdown()
+
+
+def _drain(head: Any, node: str, seconds: float) -> None:
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+    head.get_gcs_client().drain_node(node, reason, "a test", int((time.time() + seconds) * 1000))
+
+
+if __name__ == "__main__":
+    _serve()

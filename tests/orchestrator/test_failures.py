@@ -1,0 +1,274 @@
+"""Failure policy: what is charged to whom, what is alike, when to stop; leftovers of dead launches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from orchestrator import failures
+from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, ChunkResult, Event, Outcome, Worker
+from orchestrator.drive import Driver, Limits
+from orchestrator.executors import leftovers
+from orchestrator.executors.ray_watch import killed_beside_another
+from orchestrator.failures import Breaker, backoff, grouped, signature
+from orchestrator.launcher import EMPTY_SUMMARY, launch, prepare
+from orchestrator.plan import plan
+from orchestrator.spec import Sweep
+from orchestrator.store import Store
+
+
+class Scripted:
+    """An executor whose chunks end as a function of their first cell says."""
+
+    def __init__(self, end) -> None:
+        self.end, self.queue, self.sent = end, [], []
+
+    def slots(self, *_: object) -> int:
+        return 2
+
+    def fits(self, *_: object) -> None:
+        return None
+
+    def memory_gib(self) -> float:
+        return 64.0
+
+    def submit(self, chunk: Chunk) -> None:
+        self.queue.append(chunk)
+        self.sent.append(chunk)
+
+    def poll(self, timeout: float) -> list[Event]:
+        chunk = self.queue.pop(0)
+        return [self.end(chunk)]
+
+    def beats(self) -> tuple[()]:
+        return ()
+
+    def kill(self, number: int) -> None:
+        pass
+
+
+WORKER = Worker("h", "n", 1, "cpu", None, None, "{}")
+
+
+def home(chunk: Chunk, status: str = "done", **about: str) -> ChunkDone:
+    ended = tuple(Outcome(t.row, t.attempt, status, 0.0, 1.0, seconds=0.01, **about) for t in chunk.tasks)
+    return ChunkDone(ChunkResult(chunk.number, WORKER, ended, ()))
+
+
+@pytest.fixture
+def drive(write, monkeypatch: pytest.MonkeyPatch):
+    """Drive a sweep of one method with the scripted executor; (driver, executor, attempts as they ended)."""
+    write("any.py", "def run(cell, context):\n    return {}\n")
+    monkeypatch.setattr(failures, "BACKOFF_S", (0.0, 0.0))
+
+    def go(end, seeds: str = "[0]", resources: str = "", limits: Limits | None = None):
+        text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'
+        prepared = prepare([Sweep.from_text(text)], Store())
+        executor = Scripted(end)
+        driver = Driver(plan(prepared.table, EMPTY_SUMMARY), executor, {}, limits or Limits())
+        ended = [f.outcome for batch in driver.run() for f in batch]
+        return driver, executor, ended
+
+    return go
+
+
+@pytest.mark.parametrize(
+    ("status", "tries"),
+    [("failed", 2), ("timed_out", 2), ("crashed", 6), ("lost", 6), ("out_of_memory", 2)],
+)
+def test_each_kind_of_failure_has_a_budget_of_its_own(drive, status: str, tries: int) -> None:
+    driver, _, ended = drive(lambda chunk: ChunkLost(chunk.number, status, "why", 0))
+    assert [o.status for o in ended] == [status] * tries
+    assert [o.attempt for o in ended] == list(range(1, tries + 1))
+    assert (driver.progress.failed, driver.progress.left) == (1, 0)
+
+
+def test_losses_do_not_use_up_the_budget_of_errors(drive) -> None:
+    script = ["lost", "failed", "crashed", "lost", "preempted", "preempted", "done"]
+    ends = iter(script)
+
+    def end(chunk: Chunk) -> Event:
+        status = next(ends)
+        return home(chunk, status) if status in ("done", "preempted", "failed") else ChunkLost(chunk.number, status, "")
+
+    driver, _, ended = drive(end)
+    assert [o.status for o in ended] == script
+    assert driver.progress.done == 1
+
+
+@pytest.mark.parametrize(("resources", "asked"), [("", 32.0), ("memory_gib=3", 6.0), ("memory_gib=40", 64.0)])
+def test_out_of_memory_is_tried_again_with_more(drive, resources: str, asked: float) -> None:
+    ends = iter([lambda c: ChunkLost(c.number, "out_of_memory", ""), home])
+    driver, executor, _ = drive(lambda chunk: next(ends)(chunk), resources=resources)
+    assert [chunk.memory_gib for chunk in executor.sent][1] == asked
+    assert driver.progress.done == 1
+
+
+def test_a_chunk_that_never_began_is_no_attempt(drive) -> None:
+    ends = iter([lambda c: ChunkBack(c.number)] * 20)
+    driver, executor, ended = drive(lambda chunk: next(ends, home)(chunk))
+    assert [(o.status, o.attempt) for o in ended] == [("done", 1)]
+    assert len(executor.sent) == 21
+    assert driver.progress.done == 1
+
+
+def test_a_poison_cell_takes_no_chunk_mate_along(drive) -> None:
+    def end(chunk: Chunk) -> Event:
+        poison = any(t.seed == 7 for t in chunk.tasks)
+        return ChunkLost(chunk.number, "crashed", "died") if poison else home(chunk)
+
+    driver, _, ended = drive(end, seeds='"0..19"')
+    assert (driver.progress.done, driver.progress.failed) == (19, 1)
+    assert {o.status for o in ended if o.row != 7} == {"done"}
+    assert {o.attempt for o in ended if o.row != 7} == {1}
+    assert [o.status for o in ended if o.row == 7] == ["crashed"] * 6
+
+
+def test_one_failure_on_many_cells_stops_the_method_and_says_so(write) -> None:
+    write(
+        "two.py",
+        """
+        def run(cell, context):
+            if cell.method == "bad":
+                raise ValueError(f"no model of size {cell.seed} in {cell.cell_id!r}")
+            return {"x": 1.0}
+        """,
+    )
+    text = 'name="s"\nworkload="two:run"\nseeds="0..99"\n[resources]\nretries=0\n[[grid]]\nmethod=["bad", "good"]\n'
+    result = launch(Sweep.from_text(text), inline=True)
+    assert result.done == 100
+    assert 20 <= result.failed < 60
+    assert result.left == 100 - result.failed
+    assert result.exit_code == 1
+    (said,) = result.warnings
+    assert "method 'bad' of two:run was stopped: 20 of its cells failed alike" in said
+    assert "ValueError: no model of size # in '…' (two.py:4 in run)" in said
+    groups = grouped(Store().attempts.collect())
+    assert groups.select("method", "cells", "failure").rows() == [
+        ("bad", result.failed, "ValueError: no model of size # in '…' (two.py:4 in run)")
+    ]
+
+
+def test_the_breaker_waits_where_more_succeed_than_fail() -> None:
+    breaker = Breaker(3)
+    for _ in range(5):
+        breaker.done("w", "m")
+    assert [breaker.failed("w", "m", row, "same") for row in range(4)] == [None] * 4
+    assert breaker.failed("w", "m", 3, "same") is None  # a cell counts once
+    assert breaker.failed("w", "m", 9, "another") is None
+    assert "was stopped" in (breaker.failed("w", "m", 4, "same") or "")
+    assert breaker.failed("w", "m", 5, "same") is None  # said once
+    assert [Breaker(None).failed("w", "m", row, "same") for row in range(99)] == [None] * 99
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("shape (3, 4) at 0x7f21", "shape (5, 1) at 0xabcd"),
+        ("no file '/tmp/a/b.txt'", "no file '/home/x/c.txt'"),
+        ("lost /data/a/b.csv after 1.5e-3 s", "lost /data/c/d.csv after 2 s"),
+        ('bad key "alpha"', 'bad key "beta"'),
+        ("the same\nand details 1", "the same\nand others 2"),
+    ],
+)
+def test_what_varies_between_like_failures_is_no_part_of_the_signature(first: str, second: str) -> None:
+    trace = 'Traceback\n  File "/a/b/cells.py", line 3, in run\n    raise X\nX\n'
+    assert signature("X", first, trace) == signature("X", second, trace.replace("/a/b/", "/c/"))
+    assert signature("X", first, trace) != signature("X", first, trace.replace("line 3", "line 4"))
+    assert signature("X", first, trace) != signature("Y", first, trace)
+
+
+def test_backoff_doubles_up_to_a_limit() -> None:
+    assert [backoff(n) for n in (0, 1, 2, 3, 7, 1000)] == [0.5, 0.5, 1.0, 2.0, 30.0, 30.0]
+
+
+def test_a_memory_error_is_told_apart_and_advice_given(write) -> None:
+    write("big.py", "def run(cell, context):\n    raise MemoryError\n")
+    text = 'name="b"\nworkload="big:run"\nseeds=[0]\n[resources]\nretries=5\n[[grid]]\nmethod="m"\n'
+    assert launch(Sweep.from_text(text), inline=True).failed == 1
+    tried = Store().attempts.select("status", "error_message").collect()
+    assert tried["status"].to_list() == ["out_of_memory"] * 2
+    assert "memory_gib" in tried["error_message"][0]
+
+
+OOM = """Task was killed due to the node running low on memory. Top 10 memory users: PID\tMEM(GB)\tCOMMAND
+71\t3.80\tray::work
+72\t0.06\tray::work
+73\t0.30\t/usr/bin/raylet --x
+"""
+
+
+def test_who_is_killed_beside_a_hog_is_not_charged() -> None:
+    assert [killed_beside_another(OOM, pid) for pid in (71, 72, 0)] == [False, True, False]
+    assert not killed_beside_another("no table", 72)
+
+
+# Leftovers
+
+
+@pytest.fixture
+def scratch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return leftovers.scratch()
+
+
+def test_what_a_killed_launch_left_is_ended_and_what_lives_is_not(scratch: Path) -> None:
+    living = leftovers.LaunchFolder("living")
+    dead = leftovers.LaunchFolder("dead")
+    session = "session_2026-01-01_00-00-00_000000_4194000"
+    about = json.loads((dead.path / "owner.json").read_text()) | {"pid": 2**22 + 5, "session": session}
+    (dead.path / "owner.json").write_text(json.dumps(about))
+    (dead.path / "ship").mkdir()
+    for name, changes in (("elsewhere", {"boot": "another"}), ("space", {"process": {"space": "x", "started": "1"}})):
+        other = leftovers.LaunchFolder(name)
+        (other.path / "owner.json").write_text(json.dumps(about | changes))
+    sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
+    agent = subprocess.Popen([*sleeps, f"--session-dir=/tmp/ray/{session}", f"--log=/tmp/ray/{session}/logs"])
+    bystander = subprocess.Popen([*sleeps, f"--session-dir=/tmp/ray/{session}7"])
+    try:
+        (said,) = leftovers.end_leftovers()
+        assert "1 of its processes were ended" in said
+        assert agent.wait(10) == -9
+        assert bystander.poll() is None
+    finally:
+        for process in (agent, bystander):
+            process.kill()
+            process.wait()
+    assert sorted(path.name for path in scratch.iterdir()) == ["launch-elsewhere", "launch-living", "launch-space"]
+    living.remove()
+    assert leftovers.end_leftovers() == []
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"pid": "x", "process": {}}', '{"session": "../.."}'])
+def test_records_that_are_none_are_left_alone(scratch: Path, text: str) -> None:
+    made = leftovers.LaunchFolder("odd")
+    (made.path / "owner.json").write_text(text)
+    assert leftovers.end_leftovers() == []
+    assert made.path.is_dir()
+
+
+def test_somebody_elses_scratch_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    (folder / "theirs").mkdir()
+    (folder / f"raysweep-{os.getuid()}").symlink_to(folder / "theirs")
+    with pytest.raises(Exception, match="not a folder of this user"):
+        leftovers.scratch()
+
+
+def test_failures_are_listed_by_likeness(cli, write) -> None:
+    write("two.py", "def run(cell, context):\n    raise ValueError(f'seed {cell.seed}')\n")
+    write("two.toml", 'name="s"\nworkload="two:run"\nseeds="0..2"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n')
+    assert cli("launch", "two.toml", "--inline").returncode == 1
+    shown = cli("failures")
+    assert shown.returncode == 0
+    assert "3 cells" in shown.stdout
+    assert "ValueError: seed # (two.py:2 in run)" in shown.stdout
+    (group,) = json.loads(cli("failures", "--json").stdout)
+    assert (group["cells"], group["method"], group["status"]) == (3, "m", "failed")
+    assert pl.DataFrame([group]).height == 1
