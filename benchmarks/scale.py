@@ -20,6 +20,7 @@ import tempfile
 import textwrap
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 BARS = {"plan": 30.0, "resume": 30.0, "query": 2.0}
 PEAK_GIB = 1.5
@@ -63,6 +64,15 @@ with Owner(store, "fill") as owner:
         owner.append(record(done, planned.frame, planned.table.variants, owner.epoch, {}))
 """
 
+QUERY_IN_PYTHON = """
+import sys, time
+from orchestrator.store import Store
+import orchestrator.query
+began = time.monotonic()
+assert Store("filled").sql(sys.argv[1]).height == 20
+print(time.monotonic() - began)
+"""
+
 LAUNCH = """
 import json, sys
 from orchestrator.launcher import Options, prepare, run
@@ -94,8 +104,16 @@ print(json.dumps({
 """
 
 
-def process(folder: Path, *command: str) -> tuple[float, float, str]:
-    """Seconds, peak GiB and output of a command in the folder."""
+class Took(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    cpu: float  # seconds of processor time, its children's included
+    gib: float  # peak
+
+
+def process(folder: Path, *command: str) -> tuple[Took, str]:
+    """What a command took in the folder, and its output."""
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "160"}
     began = time.monotonic()
@@ -108,7 +126,7 @@ def process(folder: Path, *command: str) -> tuple[float, float, str]:
         said = out.read()
     if started.returncode != 0:
         raise SystemExit(f"{' '.join(command)[:200]}: exit {started.returncode}\n{said[-3000:]}")
-    return seconds, usage.ru_maxrss / 2**20, said
+    return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20), said
 
 
 def sweep(folder: Path, cells: int) -> None:
@@ -118,23 +136,22 @@ def sweep(folder: Path, cells: int) -> None:
     (folder / "scale.toml").write_text(SWEEP.format(last=cells // 20 - 1, methods=json.dumps(methods)))
 
 
-def commands(folder: Path, cells: int) -> dict[str, tuple[float, float]]:
-    """What each command takes over this many cells: seconds, peak GiB."""
+def commands(folder: Path, cells: int) -> dict[str, Took]:
+    """What each command takes over this many cells."""
     raysweep = [sys.executable, "-m", "orchestrator.cli"]
     sweep(folder, cells)
-    took: dict[str, tuple[float, float]] = {}
-    seconds, gib, said = process(folder, *raysweep, "plan", "scale.toml", "--store", "new")
+    took: dict[str, Took] = {}
+    took["plan"], said = process(folder, *raysweep, "plan", "scale.toml", "--store", "new")
     assert re.search(rf"{cells:,}\s+new", said), said
-    took["plan"] = (seconds, gib)
-    took["fill"] = process(folder, sys.executable, "-c", textwrap.dedent(FILL))[:2]
+    took["fill"] = process(folder, sys.executable, "-c", textwrap.dedent(FILL))[0]
     at = ["--store", "filled"]
-    seconds, gib, said = process(folder, *raysweep, "launch", "scale.toml", *at)
+    took["resume"], said = process(folder, *raysweep, "launch", "scale.toml", *at)
     assert f"all {cells:,} cells are done" in said, said
-    took["resume"] = (seconds, gib)
-    took["status"] = process(folder, *raysweep, "status", *at)[:2]
-    seconds, gib, said = process(folder, *raysweep, "query", QUERY, "--format", "csv", *at)
+    took["status"] = process(folder, *raysweep, "status", *at)[0]
+    took["query command"], said = process(folder, *raysweep, "query", QUERY, "--format", "csv", *at)
     assert len(said.splitlines()) == 21, said
-    took["query"] = (seconds, gib)
+    inside, said = process(folder, sys.executable, "-c", QUERY_IN_PYTHON, QUERY)
+    took["query"] = inside._replace(seconds=float(said))  # without Python's own start
     return took
 
 
@@ -148,20 +165,20 @@ def main() -> None:
     for cells in arguments.sizes:
         with tempfile.TemporaryDirectory() as folder:
             took = commands(Path(folder), cells)
-        line = ", ".join(f"{name} {seconds:.1f} s {gib:.2f} GiB" for name, (seconds, gib) in took.items())
+        line = "; ".join(f"{n} {t.seconds:.1f} s (cpu {t.cpu:.1f}), {t.gib:.2f} GiB" for n, t in took.items())
         print(f"{cells:>9,} cells: {line}", flush=True)
         if cells == max(arguments.sizes):
-            late = {name: bar for name, bar in BARS.items() if took[name][0] > bar}
-            missed += [f"{name} took {took[name][0]:.1f} s of {bar:g}" for name, bar in late.items()]
-            missed += [f"{name} took {gib:.2f} GiB of {PEAK_GIB}" for name, (_, gib) in took.items() if gib > PEAK_GIB]
+            late = {name: bar for name, bar in BARS.items() if took[name].seconds > bar}
+            missed += [f"{name} took {took[name].seconds:.1f} s of {bar:g}" for name, bar in late.items()]
+            missed += [f"{n} took {t.gib:.2f} GiB of {PEAK_GIB}" for n, t in took.items() if t.gib > PEAK_GIB]
     if arguments.launch:
         with tempfile.TemporaryDirectory() as folder:
             sweep(Path(folder), arguments.launch)
-            _, gib, said = process(Path(folder), sys.executable, "-c", textwrap.dedent(LAUNCH), str(arguments.launch))
+            spent, said = process(Path(folder), sys.executable, "-c", textwrap.dedent(LAUNCH), str(arguments.launch))
         found = json.loads(said.splitlines()[-1])
         print(
             f"launch of {arguments.launch:,} on Ray: {found['seconds']:.1f} s, {found['rate']:,.0f} cells/s after the "
-            f"first tenth, driver {found['mib']} MiB by tenths, peak {gib:.2f} GiB"
+            f"first tenth, driver {found['mib']} MiB by tenths, peak {spent.gib:.2f} GiB"
         )
         if found["rate"] < RATE:
             missed.append(f"{found['rate']:,.0f} cells/s of {RATE:,.0f}")

@@ -12,7 +12,7 @@ import typer
 
 from analysis import commands
 from analysis.report.command import report
-from orchestrator import read_commands
+from orchestrator import query_commands, read_commands
 from orchestrator.console import (
     complain,
     fail,
@@ -204,9 +204,9 @@ def resume(
     _finish(opened, prepared, options, yes, as_json, again)
 
 
-for reading in (read_commands.status, read_commands.show, read_commands.failures, read_commands.query):
+for reading in (read_commands.status, read_commands.show, read_commands.failures, query_commands.query):
     app.command()(reading)
-for command in (commands.table, commands.figure, commands.claims, report):
+for command in (commands.table, commands.figure, commands.claims, report, query_commands.export):
     app.command()(command)
 
 

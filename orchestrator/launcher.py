@@ -238,6 +238,9 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
         again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
         with _interruptible(driver, executor):
             _commit_all(driver, owner, planned, _commits(prepared.workloads), again, report)
+        owner.compactor.end()
+        if owner.compactor.problem is not None:
+            warnings.append(f"small segments were not merged: {owner.compactor.problem}")
         return _result(planned, driver.progress, began, warnings)
 
 

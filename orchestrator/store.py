@@ -148,7 +148,7 @@ class Store:
         return self._summed[1]
 
     def _read_by_summary(self) -> tuple[str, ...]:
-        return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder))
+        return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder) if s.rows)
 
     def _summary(self) -> pl.LazyFrame:
         done = self.cells.select(

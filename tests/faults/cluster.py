@@ -82,11 +82,13 @@ class Cluster:
         """Processes of a node's workers that are at work."""
         return [pid for pid in children(self.nodes[node]) if command(pid).startswith("ray::work")]
 
-    def freeze(self, node: str) -> None:
-        """SIGSTOP of a raylet and all that it started."""
-        for pid in [self.nodes[node], *descendants(self.nodes[node])]:
+    def freeze(self, node: str) -> list[int]:
+        """SIGSTOP of a raylet and all that it started; which those are."""
+        pids = [self.nodes[node], *descendants(self.nodes[node])]
+        for pid in pids:
             signal_to(pid, signal.SIGSTOP)
             self._stopped.add(pid)
+        return pids
 
     def thaw(self) -> None:
         """SIGCONT to all that was frozen."""

@@ -1,0 +1,247 @@
+"""Charts as Vega-Lite, made with Altair: a specification without data, and its data by column.
+
+Ink is `currentColor`, so that a chart follows the page from light to dark and to paper by itself. Altair is imported
+inside the functions.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from orchestrator.text import safe
+
+if TYPE_CHECKING:
+    import altair as alt
+
+COLOURS = ["#3a86d4", "#e07b2c", "#2a9d6f", "#c2558f", "#8f7ad1", "#b5a02c", "#2aa3b8", "#d05656", "#7d8b99", "#8c6b4f"]
+"""Legible on white and on black; ten, so that charts have ten series at most."""
+NO_K = "none"
+_ROW = 20
+"""Height of a setting's row."""
+_WIDE_RANGE = 30
+"""Largest over smallest value from which an axis is logarithmic."""
+
+Spec = dict[str, Any]
+Columns = dict[str, list[Any]]
+Scale = Literal["log", "linear"]
+
+
+def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec, Columns]:
+    """A metric's means and intervals: against k where it varies and few series have it, else a row a setting.
+
+    Args:
+        name: of the metric.
+        rows: as `metrics.SCHEMA`.
+        settings: setting, label, series, k.
+    """
+    frame = rows.join(settings.select("setting", "label", "series", "k"), on="setting", maintain_order="left")
+    scale = _scale([*frame["least"], *frame["most"]])
+    floor = float(frame["least"].min() or 0.0)  # type: ignore[arg-type]
+    ends = [frame[end].fill_null(frame["mean"]).to_list() for end in ("low", "high")]
+    low, high = ([max(v, floor / 3) for v in end] if scale == "log" else end for end in ends)
+    names = list(dict.fromkeys(frame["series"].to_list()))
+    columns: Columns = {
+        "mean": _numbers(frame["mean"]), "low": _numbers(low), "high": _numbers(high),
+        "seeds": frame["n"].to_list(), "label": [safe(label) for label in frame["label"]],
+    }  # fmt: skip
+    if frame["k"].drop_nulls().n_unique() > 1 and len(names) <= len(COLOURS):
+        columns["k"] = [NO_K if k is None else str(k) for k in frame["k"]]
+        columns["series"] = [safe(series) for series in frame["series"]]
+        order = [NO_K] * (frame["k"].null_count() > 0) + [str(k) for k in sorted(frame["k"].drop_nulls().unique())]
+        spec = copy.deepcopy(_against_k(scale))
+        spec["encoding"]["x"]["sort"] = order
+        spec["encoding"]["color"]["sort"] = [safe(n) for n in names]
+        _title(spec, "y", safe(name))
+    else:
+        spec = copy.deepcopy(_row_a_setting(scale))
+        spec["height"] = _ROW * frame.height  # Vega warns of its own steps beside a width that fits
+        _title(spec, "x", safe(name))
+    spec["description"] = safe(
+        f"{name} by setting: mean over seeds and its 95 % interval; the table beside says the same"
+    )
+    return spec, columns
+
+
+def curve(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec, Columns]:
+    """Medians over seeds as lines, ranges as bands.
+
+    Args:
+        name: of the array.
+        rows: as `curves.SCHEMA`.
+        settings: setting and label.
+    """
+    frame = rows.join(settings.select("setting", "label"), on="setting", maintain_order="left")
+    values = [*frame["low"], *frame["high"]]
+    spec = copy.deepcopy(_curve(_scale(values)))
+    _title(spec, "y", safe(name))
+    spec["encoding"]["color"]["sort"] = [safe(label) for label in frame["label"].unique(maintain_order=True)]
+    spec["description"] = safe(f"{name} over steps, by setting: median over seeds, band from the lowest to the highest")
+    columns: Columns = {
+        "step": frame["step"].cast(pl.Int64).to_list(), "median": _numbers(frame["median"]),
+        "low": _numbers(frame["low"]), "high": _numbers(frame["high"]), "seeds": frame["n"].to_list(),
+        "label": [safe(label) for label in frame["label"]],
+    }  # fmt: skip
+    return spec, columns
+
+
+def single() -> Spec:
+    """A curve of one cell; the page fills it in: columns step and value."""
+    import altair as alt
+
+    chart = alt.Chart(_data()).mark_line(strokeWidth=1.5, color=COLOURS[0])
+    chart = chart.encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)),
+        y=alt.Y("value:Q", scale=alt.Scale(zero=False)),
+        tooltip=["step:Q", "value:Q"],
+    )
+    return _spec(chart, 160)
+
+
+def config() -> Spec:
+    """What all charts share."""
+    ink = "currentColor"
+    grid = {"gridColor": ink, "gridOpacity": 0.15, "domainColor": ink, "tickColor": ink, "domainOpacity": 0.5}
+    words = {
+        "labelColor": ink,
+        "titleColor": ink,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    }
+    return {
+        "background": None,
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "axis": {**grid, **words, "labelLimit": 260, "titleLimit": 260},
+        "legend": {
+            **words,
+            "orient": "bottom",
+            "direction": "vertical",
+            "labelLimit": 320,
+            "title": None,
+            "columns": 1,
+            "symbolOpacity": 1,
+        },
+        "range": {"category": COLOURS},
+    }
+
+
+# Templates: data and titles are put in later, as making a chart costs more than filling one.
+
+
+@functools.cache
+def _against_k(scale: Scale) -> Spec:
+    import altair as alt
+
+    hover = alt.selection_point(fields=["series"], bind="legend")
+    base = alt.Chart(_data()).encode(
+        x=alt.X("k:O", title="k", axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("series:N"),
+        color=alt.Color("series:N"),
+        opacity=alt.condition(hover, alt.value(1), alt.value(0.15)),
+        tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
+    )
+    value = alt.Y("mean:Q", scale=_vega_scale(scale), axis=_axis())
+    rule = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", scale=_vega_scale(scale), axis=_axis()), y2="high:Q")
+    point = base.mark_point(filled=True, size=55).encode(y=value, shape=alt.Shape("series:N", legend=None))
+    return _lift(_spec(alt.layer(rule, point).add_params(hover), 280), "x", "color")
+
+
+@functools.cache
+def _row_a_setting(scale: Scale) -> Spec:
+    import altair as alt
+
+    base = alt.Chart(_data()).encode(
+        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(grid=True)),
+        tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
+    )
+    rule = base.mark_rule(strokeWidth=1.5, color=COLOURS[0]).encode(
+        x=alt.X("low:Q", scale=_vega_scale(scale), axis=_axis()), x2="high:Q"
+    )
+    point = base.mark_point(filled=True, size=55, color=COLOURS[0]).encode(
+        x=alt.X("mean:Q", scale=_vega_scale(scale), axis=_axis())
+    )
+    return _lift(_spec(alt.layer(rule, point), _ROW), "y")
+
+
+@functools.cache
+def _curve(scale: Scale) -> Spec:
+    import altair as alt
+
+    hover = alt.selection_point(fields=["label"], bind="legend")
+    base = alt.Chart(_data()).encode(x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)), color="label:N")
+    band = base.mark_area().encode(
+        y=alt.Y("low:Q", scale=_vega_scale(scale), axis=_axis()),
+        y2="high:Q",
+        opacity=alt.condition(hover, alt.value(0.14), alt.value(0.02)),
+    )
+    line = base.mark_line(strokeWidth=1.5).encode(
+        y=alt.Y("median:Q", scale=_vega_scale(scale), axis=_axis()),
+        opacity=alt.condition(hover, alt.value(1), alt.value(0.1)),
+        tooltip=_tooltip("label:N", "step:Q", "median:Q", "low:Q", "high:Q", "seeds:Q"),
+    )
+    return _lift(_spec(alt.layer(band, line).add_params(hover), 260), "x", "color")
+
+
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
+    import altair as alt
+
+    return [alt.Tooltip(f, format=".4g") if f.endswith(":Q") and f[0] != "s" else alt.Tooltip(f) for f in fields]
+
+
+def _vega_scale(scale: Scale) -> alt.Scale:
+    import altair as alt
+
+    return alt.Scale(type="log") if scale == "log" else alt.Scale(type="linear", zero=False)
+
+
+def _axis() -> alt.Axis:
+    """Few lines: a logarithmic axis would have nine a decade."""
+    import altair as alt
+
+    return alt.Axis(tickCount=6, format="~g")
+
+
+def _data() -> alt.NamedData:
+    import altair as alt
+
+    return alt.NamedData(name="rows")
+
+
+def _spec(chart: Any, height: int) -> Spec:
+    """As a dictionary, checked against Vega-Lite's schema."""
+    made: Spec = chart.properties(width="container", height=height).to_dict()
+    made.pop("config", None)  # the page's own is given once, to all
+    made.pop("$schema")
+    made["autosize"] = {"type": "fit-x", "contains": "padding"}  # its height is its own
+    return made
+
+
+def _lift(spec: Spec, *channels: str) -> Spec:
+    """Encodings that all layers share stand once, above them, where they are filled in."""
+    spec["encoding"] = {channel: spec["layer"][0]["encoding"][channel] for channel in channels}
+    for layer in spec["layer"]:
+        for channel in channels:
+            del layer["encoding"][channel]
+    return spec
+
+
+def _title(spec: Spec, channel: str, text: str) -> None:
+    for layer in spec["layer"]:
+        layer["encoding"][channel]["title"] = text
+
+
+def _scale(values: Sequence[float | None]) -> Scale:
+    """Logarithmic where all are positive and far apart."""
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    return "log" if known and min(known) > 0 and max(known) / min(known) > _WIDE_RANGE else "linear"
+
+
+def _numbers(values: Sequence[float | None] | pl.Series) -> list[float | None]:
+    return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in values]

@@ -1,0 +1,52 @@
+"""The command `report`; `orchestrator.cli` puts it beside its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.console import fail, say
+from orchestrator.options import StoreOption, Where
+
+
+def report(
+    store: StoreOption = "results", where: Where = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="The page.")] = "report.html",
+    markdown: Annotated[str | None, typer.Option(help="And the same as Markdown, into this file.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to show; may be given several times.")] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+) -> None:  # fmt: skip
+    """Write one self-contained page about a store: what ran, what is missing, results, failures, cells.
+
+    raysweep report -o report.html
+
+    raysweep report --metric loss --where "k <= 8" --markdown report.md
+    """
+    from analysis.report.gather import gather
+    from analysis.report.markdown import to_markdown
+    from analysis.report.page import to_html
+    from orchestrator.store import Store
+
+    files = [Path(output), *([Path(markdown)] if markdown else [])]
+    for path in files:
+        if not path.parent.is_dir():
+            fail(f"{path}: there is no folder {str(path.parent)!r}; make it first")
+        if path.is_dir():
+            fail(f"{path} is a folder; name a file in it")
+    gathered = gather(Store(store).require(), named=store, title=title, where=where, asked_metrics=metric or ())
+    unknown = [m for m in metric or () if not any(m in e.column_of for e in gathered.experiments)]
+    if unknown:
+        from workloads.registry import unknown_name
+
+        names = sorted({name for e in gathered.experiments for name in e.column_of})
+        fail("; ".join(unknown_name("metric", m, names) for m in unknown))
+    texts = [to_html(gathered), *([to_markdown(gathered)] if markdown else [])]
+    for path, text in zip(files, texts, strict=True):
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            fail(f"{path}: {error.strerror or error}")
+        say(f"{path}: {len(text.encode()) / 2**20:.1f} MiB")
+    say(f"{gathered.done:,} of {gathered.asked:,} cells done; {gathered.drill.carried:,} can be looked at singly")

@@ -1,0 +1,282 @@
+"""From a store to everything that the page says: the one place here that reads. What it keeps is bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import polars as pl
+
+from analysis.report import completeness, drill, metrics, whereabouts
+from analysis.report.curves import Curve, series, summary
+from analysis.report.paper import Paper, paper_of
+from analysis.report.settings import with_settings
+from orchestrator.failures import grouped
+from orchestrator.query import cells_frame, matching
+from orchestrator.schema import CELLS
+from orchestrator.spec import Sweep
+from orchestrator.store import Store
+from orchestrator.widen import widen
+
+MOST_EXPERIMENTS = 60
+MOST_METRICS = 5
+MOST_SETTINGS = 40
+MOST_CURVES = 2
+MOST_CURVE_SETTINGS = 10
+MOST_CURVE_CELLS = 20
+"""Of a setting; a curve is of its first seeds where it has more."""
+MOST_VALUES = 4_000_000
+"""Entries of recorded curves that are in memory at once."""
+MOST_FAILED = 20_000
+"""Failed attempts that are looked through, with their tracebacks."""
+MOST_ROWS = 50
+"""Rows of the tables of what is missing and of failures."""
+NEEDED = (
+    "cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed", "config", "status",
+    "attempt", "metrics", "git_commit", "git_dirty", "source_digest", "packages",
+)  # fmt: skip
+"""Columns of cells that the report reads."""
+OURS = "^[A-Za-z0-9_]+$"
+"""A workload of ours has a bare name; a user's is `module:function`."""
+
+
+class Experiment(NamedTuple):
+    """What the page shows of an experiment."""
+
+    name: str
+    titles: tuple[str, ...]
+    cells: int
+    done: int
+    settings: pl.DataFrame
+    """setting, label and the columns of `settings.KEYS`."""
+    metrics: metrics.Metrics
+    column_of: Mapping[str, str]
+    """Metric -> its column in SQL."""
+    curves: tuple[Curve, ...]
+
+
+class Report(NamedTuple):
+    """All that is on the page; frames as the modules that make them say."""
+
+    title: str
+    store: str
+    where: str | None
+    made_at: datetime
+    version: str
+    asked: int
+    done: int
+    experiments: tuple[Experiment, ...]
+    unshown: tuple[str, ...]
+    """Experiments beyond `MOST_EXPERIMENTS`."""
+    completeness: pl.DataFrame
+    missing: pl.DataFrame
+    missing_more: int
+    began: datetime | None
+    ended: datetime | None
+    cost: whereabouts.Cost
+    machines: pl.DataFrame
+    code: pl.DataFrame
+    packages: list[tuple[str, str, int]]
+    failures: pl.DataFrame
+    """As `orchestrator.failures.grouped`, with label, error_message, traceback and log_tail of the example."""
+    failures_more: int
+    failed_attempts: int
+    drill: drill.Drill
+    paper: Paper | None
+
+
+def gather(
+    store: Store,
+    *,
+    named: str | None = None,
+    title: str | None = None,
+    where: str | None = None,
+    asked_metrics: Sequence[str] = (),
+    carried_bytes: int = drill.BYTES,
+) -> Report:
+    """Read a store.
+
+    Args:
+        store: where from.
+        named: the store as commands are to name it; None: its path.
+        title: of the page; None: the store's name.
+        where: an SQL predicate over its cells.
+        asked_metrics: names of metrics to show; empty: some of all.
+        carried_bytes: room for single cells.
+
+    Raises:
+        InputError: the predicate is wrong.
+        StoreDamaged: a file is.
+    """
+    from importlib.metadata import version
+
+    cells = cells_frame(store, f"SELECT {', '.join(NEEDED)}").select(NEEDED)
+    kept = None
+    if where is not None:
+        kept, _ = matching(store.known(), store.summary(), where)
+        cells = cells.filter(pl.col("cell_id").is_in(kept.implode()))
+    columns = _metric_columns(cells)
+    cells, settings = with_settings(cells)
+    cells = cells.join(settings.select("setting", "label"), on="setting", how="left", maintain_order="left")
+    done = cells.filter(pl.col("status") == "done")
+    attempts = _attempts(store, cells)
+    titles = _titles(store)
+    names = cells["experiment"].unique(maintain_order=True).to_list()
+    arrays = _arrays_of(store, done)
+    experiments, carried_curves = [], []
+    for name in names[:MOST_EXPERIMENTS]:
+        asked = cells.filter(pl.col("experiment") == name)
+        mine = asked.filter(pl.col("status") == "done")
+        curves, single = _curves(store, mine, arrays.filter(pl.col("experiment") == name))
+        carried_curves += single
+        sweeps = asked["sweep"].unique(maintain_order=True).to_list()
+        experiments.append(
+            Experiment(
+                name,
+                tuple(dict.fromkeys(titles[s] for s in sweeps if titles.get(s))),
+                asked.height,
+                mine.height,
+                settings.filter(pl.col("experiment") == name),
+                metrics.tabulate(mine, asked_metrics, MOST_METRICS, MOST_SETTINGS),
+                columns,
+                curves,
+            )
+        )
+    failures, failures_more = _failures(store, cells)
+    missing, missing_more = completeness.missing(cells, MOST_ROWS)
+    return Report(
+        title=title or f"Sweep results: {str(store.disk).rstrip('/').rpartition('/')[2]}",
+        store=named or str(store.disk),
+        where=where,
+        made_at=datetime.now(UTC).replace(microsecond=0),
+        version=version("raysweep"),
+        asked=cells.height,
+        done=done.height,
+        experiments=tuple(experiments),
+        unshown=tuple(names[MOST_EXPERIMENTS:]),
+        completeness=completeness.by_experiment(cells),
+        missing=missing,
+        missing_more=missing_more,
+        began=attempts["started_at"].min(),  # type: ignore[arg-type]
+        ended=attempts["finished_at"].max(),  # type: ignore[arg-type]
+        cost=whereabouts.cost(attempts),
+        machines=whereabouts.machines(attempts),
+        code=whereabouts.code(done),
+        packages=whereabouts.packages(done),
+        failures=failures,
+        failures_more=failures_more,
+        failed_attempts=attempts.filter(pl.col("status") != "done").height,
+        drill=drill.carry(store, cells, carried_curves, carried_bytes),
+        paper=paper_of(store, kept) if cells["workload"].str.contains(OURS).any() else None,
+    )
+
+
+def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
+    columns = [
+        "cell_id", "status", "seconds", "cpu_seconds", "cpus", "gpus", "host", "node_id", "device",
+        "started_at", "finished_at",
+    ]  # fmt: skip
+    found = store.collect(lambda: store.attempts.select(columns))
+    return found.join(cells.select("cell_id"), on="cell_id", how="semi", maintain_order="left")
+
+
+def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
+    """Metric -> the column that `widen` makes of it beside all config keys."""
+    metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
+    if not metrics:
+        return {}
+    keys = {key for text in cells["config"].unique() for key in json.loads(text or "{}")}
+    bare = pl.DataFrame(pl.from_arrow(CELLS.empty_table()))
+    one = bare.clear(1).with_columns(
+        pl.lit(None, pl.String).alias("error_type"),
+        pl.lit(None, pl.String).alias("error_message"),
+        pl.Series("config", [json.dumps(dict.fromkeys(keys, 0))]),
+        pl.Series("metrics", [[{"name": name, "value": 0.0} for name in metrics]], cells.schema["metrics"]),
+    )
+    return dict(zip(metrics, widen(one).columns[-len(metrics) :], strict=True))
+
+
+def _titles(store: Store) -> dict[str, str]:
+    """Title of each recorded sweep, by name."""
+    return {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in store.sweeps()}
+
+
+def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Cells that are not done, by the likeness of their last attempts."""
+    bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MOST_FAILED)
+    key = ["cell_id", "attempt"]
+    columns = [*key, "workload", "method", "status", "error_type", "error_message", "traceback", "log_tail"]
+    found = store.collect(
+        lambda: store.attempts.filter(pl.col("status") != "done").select(columns).join(
+            bad.lazy().select(key), on=key, how="semi"
+        )
+    )  # fmt: skip
+    groups = grouped(found)
+    shown = groups.head(MOST_ROWS).join(
+        found.select("cell_id", "error_message", "traceback", "log_tail").unique("cell_id"),
+        left_on="example",
+        right_on="cell_id",
+        how="left",
+        maintain_order="left",
+    )
+    labelled = cells.select("cell_id", "experiment", "label", "seed")
+    shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
+    return shown, max(0, groups.height - MOST_ROWS)
+
+
+def _arrays_of(store: Store, done: pl.DataFrame) -> pl.DataFrame:
+    """Which arrays done cells have, by experiment and name: experiment, name, cells, rows. Reads no values."""
+    found = store.collect(
+        lambda: store.arrays.select("cell_id", "attempt", "name").join(
+            done.lazy().select("cell_id", "attempt", "experiment"), on=["cell_id", "attempt"]
+        )
+        .group_by("experiment", "name")
+        .agg(cells=pl.col("cell_id").n_unique(), rows=pl.len())
+    )  # fmt: skip
+    return found.sort("experiment", "name")
+
+
+def _curves(store: Store, done: pl.DataFrame, arrays: pl.DataFrame) -> tuple[tuple[Curve, ...], list[drill.Single]]:
+    """Curves of an experiment: those arrays of which a cell has one row, so that they have a number a step."""
+    candidates = arrays.filter(pl.col("rows") == pl.col("cells")).sort(
+        pl.col("name") != "loss", pl.col("cells"), pl.col("name"), descending=[False, True, False]
+    )
+    order = done["setting"].unique(maintain_order=True)
+    settings = order.head(MOST_CURVE_SETTINGS)
+    mine = done.filter(pl.col("setting").is_in(settings.implode())).sort("setting", "seed")
+    made: list[Curve] = []
+    single: list[drill.Single] = []
+    for name in candidates["name"]:
+        if len(made) == MOST_CURVES or mine.is_empty():
+            break
+        long = _entries(store, mine.head(1), name)
+        length = max((len(values) for values in long["values"]), default=0)
+        if length < 2:
+            continue
+        each = max(1, min(MOST_CURVE_CELLS, MOST_VALUES // (length * len(settings))))
+        some = mine.filter(pl.int_range(pl.len()).over("setting") < each)
+        found, width = series(_entries(store, some, name))
+        if found.is_empty():
+            continue
+        made.append(Curve(name, summary(found, some.select("cell_id", "setting")), width, len(order) - len(settings)))
+        if not single:
+            single = drill.singles(name, found)
+    return tuple(made), single
+
+
+def _entries(store: Store, cells: pl.DataFrame, name: str) -> pl.DataFrame:
+    """One array of some done cells, columns as `analysis.source.ARRAYS_SCHEMA`."""
+    ids = cells["cell_id"].implode()
+    return store.collect(
+        lambda: store.arrays.filter((pl.col("name") == name) & pl.col("cell_id").is_in(ids))
+        .join(cells.lazy().select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi")
+        .select(
+            "cell_id",
+            "step",
+            "stride",
+            pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
+        )
+        .unique(["cell_id", "step"], keep="first")
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""A `Report` as Markdown, for a README: the same numbers without charts; figures by the commands that draw them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from analysis.report import sheets
+from analysis.report.words import at_store, number, query_of_metric, time, whole
+from orchestrator.text import safe
+
+if TYPE_CHECKING:
+    from analysis.report.gather import Experiment, Report
+    from analysis.report.paper import Paper
+
+MOST_METRICS = 3
+"""Of an experiment."""
+
+
+def to_markdown(report: Report) -> str:
+    """Headings, pipe tables, and what to type for each."""
+    at = at_store(report.store)
+    parts = [f"# {_line(report.title)}", _made(report), *_completeness(report, at), *_ran(report)]
+    if report.paper is not None:
+        parts += _paper(report.paper, at)
+    parts.append("## Experiments")
+    for experiment in report.experiments:
+        parts += _experiment(experiment, report.store)
+    if report.unshown:
+        parts.append(f"Not shown: {_line(', '.join(report.unshown))}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def pipe_table(sheet: sheets.Sheet) -> str:
+    """A sheet as a pipe table; text from cells stands there as text."""
+    head = [_line(h.text) for h in sheet.head]
+    rule = ["---:" if h.number else "---" for h in sheet.head]
+    rows = [[_line(cell) for cell in row] for row in sheet.rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def _made(report: Report) -> str:
+    only = f", only cells with {_code(report.where)}" if report.where else ""
+    return f"Made {time(report.made_at)} by raysweep {report.version} from store {_code(report.store)}{only}."
+
+
+def _completeness(report: Report, at: str) -> list[str]:
+    lacking = report.asked - report.done
+    if not lacking:
+        said = f"**All {whole(report.asked)} cells are done.**"
+    else:
+        said = (
+            f"**{whole(lacking)} of {whole(report.asked)} cells are missing**; all numbers are over what is done. "
+            f"To run them: {_code(f'raysweep resume{at}')}"
+        )
+    parts = ["## Is it complete?", said, pipe_table(sheets.completeness(report))]
+    if lacking:
+        parts.append(pipe_table(sheets.missing(report)))
+    if report.missing_more:
+        parts.append(f"And {whole(report.missing_more)} rows more.")
+    parts += [
+        f"- {row['status']}, {whole(row['cells'])} cells of {_line(row['method'])}: {_line(row['failure'])} "
+        f"({_code('raysweep show ' + row['example'][:12] + at)})"
+        for row in report.failures.to_dicts()
+    ]
+    return parts
+
+
+def _ran(report: Report) -> list[str]:
+    cost = report.cost
+    said = (
+        f"{whole(cost.attempts)} attempts, {number(cost.cpu)} cpu-hours held ({number(cost.busy)} used), "
+        f"{number(cost.gpu)} gpu-hours held"
+    )
+    if cost.lost_attempts:
+        said += f"; {whole(cost.lost_attempts)} attempts ended badly ({number(cost.lost_cpu)} cpu-hours)"
+    if report.began and report.ended:
+        said += f"; {time(report.began)} to {time(report.ended)}"
+    tables = [pipe_table(make(report)) for make in (sheets.machines, sheets.code, sheets.packages)]
+    return ["## What ran, where, at what cost", f"{said}.", *tables]
+
+
+def _paper(paper: Paper, at: str) -> list[str]:
+    from analysis.claims.render import render
+    from analysis.tables.render import RENDERERS
+
+    claims = render(paper.claims, "markdown").replace("\n## ", "\n### ").strip()
+    tables = [RENDERERS["markdown"](table).strip() for table in paper.tables]
+    figures = [f"- {figure.caption} {_code(f'raysweep figure {figure.name}{at}')}" for figure in paper.figures]
+    return ["## Claims", claims, "## Tables of the analysis", *tables, "## Figures of the analysis", "\n".join(figures)]
+
+
+def _experiment(experiment: Experiment, store: str) -> list[str]:
+    titles = "".join(f": {_line(title)}" for title in experiment.titles)
+    parts = [f"### {_line(experiment.name)}{titles}"]
+    if experiment.done < experiment.cells:
+        parts.append(f"{whole(experiment.done)} of {whole(experiment.cells)} cells are done.")
+    for metric in experiment.metrics.shown[:MOST_METRICS]:
+        parts += [
+            f"**{_line(metric.name)}**",
+            pipe_table(sheets.metric(metric, experiment.settings, metric.rows.height)),
+            _code(query_of_metric(experiment.column_of[metric.name], experiment.name, store)),
+        ]
+    return parts
+
+
+def _line(text: str) -> str:
+    """One line in which nothing is markup, neither Markdown's nor HTML's."""
+    line = " ".join(safe(text).split())
+    line = "".join(f"\\{c}" if c in "\\`*_{}[]#|~" else c for c in line)
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _code(text: str) -> str:
+    """Inline code, in more backticks than it holds."""
+    line = " ".join(safe(text).split())
+    fence = "`"
+    while fence in line:
+        fence += "`"
+    return f"{fence} {line} {fence}" if len(fence) > 1 else f"`{line}`"

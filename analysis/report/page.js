@@ -1,0 +1,146 @@
+"use strict";
+// Draws the charts when they come near, filters the claims, shows single cells. What comes from cells is put in as
+// text, never as HTML.
+(() => {
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const drill = JSON.parse(document.getElementById("drill").textContent);
+
+  function rowsOf(columns) {
+    const names = Object.keys(columns);
+    return columns[names[0]].map((_, i) => Object.fromEntries(names.map((name) => [name, columns[name][i]])));
+  }
+
+  function draw(place, spec, columns) {
+    const whole = { ...spec, config: charts.config, datasets: { rows: rowsOf(columns) } };
+    return vegaEmbed(place, whole, { renderer: "svg", actions: false, mode: "vega-lite" })
+      .then(() => { place.dataset.drawn = "yes"; })
+      .catch((error) => { place.textContent = `This chart could not be drawn: ${error.message}`; throw error; });
+  }
+
+  const drawOnce = (place) => {
+    if (place.dataset.asked || !place.offsetParent) return;
+    place.dataset.asked = "yes";
+    place.textContent = "";
+    const { spec, columns } = charts.charts[Number(place.dataset.chart)];
+    draw(place, spec, columns);
+  };
+  const near = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => drawOnce(entry.target)),
+    { rootMargin: "600px" },
+  );
+  const places = [...document.querySelectorAll("[data-chart]")];
+  places.forEach((place) => near.observe(place));
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    const more = [...document.querySelectorAll("main details:not([open])")];
+    more.forEach((details) => { details.open = true; });
+    closed = closed.concat(more); // a second event may come before the page is printed
+    places.forEach(drawOnce);
+  });
+  window.addEventListener("afterprint", () => closed.splice(0).forEach((details) => { details.open = false; }));
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  const rest = places.slice();
+  (function next() { // the others while nothing else is to be done, so that the page prints as a whole
+    const place = rest.find((p) => !p.dataset.asked && p.offsetParent);
+    if (place) later(() => { drawOnce(place); next(); });
+  })();
+
+  function element(name, text, attributes = {}) {
+    const made = document.createElement(name);
+    if (text !== undefined) made.textContent = text;
+    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+    return made;
+  }
+
+  const form = document.getElementById("claim-filter");
+  if (form) {
+    const rows = [...document.querySelectorAll("#claim-table tbody tr")];
+    const filter = () => {
+      const [verdict, source] = [form.elements.verdict.value, form.elements.source.value];
+      const text = form.elements.text.value.toLowerCase();
+      rows.forEach((row) => {
+        row.hidden = (verdict && row.dataset.verdict !== verdict) || (source && row.dataset.source !== source)
+          || (text && !row.textContent.toLowerCase().includes(text));
+      });
+      form.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} lines`;
+    };
+    form.addEventListener("input", filter);
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  const most = 100;
+  const list = document.getElementById("cell-list");
+  const view = document.getElementById("cell");
+  const find = document.getElementById("cell-filter");
+  const nameOf = (cell) => {
+    const setting = drill.settings[cell.setting];
+    return `${setting.experiment}, ${setting.label}, seed ${cell.seed}`;
+  };
+  const words = drill.cells.map((cell) => `${nameOf(cell)} ${cell.status}`.toLowerCase().split(/[\s,]+/));
+  const matches = (i, asked) => words[i].some((word) => word.startsWith(asked))
+    || (asked.length >= 4 && drill.cells[i].id.startsWith(asked)); // shorter ones mean a k or a seed
+
+  function table(pairs) {
+    const body = element("tbody");
+    pairs.forEach(([key, value]) => {
+      const row = element("tr");
+      const shown = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
+      row.append(element("th", key, { scope: "row" }), element("td", shown));
+      body.append(row);
+    });
+    const whole = element("table");
+    whole.append(body);
+    const scroll = element("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values" });
+    scroll.append(whole);
+    return scroll;
+  }
+
+  function show(cell) {
+    const setting = drill.settings[cell.setting];
+    const shared = drill.shared[setting.experiment];
+    view.replaceChildren(element("h3", nameOf(cell)));
+    const line = element("p", `${cell.id} · ${setting.workload} version ${setting.version} · `);
+    line.append(element("span", cell.status, { class: `status ${cell.status.replace(/_/g, "-")}` }));
+    view.append(line);
+    if (cell.curve) {
+      const place = element("div", undefined, { class: "chart" });
+      view.append(place);
+      const spec = structuredClone(charts.single);
+      spec.encoding.y.title = cell.curve.name;
+      spec.description = `${cell.curve.name} over steps`;
+      draw(place, spec, { step: cell.curve.steps, value: cell.curve.values });
+    }
+    const names = drill.metrics[setting.experiment] || [];
+    const metrics = Object.entries(cell.metrics).map(([i, value]) => [names[i], value]);
+    if (metrics.length) view.append(element("h4", "Metrics"), table(metrics));
+    const config = Object.entries({ ...shared, ...setting.config }).sort(([a], [b]) => (a < b ? -1 : 1));
+    view.append(element("h4", "Config"), table([["method", setting.method], ["k", setting.k ?? "–"], ["seed", cell.seed], ...config]));
+    view.append(element("h4", "Attempts"));
+    cell.attempts.forEach(({ traceback, printed, ...about }) => {
+      view.append(table(Object.entries(about)));
+      if (traceback) view.append(element("pre", traceback, { tabindex: "0" }));
+      if (printed) view.append(element("p", "It printed:"), element("pre", printed, { tabindex: "0" }));
+    });
+  }
+
+  function search() {
+    const asked = find.elements.text.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    const found = drill.cells.filter((_, i) => asked.every((word) => matches(i, word)));
+    list.replaceChildren(...found.slice(0, most).map((cell) => {
+      const button = element("button", nameOf(cell), { type: "button", "aria-pressed": "false" });
+      if (cell.status !== "done") button.append(" ", element("span", cell.status, { class: `status ${cell.status.replace(/_/g, "-")}` }));
+      button.addEventListener("click", () => {
+        list.querySelectorAll("[aria-pressed=true]").forEach((b) => b.setAttribute("aria-pressed", "false"));
+        button.setAttribute("aria-pressed", "true");
+        show(cell);
+      });
+      const item = element("li");
+      item.append(button);
+      return item;
+    }));
+    find.querySelector("output").textContent = `${found.length} found${found.length > most ? `, the first ${most} listed` : ""}`;
+  }
+  find.addEventListener("input", search);
+  find.addEventListener("submit", (event) => event.preventDefault());
+  search();
+})();

@@ -1,0 +1,113 @@
+"""What the analysis makes of a store that holds the paper's cells: claims, tables, figures. Else nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from analysis.tables.table import Table
+from orchestrator.errors import InputError
+from orchestrator.store import Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from analysis.source import Source
+
+SVG_BYTES = 200_000
+"""A figure that is larger as SVG is carried as PNG."""
+ALL_BYTES = 1_700_000
+"""Room for all figures; what does not fit is named with its command."""
+
+
+class Drawn(NamedTuple):
+    """A figure as a file's bytes."""
+
+    name: str
+    caption: str
+    kind: str
+    """Its media type."""
+    data: bytes
+
+
+class Paper(NamedTuple):
+    """Claims as `analysis.claims.SCHEMA`; tables and figures that could be made, the others with the reason."""
+
+    claims: pl.DataFrame
+    tables: tuple[Table, ...]
+    figures: tuple[Drawn, ...]
+    lacking: tuple[str, ...]
+
+
+def paper_of(store: Store, keep: pl.Series | None) -> Paper | None:
+    """Claims, tables and figures; None where no table and no figure can be made of the cells.
+
+    Args:
+        store: where from.
+        keep: ids of the cells to see; None: all.
+    """
+    from analysis.claims import ledger
+    from analysis.source import from_store
+
+    source = from_store(store, keep)
+    lacking: list[str] = []
+    tables = _tables(source, lacking)
+    figures = _figures(source, lacking)
+    if not tables and not figures:
+        return None
+    return Paper(ledger(source), tables, figures, tuple(lacking))
+
+
+def _tables(source: Source, lacking: list[str]) -> tuple[Table, ...]:
+    from analysis.tables import TABLES
+
+    made = []
+    for name, build in TABLES.items():
+        try:
+            table = build(source)
+        except InputError as error:
+            lacking.append(f"table {name}: {error}")
+            continue
+        if table.lack is None:
+            made.append(table)
+        else:
+            lacking.append(table.lack)
+    return tuple(made)
+
+
+def _figures(source: Source, lacking: list[str]) -> tuple[Drawn, ...]:
+    from analysis.figures import CAPTIONS, FIGURES
+
+    made: list[Drawn] = []
+    left = ALL_BYTES
+    for name, draw in FIGURES.items():
+        try:
+            figure = _encoded(source, draw)
+            caption = CAPTIONS[name](source)
+        except InputError as error:
+            lacking.append(f"figure {name}: {error}")
+            continue
+        if len(figure[1]) > left:
+            lacking.append(f"figure {name}: no room on this page; run: raysweep figure {name}")
+            continue
+        left -= len(figure[1])
+        made.append(Drawn(name, caption, *figure))
+    return tuple(made)
+
+
+def _encoded(source: Source, draw: Callable[[Source], Figure]) -> tuple[str, bytes]:
+    from analysis.figures import save
+
+    figure = draw(source)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "figure.svg")
+        save(figure, path)
+        if path.stat().st_size <= SVG_BYTES:
+            return "image/svg+xml", path.read_bytes()
+        path = path.with_suffix(".png")
+        save(figure, path)
+        return "image/png", path.read_bytes()

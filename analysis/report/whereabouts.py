@@ -1,0 +1,95 @@
+"""Where cells ran, with what, and what it cost: machines, code, packages, hours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import polars as pl
+
+
+class Cost(NamedTuple):
+    """Hours of the attempts that ended; `lost` is the part of those that did not end well.
+
+    `cpu` and `gpu` are what was held (seconds times cpus or gpus); `busy` is processor time really used.
+    """
+
+    attempts: int
+    cpu: float
+    busy: float
+    gpu: float
+    lost_attempts: int
+    lost_cpu: float
+    lost_gpu: float
+
+
+def cost(attempts: pl.DataFrame) -> Cost:
+    """What all attempts cost, in hours.
+
+    Args:
+        attempts: with status, seconds, cpu_seconds, cpus, gpus.
+    """
+    hours = attempts.select(
+        bad=pl.col("status") != "done",
+        cpu=(pl.col("seconds") * pl.col("cpus")).fill_null(0) / 3600,
+        busy=pl.col("cpu_seconds").fill_null(0) / 3600,
+        gpu=(pl.col("seconds") * pl.col("gpus")).fill_null(0) / 3600,
+    )
+    bad = hours.filter("bad")
+    return Cost(
+        hours.height,
+        float(hours["cpu"].sum()),
+        float(hours["busy"].sum()),
+        float(hours["gpu"].sum()),
+        bad.height,
+        float(bad["cpu"].sum()),
+        float(bad["gpu"].sum()),
+    )
+
+
+def machines(attempts: pl.DataFrame) -> pl.DataFrame:
+    """One row a host and device: host, device, nodes, attempts, hours (held cpu-hours), first and last (UTC)."""
+    return (
+        attempts.filter(pl.col("host").is_not_null())
+        .group_by("host", "device", maintain_order=True)
+        .agg(
+            nodes=pl.col("node_id").n_unique().cast(pl.Int64),
+            attempts=pl.len().cast(pl.Int64),
+            cpu_hours=(pl.col("seconds") * pl.col("cpus")).sum() / 3600,
+            gpu_hours=(pl.col("seconds") * pl.col("gpus")).sum() / 3600,
+            first=pl.col("started_at").min(),
+            last=pl.col("finished_at").max(),
+        )
+        .sort("attempts", descending=True, maintain_order=True)
+    )
+
+
+def code(cells: pl.DataFrame) -> pl.DataFrame:
+    """One row a workload, version and state of the code: workload, workload_version, commit, changes, source, cells.
+
+    Args:
+        cells: done ones, with workload, workload_version, git_commit, git_dirty, source_digest.
+    """
+    return (
+        cells.group_by("workload", "workload_version", "git_commit", "git_dirty", "source_digest", maintain_order=True)
+        .agg(cells=pl.len().cast(pl.Int64))
+        .select(
+            "workload",
+            "workload_version",
+            commit=pl.col("git_commit"),
+            changes=pl.col("git_dirty"),
+            source=pl.col("source_digest"),
+            cells=pl.col("cells"),
+        )
+        .sort("cells", descending=True, maintain_order=True)
+    )
+
+
+def packages(cells: pl.DataFrame) -> list[tuple[str, str, int]]:
+    """Package, version and cells that ran with it; several rows of one package mean mixed versions."""
+    counts: dict[tuple[str, str], int] = {}
+    for text, count in cells.group_by("packages").len().sort("packages").iter_rows():
+        versions: dict[str, Any] = json.loads(text) if text else {}
+        for name, version in versions.items():
+            counts[name, str(version)] = counts.get((name, str(version)), 0) + count
+    return [(name, version, count) for (name, version), count in sorted(counts.items())]

@@ -1,0 +1,76 @@
+"""The names that SQL over a store knows: its tables' columns, and how a name is written."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+
+def identifier(name: str) -> str:
+    """A column as SQL takes it: in double quotes where it is no plain word, or one of SQL's own."""
+    plain = re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in reserved()
+    return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+@functools.cache
+def reserved() -> frozenset[str]:
+    """Words that SQL keeps for itself."""
+    import duckdb
+
+    words = duckdb.connect(":memory:").execute(
+        "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+    )
+    return frozenset(word for (word,) in words.fetchall())
+
+
+def columns(store: Store) -> pl.DataFrame:
+    """Every column of `cells`, `attempts` and `arrays`: table, column, type, what (what it is of).
+
+    `column` is as SQL takes it. `what` is "config" or "metric" for those that are made of the cells' own.
+    """
+    from orchestrator.query import cells_frame
+    from orchestrator.schema import ARRAYS
+    from orchestrator.widen import widen
+
+    attempts = store.collect(lambda: store.attempts)
+    arrays = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
+    rows = [*_rows("cells", cells_frame(store)), *_rows("attempts", widen(attempts)), *_rows("arrays", arrays)]
+    return pl.DataFrame(rows, schema=["table", "column", "type", "what"], orient="row")
+
+
+def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Of a frame as `widen` makes it: its own columns, then config keys, then metrics."""
+    metrics = configs = 0
+    if "metrics" in frame.columns:
+        metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()
+        made = frame.width - 1 - max(map(frame.columns.index, _LAST & set(frame.columns)))
+        configs = made - metrics
+    kinds = ["of the cell"] * (frame.width - configs - metrics) + ["config"] * configs + ["metric"] * metrics
+    if table == "arrays":
+        kinds = ["of the array"] * frame.width
+    return [
+        (table, identifier(name), _type(kind), what)
+        for (name, kind), what in zip(frame.schema.items(), kinds, strict=True)
+    ]
+
+
+_LAST = {"error_message", "log_tail"}
+"""The last columns of the tables' own."""
+
+
+def _type(kind: pl.DataType) -> str:
+    if kind == pl.String:
+        return "text"
+    if kind == pl.Boolean:
+        return "boolean"
+    if kind.is_integer():
+        return "integer"
+    if kind.is_float():
+        return "number"
+    return "time" if kind.is_temporal() else "list"

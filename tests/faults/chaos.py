@@ -1,0 +1,355 @@
+"""Faults at random on a several-node cluster under a launch, and a count of what was lost: `make chaos`.
+
+    python -m tests.faults.chaos [--faults 200] [--seed N] [--minutes 20]
+
+Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears checkpoints,
+leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and gives each driver a clock that is
+wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value that its
+cell has. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.errors import RaysweepError
+from orchestrator.store import Store
+from tests.conftest import RAYSWEEP
+from tests.faults.cluster import Cluster, signal_to
+
+CELLS = """
+    import os, time
+
+    def value(seed):
+        return seed * 2654435761 % 1000003 / 7
+
+    def first(cell):
+        try:
+            os.close(os.open(f"{os.environ['CHAOS_MARKS']}/{cell.cell_id}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        return True
+
+    def run(cell, context):
+        if cell.seed % 50 == 7 and first(cell):
+            os._exit(3)
+        if cell.seed % 50 == 11 and first(cell):
+            time.sleep(1000)
+        if cell.seed % 50 == 13 and first(cell):
+            raise ValueError("once")
+        if cell.seed % 10 == 3:  # a long one, in steps
+            saved = context.checkpoint.load()
+            step = int(saved) if saved else 0
+            while step < 8:
+                time.sleep(0.2)
+                step += 1
+                context.checkpoint.save(b"%d" % step)
+        else:
+            time.sleep(0.1 + 0.02 * (cell.seed % 10))
+        context.array("a", [float(cell.seed)])
+        return {"value": value(cell.seed)}
+"""
+SWEEP = """
+name = "chaos"
+workload = "chaos_cells:run"
+seeds = "0..{last}"
+[resources]
+timeout_s = 5
+retries = 3
+[[grid]]
+method = "m"
+"""
+NODES = 2
+STEP = 600  # cells that are added when few are left
+
+
+class Chaos:
+    """One run.
+
+    Args:
+        folder: an empty one.
+        seed: of all that is drawn.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.chance = folder, random.Random(seed)
+        (folder / "marks").mkdir()
+        (folder / "chaos_cells.py").write_text(textwrap.dedent(CELLS))
+        self.last = STEP - 1
+        (folder / "chaos.toml").write_text(SWEEP.format(last=self.last))
+        os.environ["CHAOS_MARKS"] = str(folder / "marks")
+        self.cluster = Cluster(*[{"num_cpus": 2}] * NODES)
+        self.driver: subprocess.Popen[bytes] | None = None
+        self.log = (folder / "drivers.log").open("wb")
+        self.faults: Counter[str] = Counter()
+        self.launches = 0
+        self.seen: dict[str, float] = {}
+        self.wrong: list[str] = []
+        self.due: list[tuple[float, Callable[[], None]]] = []  # what to thaw, when
+        self.kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "worker killed": (40, self.kill_worker),
+            "worker frozen": (12, self.freeze_worker),
+            "node killed": (4, self.kill_node),
+            "node frozen": (4, self.freeze_node),
+            "driver killed": (6, self.kill_driver),
+            "driver frozen": (6, self.freeze_driver),
+            "launched twice": (4, self.launch_twice),
+            "writes failed": (5, self.fill_disk),
+            "checkpoint torn": (8, self.tear_checkpoint),
+            "torn temporary file left": (6, self.leave_torn),
+        }
+
+    # What goes on
+
+    def drive(self) -> None:
+        """See to it that a launch is at work, on as many cells as are wanted."""
+        if self.driver is not None and self.driver.poll() is None:
+            return
+        if self.driver is not None and self.driver.returncode == 2:
+            raise SystemExit(f"the driver's input was wrong:\n{self.said()}")
+        self.launches += 1
+        at = ["--address", self.cluster.address, "--store", "store", "--wait", "--max-alike", "0"]
+        again = [sys.executable, "-m", "tests.faults.driver", str(self.chance.randrange(2**31)), "resume"]
+        self.driver = subprocess.Popen(
+            [*again, "chaos.toml", "--seeds", f"0..{self.last}", *at], cwd=self.folder,
+            env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def said(self) -> str:
+        """The end of what drivers have printed."""
+        return (self.folder / "drivers.log").read_text(errors="replace")[-3000:]
+
+    def read(self) -> int:
+        """Note the rows that are there, and that none has gone or changed; their number."""
+        if not (self.folder / "store/store.json").exists():
+            return 0
+        try:
+            store = Store(self.folder / "store")
+            frame = store.collect(lambda: store.cells.select("cell_id", "seed", "metrics"))
+        except RaysweepError as error:
+            self.wrong.append(f"a reader was refused: {error}")
+            return len(self.seen)
+        now = {i: m[0]["value"] for i, m in zip(frame["cell_id"], frame["metrics"].to_list(), strict=True)}
+        if len(now) != frame.height:
+            self.wrong.append(f"{frame.height - len(now)} rows twice")
+        self.wrong += [f"{i} was lost or changed" for i, v in self.seen.items() if now.get(i) != v]
+        self.wrong += [
+            f"seed {s} has {now[i]}" for i, s in zip(frame["cell_id"], frame["seed"], strict=True)
+            if now[i] != s * 2654435761 % 1000003 / 7
+        ]  # fmt: skip
+        self.seen = now
+        return len(now)
+
+    def tend(self) -> None:
+        """Thaw what is due, replace nodes that are gone, keep a launch going, and enough for it to do."""
+        now = time.monotonic()
+        for entry in [entry for entry in self.due if entry[0] <= now]:
+            self.due.remove(entry)
+            entry[1]()
+        for node, raylet in list(self.cluster.nodes.items()):
+            if not Path(f"/proc/{raylet}").exists():
+                self.cluster.kill(node)
+        for _ in range(NODES - len(self.cluster.nodes)):
+            self.cluster.add(num_cpus=2)
+        if self.read() > self.last - STEP // 3:
+            self.last += STEP
+        self.drive()
+
+    # Faults: each says whether there was anything to do it to
+
+    def workers(self) -> list[int]:
+        return [pid for node in self.cluster.nodes for pid in self.cluster.workers(node)]
+
+    def kill_worker(self) -> bool:
+        return self._signal(self.workers(), signal.SIGKILL)
+
+    def freeze_worker(self) -> bool:
+        return self._freeze(self.workers(), 0.5, 4)
+
+    def kill_node(self) -> bool:
+        self.cluster.kill(self.chance.choice(list(self.cluster.nodes)))
+        return True
+
+    def freeze_node(self) -> bool:
+        pids = self.cluster.freeze(self.chance.choice(list(self.cluster.nodes)))
+        self._thaw_after(pids, self.chance.uniform(3, 25))
+        return True
+
+    def kill_driver(self) -> bool:
+        return self._signal(self._drivers(), signal.SIGKILL)
+
+    def freeze_driver(self) -> bool:
+        return self._freeze(self._drivers(), 0.5, 6)
+
+    def _drivers(self) -> list[int]:
+        holds = (self.folder / "store/store.json").exists()
+        return [self.driver.pid] if holds and self.driver and self.driver.poll() is None else []
+
+    def launch_twice(self) -> bool:
+        if not self._drivers():
+            return False
+        ended = subprocess.run(
+            [*RAYSWEEP, "launch", "chaos.toml", "--store", "store", "--inline", "--where", "seed < 50"],
+            cwd=self.folder, env=self.cluster.environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        if ended.returncode not in (0, 1, 3):  # 0, 1: the first launch had just ended
+            self.wrong.append(f"a second launch: exit {ended.returncode}: {ended.stderr[-300:]}")
+        return ended.returncode == 3
+
+    def fill_disk(self) -> bool:
+        """No file of the driver may grow beyond a few KiB: a segment is written in part, and fails."""
+        for pid in self._drivers():
+            try:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (self.chance.randrange(100, 6000), -1))
+            except ProcessLookupError:
+                return False
+            return True
+        return False
+
+    def tear_checkpoint(self) -> bool:
+        found = [p for p in (self.folder / "store/checkpoints").glob("*/*") if p.is_file()]
+        for path in self.chance.sample(found, min(1, len(found))):
+            try:
+                os.truncate(path, 0)
+            except FileNotFoundError:
+                return False
+            return True
+        return False
+
+    def leave_torn(self) -> bool:
+        folder = self.folder / "store/_tmp"
+        if folder.is_dir():
+            (folder / f"torn-{secrets.token_hex(4)}").write_bytes(b"PAR1" + self.chance.randbytes(50))
+        return folder.is_dir()
+
+    def _signal(self, pids: list[int], number: int) -> bool:
+        if pids:
+            signal_to(self.chance.choice(sorted(pids)), number)
+        return bool(pids)
+
+    def _freeze(self, pids: list[int], least: float, most: float) -> bool:
+        if pids:
+            pid = self.chance.choice(sorted(pids))
+            signal_to(pid, signal.SIGSTOP)
+            self._thaw_after([pid], self.chance.uniform(least, most))
+        return bool(pids)
+
+    def _thaw_after(self, pids: list[int], seconds: float) -> None:
+        def thaw() -> None:
+            for pid in pids:
+                signal_to(pid, signal.SIGCONT)
+
+        self.due.append((time.monotonic() + seconds, thaw))
+
+    # The run
+
+    def run(self, faults: int, seconds: float) -> dict[str, object]:
+        """Make so many faults, then let the sweep finish and look at what is there."""
+        began = time.monotonic()
+        names, weights = list(self.kinds), [weight for weight, _ in self.kinds.values()]
+        while self.made() < faults and time.monotonic() - began < seconds:
+            self.tend()
+            name = self.chance.choices(names, weights)[0]
+            if self.kinds[name][1]():
+                self.faults[name] += 1
+            time.sleep(self.chance.uniform(0.2, 1.5))
+        faulted = time.monotonic() - began
+        while self.due:
+            self.due.pop()[1]()
+        finished = self.finish(seconds)
+        self.read()
+        store = Store(self.folder / "store")
+        self.wrong += store.check()
+        cells = store.collect(lambda: store.cells.select("cell_id"))["cell_id"]
+        attempts = dict(store.attempts.collect().group_by("status").len().iter_rows())
+        left = [p.name for p in (self.folder / "store/checkpoints").iterdir()]
+        self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
+        return {
+            "faults": self.made(), "by kind": dict(self.counted()), "launches": self.launches,
+            "seconds": round(faulted), "seconds with the rest of the sweep": round(time.monotonic() - began),
+            "cells": self.last + 1, "rows": cells.len(), "lost": self.last + 1 - cells.n_unique(),
+            "twice": cells.len() - cells.n_unique(), "attempts": attempts, "finished": finished,
+            "wrong": self.wrong[:20],
+        }  # fmt: skip
+
+    def counted(self) -> Counter[str]:
+        """Faults by kind, those included that drivers did to themselves."""
+        died = self.folder / "died"
+        own = Counter(f"driver killed {line.split(',')[0].split(' of ')[0]}" for line in _lines(died))
+        return self.faults + own
+
+    def made(self) -> int:
+        return self.counted().total()
+
+    def finish(self, seconds: float) -> bool:
+        """Plain launches till all is done."""
+        until = time.monotonic() + max(600.0, seconds)
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+        words = ["resume", "chaos.toml", "--seeds", f"0..{self.last}", "--store", "store", "--wait"]
+        while time.monotonic() < until:
+            for _ in range(NODES - len(self.cluster.nodes)):
+                self.cluster.add(num_cpus=2)
+            command = [*RAYSWEEP, *words, "--address", self.cluster.address, "--max-alike", "0"]
+            ended = subprocess.run(
+                command, cwd=self.folder, env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT
+            )
+            if ended.returncode == 0:
+                return True
+        return False
+
+    def close(self) -> None:
+        """End everything."""
+        while self.due:
+            self.due.pop()[1]()
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+        self.cluster.close()
+        self.log.close()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of faults, at most")
+    arguments = parser.parse_args()
+    seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
+        chaos = Chaos(Path(folder), seed)
+        try:
+            found = chaos.run(arguments.faults, arguments.minutes * 60)
+        except BaseException:
+            print(chaos.said())
+            raise
+        finally:
+            chaos.close()
+    print(json.dumps(found, indent=2))
+    sound = not (found["wrong"] or found["lost"] or found["twice"]) and found["finished"]
+    print("nothing lost, nothing twice, the sweep finished" if sound else "NOT SOUND")
+    sys.exit(0 if sound else 1)
+
+
+if __name__ == "__main__":
+    main()

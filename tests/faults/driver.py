@@ -1,0 +1,58 @@
+"""`raysweep` with commits and merges made small and frequent, a clock that is wrong, and death in the middle of them.
+
+    python -m tests.faults.driver SEED launch ...
+
+The seed decides by how much the clock is off, and at which commit or merge, between two of its steps, the process
+kills itself; it writes why to `died` first.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from typing import Any
+
+from orchestrator import cli, compaction, launcher, owner
+
+_true_time = time.time
+
+
+def main() -> None:
+    chance = random.Random(int(sys.argv[1]))
+    skew = chance.choice([0.0, 0.0, 1.0, -1.0]) * chance.uniform(60, 400 * 86_400)
+    time.time = lambda: _true_time() + skew
+    launcher.FLUSH_OUTCOMES, launcher.FLUSH_S = 10, 0.2
+    compaction.FAN = owner.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
+    last = {"commit": chance.randrange(5, 400), "merge": chance.randrange(2, 40)}
+    commit, replace = owner.Owner._commit, owner.Owner._replace
+
+    def die(why: str) -> None:
+        with open("died", "a") as file:
+            file.write(f"{why}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying_commit(self: owner.Owner, folder: str, table: Any, replaces: Any = ()) -> None:
+        commit(self, folder, table, replaces)
+        last["commit"] -= bool(table.num_rows)
+        if last["commit"] == 0:
+            die(f"in a commit, after {folder}")
+
+    def dying_replace(self: owner.Owner, folder: str, merged: Any, batch: Any) -> None:
+        last["merge"] -= 1
+        if last["merge"] == 0:
+            commit(self, folder, merged, [s.name for s in batch])
+            for segment in batch[: chance.randrange(len(batch))]:
+                self.disk.delete(segment.path)
+            die(f"in a merge of {folder}")
+        replace(self, folder, merged, batch)
+
+    owner.Owner._commit, owner.Owner._replace = dying_commit, dying_replace  # type: ignore[method-assign]
+    sys.argv = ["raysweep", *sys.argv[2:]]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

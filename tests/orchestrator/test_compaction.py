@@ -1,0 +1,150 @@
+"""Compaction in the background of a launch: fewer files, the same rows, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from orchestrator import launcher
+from orchestrator.compaction import FAN, LARGEST, batches, size_class
+from orchestrator.errors import StoreWriteFailed
+from orchestrator.launcher import launch
+from orchestrator.owner import Owner
+from orchestrator.segments import Segment
+from orchestrator.spec import Sweep
+from orchestrator.store import Store
+from tests.conftest import environment
+
+CELLS = 200
+
+
+def segment(number: int, size: int, seal: bool = False) -> Segment:
+    return Segment("cells", f"{0:08d}-{number:08d}.parquet", 0, number, 1, size, seal, ())
+
+
+def test_a_row_is_rewritten_a_few_times_only() -> None:
+    assert [size_class(s) for s in (1, 32 * 2**10, 512 * 2**10, LARGEST)] == [0, 1, 2, None]
+    small = [segment(n, 1000) for n in range(FAN)]
+    assert batches(small) == [small]
+    assert batches(small[1:]) == []
+    assert batches([*small[1:], segment(99, 10**6), segment(100, 0, seal=True)]) == []
+    assert batches([segment(n, LARGEST) for n in range(3 * FAN)]) == []
+    large = [segment(n, LARGEST - 1) for n in range(FAN)]
+    assert batches(large) == []  # more than is held in memory at once
+
+
+@pytest.fixture
+def sweep(write, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    write("arr.py", "def run(cell, context):\n    context.array('a', [1.0 * cell.seed])\n    return {'x': cell.seed}\n")
+    monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 1)
+    monkeypatch.setattr("orchestrator.drive.CHUNK_CELLS", 1)
+    return Sweep.from_text(f'name="s"\nworkload="arr:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n')
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {name: len(list((folder / "results" / name).iterdir())) for name in ("arrays", "attempts", "cells")}
+
+
+def check_whole() -> None:
+    store = Store()
+    assert store.check() == []
+    assert store.sql("SELECT count(*), count(DISTINCT cell_id), sum(x) FROM cells").row(0) == (
+        CELLS, CELLS, CELLS * (CELLS - 1) / 2,
+    )  # fmt: skip
+    assert store.sql("SELECT count(*), sum(values[1]) FROM arrays").row(0) == (CELLS, CELLS * (CELLS - 1) / 2)
+    assert pl.read_parquet("results/cells/*.parquet").height == CELLS  # a plain glob
+    assert store.attempts.collect().height == CELLS
+
+
+def test_a_launch_leaves_few_files(sweep: Sweep, folder: Path) -> None:
+    assert launch(sweep, inline=True).done == CELLS
+    assert all(count < CELLS / 2 for count in files(folder).values()), files(folder)
+    check_whole()
+    assert "raysweep-compaction" not in [t.name for t in threading.enumerate()]
+
+
+def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
+    ended, seen = threading.Event(), []
+
+    def read() -> None:
+        while not ended.is_set():
+            store = Store()
+            if store.exists():
+                frame = store.collect(lambda: store.cells.select("cell_id"))  # noqa: B023 - read at once
+                seen.append((frame.height, frame["cell_id"].n_unique()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        launch(sweep, inline=True)
+    finally:
+        ended.set()
+        reader.join()
+    assert len(seen) > 3
+    assert [all_ for all_, distinct in seen if all_ != distinct] == []
+    check_whole()
+
+
+def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch(sweep, inline=True)
+    from orchestrator.launcher import Options, prepare, run
+    from orchestrator.workload import source_digest
+
+    Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
+    source_digest.cache_clear()
+    store = Store()
+    result = run(prepare([sweep], store), store, Options(executor="inline", rerun_changed=True))
+    assert result.ran == CELLS
+    assert Store().check() == []
+    found = Store().sql("SELECT count(*), count(DISTINCT cell_id), min(attempt), max(attempt) FROM cells").row(0)
+    assert found == (CELLS, CELLS, 2, 2)
+
+
+def test_a_full_disk_stops_it_and_not_the_launch(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Owner._replace
+
+    def full(self, folder, merged, batch):
+        raise StoreWriteFailed("no room for a merged segment")
+
+    monkeypatch.setattr(Owner, "_replace", full)
+    result = launch(sweep, inline=True)
+    assert result.done == CELLS
+    assert ["no room for a merged segment" in line for line in result.warnings] == [True]
+    monkeypatch.setattr(Owner, "_replace", replace)
+    check_whole()
+
+
+@pytest.mark.parametrize("at", ["committed", "deleting"])
+def test_killed_in_a_merge_nothing_is_lost_or_doubled(sweep: Sweep, folder: Path, at: str) -> None:
+    Path("s.toml").write_text(sweep.text)
+    dies = f"""
+import os, signal, sys
+from orchestrator import cli, drive, launcher, local_disk, owner
+
+launcher.FLUSH_OUTCOMES = drive.CHUNK_CELLS = 1
+commit, delete, deleted = owner.Owner._commit, local_disk.LocalDisk.delete, []
+
+def committing(self, folder, table, replaces=()):
+    commit(self, folder, table, replaces)
+    if replaces and folder == "cells" and {at!r} == "committed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def deleting(self, name):
+    deleted.append(name)
+    delete(self, name)
+    if len(deleted) == 20 and {at!r} == "deleting":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+owner.Owner._commit, local_disk.LocalDisk.delete = committing, deleting
+sys.argv = ["raysweep", "launch", "s.toml", "--inline"]
+cli.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == -9, ended.stderr
+    assert launch(sweep, inline=True).done == CELLS
+    check_whole()
