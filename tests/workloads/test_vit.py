@@ -340,6 +340,7 @@ def test_bf16_is_another_cell_and_near():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch warns of itself
 def test_compiled_is_the_same_but_for_rounding():
     one, two = (run(cell_of("sparse", 2, compile=compiled))[1].arrays["loss"] for compiled in (False, True))
     np.testing.assert_allclose(one, two, atol=1e-5)
