@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-slow check format bench results clean
+.PHONY: run test test-slow chaos check format bench results clean
 
 run: $(VENV)/.user
 	"$(BIN)/raysweep" launch paper/e1-sine
@@ -14,6 +14,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	"$(BIN)/python" -m pytest -q
+
+# Faults at random on a cluster of several nodes, for 20 minutes at most; prints its seed and its counts.
+chaos: $(VENV)/.dev
+	"$(BIN)/python" -m tests.faults.chaos --faults 200
 
 check: $(VENV)/.dev
 	"$(BIN)/ruff" format --check .
@@ -33,6 +37,9 @@ results: $(VENV)/.user
 	"$(BIN)/raysweep" launch paper/rnn
 	"$(BIN)/python" -m analysis.results
 
+docs: $(VENV)/.docs
+	"$(BIN)/zensical" build --config-file mkdocs.yml --strict
+
 $(VENV)/.user: pyproject.toml constraints.txt
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
@@ -42,5 +49,9 @@ $(VENV)/.dev: $(VENV)/.user requirements-dev.txt
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
 	touch "$@"
 
+$(VENV)/.docs: $(VENV)/.user requirements-docs.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-docs.txt
+	touch "$@"
+
 clean:
-	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf "$(VENV)" site .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -37,7 +37,10 @@ def table(
 
 def figure(
     name: Annotated[
-        str, typer.Argument(help="step, curves, spread, scale, condition, alignment, decay, decoding or gap.")
+        str,
+        typer.Argument(
+            help="step, curves, spread, scale, condition, alignment, decay, decoding, gap, heads, tasks or importance."
+        ),
     ],
     store: StoreOption = "results", where: Where = None,
     output: Annotated[str | None, typer.Option(help="An .svg or .png file; default NAME.svg.")] = None,

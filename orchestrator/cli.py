@@ -12,7 +12,7 @@ import typer
 
 from analysis import commands
 from analysis.report.command import report
-from orchestrator import query_commands, read_commands
+from orchestrator import query_commands, read_commands, start_commands
 from orchestrator.console import (
     complain,
     fail,
@@ -115,7 +115,12 @@ def plan(
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Show what a launch would run, and run nothing."""
+    """Show what a launch would run, and run nothing.
+
+    raysweep plan paper/e1-sine
+
+    raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
+    """
     from orchestrator.launcher import Options, plan_of
     from orchestrator.plan import STATES, no_longer_asked_for
 
@@ -162,7 +167,12 @@ def launch(
     max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None, rerun_changed: Rerun = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run what is missing; ends with counts and what to type next."""
+    """Run what is missing; ends with counts and what to type next.
+
+    raysweep launch digits.toml
+
+    raysweep launch paper/e1-sine --seeds 0..19 --set learning_rate=3e-4 --store ~/runs/sine
+    """
     from orchestrator.launcher import Options
 
     use_data(data_dir)
@@ -184,7 +194,12 @@ def resume(
     max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run again what failed, timed out or never finished, with a fresh budget of attempts."""
+    """Run again what failed, timed out or never finished, with a fresh budget of attempts.
+
+    raysweep resume
+
+    raysweep resume digits.toml --where "status = 'timed_out'" --timeout 600
+    """
     from orchestrator.launcher import Options, prepare_recorded
 
     use_data(data_dir)
@@ -206,7 +221,15 @@ def resume(
 
 for reading in (read_commands.status, read_commands.show, read_commands.failures, query_commands.query):
     app.command()(reading)
-for command in (commands.table, commands.figure, commands.claims, report, query_commands.export):
+for command in (
+    commands.table,
+    commands.figure,
+    commands.claims,
+    report,
+    query_commands.export,
+    start_commands.new,
+    start_commands.schema,
+):
     app.command()(command)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -36,6 +37,7 @@ from orchestrator.compaction import Compactor, batches
 from orchestrator.disk import Lock
 from orchestrator.errors import Fenced, StoreBusy, StoreDamaged, StoreWriteFailed
 from orchestrator.holder import BEAT_S, about_epoch, boot_id, busy, describe, newest_epoch, this_process
+from orchestrator.ids import Ids
 from orchestrator.interrupts import held_off
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
@@ -84,11 +86,12 @@ class Owner:
                     self._seal(folder, epoch)
             for folder in TABLES:
                 self._roll_forward_compaction(folder)
-            self.done: set[str] = set(store.collect(lambda: store.cells.select("cell_id"))["cell_id"])
+            self.done = self._read_done()
             self._finish_commits(unfinished)
             for epoch in unfinished:
                 self.disk.create(f"_epochs/{epoch:08d}.sealed", b"")
-            self._forget(id_ for id_ in cells_with_checkpoints(self.disk) if id_ in self.done)
+            kept = cells_with_checkpoints(self.disk)
+            self._forget(itertools.compress(kept, self.done.has(kept)))
         except BaseException:
             self._lock.release()
             raise
@@ -115,6 +118,13 @@ class Owner:
         finally:
             self._lock.release()
 
+    def _read_done(self) -> Ids:
+        found = self.store.collect(lambda: self.store.cells.select("cell_id"))["cell_id"]
+        try:
+            return Ids(found)
+        except (ValueError, TypeError):
+            raise StoreDamaged(f"{self.disk}/cells: holds ids that are no cell's (24 hex characters)") from None
+
     # Commits
 
     def append(self, records: Records, replacing: frozenset[str] = frozenset()) -> int:
@@ -139,12 +149,13 @@ class Owner:
     def _append(self, records: Records, replacing: frozenset[str]) -> int:
         ids: list[str] = records.cells["cell_id"].to_pylist()
         fresh, seen = [], set()
+        held = dict(zip(ids, self.done.has(ids), strict=True))
         for cell_id in ids:
-            fresh.append(cell_id not in seen and (cell_id in replacing or cell_id not in self.done))
+            fresh.append(cell_id not in seen and (cell_id in replacing or not held[cell_id]))
             seen.add(cell_id)
         cells = records.cells.filter(pa.array(fresh, pa.bool_()))
         given = set(_keys(records.attempts))
-        known = {key for key in _keys(records.cells) if key[0] in self.done and key[0] not in replacing}
+        known = {key for key in _keys(records.cells) if held[key[0]] and key[0] not in replacing}
         for folder, table in (("arrays", records.arrays), ("attempts", records.attempts)):
             written = self._halves[folder]
             if drop := known | (written & given):
@@ -152,7 +163,7 @@ class Owner:
             self._commit(folder, table)
             written |= given
         new = [cell_id for cell_id, keep in zip(ids, fresh, strict=True) if keep]
-        again = self.done & replacing & set(new)
+        again = {cell_id for cell_id in new if held[cell_id] and cell_id in replacing}
         if again:
             self._swap(cells, again)
         else:
@@ -262,13 +273,14 @@ class Owner:
         for segment in written("attempts"):
             ended = _read(self.store, segment, ["cell_id", "status"]).to_pydict()
             lost: dict[str, int] = {}
+            held = self.done.has(ended["cell_id"])
             for row, (cell_id, status) in enumerate(zip(ended["cell_id"], ended["status"], strict=True)):
-                if status == "done" and cell_id not in self.done:
+                if status == "done" and not held[row]:
                     lost.setdefault(cell_id, row)
             if lost:  # the work is there, durable
                 table = _read(self.store, segment).take(pa.array(lost.values(), pa.int64()))
                 self._commit("cells", table.select(TABLES["cells"].names).cast(TABLES["cells"]))
-                self.done.update(lost)
+                self.done.update(list(lost))
         arrays = written("arrays")
         if not arrays:
             return

@@ -19,7 +19,10 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Count the cells by experiment, method and status; say what runs now."""
+    """Count the cells by experiment, method and status; say what runs now.
+
+    raysweep status --watch
+    """
     import polars as pl
 
     from orchestrator.holder import holder
@@ -63,7 +66,10 @@ def show(
     store: StoreOption = "results",
     as_json: Json = False,
 ) -> None:
-    """Show one cell: config, attempts, metrics, traceback, where it ran."""
+    """Show one cell: config, attempts, metrics, traceback, where it ran.
+
+    raysweep show 3f5b
+    """
     import polars as pl
 
     from orchestrator.chunk import cell_name

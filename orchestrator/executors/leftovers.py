@@ -16,6 +16,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from orchestrator.executors.ray_worker import fault_folder
 from orchestrator.holder import boot_id, lives, this_process
 from orchestrator.scratch import scratch
 
@@ -32,6 +33,7 @@ class LaunchFolder:
 
     def __init__(self, launch: str) -> None:
         self.path = scratch() / f"launch-{launch}"
+        self._launch = launch
         self.path.mkdir(mode=0o700)
         self.note()
 
@@ -45,6 +47,7 @@ class LaunchFolder:
     def remove(self) -> None:
         """The launch has ended."""
         shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(fault_folder(self._launch), ignore_errors=True)
 
 
 def end_leftovers() -> list[str]:
@@ -64,6 +67,7 @@ def end_leftovers() -> list[str]:
         session = about.get("session")
         ended = _end_session(session) if isinstance(session, str) and _SESSION.fullmatch(session) else 0
         shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(fault_folder(folder.name.removeprefix("launch-")), ignore_errors=True)
         what = f", and {ended} of its processes were ended" if ended else ""
         done.append(f"a killed launch (pid {about.get('pid')}) had left {folder}: removed{what}")
     return done

@@ -96,7 +96,12 @@ class RayExecutor:
             logging.getLogger("raysweep").warning(line)
         self._own = LaunchFolder(self._launch)
         stage = self._own.path / "ship"
-        fill(stage, ship)
+        try:
+            fill(stage, ship)
+        except OSError as error:  # of several files, shutil gives a list of (from, to, why)
+            self._own.remove()
+            why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+            raise ClusterUnavailable(f"what workers import could not be copied to {stage}: {why}") from None
         logging.getLogger("ray").setLevel(logging.ERROR)
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:

@@ -101,4 +101,9 @@ def leave_key(launch: str, node: str) -> bytes:
 
 def fault_path(launch: str, number: int) -> Path:
     """Where a dying worker leaves its stack, on its own machine."""
-    return scratch() / f"{launch}-{number}.fault"
+    return fault_folder(launch) / f"{number}.fault"
+
+
+def fault_folder(launch: str) -> Path:
+    """Where workers of a launch leave their stacks; its driver removes the one on its machine."""
+    return scratch() / f"faults-{launch}"

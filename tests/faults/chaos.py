@@ -2,10 +2,10 @@
 
     python -m tests.faults.chaos [--faults 200] [--seed N] [--minutes 20]
 
-Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears checkpoints,
-leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and gives each driver a clock that is
-wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value that its
-cell has. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
+Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears
+checkpoints, leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and gives each driver
+a clock that is wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value
+that its cell has. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class Chaos:
         """See to it that a launch is at work, on as many cells as are wanted."""
         if self.driver is not None and self.driver.poll() is None:
             return
-        if self.driver is not None and self.driver.returncode == 2:
+        no_node = "the largest node offers"  # all are dead at this moment
+        if self.driver is not None and self.driver.returncode == 2 and no_node not in self.said()[-500:]:
             raise SystemExit(f"the driver's input was wrong:\n{self.said()}")
         self.launches += 1
         at = ["--address", self.cluster.address, "--store", "store", "--wait", "--max-alike", "0"]

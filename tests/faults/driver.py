@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from orchestrator import cli, compaction, launcher, owner
+from orchestrator import cli, compaction, drive, launcher, owner
 
 _true_time = time.time
 
@@ -24,9 +24,13 @@ def main() -> None:
     chance = random.Random(int(sys.argv[1]))
     skew = chance.choice([0.0, 0.0, 1.0, -1.0]) * chance.uniform(60, 400 * 86_400)
     time.time = lambda: _true_time() + skew
-    launcher.FLUSH_OUTCOMES, launcher.FLUSH_S = 10, 0.2
+    launcher.FLUSH_OUTCOMES, launcher.FLUSH_S, drive.CHUNK_CELLS = 10, 0.2, 5
     compaction.FAN = owner.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
-    last = {"commit": chance.randrange(5, 400), "merge": chance.randrange(2, 40)}
+    # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
+    last = {
+        "commit": chance.choice([chance.randrange(1, 40), chance.randrange(40, 400)]),
+        "merge": chance.choice([chance.randrange(1, 8), chance.randrange(8, 60)]),
+    }
     commit, replace = owner.Owner._commit, owner.Owner._replace
 
     def die(why: str) -> None:
