@@ -1,9 +1,9 @@
 """`raysweep` with commits and merges made small and frequent, a clock that is wrong, and death in the middle of them.
 
-    python -m tests.faults.driver SEED launch ...
+    python -m tests.faults.driver SEED[:soon] launch ...
 
 The seed decides by how much the clock is off, and at which commit or merge, between two of its steps, the process
-kills itself; it writes why to `died` first.
+kills itself; it writes why to `died` first. It may end before; with `:soon` the commit is among the first forty.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ _true_time = time.time
 
 
 def main() -> None:
-    chance = random.Random(int(sys.argv[1]))
+    seed, _, soon = sys.argv[1].partition(":")
+    chance = random.Random(int(seed))
     skew = chance.choice([0.0, 0.0, 1.0, -1.0]) * chance.uniform(60, 400 * 86_400)
     time.time = lambda: _true_time() + skew
     launcher.FLUSH_OUTCOMES, launcher.FLUSH_S, drive.CHUNK_CELLS = 10, 0.2, 5
     compaction.FAN = owner.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
     # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
     last = {
-        "commit": chance.choice([chance.randrange(1, 40), chance.randrange(40, 400)]),
+        "commit": chance.choice(
+            [chance.randrange(1, 40), chance.randrange(1, 40) if soon else chance.randrange(40, 400)]
+        ),
         "merge": chance.choice([chance.randrange(1, 8), chance.randrange(8, 60)]),
     }
     commit, replace = owner.Owner._commit, owner.Owner._replace
