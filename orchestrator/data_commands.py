@@ -24,12 +24,14 @@ def use_data(folder: str | None) -> None:
     Raises:
         InputError: there is no such folder.
     """
+    from workloads.datasets.dataset import VARIABLE
+
     if folder is None:
         return
     path = Path(folder).resolve()
     if not path.is_dir():
         fail(f"--data-dir {folder}: no such folder")
-    os.environ["RAYSWEEP_DATA"] = str(path)
+    os.environ[VARIABLE] = str(path)
 
 
 @data_app.command("list")

@@ -38,7 +38,6 @@ permuted, the controls of drift and of nothing but relabelling.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -47,17 +46,15 @@ from threadpoolctl import threadpool_limits
 
 from workloads.arrays import Array
 from workloads.interface import Cell, Context, Metrics
-from workloads.learner import LearnerConfig, build_learner, cost_of_step, initial_theta, settle_learner
-from workloads.probes import Findings, Schedule
+from workloads.learner import LearnerConfig, build_learner, cost_of_step, learn_along, settle_learner
 from workloads.recordings.original import CHANNELS
 from workloads.recordings.pair import LATE, Pair, prepare, session_at, windows_a, windows_b
 from workloads.recordings.preprocess import Target
 from workloads.recordings.recording import USUAL_MS, digest, find
 from workloads.recordings.sessions import KNOWN
 from workloads.rules import RULES
-from workloads.seeds import generators
 from workloads.streams.stream import Segment, Stream
-from workloads.training import Learner, Trajectory, begin, train
+from workloads.training import Learner
 from workloads.windows import squared_errors
 
 VERSION = "1"
@@ -171,23 +168,6 @@ def recovery(frozen: float, adapting: float, target: float) -> float | None:
     """
     drift = frozen - target
     return 100 * (frozen - adapting) / drift if drift > 0 else None
-
-
-def learn_along(cell: Cell, stream: Stream, progress: Callable[[float], None] = lambda fraction: None) -> Trajectory:
-    """Online learning by the cell's rule from its seed; the same steps from the same data, whatever follows them."""
-    config: Config = cell.config
-    rngs = generators(cell.seed)
-    n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
-    learner = build_learner(cell.method, cell.k, config, n_in, n_out)
-    theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
-    schedule = Schedule(config.spectrum_every, config.alignment_every)
-    if config.implementation == "fused":
-        from workloads.fused.train import train_fused  # no compiler is imported while a sweep is planned
-
-        return train_fused(learner, cell.method, cell.k, config, theta, stream, rngs, progress, schedule=schedule)
-    begun = begin(learner, theta, config.hidden, n_in, rngs.mask)
-    findings = Findings(schedule) if schedule.any else None
-    return train(learner, begun, stream, rngs, progress, findings=findings)
 
 
 def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:

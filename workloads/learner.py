@@ -18,13 +18,17 @@ from workloads.arrays import Array
 from workloads.component import Scalar, fill, owners
 from workloads.fused.form import Propagation, Size, not_fused, propagation_of
 from workloads.initial import INITIALIZERS, Initial
+from workloads.interface import Cell
 from workloads.losses import LOSSES
 from workloads.masks import SELECTIONS
 from workloads.optimizers import OPTIMIZERS
+from workloads.probes import Findings, Schedule
 from workloads.registry import Registry, unknown_name
 from workloads.rules import RULES
 from workloads.rules.uoro import Noise, UoroVariant
-from workloads.training import Learner
+from workloads.seeds import generators
+from workloads.streams.stream import Stream
+from workloads.training import Learner, Trajectory, begin, train
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
@@ -156,9 +160,9 @@ def settle_learner(
 def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConfig) -> list[str]:
     """What would never happen within that many steps, one problem a line; `values` as settled."""
     problems = []
-    for name in ("window", "fisher_window", "spectrum_every", "alignment_every"):
-        given = getattr(config, name)
-        value = values.get(name, None if name in ("window", "fisher_window") else given)
+    probes = {"spectrum_every": config.spectrum_every, "alignment_every": config.alignment_every}
+    for name in ("window", "fisher_window", *probes):
+        value = probes[name] if name in probes else values.get(name)
         most = steps - (name == "fisher_window")  # the step after it is the first under the mask it chose
         if isinstance(value, int) and value > most:
             valid = f"1 to {most}" if most > 0 else f"none; more than {steps} steps"
@@ -221,6 +225,29 @@ def initial_theta(learner: Learner, config: LearnerConfig, n_in: int, n_out: int
     )
     drawn = learner.architecture.init(config.hidden, n_in, n_out, initial, rng)
     return learner.layout.join(drawn).astype(config.dtype)
+
+
+def learn_along(cell: Cell, stream: Stream, progress: Callable[[float], None] = lambda fraction: None) -> Trajectory:
+    """Online learning of a settled cell from its seed; the same steps from the same data, whatever follows them.
+
+    Args:
+        cell: its config is a `LearnerConfig`.
+        stream: the data.
+        progress: is told the fraction done.
+    """
+    config: LearnerConfig = cell.config
+    rngs = generators(cell.seed)
+    n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
+    learner = build_learner(cell.method, cell.k, config, n_in, n_out)
+    theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
+    schedule = Schedule(config.spectrum_every, config.alignment_every)
+    if config.implementation == "fused":
+        from workloads.fused.train import train_fused  # no compiler is imported while a sweep is planned
+
+        return train_fused(learner, cell.method, cell.k, config, theta, stream, rngs, progress, schedule=schedule)
+    begun = begin(learner, theta, config.hidden, n_in, rngs.mask)
+    findings = Findings(schedule) if schedule.any else None
+    return train(learner, begun, stream, rngs, progress, findings=findings)
 
 
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:

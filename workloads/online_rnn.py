@@ -23,22 +23,12 @@ from threadpoolctl import threadpool_limits
 from workloads.arrays import Array
 from workloads.component import fill, owners
 from workloads.interface import AddedLater, Cell, Context, Metrics
-from workloads.learner import (
-    LearnerConfig,
-    beyond_the_end,
-    build_learner,
-    cost_of_step,
-    initial_theta,
-    name_in,
-    settle_learner,
-)
+from workloads.learner import LearnerConfig, beyond_the_end, cost_of_step, learn_along, name_in, settle_learner
 from workloads.losses import LOSSES
-from workloads.probes import Findings, Schedule
 from workloads.rules import RULES
-from workloads.seeds import Generators, generators
+from workloads.seeds import generators
 from workloads.streams import STREAMS
 from workloads.streams.stream import Stream
-from workloads.training import Learner, Trajectory, begin, train
 from workloads.windows import constant_means, scores, window_means
 
 VERSION = "2"
@@ -131,14 +121,10 @@ def cost(method: str, k: int | None, config: Config) -> float:
 def run(cell: Cell, context: Context) -> Metrics:
     """Train along the stream and measure."""
     config: Config = cell.config
-    rngs = generators(cell.seed)
     kind = STREAMS[config.stream]
-    stream = kind.build(config.steps, rngs.stream, **kind.settings(config))
-    n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
-    learner = build_learner(cell.method, cell.k, config, n_in, n_out)
-    theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
+    stream = kind.build(config.steps, generators(cell.seed).stream, **kind.settings(config))
     with threadpool_limits(1):  # how BLAS divides a product among threads would show in the last bits
-        result = _train(learner, cell, theta, stream, rngs, context)
+        result = learn_along(cell, stream, context.progress)
 
     done = len(result.losses)
     if done:
@@ -169,19 +155,3 @@ def _measure(predictions: Array, stream: Stream, classes: bool) -> dict[str, flo
     if not classes and "constant" not in stream.baselines:
         metrics |= constant_means(targets, segments, graded)
     return metrics
-
-
-def _train(
-    learner: Learner, cell: Cell, theta: Array, stream: Stream, rngs: Generators, context: Context
-) -> Trajectory:
-    config: Config = cell.config
-    schedule = Schedule(config.spectrum_every, config.alignment_every)
-    if config.implementation == "fused":
-        from workloads.fused.train import train_fused  # no compiler is imported while a sweep is planned
-
-        return train_fused(
-            learner, cell.method, cell.k, config, theta, stream, rngs, context.progress, schedule=schedule
-        )
-    begun = begin(learner, theta, config.hidden, stream.inputs.shape[1], rngs.mask)
-    findings = Findings(schedule) if schedule.any else None
-    return train(learner, begun, stream, rngs, context.progress, findings=findings)

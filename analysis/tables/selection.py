@@ -176,13 +176,7 @@ def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], t
             for name in sorted(torn)
         ]
         choice = " and ".join(_choice(name, counts[name], len(configs)) for name in sorted(torn))
-        raise AmbiguousCells(
-            "the table needs cells of one setting, and the store has several that fit it:\n"
-            + "\n".join(lines)
-            + f'\nSay which by --where, for example --where "{choice}"',
-            "; ".join(line.strip() for line in lines),
-            choice,
-        )
+        raise _ambiguous("the table needs cells of one setting, and the store has several that fit it", lines, choice)
     shared: dict[str, object] = {}
     for name in sorted(counts):
         texts = sorted(counts[name].keys() - {"null"})
@@ -203,13 +197,13 @@ def _one_cell_a_seed(cells: pl.DataFrame) -> None:
         lines.append(f"  {group['row'][0]}, seed {group['seed'][0]}: cells {ids} differ in {differing}")
     others = sorted(cell_id for group in groups for cell_id in group["cell_id"].sort().to_list()[1:])
     choice = f"cell_id NOT IN ({', '.join(map(repr, others))})"
-    raise AmbiguousCells(
-        "more than one cell for the same row and seed:\n"
-        + "\n".join(lines)
-        + f'\nSay which by --where, for example --where "{choice}"',
-        "; ".join(line.strip() for line in lines),
-        choice,
-    )
+    raise _ambiguous("more than one cell for the same row and seed", lines, choice)
+
+
+def _ambiguous(what: str, lines: list[str], choice: str) -> AmbiguousCells:
+    listed = "\n".join(lines)
+    said = f'{what}:\n{listed}\nSay which by --where, for example --where "{choice}"'
+    return AmbiguousCells(said, "; ".join(line.strip() for line in lines), choice)
 
 
 def _differing(group: pl.DataFrame) -> str:

@@ -27,6 +27,7 @@ from orchestrator.executors.leftovers import LaunchFolder, end_leftovers
 from orchestrator.executors.ray_watch import Flight, Watch, killed_beside_another
 from orchestrator.executors.ray_worker import fault_path, work
 from orchestrator.executors.ship import fill
+from workloads.datasets.dataset import VARIABLE
 
 KEEPALIVE = {
     "RAY_grpc_client_keepalive_time_ms": "10000",
@@ -52,7 +53,7 @@ _THREADS = (
     "NUMBA_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
-_OURS = ("RAYSWEEP_DATA",)  # of the launch's environment: what a cluster's workers would not inherit
+_OURS = (VARIABLE,)  # of the launch's environment: what a cluster's workers would not inherit
 _OBJECT_STORE = 256 * 2**20  # results are small; a big one would be taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
 CONNECT_S = 10.0

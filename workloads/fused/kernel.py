@@ -15,7 +15,7 @@ from workloads.arrays import Array, Indices
 from workloads.fused.carry import carry, carry_gathered, choose_by_influence, contract
 from workloads.fused.compile_cache import compiled
 from workloads.fused.elementwise import GRU_RESET_AFTER, LSTM, gru_reset_after, lstm, tanh_rnn
-from workloads.fused.replay import BLOCK, replay
+from workloads.fused.replay import BLOCK, Masks, Rings, replay
 from workloads.fused.update import loss_and_error, optimizer_numbers, update
 
 FINISHED, DIVERGED, DEEP = 0, 1, 2
@@ -58,13 +58,8 @@ def run(
     include_self: bool,
     fisher: npt.NDArray[np.float64],
     fisher_window: int,
-    kept_own: Array,
-    kept_gain: Array,
-    kept_inputs: Array,
-    kept_weights: Array,
-    kept_mask: Indices,
-    starts: npt.NDArray[np.uint32],
-    readers: npt.NDArray[np.uint32],
+    rings: Rings,
+    masks: Masks,
     gathered: bool,
     full: bool,
     losses: npt.NDArray[np.float64],
@@ -110,14 +105,9 @@ def run(
         include_self: whether a unit is then one of its own.
         fisher: (n,) sum over steps of a unit's squared exact gradient.
         fisher_window: steps that add to it; 0: none does.
-        kept_own: (R, C, C, n), a ring over steps as the others of its kind, see `replay`.
-        kept_gain: (R, C, G, n).
-        kept_inputs: (R, 1 or G, m).
-        kept_weights: (R, Gr, n k) if gathered, else (R, Gr, n^2).
-        kept_mask: (R,).
-        starts: (number, n + 1) of the masks.
-        readers: (number, n k), likewise.
-        gathered: see kept_weights.
+        rings: the trajectory, as far as it is kept.
+        masks: all so far.
+        gathered: how weights lie, see `Rings`.
         full: whether all connections are propagated along.
         losses: (T,) result.
         predictions: (T, n_out) result.
@@ -129,8 +119,8 @@ def run(
     gates, n, m = theta.shape
     components = state.shape[0]
     n_in, n_out = inputs.shape[1], targets.shape[1]
-    ring = kept_gain.shape[0]
-    recurrent = kept_weights.shape[1]
+    ring = rings.gain.shape[0]
+    recurrent = rings.weights.shape[1]
     unit = leak[0]
     zero = unit - unit
     pre = np.empty((gates, n), theta.dtype)
@@ -151,7 +141,7 @@ def run(
             counters[1] = t
         slot = t % ring
         # forward
-        seen = kept_inputs[slot]
+        own, gain, seen = rings.own[slot], rings.gain[slot], rings.inputs[slot]
         for row in range(seen.shape[0]):
             for j in range(n):
                 seen[row, j] = state[components - 1, j]
@@ -170,33 +160,33 @@ def run(
                     total += weights[j] * row[j]
                 pre[gate, i] = total
         if architecture == LSTM:
-            lstm(pre, state, unit, after, kept_own[slot], kept_gain[slot])
+            lstm(pre, state, unit, after, own, gain)
         elif architecture == GRU_RESET_AFTER:
-            gru_reset_after(pre, state, unit, after, kept_own[slot], kept_gain[slot])
+            gru_reset_after(pre, state, unit, after, own, gain)
         else:
-            tanh_rnn(pre, state, unit, after, kept_own[slot], kept_gain[slot])
+            tanh_rnn(pre, state, unit, after, own, gain)
         state[...] = after
-        kept_mask[slot] = counters[2]
+        rings.mask[slot] = counters[2]
         if gathered:
-            opens, reader = starts[counters[2]], readers[counters[2]]
+            opens, reader = masks.starts[counters[2]], masks.readers[counters[2]]
             for gate in range(recurrent):
-                kept = kept_weights[slot, gate]
+                kept = rings.weights[slot, gate]
                 for j in range(n):
                     for e in range(np.intp(opens[j]), np.intp(opens[j + 1])):
                         kept[e] = theta[gate, reader[e], j]
         else:
             for gate in range(recurrent):
                 for i in range(n):
-                    kept = kept_weights[slot, gate, i * n : i * n + n]
+                    kept = rings.weights[slot, gate, i * n : i * n + n]
                     for j in range(n):
                         kept[j] = theta[gate, i, j]
         if trace.size:
-            carry(trace, decay[0], kept_own[slot], kept_gain[slot], seen, theta, recurrent, loops)
+            carry(trace, decay[0], own, gain, seen, theta, recurrent, loops)
         if influence.size:
             now, following = influence[counters[4]], influence[1 - counters[4]]
             if dynamic:
                 choose_by_influence(now, theta, recurrent, include_self, sources)
-            carry_gathered(now, following, kept_own[slot], kept_gain[slot], seen, theta, sources, recurrent)
+            carry_gathered(now, following, own, gain, seen, theta, sources, recurrent)
             counters[4] = 1 - counters[4]
         hidden = state[components - 1]
         for o in range(n_out):
@@ -232,14 +222,13 @@ def run(
             contract(influence[counters[4]], signal, gradient)
         else:
             depth, rest = replay(
-                signal, t, counters[1], reach, tol, kept_own, kept_gain, kept_inputs, kept_weights, kept_mask, starts,
-                readers, gathered, full, adjoint, earlier, block, slots, gradient,
+                signal, t, counters[1], reach, tol, rings, masks, gathered, full, adjoint, earlier, block, slots,
+                gradient,
             )  # fmt: skip
         if t < fisher_window:
             replay(
-                signal, t, counters[1], t + 1, tol, kept_own, kept_gain, kept_inputs, kept_weights, kept_mask, starts,
-                readers, gathered, True, adjoint, earlier, block, slots, exact,
-            )  # fmt: skip
+                signal, t, counters[1], t + 1, tol, rings, masks, gathered, True, adjoint, earlier, block, slots, exact
+            )
             for gate in range(gates):
                 for i in range(n):
                     for j in range(m):

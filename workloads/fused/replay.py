@@ -14,12 +14,31 @@ left out. Depth times G n (m + k) operations a step instead of k C G n^2 m.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from workloads.arrays import Array, Indices
 from workloads.fused.compile_cache import compiled
+
+
+class Rings(NamedTuple):
+    """The kept trajectory: rings over steps, step t at t % R."""
+
+    own: Array  # (R, C, C, n)
+    gain: Array  # (R, C, G, n)
+    inputs: Array  # (R, 1 or G, m)
+    weights: Array  # (R, Gr, n k) gathered, in the order of the mask's readers; else (R, Gr, n^2), by rows
+    mask: Indices  # (R,) number of the mask in force
+
+
+class Masks(NamedTuple):
+    """Who reads each source, one source after the other, of each mask; see `masks.readers_of`."""
+
+    starts: npt.NDArray[np.uint32]  # (number, n + 1)
+    readers: npt.NDArray[np.uint32]  # (number, n k)
+
 
 BLOCK = 32
 """Steps whose v are gathered before they are multiplied with their inputs, so that a row of G stays in cache."""
@@ -82,13 +101,8 @@ def replay(
     start: int,
     reach: int,
     tol: float,
-    kept_own: Array,
-    kept_gain: Array,
-    kept_inputs: Array,
-    kept_weights: Array,
-    kept_mask: Indices,
-    starts: npt.NDArray[np.uint32],
-    readers: npt.NDArray[np.uint32],
+    rings: Rings,
+    masks: Masks,
     gathered: bool,
     full: bool,
     adjoint: Array,
@@ -99,13 +113,10 @@ def replay(
 ) -> tuple[int, float]:
     """Equations (1) to (3) from step t back to `start`; the depth, and what of the signal was left at its end.
 
-    Kept arrays are rings over steps: own (R, C, C, n), gain (R, C, G, n), inputs (R, 1 or G, m), weights (R,
-    Gr, n k or n^2), the number of the mask in force (R,). A mask lists the readers of each source, one source
-    after the other: readers (number, n k), those of source j from starts (number, n + 1)[j] on. Gathered
-    weights lie in that order, the others by rows. With `full` all weights are read, whatever the mask.
+    With `full` all weights are read, whatever the mask; else `gathered` says how they lie.
     """
-    ring, components, gates, n = kept_gain.shape
-    recurrent = kept_weights.shape[1]
+    ring, components, gates, n = rings.gain.shape
+    recurrent = rings.weights.shape[1]
     gradient[...] = 0
     adjoint[...] = 0
     adjoint[components - 1] = signal
@@ -121,7 +132,7 @@ def replay(
     s = t
     while True:
         slot = s % ring
-        own, gain = kept_own[slot], kept_gain[slot]
+        own, gain = rings.own[slot], rings.gain[slot]
         v = block[count]
         slots[count] = slot
         for gate in range(gates):
@@ -133,7 +144,7 @@ def replay(
         count += 1
         depth += 1
         if count == BLOCK:
-            accumulate(block, slots, count, kept_inputs, gradient)
+            accumulate(block, slots, count, rings.inputs, gradient)
             count = 0
         if s == oldest:
             break
@@ -146,12 +157,12 @@ def replay(
         last = before[components - 1]
         if full:
             for gate in range(recurrent):
-                pull(v[gate], kept_weights[slot, gate].reshape(n, n), last)
+                pull(v[gate], rings.weights[slot, gate].reshape(n, n), last)
         else:
-            opens = starts[kept_mask[slot]]
-            reader = readers[kept_mask[slot]]
+            mask = rings.mask[slot]
+            opens, reader = masks.starts[mask], masks.readers[mask]
             for gate in range(recurrent):
-                weights = kept_weights[slot, gate]
+                weights = rings.weights[slot, gate]
                 for j in range(n):
                     total = last[j]
                     for e in range(np.intp(opens[j]), np.intp(opens[j + 1])):
@@ -166,5 +177,5 @@ def replay(
         if left == 0.0 or left < limit:
             break
         s -= 1
-    accumulate(block, slots, count, kept_inputs, gradient)
+    accumulate(block, slots, count, rings.inputs, gradient)
     return depth, math.sqrt(left / first)

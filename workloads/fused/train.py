@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array, Indices, Mask
+from workloads.arrays import Array, Mask
 from workloads.fused import elementwise, kernel, update
 from workloads.fused.form import Size, not_fused, propagation_of
 from workloads.fused.history import influence_of
+from workloads.fused.replay import Masks, Rings
 from workloads.linearization import Stage
 from workloads.masks import (
     SELECTIONS,
@@ -53,16 +54,6 @@ HISTORY_BYTES = 5 * 2**29
 NOTHING = Schedule()
 AT_ONCE = 200
 """Steps between two signs of progress; divides `masks.WEIGHTS_EVERY`."""
-
-
-class Rings(NamedTuple):
-    """The kept trajectory: rings over steps, newest at t % R. See `kernel.replay`."""
-
-    own: Array
-    gain: Array
-    inputs: Array
-    weights: Array
-    mask: Indices
 
 
 def train_fused(
@@ -241,9 +232,9 @@ class _Loop:
         """Steps begin <= t < stop by the kernel; why it ended."""
         config, dtype = self.config, self.theta.dtype
         full = self.form.k == self.n
-        masks = [np.zeros_like(self.mask_list[0])] if full else self.mask_list
+        listed = [np.zeros_like(self.mask_list[0])] if full else self.mask_list
         # unsigned, as an index that might be negative is looked at twice
-        starts, readers = (np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, masks), strict=True))
+        masks = Masks(*(np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, listed), strict=True)))
         code: int = kernel.run(
             begin,
             stop,
@@ -278,9 +269,8 @@ class _Loop:
             self.form.include_self,
             self.fisher,
             self.fisher_window,
-            *self.rings,
-            starts,
-            readers,
+            self.rings,
+            masks,
             self.gathered,
             full,
             self.losses,
