@@ -341,6 +341,29 @@ def test_results_do_not_depend_on_the_thread_count(method, k):
     assert curves[0] == curves[1]
 
 
+NOISY = [name for name, rule in RULES.items() if rule.draws_noise]
+ELSEWHERE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from replay import run_cell
+for method in sys.argv[2:]:
+    print(run_cell(method, hidden=8, steps=60, shift=30)[1].arrays["loss"].tobytes().hex())
+"""
+
+
+def test_a_stochastic_rule_gives_the_same_bits_in_another_process():
+    command = [sys.executable, "-c", ELSEWHERE, os.path.dirname(__file__), *NOISY]
+    environment = os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    here = [run_cell(method, hidden=8, steps=60, shift=30)[1].arrays["loss"].tobytes().hex() for method in NOISY]
+    assert len(here) >= 5
+    assert out.stdout.split() == here
+    other = [
+        run_cell(method, seed=43, hidden=8, steps=60, shift=30)[1].arrays["loss"].tobytes().hex() for method in NOISY
+    ]
+    assert not set(here) & set(other)
+
+
 def test_the_paper_sweep_is_settled_as_it_stands():
     sweep = tomllib.loads(resources.files("workloads").joinpath("paper/e1-sine.toml").read_text("utf-8"))
     assert WORKLOADS[sweep["workload"]] == "workloads.online_rnn:run"
