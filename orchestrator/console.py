@@ -63,13 +63,25 @@ def reporter(quiet: bool) -> Callable[[Progress], None] | None:
         if now - last[0] < (0.2 if terminal else 10.0):
             return
         last[0] = now
-        rate = progress.done / max(now - began, 1e-9)
+        # Of the last batches, as the first seconds go into starting up and the longest cells come first.
+        (since, before), *_ = progress.recent or [(began, 0)]
+        rate = (progress.done - before) / max(now - since, 1e-9) if before else progress.done / max(now - began, 1e-9)
         text = f"{progress.done:,} done, {progress.failed:,} failed, {progress.left:,} left; {rate:.1f} cells/s"
+        if rate and progress.left:
+            text += f", about {duration(progress.left / rate)} more"
         print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
         if terminal and not progress.left:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     return report
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min`, `2.5 h`, `3 days`."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * length:
+            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
 
 
 def how_many(count: int) -> str:

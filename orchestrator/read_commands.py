@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.console import fail, how_many, print_frame, print_json, say, warn
 from orchestrator.options import Json, StoreOption, Where
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from orchestrator.store import Store
+
+WATCH_S = 2.0
+"""Between two looks of `status --watch`."""
+
 
 def status(
     store: StoreOption = "results",
     where: Where = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, till the launch ends.")] = False,
     as_json: Json = False,
 ) -> None:
     """Count the cells by experiment, method and status; say what runs now.
@@ -30,35 +39,61 @@ def status(
     from orchestrator.store import Store
 
     opened = Store(store).require()
+    if watch:
+        _watch(opened, where, store, as_json)
+        return
+    known, warnings = select(opened.known(), opened, where)
+    warn(warnings)
+    states = (
+        known.wide().drop("source_digest").join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+    )
+    states = states.with_columns(pl.col("status").fill_null("pending"))
+    counts = (
+        states.group_by("experiment", "workload_version", "method", "k", "status")
+        .len("cells")
+        .sort("experiment", "workload_version", "method", "k", "status")
+    )
+    held = holder(opened.disk)
+    owner, running = held or (None, [])
+    if as_json:
+        print_json({"counts": counts.to_dicts(), "running": running, "owner": owner})
+        return
+    print_frame(counts)
+    for cell_id in running:
+        say(f"running: {cell_id}")
+    left = states.filter(pl.col("status") != "done").height
+    at = "" if store == "results" else f" --store {shlex.quote(store)}"
+    tail = f"; a launch is at work: {owner}" if owner else f"; next: raysweep resume{at}" if left else ""
+    say(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
+
+
+def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
+    """Look again and again, till the launch ends: a screen on a terminal, else what changes; `--json`: objects."""
+    from orchestrator.watch import event, lines, look
+
+    at = "" if named == "results" else f" --store {shlex.quote(named)}"
+    screen = sys.stdout.isatty() and not as_json
+    first_seen: dict[str, datetime] = {}
+    last, watched = "", False
     while True:
-        known, warnings = select(opened.known(), opened, where)
-        warn(warnings)
-        states = (
-            known.wide()
-            .drop("source_digest")
-            .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
-        )
-        states = states.with_columns(pl.col("status").fill_null("pending"))
-        counts = (
-            states.group_by("experiment", "workload_version", "method", "k", "status")
-            .len("cells")
-            .sort("experiment", "workload_version", "method", "k", "status")
-        )
-        held = holder(opened.disk)
-        owner, running = held or (None, [])
-        if as_json:
-            print_json({"counts": counts.to_dicts(), "running": running, "owner": owner})
-        else:
-            print_frame(counts)
-            for cell_id in running:
-                say(f"running: {cell_id}")
-            left = states.filter(pl.col("status") != "done").height
-            at = "" if store == "results" else f" --store {shlex.quote(store)}"
-            tail = f"; a launch is at work: {owner}" if owner else f"; next: raysweep resume{at}" if left else ""
-            say(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
-        if not watch:
+        seen, warnings = look(store, where)
+        first_seen = {cell_id: first_seen.get(cell_id, seen.now) for cell_id in seen.running}
+        said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, at)
+        left = seen.states.filter(seen.states["status"] != "done").height
+        ended = seen.owner is None and (watched or not left)  # of a launch that is yet to come, too
+        watched = watched or seen.owner is not None
+        if screen:
+            print("\x1b[H\x1b[J", end="")
+        if screen or as_json or ended:
+            warn(warnings)
+            say("\n".join(said))
+        elif said[0] != last:
+            say(said[0])
+        last = said[0]
+        sys.stdout.flush()
+        if ended:
             return
-        time.sleep(2)
+        time.sleep(WATCH_S)
 
 
 def show(

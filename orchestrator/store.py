@@ -184,7 +184,9 @@ def check_format(disk: Disk) -> None:
     """Raise InputError for a folder that is no store, or one of a newer format."""
     mark = disk.read(MARK) if disk.exists() else None
     if mark is None:
-        if disk.exists() and any(name not in FOLDERS and name != "_lock" for name in disk.names("")):
+        # The mark among the names: a launch has made the store since it was looked for.
+        ours = {*FOLDERS, "_lock", MARK}
+        if disk.exists() and any(name not in ours for name in disk.names("")):
             raise InputError(f"store {disk}: the folder holds other files and no {MARK}; give an empty or new folder")
         return
     try:

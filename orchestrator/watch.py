@@ -1,0 +1,201 @@
+"""`status --watch`: what a running launch is at, from the store alone; pure functions, but for `look`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from orchestrator.console import duration, how_many
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+
+WINDOW_S = 300.0
+"""Rates are over what ended this long ago at most."""
+SLOW_FACTOR, SLOW_S = 5.0, 60.0
+"""A cell is called slow after so many times what its like took, and no earlier than this."""
+MOST_FAILURES, MOST_SLOW = 5, 5
+
+
+class Look(NamedTuple):
+    """The store at one moment.
+
+    Args:
+        now: UTC.
+        states: one row a known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no attempt).
+        ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
+        failures: the last bad attempts: cell_id, status, error_type, error_message, finished_at.
+        running: ids, of the owner's last heartbeat.
+        owner: who holds the store, if anybody.
+    """
+
+    now: datetime
+    states: pl.DataFrame
+    ended: pl.DataFrame
+    failures: pl.DataFrame
+    running: tuple[str, ...]
+    owner: str | None
+
+
+class Sums(NamedTuple):
+    """Counts, and what follows from them; None where it can't be known."""
+
+    done: int
+    running: int
+    failed: int
+    left: int
+    cells_a_minute: float | None
+    seconds_left: float | None
+
+
+def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
+    """Read what is needed, and warnings of the predicate."""
+    from orchestrator.holder import holder
+    from orchestrator.launcher import select
+    from orchestrator.plan import plan
+
+    known, warnings = select(store.known(), store, where)
+    now = datetime.now(UTC)
+    frame = plan(known, store.summary()).frame
+    k = pl.when(pl.col("k").is_null()).then(pl.lit("")).otherwise(pl.format("/k={}", "k"))
+    shared = known.variants.select("variant", "cpus", "gpus", name=pl.format("{}/{}{}", "experiment", "method", k))
+    states = frame.join(shared, on="variant", how="left", maintain_order="left").select(
+        "cell_id",
+        "cpus",
+        "gpus",
+        "expected_seconds",
+        name=pl.format("{}/seed={}", "name", "seed"),
+        status=pl.col("status").fill_null("pending"),
+    )
+    since = now - timedelta(seconds=WINDOW_S)
+    ids = states.select("cell_id")
+    ended = store.collect(
+        lambda: store.attempts.filter(pl.col("finished_at") >= since)
+        .select("cell_id", "finished_at", "status", "seconds")
+        .join(ids.lazy(), on="cell_id", how="semi")
+        .sort("finished_at")
+    )  # fmt: skip
+    bad = store.collect(
+        lambda: store.attempts.filter(pl.col("status") != "done")
+        .select("cell_id", "status", "error_type", "error_message", "finished_at")
+        .join(ids.lazy(), on="cell_id", how="semi")
+        .sort("finished_at")
+        .tail(MOST_FAILURES)
+    )  # fmt: skip
+    held = holder(store.disk)
+    running = set(held[1]) & set(ids["cell_id"]) if held else set()
+    return Look(now, states, ended, bad, tuple(sorted(running)), held[0] if held else None), warnings
+
+
+def sums(seen: Look) -> Sums:
+    """Counts, rate and time left.
+
+    Time left: what is still to be done is as long as the cost model says, and is got through as fast as what has ended
+    lately was; where no length is known, cells count alike.
+    """
+    status = seen.states["status"]
+    done = int((status == "done").sum())
+    failed = int((~status.is_in(["done", "pending"])).sum())
+    left = seen.states.height - done
+    if seen.owner is None or seen.ended.is_empty():
+        return Sums(done, len(seen.running), failed, left, None, None)
+    span = max((seen.now - seen.ended["finished_at"].to_list()[0]).total_seconds(), 1.0)
+    good = seen.ended.filter(pl.col("status") == "done")
+    rate = good.height / span
+    waiting = seen.states.filter(pl.col("status") != "done")["expected_seconds"]
+    worked = float(seen.ended["seconds"].fill_null(0).sum())
+    seconds = None
+    if worked > 0 and waiting.null_count() < len(waiting):
+        mean = float(waiting.mean() or 0.0)  # type: ignore[arg-type]
+        seconds = float(waiting.fill_null(mean).sum()) * span / worked
+    elif rate > 0:
+        seconds = left / rate
+    return Sums(done, len(seen.running), failed, left, 60 * rate, seconds if left else 0.0)
+
+
+def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[str]:
+    """What the screen shows.
+
+    Args:
+        seen: the store now.
+        first_seen: when a watcher first saw each running cell, UTC.
+        store: what commands need to find the store, such as ` --store here`; empty for the default.
+    """
+    found = sums(seen)
+    said = [
+        f"{found.done:,} of {how_many(seen.states.height)} done, {found.running:,} running, {found.failed:,} failed, "
+        f"{found.left:,} left" + _pace(found)
+    ]
+    said += _by_resource(seen)
+    slow = _slow(seen, first_seen)
+    said += [f"slow: {line}" for line in slow[:MOST_SLOW]]
+    said += [f"slow: {len(slow) - MOST_SLOW:,} more"] if len(slow) > MOST_SLOW else []
+    said += [
+        f"{row['finished_at']:%H:%M:%S} {row['status']}: {_reason(row)} (raysweep show {row['cell_id'][:8]}{store})"
+        for row in seen.failures.iter_rows(named=True)
+    ]
+    if seen.owner:
+        said.append(f"a launch is at work: {seen.owner}")
+    elif found.left:
+        said.append(f"no launch is at work; next: raysweep resume{store}")
+    else:
+        said.append(f"all done; next: raysweep report{store}")
+    return said
+
+
+def event(seen: Look) -> dict[str, object]:
+    """The same for machines: one flat object a look."""
+    found = sums(seen)
+    return {
+        "at": seen.now.isoformat(timespec="seconds"), "cells": seen.states.height, **found._asdict(),
+        "running_cells": list(seen.running), "owner": seen.owner,
+        "failures": [{**row, "finished_at": str(row["finished_at"])} for row in seen.failures.iter_rows(named=True)],
+    }  # fmt: skip
+
+
+def _pace(found: Sums) -> str:
+    if found.cells_a_minute is None:
+        return ""
+    rate = f"; {found.cells_a_minute:.3g} cells a minute"
+    return rate if found.seconds_left is None else f"{rate}, about {duration(found.seconds_left)} left"
+
+
+def _by_resource(seen: Look) -> list[str]:
+    """A line for each size of cell, where there are several."""
+    sizes = (
+        seen.states.group_by("cpus", "gpus")
+        .agg(
+            done=(pl.col("status") == "done").sum(),
+            running=pl.col("cell_id").is_in(list(seen.running)).sum(),
+            cells=pl.len(),
+        )
+        .sort("gpus", "cpus")
+    )
+    if sizes.height < 2:
+        return []
+    return [
+        f"  on {cpus:g} CPU{f' and {gpus:g} GPU' if gpus else ''}: {done:,} of {cells:,} done, {running:,} running"
+        for cpus, gpus, done, running, cells in sizes.iter_rows()
+    ]
+
+
+def _slow(seen: Look, first_seen: Mapping[str, datetime]) -> list[str]:
+    """Running cells that take far longer than others like them, the longest first."""
+    expected = {row[0]: row[1:] for row in seen.states.select("cell_id", "name", "expected_seconds").iter_rows()}
+    found = []
+    for cell_id in seen.running:
+        name, usual = expected[cell_id]
+        seconds = (seen.now - first_seen.get(cell_id, seen.now)).total_seconds()
+        if usual is not None and seconds > max(SLOW_FACTOR * usual, SLOW_S):
+            like = f"its like took {duration(usual)}"
+            found.append((seconds, f"{name}#{cell_id[:8]} for {duration(seconds)} at least; {like}"))
+    return [line for _, line in sorted(found, reverse=True)]
+
+
+def _reason(row: Mapping[str, object]) -> str:
+    """Error and the first line of its message."""
+    first = next((line for line in str(row["error_message"] or "").splitlines() if line.strip()), "")
+    return ": ".join(str(part) for part in (row["error_type"], first) if part)[:160] or "no message"
