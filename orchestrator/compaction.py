@@ -14,13 +14,14 @@ from orchestrator.segments import Segment
 
 FAN = 16
 SMALLEST = 32 * 2**10
-LARGEST = 16 * 2**20  # a segment of this size or more is left as it is
-BATCH = 64 * 2**20  # of one merge, which is held in memory
+LARGEST = 16 * 2**20  # bytes; a segment of this size or more is left as it is
+MANY_ROWS = 32_768  # likewise: columns of equal values are small on disk, and large in memory
+BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # of one merge, which is held in memory
 
 
-def size_class(size: int) -> int | None:
+def size_class(size: int, rows: int) -> int | None:
     """0 for the smallest segments, one more for each factor of `FAN`; None for those that stay."""
-    if size >= LARGEST:
+    if size >= LARGEST or rows >= MANY_ROWS:
         return None
     found, limit = 0, SMALLEST
     while size >= limit:
@@ -29,18 +30,20 @@ def size_class(size: int) -> int | None:
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """What to merge now: of each size class, `FAN` segments or more, in the order of their names."""
+    """What to merge now, in the order of names: of each size class, `FAN` segments or more, or a full batch."""
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
-        kind = None if segment.seal else size_class(segment.size)
+        kind = None if segment.seal else size_class(segment.size, segment.rows)
         if kind is not None:
             classes.setdefault(kind, []).append(segment)
     found = []
     for same in classes.values():
         batch: list[Segment] = []
         for segment in same:
-            if sum(s.size for s in batch) + segment.size > BATCH:
-                break
+            size, rows = sum(s.size for s in batch), sum(s.rows for s in batch)
+            if batch and (size + segment.size > BATCH or rows + segment.rows > BATCH_ROWS):
+                found.append(batch)
+                batch = []
             batch.append(segment)
         if len(batch) >= FAN:
             found.append(batch)

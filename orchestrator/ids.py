@@ -57,4 +57,6 @@ class Ids:
 
 
 def _packed(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    if any(len(one) != 2 * _KIND.itemsize for one in ids):
+        raise ValueError("an id is not of 24 characters")
     return np.frombuffer(bytes.fromhex("".join(ids)), _KIND)

@@ -248,6 +248,8 @@ class Owner:
                 # A swap may have taken one away meanwhile, whose rows would come back.
                 if {s.name for s in batch} <= set(listed(self.disk, folder)):
                     self._replace(folder, merged, batch)
+            del merged
+            pa.default_memory_pool().release_unused()
 
     def _merge(self, folder: str, batch: list[Segment]) -> None:
         self._replace(folder, pa.concat_tables([_read(self.store, s) for s in batch]), batch)

@@ -139,7 +139,9 @@ class RayExecutor:
         key = (cpus, gpus, memory_gib)
         at, slots = self._slots.get(key, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
-            slots = sum(_times(node, cpus, gpus, memory_gib) for node in self._nodes())
+            avoided = self._avoided(cpus, gpus, memory_gib)
+            nodes = self._watch.nodes()
+            slots = sum(_times(n, cpus, gpus, memory_gib) for node, n in nodes.items() if node not in avoided)
             self._slots[key] = (time.monotonic(), slots)
         return slots
 
@@ -156,6 +158,10 @@ class RayExecutor:
     def _nodes(self) -> list[dict[str, float]]:
         return list(self._watch.nodes().values())
 
+    def _avoided(self, cpus: float, gpus: float, memory_gib: float | None) -> set[str]:
+        """Nodes that a cell of this size is kept off: those that do not answer, and GPUs' nodes where it needs none."""
+        return nodes_to_avoid(self._watch.nodes(), self._watch.shunned, cpus, gpus, memory_gib)
+
     def submit(self, chunk: Chunk) -> None:
         """Start a task."""
         options: dict[str, Any] = {"num_cpus": chunk.cpus, "num_gpus": chunk.gpus}
@@ -166,8 +172,9 @@ class RayExecutor:
             if self._embedded:
                 # Ray pastes this path into a shell command as it is, and never says that a space broke it.
                 options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
-        if self._watch.shunned:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._watch.shunned))})"}
+        avoided = self._avoided(chunk.cpus, chunk.gpus, chunk.memory_gib)
+        if avoided:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
         key = tuple(sorted((k, str(v)) for k, v in options.items()))
         if key not in self._submitted:  # a remote function with its options, made once a size
             self._submitted[key] = self._remote.options(**options)
@@ -306,7 +313,28 @@ def check_address(address: str) -> None:
         raise InputError(f"--address {address}: nothing answers there ({error})") from None
 
 
-def _times(node: dict[str, float], cpus: float, gpus: float, memory_gib: float | None) -> int:
+def nodes_to_avoid(
+    nodes: Mapping[str, Mapping[str, float]], shunned: set[str], cpus: float, gpus: float, memory_gib: float | None
+) -> set[str]:
+    """Ids of nodes that a cell should not go to; never all that could run it.
+
+    Ray puts cells that need no GPU on GPU nodes as on any other, where they take the CPUs that GPU cells need.
+
+    Args:
+        nodes: id -> resources, of those alive.
+        shunned: those that do not answer.
+        cpus: of the cell.
+        gpus: likewise.
+        memory_gib: likewise; None where it asks for none.
+    """
+    with_gpus = set() if gpus else {node for node, offers in nodes.items() if offers.get("GPU")}
+    for avoided in (shunned | with_gpus, shunned):
+        if any(_times(offers, cpus, gpus, memory_gib) for node, offers in nodes.items() if node not in avoided):
+            return avoided & set(nodes)
+    return set()
+
+
+def _times(node: Mapping[str, float], cpus: float, gpus: float, memory_gib: float | None) -> int:
     times = [node.get("CPU", 0.0) / cpus]
     if gpus:
         times.append(node.get("GPU", 0.0) / gpus)

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.errors import RaysweepError
+from orchestrator.executors.ray_worker import state_of
 from orchestrator.store import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import Cluster, signal_to
@@ -99,6 +100,7 @@ class Chaos:
         self.launches = 0
         self.seen: dict[str, float] = {}
         self.wrong: list[str] = []
+        self.gone: list[str] = []  # rows that were seen once, and then not
         self.due: list[tuple[float, Callable[[], None]]] = []  # what to thaw, when
         self.kinds: dict[str, tuple[int, Callable[[], bool]]] = {
             "worker killed": (40, self.kill_worker),
@@ -147,12 +149,13 @@ class Chaos:
         now = {i: m[0]["value"] for i, m in zip(frame["cell_id"], frame["metrics"].to_list(), strict=True)}
         if len(now) != frame.height:
             self.wrong.append(f"{frame.height - len(now)} rows twice")
+        self.gone += [i for i in self.seen if i not in now]
         self.wrong += [f"{i} was lost or changed" for i, v in self.seen.items() if now.get(i) != v]
         self.wrong += [
             f"seed {s} has {now[i]}" for i, s in zip(frame["cell_id"], frame["seed"], strict=True)
             if now[i] != s * 2654435761 % 1000003 / 7
         ]  # fmt: skip
-        self.seen = now
+        self.seen |= now
         return len(now)
 
     def tend(self) -> None:
@@ -161,14 +164,18 @@ class Chaos:
         for entry in [entry for entry in self.due if entry[0] <= now]:
             self.due.remove(entry)
             entry[1]()
-        for node, raylet in list(self.cluster.nodes.items()):
-            if not Path(f"/proc/{raylet}").exists():
-                self.cluster.kill(node)
-        for _ in range(NODES - len(self.cluster.nodes)):
-            self.cluster.add(num_cpus=2)
+        self.replace_nodes()
         if self.read() > self.last - STEP // 3:
             self.last += STEP
         self.drive()
+
+    def replace_nodes(self) -> None:
+        """Start a node for each that is gone: killed, or frozen for so long that it found itself given up."""
+        for node, raylet in list(self.cluster.nodes.items()):
+            if state_of(raylet) in {"", "Z"}:
+                self.cluster.kill(node)
+        for _ in range(NODES - len(self.cluster.nodes)):
+            self.cluster.add(num_cpus=2)
 
     # Faults: each says whether there was anything to do it to
 
@@ -282,7 +289,8 @@ class Chaos:
         return {
             "faults": self.made(), "by kind": dict(self.counted()), "launches": self.launches,
             "seconds": round(faulted), "seconds with the rest of the sweep": round(time.monotonic() - began),
-            "cells": self.last + 1, "rows": cells.len(), "lost": self.last + 1 - cells.n_unique(),
+            "cells": self.last + 1, "rows": cells.len(), "not run": self.last + 1 - cells.n_unique(),
+            "lost": len(self.gone),
             "twice": cells.len() - cells.n_unique(), "attempts": attempts, "finished": finished,
             "wrong": self.wrong[:20],
         }  # fmt: skip
@@ -304,13 +312,15 @@ class Chaos:
             self.driver.wait()
         words = ["resume", "chaos.toml", "--seeds", f"0..{self.last}", "--store", "store", "--wait"]
         while time.monotonic() < until:
-            for _ in range(NODES - len(self.cluster.nodes)):
-                self.cluster.add(num_cpus=2)
+            self.replace_nodes()
             command = [*RAYSWEEP, *words, "--address", self.cluster.address, "--max-alike", "0"]
-            ended = subprocess.run(
+            self.driver = subprocess.Popen(
                 command, cwd=self.folder, env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT
             )
-            if ended.returncode == 0:
+            while self.driver.poll() is None and time.monotonic() < until:
+                self.replace_nodes()
+                time.sleep(1)
+            if self.driver.returncode == 0:
                 return True
         return False
 

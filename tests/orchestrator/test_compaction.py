@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from orchestrator import launcher
-from orchestrator.compaction import FAN, LARGEST, batches, size_class
+from orchestrator.compaction import BATCH_ROWS, FAN, LARGEST, MANY_ROWS, batches, size_class
 from orchestrator.errors import StoreWriteFailed
 from orchestrator.launcher import launch
 from orchestrator.owner import Owner
@@ -23,19 +23,23 @@ from tests.conftest import environment
 CELLS = 200
 
 
-def segment(number: int, size: int, seal: bool = False) -> Segment:
-    return Segment("cells", f"{0:08d}-{number:08d}.parquet", 0, number, 1, size, seal, ())
+def segment(number: int, size: int, seal: bool = False, rows: int = 1) -> Segment:
+    return Segment("cells", f"{0:08d}-{number:08d}.parquet", 0, number, rows, size, seal, ())
 
 
 def test_a_row_is_rewritten_a_few_times_only() -> None:
-    assert [size_class(s) for s in (1, 32 * 2**10, 512 * 2**10, LARGEST)] == [0, 1, 2, None]
+    assert [size_class(s, 1) for s in (1, 32 * 2**10, 512 * 2**10, LARGEST)] == [0, 1, 2, None]
+    assert size_class(1, MANY_ROWS) is None
     small = [segment(n, 1000) for n in range(FAN)]
     assert batches(small) == [small]
     assert batches(small[1:]) == []
     assert batches([*small[1:], segment(99, 10**6), segment(100, 0, seal=True)]) == []
     assert batches([segment(n, LARGEST) for n in range(3 * FAN)]) == []
+    # What is held in memory at once is bounded, in bytes and in rows.
     large = [segment(n, LARGEST - 1) for n in range(FAN)]
-    assert batches(large) == []  # more than is held in memory at once
+    assert [len(batch) for batch in batches(large)] == [4, 4, 4]
+    long = [segment(n, 1000, rows=MANY_ROWS // 4) for n in range(FAN + 4)]
+    assert [sum(s.rows for s in batch) for batch in batches(long)] == [BATCH_ROWS, BATCH_ROWS]
 
 
 @pytest.fixture

@@ -42,6 +42,6 @@ def test_it_takes_little() -> None:
 
 
 def test_what_is_no_id_is_refused() -> None:
-    for wrong in (["xyz"], ["ab"], ["g" * 24]):
+    for wrong in (["xyz"], ["ab"], ["g" * 24], ["a" * 20, "a" * 28]):
         with pytest.raises(ValueError, match=r".+"):
             Ids(wrong)
