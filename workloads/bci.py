@@ -112,12 +112,12 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
 
 
 def cost(method: str, k: int | None, config: Config) -> float:
-    """Relative cost of a settled cell: A twice, B once."""
+    """Relative cost of a settled cell."""
     bins = [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)
     ]
-    return (2 * bins[0] + bins[1]) * cost_of_step(method, k, config, config.components)
+    return sum(bins) * cost_of_step(method, k, config, config.components)
 
 
 def run(cell: Cell, context: Context) -> Metrics:
@@ -131,11 +131,6 @@ def run(cell: Cell, context: Context) -> Metrics:
     if pair.gap_days is not None:
         metrics["gap_days"] = float(pair.gap_days)
     return metrics
-
-
-def session_a(pair: Pair) -> Stream:
-    """A alone."""
-    return Stream(pair.inputs_a, pair.targets_a, (), {})
 
 
 def both_sessions(pair: Pair) -> Stream:
@@ -171,20 +166,14 @@ def recovery(frozen: float, adapting: float, target: float) -> float | None:
 
 
 def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
-    """A alone for the weights at its end, then A and B in one run, whose first part is the same to the bit."""
+    """A and B in one run; where it came to A's end, B once more by the weights that it had there."""
     config: Config = cell.config
     bins_a, bins_b = len(pair.inputs_a), len(pair.inputs_b)
     metrics: dict[str, float] = {"bins_a": float(bins_a), "bins_b": float(bins_b)}
-    total = 2 * bins_a + bins_b
-    whole = first = learn_along(cell, session_a(pair), lambda done: context.progress(done * bins_a / total))
-    if first.diverged_at is None:
-        whole = learn_along(
-            cell,
-            both_sessions(pair),
-            lambda done: context.progress((bins_a + done * (bins_a + bins_b)) / total),
-        )
+    whole = learn_along(cell, both_sessions(pair), context.progress, keep_at=bins_a)
+    if whole.kept is not None:
         learner = build_learner(cell.method, cell.k, config, pair.inputs_a.shape[1], pair.targets_a.shape[1])
-        frozen = frozen_predictions(learner, first.theta, config.hidden, pair.inputs_b)
+        frozen = frozen_predictions(learner, whole.kept, config.hidden, pair.inputs_b)
         metrics |= _measure("frozen", "frozen_r2", frozen, pair.targets_b, windows_b(bins_b))
         _curve(context, "frozen_b", squared_errors(frozen, pair.targets_b))
     for probed in whole.probed:

@@ -227,13 +227,19 @@ def initial_theta(learner: Learner, config: LearnerConfig, n_in: int, n_out: int
     return learner.layout.join(drawn).astype(config.dtype)
 
 
-def learn_along(cell: Cell, stream: Stream, progress: Callable[[float], None] = lambda fraction: None) -> Trajectory:
+def learn_along(
+    cell: Cell,
+    stream: Stream,
+    progress: Callable[[float], None] = lambda fraction: None,
+    keep_at: int | None = None,
+) -> Trajectory:
     """Online learning of a settled cell from its seed; the same steps from the same data, whatever follows them.
 
     Args:
         cell: its config is a `LearnerConfig`.
         stream: the data.
         progress: is told the fraction done.
+        keep_at: the step before which the parameters are kept.
     """
     config: LearnerConfig = cell.config
     rngs = generators(cell.seed)
@@ -244,10 +250,12 @@ def learn_along(cell: Cell, stream: Stream, progress: Callable[[float], None] = 
     if config.implementation == "fused":
         from workloads.fused.train import train_fused  # no compiler is imported while a sweep is planned
 
-        return train_fused(learner, cell.method, cell.k, config, theta, stream, rngs, progress, schedule=schedule)
+        return train_fused(
+            learner, cell.method, cell.k, config, theta, stream, rngs, progress, schedule=schedule, keep_at=keep_at
+        )
     begun = begin(learner, theta, config.hidden, n_in, rngs.mask)
     findings = Findings(schedule) if schedule.any else None
-    return train(learner, begun, stream, rngs, progress, findings=findings)
+    return train(learner, begun, stream, rngs, progress, findings=findings, keep_at=keep_at)
 
 
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:

@@ -71,6 +71,7 @@ class Trajectory(NamedTuple):
     seconds: float
     theta: Array  # (P,) at the end
     probed: list[Recorded]
+    kept: Array | None = None  # (P,) before the step that was asked for, if the run came to it
 
     def then(self, rest: Trajectory, at: int) -> Trajectory:
         """This run's steps before `at`, and the rest that another loop made from there."""
@@ -83,6 +84,7 @@ class Trajectory(NamedTuple):
             self.seconds + rest.seconds,
             rest.theta,
             rest.probed,
+            rest.kept if self.kept is None else self.kept,
         )
 
 
@@ -164,8 +166,9 @@ def train(
     progress: Callable[[float], None] = lambda fraction: None,
     first: int = 0,
     findings: Findings | None = None,
-    kept: Sequence[Step] = (),
+    so_far: Sequence[Step] = (),
     fresh: Any = None,
+    keep_at: int | None = None,
 ) -> Trajectory:
     """Learn along a stream, until its end or the divergence.
 
@@ -180,8 +183,9 @@ def train(
         progress: is told the fraction done, every hundred steps.
         first: the step to go on from.
         findings: where probes put what they measure; None: nothing is probed.
-        kept: for an alignment probe, the steps of the sequence before `first`.
+        so_far: for an alignment probe, the steps of the sequence before `first`.
         fresh: the rule's state at a sequence's begin, where `now` is not from `begin`.
+        keep_at: the step before which the parameters are kept.
     """
     dtype = now.theta.dtype
     inputs = stream.inputs[first:].astype(dtype)
@@ -193,13 +197,16 @@ def train(
     diverged_at = None
     done = 0
     begun = now.rule_state if fresh is None else fresh
-    so_far = list(kept)  # the sequence's steps, where a probe wants them
+    steps_seen = list(so_far)  # of the sequence, where a probe wants them
+    kept = None
     started = time.perf_counter()
     with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up is recorded as such, not warned of
         for t in range(steps):
             if stream.begins[first + t]:
                 now = now._replace(state=np.zeros_like(now.state), rule_state=learner.rule.reset(now.rule_state, begun))
-                so_far.clear()
+                steps_seen.clear()
+            if first + t == keep_at:
+                kept = now.theta
             now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[first + t])
             if not (outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)):  # a NaN loss ends here too
                 diverged_at = first + t
@@ -210,13 +217,13 @@ def train(
                 info.setdefault(name, []).append(value)
             done = t + 1
             if findings is not None:
-                _probe(first + t, learner, now, outcome, so_far, findings)
+                _probe(first + t, learner, now, outcome, steps_seen, findings)
             if done % 100 == 0:
                 progress((first + done) / (first + steps))
     seconds = time.perf_counter() - started
     arrays = {name: np.array(values) for name, values in info.items()}
     probed = [] if findings is None else findings.arrays()
-    return Trajectory(losses[:done], predictions[:done], arrays, {}, diverged_at, seconds, now.theta, probed)
+    return Trajectory(losses[:done], predictions[:done], arrays, {}, diverged_at, seconds, now.theta, probed, kept)
 
 
 def _probe(t: int, learner: Learner, now: Learning, outcome: Outcome, kept: list[Step], findings: Findings) -> None:

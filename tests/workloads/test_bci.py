@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from replay import SHARED, Recorder
 
 from workloads import WORKLOADS, bci
-from workloads.bci import Config, both_sessions, frozen_predictions, learn_along, recovery, session_a, settle
-from workloads.learner import build_learner, initial_theta
+from workloads.bci import Config, both_sessions, frozen_predictions, recovery, settle
+from workloads.learner import build_learner, initial_theta, learn_along
 from workloads.recordings.pair import Pair, pair_of
 from workloads.recordings.recording import load
 from workloads.recordings.sessions import KNOWN
@@ -111,6 +111,10 @@ def test_eq_12_by_hand():
     assert recovery(0.4, 0.3, 0.5) is None
 
 
+def session_a(pair):
+    return Stream(pair.inputs_a, pair.targets_a, (), {})
+
+
 @pytest.mark.parametrize(
     ("method", "k", "config"),
     [
@@ -124,8 +128,10 @@ def test_eq_12_by_hand():
 def test_the_adapting_run_repeats_a_bit_for_bit_and_learns_on_afresh(recordings, method, k, config):
     cell = cell_of(method, k, limit=400, **config)
     data = data_of(cell)
-    first, both = learn_along(cell, session_a(data)), learn_along(cell, both_sessions(data))
+    first, both = learn_along(cell, session_a(data)), learn_along(cell, both_sessions(data), keep_at=400)
     assert first.predictions.tobytes() == both.predictions[:400].tobytes()
+    assert both.kept is not None
+    assert first.theta.tobytes() == both.kept.tobytes()
     assert len(both.predictions) == 800
     # at B's first bin nothing has been learned from B, and the state is zero: the frozen pass begins as the adapting
     learner = build_learner(cell.method, cell.k, cell.config, 6, 2)

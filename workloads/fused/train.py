@@ -67,6 +67,7 @@ def train_fused(
     progress: Callable[[float], None] = lambda fraction: None,
     history_bytes: int = HISTORY_BYTES,
     schedule: Schedule = NOTHING,
+    keep_at: int | None = None,
 ) -> Trajectory:
     """Learn along a stream, until its end or the divergence.
 
@@ -81,6 +82,7 @@ def train_fused(
         progress: is told the fraction done.
         history_bytes: bound of the kept trajectory.
         schedule: what is probed, and when.
+        keep_at: the step before which the parameters are kept.
 
     Returns:
         The run, with `info`: `credit_horizon`, steps that each learning signal was read back over, and, where
@@ -91,13 +93,17 @@ def train_fused(
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
     started = time.perf_counter()
     steps = len(stream.inputs)
-    code, t = kernel.FINISHED, 0
+    code, t, kept = kernel.FINISHED, 0, None
     while t < steps and code == kernel.FINISHED:
+        if t == keep_at:
+            kept = loop.flat_theta()
         if loop.chosen is not None and loop.chosen.due(t, loop.fisher_window):
             loop.choose_mask()
         stop = min(steps, (t // AT_ONCE + 1) * AT_ONCE)
         if t < loop.fisher_window:
             stop = min(stop, loop.fisher_window)
+        if keep_at is not None and t < keep_at:
+            stop = min(stop, keep_at)
         if schedule.any:
             stop = min(stop, schedule.next(t) + 1)
         code = loop.run(t, stop)
@@ -110,12 +116,12 @@ def train_fused(
         progress(t / steps)
     diverged_at = t if code == kernel.DIVERGED else None
     done = t
-    result = loop.trajectory(done, diverged_at, time.perf_counter() - started)
+    result = loop.trajectory(done, diverged_at, time.perf_counter() - started)._replace(kept=kept)
     if code != kernel.DEEP or t == steps:
         return result
-    kept = [(stage,) for stage, _ in loop.steps_back(t - 1)][::-1] if schedule.alignment_every else []
+    so_far = [(stage,) for stage, _ in loop.steps_back(t - 1)][::-1] if schedule.alignment_every else []
     now, fresh = loop.handed_over(t - 1)
-    rest = train(learner, now, stream, rngs, progress, t, findings, kept, fresh)
+    rest = train(learner, now, stream, rngs, progress, t, findings, so_far, fresh, keep_at)
     return result.then(rest, t)
 
 
@@ -288,6 +294,10 @@ class _Loop:
         named = self.learner.architecture.unpack(by_gates.reshape(shape))
         return self.learner.layout.join(named | {"V": readout.reshape(self.readout.shape), "c": bias})
 
+    def flat_theta(self) -> Array:
+        """All parameters (P,), a copy."""
+        return self.flat(self.theta, self.readout, self.bias)
+
     def probe(self, t: int) -> None:
         """Measure step t, the last that was made, if it is due."""
         due = self.findings.schedule
@@ -332,7 +342,7 @@ class _Loop:
         if self.config.optimizer != "sgd":
             m, v = (self.flat(*self.moments[order::2]) for order in (0, 1))
             optimizer_state = AdamState(int(self.counters[0]), m, v)
-        theta = self.flat(self.theta, self.readout, self.bias)
+        theta = self.flat_theta()
         begun = begin(self.learner, theta, self.n, self.inputs.shape[1], np.random.default_rng(0))
         state: Any = influence
         if isinstance(begun.rule_state, SparseState):
@@ -355,7 +365,7 @@ class _Loop:
                 metrics["replay_cut"] = float(np.count_nonzero(cut))
         if self.carried_from is not None:
             metrics["carried_from"] = float(self.carried_from)
-        theta = self.flat(self.theta, self.readout, self.bias)
+        theta = self.flat_theta()
         return Trajectory(
             self.losses[:done].copy(),
             self.predictions[:done].copy(),

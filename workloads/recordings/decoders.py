@@ -117,12 +117,16 @@ class Kalman(NamedTuple):
         evidence = (inputs - self.input_mean) @ gain.T  # (T, s)
         state, covariance = np.zeros_like(self.mean), self.spread
         states = np.empty((len(inputs), len(state)))
+        steady = False  # the covariance does not depend on the inputs: once it repeats itself, it is what it will be
         for t, seen in enumerate(evidence):
             if t:
                 state = self.dynamics @ state
-                covariance = self.dynamics @ covariance @ self.dynamics.T + self.drive
-            covariance = np.linalg.inv(np.linalg.inv(covariance) + information)
-            covariance = 0.5 * (covariance + covariance.T)
+            if not steady:
+                before = covariance
+                predicted = self.dynamics @ before @ self.dynamics.T + self.drive if t else before
+                covariance = np.linalg.inv(np.linalg.inv(predicted) + information)
+                covariance = 0.5 * (covariance + covariance.T)
+                steady = t > 0 and np.array_equal(covariance, before)
             state = state + covariance @ (seen - information @ state)  # (5)
             states[t] = state
         return states + self.mean
