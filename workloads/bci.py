@@ -46,7 +46,7 @@ from threadpoolctl import threadpool_limits
 
 from workloads.arrays import Array
 from workloads.interface import Cell, Context, Metrics
-from workloads.learner import LearnerConfig, build_learner, cost_of_step, learn_along, settle_learner
+from workloads.learner import LearnerConfig, beyond_the_end, build_learner, cost_of_step, learn_along, settle_learner
 from workloads.recordings.original import CHANNELS
 from workloads.recordings.pair import LATE, Pair, prepare, session_at, windows_a, windows_b
 from workloads.recordings.preprocess import Target
@@ -106,6 +106,8 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
             digests[setting] = given or digest(session, config.bin_ms)
         except ValueError as error:
             problems.append(str(error))
+    if config.session_a in KNOWN and config.session_b in KNOWN:
+        problems += beyond_the_end(sum(_bins(config)), values, config)
     if problems:
         raise ValueError("\n".join(dict.fromkeys(problems)))
     return k, config.model_copy(update=values | digests)
@@ -113,11 +115,15 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
 
 def cost(method: str, k: int | None, config: Config) -> float:
     """Relative cost of a settled cell."""
-    bins = [
+    return sum(_bins(config)) * cost_of_step(method, k, config, config.components)
+
+
+def _bins(config: Config) -> list[int]:
+    """Of both sessions; of one that is not tabled as many as is usual."""
+    return [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)
     ]
-    return sum(bins) * cost_of_step(method, k, config, config.components)
 
 
 def run(cell: Cell, context: Context) -> Metrics:

@@ -317,3 +317,11 @@ def test_a_short_cell_on_the_shared_sessions(monkeypatch):
     assert metrics["gap_days"] == 221
     assert metrics["mse_b_late"] < metrics["frozen_b_late"]
     assert 0.4 < metrics["mse_a_end"] < 1.0
+
+
+def test_what_would_never_happen_along_the_sessions_is_refused():
+    with pytest.raises(ValueError, match=r"window = 40001 with steps = \d+; valid: 1 to \d+"):
+        settle("bptt", None, Config(window=40_001))
+    with pytest.raises(ValueError, match="window = 21 with steps = 20; valid: 1 to 20"):
+        settle("bptt", None, Config(window=21, limit=10))
+    settle("bptt", None, Config(window=20, limit=10))
