@@ -1,6 +1,6 @@
-"""Writes `docs/results`: every table, figure and the claims, from one store; the same bytes from the same cells.
+"""Writes `docs/results`: every table, figure and the claims, from stores; the same bytes from the same cells.
 
-python -m analysis.results [--store results] [--to docs/results] [--without-figures]
+python -m analysis.results [--store results [OTHER ...]] [--to docs/results] [--without-figures]
 
 What can't be made of the store's cells is listed, not written. A store that is none, or a folder that can't be
 written: exit code 2.
@@ -15,7 +15,7 @@ from pathlib import Path
 from analysis.claims import ledger
 from analysis.claims import render as render_claims
 from analysis.figures import CAPTIONS, FIGURES, save
-from analysis.source import Source, from_store
+from analysis.source import Source, from_store, joined
 from analysis.tables import TABLES
 from analysis.tables.render import RENDERERS
 from orchestrator.console import complain
@@ -55,12 +55,14 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", default="results")
+    parser.add_argument(
+        "--store", nargs="+", default=["results"], help="one, or several whose cells are taken together"
+    )
     parser.add_argument("--to", default="docs/results")
     parser.add_argument("--without-figures", action="store_true")
     asked = parser.parse_args()
     try:
-        source = from_store(Store(asked.store).require())
+        source = joined([from_store(Store(store).require()) for store in asked.store])
         lacking = write(source, Path(asked.to), not asked.without_figures)
     except RaysweepError as error:
         complain(error.problems if isinstance(error, InputError) else [str(error)])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from orchestrator.errors import InputError
 from orchestrator.query import cells_frame
 from orchestrator.store import Store
 
@@ -58,3 +59,35 @@ def from_store(store: Store, keep: pl.Series | None = None) -> Source:
         return found.filter(pl.col("cell_id").is_in(cells["cell_id"].implode()))
 
     return Source(cells, arrays)
+
+
+def joined(sources: Sequence[Source]) -> Source:
+    """Several stores, such as those of machines that share no disk, as one.
+
+    A cell that several know is that of the first in which it is done.
+
+    Raises:
+        InputError: a setting is another column in one store than in another, as a metric there has its name.
+    """
+    columns = set().union(*(source.cells.columns for source in sources))
+    for source in sources:
+        for prefix in ("config_", "metric_"):
+            twice = sorted(
+                n for n in columns if f"{prefix}{n}" in columns and f"{prefix}{n}" not in source.cells.columns
+            )
+            if set(twice) & set(source.cells.columns):
+                raise InputError(
+                    f"these stores can't be joined: {twice[0]!r} in one is {prefix + twice[0]!r} in another"
+                )
+    cells = (
+        pl.concat((s.cells.with_columns(_store=pl.lit(i)) for i, s in enumerate(sources)), how="diagonal_relaxed")
+        .sort(pl.col("status") != "done", maintain_order=True)
+        .unique("cell_id", keep="first", maintain_order=True)
+    )
+    whose = [cells.filter(pl.col("_store") == i)["cell_id"].implode() for i in range(len(sources))]
+
+    def arrays(names: Sequence[str]) -> pl.DataFrame:
+        found = zip(sources, whose, strict=True)
+        return pl.concat([source.arrays(names).filter(pl.col("cell_id").is_in(ids)) for source, ids in found])
+
+    return Source(cells.drop("_store"), arrays)
