@@ -12,7 +12,7 @@ run: $(VENV)/.user
 test: $(VENV)/.dev
 	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.dev
+test-slow: $(VENV)/.cluster
 	"$(BIN)/python" -m pytest -q
 
 # Faults at random on a cluster of several nodes, for 20 minutes at most; prints its seed and its counts.
@@ -47,6 +47,11 @@ $(VENV)/.user: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.user requirements-dev.txt
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
+	touch "$@"
+
+# Ray's console and job server, which `--submit` is tested against.
+$(VENV)/.cluster: $(VENV)/.dev
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[cluster]"
 	touch "$@"
 
 $(VENV)/.docs: $(VENV)/.user requirements-docs.txt

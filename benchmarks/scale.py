@@ -178,7 +178,7 @@ def main() -> None:
         found = json.loads(said.splitlines()[-1])
         print(
             f"launch of {arguments.launch:,} on Ray: {found['seconds']:.1f} s, {found['rate']:,.0f} cells/s after the "
-            f"first tenth, driver {found['mib']} MiB by tenths, peak {spent.gib:.2f} GiB"
+            f"first tenth, driver {found['mib']} MiB by tenths, {found['end_mib']} at the end, peak {spent.gib:.2f} GiB"
         )
         if found["rate"] < RATE:
             missed.append(f"{found['rate']:,.0f} cells/s of {RATE:,.0f}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -63,7 +63,10 @@ def _lines(disk: Disk, folder: str, good: list[Segment]) -> Iterator[str]:
     for name in names:
         try:
             segment = inspect(disk, folder, name)
-            with pq.ParquetFile(disk.locate(segment.path), page_checksum_verification=True) as file:
+            with (
+                disk.open(segment.path) as opened,
+                pq.ParquetFile(opened, page_checksum_verification=True) as file,
+            ):
                 for group in range(file.num_row_groups):
                     file.read_row_group(group)
             good.append(segment)
@@ -77,7 +80,7 @@ def _lines(disk: Disk, folder: str, good: list[Segment]) -> Iterator[str]:
 
 def _surroundings(disk: Disk) -> Iterator[str]:
     """What is wrong in the folders that hold no segments."""
-    for folder in ("_sweeps", "_epochs", "_hb", "_tmp"):
+    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "checkpoints"):
         try:
             names = disk.names(folder)
         except StoreDamaged as error:
@@ -92,6 +95,8 @@ def _surroundings(disk: Disk) -> Iterator[str]:
                 elif folder == "_epochs" and name.endswith(".json") and name[:8].isdecimal():
                     if not about_epoch(disk, int(name[:8])):
                         raise StoreDamaged(f"_epochs/{name}: torn or foreign")
+                elif folder == "checkpoints":
+                    disk.names(f"{folder}/{name}")
                 else:
                     disk.size(f"{folder}/{name}")
             except FileNotFoundError:
@@ -105,7 +110,8 @@ def _across(disk: Disk, sound: dict[str, list[Segment]], held: bool) -> Iterator
 
     def rows(folder: str, *columns: str) -> list[pl.DataFrame]:
         paths = [disk.locate(s.path) for s in live(sound[folder]) if s.rows]
-        return [pl.read_parquet(path, glob=False, columns=list(columns)) for path in paths]
+        how: dict[str, Any] = {"glob": False, "storage_options": disk.reading, "credential_provider": None}
+        return [pl.read_parquet(path, columns=list(columns), **how) for path in paths]
 
     try:
         found = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}

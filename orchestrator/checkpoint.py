@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.disk import Disk, open_disk
+from orchestrator.errors import InputError
 from orchestrator.scratch import scratch
 
 FOLDER = "checkpoints"
@@ -123,8 +124,12 @@ class Checkpoint:
         if self._opened is None:
             if self._home is None:
                 raise RuntimeError("this cell runs outside a launch: there is no store to keep checkpoints in")
-            store = open_disk(self._home.location)
-            proof = store.read(self._home.proof)
+            try:
+                store = open_disk(self._home.location)
+                proof = store.read(self._home.proof)
+            except InputError as error:  # a machine without credentials for the launch's bucket, say
+                _say(f"checkpoints stay on this machine: {error}")
+                proof = None
             self.is_local = proof is None or hashlib.sha256(proof).hexdigest() != self._home.digest
             self._opened = open_disk(str(local_folder(self._home))) if self.is_local else store
             if self.is_local:

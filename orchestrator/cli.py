@@ -6,20 +6,23 @@ import io
 import os
 import shlex
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from analysis import commands
 from analysis.report.command import report
-from orchestrator import query_commands, read_commands, start_commands
+from orchestrator import query_commands, read_commands, start_commands, submission_commands
+from orchestrator.cluster_commands import cluster_app
 from orchestrator.console import (
     complain,
     fail,
+    forecast,
     how_many,
+    local_slots,
     print_json,
     print_result,
-    reporter,
     say,
     warn,
 )
@@ -27,29 +30,36 @@ from orchestrator.data_commands import data_app, use_data
 from orchestrator.options import (
     MANY,
     MAX_ALIKE,
+    NODE_WAIT_MIN,
     Address,
     DataDir,
     Device,
+    Follow,
     Inline,
     Json,
     MaxAlike,
     MaxFailures,
     MaxHours,
     MaybeSweeps,
+    NodeWait,
     Rerun,
     Retries,
     Seeds,
     Set,
     StoreOption,
+    Submit,
     Sweeps,
     Timeout,
+    TrustStore,
     Wait,
     Where,
     Yes,
 )
 
 if TYPE_CHECKING:
+    from orchestrator.executors.executor import Executor
     from orchestrator.launcher import Prepared
+    from orchestrator.plan import Plan
     from orchestrator.store import Store
 
 app = typer.Typer(
@@ -62,6 +72,7 @@ app = typer.Typer(
 store_app = typer.Typer(help="Verify or compact the store.", no_args_is_help=True)
 app.add_typer(store_app, name="store")
 app.add_typer(data_app, name="data")
+app.add_typer(cluster_app, name="cluster")
 
 
 def main() -> None:
@@ -138,7 +149,8 @@ def plan(
             {
                 "cells": len(planned.table), "states": counts, "to_run": int(planned.frame["run"].sum()),
                 "no_longer_asked_for": 0 if gone is None else gone.height,
-                "by_resource": expected.to_dicts(), "warnings": list(prepared.warnings),
+                "by_resource": expected.to_dicts(), "wall_seconds_here": planned.wall_seconds(local_slots),
+                "warnings": list(prepared.warnings),
             }
         )  # fmt: skip
         return
@@ -150,21 +162,20 @@ def plan(
     if gone is not None and gone.height:
         why = "by other --set or --seeds, or before the file changed" if set_ or seeds else "before the file changed"
         say(f"  {gone.height:>9,}  {'not asked for now':<10} asked for {why}; left untouched")
-    for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
-        known = f"about {cpu_hours:.2g} cpu-hours" + (f", {gpu_hours:.2g} gpu-hours" if gpus else "")
-        if unknown:
-            known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
-        say(f"to run: {how_many(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}")
+    for line in forecast(planned, local_slots, "on this machine"):
+        say(line)
     if not planned.frame["run"].any():
         say("nothing to run")
 
 
 @app.command()
 def launch(
+    context: typer.Context,
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
     retries: Retries = None, max_failures: MaxFailures = None,
     max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None, rerun_changed: Rerun = False,
+    node_wait: NodeWait = NODE_WAIT_MIN, submit: Submit = None, follow: Follow = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run what is missing; ends with counts and what to type next.
@@ -175,12 +186,15 @@ def launch(
     """
     from orchestrator.launcher import Options
 
+    if submit is not None:
+        submission_commands.submit(context, "launch", _elsewhere(sweeps, where, set_, seeds, timeout, retries))
+        return
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
     options = Options(
         where=where, rerun_changed=rerun_changed, executor="inline" if inline else "ray", address=address,
-        device=device, max_failures=max_failures, max_alike=max_alike or None, max_hours=max_hours, wait=wait,
-        command=_command(),
+        device=device, max_failures=max_failures, max_alike=max_alike or None, max_hours=max_hours,
+        node_wait=node_wait or None, wait=wait, command=_command(),
     )  # fmt: skip
     again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
     _finish(opened, prepared, options, yes, as_json, again)
@@ -188,11 +202,13 @@ def launch(
 
 @app.command()
 def resume(
+    context: typer.Context,
     sweeps: MaybeSweeps = None, store: StoreOption = "results", where: Where = None, set_: Set = None,
     seeds: Seeds = None, address: Address = None, device: Device = "auto", inline: Inline = False,
     timeout: Timeout = None, retries: Retries = None, max_failures: MaxFailures = None,
-    max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None,
-    data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
+    max_alike: MaxAlike = MAX_ALIKE, max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN,
+    submit: Submit = None, follow: Follow = False, data_dir: DataDir = None, trust_store: TrustStore = False,
+    yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run again what failed, timed out or never finished, with a fresh budget of attempts.
 
@@ -202,19 +218,23 @@ def resume(
     """
     from orchestrator.launcher import Options, prepare_recorded
 
+    if not sweeps and (set_ or seeds):
+        fail("--set and --seeds make new cells: name the sweeps they are for")
+    if submit is not None:
+        prepared = _elsewhere(sweeps, where, set_, seeds, timeout, retries) if sweeps else None
+        submission_commands.submit(context, "resume", prepared)
+        return
     use_data(data_dir)
     options = Options(
         where=where, resume=True, executor="inline" if inline else "ray", address=address,
-        device=device, max_failures=max_failures, max_alike=max_alike or None, max_hours=max_hours, wait=wait,
-        command=_command(),
+        device=device, max_failures=max_failures, max_alike=max_alike or None, max_hours=max_hours,
+        node_wait=node_wait or None, wait=wait, command=_command(),
     )  # fmt: skip
     if sweeps:
         opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
     else:
         opened = _store(store).require()
-        if set_ or seeds:
-            fail("--set and --seeds make new cells: name the sweeps they are for")
-        prepared = prepare_recorded(opened, where, timeout, retries)
+        prepared = prepare_recorded(opened, where, timeout, retries, trust=trust_store)
     again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
     _finish(opened, prepared, options, yes, as_json, again)
 
@@ -296,6 +316,15 @@ def _prepare(
     return opened, prepare(sweeps, opened, where)
 
 
+def _elsewhere(
+    names: list[str], where: str | None, set_: list[str] | None, seeds: str | None,
+    timeout: float | None, retries: int | None,
+) -> Prepared:  # fmt: skip
+    """The sweeps of a launch whose store is on another machine."""
+    with tempfile.TemporaryDirectory() as empty:
+        return _prepare(names, os.path.join(empty, "none"), where, set_, seeds, timeout, retries)[1]
+
+
 def _again(
     sweeps: list[str] | None, store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     address: str | None, device: str, data_dir: str | None,
@@ -313,6 +342,7 @@ def _again(
 
 def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str]) -> None:
     from orchestrator.launcher import plan_of, run
+    from orchestrator.live import event, live
 
     planned = plan_of(prepared, opened, options)
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
@@ -325,7 +355,15 @@ def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json:
         count = int(planned.frame["run"].sum())
         starting = "" if options.executor == "inline" or options.address else "; starting Ray"
         print(f"{how_many(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
-    result = run(prepared, opened, options, reporter(as_json))
+    if as_json:
+        event("start", cells=len(planned.table), to_run=int(planned.frame["run"].sum()), store=opened.disk.location)
+
+    def announce(plan: Plan, executor: Executor) -> None:
+        if not as_json:
+            where = "in this process" if options.executor == "inline" else "on what Ray offers now"
+            print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
+
+    result = run(prepared, opened, options, live(as_json), announce)
     warn(line for line in result.warnings if line not in prepared.warnings)
     print_result(result, as_json, again)
     raise typer.Exit(result.exit_code)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from orchestrator.errors import RaysweepError
-from orchestrator.segments import Segment
+from orchestrator.segments import MOST_VALUES, Segment
 
 FAN = 16
 SMALLEST = 32 * 2**10
@@ -40,8 +40,9 @@ def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
     for same in classes.values():
         batch: list[Segment] = []
         for segment in same:
-            size, rows = sum(s.size for s in batch), sum(s.rows for s in batch)
-            if batch and (size + segment.size > BATCH or rows + segment.rows > BATCH_ROWS):
+            merged = [*batch, segment]
+            size, rows, values = (sum(getattr(s, of) for s in merged) for of in ("size", "rows", "values"))
+            if batch and (size > BATCH or rows > BATCH_ROWS or values > MOST_VALUES):
                 found.append(batch)
                 batch = []
             batch.append(segment)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.text import safe
 
 if TYPE_CHECKING:
-    from orchestrator.drive import Progress
     from orchestrator.launcher import Result
+    from orchestrator.plan import Plan
 
 
 def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
     """Counts, and what to type next; `resume`: the words after `raysweep resume`, the store's last."""
     from dataclasses import asdict
+
+    from orchestrator.live import event
 
     at = (
         "".join(f" --store {shlex.quote(store)}" for store in resume[resume.index("--store") + 1 :][:1])
@@ -27,7 +29,7 @@ def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
     )
     again = shlex.join(["raysweep", "resume", *resume])
     if as_json:
-        print_json({**asdict(result), "resume": again if result.done < result.asked else None})
+        event("end", **asdict(result), resume=again if result.done < result.asked else None)
         return
     if not result.ran and not result.failed and result.done == result.asked:
         print(f"nothing to run: all {result.asked:,} cells are done")
@@ -50,38 +52,42 @@ def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
         say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
 
 
-def reporter(quiet: bool) -> Callable[[Progress], None] | None:
-    """A line that changes on a terminal, one every ten seconds elsewhere."""
-    if quiet:
-        return None
-    terminal = sys.stderr.isatty()
-    last = [0.0]
-    began = time.monotonic()
-
-    def report(progress: Progress) -> None:
-        now = time.monotonic()
-        if now - last[0] < (0.2 if terminal else 10.0):
-            return
-        last[0] = now
-        # Of the last batches, as the first seconds go into starting up and the longest cells come first.
-        (since, before), *_ = progress.recent or [(began, 0)]
-        rate = (progress.done - before) / max(now - since, 1e-9) if before else progress.done / max(now - began, 1e-9)
-        text = f"{progress.done:,} done, {progress.failed:,} failed, {progress.left:,} left; {rate:.1f} cells/s"
-        if rate and progress.left:
-            text += f", about {duration(progress.left / rate)} more"
-        print(f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-        if terminal and not progress.left:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    return report
-
-
 def duration(seconds: float) -> str:
     """`45 s`, `3 min`, `2.5 h`, `3 days`."""
     for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
         if seconds < most * length:
             return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
     return f"{seconds / 86_400:.0f} days"
+
+
+def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
+    """What will run by resource, what it takes, and how long that is; what is not known is said so.
+
+    Args:
+        planned: the plan.
+        slots: how many cells of (cpus, gpus, memory_gib) run at once.
+        where: whose slots they are: `on this machine`.
+    """
+    said, unknown_in_all = [], 0
+    expected = planned.expected()
+    for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
+        known = f"about {cpu_hours:.2g} cpu-hours" + (f", {gpu_hours:.2g} gpu-hours" if gpus else "")
+        if unknown:
+            known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
+        said.append(
+            f"to run: {how_many(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}"
+        )
+        unknown_in_all += unknown
+    seconds = planned.wall_seconds(slots)
+    if said:
+        others = " for those of known length" if seconds is not None and unknown_in_all else ""
+        said.append(f"time: {'unknown' if seconds is None else f'about {duration(seconds)}'}{others} {where}")
+    return said
+
+
+def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
+    """How many cells of a size this machine's processors run at once; 0 where that can't be said: with GPUs."""
+    return 0 if gpus else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 
 def how_many(count: int) -> str:

@@ -16,6 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+NODE_WAIT_MIN = 30.0
+"""Minutes that cells wait for a node which an autoscaler is to bring, once nothing else runs."""
+SLOW_FACTOR, SLOW_S = 5.0, 60.0
+"""A cell is called slow after so many times what its like took, and no earlier than this."""
+
 
 class CellTimeout(BaseException):
     """Raised in a cell at its limit. Not an `Exception`, so that a cell's own `except` lets it through."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import re
+from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, StoreDamaged
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Lock(Protocol):
@@ -16,6 +20,14 @@ class Lock(Protocol):
 
 class Disk(Protocol):
     """The only operations that the store needs. A name is `folder/file` or `file`."""
+
+    @property
+    def locks(self) -> bool:
+        """Whether a lock tells that an owner on this machine is dead."""
+
+    @property
+    def readers(self) -> int:
+        """How many files are best read at once."""
 
     @property
     def location(self) -> str:
@@ -51,8 +63,15 @@ class Disk(Protocol):
     def delete_folder(self, name: str) -> None:
         """Remove a folder and the files in it, if it is there."""
 
+    def open(self, name: str) -> pa.NativeFile:
+        """The file for pyarrow, to read here and there; FileNotFoundError if it is not there."""
+
     def locate(self, name: str) -> str:
-        """Where Parquet readers find the file."""
+        """Where polars finds the file."""
+
+    @property
+    def reading(self) -> dict[str, Any] | None:
+        """The `storage_options` with which polars reads it."""
 
     def sweep_temporary(self) -> None:
         """Remove what killed writers left; only the owner may."""
@@ -61,14 +80,56 @@ class Disk(Protocol):
         """The host-wide lock, or None while a living process holds it."""
 
 
+SCHEMES = ("s3", "gs", "az")
+SETTINGS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ALLOW_HTTP")
+"""Variables that say where an object store is, and are no secrets."""
+_PLACES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+
+
 def open_disk(location: str) -> Disk:
     """The place that a store's path or address names.
 
     Raises:
         InputError: there is no such kind of place.
     """
-    if "://" in location:
-        raise InputError(f"store {location!r}: object stores are not supported yet; give a folder")
+    scheme, is_url, _ = location.partition("://")
+    if is_url:
+        if scheme.lower() not in SCHEMES:
+            raise InputError(f"store {scheme}://...: no such kind of place; give a folder, {_PLACES}")
+        from orchestrator.object_disk import ObjectDisk
+
+        return ObjectDisk(location)
+    if slip := re.match(r"(s3a?|gcs|abfss?|" + "|".join(SCHEMES) + r"):", location, re.IGNORECASE):
+        named = location.rpartition("@")[2]  # without a secret that was put before it
+        raise InputError(f"store {named!r}: {slip[1]}: is no folder; for an object store write {_PLACES}")
     from orchestrator.local_disk import LocalDisk
 
     return LocalDisk(location)
+
+
+def exists(disk: Disk, name: str) -> bool:
+    """Whether a file of this name is there, whatever it holds.
+
+    Raises:
+        StoreDamaged: something else than a file has its name.
+    """
+    try:
+        disk.size(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def read_at_most(disk: Disk, name: str, most: int) -> bytes | None:
+    """A file's content; None if it is not there.
+
+    Raises:
+        StoreDamaged: it is of more than `most` bytes, as no file of its kind is.
+    """
+    try:
+        size = disk.size(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if size > most:
+        raise StoreDamaged(f"{name}: foreign: {size:,} bytes, where {most:,} are plenty; move it elsewhere")
+    return disk.read(name)

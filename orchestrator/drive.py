@@ -20,11 +20,12 @@ import polars as pl
 
 from orchestrator.checkpoint import Home
 from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, Task
-from orchestrator.deadline import hard_grace
+from orchestrator.deadline import SLOW_FACTOR, SLOW_S, hard_grace
 from orchestrator.executors.executor import Executor
 from orchestrator.failures import CHARGES, POLICIES, Breaker, backoff, signature, used_up
 from orchestrator.plan import Plan
 from orchestrator.record import Finished
+from orchestrator.text import reason
 
 CHUNK_S = 1.0  # aim of a chunk's length
 CHUNK_CELLS = 250  # and its most cells
@@ -40,6 +41,7 @@ class Limits(NamedTuple):
     failures: int | None = None
     seconds: float | None = None
     alike: int | None = None  # cells of a method that fail alike, which stop it
+    node_seconds: float | None = None  # that cells wait for a node which is not there, once nothing else runs
 
 
 @dataclass
@@ -49,15 +51,29 @@ class Progress:
     total: int
     done: int = 0
     failed: int = 0
-    running: int = 0
+    running: int = 0  # cells that a worker has been heard to be in
+    work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts
+    work_left: float = 0.0  # of the others
+    bad_attempts: int = 0
+    bad: deque[Bad] = field(default_factory=lambda: deque(maxlen=64))  # the last of these
+    slow: list[tuple[str, float, float]] = field(default_factory=list)  # id, seconds so far, what its like took
     stopped: str | None = None  # why no more cells are begun
+    waiting: tuple[str, ...] = ()  # for what cells that could begin wait
     notes: dict[str, None] = field(default_factory=dict)  # warnings, in the order they came
-    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=64))
+    recent: deque[tuple[float, int, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, done, work done
 
     @property
     def left(self) -> int:
         """Cells that have neither succeeded nor used up their attempts."""
         return self.total - self.done - self.failed
+
+
+class Bad(NamedTuple):
+    """An attempt that was no success."""
+
+    cell_id: str
+    status: str
+    reason: str
 
 
 class _Size(NamedTuple):
@@ -92,7 +108,8 @@ class Driver:
         self.executor, self.search, self.limits, self.home = executor, search, limits, home
         self.variants = plan.table.variants
         order = plan.order
-        self.progress = Progress(total=len(order))
+        weights = plan.weights()
+        self.progress = Progress(total=len(order), work_left=float(weights.gather(order).sum()))
         self.stop_asked = False
         self._began = time.monotonic()
         self._numbers = itertools.count()
@@ -100,6 +117,7 @@ class Driver:
         self._attempts = _numbers(plan.frame["attempts"])
         self._charged = {budget: _numbers(plan.frame[budget]) for budget in CHARGES}
         self._variant = _numbers(plan.frame["variant"])
+        self._weights = array.array("d", weights.cast(pl.Float64).to_numpy().tobytes())
         self._ids = plan.frame["cell_id"]
         self._seeds = _numbers(plan.frame["seed"])
         self._asked = list(self.variants.select("method", "k", "config").iter_rows())
@@ -136,6 +154,7 @@ class Driver:
                 return
             if self.progress.stopped is None:
                 self._submit()
+            self._check_waiting()
             if not self._flying:
                 if self.progress.stopped is not None or not (self._waiting or any(self._queues.values())):
                     return
@@ -151,9 +170,9 @@ class Driver:
                 else:
                     finished.extend(self._lost(event))
             finished.extend(self._overdue())
-            self.progress.running = len(self._flying)
+            self.progress.running, self.progress.slow = len(self._started), self._slow()
             if finished:
-                self.progress.recent.append((time.monotonic(), self.progress.done))
+                self.progress.recent.append((time.monotonic(), self.progress.done, self.progress.work_done))
             yield finished
 
     def running(self) -> list[str]:
@@ -303,6 +322,7 @@ class Driver:
         group = self._groups[variant]
         if outcome.status == "done":
             self.progress.done += 1
+            self._count_work(row)
             self._breaker.done(*group)
             for key in (variant, group):
                 before = self._seconds.get(key)
@@ -310,6 +330,8 @@ class Driver:
                 self._seconds[key] = now if before is None else 0.8 * before + 0.2 * now
             return
         policy = POLICIES[outcome.status]
+        self.progress.bad_attempts += 1
+        self.progress.bad.append(Bad(self._ids[row], outcome.status, reason(outcome.error_type, outcome.error_message)))
         if policy.budget is not None:
             self._charged[policy.budget][row] += 1
         if policy.budget == "own_errors":
@@ -321,11 +343,26 @@ class Driver:
         charged = {budget: self._charged[budget][row] for budget in CHARGES}
         if used_up(charged, self._retries[variant]):
             self.progress.failed += 1
+            self._count_work(row)
         elif policy.again and group not in self._breaker.stopped:
             if policy.budget == "memory":
                 self._ask_for_more_memory(row)
             wait = backoff(sum(charged.values())) if policy.wait else 0.0
             heapq.heappush(self._waiting, (time.monotonic() + wait, row))
+
+    def _count_work(self, row: int) -> None:
+        self.progress.work_done += self._weights[row]
+        self.progress.work_left -= self._weights[row]
+
+    def _slow(self) -> list[tuple[str, float, float]]:
+        """Cells that take far longer than others of their variant did, the longest first."""
+        now, found = time.monotonic(), []
+        for number, (position, began) in self._started.items():
+            task = self._flying[number].tasks[position] if number in self._flying else None
+            usual = self._seconds.get(self._variant[task.row]) if task else None
+            if task and usual is not None and now - began > max(SLOW_FACTOR * usual, SLOW_S):
+                found.append((task.cell_id, now - began, usual))
+        return sorted(found, key=lambda one: -one[1])
 
     def _drop(self, group: tuple[str, str]) -> None:
         """Leave a stopped method's cells for a later launch."""
@@ -363,11 +400,27 @@ class Driver:
     def _check_limits(self) -> None:
         if self.progress.stopped is not None:
             return
-        failures, seconds, _ = self.limits
+        failures, seconds, _, _ = self.limits
         if failures is not None and self.progress.failed >= failures:
             self.progress.stopped = f"--max-failures {failures} was met"
         elif seconds is not None and time.monotonic() - self._began > seconds:
             self.progress.stopped = f"--max-hours {seconds / 3600:g} was met"
+
+    def _check_waiting(self) -> None:
+        """Cells that no node can run are left for a later launch, once they alone are in flight for too long."""
+        waiting = self.executor.waiting()
+        self.progress.waiting = tuple(wait.what for wait in waiting)
+        held = self._flying.keys() & frozenset().union(*(wait.chunks for wait in waiting))
+        limit = self.limits.node_seconds
+        if self.progress.stopped is None:
+            if not held or limit is None or self._waiting or self._flying.keys() - held:
+                return
+            if min(wait.seconds for wait in waiting) < limit:
+                return
+            self.progress.stopped = f"{', '.join(self.progress.waiting)}: none came in {limit / 60:g} min (--node-wait)"
+        for number in held:
+            self.executor.kill(number)
+            self._back(ChunkBack(number))
 
     def _cancel(self) -> list[Finished]:
         """Interrupted: take in what came home, cancel the rest."""

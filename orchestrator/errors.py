@@ -45,5 +45,27 @@ class StoreWriteFailed(RaysweepError):
     """The store could not be written (a full disk, a lost mount); what was acknowledged is safe."""
 
 
+class StoreDenied(InputError):
+    """The place of a store refuses: no such bucket, no credentials, no access."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"store {store}: {reason}")
+
+
+class StoreUnreachable(RaysweepError):
+    """No answer came from a store's place in time.
+
+    Args:
+        store: its address.
+        reason: in short.
+        first: none ever came to this process: the address is wrong, as likely as not.
+    """
+
+    def __init__(self, store: str, reason: str, *, first: bool) -> None:
+        self.reason, self.exit_code = reason, 2 if first else 1
+        super().__init__(f"store {store}: {reason}")
+
+
 class ClusterUnavailable(RaysweepError):
     """Ray could not be started or reached."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.disk import Disk
+from orchestrator.disk import Disk, exists, read_at_most
 from orchestrator.errors import StoreBusy, StoreDamaged
 
 BEAT_S = 2.0
 """An owner's heartbeat."""
+EPOCH_FILE = re.compile(r"[0-9]{8}\.json")
+LAST_EPOCH = 99_999_999
+EPOCH_BYTES, BEAT_BYTES = 2**20, 8 * 2**20
+"""No more than these are read of what an owner writes of itself, and of its heartbeat."""
 
 
 def holder(disk: Disk) -> tuple[str, list[str]] | None:
@@ -24,21 +29,19 @@ def holder(disk: Disk) -> tuple[str, list[str]] | None:
         StoreDamaged: the newest epoch's file is torn.
     """
     epoch = newest_epoch(disk)
-    if epoch is None or disk.read(f"_epochs/{epoch:08d}.released") is not None:
+    if epoch is None or exists(disk, f"_epochs/{epoch:08d}.released"):
         return None
     about = about_epoch(disk, epoch)
-    process, beat = about.get("process"), f"_hb/{epoch:08d}"
-    here = this_process()
-    if isinstance(process, dict) and about.get("boot") == boot_id() and process.get("space") == here["space"]:
-        if not lives(about.get("pid"), process.get("started")):
-            return None
-    else:  # another machine or container: does its heart beat?
-        before = disk.read(beat)
+    alive, beat = lives_here(about), f"_hb/{epoch:08d}"
+    if alive is False:
+        return None
+    if alive is None:  # another machine or container: does its heart beat?
+        before = read_at_most(disk, beat, BEAT_BYTES)
         time.sleep(1.25 * BEAT_S)
-        if disk.read(beat) == before:
+        if read_at_most(disk, beat, BEAT_BYTES) == before:
             return None
     try:
-        last = json.loads(disk.read(beat) or b"{}")
+        last = json.loads(read_at_most(disk, beat, BEAT_BYTES) or b"{}")
         running = last.get("running") if isinstance(last, dict) else None
     except (ValueError, RecursionError):
         running = None  # half a heartbeat on a disk without atomic renames; the next one is seconds away
@@ -64,7 +67,7 @@ def busy(disk: Disk, who: str) -> str:
 
 def newest_epoch(disk: Disk) -> int | None:
     """The number of the last launch that took the store."""
-    return max((int(n[:8]) for n in disk.names("_epochs") if n.endswith(".json") and n[:8].isdecimal()), default=None)
+    return max((int(n[:8]) for n in disk.names("_epochs") if EPOCH_FILE.fullmatch(n)), default=None)
 
 
 def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:
     """
     name = f"_epochs/{epoch:08d}.json"
     try:
-        about = json.loads(disk.read(name) or b"{}")
+        about = json.loads(read_at_most(disk, name, EPOCH_BYTES) or b"{}")
     except (ValueError, RecursionError):
         raise StoreDamaged(f"{name}: torn or foreign") from None
     if not isinstance(about, dict):
@@ -112,6 +115,14 @@ def _started(pid: int) -> str | None:
     except OSError:
         return None
     return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
+
+
+def lives_here(about: Mapping[str, Any]) -> bool | None:
+    """Whether an owner that says it runs on this machine is alive; None where this process can't tell."""
+    process = about.get("process")
+    if not isinstance(process, dict) or about.get("boot") != boot_id():
+        return None
+    return lives(about.get("pid"), process.get("started")) if process.get("space") == this_process()["space"] else None
 
 
 def lives(pid: Any, started: Any) -> bool:

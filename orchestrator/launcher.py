@@ -17,6 +17,8 @@ from typing import Any
 import polars as pl
 
 from orchestrator.cells import CellTable, expand
+from orchestrator.cluster_offer import sizes, unmet
+from orchestrator.deadline import NODE_WAIT_MIN
 from orchestrator.drive import Driver, Limits, Progress
 from orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from orchestrator.executors import EXECUTORS
@@ -26,10 +28,11 @@ from orchestrator.holder import wait_till_free
 from orchestrator.interrupts import SIGNALS, held_off
 from orchestrator.owner import Owner
 from orchestrator.plan import Plan, plan
-from orchestrator.provenance import Commit, commit_of
+from orchestrator.provenance import Commit, commit_of, shipped
 from orchestrator.record import Finished, record
 from orchestrator.spec import Sweep
 from orchestrator.store import DEFAULT, Store
+from orchestrator.sweep_record import RecordedSweep
 from orchestrator.workload import Workload, load_workload
 from workloads.registry import unknown_name
 
@@ -50,6 +53,7 @@ class Options:
     max_failures: int | None = None
     max_hours: float | None = None
     max_alike: int | None = MAX_ALIKE
+    node_wait: float | None = NODE_WAIT_MIN  # minutes
     wait: bool = False
     command: str = "raysweep launch"
 
@@ -101,14 +105,23 @@ def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> 
 
 
 def prepare_recorded(
-    store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None
+    store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None, *, trust: bool = False
 ) -> Prepared:
     """Everything the store knows, as its launches recorded it.
 
+    Args:
+        store: the store.
+        where: which of its cells.
+        timeout_s: in place of the recorded ones.
+        retries: likewise.
+        trust: run users' modules from where the store says that they were found, whoever recorded it.
+
     Raises:
-        InputError: a workload no longer loads, or the predicate is wrong.
+        InputError: a workload no longer loads, or was recorded by someone else; or the predicate is wrong.
     """
     recorded = store.sweeps()
+    if not trust:
+        _refuse_foreign(store, recorded)
     warnings: list[str] = []
     sweeps: dict[tuple[str, str], Sweep] = {}
     search: dict[str, tuple[str, ...]] = {}  # of each workload that any of the cells has
@@ -116,7 +129,7 @@ def prepare_recorded(
     for entry in recorded:
         about = entry.about
         path = Path(about["path"]) if about["path"] else None
-        folders = tuple(about["search"])
+        folders = (*about["search"], str(Path.cwd()))  # or here, if that was another machine
         sweeps[entry.key] = replace(Sweep.from_text(about["text"], path), search=folders)
         search.update(dict.fromkeys(entry.table.variants["workload"].unique(), folders))
         texts.setdefault(about["path"], set()).add(about["text"])
@@ -148,6 +161,29 @@ def prepare_recorded(
     every = table
     table, more = select(every, store, where)
     return Prepared(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
+
+
+def _refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
+    """Of a store from a stranger no module is imported that nobody here has named."""
+    foreign = {
+        (entry.about["name"], workload): ", ".join(entry.about["search"]) or "the Python path"
+        for entry in recorded
+        if not entry.own
+        for workload in entry.table.variants["workload"].unique(maintain_order=True)
+        if ":" in workload
+    }
+    if foreign:
+        raise InputError(
+            [
+                f"store {store.disk}: sweep {name!r} runs {workload!r} out of {folders}, and was not recorded by this "
+                "user on this machine: name its file (`raysweep resume SWEEP`), or, if you trust whoever made the "
+                "store, add --trust-store"
+                for (name, workload), folders in list(foreign.items())[:_FOREIGN_SHOWN]
+            ]
+        )
+
+
+_FOREIGN_SHOWN = 5
 
 
 def _changed(path: Path, texts: set[str]) -> bool:
@@ -201,8 +237,22 @@ def launch(
     return run(prepared, opened, options, progress)
 
 
-def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Progress], None] | None = None) -> Result:
-    """Own the store, plan, drive, record, commit."""
+def run(
+    prepared: Prepared,
+    store: Store,
+    options: Options,
+    report: Callable[[Progress], None] | None = None,
+    announce: Callable[[Plan, Executor], None] | None = None,
+) -> Result:
+    """Own the store, plan, drive, record, commit.
+
+    Args:
+        prepared: what is asked for.
+        store: where to.
+        options: how.
+        report: called several times a second.
+        announce: called once, before anything runs, where something does.
+    """
     began = time.monotonic()
     if options.executor == "ray" and options.address is not None:
         from orchestrator.executors.ray_tasks import check_address
@@ -227,17 +277,20 @@ def run(prepared: Prepared, store: Store, options: Options, report: Callable[[Pr
         if executor is None:  # what was done a moment ago is not: by a person's hand
             executor = open_executor(prepared, options)
         opened.callback(executor.close)  # a second time, if need be: before the store is given back
+        if announce is not None:
+            announce(planned, executor)
         # Where the module was found, not where it was looked for: of two sweeps, each finds its own.
         search: dict[str, tuple[str, ...]] = {
             name: (w.folder,) if w.folder else () for name, w in prepared.workloads.items()
         }
         home = owner.checkpoint_home()
-        limits = Limits(options.max_failures, options.max_hours and options.max_hours * 3600, options.max_alike)
+        hours, minutes = options.max_hours, options.node_wait
+        limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
         driver = Driver(planned, executor, search, limits, home)
         owner.running = driver.running
         again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
         with _interruptible(driver, executor):
-            _commit_all(driver, owner, planned, _commits(prepared.workloads), again, report)
+            _commit_all(driver, owner, planned, commits_of(prepared.workloads), again, report)
         owner.compactor.end()
         if owner.compactor.problem is not None:
             warnings.append(f"small segments were not merged: {owner.compactor.problem}")
@@ -322,28 +375,19 @@ def open_executor(prepared: Prepared, options: Options) -> Executor:
 
 def _refuse_unfit(executor: Executor, planned: Plan) -> None:
     """A cell that no node can run would wait for ever: say so now."""
-    sizes = (
-        planned.frame.filter("run")
-        .join(planned.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
-        .group_by("cpus", "gpus", "memory_gib", maintain_order=True)
-        .len()
-    )
     problems = []
-    for cpus, gpus, memory, count in sizes.iter_rows():
-        reason = executor.fits(cpus, gpus, memory)
+    for size, count in sizes(planned.frame.filter("run"), planned.table.variants):
+        reason = executor.fits(*size)
         if reason is not None:
-            needs = f"{cpus:g} CPUs, {gpus:g} GPUs" + (f", {memory:g} GiB" if memory else "")
-            way_out = "--device cpu, " if gpus else ""
-            problems.append(
-                f"{count} cells need {needs} each; {reason}: {way_out}change [resources], or --address a larger cluster"
-            )
+            problems.append(unmet(size, count, reason, ["--address a larger cluster"]))
     if problems:
         raise InputError(problems)
 
 
-def _commits(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
+def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
+    """Source digest -> the commit that has this source, of workloads that lie in a repository."""
     found = {w.source_digest: commit_of(w.source_path) for w in workloads.values()}
-    return {digest: commit for digest, commit in found.items() if commit is not None}
+    return shipped() | {digest: commit for digest, commit in found.items() if commit is not None}
 
 
 def _record(owner: Owner, sweep: Sweep, table: CellTable, options: Options) -> None:

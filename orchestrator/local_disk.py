@@ -14,6 +14,8 @@ import stat
 import weakref
 from pathlib import Path
 
+import pyarrow as pa
+
 from orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from orchestrator.text import encodable
 
@@ -37,6 +39,9 @@ class LocalDisk:
     Raises:
         InputError: no folder can have this path.
     """
+
+    locks = True
+    readers = 1
 
     def __init__(self, path: str) -> None:
         self._given = path
@@ -186,9 +191,24 @@ class LocalDisk:
         """Remove a folder and what is in it, if it is there."""
         shutil.rmtree(self._path(name), ignore_errors=True)  # a late writer may put a file there meanwhile
 
+    def open(self, name: str) -> pa.NativeFile:
+        """The file for pyarrow.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            StoreDamaged: something else than a file has its name.
+        """
+        self.size(name)
+        return pa.OSFile(str(self.root / name))
+
     def locate(self, name: str) -> str:
-        """Where Parquet readers find the file."""
+        """Where polars finds the file."""
         return str(self.root / name)
+
+    @property
+    def reading(self) -> None:
+        """Polars needs to know nothing more."""
+        return None
 
     def sweep_temporary(self) -> None:
         """Remove what killed writers left; only the owner may."""

@@ -20,10 +20,11 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,20 +35,43 @@ import pyarrow.parquet as pq
 from orchestrator.cells import CellTable
 from orchestrator.checkpoint import FOLDER, Home, cells_with_checkpoints
 from orchestrator.compaction import Compactor, batches
-from orchestrator.disk import Lock
+from orchestrator.disk import Lock, exists, read_at_most
 from orchestrator.errors import Fenced, StoreBusy, StoreDamaged, StoreWriteFailed
-from orchestrator.holder import BEAT_S, about_epoch, boot_id, busy, describe, newest_epoch, this_process
+from orchestrator.holder import (
+    BEAT_BYTES,
+    BEAT_S,
+    EPOCH_FILE,
+    LAST_EPOCH,
+    about_epoch,
+    boot_id,
+    busy,
+    describe,
+    lives_here,
+    newest_epoch,
+    this_process,
+)
 from orchestrator.ids import Ids
 from orchestrator.interrupts import held_off
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
-from orchestrator.segments import Segment, encode, inspect, listed, parse_name, segment_name
+from orchestrator.segments import (
+    MOST_ROWS,
+    MOST_VALUES,
+    Segment,
+    encode,
+    inspect,
+    inspected,
+    listed,
+    parse_name,
+    segment_name,
+)
 from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format
-from orchestrator.sweep_record import sweep_bytes
+from orchestrator.sweep_record import read_sweep, sweep_bytes
 
 DEAD_AFTER_S = 15.0
 SMALL_SEGMENT = 32 * 2**20
 MERGED_SEGMENT = 128 * 2**20
+READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20  # of a merge: read at a time, and held at most
 
 
 class Owner:
@@ -79,6 +103,8 @@ class Owner:
         self.running: Callable[[], Any] = lambda: None
         try:
             self.epoch = self._new_epoch(command)
+            self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
+            self._heart.start()  # what follows may take longer than a silence that means death
             self.disk.sweep_temporary()
             unfinished = [e for e in self._epochs() if e < self.epoch and not self._mark(e, "sealed")]
             for epoch in unfinished:
@@ -93,10 +119,9 @@ class Owner:
             kept = cells_with_checkpoints(self.disk)
             self._forget(itertools.compress(kept, self.done.has(kept)))
         except BaseException:
+            self._closed.set()
             self._lock.release()
             raise
-        self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
-        self._heart.start()
 
     def __enter__(self) -> Owner:
         return self
@@ -187,13 +212,26 @@ class Owner:
     def record_sweep(self, about: Mapping[str, Any], table: CellTable, digest: str) -> None:
         """Remember what was asked for, so that `resume` and `status` need no file; once for equal ones."""
         stamped = {**about, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
-        self.disk.create(f"_sweeps/{digest}.arrow", sweep_bytes(stamped, table))
+        recorded = sweep_bytes(stamped, table)
+        is_new = self.disk.create(f"_sweeps/{digest}.arrow", recorded)
+        if not is_new and not any(
+            read_sweep(self.disk, name).own for name in self.disk.names("_sweeps") if name.startswith(digest)
+        ):  # somebody else's: this user's too, from now on
+            self.disk.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
     def _commit(self, folder: str, table: pa.Table, replaces: Iterable[str] = ()) -> None:
         if not table.num_rows and not replaces:
             return
+        half = table.num_rows // 2
+        if folder == "arrays" and half and not replaces and _entries(table) > MOST_VALUES:  # no reader would take it
+            self._commit(folder, table.slice(0, half))
+            self._commit(folder, table.slice(half))
+            return
+        self._put(folder, encode(folder, table, replaces=tuple(replaces)))
+
+    def _put(self, folder: str, segment: bytes) -> None:
         name = segment_name(self.epoch, self._next[folder])
-        if not self.disk.create(f"{folder}/{name}", encode(folder, table, replaces=tuple(replaces))):
+        if not self.disk.create(f"{folder}/{name}", segment):
             raise Fenced(
                 f"store {self.disk}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
                 "what it had committed is kept, the rest is the other launch's to run"
@@ -231,6 +269,11 @@ class Owner:
             before = [s for s in self.store.segments(folder) if not s.seal]
             batch: list[Segment] = []
             for segment in [s for s in before if s.size < SMALL_SEGMENT]:
+                values, rows = (sum(getattr(s, of) for s in [*batch, segment]) for of in ("values", "rows"))
+                if values > MOST_VALUES or rows > MOST_ROWS:
+                    if len(batch) > 1:
+                        self._merge(folder, batch)
+                    batch = []
                 batch.append(segment)
                 if sum(s.size for s in batch) >= MERGED_SEGMENT:
                     self._merge(folder, batch)
@@ -243,26 +286,33 @@ class Owner:
     def _merge_due(self, folder: str) -> None:
         """Merge what has gathered while a launch goes on; on the compactor's thread."""
         for batch in batches(self.store.segments(folder)):
-            merged = pa.concat_tables([_read(self.store, s) for s in batch])
+            try:
+                merged = self._merged(folder, batch)
+            except FileNotFoundError:  # a swap has taken one away
+                continue
             with self._writes:
-                # A swap may have taken one away meanwhile, whose rows would come back.
+                # Likewise since then, and its rows would come back.
                 if {s.name for s in batch} <= set(listed(self.disk, folder)):
                     self._replace(folder, merged, batch)
             del merged
             pa.default_memory_pool().release_unused()
 
     def _merge(self, folder: str, batch: list[Segment]) -> None:
-        self._replace(folder, pa.concat_tables([_read(self.store, s) for s in batch]), batch)
+        self._replace(folder, self._merged(folder, batch), batch)
 
-    def _replace(self, folder: str, merged: pa.Table, batch: list[Segment]) -> None:
-        self._commit(folder, merged, [s.name for s in batch])
+    def _merged(self, folder: str, batch: list[Segment]) -> bytes:
+        """One segment of these; a part of their rows is held at a time, as what is held once stays with the process."""
+        return encode(folder, _parts(self.store, batch), replaces=[s.name for s in batch])
+
+    def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
+        self._put(folder, merged)
         for segment in batch:
             self.disk.delete(segment.path)
 
     def _roll_forward_compaction(self, folder: str) -> None:
         names = set(listed(self.disk, folder))
-        for name in sorted(names):
-            for replaced in inspect(self.disk, folder, name).replaces:
+        for segment in inspected(self.disk, folder, sorted(names)):
+            for replaced in segment.replaces:
                 if replaced in names and not inspect(self.disk, folder, replaced).seal:
                     self.disk.delete(f"{folder}/{replaced}")
 
@@ -313,10 +363,10 @@ class Owner:
             time.sleep(0.5)
 
     def _epochs(self) -> list[int]:
-        return [int(n[:8]) for n in self.disk.names("_epochs") if n.endswith(".json") and n[:8].isdigit()]
+        return [int(n[:8]) for n in self.disk.names("_epochs") if EPOCH_FILE.fullmatch(n)]
 
     def _mark(self, epoch: int, what: str) -> bool:
-        return self.disk.read(f"_epochs/{epoch:08d}.{what}") is not None
+        return exists(self.disk, f"_epochs/{epoch:08d}.{what}")
 
     def _holder(self) -> str:
         epoch = newest_epoch(self.disk)
@@ -330,13 +380,16 @@ class Owner:
         if not epochs or self._mark(max(epochs), "released"):
             return None
         about = about_epoch(self.disk, max(epochs))
-        if about.get("boot") == boot_id():
+        if about.get("boot") == boot_id() and self.disk.locks:
             return None  # this machine's lock would be held if it lived
+        alive = lives_here(about)
+        if alive is not None:
+            return describe(about) if alive else None
         beat = f"_hb/{max(epochs):08d}"
-        first, until = self.disk.read(beat), time.monotonic() + DEAD_AFTER_S
+        first, until = read_at_most(self.disk, beat, BEAT_BYTES), time.monotonic() + DEAD_AFTER_S
         while time.monotonic() < until:
             time.sleep(0.5)
-            if self.disk.read(beat) != first:
+            if read_at_most(self.disk, beat, BEAT_BYTES) != first:
                 return describe(about)
             if self._mark(max(epochs), "released"):
                 return None
@@ -348,10 +401,13 @@ class Owner:
             "pid": os.getpid(),
             "boot": boot_id(),
             "process": this_process(),
+            "token": secrets.token_hex(8),  # of two owners that begin at once, each knows its own file
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
         }
         epoch = max(self._epochs(), default=-1) + 1
+        if epoch > LAST_EPOCH:
+            raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: no store has seen so many launches; remove it")
         if not self.disk.create(f"_epochs/{epoch:08d}.json", json.dumps(about).encode()):
             raise StoreBusy(f"store {self.disk}: another launch took it at the same moment ({self._holder()})")
         return epoch
@@ -370,8 +426,8 @@ class Owner:
         """The first name an epoch without files never used, given what compactions say they merged."""
         merged = [
             parse_name(folder, name)[1]
-            for other in listed(self.disk, folder)
-            for name in inspect(self.disk, folder, other).replaces
+            for other in inspected(self.disk, folder, listed(self.disk, folder))
+            for name in other.replaces
             if parse_name(folder, name)[0] == epoch
         ]
         return max(merged, default=-1) + 1
@@ -384,7 +440,7 @@ class Owner:
                 self.disk.replace(
                     f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
                 )
-            except OSError:
+            except (OSError, StoreWriteFailed):
                 continue  # a full disk: a lost beat matters only to observers on other machines
 
 
@@ -394,15 +450,54 @@ def _read(store: Store, segment: Segment, columns: list[str] | None = None) -> p
     Raises:
         StoreDamaged: its pages are.
     """
+    with _damage_of(segment), store.disk.open(segment.path) as opened:
+        table = pq.read_table(opened, columns=columns, partitioning=None, page_checksum_verification=True)
+    return table.replace_schema_metadata(None)
+
+
+def _entries(arrays: pa.Table) -> int:
+    """Entries of the longer of the two columns of values, and a value for each null."""
+    lengths = (pc.sum(pc.list_value_length(arrays[name])).as_py() or 0 for name in ("values", "values_f64"))
+    return int(arrays.num_rows + max(lengths))
+
+
+def _parts(store: Store, segments: Iterable[Segment]) -> Iterator[pa.Table]:
+    """Their rows in order, in tables of about `PART_ROWS` rows or `PART_BYTES`.
+
+    Raises:
+        StoreDamaged: pages are.
+    """
+    batches: list[pa.RecordBatch] = []
+    rows = size = 0
+    for segment in segments:
+        for batch in _batches(store, segment):
+            batches.append(batch)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
+            if rows >= PART_ROWS or size >= PART_BYTES:
+                yield pa.Table.from_batches(batches)
+                batches, rows, size = [], 0, 0
+    if batches:
+        yield pa.Table.from_batches(batches)
+
+
+def _batches(store: Store, segment: Segment) -> Iterator[pa.RecordBatch]:
+    # On this thread alone: memory that others have given back is not used again by this one.
+    with (
+        _damage_of(segment),
+        store.disk.open(segment.path) as opened,
+        pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
+    ):
+        yield from file.iter_batches(READ_ROWS, use_threads=False)
+
+
+@contextlib.contextmanager
+def _damage_of(segment: Segment) -> Iterator[None]:
     try:
-        table = pq.read_table(
-            store.disk.locate(segment.path), columns=columns, partitioning=None, page_checksum_verification=True
-        )
+        yield
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
         raise StoreDamaged(f"{segment.path}: damaged: {str(error).splitlines()[0][:200]}") from None
-    return table.replace_schema_metadata(None)
 
 
 def _keys(table: pa.Table) -> list[tuple[str, int]]:

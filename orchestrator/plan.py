@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -42,6 +43,15 @@ class Plan:
             .to_list()
         )
 
+    def weights(self) -> pl.Series:
+        """What each cell takes of the whole, one number a row: expected seconds, else cost hints, else cells alike."""
+        hints = self.table.variants.select("variant", "cost_hint")
+        asked = self.frame.join(hints, on="variant", how="left", maintain_order="left")
+        for name in ("expected_seconds", "cost_hint"):
+            if not asked.filter("run")[name].null_count():
+                return asked[name].fill_null(0.0)
+        return pl.ones(len(asked), pl.Float64, eager=True)
+
     def counts(self) -> dict[str, int]:
         """Cells by state."""
         found = dict(self.frame.group_by("state").len().iter_rows())
@@ -63,6 +73,30 @@ class Plan:
             .sort("cpus", "gpus")
         )
 
+    def wall_seconds(self, slots: Callable[[float, float, float | None], int]) -> float | None:
+        """About how long what runs takes; None where of no cell, or of no room for some, anything is known.
+
+        The work of each size over the cells of it that run at once; sizes with and without GPUs go beside one
+        another, and nothing ends before its longest cell. Cells of unknown length are left out.
+
+        Args:
+            slots: how many cells of (cpus, gpus, memory_gib) run at once.
+        """
+        sizes = (
+            self.frame.filter(pl.col("run") & pl.col("expected_seconds").is_not_null())
+            .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
+            .group_by("cpus", "gpus", "memory_gib")
+            .agg(pl.col("expected_seconds").sum(), pl.col("expected_seconds").max().alias("longest"))
+        )
+        beside, longest = {False: 0.0, True: 0.0}, 0.0
+        for cpus, gpus, memory_gib, work, most in sizes.iter_rows():
+            room = slots(cpus, gpus, memory_gib)
+            if not room:
+                return None
+            beside[gpus > 0] += work / room
+            longest = max(longest, most)
+        return max(*beside.values(), longest) if sizes.height else None
+
 
 def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun_changed: bool = False) -> Plan:
     """Decide for each cell.
@@ -73,7 +107,9 @@ def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun
         resume: grant every unfinished cell a fresh budget.
         rerun_changed: run done cells again whose workload's source has changed.
     """
-    shared = table.variants.select("variant", "retries", "workload", "cost_hint", current="source_digest")
+    shared = table.variants.select(
+        "variant", "retries", "workload", "experiment", "method", "cost_hint", current="source_digest"
+    )
     frame = table.cells.join(summary, on="cell_id", how="left", maintain_order="left").join(
         shared, on="variant", how="left", maintain_order="left"
     )
@@ -103,11 +139,15 @@ def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun
 
 
 def _expected() -> pl.Expr:
-    """Seconds: of the variant's other seeds, else the workload's cost hint scaled by what ran, else its mean."""
-    per_hint = (pl.col("seconds") / pl.col("cost_hint")).median().over("workload")
+    """Seconds: of the variant's other seeds, else the cost hint scaled by what ran that is most alike, else the mean.
+
+    What a hint is worth differs between methods and experiments by far more than between the settings of one.
+    """
+    hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
+    alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])
     return pl.coalesce(
         pl.col("seconds").mean().over("variant"),
-        pl.col("cost_hint") * per_hint,
+        *(hint * (pl.col("seconds") / hint).median().over(keys) for keys in alike),
         pl.col("seconds").mean().over("workload"),
     )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,21 @@ class Commit(NamedTuple):
 
     commit: str
     dirty: str | None  # 16 hex characters of the uncommitted diff's digest; None where clean
+
+
+SHIPPED = "RAYSWEEP_COMMITS"
+"""Environment variable of a submitted job: the commits that its copy of the code was made of, as JSON."""
+
+
+def shipped() -> dict[str, Commit]:
+    """Source digest -> commit, as the machine that submitted this job found it; empty elsewhere."""
+    told: dict[str, tuple[str, str | None]] = json.loads(os.environ.get(SHIPPED, "{}"))
+    return {digest: Commit(*commit) for digest, commit in told.items()}
+
+
+def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
+    """The environment in which `shipped` gives these."""
+    return {SHIPPED: json.dumps(commits)}
 
 
 def commit_of(source_path: str) -> Commit | None:

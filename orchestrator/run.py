@@ -32,6 +32,7 @@ TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
 LOG_LIMIT = 4_096
 MESSAGE_LIMIT = 2_000
 _INT64 = 2**63
+MOST_ENTRIES = 2**27  # of an array: half of what a segment may hold (`segments.MOST_VALUES`)
 NOT_SHARED = (
     "checkpoints are kept on the workers' own disks, since they do not see the store: a cell whose node goes begins "
     "anew; give a --store that all nodes see (a network disk, or s3://)"
@@ -69,6 +70,10 @@ class RunContext:
             array = _float32(array, what)
         if array.ndim != 1:
             raise ValueError(f"{what}: shape {array.shape} is not one-dimensional")
+        if len(array) > MOST_ENTRIES:
+            raise ValueError(
+                f"{what}: {len(array):,} entries; {MOST_ENTRIES:,} at most: record every n-th, and stride=n"
+            )
         step, stride = int(step), int(stride)
         if not -_INT64 <= step < _INT64:
             raise ValueError(f"{what}: the step does not fit 64 bits")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from orchestrator.errors import RaysweepError
+
+KEPT_DAYS = 14
+"""How long what a worker left behind is kept: stacks of the dying, checkpoints that no store's owner can reach."""
+_FAULTS, _STORE, _CELL = (re.compile(of) for of in (r"faults-[0-9a-f]{12}", r"store-[0-9a-f]{16}", r"[0-9a-f]{24}"))
 
 
 def scratch() -> Path:
@@ -24,3 +32,37 @@ def scratch() -> Path:
     if stat.S_IMODE(found.st_mode) & 0o077:
         path.chmod(0o700)
     return path
+
+
+def remove_old() -> list[Path]:
+    """Remove what workers on this machine left in the folder `KEPT_DAYS` ago and longer; what was removed.
+
+    Their launches' drivers, on other machines, can't. Only what has a name and place of ours is looked at.
+    """
+    found = []
+    for folder in _folders(scratch()):
+        if _FAULTS.fullmatch(folder.name):
+            found.append(folder)
+        elif _STORE.fullmatch(folder.name):
+            found += [cell for cell in _folders(folder / "checkpoints") if _CELL.fullmatch(cell.name)]
+    limit = time.time() - KEPT_DAYS * 86_400
+    old = [folder for folder in found if _last_change(folder) < limit]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)  # another worker may be at it
+    return old
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders in one, links left out; none where it is none itself."""
+    if path.is_symlink() or not path.is_dir():
+        return []
+    with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        return sorted(path / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    return []
+
+
+def _last_change(folder: Path) -> float:
+    times = [time.time()]  # of one that goes at this moment
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        times = [folder.lstat().st_mtime, *(entry.stat(follow_symlinks=False).st_mtime for entry in entries)]
+    return max(times)

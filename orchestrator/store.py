@@ -12,16 +12,16 @@ from pathlib import Path
 import polars as pl
 
 from orchestrator.cells import CellTable, merge
-from orchestrator.disk import Disk, open_disk
+from orchestrator.disk import Disk, open_disk, read_at_most
 from orchestrator.errors import InputError, StoreDamaged
 from orchestrator.failures import CHARGES, statuses_of
 from orchestrator.schema import SCHEMA_VERSION, TABLES
-from orchestrator.segments import Segment, inspect, listed, live
+from orchestrator.segments import Segment, inspected, listed, live
 from orchestrator.sweep_record import RecordedSweep, read_sweep
 
 FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
-MARK = "store.json"
+MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 _LOOKS = 100
 """How often a reader looks again before it gives up on files that change meanwhile."""
@@ -45,7 +45,7 @@ class Store:
 
     def exists(self) -> bool:
         """Whether a launch has made it yet."""
-        return self.disk.read(MARK) is not None
+        return read_at_most(self.disk, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
         """Itself, or InputError where nothing was launched into it."""
@@ -60,19 +60,16 @@ class Store:
             StoreDamaged: a file is torn, foreign or of another schema.
         """
         for _ in range(_LOOKS):
-            names, found = listed(self.disk, folder), []
-            for name in names:
-                key = (folder, name)
-                try:
-                    if key not in self._footers:  # a segment never changes
-                        self._footers[key] = inspect(self.disk, folder, name)
-                except FileNotFoundError:
-                    break  # merged away between listing and reading: look again
-                found.append(self._footers[key])
-            else:
-                # A listing is not of one moment: it may miss both what was merged and what it was merged into.
-                if listed(self.disk, folder) == names:
-                    return live(found)
+            names = listed(self.disk, folder)
+            new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
+            try:
+                for segment in inspected(self.disk, folder, new):
+                    self._footers[folder, segment.name] = segment
+            except FileNotFoundError:
+                continue  # merged away between listing and reading: look again
+            # A listing is not of one moment: it may miss both what was merged and what it was merged into.
+            if listed(self.disk, folder) == names:
+                return live([self._footers[folder, name] for name in names])
         raise StoreDamaged(f"{self.disk}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
@@ -105,7 +102,7 @@ class Store:
             empty = pl.from_arrow(TABLES[folder].empty_table())
             assert isinstance(empty, pl.DataFrame)  # noqa: S101 - for the type checker
             return empty.lazy()
-        return pl.scan_parquet(paths, glob=False)
+        return pl.scan_parquet(paths, glob=False, storage_options=self.disk.reading, credential_provider=None)
 
     @property
     def cells(self) -> pl.LazyFrame:
@@ -182,7 +179,7 @@ class Store:
 
 def check_format(disk: Disk) -> None:
     """Raise InputError for a folder that is no store, or one of a newer format."""
-    mark = disk.read(MARK) if disk.exists() else None
+    mark = read_at_most(disk, MARK, MARK_BYTES) if disk.exists() else None
     if mark is None:
         # The mark among the names: a launch has made the store since it was looked for.
         ours = {*FOLDERS, "_lock", MARK}

@@ -38,6 +38,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
 
 
+def reason(error_type: object, message: object) -> str:
+    """An error on one line: its type and the first line of its message."""
+    first = next((line for line in str(message or "").splitlines() if line.strip()), "")
+    return ": ".join(str(part) for part in (error_type, first) if part)[:160] or "no message"
+
+
 def safe(value: Any) -> str:
     """Text without control characters, which could command a terminal."""
     return "".join(

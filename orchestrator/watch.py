@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from orchestrator.console import duration, how_many
+from orchestrator.deadline import SLOW_FACTOR, SLOW_S
+from orchestrator.text import reason
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
 
 WINDOW_S = 300.0
 """Rates are over what ended this long ago at most."""
-SLOW_FACTOR, SLOW_S = 5.0, 60.0
-"""A cell is called slow after so many times what its like took, and no earlier than this."""
 MOST_FAILURES, MOST_SLOW = 5, 5
 
 
@@ -134,7 +134,8 @@ def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[st
     said += [f"slow: {line}" for line in slow[:MOST_SLOW]]
     said += [f"slow: {len(slow) - MOST_SLOW:,} more"] if len(slow) > MOST_SLOW else []
     said += [
-        f"{row['finished_at']:%H:%M:%S} {row['status']}: {_reason(row)} (raysweep show {row['cell_id'][:8]}{store})"
+        f"{row['finished_at']:%H:%M:%S} {row['status']}: {reason(row['error_type'], row['error_message'])} "
+        f"(raysweep show {row['cell_id'][:8]}{store})"
         for row in seen.failures.iter_rows(named=True)
     ]
     if seen.owner:
@@ -193,9 +194,3 @@ def _slow(seen: Look, first_seen: Mapping[str, datetime]) -> list[str]:
             like = f"its like took {duration(usual)}"
             found.append((seconds, f"{name}#{cell_id[:8]} for {duration(seconds)} at least; {like}"))
     return [line for _, line in sorted(found, reverse=True)]
-
-
-def _reason(row: Mapping[str, object]) -> str:
-    """Error and the first line of its message."""
-    first = next((line for line in str(row["error_message"] or "").splitlines() if line.strip()), "")
-    return ": ".join(str(part) for part in (row["error_type"], first) if part)[:160] or "no message"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.object_store import BUCKET, Server, set_variables
 
 ROOT = Path(__file__).resolve().parent.parent
 RAYSWEEP = [sys.executable, "-m", "orchestrator.cli"]
@@ -71,3 +74,31 @@ def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def environment() -> dict[str, str]:
     """The environment of a child process that finds this checkout first."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """A real S3 server on loopback, of this session."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new place in a bucket, to which the environment leads."""
+    set_variables(monkeypatch, s3_server.endpoint)
+    return f"s3://{BUCKET}/{secrets.token_hex(4)}/a store"
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the store that a test calls `results` lies: in its folder, or in a bucket."""
+    if request.param == "local":
+        return "results"
+    from orchestrator import disk, store
+
+    url: str = request.getfixturevalue("s3")
+    monkeypatch.setenv("RAYSWEEP_STORE", url)
+    monkeypatch.setattr(store, "open_disk", lambda path: disk.open_disk(url if path == "results" else path))
+    return url

@@ -62,12 +62,13 @@ def test_links_exist(path: Path) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from orchestrator.cli import app, data_app, store_app
+    from orchestrator.cli import app, cluster_app, data_app, store_app
 
     text = "\n".join(p.read_text(encoding="utf-8") for p in DOCUMENTS)
     names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
     assert [n for n in names if f"raysweep {n}" not in text and f"`{n}`" not in text] == []
     assert [c.name for c in store_app.registered_commands if f"store {c.name}" not in text] == []
+    assert [c.name for c in cluster_app.registered_commands if f"cluster {c.name}" not in text] == []
     assert [c.name for c in data_app.registered_commands if f"data {c.name}" not in text] == []
     assert [n for n in RULES if f"`{n}`" not in text] == []
     assert set(EXECUTORS) == {"inline", "ray"}

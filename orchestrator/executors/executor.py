@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestrator.chunk import Beat, Chunk, Event
+
+
+class Waiting(NamedTuple):
+    """Chunks that wait for a node which is not there yet."""
+
+    chunks: frozenset[int]
+    what: str  # they wait for
+    seconds: float  # since there was none
 
 
 class Executor(Protocol):
@@ -16,6 +24,9 @@ class Executor(Protocol):
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
         """Why no node can run a cell of this size; None where one can."""
+
+    def waiting(self) -> list[Waiting]:
+        """Submitted chunks that no node can run before another one comes."""
 
     def memory_gib(self) -> float | None:
         """What cells may ask for on the largest machine; None where it is not reckoned."""

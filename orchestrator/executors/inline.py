@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from orchestrator.chunk import Beat, Chunk, ChunkDone, Event
+from orchestrator.executors.executor import Waiting
 from orchestrator.run import Place, run_chunk
 
 
@@ -23,6 +24,10 @@ class InlineExecutor:
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
         """Anything is tried."""
         return None
+
+    def waiting(self) -> list[Waiting]:
+        """None: this process is there."""
+        return []
 
     def memory_gib(self) -> float | None:
         """Not reckoned: cells share this process."""

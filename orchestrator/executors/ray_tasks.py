@@ -22,9 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.chunk import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, Event
+from orchestrator.cluster_offer import Autoscaler, Size, largest, listed, needs, nodes_to_avoid, selector, times
+from orchestrator.disk import SETTINGS
 from orchestrator.errors import ClusterUnavailable, InputError
+from orchestrator.executors.autoscaler import SPEAKS_S, Scaling
+from orchestrator.executors.executor import Waiting
 from orchestrator.executors.leftovers import LaunchFolder, end_leftovers
-from orchestrator.executors.ray_watch import Flight, Watch, killed_beside_another
+from orchestrator.executors.ray_watch import LOOK_S, Flight, Watch, killed_beside_another
 from orchestrator.executors.ray_worker import fault_path, work
 from orchestrator.executors.ship import fill
 from workloads.datasets.dataset import VARIABLE
@@ -53,7 +57,7 @@ _THREADS = (
     "NUMBA_NUM_THREADS",
     "POLARS_MAX_THREADS",
 )
-_OURS = (VARIABLE,)  # of the launch's environment: what a cluster's workers would not inherit
+_OURS = (VARIABLE, *SETTINGS)  # of the launch's environment: what a cluster's workers would not inherit
 _OBJECT_STORE = 256 * 2**20  # results are small; a big one would be taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
 CONNECT_S = 10.0
@@ -78,6 +82,8 @@ class RayExecutor:
             os.environ.setdefault(name, value)
         if address is not None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # never enabled by itself for an address
+            # In a Ray job: workers get what this launch ships, not what the job was submitted with.
+            os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
         import ray
 
         self._ray: Any = ray
@@ -86,7 +92,10 @@ class RayExecutor:
         self._launch = uuid.uuid4().hex[:12]
         self._folder = str(Path.cwd())
         self._flights: dict[int, Flight] = {}
-        self._slots: dict[tuple[float, float, float | None], tuple[float, int]] = {}
+        self._slots: dict[Size, tuple[float, int]] = {}
+        self._sizes: dict[int, Size] = {}  # of the chunks in flight, and some that have landed
+        self._waiting_since: dict[Size, float] = {}
+        self._waits: tuple[float, list[Waiting]] = (-LOOK_S, [])
         self._beats: list[Beat] = []
         self._headless = self._closed = False
         self._submitted: dict[Any, Any] = {}
@@ -133,34 +142,54 @@ class RayExecutor:
             node: Any = ray._private.worker.global_worker.node
             self._own.note(Path(node.get_session_dir_path()).name)
         self._watch = Watch(ray, self._launch, drains=not self._embedded)
+        self._scaling = None if self._embedded else Scaling(ray, self._watch.store, self._watch.answers)
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """Chunks of this size that the nodes, all free, run at once."""
-        key = (cpus, gpus, memory_gib)
-        at, slots = self._slots.get(key, (-_RESOURCES_FOR_S, 0))
+        """Chunks of this size that the nodes, all free, run at once, and what an autoscaler is to bring beside them."""
+        size = Size(cpus, gpus, memory_gib)
+        at, slots = self._slots.get(size, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
-            avoided = self._avoided(cpus, gpus, memory_gib)
-            nodes = self._watch.nodes()
-            slots = sum(_times(n, cpus, gpus, memory_gib) for node, n in nodes.items() if node not in avoided)
-            self._slots[key] = (time.monotonic(), slots)
+            slots = sum(times(offers, size) for offers in self._nodes_for(size).values())
+            scaling = self.autoscaler()
+            slots += scaling.wanted(size, slots) if scaling else 0
+            self._slots[size] = (time.monotonic(), slots)
         return slots
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """Why no node can run a cell of this size; None where one can."""
-        nodes = self._nodes()
-        if any(_times(node, cpus, gpus, memory_gib) for node in nodes):
+        """Why no node can run a cell of this size, nor one that an autoscaler may start; None where one can."""
+        size = Size(cpus, gpus, memory_gib)
+        nodes = self.nodes()
+        if any(times(node, size) for node in nodes):
             return None
-        most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in ("CPU", "GPU", "memory")}
-        return (
-            f"the largest node offers {most['CPU']:g} CPUs, {most['GPU']:g} GPUs and {most['memory'] / 2**30:.1f} GiB"
-        )
+        scaling = self.autoscaler(patient=True)
+        if scaling and scaling.may_run(size):
+            return None
+        reason = f"the largest node offers {largest(nodes)}"
+        return f"{reason}; no node type has more: {listed(scaling) or 'it starts none'}" if scaling else reason
 
-    def _nodes(self) -> list[dict[str, float]]:
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that is alive."""
         return list(self._watch.nodes().values())
 
-    def _avoided(self, cpus: float, gpus: float, memory_gib: float | None) -> set[str]:
+    def autoscaler(self, patient: bool = False) -> Autoscaler | None:
+        """What may start more nodes; None where nothing does. `patient`: one that has just begun says nothing yet."""
+        if self._scaling is None:
+            return None
+        found = self._scaling.find()
+        if found is None and patient:
+            time.sleep(SPEAKS_S)
+            found = self._scaling.find()
+        return found
+
+    def _avoided(self, size: Size) -> set[str]:
         """Nodes that a cell of this size is kept off: those that do not answer, and GPUs' nodes where it needs none."""
-        return nodes_to_avoid(self._watch.nodes(), self._watch.shunned, cpus, gpus, memory_gib)
+        scaling = self.autoscaler()
+        others = scaling is not None and scaling.without_gpus(size)
+        return nodes_to_avoid(self._watch.nodes(), self._watch.shunned, size, others)
+
+    def _nodes_for(self, size: Size) -> dict[str, dict[str, float]]:
+        avoided = self._avoided(size)
+        return {node: offers for node, offers in self._watch.nodes().items() if node not in avoided}
 
     def submit(self, chunk: Chunk) -> None:
         """Start a task."""
@@ -172,15 +201,18 @@ class RayExecutor:
             if self._embedded:
                 # Ray pastes this path into a shell command as it is, and never says that a space broke it.
                 options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
-        avoided = self._avoided(chunk.cpus, chunk.gpus, chunk.memory_gib)
-        if avoided:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
+        size = Size(chunk.cpus, chunk.gpus, chunk.memory_gib)
+        scaling = self.autoscaler()
+        labels = selector(self._avoided(size), scaling.keep_off_gpus(size) if scaling else {})
+        if labels:
+            options["label_selector"] = labels
         key = tuple(sorted((k, str(v)) for k, v in options.items()))
         if key not in self._submitted:  # a remote function with its options, made once a size
             self._submitted[key] = self._remote.options(**options)
         self._submitted_at = self._submitted_at or time.monotonic()
         ref = self._submitted[key].remote(chunk, self._launch, self._folder)
         self._flights[chunk.number] = Flight(chunk.number, ref, time.monotonic())
+        self._sizes[chunk.number] = size
 
     def poll(self, timeout: float) -> list[Event]:
         """Chunks that came home or were lost."""
@@ -262,9 +294,32 @@ class RayExecutor:
         beats, self._beats = self._beats, []
         return beats
 
+    def waiting(self) -> list[Waiting]:
+        """Chunks that no node which is alive can run, by what they need; an autoscaler is to bring one."""
+        if self._scaling is None or not self._flights:
+            return []
+        now = time.monotonic()
+        if now - self._waits[0] < LOOK_S:
+            return self._waits[1]
+        self._sizes = {number: size for number, size in self._sizes.items() if number in self._flights}
+        sizes = set(self._sizes.values())
+        lacking = {s for s in sizes if not any(times(offers, s) for offers in self._nodes_for(s).values())}
+        self._waiting_since = {size: self._waiting_since.get(size, now) for size in lacking}
+        news = self._scaling.news() if lacking else ""
+        waits = [
+            Waiting(
+                frozenset(number for number, its in self._sizes.items() if its == size),
+                f"a node with {needs(size)}" + (f" ({news})" if news else ""),
+                now - since,
+            )
+            for size, since in self._waiting_since.items()
+        ]
+        self._waits = (now, waits)
+        return waits
+
     def memory_gib(self) -> float | None:
         """What Ray lets cells ask for on the largest node."""
-        most = max((node.get("memory", 0.0) for node in self._nodes()), default=0.0)
+        most = max((node.get("memory", 0.0) for node in self.nodes()), default=0.0)
         return most / 2**30 or None
 
     def kill(self, number: int) -> None:
@@ -282,7 +337,7 @@ class RayExecutor:
             return
         self._closed = True
         try:
-            if not self._headless:  # else these would wait for it
+            if not self._headless and self._watch.answers():  # else these would wait for it
                 for number in list(self._flights):
                     self.kill(number)
                 self._watch.forget()
@@ -311,36 +366,6 @@ def check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except OSError as error:
         raise InputError(f"--address {address}: nothing answers there ({error})") from None
-
-
-def nodes_to_avoid(
-    nodes: Mapping[str, Mapping[str, float]], shunned: set[str], cpus: float, gpus: float, memory_gib: float | None
-) -> set[str]:
-    """Ids of nodes that a cell should not go to; never all that could run it.
-
-    Ray puts cells that need no GPU on GPU nodes as on any other, where they take the CPUs that GPU cells need.
-
-    Args:
-        nodes: id -> resources, of those alive.
-        shunned: those that do not answer.
-        cpus: of the cell.
-        gpus: likewise.
-        memory_gib: likewise; None where it asks for none.
-    """
-    with_gpus = set() if gpus else {node for node, offers in nodes.items() if offers.get("GPU")}
-    for avoided in (shunned | with_gpus, shunned):
-        if any(_times(offers, cpus, gpus, memory_gib) for node, offers in nodes.items() if node not in avoided):
-            return avoided & set(nodes)
-    return set()
-
-
-def _times(node: Mapping[str, float], cpus: float, gpus: float, memory_gib: float | None) -> int:
-    times = [node.get("CPU", 0.0) / cpus]
-    if gpus:
-        times.append(node.get("GPU", 0.0) / gpus)
-    if memory_gib:
-        times.append(node.get("memory", 0.0) / (memory_gib * 2**30))
-    return int(min(times) + 1e-9)
 
 
 def _line(error: BaseException) -> str:

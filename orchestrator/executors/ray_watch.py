@@ -65,7 +65,7 @@ class Watch:
 
         store: Any = internal_kv.global_gcs_client
         self._ray, self._launch, self._drains = ray, launch, drains
-        self._store = store
+        self.store = store
         self._values: dict[bytes, bytes] = {}
         self._looked = 0.0
         self._asked: dict[str, tuple[Any, int, float]] = {}  # node -> question's ref, about which process, when
@@ -112,20 +112,27 @@ class Watch:
         now = time.monotonic()
         if now - self._nodes_at > LOOK_S and self._head.answers():
             try:
-                found = self._store.get_all_node_info(timeout=_RPC_S, state_filter=_ALIVE)
+                found = self.store.get_all_node_info(timeout=_RPC_S, state_filter=_ALIVE)
             except self._ray.exceptions.RayError:
                 return self._nodes
             self._nodes = {node.hex(): dict(about.resources_total) for node, about in found.items()}
             self._nodes_at = now
         return self._nodes
 
+    def answers(self) -> bool:
+        """Whether the head does now; that it is gone for good, `look` says."""
+        try:
+            return self._head.answers()
+        except ClusterUnavailable:
+            return False
+
     def forget(self) -> None:
         """Remove the launch's keys."""
-        self._store.internal_kv_del(key_prefix(self._launch), True, None, _RPC_S)
+        self.store.internal_kv_del(key_prefix(self._launch), True, None, _RPC_S)
 
     def _hear(self, flights: Mapping[int, Flight], seen: Seen, now: float) -> None:
-        keys = self._store.internal_kv_keys(key_prefix(self._launch) + b"beat:", None, _RPC_S)
-        for key, value in (self._store.internal_kv_multi_get(keys, None, _RPC_S) if keys else {}).items():
+        keys = self.store.internal_kv_keys(key_prefix(self._launch) + b"beat:", None, _RPC_S)
+        for key, value in (self.store.internal_kv_multi_get(keys, None, _RPC_S) if keys else {}).items():
             if value is None or self._values.get(key) == value:
                 continue
             self._values[key] = value
@@ -137,9 +144,9 @@ class Watch:
 
     def _tell_leaving(self) -> None:
         """Say to workers of nodes that are being drained that their time is short."""
-        for node in self._store.get_draining_nodes(timeout=_RPC_S):
+        for node in self.store.get_draining_nodes(timeout=_RPC_S):
             if node not in self._leaving:
-                self._store.internal_kv_put(leave_key(self._launch, node), b"1", True, None, _RPC_S)
+                self.store.internal_kv_put(leave_key(self._launch, node), b"1", True, None, _RPC_S)
                 self._leaving.add(node)
 
     def _miss_dead(self, flights: Mapping[int, Flight], alive: set[str], seen: Seen, now: float) -> None:

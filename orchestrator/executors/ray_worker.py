@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.chunk import Chunk, ChunkResult
 from orchestrator.run import Place, run_chunk
-from orchestrator.scratch import scratch
+from orchestrator.scratch import remove_old, scratch
 
 BEAT_S = 1.0
 
@@ -30,6 +31,7 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray no longer hides GPUs from CPU tasks
     if Path(folder).is_dir():
         os.chdir(folder)
+    _tidy()
     context = ray.get_runtime_context()
     heart = _Heart(launch, chunk.number, context.get_node_id(), context.get_worker_id())
     heart.beat()  # before the cell may hold the interpreter for minutes
@@ -43,6 +45,12 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
         )
     finally:
         heart.ended.set()
+
+
+@functools.cache
+def _tidy() -> None:
+    """Once a worker process."""
+    remove_old()
 
 
 class _Heart(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,21 +27,31 @@ def fill(stage: Path, ship: Sequence[str]) -> None:
         stage: the folder; made.
         ship: folders whose Python files are taken.
     """
-    import orchestrator
-    import workloads
-
     stage.mkdir()
-    for package in (orchestrator, workloads):
-        source = Path(package.__path__[0])
-        shutil.copytree(source, stage / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    packages(stage, ("orchestrator", "workloads"))
     for folder in ship:
-        for path in sorted(Path(folder).iterdir()):
-            if path.name.startswith(".") or path.name in _SKIP:
-                continue
-            if path.suffix == ".py" and path.is_file():
-                shutil.copy2(path, stage / path.name)
-            elif (path / "__init__.py").is_file():
-                shutil.copytree(path, stage / path.name, ignore=_only_python, dirs_exist_ok=True)
+        python_files(Path(folder), stage)
+
+
+def packages(stage: Path, names: Sequence[str]) -> None:
+    """Copy packages of ours, as they are imported here."""
+    for name in names:
+        found = importlib.util.find_spec(name)
+        assert found is not None  # noqa: S101 - they are installed together
+        assert found.submodule_search_locations  # noqa: S101
+        source = Path(found.submodule_search_locations[0])
+        shutil.copytree(source, stage / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def python_files(folder: Path, into: Path) -> None:
+    """Copy a folder's modules and packages: their Python files, nothing else."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in _SKIP:
+            continue
+        if path.suffix == ".py" and path.is_file():
+            shutil.copy2(path, into / path.name)
+        elif (path / "__init__.py").is_file():
+            shutil.copytree(path, into / path.name, ignore=_only_python, dirs_exist_ok=True)
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:

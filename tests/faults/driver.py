@@ -50,7 +50,7 @@ def main() -> None:
     def dying_replace(self: owner.Owner, folder: str, merged: Any, batch: Any) -> None:
         last["merge"] -= 1
         if last["merge"] == 0:
-            commit(self, folder, merged, [s.name for s in batch])
+            self._put(folder, merged)
             for segment in batch[: chance.randrange(len(batch))]:
                 self.disk.delete(segment.path)
             die(f"in a merge of {folder}")

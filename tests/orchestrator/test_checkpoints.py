@@ -16,13 +16,14 @@ from orchestrator.checkpoint import KEPT, Checkpoint, HandBack, Home, local_fold
 from orchestrator.chunk import Chunk, Task
 from orchestrator.errors import StoreDamaged, StoreWriteFailed
 from orchestrator.launcher import launch
-from orchestrator.local_disk import LocalDisk
 from orchestrator.owner import Owner
 from orchestrator.run import NOT_SHARED, Place, run_chunk
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 from tests.conftest import RAYSWEEP, environment
 
+pytestmark = pytest.mark.usefixtures("place")
+ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
 CELL, SOURCE = "0" * 24, "f" * 16
 
 
@@ -36,8 +37,11 @@ def at(home: Home, attempt: int = 1, source: str = SOURCE) -> Checkpoint:
     return Checkpoint(home, CELL, attempt, source)
 
 
-def files(folder: Path) -> list[Path]:
-    return sorted((folder / "results/checkpoints").glob("*/*"))
+def files() -> list[str]:
+    disk = Store("results").disk
+    return [
+        f"checkpoints/{cell}/{name}" for cell in disk.names("checkpoints") for name in disk.names(f"checkpoints/{cell}")
+    ]
 
 
 def test_the_last_saved_is_loaded_and_two_are_kept(home: Home, folder: Path) -> None:
@@ -45,7 +49,7 @@ def test_the_last_saved_is_loaded_and_two_are_kept(home: Home, folder: Path) -> 
     for number in range(5):
         at(home).save(b"%d" % number)
     assert at(home, 2).load() == b"4"
-    assert [path.read_bytes() for path in files(folder)] == [b"3", b"4"]
+    assert [Store("results").disk.read(name) for name in files()] == [b"3", b"4"]
     assert KEPT == 2
 
 
@@ -53,10 +57,10 @@ def test_the_last_saved_is_loaded_and_two_are_kept(home: Home, folder: Path) -> 
 def test_a_damaged_one_falls_back_to_the_one_before(home: Home, folder: Path, damage: bytes, capsys) -> None:
     for number in (3, 4):
         at(home).save(b"%d" % number)
-    files(folder)[-1].write_bytes(damage)
+    Store("results").disk.replace(files()[-1], damage)
     assert at(home, 2).load() == b"3"
     assert "damaged; the one before is tried" in capsys.readouterr().err
-    files(folder)[0].write_bytes(damage)
+    Store("results").disk.replace(files()[0], damage)
     assert at(home, 2).load() is None
 
 
@@ -67,7 +71,7 @@ def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: Home, fol
         at(home, 2).save(data)
     late.save(b"late")
     assert at(home, 3).load() == b"b"
-    assert len(files(folder)) == KEPT
+    assert len(files()) == KEPT
 
 
 def test_what_other_code_saved_is_not_gone_on_from(home: Home, capsys) -> None:
@@ -77,6 +81,7 @@ def test_what_other_code_saved_is_not_gone_on_from(home: Home, capsys) -> None:
     assert at(home, 2).load() == b"old"
 
 
+@ON_A_DISK
 def test_a_save_that_fails_keeps_what_was_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     at(home).save(b"kept")
 
@@ -95,6 +100,7 @@ def test_only_bytes_are_taken(home: Home) -> None:
         at(home).save({"step": 1})  # type: ignore[arg-type]
 
 
+@ON_A_DISK
 def test_a_link_in_a_strangers_store_leads_nowhere(home: Home, folder: Path) -> None:
     (folder / "precious").mkdir()
     name = f"000001-00000000-{SOURCE}-{hashlib.sha256(b'x').hexdigest()}"
@@ -113,7 +119,7 @@ def test_without_the_store_they_stay_on_the_machine_and_it_is_said(home: Home, f
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     elsewhere = home._replace(digest="0" * 64)  # a folder of the same name, that another launch made
     at(elsewhere).save(b"here")
-    assert files(folder) == []
+    assert files() == []
     again = at(elsewhere, 2)
     assert again.load() == b"here"
     again.forget()
@@ -189,7 +195,7 @@ def steps(folder: Path, seed: int = 1) -> list[tuple[int, int]]:
 def test_at_success_nothing_is_left(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     assert launch(Sweep.from_text(sweep(0.0, "[1, 2]")), inline=True).exit_code == 0
-    assert list((folder / "results/checkpoints").iterdir()) == []
+    assert Store("results").disk.names("checkpoints") == []
     found = Store().sql("SELECT seed, total, resumed_from FROM cells ORDER BY seed").rows()
     assert found == [(1, expected(1), 0), (2, expected(2), 0)]
 
@@ -201,7 +207,7 @@ def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: 
     Checkpoint(home, cell_id, 1, SOURCE).save(b"killed between the commit and the removal")
     at(home).save(b"of a cell that is not done")
     Owner(Store()).close()
-    assert [path.parent.name for path in files(folder)] == [CELL]
+    assert [name.split("/")[1] for name in files()] == [CELL]
 
 
 def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Path, cli) -> None:
@@ -245,8 +251,8 @@ def check_resumed(folder: Path, before: int) -> None:
     assert done[before:] == list(range(begun_at, STEPS + 1))
     total, resumed_from = Store().sql("SELECT total, resumed_from FROM cells").row(0)
     assert (total, resumed_from) == (expected(1), begun_at - 1)
-    assert list((folder / "results/checkpoints").iterdir()) == []
-    assert LocalDisk("results").names("_tmp") == []
+    assert Store("results").disk.names("checkpoints") == []
+    assert Store("results").disk.names("_tmp") == []
 
 
 def wait_for(condition, seconds: float = 60) -> None:

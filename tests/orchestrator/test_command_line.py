@@ -152,7 +152,7 @@ def test_cells_for_which_no_node_is_large_enough_are_refused(cli, write) -> None
     write("tiny.toml", SWEEP + "\n[resources]\ngpus = 64\n")
     ended = cli("launch", "tiny.toml")
     assert ended.returncode == 2
-    assert "8 cells need 1 CPUs, 64 GPUs each" in ended.stderr
+    assert "8 cells need 64 GPUs each" in ended.stderr
     assert "--device cpu" in ended.stderr
     assert cli("launch", "tiny.toml", "--device", "cpu", "--inline").returncode == 0
 
@@ -201,7 +201,7 @@ def test_the_resume_hint_asks_for_the_same_cells(cli, write) -> None:
     assert ended.returncode == 1
     hint = next(line for line in ended.stdout.splitlines() if line.startswith("resume: ")).removeprefix("resume: ")
     assert shlex.split(hint)[:2] == ["raysweep", "resume"]
-    again = json.loads(cli(*shlex.split(hint)[1:], "--inline", "--json").stdout)
+    again = json.loads(cli(*shlex.split(hint)[1:], "--inline", "--json").stdout.splitlines()[-1])
     assert (again["asked"], again["ran"], again["failed"]) == (6, 0, 2)
     assert again["resume"] == hint
 

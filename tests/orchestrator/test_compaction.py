@@ -7,7 +7,9 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from orchestrator import launcher
@@ -15,6 +17,7 @@ from orchestrator.compaction import BATCH_ROWS, FAN, LARGEST, MANY_ROWS, batches
 from orchestrator.errors import StoreWriteFailed
 from orchestrator.launcher import launch
 from orchestrator.owner import Owner
+from orchestrator.schema import ARRAYS
 from orchestrator.segments import Segment
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
@@ -123,6 +126,34 @@ def test_a_full_disk_stops_it_and_not_the_launch(sweep: Sweep, monkeypatch: pyte
     check_whole()
 
 
+def test_a_merge_holds_a_part_of_the_rows_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, length, count = 4, 200_000, 24  # 3.2 MB a segment, 77 MB in all, that hardly compress
+    chance = np.random.default_rng(0)
+
+    def table(at: int) -> pa.Table:
+        ids = [f"{at * rows + i:024x}" for i in range(rows)]
+        values = [chance.random(length, np.float32) for _ in ids]
+        same = {"attempt": [1] * rows, "name": ["a"] * rows, "step": [0] * rows, "stride": [1] * rows}
+        return pa.table({"cell_id": ids, **same, "values": values, "values_f64": [None] * rows}, schema=ARRAYS)
+
+    monkeypatch.setattr("orchestrator.compaction.BATCH", 2**40)
+    before = pa.default_memory_pool()
+    with Owner(Store()) as owner:
+        tables = [table(at) for at in range(count)]
+        for one in tables:
+            owner._commit("arrays", one)
+        wanted = pa.concat_tables(tables).sort_by("cell_id")
+        pool = pa.proxy_memory_pool(before)  # counts from here on
+        pa.set_memory_pool(pool)
+        try:
+            owner._merge_due("arrays")
+        finally:
+            pa.set_memory_pool(before)
+    assert len(list((folder / "results/arrays").iterdir())) == 1
+    assert Store().arrays.collect().to_arrow().cast(ARRAYS).sort_by("cell_id").equals(wanted)
+    assert 2**20 < pool.max_memory() < 40 * 2**20 < wanted.nbytes * 0.6
+
+
 @pytest.mark.parametrize("at", ["committed", "deleting"])
 def test_killed_in_a_merge_nothing_is_lost_or_doubled(sweep: Sweep, folder: Path, at: str) -> None:
     Path("s.toml").write_text(sweep.text)
@@ -131,12 +162,14 @@ import os, signal, sys
 from orchestrator import cli, drive, launcher, local_disk, owner
 
 launcher.FLUSH_OUTCOMES = drive.CHUNK_CELLS = 1
-commit, delete, deleted = owner.Owner._commit, local_disk.LocalDisk.delete, []
+put, delete, deleted = owner.Owner._put, local_disk.LocalDisk.delete, []
+replaced = owner.Owner._replace
 
-def committing(self, folder, table, replaces=()):
-    commit(self, folder, table, replaces)
-    if replaces and folder == "cells" and {at!r} == "committed":
+def replacing(self, folder, merged, batch):
+    if folder == "cells" and {at!r} == "committed":
+        put(self, folder, merged)
         os.kill(os.getpid(), signal.SIGKILL)
+    replaced(self, folder, merged, batch)
 
 def deleting(self, name):
     deleted.append(name)
@@ -144,7 +177,7 @@ def deleting(self, name):
     if len(deleted) == 20 and {at!r} == "deleting":
         os.kill(os.getpid(), signal.SIGKILL)
 
-owner.Owner._commit, local_disk.LocalDisk.delete = committing, deleting
+owner.Owner._replace, local_disk.LocalDisk.delete = replacing, deleting
 sys.argv = ["raysweep", "launch", "s.toml", "--inline"]
 cli.main()
 """

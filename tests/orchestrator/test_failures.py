@@ -35,6 +35,9 @@ class Scripted:
     def fits(self, *_: object) -> None:
         return None
 
+    def waiting(self):
+        return []
+
     def memory_gib(self) -> float:
         return 64.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executors.ray_tasks import nodes_to_avoid
+from orchestrator.cluster_offer import Size, nodes_to_avoid
 from orchestrator.store import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import Cluster
@@ -32,7 +32,7 @@ NODES = {
     ],
 )
 def test_cells_without_gpus_keep_off_gpu_nodes_while_others_can_run_them(size, shunned, avoided) -> None:
-    assert nodes_to_avoid(NODES, shunned, *size) == avoided
+    assert nodes_to_avoid(NODES, shunned, Size(*size)) == avoided
 
 
 @pytest.mark.slow

@@ -1,0 +1,345 @@
+"""Stores in a bucket, where answers get lost: nothing is lost or doubled, and what is wrong is said without secrets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator import object_disk
+from orchestrator.disk import open_disk
+from orchestrator.errors import InputError, StoreDenied, StoreUnreachable, StoreWriteFailed
+from orchestrator.object_disk import ObjectDisk
+from orchestrator.store import Store
+from tests.conftest import RAYSWEEP, SWEEP, TINY, environment
+from tests.object_store import BUCKET, KEY, SECRET, Proxy, Server, free_port, set_variables
+
+NAME = "cells/00000000-00000000.parquet"
+
+
+@pytest.fixture
+def proxy(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    proxy = Proxy(s3_server.port)
+    set_variables(monkeypatch, proxy.endpoint)
+    yield proxy
+    proxy.close()
+
+
+def once(method: str, what: str | int) -> Callable[[str, str], str | int | None]:
+    left = [what]
+    return lambda got, path: left.pop() if left and got == method else None
+
+
+def test_files_come_and_go(s3: str) -> None:
+    disk = open_disk(s3)
+    assert (disk.exists(), disk.read("a"), disk.names("cells")) == (False, None, [])
+    assert disk.create("cells/b", b"1") is True
+    assert disk.create("cells/b", b"2") is False
+    assert disk.create("cells/a", b"") is True
+    disk.replace("cells/c", b"x" * 100_000)
+    assert disk.names("cells") == ["a", "b", "c"]
+    assert disk.names("") == ["cells"]
+    assert [disk.size(f"cells/{name}") for name in "abc"] == [0, 1, 100_000]
+    for name, begin, end in (("c", 0, 3), ("c", 10, 99_999), ("b", 0, 5)):
+        with disk.open(f"cells/{name}") as file:
+            file.seek(begin)
+            assert file.read(end - begin) == disk.read(f"cells/{name}")[begin:end]
+    with disk.open("cells/a") as file:
+        assert file.size() == 0
+    for absent in (disk.open, disk.size):
+        with pytest.raises(FileNotFoundError):
+            absent("cells/none")
+    disk.delete("cells/none")
+    disk.delete_folder("cells")
+    assert disk.exists() is False
+
+
+def test_large_files_are_read_in_pieces(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_disk, "PIECE", 1000)
+    monkeypatch.setattr(object_disk, "WHOLE", 1000)
+    monkeypatch.setattr(object_disk, "TAIL", 100)
+    data = os.urandom(12_345)
+    disk = open_disk(s3)
+    disk.create(NAME, data)
+    assert disk.read(NAME) == data
+    with disk.open(NAME) as file:
+        assert file.read() == data
+        file.seek(7)
+        assert file.read(12_300) == data[7:12_307]
+
+
+def test_a_write_whose_answer_got_lost_is_known_for_our_own(s3: str, proxy: Proxy) -> None:
+    disk = open_disk(s3)
+    proxy.fault = once("PUT", "drop")
+    assert disk.create(NAME, b"ours") is True
+    assert proxy.counts["PUT"] == 2
+    proxy.fault = once("PUT", "drop")
+    assert open_disk(s3).create(NAME, b"another's") is False
+    assert disk.read(NAME) == b"ours"
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_that_can_not_now_is_asked_again(s3: str, proxy: Proxy, status: int) -> None:
+    disk = open_disk(s3)
+    proxy.fault = once("PUT", status)
+    assert disk.create(NAME, b"1") is True
+    proxy.fault = once("GET", status)
+    assert disk.read(NAME) == b"1"
+
+
+def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.3)
+    disk = open_disk(s3)
+    disk.exists()
+    proxy.fault = lambda method, path: "late" if method == "PUT" else None
+    with pytest.raises(StoreWriteFailed, match=f"cannot write {NAME}"):
+        disk.create(NAME, b"ours")
+    proxy.fault = lambda method, path: None
+    with pytest.raises(StoreWriteFailed, match="is not known"):  # and not under the next name
+        disk.create(NAME, b"other rows")
+    assert open_disk(s3).create(NAME, b"a seal") is True  # of the next owner, which comes first
+    proxy.release()
+    assert disk.read(NAME) == b"a seal"
+    assert disk.create(NAME, b"ours") is False
+
+
+def test_a_write_that_was_obeyed_late_is_taken_for_done(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.3)
+    disk = open_disk(s3)
+    disk.exists()
+    proxy.fault = lambda method, path: "late" if method == "PUT" else None
+    with pytest.raises(StoreWriteFailed):
+        disk.create(NAME, b"ours")
+    proxy.fault = lambda method, path: None
+    proxy.release()
+    assert disk.create(NAME, b"ours") is True
+    assert disk.create("cells/next", b"more") is True
+
+
+def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> None:
+    disk = open_disk(s3)
+    disk.create(NAME, b"1")
+    proxy.fault = lambda method, path: 403
+    with pytest.raises(StoreWriteFailed, match="access is denied") as refused:
+        disk.create("cells/2", b"2")
+    assert KEY not in str(refused.value)  # which the server's words repeat
+    with pytest.raises(StoreDenied):
+        open_disk(s3).create("cells/2", b"2")
+
+
+# What is wrong is said
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("s3:/bucket/x", "for an object store write s3://BUCKET/PREFIX"),
+        ("s3://", "names no bucket"),
+        ("s3:///x", "names no bucket"),
+        ("s3://buck!et/x", "no bucket's name"),
+        ("s3://bucket/a//b", "in its prefix"),
+        ("s3://bucket/../b", "in its prefix"),
+        ("s3://bucket/a%20b", "in its prefix"),
+        ("ftp://host/x", "give a folder, s3://BUCKET/PREFIX, gs://"),
+        (f"s3://{KEY}:{SECRET}@bucket/x", "credentials come from the environment"),
+        (f"s3://bucket/x?secret={SECRET}", "credentials come from the environment"),
+        (f"s3:{KEY}:{SECRET}@bucket", "for an object store write"),
+    ],
+)
+def test_addresses_are_refused_in_words(location: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        open_disk(location)
+    assert said in str(refused.value)
+    assert SECRET not in str(refused.value)
+    assert KEY not in str(refused.value)
+
+
+def test_plain_http_must_be_allowed(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    with pytest.raises(InputError, match="AWS_ALLOW_HTTP=true"):
+        open_disk(s3)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{KEY}:{SECRET}@host")
+    with pytest.raises(InputError, match="no endpoint") as refused:
+        open_disk(s3)
+    assert SECRET not in str(refused.value)
+
+
+def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(InputError, match="pip install obstore"):
+        open_disk(s3)
+
+
+def test_places_that_do_not_answer_are_said_soon(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_disk, "FIRST_S", 0.5)
+    for endpoint, said in (
+        (f"http://127.0.0.1:{free_port()}", "nothing answers at 127.0.0.1"),
+        ("http://no-such-host.invalid", "no-such-host.invalid is not a known host"),
+        (os.environ["AWS_ENDPOINT_URL"].replace("http", "https"), "speak TLS"),
+    ):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(StoreUnreachable, match=said) as refused:
+            Store(s3)
+        assert refused.value.exit_code == 2
+
+
+def test_no_bucket_no_access_no_credentials(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="there is no such bucket"):
+        Store("s3://absent-bucket/x")
+    proxy.fault = lambda method, path: 403
+    with pytest.raises(InputError, match="access is denied"):
+        Store(s3)
+    said = object_disk.diagnose(OSError("Error performing PUT http://169.254.169.254/latest/api/token in 2 ms"))
+    assert (said.kind, said.reason[:26]) == ("denied", "no credentials were found;")
+
+
+def test_kinds_of_places_are_those_that_are_named() -> None:
+    from orchestrator import disk
+
+    assert tuple(object_disk.KINDS) == disk.SCHEMES
+    assert object_disk.parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
+    assert ObjectDisk("az://container").location == "az://container"
+
+
+# By commands
+
+
+def test_all_commands_work_and_no_secret_is_kept(s3: str, write, folder: Path, cli) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP)
+    said = []
+    for words in (
+        ["launch", "tiny.toml", "--inline"], ["launch", "tiny.toml", "--inline"], ["status"], ["resume", "--inline"],
+        ["query", "SELECT count(*) AS n, sum(value) AS s FROM cells"], ["store", "check"], ["store", "compact"],
+        ["export", "--output", "all.csv"], ["report", "-o", "report.html"],
+    ):  # fmt: skip
+        ended = cli(*words, "--store", s3)
+        assert ended.returncode == 0, (words, ended.stdout, ended.stderr)
+        said.append(ended.stdout + ended.stderr)
+    assert "24" in said[4]
+    assert not (folder / "results").exists()
+    disk = open_disk(s3)
+    kept = [disk.read(f"{at}/{name}") or b"" for at in disk.names("") for name in disk.names(at)]
+    assert len(kept) > 6
+    pages = [path.read_bytes() for path in folder.glob("*.*")]
+    for data in [*kept, *pages, *(text.encode() for text in said)]:
+        assert SECRET.encode() not in data
+        assert KEY.encode() not in data
+
+
+SLOW = """
+    import time
+
+    def run(cell, context):
+        time.sleep(0.05)
+        return {"value": cell.seed / 7}
+"""
+CELLS = 120
+SLOW_SWEEP = f'name="d"\nworkload="slow:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n'
+
+
+def start(folder: Path, s3: str, *words: str) -> subprocess.Popen[str]:
+    """A launch with small commits, whose patience is seconds."""
+    code = (
+        "from orchestrator import cli, drive, launcher, object_disk\n"
+        "launcher.FLUSH_S, drive.CHUNK_CELLS, launcher.FLUSH_OUTCOMES = 0.2, 5, 10\n"
+        "object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 1.0, 6.0\n"
+        "cli.main()\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "launch", "d.toml", "--inline", "--store", s3, *words], cwd=folder,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def rows(s3: str) -> list[str]:
+    store = Store(s3)
+    return store.collect(lambda: store.cells.select("cell_id"))["cell_id"].to_list() if store.exists() else []
+
+
+def wait_for_rows(s3: str, some: int, seconds: float = 60) -> list[str]:
+    until = time.monotonic() + seconds
+    while len(found := rows(s3)) < some:
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+def check_whole(s3: str, seen: list[str]) -> None:
+    store = Store(s3)
+    assert store.check() == []
+    now = rows(s3)
+    assert set(seen) <= set(now)
+    found = store.sql("SELECT count(*), count(DISTINCT cell_id), sum(abs(value - seed / 7)) FROM cells").row(0)
+    assert found == (CELLS, CELLS, 0.0)
+
+
+def test_a_killed_launch_loses_nothing_and_a_second_one_is_refused(s3: str, write, folder: Path, cli) -> None:
+    write("slow.py", SLOW)
+    write("d.toml", SLOW_SWEEP)
+    driver = start(folder, s3)
+    seen = wait_for_rows(s3, 10)
+    second = cli("launch", "d.toml", "--inline", "--store", s3)
+    assert second.returncode == 3
+    assert f"pid {driver.pid}" in second.stderr
+    driver.kill()
+    driver.communicate()
+    assert driver.returncode == -signal.SIGKILL
+    assert cli("launch", "d.toml", "--inline", "--store", s3).returncode == 0
+    check_whole(s3, seen)
+
+
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server()
+    set_variables(monkeypatch, server.endpoint)
+    yield server
+    server.thaw()
+    server.close()
+
+
+@pytest.mark.slow
+def test_a_store_that_stops_for_a_while_delays_a_launch(own_server: Server, write, folder: Path) -> None:
+    write("slow.py", SLOW)
+    write("d.toml", SLOW_SWEEP)
+    at = f"s3://{BUCKET}/x"
+    driver = start(folder, at)
+    seen = wait_for_rows(at, 10)
+    own_server.freeze()
+    time.sleep(3)
+    own_server.thaw()
+    said, _ = driver.communicate(timeout=90)
+    assert driver.returncode == 0, said
+    check_whole(at, seen)
+
+
+@pytest.mark.slow
+def test_a_store_that_stops_for_good_ends_a_launch_that_goes_on_later(
+    own_server: Server, write, folder: Path, cli
+) -> None:
+    write("slow.py", SLOW)
+    write("d.toml", SLOW_SWEEP)
+    at = f"s3://{BUCKET}/x"
+    driver = start(folder, at)
+    seen = wait_for_rows(at, 10)
+    own_server.freeze()
+    stopped = time.monotonic()
+    said, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 1, said
+    assert time.monotonic() - stopped < 30
+    assert "cannot write" in said
+    assert "Traceback" not in said
+    own_server.thaw()
+    assert cli("launch", "d.toml", "--inline", "--store", at).returncode == 0
+    check_whole(at, seen)
+    again = subprocess.run(
+        [*RAYSWEEP, "status", "--store", f"s3://{BUCKET}/x"], env=environment(), capture_output=True, text=True
+    )
+    assert f"{CELLS} of {CELLS} cells done" in again.stdout
