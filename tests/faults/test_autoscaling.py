@@ -77,7 +77,6 @@ def test_a_gpu_node_comes_from_zero_for_the_cells_that_need_it(cluster, write, f
     write("mixed.toml", SWEEP)
     ended = launch(cluster, folder)
     assert ended.returncode == 0, ended.stderr
-    assert "waiting for a node with a GPU" in ended.stderr or "waiting for a node with 1 CPU" in ended.stderr
     where = Store().sql("SELECT DISTINCT method, node_id, metric_gpus FROM cells ORDER BY method").rows()
     assert [(method, gpus) for method, _, gpus in where] == [("cpu", 0.0), ("gpu", 1.0)]
     assert where[0][1] != where[1][1]  # each kind on its own node, one node each
