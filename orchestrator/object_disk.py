@@ -246,16 +246,19 @@ class ObjectDisk:
             except ImportError as error:
                 raise InputError(f"store {self}: needs the package obstore: pip install obstore ({error})") from None
             kind = getattr(obstore.store, KINDS[self._scheme])
-            self._clients[seconds] = kind(
-                self._bucket,
-                prefix=self._prefix or None,
-                client_options={
-                    "timeout": timedelta(seconds=seconds),
-                    "connect_timeout": timedelta(seconds=min(5.0, seconds)),
-                    "allow_http": _http_allowed(),
-                },
-                retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=seconds)},  # `_ask` does it
-            )
+            try:
+                self._clients[seconds] = kind(
+                    self._bucket,
+                    prefix=self._prefix or None,
+                    client_options={
+                        "timeout": timedelta(seconds=seconds),
+                        "connect_timeout": timedelta(seconds=min(5.0, seconds)),
+                        "allow_http": _http_allowed(),
+                    },
+                    retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=seconds)},  # `_ask` does it
+                )
+            except (obstore.exceptions.BaseError, ValueError, OSError) as error:
+                raise StoreDenied(str(self), diagnose(error).reason) from None
         return self._clients[seconds]
 
     def _ask(self, name: str, request: Callable[[], _Answer]) -> _Answer:
@@ -351,10 +354,15 @@ class Trouble:
 
 
 _KNOWN: tuple[tuple[str, str, str], ...] = (  # in the client's words; the first that matches
+    (
+        r"status code: (50[0234]|429)|status: (50[0234]|429)|SlowDown",
+        "silent",
+        "{endpoint} answers that it can't answer now (5xx)",
+    ),
     (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "denied", "there is no such bucket; make it first"),
     (
         r"169\.254\.|metadata\.google|MissingCredentials|Missing (AccessKeyId|SecretAccessKey|credential)"
-        r"|CredentialProvider|oauth2/v2\.0|AssumeRole",
+        r"|MissingAccount|CredentialProvider|oauth2/v2\.0|AssumeRole",
         "denied",
         "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for gs:// "
         "GOOGLE_SERVICE_ACCOUNT, for az:// AZURE_STORAGE_ACCOUNT_NAME and _KEY), or run where a role is given",
@@ -388,7 +396,6 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # in the client's words; the first
         "{endpoint} does not speak TLS as it should; http:// or https://?",
     ),
     (r"TimedOut|kind: Timeout", "silent", "no answer from {endpoint} in {timeout:g} s"),
-    (r"status code: 5\d\d|status: 5\d\d|SlowDown|429 ", "silent", "{endpoint} answers that it can't answer now (5xx)"),
 )
 
 
@@ -399,7 +406,7 @@ def diagnose(error: BaseException) -> Trouble:
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     place = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"
-    known = _KNOWN[:1] if isinstance(error, FileNotFoundError) else _KNOWN
+    known = _KNOWN[1:2] if isinstance(error, FileNotFoundError) else _KNOWN
     for pattern, kind, reason in known:
         if re.search(pattern, text):
             return Trouble(kind, reason.format(endpoint=place, timeout=TIMEOUT_S))

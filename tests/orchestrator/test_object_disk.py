@@ -200,17 +200,22 @@ def test_no_bucket_no_access_no_credentials(s3: str, proxy: Proxy, monkeypatch: 
     assert (said.kind, said.reason[:26]) == ("denied", "no credentials were found;")
 
 
-def test_kinds_of_places_are_those_that_are_named() -> None:
+def test_kinds_of_places_are_those_that_are_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
     from orchestrator import disk
 
     assert tuple(object_disk.KINDS) == disk.SCHEMES
     assert object_disk.parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
-    assert ObjectDisk("az://container").location == "az://container"
+    assert ObjectDisk("s3://bucket/").location == "s3://bucket"
+    with pytest.raises(StoreDenied, match="AZURE_STORAGE_ACCOUNT_NAME"):
+        ObjectDisk("az://container")
 
 
 # By commands
 
 
+@pytest.mark.slow
 def test_all_commands_work_and_no_secret_is_kept(s3: str, write, folder: Path, cli) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
