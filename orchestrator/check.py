@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.disk import Disk
 from orchestrator.errors import StoreDamaged
-from orchestrator.holder import about_epoch, holder
+from orchestrator.holder import EPOCH_FILE, about_epoch, holder
 from orchestrator.schema import TABLES
 from orchestrator.segments import Segment, inspect, listed, live
 from orchestrator.sweep_record import read_sweep
@@ -92,7 +92,7 @@ def _surroundings(disk: Disk) -> Iterator[str]:
             try:
                 if folder == "_sweeps":
                     read_sweep(disk, name)
-                elif folder == "_epochs" and name.endswith(".json") and name[:8].isdecimal():
+                elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
                     if not about_epoch(disk, int(name[:8])):
                         raise StoreDamaged(f"_epochs/{name}: torn or foreign")
                 elif folder == "checkpoints":

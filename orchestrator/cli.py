@@ -16,6 +16,7 @@ from analysis.report.command import report
 from orchestrator import query_commands, read_commands, start_commands, submission_commands
 from orchestrator.cluster_commands import cluster_app
 from orchestrator.console import (
+    ask_before_many,
     complain,
     fail,
     forecast,
@@ -28,7 +29,6 @@ from orchestrator.console import (
 )
 from orchestrator.data_commands import data_app, use_data
 from orchestrator.options import (
-    MANY,
     MAX_ALIKE,
     NODE_WAIT_MIN,
     Address,
@@ -297,7 +297,7 @@ def _prepare(
     timeout: float | None = None, retries: int | None = None,
 ) -> tuple[Store, Prepared]:  # fmt: skip
     from orchestrator.launcher import prepare
-    from orchestrator.spec import load_all, setting
+    from orchestrator.spec import changed, load_all, setting
 
     settings = dict(setting(text) for text in set_ or ())
     sweeps = load_all(names)
@@ -308,10 +308,7 @@ def _prepare(
             )
             if listed:
                 warn([f"--set {name} takes the place of a grid's list {listed}; fewer cells are asked for"])
-        sweeps = [s.with_settings(settings) for s in sweeps]
-    if seeds is not None:
-        sweeps = [s.with_seeds(seeds) for s in sweeps]
-    sweeps = [s.with_resources(timeout_s=timeout, retries=retries) for s in sweeps]
+    sweeps = [s.with_resources(timeout_s=timeout, retries=retries) for s in changed(sweeps, settings, seeds)]
     opened = _store(store)
     return opened, prepare(sweeps, opened, where)
 
@@ -346,10 +343,8 @@ def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json:
 
     planned = plan_of(prepared, opened, options)
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
-    if new > MANY and not yes:
-        if not sys.stdin.isatty():
-            fail(f"{new:,} new cells would run; more than {MANY:,} need --yes without a terminal")
-        typer.confirm(f"{new:,} new cells would run. Go on?", abort=True)
+    if not yes:
+        ask_before_many(new)
     warn(prepared.warnings)
     if planned.frame["run"].any() and not as_json:
         count = int(planned.frame["run"].sum())

@@ -71,7 +71,7 @@ def check(
 
 
 def how_many_nodes(count: int) -> str:
-    """Say `1 node`, `3 nodes`."""
+    """Say `1 node up`, `3 nodes up`."""
     return f"{count} node{'' if count == 1 else 's'} up"
 
 
@@ -79,16 +79,12 @@ def _sizes(sweeps: list[str], set_: list[str] | None, seeds: str | None, device:
     from orchestrator.cells import expand
     from orchestrator.cluster_offer import sizes
     from orchestrator.launcher import on_device
-    from orchestrator.spec import load_all, setting
+    from orchestrator.spec import changed, load_all, setting
 
     if not sweeps:
         if set_ or seeds:
             fail("--set and --seeds are for sweeps: name some")
         return []
-    loaded = load_all(sweeps)
-    if set_:
-        loaded = [sweep.with_settings(dict(setting(text) for text in set_)) for sweep in loaded]
-    if seeds is not None:
-        loaded = [sweep.with_seeds(seeds) for sweep in loaded]
-    table = on_device(expand(loaded), device)
+    asked = changed(load_all(sweeps), dict(setting(text) for text in set_ or ()), seeds)
+    table = on_device(expand(asked), device)
     return sizes(table.cells, table.variants)

@@ -7,7 +7,8 @@ segment names those that it replaces and appears in one step; then they are dele
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import add, gt
 
 from orchestrator.errors import RaysweepError
 from orchestrator.segments import MOST_VALUES, Segment
@@ -29,6 +30,28 @@ def size_class(size: int, rows: int) -> int | None:
     return found
 
 
+def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Segment]]:
+    """Cut into runs, in order, whose sums keep within limits; what exceeds them by itself is alone.
+
+    Args:
+        segments: some.
+        size: bytes of a run at most.
+        rows: of it at most; of values it has `MOST_VALUES`, since no reader would take more.
+    """
+    limits = (size, rows, MOST_VALUES)
+    run: list[Segment] = []
+    sums = (0, 0, 0)
+    for segment in segments:
+        its = (segment.size, segment.rows, segment.values)
+        sums = tuple(map(add, sums, its))
+        if run and any(map(gt, sums, limits)):
+            yield run
+            run, sums = [], its
+        run.append(segment)
+    if run:
+        yield run
+
+
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
     """What to merge now, in the order of names: of each size class, `FAN` segments or more, or a full batch."""
     classes: dict[int, list[Segment]] = {}
@@ -38,16 +61,10 @@ def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
             classes.setdefault(kind, []).append(segment)
     found = []
     for same in classes.values():
-        batch: list[Segment] = []
-        for segment in same:
-            merged = [*batch, segment]
-            size, rows, values = (sum(getattr(s, of) for s in merged) for of in ("size", "rows", "values"))
-            if batch and (size > BATCH or rows > BATCH_ROWS or values > MOST_VALUES):
-                found.append(batch)
-                batch = []
-            batch.append(segment)
-        if len(batch) >= FAN:
-            found.append(batch)
+        *full, last = runs(same, BATCH, BATCH_ROWS)
+        found += [run for run in full if len(run) > 1]  # one alone would be written again for nothing, each time
+        if len(last) >= FAN:
+            found.append(last)
     return found
 
 

@@ -166,6 +166,20 @@ def complain(problems: Any) -> None:
         print(f"error: {safe(problem)}", file=sys.stderr)
 
 
+def ask_before_many(count: int, words: str = "") -> None:
+    """Ask before so many new cells run; without a terminal, say that `--yes` is needed (exit 2)."""
+    import typer
+
+    from orchestrator.options import MANY
+
+    if count <= MANY:
+        return
+    would_run = f"{words}{count:,} new cells would run"
+    if not sys.stdin.isatty():
+        fail(f"{would_run}; more than {MANY:,} need --yes without a terminal")
+    typer.confirm(f"{would_run[0].upper()}{would_run[1:]}. Go on?", abort=True)
+
+
 def fail(message: str) -> NoReturn:
     """Refuse the input."""
     from orchestrator.errors import InputError

@@ -67,7 +67,12 @@ def busy(disk: Disk, who: str) -> str:
 
 def newest_epoch(disk: Disk) -> int | None:
     """The number of the last launch that took the store."""
-    return max((int(n[:8]) for n in disk.names("_epochs") if EPOCH_FILE.fullmatch(n)), default=None)
+    return max(epochs(disk), default=None)
+
+
+def epochs(disk: Disk) -> list[int]:
+    """The numbers of the launches that ever took the store."""
+    return [int(name[:8]) for name in disk.names("_epochs") if EPOCH_FILE.fullmatch(name)]
 
 
 def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:

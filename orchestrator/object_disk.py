@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -346,20 +346,25 @@ class _Ranged(io.RawIOBase):
         return len(data)
 
 
-class Trouble:
-    """What a failed request means. `kind`: absent (the object), denied, torn (nonsense came), silent."""
+class Trouble(NamedTuple):
+    """What a failed request means."""
 
-    def __init__(self, kind: str, reason: str) -> None:
-        self.kind, self.reason = kind, reason
+    kind: str  # absent (the object), denied, torn (nonsense came), silent
+    reason: str
 
 
+_NO_BUCKET = (
+    r"NoSuchBucket|ContainerNotFound|bucket does not exist",
+    "denied",
+    "there is no such bucket; make it first",
+)
 _KNOWN: tuple[tuple[str, str, str], ...] = (  # in the client's words; the first that matches
     (
         r"status code: (50[0234]|429)|status: (50[0234]|429)|SlowDown",
         "silent",
         "{endpoint} answers that it can't answer now (5xx)",
     ),
-    (r"NoSuchBucket|ContainerNotFound|bucket does not exist", "denied", "there is no such bucket; make it first"),
+    _NO_BUCKET,
     (
         r"169\.254\.|metadata\.google|MissingCredentials|Missing (AccessKeyId|SecretAccessKey|credential)"
         r"|MissingAccount|CredentialProvider|oauth2/v2\.0|AssumeRole",
@@ -406,7 +411,7 @@ def diagnose(error: BaseException) -> Trouble:
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     place = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"
-    known = _KNOWN[1:2] if isinstance(error, FileNotFoundError) else _KNOWN
+    known = (_NO_BUCKET,) if isinstance(error, FileNotFoundError) else _KNOWN
     for pattern, kind, reason in known:
         if re.search(pattern, text):
             return Trouble(kind, reason.format(endpoint=place, timeout=TIMEOUT_S))

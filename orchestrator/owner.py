@@ -34,18 +34,18 @@ import pyarrow.parquet as pq
 
 from orchestrator.cells import CellTable
 from orchestrator.checkpoint import FOLDER, Home, cells_with_checkpoints
-from orchestrator.compaction import Compactor, batches
+from orchestrator.compaction import Compactor, batches, runs
 from orchestrator.disk import Lock, exists, read_at_most
 from orchestrator.errors import Fenced, StoreBusy, StoreDamaged, StoreWriteFailed
 from orchestrator.holder import (
     BEAT_BYTES,
     BEAT_S,
-    EPOCH_FILE,
     LAST_EPOCH,
     about_epoch,
     boot_id,
     busy,
     describe,
+    epochs,
     lives_here,
     newest_epoch,
     this_process,
@@ -106,7 +106,7 @@ class Owner:
             self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
             self._heart.start()  # what follows may take longer than a silence that means death
             self.disk.sweep_temporary()
-            unfinished = [e for e in self._epochs() if e < self.epoch and not self._mark(e, "sealed")]
+            unfinished = [e for e in epochs(self.disk) if e < self.epoch and not self._mark(e, "sealed")]
             for epoch in unfinished:
                 for folder in TABLES:
                     self._seal(folder, epoch)
@@ -264,22 +264,12 @@ class Owner:
 
     def _compact(self) -> dict[str, tuple[int, int]]:
         report = {}
-        self._finish_commits(self._epochs())
+        self._finish_commits(epochs(self.disk))
         for folder in TABLES:
             before = [s for s in self.store.segments(folder) if not s.seal]
-            batch: list[Segment] = []
-            for segment in [s for s in before if s.size < SMALL_SEGMENT]:
-                values, rows = (sum(getattr(s, of) for s in [*batch, segment]) for of in ("values", "rows"))
-                if values > MOST_VALUES or rows > MOST_ROWS:
-                    if len(batch) > 1:
-                        self._merge(folder, batch)
-                    batch = []
-                batch.append(segment)
-                if sum(s.size for s in batch) >= MERGED_SEGMENT:
-                    self._merge(folder, batch)
-                    batch = []
-            if len(batch) > 1:
-                self._merge(folder, batch)
+            for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MOST_ROWS):
+                if len(run) > 1:
+                    self._merge(folder, run)
             report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
         return report
 
@@ -362,9 +352,6 @@ class Owner:
                 raise StoreBusy(busy(self.disk, holder))
             time.sleep(0.5)
 
-    def _epochs(self) -> list[int]:
-        return [int(n[:8]) for n in self.disk.names("_epochs") if EPOCH_FILE.fullmatch(n)]
-
     def _mark(self, epoch: int, what: str) -> bool:
         return exists(self.disk, f"_epochs/{epoch:08d}.{what}")
 
@@ -376,22 +363,22 @@ class Owner:
 
     def _living_elsewhere(self) -> str | None:
         """Who holds the store on another machine; None if nobody lives."""
-        epochs = self._epochs()
-        if not epochs or self._mark(max(epochs), "released"):
+        epoch = newest_epoch(self.disk)
+        if epoch is None or self._mark(epoch, "released"):
             return None
-        about = about_epoch(self.disk, max(epochs))
+        about = about_epoch(self.disk, epoch)
         if about.get("boot") == boot_id() and self.disk.locks:
             return None  # this machine's lock would be held if it lived
         alive = lives_here(about)
         if alive is not None:
             return describe(about) if alive else None
-        beat = f"_hb/{max(epochs):08d}"
+        beat = f"_hb/{epoch:08d}"
         first, until = read_at_most(self.disk, beat, BEAT_BYTES), time.monotonic() + DEAD_AFTER_S
         while time.monotonic() < until:
             time.sleep(0.5)
             if read_at_most(self.disk, beat, BEAT_BYTES) != first:
                 return describe(about)
-            if self._mark(max(epochs), "released"):
+            if self._mark(epoch, "released"):
                 return None
         return None
 
@@ -405,7 +392,7 @@ class Owner:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
         }
-        epoch = max(self._epochs(), default=-1) + 1
+        epoch = max(epochs(self.disk), default=-1) + 1
         if epoch > LAST_EPOCH:
             raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: no store has seen so many launches; remove it")
         if not self.disk.create(f"_epochs/{epoch:08d}.json", json.dumps(about).encode()):

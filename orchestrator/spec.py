@@ -166,6 +166,13 @@ def find(name: str) -> list[Path]:
     return matching
 
 
+def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | None) -> list[Sweep]:
+    """The sweeps as `--set` and `--seeds` ask for them; nothing given, nothing changed."""
+    if settings:
+        sweeps = [sweep.with_settings(settings) for sweep in sweeps]
+    return list(sweeps) if seeds is None else [sweep.with_seeds(seeds) for sweep in sweeps]
+
+
 def load_all(names: Sequence[str]) -> list[Sweep]:
     """Every sweep that the SWEEP arguments mean, each file once, in the order given."""
     paths: dict[Path, None] = {}

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.console import fail, how_many, print_json, say
-from orchestrator.options import MANY
+from orchestrator.console import ask_before_many, fail, how_many, print_json, say
 
 if TYPE_CHECKING:
     from orchestrator.launcher import Prepared
@@ -39,7 +38,8 @@ def submit(context: typer.Context, verb: str, prepared: Prepared | None) -> None
     store, address = given["store"], given["submit"]
     check_store(store)
     check_data(given["data_dir"])
-    _ask(prepared, given["yes"])
+    if not given["yes"]:  # which of them are done, the head's store alone knows
+        ask_before_many(0 if prepared is None else len(prepared.table), "up to ")
     with job(verb, prepared, passed_on(context)) as made:
         jobs = Jobs(address)
         number = jobs.submit(made)
@@ -77,12 +77,3 @@ def passed_on(context: typer.Context) -> list[str]:
         else:
             words += [f"{option}={each}" for each in (value if isinstance(value, list | tuple) else [value])]
     return words
-
-
-def _ask(prepared: Prepared | None, yes: bool) -> None:
-    """Before many cells: which of them are done, the head's store alone knows."""
-    most = 0 if prepared is None else len(prepared.table)
-    if most > MANY and not yes:
-        if not sys.stdin.isatty():
-            fail(f"up to {most:,} new cells would run; more than {MANY:,} need --yes without a terminal")
-        typer.confirm(f"Up to {most:,} new cells would run. Go on?", abort=True)

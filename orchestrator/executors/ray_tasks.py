@@ -93,7 +93,6 @@ class RayExecutor:
         self._folder = str(Path.cwd())
         self._flights: dict[int, Flight] = {}
         self._slots: dict[Size, tuple[float, int]] = {}
-        self._sizes: dict[int, Size] = {}  # of the chunks in flight, and some that have landed
         self._waiting_since: dict[Size, float] = {}
         self._waits: tuple[float, list[Waiting]] = (-LOOK_S, [])
         self._beats: list[Beat] = []
@@ -211,8 +210,7 @@ class RayExecutor:
             self._submitted[key] = self._remote.options(**options)
         self._submitted_at = self._submitted_at or time.monotonic()
         ref = self._submitted[key].remote(chunk, self._launch, self._folder)
-        self._flights[chunk.number] = Flight(chunk.number, ref, time.monotonic())
-        self._sizes[chunk.number] = size
+        self._flights[chunk.number] = Flight(chunk.number, ref, time.monotonic(), size)
 
     def poll(self, timeout: float) -> list[Event]:
         """Chunks that came home or were lost."""
@@ -301,14 +299,13 @@ class RayExecutor:
         now = time.monotonic()
         if now - self._waits[0] < LOOK_S:
             return self._waits[1]
-        self._sizes = {number: size for number, size in self._sizes.items() if number in self._flights}
-        sizes = set(self._sizes.values())
+        sizes = {flight.size for flight in self._flights.values()}
         lacking = {s for s in sizes if not any(times(offers, s) for offers in self._nodes_for(s).values())}
         self._waiting_since = {size: self._waiting_since.get(size, now) for size in lacking}
         news = self._scaling.news() if lacking else ""
         waits = [
             Waiting(
-                frozenset(number for number, its in self._sizes.items() if its == size),
+                frozenset(number for number, flight in self._flights.items() if flight.size == size),
                 f"a node with {needs(size)}" + (f" ({news})" if news else ""),
                 now - since,
             )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.chunk import Beat
+from orchestrator.cluster_offer import Size
 from orchestrator.errors import ClusterUnavailable
 from orchestrator.executors.ray_worker import key_prefix, leave_key, state_of
 
@@ -37,6 +38,7 @@ class Flight:
     number: int
     ref: Any
     submitted: float
+    size: Size
     node: str | None = None
     pid: int = 0
     heard: float = 0.0

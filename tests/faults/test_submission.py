@@ -61,6 +61,14 @@ def raysweep(head: Head, folder: Path, *words: str, **more: str) -> subprocess.C
     )
 
 
+def asked(write, tmp_path: Path, seeds: str, *, gate: bool) -> str:
+    """Write a sweep, its workload and what that imports; where its store shall lie."""
+    write("beside.py", "VALUE = 2.0\n")
+    write("cells.py", CELLS)
+    write("s.toml", sweep(tmp_path, seeds, gate=gate))
+    return str(tmp_path / "store")
+
+
 def wait_for(condition, seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -70,10 +78,7 @@ def wait_for(condition, seconds: float = 90) -> None:
 
 def test_the_driver_outlives_the_process_that_submitted_it(head, write, folder: Path, tmp_path: Path) -> None:
     cluster, url = head
-    store = str(tmp_path / "store")
-    write("beside.py", "VALUE = 2.0\n")
-    write("cells.py", CELLS)
-    write("s.toml", sweep(tmp_path, "0..5", gate=True))
+    store = asked(write, tmp_path, "0..5", gate=True)
     submitted = raysweep(cluster, folder, "launch", "s.toml", "--submit", url, "--store", store)
     assert submitted.returncode == 0, submitted.stderr
     assert re.search(r"submitted as raysweep-\w{12} to http://127.0.0.1:\d+, 6 cells asked for", submitted.stdout)
@@ -103,10 +108,7 @@ def test_the_driver_outlives_the_process_that_submitted_it(head, write, folder: 
 
 def test_following_shows_the_log_and_ends_as_the_launch_did(head, write, folder: Path, tmp_path: Path) -> None:
     cluster, url = head
-    store = str(tmp_path / "store")
-    write("beside.py", "VALUE = 2.0\n")
-    write("cells.py", CELLS)
-    write("s.toml", sweep(tmp_path, "2..3", gate=False))
+    store = asked(write, tmp_path, "2..3", gate=False)
     options = ("--submit", url, "--store", store, "--follow")
     first = raysweep(cluster, folder, "launch", "s.toml", *options, "--device=cpu", "--where", "seed <> 9")
     assert first.returncode == 1, first.stderr  # as the launch: a cell failed
@@ -120,10 +122,7 @@ def test_following_shows_the_log_and_ends_as_the_launch_did(head, write, folder:
 
 def test_an_interrupt_while_following_leaves_the_job(head, write, folder: Path, tmp_path: Path) -> None:
     cluster, url = head
-    store = str(tmp_path / "store")
-    write("beside.py", "VALUE = 2.0\n")
-    write("cells.py", CELLS)
-    write("s.toml", sweep(tmp_path, "0..1", gate=True))
+    store = asked(write, tmp_path, "0..1", gate=True)
     following = subprocess.Popen(
         [*RAYSWEEP, "launch", "s.toml", "--submit", url, "--store", store, "--follow"], cwd=folder,
         env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from orchestrator.errors import StoreWriteFailed
 from orchestrator.launcher import launch
 from orchestrator.owner import Owner
 from orchestrator.schema import ARRAYS
-from orchestrator.segments import Segment
+from orchestrator.segments import MOST_VALUES, Segment
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 from tests.conftest import environment
@@ -43,6 +44,8 @@ def test_a_row_is_rewritten_a_few_times_only() -> None:
     assert [len(batch) for batch in batches(large)] == [4, 4, 4]
     long = [segment(n, 1000, rows=MANY_ROWS // 4) for n in range(FAN + 4)]
     assert [sum(s.rows for s in batch) for batch in batches(long)] == [BATCH_ROWS, BATCH_ROWS]
+    # Two that no reader would take as one stay: merged alone, each would be written again and again.
+    assert batches([replace(segment(n, 100), values=MOST_VALUES // 2 + 1) for n in range(3)]) == []
 
 
 @pytest.fixture

@@ -250,8 +250,10 @@ CELLS = 120
 SLOW_SWEEP = f'name="d"\nworkload="slow:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n'
 
 
-def start(folder: Path, s3: str, *words: str) -> subprocess.Popen[str]:
-    """A launch with small commits, whose patience is seconds."""
+def start(write, folder: Path, s3: str, *words: str) -> subprocess.Popen[str]:
+    """A launch of `SLOW` with small commits, whose patience is seconds."""
+    write("slow.py", SLOW)
+    write("d.toml", SLOW_SWEEP)
     code = (
         "from orchestrator import cli, drive, launcher, object_disk\n"
         "launcher.FLUSH_S, drive.CHUNK_CELLS, launcher.FLUSH_OUTCOMES = 0.2, 5, 10\n"
@@ -287,9 +289,7 @@ def check_whole(s3: str, seen: list[str]) -> None:
 
 
 def test_a_killed_launch_loses_nothing_and_a_second_one_is_refused(s3: str, write, folder: Path, cli) -> None:
-    write("slow.py", SLOW)
-    write("d.toml", SLOW_SWEEP)
-    driver = start(folder, s3)
+    driver = start(write, folder, s3)
     seen = wait_for_rows(s3, 10)
     second = cli("launch", "d.toml", "--inline", "--store", s3)
     assert second.returncode == 3
@@ -312,10 +312,8 @@ def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_store_that_stops_for_a_while_delays_a_launch(own_server: Server, write, folder: Path) -> None:
-    write("slow.py", SLOW)
-    write("d.toml", SLOW_SWEEP)
     at = f"s3://{BUCKET}/x"
-    driver = start(folder, at)
+    driver = start(write, folder, at)
     seen = wait_for_rows(at, 10)
     own_server.freeze()
     time.sleep(3)
@@ -329,10 +327,8 @@ def test_a_store_that_stops_for_a_while_delays_a_launch(own_server: Server, writ
 def test_a_store_that_stops_for_good_ends_a_launch_that_goes_on_later(
     own_server: Server, write, folder: Path, cli
 ) -> None:
-    write("slow.py", SLOW)
-    write("d.toml", SLOW_SWEEP)
     at = f"s3://{BUCKET}/x"
-    driver = start(folder, at)
+    driver = start(write, folder, at)
     seen = wait_for_rows(at, 10)
     own_server.freeze()
     stopped = time.monotonic()
