@@ -18,6 +18,7 @@ from orchestrator.cluster_commands import cluster_app
 from orchestrator.console import (
     ask_before_many,
     complain,
+    event,
     fail,
     forecast,
     how_many,
@@ -339,7 +340,7 @@ def _again(
 
 def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str]) -> None:
     from orchestrator.launcher import plan_of, run
-    from orchestrator.live import event, live
+    from orchestrator.live import live
 
     planned = plan_of(prepared, opened, options)
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())

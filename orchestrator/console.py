@@ -20,8 +20,6 @@ def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
     """Counts, and what to type next; `resume`: the words after `raysweep resume`, the store's last."""
     from dataclasses import asdict
 
-    from orchestrator.live import event
-
     at = (
         "".join(f" --store {shlex.quote(store)}" for store in resume[resume.index("--store") + 1 :][:1])
         if "--store" in resume
@@ -147,6 +145,11 @@ def flat(frame: Any) -> Any:
 def say(line: str) -> None:
     """A line of output, or several, without control characters."""
     print(safe(line))
+
+
+def event(kind: str, **values: Any) -> None:
+    """One object on one line, as of a launch with `--json`."""
+    print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
 def print_json(document: Any) -> None:

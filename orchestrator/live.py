@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.console import duration
+from orchestrator.console import duration, event
 from orchestrator.text import safe
 
 if TYPE_CHECKING:
@@ -52,11 +51,6 @@ def live(as_json: bool) -> Callable[[Progress], None]:
     if as_json:
         return _Events()
     return _Line(sys.stderr.isatty())
-
-
-def event(kind: str, **values: Any) -> None:
-    """One object on one line of standard output."""
-    print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
 class _Line:

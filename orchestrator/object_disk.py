@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from orchestrator.disk import Lock
 from orchestrator.errors import InputError, StoreDamaged, StoreDenied, StoreUnreachable, StoreWriteFailed
 
 KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
@@ -234,7 +233,7 @@ class ObjectDisk:
     def sweep_temporary(self) -> None:
         """Nothing: a killed writer leaves no half object."""
 
-    def try_lock(self) -> Lock:
+    def try_lock(self) -> _NoLock:
         """No lock: owners are known by their process on this machine, by their heartbeat elsewhere."""
         return _NoLock()
 
