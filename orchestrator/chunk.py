@@ -6,6 +6,7 @@ the unit of attempt, deadline and record.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -135,6 +136,32 @@ class ChunkBack(NamedTuple):
 
 
 Event = ChunkDone | ChunkLost | ChunkBack
+
+
+def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
+    """The outcome of the task that a lost chunk was in, `seconds` after it began."""
+    now = time.time()
+    return Outcome(
+        row=task.row,
+        attempt=task.attempt,
+        status=event.status,
+        started_at=now - seconds,
+        finished_at=now,
+        seconds=seconds,
+        error_type=_KINDS.get(event.status),
+        error_message=event.message,
+        traceback=event.traceback,
+    )
+
+
+_KINDS = {
+    "crashed": "WorkerCrashed",
+    "lost": "NodeLost",
+    "out_of_memory": "OutOfMemory",
+    "timed_out": "CellTimeout",
+    "cancelled": "Interrupted",
+    "failed": "ChunkFailed",
+}
 
 
 def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:

@@ -13,17 +13,17 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import polars as pl
 
 from orchestrator.checkpoint import Home
-from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, Task
+from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, Task, outcome_of_lost
 from orchestrator.deadline import SLOW_FACTOR, SLOW_S, hard_grace
 from orchestrator.executors.executor import Executor
 from orchestrator.failures import CHARGES, POLICIES, Breaker, backoff, signature, used_up
 from orchestrator.plan import Plan
+from orchestrator.progress import Bad, Progress
 from orchestrator.record import Finished
 from orchestrator.text import reason
 
@@ -42,38 +42,6 @@ class Limits(NamedTuple):
     seconds: float | None = None
     alike: int | None = None  # cells of a method that fail alike, which stop it
     node_seconds: float | None = None  # that cells wait for a node which is not there, once nothing else runs
-
-
-@dataclass
-class Progress:
-    """Counts of a running launch, for whoever shows them."""
-
-    total: int
-    done: int = 0
-    failed: int = 0
-    running: int = 0  # cells that a worker has been heard to be in
-    work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts
-    work_left: float = 0.0  # of the others
-    bad_attempts: int = 0
-    bad: deque[Bad] = field(default_factory=lambda: deque(maxlen=64))  # the last of these
-    slow: list[tuple[str, float, float]] = field(default_factory=list)  # id, seconds so far, what its like took
-    stopped: str | None = None  # why no more cells are begun
-    waiting: tuple[str, ...] = ()  # for what cells that could begin wait
-    notes: dict[str, None] = field(default_factory=dict)  # warnings, in the order they came
-    recent: deque[tuple[float, int, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, done, work done
-
-    @property
-    def left(self) -> int:
-        """Cells that have neither succeeded nor used up their attempts."""
-        return self.total - self.done - self.failed
-
-
-class Bad(NamedTuple):
-    """An attempt that was no success."""
-
-    cell_id: str
-    status: str
-    reason: str
 
 
 class _Size(NamedTuple):
@@ -284,7 +252,7 @@ class Driver:
         for i, task in enumerate(chunk.tasks):
             if i == position:
                 began = started[1] if started and started[0] == i else time.monotonic()
-                outcome = _of_lost(task, event, time.monotonic() - began)
+                outcome = outcome_of_lost(task, event, time.monotonic() - began)
                 self._settle(outcome)
                 self._single.add(task.row)
                 finished.append(Finished(outcome, None))
@@ -435,7 +403,7 @@ class Driver:
             if started is not None:
                 event = ChunkLost(number, "cancelled", "the launch was interrupted", started[0])
                 task = chunk.tasks[started[0]]
-                finished.append(Finished(_of_lost(task, event, time.monotonic() - started[1]), None))
+                finished.append(Finished(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
         self.progress.stopped = "interrupted"
         return finished
 
@@ -443,28 +411,3 @@ class Driver:
 def _numbers(column: pl.Series) -> array.array[int]:
     """A column in 8 bytes a row, whose items are Python's own integers and cheap to reach and to change."""
     return array.array("q", column.cast(pl.Int64).to_numpy().tobytes())
-
-
-def _of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
-    now = time.time()
-    return Outcome(
-        row=task.row,
-        attempt=task.attempt,
-        status=event.status,
-        started_at=now - seconds,
-        finished_at=now,
-        seconds=seconds,
-        error_type=_KINDS.get(event.status),
-        error_message=event.message,
-        traceback=event.traceback,
-    )
-
-
-_KINDS = {
-    "crashed": "WorkerCrashed",
-    "lost": "NodeLost",
-    "out_of_memory": "OutOfMemory",
-    "timed_out": "CellTimeout",
-    "cancelled": "Interrupted",
-    "failed": "ChunkFailed",
-}

@@ -29,7 +29,7 @@ def holder(disk: Disk) -> tuple[str, list[str]] | None:
         StoreDamaged: the newest epoch's file is torn.
     """
     epoch = newest_epoch(disk)
-    if epoch is None or exists(disk, f"_epochs/{epoch:08d}.released"):
+    if epoch is None or marked(disk, epoch, "released"):
         return None
     about = about_epoch(disk, epoch)
     alive, beat = lives_here(about), f"_hb/{epoch:08d}"
@@ -73,6 +73,11 @@ def newest_epoch(disk: Disk) -> int | None:
 def epochs(disk: Disk) -> list[int]:
     """The numbers of the launches that ever took the store."""
     return [int(name[:8]) for name in disk.names("_epochs") if EPOCH_FILE.fullmatch(name)]
+
+
+def marked(disk: Disk, epoch: int, what: str) -> bool:
+    """Whether an epoch was `released` by its owner, or `sealed` by a later one."""
+    return exists(disk, f"_epochs/{epoch:08d}.{what}")
 
 
 def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import polars as pl
 from orchestrator.cells import CellTable, expand
 from orchestrator.cluster_offer import sizes, unmet
 from orchestrator.deadline import NODE_WAIT_MIN
-from orchestrator.drive import Driver, Limits, Progress
+from orchestrator.drive import Driver, Limits
 from orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from orchestrator.executors import EXECUTORS
 from orchestrator.executors.executor import Executor
@@ -28,6 +28,7 @@ from orchestrator.holder import wait_till_free
 from orchestrator.interrupts import SIGNALS, held_off
 from orchestrator.owner import Owner
 from orchestrator.plan import Plan, plan
+from orchestrator.progress import Progress
 from orchestrator.provenance import Commit, commit_of, shipped
 from orchestrator.record import Finished, record
 from orchestrator.spec import Sweep

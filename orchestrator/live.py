@@ -11,7 +11,7 @@ from orchestrator.console import duration, event
 from orchestrator.text import safe
 
 if TYPE_CHECKING:
-    from orchestrator.drive import Progress
+    from orchestrator.progress import Progress
 
 TERMINAL_S, LINES_S, EVENTS_S = 0.2, 10.0, 2.0
 """Between two looks: on a terminal, elsewhere, of `--json`."""

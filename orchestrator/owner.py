@@ -19,41 +19,26 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import secrets
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from orchestrator.cells import CellTable
 from orchestrator.checkpoint import FOLDER, Home, cells_with_checkpoints
 from orchestrator.compaction import Compactor, batches, runs
-from orchestrator.disk import Lock, exists, read_at_most
-from orchestrator.errors import Fenced, StoreBusy, StoreDamaged, StoreWriteFailed
-from orchestrator.holder import (
-    BEAT_BYTES,
-    BEAT_S,
-    LAST_EPOCH,
-    about_epoch,
-    boot_id,
-    busy,
-    describe,
-    epochs,
-    lives_here,
-    newest_epoch,
-    this_process,
-)
+from orchestrator.errors import Fenced, StoreDamaged, StoreWriteFailed
+from orchestrator.holder import BEAT_S, epochs, marked
 from orchestrator.ids import Ids
 from orchestrator.interrupts import held_off
+from orchestrator.lease import new_epoch, seal, take_over
 from orchestrator.record import Records
 from orchestrator.schema import SCHEMA_VERSION, TABLES
+from orchestrator.segment_rows import entries, keys, parts, read_segment
 from orchestrator.segments import (
     MOST_ROWS,
     MOST_VALUES,
@@ -62,7 +47,6 @@ from orchestrator.segments import (
     inspect,
     inspected,
     listed,
-    parse_name,
     segment_name,
 )
 from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format
@@ -93,7 +77,7 @@ class Owner:
         self.disk.prepare(FOLDERS)
         self.disk.create(MARK, json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode())
         check_format(self.disk)
-        self._lock = self._take_over(wait)
+        self._lock = take_over(self.disk, wait)
         self._next = dict.fromkeys(TABLES, 0)
         # (cell, attempt) that a commit which failed halfway has written to a folder: never twice.
         self._halves: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
@@ -102,14 +86,14 @@ class Owner:
         self.compactor = Compactor(self._merge_due)
         self.running: Callable[[], Any] = lambda: None
         try:
-            self.epoch = self._new_epoch(command)
+            self.epoch = new_epoch(self.disk, command)
             self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
             self._heart.start()  # what follows may take longer than a silence that means death
             self.disk.sweep_temporary()
-            unfinished = [e for e in epochs(self.disk) if e < self.epoch and not self._mark(e, "sealed")]
+            unfinished = [e for e in epochs(self.disk) if e < self.epoch and not marked(self.disk, e, "sealed")]
             for epoch in unfinished:
                 for folder in TABLES:
-                    self._seal(folder, epoch)
+                    seal(self.disk, folder, epoch)
             for folder in TABLES:
                 self._roll_forward_compaction(folder)
             self.done = self._read_done()
@@ -179,12 +163,12 @@ class Owner:
             fresh.append(cell_id not in seen and (cell_id in replacing or not held[cell_id]))
             seen.add(cell_id)
         cells = records.cells.filter(pa.array(fresh, pa.bool_()))
-        given = set(_keys(records.attempts))
-        known = {key for key in _keys(records.cells) if held[key[0]] and key[0] not in replacing}
+        given = set(keys(records.attempts))
+        known = {key for key in keys(records.cells) if held[key[0]] and key[0] not in replacing}
         for folder, table in (("arrays", records.arrays), ("attempts", records.attempts)):
             written = self._halves[folder]
             if drop := known | (written & given):
-                table = table.filter(pa.array([key not in drop for key in _keys(table)], pa.bool_()))
+                table = table.filter(pa.array([key not in drop for key in keys(table)], pa.bool_()))
             self._commit(folder, table)
             written |= given
         new = [cell_id for cell_id, keep in zip(ids, fresh, strict=True) if keep]
@@ -223,7 +207,7 @@ class Owner:
         if not table.num_rows and not replaces:
             return
         half = table.num_rows // 2
-        if folder == "arrays" and half and not replaces and _entries(table) > MOST_VALUES:  # no reader would take it
+        if folder == "arrays" and half and not replaces and entries(table) > MOST_VALUES:  # no reader would take it
             self._commit(folder, table.slice(0, half))
             self._commit(folder, table.slice(half))
             return
@@ -243,7 +227,7 @@ class Owner:
         out = pa.array(sorted(again))
         held, kept = [], [cells]
         for segment in self.store.segments("cells"):
-            table = _read(self.store, segment)
+            table = read_segment(self.store, segment)
             hit = pc.is_in(table["cell_id"], out)
             if pc.any(hit).as_py():
                 held.append(segment.name)
@@ -292,7 +276,7 @@ class Owner:
 
     def _merged(self, folder: str, batch: list[Segment]) -> bytes:
         """One segment of these; a part of their rows is held at a time, as what is held once stays with the process."""
-        return encode(folder, _parts(self.store, batch), replaces=[s.name for s in batch])
+        return encode(folder, parts(self.store, batch), replaces=[s.name for s in batch])
 
     def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
         self._put(folder, merged)
@@ -313,14 +297,14 @@ class Owner:
             return [s for s in self.store.segments(folder) if s.epoch in epochs and s.rows]
 
         for segment in written("attempts"):
-            ended = _read(self.store, segment, ["cell_id", "status"]).to_pydict()
+            ended = read_segment(self.store, segment, ["cell_id", "status"]).to_pydict()
             lost: dict[str, int] = {}
             held = self.done.has(ended["cell_id"])
             for row, (cell_id, status) in enumerate(zip(ended["cell_id"], ended["status"], strict=True)):
                 if status == "done" and not held[row]:
                     lost.setdefault(cell_id, row)
             if lost:  # the work is there, durable
-                table = _read(self.store, segment).take(pa.array(lost.values(), pa.int64()))
+                table = read_segment(self.store, segment).take(pa.array(lost.values(), pa.int64()))
                 self._commit("cells", table.select(TABLES["cells"].names).cast(TABLES["cells"]))
                 self.done.update(list(lost))
         arrays = written("arrays")
@@ -330,94 +314,13 @@ class Owner:
         for rows in (self.store.attempts, self.store.cells):
             known.update(self.store.collect(rows.select("cell_id", "attempt").lazy).iter_rows())
         for segment in arrays:
-            kept = [key in known for key in _keys(_read(self.store, segment, ["cell_id", "attempt"]))]
+            kept = [key in known for key in keys(read_segment(self.store, segment, ["cell_id", "attempt"]))]
             if not all(kept):  # their cell will run again, under the same attempt number
-                table = _read(self.store, segment).filter(pa.array(kept, pa.bool_()))
+                table = read_segment(self.store, segment).filter(pa.array(kept, pa.bool_()))
                 self._commit("arrays", table, [segment.name])
                 self.disk.delete(segment.path)
 
-    # Lease
-
-    def _take_over(self, wait: bool) -> Lock:
-        while True:
-            lock = self.disk.try_lock()
-            if lock is not None:
-                holder = self._living_elsewhere()
-                if holder is None:
-                    return lock
-                lock.release()
-            else:
-                holder = self._holder()
-            if not wait:
-                raise StoreBusy(busy(self.disk, holder))
-            time.sleep(0.5)
-
-    def _mark(self, epoch: int, what: str) -> bool:
-        return exists(self.disk, f"_epochs/{epoch:08d}.{what}")
-
-    def _holder(self) -> str:
-        epoch = newest_epoch(self.disk)
-        if epoch is None or self._mark(epoch, "released"):
-            return "it has just begun"
-        return describe(about_epoch(self.disk, epoch))
-
-    def _living_elsewhere(self) -> str | None:
-        """Who holds the store on another machine; None if nobody lives."""
-        epoch = newest_epoch(self.disk)
-        if epoch is None or self._mark(epoch, "released"):
-            return None
-        about = about_epoch(self.disk, epoch)
-        if about.get("boot") == boot_id() and self.disk.locks:
-            return None  # this machine's lock would be held if it lived
-        alive = lives_here(about)
-        if alive is not None:
-            return describe(about) if alive else None
-        beat = f"_hb/{epoch:08d}"
-        first, until = read_at_most(self.disk, beat, BEAT_BYTES), time.monotonic() + DEAD_AFTER_S
-        while time.monotonic() < until:
-            time.sleep(0.5)
-            if read_at_most(self.disk, beat, BEAT_BYTES) != first:
-                return describe(about)
-            if self._mark(epoch, "released"):
-                return None
-        return None
-
-    def _new_epoch(self, command: str) -> int:
-        about = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "boot": boot_id(),
-            "process": this_process(),
-            "token": secrets.token_hex(8),  # of two owners that begin at once, each knows its own file
-            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": command,
-        }
-        epoch = max(epochs(self.disk), default=-1) + 1
-        if epoch > LAST_EPOCH:
-            raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: no store has seen so many launches; remove it")
-        if not self.disk.create(f"_epochs/{epoch:08d}.json", json.dumps(about).encode()):
-            raise StoreBusy(f"store {self.disk}: another launch took it at the same moment ({self._holder()})")
-        return epoch
-
-    def _seal(self, folder: str, epoch: int) -> None:
-        """Occupy the epoch's next name. Whoever wins a name, the epoch ends in a seal."""
-        while True:
-            mine = [n for n in listed(self.disk, folder) if parse_name(folder, n)[0] == epoch]
-            if mine and inspect(self.disk, folder, mine[-1]).seal:
-                return
-            following = parse_name(folder, mine[-1])[1] + 1 if mine else self._merged_up_to(folder, epoch)
-            seal = encode(folder, TABLES[folder].empty_table(), seal=True)
-            self.disk.create(f"{folder}/{segment_name(epoch, following)}", seal)
-
-    def _merged_up_to(self, folder: str, epoch: int) -> int:
-        """The first name an epoch without files never used, given what compactions say they merged."""
-        merged = [
-            parse_name(folder, name)[1]
-            for other in inspected(self.disk, folder, listed(self.disk, folder))
-            for name in other.replaces
-            if parse_name(folder, name)[0] == epoch
-        ]
-        return max(merged, default=-1) + 1
+    # Heartbeat
 
     def _beat(self) -> None:
         count = 0
@@ -429,63 +332,3 @@ class Owner:
                 )
             except (OSError, StoreWriteFailed):
                 continue  # a full disk: a lost beat matters only to observers on other machines
-
-
-def _read(store: Store, segment: Segment, columns: list[str] | None = None) -> pa.Table:
-    """A segment's rows.
-
-    Raises:
-        StoreDamaged: its pages are.
-    """
-    with _damage_of(segment), store.disk.open(segment.path) as opened:
-        table = pq.read_table(opened, columns=columns, partitioning=None, page_checksum_verification=True)
-    return table.replace_schema_metadata(None)
-
-
-def _entries(arrays: pa.Table) -> int:
-    """Entries of the longer of the two columns of values, and a value for each null."""
-    lengths = (pc.sum(pc.list_value_length(arrays[name])).as_py() or 0 for name in ("values", "values_f64"))
-    return int(arrays.num_rows + max(lengths))
-
-
-def _parts(store: Store, segments: Iterable[Segment]) -> Iterator[pa.Table]:
-    """Their rows in order, in tables of about `PART_ROWS` rows or `PART_BYTES`.
-
-    Raises:
-        StoreDamaged: pages are.
-    """
-    batches: list[pa.RecordBatch] = []
-    rows = size = 0
-    for segment in segments:
-        for batch in _batches(store, segment):
-            batches.append(batch)
-            rows, size = rows + batch.num_rows, size + batch.nbytes
-            if rows >= PART_ROWS or size >= PART_BYTES:
-                yield pa.Table.from_batches(batches)
-                batches, rows, size = [], 0, 0
-    if batches:
-        yield pa.Table.from_batches(batches)
-
-
-def _batches(store: Store, segment: Segment) -> Iterator[pa.RecordBatch]:
-    # On this thread alone: memory that others have given back is not used again by this one.
-    with (
-        _damage_of(segment),
-        store.disk.open(segment.path) as opened,
-        pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
-    ):
-        yield from file.iter_batches(READ_ROWS, use_threads=False)
-
-
-@contextlib.contextmanager
-def _damage_of(segment: Segment) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise StoreDamaged(f"{segment.path}: damaged: {str(error).splitlines()[0][:200]}") from None
-
-
-def _keys(table: pa.Table) -> list[tuple[str, int]]:
-    return list(zip(table["cell_id"].to_pylist(), table["attempt"].to_pylist(), strict=True))

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 
 from orchestrator import Sweep
-from orchestrator.drive import Bad, Progress
 from orchestrator.launcher import EMPTY_SUMMARY, prepare
 from orchestrator.live import live, pace
 from orchestrator.plan import plan
+from orchestrator.progress import Bad, Progress
 from orchestrator.store import Store
 
 
