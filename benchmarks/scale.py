@@ -41,7 +41,8 @@ QUERY = "SELECT method, k, count(*) AS n, avg(loss) AS loss FROM cells WHERE sta
 FILL = """
 import sys
 from orchestrator.chunk import Outcome, Worker
-from orchestrator.launcher import EMPTY_SUMMARY, Options, _record, prepare
+from orchestrator.launcher import EMPTY_SUMMARY, Options, _record
+from orchestrator.prepare import prepare
 from orchestrator.owner import Owner
 from orchestrator.plan import plan
 from orchestrator.record import Finished, record
@@ -75,7 +76,8 @@ print(time.monotonic() - began)
 
 LAUNCH = """
 import json, sys
-from orchestrator.launcher import Options, prepare, run
+from orchestrator.launcher import Options, run
+from orchestrator.prepare import prepare
 from orchestrator.spec import load_all
 from orchestrator.store import Store
 

@@ -59,8 +59,8 @@ from orchestrator.options import (
 
 if TYPE_CHECKING:
     from orchestrator.executors.executor import Executor
-    from orchestrator.launcher import Prepared
     from orchestrator.plan import Plan
+    from orchestrator.prepare import Prepared
     from orchestrator.store import Store
 
 app = typer.Typer(
@@ -217,7 +217,8 @@ def resume(
 
     raysweep resume digits.toml --where "status = 'timed_out'" --timeout 600
     """
-    from orchestrator.launcher import Options, prepare_recorded
+    from orchestrator.launcher import Options
+    from orchestrator.prepare import prepare_recorded
 
     if not sweeps and (set_ or seeds):
         fail("--set and --seeds make new cells: name the sweeps they are for")
@@ -297,7 +298,7 @@ def _prepare(
     names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None = None, retries: int | None = None,
 ) -> tuple[Store, Prepared]:  # fmt: skip
-    from orchestrator.launcher import prepare
+    from orchestrator.prepare import prepare
     from orchestrator.spec import changed, load_all, setting
 
     settings = dict(setting(text) for text in set_ or ())

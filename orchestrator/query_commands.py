@@ -86,7 +86,7 @@ def export(
     """
     import polars as pl
 
-    from orchestrator.launcher import select
+    from orchestrator.prepare import select
     from orchestrator.query import cells_frame
     from orchestrator.store import Store
 

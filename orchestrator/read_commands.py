@@ -35,7 +35,7 @@ def status(
     import polars as pl
 
     from orchestrator.holder import holder
-    from orchestrator.launcher import select
+    from orchestrator.prepare import select
     from orchestrator.store import Store
 
     opened = Store(store).require()
@@ -167,7 +167,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     import polars as pl
 
     from orchestrator.failures import grouped
-    from orchestrator.launcher import select
+    from orchestrator.prepare import select
     from orchestrator.store import Store
 
     opened = Store(store).require()

@@ -12,9 +12,11 @@ from tempfile import TemporaryDirectory
 
 from orchestrator.errors import InputError
 from orchestrator.executors.ship import packages, python_files
-from orchestrator.launcher import Prepared, commits_of
+from orchestrator.launcher import commits_of
+from orchestrator.prepare import Prepared
 from orchestrator.provenance import to_ship
-from orchestrator.spec import BUNDLED, Sweep
+from orchestrator.spec import Sweep
+from orchestrator.sweep_files import BUNDLED
 
 MOST_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""

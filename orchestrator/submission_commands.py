@@ -11,7 +11,7 @@ import typer
 from orchestrator.console import ask_before_many, fail, how_many, print_json, say
 
 if TYPE_CHECKING:
-    from orchestrator.launcher import Prepared
+    from orchestrator.prepare import Prepared
 
 _HERE = {"sweeps", "submit", "follow", "address", "inline", "yes"}
 """Parameters that are not passed on to the head."""

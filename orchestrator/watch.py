@@ -54,8 +54,8 @@ class Sums(NamedTuple):
 def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
     """Read what is needed, and warnings of the predicate."""
     from orchestrator.holder import holder
-    from orchestrator.launcher import select
     from orchestrator.plan import plan
+    from orchestrator.prepare import select
 
     known, warnings = select(store.known(), store, where)
     now = datetime.now(UTC)

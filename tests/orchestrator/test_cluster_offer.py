@@ -20,7 +20,8 @@ from orchestrator.cluster_offer import (
 )
 from orchestrator.executors import inline
 from orchestrator.executors.executor import Waiting
-from orchestrator.launcher import Options, prepare, run
+from orchestrator.launcher import Options, run
+from orchestrator.prepare import prepare
 from orchestrator.store import Store
 
 GIB = 2**30

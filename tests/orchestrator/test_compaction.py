@@ -102,7 +102,8 @@ def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
 
 def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     launch(sweep, inline=True)
-    from orchestrator.launcher import Options, prepare, run
+    from orchestrator.launcher import Options, run
+    from orchestrator.prepare import prepare
     from orchestrator.workload import source_digest
 
     Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")

@@ -17,8 +17,9 @@ from orchestrator.drive import Driver, Limits
 from orchestrator.executors import leftovers
 from orchestrator.executors.ray_watch import killed_beside_another
 from orchestrator.failures import Breaker, backoff, grouped, signature
-from orchestrator.launcher import EMPTY_SUMMARY, launch, prepare
+from orchestrator.launcher import EMPTY_SUMMARY, launch
 from orchestrator.plan import plan
+from orchestrator.prepare import prepare
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 

@@ -15,9 +15,11 @@ import pytest
 from orchestrator import launcher
 from orchestrator.cells import expand
 from orchestrator.errors import InputError
-from orchestrator.launcher import Options, launch, prepare, prepare_recorded, run
-from orchestrator.spec import Sweep, find, setting
+from orchestrator.launcher import Options, launch, run
+from orchestrator.prepare import prepare, prepare_recorded, select
+from orchestrator.spec import Sweep, setting
 from orchestrator.store import Store
+from orchestrator.sweep_files import find
 from tests.conftest import RAYSWEEP, environment
 
 # Cells
@@ -297,24 +299,24 @@ def test_joined_tables_may_share_names(odd: Store) -> None:
 @pytest.mark.parametrize("where", ["true), (true", "seed", "\udcff = 1"])
 def test_where_that_is_no_condition(odd: Store, where: str) -> None:
     with pytest.raises(InputError, match="--where"):
-        launcher.select(odd.known(), odd, where)
+        select(odd.known(), odd, where)
 
 
 def test_where_knows_every_config_key(odd: Store) -> None:
-    assert len(launcher.select(odd.known(), odd, '"lr.max" = 0.25 and seed < 2')[0]) == 2
+    assert len(select(odd.known(), odd, '"lr.max" = 0.25 and seed < 2')[0]) == 2
 
 
 def test_columns_named_like_words_of_sql(odd: Store) -> None:
     for refused in (
         lambda: odd.sql("SELECT window FROM cells"),
-        lambda: launcher.select(odd.known(), odd, "window = 5"),
+        lambda: select(odd.known(), odd, "window = 5"),
     ):
         with pytest.raises(InputError, match='write the column as "window"'):
             refused()
     with pytest.raises(InputError) as other:
         odd.sql("SELECT 'window' FRM cells")
     assert "double quotes" not in str(other.value)
-    assert len(launcher.select(odd.known(), odd, '"window" = 5')[0]) == 3
+    assert len(select(odd.known(), odd, '"window" = 5')[0]) == 3
 
 
 # Sweeps and modules

@@ -100,7 +100,8 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
     from orchestrator import workload
-    from orchestrator.launcher import Options, prepare_recorded, run
+    from orchestrator.launcher import Options, run
+    from orchestrator.prepare import prepare_recorded
 
     importlib.reload(importlib.import_module("failing"))
     workload.source_digest.cache_clear()
@@ -115,7 +116,8 @@ def test_max_failures_stops_gracefully(write) -> None:
     sweep = Sweep.from_text(
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
-    from orchestrator.launcher import Options, prepare, run
+    from orchestrator.launcher import Options, run
+    from orchestrator.prepare import prepare
 
     store = Store()
     result = run(prepare([sweep], store), store, Options(executor="inline", max_failures=3))
@@ -127,7 +129,8 @@ def test_max_failures_stops_gracefully(write) -> None:
 def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
     from orchestrator import workload
-    from orchestrator.launcher import Options, plan_of, prepare, run
+    from orchestrator.launcher import Options, plan_of, run
+    from orchestrator.prepare import prepare
 
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))

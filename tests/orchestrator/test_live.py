@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 from orchestrator import Sweep
-from orchestrator.launcher import EMPTY_SUMMARY, prepare
+from orchestrator.launcher import EMPTY_SUMMARY
 from orchestrator.live import live, pace
 from orchestrator.plan import plan
+from orchestrator.prepare import prepare
 from orchestrator.progress import Bad, Progress
 from orchestrator.store import Store
 

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import InputError
-from orchestrator.launcher import Options, launch, prepare_recorded, run
+from orchestrator.launcher import Options, launch, run
+from orchestrator.prepare import prepare_recorded
 from orchestrator.schema import ARRAYS, CELLS
 from orchestrator.spec import Sweep
 from orchestrator.store import Store

@@ -13,7 +13,7 @@ from orchestrator import submission
 from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.executors.jobs import Jobs
-from orchestrator.launcher import prepare
+from orchestrator.prepare import prepare
 from orchestrator.provenance import Commit, shipped, to_ship
 from orchestrator.spec import load_all
 from orchestrator.store import Store
