@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from orchestrator.cells import CellTable
 from orchestrator.errors import InputError
 from orchestrator.schema import CELLS
+from orchestrator.sql_names import advice
 from orchestrator.store import Store
 from orchestrator.text import encodable
 from orchestrator.widen import reachable, widen
@@ -54,10 +55,12 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         if result is None:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
         return _fetched(result)
-    except duckdb.BinderException as error:
-        raise InputError(f"SQL: {error}\ncolumns of cells: {', '.join(cells_frame(store).columns)}") from None
     except duckdb.Error as error:
-        raise InputError(f"SQL: {error}{_to_quote(sql, cells_frame(store))}") from None
+        known = cells_frame(store).columns
+        said = f"SQL: {error}{advice(sql, error, known, connection.sql)}"
+        if isinstance(error, duckdb.BinderException):
+            said += f"\ncolumns of cells: {', '.join(known)}"
+        raise InputError(said) from None
     finally:
         connection.close()
 
@@ -151,6 +154,9 @@ _ALWAYS = frozenset({"cell_id", "attempt", "status", "metrics", "config"})  # wh
 _ERRORS = ("error_type", "error_message")
 
 
+_CHOICE = "SELECT cell_id, k IS NULL, ({}\n) FROM cells"
+
+
 def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tuple[pl.Series, str | None]:
     """Ids of the cells for which the predicate holds, and a warning where a null k dropped some.
 
@@ -169,12 +175,13 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     try:
         connection.register("cells", widen(wide, where).drop("config").to_arrow())
         _lock(connection)
-        found = connection.sql(f"SELECT cell_id, k IS NULL, ({where}\n) FROM cells")  # noqa: S608 - sandboxed
+        found = connection.sql(_CHOICE.format(where))
         parsed = found.fetchall() if found is not None and len(found.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
-        known = widen(wide).drop("config")
-        said = f"{str(error).splitlines()[0]}{_to_quote(where, known)}"
-        raise InputError(f"--where {where!r}: {said}; columns: {', '.join(known.columns)}") from None
+        known = widen(wide).drop("config", "variant").columns
+        first = str(error).splitlines()[0]
+        hint = advice(where, error, known, lambda made: connection.sql(_CHOICE.format(made)))
+        raise InputError(f"--where {where!r}: {first}{hint}; columns: {', '.join(known)}") from None
     finally:
         connection.close()
     if any(not isinstance(held, bool | None) for _, _, held in parsed):
@@ -196,16 +203,6 @@ def _arrays(store: Store) -> pl.DataFrame:
             store.cells.select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi", maintain_order="left"
         )
     )
-
-
-def _to_quote(sql: str, known: pl.DataFrame) -> str:
-    """What to do about columns whose names, as `window` or `order`, mean something to SQL; else nothing."""
-    rows = duckdb.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'").fetchall()
-    words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))}
-    names = [name for name in known.columns if name.lower() in words & {word for (word,) in rows}]
-    if not names:
-        return ""
-    return f' (in SQL {names[0]!r} is a word of its own: write the column as "{names[0]}", in double quotes)'
 
 
 def _sandbox() -> duckdb.DuckDBPyConnection:

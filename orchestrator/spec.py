@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import InputError
+from orchestrator.sweep_files import find
 from orchestrator.text import encodable, shown
 from workloads.registry import unknown_name
 
-BUNDLED = Path(__file__).resolve().parent.parent / "workloads"
-"""Bundled sweeps: `paper/e1-sine` is `workloads/paper/e1-sine.toml`."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
+_LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
 _KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
+_RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
 MAX_TIMEOUT_S = 1e9
@@ -97,7 +97,7 @@ class Sweep:
     def with_seeds(self, seeds: str | Sequence[int]) -> Sweep:
         """The same sweep over other seeds: `"0..19"`, `"1,2,5"` or a list of ints."""
         problems: list[str] = []
-        if isinstance(seeds, str) and ".." not in seeds:
+        if isinstance(seeds, str) and ".." not in seeds and not _LIKE_A_RANGE.fullmatch(seeds):
             parts = [part.strip() for part in seeds.split(",")]
             seeds = [int(p) if _SEED.fullmatch(p) else p for p in parts]  # type: ignore[misc]
         read = _seeds(seeds, "--seeds", problems)
@@ -132,38 +132,6 @@ class Sweep:
     def text_digest(self) -> str:
         """16 hex characters of the file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
-
-
-def find(name: str) -> list[Path]:
-    """The sweep files that a SWEEP argument means, sorted.
-
-    A path to a `.toml`, a folder of them, or a bundled name, group or prefix (`paper/e1-sine`,
-    `paper/rnn`, `paper`).
-    """
-    try:
-        path = Path(name).expanduser()
-        is_file = path.is_file()
-    except (RuntimeError, OSError, ValueError) as error:  # no such user's home, a name too long, a NUL
-        raise InputError(f"sweep {shown(name)}: no path: {getattr(error, 'strerror', None) or error}") from None
-    if name.endswith(".toml"):
-        if not is_file:
-            raise InputError(f"no sweep file {name}" + (" (it is a folder)" if path.is_dir() else ""))
-        return [path]
-    if path.is_dir() and (inside := sorted(path.glob("*.toml"))):
-        return inside
-    bundled = {p.relative_to(BUNDLED).with_suffix("").as_posix(): p for p in sorted(BUNDLED.glob("*/*.toml"))}
-    if name in bundled:
-        return [bundled[name]]
-    group = BUNDLED / f"{name}.txt"
-    if name.count("/") == 1 and group.is_file():
-        members = [line for line in group.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-        return [bundled[member] for member in members]
-    matching = [p for n, p in bundled.items() if n.startswith(name)]
-    if not matching:
-        raise InputError(
-            f"{unknown_name('sweep', name, bundled)}; a sweep file of your own is given as a path to a .toml"
-        )
-    return matching
 
 
 def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | None) -> list[Sweep]:
@@ -224,7 +192,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     except RecursionError:
         raise InputError(f"{where}: nested too deeply to be a sweep") from None
 
-    problems.extend(unknown_name("key", key, _KEYS) for key in raw if key not in _KEYS)
+    problems.extend(_misplaced(key) for key in raw if key not in _KEYS)
     name = _text(raw, "name", problems, default=path.stem if path else "sweep")
     if not _NAME.fullmatch(name):
         problems.append(f"name: {shown(name)} may hold letters, digits, '.', '_' and '-' only, 100 at most")
@@ -239,7 +207,10 @@ def _read(text: str, path: Path | None) -> Sweep:
         _config_value(value, f"config.{key}", problems)
     resources = _resources(raw.get("resources", {}), Resources(), "resources", problems)
     grid = raw.get("grid", [])
-    if not isinstance(grid, list) or not grid:
+    if isinstance(grid, dict):
+        problems.append("grid: [grid] is one table, and a grid is a list of blocks: write [[grid]], in double brackets")
+        grid = [grid]
+    elif not isinstance(grid, list) or not grid:
         problems.append("grid: empty; give at least one [[grid]] block with a method")
         grid = []
     blocks = tuple(_block(b, resources, f"grid[{i}]", problems) for i, b in enumerate(grid))
@@ -259,6 +230,16 @@ def _read(text: str, path: Path | None) -> Sweep:
         search=tuple(dict.fromkeys(search)),
         problems=tuple(f"{where}: {problem}" for problem in problems),
     )
+
+
+def _misplaced(key: str) -> str:
+    """What a key at the top of a file that does not belong there is told."""
+    if key in _RESOURCES:
+        return f"{key}: stands at the top of the file; it belongs under [resources], or into a block's resources"
+    if key in ("method", "k"):
+        return f"{key}: stands at the top of the file; it belongs into a [[grid]] block"
+    near = unknown_name("key", key, _KEYS)
+    return near if "did you mean" in near else f"{near}; a setting of the workload belongs under [config] or [[grid]]"
 
 
 def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | None = None) -> str:
@@ -294,7 +275,9 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
     if isinstance(value, str):
         match = _RANGE.fullmatch(value)
         if not match or int(match[1]) > int(match[2]):
-            problems.append(f'{where}: {shown(value)} is not a range; write "0..19" (both ends included)')
+            low, high = sorted(map(int, like.groups())) if (like := _LIKE_A_RANGE.fullmatch(value)) else (0, 19)
+            write = f'did you mean "{low}..{high}"?' if like else f'write "{low}..{high}"'
+            problems.append(f"{where}: {shown(value)} is not a range; {write} (both ends included)")
             return ()
         first, last = int(match[1]), int(match[2])
         if last - first >= 100_000_000:
@@ -379,11 +362,10 @@ def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
 
 
 def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Resources:
-    known = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
     given: dict[str, Any] = {}
     for key, value in _table(raw, where, problems).items():
-        if key not in known:
-            problems.append(f"{where}: {unknown_name('resource', key, known)}")
+        if key not in _RESOURCES:
+            problems.append(f"{where}: {unknown_name('resource', key, _RESOURCES)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             problems.append(f"{where}.{key}: {shown(value)} is not a number")
         elif value > _MOST[key]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
 import re
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -27,6 +30,45 @@ def reserved() -> frozenset[str]:
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
     )
     return frozenset(word for (word,) in words.fetchall())
+
+
+def advice(sql: str, error: Exception, known: Collection[str], answers: Callable[[str], object]) -> str:
+    """What to do about SQL that DuckDB refused, as the end of a message; "" where nothing is known.
+
+    Args:
+        sql: a query, or a predicate.
+        error: how it was refused.
+        known: the names of the columns.
+        answers: raises a `duckdb.Error` for SQL that it can't answer.
+    """
+    words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))} & reserved()
+    if name := next((name for name in known if name.lower() in words), None):
+        return f' (in SQL {name!r} is a word of its own: write the column as "{name}", in double quotes)'
+    import duckdb
+
+    quoted = _with_text_quoted(sql, {name.lower() for name in known})
+    if quoted != sql:
+        with contextlib.suppress(duckdb.Error):
+            answers(quoted)
+            return f" (text stands in single quotes: {quoted})"
+    missing = re.search(r'Referenced column "([^"]+)" not found', str(error))
+    near = difflib.get_close_matches(missing[1].lower(), known, n=1) if missing else []
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+_COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
+"""A comparison with a name on its right, in double quotes or none: text, where no column is called so."""
+
+
+def _with_text_quoted(sql: str, known: Collection[str]) -> str:
+    """The SQL with single quotes around what is compared with and is no column's name."""
+
+    def text(found: re.Match[str]) -> str:
+        word = found[4] if found[3] is None else found[3]
+        is_name = word.lower() in {*known, "true", "false", "null"}
+        return found[0] if is_name else f"{found[1]}{found[2]}'{word}'"
+
+    return _COMPARED.sub(text, sql)
 
 
 def columns(store: Store) -> pl.DataFrame:

@@ -18,7 +18,8 @@ from analysis.source import ARRAYS_SCHEMA, Source
 from analysis.spectrum import COLLAPSED
 from analysis.tables import TABLES
 from orchestrator.cells import expand
-from orchestrator.spec import find, load_all
+from orchestrator.spec import load_all
+from orchestrator.sweep_files import find
 from workloads.registry import UnknownName
 
 SEEDS = [42, 123, 7, 2024, 31337]

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.cells import expand
 from orchestrator.errors import InputError
-from orchestrator.spec import Sweep, find, setting
+from orchestrator.spec import Sweep, setting
+from orchestrator.sweep_files import find
 from tests.conftest import SWEEP, TINY
 
 HEAD = 'name="s"\nworkload="online_rnn"\nseeds=[1]\n'
@@ -42,6 +43,12 @@ def problems(text: str) -> str:
         (HEAD.replace("[1]", "[1, 2, 1]") + '[[grid]]\nmethod="rtrl"', "seeds: 1 is there twice"),
         (HEAD.replace("[1]", '"4..2"') + '[[grid]]\nmethod="rtrl"', "'4..2' is not a range"),
         (HEAD + '[[grid]]\nmethod="rtrl"\n[[grid]]\nmethod="rtrl"\nk=64', "gives the same cells as grid[0]"),
+        (HEAD.replace("[1]", '"0-4"') + '[[grid]]\nmethod="rtrl"', "'0-4' is not a range; did you mean \"0..4\"?"),
+        (HEAD + '[grid]\nmethod="rtrl"', "[grid] is one table, and a grid is a list of blocks: write [[grid]]"),
+        (HEAD + 'timeout_s=3\n[[grid]]\nmethod="rtrl"', "timeout_s: stands at the top of the file; it belongs under"),
+        (HEAD + 'method="rtrl"\n', "method: stands at the top of the file; it belongs into a [[grid]] block"),
+        (HEAD + 'hidden=3\n[[grid]]\nmethod="rtrl"', "a setting of the workload belongs under [config] or [[grid]]"),
+        (HEAD + '[config]\nhidden=[1, 2]\n[[grid]]\nmethod="rtrl"', "one by one stand in [[grid]]: hidden = [1, 2]"),
         (HEAD + "sedes=3\n" + '[[grid]]\nmethod="rtrl"', "unknown key 'sedes'; did you mean 'seeds'?"),
         (HEAD + '[resources]\ncpu=1\n[[grid]]\nmethod="rtrl"', "unknown resource 'cpu'; did you mean 'cpus'?"),
         (HEAD.replace("online_rnn", "nowhere:run") + '[[grid]]\nmethod="a"', "no module 'nowhere'"),
@@ -72,6 +79,13 @@ def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:
         find("x.toml")
     with pytest.raises(InputError, match="did you mean 'paper/e1-sine'"):
         find("paper/e1-sin0")
+    (folder / "mine.toml").write_text(SWEEP)
+    for meant in ("mine", "mine.tml", "mime.toml", str(folder / "mine")):
+        with pytest.raises(InputError, match=r"; did you mean .*mine\.toml\?$"):
+            find(meant)
+    (folder / "notes").mkdir()
+    with pytest.raises(InputError, match="the folder holds no"):
+        find("notes")
     assert [p.name for p in find("paper/e1-sine")] == ["e1-sine.toml"]
 
 
@@ -91,12 +105,16 @@ def test_set_changes_a_varied_key_where_it_varies() -> None:
     ("arguments", "said"),
     [
         (["launch", "tiny.toml", "--where", "nope = 1"], "--where 'nope = 1'"),
+        (["launch", "tiny.toml", "--where", "method = a"], "(text stands in single quotes: method = 'a')"),
+        (["launch", "tiny.toml", "--where", 'seed < 2 and method <> "a"'], "seed < 2 and method <> 'a')"),
+        (["launch", "tiny.toml", "--where", "metod = 'a'"], "(did you mean 'method'?)"),
         (["launch", "tiny.toml", "--where", "seed"], "is no condition"),
         (["launch", "tiny.toml", "--where", "seed = 77"], "none of the 8 cells matches"),
         (["launch", "tiny.toml", "--set", "nothing"], "not of the form key=value"),
         (["launch", "tiny.toml", "--store", "tiny.toml"], "is a file"),
         (["launch", "tiny.toml", "--store", "other"], "holds other files"),
         (["launch", "tiny.toml", "--seeds", "x"], "--seeds"),
+        (["launch", "tiny.toml", "--seeds", "0-3"], "--seeds: '0-3' is not a range; did you mean \"0..3\"?"),
         (["query", "SELECT 1"], "no store at results"),
         (["plan", "tony.toml"], "no sweep file tony.toml"),
     ],

@@ -14,8 +14,8 @@ import pytest
 from orchestrator import Sweep, launch, new
 from orchestrator.cells import expand
 from orchestrator.errors import InputError
-from orchestrator.spec import BUNDLED
 from orchestrator.store import Store
+from orchestrator.sweep_files import BUNDLED
 from orchestrator.sweep_schema import schema
 from orchestrator.workload import load_workload
 from tests.conftest import ROOT
