@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-slow chaos check format bench results clean
+.PHONY: run test test-slow chaos check format bench results docs clean
 
 run: $(VENV)/.user
+	@echo "Experiment 1, 40 cells. The first use compiles the learning loops, for about 20 s on each worker."
 	"$(BIN)/raysweep" launch paper/e1-sine
 	"$(BIN)/raysweep" table 3
 
@@ -41,11 +42,13 @@ docs: $(VENV)/.docs
 	"$(BIN)/zensical" build --config-file mkdocs.yml --strict
 
 $(VENV)/.user: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): Ray, numba, polars and others, a minute or more."
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch "$@"
 
 $(VENV)/.dev: $(VENV)/.user requirements-dev.txt
+	@echo "Installing what the tests need, torch among it."
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
 	touch "$@"
 
