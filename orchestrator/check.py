@@ -13,7 +13,7 @@ from orchestrator.disk import Disk
 from orchestrator.errors import StoreDamaged
 from orchestrator.holder import EPOCH_FILE, about_epoch, holder
 from orchestrator.schema import TABLES
-from orchestrator.segments import Segment, inspect, listed, live
+from orchestrator.segments import Segment, inspect, listed, live, replaced_by
 from orchestrator.sweep_record import read_sweep
 
 if TYPE_CHECKING:
@@ -36,12 +36,11 @@ def check(store: Store) -> list[str]:
         good: list[Segment] = []
         problems.extend(_lines(disk, folder, good))
         sound[folder] = good
-        names = {s.name for s in good}
         problems.extend(
             f"{s.path}: a compaction was interrupted; until the next launch or `store compact` finishes it, a "
             "plain glob over the folder reads rows twice (raysweep itself does not)"
             for s in good
-            if names & set(s.replaces)
+            if s.replaces and any(map(replaced_by([s]), good))
         )
     problems.extend(_surroundings(disk))
     if not problems:  # of what can't be read nothing more can be said

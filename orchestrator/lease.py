@@ -117,10 +117,5 @@ def seal(disk: Disk, folder: str, epoch: int) -> None:
 
 def _merged_up_to(disk: Disk, folder: str, epoch: int) -> int:
     """The first name an epoch without files never used, given what compactions say they merged."""
-    merged = [
-        parse_name(folder, name)[1]
-        for other in inspected(disk, folder, listed(disk, folder))
-        for name in other.replaces
-        if parse_name(folder, name)[0] == epoch
-    ]
-    return max(merged, default=-1) + 1
+    everything = inspected(disk, folder, listed(disk, folder))
+    return max((last for other in everything for of, _, last in other.replaces if of == epoch), default=-1) + 1

@@ -21,7 +21,7 @@ import itertools
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,9 +44,9 @@ from orchestrator.segments import (
     MOST_VALUES,
     Segment,
     encode,
-    inspect,
     inspected,
     listed,
+    replaced_by,
     segment_name,
 )
 from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format
@@ -203,7 +203,7 @@ class Owner:
         ):  # somebody else's: this user's too, from now on
             self.disk.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
-    def _commit(self, folder: str, table: pa.Table, replaces: Iterable[str] = ()) -> None:
+    def _commit(self, folder: str, table: pa.Table, replaces: Sequence[Segment] = ()) -> None:
         if not table.num_rows and not replaces:
             return
         half = table.num_rows // 2
@@ -211,7 +211,7 @@ class Owner:
             self._commit(folder, table.slice(0, half))
             self._commit(folder, table.slice(half))
             return
-        self._put(folder, encode(folder, table, replaces=tuple(replaces)))
+        self._put(folder, encode(folder, table, replaces=replaces))
 
     def _put(self, folder: str, segment: bytes) -> None:
         name = segment_name(self.epoch, self._next[folder])
@@ -230,11 +230,11 @@ class Owner:
             table = read_segment(self.store, segment)
             hit = pc.is_in(table["cell_id"], out)
             if pc.any(hit).as_py():
-                held.append(segment.name)
+                held.append(segment)
                 kept.append(table.filter(pc.invert(hit)))
         self._commit("cells", pa.concat_tables(kept), held)
-        for name in held:
-            self.disk.delete(f"cells/{name}")
+        for segment in held:
+            self.disk.delete(segment.path)
 
     # Compaction
 
@@ -276,7 +276,7 @@ class Owner:
 
     def _merged(self, folder: str, batch: list[Segment]) -> bytes:
         """One segment of these; a part of their rows is held at a time, as what is held once stays with the process."""
-        return encode(folder, parts(self.store, batch), replaces=[s.name for s in batch])
+        return encode(folder, parts(self.store, batch), replaces=batch)
 
     def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
         self._put(folder, merged)
@@ -284,11 +284,10 @@ class Owner:
             self.disk.delete(segment.path)
 
     def _roll_forward_compaction(self, folder: str) -> None:
-        names = set(listed(self.disk, folder))
-        for segment in inspected(self.disk, folder, sorted(names)):
-            for replaced in segment.replaces:
-                if replaced in names and not inspect(self.disk, folder, replaced).seal:
-                    self.disk.delete(f"{folder}/{replaced}")
+        segments = list(inspected(self.disk, folder, listed(self.disk, folder)))
+        for segment in filter(replaced_by(segments), segments):
+            if not segment.seal:
+                self.disk.delete(segment.path)
 
     def _finish_commits(self, epochs: list[int]) -> None:
         """Finish commits of these epochs that died between their folders."""
@@ -317,7 +316,7 @@ class Owner:
             kept = [key in known for key in keys(read_segment(self.store, segment, ["cell_id", "attempt"]))]
             if not all(kept):  # their cell will run again, under the same attempt number
                 table = read_segment(self.store, segment).filter(pa.array(kept, pa.bool_()))
-                self._commit("arrays", table, [segment.name])
+                self._commit("arrays", table, [segment])
                 self.disk.delete(segment.path)
 
     # Heartbeat

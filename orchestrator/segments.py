@@ -2,7 +2,8 @@
 
 `cells/00000003-00000007.parquet` is the eighth segment of the third launch (epoch). Its appearance under
 that name is the commit. Footers may carry `raysweep.seal` (a zero-row segment that occupies an earlier
-epoch's next name) or `raysweep.replaces` (the names a compaction has merged).
+epoch's next name), `raysweep.replaces` (the names a compaction has merged) and `raysweep.replaced` (these, and all that
+those had replaced: a write that arrives late may bring back a name that was deleted long ago).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +25,16 @@ from orchestrator.errors import StoreDamaged
 from orchestrator.schema import TABLES
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
-_SEAL, _REPLACES = b"raysweep.seal", b"raysweep.replaces"
+_SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
+_LAST = 99_999_999  # of eight digits
 # What a footer may claim, several times more than the largest merged segment's does: readers allocate by it.
 MOST_FOOTER = 16 * 2**20  # bytes
 MOST_ROWS, MOST_VALUES, MOST_GROUPS, MOST_COLUMNS = 2**24, 2**28, 2**14, 2**8
 _ROW_BYTES = 4  # at least, of cells and attempts: each has an id, and a time, of its own
+
+
+Run = tuple[int, int, int]
+"""Names of one epoch: the epoch, the first sequence number, the last."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Segment:
     rows: int
     size: int
     seal: bool
-    replaces: tuple[str, ...]
+    replaces: tuple[Run, ...]  # all that it was merged from, however often
     values: int = 0  # of the column that has most
 
     @property
@@ -56,7 +63,7 @@ def segment_name(epoch: int, sequence: int) -> str:
 
 
 def encode(
-    folder: str, tables: pa.Table | Iterable[pa.Table], *, seal: bool = False, replaces: Sequence[str] = ()
+    folder: str, tables: pa.Table | Iterable[pa.Table], *, seal: bool = False, replaces: Sequence[Segment] = ()
 ) -> bytes:
     """A segment's bytes: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
 
@@ -64,13 +71,14 @@ def encode(
         folder: whose schema.
         tables: its rows; of several, each becomes a row group, and is held no longer than that takes.
         seal: whether it occupies an ended epoch's next name.
-        replaces: names of the segments that a compaction has merged into it.
+        replaces: the segments that a compaction has merged into it.
     """
     metadata = {}
     if seal:
         metadata[_SEAL] = b"1"
     if replaces:
-        metadata[_REPLACES] = json.dumps(list(replaces)).encode()
+        metadata[_REPLACES] = json.dumps([segment.name for segment in replaces]).encode()
+        metadata[_REPLACED] = json.dumps(joined(run for segment in replaces for run in _with_itself(segment))).encode()
     schema = TABLES[folder].with_metadata(metadata or None)
     sink = io.BytesIO()
     split = {
@@ -211,22 +219,54 @@ def _difference(schema: pa.Schema, folder: str) -> str:
     return f"{len(extra):,} columns are unknown: {some}" if extra else "its columns stand in another order"
 
 
-def _replaced(metadata: dict[bytes, bytes], folder: str, where: str) -> tuple[str, ...]:
-    raw = metadata.get(_REPLACES)
-    if raw is None:
+def _replaced(metadata: dict[bytes, bytes], folder: str, where: str) -> tuple[Run, ...]:
+    if _REPLACES not in metadata:
         return ()
     try:
-        names = json.loads(raw)
-        if not isinstance(names, list):
+        names, runs = json.loads(metadata[_REPLACES]), json.loads(metadata.get(_REPLACED, b"[]"))
+        if not isinstance(names, list) or not isinstance(runs, list):
             raise ValueError("not a list")
-        for name in names:
-            parse_name(folder, str(name))  # names segments of this folder, and nothing outside it
+        direct = [parse_name(folder, str(name)) for name in names]  # of this folder, and nothing outside it
+        return joined([*((epoch, n, n) for epoch, n in direct), *map(_checked_run, runs)])
     except (ValueError, RecursionError, StoreDamaged):
         raise StoreDamaged(f"{where}: its list of replaced segments is not one") from None
-    return tuple(str(name) for name in names)
+
+
+def _checked_run(run: object) -> Run:
+    match run:
+        case [int(epoch), int(first), int(last)] if min(epoch, first) >= 0 and max(epoch, last) <= _LAST:
+            return epoch, first, last
+    raise ValueError("no run")
+
+
+def _with_itself(segment: Segment) -> Iterator[Run]:
+    yield segment.epoch, segment.sequence, segment.sequence
+    yield from segment.replaces
+
+
+def joined(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """The same names in as few runs as there can be, in order."""
+    found: list[Run] = []
+    for epoch, first, last in sorted(runs):
+        if found and found[-1][0] == epoch and first <= found[-1][2] + 1:
+            found[-1] = epoch, found[-1][1], max(last, found[-1][2])
+        else:
+            found.append((epoch, first, last))
+    return tuple(found)
+
+
+def replaced_by(segments: Iterable[Segment]) -> Callable[[Segment], bool]:
+    """Whether these were merged from a segment, at whatever time: it counts no more."""
+    runs = joined(run for segment in segments for run in segment.replaces)
+
+    def is_replaced(segment: Segment) -> bool:
+        at = bisect_right(runs, (segment.epoch, segment.sequence, _LAST)) - 1
+        return at >= 0 and runs[at][0] == segment.epoch and segment.sequence <= runs[at][2]
+
+    return is_replaced
 
 
 def live(segments: Sequence[Segment]) -> list[Segment]:
-    """The segments that count: without those a finished or interrupted compaction has merged."""
-    replaced = {name for segment in segments for name in segment.replaces}
-    return [segment for segment in segments if segment.name not in replaced]
+    """The segments that count: without those that a compaction has merged, not deleted yet or come back since."""
+    is_replaced = replaced_by(segments)
+    return [segment for segment in segments if not is_replaced(segment)]

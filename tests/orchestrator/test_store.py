@@ -22,7 +22,7 @@ from orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, Sto
 from orchestrator.owner import Owner
 from orchestrator.record import Finished, Records, record
 from orchestrator.schema import ARRAYS, ATTEMPTS, CELLS
-from orchestrator.segments import encode, segment_name
+from orchestrator.segments import Segment, encode, segment_name
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 from tests.conftest import SWEEP, TINY, environment
@@ -186,7 +186,8 @@ def test_foreign_files_and_schemas_are_named(folder: Path, records, cli) -> None
 def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, records) -> None:
     with Owner(Store("results")) as owner:
         owner.append(records(range(2)))
-    hostile = encode("cells", CELLS.empty_table(), replaces=["../../precious.parquet"])
+    elsewhere = Segment("cells", "../../precious.parquet", 0, 0, 0, 0, False, ())
+    hostile = encode("cells", CELLS.empty_table(), replaces=[elsewhere])
     Store("results").disk.replace(f"cells/{segment_name(5, 0)}", hostile)
     (folder / "precious.parquet").write_text("mine")
     with pytest.raises(StoreDamaged, match="list of replaced segments"):
