@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from analysis.paper import STANDINGS
+from analysis.tables.panel import Comparison, Measured, Panel
 from analysis.tables.paper_side import MARKS
 from analysis.tables.selection import MISSING_SCHEMA, Chosen, say_missing
-
-if TYPE_CHECKING:
-    from analysis.tables.comparison import Comparison, Measured, Panel
 
 _BASELINES = {
     "persistence": "Persistence predicts that nothing changes from one step to the next.",

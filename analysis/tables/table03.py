@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.tables.comparison import CEILING, TRACES, Comparison, Panel, build, sparse
+from analysis.tables.comparison import build
+from analysis.tables.panel import CEILING, TRACES, Comparison, Panel, sparse
 from analysis.tables.selection import Row
 from analysis.tables.table import Table
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.tables.by_row import PAPER_SEEDS
-from analysis.tables.comparison import FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, build, sparse
+from analysis.tables.comparison import build
+from analysis.tables.panel import FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
 from analysis.tables.table import Table
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.spread import spread
-from analysis.tables.comparison import FLOOR, FULL, TRACES, Comparison, Measured, Panel, build
+from analysis.tables.comparison import build
+from analysis.tables.panel import FLOOR, FULL, TRACES, Comparison, Measured, Panel
 from analysis.tables.selection import Row
 from analysis.tables.table import Table
 

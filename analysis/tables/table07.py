@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.spread import spread
-from analysis.tables.comparison import FULL, TRACES, Comparison, Measured, Naive, Panel, build, sparse
+from analysis.tables.comparison import build
+from analysis.tables.panel import FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
 from analysis.tables.selection import Row
 from analysis.tables.table import Table
 

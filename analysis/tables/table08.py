@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.tables.comparison import FULL, TRACES, Comparison, Measured, Panel, build, sparse
+from analysis.tables.comparison import build
+from analysis.tables.panel import FULL, TRACES, Comparison, Measured, Panel, sparse
 from analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:

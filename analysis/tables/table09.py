@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.tables.comparison import FULL, TRACES, Comparison, Measured, Panel, build, sparse
+from analysis.tables.comparison import build
+from analysis.tables.panel import FULL, TRACES, Comparison, Measured, Panel, sparse
 from analysis.tables.table import Table
 from analysis.tables.table05 import recovery_by_seed
 

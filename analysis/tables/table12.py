@@ -18,7 +18,8 @@ import polars as pl
 
 from analysis.paper import paper_values
 from analysis.tables.by_row import PAPER_SEEDS
-from analysis.tables.comparison import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, build, sparse
+from analysis.tables.comparison import build
+from analysis.tables.panel import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
 from analysis.tables.selection import Row
 from analysis.tables.table import Column, Table
 

@@ -22,7 +22,7 @@ from analysis.spectrum import COLLAPSED
 from analysis.spread import spread
 from analysis.tables import paper_side, remarks
 from analysis.tables.by_row import PAPER_SEEDS, join, prefixed
-from analysis.tables.comparison import FULL, Panel, sparse
+from analysis.tables.panel import FULL, Panel, sparse
 from analysis.tables.selection import Chosen, Row, choose
 from analysis.tables.table import Column, Table
 

@@ -17,7 +17,8 @@ import polars as pl
 
 from analysis.spread import spread
 from analysis.tables import paper_side, remarks, table03, table08
-from analysis.tables.comparison import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, measure, sparse
+from analysis.tables.comparison import measure
+from analysis.tables.panel import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, sparse
 from analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
