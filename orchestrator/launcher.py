@@ -34,7 +34,7 @@ from orchestrator.provenance import Commit, commit_of, shipped
 from orchestrator.record import Finished, record
 from orchestrator.spec import Sweep
 from orchestrator.store import DEFAULT, Store
-from orchestrator.workload import Workload
+from orchestrator.workload import Workload, source_files
 from workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
@@ -166,7 +166,7 @@ def run(
         owner.running = driver.running
         again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
         with _interruptible(driver, executor):
-            _commit_all(driver, owner, planned, commits_of(prepared.workloads), again, report)
+            _commit_all(driver, owner, planned, prepared.workloads, again, report)
         owner.compactor.end()
         if owner.compactor.problem is not None:
             warnings.append(f"small segments were not merged: {owner.compactor.problem}")
@@ -204,11 +204,12 @@ def _commit_all(
     driver: Driver,
     owner: Owner,
     planned: Plan,
-    commits: Mapping[str, Commit],
+    workloads: Mapping[str, Workload],
     again: frozenset[str],
     report: Callable[[Progress], None] | None,
 ) -> None:
     """Gather outcomes and commit them when enough, or half a second's, have come."""
+    commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
     waiting: list[Finished] = []
     last = time.monotonic()
 
@@ -216,7 +217,7 @@ def _commit_all(
         nonlocal waiting, last
         with held_off():  # an interrupt between a commit and forgetting its rows would make them come twice
             if waiting:
-                records = record(waiting, planned.frame, planned.table.variants, owner.epoch, commits)
+                records = record(waiting, planned.frame, planned.table.variants, owner.epoch, commits, paths)
                 owner.append(records, again)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused
@@ -262,7 +263,10 @@ def _refuse_unfit(executor: Executor, planned: Plan) -> None:
 
 def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
     """Source digest -> the commit that has this source, of workloads that lie in a repository."""
-    found = {w.source_digest: commit_of(w.source_path) for w in workloads.values()}
+    found = {}
+    for w in workloads.values():
+        files = [file for _, file in source_files(w.module, w.source_path, w.folder)]
+        found[w.source_digest] = commit_of(w.source_path, files)
     return shipped() | {digest: commit for digest, commit in found.items() if commit is not None}
 
 

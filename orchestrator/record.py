@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ def record(
     variants: pl.DataFrame,
     epoch: int,
     commits: Mapping[str, Commit],
+    paths: Mapping[str, str] = MappingProxyType({}),
 ) -> Records:
     """Tables for these outcomes; one that no table can hold becomes a failed attempt, and harms no other.
 
@@ -50,19 +52,20 @@ def record(
         variants: one row a variant, in order of its number (`cells.VARIANTS_SCHEMA`).
         epoch: the launch.
         commits: source digest -> commit that has this source.
+        paths: source digest -> the file that was launched; of others the worker's copy is recorded.
     """
     try:
-        return _tables(finished, plan, variants, epoch, commits)
+        return _tables(finished, plan, variants, epoch, commits, paths)
     except Exception:  # whatever it is, it must not take the batch along
         kept, refused = [], 0
         for one in finished:
             try:
-                _tables([one], plan, variants, epoch, commits)
+                _tables([one], plan, variants, epoch, commits, paths)
                 kept.append(one)
             except Exception as error:
                 refused += one.outcome.status == "done"
                 kept.append(Finished(_unrecordable(one.outcome, error), None))
-        return replace(_tables(kept, plan, variants, epoch, commits), refused=refused)
+        return replace(_tables(kept, plan, variants, epoch, commits, paths), refused=refused)
 
 
 def _unrecordable(outcome: Outcome, error: Exception) -> Outcome:
@@ -79,6 +82,7 @@ def _tables(
     variants: pl.DataFrame,
     epoch: int,
     commits: Mapping[str, Commit],
+    paths: Mapping[str, str],
 ) -> Records:
     outcomes = [f.outcome for f in finished]
     keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
@@ -129,8 +133,9 @@ def _tables(
         "git_commit": [None if c is None else c.commit for c in commit],
         "git_dirty": [None if c is None else c.dirty for c in commit],
     }
-    for name in ("host", "node_id", "pid", "device", "source_digest", "source_path", "packages"):
+    for name in ("host", "node_id", "pid", "device", "source_digest", "packages"):
         shared_by[name] = of_worker(name)
+    shared_by["source_path"] = [w and paths.get(w.source_digest or "", w.source_path) for w in workers]
     for name in (
         "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback", "log_tail",
     ):  # fmt: skip

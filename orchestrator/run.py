@@ -24,6 +24,7 @@ import numpy.typing as npt
 from orchestrator.checkpoint import Checkpoint, HandBack
 from orchestrator.chunk import Array, Chunk, ChunkResult, Outcome, Task, Worker
 from orchestrator.deadline import CellTimeout, deadline, fault_log
+from orchestrator.deadline import __file__ as deadline_file
 from orchestrator.errors import InputError
 from orchestrator.text import encodable, said
 from orchestrator.workload import Workload, load_workload
@@ -65,16 +66,19 @@ class RunContext:
         """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""
         name = _name(name, "array")
         what = f"context.array({name!r})"
-        array = np.asarray(values)
-        if array.dtype != np.float64 or not isinstance(values, np.ndarray):
-            array = _float32(array, what)
+        try:
+            array = np.asarray(values)
+            if array.dtype != np.float64 or not isinstance(values, np.ndarray):
+                array = _float32(array)
+            step, stride = int(step), int(stride)
+        except Exception as error:
+            raise _named(what, error) from None
         if array.ndim != 1:
             raise ValueError(f"{what}: shape {array.shape} is not one-dimensional")
         if len(array) > MOST_ENTRIES:
             raise ValueError(
                 f"{what}: {len(array):,} entries; {MOST_ENTRIES:,} at most: record every n-th, and stride=n"
             )
-        step, stride = int(step), int(stride)
         if not -_INT64 <= step < _INT64:
             raise ValueError(f"{what}: the step does not fit 64 bits")
         if not 1 <= stride < _INT64:
@@ -91,14 +95,16 @@ class RunContext:
         self.fraction = min(1.0, max(0.0, float(fraction)))
 
 
-def _float32(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.float32]:
+def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if array.dtype == np.float32:
         return array
+    if np.iscomplexobj(array):
+        raise TypeError("complex numbers; record two arrays, the real part and the imaginary one")
     wide = array.astype(np.float64)
     with np.errstate(over="ignore"):
         narrow = wide.astype(np.float32)
     if (np.isinf(narrow) & np.isfinite(wide)).any():
-        raise ValueError(f"{what}: values beyond float32; give a NumPy array of float64, which is kept as it is")
+        raise ValueError("values beyond float32; give a NumPy array of float64, which is kept as it is")
     return narrow
 
 
@@ -268,7 +274,10 @@ def _checked(returned: Any) -> dict[str, float]:
         name = _name(name, "metric")
         if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
             raise TypeError(f"metric {name!r} is {type(value).__name__} {value!r}, not a number")
-        number = float(value)
+        try:
+            number = float(value)
+        except Exception as error:
+            raise _named(f"metric {name!r} ({type(value).__name__})", error) from None
         if not math.isfinite(number):
             raise ValueError(
                 f"metric {name!r} is {number}; leave a metric that does not exist out "
@@ -276,6 +285,12 @@ def _checked(returned: Any) -> dict[str, float]:
             )
         metrics[name] = number
     return metrics
+
+
+def _named(what: str, error: Exception) -> Exception:
+    """What a conversion raised (a tensor's may raise anything), with the name of what was converted."""
+    kind = next((kind for kind in (TypeError, MemoryError) if isinstance(error, kind)), ValueError)
+    return kind(f"{what}: {said(error)}")
 
 
 def _name(name: Any, what: str) -> str:
@@ -292,6 +307,7 @@ def _name(name: Any, what: str) -> str:
 
 
 SHIPPED = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+"""Where our packages lie; on a worker of Ray's, copies of the users' modules beside them."""
 
 
 def _traceback(error: BaseException) -> str:
@@ -300,8 +316,12 @@ def _traceback(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     try:
+        made = traceback.TracebackException(type(error), error, trace)
+        if made.stack and made.stack[-1].filename == deadline_file:
+            del made.stack[-1]  # the alarm rang in the frame before
+        text = "".join(made.format())
         # Where modules were shipped to says nothing to whoever wrote them.
-        return "".join(traceback.format_exception(type(error), error, trace)).replace(SHIPPED, "")
+        return text if SHIPPED.endswith(f"-packages{os.sep}") else text.replace(SHIPPED, "")
     except BaseException as broken:  # an exception that can't be printed
         return f"{type(error).__name__}, and its traceback can't be formatted: {type(broken).__name__}"
 

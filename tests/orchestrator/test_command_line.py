@@ -88,6 +88,7 @@ def test_launch_query_status_show_table_on_ray(cli, write, folder: Path) -> None
     row = Store(folder / "results").cells.collect().row(0, named=True)
     assert json.loads(row["packages"])["ray"]
     assert row["source_digest"]
+    assert row["source_path"] == str(folder / "tiny.py")  # and not the copy that was shipped to a worker
 
 
 def test_worker_killed_is_retried_and_the_sweep_finishes(cli, write, folder: Path) -> None:

@@ -16,7 +16,7 @@ from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, ChunkResu
 from orchestrator.drive import Driver, Limits
 from orchestrator.executors import leftovers
 from orchestrator.executors.ray_watch import killed_beside_another
-from orchestrator.failures import Breaker, backoff, grouped, signature
+from orchestrator.failures import Breaker, backoff, grouped, place, signature
 from orchestrator.launcher import EMPTY_SUMMARY, launch
 from orchestrator.plan import plan
 from orchestrator.prepare import prepare
@@ -186,6 +186,71 @@ def test_what_varies_between_like_failures_is_no_part_of_the_signature(first: st
     assert signature("X", first, trace) == signature("X", second, trace.replace("/a/b/", "/c/"))
     assert signature("X", first, trace) != signature("X", first, trace.replace("line 3", "line 4"))
     assert signature("X", first, trace) != signature("Y", first, trace)
+
+
+TRACE = """Traceback (most recent call last):
+  File "/home/me/cells.py", line 3, in run
+    step(x)
+  File "/home/me/model.py", line 7, in step
+    return torch.matmul(a, b)
+  File "/home/me/.venv/lib/python3.12/site-packages/torch/tensor.py", line 99, in matmul
+    check()
+  File "/usr/lib/python3.12/threading.py", line 5, in check
+ValueError: sizes
+"""
+RINGING = """Traceback (most recent call last):
+  File "cells.py", line 3, in run
+  File "cells.py", line 8, in wait
+  File "orchestrator/deadline.py", line 44, in ring
+CellTimeout: ran longer
+"""
+ENDED = """Timeout (0:00:03)!
+Thread 0x1 (most recent call first):
+  File "/usr/lib/python3.12/threading.py", line 331 in wait
+  File "/tmp/ship/orchestrator/executors/ray_worker.py", line 70 in run
+Thread 0x2 (most recent call first):
+  File "/tmp/ship/cells.py", line 8 in wait
+  File "/tmp/ship/cells.py", line 3 in run
+  File "/tmp/ship/orchestrator/run.py", line 200 in _run
+"""
+
+
+@pytest.mark.parametrize(
+    ("trace", "where"),
+    [
+        (TRACE, "model.py:7 in step"),
+        (RINGING, "cells.py:8 in wait"),
+        (ENDED, "cells.py:8 in wait"),
+        ('  File "/x/lib/python3.12/json/decoder.py", line 2, in parse', "decoder.py:2 in parse"),
+        ("killed", None),
+        (None, None),
+    ],
+)
+def test_the_place_is_in_the_workloads_own_code(trace: str | None, where: str | None) -> None:
+    assert place(trace) == where
+
+
+def test_timeouts_are_alike_wherever_they_were_interrupted_and_most_of_them_is_said() -> None:
+    traces = [RINGING, RINGING, RINGING.replace("line 8", "line 9")]
+    rows = [("w", "m", "timed_out", f"c{i}", "CellTimeout", "ran", trace) for i, trace in enumerate(traces)]
+    what = ["workload", "method", "status", "cell_id", "error_type", "error_message", "traceback"]
+    frame = pl.DataFrame(rows, schema=what, orient="row")
+    assert grouped(frame)["failure"].to_list() == ["CellTimeout: ran (mostly cells.py:8 in wait)"]
+    assert grouped(frame[:2])["failure"].to_list() == ["CellTimeout: ran (cells.py:8 in wait)"]
+    unknown = frame.with_columns(traceback=pl.lit(None, pl.String))
+    assert grouped(unknown)["failure"].to_list() == ["CellTimeout: ran"]
+
+
+def test_a_timeout_ends_its_traceback_where_it_hung(write) -> None:
+    write("hang.py", "import time\n\ndef run(cell, context):\n    time.sleep(9)\n")
+    text = 'name="h"\nworkload="hang:run"\nseeds=[0]\n[resources]\nretries=0\ntimeout_s=0.05\n[[grid]]\nmethod="m"\n'
+    assert launch(Sweep.from_text(text), inline=True).failed == 1
+    (trace,) = Store().attempts.select("traceback").collect()["traceback"]
+    assert trace.splitlines()[-2:] == [
+        "    time.sleep(9)",
+        "orchestrator.deadline.CellTimeout: " + trace.split(": ")[-1].rstrip(),
+    ]
+    assert place(trace) == "hang.py:4 in run"
 
 
 def test_backoff_doubles_up_to_a_limit() -> None:
