@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.object_store import BUCKET, Server, set_variables
+from tests.object_store import BUCKET, Proxy, Server, set_variables
 
 ROOT = Path(__file__).resolve().parent.parent
 RAYSWEEP = [sys.executable, "-m", "orchestrator.cli"]
@@ -89,6 +89,15 @@ def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """A new place in a bucket, to which the environment leads."""
     set_variables(monkeypatch, s3_server.endpoint)
     return f"s3://{BUCKET}/{secrets.token_hex(4)}/a store"
+
+
+@pytest.fixture
+def proxy(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A way to that server that goes wrong on purpose; the environment leads over it."""
+    proxy = Proxy(s3_server.port)
+    set_variables(monkeypatch, proxy.endpoint)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(params=["local", "s3"])

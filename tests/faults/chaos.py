@@ -11,6 +11,7 @@ that its cell has. Prints the seed first and the counts last; exit 1 if anything
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -30,7 +31,7 @@ from orchestrator.errors import RaysweepError
 from orchestrator.executors.ray_worker import state_of
 from orchestrator.store import Store
 from tests.conftest import RAYSWEEP
-from tests.faults.cluster import Cluster, signal_to
+from tests.faults.cluster import Cluster, NodeDidNotStart, signal_to
 
 CELLS = """
     import os, time
@@ -175,7 +176,8 @@ class Chaos:
             if state_of(raylet) in {"", "Z"}:
                 self.cluster.kill(node)
         for _ in range(NODES - len(self.cluster.nodes)):
-            self.cluster.add(num_cpus=2)
+            with contextlib.suppress(NodeDidNotStart):  # the next look tries again
+                self.cluster.add(num_cpus=2)
 
     # Faults: each says whether there was anything to do it to
 

@@ -27,6 +27,10 @@ SETTINGS = {
 }
 
 
+class NodeDidNotStart(Exception):
+    """Ray gave a new node up."""
+
+
 class Cluster:
     """A head without CPUs and `nodes`, each given as arguments of `ray.init` (num_cpus, num_gpus, labels)."""
 
@@ -64,8 +68,14 @@ class Cluster:
         return self._read()
 
     def add(self, **arguments: Any) -> str:
-        """Start a node; its id."""
+        """Start a node; its id.
+
+        Raises:
+            NodeDidNotStart: as on a machine that has much else to do.
+        """
         about = self._tell(add=arguments)
+        if "problem" in about:
+            raise NodeDidNotStart(about["problem"])
         self.nodes[about["node"]] = about["raylet"]
         return about["node"]
 
@@ -166,9 +176,12 @@ def _serve() -> None:
         asked = json.loads(line)
         answer: dict[str, Any] = {}
         if "add" in asked:
-            node = nodes.add_node(**{"object_store_memory": 80 * 2**20, **asked["add"]})
-            made[node.node_id] = node
-            answer = {"node": node.node_id, "raylet": node.all_processes["raylet"][0].process.pid}
+            try:
+                node = nodes.add_node(**{"object_store_memory": 80 * 2**20, **asked["add"]})
+                made[node.node_id] = node
+                answer = {"node": node.node_id, "raylet": node.all_processes["raylet"][0].process.pid}
+            except Exception as error:  # whatever Ray raises: the cluster stays
+                answer = {"problem": repr(error)}
         elif "kill" in asked:
             nodes.remove_node(made.pop(asked["kill"]), allow_graceful=False)
         elif "drain" in asked:

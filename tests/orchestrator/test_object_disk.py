@@ -23,14 +23,6 @@ from tests.object_store import BUCKET, KEY, SECRET, Proxy, Server, free_port, se
 NAME = "cells/00000000-00000000.parquet"
 
 
-@pytest.fixture
-def proxy(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    proxy = Proxy(s3_server.port)
-    set_variables(monkeypatch, proxy.endpoint)
-    yield proxy
-    proxy.close()
-
-
 def once(method: str, what: str | int) -> Callable[[str, str], str | int | None]:
     left = [what]
     return lambda got, path: left.pop() if left and got == method else None

@@ -1,0 +1,99 @@
+"""Every kind of write to an object store, obeyed though its sender saw an error: nothing is lost or doubled by it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from orchestrator import compaction, drive, holder, launcher
+from orchestrator.errors import Fenced
+from orchestrator.launcher import launch
+from orchestrator.owner import Owner
+from orchestrator.schema import TABLES
+from orchestrator.segments import encode
+from orchestrator.spec import Sweep
+from orchestrator.store import Store
+from tests.object_store import Proxy
+
+CELLS = 18
+WORKLOAD = """
+    def run(cell, context):
+        if cell.seed < 2:
+            context.checkpoint.save(b"x" * (1 + cell.seed))
+        context.array("a", [1.0 * cell.seed])
+        return {"x": cell.seed}
+"""
+SWEEP = f'name="s"\nworkload="quick:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n'
+
+
+class EveryOther:
+    """A fault of each write when it is asked for first, and not when it is asked again."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.seen = what, Counter[str]()
+
+    def __call__(self, method: str, path: str) -> str | None:
+        name = unquote(path).partition("a store/")[2]
+        # A heartbeat is asked once, and may be lost.
+        if method not in {"PUT", "POST", "DELETE"} or name.startswith("_hb/"):
+            return None
+        self.seen[f"{method} {name}"] += 1
+        return self.what if self.seen[f"{method} {name}"] % 2 else None
+
+    def kinds(self) -> set[str]:
+        """What was written, by folder or by the end of an epoch's file."""
+        names = [key.removeprefix("PUT ") for key in self.seen if key.startswith("PUT ")]
+        return {name.rpartition(".")[2] if name.startswith("_epochs/") else name.partition("/")[0] for name in names}
+
+
+def presume_dead(owner: Owner) -> None:
+    """As if its machine were cut off: nobody knows that it lives, but it does."""
+    about = {**holder.about_epoch(owner.disk, owner.epoch), "pid": 2**22 + 5}
+    owner.disk.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
+
+
+def check_whole(s3: str) -> None:
+    store = Store(s3)
+    assert store.check() == []
+    assert store.sql("SELECT count(*), count(DISTINCT cell_id), sum(abs(x - seed)) FROM cells").row(0) == (
+        CELLS, CELLS, 0,
+    )  # fmt: skip
+    assert store.sql("SELECT count(*), sum(values[1]) FROM arrays").row(0) == (CELLS, CELLS * (CELLS - 1) / 2)
+    assert store.attempts.collect().height == CELLS
+
+
+@pytest.mark.parametrize("what", ["drop", "late"])
+def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
+    what: str, s3: str, proxy: Proxy, write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 2)
+    monkeypatch.setattr(drive, "CHUNK_CELLS", 2)
+    monkeypatch.setattr(compaction, "FAN", 3)
+    write("quick.py", WORKLOAD)
+    proxy.fault = fault = EveryOther(what)
+    assert launch(Sweep.from_text(SWEEP), s3, inline=True).done == CELLS
+    paused = Owner(Store(s3))
+    proxy.fault = lambda method, path: None
+    presume_dead(paused)
+    proxy.fault = fault
+    with Owner(Store(s3)) as owner:
+        sealed = [name for name in owner.disk.names("cells") if name.startswith(f"{paused.epoch:08d}-")]
+        assert len(sealed) == 1
+        with pytest.raises(Fenced):
+            paused._put("cells", encode("cells", TABLES["cells"].empty_table()))
+        assert owner.epoch == paused.epoch + 1 == 2  # nobody has taken its own epoch for another's
+    paused.close()
+    assert fault.kinds() == {
+        "store.json", "json", "sealed", "released", "_sweeps", "arrays", "attempts", "cells", "checkpoints",
+    }  # fmt: skip
+    assert any(segment.replaces for segment in Store(s3).segments("cells"))  # merges too
+    check_whole(s3)
+    proxy.release()
+    Owner(Store(s3)).close()  # what came back is removed
+    check_whole(s3)
+    at = Store(s3).disk
+    assert [n for n in at.names("checkpoints") if at.names(f"checkpoints/{n}")] == []
