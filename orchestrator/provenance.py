@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from orchestrator.imports import content
 
 
 class Commit(NamedTuple):
@@ -33,17 +35,28 @@ def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
     return {SHIPPED: json.dumps(commits)}
 
 
-def commit_of(source_path: str) -> Commit | None:
-    """The commit of the repository that holds this file, if it is a tracked file of one."""
+def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
+    """The commit of the repository that holds a file, if it is a tracked file of one.
+
+    Args:
+        source_path: the file.
+        files: all that the code is made of; those that the repository does not track are uncommitted too.
+    """
     folder = Path(source_path).parent
     try:
         if not _git(folder, "ls-files", "--error-unmatch", Path(source_path).name):
             return None
         head = _git(folder, "rev-parse", "HEAD").decode().strip()
-        diff = _git(folder, "diff", "HEAD", "--binary")
+        uncommitted = _git(folder, "diff", "HEAD", "--binary")
+        top = Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
+        listed = _git(folder, "ls-files", "-z", "--full-name", "--recurse-submodules", ":/")
     except (OSError, subprocess.SubprocessError):
         return None  # no git here, or no repository: an installed package
-    return Commit(head, hashlib.sha256(diff).hexdigest()[:16] if diff else None)
+    tracked = {top / os.fsdecode(name) for name in listed.split(b"\0")}
+    for file in files:
+        if file.resolve() not in tracked:
+            uncommitted += file.name.encode() + b"\0" + content(file) + b"\0"
+    return Commit(head, hashlib.sha256(uncommitted).hexdigest()[:16] if uncommitted else None)
 
 
 def _git(folder: Path, *arguments: str) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 import pydantic
 
 from orchestrator.errors import InputError
+from orchestrator.imports import OURS, content, reached
 from orchestrator.text import encodable, said, shown
 from workloads import WORKLOADS
 from workloads.interface import AddedLater
@@ -88,7 +89,7 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 def _find(module: str, search: Sequence[str]) -> str | None:
     top = module.partition(".")[0]
-    if top in {"orchestrator", "workloads", "analysis"}:
+    if top in OURS:
         return None
     for folder in search:
         spec = importlib.machinery.PathFinder.find_spec(top, [folder])
@@ -142,7 +143,7 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
         settle=declared["settle"],
         cost=declared["cost"],
         source_path=path,
-        source_digest=source_digest(module_name, path),
+        source_digest=source_digest(module_name, path, folder),
         folder=folder,
     )
 
@@ -181,21 +182,36 @@ _DECLARED = {
 
 
 @lru_cache(maxsize=64)
-def source_digest(module: str, path: str) -> str:
-    """16 hex characters over the source the workload can be made of.
-
-    The whole top-level package for a module inside one (its helpers count), the file alone otherwise.
-    """
-    files = [Path(path)]
-    is_package = Path(path).name == "__init__.py"
-    if "." in module or is_package:
-        root = Path(path).parents[module.count(".") - (not is_package)]
-        files = sorted(p for p in root.rglob("*.py") if "__pycache__" not in p.parts)
-        names = [p.relative_to(root).as_posix() for p in files]
-    else:
-        names = [Path(path).name]
+def source_digest(module: str, path: str, folder: str | None = None) -> str:
+    """16 hex characters over `source_files`."""
     digest = hashlib.sha256()
-    for file, name in zip(files, names, strict=True):
-        if file.is_file():
-            digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for name, file in source_files(module, path, folder):
+        digest.update(name.encode() + b"\0" + content(file) + b"\0")
     return digest.hexdigest()[:16]
+
+
+def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
+    """The files that a workload is made of, with the names under which they count.
+
+    The whole top-level package of a module that is in one, else its file; then what these import from the folder that
+    is shipped with it.
+
+    Args:
+        module: of the workload.
+        path: its file.
+        folder: where it was found, if it is a user's and no installed package.
+    """
+    top, inner = module.partition(".")[0], module.count(".")
+    is_package = Path(path).name == "__init__.py"
+    if inner or is_package:
+        root = Path(path).parents[inner - (not is_package)]
+        own = [p.relative_to(root) for p in root.rglob("*.py") if "__pycache__" not in p.parts]
+        if folder is not None:
+            own = [p for p in own if not any(part.startswith(".") or part == "results" for part in p.parts)]
+        files = [(p.as_posix(), root / p) for p in sorted(own)]
+    else:
+        files = [(Path(path).name, Path(path))]
+    if folder is not None:
+        helpers = [p for p in reached(module, Path(folder)) if p.parts[0] not in (top, f"{top}.py")]
+        files += [(p.as_posix(), Path(folder, p)) for p in helpers]
+    return [(name, file) for name, file in files if file.is_file()]

@@ -10,18 +10,21 @@ import threading
 import time
 from pathlib import Path
 
+import orchestrator
 from orchestrator.chunk import Chunk, ChunkResult
 from orchestrator.run import Place, run_chunk
 from orchestrator.scratch import remove_old, scratch
 
 BEAT_S = 1.0
+_SHIPPED = (str(Path(orchestrator.__file__).parents[1]),)
+"""Where our packages and the users' modules lie side by side."""
 
 
 def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
     """One Ray task.
 
     Args:
-        chunk: what to run; its user's module comes from the shipped package, so its `search` is dropped.
+        chunk: what to run; a user's module that it searches for is looked for among what was shipped.
         launch: names the launch's signs of life.
         folder: the launch's current folder, which becomes the cell's where this machine has it.
     """
@@ -38,7 +41,7 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
     heart.start()
     try:
         return run_chunk(
-            dataclasses.replace(chunk, search=()),
+            dataclasses.replace(chunk, search=_SHIPPED if chunk.search else ()),
             context.get_node_id(),
             fault_path(launch, chunk.number),
             heart.place,

@@ -1,0 +1,73 @@
+"""Which files of a folder a module is made of, read from import statements. Nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+OURS = frozenset({"orchestrator", "workloads", "analysis"})
+"""Packages that lie beside users' modules where those are shipped to, and that are none of them."""
+
+
+def reached(module: str, folder: Path) -> list[Path]:
+    """The files in `folder` that importing a module, or calling what is in it, may load: itself, its helpers, theirs.
+
+    By the text alone, imports within functions included, and so the same in any process on any machine. What is
+    imported by a computed name is not seen, nor what lies outside the folder.
+
+    Returns:
+        Paths relative to the folder, sorted.
+    """
+    files: set[Path] = set()
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name.partition(".")[0] in OURS:
+            continue
+        seen.add(name)
+        parts = name.split(".")
+        if len(parts) > 1:
+            waiting.append(".".join(parts[:-1]))  # a package is loaded before what is in it
+        for file, package in ((Path(*parts, "__init__.py"), parts), (Path(*parts[:-1], f"{parts[-1]}.py"), parts[:-1])):
+            if os.path.isfile(folder / file):  # not `is_file`: it raises where a folder may not be looked into
+                files.add(file)
+                waiting += imported(content(folder / file), package)
+                break
+    return sorted(files)
+
+
+def imported(source: bytes, package: Sequence[str]) -> set[str]:
+    """Full names of all that a file's import statements name; some are no modules but what stands in one.
+
+    Args:
+        source: the file; one that is not Python imports nothing.
+        package: names of the packages around it, the outermost first.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in a user's strings: told when the file is imported
+            nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            around = package[: max(0, len(package) - node.level + 1)] if node.level else ()
+            within = [*around, *([node.module] if node.module else [])]
+            names.update(".".join([*within, alias.name]) for alias in node.names if alias.name != "*")
+            names.update([".".join(within)] if within else [])
+    return names
+
+
+def content(file: Path) -> bytes:
+    """A file's bytes; none of one that may not be read, which nothing can import either."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
