@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -72,18 +73,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing where either side has gone, as they are meant to."""
+        if not isinstance(sys.exception(), OSError | http.client.HTTPException):
+            super().handle_error(request, client_address)
+
+
 class Proxy:
     """Passes requests on, and counts them by method.
 
     `fault(method, path)` says what is done with one: None (passed on), "drop" (obeyed, and the connection closed
-    without an answer), "late" (obeyed only when `release` is called, and never answered), or a status code.
+    without an answer), "reset" (closed, and not obeyed), "cut" (obeyed, and closed amid the answer), "late" (closed,
+    and obeyed only when `release` is called), "stall" (obeyed and answered after `STALL_S`), or a status code.
     """
 
-    def __init__(self, port: int) -> None:
+    STALL_S = 3.0
+
+    def __init__(self, upstream: int, port: int = 0) -> None:
         self.fault: Callable[[str, str], str | int | None] = lambda method, path: None
         self.counts: dict[str, int] = {}
-        self.paths: list[tuple[str, str]] = []
-        self.late: list[Callable[[], None]] = []
+        self.late: list[Callable[[], object]] = []
+        one_at_a_time = threading.Lock()  # the server looks whether a name is free and then writes, in two steps
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -92,21 +105,23 @@ class Proxy:
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 proxy.counts[self.command] = proxy.counts.get(self.command, 0) + 1
-                proxy.paths.append((self.command, self.path))
                 what = proxy.fault(self.command, self.path)
 
                 def forward() -> tuple[int, list[tuple[str, str]], bytes]:
-                    upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-                    upstream.request(self.command, self.path, body, dict(self.headers))
-                    answer = upstream.getresponse()
-                    found = answer.status, answer.getheaders(), answer.read()
-                    upstream.close()
+                    with one_at_a_time if self.command == "PUT" else contextlib.nullcontext():
+                        passed = http.client.HTTPConnection("127.0.0.1", upstream, timeout=30)
+                        passed.request(self.command, self.path, body, dict(self.headers))
+                        answer = passed.getresponse()
+                        found = answer.status, answer.getheaders(), answer.read()
+                        passed.close()
                     return found
 
-                if what == "late":
-                    proxy.late.append(forward)
+                if what in {"late", "reset"}:
+                    proxy.late += [forward] if what == "late" else []
                     self.close_connection = True
                     return
+                if what == "stall":
+                    time.sleep(proxy.STALL_S)
                 if isinstance(what, int):
                     status, headers = what, []
                     data = f"<Error><Code>AccessDenied</Code><AWSAccessKeyId>{KEY}</AWSAccessKeyId></Error>".encode()
@@ -115,6 +130,10 @@ class Proxy:
                 if what == "drop":
                     self.close_connection = True
                     return
+                with contextlib.suppress(OSError):  # whoever asked has gone
+                    self._answer(status, headers, data, cut=what == "cut")
+
+            def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, cut: bool) -> None:
                 self.send_response(status)
                 for name, value in headers:
                     if name.lower() not in {"connection", "transfer-encoding", "content-length", "date", "server"}:
@@ -123,15 +142,15 @@ class Proxy:
                 self.send_header("Content-Length", str(length if self.command == "HEAD" else len(data)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(data)
+                    self.wfile.write(data[: len(data) // 2] if cut else data)
+                self.close_connection = self.close_connection or cut
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - the library's names
 
             def log_message(self, *arguments: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Quiet(("127.0.0.1", port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
@@ -140,9 +159,8 @@ class Proxy:
 
     def release(self) -> None:
         """Obey now what came late."""
-        for forward in self.late:
-            forward()
-        self.late.clear()
+        while self.late:
+            self.late.pop(0)()
 
     def close(self) -> None:
         self._server.shutdown()

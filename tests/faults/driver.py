@@ -4,6 +4,8 @@
 
 The seed decides by how much the clock is off, and at which commit or merge, between two of its steps, the process
 kills itself; it writes why to `died` first. It may end before; with `:soon` the commit is among the first forty.
+
+With `CHAOS_MACHINES` in the environment each process is as if on a machine of its own, known by its heartbeat alone.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 import time
 from typing import Any
 
-from orchestrator import cli, compaction, drive, launcher, owner
+from orchestrator import cli, compaction, drive, holder, launcher, lease, object_disk, owner
 
 _true_time = time.time
 
@@ -27,6 +29,10 @@ def main() -> None:
     time.time = lambda: _true_time() + skew
     launcher.FLUSH_OUTCOMES, launcher.FLUSH_S, drive.CHUNK_CELLS = 10, 0.2, 5
     compaction.FAN = owner.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
+    object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 2.0, 6.0
+    if "CHAOS_MACHINES" in os.environ:
+        holder.boot_id = lease.boot_id = lambda: f"machine {seed}"
+        lease.DEAD_AFTER_S, holder.BEAT_S, owner.BEAT_S = 4.0, 0.5, 0.5
     # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
     last = {
         "commit": chance.choice(

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import object_disk
+from orchestrator import holder, object_disk
 from orchestrator.disk import open_disk
-from orchestrator.errors import InputError, StoreDenied, StoreUnreachable, StoreWriteFailed
+from orchestrator.errors import InputError, StoreBusy, StoreDenied, StoreUnreachable, StoreWriteFailed
+from orchestrator.launcher import launch
 from orchestrator.object_disk import ObjectDisk
+from orchestrator.spec import Sweep
 from orchestrator.store import Store
-from tests.conftest import RAYSWEEP, SWEEP, TINY, environment
-from tests.object_store import BUCKET, KEY, SECRET, Proxy, Server, free_port, set_variables
+from tests.conftest import SWEEP, TINY, environment
+from tests.faults.gateway import Gateway
+from tests.object_store import KEY, SECRET, Proxy, Server, free_port, set_variables
 
 NAME = "cells/00000000-00000000.parquet"
 
@@ -232,30 +235,51 @@ def test_all_commands_work_and_no_secret_is_kept(s3: str, write, folder: Path, c
 
 
 SLOW = """
-    import time
+    import os, time
 
     def run(cell, context):
-        time.sleep(0.05)
+        time.sleep(0 if os.path.exists("hurry") else 0.05)
         return {"value": cell.seed / 7}
 """
 CELLS = 120
 SLOW_SWEEP = f'name="d"\nworkload="slow:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n'
 
 
-def start(write, folder: Path, s3: str, *words: str) -> subprocess.Popen[str]:
-    """A launch of `SLOW` with small commits, whose patience is seconds."""
+@pytest.fixture
+def start(write, folder: Path, s3: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Begins a launch of `SLOW` with small commits, whose patience is seconds, as if on the machine of this name."""
     write("slow.py", SLOW)
     write("d.toml", SLOW_SWEEP)
-    code = (
-        "from orchestrator import cli, drive, launcher, object_disk\n"
-        "launcher.FLUSH_S, drive.CHUNK_CELLS, launcher.FLUSH_OUTCOMES = 0.2, 5, 10\n"
-        "object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 1.0, 6.0\n"
-        "cli.main()\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, "launch", "d.toml", "--inline", "--store", s3, *words], cwd=folder,
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str, machine: str | None = None) -> subprocess.Popen[str]:
+        code = (
+            "from orchestrator import cli, drive, holder, launcher, lease, object_disk, owner\n"
+            "launcher.FLUSH_S, drive.CHUNK_CELLS, launcher.FLUSH_OUTCOMES = 0.2, 5, 10\n"
+            "object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 1.0, 5.0\n"
+            "lease.DEAD_AFTER_S, holder.BEAT_S, owner.BEAT_S = 2.0, 0.3, 0.3\n"
+            f"holder.boot_id = lease.boot_id = lambda: {machine!r} or {holder.boot_id()!r}\n"
+            "cli.main()\n"
+        )
+        begun.append(subprocess.Popen(
+            [sys.executable, "-c", code, "launch", "d.toml", "--inline", "--store", s3, *words], cwd=folder,
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ))  # fmt: skip
+        return begun[-1]
+
+    yield begin
+    for driver in begun:
+        if driver.poll() is None:
+            driver.kill()
+            driver.communicate()
+
+
+@pytest.fixture
+def gateway(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    gateway = Gateway(s3_server.port)
+    set_variables(monkeypatch, gateway.endpoint)
+    yield gateway
+    gateway.close()
 
 
 def rows(s3: str) -> list[str]:
@@ -267,8 +291,14 @@ def wait_for_rows(s3: str, some: int, seconds: float = 60) -> list[str]:
     until = time.monotonic() + seconds
     while len(found := rows(s3)) < some:
         assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.2)
+        time.sleep(0.1)
+    assert len(found) < CELLS, "too late"
     return found
+
+
+def finish(s3: str, folder: Path) -> None:
+    (folder / "hurry").touch()
+    assert launch(Sweep.load("d.toml"), s3, inline=True).done == CELLS
 
 
 def check_whole(s3: str, seen: list[str]) -> None:
@@ -280,59 +310,68 @@ def check_whole(s3: str, seen: list[str]) -> None:
     assert found == (CELLS, CELLS, 0.0)
 
 
-def test_a_killed_launch_loses_nothing_and_a_second_one_is_refused(s3: str, write, folder: Path, cli) -> None:
-    driver = start(write, folder, s3)
+def test_a_killed_launch_loses_nothing_and_a_second_one_is_refused(s3: str, start, folder: Path) -> None:
+    driver = start()
     seen = wait_for_rows(s3, 10)
-    second = cli("launch", "d.toml", "--inline", "--store", s3)
-    assert second.returncode == 3
-    assert f"pid {driver.pid}" in second.stderr
+    with pytest.raises(StoreBusy, match=f"pid {driver.pid}") as refused:
+        launch(Sweep.load("d.toml"), s3, inline=True)
+    assert refused.value.exit_code == 3
     driver.kill()
     driver.communicate()
     assert driver.returncode == -signal.SIGKILL
-    assert cli("launch", "d.toml", "--inline", "--store", s3).returncode == 0
+    finish(s3, folder)
     check_whole(s3, seen)
 
 
-@pytest.fixture
-def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server()
-    set_variables(monkeypatch, server.endpoint)
-    yield server
-    server.thaw()
-    server.close()
-
-
 @pytest.mark.slow
-def test_a_store_that_stops_for_a_while_delays_a_launch(own_server: Server, write, folder: Path) -> None:
-    at = f"s3://{BUCKET}/x"
-    driver = start(write, folder, at)
-    seen = wait_for_rows(at, 10)
-    own_server.freeze()
-    time.sleep(3)
-    own_server.thaw()
+@pytest.mark.parametrize("stop", [Gateway.freeze, Gateway.kill])
+def test_a_store_that_is_gone_for_a_while_delays_a_launch(stop, gateway: Gateway, s3: str, start, folder: Path) -> None:
+    driver = start()
+    seen = wait_for_rows(s3, 10)
+    stop(gateway)
+    (folder / "hurry").touch()
+    time.sleep(2.5)
+    gateway.start() if stop is Gateway.kill else gateway.thaw()
     said, _ = driver.communicate(timeout=90)
     assert driver.returncode == 0, said
-    check_whole(at, seen)
+    check_whole(s3, seen)
 
 
 @pytest.mark.slow
-def test_a_store_that_stops_for_good_ends_a_launch_that_goes_on_later(
-    own_server: Server, write, folder: Path, cli
+@pytest.mark.parametrize("stop", [Gateway.freeze, Gateway.kill])
+def test_a_store_that_is_gone_for_long_ends_a_launch_that_goes_on_later(
+    stop, gateway: Gateway, s3: str, start, folder: Path
 ) -> None:
-    at = f"s3://{BUCKET}/x"
-    driver = start(write, folder, at)
-    seen = wait_for_rows(at, 10)
-    own_server.freeze()
+    driver = start()
+    seen = wait_for_rows(s3, 10)
+    stop(gateway)
     stopped = time.monotonic()
     said, _ = driver.communicate(timeout=60)
     assert driver.returncode == 1, said
     assert time.monotonic() - stopped < 30
-    assert "cannot write" in said
+    assert f"store {s3}: cannot write" in said
+    assert ("no answer from" in said) if stop is Gateway.freeze else ("connection refused" in said)
     assert "Traceback" not in said
-    own_server.thaw()
-    assert cli("launch", "d.toml", "--inline", "--store", at).returncode == 0
-    check_whole(at, seen)
-    again = subprocess.run(
-        [*RAYSWEEP, "status", "--store", f"s3://{BUCKET}/x"], env=environment(), capture_output=True, text=True
-    )
-    assert f"{CELLS} of {CELLS} cells done" in again.stdout
+    gateway.start() if stop is Gateway.kill else gateway.thaw()
+    finish(s3, folder)
+    check_whole(s3, seen)
+
+
+@pytest.mark.slow
+def test_a_launch_frozen_for_longer_than_its_lease_writes_nothing_more(s3: str, start, folder: Path) -> None:
+    frozen = start(machine="one")
+    seen = wait_for_rows(s3, 10)
+    frozen.send_signal(signal.SIGSTOP)
+    (folder / "hurry").touch()
+    other = start("--wait", machine="another")  # sees two seconds of silence
+    said, _ = other.communicate(timeout=60)
+    assert other.returncode == 0, said
+    check_whole(s3, seen)
+    before = {n: Store(s3).disk.names(n) for n in ("cells", "attempts", "arrays")}
+    frozen.send_signal(signal.SIGCONT)
+    said, _ = frozen.communicate(timeout=60)
+    assert frozen.returncode == 3, said
+    assert "a later launch took it over while this one (epoch 0) was paused" in said
+    assert "Traceback" not in said
+    assert {n: Store(s3).disk.names(n) for n in before} == before
+    check_whole(s3, seen)

@@ -1,0 +1,146 @@
+"""`python -m tests.faults.chaos --store s3`: the store on an S3 server, which goes wrong in the ways of its own.
+
+Launches and workers reach the server over a gateway (`tests.faults.gateway`) that is killed and frozen, loses requests
+and answers, obeys writes long after it has closed their connection, answers 503 and 403, and cuts answers short. Each
+launch is as if on a machine of its own, so that one which is frozen for longer than its heart may be silent is taken
+for dead, and wakes up later. What is read and judged here goes to the server straight.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.disk import open_disk
+from tests.faults.chaos import Chaos
+from tests.faults.cluster import signal_to
+from tests.faults.gateway import Gateway
+from tests.object_store import BUCKET, Server, variables
+
+WAKES_WITHIN_S = 90.0
+WRITES = ("PUT", "POST", "DELETE")
+
+
+class S3Chaos(Chaos):
+    """As `Chaos`."""
+
+    passing = (*Chaos.passing, "store s3://")
+    """A service that has never answered this launch, or refuses access, ends it with exit code 2."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.server = Server()
+        self.gateway = Gateway(self.server.port)
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(variables(self.gateway.endpoint), CHAOS_MACHINES="1")
+        super().__init__(folder, seed)
+        os.environ.update(variables(self.server.endpoint))
+        self.at = f"s3://{BUCKET}/chaos"
+        self.slept: list[tuple[float, subprocess.Popen[bytes]]] = []  # launches that were taken for dead: woken when
+        for gone in ("writes failed", "torn temporary file left"):
+            del self.kinds[gone]
+        more: dict[str, tuple[int, Callable[[], bool]]] = {
+            "launch taken for dead": (6, self.outlive),
+            "store killed": (8, self.kill_store),
+            "store frozen": (6, self.freeze_store),
+            "requests lost": (6, self.some("reset", *WRITES, "GET", "HEAD", most=4)),
+            "answers lost": (16, self.some("drop", *WRITES, most=4)),
+            "writes late": (12, self.be_late),
+            "answers stalled": (4, self.some("stall", "PUT", most=2)),
+            "answers cut": (6, self.some("cut", "GET", most=3)),
+            "store answers 503": (6, self.for_a_while(503, *WRITES, "GET", "HEAD")),
+            "writes denied": (2, self.for_a_while(403, "PUT")),
+        }
+        self.kinds |= more
+
+    def some(self, what: str, *methods: str, most: int) -> Callable[[], bool]:
+        """This is done to one or more of the next requests."""
+
+        def do() -> bool:
+            self.gateway.tell(what, *methods, times=self.chance.randrange(1, most + 1), seconds=10)
+            return True
+
+        return do
+
+    def for_a_while(self, status: int, *methods: str) -> Callable[[], bool]:
+        def do() -> bool:
+            self.gateway.tell(status, *methods, seconds=self.chance.uniform(0.3, 4))
+            return True
+
+        return do
+
+    def be_late(self) -> bool:
+        """Writes whose connection is closed are obeyed after a while."""
+        self.gateway.tell("late", *WRITES, times=self.chance.randrange(1, 4), seconds=10)
+        self.due.append((time.monotonic() + self.chance.uniform(0.5, 25), lambda: self.gateway.tell("release")))
+        return True
+
+    def kill_store(self) -> bool:
+        """It comes back: mostly before a launch has lost patience, and sometimes not."""
+        if self.gateway.process.poll() is not None:
+            return False
+        self.gateway.kill()
+        self.due.append((time.monotonic() + self.chance.choice([0.1, 1, 2, 3, 12]), self.gateway.start))
+        return True
+
+    def freeze_store(self) -> bool:
+        if self.gateway.process.poll() is not None:
+            return False
+        self.gateway.freeze()
+        self.due.append((time.monotonic() + self.chance.uniform(0.5, 5), self.gateway.thaw))
+        return True
+
+    def outlive(self) -> bool:
+        """Freeze the launch for longer than a heart may be silent; another begins at once, and takes over."""
+        if not self._drivers() or self.slept:
+            return False
+        assert self.driver is not None
+        signal_to(self.driver.pid, signal.SIGSTOP)
+        wakes = time.monotonic() + self.chance.uniform(7, 20)
+        self._thaw_after([self.driver.pid], wakes - time.monotonic())
+        self.slept.append((wakes, self.driver))
+        self.driver = None
+        return True
+
+    def tend(self) -> None:
+        """As ever; and see that launches which were taken for dead end by themselves."""
+        for wakes, driver in list(self.slept):
+            if driver.poll() is not None:
+                self.ended[f"taken for dead, then {driver.returncode}"] += 1
+                self.slept.remove((wakes, driver))
+            elif time.monotonic() > wakes + WAKES_WITHIN_S:
+                self.wrong.append("a launch that was taken for dead goes on")
+                driver.kill()
+        super().tend()
+
+    def tear_checkpoint(self) -> bool:
+        disk = open_disk(self.at)
+        for cell in self.chance.sample(cells := disk.names("checkpoints"), min(1, len(cells))):
+            for name in self.chance.sample(names := disk.names(f"checkpoints/{cell}"), min(1, len(names))):
+                disk.replace(f"checkpoints/{cell}/{name}", b"")
+                return True
+        return False
+
+    def finish(self, seconds: float) -> bool:
+        if self.gateway.process.poll() is not None:
+            self.gateway.start()
+        for _, driver in self.slept:
+            driver.kill()
+            driver.wait()
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+        self.gateway.behave()
+        return super().finish(seconds)
+
+    def close(self) -> None:
+        super().close()
+        for _, driver in self.slept:
+            driver.kill()
+            driver.wait()
+        self.gateway.close()
+        self.server.close()
