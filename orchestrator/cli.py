@@ -134,22 +134,20 @@ def plan(
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
     from orchestrator.launcher import Options, plan_of
-    from orchestrator.plan import STATES, no_longer_asked_for
+    from orchestrator.plan import STATES
+    from orchestrator.requests import gone
 
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
-    gone = (
-        no_longer_asked_for(prepared.every, opened.known(of={(s.name, s.path) for s in prepared.sweeps}))
-        if opened.exists()
-        else None
-    )
+    recorded = opened.sweeps() if opened.exists() else []
+    why, new_keys = gone(prepared.sweeps, prepared.every, recorded, prepared.workloads)
     counts, expected = planned.counts(), planned.expected()
     if as_json:
         print_json(
             {
                 "cells": len(planned.table), "states": counts, "to_run": int(planned.frame["run"].sum()),
-                "no_longer_asked_for": 0 if gone is None else gone.height,
+                "no_longer_asked_for": sum(why.values()), "new_config_keys": new_keys,
                 "by_resource": expected.to_dicts(), "wall_seconds_here": planned.wall_seconds(local_slots),
                 "warnings": list(prepared.warnings),
             }
@@ -160,9 +158,12 @@ def plan(
     for state, count in counts.items():
         if count:
             say(f"  {count:>9,}  {state:<10} {STATES[state]}")
-    if gone is not None and gone.height:
-        why = "by other --set or --seeds, or before the file changed" if set_ or seeds else "before the file changed"
-        say(f"  {gone.height:>9,}  {'not asked for now':<10} asked for {why}; left untouched")
+    for reason, count in why.items():
+        say(f"  {count:>9,}  not asked for now: launched {reason}; left untouched")
+    for name, keys in new_keys.items():
+        say(f"Config of {name} has new keys, which make new cells of the old ones: {', '.join(keys)}")
+        say("  (to keep those, mark a key with the value that they had: Annotated[float, AddedLater(0.0)], see")
+        say("  workloads/interface.py)")
     for line in forecast(planned, local_slots, "on this machine"):
         say(line)
     if not planned.frame["run"].any():

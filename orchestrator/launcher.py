@@ -33,6 +33,7 @@ from orchestrator.progress import Progress
 from orchestrator.provenance import Commit, commit_of, shipped
 from orchestrator.record import Finished, record
 from orchestrator.spec import Sweep
+from orchestrator.starting import starting
 from orchestrator.store import DEFAULT, Store
 from orchestrator.workload import Workload, source_files
 from workloads.registry import unknown_name
@@ -134,16 +135,18 @@ def run(
         from orchestrator.executors.ray_tasks import check_address
 
         check_address(options.address)  # before the store is taken
-    with contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
         executor = None
         planned = plan_of(prepared, store, options)
         if planned.frame["run"].any():  # what no node can run is refused before the store is taken
             if store.exists():
                 wait_till_free(store.disk, options.wait)
+            begun.enter_context(starting(store.disk.location, options.command))
             executor = open_executor(prepared, options)
             opened.callback(executor.close)
             _refuse_unfit(executor, planned)
         owner = opened.enter_context(Owner(store, options.command, wait=options.wait))
+        begun.close()
         for sweep in () if prepared.recorded else prepared.sweeps:
             _record(owner, sweep, prepared.table, options)
         planned = plan_of(prepared, store, options)

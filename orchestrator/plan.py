@@ -150,8 +150,3 @@ def _expected() -> pl.Expr:
         *(hint * (pl.col("seconds") / hint).median().over(keys) for keys in alike),
         pl.col("seconds").mean().over("workload"),
     )
-
-
-def no_longer_asked_for(table: CellTable, known: CellTable) -> pl.DataFrame:
-    """Of the cells that earlier launches of these sweeps asked for, those that this one does not."""
-    return known.wide().filter(~pl.col("cell_id").is_in(table.cells["cell_id"].implode()))

@@ -34,18 +34,33 @@ def status(
     """
     import polars as pl
 
+    from orchestrator.cells import merge
     from orchestrator.holder import holder
     from orchestrator.prepare import select
+    from orchestrator.requests import standing
+    from orchestrator.starting import who_starts
     from orchestrator.store import Store
+    from orchestrator.watch import next_steps
 
-    opened = Store(store).require()
+    opened = Store(store)
     if watch:
         _watch(opened, where, store, as_json)
         return
-    known, warnings = select(opened.known(), opened, where)
+    begun = who_starts(opened.disk.location)
+    if begun and not opened.exists():
+        if as_json:
+            print_json({"counts": [], "running": [], "owner": None, "starting": begun})
+        else:
+            say(f"no store at {opened.disk} yet; a launch is starting: {begun}")
+        return
+    recorded = opened.require().sweeps()
+    known, warnings = select(merge([entry.table for entry in recorded]), opened, where)
     warn(warnings)
     states = (
-        known.wide().drop("source_digest").join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+        known.wide()
+        .drop("source_digest")
+        .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+        .join(standing(recorded), on="cell_id", how="left")
     )
     states = states.with_columns(pl.col("status").fill_null("pending"))
     counts = (
@@ -56,32 +71,38 @@ def status(
     held = holder(opened.disk)
     owner, running = held or (None, [])
     if as_json:
-        print_json({"counts": counts.to_dicts(), "running": running, "owner": owner})
+        print_json({"counts": counts.to_dicts(), "running": running, "owner": owner, "starting": begun})
         return
     print_frame(counts)
     for cell_id in running:
         say(f"running: {cell_id}")
-    left = states.filter(pl.col("status") != "done").height
-    at = "" if store == "results" else f" --store {shlex.quote(store)}"
-    tail = f"; a launch is at work: {owner}" if owner else f"; next: raysweep resume{at}" if left else ""
-    say(f"{states.height - left:,} of {how_many(states.height)} done{tail}")
+    left = states.filter(pl.col("status") != "done")
+    done = f"{states.height - left.height:,} of {how_many(states.height)} done"
+    say("; ".join([done, *next_steps(left["standing"], owner, begun, _at(store))]))
+
+
+def _at(store: str) -> str:
+    """What commands need to find the store; nothing where it is the default."""
+    return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
 def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
     """Look again and again, till the launch ends: a screen on a terminal, else what changes; `--json`: objects."""
+    from orchestrator.requests import ASKED
     from orchestrator.watch import event, lines, look
 
-    at = "" if named == "results" else f" --store {shlex.quote(named)}"
     screen = sys.stdout.isatty() and not as_json
     first_seen: dict[str, datetime] = {}
     last, watched = "", False
+    _await(store, as_json)
     while True:
         seen, warnings = look(store, where)
         first_seen = {cell_id: first_seen.get(cell_id, seen.now) for cell_id in seen.running}
-        said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, at)
-        left = seen.states.filter(seen.states["status"] != "done").height
-        ended = seen.owner is None and (watched or not left)  # of a launch that is yet to come, too
-        watched = watched or seen.owner is not None
+        said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, _at(named))
+        to_come = ((seen.states["status"] != "done") & (seen.states["standing"] == ASKED)).any()
+        at_work = seen.owner is not None or seen.starting is not None
+        ended = not at_work and (watched or not to_come)  # of a launch that is yet to come, too
+        watched = watched or at_work
         if screen:
             print("\x1b[H\x1b[J", end="")
         if screen or as_json or ended:
@@ -93,6 +114,24 @@ def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
         sys.stdout.flush()
         if ended:
             return
+        time.sleep(WATCH_S)
+
+
+def _await(store: Store, as_json: bool) -> None:
+    """Wait for the store that a launch which is starting will make."""
+    from orchestrator.starting import who_starts
+
+    said = False
+    while not store.exists():
+        begun = who_starts(store.disk.location)
+        if begun is None:
+            store.require()  # it may have been made since it was looked for
+            return
+        if not said:
+            said = True
+            line = f"no store at {store.disk} yet; a launch is starting: {begun}"
+            say(json.dumps({"starting": begun}) if as_json else line)
+            sys.stdout.flush()
         time.sleep(WATCH_S)
 
 
@@ -163,27 +202,47 @@ def show(
 
 
 def failures(store: StoreOption = "results", where: Where = None, as_json: Json = False) -> None:
-    """Group failed attempts by likeness: the error, its message without what varies, where it was raised."""
+    """Group cells that failed by likeness: their last error, its message without what varies, where it was raised.
+
+    Cells that are done since are only counted.
+    """
     import polars as pl
 
-    from orchestrator.failures import grouped
+    from orchestrator.failures import POLICIES, grouped
     from orchestrator.prepare import select
+    from orchestrator.requests import OLDER, standing
     from orchestrator.store import Store
 
     opened = Store(store).require()
-    what = ["workload", "method", "status", "cell_id", "error_type", "error_message", "traceback"]
-    attempts = opened.collect(lambda: opened.attempts.filter(pl.col("status") != "done").select(what))
+    charged = [status for status, policy in POLICIES.items() if policy.budget]
+    what = ["cell_id", "attempt", "workload", "method", "status", "error_type", "error_message", "traceback"]
+    last = opened.collect(
+        lambda: (
+            opened.attempts.filter(pl.col("status").is_in(charged))
+            .select(what)
+            .sort("attempt")
+            .unique("cell_id", keep="last")
+        )
+    )
     if where is not None:
         chosen, warnings = select(opened.known(), opened, where)
         warn(warnings)
-        attempts = attempts.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
-    groups = grouped(attempts)
+        last = last.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
+    about = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
+    about = about.join(standing(opened.sweeps()), on="cell_id", how="left")
+    done = about.filter(pl.col("status") == "done")["cell_id"]
+    older = about.filter((pl.col("status") != "done") & (pl.col("standing") == OLDER))["cell_id"]
+    groups = grouped(last.filter(~pl.col("cell_id").is_in([*done, *older]))).drop("attempts")
     if as_json:
         print_json(groups.to_dicts())
         return
     for group in groups.iter_rows(named=True):
-        say(f"{how_many(group['cells'])} ({group['attempts']:,} attempts) of {group['method']}, {group['status']}:")
+        say(f"{how_many(group['cells'])} of {group['method']}, {group['status']}:")
         say(f"    {group['failure']}")
-        say(f"    such as: raysweep show {group['example'][:8]}")
+        say(f"    such as: raysweep show {group['example'][:8]}{_at(store)}")
     if groups.is_empty():
-        say("no attempt has failed")
+        say("no cell has failed" if last.is_empty() else "no cell is failed now")
+    if len(done):
+        say(f"{how_many(len(done))} failed at first and {'is' if len(done) == 1 else 'are'} done since")
+    if len(older):
+        say(f"{how_many(len(older))} failed under an earlier version of the workload, and are not run again")

@@ -10,6 +10,8 @@ import polars as pl
 
 from orchestrator.console import duration, how_many
 from orchestrator.deadline import SLOW_FACTOR, SLOW_S
+from orchestrator.failures import POLICIES
+from orchestrator.requests import ASKED, DROPPED, OLDER
 from orchestrator.text import reason
 
 if TYPE_CHECKING:
@@ -25,11 +27,15 @@ class Look(NamedTuple):
 
     Args:
         now: UTC.
-        states: one row a known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no attempt).
+        states: one row a known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no attempt),
+            standing (see `requests`), failed: its last attempt was its own failure or a loss, made by the launch that
+            is at work where one is, and it does not run now.
         ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
-        failures: the last bad attempts: cell_id, status, error_type, error_message, finished_at.
+        failures: the last attempts of the cells that failed last: cell_id, status, error_type, error_message,
+            finished_at.
         running: ids, of the owner's last heartbeat.
         owner: who holds the store, if anybody.
+        starting: which launch is about to, as far as this machine knows.
     """
 
     now: datetime
@@ -38,10 +44,11 @@ class Look(NamedTuple):
     failures: pl.DataFrame
     running: tuple[str, ...]
     owner: str | None
+    starting: str | None = None
 
 
 class Sums(NamedTuple):
-    """Counts, and what follows from them; None where it can't be known."""
+    """Counts, where all cells are done, failed or left, and what follows from them; None where it can't be known."""
 
     done: int
     running: int
@@ -53,22 +60,33 @@ class Sums(NamedTuple):
 
 def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
     """Read what is needed, and warnings of the predicate."""
-    from orchestrator.holder import holder
+    from orchestrator.cells import merge
+    from orchestrator.holder import holder, newest_epoch
     from orchestrator.plan import plan
     from orchestrator.prepare import select
+    from orchestrator.requests import standing
+    from orchestrator.starting import who_starts
 
-    known, warnings = select(store.known(), store, where)
+    recorded = store.sweeps()
+    known, warnings = select(merge([entry.table for entry in recorded]), store, where)
     now = datetime.now(UTC)
+    begun = who_starts(store.disk.location)  # before the holder is asked for: it may become one meanwhile
+    held = holder(store.disk)
     frame = plan(known, store.summary()).frame
     k = pl.when(pl.col("k").is_null()).then(pl.lit("")).otherwise(pl.format("/k={}", "k"))
     shared = known.variants.select("variant", "cpus", "gpus", name=pl.format("{}/{}{}", "experiment", "method", k))
-    states = frame.join(shared, on="variant", how="left", maintain_order="left").select(
-        "cell_id",
-        "cpus",
-        "gpus",
-        "expected_seconds",
-        name=pl.format("{}/seed={}", "name", "seed"),
-        status=pl.col("status").fill_null("pending"),
+    states = (
+        frame.join(shared, on="variant", how="left", maintain_order="left")
+        .join(standing(recorded), on="cell_id", how="left", maintain_order="left")
+        .select(
+            "cell_id",
+            "cpus",
+            "gpus",
+            "expected_seconds",
+            "standing",
+            name=pl.format("{}/seed={}", "name", "seed"),
+            status=pl.col("status").fill_null("pending"),
+        )
     )
     since = now - timedelta(seconds=WINDOW_S)
     ids = states.select("cell_id")
@@ -78,16 +96,29 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
         .join(ids.lazy(), on="cell_id", how="semi")
         .sort("finished_at")
     )  # fmt: skip
-    bad = store.collect(
-        lambda: store.attempts.filter(pl.col("status") != "done")
-        .select("cell_id", "status", "error_type", "error_message", "finished_at")
-        .join(ids.lazy(), on="cell_id", how="semi")
-        .sort("finished_at")
-        .tail(MOST_FAILURES)
-    )  # fmt: skip
-    held = holder(store.disk)
     running = set(held[1]) & set(ids["cell_id"]) if held else set()
-    return Look(now, states, ended, bad, tuple(sorted(running)), held[0] if held else None), warnings
+    charged = [status for status, policy in POLICIES.items() if policy.budget]
+    suspects = states.filter(pl.col("status").is_in(charged) & ~pl.col("cell_id").is_in(list(running)))
+    key = ["cell_id", "attempt"]
+    of_launch = pl.col("epoch") == newest_epoch(store.disk) if held else pl.lit(value=True)
+    failed = store.collect(
+        lambda: store.attempts.filter(pl.col("status").is_in(charged) & of_launch)
+        .select(*key, "finished_at")
+        .join(suspects.lazy(), on="cell_id", how="semi")
+        .sort("attempt")
+        .unique("cell_id", keep="last")
+        .sort("finished_at")
+    )  # fmt: skip
+    last = failed.tail(MOST_FAILURES)
+    texts = store.collect(
+        lambda: (
+            store.attempts.join(last.lazy(), on=key, how="semi")
+            .select("cell_id", "status", "error_type", "error_message", "finished_at")
+            .sort("finished_at")
+        )
+    )
+    states = states.with_columns(failed=pl.col("cell_id").is_in(failed["cell_id"].implode()))
+    return Look(now, states, ended, texts, tuple(sorted(running)), held[0] if held else None, begun), warnings
 
 
 def sums(seen: Look) -> Sums:
@@ -96,16 +127,15 @@ def sums(seen: Look) -> Sums:
     Time left: what is still to be done is as long as the cost model says, and is got through as fast as what has ended
     lately was; where no length is known, cells count alike.
     """
-    status = seen.states["status"]
-    done = int((status == "done").sum())
-    failed = int((~status.is_in(["done", "pending"])).sum())
-    left = seen.states.height - done
+    done = int((seen.states["status"] == "done").sum())
+    failed = int(seen.states["failed"].sum())
+    left = seen.states.height - done - failed
     if seen.owner is None or seen.ended.is_empty():
         return Sums(done, len(seen.running), failed, left, None, None)
     span = max((seen.now - seen.ended["finished_at"].to_list()[0]).total_seconds(), 1.0)
     good = seen.ended.filter(pl.col("status") == "done")
     rate = good.height / span
-    waiting = seen.states.filter(pl.col("status") != "done")["expected_seconds"]
+    waiting = seen.states.filter((pl.col("status") != "done") & ~pl.col("failed"))["expected_seconds"]
     worked = float(seen.ended["seconds"].fill_null(0).sum())
     seconds = None
     if worked > 0 and waiting.null_count() < len(waiting):
@@ -134,17 +164,39 @@ def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[st
     said += [f"slow: {line}" for line in slow[:MOST_SLOW]]
     said += [f"slow: {len(slow) - MOST_SLOW:,} more"] if len(slow) > MOST_SLOW else []
     said += [
-        f"{row['finished_at']:%H:%M:%S} {row['status']}: {reason(row['error_type'], row['error_message'])} "
-        f"(raysweep show {row['cell_id'][:8]}{store})"
+        f"{row['finished_at']:%Y-%m-%d %H:%M:%S} UTC, {row['status']}: "
+        f"{reason(row['error_type'], row['error_message'])} (raysweep show {row['cell_id'][:8]}{store})"
         for row in seen.failures.iter_rows(named=True)
     ]
-    if seen.owner:
-        said.append(f"a launch is at work: {seen.owner}")
-    elif found.left:
-        said.append(f"no launch is at work; next: raysweep resume{store}")
-    else:
-        said.append(f"all done; next: raysweep report{store}")
-    return said
+    undone = seen.states.filter(pl.col("status") != "done")
+    if undone.is_empty() and not seen.owner:
+        return [*said, f"all done; next: raysweep report{store}"]
+    free = [] if seen.owner or seen.starting else ["no launch holds the store"]
+    return [*said, "; ".join([*free, *next_steps(undone["standing"], seen.owner, seen.starting, store)])]
+
+
+def next_steps(standing: pl.Series, owner: str | None, starting: str | None, store: str) -> list[str]:
+    """What to do about cells that are not done, and which of them nothing is to be done about.
+
+    Args:
+        standing: of each (see `requests`).
+        owner: who holds the store, if anybody.
+        starting: who is about to.
+        store: what commands need to find it.
+    """
+    older, dropped = int((standing == OLDER).sum()), int((standing == DROPPED).sum())
+    steps = []
+    if owner:
+        steps.append(f"a launch is at work: {owner}")
+    elif starting:
+        steps.append(f"a launch is starting: {starting}")
+    elif (standing == ASKED).any():
+        steps.append(f"next: raysweep resume{store}")
+    if older:
+        steps.append(f"{how_many(older)} of an earlier version of the workload: not run again")
+    if dropped:
+        steps.append(f"{how_many(dropped)} asked for only before the sweep file changed: a bare resume runs them, too")
+    return steps
 
 
 def event(seen: Look) -> dict[str, object]:
@@ -152,7 +204,7 @@ def event(seen: Look) -> dict[str, object]:
     found = sums(seen)
     return {
         "at": seen.now.isoformat(timespec="seconds"), "cells": seen.states.height, **found._asdict(),
-        "running_cells": list(seen.running), "owner": seen.owner,
+        "running_cells": list(seen.running), "owner": seen.owner, "starting": seen.starting,
         "failures": [{**row, "finished_at": str(row["finished_at"])} for row in seen.failures.iter_rows(named=True)],
     }  # fmt: skip
 

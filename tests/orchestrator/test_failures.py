@@ -340,4 +340,9 @@ def test_failures_are_listed_by_likeness(cli, write) -> None:
     assert "ValueError: seed # (two.py:2 in run)" in shown.stdout
     (group,) = json.loads(cli("failures", "--json").stdout)
     assert (group["cells"], group["method"], group["status"]) == (3, "m", "failed")
+    write("two.py", "def run(cell, context):\n    assert cell.seed, 'another'\n    return {}\n")
+    assert cli("resume", "--inline").returncode == 1
+    shown = cli("failures").stdout.splitlines()
+    assert shown[:2] == ["1 cell of m, failed:", "    AssertionError: another (two.py:2 in run)"]  # its last error
+    assert shown[-1] == "2 cells failed at first and are done since"
     assert pl.DataFrame([group]).height == 1

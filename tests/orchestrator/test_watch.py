@@ -11,14 +11,27 @@ from typing import Any
 import polars as pl
 import pytest
 
+from orchestrator import Store, Sweep, launch
 from orchestrator.console import duration
-from orchestrator.watch import Look, event, lines, sums
+from orchestrator.owner import Owner
+from orchestrator.requests import ASKED, DROPPED, OLDER
+from orchestrator.starting import starting, who_starts
+from orchestrator.watch import Look, event, lines, look, next_steps, sums
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAILURES = {
     "cell_id": pl.String, "status": pl.String, "error_type": pl.String, "error_message": pl.String,
     "finished_at": pl.Datetime("us", "UTC"),
 }  # fmt: skip
+
+BAD = """
+    def run(cell, context):
+        if cell.seed == 3:
+            raise KeyboardInterrupt
+        if cell.seed:
+            raise ValueError("unlucky")
+        return {}
+"""
 
 
 def seen(
@@ -33,6 +46,8 @@ def seen(
             "expected_seconds": pl.Series(expected, dtype=pl.Float64),
             "name": [f"e/m/seed={i}" for i in range(len(statuses))],
             "status": statuses,
+            "standing": [ASKED] * len(statuses),
+            "failed": [status == "failed" for status in statuses],
         }
     )
     rows = [(NOW - timedelta(seconds=ago), status, seconds) for ago, status, seconds in ended]
@@ -42,12 +57,12 @@ def seen(
 
 
 def test_time_left_is_by_what_is_left_and_not_by_how_many() -> None:
-    """In 100 s two cells of 50 s have ended, one after the other; one of 200 s and one of 100 s are left."""
+    """In 100 s two cells of 50 s have ended, one after the other; one of 100 s is left, and one that failed."""
     look = seen(["done", "done", "failed", "pending"], [50, 50, 200, 100], [(100, "done", 50), (50, "done", 50)])
     found = sums(look)
-    assert (found.done, found.failed, found.left) == (2, 1, 2)
+    assert (found.done, found.failed, found.left) == (2, 1, 1)
     assert found.cells_a_minute == pytest.approx(1.2)
-    assert found.seconds_left == pytest.approx(300)
+    assert found.seconds_left == pytest.approx(100)
 
 
 def test_two_at_a_time_take_half_as_long() -> None:
@@ -76,11 +91,45 @@ def test_what_is_shown_ends_in_what_to_type() -> None:
     assert lines(look, {}, "")[-1] == "a launch is at work: pid 1"
     shown = lines(look._replace(owner=None), {}, " --store here")
     assert shown == [
-        "1 of 2 cells done, 0 running, 1 failed, 1 left",
-        "12:00:00 failed: ValueError: unlucky (raysweep show cell1 --store here)",
-        "no launch is at work; next: raysweep resume --store here",
+        "1 of 2 cells done, 0 running, 1 failed, 0 left",
+        "2026-01-01 12:00:00 UTC, failed: ValueError: unlucky (raysweep show cell1 --store here)",
+        "no launch holds the store; next: raysweep resume --store here",
     ]
     assert json.loads(json.dumps(event(look)))["failures"][0]["error_message"] == "unlucky\nmore"
+
+
+@pytest.mark.parametrize(
+    ("standing", "owner", "starting", "said"),
+    [
+        (ASKED, "pid 1", None, ["a launch is at work: pid 1"]),
+        (ASKED, None, "pid 2", ["a launch is starting: pid 2"]),
+        (ASKED, None, None, ["next: raysweep resume"]),
+        (OLDER, None, None, ["1 cell of an earlier version of the workload: not run again"]),
+        (DROPPED, None, None, ["1 cell asked for only before the sweep file changed: a bare resume runs them, too"]),
+        (None, None, None, []),
+    ],
+)
+def test_a_resume_is_advised_where_it_would_run_what_is_asked_for(
+    standing: str | None, owner: str | None, starting: str | None, said: list[str]
+) -> None:
+    undone = pl.Series([] if standing is None else [standing], dtype=pl.String)
+    assert next_steps(undone, owner, starting, "") == said
+
+
+def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callable[..., Path]) -> None:
+    write("some.py", BAD)
+    write("some.toml", 'name="some"\nworkload="some:run"\nseeds="0..3"\n[[grid]]\nmethod="a"\n')
+    launch(Sweep.load("some.toml"), inline=True)
+    found, _ = look(Store(), None)
+    counts = sums(found)
+    assert (counts.done, counts.failed, counts.left) == (1, 2, 1)  # seed 3 was cancelled: nobody's fault
+    assert found.failures["status"].to_list() == ["failed"] * 2  # of four attempts
+    states = dict(found.states.select("cell_id", "name").iter_rows())
+    assert {states[i] for i in found.failures["cell_id"]} == {"some/a/seed=1", "some/a/seed=2"}
+    with Owner(Store(), "raysweep resume"):
+        again, _ = look(Store(), None)
+        assert again.failures.is_empty()
+        assert (sums(again).failed, sums(again).left) == (0, 3)
 
 
 def test_resources_are_told_apart_where_they_differ() -> None:
@@ -106,3 +155,26 @@ def test_the_command_ends_when_all_is_done(write: Callable[..., Path], cli: Call
     assert "\x1b" not in shown.stdout  # no terminal, no screen
     machine = json.loads(cli("status", "--watch", "--json", "--where", "seed < 2").stdout)
     assert (machine["cells"], machine["done"], machine["left"]) == (2, 2, 0)
+
+
+def test_a_launch_that_is_starting_is_told_of(
+    write: Callable[..., Path], cli: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    location = Store("results").disk.location
+    assert who_starts(location) is None
+    with starting(location, "raysweep launch x.toml"):
+        assert "raysweep launch x.toml" in str(who_starts(location))
+        assert who_starts("elsewhere") is None
+        shown = cli("status")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert shown.stdout.startswith("no store at results yet; a launch is starting: pid ")
+        note = next(folder.glob("raysweep-*/starting-*.json"))
+        note.write_text(note.read_text().replace('"started": "', '"started": "9'))  # its process is no more
+        assert who_starts(location) is None
+        with starting(location, "another"):
+            assert not note.exists()
+            assert "another" in str(who_starts(location))
+    assert who_starts(location) is None
+    assert cli("status").returncode == 2

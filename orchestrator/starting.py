@@ -1,0 +1,55 @@
+"""Launches of this user on this machine that are starting: no store tells of them yet, while Ray comes up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.holder import boot_id, describe, lives_here, this_process
+from orchestrator.scratch import scratch
+
+
+@contextlib.contextmanager
+def starting(store: str, command: str) -> Iterator[None]:
+    """Tell watchers on this machine of a launch until it holds its store, or has ended.
+
+    Args:
+        store: its location.
+        command: as the user gave it.
+    """
+    for path in scratch().glob("starting-*.json"):
+        if lives_here(_read(path)) is False:  # it was killed at it
+            path.unlink(missing_ok=True)
+    path = scratch() / f"starting-{os.getpid()}-{secrets.token_hex(4)}.json"
+    about = {
+        "store": store, "pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(), "process": this_process(),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
+    }  # fmt: skip
+    try:
+        path.write_text(json.dumps(about), encoding="utf-8")
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def who_starts(store: str) -> str | None:
+    """The launch that is about to take a store, as a message names it; None where none is known of."""
+    for path in sorted(scratch().glob("starting-*.json")):
+        about = _read(path)
+        if about.get("store") == store and lives_here(about):
+            return describe(about)
+    return None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # just being written, or gone
+    return about if isinstance(about, dict) else {}
