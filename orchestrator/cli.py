@@ -17,6 +17,7 @@ from orchestrator import query_commands, read_commands, start_commands, submissi
 from orchestrator.cluster_commands import cluster_app
 from orchestrator.console import (
     ask_before_many,
+    at_store,
     complain,
     event,
     fail,
@@ -199,7 +200,7 @@ def launch(
         node_wait=node_wait or None, wait=wait, command=_command(),
     )  # fmt: skip
     again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
-    _finish(opened, prepared, options, yes, as_json, again)
+    _finish(opened, prepared, options, yes, as_json, again, at_store(store))
 
 
 @app.command()
@@ -239,7 +240,7 @@ def resume(
         opened = _store(store).require()
         prepared = prepare_recorded(opened, where, timeout, retries, trust=trust_store)
     again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
-    _finish(opened, prepared, options, yes, as_json, again)
+    _finish(opened, prepared, options, yes, as_json, again, at_store(store))
 
 
 for reading in (read_commands.status, read_commands.show, read_commands.failures, query_commands.query):
@@ -337,10 +338,12 @@ def _again(
     for setting in set_ or ():
         words += ["--set", setting]
     words += [] if device == "auto" else ["--device", device]
-    return [*words, *([] if store == "results" else ["--store", store])]
+    return [*words, *shlex.split(at_store(store))]
 
 
-def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str]) -> None:
+def _finish(
+    opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str], at: str
+) -> None:  # fmt: skip
     from orchestrator.launcher import plan_of, run
     from orchestrator.live import live
 
@@ -361,9 +364,9 @@ def _finish(opened: Store, prepared: Prepared, options: Any, yes: bool, as_json:
             where = "in this process" if options.executor == "inline" else "on what Ray offers now"
             print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
 
-    result = run(prepared, opened, options, live(as_json), announce)
+    result = run(prepared, opened, options, live(as_json, at), announce)
     warn(line for line in result.warnings if line not in prepared.warnings)
-    print_result(result, as_json, again)
+    print_result(result, as_json, again, at)
     raise typer.Exit(result.exit_code)
 
 

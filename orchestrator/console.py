@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from orchestrator.plan import Plan
 
 
-def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
-    """Counts, and what to type next; `resume`: the words after `raysweep resume`, the store's last."""
+def at_store(store: str) -> str:
+    """What commands need to find the store; nothing where it is the default."""
+    return "" if store == "results" else f" --store {shlex.quote(store)}"
+
+
+def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> None:
+    """Counts, and what to type next.
+
+    Args:
+        result: of the launch.
+        as_json: for machines.
+        resume: the words after `raysweep resume` that ask for the same cells.
+        at: see `at_store`.
+    """
     from dataclasses import asdict
 
-    at = (
-        "".join(f" --store {shlex.quote(store)}" for store in resume[resume.index("--store") + 1 :][:1])
-        if "--store" in resume
-        else ""
-    )
     again = shlex.join(["raysweep", "resume", *resume])
     if as_json:
         event("end", **asdict(result), resume=again if result.done < result.asked else None)
@@ -44,7 +51,9 @@ def print_result(result: Result, as_json: bool, resume: list[str]) -> None:
         if result.stopped:
             say(f"ended early: {result.stopped}")
     if result.done < result.asked:
-        say(f"see:    raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
+        if result.failed:
+            say(f"see:    raysweep failures{at}")
+        say(f"query:  raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
         say(f"resume: {again}")
     else:
         say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')

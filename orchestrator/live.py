@@ -46,18 +46,18 @@ def pace(progress: Progress, began: float, now: float) -> Pace:
     return Pace((progress.done - done) / span, progress.work_left / rate if rate > 0 else None)
 
 
-def live(as_json: bool) -> Callable[[Progress], None]:
-    """What is to be told how a launch goes."""
+def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:
+    """What is to be told how a launch goes; `at`: see `console.at_store`."""
     if as_json:
         return _Events()
-    return _Line(sys.stderr.isatty())
+    return _Line(sys.stderr.isatty(), at)
 
 
 class _Line:
     """A line that changes on a terminal, one every ten seconds elsewhere; before it what went wrong since the last."""
 
-    def __init__(self, terminal: bool) -> None:
-        self.terminal = terminal
+    def __init__(self, terminal: bool, at: str) -> None:
+        self.terminal, self.at = terminal, at
         self.began = time.monotonic()
         self.last, self.told = 0.0, 0
         self.waiting: tuple[str, ...] = ()
@@ -84,8 +84,9 @@ class _Line:
         new = progress.bad_attempts - self.told
         self.told = progress.bad_attempts
         named = list(progress.bad)[-min(new, SHOWN) :] if new else []
-        lines = [f"{bad.status}: {bad.reason} (raysweep show {bad.cell_id[:8]})" for bad in named]
-        return [*([f"{new - len(named):,} more bad attempts"] if new > len(named) else []), *lines]
+        lines = [f"{bad.status}: {bad.reason} (raysweep show {bad.cell_id[:8]}{self.at})" for bad in named]
+        more = new - len(named)
+        return [*([f"{more:,} more bad attempt{'' if more == 1 else 's'}"] if more else []), *lines]
 
     def _text(self, progress: Progress, now: float) -> str:
         cells_per_s, seconds_left = pace(progress, self.began, now)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.console import fail, how_many, print_frame, print_json, say, warn
+from orchestrator.console import at_store, fail, how_many, print_frame, print_json, say, warn
 from orchestrator.options import Json, StoreOption, Where
 
 if TYPE_CHECKING:
@@ -78,12 +77,7 @@ def status(
         say(f"running: {cell_id}")
     left = states.filter(pl.col("status") != "done")
     done = f"{states.height - left.height:,} of {how_many(states.height)} done"
-    say("; ".join([done, *next_steps(left["standing"], owner, begun, _at(store))]))
-
-
-def _at(store: str) -> str:
-    """What commands need to find the store; nothing where it is the default."""
-    return "" if store == "results" else f" --store {shlex.quote(store)}"
+    say("; ".join([done, *next_steps(left["standing"], owner, begun, at_store(store))]))
 
 
 def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
@@ -98,7 +92,7 @@ def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
     while True:
         seen, warnings = look(store, where)
         first_seen = {cell_id: first_seen.get(cell_id, seen.now) for cell_id in seen.running}
-        said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, _at(named))
+        said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, at_store(named))
         to_come = ((seen.states["status"] != "done") & (seen.states["standing"] == ASKED)).any()
         at_work = seen.owner is not None or seen.starting is not None
         ended = not at_work and (watched or not to_come)  # of a launch that is yet to come, too
@@ -239,7 +233,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     for group in groups.iter_rows(named=True):
         say(f"{how_many(group['cells'])} of {group['method']}, {group['status']}:")
         say(f"    {group['failure']}")
-        say(f"    such as: raysweep show {group['example'][:8]}{_at(store)}")
+        say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():
         say("no cell has failed" if last.is_empty() else "no cell is failed now")
     if len(done):
