@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.azure_store import CONTAINER, PROGRAM, AzureServer
 from tests.object_store import BUCKET, Proxy, Server, set_variables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,14 +101,31 @@ def proxy(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     proxy.close()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[AzureServer]:
+    """A real server of Azure's blobs on loopback, of this session."""
+    if PROGRAM is None:
+        pytest.skip("azurite-blob is not on the path (npm install azurite)")
+    server = AzureServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def az(azure_server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new place in a container, to which the environment leads."""
+    azure_server.set_variables(monkeypatch)
+    return f"az://{CONTAINER}/{secrets.token_hex(4)}/a store"
+
+
+@pytest.fixture(params=["local", "s3", *([pytest.param("az", marks=pytest.mark.slow)] if PROGRAM else [])])
 def place(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where the store that a test calls `results` lies: in its folder, or in a bucket."""
     if request.param == "local":
         return "results"
     from orchestrator import disk, store
 
-    url: str = request.getfixturevalue("s3")
+    url: str = request.getfixturevalue(request.param)
     monkeypatch.setenv("RAYSWEEP_STORE", url)
     monkeypatch.setattr(store, "open_disk", lambda path: disk.open_disk(url if path == "results" else path))
     return url

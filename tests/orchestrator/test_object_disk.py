@@ -31,8 +31,9 @@ def once(method: str, what: str | int) -> Callable[[str, str], str | int | None]
     return lambda got, path: left.pop() if left and got == method else None
 
 
-def test_files_come_and_go(s3: str) -> None:
-    disk = open_disk(s3)
+@pytest.mark.parametrize("kind", ["s3", pytest.param("az", marks=pytest.mark.slow)])
+def test_files_come_and_go(kind: str, request: pytest.FixtureRequest) -> None:
+    disk = open_disk(request.getfixturevalue(kind))
     assert (disk.exists(), disk.read("a"), disk.names("cells")) == (False, None, [])
     assert disk.create("cells/b", b"1") is True
     assert disk.create("cells/b", b"2") is False
