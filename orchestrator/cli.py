@@ -13,7 +13,7 @@ import typer
 
 from analysis import commands
 from analysis.report.command import report
-from orchestrator import query_commands, read_commands, start_commands, submission_commands
+from orchestrator import debug_commands, query_commands, read_commands, start_commands, submission_commands
 from orchestrator.cluster_commands import cluster_app
 from orchestrator.console import (
     ask_before_many,
@@ -243,7 +243,13 @@ def resume(
     _finish(opened, prepared, options, yes, as_json, again, at_store(store))
 
 
-for reading in (read_commands.status, read_commands.show, read_commands.failures, query_commands.query):
+for reading in (
+    read_commands.status,
+    read_commands.show,
+    read_commands.failures,
+    debug_commands.debug,
+    query_commands.query,
+):
     app.command()(reading)
 for command in (
     commands.table,

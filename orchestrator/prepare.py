@@ -57,7 +57,7 @@ def prepare_recorded(
     """
     recorded = store.sweeps()
     if not trust:
-        _refuse_foreign(store, recorded)
+        refuse_foreign(store, recorded)
     warnings: list[str] = []
     sweeps: dict[tuple[str, str], Sweep] = {}
     search: dict[str, tuple[str, ...]] = {}  # of each workload that any of the cells has
@@ -99,7 +99,7 @@ def prepare_recorded(
     return Prepared(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
 
 
-def _refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
+def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
     """Of a store from a stranger no module is imported that nobody here has named."""
     foreign = {
         (entry.about["name"], workload): ", ".join(entry.about["search"]) or "the Python path"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from orchestrator.options import Json, StoreOption, Where
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from orchestrator.cells import CellTable
     from orchestrator.store import Store
 
 WATCH_S = 2.0
@@ -129,6 +130,25 @@ def _await(store: Store, as_json: bool) -> None:
         time.sleep(WATCH_S)
 
 
+def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
+    """The one of these cells, with its variant's columns, whose id begins so; or InputError."""
+    import polars as pl
+
+    prefix = cell.rpartition("#")[2].lower()
+    found = known.keep(known.cells.filter(pl.col("cell_id").str.starts_with(prefix))["cell_id"]).wide()
+    if not prefix or found.height != 1:
+        some = ", ".join(found["cell_id"][:5])
+        fail(
+            f"cell {cell!r}: "
+            + (
+                f"{found.height} cells begin like this: {some}; give more of the id"
+                if prefix and found.height
+                else 'no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists them'
+            )
+        )
+    return found.row(0, named=True)
+
+
 def show(
     cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")],
     store: StoreOption = "results",
@@ -144,19 +164,7 @@ def show(
     from orchestrator.store import Store
 
     opened = Store(store).require()
-    prefix = cell.rpartition("#")[2].lower()
-    found = opened.known().wide().filter(pl.col("cell_id").str.starts_with(prefix))
-    if not prefix or found.height != 1:
-        some = ", ".join(found["cell_id"][:5])
-        fail(
-            f"cell {cell!r}: "
-            + (
-                f"{found.height} cells begin like this: {some}; give more of the id"
-                if prefix and found.height
-                else 'no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists them'
-            )
-        )
-    key = found.row(0, named=True)
+    key = one_cell(opened.known(), cell)
     this = pl.col("cell_id") == key["cell_id"]
     done = opened.collect(lambda: opened.cells.filter(this)).to_dicts()
     attempts = opened.collect(lambda: opened.attempts.filter(this).sort("attempt")).to_dicts()

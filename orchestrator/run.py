@@ -217,9 +217,7 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
                 contextlib.redirect_stderr(log),
                 deadline(task.timeout_s, faults, position),
             ):
-                config = workload.revive(task.config)
-                cell = RunningCell(task.cell_id, chunk.experiment, task.method, task.k, task.seed, config)
-                metrics = _checked(workload.run(cell, context))
+                metrics = call(workload, chunk.experiment, task, context)
         finally:
             place.in_cell = False
         if task.timeout_s is not None and time.perf_counter() - started > task.timeout_s:
@@ -251,10 +249,17 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
         arrays=tuple(context.arrays) if status == "done" else (),
         error_type=None if error is None else type(error).__name__,
         error_message=None if error is None else _bounded(said(error) + _advice(error), MESSAGE_LIMIT),
-        traceback=None if error is None else _bounded(_traceback(error), TRACEBACK_LIMIT),
+        traceback=None if error is None else _bounded(formatted(error), TRACEBACK_LIMIT),
         log_tail=text or None,
         checkpointed=checkpoint.used and not checkpoint.is_local,
     )
+
+
+def call(workload: Workload, experiment: str, task: Task, context: RunContext) -> dict[str, float]:
+    """Run one cell to its metrics, whatever it raises; what surrounds it is the caller's."""
+    config = workload.revive(task.config)
+    cell = RunningCell(task.cell_id, experiment, task.method, task.k, task.seed, config)
+    return _checked(workload.run(cell, context))
 
 
 def _advice(error: BaseException) -> str:
@@ -310,7 +315,7 @@ SHIPPED = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 """Where our packages lie; on a worker of Ray's, copies of the users' modules beside them."""
 
 
-def _traceback(error: BaseException) -> str:
+def formatted(error: BaseException) -> str:
     """The traceback from the workload's own first frame on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:

@@ -1,0 +1,105 @@
+"""The command `debug`: one cell that the store knows, run in this process and recorded nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.console import say, warn
+from orchestrator.data_commands import use_data
+from orchestrator.options import DataDir, StoreOption, TrustStore
+from orchestrator.read_commands import one_cell
+
+if TYPE_CHECKING:
+    from orchestrator.checkpoint import Home
+    from orchestrator.run import RunContext
+    from orchestrator.store import Store
+    from orchestrator.workload import Workload
+
+
+def debug(
+    cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")],
+    store: StoreOption = "results",
+    pdb: Annotated[bool, typer.Option("--pdb", help="Open the debugger where it raises.")] = False,
+    data_dir: DataDir = None,
+    trust_store: TrustStore = False,
+) -> None:
+    """Run one cell again in this process, done or failed, and record nothing.
+
+    Prints, breakpoint() and profilers work as in any script; exit 1 if the cell raises.
+
+    raysweep debug 3f5b
+
+    raysweep debug 3f5b --pdb
+    """
+    from orchestrator.checkpoint import Checkpoint
+    from orchestrator.chunk import Task, cell_name
+    from orchestrator.run import RunContext, call, formatted
+    from orchestrator.store import Store
+
+    use_data(data_dir)
+    opened = Store(store).require()
+    key = one_cell(opened.known(), cell)
+    workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
+    name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
+    say(f"{name} by {workload.source_path}, in this process; nothing is recorded")
+    if workload.version != key["workload_version"]:
+        warn(
+            [f"it is of version {key['workload_version']!r} of {workload.name}, and what runs is {workload.version!r}"]
+        )
+    task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(_own_home(Path(folder)), key["cell_id"], 1, workload.source_digest)
+        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint)
+        began = time.perf_counter()
+        try:
+            metrics = call(workload, key["experiment"], task, context)
+        except (Exception, SystemExit) as error:
+            trace = error.__traceback__ and error.__traceback__.tb_next  # without the frame here
+            say(formatted(error.with_traceback(trace)).rstrip())
+            if pdb:
+                import pdb as debugger
+
+                debugger.post_mortem(trace)
+            raise typer.Exit(1) from None
+        _show(metrics, context, time.perf_counter() - began)
+
+
+def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
+    """The cell's workload, found as a bare `resume` finds it."""
+    import polars as pl
+
+    from orchestrator.prepare import refuse_foreign
+    from orchestrator.workload import load_workload
+
+    entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
+    entry = max(entries, key=lambda e: e.own)
+    if not trust:
+        refuse_foreign(store, [entry])
+    return load_workload(name, (*entry.about["search"], str(Path.cwd())))
+
+
+def _own_home(folder: Path) -> Home:
+    """A place for the cell's checkpoints, which goes with the folder."""
+    from orchestrator.checkpoint import Home
+
+    (folder / "_tmp").mkdir()
+    (folder / "proof").write_bytes(b"")
+    return Home(str(folder), "proof", hashlib.sha256().hexdigest())
+
+
+def _show(metrics: dict[str, float], context: RunContext, seconds: float) -> None:
+    say("metrics:" + ("" if metrics else " none"))
+    for name, value in metrics.items():
+        say(f"  {name} = {value}")
+    say("arrays:" + ("" if context.arrays else " none"))
+    for array in context.arrays:
+        last = array.step + (len(array.values) - 1) * array.stride
+        steps = f", steps {array.step} to {last}" if len(array.values) else ""
+        say(f"  {array.name}: {len(array.values):,} of {array.values.dtype}{steps}")
+    say(f"took {seconds:.3g} s")
