@@ -133,6 +133,8 @@ class Chaos:
             self.ended[str(self.driver.returncode)] += 1
             if self.driver.returncode == 2 and not any(word in self.said()[-500:] for word in self.passing):
                 raise SystemExit(f"the driver's input was wrong:\n{self.said()}")
+        if self.launches >= 20 and not self.seen:
+            raise SystemExit(f"no launch gets anywhere:\n{self.said()}")
         self.launches += 1
         at = ["--address", self.cluster.address, "--store", self.at, "--wait", "--max-alike", "0"]
         again = [sys.executable, "-m", "tests.faults.driver", str(self.chance.randrange(2**31)), "resume"]
