@@ -74,7 +74,8 @@ def _with_text_quoted(sql: str, known: Collection[str]) -> str:
 def columns(store: Store) -> pl.DataFrame:
     """Every column of `cells`, `attempts` and `arrays`: table, column, type, what (what it is of).
 
-    `column` is as SQL takes it. `what` is "config" or "metric" for those that are made of the cells' own.
+    `column` is as SQL takes it. `what` is "identity", "status", "metric", "config", "time", "machine", "code", "list"
+    (all metrics, the whole config) or "launch", in this order; of arrays, "array".
     """
     from orchestrator.query import cells_frame
     from orchestrator.schema import ARRAYS
@@ -88,22 +89,31 @@ def columns(store: Store) -> pl.DataFrame:
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
     """Of a frame as `widen` makes it: its own columns, then config keys, then metrics."""
-    metrics = configs = 0
+    from orchestrator.schema import ATTEMPTS
+
+    own = set(ATTEMPTS.names)
+    metrics = 0
     if "metrics" in frame.columns:
         metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()
-        made = frame.width - 1 - max(map(frame.columns.index, _LAST & set(frame.columns)))
-        configs = made - metrics
-    kinds = ["of the cell"] * (frame.width - configs - metrics) + ["config"] * configs + ["metric"] * metrics
+    made = [name for name in frame.columns if name not in own]
+    what = {name: kind for kind, names in _OF.items() for name in names}
+    what |= {name: "config" if i < len(made) - metrics else "metric" for i, name in enumerate(made)}
     if table == "arrays":
-        kinds = ["of the array"] * frame.width
-    return [
-        (table, identifier(name), _type(kind), what)
-        for (name, kind), what in zip(frame.schema.items(), kinds, strict=True)
-    ]
+        what = dict.fromkeys(frame.columns, "array")
+    rows = [(table, identifier(name), _type(kind), what[name]) for name, kind in frame.schema.items()]
+    return sorted(rows, key=lambda row: _ORDER.index(row[3]))
 
 
-_LAST = {"error_message", "log_tail"}
-"""The last columns of the tables' own."""
+_OF = {
+    "identity": ("cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed"),
+    "status": ("status", "attempt", "error_type", "error_message", "traceback", "log_tail"),
+    "time": ("started_at", "finished_at", "seconds", "cpu_seconds"),
+    "machine": ("peak_rss_mib", "host", "node_id", "pid", "device", "cpus", "gpus"),
+    "code": ("git_commit", "git_dirty", "source_digest", "source_path", "packages"),
+    "list": ("metrics", "config"),
+    "launch": ("epoch", "schema_version"),
+}
+_ORDER = ("identity", "status", "metric", "config", "time", "machine", "code", "list", "launch", "array")
 
 
 def _type(kind: pl.DataType) -> str:

@@ -54,14 +54,16 @@ def test_every_column_is_described_as_sql_takes_it(store: Store) -> None:
     assert found["cells", "loss"] == ("number", "metric")
     assert found["cells", '"order"'] == ("number", "metric")
     assert found["cells", "rate"] == ("number", "config")
-    assert found["cells", "seed"] == ("integer", "of the cell")
-    assert found["cells", "started_at"] == ("time", "of the cell")
-    assert found["attempts", "traceback"] == ("text", "of the cell")
-    assert found["arrays", "values"] == ("list", "of the array")
+    assert found["cells", "seed"] == ("integer", "identity")
+    assert found["cells", "started_at"] == ("time", "time")
+    assert found["attempts", "traceback"] == ("text", "status")
+    assert found["arrays", "values"] == ("list", "array")
     for table, part in described.group_by("table"):
         sql = f"SELECT {', '.join(part['column'])} FROM {table[0]}"
         assert store.sql(sql).width == part.height
         assert part.height == store.sql(f"SELECT * FROM {table[0]}").width  # and none is left out
+    first = described.filter(table="cells")["what"].unique(maintain_order=True).to_list()
+    assert first == ["identity", "status", "metric", "config", "time", "machine", "code", "list", "launch"]
     assert identifier('odd "name"') == '"odd ""name"""'
 
 
