@@ -308,6 +308,7 @@ def _prepare(
 ) -> tuple[Store, Prepared]:  # fmt: skip
     from orchestrator.prepare import prepare
     from orchestrator.spec import changed, load_all, setting
+    from orchestrator.text import shown
 
     settings = dict(setting(text) for text in set_ or ())
     sweeps = load_all(names)
@@ -320,7 +321,16 @@ def _prepare(
                 warn([f"--set {name} takes the place of a grid's list {listed}; fewer cells are asked for"])
     sweeps = [s.with_resources(timeout_s=timeout, retries=retries) for s in changed(sweeps, settings, seeds)]
     opened = _store(store)
-    return opened, prepare(sweeps, opened, where)
+    prepared = prepare(sweeps, opened, where)
+    for sweep in sweeps:
+        if prepared.workloads[sweep.workload].config_model is None:  # else it has been checked
+            warn(
+                f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "
+                f"{key} = {shown(value)} in [[grid]]"
+                for key, value in sweep.config.items()
+                if isinstance(value, list) and key not in settings
+            )
+    return opened, prepared
 
 
 def _elsewhere(

@@ -36,7 +36,9 @@ def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> N
     if as_json:
         event("end", **asdict(result), resume=again if result.done < result.asked else None)
         return
-    if not result.ran and not result.failed and result.done == result.asked:
+    if not result.asked:
+        print("nothing to run: no cell is asked for")
+    elif not result.ran and not result.failed and result.done == result.asked:
         print(f"nothing to run: all {result.asked:,} cells are done")
     else:
         parts = [f"{result.done:,} of {result.asked:,} cells done ({result.ran:,} now, in {result.seconds:.1f} s)"]

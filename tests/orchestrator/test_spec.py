@@ -130,3 +130,20 @@ def test_command_line_refuses_and_writes_nothing(cli, write, folder: Path, argum
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert sorted(p.relative_to(folder) for p in folder.rglob("*") if "__pycache__" not in p.parts) == before
+
+
+def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(
+    write, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from orchestrator import cli
+
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nrate = [1, 2]\n[[grid]]"))
+    _, prepared = cli._prepare(["tiny.toml"], "results", None, None, None)
+    assert len(prepared.table) == 8  # the list is one value
+    assert (
+        "config.rate: each cell gets the whole list; to try its values one by one, write rate = [1, 2] in [[grid]]"
+        in (capsys.readouterr().err)
+    )
+    cli._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # asked for by its name
+    assert "whole list" not in capsys.readouterr().err
