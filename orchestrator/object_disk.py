@@ -32,6 +32,8 @@ TIMEOUT_S = 20.0
 """A request's, of which one that carries much data gets more."""
 FIRST_S, PATIENCE_S = 6.0, 60.0
 """How long a server that has never answered, or answers no more, is asked again."""
+PAUSE_S = 0.1
+"""Before a request is made a second time; each later pause is twice as long, up to 5 s."""
 SLOWEST = 128 * 2**10  # bytes a second
 TAIL = 64 * 2**10  # of a segment, read first: its footer, and of a small one all
 WHOLE = 4 * 2**20  # a segment up to this size is read at once
@@ -275,7 +277,7 @@ class ObjectDisk:
         """
         import obstore
 
-        pause = 0.1
+        pause = PAUSE_S
         while True:
             try:
                 answer = request()

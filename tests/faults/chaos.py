@@ -314,7 +314,7 @@ class Chaos:
     def counted(self) -> Counter[str]:
         """Faults by kind, those included that drivers did to themselves."""
         died = self.folder / "died"
-        own = Counter(f"driver killed {line.split(',')[0].split(' of ')[0]}" for line in _lines(died))
+        own = Counter(f"driver killed {line.split(',')[0].split(' of ')[0]}" for line in lines(died))
         return self.faults + own
 
     def made(self) -> int:
@@ -351,7 +351,8 @@ class Chaos:
         self.log.close()
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
+    """A file's; none if there is no such file."""
     return path.read_text().splitlines() if path.exists() else []
 
 

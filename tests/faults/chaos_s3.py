@@ -12,11 +12,12 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.disk import open_disk
-from tests.faults.chaos import Chaos
+from tests.faults.chaos import Chaos, lines
 from tests.faults.cluster import signal_to
 from tests.faults.gateway import Gateway
 from tests.object_store import BUCKET, Server, variables
@@ -33,7 +34,7 @@ class S3Chaos(Chaos):
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.server = Server()
-        self.gateway = Gateway(self.server.port)
+        self.gateway = Gateway(self.server.port, str(folder / "requests.log"))
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
         os.environ.update(variables(self.gateway.endpoint), CHAOS_MACHINES="1")
@@ -136,6 +137,11 @@ class S3Chaos(Chaos):
             self.driver.wait()
         self.gateway.behave()
         return super().finish(seconds)
+
+    def run(self, faults: int, seconds: float) -> dict[str, object]:
+        """As ever; and which requests it came to."""
+        found = super().run(faults, seconds)
+        return {**found, "requests": dict(Counter(lines(self.folder / "requests.log")))}
 
     def close(self) -> None:
         super().close()

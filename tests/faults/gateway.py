@@ -1,15 +1,16 @@
 """The way to an S3 server as a process of its own, which can be killed and frozen, and told to go wrong.
 
-    python -m tests.faults.gateway PORT UPSTREAM
+    python -m tests.faults.gateway PORT UPSTREAM LOG
 
 To its clients it is a server that keeps all that it has acknowledged: killed, it takes along the answers, and some of
-the requests, that were under way. It obeys lines of JSON on its standard input.
+the requests, that were under way. It obeys lines of JSON on its standard input, and logs each fault that it does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,10 +27,11 @@ class Gateway:
 
     Args:
         upstream: port of the S3 server.
+        log: a file that gets a line for each fault: what, method.
     """
 
-    def __init__(self, upstream: int) -> None:
-        self.port, self._upstream = free_port(), upstream
+    def __init__(self, upstream: int, log: str = os.devnull) -> None:
+        self.port, self._upstream, self._log = free_port(), upstream, log
         self.start()
 
     @property
@@ -38,7 +40,7 @@ class Gateway:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.gateway", str(self.port), str(self._upstream)],
+            [sys.executable, "-m", "tests.faults.gateway", str(self.port), str(self._upstream), self._log],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -79,7 +81,8 @@ class Gateway:
 class _Faults:
     """What was asked for, and how often it has still to be done."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: str) -> None:
+        self._log = log
         self._asked: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
@@ -96,14 +99,16 @@ class _Faults:
             for asked in self._asked:
                 if method in asked["methods"] and asked["times"] > 0 and time.monotonic() < asked["until"]:
                     asked["times"] -= 1
+                    with open(self._log, "a") as file:
+                        file.write(f"{asked['what']} {method}\n")
                     return asked["what"]
         return None
 
 
 def main() -> None:
-    port, upstream = map(int, sys.argv[1:])
-    proxy = Proxy(upstream, port)
-    proxy.fault = faults = _Faults()
+    port, upstream, log = sys.argv[1:]
+    proxy = Proxy(int(upstream), int(port))
+    proxy.fault = faults = _Faults(log)
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from orchestrator import compaction, drive, holder, launcher
+from orchestrator import compaction, drive, holder, launcher, object_disk
 from orchestrator.errors import Fenced
 from orchestrator.launcher import launch
 from orchestrator.owner import Owner
@@ -70,6 +70,7 @@ def check_whole(s3: str) -> None:
 def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
     what: str, s3: str, proxy: Proxy, write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(object_disk, "PAUSE_S", 0.01)
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 2)
     monkeypatch.setattr(drive, "CHUNK_CELLS", 2)
     monkeypatch.setattr(compaction, "FAN", 3)
