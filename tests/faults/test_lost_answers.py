@@ -81,6 +81,8 @@ def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
     proxy.fault = fault = EveryOther(what)
     assert launch(Sweep.from_text(SWEEP), s3, inline=True).done == CELLS
     paused = Owner(Store(s3))
+    # Of merges that come late too, each would tell what it replaces: commits alone are harder.
+    proxy.fault = fault if what == "drop" else lambda method, path: None
     for table in TABLES:  # what was merged is merged again
         paused._merge(table, rows_of(s3, table)[:3])
         paused._merge(table, rows_of(s3, table))
