@@ -44,7 +44,7 @@ Submit = Annotated[
     typer.Option(metavar="URL", help="As a Ray job on the cluster whose head's console is at http://HEAD:8265."),
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="With --submit: show the job's log till it ends.")]
-Inline = Annotated[bool, typer.Option("--inline", help="In this process, for debugging.")]
+Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")]
 Device = Annotated[str, typer.Option(help="auto: the GPUs that cells ask for; cpu: none; cuda: one at least.")]
 Timeout = Annotated[float | None, typer.Option(min=0.001, max=1e9, callback=_finite, help="Seconds a cell may run.")]
 Retries = Annotated[int | None, typer.Option(min=0, max=1_000_000, help="Repeats after a cell's own error.")]
