@@ -23,7 +23,6 @@ SCHEMA = {
 
 SERIES = {"cell_id": pl.String, "step": pl.Int64, "value": pl.Float64}
 
-Steps = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 
@@ -48,23 +47,27 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
     Returns:
         cell_id, step (where the bin begins), value (the mean of the finite ones within it); and the bins' width.
     """
-    curves: dict[str, list[tuple[Steps, Values]]] = {}
-    for cell_id, step, stride, values in arrays.select("cell_id", "step", "stride", "values").iter_rows():
-        column = np.asarray(values, dtype=np.float64)
-        if column.size:
-            curves.setdefault(cell_id, []).append((step + stride * np.arange(column.size), column))
-    ends = [(int(steps[0]), int(steps[-1])) for parts in curves.values() for steps, _ in parts]
-    low, high = min((e[0] for e in ends), default=0), max((e[1] for e in ends), default=0)
+    some = arrays.filter(pl.col("values").list.len() > 0).sort("cell_id")
+    lengths = some["values"].list.len().cast(pl.Int64).to_numpy()
+    flat = some["values"].explode().cast(pl.Float64).to_numpy()
+    first, stride = some["step"].to_numpy(), some["stride"].to_numpy()
+    low, high = (int(first.min()), int((first + stride * (lengths - 1)).max())) if len(some) else (0, 0)
     width = max(1, -(-(high - low + 1) // points))
-    columns: dict[str, list[Any]] = {name: [] for name in SERIES}
-    for cell_id in sorted(curves):
-        steps, values = (np.concatenate(part) for part in zip(*curves[cell_id], strict=True))
+    sums: dict[str, list[Values]] = {}  # of each cell: sums and counts, a bin an entry
+    end = 0
+    for cell_id, step, by, length in zip(some["cell_id"], first, stride, lengths, strict=True):
+        values, end = flat[end : end + length], end + length
         finite = np.isfinite(values)
-        bins, at = np.unique((steps[finite] - low) // width, return_inverse=True)
-        means = np.bincount(at, weights=values[finite]) / np.bincount(at) if bins.size else values[:0]
+        at = (step + by * np.arange(length)[finite] - low) // width
+        found = [np.bincount(at, weights, minlength=points) for weights in (values[finite], None)]
+        before = sums.setdefault(cell_id, [np.zeros(points), np.zeros(points)])
+        sums[cell_id] = [old + new for old, new in zip(before, found, strict=True)]
+    columns: dict[str, list[Any]] = {name: [] for name in SERIES}
+    for cell_id, (total, count) in sums.items():
+        bins = np.flatnonzero(count)
         columns["cell_id"] += [cell_id] * bins.size
         columns["step"] += (bins * width + low).tolist()
-        columns["value"] += means.tolist()
+        columns["value"] += (total[bins] / count[bins]).tolist()
     return pl.DataFrame(columns, schema=SERIES), width
 
 

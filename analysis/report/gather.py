@@ -1,4 +1,4 @@
-"""From a store to everything that the page says: the one place here that reads. What it keeps is bounded."""
+"""From a store to everything that the page says; what it keeps is bounded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import NamedTuple
 import polars as pl
 
 from analysis.report import completeness, drill, metrics, whereabouts
-from analysis.report.curves import Curve, series, summary
+from analysis.report.curves import Curve
 from analysis.report.paper import Paper, paper_of
+from analysis.report.recorded import drawn_of
 from analysis.report.settings import with_settings
 from orchestrator.failures import grouped
 from orchestrator.query import cells_frame, matching
@@ -23,19 +24,13 @@ from orchestrator.widen import widen
 MOST_EXPERIMENTS = 60
 MOST_METRICS = 5
 MOST_SETTINGS = 40
-MOST_CURVES = 2
-MOST_CURVE_SETTINGS = 10
-MOST_CURVE_CELLS = 20
-"""Of a setting; a curve is of its first seeds where it has more."""
-MOST_VALUES = 4_000_000
-"""Entries of recorded curves that are in memory at once."""
 MOST_FAILED = 20_000
 """Failed attempts that are looked through, with their tracebacks."""
 MOST_ROWS = 50
 """Rows of the tables of what is missing and of failures."""
 NEEDED = (
     "cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed", "config", "status",
-    "attempt", "metrics", "git_commit", "git_dirty", "source_digest", "packages",
+    "attempt", "metrics", "git_commit", "git_dirty", "source_digest", "packages", "finished_at",
 )  # fmt: skip
 """Columns of cells that the report reads."""
 OURS = "^[A-Za-z0-9_]+$"
@@ -124,13 +119,11 @@ def gather(
     attempts = _attempts(store, cells)
     titles = _titles(store)
     names = cells["experiment"].unique(maintain_order=True).to_list()
-    arrays = _arrays_of(store, done)
-    experiments, carried_curves = [], []
-    for name in names[:MOST_EXPERIMENTS]:
+    drawn = drawn_of(store, done, names[:MOST_EXPERIMENTS])
+    experiments = []
+    for name, drawing in drawn.items():
         asked = cells.filter(pl.col("experiment") == name)
         mine = asked.filter(pl.col("status") == "done")
-        curves, single = _curves(store, mine, arrays.filter(pl.col("experiment") == name))
-        carried_curves += single
         sweeps = asked["sweep"].unique(maintain_order=True).to_list()
         experiments.append(
             Experiment(
@@ -141,7 +134,7 @@ def gather(
                 settings.filter(pl.col("experiment") == name),
                 metrics.tabulate(mine, asked_metrics, MOST_METRICS, MOST_SETTINGS),
                 columns,
-                curves,
+                drawing.curves,
             )
         )
     failures, failures_more = _failures(store, cells)
@@ -168,7 +161,7 @@ def gather(
         failures=failures,
         failures_more=failures_more,
         failed_attempts=attempts.filter(pl.col("status") != "done").height,
-        drill=drill.carry(store, cells, carried_curves, carried_bytes),
+        drill=drill.carry(store, cells, [single for d in drawn.values() for single in d.singles], carried_bytes),
         paper=paper_of(store, kept) if cells["workload"].str.contains(OURS).any() else None,
     )
 
@@ -224,59 +217,3 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     labelled = cells.select("cell_id", "experiment", "label", "seed")
     shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
     return shown, max(0, groups.height - MOST_ROWS)
-
-
-def _arrays_of(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Which arrays done cells have, by experiment and name: experiment, name, cells, rows. Reads no values."""
-    found = store.collect(
-        lambda: store.arrays.select("cell_id", "attempt", "name").join(
-            done.lazy().select("cell_id", "attempt", "experiment"), on=["cell_id", "attempt"]
-        )
-        .group_by("experiment", "name")
-        .agg(cells=pl.col("cell_id").n_unique(), rows=pl.len())
-    )  # fmt: skip
-    return found.sort("experiment", "name")
-
-
-def _curves(store: Store, done: pl.DataFrame, arrays: pl.DataFrame) -> tuple[tuple[Curve, ...], list[drill.Single]]:
-    """Curves of an experiment: those arrays of which a cell has one row, so that they have a number a step."""
-    candidates = arrays.filter(pl.col("rows") == pl.col("cells")).sort(
-        pl.col("name") != "loss", pl.col("cells"), pl.col("name"), descending=[False, True, False]
-    )
-    order = done["setting"].unique(maintain_order=True)
-    settings = order.head(MOST_CURVE_SETTINGS)
-    mine = done.filter(pl.col("setting").is_in(settings.implode())).sort("setting", "seed")
-    made: list[Curve] = []
-    single: list[drill.Single] = []
-    for name in candidates["name"]:
-        if len(made) == MOST_CURVES or mine.is_empty():
-            break
-        long = _entries(store, mine.head(1), name)
-        length = max((len(values) for values in long["values"]), default=0)
-        if length < 2:
-            continue
-        each = max(1, min(MOST_CURVE_CELLS, MOST_VALUES // (length * len(settings))))
-        some = mine.filter(pl.int_range(pl.len()).over("setting") < each)
-        found, width = series(_entries(store, some, name))
-        if found.is_empty():
-            continue
-        made.append(Curve(name, summary(found, some.select("cell_id", "setting")), width, len(order) - len(settings)))
-        if not single:
-            single = drill.singles(name, found)
-    return tuple(made), single
-
-
-def _entries(store: Store, cells: pl.DataFrame, name: str) -> pl.DataFrame:
-    """One array of some done cells, columns as `analysis.source.ARRAYS_SCHEMA`."""
-    ids = cells["cell_id"].implode()
-    return store.collect(
-        lambda: store.arrays.filter((pl.col("name") == name) & pl.col("cell_id").is_in(ids))
-        .join(cells.lazy().select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi")
-        .select(
-            "cell_id",
-            "step",
-            "stride",
-            pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
-        )
-        .unique(["cell_id", "step"], keep="first")
-    )  # fmt: skip
