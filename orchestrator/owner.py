@@ -44,7 +44,6 @@ from orchestrator.segments import (
     MOST_VALUES,
     Segment,
     encode,
-    inspected,
     listed,
     replaced_by,
     segment_name,
@@ -284,7 +283,7 @@ class Owner:
             self.disk.delete(segment.path)
 
     def _roll_forward_compaction(self, folder: str) -> None:
-        segments = list(inspected(self.disk, folder, listed(self.disk, folder)))
+        segments = self.store.every_segment(folder)  # a former owner that wakes may be removing some right now
         for segment in filter(replaced_by(segments), segments):
             if not segment.seal:
                 self.disk.delete(segment.path)

@@ -59,6 +59,10 @@ class Store:
         Raises:
             StoreDamaged: a file is torn, foreign or of another schema.
         """
+        return live(self.every_segment(folder))
+
+    def every_segment(self, folder: str) -> list[Segment]:
+        """Likewise, with those that others have replaced."""
         for _ in range(_LOOKS):
             names = listed(self.disk, folder)
             new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
@@ -69,7 +73,7 @@ class Store:
                 continue  # merged away between listing and reading: look again
             # A listing is not of one moment: it may miss both what was merged and what it was merged into.
             if listed(self.disk, folder) == names:
-                return live([self._footers[folder, name] for name in names])
+                return [self._footers[folder, name] for name in names]
         raise StoreDamaged(f"{self.disk}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:

@@ -294,8 +294,8 @@ class Chaos:
         self.read()
         store = Store(self.at)
         self.wrong += store.check()
-        if "orchestrator/cli.py" in (log := (self.folder / "drivers.log").read_text(errors="replace")):
-            at = log.index("orchestrator/cli.py")
+        log = (self.folder / "drivers.log").read_text(errors="replace")
+        if (at := log.find('orchestrator/cli.py", line')) >= 0:
             self.wrong.append(f"a launch ended in a traceback: {log[at : at + 4000]}")
         cells = store.collect(lambda: store.cells.select("cell_id"))["cell_id"]
         attempts = dict(store.attempts.collect().group_by("status").len().iter_rows())

@@ -158,6 +158,31 @@ def test_interrupted_compaction_is_honoured_said_and_finished(folder: Path, reco
     assert globbed(Store("results")).height == 3
 
 
+def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(folder: Path, records) -> None:
+    paused = Owner(Store("results"))
+    for row in range(3):
+        paused.append(records(range(row, row + 1)))
+    removed: list[str] = []
+    kept, paused.disk.delete = paused.disk.delete, removed.append
+    paused._merge("cells", paused.store.segments("cells"))
+    let_go(paused)
+    store = Store("results")
+    names = store.disk.names
+
+    def listing(of: str) -> list[str]:
+        found = names(of)
+        if of == "cells" and removed and any(name > segment_name(0, 3) for name in found):  # it is sealed by now
+            kept(removed.pop())
+        return found
+
+    store.disk.names = listing
+    Owner(store).close()
+    assert removed == []
+    assert store.cells.collect().height == 3
+    assert store.check() == []
+    assert globbed(store).height == 3
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 torn", b"x" * 100])
 def test_torn_file_is_named(folder: Path, records, content: bytes) -> None:
     with Owner(Store("results")) as owner:
