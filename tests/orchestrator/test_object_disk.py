@@ -90,7 +90,8 @@ def test_a_server_that_can_not_now_is_asked_again(s3: str, proxy: Proxy, status:
 
 
 def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
     disk = open_disk(s3)
     disk.exists()
     proxy.fault = lambda method, path: "late" if method == "PUT" else None
@@ -106,7 +107,8 @@ def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monk
 
 
 def test_a_write_that_was_obeyed_late_is_taken_for_done(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
     disk = open_disk(s3)
     disk.exists()
     proxy.fault = lambda method, path: "late" if method == "PUT" else None
@@ -174,7 +176,8 @@ def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_places_that_do_not_answer_are_said_soon(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "FIRST_S", 0.5)
+    monkeypatch.setattr(object_disk, "FIRST_S", 0.1)
+    monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
     for endpoint, said in (
         (f"http://127.0.0.1:{free_port()}", "nothing answers at 127.0.0.1"),
         ("http://no-such-host.invalid", "no-such-host.invalid is not a known host"),
