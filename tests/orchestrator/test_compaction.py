@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 import threading
@@ -11,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import launcher
 from orchestrator.compaction import BATCH_ROWS, FAN, LARGEST, MANY_ROWS, batches, size_class
-from orchestrator.errors import StoreWriteFailed
+from orchestrator.errors import StoreDamaged, StoreWriteFailed
 from orchestrator.launcher import launch
 from orchestrator.owner import Owner
 from orchestrator.schema import ARRAYS
-from orchestrator.segments import MOST_VALUES, Segment
+from orchestrator.schema import CELLS as CELLS_SCHEMA
+from orchestrator.segments import MOST_VALUES, Segment, encode, inspect, joined, replaced_by
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 from tests.conftest import environment
@@ -46,6 +50,35 @@ def test_a_row_is_rewritten_a_few_times_only() -> None:
     assert [sum(s.rows for s in batch) for batch in batches(long)] == [BATCH_ROWS, BATCH_ROWS]
     # Two that no reader would take as one stay: merged alone, each would be written again and again.
     assert batches([replace(segment(n, 100), values=MOST_VALUES // 2 + 1) for n in range(3)]) == []
+
+
+def test_what_was_ever_replaced_is_known_in_few_runs() -> None:
+    first = replace(segment(3, 100), replaces=((0, 0, 2),))
+    second = replace(segment(7, 100), replaces=joined([(0, 6, 6), (0, 4, 5), (0, 5, 5), (1, 7, 9)]))
+    assert second.replaces == ((0, 4, 6), (1, 7, 9))
+    merged = encode("cells", CELLS_SCHEMA.empty_table(), replaces=[first, second])
+    footer = pq.read_schema(pa.BufferReader(merged)).metadata
+    assert json.loads(footer[b"raysweep.replaces"]) == [first.name, second.name]  # what older versions read
+    assert json.loads(footer[b"raysweep.replaced"]) == [[0, 0, 7], [1, 7, 9]]
+    is_replaced = replaced_by([replace(segment(9, 100), replaces=((0, 0, 7), (1, 7, 9)))])
+    assert [is_replaced(segment(n, 1)) for n in (0, 3, 7, 8, 9)] == [True, True, True, False, False]
+    other = replace(segment(8, 1), epoch=1)
+    assert (is_replaced(other), is_replaced(replace(other, sequence=6)), is_replaced(replace(other, epoch=2))) == (
+        True, False, False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("runs", ["{}", "[", "[[0, 1]]", '[["a", 0, 1]]', "[[0, -1, 2]]", "[[0, 0, 100000000]]", "[7]"])
+def test_runs_that_are_none_are_named(folder: Path, runs: str) -> None:
+    footer = {"raysweep.replaces": "[]", "raysweep.replaced": runs}
+    disk = Store("results").disk
+    disk.prepare(("_tmp", "cells"))
+    name = f"{0:08d}-{0:08d}.parquet"
+    sink = io.BytesIO()
+    pq.write_table(CELLS_SCHEMA.empty_table().replace_schema_metadata(footer), sink)
+    disk.create(f"cells/{name}", sink.getvalue())
+    with pytest.raises(StoreDamaged, match=f"{name}: its list of replaced segments is not one"):
+        inspect(disk, "cells", name)
 
 
 @pytest.fixture
