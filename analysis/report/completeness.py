@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 PENDING = "pending"
@@ -44,6 +46,17 @@ def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
     shown = lacking.head(most)
     seeds = pl.Series("seeds", [_listed(s.to_list()) for s in shown["seeds"]], pl.String)
     return shown.with_columns(seeds), max(0, lacking.height - most)
+
+
+def of_older_versions(cells: pl.DataFrame, newest: Mapping[str, str]) -> int:
+    """How many missing cells are of a version of their workload that is not its newest: `resume` runs none of them.
+
+    Args:
+        cells: with status, workload and workload_version.
+        newest: workload -> version; one that is not named has no older version.
+    """
+    now = pl.col("workload").replace_strict(newest, default=None, return_dtype=pl.String)
+    return cells.filter((pl.col("status") != "done") & (pl.col("workload_version") != now)).height
 
 
 def _listed(seeds: list[int], most: int = 8) -> str:

@@ -19,6 +19,7 @@ from orchestrator.query import cells_frame, matching
 from orchestrator.schema import CELLS
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
+from orchestrator.sweep_record import RecordedSweep
 from orchestrator.widen import widen
 
 MOST_EXPERIMENTS = 60
@@ -68,11 +69,14 @@ class Report(NamedTuple):
     completeness: pl.DataFrame
     missing: pl.DataFrame
     missing_more: int
+    missing_old: int
+    """Missing cells of an older version of their workload: nothing runs them again."""
     began: datetime | None
     ended: datetime | None
     cost: whereabouts.Cost
     machines: pl.DataFrame
     code: pl.DataFrame
+    mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
     """As `orchestrator.failures.grouped`, with label, error_message, traceback and log_tail of the example."""
@@ -117,7 +121,8 @@ def gather(
     cells = cells.join(settings.select("setting", "label"), on="setting", how="left", maintain_order="left")
     done = cells.filter(pl.col("status") == "done")
     attempts = _attempts(store, cells)
-    titles = _titles(store)
+    recorded = store.sweeps()
+    titles = {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in recorded}
     names = cells["experiment"].unique(maintain_order=True).to_list()
     drawn = drawn_of(store, done, names[:MOST_EXPERIMENTS])
     experiments = []
@@ -152,11 +157,13 @@ def gather(
         completeness=completeness.by_experiment(cells),
         missing=missing,
         missing_more=missing_more,
+        missing_old=completeness.of_older_versions(cells, _versions(recorded)),
         began=attempts["started_at"].min(),  # type: ignore[arg-type]
         ended=attempts["finished_at"].max(),  # type: ignore[arg-type]
         cost=whereabouts.cost(attempts),
         machines=whereabouts.machines(attempts),
         code=whereabouts.code(done),
+        mixed_code=whereabouts.mixed_code(done),
         packages=whereabouts.packages(done),
         failures=failures,
         failures_more=failures_more,
@@ -191,9 +198,13 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
     return dict(zip(metrics, widen(one).columns[-len(metrics) :], strict=True))
 
 
-def _titles(store: Store) -> dict[str, str]:
-    """Title of each recorded sweep, by name."""
-    return {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in store.sweeps()}
+def _versions(recorded: Sequence[RecordedSweep]) -> dict[str, str]:
+    """Workload -> its version at the last launch; nothing is imported to ask for today's."""
+    return {
+        workload: version
+        for sweep in recorded
+        for workload, version in sweep.table.variants.select("workload", "workload_version").unique().iter_rows()
+    }
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from analysis.report import sheets
-from analysis.report.words import at_store, number, query_of_metric, time, whole
+from analysis.report.words import at_store, number, query_of_code, query_of_metric, resume, time, whole
 from orchestrator.text import safe
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def to_markdown(report: Report) -> str:
         parts += _paper(report.paper, at)
     parts.append("## Experiments")
     for experiment in report.experiments:
-        parts += _experiment(experiment, report.store)
+        parts += _experiment(experiment, report)
     if report.unshown:
         parts.append(f"Not shown: {_line(', '.join(report.unshown))}.")
     return "\n\n".join(parts) + "\n"
@@ -48,10 +50,11 @@ def _completeness(report: Report, at: str) -> list[str]:
     if not lacking:
         said = f"**All {whole(report.asked)} cells are done.**"
     else:
-        said = (
-            f"**{whole(lacking)} of {whole(report.asked)} cells are missing**; all numbers are over what is done. "
-            f"To run them: {_code(f'raysweep resume{at}')}"
-        )
+        said = f"**{whole(lacking)} of {whole(report.asked)} cells are missing**; all numbers are over what is done."
+        if report.missing_old:
+            said += f" {whole(report.missing_old)} are of an older version of their workload and are not run again."
+        if lacking > report.missing_old:
+            said += f" To run what is missing: {_code(resume(report.store, report.where))}"
     parts = ["## Is it complete?", said, pipe_table(sheets.completeness(report))]
     if lacking:
         parts.append(pipe_table(sheets.missing(report)))
@@ -89,16 +92,22 @@ def _paper(paper: Paper, at: str) -> list[str]:
     return ["## Claims", claims, "## Tables of the analysis", *tables, "## Figures of the analysis", "\n".join(figures)]
 
 
-def _experiment(experiment: Experiment, store: str) -> list[str]:
+def _experiment(experiment: Experiment, report: Report) -> list[str]:
     titles = "".join(f": {_line(title)}" for title in experiment.titles)
     parts = [f"### {_line(experiment.name)}{titles}"]
     if experiment.done < experiment.cells:
         parts.append(f"{whole(experiment.done)} of {whole(experiment.cells)} cells are done.")
+    mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)["label"].to_list()
+    if mixed:
+        parts.append(
+            "Cells of one setting were done under different code of one version, and its means are over all of them: "
+            f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
+        )
     for metric in experiment.metrics.shown[:MOST_METRICS]:
         parts += [
             f"**{_line(metric.name)}**",
             pipe_table(sheets.metric(metric, experiment.settings, metric.rows.height)),
-            _code(query_of_metric(experiment.column_of[metric.name], experiment.name, store)),
+            _code(query_of_metric(experiment.column_of[metric.name], experiment.name, report.store, report.where)),
         ]
     return parts
 

@@ -13,7 +13,17 @@ import polars as pl
 
 from analysis.report import charts, sheets
 from analysis.report.metrics import BOOTSTRAP_UP_TO
-from analysis.report.words import ABSENT, at_store, number, query_of_array, query_of_metric, time, whole
+from analysis.report.words import (
+    ABSENT,
+    at_store,
+    number,
+    query_of_array,
+    query_of_code,
+    query_of_metric,
+    resume,
+    time,
+    whole,
+)
 from orchestrator.text import safe
 
 if TYPE_CHECKING:
@@ -94,6 +104,7 @@ def _fixed(report: Report) -> dict[str, Any]:
     return {
         "r": report,
         "at": at_store(report.store),
+        "resume": resume(report.store, report.where),
         "sections": sections,
         "completeness": sheets.completeness(report),
         "missing": sheets.missing(report),
@@ -143,7 +154,9 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
                 "rows": sheet.rows,
                 "others": metric.others + metric.rows.height - kept.height,
                 "chart": chart(charts.metric(metric.name, kept, experiment.settings)),
-                "command": query_of_metric(experiment.column_of[metric.name], experiment.name, report.store),
+                "command": query_of_metric(
+                    experiment.column_of[metric.name], experiment.name, report.store, report.where
+                ),
             }
         )
     curves = [
@@ -152,17 +165,20 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
             "width": curve.width,
             "others": curve.others,
             "chart": chart(charts.curve(curve.name, curve.rows, experiment.settings)),
-            "command": query_of_array(curve.name, experiment.name, report.store),
+            "command": query_of_array(curve.name, experiment.name, report.store, report.where),
         }
         for curve in experiment.curves[: level.curves]
     ]
     same = experiment.metrics.same
+    mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)
     unshown = [*(metric.name for metric in experiment.metrics.shown[level.metrics :]), *experiment.metrics.unshown]
     return {
         "name": experiment.name,
         "titles": experiment.titles,
         "cells": experiment.cells,
         "done": experiment.done,
+        "mixed": _listed(mixed["label"].to_list(), between="; "),
+        "of_code": query_of_code(experiment.name, report.store, report.where),
         "metrics": metrics,
         "curves": curves,
         "same": _listed([f"{name} {number(value)}" for name, value in same.items()]),
@@ -244,6 +260,6 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z]+", "-", text.lower()).strip("-")
 
 
-def _listed(names: list[str], most: int = 12) -> str:
-    text = ", ".join(names[:most])
+def _listed(names: list[str], most: int = 12, between: str = ", ") -> str:
+    text = between.join(names[:most])
     return text if len(names) <= most else f"{text} and {len(names) - most} more"

@@ -57,9 +57,9 @@ def machines(report: Report) -> Sheet:
     """Hosts and devices."""
     return _sheet(
         ["host", "device", "first", "last"],
-        ["nodes", "attempts", "cpu-hours", "gpu-hours"],
+        ["Ray starts", "attempts", "cpu-hours", "gpu-hours"],
         (
-            (row["host"], row["device"] or ABSENT, time(row["first"]), time(row["last"]), whole(row["nodes"]),
+            (row["host"], row["device"] or ABSENT, time(row["first"]), time(row["last"]), whole(row["starts"]),
              whole(row["attempts"]), number(row["cpu_hours"]), number(row["gpu_hours"]))
             for row in report.machines.to_dicts()
         ),

@@ -48,12 +48,15 @@ def cost(attempts: pl.DataFrame) -> Cost:
 
 
 def machines(attempts: pl.DataFrame) -> pl.DataFrame:
-    """One row a host and device: host, device, nodes, attempts, hours (held cpu-hours), first and last (UTC)."""
+    """One row a host and device: host, device, starts, attempts, hours (held cpu-hours), first and last (UTC).
+
+    `starts`: how often Ray was started there, once a launch where the launch starts it; 0 where cells ran without it.
+    """
     return (
         attempts.filter(pl.col("host").is_not_null())
         .group_by("host", "device", maintain_order=True)
         .agg(
-            nodes=pl.col("node_id").n_unique().cast(pl.Int64),
+            starts=pl.col("node_id").drop_nulls().n_unique().cast(pl.Int64),
             attempts=pl.len().cast(pl.Int64),
             cpu_hours=(pl.col("seconds") * pl.col("cpus")).sum() / 3600,
             gpu_hours=(pl.col("seconds") * pl.col("gpus")).sum() / 3600,
@@ -82,6 +85,20 @@ def code(cells: pl.DataFrame) -> pl.DataFrame:
             cells=pl.col("cells"),
         )
         .sort("cells", descending=True, maintain_order=True)
+    )
+
+
+def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
+    """Settings whose cells were done under different code of one version: experiment, label, codes, cells.
+
+    Args:
+        cells: done ones, with experiment, setting, label and source_digest.
+    """
+    return (
+        cells.group_by("experiment", "setting", "label", maintain_order=True)
+        .agg(codes=pl.col("source_digest").n_unique().cast(pl.Int64), cells=pl.len().cast(pl.Int64))
+        .filter(pl.col("codes") > 1)
+        .drop("setting")
     )
 
 

@@ -36,29 +36,53 @@ def at_store(store: str) -> str:
     return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
-def query_of_metric(column: str, experiment: str, store: str) -> str:
+def query_of_metric(column: str, experiment: str, store: str, where: str | None = None) -> str:
     """The query that gives a metric's means by setting.
 
     Args:
         column: of the metric in SQL.
         experiment: its name.
         store: as the user names it.
+        where: the predicate that the report was made with.
     """
     quoted = identifier(column)
     sql = (
-        f"SELECT method, k, config, count({quoted}) AS seeds, avg({quoted}) AS mean, stddev({quoted}) AS sd "  # noqa: S608 - to be typed
-        f"FROM cells WHERE experiment = {_literal(experiment)} AND status = 'done' GROUP BY ALL ORDER BY ALL"
+        f"SELECT {_SETTING}, count(*) AS seeds, avg({quoted}) AS mean, stddev({quoted}) AS sd, "  # noqa: S608 - to be typed
+        f"min({quoted}) AS lowest, max({quoted}) AS highest FROM cells WHERE {_done(experiment, where)} "
+        f"AND {quoted} IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
     return f"raysweep query{at_store(store)} {_shell(sql)}"
 
 
-def query_of_array(name: str, experiment: str, store: str) -> str:
+def query_of_array(name: str, experiment: str, store: str, where: str | None = None) -> str:
     """The query that gives an array of all cells of an experiment."""
     sql = (
-        "SELECT cell_id, method, k, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
-        f"WHERE experiment = {_literal(experiment)} AND name = {_literal(name)}"
+        f"SELECT cell_id, {_SETTING}, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
+        f"WHERE {_done(experiment, where)} AND name = {_literal(name)}"
     )
     return f"raysweep query{at_store(store)} {_shell(sql)}"
+
+
+def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
+    """The query that counts a setting's cells by the code that computed them."""
+    sql = (
+        f"SELECT {_SETTING}, source_digest, count(*) AS cells, max(finished_at) AS last FROM cells "  # noqa: S608
+        f"WHERE {_done(experiment, where)} GROUP BY ALL ORDER BY ALL"
+    )
+    return f"raysweep query{at_store(store)} {_shell(sql)}"
+
+
+def resume(store: str, where: str | None) -> str:
+    """The command that runs what is missing."""
+    return f"raysweep resume{at_store(store)}" + (f" --where {_shell(where)}" if where else "")
+
+
+_SETTING = "workload, workload_version, method, k, config"
+"""What tells the rows of a table apart (`settings.KEYS`, within an experiment)."""
+
+
+def _done(experiment: str, where: str | None) -> str:
+    return f"experiment = {_literal(experiment)} AND status = 'done'" + (f" AND ({where})" if where else "")
 
 
 def _literal(text: str) -> str:
