@@ -406,6 +406,11 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # in the client's words; the first
         "{endpoint} does not speak TLS as it should; http:// or https://?",
     ),
     (r"TimedOut|kind: Timeout", "silent", "no answer from {endpoint} in {timeout:g} s"),
+    (
+        r"Incomplete(Message|Body)|Connection(Reset|Aborted)|BrokenPipe",
+        "silent",
+        "{endpoint} closes connections without a whole answer",
+    ),
 )
 
 
