@@ -201,13 +201,16 @@ class Chaos:
         return self._freeze(self.workers(), 0.5, 4)
 
     def kill_node(self) -> bool:
-        self.cluster.kill(self.chance.choice(list(self.cluster.nodes)))
-        return True
+        nodes = list(self.cluster.nodes)
+        if nodes:
+            self.cluster.kill(self.chance.choice(nodes))
+        return bool(nodes)
 
     def freeze_node(self) -> bool:
-        pids = self.cluster.freeze(self.chance.choice(list(self.cluster.nodes)))
-        self._thaw_after(pids, self.chance.uniform(3, 25))
-        return True
+        nodes = list(self.cluster.nodes)
+        if nodes:
+            self._thaw_after(self.cluster.freeze(self.chance.choice(nodes)), self.chance.uniform(3, 25))
+        return bool(nodes)
 
     def kill_driver(self) -> bool:
         return self._signal(self._drivers(), signal.SIGKILL)
