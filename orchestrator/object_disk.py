@@ -14,17 +14,17 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from orchestrator.errors import InputError, StoreDamaged, StoreDenied, StoreUnreachable, StoreWriteFailed
+from orchestrator.object_address import http_allowed, parse, refuse_plain_http
+from orchestrator.object_trouble import diagnose
 
 KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
@@ -40,8 +40,6 @@ WHOLE = 4 * 2**20  # a segment up to this size is read at once
 PIECE = 8 * 2**20  # of a larger file
 
 _Answer = TypeVar("_Answer")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PART = re.compile(r"[A-Za-z0-9 ._=+@,-]+")
 
 
 class ObjectDisk:
@@ -65,7 +63,7 @@ class ObjectDisk:
         self._heard = self._wrote = False
         self._silent_since: float | None = None
         self._unsure: dict[str, bytes] = {}  # name -> digest of what was sent under it
-        _refuse_plain_http(self._scheme, self.location)
+        refuse_plain_http(self._scheme, self.location)
         self._client(TIMEOUT_S)
 
     def __str__(self) -> str:
@@ -140,7 +138,7 @@ class ObjectDisk:
         try:
             obstore.put(self._client(TIMEOUT_S), name, data, use_multipart=False)
         except (obstore.exceptions.BaseError, OSError) as error:
-            raise StoreWriteFailed(f"store {self}: cannot write {name}: {diagnose(error).reason}") from None
+            raise StoreWriteFailed(f"store {self}: cannot write {name}: {diagnose(error, TIMEOUT_S).reason}") from None
 
     def read(self, name: str) -> bytes | None:
         """The object's content; None if it is not there."""
@@ -258,12 +256,12 @@ class ObjectDisk:
                     client_options={
                         "timeout": timedelta(seconds=seconds),
                         "connect_timeout": timedelta(seconds=min(5.0, seconds)),
-                        "allow_http": _http_allowed(),
+                        "allow_http": http_allowed(),
                     },
                     retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=seconds)},  # `_ask` does it
                 )
             except (obstore.exceptions.BaseError, ValueError, OSError) as error:
-                raise StoreDenied(str(self), diagnose(error).reason) from None
+                raise StoreDenied(str(self), diagnose(error, TIMEOUT_S).reason) from None
         return self._clients[seconds]
 
     def _ask(self, name: str, request: Callable[[], _Answer]) -> _Answer:
@@ -285,7 +283,7 @@ class ObjectDisk:
                 self._answered()
                 raise
             except (obstore.exceptions.BaseError, OSError) as error:
-                trouble = diagnose(error)
+                trouble = diagnose(error, TIMEOUT_S)
                 if isinstance(error, FileNotFoundError) and trouble.kind == "absent":
                     self._answered()
                     raise FileNotFoundError(f"{self}/{name}") from None
@@ -349,132 +347,3 @@ class _Ranged(io.RawIOBase):
         into[: len(data)] = data
         self._at += len(data)
         return len(data)
-
-
-class Trouble(NamedTuple):
-    """What a failed request means."""
-
-    kind: str  # absent (the object), denied, torn (nonsense came), silent
-    reason: str
-
-
-_NO_BUCKET = (
-    r"NoSuchBucket|ContainerNotFound|bucket does not exist",
-    "denied",
-    "there is no such bucket; make it first",
-)
-_KNOWN: tuple[tuple[str, str, str], ...] = (  # in the client's words; the first that matches
-    (
-        r"status code: (50[0234]|429)|status: (50[0234]|429)|SlowDown",
-        "silent",
-        "{endpoint} answers that it can't answer now (5xx)",
-    ),
-    _NO_BUCKET,
-    (
-        r"169\.254\.|metadata\.google|MissingCredentials|Missing (AccessKeyId|SecretAccessKey|credential)"
-        r"|MissingAccount|CredentialProvider|oauth2/v2\.0|AssumeRole",
-        "denied",
-        "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (for gs:// "
-        "GOOGLE_SERVICE_ACCOUNT, for az:// AZURE_STORAGE_ACCOUNT_NAME and _KEY), or run where a role is given",
-    ),
-    (
-        r"InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|401 Unauthorized",
-        "denied",
-        "the credentials are not accepted (wrong, or expired)",
-    ),
-    (
-        r"403 Forbidden|AccessDenied",
-        "denied",
-        "access is denied; these credentials need to list, get, put and delete under it",
-    ),
-    (
-        r"PermanentRedirect|AuthorizationHeaderMalformed|301 Moved|IllegalLocationConstraint|redirect without LOCATION",
-        "denied",
-        "the bucket lies in another region; set AWS_REGION",
-    ),
-    (r"Must be one of|not a valid|Unknown configuration|RelativeUrlWithoutBase", "denied", "its settings are wrong"),
-    (
-        r"501 Not Implemented|NotImplemented",
-        "denied",
-        "it knows no PUT on a condition (If-None-Match: *), as commits need",
-    ),
-    (r"ConnectionRefused", "silent", "nothing answers at {endpoint} (connection refused)"),
-    (r"dns error", "silent", "{endpoint} is not a known host"),
-    (
-        r"InvalidContentType|certificate|Tls",
-        "silent",
-        "{endpoint} does not speak TLS as it should; http:// or https://?",
-    ),
-    (r"TimedOut|kind: Timeout", "silent", "no answer from {endpoint} in {timeout:g} s"),
-    (
-        r"Incomplete(Message|Body)|Connection(Reset|Aborted)|BrokenPipe",
-        "silent",
-        "{endpoint} closes connections without a whole answer",
-    ),
-)
-
-
-def diagnose(error: BaseException) -> Trouble:
-    """What a failed request means. Says nothing of the client's or server's words, which may repeat a secret."""
-    import obstore
-
-    text = str(error)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    place = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"
-    known = (_NO_BUCKET,) if isinstance(error, FileNotFoundError) else _KNOWN
-    for pattern, kind, reason in known:
-        if re.search(pattern, text):
-            return Trouble(kind, reason.format(endpoint=place, timeout=TIMEOUT_S))
-    if isinstance(error, FileNotFoundError):
-        return Trouble("absent", "it is not there")
-    if isinstance(error, obstore.exceptions.PermissionDeniedError | obstore.exceptions.UnauthenticatedError):
-        return Trouble("denied", "access is denied; these credentials need to list, get, put and delete under it")
-    if isinstance(error, obstore.exceptions.InvalidPathError):
-        return Trouble("torn", "no path")
-    return Trouble("silent", f"the request to {place} failed ({type(error).__name__})")
-
-
-def parse(url: str) -> tuple[str, str, str]:
-    """(scheme, bucket, prefix) of a store's address.
-
-    Raises:
-        InputError: it is none; a secret that was put into it is not repeated.
-    """
-    scheme, _, rest = url.partition("://")
-    scheme = scheme.lower()
-    bucket, _, prefix = rest.partition("/")
-    if ("@" in bucket or "?" in rest or "#" in rest) or not url.isprintable():
-        raise InputError(
-            f"store {scheme}://...: holds more than bucket and prefix; credentials come from the environment "
-            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), an endpoint from AWS_ENDPOINT_URL"
-        )
-    if not bucket:
-        raise InputError(f"store {url!r}: names no bucket; write {scheme}://BUCKET/PREFIX")
-    if not _BUCKET.fullmatch(bucket):
-        raise InputError(f"store {url!r}: {bucket!r} is no bucket's name")
-    parts = [part for part in prefix.rstrip("/").split("/") if prefix.rstrip("/")]
-    for part in parts:
-        if not _PART.fullmatch(part) or set(part) <= {"."}:
-            raise InputError(
-                f"store {url!r}: {part!r} in its prefix; letters, digits, spaces and ._=+@,- are understood alike "
-                "by all readers, and no part may be empty or dots only"
-            )
-    return scheme, bucket, "/".join(parts)
-
-
-def _http_allowed() -> bool:
-    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"1", "true", "yes", "on"}
-
-
-def _refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str] = os.environ) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        endpoint = environment.get(name, "")
-        if scheme != "s3" or not endpoint:
-            continue
-        address = urlsplit(endpoint)
-        if address.scheme not in {"http", "https"} or not address.hostname or "@" in address.netloc:
-            raise InputError(f"{name}: is no endpoint; write https://HOST:PORT, with no credentials in it")
-        if address.scheme == "http" and not _http_allowed():
-            raise InputError(
-                f"store {location}: {name} is plain http; set AWS_ALLOW_HTTP=true if it is meant, or write https"
-            )

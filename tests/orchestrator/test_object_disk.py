@@ -16,7 +16,9 @@ from orchestrator import holder, object_disk
 from orchestrator.disk import open_disk
 from orchestrator.errors import InputError, StoreBusy, StoreDenied, StoreUnreachable, StoreWriteFailed
 from orchestrator.launcher import launch
+from orchestrator.object_address import parse
 from orchestrator.object_disk import ObjectDisk
+from orchestrator.object_trouble import diagnose
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
 from tests.conftest import SWEEP, TINY, environment
@@ -195,7 +197,7 @@ def test_no_bucket_no_access_no_credentials(s3: str, proxy: Proxy, monkeypatch: 
     proxy.fault = lambda method, path: 403
     with pytest.raises(InputError, match="access is denied"):
         Store(s3)
-    said = object_disk.diagnose(OSError("Error performing PUT http://169.254.169.254/latest/api/token in 2 ms"))
+    said = diagnose(OSError("Error performing PUT http://169.254.169.254/latest/api/token in 2 ms"), 20.0)
     assert (said.kind, said.reason[:26]) == ("denied", "no credentials were found;")
 
 
@@ -205,7 +207,7 @@ def test_kinds_of_places_are_those_that_are_named(s3: str, monkeypatch: pytest.M
     from orchestrator import disk
 
     assert tuple(object_disk.KINDS) == disk.SCHEMES
-    assert object_disk.parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
+    assert parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
     assert ObjectDisk("s3://bucket/").location == "s3://bucket"
     with pytest.raises(StoreDenied, match="AZURE_STORAGE_ACCOUNT_NAME"):
         ObjectDisk("az://container")
