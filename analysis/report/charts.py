@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 COLOURS = ["#3a86d4", "#e07b2c", "#2a9d6f", "#c2558f", "#8f7ad1", "#b5a02c", "#2aa3b8", "#d05656", "#7d8b99", "#8c6b4f"]
 """Legible on white and on black; ten, so that charts have ten series at most."""
 NO_K = "none"
-_ROW = 20
-"""Height of a setting's row."""
+_LETTERS = 44
+"""In a line of a label: as many as a telephone is wide."""
+_LINE, _MARK, _GAP = 14, 7, 17
+"""Heights: of such a line, from it to the interval below, from there to the next label."""
 _WIDE_RANGE = 30
 """Largest over smallest value from which an axis is logarithmic."""
 
@@ -52,15 +55,21 @@ def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec,
     }  # fmt: skip
     if frame["k"].drop_nulls().n_unique() > 1 and len(names) <= len(COLOURS):
         columns["k"] = [NO_K if k is None else str(k) for k in frame["k"]]
-        columns["series"] = [safe(series) for series in frame["series"]]
+        columns["series"] = [_in_lines(series) for series in frame["series"]]
         order = [NO_K] * (frame["k"].null_count() > 0) + [str(k) for k in sorted(frame["k"].drop_nulls().unique())]
         spec = copy.deepcopy(_against_k(scale))
         spec["encoding"]["x"]["sort"] = order
-        spec["encoding"]["color"]["sort"] = [safe(n) for n in names]
+        spec["encoding"]["color"]["sort"] = [_in_lines(n) for n in names]
         _title(spec, "y", safe(name))
     else:
         spec = copy.deepcopy(_row_a_setting(scale))
-        spec["height"] = _ROW * frame.height  # Vega warns of its own steps beside a width that fits
+        lines = [_in_lines(label) for label in frame["label"]]
+        most = max(text.count("\n") for text in lines)
+        columns["lines"] = ["\n" * (most - text.count("\n")) + text for text in lines]  # all end where the mark is
+        row = _LINE * (most + 1) + _MARK + _GAP
+        spec["height"] = row * frame.height  # Vega warns of its own steps beside a width that fits
+        for layer in spec["layer"]:
+            layer["encoding"]["y"]["bandPosition"] = 0 if "text" in layer["encoding"] else 1 - _GAP / row
         _title(spec, "x", safe(name))
     spec["description"] = safe(
         f"{name} by setting: mean over seeds and its 95 % interval; the table beside says the same"
@@ -80,12 +89,12 @@ def curve(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec, 
     values = [*frame["low"], *frame["high"]]
     spec = copy.deepcopy(_curve(_scale(values)))
     _title(spec, "y", safe(name))
-    spec["encoding"]["color"]["sort"] = [safe(label) for label in frame["label"].unique(maintain_order=True)]
+    spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in frame["label"].unique(maintain_order=True)]
     spec["description"] = safe(f"{name} over steps, by setting: median over seeds, band from the lowest to the highest")
     columns: Columns = {
         "step": frame["step"].cast(pl.Int64).to_list(), "median": _numbers(frame["median"]),
         "low": _numbers(frame["low"]), "high": _numbers(frame["high"]), "seeds": frame["n"].to_list(),
-        "label": [safe(label) for label in frame["label"]],
+        "label": [_in_lines(label) for label in frame["label"]],
     }  # fmt: skip
     return spec, columns
 
@@ -118,12 +127,20 @@ def config() -> Spec:
         "background": None,
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
-        "axis": {**grid, **words, "labelLimit": 260, "titleLimit": 260},
+        "axis": {**grid, **words, "titleLimit": 260},
+        "text": {
+            "fill": ink,
+            "fontSize": 12,
+            "align": "left",
+            "baseline": "top",
+            "lineHeight": _LINE,
+            "lineBreak": "\n",
+        },
         "legend": {
             **words,
             "orient": "bottom",
             "direction": "vertical",
-            "labelLimit": 320,
+            "labelLimit": 0,
             "title": None,
             "columns": 1,
             "symbolOpacity": 1,
@@ -143,7 +160,7 @@ def _against_k(scale: Scale) -> Spec:
     base = alt.Chart(_data()).encode(
         x=alt.X("k:O", title="k", axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset("series:N"),
-        color=alt.Color("series:N"),
+        color=alt.Color("series:N", legend=_legend()),
         opacity=alt.condition(hover, alt.value(1), alt.value(0.15)),
         tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
     )
@@ -158,16 +175,17 @@ def _row_a_setting(scale: Scale) -> Spec:
     import altair as alt
 
     base = alt.Chart(_data()).encode(
-        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(grid=True)),
+        y=alt.Y("label:N", sort=None, axis=None, scale=alt.Scale(type="band", padding=0)),
         tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
     )
+    text = base.mark_text().encode(text="lines:N", x=alt.value(0))
     rule = base.mark_rule(strokeWidth=1.5, color=COLOURS[0]).encode(
         x=alt.X("low:Q", scale=_vega_scale(scale), axis=_axis()), x2="high:Q"
     )
     point = base.mark_point(filled=True, size=55, color=COLOURS[0]).encode(
         x=alt.X("mean:Q", scale=_vega_scale(scale), axis=_axis())
     )
-    return _lift(_spec(alt.layer(rule, point), _ROW), "y")
+    return _spec(alt.layer(rule, point, text), _LINE + _MARK + _GAP)
 
 
 @functools.cache
@@ -175,7 +193,9 @@ def _curve(scale: Scale) -> Spec:
     import altair as alt
 
     hover = alt.selection_point(fields=["label"], bind="legend")
-    base = alt.Chart(_data()).encode(x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)), color="label:N")
+    base = alt.Chart(_data()).encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)), color=alt.Color("label:N", legend=_legend())
+    )
     band = base.mark_area().encode(
         y=alt.Y("low:Q", scale=_vega_scale(scale), axis=_axis()),
         y2="high:Q",
@@ -193,6 +213,13 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
     import altair as alt
 
     return [alt.Tooltip(f, format=".4g") if f.endswith(":Q") and f[0] != "s" else alt.Tooltip(f) for f in fields]
+
+
+def _legend() -> alt.Legend:
+    """Its labels in as many lines as they have."""
+    import altair as alt
+
+    return alt.Legend(labelExpr="split(datum.label, '\\n')")
 
 
 def _vega_scale(scale: Scale) -> alt.Scale:
@@ -234,7 +261,13 @@ def _lift(spec: Spec, *channels: str) -> Spec:
 
 def _title(spec: Spec, channel: str, text: str) -> None:
     for layer in spec["layer"]:
-        layer["encoding"][channel]["title"] = text
+        if "field" in layer["encoding"][channel]:
+            layer["encoding"][channel]["title"] = text
+
+
+def _in_lines(label: str) -> str:
+    """A label without control characters, in lines that fit."""
+    return textwrap.fill(safe(label), _LETTERS, break_on_hyphens=False)
 
 
 def _scale(values: Sequence[float | None]) -> Scale:

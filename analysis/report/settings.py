@@ -12,7 +12,7 @@ import polars as pl
 KEYS = ("experiment", "workload", "workload_version", "method", "k", "config")
 _MOST_KEYS = 6
 """Config keys in a name; beyond that a number tells settings apart."""
-_MOST_LETTERS = 80
+_MOST_LETTERS = 120
 
 
 def with_settings(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -54,9 +54,8 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         group = (setting["experiment"], setting["method"])
         differing = [k for k in config if len(values[group][k]) > 1 or k in absent[group]]
         said = [f"{key} = {_text(config[key])}" for key in differing if config[key] is not None]
-        said = said[:_MOST_KEYS]
-        if len(versions[setting["experiment"]]) > 1:
-            said.append(f"{setting['workload']} version {setting['workload_version']}")
+        version = f"{setting['workload']} version {setting['workload_version']}"
+        said = [version] * (len(versions[setting["experiment"]]) > 1) + said[:_MOST_KEYS]
         k = [] if setting["k"] is None else [f"k = {setting['k']}"]
         label, series = (_cut(", ".join([setting["method"], *part, *said])) for part in (k, []))
         taken[setting["experiment"], label] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from orchestrator import Sweep, launch
@@ -53,6 +54,7 @@ def make(folder: Path) -> Path:
     """Run it in `folder`, in this process; the store's path. 20 of 30 cells are done."""
     (folder / "nasty.py").write_text(WORKLOAD.format(nasty=NASTY), encoding="utf-8")
     (folder / "nasty.toml").write_text(SWEEP, encoding="utf-8")
+    sys.modules.pop("nasty", None)  # of another folder
     store = folder / "results"
     ended = launch(Sweep.load(folder / "nasty.toml"), store, inline=True)
     assert (ended.asked, ended.done) == (30, 20)

@@ -106,6 +106,8 @@ def test_settings_are_told_apart_by_what_differs() -> None:
     assert [series for _, series in made] == ["a", "a, note = x", "b", "b, extra = 1"]
     two = settings.labels([setting("a", None), setting("a", None, version="2")])
     assert [label for label, _ in two] == ["a, w version 1", "a, w version 2"]
+    both = settings.labels([setting("a", 3, rate=1), setting("a", 3, version="2", rate=2, note="n" * 200)])
+    assert both[1][0].startswith("a, k = 3, w version 2, rate = 2")  # what is cut off is no version
     long = settings.labels([setting("m" * 200, None, rate=1), setting("m" * 200, None, rate=2)])
     assert len({label for label, _ in long}) == 2  # cut short, and numbered
 
@@ -223,8 +225,27 @@ def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
     spec, columns = charts.metric("loss", loss.rows.head(2), experiment.settings)
     assert "k" not in columns
     assert columns["label"] == ["sgd, rate = 0.1", "sgd, rate = 0.2"]
+    assert columns["lines"] == columns["label"]
     assert charts._scale([1.0, 100.0]) == "log"
     assert charts._scale([0.0, 100.0]) == "linear"
+
+
+def test_labels_of_charts_stand_whole_in_lines(gathered: Report) -> None:
+    (experiment,) = gathered.experiments
+    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
+    long = "stochastic_gradient, rate = 1e-4, schedule = cosine_with_warm_restarts"
+    named = experiment.settings.with_columns(
+        label=pl.when(pl.col("label") == "sgd, rate = 0.1").then(pl.lit(long)).otherwise("label")
+    )
+    spec, columns = charts.metric("loss", loss.rows.head(2), named)
+    assert columns["lines"] == [
+        "stochastic_gradient, rate = 1e-4, schedule =\ncosine_with_warm_restarts",
+        "\nsgd, rate = 0.2",  # ends where the other does
+    ]
+    assert spec["height"] == 2 * (2 * 14 + 7 + 17)
+    rows = pl.DataFrame([(0, 0.0, 1.0, 1.0, 1.0, 1)], curves.SCHEMA, orient="row")
+    _, columns = charts.curve("loss", rows, named.with_columns(label=pl.lit(long)))
+    assert columns["label"] == ["stochastic_gradient, rate = 1e-4, schedule =\ncosine_with_warm_restarts"]
 
 
 def test_the_command_writes_both_and_refuses_what_it_cannot(

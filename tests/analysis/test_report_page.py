@@ -114,6 +114,11 @@ def test_it_opens_without_an_error_or_a_request(browser: Any, with_paper: Path, 
         "document.querySelectorAll('[data-drawn] svg .mark-symbol path, [data-drawn] svg .mark-line path').length"
     )
     assert marks >= 8
+    labels = page.evaluate(
+        "[...document.querySelectorAll('svg .role-legend-label text, svg .role-mark text')].map((e) => e.textContent)"
+    )
+    assert len(labels) >= 5
+    assert [text for text in labels if "…" in text] == []  # whole, in lines
     images = page.evaluate("[...document.querySelectorAll('img')].every((i) => i.complete && i.naturalWidth > 50)")
     assert images
     opened.context.close()
