@@ -52,13 +52,13 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
 def test_what_went_wrong_is_named_once_and_nothing_commands_the_terminal(capsys, monkeypatch) -> None:
     monkeypatch.setattr("orchestrator.live.SOON_S", 0.0)
     monkeypatch.setattr("orchestrator.live.LINES_S", 0.0)
-    show = live(as_json=False)
+    show = live(False, " --store here")
     bad = deque(Bad(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
     show(progress(bad=bad, bad_attempts=5, slow=[("a" * 24, 700.0, 60.0)], waiting=("a node with a GPU",)))
     show(progress(bad=bad, bad_attempts=5, done=10))
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "2 more bad attempts"
-    assert said[1] == "failed: ValueError: \ufffd[31m2 (raysweep show 00000000)"
+    assert said[1] == "failed: ValueError: \ufffd[31m2 (raysweep show 00000000 --store here)"
     assert len(said) == 6
     assert "slow: aaaaaaaa for 12 min, its like took 60 s; waiting for a node with a GPU" in said[4]
     assert "bad" not in said[5]
