@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator.errors import RaysweepError
 from orchestrator.holder import boot_id, describe, lives_here, this_process
 from orchestrator.scratch import scratch
 
@@ -23,7 +24,18 @@ def starting(store: str, command: str) -> Iterator[None]:
         store: its location.
         command: as the user gave it.
     """
-    for path in scratch().glob("starting-*.json"):
+    path = None
+    with contextlib.suppress(OSError, RaysweepError):  # a machine without room for a note launches as well
+        path = _note(store, command)
+    try:
+        yield
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
+def _note(store: str, command: str) -> Path:
+    for path in _notes():
         if lives_here(_read(path)) is False:  # it was killed at it
             path.unlink(missing_ok=True)
     path = scratch() / f"starting-{os.getpid()}-{secrets.token_hex(4)}.json"
@@ -31,20 +43,24 @@ def starting(store: str, command: str) -> Iterator[None]:
         "store": store, "pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(), "process": this_process(),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
     }  # fmt: skip
-    try:
-        path.write_text(json.dumps(about), encoding="utf-8")
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    path.write_text(json.dumps(about), encoding="utf-8")
+    return path
 
 
 def who_starts(store: str) -> str | None:
     """The launch that is about to take a store, as a message names it; None where none is known of."""
-    for path in sorted(scratch().glob("starting-*.json")):
+    for path in _notes():
         about = _read(path)
         if about.get("store") == store and lives_here(about):
             return describe(about)
     return None
+
+
+def _notes() -> list[Path]:
+    try:
+        return sorted(scratch().glob("starting-*.json"))
+    except (OSError, RaysweepError):
+        return []  # no folder of this user's own here
 
 
 def _read(path: Path) -> dict[str, object]:

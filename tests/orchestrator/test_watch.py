@@ -178,3 +178,12 @@ def test_a_launch_that_is_starting_is_told_of(
             assert "another" in str(who_starts(location))
     assert who_starts(location) is None
     assert cli("status").returncode == 2
+
+
+def test_without_a_folder_for_notes_launches_run_and_nobody_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "none"))
+    with starting("here", "raysweep launch x.toml"):
+        assert who_starts("here") is None
+    assert not (folder / "none").exists()
