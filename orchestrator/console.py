@@ -52,6 +52,8 @@ def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> N
         print("; ".join(parts))
         if result.stopped:
             say(f"ended early: {result.stopped}")
+    if result.changed:
+        say(f"{result.changed:,} of the done ran with other code than there is now (launch --rerun-changed)")
     if result.done < result.asked:
         if result.failed:
             say(f"see:    raysweep failures{at}")

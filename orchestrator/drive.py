@@ -145,11 +145,9 @@ class Driver:
 
     def running(self) -> list[str]:
         """Ids of the cells that a worker has last been heard to be in."""
-        return [
-            self._flying[number].tasks[position].cell_id
-            for number, (position, _) in list(self._started.items())
-            if number in self._flying
-        ]
+        # Asked for by the heartbeat's thread, while chunks come home.
+        found = [(self._flying.get(number), position) for number, (position, _) in list(self._started.items())]
+        return [chunk.tasks[position].cell_id for chunk, position in found if chunk is not None]
 
     # Submitting
 
@@ -326,9 +324,9 @@ class Driver:
         """Cells that take far longer than others of their variant did, the longest first."""
         now, found = time.monotonic(), []
         for number, (position, began) in self._started.items():
-            task = self._flying[number].tasks[position] if number in self._flying else None
-            usual = self._seconds.get(self._variant[task.row]) if task else None
-            if task and usual is not None and now - began > max(SLOW_FACTOR * usual, SLOW_S):
+            task = self._flying[number].tasks[position]
+            usual = self._seconds.get(self._variant[task.row])
+            if usual is not None and now - began > max(SLOW_FACTOR * usual, SLOW_S):
                 found.append((task.cell_id, now - began, usual))
         return sorted(found, key=lambda one: -one[1])
 
@@ -354,12 +352,12 @@ class Driver:
         """Third layer of a deadline: give up on chunks whose worker should long have ended its cell."""
         now = time.monotonic()
         for beat in self.executor.beats():
-            self._started[beat.chunk] = (beat.position, now - beat.seconds)
+            if beat.chunk in self._flying:  # it may arrive after its chunk has come home
+                self._started[beat.chunk] = (beat.position, now - beat.seconds)
         finished = []
         for number, (position, began) in list(self._started.items()):
-            chunk = self._flying.get(number)
-            limit = chunk.tasks[position].timeout_s if chunk else None
-            if chunk and limit is not None and now - began > limit + hard_grace(limit) + DRIVER_GRACE_S:
+            limit = self._flying[number].tasks[position].timeout_s
+            if limit is not None and now - began > limit + hard_grace(limit) + DRIVER_GRACE_S:
                 self.executor.kill(number)
                 message = f"ran longer than its timeout of {limit:g} s and its worker did not react"
                 finished.extend(self._lost(ChunkLost(number, "timed_out", message, position)))

@@ -70,6 +70,7 @@ class Result:
     failed: int
     left: int
     exhausted: int  # of the failed: not tried, their attempts were used up before
+    changed: int  # of the done: by other code than there is now, and left as they are
     seconds: float
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
@@ -307,9 +308,10 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
     counts = planned.counts()
     ran = progress.done if progress else 0
     failed = progress.failed if progress else 0
-    changed_left = counts["changed"] - planned.frame.filter((pl.col("state") == "changed") & pl.col("run")).height
-    exhausted = planned.frame.filter((pl.col("state") == "failed") & ~pl.col("run")).height
-    done = counts["done"] + changed_left + ran
+    changed, exhausted = (
+        planned.frame.filter((pl.col("state") == state) & ~pl.col("run")).height for state in ("changed", "failed")
+    )
+    done = counts["done"] + changed + ran
     return Result(
         asked=len(planned.table),
         done=done,
@@ -317,6 +319,7 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
         failed=failed + exhausted,
         left=len(planned.table) - done - failed - exhausted,
         exhausted=exhausted,
+        changed=changed,
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
         warnings=(*warnings, *(progress.notes if progress else ())),

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from orchestrator import failures
-from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, ChunkResult, Event, Outcome, Worker
+from orchestrator.chunk import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, ChunkResult, Event, Outcome, Worker
 from orchestrator.drive import Driver, Limits
 from orchestrator.executors import leftovers
 from orchestrator.executors.ray_watch import killed_beside_another
@@ -120,6 +120,13 @@ def test_a_chunk_that_never_began_is_no_attempt(drive) -> None:
     assert [(o.status, o.attempt) for o in ended] == [("done", 1)]
     assert len(executor.sent) == 21
     assert driver.progress.done == 1
+
+
+def test_a_sign_of_life_that_comes_after_its_chunk_runs_no_cell(drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Scripted, "beats", lambda self: tuple(Beat(chunk.number, 0, 1.0) for chunk in self.sent))
+    driver, executor, _ = drive(home, seeds='"0..19"')
+    assert len(executor.sent) > 1
+    assert (driver.progress.done, driver.progress.running, driver.running()) == (20, 0, [])
 
 
 def test_a_poison_cell_takes_no_chunk_mate_along(drive) -> None:
