@@ -17,7 +17,9 @@ MOST_SETTINGS = 10
 MOST_CELLS = 20
 """Of a setting; a curve is of its first seeds where it has more."""
 MOST_VALUES = 4_000_000
-"""Entries of recorded curves that are in memory at once."""
+"""Entries of one array that are read."""
+TOGETHER = 1_000_000
+"""Entries of several arrays that are read at once."""
 _MOST_NAMES = 20
 """Arrays of an experiment that are looked at."""
 
@@ -124,10 +126,10 @@ def _array(experiment: str, name: str, length: int, settings: Sequence[pl.DataFr
 
 
 def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
-    """Arrays that are read together: few times through the store, and no more at once than fit into memory."""
+    """Arrays that are read together: few times through the store, and little at once."""
     batch: list[_Array] = []
     for array in arrays:
-        if batch and sum(a.values for a in batch) + array.values > MOST_VALUES:
+        if batch and sum(a.values for a in batch) + array.values > TOGETHER:
             yield batch
             batch = []
         batch.append(array)

@@ -141,6 +141,7 @@ def test_curves_read_in_parts_are_the_same(store: Store, report: Report, monkeyp
     monkeypatch.setattr(recorded, "_entries", lambda *arguments: read.append(1) or entries(*arguments))
     gather(store)
     assert read == [1]  # both arrays at once
+    monkeypatch.setattr(recorded, "TOGETHER", 250)
     monkeypatch.setattr(recorded, "MOST_VALUES", 250)  # of ten settings, two seeds each have room
     read.clear()
     (parts,) = gather(store).experiments[0].curves
