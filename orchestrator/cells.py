@@ -18,7 +18,7 @@ import polars as pl
 import pydantic
 
 from orchestrator.errors import InputError
-from orchestrator.spec import Block, Sweep, canonical_json
+from orchestrator.spec import BELONGS, RESOURCES, Block, Sweep, canonical_json
 from orchestrator.text import said, shown
 from orchestrator.workload import Workload, load_workload
 from workloads.registry import unknown_name
@@ -274,7 +274,8 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
     for problem in error.errors(include_url=False):
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(unknown_name("config key", place, workload.config_model.model_fields))  # type: ignore[union-attr]
+            unknown = unknown_name("config key", place, workload.config_model.model_fields)  # type: ignore[union-attr]
+            lines.append(f"{place}: no config key; it {BELONGS}" if place in RESOURCES else unknown)
         elif problem["type"] == "missing":
             lines.append(f"config key {place!r} is missing")
         else:

@@ -306,9 +306,8 @@ def _prepare(
     names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None = None, retries: int | None = None,
 ) -> tuple[Store, Prepared]:  # fmt: skip
-    from orchestrator.prepare import prepare
+    from orchestrator.prepare import doubts, prepare
     from orchestrator.spec import changed, load_all, setting
-    from orchestrator.text import shown
 
     settings = dict(setting(text) for text in set_ or ())
     sweeps = load_all(names)
@@ -324,12 +323,7 @@ def _prepare(
     prepared = prepare(sweeps, opened, where)
     for sweep in sweeps:
         if prepared.workloads[sweep.workload].config_model is None:  # else it has been checked
-            warn(
-                f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "
-                f"{key} = {shown(value)} in [[grid]]"
-                for key, value in sweep.config.items()
-                if isinstance(value, list) and key not in settings
-            )
+            warn(doubts(sweep, settings))
     return opened, prepared
 
 
@@ -360,9 +354,12 @@ def _again(
 def _finish(
     opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str], at: str
 ) -> None:  # fmt: skip
+    from orchestrator.holder import wait_till_free
     from orchestrator.launcher import plan_of, run
     from orchestrator.live import live
 
+    if opened.exists():  # before anything is said of what would run: the other launch may run it
+        wait_till_free(opened.disk, options.wait, lambda who: warn([f"waiting for another launch to end: {who}"]))
     planned = plan_of(prepared, opened, options)
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
     if not yes:

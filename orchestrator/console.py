@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from orchestrator.plan import Plan
 
 
+LEAST_HOURS = 0.01
+"""Less than these are not told apart."""
+
+
 def at_store(store: str) -> str:
     """What commands need to find the store; nothing where it is the default."""
     return "" if store == "results" else f" --store {shlex.quote(store)}"
@@ -82,7 +86,7 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
     said, unknown_in_all = [], 0
     expected = planned.expected()
     for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
-        known = f"about {cpu_hours:.2g} cpu-hours" + (f", {gpu_hours:.2g} gpu-hours" if gpus else "")
+        known = f"{_hours(cpu_hours)} cpu-hours" + (f", {_hours(gpu_hours)} gpu-hours" if gpus else "")
         if unknown:
             known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
         said.append(
@@ -92,8 +96,12 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
     seconds = planned.wall_seconds(slots)
     if said:
         others = " for those of known length" if seconds is not None and unknown_in_all else ""
-        said.append(f"time: {'unknown' if seconds is None else f'about {duration(seconds)}'}{others} {where}")
+        said.append(f"time: {'unknown' if seconds is None else f'about {duration(max(1.0, seconds))}'}{others} {where}")
     return said
+
+
+def _hours(hours: float) -> str:
+    return f"about {hours:.2g}" if hours >= LEAST_HOURS else f"under {LEAST_HOURS:g}"
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:

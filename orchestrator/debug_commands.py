@@ -31,7 +31,7 @@ def debug(
 ) -> None:
     """Run one cell again in this process, done or failed, and record nothing.
 
-    Prints, breakpoint() and profilers work as in any script; exit 1 if the cell raises.
+    Prints, breakpoint() and profilers work as in any script; exit 1 if the cell raises. Ctrl-C shows where it is.
 
     raysweep debug 3f5b
 
@@ -59,14 +59,14 @@ def debug(
         began = time.perf_counter()
         try:
             metrics = call(workload, key["experiment"], task, context)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # Ctrl-C is how one finds where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without the frame here
             say(formatted(error.with_traceback(trace)).rstrip())
             if pdb:
                 import pdb as debugger
 
                 debugger.post_mortem(trace)
-            raise typer.Exit(1) from None
+            raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
         _show(metrics, context, time.perf_counter() - began)
 
 

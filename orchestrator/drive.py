@@ -107,7 +107,8 @@ class Driver:
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
         self._flying: dict[int, Chunk] = {}
         self._in_flight: dict[_Size, int] = {}
-        self._started: dict[int, tuple[int, float]] = {}  # chunk -> position, when it began it
+        # chunk -> position, when it began it, how far it is by its own account
+        self._started: dict[int, tuple[int, float, float | None]] = {}
 
     def run(self) -> Iterator[list[Finished]]:
         """Outcomes as they come, in batches; an empty batch is a tick.
@@ -143,11 +144,11 @@ class Driver:
                 self.progress.recent.append((time.monotonic(), self.progress.done, self.progress.work_done))
             yield finished
 
-    def running(self) -> list[str]:
-        """Ids of the cells that a worker has last been heard to be in."""
+    def running(self) -> dict[str, float | None]:
+        """Ids of the cells that a worker has last been heard to be in, and how far, 0 to 1, where they tell."""
         # Asked for by the heartbeat's thread, while chunks come home.
-        found = [(self._flying.get(number), position) for number, (position, _) in list(self._started.items())]
-        return [chunk.tasks[position].cell_id for chunk, position in found if chunk is not None]
+        found = [(self._flying.get(number), at, far) for number, (at, _, far) in list(self._started.items())]
+        return {chunk.tasks[at].cell_id: far for chunk, at, far in found if chunk is not None}
 
     # Submitting
 
@@ -323,7 +324,7 @@ class Driver:
     def _slow(self) -> list[tuple[str, float, float]]:
         """Cells that take far longer than others of their variant did, the longest first."""
         now, found = time.monotonic(), []
-        for number, (position, began) in self._started.items():
+        for number, (position, began, _) in self._started.items():
             task = self._flying[number].tasks[position]
             usual = self._seconds.get(self._variant[task.row])
             if usual is not None and now - began > max(SLOW_FACTOR * usual, SLOW_S):
@@ -353,9 +354,9 @@ class Driver:
         now = time.monotonic()
         for beat in self.executor.beats():
             if beat.chunk in self._flying:  # it may arrive after its chunk has come home
-                self._started[beat.chunk] = (beat.position, now - beat.seconds)
+                self._started[beat.chunk] = (beat.position, now - beat.seconds, beat.progress)
         finished = []
-        for number, (position, began) in list(self._started.items()):
+        for number, (position, began, _) in list(self._started.items()):
             limit = self._flying[number].tasks[position].timeout_s
             if limit is not None and now - began > limit + hard_grace(limit) + DRIVER_GRACE_S:
                 self.executor.kill(number)

@@ -92,13 +92,19 @@ def place(traceback: str | None) -> str | None:
     return f"{own[-1][0].rpartition('/')[2]}:{own[-1][1]} in {own[-1][2]}" if own else None
 
 
-def signature(error_type: str | None, message: str | None, traceback: str | None) -> str:
+def signature(error_type: str | None, message: str | None, traceback: str | None, *, whole: bool = False) -> str:
     """One text for failures that are alike: the error, its message without what varies, where it was raised.
 
     Not of timeouts: what takes too long is interrupted in any place.
+
+    Args:
+        error_type: its name.
+        message: of which the first line counts.
+        traceback: as recorded.
+        whole: with what varies.
     """
-    first = next((line for line in (message or "").splitlines() if line.strip()), "")
-    plain = _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", clean(first)[:1000])))[:160].strip()
+    said = clean(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
+    plain = (said if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", said))))[:160].strip()
     at = None if error_type == _TIMEOUT else place(traceback)
     return f"{error_type or 'error'}{': ' if plain else ''}{plain}{'' if at is None else f' ({at})'}"
 
@@ -141,11 +147,11 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
     """Failed attempts by likeness, most cells first.
 
     Args:
-        attempts: workload, method, status, cell_id, error_type, error_message, traceback.
+        attempts: workload, method, status, cell_id, seed, error_type, error_message, traceback.
 
     Returns:
-        workload, method, status, failure (the signature; of timeouts also where most of them were), cells, attempts,
-        example (a cell's id).
+        workload, method, status, failure (the signature, or the whole where all say the same; of timeouts also where
+        most of them were), cells, attempts, example (a cell's id), seeds (a list).
     """
     import polars as pl
 
@@ -155,6 +161,7 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
     rows = list(distinct.iter_rows())
     distinct = distinct.with_columns(
         failure=pl.Series([signature(*row) for row in rows], dtype=pl.String),
+        whole=pl.Series([signature(*row, whole=True) for row in rows], dtype=pl.String),
         place=pl.Series([place(row[2]) if row[0] == _TIMEOUT else None for row in rows], dtype=pl.String),
     )
     often = pl.col("place").drop_nulls().mode(maintain_order=True).first()
@@ -165,13 +172,15 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
             pl.col("cell_id").n_unique().alias("cells"),
             pl.len().alias("attempts"),
             pl.col("cell_id").min().alias("example"),
+            pl.col("seed").unique().sort().alias("seeds"),
+            pl.when(pl.col("whole").n_unique() == 1).then(pl.col("whole").first()).alias("whole"),
             pl.format(
                 " ({}{})", pl.when(pl.col("place").n_unique() > 1).then(pl.lit("mostly ")).otherwise(pl.lit("")), often
             )
             .fill_null("")
             .alias("at"),
         )
-        .with_columns(pl.col("failure") + pl.col("at"))
-        .drop("at")
         .sort("cells", "failure", "method", descending=[True, False, False])
+        .with_columns(pl.coalesce("whole", "failure").alias("failure") + pl.col("at"))
+        .drop("at", "whole")
     )

@@ -7,9 +7,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.disk import Disk, exists, read_at_most
 from orchestrator.errors import StoreBusy, StoreDamaged
@@ -22,8 +22,15 @@ EPOCH_BYTES, BEAT_BYTES = 2**20, 8 * 2**20
 """No more than these are read of what an owner writes of itself, and of its heartbeat."""
 
 
-def holder(disk: Disk) -> tuple[str, list[str]] | None:
-    """Who holds the store, and the ids of the cells that its last heartbeat says run; None: nobody.
+class Held(NamedTuple):
+    """Who holds a store, and what its last heartbeat says runs: cell id -> how far, 0 to 1, where the cell tells."""
+
+    who: str
+    running: Mapping[str, float | None]
+
+
+def holder(disk: Disk) -> Held | None:
+    """Who holds the store; None: nobody.
 
     Raises:
         StoreDamaged: the newest epoch's file is torn.
@@ -45,18 +52,35 @@ def holder(disk: Disk) -> tuple[str, list[str]] | None:
         running = last.get("running") if isinstance(last, dict) else None
     except (ValueError, RecursionError):
         running = None  # half a heartbeat on a disk without atomic renames; the next one is seconds away
-    return describe(about), [str(cell_id) for cell_id in running] if isinstance(running, list) else []
+    return Held(describe(about), _running(running))
 
 
-def wait_till_free(disk: Disk, wait: bool) -> None:
+def _running(said: object) -> dict[str, float | None]:
+    """Of a heartbeat, whoever wrote it."""
+    if isinstance(said, list):  # as versions before this one said it
+        said = dict.fromkeys(map(str, said))
+    found = said.items() if isinstance(said, dict) else ()
+    return {cell_id: min(1.0, max(0.0, far)) if isinstance(far, int | float) else None for cell_id, far in found}
+
+
+def wait_till_free(disk: Disk, wait: bool, tell: Callable[[str], None] = lambda who: None) -> None:
     """Find a held store before anything is done for a launch on it.
+
+    Args:
+        disk: the store's.
+        wait: till nobody holds it.
+        tell: told once of each that is waited for.
 
     Raises:
         StoreBusy: it is held, and `wait` is False.
     """
+    told = set()
     while (held := holder(disk)) is not None:
         if not wait:
-            raise StoreBusy(busy(disk, held[0]))
+            raise StoreBusy(busy(disk, held.who))
+        if held.who not in told:
+            told.add(held.who)
+            tell(held.who)
         time.sleep(0.5)
 
 

@@ -83,7 +83,7 @@ class Owner:
         self._closed = threading.Event()
         self._writes = threading.RLock()  # commits, and what a merge takes away, one at a time
         self.compactor = Compactor(self._merge_due)
-        self.running: Callable[[], Any] = lambda: None
+        self.running: Callable[[], Mapping[str, float | None]] = dict
         try:
             self.epoch = new_epoch(self.disk, command)
             self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)

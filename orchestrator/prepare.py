@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import polars as pl
 
 from orchestrator.cells import CellTable, expand
 from orchestrator.errors import InputError
-from orchestrator.spec import Sweep
+from orchestrator.spec import BELONGS, RESOURCES, Sweep
 from orchestrator.store import Store
 from orchestrator.sweep_record import RecordedSweep
+from orchestrator.text import shown
 from orchestrator.workload import Workload, load_workload
 
 
@@ -38,6 +39,29 @@ def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> 
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
     table, warnings = select(every, store, where)
     return Prepared(tuple(sweeps), table, every, warnings, workloads)
+
+
+def doubts(sweep: Sweep, meant: Collection[str]) -> list[str]:
+    """Keys of a sweep whose workload checks none that are likely to stand in the wrong place.
+
+    Args:
+        sweep: a sweep of a workload without `Config`.
+        meant: keys that were given by hand.
+    """
+    lists = [
+        f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "
+        f"{key} = {shown(value)} in [[grid]]"
+        for key, value in sweep.config.items()
+        if isinstance(value, list) and key not in meant
+    ]
+    places = [("config", sweep.config), *((f"grid[{i}]", block.axes) for i, block in enumerate(sweep.blocks))]
+    resources = [
+        f"{sweep.path}: {place}.{key}: is a setting of the workload here; a limit {BELONGS}"
+        for place, keys in places
+        for key in RESOURCES
+        if key in keys and key not in meant
+    ]
+    return lists + resources
 
 
 def prepare_recorded(

@@ -28,6 +28,10 @@ from orchestrator.widen import reachable, widen
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 
 
+_SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
+"""What the database, which knows no better, takes for a table that was meant."""
+
+
 def query(store: Store, sql: str) -> pl.DataFrame:
     """Answer one SQL statement.
 
@@ -57,7 +61,8 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         return _fetched(result)
     except duckdb.Error as error:
         known = cells_frame(store).columns
-        said = f"SQL: {error}{advice(sql, error, known, connection.sql)}"
+        told = _SYSTEM_TABLES.sub("", str(error))
+        said = f"SQL: {told}{advice(sql, error, known, connection.sql)}"
         if isinstance(error, duckdb.BinderException):
             said += f"\ncolumns of cells: {', '.join(known)}"
         raise InputError(said) from None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.cells import CellTable
     from orchestrator.store import Store
 
+MOST_SEEDS = 5
+"""Of a group of failures that are named."""
 WATCH_S = 2.0
 """Between two looks of `status --watch`."""
 
@@ -35,6 +37,7 @@ def status(
     import polars as pl
 
     from orchestrator.cells import merge
+    from orchestrator.chunk import cell_name
     from orchestrator.holder import holder
     from orchestrator.prepare import select
     from orchestrator.requests import standing
@@ -69,13 +72,17 @@ def status(
         .sort("experiment", "workload_version", "method", "k", "status")
     )
     held = holder(opened.disk)
-    owner, running = held or (None, [])
+    owner, running = held or (None, {})
     if as_json:
-        print_json({"counts": counts.to_dicts(), "running": running, "owner": owner, "starting": begun})
+        told = {cell_id: far for cell_id, far in running.items() if far is not None}
+        now = {"running": list(running), "progress": told, "owner": owner, "starting": begun}
+        print_json({"counts": counts.to_dicts(), **now})
         return
     print_frame(counts)
-    for cell_id in running:
-        say(f"running: {cell_id}")
+    named = states.filter(pl.col("cell_id").is_in(list(running))).select("experiment", "method", "k", "seed", "cell_id")
+    for row in named.iter_rows():
+        far = running[row[-1]]
+        say(f"running: {cell_name(*row)}" + ("" if far is None else f", {far:.0%}"))
     left = states.filter(pl.col("status") != "done")
     done = f"{states.height - left.height:,} of {how_many(states.height)} done"
     say("; ".join([done, *next_steps(left["standing"], owner, begun, at_store(store))]))
@@ -217,7 +224,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
 
     opened = Store(store).require()
     charged = [status for status, policy in POLICIES.items() if policy.budget]
-    what = ["cell_id", "attempt", "workload", "method", "status", "error_type", "error_message", "traceback"]
+    what = ["cell_id", "attempt", "workload", "method", "seed", "status", "error_type", "error_message", "traceback"]
     last = opened.collect(
         lambda: (
             opened.attempts.filter(pl.col("status").is_in(charged))
@@ -239,7 +246,11 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         print_json(groups.to_dicts())
         return
     for group in groups.iter_rows(named=True):
-        say(f"{how_many(group['cells'])} of {group['method']}, {group['status']}:")
+        seeds = (
+            f", {'seed' if len(group['seeds']) == 1 else 'seeds'} {', '.join(map(str, group['seeds'][:MOST_SEEDS]))}"
+        )
+        more = f" and {len(group['seeds']) - MOST_SEEDS:,} more" if len(group["seeds"]) > MOST_SEEDS else ""
+        say(f"{how_many(group['cells'])} of {group['method']}{seeds}{more}, {group['status']}:")
         say(f"    {group['failure']}")
         say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():

@@ -60,6 +60,7 @@ class RunContext:
         self.device = device
         self.checkpoint = checkpoint
         self.arrays: list[Array] = []
+        self._parts: set[tuple[str, int]] = set()
         self.fraction: float | None = None
 
     def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
@@ -83,6 +84,9 @@ class RunContext:
             raise ValueError(f"{what}: the step does not fit 64 bits")
         if not 1 <= stride < _INT64:
             raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'} is not 1 or more")
+        if (name, step) in self._parts:
+            raise ValueError(f"{what}: recorded before from step {step} on; give each part a step of its own")
+        self._parts.add((name, step))
         self.arrays.append(Array(name, step, stride, array.copy()))
 
     @property

@@ -26,7 +26,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
 _KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
-_RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
+RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
+BELONGS = "belongs under [resources], or into a block's resources"
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
 MAX_TIMEOUT_S = 1e9
@@ -234,8 +235,8 @@ def _read(text: str, path: Path | None) -> Sweep:
 
 def _misplaced(key: str) -> str:
     """What a key at the top of a file that does not belong there is told."""
-    if key in _RESOURCES:
-        return f"{key}: stands at the top of the file; it belongs under [resources], or into a block's resources"
+    if key in RESOURCES:
+        return f"{key}: stands at the top of the file; it {BELONGS}"
     if key in ("method", "k"):
         return f"{key}: stands at the top of the file; it belongs into a [[grid]] block"
     near = unknown_name("key", key, _KEYS)
@@ -364,8 +365,8 @@ def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
 def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Resources:
     given: dict[str, Any] = {}
     for key, value in _table(raw, where, problems).items():
-        if key not in _RESOURCES:
-            problems.append(f"{where}: {unknown_name('resource', key, _RESOURCES)}")
+        if key not in RESOURCES:
+            problems.append(f"{where}: {unknown_name('resource', key, RESOURCES)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             problems.append(f"{where}.{key}: {shown(value)} is not a number")
         elif value > _MOST[key]:

@@ -51,11 +51,15 @@ def advice(sql: str, error: Exception, known: Collection[str], answers: Callable
         with contextlib.suppress(duckdb.Error):
             answers(quoted)
             return f" (text stands in single quotes: {quoted})"
+    if table := re.search(r"Table with name (.+) does not exist!", str(error)):
+        near = difflib.get_close_matches(table[1].lower(), _TABLES, n=1)
+        return f" (there are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"
     missing = re.search(r'Referenced column "([^"]+)" not found', str(error))
     near = difflib.get_close_matches(missing[1].lower(), known, n=1) if missing else []
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+_TABLES = ("cells", "attempts", "arrays")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
 """A comparison with a name on its right, in double quotes or none: text, where no column is called so."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = 300.0
 """Rates are over what ended this long ago at most."""
-MOST_FAILURES, MOST_SLOW = 5, 5
+MOST_FAILURES, MOST_SLOW, MOST_FAR = 5, 5, 8
 
 
 class Look(NamedTuple):
@@ -33,7 +33,7 @@ class Look(NamedTuple):
         ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
         failures: the last attempts of the cells that failed last: cell_id, status, error_type, error_message,
             finished_at.
-        running: ids, of the owner's last heartbeat.
+        running: ids, of the owner's last heartbeat, and how far each is, 0 to 1, where it tells.
         owner: who holds the store, if anybody.
         starting: which launch is about to, as far as this machine knows.
     """
@@ -42,7 +42,7 @@ class Look(NamedTuple):
     states: pl.DataFrame
     ended: pl.DataFrame
     failures: pl.DataFrame
-    running: tuple[str, ...]
+    running: Mapping[str, float | None]
     owner: str | None
     starting: str | None = None
 
@@ -96,7 +96,8 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
         .join(ids.lazy(), on="cell_id", how="semi")
         .sort("finished_at")
     )  # fmt: skip
-    running = set(held[1]) & set(ids["cell_id"]) if held else set()
+    known_ids = set(ids["cell_id"])
+    running = {cell_id: held.running[cell_id] for cell_id in sorted(held.running.keys() & known_ids)} if held else {}
     charged = [status for status, policy in POLICIES.items() if policy.budget]
     suspects = states.filter(pl.col("status").is_in(charged) & ~pl.col("cell_id").is_in(list(running)))
     key = ["cell_id", "attempt"]
@@ -118,7 +119,7 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
         )
     )
     states = states.with_columns(failed=pl.col("cell_id").is_in(failed["cell_id"].implode()))
-    return Look(now, states, ended, texts, tuple(sorted(running)), held[0] if held else None, begun), warnings
+    return Look(now, states, ended, texts, running, held[0] if held else None, begun), warnings
 
 
 def sums(seen: Look) -> Sums:
@@ -160,6 +161,7 @@ def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[st
         f"{found.left:,} left" + _pace(found)
     ]
     said += _by_resource(seen)
+    said += _far(seen)
     slow = _slow(seen, first_seen)
     said += [f"slow: {line}" for line in slow[:MOST_SLOW]]
     said += [f"slow: {len(slow) - MOST_SLOW:,} more"] if len(slow) > MOST_SLOW else []
@@ -204,7 +206,9 @@ def event(seen: Look) -> dict[str, object]:
     found = sums(seen)
     return {
         "at": seen.now.isoformat(timespec="seconds"), "cells": seen.states.height, **found._asdict(),
-        "running_cells": list(seen.running), "owner": seen.owner, "starting": seen.starting,
+        "running_cells": list(seen.running),
+        "progress": {cell_id: far for cell_id, far in seen.running.items() if far is not None},
+        "owner": seen.owner, "starting": seen.starting,
         "failures": [{**row, "finished_at": str(row["finished_at"])} for row in seen.failures.iter_rows(named=True)],
     }  # fmt: skip
 
@@ -233,6 +237,14 @@ def _by_resource(seen: Look) -> list[str]:
         f"  on {cpus:g} CPU{f' and {gpus:g} GPU' if gpus else ''}: {done:,} of {cells:,} done, {running:,} running"
         for cpus, gpus, done, running, cells in sizes.iter_rows()
     ]
+
+
+def _far(seen: Look) -> list[str]:
+    """The running cells that tell how far they are, a line each."""
+    told = {cell_id: far for cell_id, far in seen.running.items() if far is not None}
+    names = dict(seen.states.filter(pl.col("cell_id").is_in(list(told))).select("cell_id", "name").iter_rows())
+    said = [f"running: {names[cell_id]}#{cell_id[:8]}, {far:.0%}" for cell_id, far in list(told.items())[:MOST_FAR]]
+    return said + ([f"running: {len(told) - MOST_FAR:,} more"] if len(told) > MOST_FAR else [])
 
 
 def _slow(seen: Look, first_seen: Mapping[str, datetime]) -> list[str]:

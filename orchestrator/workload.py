@@ -77,7 +77,9 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
         try:
             target = WORKLOADS[name]
         except UnknownName as error:
-            raise InputError(f"{error}; or name one of your own as 'package.module:function'") from None
+            module, dot, function = name.rpartition(".")
+            own = f"{module}:{function}" if dot else "package.module:function"
+            raise InputError(f"{error}; or name one of your own as {own!r}") from None
         return _declared(name, target, folder=None)
     module = name.partition(":")[0]
     folder = _find(module, search)

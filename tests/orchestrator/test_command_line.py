@@ -117,6 +117,7 @@ def test_driver_killed_then_resumed_loses_nothing(cli, write, folder: Path, afte
     if after == 12:  # a second launch meanwhile is refused, and told by whom
         second = cli("launch", "slow.toml")
         assert second.returncode == 3
+        assert "to run" not in second.stderr  # the other launch may run it
         assert f"pid {victim.pid}" in second.stderr
     victim.send_signal(signal.SIGKILL)
     victim.communicate()

@@ -70,6 +70,21 @@ def test_a_failed_cell_shows_its_own_frames_and_the_debugger_where_it_raised(
     assert files() == before
 
 
+def test_an_interrupt_shows_where_a_cell_hangs(
+    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import odd  # type: ignore[import-not-found]
+
+    def wait(cell: object, context: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(odd, "run", wait)
+    with pytest.raises(typer.Exit) as ended:
+        debug(ids[0])
+    assert ended.value.exit_code == 130
+    assert "in wait\n    raise KeyboardInterrupt" in capsys.readouterr().out
+
+
 def test_a_version_that_is_another_now_is_said(
     ids: dict[int, str], write: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,7 +126,7 @@ def test_a_sign_of_life_that_comes_after_its_chunk_runs_no_cell(drive, monkeypat
     monkeypatch.setattr(Scripted, "beats", lambda self: tuple(Beat(chunk.number, 0, 1.0) for chunk in self.sent))
     driver, executor, _ = drive(home, seeds='"0..19"')
     assert len(executor.sent) > 1
-    assert (driver.progress.done, driver.progress.running, driver.running()) == (20, 0, [])
+    assert (driver.progress.done, driver.progress.running, driver.running()) == (20, 0, {})
 
 
 def test_a_poison_cell_takes_no_chunk_mate_along(drive) -> None:
@@ -237,11 +237,22 @@ def test_the_place_is_in_the_workloads_own_code(trace: str | None, where: str | 
     assert place(trace) == where
 
 
+def of_attempts(rows: list[tuple[str, ...]]) -> pl.DataFrame:
+    """One a cell and seed: status, error type and message, traceback."""
+    what = ["workload", "method", "cell_id", "seed", "status", "error_type", "error_message", "traceback"]
+    return pl.DataFrame([("w", "m", f"c{i}", i, *row) for i, row in enumerate(rows)], schema=what, orient="row")
+
+
+def test_what_all_of_a_group_say_is_said_whole_and_what_differs_is_not() -> None:
+    frame = of_attempts([("failed", "KeyError", "'rate' of 3", TRACE)] * 2)
+    assert grouped(frame)["failure"].to_list() == ["KeyError: 'rate' of 3 (model.py:7 in step)"]
+    frame = of_attempts([("failed", "KeyError", f"'rate' of {i}", TRACE) for i in range(3)])
+    assert grouped(frame).select("failure", "seeds").rows() == [("KeyError: '…' of # (model.py:7 in step)", [0, 1, 2])]
+
+
 def test_timeouts_are_alike_wherever_they_were_interrupted_and_most_of_them_is_said() -> None:
     traces = [RINGING, RINGING, RINGING.replace("line 8", "line 9")]
-    rows = [("w", "m", "timed_out", f"c{i}", "CellTimeout", "ran", trace) for i, trace in enumerate(traces)]
-    what = ["workload", "method", "status", "cell_id", "error_type", "error_message", "traceback"]
-    frame = pl.DataFrame(rows, schema=what, orient="row")
+    frame = of_attempts([("timed_out", "CellTimeout", "ran", trace) for trace in traces])
     assert grouped(frame)["failure"].to_list() == ["CellTimeout: ran (mostly cells.py:8 in wait)"]
     assert grouped(frame[:2])["failure"].to_list() == ["CellTimeout: ran (cells.py:8 in wait)"]
     unknown = frame.with_columns(traceback=pl.lit(None, pl.String))
@@ -343,13 +354,16 @@ def test_failures_are_listed_by_likeness(cli, write) -> None:
     assert cli("launch", "two.toml", "--inline").returncode == 1
     shown = cli("failures")
     assert shown.returncode == 0
-    assert "3 cells" in shown.stdout
+    assert "3 cells of m, seeds 0, 1, 2, failed:" in shown.stdout
     assert "ValueError: seed # (two.py:2 in run)" in shown.stdout
     (group,) = json.loads(cli("failures", "--json").stdout)
     assert (group["cells"], group["method"], group["status"]) == (3, "m", "failed")
     write("two.py", "def run(cell, context):\n    assert cell.seed, 'another'\n    return {}\n")
     assert cli("resume", "--inline").returncode == 1
     shown = cli("failures").stdout.splitlines()
-    assert shown[:2] == ["1 cell of m, failed:", "    AssertionError: another (two.py:2 in run)"]  # its last error
+    assert shown[:2] == [
+        "1 cell of m, seed 0, failed:",
+        "    AssertionError: another (two.py:2 in run)",
+    ]  # its last error
     assert shown[-1] == "2 cells failed at first and are done since"
     assert pl.DataFrame([group]).height == 1

@@ -44,6 +44,15 @@ def test_a_bad_array_is_named(context: RunContext, values: Any, said: str) -> No
     assert context.arrays == []
 
 
+def test_parts_of_an_array_begin_at_steps_of_their_own(context: RunContext) -> None:
+    context.array("loss", [1.0])
+    context.array("loss", [2.0], step=1)
+    context.array("other", [2.0])
+    with pytest.raises(ValueError, match=r"^context.array\('loss'\): recorded before from step 1 on"):
+        context.array("loss", [3.0], step=1)
+    assert [(part.name, part.step) for part in context.arrays] == [("loss", 0), ("loss", 1), ("other", 0)]
+
+
 @pytest.mark.parametrize("place", [{"step": "x"}, {"step": 2**70}, {"stride": None}, {"stride": 0}])
 def test_so_is_one_with_a_bad_place(context: RunContext, place: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError), match=r"^context.array\('loss'\): "):

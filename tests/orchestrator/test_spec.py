@@ -29,6 +29,8 @@ def problems(text: str) -> str:
         (HEAD.replace("online_rnn", "online_rmn") + '[[grid]]\nmethod="rtrl"', "did you mean 'online_rnn'?"),
         (HEAD + '[[grid]]\nmethod="rlfo"', "unknown method 'rlfo'"),
         (HEAD + '[[grid]]\nmethod="rttl"', "did you mean 'rtrl'?"),
+        (HEAD + '[[grid]]\nmethod="rtrl"\ntimeout_s=5', "timeout_s: no config key; it belongs under [resources]"),
+        ('name="a"\nworkload="mine.run"\nseeds=[1]\n[[grid]]\nmethod="a"', "or name one of your own as 'mine:run'"),
         (HEAD + '[config]\nhiden=3\n[[grid]]\nmethod="rtrl"', "unknown config key 'hiden'; did you mean 'hidden'?"),
         (HEAD + '[config]\nstream="sin"\n[[grid]]\nmethod="rtrl"', "did you mean 'sine'?"),
         (HEAD + '[config]\nhidden="64"\n[[grid]]\nmethod="rtrl"', "config key 'hidden'"),
@@ -147,3 +149,14 @@ def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(
     )
     cli._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # asked for by its name
     assert "whole list" not in capsys.readouterr().err
+
+
+def test_a_limit_among_the_settings_is_warned_of(write, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from orchestrator import cli
+
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nretries = 3\n[[grid]]\ntimeout_s = 5"))
+    cli._prepare(["tiny.toml"], "results", None, None, None)
+    said = capsys.readouterr().err
+    assert "grid[0].timeout_s: is a setting of the workload here; a limit belongs under [resources]" in said
+    assert "config.retries: is a setting" in said

@@ -440,6 +440,36 @@ def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -
         assert store.cells.collect().height == 4
 
 
+def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([holder.Held("a", {}), holder.Held("a", {}), holder.Held("b", {}), None])
+    monkeypatch.setattr(holder, "holder", lambda disk: next(seen))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    told: list[str] = []
+    holder.wait_till_free(Store("results").disk, True, told.append)
+    assert told == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "running"),
+    [
+        ({"c1": 0.5, "c2": None, "c3": 7}, {"c1": 0.5, "c2": None, "c3": 1.0}),
+        (["c1"], {"c1": None}),  # of versions that told no more
+        ("odd", {}),
+        ({"c1": "much"}, {"c1": None}),
+    ],
+)
+def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: dict[str, float | None]) -> None:
+    store = Store("results")
+    with Owner(store) as owner:
+        owner._closed.set()
+        owner._heart.join()
+        store.disk.replace("_hb/00000000", json.dumps({"beat": 1, "running": said}).encode())
+        held = holder.holder(store.disk)
+        assert held is not None
+        assert held.running == running
+        owner._closed.clear()
+
+
 def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
     disk = Store("results").disk
     assert holder.holder(disk) is None
@@ -456,7 +486,7 @@ def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, m
 
     anew = Store("results").disk
 
-    def claims(**changes: object) -> tuple[str, list[str]] | None:
+    def claims(**changes: object) -> holder.Held | None:
         anew.replace("_epochs/00000000.json", json.dumps({**about, **changes}).encode())
         return holder.holder(disk)
 

@@ -52,7 +52,7 @@ def seen(
     )
     rows = [(NOW - timedelta(seconds=ago), status, seconds) for ago, status, seconds in ended]
     schema = {"finished_at": pl.Datetime("us", "UTC"), "status": pl.String, "seconds": pl.Float64}
-    look = Look(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), (), "pid 1")
+    look = Look(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), {}, "pid 1")
     return look._replace(**changes)
 
 
@@ -78,7 +78,7 @@ def test_without_lengths_cells_count_alike_and_without_an_owner_nothing_is_foret
 
 
 def test_a_cell_is_slow_by_the_measure_of_its_like() -> None:
-    look = seen(["pending"] * 3, [10.0, 100.0, None], [], running=("cell0", "cell1", "cell2"))
+    look = seen(["pending"] * 3, [10.0, 100.0, None], [], running=dict.fromkeys(["cell0", "cell1", "cell2"]))
     began = dict.fromkeys(look.running, NOW - timedelta(seconds=120))
     shown = [line for line in lines(look, began, "") if line.startswith("slow")]
     assert shown == ["slow: e/m/seed=0#cell0 for 2 min at least; its like took 10 s"]
@@ -133,11 +133,13 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
 
 
 def test_resources_are_told_apart_where_they_differ() -> None:
-    look = seen(["done", "pending"], [1.0, 1.0], [], running=("cell1",))
+    look = seen(["done", "pending"], [1.0, 1.0], [], running={"cell1": 0.4})
     states = look.states.with_columns(gpus=pl.Series([0.0, 1.0]))
     shown = lines(look._replace(states=states), {}, "")
     assert "  on 1 CPU: 1 of 1 done, 0 running" in shown
     assert "  on 1 CPU and 1 GPU: 0 of 1 done, 1 running" in shown
+    assert "running: e/m/seed=1#cell1, 40%" in shown
+    assert event(look)["progress"] == {"cell1": 0.4}
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h"), (3 * 86_400, "3 days")])
