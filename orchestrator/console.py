@@ -132,11 +132,23 @@ def print_frame(frame: Any) -> None:
         if frame.height > 50:
             print(f"and {frame.height - 50:,} rows more; --format csv or --output FILE gives all")
         return
+    letters = _letters(frame)
     with pl.Config(
-        tbl_rows=-1 if frame.height <= 1000 else 50, tbl_cols=-1, fmt_str_lengths=60, tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True, tbl_width_chars=max(width, 100),
+        tbl_rows=-1 if frame.height <= 1000 else 50, tbl_cols=-1, fmt_str_lengths=letters,
+        tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_width_chars=max(width, 100),
     ):  # fmt: skip
         say(_rendered(frame))
+
+
+def _letters(frame: Any) -> int:
+    """How many letters of a text are shown: more than 60 where rows could not be told apart by these."""
+    flat = frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
+    texts = [name for name, kind in flat.schema.items() if str(kind) == "String"]
+    apart = flat.n_unique() if texts else 0
+    for most in (60, 200, 1000):
+        if not texts or flat.with_columns(flat[name].str.head(most) for name in texts).n_unique() == apart:
+            return most
+    return 1000
 
 
 def _rendered(frame: Any) -> str:

@@ -41,6 +41,7 @@ def debug(
     from orchestrator.chunk import Task, cell_name
     from orchestrator.run import RunContext, call, formatted
     from orchestrator.store import Store
+    from orchestrator.workload import passed_over
 
     use_data(data_dir)
     opened = Store(store).require()
@@ -48,6 +49,7 @@ def debug(
     workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
     name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
     say(f"{name} by {workload.source_path}, in this process; nothing is recorded")
+    warn(filter(None, [passed_over(workload, str(Path.cwd()))]))
     if workload.version != key["workload_version"]:
         warn(
             [f"it is of version {key['workload_version']!r} of {workload.name}, and what runs is {workload.version!r}"]

@@ -14,7 +14,7 @@ from orchestrator.spec import BELONGS, RESOURCES, Sweep
 from orchestrator.store import Store
 from orchestrator.sweep_record import RecordedSweep
 from orchestrator.text import shown
-from orchestrator.workload import Workload, load_workload
+from orchestrator.workload import Workload, load_workload, passed_over
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def prepare_recorded(
         variants=table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None),
     )
     workloads = {name: load_workload(name, folders) for name, folders in search.items()}
+    warnings += filter(None, (passed_over(workload, str(Path.cwd())) for workload in workloads.values()))
     stale = table.variants.with_columns(
         current=pl.col("workload").replace_strict({n: w.version for n, w in workloads.items()}, default=None)
     ).filter(pl.col("current") != pl.col("workload_version"))

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.machinery
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,19 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
         sys.path.insert(0, folder)
         importlib.invalidate_caches()
     return _declared(name, name, folder)
+
+
+def passed_over(workload: Workload, folder: str) -> str | None:
+    """What to warn of where a module of this name lies in a folder as well, and another is what runs."""
+    if workload.folder is None or os.path.realpath(folder) == os.path.realpath(workload.folder):
+        return None
+    spec = importlib.machinery.PathFinder.find_spec(workload.module.partition(".")[0], [folder])
+    if spec is None or spec.origin is None:
+        return None
+    return (
+        f"{workload.name} runs out of {workload.folder}, where it was launched, and not out of {folder}; "
+        "name the sweep's file to run what is there"
+    )
 
 
 def _find(module: str, search: Sequence[str]) -> str | None:

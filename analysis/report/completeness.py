@@ -44,7 +44,7 @@ def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
         .sort("cells", descending=True, maintain_order=True)
     )
     shown = lacking.head(most)
-    seeds = pl.Series("seeds", [_listed(s.to_list()) for s in shown["seeds"]], pl.String)
+    seeds = pl.Series("seeds", [listed(s.to_list()) for s in shown["seeds"]], pl.String)
     return shown.with_columns(seeds), max(0, lacking.height - most)
 
 
@@ -59,6 +59,7 @@ def of_older_versions(cells: pl.DataFrame, newest: Mapping[str, str]) -> int:
     return cells.filter((pl.col("status") != "done") & (pl.col("workload_version") != now)).height
 
 
-def _listed(seeds: list[int], most: int = 8) -> str:
+def listed(seeds: list[int], most: int = 8) -> str:
+    """The first seeds, and how many more there are."""
     text = ", ".join(map(str, seeds[:most]))
     return text if len(seeds) <= most else f"{text} and {len(seeds) - most:,} more"

@@ -211,7 +211,7 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Cells that are not done, by the likeness of their last attempts."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MOST_FAILED)
     key = ["cell_id", "attempt"]
-    columns = [*key, "workload", "method", "status", "error_type", "error_message", "traceback", "log_tail"]
+    columns = [*key, "workload", "method", "seed", "status", "error_type", "error_message", "traceback", "log_tail"]
     found = store.collect(
         lambda: store.attempts.filter(pl.col("status") != "done").select(columns).join(
             bad.lazy().select(key), on=key, how="semi"
@@ -224,6 +224,9 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         right_on="cell_id",
         how="left",
         maintain_order="left",
+    )
+    shown = shown.with_columns(
+        pl.Series("seeds", [completeness.listed(list(seeds)) for seeds in shown["seeds"]], pl.String)
     )
     labelled = cells.select("cell_id", "experiment", "label", "seed")
     shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")

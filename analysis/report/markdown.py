@@ -61,7 +61,8 @@ def _completeness(report: Report, at: str) -> list[str]:
     if report.missing_more:
         parts.append(f"And {whole(report.missing_more)} rows more.")
     parts += [
-        f"- {row['status']}, {whole(row['cells'])} cells of {_line(row['method'])}: {_line(row['failure'])} "
+        f"- {row['status']}, {whole(row['cells'])} cells of {_line(row['method'])}, seeds {row['seeds']}: "
+        f"{_line(row['failure'])} "
         f"({_code('raysweep show ' + row['example'][:12] + at)})"
         for row in report.failures.to_dicts()
     ]

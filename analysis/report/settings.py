@@ -16,7 +16,7 @@ _MOST_LETTERS = 120
 
 
 def with_settings(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the settings, in the order in which they appear.
+    """Number the settings, in the order of their keys, numbers by their size.
 
     Args:
         cells: with the columns `KEYS`.
@@ -25,13 +25,29 @@ def with_settings(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         The cells with a column `setting`; and the settings, one row each: `setting`, `KEYS`, `label`, `series` (the
         label without its k, which settings that differ in k alone share).
     """
-    found = cells.select(KEYS).unique(maintain_order=True).with_row_index("setting")
+    rows = cells.select(KEYS).unique(maintain_order=True)
+    found = rows[sorted(range(rows.height), key=[*map(_place, rows.iter_rows())].__getitem__)].with_row_index("setting")
     numbered = cells.join(found, on=list(KEYS), how="left", nulls_equal=True, maintain_order="left")
     named = labels(found.to_dicts())
     return numbered, found.with_columns(
         pl.Series("label", [label for label, _ in named], pl.String),
         pl.Series("series", [series for _, series in named], pl.String),
     )
+
+
+def _place(setting: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where one of `KEYS` stands: `version 10` comes after `version 9`, 0.1 before 0.5, what is absent before both."""
+    *keys, config = setting
+    return (*map(_rank, keys), sorted((key, _rank(value)) for key, value in _config(config).items()))
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    if value is None:
+        return 0, 0.0, ""
+    try:
+        return 1, float(value), ""
+    except (TypeError, ValueError):
+        return 2, 0.0, _text(value)
 
 
 def labels(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

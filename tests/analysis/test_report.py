@@ -112,6 +112,26 @@ def test_settings_are_told_apart_by_what_differs() -> None:
     assert len({label for label, _ in long}) == 2  # cut short, and numbered
 
 
+def test_settings_come_in_the_order_of_their_keys_and_numbers_by_size() -> None:
+    configs = ['{"rate":10}', '{"rate":0.5}', '{"note":"b","rate":0.5}', "{}", '{"rate":9}']
+    rows = [("e", "w", version, method, k, config) for version in ("10", "9") for method in "ba"
+            for k in (16, None, 4) for config in configs]  # fmt: skip
+    cells = pl.DataFrame(rows, schema=list(settings.KEYS), orient="row")
+    numbered, found = settings.with_settings(cells)
+    assert found["workload_version"].to_list() == ["9"] * 30 + ["10"] * 30
+    assert found["method"].to_list()[:30] == ["a"] * 15 + ["b"] * 15
+    assert found["k"].to_list()[:15] == [None] * 5 + [4] * 5 + [16] * 5
+    assert found["config"].to_list()[:5] == [
+        "{}",
+        '{"note":"b","rate":0.5}',
+        '{"rate":0.5}',
+        '{"rate":9}',
+        '{"rate":10}',
+    ]
+    assert numbered.select(settings.KEYS).equals(cells)  # the cells keep their order
+    assert numbered.select("setting", *settings.KEYS).sort("setting").equals(found.select("setting", *settings.KEYS))
+
+
 def test_a_curve_is_binned_over_all_steps_and_keeps_what_is_finite() -> None:
     arrays = pl.DataFrame(
         {
@@ -220,9 +240,9 @@ def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
     (experiment,) = gathered.experiments
     (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
     spec, columns = charts.metric("loss", loss.rows, experiment.settings)
-    assert columns["k"] == ["none", "none", "1", "2", "4"]
+    assert columns["k"] == ["1", "2", "4", "none", "none"]
     assert spec["encoding"]["x"]["sort"] == ["none", "1", "2", "4"]
-    spec, columns = charts.metric("loss", loss.rows.head(2), experiment.settings)
+    spec, columns = charts.metric("loss", loss.rows.tail(2), experiment.settings)
     assert "k" not in columns
     assert columns["label"] == ["sgd, rate = 0.1", "sgd, rate = 0.2"]
     assert columns["lines"] == columns["label"]
@@ -237,7 +257,7 @@ def test_labels_of_charts_stand_whole_in_lines(gathered: Report) -> None:
     named = experiment.settings.with_columns(
         label=pl.when(pl.col("label") == "sgd, rate = 0.1").then(pl.lit(long)).otherwise("label")
     )
-    spec, columns = charts.metric("loss", loss.rows.head(2), named)
+    spec, columns = charts.metric("loss", loss.rows.tail(2), named)
     assert columns["lines"] == [
         "stochastic_gradient, rate = 1e-4, schedule =\ncosine_with_warm_restarts",
         "\nsgd, rate = 0.2",  # ends where the other does

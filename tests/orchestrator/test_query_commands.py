@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,15 @@ def test_completion(before: str, offered: list[str]) -> None:
     for completion in found:
         made = before[: len(before) + completion.start_position] + completion.text
         assert made.startswith(before[: before.rfind(" ") + 1])
+
+
+def test_texts_are_cut_no_shorter_than_tells_rows_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    from orchestrator.console import print_frame
+
+    long = "x" * 150
+    print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 1]}))
+    shown = "".join(re.sub(r"[^x12…]", "", capsys.readouterr().out))
+    assert "…" not in shown
+    assert shown.count("x") == 300
+    print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 2]}))  # told apart by the other column
+    assert capsys.readouterr().out.count("…") == 2
