@@ -155,7 +155,8 @@ def plan(
         )  # fmt: skip
         return
     warn(prepared.warnings)
-    say(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}")
+    new = "" if opened.exists() else f"; store {opened.disk}: none yet"
+    say(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}{new}")
     for state, count in counts.items():
         if count:
             say(f"  {count:>9,}  {state:<10} {STATES[state]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,8 @@ def debug(
 ) -> None:
     """Run one cell again in this process, done or failed, and record nothing.
 
-    Prints, breakpoint() and profilers work as in any script; exit 1 if the cell raises. Ctrl-C shows where it is.
+    Prints, breakpoint() and profilers work as in any script; Ctrl-C shows where it is. Exit 1 if it raises. Ends with
+    whether the recorded metrics are the same.
 
     raysweep debug 3f5b
 
@@ -70,6 +72,7 @@ def debug(
                 debugger.post_mortem(trace)
             raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
         _show(metrics, context, time.perf_counter() - began)
+        say(_compared(opened, key["cell_id"], metrics, workload.source_digest))
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
@@ -93,6 +96,21 @@ def _own_home(folder: Path) -> Home:
     (folder / "_tmp").mkdir()
     (folder / "proof").write_bytes(b"")
     return Home(str(folder), "proof", hashlib.sha256().hexdigest())
+
+
+def _compared(store: Store, cell_id: str, metrics: Mapping[str, float], digest: str) -> str:
+    """Against what is recorded of the cell."""
+    import polars as pl
+
+    done = store.collect(lambda: store.cells.filter(pl.col("cell_id") == cell_id).select("metrics", "source_digest"))
+    if done.is_empty():
+        return "nothing is recorded of it to compare with"
+    recorded = {metric["name"]: metric["value"] for metric in done["metrics"][0]}
+    code = "" if done["source_digest"][0] == digest else ", by other code"
+    if recorded == metrics:
+        return f"the same metrics are recorded{code}"
+    named = ", ".join(f"{n} = {v}" for n, v in recorded.items() if metrics.get(n) != v) or "fewer of them"
+    return f"recorded{code}: {named}"
 
 
 def _show(metrics: dict[str, float], context: RunContext, seconds: float) -> None:

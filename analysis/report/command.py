@@ -29,6 +29,8 @@ def report(
     from analysis.report.page import to_html
     from orchestrator.store import Store
 
+    if Path(output).suffix.lower() in {".md", ".markdown"}:
+        fail(f"{output}: the page is HTML; for Markdown beside it add --markdown {output}")
     files = [Path(output), *([Path(markdown)] if markdown else [])]
     for path in files:
         if not path.parent.is_dir():

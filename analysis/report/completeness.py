@@ -41,7 +41,7 @@ def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
         cells.filter(pl.col("status") != "done")
         .group_by("experiment", "label", "status", maintain_order=True)
         .agg(cells=pl.len().cast(pl.Int64), seeds=pl.col("seed").sort())
-        .sort("cells", descending=True, maintain_order=True)
+        .sort("cells", "label", "status", descending=[True, False, False], maintain_order=True)
     )
     shown = lacking.head(most)
     seeds = pl.Series("seeds", [listed(s.to_list()) for s in shown["seeds"]], pl.String)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def test_a_done_cell_says_what_it_returns_and_records(ids: dict[int, str], capsy
     before = files()
     debug(ids[0][:6])
     shown = capsys.readouterr().out
-    assert shown.splitlines()[:-1] == [
+    assert shown.splitlines()[:-2] == [
         f"odd/a/seed=0#{ids[0][:8]} by {Path('odd.py').resolve()}, in this process; nothing is recorded",
         "seed 0 0.5",
         "metrics:",
@@ -51,6 +52,7 @@ def test_a_done_cell_says_what_it_returns_and_records(ids: dict[int, str], capsy
         "arrays:",
         "  curve: 3 of float32, steps 10 to 20",
     ]
+    assert shown.splitlines()[-1] == "the same metrics are recorded"
     assert files() == before
 
 
@@ -83,6 +85,32 @@ def test_an_interrupt_shows_where_a_cell_hangs(
         debug(ids[0])
     assert ended.value.exit_code == 130
     assert "in wait\n    raise KeyboardInterrupt" in capsys.readouterr().out
+
+
+def test_metrics_that_differ_from_the_recorded_ones_are_told(
+    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import odd  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(odd, "run", lambda cell, context: {"loss": 0.5})
+    debug(ids[0])
+    assert capsys.readouterr().out.splitlines()[-1] == "recorded: loss = 0.25"
+    debug(ids[1])
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing is recorded of it to compare with"
+
+
+def test_a_copied_project_is_told_whose_code_runs(
+    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from orchestrator.prepare import prepare_recorded
+
+    here, copy = Path.cwd(), tmp_path / "copy"
+    shutil.copytree(here, copy)
+    monkeypatch.chdir(copy)
+    (warning,) = prepare_recorded(Store(), None, trust=True).warnings
+    assert warning.startswith(f"odd:run runs out of {here}, where it was launched, and not out of {copy}; ")
+    debug(ids[0], trust_store=True)
+    assert f"odd:run runs out of {here}" in capsys.readouterr().err
 
 
 def test_a_version_that_is_another_now_is_said(
