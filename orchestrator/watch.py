@@ -10,11 +10,12 @@ import polars as pl
 
 from orchestrator.console import duration, how_many
 from orchestrator.deadline import SLOW_FACTOR, SLOW_S
-from orchestrator.failures import POLICIES
+from orchestrator.failures import CHARGES, POLICIES, statuses_of, used_up
 from orchestrator.requests import ASKED, DROPPED, OLDER
 from orchestrator.text import reason
 
 if TYPE_CHECKING:
+    from orchestrator.cells import CellTable
     from orchestrator.store import Store
 
 WINDOW_S = 300.0
@@ -28,8 +29,8 @@ class Look(NamedTuple):
     Args:
         now: UTC.
         states: one row a known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no attempt),
-            standing (see `requests`), failed: its last attempt was its own failure or a loss, made by the launch that
-            is at work where one is, and it does not run now.
+            standing (see `requests`), failed: its last attempt was its own failure or a loss, and where a launch is at
+            work that one has tried it as often as it may.
         ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
         failures: the last attempts of the cells that failed last: cell_id, status, error_type, error_message,
             finished_at.
@@ -118,8 +119,25 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
             .sort("finished_at")
         )
     )
+    if held:  # the others are tried again
+        failed = _given_up(store, failed["cell_id"], of_launch, known)
     states = states.with_columns(failed=pl.col("cell_id").is_in(failed["cell_id"].implode()))
     return Look(now, states, ended, texts, running, held[0] if held else None, begun), warnings
+
+
+def _given_up(store: Store, cells: pl.Series, of_launch: pl.Expr, known: CellTable) -> pl.DataFrame:
+    """Of these cells those that have used up their attempts in this launch, whose budget is taken to be fresh."""
+    counts = {budget: pl.col("status").is_in(statuses_of(budget)).sum() for budget in CHARGES}
+    charged = store.collect(
+        lambda: (
+            store.attempts.filter(of_launch & pl.col("cell_id").is_in(cells.implode()))
+            .group_by("cell_id")
+            .agg(**counts)
+        )
+    )
+    retries = known.cells.join(known.variants.select("variant", "retries"), on="variant").select("cell_id", "retries")
+    budgets = {budget: pl.col(budget) for budget in CHARGES}
+    return charged.join(retries, on="cell_id").filter(used_up(budgets, pl.col("retries"))).select("cell_id")
 
 
 def sums(seen: Look) -> Sums:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from orchestrator import Store, Sweep, launch
+from orchestrator import Store, Sweep, failures, launch
 from orchestrator.console import duration
 from orchestrator.owner import Owner
 from orchestrator.requests import ASKED, DROPPED, OLDER
@@ -130,6 +130,28 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
         again, _ = look(Store(), None)
         assert again.failures.is_empty()
         assert (sums(again).failed, sums(again).left) == (0, 3)
+
+
+def test_what_will_be_tried_again_is_left_and_not_failed(
+    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
+    write("some.py", BAD)
+    seen = set()
+
+    def watch(progress: object) -> None:
+        counts = sums(look(Store(), None)[0])
+        seen.add((Store().attempts.collect().height, counts.failed, counts.left))
+
+    launch(
+        Sweep.from_text('name="some"\nworkload="some:run"\nseeds=[1]\n[[grid]]\nmethod="a"\n'),
+        inline=True,
+        progress=watch,
+    )
+    assert (1, 0, 1) in seen
+    assert {one[1:] for one in seen if one[0] < 2} == {(0, 1)}
+    found = sums(look(Store(), None)[0])
+    assert (found.failed, found.left) == (1, 0)
 
 
 def test_resources_are_told_apart_where_they_differ() -> None:
