@@ -40,12 +40,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path.mkdir()
     monkeypatch.chdir(path)
     monkeypatch.delenv("RAYSWEEP_STORE", raising=False)
-    before = set(sys.modules)
     yield path
-    for name in set(sys.modules) - before:  # another test's module of the same name is another module
-        if str(path) in str(getattr(sys.modules[name], "__file__", "")):
+    forget(path)
+
+
+def forget(folder: Path) -> None:
+    """Modules that were imported from a folder: another test's of the same name is another one."""
+    for name, module in list(sys.modules.items()):
+        if str(folder) in str(getattr(module, "__file__", "")):
             del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if entry != str(path)]
+    sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
 
 
 @pytest.fixture

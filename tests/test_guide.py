@@ -16,7 +16,7 @@ import typer
 
 from orchestrator import Store, Sweep, launch, new
 from orchestrator.cli import app
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, environment, forget
 from tests.test_documents import DOCUMENTS
 
 DOCS = ROOT / "docs"
@@ -78,6 +78,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("RAYSWEEP_STORE", raising=False)
         new.write("first", folder)
         assert launch(Sweep.load("first.toml"), "results", inline=True).done == 30
+    forget(folder)
     return folder
 
 
