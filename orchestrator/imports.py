@@ -12,6 +12,10 @@ OURS = frozenset({"orchestrator", "workloads", "analysis"})
 """Packages that lie beside users' modules where those are shipped to, and that are none of them."""
 
 
+MOST_BYTES = 2**19
+"""No file that people write is longer; one that a program wrote would take seconds at each command."""
+
+
 def reached(module: str, folder: Path) -> list[Path]:
     """The files in `folder` that importing a module, or calling what is in it, may load: itself, its helpers, theirs.
 
@@ -44,17 +48,19 @@ def imported(source: bytes, package: Sequence[str]) -> set[str]:
     """Full names of all that a file's import statements name; some are no modules but what stands in one.
 
     Args:
-        source: the file; one that is not Python imports nothing.
+        source: the file; one that is not Python, or of more than `MOST_BYTES`, imports nothing.
         package: names of the packages around it, the outermost first.
     """
+    if len(source) > MOST_BYTES:
+        return set()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in a user's strings: told when the file is imported
-            nodes = list(ast.walk(ast.parse(source)))
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     names: set[str] = set()
-    for node in nodes:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

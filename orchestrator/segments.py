@@ -147,7 +147,7 @@ def inspect(disk: Disk, folder: str, name: str) -> Segment:
         raise StoreDamaged(f"{where}: torn or not Parquet: {reason}; `raysweep store check` lists all damage") from None
     if not schema.remove_metadata().equals(TABLES[folder]):
         raise StoreDamaged(f"{where}: another schema than this version's {folder}; {_difference(schema, folder)}")
-    replaced = _replaced(metadata, folder, where)
+    replaced = _replaced(metadata, folder, (epoch, sequence), where)
     return Segment(folder, name, epoch, sequence, rows, size, _SEAL in metadata, replaced, values)
 
 
@@ -219,7 +219,7 @@ def _difference(schema: pa.Schema, folder: str) -> str:
     return f"{len(extra):,} columns are unknown: {some}" if extra else "its columns stand in another order"
 
 
-def _replaced(metadata: dict[bytes, bytes], folder: str, where: str) -> tuple[Run, ...]:
+def _replaced(metadata: dict[bytes, bytes], folder: str, own: tuple[int, int], where: str) -> tuple[Run, ...]:
     if _REPLACES not in metadata:
         return ()
     try:
@@ -227,14 +227,18 @@ def _replaced(metadata: dict[bytes, bytes], folder: str, where: str) -> tuple[Ru
         if not isinstance(names, list) or not isinstance(runs, list):
             raise ValueError("not a list")
         direct = [parse_name(folder, str(name)) for name in names]  # of this folder, and nothing outside it
-        return joined([*((epoch, n, n) for epoch, n in direct), *map(_checked_run, runs)])
+        found = joined([*((epoch, n, n) for epoch, n in direct), *map(_checked_run, runs)])
+        if any((epoch, last) >= own or last >= _LAST for epoch, _, last in found):
+            raise ValueError("later ones, or itself, or none that a seal may follow")  # what is merged was there before
+        return found
     except (ValueError, RecursionError, StoreDamaged):
         raise StoreDamaged(f"{where}: its list of replaced segments is not one") from None
 
 
 def _checked_run(run: object) -> Run:
-    match run:
-        case [int(epoch), int(first), int(last)] if min(epoch, first) >= 0 and max(epoch, last) <= _LAST:
+    if isinstance(run, list) and [type(number) for number in run] == [int] * 3:
+        epoch, first, last = run
+        if 0 <= epoch <= _LAST and 0 <= first <= last:
             return epoch, first, last
     raise ValueError("no run")
 

@@ -149,6 +149,15 @@ def test_a_large_folder_costs_nothing(folder: Path, tree) -> None:
     assert time.process_time() - began < 0.1
 
 
+def test_a_file_that_a_program_wrote_counts_and_is_not_searched(folder: Path, tree) -> None:
+    tree({"w.py": "import tables\n" + RUN, "tables.py": "import deep\n" + "x = 1\n" * 100_000, "deep.py": "1"})
+    before = digest()
+    tree({"deep.py": "2"})
+    assert digest() == before
+    tree({"tables.py": "import deep\n" + "x = 2\n" * 100_000})
+    assert digest() != before
+
+
 def test_a_file_that_warns_is_read_in_silence(folder: Path, tree, recwarn) -> None:
     tree({"w.py": r"s = '\d'; import a", "a.py": "1 is 1"})
     assert digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -218,6 +219,34 @@ def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, recor
     with pytest.raises(StoreDamaged, match="list of replaced segments"):
         Owner(Store("results"))
     assert (folder / "precious.parquet").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [[0, 0, 0], [1, 2, 2]],  # itself
+        [[1, 0, 5]],  # later ones
+        [[2, 0, 0]],
+        [[0, 0, 99_999_999]],  # no name is left for the seal of epoch 0
+        [[0, 3, 1]],
+        [[True, False, 1]],
+        [[0, 0.0, 1]],
+        [[0, -1, 1]],
+        [[0, 1]],
+        {"0": 1},
+    ],
+)
+def test_only_what_was_there_before_can_have_been_replaced(folder: Path, records, runs: object) -> None:
+    with Owner(Store("results")) as owner:
+        owner.append(records(range(2)))
+    metadata = {b"raysweep.replaces": b"[]", b"raysweep.replaced": json.dumps(runs).encode()}
+    sink = io.BytesIO()
+    pq.write_table(CELLS.empty_table().replace_schema_metadata(metadata), sink)
+    Store("results").disk.replace(f"cells/{segment_name(1, 2)}", sink.getvalue())
+    assert "list of replaced segments" in " ".join(Store("results").check())
+    with pytest.raises(StoreDamaged, match="list of replaced segments"):
+        Owner(Store("results"))
+    assert {segment_name(0, 0), segment_name(1, 2)} <= set(Store("results").disk.names("cells"))
 
 
 def test_flipped_byte_is_found_by_check(folder: Path, records) -> None:
