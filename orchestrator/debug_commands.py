@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.console import say, warn
+from orchestrator.console import fail, say, warn
 from orchestrator.data_commands import use_data
 from orchestrator.options import DataDir, StoreOption, TrustStore
 from orchestrator.read_commands import one_cell
@@ -45,6 +46,8 @@ def debug(
     from orchestrator.store import Store
     from orchestrator.workload import passed_over
 
+    if pdb and (sys.stdin is None or sys.stdin.closed):
+        fail("--pdb: there is no input to give the debugger commands by")
     use_data(data_dir)
     opened = Store(store).require()
     key = one_cell(opened.known(), cell)
@@ -63,7 +66,7 @@ def debug(
         began = time.perf_counter()
         try:
             metrics = call(workload, key["experiment"], task, context)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # Ctrl-C is how one finds where a cell hangs
+        except BaseException as error:  # Ctrl-C is how one finds where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without the frame here
             say(formatted(error.with_traceback(trace)).rstrip())
             if pdb:

@@ -16,6 +16,7 @@ from orchestrator.errors import StoreBusy, StoreDamaged
 
 BEAT_S = 2.0
 """An owner's heartbeat."""
+CELL_ID = re.compile(r"[0-9a-f]{24}")
 EPOCH_FILE = re.compile(r"[0-9]{8}\.json")
 LAST_EPOCH = 99_999_999
 EPOCH_BYTES, BEAT_BYTES = 2**20, 8 * 2**20
@@ -60,7 +61,11 @@ def _running(said: object) -> dict[str, float | None]:
     if isinstance(said, list):  # as versions before this one said it
         said = dict.fromkeys(map(str, said))
     found = said.items() if isinstance(said, dict) else ()
-    return {cell_id: min(1.0, max(0.0, far)) if isinstance(far, int | float) else None for cell_id, far in found}
+    return {
+        cell_id: min(1.0, max(0.0, far)) if isinstance(far, int | float) else None
+        for cell_id, far in found
+        if CELL_ID.fullmatch(cell_id)
+    }
 
 
 def wait_till_free(disk: Disk, wait: bool, tell: Callable[[str], None] = lambda who: None) -> None:
@@ -161,7 +166,7 @@ def lives_here(about: Mapping[str, Any]) -> bool | None:
 
 def lives(pid: Any, started: Any) -> bool:
     """Whether the process of this number that started then is alive."""
-    if not isinstance(pid, int) or pid <= 0:
+    if not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
     now = _started(pid)
     if now is not None:

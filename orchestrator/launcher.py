@@ -35,7 +35,7 @@ from orchestrator.record import Finished, record
 from orchestrator.spec import Sweep
 from orchestrator.starting import starting
 from orchestrator.store import DEFAULT, Store
-from orchestrator.workload import Workload, source_files
+from orchestrator.workload import Workload, own_files, source_files
 from workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
@@ -249,8 +249,11 @@ def open_executor(prepared: Prepared, options: Options) -> Executor:
     if options.executor == "inline":
         executor: Executor = kind()
         return executor
-    ship = dict.fromkeys(w.folder for w in prepared.workloads.values() if w.folder)
-    on_ray: Executor = kind(options.address, tuple(ship))
+    ship: dict[str, list[Path]] = {}
+    for workload in prepared.workloads.values():
+        if workload.folder is not None:
+            ship.setdefault(workload.folder, []).extend(own_files(workload))
+    on_ray: Executor = kind(options.address, ship)
     return on_ray
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from orchestrator.errors import InputError
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HTTP = re.compile(
+    r"(?P<scheme>https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[^@\s]*)?", re.IGNORECASE
+)
+_MOST_PORT = 65_535
 _PART = re.compile(r"[A-Za-z0-9 ._=+@,-]+")
 
 
@@ -30,12 +33,12 @@ def parse(url: str) -> tuple[str, str, str]:
     if not bucket:
         raise InputError(f"store {url!r}: names no bucket; write {scheme}://BUCKET/PREFIX")
     if not _BUCKET.fullmatch(bucket):
-        raise InputError(f"store {url!r}: {bucket!r} is no bucket's name")
+        raise InputError(f"store {scheme}://...: what follows is no bucket's name; write {scheme}://BUCKET/PREFIX")
     parts = [part for part in prefix.rstrip("/").split("/") if prefix.rstrip("/")]
     for part in parts:
         if not _PART.fullmatch(part) or set(part) <= {"."}:
             raise InputError(
-                f"store {url!r}: {part!r} in its prefix; letters, digits, spaces and ._=+@,- are understood alike "
+                f"store {scheme}://{bucket}/...: its prefix; letters, digits, spaces and ._=+@,- are understood alike "
                 "by all readers, and no part may be empty or dots only"
             )
     return scheme, bucket, "/".join(parts)
@@ -52,10 +55,10 @@ def refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str]
         endpoint = environment.get(name, "")
         if scheme != "s3" or not endpoint:
             continue
-        address = urlsplit(endpoint)
-        if address.scheme not in {"http", "https"} or not address.hostname or "@" in address.netloc:
+        found = _HTTP.fullmatch(endpoint)
+        if found is None or int(found["port"] or 0) > _MOST_PORT:
             raise InputError(f"{name}: is no endpoint; write https://HOST:PORT, with no credentials in it")
-        if address.scheme == "http" and not http_allowed():
+        if found["scheme"].lower() == "http" and not http_allowed():
             raise InputError(
                 f"store {location}: {name} is plain http; set AWS_ALLOW_HTTP=true if it is meant, or write https"
             )

@@ -14,7 +14,7 @@ from orchestrator.spec import BELONGS, RESOURCES, Sweep
 from orchestrator.store import Store
 from orchestrator.sweep_record import RecordedSweep
 from orchestrator.text import shown
-from orchestrator.workload import Workload, load_workload, passed_over
+from orchestrator.workload import Workload, clashes, load_workload, passed_over
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> 
     """
     every = expand(sweeps)
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
+    _refuse_clashes(workloads)
     table, warnings = select(every, store, where)
     return Prepared(tuple(sweeps), table, every, warnings, workloads)
 
@@ -103,6 +104,7 @@ def prepare_recorded(
         variants=table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None),
     )
     workloads = {name: load_workload(name, folders) for name, folders in search.items()}
+    _refuse_clashes(workloads)
     warnings += filter(None, (passed_over(workload, str(Path.cwd())) for workload in workloads.values()))
     stale = table.variants.with_columns(
         current=pl.col("workload").replace_strict({n: w.version for n, w in workloads.items()}, default=None)
@@ -122,6 +124,12 @@ def prepare_recorded(
     every = table
     table, more = select(every, store, where)
     return Prepared(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
+
+
+def _refuse_clashes(workloads: Mapping[str, Workload]) -> None:
+    problems = clashes(workloads.values()) if len(workloads) > 1 else []
+    if problems:
+        raise InputError(problems)
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:

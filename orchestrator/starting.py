@@ -7,12 +7,13 @@ import json
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.errors import RaysweepError
-from orchestrator.holder import boot_id, describe, lives_here, this_process
+from orchestrator.holder import EPOCH_BYTES, boot_id, describe, lives_here, this_process
 from orchestrator.scratch import scratch
 
 
@@ -65,7 +66,11 @@ def _notes() -> list[Path]:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        # Of a plain file alone: another would make its reader wait.
+        text = (
+            path.read_bytes() if stat.S_ISREG((found := path.lstat()).st_mode) and found.st_size < EPOCH_BYTES else b""
+        )
+        about = json.loads(text)
+    except (OSError, ValueError, RecursionError):
         return {}  # just being written, or gone
     return about if isinstance(about, dict) else {}

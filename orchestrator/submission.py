@@ -17,6 +17,7 @@ from orchestrator.prepare import Prepared
 from orchestrator.provenance import to_ship
 from orchestrator.spec import Sweep
 from orchestrator.sweep_files import BUNDLED
+from orchestrator.workload import own_files
 
 MOST_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""
@@ -93,13 +94,13 @@ def job(verb: str, prepared: Prepared | None, options: Sequence[str]) -> Iterato
 def _put(sweep: Sweep, prepared: Prepared, folder: Path) -> str:
     """Ship a sweep with the Python files that its workload was found among; its name in the job's folder."""
     path = Path(str(sweep.path))
-    module = prepared.workloads[sweep.workload].folder
-    if path.is_relative_to(BUNDLED) and module is None:
+    workload = prepared.workloads[sweep.workload]
+    if path.is_relative_to(BUNDLED) and workload.folder is None:
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)
     shutil.copy2(path, folder / path.name)
-    if module is not None:
-        python_files(Path(module), folder)
+    if workload.folder is not None:
+        python_files(Path(workload.folder), folder, own_files(workload))
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()
 
 

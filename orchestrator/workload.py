@@ -8,7 +8,7 @@ import importlib.machinery
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +88,36 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
         sys.path.insert(0, folder)
         importlib.invalidate_caches()
     return _declared(name, name, folder)
+
+
+def own_files(workload: Workload) -> list[Path]:
+    """The files that a user's workload is made of, relative to its folder; none of an installed one's."""
+    if workload.folder is None:
+        return []
+    files = source_files(workload.module, workload.source_path, workload.folder)
+    names = [Path(os.path.relpath(file, workload.folder)) for _, file in files]
+    return [name for name in names if ".." not in name.parts]
+
+
+def clashes(workloads: Iterable[Workload]) -> list[str]:
+    """Modules of one name that differ, of workloads out of several folders: cells of one launch share their modules."""
+    users = {w.folder: w for w in workloads if w.folder is not None}
+    found: dict[frozenset[Path], str] = {}
+    for folder, workload in users.items():
+        for name in own_files(workload):
+            file = Path(folder, name)
+            top = name.parts[0].removesuffix(".py")
+            for elsewhere in users.keys() - {folder}:
+                same = Path(elsewhere, name)
+                form = Path(elsewhere, f"{top}.py") if len(name.parts) > 1 else Path(elsewhere, top, "__init__.py")
+                others = [other for other in (same, form) if other.is_file() and content(other) != content(file)]
+                for other in others:
+                    problem = (
+                        f"{file} and {other}: two modules of one name, and cells of one launch share their modules; "
+                        "launch the sweeps one after the other, or rename one"
+                    )
+                    found.setdefault(frozenset((file, other)), problem)
+    return sorted(found.values())
 
 
 def passed_over(workload: Workload, folder: str) -> str | None:

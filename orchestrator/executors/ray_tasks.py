@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.chunk import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, Event
@@ -70,14 +71,19 @@ class RayExecutor:
 
     Args:
         address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        ship: folders whose Python files workers need (where users' modules were found).
+        ship: folders whose Python files workers need (where users' modules were found), and more files of each.
         gpus: GPUs of the embedded Ray; None lets Ray look.
 
     Raises:
         ClusterUnavailable: Ray did not start, or nothing answers at the address.
     """
 
-    def __init__(self, address: str | None = None, ship: Sequence[str] = (), gpus: int | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        ship: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+        gpus: int | None = None,
+    ) -> None:
         for name, value in (_ENVIRONMENT if address is None else KEEPALIVE).items():
             os.environ.setdefault(name, value)
         if address is not None:

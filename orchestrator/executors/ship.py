@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _SKIP = {
@@ -20,17 +20,17 @@ _SKIP = {
 }
 
 
-def fill(stage: Path, ship: Sequence[str]) -> None:
+def fill(stage: Path, ship: Mapping[str, Iterable[Path]]) -> None:
     """Put into a new folder what workers import: our two packages and the users' Python files.
 
     Args:
         stage: the folder; made.
-        ship: folders whose Python files are taken.
+        ship: folders whose Python files are taken -> see `python_files`.
     """
     stage.mkdir()
     packages(stage, ("orchestrator", "workloads"))
-    for folder in ship:
-        python_files(Path(folder), stage)
+    for folder, besides in ship.items():
+        python_files(Path(folder), stage, besides)
 
 
 def packages(stage: Path, names: Sequence[str]) -> None:
@@ -43,8 +43,14 @@ def packages(stage: Path, names: Sequence[str]) -> None:
         shutil.copytree(source, stage / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def python_files(folder: Path, into: Path) -> None:
-    """Copy a folder's modules and packages: their Python files, nothing else."""
+def python_files(folder: Path, into: Path, besides: Iterable[Path] = ()) -> None:
+    """Copy a folder's modules and packages: their Python files, nothing else.
+
+    Args:
+        folder: of users' modules.
+        into: where to.
+        besides: files, relative to the folder, that are taken wherever they lie: of folders that are no packages.
+    """
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _SKIP:
             continue
@@ -52,6 +58,10 @@ def python_files(folder: Path, into: Path) -> None:
             shutil.copy2(path, into / path.name)
         elif (path / "__init__.py").is_file():
             shutil.copytree(path, into / path.name, ignore=_only_python, dirs_exist_ok=True)
+    for name in besides:
+        if not (into / name).exists():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, into / name)
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:

@@ -169,7 +169,7 @@ def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ex
     made: dict[str, Executor] = {}
     for name, target in EXECUTORS.items():
         module, _, kind = target.partition(":")
-        arguments = (None, [str(folder)]) if name == "ray" else ()
+        arguments = (None, {str(folder): []}) if name == "ray" else ()
         made[name] = getattr(importlib.import_module(module), kind)(*arguments)
     yield made
     for executor in made.values():

@@ -143,13 +143,15 @@ def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> 
         ("s3://", "names no bucket"),
         ("s3:///x", "names no bucket"),
         ("s3://buck!et/x", "no bucket's name"),
-        ("s3://bucket/a//b", "in its prefix"),
-        ("s3://bucket/../b", "in its prefix"),
-        ("s3://bucket/a%20b", "in its prefix"),
+        ("s3://bucket/a//b", ": its prefix; letters"),
+        ("s3://bucket/../b", ": its prefix; letters"),
+        ("s3://bucket/a%20b", ": its prefix; letters"),
         ("ftp://host/x", "give a folder, s3://BUCKET/PREFIX, gs://"),
         (f"s3://{KEY}:{SECRET}@bucket/x", "credentials come from the environment"),
         (f"s3://bucket/x?secret={SECRET}", "credentials come from the environment"),
         (f"s3:{KEY}:{SECRET}@bucket", "for an object store write"),
+        (f"s3://bucket:{SECRET}/x", "no bucket's name"),
+        (f"az://bucket/x;AccountKey={SECRET}", ": its prefix; letters"),
     ],
 )
 def test_addresses_are_refused_in_words(location: str, said: str) -> None:
@@ -168,6 +170,13 @@ def test_plain_http_must_be_allowed(s3: str, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="no endpoint") as refused:
         open_disk(s3)
     assert SECRET not in str(refused.value)
+    for odd in ("http://[::1", "http://127.0.0.1:99999", "https://host:abc", "host:9000", "https://", "ftp://host"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", odd)
+        with pytest.raises(InputError, match="no endpoint"):
+            open_disk(s3)
+    for fine in ("https://host", "https://host:9000/", "https://[::1]:9000", "HTTPS://a-b.example/path"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", fine)
+        assert "bucket" in str(open_disk("s3://bucket/x"))
 
 
 def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:

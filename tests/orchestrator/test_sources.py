@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import provenance
+from orchestrator import Store, provenance
 from orchestrator.imports import imported, reached
 from orchestrator.launcher import commits_of
 from orchestrator.workload import load_workload, source_digest, source_files
@@ -44,7 +44,8 @@ def digest(module: str = "w") -> str:
 @pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "on Ray"])
 def test_a_changed_helper_is_told_by_plan(folder: Path, tree, cli, options: list[str]) -> None:
     """On Ray the digest that is recorded is of the copy that was shipped, and has to be the same."""
-    tree({"w.py": "import physics\n" + RUN, "physics.py": "G = 9.81\n", "s.toml": SWEEP})
+    tree({"w.py": "import physics, data.more\n" + RUN, "physics.py": "from laws import gravity\nG = 9.81\n"})
+    tree({"laws/gravity.py": "", "data/more.py": "", "s.toml": SWEEP})  # in folders that are no packages
     assert cli("launch", "s.toml", *options).returncode == 0
     assert "2  done" in cli("plan", "s.toml").stdout
     tree({"unrelated.py": "x = 1\n", "notes.txt": "x"})
@@ -136,6 +137,25 @@ def test_links_are_followed_and_rings_of_them_end(folder: Path, tree, tmp_path: 
     before = digest()
     (tmp_path / "shared.py").write_text("x = 2")
     assert digest() != before
+
+
+@pytest.mark.parametrize("other", ["two/helper.py", "two/helper/__init__.py"])
+def test_helpers_of_one_name_that_differ_are_refused_in_one_launch(folder: Path, tree, cli, other: str) -> None:
+    run = "import helper\ndef run(cell, context):\n    return {'loss': helper.LOSS}\n"
+    grid = "seeds=[1]\n[[grid]]\nmethod='a'\n"
+    tree({"one/first.py": run, "one/helper.py": "LOSS = 1.5\n", "two/second.py": run, other: "LOSS = 9.5\n"})
+    tree({"one/first.toml": f"name='s1'\nworkload='first:run'\n{grid}"})
+    tree({"two/second.toml": f"name='s2'\nworkload='second:run'\n{grid}"})
+    refused = cli("launch", "one/first.toml", "two/second.toml", "--inline")
+    assert refused.returncode == 2
+    assert f"{folder / 'one' / 'helper.py'} and {folder / other}: two modules of one name" in refused.stderr
+    assert not (folder / "results").exists()
+    for name in ("one/first.toml", "two/second.toml"):
+        assert cli("launch", name, "--inline").returncode == 0
+    assert Store().sql("SELECT loss FROM cells ORDER BY loss")["loss"].to_list() == [1.5, 9.5]
+    assert "two modules of one name" in cli("resume").stderr
+    tree({other: "LOSS = 1.5\n"})  # the same
+    assert cli("plan", "one/first.toml", "two/second.toml").returncode == 0
 
 
 def test_a_large_folder_costs_nothing(folder: Path, tree) -> None:

@@ -481,10 +481,10 @@ def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("said", "running"),
     [
-        ({"c1": 0.5, "c2": None, "c3": 7}, {"c1": 0.5, "c2": None, "c3": 1.0}),
-        (["c1"], {"c1": None}),  # of versions that told no more
+        ({"a" * 24: 0.5, "b" * 24: None, "c" * 24: 7}, {"a" * 24: 0.5, "b" * 24: None, "c" * 24: 1.0}),
+        (["a" * 24], {"a" * 24: None}),  # of versions that told no more
         ("odd", {}),
-        ({"c1": "much"}, {"c1": None}),
+        ({"a" * 24: "much", "\ud800": 0.5, "<b>": 1}, {"a" * 24: None}),
     ],
 )
 def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: dict[str, float | None]) -> None:

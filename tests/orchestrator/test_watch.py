@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +203,25 @@ def test_a_launch_that_is_starting_is_told_of(
             assert "another" in str(who_starts(location))
     assert who_starts(location) is None
     assert cli("status").returncode == 2
+
+
+@pytest.mark.parametrize("kind", ["pid", "deep", "fifo", "large", "text"])
+def test_odd_notes_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with starting("here", "raysweep launch x.toml"):
+        note = next(folder.glob("raysweep-*/starting-*.json"))
+        odd = note.with_name("starting-0-odd.json")
+        if kind == "fifo":
+            os.mkfifo(odd)
+        elif kind == "pid":
+            odd.write_text(json.dumps({**json.loads(note.read_text()), "pid": 10**30}))
+        else:
+            odd.write_text(
+                {"deep": "[" * 100_000, "large": " " * 2**21 + "{}", "text": "\ud800"}[kind], errors="replace"
+            )
+        assert "raysweep launch x.toml" in str(who_starts("here"))
+        with starting("here", "another"):
+            assert who_starts("elsewhere") is None
 
 
 def test_without_a_folder_for_notes_launches_run_and_nobody_is_told(
