@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 from orchestrator.cells import CellTable
 from orchestrator.checkpoint import FOLDER, Home, cells_with_checkpoints
 from orchestrator.compaction import Compactor, batches, runs
-from orchestrator.errors import Fenced, StoreDamaged, StoreWriteFailed
+from orchestrator.errors import Fenced, RaysweepError, StoreDamaged, StoreWriteFailed
 from orchestrator.holder import BEAT_S, epochs, marked
 from orchestrator.ids import Ids
 from orchestrator.interrupts import held_off
@@ -86,6 +86,10 @@ class Owner:
         self.running: Callable[[], Mapping[str, float | None]] = dict
         try:
             self.epoch = new_epoch(self.disk, command)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
             self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
             self._heart.start()  # what follows may take longer than a silence that means death
             self.disk.sweep_temporary()
@@ -103,7 +107,8 @@ class Owner:
             self._forget(itertools.compress(kept, self.done.has(kept)))
         except BaseException:
             self._closed.set()
-            self._lock.release()
+            with contextlib.suppress(RaysweepError):  # the first one counts
+                self._give_back()
             raise
 
     def __enter__(self) -> Owner:
@@ -119,6 +124,9 @@ class Owner:
         self._closed.set()
         self.compactor.end()
         self._heart.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
         try:
             # On a full disk it is not written: no more than a wait for observers on other machines.
             with contextlib.suppress(StoreWriteFailed):

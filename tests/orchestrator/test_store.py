@@ -469,6 +469,20 @@ def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -
         assert store.cells.collect().height == 4
 
 
+def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) -> None:
+    """Within one process, such as a notebook: it lives on, and holds nothing."""
+    with Owner(Store("results")) as owner:
+        owner.append(records(range(2)))
+    disk = Store("results").disk
+    disk.replace(f"cells/{segment_name(0, 5)}", b"torn")
+    with pytest.raises(StoreDamaged, match="torn or not Parquet"):
+        Owner(Store("results"))
+    assert holder.holder(disk) is None
+    disk.delete(f"cells/{segment_name(0, 5)}")
+    with Owner(Store("results")) as owner:
+        assert owner.append(records(range(3))) == 1
+
+
 def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([holder.Held("a", {}), holder.Held("a", {}), holder.Held("b", {}), None])
     monkeypatch.setattr(holder, "holder", lambda disk: next(seen))
