@@ -15,9 +15,9 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
 from orchestrator import saved_queries
+from orchestrator.columns import columns
 from orchestrator.console import complain, print_frame, say
 from orchestrator.errors import InputError, RaysweepError
-from orchestrator.sql_names import columns
 
 if TYPE_CHECKING:
     from orchestrator.store import Store

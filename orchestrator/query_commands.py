@@ -54,7 +54,7 @@ def query(
         return
     opened = Store(store).require()
     if describe:
-        from orchestrator.sql_names import columns
+        from orchestrator.columns import columns
 
         _put(columns(opened), kind, output)
         return

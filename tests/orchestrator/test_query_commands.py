@@ -18,9 +18,10 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from orchestrator import Store, Sweep, launch, query_commands, saved_queries
+from orchestrator.columns import columns
 from orchestrator.errors import InputError
 from orchestrator.prompt import SqlCompleter, run
-from orchestrator.sql_names import columns, identifier
+from orchestrator.sql_names import identifier
 
 WORKLOAD = """
     def run(cell, context):
