@@ -20,11 +20,11 @@ from typing import NamedTuple
 from orchestrator.disk import Disk, open_disk
 from orchestrator.errors import InputError
 from orchestrator.scratch import scratch
+from orchestrator.text import CELL_ID
 
 FOLDER = "checkpoints"
 KEPT = 2
 _NAME = re.compile(r"(\d{6})-(\d{8})-([0-9a-f]{16})-([0-9a-f]{64})")
-_CELL = re.compile(r"[0-9a-f]{24}")
 
 
 class Home(NamedTuple):
@@ -149,7 +149,7 @@ def local_folder(home: Home) -> Path:
 
 def cells_with_checkpoints(disk: Disk) -> list[str]:
     """Ids of the cells that have any in the store."""
-    return [name for name in disk.names(FOLDER) if _CELL.fullmatch(name)]
+    return [name for name in disk.names(FOLDER) if CELL_ID.fullmatch(name)]
 
 
 def _say(line: str) -> None:

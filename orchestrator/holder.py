@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from orchestrator.disk import Disk, exists, read_at_most
 from orchestrator.errors import StoreBusy, StoreDamaged
+from orchestrator.text import CELL_ID
 
 BEAT_S = 2.0
 """An owner's heartbeat."""
-CELL_ID = re.compile(r"[0-9a-f]{24}")
 EPOCH_FILE = re.compile(r"[0-9]{8}\.json")
 LAST_EPOCH = 99_999_999
 EPOCH_BYTES, BEAT_BYTES = 2**20, 8 * 2**20

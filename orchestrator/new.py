@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from orchestrator.errors import InputError
+from orchestrator.imports import OURS
 from orchestrator.text import shown
-
-OURS = {"orchestrator", "workloads", "analysis"}
 
 WORKLOAD = '''"""A workload: what one cell computes. raysweep needs the function `run`, and nothing else of this file.
 

@@ -296,11 +296,11 @@ class Owner:
             if not segment.seal:
                 self.disk.delete(segment.path)
 
-    def _finish_commits(self, epochs: list[int]) -> None:
+    def _finish_commits(self, of: list[int]) -> None:
         """Finish commits of these epochs that died between their folders."""
 
         def written(folder: str) -> list[Segment]:
-            return [s for s in self.store.segments(folder) if s.epoch in epochs and s.rows]
+            return [s for s in self.store.segments(folder) if s.epoch in of and s.rows]
 
         for segment in written("attempts"):
             ended = read_segment(self.store, segment, ["cell_id", "status"]).to_pydict()

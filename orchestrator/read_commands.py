@@ -11,6 +11,7 @@ import typer
 
 from orchestrator.console import at_store, fail, how_many, print_frame, print_json, say, warn
 from orchestrator.options import Json, StoreOption, Where
+from orchestrator.text import listed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -217,12 +218,14 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     """
     import polars as pl
 
+    from orchestrator.cells import merge
     from orchestrator.failures import POLICIES, grouped
     from orchestrator.prepare import select
     from orchestrator.requests import OLDER, standing
     from orchestrator.store import Store
 
     opened = Store(store).require()
+    recorded = opened.sweeps()
     charged = [status for status, policy in POLICIES.items() if policy.budget]
     what = ["cell_id", "attempt", "workload", "method", "seed", "status", "error_type", "error_message", "traceback"]
     last = opened.collect(
@@ -234,11 +237,11 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         )
     )
     if where is not None:
-        chosen, warnings = select(opened.known(), opened, where)
+        chosen, warnings = select(merge([entry.table for entry in recorded]), opened, where)
         warn(warnings)
         last = last.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
     about = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
-    about = about.join(standing(opened.sweeps()), on="cell_id", how="left")
+    about = about.join(standing(recorded), on="cell_id", how="left")
     done = about.filter(pl.col("status") == "done")["cell_id"]
     older = about.filter((pl.col("status") != "done") & (pl.col("standing") == OLDER))["cell_id"]
     groups = grouped(last.filter(~pl.col("cell_id").is_in([*done, *older]))).drop("attempts")
@@ -246,11 +249,8 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         print_json(groups.to_dicts())
         return
     for group in groups.iter_rows(named=True):
-        seeds = (
-            f", {'seed' if len(group['seeds']) == 1 else 'seeds'} {', '.join(map(str, group['seeds'][:MOST_SEEDS]))}"
-        )
-        more = f" and {len(group['seeds']) - MOST_SEEDS:,} more" if len(group["seeds"]) > MOST_SEEDS else ""
-        say(f"{how_many(group['cells'])} of {group['method']}{seeds}{more}, {group['status']}:")
+        seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {listed(group['seeds'], MOST_SEEDS)}"
+        say(f"{how_many(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
         say(f"    {group['failure']}")
         say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 from orchestrator.errors import RaysweepError
+from orchestrator.text import CELL_ID
 
 KEPT_DAYS = 14
 """How long what a worker left behind is kept: stacks of the dying, checkpoints that no store's owner can reach."""
-_FAULTS, _STORE, _CELL = (re.compile(of) for of in (r"faults-[0-9a-f]{12}", r"store-[0-9a-f]{16}", r"[0-9a-f]{24}"))
+_FAULTS, _STORE = re.compile(r"faults-[0-9a-f]{12}"), re.compile(r"store-[0-9a-f]{16}")
 
 
 def scratch() -> Path:
@@ -44,7 +45,7 @@ def remove_old() -> list[Path]:
         if _FAULTS.fullmatch(folder.name):
             found.append(folder)
         elif _STORE.fullmatch(folder.name):
-            found += [cell for cell in _folders(folder / "checkpoints") if _CELL.fullmatch(cell.name)]
+            found += [cell for cell in _folders(folder / "checkpoints") if CELL_ID.fullmatch(cell.name)]
     limit = time.time() - KEPT_DAYS * 86_400
     old = [folder for folder in found if _last_change(folder) < limit]
     for folder in old:

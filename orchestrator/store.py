@@ -6,7 +6,7 @@ Readers never block and never write; writing is `owner`'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -134,9 +134,9 @@ class Store:
         found = [read_sweep(self.disk, name) for name in self.disk.names("_sweeps") if name.endswith(".arrow")]
         return sorted(found, key=lambda s: str(s.about.get("recorded_at")))
 
-    def known(self, of: Collection[tuple[str, str]] | None = None) -> CellTable:
-        """Every cell that any launch asked for; or any launch `of` sweeps with these names and paths."""
-        return merge([s.table for s in self.sweeps() if of is None or s.key in of])
+    def known(self) -> CellTable:
+        """Every cell that any launch asked for."""
+        return merge([s.table for s in self.sweeps()])
 
     def summary(self) -> pl.DataFrame:
         """One row a cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""

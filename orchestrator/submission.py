@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from orchestrator.errors import InputError
 from orchestrator.executors.ship import packages, python_files
+from orchestrator.imports import OURS
 from orchestrator.launcher import commits_of
 from orchestrator.prepare import Prepared
 from orchestrator.provenance import to_ship
@@ -21,7 +22,6 @@ from orchestrator.workload import own_files
 
 MOST_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""
-_PACKAGES = ("orchestrator", "workloads", "analysis")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def job(verb: str, prepared: Prepared | None, options: Sequence[str]) -> Iterato
     """
     with TemporaryDirectory(prefix="raysweep-job-") as made:
         folder = Path(made)
-        packages(folder, _PACKAGES)
+        packages(folder, sorted(OURS))
         ours = _mib(folder)
         names = []
         if prepared is None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable
 from orchestrator.disk import Disk, read_at_most
 from orchestrator.errors import StoreDamaged
+from orchestrator.text import CELL_ID
 from orchestrator.trust import is_own, sign
 
 MOST_BYTES, MOST_UNPACKED, MOST_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
@@ -151,7 +152,7 @@ def _check(table: CellTable) -> None:
         raise ValueError("its variants are not numbered from 0")
     if cells.null_count().row(0) != (0,) * cells.width or not (cells["variant"] < variants.height).all():
         raise ValueError("a cell lacks its variant, seed or id")
-    if not cells["cell_id"].str.contains("^[0-9a-f]{24}$").all():
+    if not cells["cell_id"].str.contains(f"^{CELL_ID.pattern}$").all():
         raise ValueError("an id is no cell's (24 hex characters)")
     limits = {"cpus": 2.0**-20, "gpus": 0.0, "memory_gib": 2.0**-20, "timeout_s": 2.0**-20, "retries": 0}
     for name, least in limits.items():

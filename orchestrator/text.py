@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 _SHOWN = 200
@@ -26,6 +28,17 @@ def said(error: BaseException) -> str:
         return "".join([str(error)])  # a subclass of str could do as it likes
     except BaseException as broken:
         return f"<no message: {type(broken).__name__}>"
+
+
+def listed(items: Iterable[object], most: int, between: str = ", ") -> str:
+    """The first of them, and how many more there are: `1, 2, 3 and 4 more`."""
+    texts = [str(item) for item in items]
+    first = between.join(texts[:most])
+    return first if len(texts) <= most else f"{first} and {len(texts) - most:,} more"
+
+
+CELL_ID = re.compile(r"[0-9a-f]{24}")
+"""What cells are called, in the store's files too."""
 
 
 def shown(value: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import polars as pl
 
+from orchestrator.text import listed
+
 PENDING = "pending"
+MOST_SEEDS = 8
+"""That are named."""
 
 
 def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
@@ -44,22 +46,5 @@ def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
         .sort("cells", "label", "status", descending=[True, False, False], maintain_order=True)
     )
     shown = lacking.head(most)
-    seeds = pl.Series("seeds", [listed(s.to_list()) for s in shown["seeds"]], pl.String)
+    seeds = pl.Series("seeds", [listed(s, MOST_SEEDS) for s in shown["seeds"]], pl.String)
     return shown.with_columns(seeds), max(0, lacking.height - most)
-
-
-def of_older_versions(cells: pl.DataFrame, newest: Mapping[str, str]) -> int:
-    """How many missing cells are of a version of their workload that is not its newest: `resume` runs none of them.
-
-    Args:
-        cells: with status, workload and workload_version.
-        newest: workload -> version; one that is not named has no older version.
-    """
-    now = pl.col("workload").replace_strict(newest, default=None, return_dtype=pl.String)
-    return cells.filter((pl.col("status") != "done") & (pl.col("workload_version") != now)).height
-
-
-def listed(seeds: list[int], most: int = 8) -> str:
-    """The first seeds, and how many more there are."""
-    text = ", ".join(map(str, seeds[:most]))
-    return text if len(seeds) <= most else f"{text} and {len(seeds) - most:,} more"

@@ -16,10 +16,11 @@ from analysis.report.recorded import drawn_of
 from analysis.report.settings import with_settings
 from orchestrator.failures import grouped
 from orchestrator.query import cells_frame, matching
+from orchestrator.requests import OLDER, standing
 from orchestrator.schema import CELLS
 from orchestrator.spec import Sweep
 from orchestrator.store import Store
-from orchestrator.sweep_record import RecordedSweep
+from orchestrator.text import listed
 from orchestrator.widen import widen
 
 MOST_EXPERIMENTS = 60
@@ -122,6 +123,7 @@ def gather(
     done = cells.filter(pl.col("status") == "done")
     attempts = _attempts(store, cells)
     recorded = store.sweeps()
+    old = standing(recorded).filter(pl.col("standing") == OLDER)
     titles = {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in recorded}
     names = cells["experiment"].unique(maintain_order=True).to_list()
     drawn = drawn_of(store, done, names[:MOST_EXPERIMENTS])
@@ -157,7 +159,7 @@ def gather(
         completeness=completeness.by_experiment(cells),
         missing=missing,
         missing_more=missing_more,
-        missing_old=completeness.of_older_versions(cells, _versions(recorded)),
+        missing_old=cells.filter(pl.col("status") != "done").join(old, on="cell_id", how="semi").height,
         began=attempts["started_at"].min(),  # type: ignore[arg-type]
         ended=attempts["finished_at"].max(),  # type: ignore[arg-type]
         cost=whereabouts.cost(attempts),
@@ -198,15 +200,6 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
     return dict(zip(metrics, widen(one).columns[-len(metrics) :], strict=True))
 
 
-def _versions(recorded: Sequence[RecordedSweep]) -> dict[str, str]:
-    """Workload -> its version at the last launch; nothing is imported to ask for today's."""
-    return {
-        workload: version
-        for sweep in recorded
-        for workload, version in sweep.table.variants.select("workload", "workload_version").unique().iter_rows()
-    }
-
-
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Cells that are not done, by the likeness of their last attempts."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MOST_FAILED)
@@ -226,7 +219,7 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         maintain_order="left",
     )
     shown = shown.with_columns(
-        pl.Series("seeds", [completeness.listed(list(seeds)) for seeds in shown["seeds"]], pl.String)
+        pl.Series("seeds", [listed(seeds, completeness.MOST_SEEDS) for seeds in shown["seeds"]], pl.String)
     )
     labelled = cells.select("cell_id", "experiment", "label", "seed")
     shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analysis.report import sheets
-from analysis.report.words import at_store, number, query_of_code, query_of_metric, resume, time, whole
+from analysis.report.words import number, query_of_code, query_of_metric, resume, time, whole
+from orchestrator.console import at_store
 from orchestrator.text import safe
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from analysis.report import charts, sheets
 from analysis.report.metrics import BOOTSTRAP_UP_TO
 from analysis.report.words import (
     ABSENT,
-    at_store,
     number,
     query_of_array,
     query_of_code,
@@ -24,7 +23,8 @@ from analysis.report.words import (
     time,
     whole,
 )
-from orchestrator.text import safe
+from orchestrator.console import at_store
+from orchestrator.text import listed, safe
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from analysis.report.gather import Experiment, Report
     from analysis.report.paper import Paper
 
+MOST_NAMES = 12
+"""In a list."""
 MOST_BYTES = 5 * 2**20 - 2**16
 """A page stays below it, shortened where need be."""
 
@@ -177,12 +179,12 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "titles": experiment.titles,
         "cells": experiment.cells,
         "done": experiment.done,
-        "mixed": _listed(mixed["label"].to_list(), between="; "),
+        "mixed": listed(mixed["label"], MOST_NAMES, "; "),
         "of_code": query_of_code(experiment.name, report.store, report.where),
         "metrics": metrics,
         "curves": curves,
-        "same": _listed([f"{name} {number(value)}" for name, value in same.items()]),
-        "unshown": _listed(unshown),
+        "same": listed([f"{name} {number(value)}" for name, value in same.items()], MOST_NAMES),
+        "unshown": listed(unshown, MOST_NAMES),
     }
 
 
@@ -258,8 +260,3 @@ def _script(text: str) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z]+", "-", text.lower()).strip("-")
-
-
-def _listed(names: list[str], most: int = 12, between: str = ", ") -> str:
-    text = between.join(names[:most])
-    return text if len(names) <= most else f"{text} and {len(names) - most} more"

@@ -6,6 +6,7 @@ import re
 import shlex
 from datetime import datetime
 
+from orchestrator.console import at_store
 from orchestrator.sql_names import identifier
 
 ABSENT = "–"
@@ -29,11 +30,6 @@ def time(value: datetime) -> str:
 def with_interval(mean: float, low: float | None, high: float | None) -> str:
     """`0.12 [0.1, 0.14]`, or the mean alone."""
     return number(mean) if low is None or high is None else f"{number(mean)} [{number(low)}, {number(high)}]"
-
-
-def at_store(store: str) -> str:
-    """What a command needs to find the store; nothing for the default."""
-    return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
 def query_of_metric(column: str, experiment: str, store: str, where: str | None = None) -> str:

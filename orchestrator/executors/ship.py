@@ -7,15 +7,15 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from orchestrator.imports import OURS
+
 _SKIP = {
     "results",
     "data",
     "build",
     "dist",
     "node_modules",
-    "orchestrator",
-    "workloads",
-    "analysis",
+    *OURS,
     "__pycache__",
 }
 
