@@ -66,11 +66,10 @@ def _notes() -> list[Path]:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        # Of a plain file alone: another would make its reader wait.
-        text = (
-            path.read_bytes() if stat.S_ISREG((found := path.lstat()).st_mode) and found.st_size < EPOCH_BYTES else b""
-        )
-        about = json.loads(text)
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size >= EPOCH_BYTES:
+            return {}  # another kind of file would make its reader wait
+        about = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}  # just being written, or gone
     return about if isinstance(about, dict) else {}
