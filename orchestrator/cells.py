@@ -45,6 +45,8 @@ VARIANTS_SCHEMA: dict[str, Any] = {
     "timeout_s": pl.Float64,
     "retries": pl.Int64,
 }
+VARIANT = ["workload", "workload_version", "experiment", "method", "k", "config"]
+"""What makes cells differ beside their seed."""
 CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "seed": pl.Int64}
 
 

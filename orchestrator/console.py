@@ -75,6 +75,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} days"
 
 
+def rate(cells_per_s: float) -> str:
+    """`120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
+    if cells_per_s >= 1:
+        return f"{cells_per_s:,.1f} cells/s"
+    return (
+        f"{60 * cells_per_s:.3g} cells a minute" if cells_per_s >= 1 / 60 else f"{3600 * cells_per_s:.2g} cells an hour"
+    )
+
+
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
     """What will run by resource, what it takes, and how long that is; what is not known is said so.
 

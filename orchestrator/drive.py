@@ -96,8 +96,8 @@ class Driver:
         self._retries = self.variants["retries"].to_list()
         self._timeouts = self.variants["timeout_s"].to_list()
         self._groups: list[tuple[str, str]] = list(self.variants.select("workload", "method").iter_rows())
-        known = plan.frame.group_by("variant").agg(pl.col("expected_seconds").filter(pl.col("status") == "done").mean())
-        self._seconds: dict[object, float] = {v: s for v, s in known.iter_rows() if s is not None}
+        known = plan.frame.select("variant", "variant_seconds").drop_nulls().unique("variant")
+        self._seconds: dict[object, float] = dict(known.iter_rows())
         self._queues: dict[_Size, deque[int]] = {}
         for row in order:
             self._queues.setdefault(self._sizes[self._variant[row]], deque()).append(row)
@@ -105,6 +105,7 @@ class Driver:
         self._memory: dict[int, float] = {}  # row -> GiB, of cells that have run out of it
         self._single: set[int] = set()  # rows that run alone, after a crash nobody was charged for
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
+        self._to_retry: set[int] = set()  # those, and such as are queued or in flight since
         self._flying: dict[int, Chunk] = {}
         self._in_flight: dict[_Size, int] = {}
         # chunk -> position, when it began it, how far it is by its own account
@@ -140,6 +141,7 @@ class Driver:
                     finished.extend(self._lost(event))
             finished.extend(self._overdue())
             self.progress.running, self.progress.slow = len(self._started), self._slow()
+            self.progress.to_retry = len(self._to_retry)
             if finished:
                 self.progress.recent.append((time.monotonic(), self.progress.done, self.progress.work_done))
             yield finished
@@ -287,6 +289,7 @@ class Driver:
         row = outcome.row
         variant = self._variant[row]
         group = self._groups[variant]
+        self._to_retry.discard(row)
         if outcome.status == "done":
             self.progress.done += 1
             self._count_work(row)
@@ -316,6 +319,7 @@ class Driver:
                 self._ask_for_more_memory(row)
             wait = backoff(sum(charged.values())) if policy.wait else 0.0
             heapq.heappush(self._waiting, (time.monotonic() + wait, row))
+            self._to_retry.add(row)
 
     def _count_work(self, row: int) -> None:
         self.progress.work_done += self._weights[row]
@@ -339,6 +343,7 @@ class Driver:
             queue.extend(kept)
         self._waiting = [entry for entry in self._waiting if self._groups[self._variant[entry[1]]] != group]
         heapq.heapify(self._waiting)
+        self._to_retry = {row for row in self._to_retry if self._groups[self._variant[row]] != group}
 
     def _ask_for_more_memory(self, row: int) -> None:
         """Twice what it asked for; of one that asked for none, half of the largest machine's."""

@@ -179,9 +179,12 @@ def run(
 
 def plan_of(prepared: Prepared, store: Store, options: Options) -> Plan:
     """The plan against what the store now holds."""
-    summary = store.summary() if store.exists() else EMPTY_SUMMARY
+    exists = store.exists()
+    summary = store.summary() if exists else EMPTY_SUMMARY
     table = on_device(prepared.table, options.device)
-    return plan(table, summary, resume=options.resume, rerun_changed=options.rerun_changed)
+    return plan(
+        table, summary, store.times if exists else None, resume=options.resume, rerun_changed=options.rerun_changed
+    )
 
 
 def on_device(table: CellTable, device: str) -> CellTable:

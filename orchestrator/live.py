@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.console import duration, event
+from orchestrator.console import duration, event, rate
 from orchestrator.text import safe
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def pace(progress: Progress, began: float, now: float) -> Pace:
         now: by the same clock.
     """
     since, done, work = progress.recent[0] if progress.recent else (began, 0, 0.0)
-    if not done:  # too few batches for a past of their own
-        since, work = began, 0.0
+    if done in (0, progress.done):  # too few batches for a past of their own
+        since, done, work = began, 0, 0.0
     span = max(now - since, 1e-9)
     rate = (progress.work_done - work) / span
     return Pace((progress.done - done) / span, progress.work_left / rate if rate > 0 else None)
@@ -91,8 +91,10 @@ class _Line:
     def _text(self, progress: Progress, now: float) -> str:
         cells_per_s, seconds_left = pace(progress, self.began, now)
         running = f"{progress.running:,} running, " if progress.running else ""
-        text = f"{progress.done:,} done, {running}{progress.failed:,} failed, {progress.left:,} left; "
-        text += f"{cells_per_s:.1f} cells/s" if cells_per_s >= 1 else f"{60 * cells_per_s:.3g} cells a minute"
+        again = f"{progress.to_retry:,} to be tried again, " if progress.to_retry else ""
+        text = f"{progress.done:,} done, {running}{again}{progress.failed:,} failed, {progress.left:,} left"
+        if cells_per_s:
+            text += f"; {rate(cells_per_s)}"
         if seconds_left is not None and progress.left:
             text += f", about {duration(seconds_left)} more"
         if progress.slow:
@@ -123,7 +125,7 @@ class _Events:
         cells_per_s, seconds_left = pace(progress, self.began, now)
         event(
             "progress", done=progress.done, failed=progress.failed, running=progress.running, left=progress.left,
-            bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 3),
+            to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),
             seconds_left=None if seconds_left is None else round(seconds_left, 1),
             waiting=list(progress.waiting), slow=[cell_id for cell_id, *_ in progress.slow],
         )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from orchestrator.cells import CellTable
+from orchestrator.cells import VARIANT, CellTable
 from orchestrator.failures import CHARGES, used_up
 
 STATES = {
@@ -27,7 +27,7 @@ class Plan:
         table: the cells asked for.
         frame: one row a cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (the
             last one recorded), attempts (made so far), the charges so far (`failures.CHARGES`),
-            expected_seconds (null where nothing is known), run.
+            variant_seconds (what its variant's seeds took), expected_seconds (null where nothing is known), run.
     """
 
     table: CellTable
@@ -98,12 +98,20 @@ class Plan:
         return max(*beside.values(), longest) if sizes.height else None
 
 
-def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun_changed: bool = False) -> Plan:
+def plan(
+    table: CellTable,
+    summary: pl.DataFrame,
+    times: Callable[[], pl.DataFrame] | None = None,
+    *,
+    resume: bool = False,
+    rerun_changed: bool = False,
+) -> Plan:
     """Decide for each cell.
 
     Args:
         table: the cells asked for.
         summary: what the store holds (`Store.summary`).
+        times: what seeds share, and how long they took (`Store.times`); called where some are not asked for.
         resume: grant every unfinished cell a fresh budget.
         rerun_changed: run done cells again whose workload's source has changed.
     """
@@ -113,10 +121,7 @@ def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun
     frame = table.cells.join(summary, on="cell_id", how="left", maintain_order="left").join(
         shared, on="variant", how="left", maintain_order="left"
     )
-    frame = frame.with_columns(
-        pl.col("attempts", *CHARGES).fill_null(0).cast(pl.Int64),
-        expected_seconds=_expected(),
-    )
+    frame = frame.with_columns(pl.col("attempts", *CHARGES).fill_null(0).cast(pl.Int64))
     changed = pl.col("source_digest") != pl.col("current")
     state = (
         pl.when(pl.col("status").is_null()).then(pl.lit("new"))
@@ -128,14 +133,26 @@ def plan(table: CellTable, summary: pl.DataFrame, *, resume: bool = False, rerun
     frame = frame.with_columns(state=state)
     runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
     frame = frame.with_columns(run=pl.col("state").is_in(runs))
+    frame = frame.with_columns(variant_seconds=pl.col("seconds").mean().over("variant"))
+    if times is not None and frame["run"].any() and _done(summary) > _done(frame):
+        other = table.variants.join(times(), on=VARIANT, nulls_equal=True).select("variant", other="seconds")
+        frame = frame.join(other, on="variant", how="left", maintain_order="left").with_columns(
+            variant_seconds=pl.coalesce("variant_seconds", "other")
+        )
+    frame = frame.with_columns(expected_seconds=_expected())
     if resume:
         frame = frame.with_columns(pl.lit(0, pl.Int64).alias(budget) for budget in CHARGES)
     return Plan(
         table,
         frame.select(
-            "cell_id", "variant", "seed", "state", "status", "attempts", *CHARGES, "expected_seconds", "run",
+            "cell_id", "variant", "seed", "state", "status", "attempts", *CHARGES, "variant_seconds",
+            "expected_seconds", "run",
         ),
     )  # fmt: skip
+
+
+def _done(frame: pl.DataFrame) -> int:
+    return int((frame["status"] == "done").sum())
 
 
 def _expected() -> pl.Expr:
@@ -146,7 +163,7 @@ def _expected() -> pl.Expr:
     hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
     alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])
     return pl.coalesce(
-        pl.col("seconds").mean().over("variant"),
+        "variant_seconds",
         *(hint * (pl.col("seconds") / hint).median().over(keys) for keys in alike),
         pl.col("seconds").mean().over("workload"),
     )

@@ -17,6 +17,7 @@ class Progress:
     running: int = 0  # cells that a worker has been heard to be in
     work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts
     work_left: float = 0.0  # of the others
+    to_retry: int = 0  # cells whose last attempt went wrong, and that will get another
     bad_attempts: int = 0
     bad: deque[Bad] = field(default_factory=lambda: deque(maxlen=64))  # the last of these
     slow: list[tuple[str, float, float]] = field(default_factory=list)  # id, seconds so far, what its like took

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from orchestrator.cells import CellTable, merge
+from orchestrator.cells import VARIANT, CellTable, merge
 from orchestrator.disk import Disk, open_disk, read_at_most
 from orchestrator.errors import InputError, StoreDamaged
 from orchestrator.failures import CHARGES, statuses_of
@@ -147,6 +147,10 @@ class Store:
                 return summary  # of whichever segments
             self._summed = (before, summary)
         return self._summed[1]
+
+    def times(self) -> pl.DataFrame:
+        """One row for each of what seeds share (`cells.VARIANT`) that has done cells: their mean seconds."""
+        return self.collect(lambda: self.cells.group_by(VARIANT).agg(pl.col("seconds").mean()))
 
     def _read_by_summary(self) -> tuple[str, ...]:
         return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder) if s.rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from orchestrator.console import duration, how_many
+from orchestrator.console import duration, how_many, rate
 from orchestrator.deadline import SLOW_FACTOR, SLOW_S
 from orchestrator.failures import CHARGES, POLICIES, statuses_of, used_up
 from orchestrator.requests import ASKED, DROPPED, OLDER
@@ -153,16 +153,16 @@ def sums(seen: Look) -> Sums:
         return Sums(done, len(seen.running), failed, left, None, None)
     span = max((seen.now - seen.ended["finished_at"].to_list()[0]).total_seconds(), 1.0)
     good = seen.ended.filter(pl.col("status") == "done")
-    rate = good.height / span
+    cells_per_s = good.height / span
     waiting = seen.states.filter((pl.col("status") != "done") & ~pl.col("failed"))["expected_seconds"]
     worked = float(seen.ended["seconds"].fill_null(0).sum())
     seconds = None
     if worked > 0 and waiting.null_count() < len(waiting):
         mean = float(waiting.mean() or 0.0)  # type: ignore[arg-type]
         seconds = float(waiting.fill_null(mean).sum()) * span / worked
-    elif rate > 0:
-        seconds = left / rate
-    return Sums(done, len(seen.running), failed, left, 60 * rate, seconds if left else 0.0)
+    elif cells_per_s > 0:
+        seconds = left / cells_per_s
+    return Sums(done, len(seen.running), failed, left, 60 * cells_per_s, seconds if left else 0.0)
 
 
 def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[str]:
@@ -234,8 +234,8 @@ def event(seen: Look) -> dict[str, object]:
 def _pace(found: Sums) -> str:
     if found.cells_a_minute is None:
         return ""
-    rate = f"; {found.cells_a_minute:.3g} cells a minute"
-    return rate if found.seconds_left is None else f"{rate}, about {duration(found.seconds_left)} left"
+    said = f"; {rate(found.cells_a_minute / 60)}" if found.cells_a_minute else ""
+    return said if found.seconds_left is None else f"{said}, about {duration(found.seconds_left)} left"
 
 
 def _by_resource(seen: Look) -> list[str]:

@@ -71,12 +71,15 @@ def drive(write, monkeypatch: pytest.MonkeyPatch):
     write("any.py", "def run(cell, context):\n    return {}\n")
     monkeypatch.setattr(failures, "BACKOFF_S", (0.0, 0.0))
 
-    def go(end, seeds: str = "[0]", resources: str = "", limits: Limits | None = None):
+    def go(end, seeds: str = "[0]", resources: str = "", limits: Limits | None = None, see=lambda progress: None):
         text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'
         prepared = prepare([Sweep.from_text(text)], Store())
         executor = Scripted(end)
         driver = Driver(plan(prepared.table, EMPTY_SUMMARY), executor, {}, limits or Limits())
-        ended = [f.outcome for batch in driver.run() for f in batch]
+        ended = []
+        for batch in driver.run():
+            ended += [f.outcome for f in batch]
+            see(driver.progress)
         return driver, executor, ended
 
     return go
@@ -104,6 +107,19 @@ def test_losses_do_not_use_up_the_budget_of_errors(drive) -> None:
     driver, _, ended = drive(end)
     assert [o.status for o in ended] == script
     assert driver.progress.done == 1
+
+
+def test_cells_that_will_be_tried_again_are_counted_till_they_have_been(drive) -> None:
+    ends = iter(["failed", "done", "lost", "done"])
+
+    def end(chunk: Chunk) -> Event:
+        status = next(ends)
+        return ChunkLost(chunk.number, status, "") if status == "lost" else home(chunk, status)
+
+    seen: list[tuple[int, int, int]] = []
+    drive(end, seeds='"0..1"', see=lambda p: seen.append((p.to_retry, p.done, p.failed)))
+    counts = [count for count, previous in zip(seen, [None, *seen], strict=False) if count != previous]
+    assert counts == [(1, 0, 0), (1, 1, 0), (0, 2, 0)]
 
 
 @pytest.mark.parametrize(("resources", "asked"), [("", 32.0), ("memory_gib=3", 6.0), ("memory_gib=40", 64.0)])

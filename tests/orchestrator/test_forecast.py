@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable
+from orchestrator.cells import CELLS_SCHEMA, VARIANT, VARIANTS_SCHEMA, CellTable
 from orchestrator.launcher import EMPTY_SUMMARY
 from orchestrator.plan import Plan, plan
 
@@ -73,6 +73,22 @@ def test_where_one_variant_ran_and_there_are_no_hints_it_stands_for_all() -> Non
     assert found == {"1/0": 5.0, "1/1": 5.0, "2/0": None, "2/1": None}
 
 
+def test_seeds_that_are_not_asked_for_say_it_too() -> None:
+    """Before what is guessed from hints or other methods, and only where the store holds such seeds."""
+    cells = table({"k": 2}, {"method": "other", "k": None}, {"method": "new"})
+    others = done(**{"7/0": 1.0, "7/1": 1.0})
+    keys = cells.variants.select(VARIANT)
+    times = keys.with_columns(seconds=pl.Series([3.0, 8.0, None]))
+    found = expected(plan(cells, others, lambda: times))
+    assert found == {"0/0": 3.0, "0/1": 3.0, "1/0": 8.0, "1/1": 8.0, "2/0": None, "2/1": None}
+    mixed = pl.concat([others, done(**{"2/0": 100.0})])
+    assert expected(plan(cells, mixed, lambda: times)) == {"0/0": 3.0, "0/1": 3.0, "1/0": 8.0, "1/1": 8.0, "2/1": 100.0}
+    elsewhere = times.with_columns(workload_version=pl.lit("0"))
+    assert set(expected(plan(cells, others, lambda: elsewhere)).values()) == {None}
+    asked = done(**{"0/0": 4.0})
+    assert expected(plan(cells, asked, lambda: pytest.fail("nothing else is there")))["0/1"] == 4.0
+
+
 def test_a_hint_of_nothing_says_nothing() -> None:
     cells = table({"cost_hint": 0.0}, {"cost_hint": 2.0}, {"cost_hint": -1.0})
     found = expected(plan(cells, done(**{"0/0": 4.0, "1/0": 6.0})))
@@ -118,6 +134,8 @@ def test_plan_and_launch_say_it(cli, write) -> None:
     assert "length unknown for 2; time: unknown in this process\n" in launched.stderr
     planned = cli("plan", "nap.toml").stdout
     assert "to run: 8 cells on 1 CPU each; under 0.01 cpu-hours\ntime: about 1 s on this machine" in planned
+    others = cli("plan", "nap.toml", "--seeds", "20..24").stdout
+    assert "to run: 5 cells on 1 CPU each; under 0.01 cpu-hours\ntime: about 1 s on this machine" in others
     launched = cli("launch", "nap.toml", "--inline")
     assert "cpu-hours; time: about 2 s in this process\n" in launched.stderr
     assert cli("launch", "nap.toml", "--inline").stderr == ""

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from orchestrator import Sweep
+from orchestrator.console import rate
 from orchestrator.launcher import EMPTY_SUMMARY
 from orchestrator.live import live, pace
 from orchestrator.plan import plan
@@ -30,6 +31,25 @@ def test_time_left_is_that_of_the_work_that_is_left() -> None:
 def test_before_the_first_batches_it_is_that_since_the_beginning() -> None:
     assert pace(progress(recent=deque([(101.0, 0, 0.0)])), 100.0, 120.0) == pytest.approx((0.2, 30.0))
     assert pace(progress(done=0, work_done=0.0), 100.0, 120.0) == (0.0, None)
+
+
+def test_after_one_batch_it_is_that_since_the_beginning_too() -> None:
+    one = progress(done=1, work_done=1.0, work_left=6.0, recent=deque([(220.0, 1, 1.0)]))
+    assert pace(one, 100.0, 220.0) == pytest.approx((1 / 120, 720.0))
+
+
+def test_a_rate_is_said_in_a_unit_in_which_it_is_no_nothing() -> None:
+    assert [rate(r) for r in (1234.5, 1.0, 0.5, 1 / 60, 1 / 120, 1 / 36000)] == [
+        "1,234.5 cells/s", "1.0 cells/s", "30 cells a minute", "1 cells a minute",
+        "30 cells an hour", "0.1 cells an hour",
+    ]  # fmt: skip
+
+
+def test_before_anything_has_ended_there_is_no_rate(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("orchestrator.live.LINES_S", 0.0)
+    show = live(False)
+    show(progress(done=0, work_done=0.0, running=2, to_retry=3))
+    assert capsys.readouterr().err == "0 done, 2 running, 3 to be tried again, 0 failed, 10 left\n"
 
 
 def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
