@@ -14,6 +14,7 @@ import hashlib
 import re
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +92,7 @@ class Checkpoint:
         disk, digest = self._disk(), hashlib.sha256(data).hexdigest()
         self.used = True
         disk.prepare((self._folder,))
-        before = self._saved(disk)
+        before = _saved(disk, self._folder)
         new = _Saved(self._attempt, max((s.number for s in before), default=-1) + 1, self._source, digest)
         disk.create(f"{self._folder}/{new.name}", data)
         # In order of attempts: a late writer of an earlier one can't push out what a later one has saved.
@@ -103,7 +104,7 @@ class Checkpoint:
     def load(self) -> bytes | None:
         """The bytes last saved by any attempt at this cell; None at the first, or where none can be read."""
         disk = self._disk()
-        found = self._saved(disk)
+        found = _saved(disk, self._folder)
         self.used = self.used or bool(found)
         for saved in sorted(found, reverse=True):
             if saved.source != self._source:
@@ -136,9 +137,10 @@ class Checkpoint:
                 self._opened.prepare((FOLDER, "_tmp"))
         return self._opened
 
-    def _saved(self, disk: Disk) -> list[_Saved]:
-        matches = [m for name in disk.names(self._folder) if (m := _NAME.fullmatch(name))]
-        return [_Saved(int(m[1]), int(m[2]), m[3], m[4]) for m in matches]
+
+def _saved(disk: Disk, folder: str) -> list[_Saved]:
+    matches = [m for name in disk.names(folder) if (m := _NAME.fullmatch(name))]
+    return [_Saved(int(m[1]), int(m[2]), m[3], m[4]) for m in matches]
 
 
 def local_folder(home: Home) -> Path:
@@ -150,6 +152,16 @@ def local_folder(home: Home) -> Path:
 def cells_with_checkpoints(disk: Disk) -> list[str]:
     """Ids of the cells that have any in the store."""
     return [name for name in disk.names(FOLDER) if CELL_ID.fullmatch(name)]
+
+
+def cells_to_go_on(disk: Disk, sources: Mapping[str, str]) -> list[str]:
+    """Ids of those of these cells that have one which the code that now runs them would go on from.
+
+    Args:
+        disk: the store's.
+        sources: cell id -> its workload's `source_digest`.
+    """
+    return [c for c, source in sources.items() if any(s.source == source for s in _saved(disk, f"{FOLDER}/{c}"))]
 
 
 def _say(line: str) -> None:

@@ -134,6 +134,7 @@ def plan(
 
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
+    from orchestrator.checkpoint import cells_to_go_on, cells_with_checkpoints
     from orchestrator.launcher import Options, plan_of
     from orchestrator.plan import STATES
     from orchestrator.requests import gone
@@ -141,6 +142,7 @@ def plan(
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
+    kept = len(cells_to_go_on(opened.disk, planned.sources(cells_with_checkpoints(opened.disk))))
     recorded = opened.sweeps() if opened.exists() else []
     why, new_keys = gone(prepared.sweeps, prepared.every, recorded, prepared.workloads)
     counts, expected = planned.counts(), planned.expected()
@@ -148,7 +150,7 @@ def plan(
         print_json(
             {
                 "cells": len(planned.table), "states": counts, "to_run": int(planned.frame["run"].sum()),
-                "no_longer_asked_for": sum(why.values()), "new_config_keys": new_keys,
+                "with_checkpoint": kept, "no_longer_asked_for": sum(why.values()), "new_config_keys": new_keys,
                 "by_resource": expected.to_dicts(), "wall_seconds_here": planned.wall_seconds(local_slots),
                 "warnings": list(prepared.warnings),
             }
@@ -168,6 +170,8 @@ def plan(
         say("  workloads/interface.py)")
     for line in forecast(planned, local_slots, "on this machine"):
         say(line)
+    if kept:
+        say(f"{how_many(kept)} of these to go on from a checkpoint")
     if not planned.frame["run"].any():
         say("nothing to run")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,7 +11,7 @@ from orchestrator.cells import VARIANT, CellTable
 from orchestrator.failures import CHARGES, used_up
 
 STATES = {
-    "new": "never ran",
+    "new": "no attempt has ended",
     "unfinished": "tried, neither done nor out of attempts",
     "failed": "has used up its attempts (resume grants new ones)",
     "changed": "done under other code (--rerun-changed runs it again)",
@@ -42,6 +42,12 @@ class Plan:
             .sort("expected_seconds", descending=True, nulls_last=False, maintain_order=True)["row"]
             .to_list()
         )
+
+    def sources(self, cells: Collection[str]) -> dict[str, str]:
+        """Cell id -> `source_digest` of its workload, of those of these cells that run."""
+        variants = self.table.variants.select("variant", "source_digest")
+        some = self.frame.filter(pl.col("run") & pl.col("cell_id").is_in(list(cells)))
+        return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
 
     def weights(self) -> pl.Series:
         """What each cell takes of the whole, one number a row: expected seconds, else cost hints, else cells alike."""
