@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from analysis.launching import with_options
 from orchestrator.errors import InputError
 from orchestrator.query import cells_frame
 from orchestrator.store import Store
@@ -24,7 +25,8 @@ class Source(NamedTuple):
     """Cells and arrays, from a store or made by hand for a test."""
 
     cells: pl.DataFrame
-    """One row a known cell, metrics and config keys as columns, `config` as JSON text, `status`."""
+    """One row a known cell, metrics and config keys as columns, `config` as JSON text, `status`; of a store with
+    `launching.LAUNCHED_WITH`."""
     arrays: Callable[[Sequence[str]], pl.DataFrame]
     """Names -> the done cells' arrays of those names, columns as `ARRAYS_SCHEMA`; entry i of `values` belongs to
     step `step + i * stride`."""
@@ -37,7 +39,7 @@ def from_store(store: Store, keep: pl.Series | None = None) -> Source:
         store: where from.
         keep: ids of the cells to see; None: all.
     """
-    cells = cells_frame(store)
+    cells = with_options(cells_frame(store), store.sweeps())
     if keep is not None:
         cells = cells.filter(pl.col("cell_id").is_in(keep.implode()))
 

@@ -223,16 +223,13 @@ def command(line: Line, data: Loaded, narrowing: Mapping[str, str]) -> str | Non
         data: what was found of it.
         narrowing: of all lines that found several settings, as one ledger is over one choice.
     """
-    sweeps = dict.fromkeys(cells.sweep for cells in line.cells)
-    if not sweeps:
+    if not line.cells:
         return f"python -m pytest {line.judge.test}" if isinstance(line.judge, ByTests) else None
     if data.narrowing:
         chosen = {**narrowing, **data.narrowing}.items()
         where = " AND ".join(f"(experiment <> '{experiment}' OR {choice})" for experiment, choice in chosen)
         return f'raysweep claims --where "{where}"'
-    if data.command:
-        return data.command
-    return " && ".join(f"raysweep {'resume' if sweep in data.launched else 'launch'} {sweep}" for sweep in sweeps)
+    return data.command or None
 
 
 def pooled(line: Line) -> bool:

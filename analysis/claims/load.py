@@ -12,6 +12,7 @@ import polars as pl
 from analysis.claims.claim import PAPER_SEEDS, Cells
 from analysis.claims.statistics import Array
 from analysis.errors import AmbiguousCells
+from analysis.launching import commands
 from analysis.source import Source
 from analysis.tables.selection import Chosen, Row, choose, say_missing
 
@@ -27,15 +28,14 @@ class Loaded:
     seeds: tuple[int, ...]
     asked: int
     lacking: str | None
-    launched: frozenset[str]
     decay_0: float | None = None
     naive: float | None = None
     trivial: Mapping[str, float] = field(default_factory=dict)
     """What the stream's trivial predictors come to, by name."""
     narrowing: Mapping[str, str] = field(default_factory=dict)
     """Where cells of several settings fit: experiment -> predicate over its cells that leaves one."""
-    command: str | None = None
-    """What makes the line complete, where launching or resuming its sweeps as they are would not."""
+    command: str = ""
+    """What makes the line complete, where one setting is chosen."""
 
 
 class Reader:
@@ -67,12 +67,12 @@ class Reader:
 def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
     """The columns of a line's cells, complete and balanced, else what lacks."""
     if not parts:
-        return Loaded({}, (), 0, "", frozenset())
+        return Loaded({}, (), 0, "")
     columns: dict[str, Array] = {}
     lacking: list[str] = []
     seeds: list[tuple[int, ...]] = []
     asked = 0
-    launched: set[str] = set()
+    known: list[tuple[str, pl.DataFrame]] = []
     several: dict[str, AmbiguousCells] = {}
     for cells in parts:
         try:
@@ -82,8 +82,7 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
             continue
         asked += chosen.asked
         seeds.append(chosen.seeds)
-        if chosen.cells.height:
-            launched.add(cells.sweep)
+        known.append((cells.sweep, chosen.cells))
         if not chosen.missing.is_empty():
             lacking.append(say_missing(chosen, cells.rows, cells.sweep) or "")
             continue
@@ -95,22 +94,22 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
     if several:
         why = "no verdict over several settings: " + "; ".join(error.differing for error in several.values())
         narrowing = {experiment: error.choice for experiment, error in several.items()}
-        return Loaded({}, (), asked, why, frozenset(launched), narrowing=narrowing)
+        return Loaded({}, (), asked, why, narrowing=narrowing)
     if not lacking and any(one != seeds[0] for one in seeds):
         why = "its sweeps were run at different seeds: " + " against ".join(map(str, dict.fromkeys(seeds)))
-        return Loaded({}, (), asked, why, frozenset(launched), command=_same_seeds(parts, seeds))
+        return Loaded({}, (), asked, why, command=_same_seeds(known, seeds))
     if lacking:
-        return Loaded({}, (), asked, " ".join(dict.fromkeys(lacking)), frozenset(launched))
+        return Loaded({}, (), asked, " ".join(dict.fromkeys(lacking)), command=" && ".join(commands(known)))
     first = parts[0]
     return Loaded(
         columns,
         seeds[0],
         asked,
         None,
-        frozenset(launched),
         _decay_0(reader, first, seeds[0]),
         _stream(reader, first, first.naive),
         _trivial(reader, first),
+        command=" && ".join(commands(known)),
     )
 
 
@@ -166,9 +165,9 @@ def _trivial(reader: Reader, cells: Cells) -> dict[str, float]:
     return {name.replace("_accuracy", ""): value for name, value in found.items() if value is not None}
 
 
-def _same_seeds(parts: Sequence[Cells], seeds: Sequence[tuple[int, ...]]) -> str:
-    """Runs what each sweep lacks of the seeds that the others have."""
+def _same_seeds(known: Sequence[tuple[str, pl.DataFrame]], seeds: Sequence[tuple[int, ...]]) -> str:
+    """Runs what each sweep, whose cells are given, lacks of the seeds that the others have."""
     every = set().union(*seeds)
     listed = ",".join(map(str, [s for s in PAPER_SEEDS if s in every] + sorted(every - set(PAPER_SEEDS))))
-    short = dict.fromkeys(cells.sweep for cells, own in zip(parts, seeds, strict=True) if set(own) < every)
-    return " && ".join(f"raysweep launch {sweep} --seeds {listed}" for sweep in short)
+    short = [sweep for sweep, own in zip(known, seeds, strict=True) if set(own) < every]
+    return " && ".join(f"{command} --seeds {listed}" for command in commands(short))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from analysis.launching import commands
 from analysis.source import Source
 from analysis.tables.selection import Chosen, Row, choose
 from orchestrator.errors import InputError
@@ -195,10 +196,7 @@ def _missing(taken: Taken) -> str | None:
 
 
 def _commands(taken: Sequence[Taken]) -> str:
-    """What to type: a sweep of which some cell is known is resumed, another launched."""
-    known = {each.part.sweep for each in taken if each.chosen.cells.height}
-    sweeps = dict.fromkeys(each.part.sweep for each in taken)
-    return "; ".join(f"raysweep {'resume' if sweep in known else 'launch'} {sweep}" for sweep in sweeps)
+    return "; ".join(commands((each.part.sweep, each.chosen.cells) for each in taken))
 
 
 def _behind(part: Part, text: str) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 
 from analysis.figures.cells import DECAY0, PAPER_SEEDS, TRACES, ring
 from analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
+from analysis.launching import commands
 from analysis.source import Source
 from analysis.tables.selection import Chosen, choose
 from orchestrator.errors import InputError
@@ -129,7 +130,8 @@ def caption(source: Source) -> str:
     if missing.height:
         fates = ", ".join(f"{n} {status}" for status, n in missing.group_by("status").len().sort("status").iter_rows())
         asked = sum(each.asked for each in chosen)
-        said.append(f"Missing: {missing.height} of {asked} cells ({fates}). To run them: raysweep resume {SWEEP}.")
+        (command,) = commands((SWEEP, each.cells) for each in chosen)
+        said.append(f"Missing: {missing.height} of {asked} cells ({fates}). To run them: {command}.")
     return " ".join(said)
 
 

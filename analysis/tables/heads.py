@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from analysis.launching import commands
 from analysis.paper import paper_values
 from analysis.recovery import accuracy_recovery
 from analysis.spread import spread
@@ -98,7 +99,6 @@ def build(spec: HeadsTable, source: Source) -> Table:
     rated = {floor: recovery(values, floor) for floor in spec.floors}
     frame = _stacked(_ours(spec, chosen, values, rated), _theirs(spec))
     missing = say_missing(chosen, spec.rows, spec.sweep)
-    launched = chosen.cells.height > 0
     return Table(
         name=spec.name,
         title=spec.title,
@@ -116,7 +116,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
             *([missing] if missing else []),
         ),
         sweeps=(spec.sweep,),
-        command=f"raysweep {'resume' if launched else 'launch'} {spec.sweep}",
+        command=commands([(spec.sweep, chosen.cells)])[0],
         missing=chosen.missing,
         cells=chosen.asked,
         settings=chosen.settings,

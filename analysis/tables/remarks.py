@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
+from analysis.launching import commands
 from analysis.paper import STANDINGS
 from analysis.tables.panel import Comparison, Measured, Panel
 from analysis.tables.paper_side import MARKS
@@ -137,7 +138,4 @@ def missing_frame(parts: Sequence[tuple[Panel, Chosen]]) -> pl.DataFrame:
 
 def command(parts: Sequence[tuple[Panel, Chosen]]) -> str:
     """What runs the cells that are missing, or all of them where none was launched."""
-    launched: dict[str, bool] = {}
-    for panel, chosen in parts:
-        launched[panel.sweep] = launched.get(panel.sweep, False) or chosen.cells.height > 0
-    return " && ".join(f"raysweep {'resume' if known else 'launch'} {sweep}" for sweep, known in launched.items())
+    return " && ".join(commands((panel.sweep, chosen.cells) for panel, chosen in parts))

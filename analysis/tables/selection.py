@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from analysis.errors import AmbiguousCells
+from analysis.launching import commands
 from orchestrator.errors import InputError
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
@@ -248,8 +249,9 @@ def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str) -> str | None:
     missing = chosen.missing
     if missing.is_empty():
         return None
+    (command,) = commands([(sweep, chosen.cells)])
     if missing["status"].unique().to_list() == [NOT_LAUNCHED] and missing.height == chosen.asked:
-        return f"None of the {chosen.asked} cells has been launched: raysweep launch {sweep}"
+        return f"None of the {chosen.asked} cells has been launched: {command}"
     labels = {row.key: row.label for row in rows}
     said: list[str] = []
     for (key, status), part in missing.group_by("row", "status", maintain_order=True):
@@ -257,7 +259,7 @@ def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str) -> str | None:
         which = "all seeds" if len(seeds) == len(chosen.seeds) else _seeds(seeds)
         said.append(f"{labels[str(key)]}: {which} ({status})")
     share = f"{missing.height} of {chosen.asked} cells missing"
-    return f"{share}: {'; '.join(said)}. To run them: raysweep resume {sweep}"
+    return f"{share}: {'; '.join(said)}. To run them: {command}"
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -502,7 +502,7 @@ def test_cells_of_two_settings_are_not_judged(asked: pl.DataFrame) -> None:
 
 
 def test_sweeps_at_different_seeds_are_launched_at_the_same(asked: pl.DataFrame) -> None:
-    """Resuming them would change nothing."""
+    """Resuming them at the seeds that they have would change nothing."""
     lorenz_512 = (pl.col("experiment") == "spectra_lorenz") & (pl.col("seed") == 42)
     cells = asked.filter((pl.col("experiment") == "lorenz") | lorenz_512)
     arrays = [{"cell_id": c, "name": "condition", "step": 99, "stride": 100, "values": [3.0]} for c in cells["cell_id"]]
@@ -512,7 +512,7 @@ def test_sweeps_at_different_seeds_are_launched_at_the_same(asked: pl.DataFrame)
         "the same seeds",
     )
     assert found["verdict"] == "not run"
-    assert found["command"] == "raysweep launch paper/spectra-lorenz --seeds 42,123,7,2024,31337"
+    assert found["command"] == "raysweep resume paper/spectra-lorenz --seeds 42,123,7,2024,31337"
 
 
 def test_an_empty_store_runs_nothing_and_says_how(asked: pl.DataFrame) -> None:
