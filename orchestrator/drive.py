@@ -6,7 +6,6 @@ A chunk that dies takes nobody along: what can't be attributed runs again singly
 
 from __future__ import annotations
 
-import array
 import heapq
 import itertools
 import math
@@ -15,13 +14,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import polars as pl
-
+from orchestrator.attempts import Attempts, Size
 from orchestrator.checkpoint import Home
-from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, Task, outcome_of_lost
+from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, outcome_of_lost
 from orchestrator.deadline import SLOW_FACTOR, SLOW_S, hard_grace
 from orchestrator.executors.executor import Executor
-from orchestrator.failures import CHARGES, POLICIES, Breaker, backoff, signature, used_up
+from orchestrator.failures import POLICIES, Breaker, backoff, signature
 from orchestrator.plan import Plan
 from orchestrator.progress import Bad, Progress
 from orchestrator.record import Finished
@@ -44,16 +42,6 @@ class Limits(NamedTuple):
     node_seconds: float | None = None  # that cells wait for a node which is not there, once nothing else runs
 
 
-class _Size(NamedTuple):
-    """Cells that may share a chunk."""
-
-    workload: str
-    experiment: str
-    cpus: float
-    gpus: float
-    memory_gib: float | None
-
-
 class Driver:
     """One launch's run of a plan.
 
@@ -74,40 +62,21 @@ class Driver:
         home: Home | None = None,
     ) -> None:
         self.executor, self.search, self.limits, self.home = executor, search, limits, home
-        self.variants = plan.table.variants
         order = plan.order
-        weights = plan.weights()
-        self.progress = Progress(total=len(order), work_left=float(weights.gather(order).sum()))
+        self.attempts = Attempts(plan)
+        self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
         self.stop_asked = False
         self._began = time.monotonic()
         self._numbers = itertools.count()
-        # Columns that change as attempts are made, by row of the plan.
-        self._attempts = _numbers(plan.frame["attempts"])
-        self._charged = {budget: _numbers(plan.frame[budget]) for budget in CHARGES}
-        self._variant = _numbers(plan.frame["variant"])
-        self._weights = array.array("d", weights.cast(pl.Float64).to_numpy().tobytes())
-        self._ids = plan.frame["cell_id"]
-        self._seeds = _numbers(plan.frame["seed"])
-        self._asked = list(self.variants.select("method", "k", "config").iter_rows())
-        self._sizes = [
-            _Size(*row)
-            for row in self.variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
-        ]
-        self._retries = self.variants["retries"].to_list()
-        self._timeouts = self.variants["timeout_s"].to_list()
-        self._groups: list[tuple[str, str]] = list(self.variants.select("workload", "method").iter_rows())
-        known = plan.frame.select("variant", "variant_seconds").drop_nulls().unique("variant")
-        self._seconds: dict[object, float] = dict(known.iter_rows())
-        self._queues: dict[_Size, deque[int]] = {}
+        self._queues: dict[Size, deque[int]] = {}
         for row in order:
-            self._queues.setdefault(self._sizes[self._variant[row]], deque()).append(row)
+            self._queues.setdefault(self.attempts.size(row), deque()).append(row)
         self._breaker = Breaker(limits.alike)
-        self._memory: dict[int, float] = {}  # row -> GiB, of cells that have run out of it
         self._single: set[int] = set()  # rows that run alone, after a crash nobody was charged for
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
         self._to_retry: set[int] = set()  # those, and such as are queued or in flight since
         self._flying: dict[int, Chunk] = {}
-        self._in_flight: dict[_Size, int] = {}
+        self._in_flight: dict[Size, int] = {}
         # chunk -> position, when it began it, how far it is by its own account
         self._started: dict[int, tuple[int, float, float | None]] = {}
 
@@ -159,21 +128,21 @@ class Driver:
         while self._waiting and self._waiting[0][0] <= now:
             _, row = heapq.heappop(self._waiting)
             # In front: a cell that is tried again has waited longest.
-            self._queues.setdefault(self._size_of(row), deque()).appendleft(row)
+            self._queues.setdefault(self.attempts.size(row), deque()).appendleft(row)
         for size, queue in self._queues.items():
             slots = self.executor.slots(size.cpus, size.gpus, size.memory_gib)
             while queue and self._in_flight.get(size, 0) < max(1, slots * AHEAD):
                 # Long cells are not queued behind one another on a worker: a free slot is needed.
-                if self._in_flight.get(size, 0) >= slots and self._estimate(queue[0])[0] > CHUNK_S:
+                if self._in_flight.get(size, 0) >= slots and self.attempts.estimate(queue[0])[0] > CHUNK_S:
                     break
                 self._send(size, queue, slots)
 
-    def _send(self, size: _Size, queue: deque[int], slots: int) -> None:
+    def _send(self, size: Size, queue: deque[int], slots: int) -> None:
         rows: list[int] = []
         total = 0.0
         most = max(1, min(CHUNK_CELLS, math.ceil(len(queue) / max(1, slots))))
         while queue and len(rows) < most:
-            seconds, certain = self._estimate(queue[0])
+            seconds, certain = self.attempts.estimate(queue[0])
             if rows and (total + seconds > CHUNK_S or queue[0] in self._single):
                 break
             rows.append(queue.popleft())
@@ -181,28 +150,11 @@ class Driver:
             total += seconds if certain else GUESS_FACTOR * seconds
             if rows[-1] in self._single:
                 break
-        tasks = []
-        for row in rows:
-            self._attempts[row] += 1
-            variant = self._variant[row]
-            method, k, config = self._asked[variant]
-            tasks.append(
-                Task(
-                    row,
-                    self._ids[row],
-                    method,
-                    k,
-                    self._seeds[row],
-                    config,
-                    self._attempts[row],
-                    self._timeouts[variant],
-                )
-            )
         chunk = Chunk(
             number=next(self._numbers),
             workload=size.workload,
             experiment=size.experiment,
-            tasks=tuple(tasks),
+            tasks=tuple(map(self.attempts.begin, rows)),
             cpus=size.cpus,
             gpus=size.gpus,
             memory_gib=size.memory_gib,
@@ -214,18 +166,6 @@ class Driver:
         self._flying[chunk.number] = chunk
         self._in_flight[size] = self._in_flight.get(size, 0) + 1
         self.executor.submit(chunk)
-
-    def _size_of(self, row: int) -> _Size:
-        size: _Size = self._sizes[self._variant[row]]
-        return size._replace(memory_gib=self._memory[row]) if row in self._memory else size
-
-    def _estimate(self, row: int) -> tuple[float, bool]:
-        """Expected seconds, and whether this variant's own times say so; unknown means long: it goes alone."""
-        variant = self._variant[row]
-        own = self._seconds.get(variant)
-        if own is not None:
-            return own, True
-        return self._seconds.get(self._groups[variant], math.inf), False
 
     # Coming home
 
@@ -270,9 +210,9 @@ class Driver:
             self._again(task.row)
 
     def _again(self, row: int) -> None:
-        self._attempts[row] -= 1
-        if self._groups[self._variant[row]] not in self._breaker.stopped:
-            self._queues.setdefault(self._size_of(row), deque()).appendleft(row)
+        self.attempts.take_back(row)
+        if self.attempts.group(row) not in self._breaker.stopped:
+            self._queues.setdefault(self.attempts.size(row), deque()).appendleft(row)
 
     def _land(self, number: int) -> Chunk | None:
         chunk = self._flying.pop(number, None)
@@ -281,56 +221,53 @@ class Driver:
             self._in_flight[self._size(chunk)] -= 1
         return chunk
 
-    def _size(self, chunk: Chunk) -> _Size:
-        return _Size(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
+    def _size(self, chunk: Chunk) -> Size:
+        return Size(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
 
     def _settle(self, outcome: Outcome) -> None:
         """Charge the attempt, and queue another where the budget allows."""
         row = outcome.row
-        variant = self._variant[row]
-        group = self._groups[variant]
+        group = self.attempts.group(row)
         self._to_retry.discard(row)
         if outcome.status == "done":
             self.progress.done += 1
             self._count_work(row)
             self._breaker.done(*group)
-            for key in (variant, group):
-                before = self._seconds.get(key)
-                now = outcome.seconds or 0.0
-                self._seconds[key] = now if before is None else 0.8 * before + 0.2 * now
+            self.attempts.took(row, outcome.seconds or 0.0)
             return
         policy = POLICIES[outcome.status]
         self.progress.bad_attempts += 1
-        self.progress.bad.append(Bad(self._ids[row], outcome.status, reason(outcome.error_type, outcome.error_message)))
+        self.progress.bad.append(
+            Bad(self.attempts.ids[row], outcome.status, reason(outcome.error_type, outcome.error_message))
+        )
         if policy.budget is not None:
-            self._charged[policy.budget][row] += 1
+            self.attempts.charge(row, policy.budget)
         if policy.budget == "own_errors":
             sign = signature(outcome.error_type, outcome.error_message, outcome.traceback)
             said = self._breaker.failed(group[0], group[1], row, sign)
             if said is not None:
                 self.progress.notes[said] = None
                 self._drop(group)
-        charged = {budget: self._charged[budget][row] for budget in CHARGES}
-        if used_up(charged, self._retries[variant]):
+        if self.attempts.used_up(row):
             self.progress.failed += 1
             self._count_work(row)
         elif policy.again and group not in self._breaker.stopped:
-            if policy.budget == "memory":
-                self._ask_for_more_memory(row)
-            wait = backoff(sum(charged.values())) if policy.wait else 0.0
+            if policy.budget == "memory" and (largest := self.executor.memory_gib()) is not None:
+                self.attempts.ask_for_more_memory(row, largest)
+            wait = backoff(self.attempts.charges(row)) if policy.wait else 0.0
             heapq.heappush(self._waiting, (time.monotonic() + wait, row))
             self._to_retry.add(row)
 
     def _count_work(self, row: int) -> None:
-        self.progress.work_done += self._weights[row]
-        self.progress.work_left -= self._weights[row]
+        self.progress.work_done += self.attempts.weights[row]
+        self.progress.work_left -= self.attempts.weights[row]
 
     def _slow(self) -> list[tuple[str, float, float]]:
         """Cells that take far longer than others of their variant did, the longest first."""
         now, found = time.monotonic(), []
         for number, (position, began, _) in self._started.items():
             task = self._flying[number].tasks[position]
-            usual = self._seconds.get(self._variant[task.row])
+            usual = self.attempts.usual(task.row)
             if usual is not None and now - began > max(SLOW_FACTOR * usual, SLOW_S):
                 found.append((task.cell_id, now - began, usual))
         return sorted(found, key=lambda one: -one[1])
@@ -338,19 +275,12 @@ class Driver:
     def _drop(self, group: tuple[str, str]) -> None:
         """Leave a stopped method's cells for a later launch."""
         for queue in self._queues.values():
-            kept = [row for row in queue if self._groups[self._variant[row]] != group]
+            kept = [row for row in queue if self.attempts.group(row) != group]
             queue.clear()
             queue.extend(kept)
-        self._waiting = [entry for entry in self._waiting if self._groups[self._variant[entry[1]]] != group]
+        self._waiting = [entry for entry in self._waiting if self.attempts.group(entry[1]) != group]
         heapq.heapify(self._waiting)
-        self._to_retry = {row for row in self._to_retry if self._groups[self._variant[row]] != group}
-
-    def _ask_for_more_memory(self, row: int) -> None:
-        """Twice what it asked for; of one that asked for none, half of the largest machine's."""
-        largest = self.executor.memory_gib()
-        if largest is not None:
-            asked = self._sizes[self._variant[row]].memory_gib
-            self._memory[row] = min(largest, 2 * asked if asked else largest / 2)
+        self._to_retry = {row for row in self._to_retry if self.attempts.group(row) != group}
 
     # Ending early
 
@@ -410,8 +340,3 @@ class Driver:
                 finished.append(Finished(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
         self.progress.stopped = "interrupted"
         return finished
-
-
-def _numbers(column: pl.Series) -> array.array[int]:
-    """A column in 8 bytes a row, whose items are Python's own integers and cheap to reach and to change."""
-    return array.array("q", column.cast(pl.Int64).to_numpy().tobytes())
