@@ -135,6 +135,7 @@ def plan(
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
     from orchestrator.checkpoint import cells_to_go_on, cells_with_checkpoints
+    from orchestrator.lacking import lacking
     from orchestrator.launcher import Options, plan_of
     from orchestrator.plan import STATES
     from orchestrator.requests import gone
@@ -142,6 +143,7 @@ def plan(
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
+    lacks = lacking(planned, prepared.workloads)
     kept = len(cells_to_go_on(opened.disk, planned.sources(cells_with_checkpoints(opened.disk))))
     recorded = opened.sweeps() if opened.exists() else []
     why, new_keys = gone(prepared.sweeps, prepared.every, recorded, prepared.workloads)
@@ -152,11 +154,11 @@ def plan(
                 "cells": len(planned.table), "states": counts, "to_run": int(planned.frame["run"].sum()),
                 "with_checkpoint": kept, "no_longer_asked_for": sum(why.values()), "new_config_keys": new_keys,
                 "by_resource": expected.to_dicts(), "wall_seconds_here": planned.wall_seconds(local_slots),
-                "warnings": list(prepared.warnings),
+                "warnings": list(prepared.warnings), "lacks_here": lacks,
             }
         )  # fmt: skip
         return
-    warn(prepared.warnings)
+    warn([*prepared.warnings, *(f"not on this machine: {line}" for line in lacks)])
     new = "" if opened.exists() else f"; store {opened.disk}: none yet"
     say(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}{new}")
     for state, count in counts.items():

@@ -26,6 +26,7 @@ from orchestrator.executors.executor import Executor
 from orchestrator.failures import CHARGES, MAX_ALIKE
 from orchestrator.holder import wait_till_free
 from orchestrator.interrupts import SIGNALS, held_off
+from orchestrator.lacking import lacking
 from orchestrator.owner import Owner
 from orchestrator.plan import Plan, plan
 from orchestrator.prepare import Prepared, prepare
@@ -139,7 +140,8 @@ def run(
     with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
         executor = None
         planned = plan_of(prepared, store, options)
-        if planned.frame["run"].any():  # what no node can run is refused before the store is taken
+        if planned.frame["run"].any():  # what can't be run is refused before the store is taken
+            _refuse_lacking(prepared, planned, options)
             if store.exists():
                 wait_till_free(store.disk, options.wait)
             begun.enter_context(starting(store.disk.location, options.command))
@@ -269,6 +271,14 @@ def _refuse_unfit(executor: Executor, planned: Plan) -> None:
             problems.append(unmet(size, count, reason, ["--address a larger cluster"]))
     if problems:
         raise InputError(problems)
+
+
+def _refuse_lacking(prepared: Prepared, planned: Plan, options: Options) -> None:
+    """Of a cluster, what its nodes have is not known here; cells that are to run on this machine would only fail."""
+    if options.executor == "inline" or options.address is None:
+        problems = lacking(planned, prepared.workloads)
+        if problems:
+            raise InputError(problems)
 
 
 def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:

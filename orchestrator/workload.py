@@ -37,6 +37,7 @@ class Workload:
     methods: Any | None
     settle: Callable[[str, int | None, Any], tuple[int | None, Any]] | None
     cost: Callable[[str, int | None, Any], float] | None
+    lacks: Callable[[Any], str | None] | None
     source_path: str
     source_digest: str
     folder: str | None  # where a user's module was found beside the sweep or in the current folder
@@ -172,7 +173,7 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
     path = str(vars(module).get("__file__") or module_name)
     declared = {
         what: _declaration(module, what, f"workload {name!r}: {path}")
-        for what in (function, "VERSION", "Config", "METHODS", "settle", "cost")
+        for what in (function, "VERSION", "Config", "METHODS", "settle", "cost", "lacks")
     }
     run = declared[function]
     if not callable(run):
@@ -188,6 +189,7 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
         methods=declared["METHODS"],
         settle=declared["settle"],
         cost=declared["cost"],
+        lacks=declared["lacks"],
         source_path=path,
         source_digest=source_digest(module_name, path, folder),
         folder=folder,
@@ -208,7 +210,7 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
         elif what == "METHODS":
             fits = not isinstance(value, str) and all(isinstance(name, str) for name in value)
         else:
-            fits = what not in ("settle", "cost") or callable(value)
+            fits = what not in ("settle", "cost", "lacks") or callable(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module's own __getattr__, a collection's own __iter__
@@ -224,6 +226,7 @@ _DECLARED = {
     "METHODS": "a collection of method names",
     "settle": "a function (method, k, config) -> (k, config)",
     "cost": "a function (method, k, config) -> float",
+    "lacks": "a function (config) -> text or None",
 }
 
 

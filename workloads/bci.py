@@ -118,6 +118,16 @@ def cost(method: str, k: int | None, config: Config) -> float:
     return sum(_bins(config)) * cost_of_step(method, k, config, config.components)
 
 
+def lacks(config: Config) -> str | None:
+    """The first session whose file is not in the data folder, and how to get it; None where both are there."""
+    try:
+        for session in (config.session_a, config.session_b):
+            find(session, config.bin_ms)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _bins(config: Config) -> list[int]:
     """Of both sessions; of one that is not tabled as many as is usual."""
     return [

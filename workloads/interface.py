@@ -10,6 +10,7 @@ context and returns the cell's metrics; the module may say more by these names, 
 | `METHODS` | a registry or collection of the valid method names | any name passes |
 | `settle(method, k, config)` | returns (k, config) checked and filled in; `ValueError`, a problem a line | as given |
 | `cost(method, k, config) -> float` | relative cost of a cell, for the order of a first launch | equal |
+| `lacks(config) -> str or None` | what this machine lacks that such a cell needs, and the cure, on one line | nothing |
 
 Importing the module must not import torch or ray: it happens while a sweep is planned.
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable
+from pathlib import Path
 
 from orchestrator.chunk import Beat, Chunk, ChunkDone, Event
 from orchestrator.executors.executor import Waiting
@@ -22,8 +24,8 @@ class InlineExecutor:
         return 1
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """Anything is tried."""
-        return None
+        """Why not: a GPU is asked for, and this machine has none. All else is tried."""
+        return "--inline runs cells in this process, and this machine has no GPU" if gpus and not _has_gpu() else None
 
     def waiting(self) -> list[Waiting]:
         """None: this process is there."""
@@ -58,3 +60,9 @@ class InlineExecutor:
     def close(self) -> None:
         """Forget what has not begun."""
         self._queue.clear()
+
+
+def _has_gpu() -> bool:
+    """Whether the system shows a device of NVIDIA's or AMD's driver; elsewhere than on Linux it is left to the cell."""
+    devices = ("nvidia[0-9]*", "kfd", "dxg")  # the last is a GPU of Windows' under WSL
+    return sys.platform != "linux" or any(True for pattern in devices for _ in Path("/dev").glob(pattern))

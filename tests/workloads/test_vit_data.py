@@ -131,7 +131,8 @@ def subset() -> Path:
 
 def test_where_files_are_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("RAYSWEEP_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"data_set 'tiny': no file tiny.parquet in .*; set RAYSWEEP_DATA to"):
+    write_images(tmp_path / "large.parquet")
+    with pytest.raises(ValueError, match=r"no file tiny.parquet in .*--data-dir or RAYSWEEP_DATA.*; there are: large"):
         find("tiny")
     write_images(tmp_path / "cifar10" / "tiny.parquet")
     assert find("tiny") == tmp_path / "cifar10" / "tiny.parquet"

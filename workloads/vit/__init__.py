@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from workloads.interface import Cell, Context, Metrics
-from workloads.vit.data import CLASSES, SIDE, digest
+from workloads.vit.data import CLASSES, SIDE, digest, find
 from workloads.vit.selection import METHODS, Method
 
 __all__ = ["METHODS", "VERSION", "Config", "cost", "run", "settle"]
@@ -159,6 +159,15 @@ def cost(method: str, k: int | None, config: Config) -> float:
     wide = config.heads * config.head_dim
     block = config.embed * (4 * wide + 2 * config.embed * config.mlp_ratio) + 2 * tokens * wide
     return passes * tokens * config.depth * block
+
+
+def lacks(config: Config) -> str | None:
+    """The data set's file where it is not in the data folder, and how to get it; None where it is."""
+    try:
+        find(config.data_set)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def run(cell: Cell, context: Context) -> Metrics:

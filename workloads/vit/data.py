@@ -70,13 +70,15 @@ def find(name: str, folder: Path | None = None) -> Path:
         ValueError: no such file.
     """
     folder = data_folder() if folder is None else folder
-    file = f"{name}.parquet"
-    for place in (folder / file, folder / "cifar10" / file):
-        if place.is_file():
-            return place
+    places = (folder, folder / "cifar10")
+    for place in places:
+        if (place / f"{name}.parquet").is_file():
+            return place / f"{name}.parquet"
+    others = sorted({file.stem for place in places for file in place.glob("*.parquet")})
+    there = f"; there are: {', '.join(others)}" if others else ""
     raise ValueError(
-        f"data_set {name!r}: no file {file} in {folder} or {folder / 'cifar10'}; set RAYSWEEP_DATA to the folder that "
-        "holds it, or fetch the whole set, data_set = 'cifar10': raysweep data fetch cifar10"
+        f"no file {name}.parquet in {folder} or {places[1]}, for data_set {name!r}: name the folder that holds it by "
+        f"--data-dir or RAYSWEEP_DATA, or raysweep data fetch cifar10 (the whole set, data_set 'cifar10'){there}"
     )
 
 
