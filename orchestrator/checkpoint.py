@@ -112,6 +112,7 @@ class Checkpoint:
                 continue
             data = disk.read(f"{self._folder}/{saved.name}")
             if data is not None and hashlib.sha256(data).hexdigest() == saved.digest:
+                _say(f"goes on from a checkpoint of attempt {saved.attempt}")
                 return data
             _say(f"checkpoint {saved.name}: damaged; the one before is tried")
         return None

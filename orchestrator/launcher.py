@@ -151,7 +151,7 @@ def run(
         owner = opened.enter_context(Owner(store, options.command, wait=options.wait))
         begun.close()
         for sweep in () if prepared.recorded else prepared.sweeps:
-            _record(owner, sweep, prepared.table, options)
+            _record(owner, sweep, on_device(prepared.table, options.device), options)
         planned = plan_of(prepared, store, options)
         warnings = list(prepared.warnings)
         if not planned.frame["run"].any():

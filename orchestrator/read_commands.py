@@ -37,13 +37,13 @@ def status(
     """
     import polars as pl
 
-    from orchestrator.cells import merge
     from orchestrator.chunk import cell_name
     from orchestrator.holder import holder
     from orchestrator.prepare import select
     from orchestrator.requests import standing
     from orchestrator.starting import who_starts
     from orchestrator.store import Store
+    from orchestrator.sweep_record import known_cells
     from orchestrator.watch import next_steps
 
     opened = Store(store)
@@ -58,7 +58,7 @@ def status(
             say(f"no store at {opened.disk} yet; a launch is starting: {begun}")
         return
     recorded = opened.require().sweeps()
-    known, warnings = select(merge([entry.table for entry in recorded]), opened, where)
+    known, warnings = select(known_cells(recorded), opened, where)
     warn(warnings)
     states = (
         known.wide()
@@ -218,11 +218,11 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     """
     import polars as pl
 
-    from orchestrator.cells import merge
     from orchestrator.failures import POLICIES, grouped
     from orchestrator.prepare import select
     from orchestrator.requests import OLDER, standing
     from orchestrator.store import Store
+    from orchestrator.sweep_record import known_cells
 
     opened = Store(store).require()
     recorded = opened.sweeps()
@@ -237,7 +237,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         )
     )
     if where is not None:
-        chosen, warnings = select(merge([entry.table for entry in recorded]), opened, where)
+        chosen, warnings = select(known_cells(recorded), opened, where)
         warn(warnings)
         last = last.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
     about = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")

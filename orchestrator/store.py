@@ -11,13 +11,13 @@ from pathlib import Path
 
 import polars as pl
 
-from orchestrator.cells import VARIANT, CellTable, merge
+from orchestrator.cells import VARIANT, CellTable
 from orchestrator.disk import Disk, open_disk, read_at_most
 from orchestrator.errors import InputError, StoreDamaged
 from orchestrator.failures import CHARGES, statuses_of
 from orchestrator.schema import SCHEMA_VERSION, TABLES
 from orchestrator.segments import Segment, inspected, listed, live
-from orchestrator.sweep_record import RecordedSweep, read_sweep
+from orchestrator.sweep_record import RecordedSweep, known_cells, read_sweep
 
 FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
@@ -136,7 +136,7 @@ class Store:
 
     def known(self) -> CellTable:
         """Every cell that any launch asked for."""
-        return merge([s.table for s in self.sweeps()])
+        return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
         """One row a cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""

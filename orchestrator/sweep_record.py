@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable
+from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable, merge
 from orchestrator.disk import Disk, read_at_most
 from orchestrator.errors import StoreDamaged
 from orchestrator.text import CELL_ID
@@ -40,6 +40,15 @@ class RecordedSweep:
     def key(self) -> tuple[str, str]:
         """Name and path: two files may give one name."""
         return self.about["name"], self.about["path"]
+
+
+def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
+    """Every cell that any of these asked for, with the resources and limits of the last that did.
+
+    Args:
+        recorded: oldest first.
+    """
+    return merge([entry.table for entry in reversed(recorded)])
 
 
 def sweep_bytes(about: Mapping[str, Any], table: CellTable) -> bytes:

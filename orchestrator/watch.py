@@ -61,15 +61,15 @@ class Sums(NamedTuple):
 
 def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
     """Read what is needed, and warnings of the predicate."""
-    from orchestrator.cells import merge
     from orchestrator.holder import holder, newest_epoch
     from orchestrator.plan import plan
     from orchestrator.prepare import select
     from orchestrator.requests import standing
     from orchestrator.starting import who_starts
+    from orchestrator.sweep_record import known_cells
 
     recorded = store.sweeps()
-    known, warnings = select(merge([entry.table for entry in recorded]), store, where)
+    known, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
     begun = who_starts(store.disk.location)  # before the holder is asked for: it may become one meanwhile
     held = holder(store.disk)

@@ -254,6 +254,8 @@ def check_resumed(folder: Path, before: int) -> None:
     assert done[before:] == list(range(begun_at, STEPS + 1))
     total, resumed_from = Store().sql("SELECT total, resumed_from FROM cells").row(0)
     assert (total, resumed_from) == (expected(1), begun_at - 1)
+    (log,) = Store().attempts.filter(status="done").select("log_tail").collect()["log_tail"]
+    assert log == "raysweep: goes on from a checkpoint of attempt 1\n"
     assert Store("results").disk.names("checkpoints") == []
     assert Store("results").disk.names("_tmp") == []
 

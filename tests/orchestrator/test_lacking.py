@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.executors.inline import _has_gpu
+from orchestrator.store import Store
 
 NEEDS = """
 from pathlib import Path
@@ -82,3 +83,21 @@ def test_a_gpu_in_this_process_is_refused_where_there_is_none(cli, write) -> Non
     assert "1 cell needs a GPU; --inline runs cells in this process, and this machine has no GPU" in refused.stderr
     assert "--device cpu" in refused.stderr
     assert not Path("results").exists()
+
+
+def test_a_bare_resume_runs_cells_where_they_were_launched(cli, write) -> None:
+    """On CPUs by `--device cpu`; with the limits of the last launch that asked for them."""
+    write("any.py", "def run(cell, context):\n    if not open('ready').read():\n        raise OSError\n    return {}\n")
+    write("ready", "")
+    text = 'name="g"\nworkload="any:run"\nseeds=[1, 2]\n[resources]\ngpus=1\nretries={}\n[[grid]]\nmethod="m"\n'
+    write("g.toml", text.format(3))
+    failed = cli("launch", "g.toml", "--inline", "--device", "cpu", "--where", "seed = 1", "--max-failures", "1")
+    assert failed.returncode == 1
+    write("g.toml", text.format(0))
+    assert cli("launch", "g.toml", "--inline", "--device", "cpu", "--where", "seed = 1").returncode == 1
+    known = Store().known().variants
+    assert known.select("gpus", "retries").rows() == [(0.0, 0), (0.0, 3)]
+    assert "on 1 CPU each" in cli("resume", "--inline").stderr
+    assert Store().attempts.collect().height == 5  # four of the first launch; one, as by the last there are no retries
+    write("ready", "yes")
+    assert cli("resume", "--inline").returncode == 0
