@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -158,11 +159,14 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
     variants: list[int] = []
     seeds: list[int] = []
     seen: dict[tuple[str, str], str] = {}
+    wrong: dict[str, dict[str, None]] = {}  # what -> in which blocks
     for block, method, k, config, place in _points(sweep):
         if workload is None:
             break
         # Where the file's k was no k at all, which `spec` has said, the rest is still looked at.
-        checked = _check(workload, method, k, config, f"{where}: {place}", found, settle=bool(block.ks))
+        checked, mistakes = _check(workload, method, k, config, settle=bool(block.ks))
+        for at, what in mistakes:
+            wrong.setdefault(what, {})[f"{place}{at}"] = None
         if checked is None:
             continue
         k, full, cost = checked
@@ -191,10 +195,11 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
                 **asdict(block.resources),
             }
         )
-        if not found:  # ids of a sweep with problems are never used
+        if not found and not wrong:  # ids of a sweep with problems are never used
             ids.extend(cell_ids(parts, sweep.seeds))
             variants.extend(itertools.repeat(len(rows) - 1, len(sweep.seeds)))
             seeds.extend(sweep.seeds)
+    found.extend(f"{_blamed(sweep, what, places)}: {what}" for what, places in wrong.items())
     problems.extend(found)
     if found:
         rows, ids, variants, seeds = [], [], [], []
@@ -213,34 +218,70 @@ def _points(sweep: Sweep) -> Iterator[tuple[Block, str, int | None, dict[str, An
             yield block, method, k, {**sweep.config, **dict(zip(names, values, strict=True))}, f"grid[{i}]"
 
 
+def _blamed(sweep: Sweep, what: str, places: Iterable[str]) -> str:
+    """Where a mistake was made: by `--set` where what is said of it names such a key, else in the file."""
+    where = sweep.path or sweep.name
+    for key, value in sweep.overrides.items():
+        if _names(what.partition(";")[0], [key]):
+            return f"--set {key}={shown(value)} on {where}"
+    for key in sweep.config:
+        if what.startswith((f"config key {key!r}", f"unknown config key {key!r}", f"{key}: no config key")):
+            return f"{where}: config"
+    return f"{where}: {', '.join(places)}"
+
+
+Mistake = tuple[str, str]
+"""Where in a block, and what."""
+
+
 def _check(
-    workload: Workload,
-    method: str,
-    k: int | None,
-    config: dict[str, Any],
-    where: str,
-    problems: list[str],
-    *,
-    settle: bool,
-) -> tuple[int | None, dict[str, Any], float | None] | None:
-    """(k, validated full config, relative cost), or None with what is wrong added to `problems`."""
-    before = len(problems)
-    if workload.methods is not None and method not in workload.methods:
-        problems.append(f"{where}.method: {unknown_name('method', method, workload.methods)}")
-    model: Any = config
-    if workload.config_model is not None:
-        try:
-            text = canonical_json(config)
-        except ValueError:
-            return None  # a value that no config can hold; `spec` has said where
-        try:
-            model = workload.revive(text)
-        except pydantic.ValidationError as error:
-            problems.extend(f"{where}: {line}" for line in _config_problems(error, workload))
-        except Exception as error:
-            problems.append(f"{where}: {_raised(workload, 'Config', error)}")
-    if len(problems) > before or not settle:
-        return None
+    workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool
+) -> tuple[tuple[int | None, dict[str, Any], float | None] | None, list[Mistake]]:
+    """(k, validated full config, relative cost), or None; and what is wrong."""
+    problems: list[Mistake] = []
+    known = workload.methods is None or method in workload.methods
+    if not known:
+        problems.append((".method", unknown_name("method", method, workload.methods)))  # type: ignore[arg-type]
+    model, wrong, doubtful = _revived(workload, config)
+    problems.extend(("", line) for line in wrong)
+    if model is None or not known or not settle:
+        return None, problems
+    settled, wrong = _settled(workload, method, k, model)
+    problems.extend(("", line) for line in wrong if not _names(line, doubtful))
+    return (None if problems else settled), problems
+
+
+def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
+    """The config as the workload sees it, or None; what is wrong; and keys that were left out of it for that."""
+    if workload.config_model is None:
+        return config, [], []
+    try:
+        text = canonical_json(config)
+    except ValueError:
+        return None, [], []  # a value that no config can hold; `spec` has said where
+    try:
+        return workload.revive(text), [], []
+    except pydantic.ValidationError as error:
+        lines = _config_problems(error, workload)
+        wrong = {str(problem["loc"][0]) for problem in error.errors(include_url=False) if problem["loc"]}
+    except Exception as error:
+        return None, [_raised(workload, "Config", error)], []
+    try:  # without them, so that what else is wrong is said in the same breath
+        rest = workload.revive(canonical_json({key: value for key, value in config.items() if key not in wrong}))
+    except Exception:
+        return None, lines, []
+    return rest, lines, sorted(wrong)
+
+
+def _names(line: str, keys: Iterable[str]) -> bool:
+    """Whether a message is about any of these keys."""
+    return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", line) for key in keys)
+
+
+def _settled(
+    workload: Workload, method: str, k: int | None, model: Any
+) -> tuple[tuple[int | None, dict[str, Any], float | None] | None, list[str]]:
+    """What the workload's own functions make of it, or None; and what is wrong."""
     hook = "settle"
     try:
         if workload.settle is not None:
@@ -262,9 +303,17 @@ def _check(
     except Exception as error:
         # `settle` says by a ValueError what is wrong with the sweep; all else is a mistake of its own.
         lines = said(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
-        problems.extend(f"{where}: {line}" for line in lines or [_raised(workload, hook, error)])
-        return None
-    return k, dict(full), cost
+        return None, lines or [_raised(workload, hook, error)]
+    return (k, dict(full), cost), []
+
+
+_IN_A_BLOCK = {
+    "k": "belongs into a [[grid]] block: k = 4, or a list",
+    "method": 'belongs into a [[grid]] block: method = "..."',
+    "methods": 'is spelt method, in a [[grid]] block: method = ["...", "..."]',
+    "seeds": "stands at the top of the file, before any [table]",
+    "seed": "is spelt seeds, and stands at the top of the file",
+}
 
 
 def _raised(workload: Workload, hook: str, error: Exception) -> str:
@@ -277,7 +326,8 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             unknown = unknown_name("config key", place, workload.config_model.model_fields)  # type: ignore[union-attr]
-            lines.append(f"{place}: no config key; it {BELONGS}" if place in RESOURCES else unknown)
+            elsewhere = BELONGS if place in RESOURCES else _IN_A_BLOCK.get(place)
+            lines.append(f"{place}: no config key; it {elsewhere}" if elsewhere else unknown)
         elif problem["type"] == "missing":
             lines.append(f"config key {place!r} is missing")
         else:

@@ -192,7 +192,8 @@ def plan_of(prepared: Prepared, store: Store, options: Options) -> Plan:
 def on_device(table: CellTable, device: str) -> CellTable:
     """The cells with the GPUs that they get: as asked for (`auto`), none (`cpu`), one at least (`cuda`)."""
     if device not in DEVICES:
-        raise InputError(f"--device: {unknown_name('device', device, DEVICES)}")
+        known = unknown_name("device", device, DEVICES)
+        raise InputError("--device gpu: is spelt --device cuda" if device == "gpu" else f"--device: {known}")
     gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
     return replace(table, variants=table.variants.with_columns(gpus=gpus))
 

@@ -322,6 +322,9 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
     for key in ("seed", "seeds"):
         if raw.pop(key, None) is not None:
             problems.append(f"{where}.{key}: seeds stand at the top of the file and hold for every block")
+    if "methods" in raw and "method" not in raw:
+        problems.append(f"{where}.methods: is spelt method, for a list too")
+        raw["method"] = raw.pop("methods")
     methods = _axis(raw.pop("method", None), f"{where}.method", problems)
     if not all(m and _is_line(m) for m in methods):
         problems.append(f"{where}.method: {shown(list(methods))} is not text of 1 to 300 characters each")

@@ -47,9 +47,9 @@ def find(name: str) -> list[Path]:
             raise InputError(f"sweep {shown(name)}: the {kind}{_meant(path)}")
         if meant := _meant(path):
             raise InputError(f"unknown sweep {shown(name)}{meant}")
-        raise InputError(
-            f"{unknown_name('sweep', name, bundled)}; a sweep file of your own is given as a path to a .toml"
-        )
+        groups = [p.relative_to(BUNDLED).with_suffix("").as_posix() for p in BUNDLED.glob("*/*.txt")]
+        unknown = unknown_name("sweep", name, [*bundled, *groups])
+        raise InputError(f"{unknown}; a sweep file of your own is given as a path to a .toml")
     return matching
 
 

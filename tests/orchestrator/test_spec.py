@@ -60,6 +60,38 @@ def test_each_mistake_has_its_message(text: str, said: str) -> None:
     assert said in problems(text)
 
 
+VIT = 'name="s"\nworkload="vit"\nseeds=[1]\n'
+
+
+def test_a_mistake_of_several_blocks_is_said_once_and_where_it_was_made() -> None:
+    blocks = '[[grid]]\nmethod="dense_ref"\n[[grid]]\nmethod="sparse"\nk=[13, 2]\n[[grid]]\nmethod="trace_like"\n'
+    in_file = problems(VIT + "[config]\nlearning_rate=-1.0\n" + blocks).splitlines()
+    assert in_file == [
+        "s: config: config key 'learning_rate': input should be greater than 0 (got -1)",
+        "s: grid[1]: k = 13 with 12 heads; valid: 1 to 12",  # though the config is wrong, too
+    ]
+    typed = Sweep.from_text(VIT + blocks.replace("13, ", "")).with_settings({"patch": 5, "epocs": 2})
+    with pytest.raises(InputError) as caught:
+        expand([typed])
+    first, second = caught.value.problems
+    assert first.startswith("--set epocs=2 on s: unknown config key 'epocs'; did you mean 'epochs'?")
+    assert second == "--set patch=5 on s: patch = 5 does not divide 32 pixels; valid: 1, 2, 4, 8, 16, 32"
+    varied = problems(
+        VIT + '[[grid]]\nmethod="dense_ref"\n[[grid]]\nmethod=["dense_ref", "trace_like"]\npatch=[5, 3]\n'
+    )
+    assert varied.splitlines() == [
+        f"s: grid[1]: patch = {patch} does not divide 32 pixels; valid: 1, 2, 4, 8, 16, 32" for patch in (5, 3)
+    ]
+
+
+def test_what_belongs_elsewhere_is_told_where() -> None:
+    said = problems(VIT + '[config]\nk=3\n[[grid]]\nmethods="dense_ref"\n').splitlines()
+    assert said == [
+        "sweep: grid[0].methods: is spelt method, for a list too",
+        "s: config: k: no config key; it belongs into a [[grid]] block: k = 4, or a list",
+    ]
+
+
 def test_all_problems_of_a_file_come_together() -> None:
     text = problems(
         'name="a b"\nworkload="online_rnn"\nseeds=[1,1]\n[config]\nhiden=1\n[[grid]]\nmethod="rtrl"\nk=-2\n'
@@ -74,6 +106,13 @@ def test_user_module_that_fails_or_lacks_the_function(write) -> None:
     text = 'name="s"\nworkload="{}"\nseeds=[1]\n[[grid]]\nmethod="a"\n'
     assert "does not import: RuntimeError: no luck" in problems(text.format("broken:run"))
     assert "empty has no function 'run'; it has: go" in problems(text.format("empty:run"))
+
+
+def test_groups_are_of_sweeps_that_there_are_and_known_by_name() -> None:
+    for group in ("paper/rnn", "paper/vit"):
+        assert len(find(group)) > 3
+    with pytest.raises(InputError, match=r"did you mean 'paper/vit'\?.* paper/rnn, "):
+        find("paper/wit")
 
 
 def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:
