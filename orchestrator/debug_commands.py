@@ -6,7 +6,7 @@ import hashlib
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from orchestrator.run import RunContext
     from orchestrator.store import Store
     from orchestrator.workload import Workload
+
+
+TELL_S = 5.0
+"""Between two words on how far the cell is."""
 
 
 def debug(
@@ -44,6 +48,7 @@ def debug(
     from orchestrator.chunk import Task, cell_name
     from orchestrator.run import RunContext, call, formatted
     from orchestrator.store import Store
+    from orchestrator.threads import threads
     from orchestrator.workload import passed_over
 
     if pdb and (sys.stdin is None or sys.stdin.closed):
@@ -62,10 +67,11 @@ def debug(
     task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(_own_home(Path(folder)), key["cell_id"], 1, workload.source_digest)
-        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint)
+        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, _percent())
         began = time.perf_counter()
         try:
-            metrics = call(workload, key["experiment"], task, context)
+            with threads(key["cpus"]):
+                metrics = call(workload, key["experiment"], task, context)
         except BaseException as error:  # Ctrl-C is how one finds where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without the frame here
             say(formatted(error.with_traceback(trace)).rstrip())
@@ -112,8 +118,24 @@ def _compared(store: Store, cell_id: str, metrics: Mapping[str, float], digest: 
     code = "" if done["source_digest"][0] == digest else ", by other code"
     if recorded == metrics:
         return f"the same metrics are recorded{code}"
-    named = ", ".join(f"{n} = {v}" for n, v in recorded.items() if metrics.get(n) != v) or "fewer of them"
-    return f"recorded{code}: {named}"
+    other = [f"{n} = {v}" for n, v in recorded.items() if metrics.get(n) != v]
+    other += [f"no {n}" for n in metrics if n not in recorded]
+    return (
+        f"recorded{code}, and not the same: {', '.join(other)}; {len(recorded.items() & metrics.items())} are the same"
+    )
+
+
+def _percent() -> Callable[[float], None]:
+    """What says how far a cell is, not too often."""
+    last = time.monotonic()
+
+    def tell(fraction: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL_S:
+            last = time.monotonic()
+            typer.echo(f"{fraction:.0%}", err=True)
+
+    return tell
 
 
 def _show(metrics: dict[str, float], context: RunContext, seconds: float) -> None:

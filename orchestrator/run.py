@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,7 @@ from orchestrator.deadline import CellTimeout, deadline, fault_log
 from orchestrator.deadline import __file__ as deadline_file
 from orchestrator.errors import InputError
 from orchestrator.text import encodable, said
+from orchestrator.threads import threads
 from orchestrator.workload import Workload, load_workload
 
 TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
@@ -54,9 +55,16 @@ class RunningCell:
 
 
 class RunContext:
-    """The context a workload gets (`workloads.interface.Context`)."""
+    """The context a workload gets (`workloads.interface.Context`).
 
-    def __init__(self, device: str, checkpoint: Checkpoint) -> None:
+    Args:
+        device: `cpu` or `cuda`.
+        checkpoint: the cell's.
+        tell: called with each progress, 0 to 1.
+    """
+
+    def __init__(self, device: str, checkpoint: Checkpoint, tell: Callable[[float], None] | None = None) -> None:
+        self._tell = tell
         self.device = device
         self.checkpoint = checkpoint
         self.arrays: list[Array] = []
@@ -97,6 +105,8 @@ class RunContext:
     def progress(self, fraction: float) -> None:
         """Say how much of the cell is done (0 to 1)."""
         self.fraction = min(1.0, max(0.0, float(fraction)))
+        if self._tell is not None:
+            self._tell(self.fraction)
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -150,8 +160,7 @@ def run_chunk(
     outcomes: list[Outcome] = []
     handed_back: tuple[int, ...] = ()
     notes: dict[str, None] = {}
-    _set_threads(chunk.cpus)
-    with fault_log(fault_file) as faults:
+    with fault_log(fault_file) as faults, threads(chunk.cpus):
         workload, broken = _load(chunk)
         for position, task in enumerate(chunk.tasks):
             if place.stop or (position and time.monotonic() - began > chunk.hand_back_after_s):
@@ -364,16 +373,6 @@ class _Tail(io.TextIOBase):
 
     def text(self) -> str:
         return "".join(self._parts)[-LOG_LIMIT:]
-
-
-def _set_threads(cpus: float) -> None:
-    """Give libraries loaded by an earlier chunk this chunk's threads; new ones read the environment."""
-    count = max(1, int(cpus))
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
-    if "numba" in sys.modules:
-        numba: Any = sys.modules["numba"]
-        numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
 
 
 _RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, KiB here

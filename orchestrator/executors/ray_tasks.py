@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +32,7 @@ from orchestrator.executors.leftovers import LaunchFolder, end_leftovers
 from orchestrator.executors.ray_watch import LOOK_S, Flight, Watch, killed_beside_another
 from orchestrator.executors.ray_worker import fault_path, work
 from orchestrator.executors.ship import fill
+from orchestrator.threads import VARIABLES, environment
 from workloads.datasets.dataset import VARIABLE
 
 KEEPALIVE = {
@@ -51,13 +52,6 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-)
 _OURS = (VARIABLE, *SETTINGS)  # of the launch's environment: what a cluster's workers would not inherit
 _OBJECT_STORE = 256 * 2**20  # results are small; a big one would be taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
@@ -122,7 +116,7 @@ class RayExecutor:
         try:
             with _quiet():
                 if address is not None:
-                    variables = dict.fromkeys(_THREADS, "1") | {
+                    variables = dict.fromkeys(VARIABLES, "1") | {
                         name: os.environ[name] for name in _OURS if name in os.environ
                     }
                     ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": variables}, **common)
@@ -130,7 +124,7 @@ class RayExecutor:
                 else:
                     # No runtime environment: Ray would start its workers twice, 1.4 s. They inherit the variables
                     # and import from the current folder, which stays for as long as they do.
-                    with contextlib.chdir(stage), _environment(dict.fromkeys(_THREADS, "1")):
+                    with contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
                         ray.init(
                             "local",
                             num_gpus=gpus,
@@ -202,7 +196,7 @@ class RayExecutor:
         if chunk.memory_gib is not None:
             options["memory"] = int(chunk.memory_gib * 2**30)
         if chunk.cpus >= 2:
-            options["runtime_env"] = {"env_vars": dict.fromkeys(_THREADS, str(int(chunk.cpus)))}
+            options["runtime_env"] = {"env_vars": dict.fromkeys(VARIABLES, str(int(chunk.cpus)))}
             if self._embedded:
                 # Ray pastes this path into a shell command as it is, and never says that a space broke it.
                 options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
@@ -374,21 +368,6 @@ def check_address(address: str) -> None:
 def _line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[-1][:500] if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

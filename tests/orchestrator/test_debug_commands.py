@@ -94,7 +94,8 @@ def test_metrics_that_differ_from_the_recorded_ones_are_told(
 
     monkeypatch.setattr(odd, "run", lambda cell, context: {"loss": 0.5})
     debug(ids[0])
-    assert capsys.readouterr().out.splitlines()[-1] == "recorded: loss = 0.25"
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "recorded, and not the same: loss = 0.25; 0 are the same"
     debug(ids[1])
     assert capsys.readouterr().out.splitlines()[-1] == "nothing is recorded of it to compare with"
 
@@ -137,3 +138,21 @@ def test_a_strangers_store_runs_nothing_unless_it_is_trusted(
 def test_a_cell_that_is_none(ids: dict[int, str]) -> None:
     with pytest.raises(InputError, match="no such cell"):
         debug("zz")
+
+
+def test_how_far_it_is_is_told_now_and_then(
+    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import odd  # type: ignore[import-not-found]
+
+    def run(cell, context):
+        context.progress(0.25)
+        context.progress(0.5)
+        return {"loss": 0.25}
+
+    monkeypatch.setattr(odd, "run", run)
+    debug(ids[0])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("orchestrator.debug_commands.TELL_S", 0.0)
+    debug(ids[0])
+    assert capsys.readouterr().err == "25%\n50%\n"
