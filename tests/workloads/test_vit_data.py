@@ -85,8 +85,21 @@ def test_fetch_converts_once(tmp_path, monkeypatch):
     assert find("cifar10", tmp_path / "data") == prepared
     assert cifar10.fetch(tmp_path / "data", said.append, archive=tmp_path / "absent") == [prepared]
     assert said == [f"{prepared}: digest {read(prepared).digest}", f"{prepared}: is there"]
-    (row,) = cifar10.listing(tmp_path / "data").rows
+    listing = cifar10.listing(tmp_path / "data")
+    (row,) = listing.rows
     assert (row["data_set"], row["train"], row["test"], row["known as"]) == ("cifar10", 100, 20, None)
+    (note,) = listing.notes
+    assert note.startswith(f"{prepared} is not the cifar10 that cells ask for (digest {KNOWN['cifar10']}); to use it")
+
+
+def test_every_set_that_a_cell_can_name_is_listed(tmp_path):
+    write_images(tmp_path / "mine.parquet")
+    write_images(tmp_path / "cifar10" / "part.parquet")
+    pq.write_table(pa.table({"spikes": [1]}), tmp_path / "recording.parquet")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    listing = cifar10.listing(tmp_path)
+    assert [row["data_set"] for row in listing.rows] == ["part", "mine"]
+    assert not listing.notes
 
 
 def test_fetch_downloads_the_official_archive_and_checks_it(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 
 from workloads.datasets.dataset import Dataset, Listing
 from workloads.datasets.download import Say, download
-from workloads.vit.data import KNOWN, PIXELS, SIDE, read
+from workloads.vit.data import KNOWN, PIXELS, READ, SIDE, read
 
 NAME = "cifar10"
 FILE = "cifar-10-binary.tar.gz"
@@ -69,10 +69,16 @@ def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | Non
 
 def listing(folder: Path) -> Listing:
     """The prepared files of a data folder that a cell can name."""
-    paths = sorted([*folder.glob(f"{NAME}*.parquet"), *(folder / NAME).glob("*.parquet")])
+    paths = sorted([*filter(_has_images, folder.glob("*.parquet")), *(folder / NAME).glob("*.parquet")])
     rows: list[dict[str, float | int | str | None]] = []
+    notes = []
     for path in paths:
         found = read(path)
+        if KNOWN.get(path.stem, found.digest) != found.digest:
+            notes.append(
+                f"{path} is not the {path.stem} that cells ask for (digest {KNOWN[path.stem]}); to use it, give it "
+                f"another name, or --set digest={found.digest}"
+            )
         known = next((name for name, digest in KNOWN.items() if digest == found.digest), None)
         rows.append(
             {
@@ -84,7 +90,18 @@ def listing(folder: Path) -> Listing:
                 "path": str(path),
             }
         )
-    return Listing(rows)
+    return Listing(rows, notes)
+
+
+def _has_images(path: Path) -> bool:
+    """Whether a file is meant to be such a set, by its columns; others may lie in the same folder."""
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    try:
+        return set(READ) <= set(pq.read_schema(path).names)
+    except (OSError, pyarrow.ArrowException):
+        return path.stem.startswith(NAME)  # to be told of
 
 
 def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -> str:
