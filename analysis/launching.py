@@ -1,4 +1,4 @@
-"""What to type to run what is missing, with the settings that the cells which are there were launched with."""
+"""With which settings cells were launched: said where they are not their sweep's, and typed to run what is missing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from orchestrator.errors import InputError
+from orchestrator.sweep_files import BUNDLED
 
 if TYPE_CHECKING:
     from orchestrator.sweep_record import RecordedSweep
@@ -36,6 +37,42 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]]) -> list[str]:
         f"raysweep resume {sweep}{seen.most_common(1)[0][0]}" if seen.total() else f"raysweep launch {sweep}"
         for sweep, seen in known.items()
     ]
+
+
+def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
+    """Sweep -> a note, where cells of it were launched with other settings than its file has.
+
+    Args:
+        parts: sweeps, and the cells that are shown of each; a cell that was launched by another sweep of the same
+            folder counts as that one's.
+    """
+    seen: set[str] = set()
+    counts: dict[str, Counter[str]] = {}
+    for sweep, cells in parts:
+        if LAUNCHED_WITH not in cells.columns or (cells[LAUNCHED_WITH] == "").all():
+            continue
+        named = cells["sweep"] if "sweep" in cells.columns else [None] * cells.height
+        for cell_id, name, options in zip(cells["cell_id"], named, cells[LAUNCHED_WITH], strict=True):
+            if cell_id not in seen:
+                seen.add(cell_id)
+                counts.setdefault(_beside(sweep, name), Counter())[options.strip()] += 1
+    notes = {}
+    for sweep, found in counts.items():
+        others = [(options, n) for options, n in sorted(found.items(), key=lambda pair: -pair[1]) if options]
+        whole = len(found) == 1
+        said = "; ".join(options if whole else f"{options} ({n} of {found.total()} cells)" for options, n in others)
+        if said:
+            notes[sweep] = f"Not the settings of {sweep}: {said}"
+    return notes
+
+
+def _beside(sweep: str, name: str | None) -> str:
+    """A sweep by the name that its file gives, as commands take it, in the folder of one that is known."""
+    folder, _, own = sweep.rpartition("/")
+    if name is None or name == own:
+        return sweep
+    bundled = f"{folder}/{name}"
+    return bundled if folder and (BUNDLED / f"{bundled}.toml").is_file() else name
 
 
 def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.DataFrame:

@@ -14,7 +14,8 @@ from analysis.claims.statistics import Array
 from analysis.errors import AmbiguousCells
 from analysis.launching import commands
 from analysis.source import Source
-from analysis.tables.selection import Chosen, Row, choose, say_missing
+from analysis.tables.cell_notes import say_missing
+from analysis.tables.selection import Chosen, Row, choose
 
 TRIVIAL = ("persistence", "constant", "chance_accuracy")
 """Predictors that learn nothing, as streams record them: what their metrics' names begin with."""

@@ -9,6 +9,7 @@ import polars as pl
 
 from analysis.launching import commands
 from analysis.source import Source
+from analysis.tables.cell_notes import origin_notes
 from analysis.tables.selection import Chosen, Row, choose
 from orchestrator.errors import InputError
 
@@ -150,6 +151,7 @@ def sentence(what: str, taken: Sequence[Taken], metric: str) -> str:
         f"{what}.",
         f"Metric: {metric}; {'sweep' if len(sweeps) == 1 else 'sweeps'}: {', '.join(sweeps)}; "
         f"n = {seeds} {'seed' if seeds == '1' else 'seeds'}.",
+        *origin_notes((each.part.sweep, each.chosen) for each in taken),
         *(f"{text}." for each in taken if (text := _diverged(each))),
     ]
     missing = [text for each in taken if (text := _missing(each))]

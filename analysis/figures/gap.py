@@ -15,6 +15,7 @@ from analysis.figures.cells import DECAY0, PAPER_SEEDS, TRACES, ring
 from analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
 from analysis.launching import commands
 from analysis.source import Source
+from analysis.tables.cell_notes import origin_notes
 from analysis.tables.selection import Chosen, choose
 from orchestrator.errors import InputError
 from workloads.recordings.sessions import ANOTHER_ORDER
@@ -126,6 +127,7 @@ def caption(source: Source) -> str:
         _trend(frame),
     ]
     chosen = [each for _, each in _pairs(source)]
+    said += origin_notes((SWEEP, each) for each in chosen)
     missing = pl.concat([each.missing for each in chosen])
     if missing.height:
         fates = ", ".join(f"{n} {status}" for status, n in missing.group_by("status").len().sort("status").iter_rows())

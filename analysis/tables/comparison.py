@@ -20,6 +20,7 @@ import polars as pl
 from analysis.spread import spread
 from analysis.tables import paper_side, remarks
 from analysis.tables.by_row import PAPER_SEEDS, at_seeds, join, prefixed, rates, recovery
+from analysis.tables.cell_notes import origin_notes
 from analysis.tables.panel import FLOOR, RECOVERIES, Comparison, Measured, Panel
 from analysis.tables.selection import Chosen, choose
 from analysis.tables.table import Column, Table
@@ -50,6 +51,7 @@ def build(spec: Comparison, source: Source) -> Table:
             *spec.notes,
             *(spec.remarks(measured) if spec.remarks else ()),
             *(note for part in measured for note in remarks.of_panel(part, spec.panels)),
+            *origin_notes((part.panel.sweep, part.chosen) for part in measured),
             *remarks.settings([(part.panel.label, part.chosen) for part in measured]),
             *remarks.missing([(part.panel, part.chosen) for part in measured]),
         ),

@@ -17,8 +17,9 @@ from analysis.recovery import accuracy_recovery
 from analysis.spread import spread
 from analysis.tables import remarks
 from analysis.tables.by_row import join, prefixed
+from analysis.tables.cell_notes import origin_notes, say_missing
 from analysis.tables.paper_side import MARKS
-from analysis.tables.selection import Chosen, Row, choose, say_missing
+from analysis.tables.selection import Chosen, Row, choose
 from analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
             NAIVE_NOTE,
             *(spec.remarks(values, rated) if spec.remarks else ()),
             *_gaps(spec, rated),
+            *origin_notes([(spec.sweep, chosen)]),
             *remarks.settings([("", chosen)]),
             *([missing] if missing else []),
         ),

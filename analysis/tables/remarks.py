@@ -9,9 +9,10 @@ import polars as pl
 
 from analysis.launching import commands
 from analysis.paper import STANDINGS
+from analysis.tables.cell_notes import say_missing
 from analysis.tables.panel import Comparison, Measured, Panel
 from analysis.tables.paper_side import MARKS
-from analysis.tables.selection import MISSING_SCHEMA, Chosen, say_missing
+from analysis.tables.selection import MISSING_SCHEMA, Chosen
 
 _BASELINES = {
     "persistence": "Persistence predicts that nothing changes from one step to the next.",

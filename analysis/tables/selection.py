@@ -2,21 +2,22 @@
 
 A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the
 workload). A table pins what it is about (`pinned`) and what tells its rows apart (`Row`); all other
-settings must then be the same throughout, else the choice is the user's, by `--where`.
+settings must then be the same throughout, else the choice is the user's, by `--where`. Cells that are not done
+choose nothing: those that differ from what is done are left out, and counted.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
 from analysis.errors import AmbiguousCells
-from analysis.launching import commands
+from orchestrator.console import how_many
 from orchestrator.errors import InputError
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
@@ -27,6 +28,10 @@ _SHOWN = 5
 
 NOT_LAUNCHED = "not launched"
 MISSING_SCHEMA = {"row": pl.String, "seed": pl.Int64, "status": pl.String}
+LEFT_OUT_SCHEMA = {"cell_id": pl.String, "differs": pl.String}
+
+Texts = Mapping[str, str]
+"""A cell's settings, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Chosen:
         missing: row, seed, status of what is asked for and not done.
         asked: how many cells the table asks for: every row at every seed.
         settings: config values shared by all, but those that tell rows apart.
+        left_out: cells of other settings, none of them done: cell_id, and in what each differs from what is done.
     """
 
     cells: pl.DataFrame
@@ -75,6 +81,7 @@ class Chosen:
     missing: pl.DataFrame
     asked: int
     settings: Mapping[str, object]
+    left_out: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LEFT_OUT_SCHEMA))
 
     def values(self, metric: str) -> pl.DataFrame:
         """Row, experiment, seed and one metric of the done cells, as `metric`; null where a cell has none.
@@ -111,8 +118,10 @@ def choose(
         default_seeds: asked for where the frame has no cell of the table; otherwise every seed that
             one of its rows has.
 
+    Where all done cells are of one setting, that is the table's, whatever others were launched with.
+
     Raises:
-        AmbiguousCells: the cells left differ in a setting, or two of them share row and seed.
+        AmbiguousCells: the done cells (where none is, all) differ in a setting, or two of them share row and seed.
     """
     lacking = [column for column in _NEEDED if column not in frame.columns]
     if lacking:
@@ -131,7 +140,15 @@ def choose(
             configs.append(config)
     cells = known.select(pl.Series("row", keys, dtype=pl.String), pl.all()).filter(pl.col("row").is_not_null())
 
-    settings = _one_setting(cells, configs, {name for row in rows for name in row.config} | set(pinned))
+    texts = _texts(cells, configs, {name for row in rows for name in row.config} | set(pinned))
+    others = _unlike_the_done(cells, texts)
+    of_others = pl.Series([bool(name) for name in others], dtype=pl.Boolean)
+    unlike = cells.filter(of_others).select(
+        "cell_id", differs=pl.Series([name for name in others if name], dtype=pl.String)
+    )
+    cells = cells.filter(~of_others)
+    settings = _one_setting(cells, [own for own, other in zip(texts, others, strict=True) if not other])
+    cells, beside = _without_beside_done(cells)
     _one_cell_a_seed(cells)
     seeds = tuple(dict.fromkeys(cells["seed"].to_list())) or tuple(default_seeds)
     seeds = tuple(seed for seed in default_seeds if seed in seeds) + tuple(
@@ -147,42 +164,106 @@ def choose(
         missing=pl.DataFrame(missing, schema=MISSING_SCHEMA, orient="row"),
         asked=len(asked),
         settings={**pinned, **settings},
+        left_out=pl.concat([unlike, beside]),
     )
 
 
-def _one_setting(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], telling: set[str]) -> dict[str, object]:
+def _texts(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], telling: set[str]) -> list[Texts]:
+    """Every cell's settings but those that tell rows apart, workload and version among them.
+
+    A key that a cell's config lacks came later than the cell and says nothing.
+    """
+    outside = cells.select(name for name in _OUTSIDE_CONFIG if name in cells.columns).to_dicts()
+    return [
+        {
+            name: json.dumps(value, sort_keys=True)
+            for name, value in (identity | {n: v for n, v in config.items() if n not in telling}).items()
+        }
+        for identity, config in zip(outside or [{}] * len(configs), configs, strict=True)
+    ]
+
+
+def _alike(cells: pl.DataFrame) -> list[tuple[str, str]]:
+    """Row and method of each cell."""
+    return list(cells.select("row", "method").iter_rows())
+
+
+def _unlike_the_done(cells: pl.DataFrame, texts: Sequence[Texts]) -> list[str]:
+    """Of each cell in which settings it differs from those that are done, if it is not: `epochs=2`; else nothing."""
+    values: dict[str, set[str]] = {}
+    within: dict[tuple[str, str], set[str]] = {}
+    done = [status == "done" for status in cells["status"]]
+    for (row, method), own, is_done in zip(_alike(cells), texts, done, strict=True):
+        for name, text in own.items() if is_done else ():
+            values.setdefault(name, set()).add(text)
+            within.setdefault((name, row if name in _OF_THE_ROW else method), set()).add(text)
+
+    def differs(row: str, method: str, name: str, text: str) -> bool:
+        known = within.get((name, row if name in _OF_THE_ROW else method))
+        if known is not None:
+            return text not in known
+        elsewhere = set() if name in _OF_THE_ROW else values.get(name, set()) - {"null"}
+        return text != "null" and bool(elsewhere) and text not in elsewhere
+
+    found = []
+    for (row, method), own, is_done in zip(_alike(cells), texts, done, strict=True):
+        names = [] if is_done else [name for name, text in own.items() if differs(row, method, name, text)]
+        found.append(_listed({name: json.loads(own[name]) for name in names}))
+    return found
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    """`epochs=2, patch=8`, some of them; empty where there is none."""
+    said = ", ".join(f"{name}={value}" for name, value in list(settings.items())[:_SHOWN])
+    return said + (f" and {len(settings) - _SHOWN} more" if len(settings) > _SHOWN else "")
+
+
+def _settings(cells: pl.DataFrame) -> dict[str, object]:
+    """The config of the first of the cells, and its k."""
+    k, text = cells.select("k", "config").row(0)
+    return {"k": k, **(json.loads(text) if text else {})}
+
+
+def _without_beside_done(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The cells without those that are not done though another of their row and seed is; and these."""
+    beside = cells.select(
+        (pl.col("status") != "done") & (pl.col("status") == "done").any().over("row", "seed")
+    ).to_series()
+    found = []
+    for cell_id, row, seed in cells.filter(beside).select("cell_id", "row", "seed").iter_rows():
+        alike = cells.filter((pl.col("row") == row) & (pl.col("seed") == seed))
+        own, done = (
+            _settings(alike.filter(which)) for which in (pl.col("cell_id") == cell_id, pl.col("status") == "done")
+        )
+        found.append((cell_id, _listed({name: value for name, value in own.items() if done.get(name) != value}) or "?"))
+    return cells.filter(~beside), pl.DataFrame(found, schema=LEFT_OUT_SCHEMA, orient="row")
+
+
+def _one_setting(cells: pl.DataFrame, texts: Sequence[Texts]) -> dict[str, object]:
     """Every setting's one value; raises, naming all that have several.
 
-    A key that a cell's config lacks came later than the cell and says nothing. A null says that the
-    method has no such setting: it may differ between methods, not within one.
+    A null says that the method has no such setting: it may differ between methods, not within one.
     """
-    outside = [name for name in _OUTSIDE_CONFIG if name in cells.columns]
-    identities = cells.select("row", "method", *outside).to_dicts()
     counts: dict[str, Counter[str]] = {}
     within: dict[tuple[str, str], set[str]] = {}
-    for identity, config in zip(identities, configs, strict=True):
-        found = {name: identity[name] for name in outside} | {
-            name: value for name, value in config.items() if name not in telling
-        }
-        for name, value in found.items():
-            text = json.dumps(value, sort_keys=True)
+    for (row, method), own in zip(_alike(cells), texts, strict=True):
+        for name, text in own.items():
             counts.setdefault(name, Counter())[text] += 1
-            alike = identity["row" if name in _OF_THE_ROW else "method"]
-            within.setdefault((name, alike), set()).add(text)
+            within.setdefault((name, row if name in _OF_THE_ROW else method), set()).add(text)
     torn = {name for (name, _), texts in within.items() if len(texts) > 1}
     torn |= {name for name, seen in counts.items() if name not in _OF_THE_ROW and len(seen.keys() - {"null"}) > 1}
     if torn:
         lines = [
-            f"  {name}: " + ", ".join(f"{text} ({n} cells)" for text, n in _commonest(counts[name]))
+            f"  {name}: " + ", ".join(f"{text} ({how_many(n)})" for text, n in _commonest(counts[name]))
             for name in sorted(torn)
         ]
-        choice = " and ".join(_choice(name, counts[name], len(configs)) for name in sorted(torn))
+        choice = " and ".join(_choice(name, counts[name], len(texts)) for name in sorted(torn))
         raise _ambiguous("the table needs cells of one setting, and the store has several that fit it", lines, choice)
     shared: dict[str, object] = {}
     for name in sorted(counts):
-        texts = sorted(counts[name].keys() - {"null"})
-        if len(texts) < 2:  # else each method has its own
-            shared[name] = json.loads(texts[0]) if texts else None
+        found = sorted(counts[name].keys() - {"null"})
+        if len(found) < 2:  # else each method has its own
+            shared[name] = json.loads(found[0]) if found else None
     return shared
 
 
@@ -242,26 +323,3 @@ def _predicate(name: str, text: str) -> str:
     if isinstance(value, str):
         return f"{name} = '{value.replace(chr(39), chr(39) * 2)}'"
     return f"{name} = {text}"
-
-
-def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str) -> str | None:
-    """One note: which cells are missing, why, and the command that runs them; None where none is."""
-    missing = chosen.missing
-    if missing.is_empty():
-        return None
-    (command,) = commands([(sweep, chosen.cells)])
-    if missing["status"].unique().to_list() == [NOT_LAUNCHED] and missing.height == chosen.asked:
-        return f"None of the {chosen.asked} cells has been launched: {command}"
-    labels = {row.key: row.label for row in rows}
-    said: list[str] = []
-    for (key, status), part in missing.group_by("row", "status", maintain_order=True):
-        seeds = part["seed"].to_list()
-        which = "all seeds" if len(seeds) == len(chosen.seeds) else _seeds(seeds)
-        said.append(f"{labels[str(key)]}: {which} ({status})")
-    share = f"{missing.height} of {chosen.asked} cells missing"
-    return f"{share}: {'; '.join(said)}. To run them: {command}"
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    listed = list(seeds)
-    return ("seed " if len(listed) == 1 else "seeds ") + ", ".join(map(str, listed))

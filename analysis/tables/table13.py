@@ -22,6 +22,7 @@ from analysis.spectrum import COLLAPSED
 from analysis.spread import spread
 from analysis.tables import paper_side, remarks
 from analysis.tables.by_row import PAPER_SEEDS, join, prefixed
+from analysis.tables.cell_notes import origin_notes
 from analysis.tables.panel import FULL, Panel, sparse
 from analysis.tables.selection import Chosen, Row, choose
 from analysis.tables.table import Column, Table
@@ -136,6 +137,7 @@ def table(source: Source) -> Table:
             "effective rank close to n; on Lorenz 3 of 5 seeds, the other two being those where full RTRL failed; n = "
             "256 (3 seeds) better conditioned than n = 64.",
             *_collapsed_notes(parts),
+            *origin_notes((part.panel.sweep, part.chosen) for part in parts),
             *remarks.settings([(part.panel.label, part.chosen) for part in parts]),
             *remarks.missing(pairs),
         ),

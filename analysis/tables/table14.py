@@ -17,6 +17,7 @@ import polars as pl
 
 from analysis.spread import spread
 from analysis.tables import paper_side, remarks, table03, table08
+from analysis.tables.cell_notes import origin_notes
 from analysis.tables.comparison import measure
 from analysis.tables.panel import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, sparse
 from analysis.tables.table import Column, Table
@@ -100,6 +101,7 @@ def table(source: Source) -> Table:
             "“fails”. Transformer: not run (Experiment 7).",
             *_free(measured),
             *(note for part in measured for note in remarks.of_panel(part, PANELS)),
+            *origin_notes((part.panel.sweep, part.chosen) for part in measured),
             *remarks.settings([(part.panel.label, part.chosen) for part in measured]),
             *remarks.missing(pairs),
         ),

@@ -13,6 +13,7 @@ from vit_frames import cell
 
 from analysis.claims import ledger
 from analysis.figures import CAPTIONS, heads, importance, tasks
+from analysis.launching import LAUNCHED_WITH
 from analysis.paper import paper_values
 from analysis.source import ARRAYS_SCHEMA, Source
 from analysis.tables import TABLES, Table
@@ -156,6 +157,24 @@ def test_other_schedules_in_one_store_are_refused_with_a_choice() -> None:
     cells += [cell(key, 42, {"accuracy_average": 0.2}, epochs=2) for key in ("dense_ref", "k4")]
     with pytest.raises(InputError, match=r"epochs: 5 \(18 cells\), 2 \(2 cells\)"):
         TABLES["10"](source(cells))
+
+
+def test_settings_that_are_not_the_sweeps_are_said_below_the_table_and_in_the_caption() -> None:
+    own = {LAUNCHED_WITH: " --set epochs=5 --set patch=8", "sweep": "e7-heads"}
+    given = source([row | own for row in papers_table_10()])
+    said = "Not the settings of paper/e7-heads: --set epochs=5 --set patch=8."
+    assert said in TABLES["10"](given).notes
+    assert CAPTIONS["heads"](given).count(said) == 1
+    as_the_file = source([row | {LAUNCHED_WITH: ""} for row in papers_table_10()])
+    assert not any("Not the settings" in note for note in TABLES["10"](as_the_file).notes)
+    assert "Not the settings" not in CAPTIONS["heads"](as_the_file)
+
+
+def test_cells_of_another_schedule_that_are_not_done_do_not_stop_a_figure() -> None:
+    cells = [*papers_table_10(), cell("dense_ref", 42, {}, epochs=9) | {"status": "timed_out"}]
+    assert "Left out of paper/e7-heads: 1 cell of other settings, not done (epochs=9)." in CAPTIONS["heads"](
+        source(cells)
+    )
 
 
 def line(frame: pl.DataFrame, claim: str, part: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.launching import LAUNCHED_WITH, commands, typed
+from analysis.launching import LAUNCHED_WITH, commands, other_settings, typed
 from analysis.source import from_store
 from orchestrator import Store
 from orchestrator.spec import setting
@@ -45,6 +45,34 @@ def test_a_sweep_with_other_settings_is_resumed_with_them(cli, write) -> None:
     assert commands([("s.toml", cells.clear()), ("t.toml", pl.DataFrame())]) == [
         "raysweep launch s.toml", "raysweep launch t.toml",
     ]  # fmt: skip
+
+
+def launched(*cells: tuple[str, str, str]) -> pl.DataFrame:
+    return pl.DataFrame(list(cells), schema=dict.fromkeys(["cell_id", "sweep", LAUNCHED_WITH], pl.String), orient="row")
+
+
+def test_settings_that_are_not_the_sweeps_are_said_once_a_sweep() -> None:
+    small = " --set epochs=1 --set patch=8"
+    cells = launched(("a", "e7-heads", small), ("b", "e7-heads", small))
+    assert other_settings([("paper/e7-heads", cells), ("paper/e7-heads", cells[:1])]) == {
+        "paper/e7-heads": "Not the settings of paper/e7-heads: --set epochs=1 --set patch=8"
+    }
+    mixed = launched(("a", "e7-heads", small), ("b", "e7-heads", ""), ("c", "e7-heads", " --set epochs=2"))
+    assert list(other_settings([("paper/e7-heads", mixed)]).values()) == [
+        "Not the settings of paper/e7-heads: --set epochs=1 --set patch=8 (1 of 3 cells); --set epochs=2 (1 of 3 cells)"
+    ]
+
+
+def test_settings_belong_to_the_sweep_that_launched_the_cell() -> None:
+    """Experiments 7 share their dense cells."""
+    cells = launched(("a", "e7-heads", " --set patch=8"), ("b", "mine", " --set patch=8"))
+    assert list(other_settings([("paper/e7-forward", cells)])) == ["paper/e7-heads", "mine"]
+
+
+def test_nothing_is_said_of_cells_that_were_launched_as_the_file_is() -> None:
+    assert other_settings([("paper/e7-heads", launched(("a", "e7-heads", "")))]) == {}
+    assert other_settings([("paper/e7-heads", launched().drop(LAUNCHED_WITH))]) == {}
+    assert other_settings([("paper/e7-heads", launched())]) == {}
 
 
 @given(

@@ -194,16 +194,56 @@ def test_other_settings_are_refused_naming_them_and_the_choice() -> None:
         table3(frame(cells))
     assert str(raised.value) == (
         "the table needs cells of one setting, and the store has several that fit it:\n"
-        "  learning_rate: 0.001 (8 cells), 0.01 (1 cells)\n"
+        "  learning_rate: 0.001 (8 cells), 0.01 (1 cell)\n"
         'Say which by --where, for example --where "learning_rate = 0.001"'
     )
+
+
+def test_other_settings_of_which_nothing_is_done_are_left_out_and_counted() -> None:
+    """They can't be deleted, so they must not bar the way to what is done."""
+    others = [
+        cell("sparse_rtrl", 4, 1, status="failed", learning_rate=0.01),
+        cell("rtrl", 64, 9, status="pending", learning_rate=0.01),
+        cell("traces", 0, 1, status="pending", version="2", decay=0.95),
+    ]
+    table = table3(frame([*others, *one_seed(1)]))
+    assert (table.complete, table.cells, table.settings["learning_rate"]) == (True, 8, 0.001)
+    said = (
+        "Left out of paper/e1-sine: 3 cells of other settings, none of them done "
+        "(learning_rate=0.01: 2 cells; workload_version=2: 1 cell)."
+    )
+    assert said in table.notes
+    one = table3(frame([*others[:1], *one_seed(1)])).notes
+    assert "Left out of paper/e1-sine: 1 cell of other settings, not done (learning_rate=0.01)." in one
+    assert not any("Left out" in note for note in table3(frame(one_seed(1))).notes)
+
+
+def test_cells_not_done_of_the_same_setting_are_missing_and_not_left_out() -> None:
+    cells = [*one_seed(1), *(row | {"seed": 2, "status": "pending"} for row in one_seed(2))]
+    table = table3(frame(cells))
+    assert (table.cells, table.missing.height) == (16, 8)
+    assert not any("Left out" in note for note in table.notes)
+
+
+def test_of_the_same_row_and_seed_the_done_cell_is_taken() -> None:
+    """What tells rows apart is no shared setting: of full RTRL the k may be any."""
+    table = table3(frame([cell("rtrl", 32, 1, status="failed"), *one_seed(1)]))
+    assert table.complete
+    said = "Left out of paper/e1-sine: 1 cell of other settings, not done (k=32)."
+    assert said in table.notes
+
+
+def test_several_settings_of_which_none_is_done_are_refused() -> None:
+    cells = [cell("rtrl", 64, 1, status="failed", learning_rate=rate) for rate in (0.01, 0.001)]
+    with pytest.raises(AmbiguousCells, match=r"learning_rate: 0\.001 \(1 cell\), 0\.01 \(1 cell\)"):
+        table3(frame(cells))
 
 
 def test_rows_of_different_settings_are_not_compared_though_each_is_of_one() -> None:
     """No seed is there twice, yet full RTRL learnt at another rate than the rest."""
     cells = one_seed(1)
     cells[6] = cell("rtrl", 64, 1, 0.01, learning_rate=3e-4)
-    with pytest.raises(AmbiguousCells, match=r"learning_rate: 0\.001 \(7 cells\), 0\.0003 \(1 cells\)"):
+    with pytest.raises(AmbiguousCells, match=r"learning_rate: 0\.001 \(7 cells\), 0\.0003 \(1 cell\)"):
         table3(frame(cells))
 
 
@@ -218,7 +258,7 @@ def test_a_null_within_one_method_is_a_setting_of_its_own() -> None:
     cells = [*one_seed(1), *(row | {"seed": 2} for row in one_seed(1))]
     cells[6] = cell("rtrl", 64, 1, 0.01, clip=None)
     cells[14] = cell("rtrl", 64, 2, 0.01, clip=1.0)
-    with pytest.raises(AmbiguousCells, match=r"clip: 1\.0 \(1 cells\), null \(1 cells\)"):
+    with pytest.raises(AmbiguousCells, match=r"clip: 1\.0 \(1 cell\), null \(1 cell\)"):
         table3(frame(cells))
 
 
