@@ -116,7 +116,7 @@ def test_settling_fills_what_belongs_to_the_method_and_is_idempotent():
         ("random", 2, {"select_from": 6}, "select_from = 6 with tasks = 5; valid: 2 to 5"),
         ("fisher_oracle", 2, {"rank_after": 2, "select_from": 2}, "select_from = 2 with rank_after = 2; valid: 3"),
         ("sparse", 2, {"select_from": 3}, "select_from has no effect on method 'sparse'"),
-        ("dense_ref", None, {"data_set": "other"}, "data_set 'other': no file other.parquet in "),
+        ("dense_ref", None, {"data_set": "other"}, "no file other.parquet in "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_said(method, k, config, said):

@@ -29,7 +29,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workloads.interface import Cell, Context, Metrics
+from workloads.interface import AddedLater, Cell, Context, Metrics
 from workloads.vit.data import CLASSES, SIDE, digest, find
 from workloads.vit.selection import METHODS, Method
 
@@ -78,6 +78,10 @@ class Config(BaseModel):
     forward_test: Literal["all_heads", "random_heads"] | None = Field(
         default=None, description="of sparse_forward: heads in place when it is tested"
     )
+    cut_heads: Annotated[Literal["coast", "still"], AddedLater("coast")] = Field(
+        default="coast",
+        description="heads outside S in a step: moved on by the optimiser's moments and weight decay, or not at all",
+    )
     measured_images: int = Field(default=500, ge=1, description="for Fisher information and entropy")
 
 
@@ -107,11 +111,13 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
     staged = ", ".join(name for name, entry in METHODS.items() if entry.staged)
     replaying = "all methods but " + ", ".join(name for name, entry in METHODS.items() if not entry.replay)
     ranking = ", ".join(name for name, entry in METHODS.items() if entry.score)
+    cutting = ", ".join(name for name, entry in METHODS.items() if entry.cuts)
     rank_after = config.rank_after or 1
     for name, given, default, owns, owners in (
         ("rank_after", config.rank_after, 1, how.score is not None, ranking),
         ("select_from", config.select_from, rank_after + 1, how.staged, staged),
         ("forward_test", config.forward_test, "all_heads", how.transport == "forward", "sparse_forward"),
+        ("cut_heads", config.cut_heads if config.cut_heads != "coast" else None, "coast", how.cuts, cutting),
         ("replay", config.replay, REPLAY, how.replay, replaying),
         ("replay_batch", config.replay_batch, REPLAY_BATCH, how.replay, replaying),
         ("replay_weight", config.replay_weight, REPLAY_WEIGHT, how.replay, replaying),

@@ -8,9 +8,10 @@ block, each (B, T, c), and W_o (H c, d), a block's attention is
     sparse forward      y = [m_1 o_1; ...; m_H o_H] W_o,  m_h = 1 where h is in S, else 0               (Sec. 4.7)
 
 (arXiv 2603.15195). Under Eq. 11 the forward pass is that of the plain model; W_q, W_k, W_v of a head outside S get no
-gradient, and nothing flows through that head to earlier blocks. W_o gets its whole gradient, as do the MLP and the
-path around attention: they are not what a head transports. No loop over heads: the gradient that arrives at the
-heads' outputs, (B, H, T, c), is cut by a mask over H. The cut costs one pass over that array.
+gradient, and nothing flows through that head to earlier blocks. (An optimiser with moments moves them all the same,
+unless `cut_heads = "still"`: `workloads.vit.hold`.) W_o gets its whole gradient, as do the MLP and the path around
+attention: they are not what a head transports. No loop over heads: the gradient that arrives at the heads' outputs,
+(B, H, T, c), is cut by a mask over H. The cut costs one pass over that array.
 
 What the paper leaves open: class token or mean, MLP ratio, positions, dropout (here none). It gives embedding 192,
 depth 4, 12 heads of 16.

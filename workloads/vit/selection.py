@@ -51,6 +51,11 @@ class Method:
     most: bool = True
     replay: bool = True
 
+    @property
+    def cuts(self) -> bool:
+        """Gradients of some head are cut in some step: what `cut_heads` is about."""
+        return self.transport == "gradient" and self.k != "all"
+
 
 METHODS: Registry[Method] = Registry(
     "method",

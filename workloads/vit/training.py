@@ -22,6 +22,7 @@ from workloads.seeds import CODES, generators
 from workloads.vit.checkpoint import State, restore, saved
 from workloads.vit.data import CLASSES, Images, positions, task_classes
 from workloads.vit.fisher import cross_entropies, measure
+from workloads.vit.hold import hold
 from workloads.vit.inputs import network_input
 from workloads.vit.model import Shape, Transport, build
 from workloads.vit.replay import refill
@@ -156,7 +157,8 @@ def one_epoch(run: Run, state: State) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         if config.clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
+        with nullcontext() if kept is None or config.cut_heads == "coast" else hold(model, optimizer, kept):
+            optimizer.step()
         state.images += len(which)
         device_losses.append(loss.detach())
     losses: list[float] = torch.stack(device_losses).double().cpu().tolist()
