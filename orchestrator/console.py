@@ -62,7 +62,8 @@ def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> N
         if result.failed:
             say(f"see:    raysweep failures{at}")
         say(f"query:  raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
-        say(f"resume: {again}")
+        new_ones = "  (which gives new attempts)" if result.exhausted else ""
+        say(f"resume: {again}{new_ones}")
     else:
         say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
 

@@ -26,7 +26,11 @@ def lacking(planned: Plan, workloads: Mapping[str, Workload]) -> list[str]:
         if workload.lacks is None:
             continue
         try:
-            what = workload.lacks(workload.revive(config))
+            asked = workload.revive(config)
+        except ValueError:  # recorded before its Config changed: the cell will say so
+            continue
+        try:
+            what = workload.lacks(asked)
         except Exception as error:
             what = f"{workload.source_path}: lacks: {type(error).__name__}: {said(error)}"
         if what:

@@ -60,6 +60,28 @@ def test_a_mistake_in_it_is_named(cli, needs, write) -> None:
     assert "needs.py: lacks: KeyError: 'nothing' (2 cells)" in cli("launch", "n.toml", "--inline").stderr
 
 
+def test_cells_whose_config_is_no_longer_one_fail_by_themselves(cli, needs, write) -> None:
+    model = """
+        import pydantic
+
+        class Config(pydantic.BaseModel):
+            words: str
+            {}
+
+        def lacks(config):
+            return None
+
+        def run(cell, context):
+            return {{"value": 1 / (cell.seed - 2)}}
+    """
+    write("needs.py", model.format("more: int = 0"))
+    assert cli("launch", "n.toml", "--inline").returncode == 1
+    write("needs.py", model.format("more: str"))
+    resumed = cli("resume", "--inline")
+    assert resumed.returncode == 1
+    assert "2 of 4 cells done" in resumed.stdout
+
+
 def test_many_are_counted(cli, needs, write) -> None:
     write("n.toml", SWEEP.format(json.dumps([f"{n}.txt" for n in range(9)])))
     assert cli("launch", "n.toml", "--inline").stderr.splitlines()[-1] == "error: and 4 more"
