@@ -55,7 +55,7 @@ def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
         for cell_id, name, options in zip(cells["cell_id"], named, cells[LAUNCHED_WITH], strict=True):
             if cell_id not in seen:
                 seen.add(cell_id)
-                counts.setdefault(_beside(sweep, name), Counter())[options.strip()] += 1
+                counts.setdefault(launched_by(sweep, name), Counter())[options.strip()] += 1
     notes = {}
     for sweep, found in counts.items():
         others = [(options, n) for options, n in sorted(found.items(), key=lambda pair: -pair[1]) if options]
@@ -66,8 +66,13 @@ def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
     return notes
 
 
-def _beside(sweep: str, name: str | None) -> str:
-    """A sweep by the name that its file gives, as commands take it, in the folder of one that is known."""
+def launched_by(sweep: str, name: str | None) -> str:
+    """The sweep of a cell as commands take it.
+
+    Args:
+        sweep: one whose cells are asked for, among which the cell is.
+        name: of the cell's own, as its file gives it; None: the same.
+    """
     folder, _, own = sweep.rpartition("/")
     if name is None or name == own:
         return sweep

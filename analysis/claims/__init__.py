@@ -13,6 +13,7 @@ from analysis.claims.judge import VERDICTS, command, judge, pooled, settle
 from analysis.claims.load import Reader, load
 from analysis.claims.render import RENDERERS, render
 from analysis.source import Source
+from analysis.tables.cell_notes import origins
 from workloads.registry import Registry
 
 __all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "SOURCES", "VERDICTS", "Claim", "Line", "ledger", "render"]
@@ -79,6 +80,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "sweep": pl.String,
     "cells": pl.Int64,
     "command": pl.String,
+    "notes": pl.List(pl.String),
 }
 
 
@@ -87,7 +89,8 @@ def ledger(source: Source) -> pl.DataFrame:
 
     `source` is a key of `SOURCES` and `where` a place in it; `claimed` is its number. `ours`, `lower`, `upper` are
     in `unit`, null where there is no such number; `alone` is the verdict without Holm's correction for the family's
-    other lines; `decay_0` and `naive` are in the unit of `metric`; `cells` counts those that the line asks for.
+    other lines; `decay_0` and `naive` are in the unit of `metric`; `cells` counts those that the line asks for; `notes`
+    are on the line's sweeps, the same for all lines of a sweep: settings that are not its own, cells that are left out.
     """
     lines = [(claim, line) for claim in CLAIMS.values() for line in claim.lines]
     reader = Reader(source)
@@ -96,6 +99,7 @@ def ledger(source: Source) -> pl.DataFrame:
     narrowing: dict[str, str] = {}
     for data in reversed(loaded):
         narrowing |= data.narrowing
+    notes = origins(part for data in loaded for part in data.parts)
     rows = []
     for i, (claim, line) in enumerate(lines):
         # What a family's tests came to; those without a p (not run, diverged) count as 1.
@@ -131,6 +135,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
                 "cells": data.asked,
                 "command": command(line, data, narrowing),
+                "notes": [said for sweep, own in origins(data.parts).items() for said in notes.get(sweep, own)],
             }
         )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

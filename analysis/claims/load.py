@@ -37,6 +37,8 @@ class Loaded:
     """Where cells of several settings fit: experiment -> predicate over its cells that leaves one."""
     command: str = ""
     """What makes the line complete, where one setting is chosen."""
+    parts: tuple[tuple[str, Chosen], ...] = ()
+    """Sweeps, and the cells chosen of each."""
 
 
 class Reader:
@@ -73,7 +75,7 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
     lacking: list[str] = []
     seeds: list[tuple[int, ...]] = []
     asked = 0
-    known: list[tuple[str, pl.DataFrame]] = []
+    found: list[tuple[str, Chosen]] = []
     several: dict[str, AmbiguousCells] = {}
     for cells in parts:
         try:
@@ -83,7 +85,7 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
             continue
         asked += chosen.asked
         seeds.append(chosen.seeds)
-        known.append((cells.sweep, chosen.cells))
+        found.append((cells.sweep, chosen))
         if not chosen.missing.is_empty():
             lacking.append(say_missing(chosen, cells.rows, cells.sweep) or "")
             continue
@@ -92,15 +94,18 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
             part = dict(table.filter(pl.col("row") == row.key).select("seed", "value").iter_rows())
             values = [part.get(seed) for seed in chosen.seeds]
             columns[cells.prefix + row.key] = np.array([math.nan if v is None else v for v in values], np.float64)
+    known = [(sweep, chosen.cells) for sweep, chosen in found]
     if several:
         why = "no verdict over several settings: " + "; ".join(error.differing for error in several.values())
         narrowing = {experiment: error.choice for experiment, error in several.items()}
-        return Loaded({}, (), asked, why, narrowing=narrowing)
+        return Loaded({}, (), asked, why, narrowing=narrowing, parts=tuple(found))
     if not lacking and any(one != seeds[0] for one in seeds):
         why = "its sweeps were run at different seeds: " + " against ".join(map(str, dict.fromkeys(seeds)))
-        return Loaded({}, (), asked, why, command=_same_seeds(known, seeds))
+        return Loaded({}, (), asked, why, command=_same_seeds(known, seeds), parts=tuple(found))
     if lacking:
-        return Loaded({}, (), asked, " ".join(dict.fromkeys(lacking)), command=" && ".join(commands(known)))
+        return Loaded(
+            {}, (), asked, " ".join(dict.fromkeys(lacking)), command=" && ".join(commands(known)), parts=tuple(found)
+        )
     first = parts[0]
     return Loaded(
         columns,
@@ -111,6 +116,7 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
         _stream(reader, first, first.naive),
         _trivial(reader, first),
         command=" && ".join(commands(known)),
+        parts=tuple(found),
     )
 
 

@@ -32,14 +32,15 @@ def to_text(frame: pl.DataFrame) -> str:
             said.append(row["command"])
         first, *rest = said
         blocks.append("\n".join([first, *(_fill(text) for text in rest)]))
-    return "\n\n".join([summary(frame), *blocks]) + "\n"
+    said = [textwrap.fill(f"{note}.", _WIDTH, break_long_words=False, break_on_hyphens=False) for note in notes(frame)]
+    return "\n\n".join([summary(frame), *said, *blocks]) + "\n"
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
     """A table for each that makes claims, a row a line; reasons in its last column."""
     heads = ["claim", "part", "source", "claimed", "ours, 95 % interval", "seeds", "verdict", "alone", "decay 0",
              "naive", "why"]  # fmt: skip
-    parts = [summary(frame)]
+    parts = [summary(frame), *(f"{note}." for note in notes(frame))]
     for name, whose in SOURCES.items():
         rows = frame.filter(pl.col("source") == name).to_dicts()
         if not rows:
@@ -75,6 +76,7 @@ def to_json(frame: pl.DataFrame) -> str:
             counted: {name: dict(Counter(part[column].to_list())) for name, part in by_source.items() if part.height}
             for counted, column in {"verdicts": "verdict", "alone": "alone"}.items()
         },
+        "notes": notes(frame),
         "lines": frame.to_dicts(),
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -96,6 +98,11 @@ def summary(frame: pl.DataFrame) -> str:
     return "\n\n".join(
         _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
     )
+
+
+def notes(frame: pl.DataFrame) -> list[str]:
+    """What is said of the lines' sweeps, once each: settings that are not their own, cells that are left out."""
+    return frame["notes"].explode().drop_nulls().unique(maintain_order=True).to_list()
 
 
 def _counts(name: str, part: pl.DataFrame) -> str:

@@ -189,7 +189,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
 
 
 def _claims(frame: pl.DataFrame) -> dict[str, Any]:
-    from analysis.claims.render import source, summary
+    from analysis.claims.render import notes, source, summary
 
     rows = [
         {
@@ -203,7 +203,7 @@ def _claims(frame: pl.DataFrame) -> dict[str, Any]:
     ]
     return {
         "rows": rows,
-        "summary": summary(frame).split("\n\n"),
+        "summary": [*summary(frame).split("\n\n"), *notes(frame)],
         "verdicts": frame["verdict"].unique(maintain_order=True).to_list(),
         "sources": frame["source"].unique(maintain_order=True).to_list(),
     }

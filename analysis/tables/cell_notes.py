@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import polars as pl
-
-from analysis.launching import commands, other_settings
+from analysis.launching import commands, launched_by, other_settings
 from analysis.tables.selection import NOT_LAUNCHED, Chosen, Row
 from orchestrator.console import how_many
 
@@ -37,15 +36,12 @@ def origins(parts: Iterable[tuple[str, Chosen]]) -> dict[str, list[str]]:
     """
     pairs = list(parts)
     notes = {sweep: [note] for sweep, note in other_settings((name, chosen.cells) for name, chosen in pairs).items()}
-    seen: set[str] = set()
-    for sweep in dict.fromkeys(name for name, _ in pairs):
-        left_out = pl.concat([chosen.left_out for name, chosen in pairs if name == sweep]).unique(
-            "cell_id", maintain_order=True
-        )
-        left_out = left_out.filter(~pl.col("cell_id").is_in(seen))
-        seen.update(left_out["cell_id"])
-        if left_out.height:
-            notes.setdefault(sweep, []).append(_say_left_out(sweep, left_out))
+    others: dict[str, dict[str, str]] = {}
+    for sweep, chosen in pairs:
+        for cell_id, name, differs in chosen.left_out.iter_rows():
+            others.setdefault(launched_by(sweep, name), {}).setdefault(cell_id, differs)
+    for sweep, left_out in others.items():
+        notes.setdefault(sweep, []).append(_say_left_out(sweep, list(left_out.values())))
     return notes
 
 
@@ -54,12 +50,12 @@ def origin_notes(parts: Iterable[tuple[str, Chosen]]) -> list[str]:
     return [f"{note}." for notes in origins(parts).values() for note in notes]
 
 
-def _say_left_out(sweep: str, left_out: pl.DataFrame) -> str:
+def _say_left_out(sweep: str, differences: Sequence[str]) -> str:
     """How many, and in what they differ."""
-    counts = left_out["differs"].value_counts().sort("count", "differs", descending=[True, False]).rows()
+    counts = sorted(Counter(differences).items(), key=lambda pair: (-pair[1], pair[0]))
     said = "; ".join(text if len(counts) == 1 else f"{text}: {how_many(n)}" for text, n in counts)
-    undone = "not done" if left_out.height == 1 else "none of them done"
-    return f"Left out of {sweep}: {how_many(left_out.height)} of other settings, {undone} ({said})"
+    undone = "not done" if len(differences) == 1 else "none of them done"
+    return f"Left out of {sweep}: {how_many(len(differences))} of other settings, {undone} ({said})"
 
 
 def _seeds(seeds: Iterable[int]) -> str:

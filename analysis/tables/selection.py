@@ -28,7 +28,7 @@ _SHOWN = 5
 
 NOT_LAUNCHED = "not launched"
 MISSING_SCHEMA = {"row": pl.String, "seed": pl.Int64, "status": pl.String}
-LEFT_OUT_SCHEMA = {"cell_id": pl.String, "differs": pl.String}
+LEFT_OUT_SCHEMA = {"cell_id": pl.String, "sweep": pl.String, "differs": pl.String}
 
 Texts = Mapping[str, str]
 """A cell's settings, as JSON."""
@@ -72,7 +72,7 @@ class Chosen:
         missing: row, seed, status of what is asked for and not done.
         asked: how many cells the table asks for: every row at every seed.
         settings: config values shared by all, but those that tell rows apart.
-        left_out: cells of other settings, none of them done: cell_id, and in what each differs from what is done.
+        left_out: cells of other settings, none of them done: cell_id, sweep, in what each differs from what is done.
     """
 
     cells: pl.DataFrame
@@ -141,14 +141,12 @@ def choose(
     cells = known.select(pl.Series("row", keys, dtype=pl.String), pl.all()).filter(pl.col("row").is_not_null())
 
     texts = _texts(cells, configs, {name for row in rows for name in row.config} | set(pinned))
-    others = _unlike_the_done(cells, texts)
-    of_others = pl.Series([bool(name) for name in others], dtype=pl.Boolean)
-    unlike = cells.filter(of_others).select(
-        "cell_id", differs=pl.Series([name for name in others if name], dtype=pl.String)
-    )
-    cells = cells.filter(~of_others)
-    settings = _one_setting(cells, [own for own, other in zip(texts, others, strict=True) if not other])
-    cells, beside = _without_beside_done(cells)
+    differences = _unlike_the_done(cells, texts)
+    like = pl.Series([not name for name in differences], dtype=pl.Boolean)
+    settings = _one_setting(cells.filter(like), [own for own, name in zip(texts, differences, strict=True) if not name])
+    differences = [name or beside for name, beside in zip(differences, _beside_done(cells, like), strict=True)]
+    left_out = pl.Series([bool(name) for name in differences], dtype=pl.Boolean)
+    others, cells = cells.filter(left_out), cells.filter(~left_out)
     _one_cell_a_seed(cells)
     seeds = tuple(dict.fromkeys(cells["seed"].to_list())) or tuple(default_seeds)
     seeds = tuple(seed for seed in default_seeds if seed in seeds) + tuple(
@@ -164,7 +162,14 @@ def choose(
         missing=pl.DataFrame(missing, schema=MISSING_SCHEMA, orient="row"),
         asked=len(asked),
         settings={**pinned, **settings},
-        left_out=pl.concat([unlike, beside]),
+        left_out=pl.DataFrame(
+            {
+                "cell_id": others["cell_id"],
+                "sweep": others["sweep"] if "sweep" in others.columns else None,
+                "differs": [name for name in differences if name],
+            },
+            schema=LEFT_OUT_SCHEMA,
+        ),
     )
 
 
@@ -218,25 +223,27 @@ def _listed(settings: Mapping[str, object]) -> str:
     return said + (f" and {len(settings) - _SHOWN} more" if len(settings) > _SHOWN else "")
 
 
-def _settings(cells: pl.DataFrame) -> dict[str, object]:
-    """The config of the first of the cells, and its k."""
-    k, text = cells.select("k", "config").row(0)
-    return {"k": k, **(json.loads(text) if text else {})}
+def _beside_done(cells: pl.DataFrame, like: pl.Series) -> list[str]:
+    """Of each cell that is not done though another of its row and seed is: in what they differ; else nothing.
 
-
-def _without_beside_done(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The cells without those that are not done though another of their row and seed is; and these."""
-    beside = cells.select(
-        (pl.col("status") != "done") & (pl.col("status") == "done").any().over("row", "seed")
-    ).to_series()
+    Args:
+        cells: those of the table.
+        like: which of them have its settings, others being no matter.
+    """
+    known = zip(cells["row"], cells["seed"], cells["status"], cells["k"], cells["config"], like, strict=True)
+    settings = [
+        (is_like, (row, seed), status == "done", {"k": k, **(json.loads(text) if text else {})})
+        for row, seed, status, k, text, is_like in known
+    ]
+    done = {place: own for is_like, place, is_done, own in settings if is_like and is_done}
     found = []
-    for cell_id, row, seed in cells.filter(beside).select("cell_id", "row", "seed").iter_rows():
-        alike = cells.filter((pl.col("row") == row) & (pl.col("seed") == seed))
-        own, done = (
-            _settings(alike.filter(which)) for which in (pl.col("cell_id") == cell_id, pl.col("status") == "done")
-        )
-        found.append((cell_id, _listed({name: value for name, value in own.items() if done.get(name) != value}) or "?"))
-    return cells.filter(~beside), pl.DataFrame(found, schema=LEFT_OUT_SCHEMA, orient="row")
+    for is_like, place, is_done, own in settings:
+        if is_done or not is_like or place not in done:
+            found.append("")
+            continue
+        differing = {name: value for name, value in own.items() if done[place].get(name) != value}
+        found.append(_listed(differing) or "nothing that its config says")
+    return found
 
 
 def _one_setting(cells: pl.DataFrame, texts: Sequence[Texts]) -> dict[str, object]:

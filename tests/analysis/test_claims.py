@@ -14,6 +14,8 @@ import pytest
 
 from analysis.claims import CLAIMS, SCHEMA, VERDICTS, ledger, render
 from analysis.claims.claim import SOURCES, Line
+from analysis.launching import LAUNCHED_WITH
+from analysis.report.page import _claims
 from analysis.source import ARRAYS_SCHEMA, Source
 from analysis.spectrum import COLLAPSED
 from analysis.tables import TABLES
@@ -570,6 +572,26 @@ def test_what_is_not_the_papers_is_shown_and_counted_apart(table3: pl.DataFrame)
     counted = json.loads(render(table3, "json"))["verdicts"]["follow-up"]
     assert counted["reproduced"] == follow_up.filter(pl.col("verdict") == "reproduced").height > 0
     assert sum(counted.values()) == follow_up.height
+
+
+def test_whose_settings_the_numbers_have_is_said_once_a_sweep(asked: pl.DataFrame) -> None:
+    given = source(of(asked, "sine"), sine())
+    small = given._replace(cells=given.cells.with_columns(pl.lit(" --set steps=9").alias(LAUNCHED_WITH)))
+    one = small.cells.filter(method="rtrl").row(0, named=True)
+    config = json.dumps(json.loads(one["config"]) | {"clip": 7})
+    failed = pl.DataFrame([one | {"cell_id": "another", "status": "failed", "config": config}], small.cells.schema)
+    frame = ledger(small._replace(cells=pl.concat([small.cells, failed])))
+    said = [
+        "Not the settings of paper/e1-sine: --set steps=9",
+        "Left out of paper/e1-sine: 1 cell of other settings, not done (clip=7)",
+    ]
+    assert row(frame, *ORDERS)["notes"] == said
+    assert row(frame, "E2-multisine", "level, k = 4")["notes"] == []
+    assert json.loads(render(frame, "json"))["notes"] == said
+    for how in ("text", "markdown"):
+        assert [render(frame, how).count(note) for note in said] == [1, 1]
+    assert _claims(frame)["summary"][-2:] == said
+    assert ledger(given)["notes"].explode().drop_nulls().is_empty()
 
 
 def test_what_would_be_separated_on_its_own_is_not_hidden(asked: pl.DataFrame) -> None:
