@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from orchestrator.cells import CellTable
 from orchestrator.errors import InputError
 from orchestrator.schema import CELLS
-from orchestrator.sql_names import advice
+from orchestrator.sql_names import advice, missing_column
 from orchestrator.store import Store
 from orchestrator.text import encodable
 from orchestrator.widen import reachable, widen
@@ -61,9 +61,9 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         return _fetched(result)
     except duckdb.Error as error:
         known = cells_frame(store).columns
-        told = _SYSTEM_TABLES.sub("", str(error))
+        told = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
         said = f"SQL: {told}{advice(sql, error, known, connection.sql)}"
-        if isinstance(error, duckdb.BinderException):
+        if missing_column(error):
             said += f"\ncolumns of cells: {', '.join(known)}"
         raise InputError(said) from None
     finally:

@@ -35,6 +35,8 @@ def advice(sql: str, error: Exception, known: Collection[str], answers: Callable
         known: the names of the columns.
         answers: raises a `duckdb.Error` for SQL that it can't answer.
     """
+    if _WRITES.match(sql):
+        return " (only queries are answered: the store is never written)"
     words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))} & reserved()
     if name := next((name for name in known if name.lower() in words), None):
         return f' (in SQL {name!r} is a word of its own: write the column as "{name}", in double quotes)'
@@ -48,11 +50,25 @@ def advice(sql: str, error: Exception, known: Collection[str], answers: Callable
     if table := re.search(r"Table with name (.+) does not exist!", str(error)):
         near = difflib.get_close_matches(table[1].lower(), _TABLES, n=1)
         return f" (there are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"
-    missing = re.search(r'Referenced column "([^"]+)" not found', str(error))
-    near = difflib.get_close_matches(missing[1].lower(), known, n=1) if missing else []
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    missing = missing_column(error)
+    near = _meant(missing.lower(), known) if missing else []
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
+def missing_column(error: Exception) -> str | None:
+    """The name that a query has and no column, where that is what is wrong."""
+    missing = re.search(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"', str(error))
+    return missing[1] or missing[2] if missing else None
+
+
+def _meant(name: str, known: Collection[str]) -> list[str]:
+    """Columns that go on where the name ends, else the one that is spelt most alike."""
+    longer = [column for column in known if column.lower().startswith(f"{name}_")]
+    return longer[:_MEANT] or difflib.get_close_matches(name, known, n=1)
+
+
+_MEANT = 3
+_WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
 """A comparison with a name on its right, in double quotes or none: text, where no column is called so."""
