@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,9 @@ from workloads.vit.selection import METHODS
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+from workloads.vit.checkpoint import FORMAT, State, restore  # noqa: E402
+from workloads.vit.model import Shape, build  # noqa: E402
 
 RANDOM = ("sparse", "sparse_forward", "random")
 RANKED = ("fisher_oracle", "fisher_anti", "entropy_oracle", "entropy_anti")
@@ -159,6 +163,7 @@ METRICS = {
     *(f"{name}_accuracy_average" for name in ("chance", "nearest_mean", "ridge")),
 }  # fmt: skip
 ARRAYS = {"loss", *(f"{name}_after_{i}" for name in ("accuracy", "fisher", "entropy") for i in range(1, 6))}
+ARRAYS |= {f"head_movement_{i}" for i in range(1, 6)}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -176,6 +181,8 @@ def test_what_a_cell_records(method):
     assert (context.arrays["fisher_after_3"] > 0).all()
     assert context.arrays["entropy_after_3"].shape == (2 * 4,)
     assert context.arrays["entropy_after_3"].max() <= np.log(5) + 1e-6
+    assert context.arrays["head_movement_3"].shape == (2 * 4,)
+    assert context.arrays["head_movement_3"].min() > 0
     assert context.fractions == pytest.approx(np.arange(1, 6) / 5)
 
 
@@ -253,6 +260,50 @@ def test_a_checkpoint_of_another_cell_or_of_none_is_refused():
             run(cell_of("dense_ref", seed=1), Context(data=data))
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": {}},  # RuntimeError, of many lines
+        {"optimizer": None},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"held": 3},
+        {"rows": [1.0]},
+        {"rows": 5},
+        {"task": "first"},
+        {"fisher": []},
+        {"moving": torch.zeros(5)},
+        {"losses": None},
+    ],
+)
+def test_a_checkpoint_of_another_form_is_refused_in_a_line(changed):
+    cell, stopped = cell_of("dense_ref"), Context(stop_after=1)
+    with pytest.raises(Stopped):
+        run(cell, stopped)
+    found = torch.load(io.BytesIO(stopped.data), weights_only=True)
+    buffers = [io.BytesIO(), io.BytesIO()]
+    torch.save(found | changed, buffers[0])
+    torch.save({name: value for name, value in found.items() if name not in changed}, buffers[1])
+    for buffer in buffers:
+        with pytest.raises(ValueError, match=r"^the checkpoint of cell 0+1 cannot be read, remove it: \S") as caught:
+            run(cell, Context(data=buffer.getvalue()))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_counts_of_steps_stay_on_the_cpu_wherever_the_network_is():
+    """On a GPU, AdamW would wait for each of them at every step. A meta device is another device on any machine."""
+    cell, stopped = cell_of("dense_ref"), Context(stop_after=1)
+    with pytest.raises(Stopped):
+        run(cell, stopped)
+    model = build(Shape(heads=4, head_dim=3, embed=10, depth=2, mlp_ratio=2.0, patch=16), 0).to("meta")
+    state = State(model, torch.optim.AdamW(model.parameters()), torch.zeros(2, 4, device="meta"))
+    restore(stopped.data, state, cell)
+    kept = [state.optimizer.state[parameter] for parameter in model.parameters()]
+    assert {(own["step"].device.type, own["exp_avg"].device.type) for own in kept} == {("cpu", "meta")}
+    assert state.moving.device.type == "meta"
+    assert state.task == 1
+
+
 class Hostile:
     """Unpickles to a file that it should not have made."""
 
@@ -264,10 +315,8 @@ class Hostile:
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
-    import io
-
     buffer = io.BytesIO()
-    torch.save({"format": 1, "cell_id": f"{1:024d}", "model": Hostile(tmp_path / "made")}, buffer)
+    torch.save({"format": FORMAT, "cell_id": f"{1:024d}", "model": Hostile(tmp_path / "made")}, buffer)
     with pytest.raises(ValueError, match="cannot be read"):
         run(cell_of("dense_ref", seed=1), Context(data=buffer.getvalue()))
     assert not (tmp_path / "made").exists()

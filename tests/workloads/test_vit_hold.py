@@ -121,6 +121,33 @@ def test_a_head_that_no_ranking_keeps_stays_where_the_ranking_found_it():
             assert not torch.equal(then[:, kept], now[:, kept])
 
 
+def test_movement_is_the_norm_of_what_each_step_changes(monkeypatch):
+    """Two steps a task; a head that stands still has moved by 0."""
+    seen = []
+    real = torch.optim.AdamW.step
+
+    def step(self):
+        rows = [part for part in self.param_groups[0]["params"] if part.shape == (36, 10)]  # W_q, W_k, W_v of 2 blocks
+        before = [part.detach().clone() for part in rows]
+        real(self)
+        seen.append([(part.detach() - old).numpy() for part, old in zip(rows, before, strict=True)])
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    arrays = run(cell_of("dense_ref"))[1].arrays
+    for task in range(5):
+        expected = np.zeros((2, 4))
+        for changes in seen[2 * task : 2 * task + 2]:
+            for layer, change in enumerate(changes):
+                for head in range(4):
+                    rows = [part * 12 + head * 3 + i for part in range(3) for i in range(3)]
+                    expected[layer, head] += np.sqrt((change[rows].astype(float) ** 2).sum())
+        np.testing.assert_allclose(arrays[f"head_movement_{task + 1}"].reshape(2, 4), expected, rtol=1e-5)
+    monkeypatch.setattr(torch.optim.AdamW, "step", real)
+    arrays = run(cell_of("fisher_anti", 1, cut_heads="still"))[1].arrays
+    assert (arrays["head_movement_1"] > 0).all()
+    assert ((arrays["head_movement_2"] > 0) == (arrays["kept"] == 1)).all()
+
+
 def test_a_still_cell_is_taken_up_as_it_was():
     cell = cell_of("sparse", 1, cut_heads="still", epochs=2)
     whole, context = run(cell)

@@ -11,7 +11,8 @@ of these where training diverged (`diverged` 1, and `diverged_at`, the step). `f
 `images_per_s` of training; `peak_device_mib` on a GPU. Baselines, which depend on the data only:
 `chance_accuracy_average`, `nearest_mean_accuracy_average`, `ridge_accuracy_average` (`workloads.vit.baselines`).
 Arrays: `loss`, a value a step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
-W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `kept`, (depth, H), 1 for the heads that a ranking chose.
+W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of what a step changes of a
+head's W_q, W_k, W_v, summed over the steps of task I; `kept`, (depth, H), 1 for the heads that a ranking chose.
 
 With a checkpoint at hand the cell saves one after every epoch. All randomness of an epoch comes from its seed, task
 and number, so a run that goes on from a checkpoint draws what it would have drawn (the same bits on a CPU).

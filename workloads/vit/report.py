@@ -85,9 +85,10 @@ def baselines(images: Images, config: Config) -> dict[str, float]:
 def _record(state: State, context: Context) -> None:
     if state.losses:
         context.array("loss", np.array(state.losses, np.float32))
-    for i, (row, heads) in enumerate(zip(state.rows, state.heads, strict=True), 1):
+    for i, (row, heads, movement) in enumerate(zip(state.rows, state.heads, state.movement, strict=True), 1):
         context.array(f"accuracy_after_{i}", row)
         context.array(f"fisher_after_{i}", heads.fisher.ravel())
         context.array(f"entropy_after_{i}", heads.entropy.ravel())
+        context.array(f"head_movement_{i}", movement.ravel().astype(np.float32))
     if state.kept is not None:
         context.array("kept", state.kept.ravel().astype(np.float32))

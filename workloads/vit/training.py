@@ -25,6 +25,7 @@ from workloads.vit.fisher import cross_entropies, measure
 from workloads.vit.hold import hold
 from workloads.vit.inputs import network_input
 from workloads.vit.model import Shape, Transport, build
+from workloads.vit.movement import moved, weights
 from workloads.vit.replay import refill
 from workloads.vit.selection import METHODS, draw, ranked
 
@@ -106,7 +107,8 @@ def begin(run: Run) -> State:
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     else:
         optimizer = torch.optim.SGD(parameters, lr=config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)
-    return State(model, optimizer)
+    moving = torch.zeros(shape.depth, shape.heads, dtype=torch.float64, device=run.device)
+    return State(model, optimizer, moving)
 
 
 def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], None]) -> State:
@@ -114,7 +116,7 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
     state = begin(run)
     data = checkpoint.load() if checkpoint is not None else None
     if data is not None:
-        restore(data, state, run.cell, run.device)
+        restore(data, state, run.cell)
     tasks, epochs = run.config.tasks, run.config.epochs
     while state.task < tasks and state.diverged_at is None:
         began = time.perf_counter()
@@ -157,8 +159,10 @@ def one_epoch(run: Run, state: State) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         if config.clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        before = weights(model)
         with nullcontext() if kept is None or config.cut_heads == "coast" else hold(model, optimizer, kept):
             optimizer.step()
+        state.moving += moved(model, before)
         state.images += len(which)
         device_losses.append(loss.detach())
     losses: list[float] = torch.stack(device_losses).double().cpu().tolist()
@@ -216,6 +220,8 @@ def end_task(run: Run, state: State) -> None:
     y = torch.from_numpy(run.labels[sample].astype(np.int64)).to(run.device)
     heads = measure(state.model, network_input(run.train, sample, None), y, competing(run))
     state.heads.append(heads)
+    state.movement.append(state.moving.cpu().numpy().copy())
+    state.moving.zero_()
     if how.score is not None and task + 1 == config.rank_after and run.cell.k is not None:
         state.kept = ranked(heads.fisher.sum(0) if how.score == "fisher" else heads.entropy, run.cell.k, how.most)
     if config.replay:
