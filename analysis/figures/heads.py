@@ -41,16 +41,22 @@ PARTS = (
 SERIES = (("detached", TRACE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
 """Label of the part, its floor, colour, marker."""
 SHOWN = (-60.0, 200.0)
+LACKS = {
+    "gap": "the dense network is no better than the floor on their seeds",
+    "floor": "their seeds have no one-head floor yet",
+    "dense": "their seeds have no dense network yet",
+}
+"""Why a recovery is undefined though its cell has an accuracy."""
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns part, row, k, seed, accuracy, recovery (percent; null where dense is no better than the floor)."""
+    """Columns part, row, k, seed, accuracy, recovery (percent) and lack, why there is no recovery: a key of `LACKS`."""
     return _rated(_take(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Left: recovery, seeds as dots, means as lines; right: accuracy."""
+    """Left: recovery, seeds as dots, means as lines; right: accuracy. The dense network, common to both ways, once."""
     taken = _take(source)
     frame = _rated(taken)
     sheet, (left, right) = page(DOUBLE, 2.9, 2, share=False)
@@ -58,20 +64,23 @@ def figure(source: Source) -> Figure:
         part = frame.filter((pl.col("part") == name) & pl.col("k").is_not_null()).sort("k")
         for axes, column in ((left, "recovery"), (right, "accuracy")):
             known = part.drop_nulls(column)
-            if known.is_empty():
+            own = _own(known)
+            if own.is_empty():
                 continue
-            x = [k / HEADS for k in known["k"].to_list()]
-            y = known[column].to_list() if column == "accuracy" else known[column].clip(*SHOWN).to_list()
-            axes.plot(x, y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
+            y = own[column].to_list() if column == "accuracy" else own[column].clip(*SHOWN).to_list()
+            axes.plot(own["k"].to_list(), y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
             mean = known.group_by("k", maintain_order=True).agg(pl.col(column).mean())
-            axes.plot([k / HEADS for k in mean["k"].to_list()], mean[column].to_list(), color=colour, label=name)
+            # The marker is for the key alone.
+            axes.plot(
+                mean["k"].to_list(), mean[column].to_list(), marker, ls="-", markevery=[], color=colour, label=name
+            )
     paper = paper_values("table10")
     ks = {"dense_ref": 12, "k6": 6, "k4": 4, "k2": 2, "trace_like": 1}
     for axes, quantity in ((left, "recovery"), (right, "accuracy")):
         printed = paper.filter(
             (pl.col("quantity") == quantity) & pl.col("seed").is_null() & pl.col("row").is_in(list(ks))
         )
-        x = [ks[row] / HEADS for row in printed["row"].to_list()]
+        x = [ks[row] for row in printed["row"].to_list()]
         axes.plot(x, printed["value"].to_list(), "x", color=GREY, label="the paper's, detached", zorder=4)
     left.axhline(0, color=GREY, linewidth=0.6)
     left.axhline(100, color=GREY, linewidth=0.6)
@@ -86,9 +95,9 @@ def figure(source: Source) -> Figure:
     left.set_ylabel("recovery, %")
     left.set_ylim(*SHOWN)
     right.set_ylabel("average accuracy")
-    for axes, said in ((left, "from one head, to dense"), (right, "accuracy after five tasks")):
-        axes.set_xlabel("share of the heads of a block")
-        axes.set_xticks([1 / 12, 2 / 12, 4 / 12, 6 / 12, 1], ["1/12", "2", "4", "6", "12/12"])
+    for axes, said in ((left, "from one head (0 %) to dense (100 %)"), (right, "after five tasks")):
+        axes.set_xlabel(f"heads, of {HEADS} in a block")
+        axes.set_xticks(sorted(ks.values()))
         panel_label(axes, said)
     legend(sheet, right, 3)
     return sheet
@@ -97,18 +106,27 @@ def figure(source: Source) -> Figure:
 def caption(source: Source) -> str:
     """One line."""
     taken = _take(source)
-    lost = _rated(taken).filter(pl.col("k").is_not_null() & pl.col("recovery").is_null()).height
+    drawn_ones = _own(_rated(taken)).filter(pl.col("k").is_not_null())
     what = (
-        "Recovery and accuracy by the share of heads that gradients go through (detached) or that take part in "
-        "training at all (zeroed), 12 heads, dots: seeds, lines: means; recovery from each way's own one-head floor"
+        f"Recovery and accuracy by the number of heads, of {HEADS} in a block, that gradients go through (detached) or "
+        "that take part in training at all (zeroed), dots: seeds, lines: means; recovery from each way's own one-head "
+        "floor"
     )
-    if lost:
-        what += f"; {lost} recoveries are undefined, as the dense network is no better than the floor on their seeds"
+    for lack, why in LACKS.items():
+        lost = drawn_ones.filter(pl.col("lack") == lack).height
+        what += f"; {lost} {'recovery is' if lost == 1 else 'recoveries are'} undefined, as {why}" if lost else ""
+    beyond = drawn_ones.filter(~pl.col("recovery").is_between(*SHOWN)).height
+    what += f"; {beyond} beyond the axis, drawn at its end" if beyond else ""
     return sentence(what, taken, METRIC)
 
 
 def _take(source: Source) -> list[Taken]:
     return take("heads", source, PARTS)
+
+
+def _own(frame: pl.DataFrame) -> pl.DataFrame:
+    """The dense network among the detached alone."""
+    return frame.filter((pl.col("row") != DENSE.key) | (pl.col("part") == SERIES[0][0]))
 
 
 def _rated(taken: list[Taken]) -> pl.DataFrame:
@@ -117,6 +135,19 @@ def _rated(taken: list[Taken]) -> pl.DataFrame:
         values = each.values().rename({"mse": "value"})
         ks = {row.key: HEADS if row is DENSE else row.k for row in each.part.rows}
         rated = recovery(values, floor).select("row", "seed", "recovery")
+        has = {
+            key: pl.col("seed").is_in(values.filter(pl.col("row") == key).drop_nulls("value")["seed"].implode())
+            for key in (floor, DENSE.key)
+        }
+        lack = (
+            pl.when(pl.col("recovery").is_not_null() | pl.col("value").is_null())
+            .then(None)
+            .when(~has[floor])
+            .then(pl.lit("floor"))
+            .when(~has[DENSE.key])
+            .then(pl.lit("dense"))
+            .otherwise(pl.lit("gap"))
+        )
         frames.append(
             values.join(rated, on=["row", "seed"], how="left", maintain_order="left").select(
                 pl.lit(name).alias("part"),
@@ -125,6 +156,7 @@ def _rated(taken: list[Taken]) -> pl.DataFrame:
                 "seed",
                 accuracy="value",
                 recovery="recovery",
+                lack=lack,
             )
         )
     return pl.concat(frames)

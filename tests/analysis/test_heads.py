@@ -242,6 +242,49 @@ def test_figure_heads_rates_each_way_from_its_own_floor() -> None:
     assert "Missing" in CAPTIONS["heads"](source(cells))
 
 
+def zeroed_cells(ks: Mapping[int, float], seeds: Sequence[int] = (42, 43, 44)) -> list[dict[str, Any]]:
+    return [
+        cell(f"forward_k{k}", seed, {"accuracy_average": value + 0.001 * seed})
+        for seed in seeds
+        for k, value in ks.items()
+    ]
+
+
+def test_figure_heads_says_why_recoveries_are_undefined() -> None:
+    """No gap on the first seed, no floor yet of the zeroed; the dense network counts once."""
+    cells = papers_table_10() + zeroed_cells({6: 0.30, 4: 0.20})
+    cells = [
+        each | {"accuracy_average": 0.5} if (each["method"], each["seed"]) == ("trace_like", 42) else each
+        for each in cells
+    ]
+    assert sorted(heads.data(source(cells)).drop_nulls("k")["lack"].drop_nulls().unique()) == ["floor", "gap"]
+    caption = CAPTIONS["heads"](source(cells))
+    assert "; 5 recoveries are undefined, as the dense network is no better than the floor on their seeds" in caption
+    assert "; 6 recoveries are undefined, as their seeds have no one-head floor yet." in caption
+    assert "undefined" not in CAPTIONS["heads"](source(papers_table_10()))
+    far = CAPTIONS["heads"](source([*papers_table_10(), *zeroed_cells({1: 0.14, 2: 0.8})]))
+    assert "; 3 beyond the axis, drawn at its end." in far
+
+
+def test_figure_heads_has_in_its_key_what_is_drawn() -> None:
+    """The dense network, a row of both ways, is drawn once, and is no zeroed one."""
+
+    def drawn(cells: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[int]]:
+        sheet = heads.figure(source(cells))
+        right = sheet.axes[1]
+        dots = [len(line.get_xdata()) for line in right.lines if line.get_marker() in "os" and not line.get_markevery()]
+        return [text.get_text() for text in sheet.legends[0].get_texts()], [n for n in dots if n > 5]
+
+    key, dots = drawn(papers_table_10())
+    assert key[:2] == ["detached", "the paper's, detached"]
+    assert dots == [15]
+    key, dots = drawn(papers_table_10() + zeroed_cells({6: 0.3, 4: 0.2, 2: 0.18, 1: 0.14}))
+    assert key[:3] == ["detached", "zeroed", "the paper's, detached"]
+    assert dots == [15, 12]
+    axes = heads.figure(source(papers_table_10())).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "4", "6", "12"]
+
+
 def test_figure_tasks_means_over_seeds() -> None:
     cells = [cell("dense_ref", seed, {"accuracy_average": 0.4}) for seed in (42, 43)]
     arrays = [(0, "accuracy_after_1", [0.8]), (1, "accuracy_after_1", [0.6]), (0, "accuracy_after_2", [0.3, 0.9])]
