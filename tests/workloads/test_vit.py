@@ -361,6 +361,25 @@ def test_divergence_ends_training_and_leaves_no_accuracy():
     assert found["ridge_accuracy_average"] > 0.1
 
 
+@pytest.mark.parametrize("at", [2, 10])  # the last step of a task, of all
+def test_divergence_in_the_last_step_is_seen(monkeypatch, at):
+    """No loss comes after it; without a look at the parameters, accuracies of no numbers would be results."""
+    real, steps = torch.optim.AdamW.step, []
+
+    def step(self):
+        real(self)
+        steps.append(1)
+        if len(steps) == at:
+            with torch.no_grad():
+                self.param_groups[0]["params"][-1][0] = float("nan")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    found, context = run(cell_of("dense_ref"), Context())
+    assert (found["diverged"], found["diverged_at"], len(context.arrays["loss"])) == (1, at, at)
+    assert not {name for name in found if name.startswith(("accuracy", "forgetting"))}
+    assert f"accuracy_after_{at // 2}" not in context.arrays
+
+
 def test_it_learns_colours_and_forgets_them_without_a_buffer():
     """Ten colours are easy: with replay nearly all are told apart in the end, without it only the last task's."""
     common = {"epochs": 5, "augment": False, "learning_rate": 0.01, "batch": 2, "replay": 80}

@@ -40,7 +40,7 @@ class State:
         rows: accuracies after each task on the tasks up to it.
         heads: scores of the heads after each task.
         movement: `moving` of each task, at its end.
-        diverged_at: the first step with no finite loss; None: there was none.
+        diverged_at: the first step that had, or would have had, no finite loss; None: there was none.
         seconds: of training.
         images: trained on, counted as often as they were seen.
     """
@@ -103,7 +103,7 @@ def restore(data: bytes, state: State, cell: Cell) -> None:
         ours = isinstance(found, dict) and (found.get("format"), found.get("cell_id")) == (FORMAT, cell.cell_id)
         if ours:
             _put_back(found, state)
-    except (MemoryError, torch.OutOfMemoryError):  # the machine's fault, not the checkpoint's
+    except (MemoryError, torch.cuda.OutOfMemoryError):  # the machine's fault, not the checkpoint's
         raise
     except Exception as error:  # bytes from anywhere: whatever is wrong with them shows in torch or here
         said = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -135,7 +135,11 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
 
 
 def one_epoch(run: Run, state: State) -> None:
-    """Every image of the task once, in an order of the epoch's own; stops where the loss is no number."""
+    """Every image of the task once, in an order of the epoch's own.
+
+    What follows a loss or parameters that are no numbers does not count: `diverged_at` is the first such step, or the
+    one after the epoch's last.
+    """
     config, model, optimizer = run.config, state.model, state.optimizer
     order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
     order = order_rng.permutation(run.positions(state.task))
@@ -170,6 +174,9 @@ def one_epoch(run: Run, state: State) -> None:
     if wrong is not None:
         state.diverged_at = len(state.losses) + wrong
     state.losses += losses[:wrong]
+    # The loss is looked at before each step: what the last step did shows in the parameters alone.
+    if wrong is None and not bool(torch.stack([part.isfinite().all() for part in model.parameters()]).all()):
+        state.diverged_at = len(state.losses)
 
 
 def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
