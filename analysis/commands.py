@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.console import fail, say, warn
+from orchestrator.console import at_store, fail, say, warn
 from orchestrator.options import Json, StoreOption, Where
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def table(
     store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print one table of the analysis, ours beside the paper's."""
+    from analysis.errors import NothingDone
     from analysis.tables import TABLES
     from analysis.tables.render import RENDERERS
-    from orchestrator.errors import RaysweepError
     from workloads.registry import UnknownName
 
     try:
@@ -31,7 +31,7 @@ def table(
         fail(str(error))
     made = build(_source(store, where))
     if made.lack is not None:
-        raise RaysweepError(made.lack)
+        raise NothingDone(made.lack)
     say(render(made).rstrip("\n"))
 
 
@@ -43,7 +43,9 @@ def figure(
         ),
     ],
     store: StoreOption = "results", where: Where = None,
-    output: Annotated[str | None, typer.Option(help="An .svg or .png file; default NAME.svg.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="An .svg or .png file; default NAME.svg.")
+    ] = None,
 ) -> None:  # fmt: skip
     """Draw one figure of the analysis into a file, and print its caption."""
     from analysis.figures import CAPTIONS, FIGURES, destination, save
@@ -61,17 +63,28 @@ def figure(
 
 
 def claims(
-    store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="CLAIM", help="Ids or their beginnings (E7); default: all.")
+    ] = None,
+    store: StoreOption = "results", where: Where = None,
+    format_: Annotated[str, typer.Option("--format", help="text, markdown or json.")] = "text", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Hold every claim of the paper against the store: the paper's number, ours, its interval, a verdict."""
-    from analysis.claims import RENDERERS, ledger, render
+    """Hold every claim of the paper against the store: the paper's number, ours, its interval, a verdict.
+
+    raysweep claims E7 E8
+
+    The correction for many comparisons is over all claims of a family, whichever are shown.
+    """
+    from analysis.claims import RENDERERS, ledger, named, render
     from workloads.registry import UnknownName
 
     try:
         RENDERERS["json" if as_json else format_]
     except UnknownName as error:
         fail(str(error))
-    say(render(ledger(_source(store, where)), "json" if as_json else format_).rstrip("\n"))
+    shown = named(names or ())
+    lines = ledger(_source(store, where))
+    say(render(lines.filter(lines["id"].is_in(shown)), "json" if as_json else format_).rstrip("\n"))
 
 
 def _source(path: str, where: str | None) -> Source:
@@ -81,7 +94,7 @@ def _source(path: str, where: str | None) -> Source:
 
     opened = Store(path).require()
     if where is None:
-        return from_store(opened)
+        return from_store(opened, at=at_store(path))
     kept, warning = matching(opened.known(), opened.summary(), where)
     warn((warning,) if warning else ())
-    return from_store(opened, kept)
+    return from_store(opened, kept, at_store(path))

@@ -1,10 +1,14 @@
-"""What keeps the analysis from giving a number: refusals, all of which end in exit code 2."""
+"""What keeps the analysis from giving a number: refusals, exit code 2; and that nothing is done yet, exit code 1."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.errors import InputError
+from orchestrator.errors import InputError, RaysweepError
+
+
+class NothingDone(RaysweepError):
+    """No cell of a table or figure is done; the message has the command that runs them."""
 
 
 class MissingSeeds(InputError):

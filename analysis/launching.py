@@ -20,11 +20,12 @@ LAUNCHED_WITH = "launched_with"
 """A column of a store's cells: the `--set` options of their launch, as they are typed; empty where it had none."""
 
 
-def commands(parts: Iterable[tuple[str, pl.DataFrame]]) -> list[str]:
+def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[str]:
     """A command a sweep: `resume` where some of its cells are known, else `launch`.
 
     Args:
         parts: sweeps, and those of their cells that are known; of several launches the settings of most cells count.
+        at: where the store is, see `analysis.source.Source`.
     """
     known: dict[str, Counter[str]] = {}
     for sweep, cells in parts:
@@ -34,7 +35,7 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]]) -> list[str]:
         else:  # made by hand
             seen[""] += cells.height
     return [
-        f"raysweep resume {sweep}{seen.most_common(1)[0][0]}" if seen.total() else f"raysweep launch {sweep}"
+        f"raysweep resume {sweep}{seen.most_common(1)[0][0]}{at}" if seen.total() else f"raysweep launch {sweep}{at}"
         for sweep, seen in known.items()
     ]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from analysis.claims import ledger
 from analysis.claims import render as render_claims
+from analysis.errors import NothingDone
 from analysis.figures import CAPTIONS, FIGURES, save
 from analysis.source import Source, from_store, joined
 from analysis.tables import TABLES
@@ -43,7 +44,7 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
         try:
             save(draw(source), folder / f"{name}.svg")
             captions += [f"![{name}]({name}.svg)", "", CAPTIONS[name](source), ""]
-        except InputError as error:
+        except (InputError, NothingDone) as error:
             lacking.append(f"figure {name}: {error}")
     if figures:
         (folder / "figures.md").write_text("\n".join(captions).rstrip("\n") + "\n", encoding="utf-8")

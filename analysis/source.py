@@ -30,14 +30,17 @@ class Source(NamedTuple):
     arrays: Callable[[Sequence[str]], pl.DataFrame]
     """Names -> the done cells' arrays of those names, columns as `ARRAYS_SCHEMA`; entry i of `values` belongs to
     step `step + i * stride`."""
+    at: str = ""
+    """What commands need to find the store, as ` --store runs`; empty for the default one, and for several."""
 
 
-def from_store(store: Store, keep: pl.Series | None = None) -> Source:
+def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Source:
     """A store's cells.
 
     Args:
         store: where from.
         keep: ids of the cells to see; None: all.
+        at: see `Source`.
     """
     cells = with_options(cells_frame(store), store.sweeps())
     if keep is not None:
@@ -60,7 +63,7 @@ def from_store(store: Store, keep: pl.Series | None = None) -> Source:
         )
         return found.filter(pl.col("cell_id").is_in(cells["cell_id"].implode()))
 
-    return Source(cells, arrays)
+    return Source(cells, arrays, at)
 
 
 def joined(sources: Sequence[Source]) -> Source:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from analysis.claims import chaos, decay, decoding, heads, lstm, scale, selection, sine, sparse_error, spectra, unrun
@@ -14,9 +16,10 @@ from analysis.claims.load import Reader, load
 from analysis.claims.render import RENDERERS, render
 from analysis.source import Source
 from analysis.tables.cell_notes import origins
+from orchestrator.errors import InputError
 from workloads.registry import Registry
 
-__all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "SOURCES", "VERDICTS", "Claim", "Line", "ledger", "render"]
+__all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "SOURCES", "VERDICTS", "Claim", "Line", "ledger", "named", "render"]
 
 CLAIMS: Registry[Claim] = Registry(
     "claim",
@@ -55,6 +58,20 @@ CLAIMS: Registry[Claim] = Registry(
     },
 )
 """Id -> claim, in the paper's order, what is not the paper's last."""
+
+
+def named(names: Sequence[str]) -> frozenset[str]:
+    """Ids of the claims that begin with one of the names: `E7` is all of Experiment 7; of no name, all.
+
+    Raises:
+        InputError: some name no claim; the message has all that do.
+    """
+    found = {name: [key for key in CLAIMS if key.lower().startswith(name.lower())] for name in names}
+    unknown = " or ".join(repr(name) for name, keys in found.items() if not name or not keys)
+    if unknown:
+        raise InputError(f"no claim begins with {unknown}; name them by id or its beginning (E7): {', '.join(CLAIMS)}")
+    return frozenset(key for keys in found.values() for key in keys) if names else frozenset(CLAIMS)
+
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "id": pl.String,
@@ -134,7 +151,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "metric": line.cells[0].metric if line.cells else None,
                 "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
                 "cells": data.asked,
-                "command": command(line, data, narrowing),
+                "command": command(line, data, narrowing, source.at),
                 "notes": [said for sweep, own in origins(data.parts).items() for said in notes.get(sweep, own)],
             }
         )

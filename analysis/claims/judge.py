@@ -215,20 +215,21 @@ def _seeds(seeds: Sequence[int]) -> str:
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
 
 
-def command(line: Line, data: Loaded, narrowing: Mapping[str, str]) -> str | None:
+def command(line: Line, data: Loaded, narrowing: Mapping[str, str], at: str = "") -> str | None:
     """What to type: to run the line's cells, or to say which of several settings is meant.
 
     Args:
         line: the line.
         data: what was found of it.
         narrowing: of all lines that found several settings, as one ledger is over one choice.
+        at: where the store is, see `analysis.source.Source`.
     """
     if not line.cells:
         return f"python -m pytest {line.judge.test}" if isinstance(line.judge, ByTests) else None
     if data.narrowing:
         chosen = {**narrowing, **data.narrowing}.items()
         where = " AND ".join(f"(experiment <> '{experiment}' OR {choice})" for experiment, choice in chosen)
-        return f'raysweep claims --where "{where}"'
+        return f'raysweep claims --where "{where}"{at}'
     return data.command or None
 
 

@@ -46,6 +46,7 @@ class Reader:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self.at = source.at
         self._frames = {str(name): part for (name,), part in source.cells.group_by("experiment", maintain_order=True)}
         self._chosen: dict[str, Chosen] = {}
         self._arrays: dict[str, pl.DataFrame] = {}
@@ -87,7 +88,7 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
         seeds.append(chosen.seeds)
         found.append((cells.sweep, chosen))
         if not chosen.missing.is_empty():
-            lacking.append(say_missing(chosen, cells.rows, cells.sweep) or "")
+            lacking.append(say_missing(chosen, cells.rows, cells.sweep, reader.at) or "")
             continue
         table = _values(reader, cells, chosen.done)
         for row in cells.rows:
@@ -101,10 +102,15 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
         return Loaded({}, (), asked, why, narrowing=narrowing, parts=tuple(found))
     if not lacking and any(one != seeds[0] for one in seeds):
         why = "its sweeps were run at different seeds: " + " against ".join(map(str, dict.fromkeys(seeds)))
-        return Loaded({}, (), asked, why, command=_same_seeds(known, seeds), parts=tuple(found))
+        return Loaded({}, (), asked, why, command=_same_seeds(known, seeds, reader.at), parts=tuple(found))
     if lacking:
         return Loaded(
-            {}, (), asked, " ".join(dict.fromkeys(lacking)), command=" && ".join(commands(known)), parts=tuple(found)
+            {},
+            (),
+            asked,
+            " ".join(dict.fromkeys(lacking)),
+            command=" && ".join(commands(known, reader.at)),
+            parts=tuple(found),
         )
     first = parts[0]
     return Loaded(
@@ -115,7 +121,7 @@ def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
         _decay_0(reader, first, seeds[0]),
         _stream(reader, first, first.naive),
         _trivial(reader, first),
-        command=" && ".join(commands(known)),
+        command=" && ".join(commands(known, reader.at)),
         parts=tuple(found),
     )
 
@@ -172,9 +178,9 @@ def _trivial(reader: Reader, cells: Cells) -> dict[str, float]:
     return {name.replace("_accuracy", ""): value for name, value in found.items() if value is not None}
 
 
-def _same_seeds(known: Sequence[tuple[str, pl.DataFrame]], seeds: Sequence[tuple[int, ...]]) -> str:
+def _same_seeds(known: Sequence[tuple[str, pl.DataFrame]], seeds: Sequence[tuple[int, ...]], at: str) -> str:
     """Runs what each sweep, whose cells are given, lacks of the seeds that the others have."""
     every = set().union(*seeds)
     listed = ",".join(map(str, [s for s in PAPER_SEEDS if s in every] + sorted(every - set(PAPER_SEEDS))))
     short = [sweep for sweep, own in zip(known, seeds, strict=True) if set(own) < every]
-    return " && ".join(f"{command} --seeds {listed}" for command in commands(short))
+    return " && ".join(f"{command} --seeds {listed}{at}" for command in commands(short))

@@ -16,6 +16,7 @@ from analysis.claims.judge import CANNOT, NOT_RUN
 from workloads.registry import Registry
 
 ABSENT = "–"
+TERMS = "What the words mean, and by which rules: docs/verdicts.md, Verdicts: the rules, and when they were written"
 _INDENT = "  "
 _WIDTH = 120
 
@@ -33,7 +34,7 @@ def to_text(frame: pl.DataFrame) -> str:
         first, *rest = said
         blocks.append("\n".join([first, *(_fill(text) for text in rest)]))
     said = [textwrap.fill(f"{note}.", _WIDTH, break_long_words=False, break_on_hyphens=False) for note in notes(frame)]
-    return "\n\n".join([summary(frame), *said, *blocks]) + "\n"
+    return "\n\n".join([summary(frame), *said, *blocks, TERMS]) + "\n"
 
 
 def to_markdown(frame: pl.DataFrame) -> str:

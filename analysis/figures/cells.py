@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from analysis.errors import NothingDone
 from analysis.launching import commands
 from analysis.source import Source
 from analysis.tables.cell_notes import origin_notes
@@ -95,7 +96,7 @@ class Taken:
         if found.is_empty() and done.height:
             raise InputError(
                 f"the done cells of experiment {self.part.experiment!r} have no array {', '.join(names)}; "
-                f"the sweep that records it: raysweep launch {self.part.sweep}"
+                f"the sweep that records it: raysweep launch {self.part.sweep}{self.source.at}"
             )
         return found
 
@@ -104,7 +105,7 @@ def take(figure: str, source: Source, parts: Sequence[Part]) -> list[Taken]:
     """Every part's cells.
 
     Raises:
-        InputError: none of any part is done; the message names the commands to run.
+        NothingDone: none of any part is done; the message names the commands to run.
         AmbiguousCells: a part fits cells of several settings.
     """
     taken = [
@@ -123,7 +124,7 @@ def take(figure: str, source: Source, parts: Sequence[Part]) -> list[Taken]:
     ]
     if all(each.chosen.done.is_empty() for each in taken):
         asked = sum(each.chosen.asked for each in taken)
-        raise InputError(
+        raise NothingDone(
             f"figure {figure!r} has nothing to draw, as none of its {asked} cells is done; run: {_commands(taken)}"
         )
     return taken
@@ -198,7 +199,7 @@ def _missing(taken: Taken) -> str | None:
 
 
 def _commands(taken: Sequence[Taken]) -> str:
-    return "; ".join(commands((each.part.sweep, each.chosen.cells) for each in taken))
+    return "; ".join(commands(((each.part.sweep, each.chosen.cells) for each in taken), taken[0].source.at))
 
 
 def _behind(part: Part, text: str) -> str:

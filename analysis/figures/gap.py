@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from analysis.errors import NothingDone
 from analysis.figures.cells import DECAY0, PAPER_SEEDS, TRACES, ring
 from analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
 from analysis.launching import commands
 from analysis.source import Source
 from analysis.tables.cell_notes import origin_notes
 from analysis.tables.selection import Chosen, choose
-from orchestrator.errors import InputError
 from workloads.recordings.sessions import ANOTHER_ORDER
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def data(source: Source) -> pl.DataFrame:
             )
         )
     if not frames:
-        raise InputError(
-            f"figure 'gap' has nothing to draw, as none of its cells is done; run: raysweep launch {SWEEP}"
+        raise NothingDone(
+            f"figure 'gap' has nothing to draw, as none of its cells is done; run: raysweep launch {SWEEP}{source.at}"
         )
     drift = pl.col("frozen_b_late") - pl.col("mse_a_end")
     return pl.concat(frames).with_columns(
@@ -132,7 +132,7 @@ def caption(source: Source) -> str:
     if missing.height:
         fates = ", ".join(f"{n} {status}" for status, n in missing.group_by("status").len().sort("status").iter_rows())
         asked = sum(each.asked for each in chosen)
-        (command,) = commands((SWEEP, each.cells) for each in chosen)
+        (command,) = commands(((SWEEP, each.cells) for each in chosen), source.at)
         said.append(f"Missing: {missing.height} of {asked} cells ({fates}). To run them: {command}.")
     return " ".join(said)
 

@@ -14,6 +14,7 @@ from analysis.report.curves import Curve
 from analysis.report.paper import Paper, paper_of
 from analysis.report.recorded import drawn_of
 from analysis.report.settings import with_settings
+from orchestrator.console import at_store
 from orchestrator.failures import grouped
 from orchestrator.query import cells_frame, matching
 from orchestrator.requests import OLDER, standing
@@ -146,6 +147,7 @@ def gather(
         )
     failures, failures_more = _failures(store, cells)
     missing, missing_more = completeness.missing(cells, MOST_ROWS)
+    at = at_store(named or str(store.disk))
     return Report(
         title=title or f"Sweep results: {str(store.disk).rstrip('/').rpartition('/')[2]}",
         store=named or str(store.disk),
@@ -171,7 +173,7 @@ def gather(
         failures_more=failures_more,
         failed_attempts=attempts.filter(pl.col("status") != "done").height,
         drill=drill.carry(store, cells, [single for d in drawn.values() for single in d.singles], carried_bytes),
-        paper=paper_of(store, kept) if cells["workload"].str.contains(OURS).any() else None,
+        paper=paper_of(store, kept, at) if cells["workload"].str.contains(OURS).any() else None,
     )
 
 

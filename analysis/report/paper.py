@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
+from analysis.errors import NothingDone
 from analysis.tables.table import Table
 from orchestrator.errors import InputError
 from orchestrator.store import Store
@@ -43,17 +44,18 @@ class Paper(NamedTuple):
     lacking: tuple[str, ...]
 
 
-def paper_of(store: Store, keep: pl.Series | None) -> Paper | None:
+def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None:
     """Claims, tables and figures; None where no table and no figure can be made of the cells.
 
     Args:
         store: where from.
         keep: ids of the cells to see; None: all.
+        at: see `analysis.source.Source`.
     """
     from analysis.claims import ledger
     from analysis.source import from_store
 
-    source = from_store(store, keep)
+    source = from_store(store, keep, at)
     lacking: list[str] = []
     tables = _tables(source, lacking)
     figures = _figures(source, lacking)
@@ -88,11 +90,11 @@ def _figures(source: Source, lacking: list[str]) -> tuple[Drawn, ...]:
         try:
             figure = _encoded(source, draw)
             caption = CAPTIONS[name](source)
-        except InputError as error:
+        except (InputError, NothingDone) as error:
             lacking.append(f"figure {name}: {error}")
             continue
         if len(figure[1]) > left:
-            lacking.append(f"figure {name}: no room on this page; run: raysweep figure {name}")
+            lacking.append(f"figure {name}: no room on this page; run: raysweep figure {name}{source.at}")
             continue
         left -= len(figure[1])
         made.append(Drawn(name, caption, *figure))

@@ -10,12 +10,12 @@ from analysis.tables.selection import NOT_LAUNCHED, Chosen, Row
 from orchestrator.console import how_many
 
 
-def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str) -> str | None:
+def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str, at: str = "") -> str | None:
     """One note: which cells are missing, why, and the command that runs them; None where none is."""
     missing = chosen.missing
     if missing.is_empty():
         return None
-    (command,) = commands([(sweep, chosen.cells)])
+    (command,) = commands([(sweep, chosen.cells)], at)
     if missing["status"].unique().to_list() == [NOT_LAUNCHED] and missing.height == chosen.asked:
         return f"None of the {chosen.asked} cells has been launched: {command}"
     labels = {row.key: row.label for row in rows}

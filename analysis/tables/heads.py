@@ -99,7 +99,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
     values = _values(chosen, spec.metric)
     rated = {floor: recovery(values, floor) for floor in spec.floors}
     frame = _stacked(_ours(spec, chosen, values, rated), _theirs(spec))
-    missing = say_missing(chosen, spec.rows, spec.sweep)
+    missing = say_missing(chosen, spec.rows, spec.sweep, source.at)
     return Table(
         name=spec.name,
         title=spec.title,
@@ -118,7 +118,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
             *([missing] if missing else []),
         ),
         sweeps=(spec.sweep,),
-        command=commands([(spec.sweep, chosen.cells)])[0],
+        command=commands([(spec.sweep, chosen.cells)], source.at)[0],
         missing=chosen.missing,
         cells=chosen.asked,
         settings=chosen.settings,

@@ -114,11 +114,11 @@ def _listed(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items() if value is not None)
 
 
-def missing(parts: Sequence[tuple[Panel, Chosen]]) -> list[str]:
+def missing(parts: Sequence[tuple[Panel, Chosen]], at: str) -> list[str]:
     """Per panel: which cells are missing, why, and the command that runs them."""
     notes: list[str] = []
     for panel, chosen in parts:
-        said = say_missing(chosen, panel.rows, panel.sweep)
+        said = say_missing(chosen, panel.rows, panel.sweep, at)
         if said:
             notes.append(f"{panel.label}: {said}" if len(parts) > 1 else said)
     return notes
@@ -137,6 +137,6 @@ def missing_frame(parts: Sequence[tuple[Panel, Chosen]]) -> pl.DataFrame:
     )
 
 
-def command(parts: Sequence[tuple[Panel, Chosen]]) -> str:
+def command(parts: Sequence[tuple[Panel, Chosen]], at: str) -> str:
     """What runs the cells that are missing, or all of them where none was launched."""
-    return " && ".join(commands((panel.sweep, chosen.cells) for panel, chosen in parts))
+    return " && ".join(commands(((panel.sweep, chosen.cells) for panel, chosen in parts), at))

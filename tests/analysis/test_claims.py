@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims import CLAIMS, SCHEMA, VERDICTS, ledger, render
+from analysis.claims import CLAIMS, SCHEMA, VERDICTS, ledger, named, render
 from analysis.claims.claim import SOURCES, Line
 from analysis.launching import LAUNCHED_WITH
 from analysis.report.page import _claims
@@ -20,6 +20,7 @@ from analysis.source import ARRAYS_SCHEMA, Source
 from analysis.spectrum import COLLAPSED
 from analysis.tables import TABLES
 from orchestrator.cells import expand
+from orchestrator.errors import InputError
 from orchestrator.spec import load_all
 from orchestrator.sweep_files import find
 from workloads.registry import UnknownName
@@ -572,6 +573,26 @@ def test_what_is_not_the_papers_is_shown_and_counted_apart(table3: pl.DataFrame)
     counted = json.loads(render(table3, "json"))["verdicts"]["follow-up"]
     assert counted["reproduced"] == follow_up.filter(pl.col("verdict") == "reproduced").height > 0
     assert sum(counted.values()) == follow_up.height
+
+
+def test_some_claims_are_shown_by_id_or_its_beginning(table3: pl.DataFrame) -> None:
+    """Holm's correction is over the whole family, whichever of its lines are shown."""
+    assert named(["E7", "sgd"]) == {"E7-threshold", "E7-forward", "E7-forgetting", "SGD"}
+    assert named([]) == set(CLAIMS)
+    for wrong in (["E77"], [""]):
+        with pytest.raises(InputError, match=r"no claim begins with .*; name them by id or its beginning"):
+            named(wrong)
+    shown = table3.filter(pl.col("id").is_in(named(["E1-step"])))
+    assert (
+        f"by Holm over {sum(len(CLAIMS[key].lines) for key in CLAIMS if CLAIMS[key].family == 'sine')} lines"
+        in (shown["why"][0])
+    )
+
+
+def test_the_ledger_ends_with_where_its_words_are_explained(table3: pl.DataFrame) -> None:
+    page = Path(__file__).parents[2] / "docs" / "verdicts.md"
+    title = page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    assert render(table3, "text").splitlines()[-1].endswith(f"docs/verdicts.md, {title}")
 
 
 def test_whose_settings_the_numbers_have_is_said_once_a_sweep(asked: pl.DataFrame) -> None:

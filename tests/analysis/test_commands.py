@@ -9,6 +9,8 @@ import pytest
 from store_frames import SCHEMA, frame, one_seed
 
 from analysis import commands
+from analysis.claims import ledger
+from analysis.figures import CAPTIONS
 from analysis.source import ARRAYS_SCHEMA, Source
 from orchestrator.errors import InputError, RaysweepError
 
@@ -27,6 +29,57 @@ def test_a_table_of_nothing_is_no_success_and_says_what_to_launch(monkeypatch: p
     assert str(raised.value) == (
         "table 3 has nothing to show, as none of its 40 cells is done; run: raysweep launch paper/e1-sine"
     )
+
+
+def test_a_figure_of_nothing_ends_as_a_table_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show(monkeypatch, pl.DataFrame(schema=SCHEMA))
+    with pytest.raises(RaysweepError, match="figure 'step' has nothing to draw") as raised:
+        commands.figure("step", output=str(tmp_path / "step.svg"))
+    assert raised.value.exit_code == 1
+
+
+def test_commands_name_the_store_that_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one is told to type is about the store that one asked, not the default one."""
+    one = frame(one_seed(42)[:1])
+    source = Source(one, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA), at=" --store runs")
+    monkeypatch.setattr(commands, "_source", lambda path, where: source)
+    commands.table("3")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "raysweep resume paper/e1-sine --store runs" in said
+    assert CAPTIONS["step"](source).endswith("To run them: raysweep resume paper/e1-sine --store runs.")
+    commands.claims()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "raysweep launch paper/e7-heads --store runs" in said
+    assert said.count("raysweep launch paper/") == said.count(" --store runs") - said.count("raysweep resume paper/")
+    two = pl.concat([one, frame(one_seed(42, full=0.5)).with_columns(cell_id=pl.lit("b") + pl.col("cell_id"))])
+    two = two.with_columns(
+        config=pl.col("config").str.replace("0.001", pl.lit("0.00") + pl.int_range(pl.len()).cast(pl.String))
+    )
+    line = ledger(source._replace(cells=two)).filter(pl.col("why").str.starts_with("no verdict over several"))
+    assert line["command"].str.contains('^raysweep claims --where ".*" --store runs$').all()
+    assert line.height
+
+
+def test_a_store_elsewhere_is_named(cli, write) -> None:
+    write("any.py", "def run(cell, context):\n    return {'x': 1.0}\n")
+    write("s.toml", 'name = "s"\nworkload = "any:run"\nseeds = [1]\n[[grid]]\nmethod = "m"\n')
+    assert cli("launch", "s.toml", "--inline", "--store", "runs").returncode == 0
+    ended = cli("table", "3", "--store", "runs")
+    assert ended.returncode == 1
+    assert ended.stderr.rstrip().endswith("run: raysweep launch paper/e1-sine --store runs")
+    drawn = cli("figure", "step", "-o", "step.png", "--store", "runs")
+    assert drawn.returncode == 1
+    assert drawn.stderr.rstrip().endswith("run: raysweep launch paper/e1-sine --store runs")
+    told = cli("claims", "E7-threshold", "e8", "--store", "runs")
+    assert told.returncode == 0
+    assert {line.split(",")[0] for line in told.stdout.splitlines() if line.endswith(": NOT RUN")} == {
+        "E7-threshold", "E8-fisher", "E8-timing",
+    }  # fmt: skip
+    refused = cli("claims", "E77", "E1", "X", "--store", "runs")
+    assert refused.returncode == 2
+    assert "no claim begins with 'E77' or 'X'; name them by id or its beginning (E7): E1-recovery, " in refused.stderr
 
 
 def test_a_table_of_some_cells_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from vit_frames import cell as vit_cell
 
+from analysis.errors import NothingDone
 from analysis.figures import (
     CAPTIONS,
     FIGURES,
@@ -425,7 +426,7 @@ def test_of_a_complete_store_nothing_is_missing(name: str) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_store_without_cells_is_refused_with_the_command(name: str) -> None:
     for call in (FIGURES[name], CAPTIONS[name]):
-        with pytest.raises(InputError, match=f"figure '{name}' has nothing to draw.*; run: raysweep launch paper/"):
+        with pytest.raises(NothingDone, match=f"figure '{name}' has nothing to draw.*; run: raysweep launch paper/"):
             call(store([]))
 
 
@@ -467,7 +468,7 @@ def test_the_captions_words_for_what_is_missing() -> None:
 
 
 def test_launched_but_not_done_is_resumed() -> None:
-    with pytest.raises(InputError, match="none of its 7 cells is done; run: raysweep resume paper/e1-sine"):
+    with pytest.raises(NothingDone, match="none of its 7 cells is done; run: raysweep resume paper/e1-sine"):
         step.figure(store([cell("sine", "rtrl", 64, 42, status="pending")]))
 
 
