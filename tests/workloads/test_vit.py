@@ -120,6 +120,7 @@ def test_settling_fills_what_belongs_to_the_method_and_is_idempotent():
         ("random", 2, {"select_from": 6}, "select_from = 6 with tasks = 5; valid: 2 to 5"),
         ("fisher_oracle", 2, {"rank_after": 2, "select_from": 2}, "select_from = 2 with rank_after = 2; valid: 3"),
         ("sparse", 2, {"select_from": 3}, "select_from has no effect on method 'sparse'"),
+        ("sparse", 2, {"replay": 9}, "replay = 9 places for 10 classes; valid: 10 or more"),
         ("dense_ref", None, {"data_set": "other"}, "no file other.parquet in "),
     ],
 )  # fmt: skip
@@ -158,6 +159,7 @@ def test_planning_imports_no_torch():
 
 METRICS = {
     "accuracy_average", "accuracy_new", "accuracy_later", "forgetting", "backward_transfer", "diverged", "images_per_s",
+    "images_measured",
     *(f"accuracy_task_{i}" for i in range(1, 6)),
     *(f"{name}_spearman_{i}_{j}" for name in ("fisher", "entropy") for i in range(1, 6) for j in range(i + 1, 6)),
     *(f"{name}_accuracy_average" for name in ("chance", "nearest_mean", "ridge")),
@@ -359,6 +361,29 @@ def test_divergence_ends_training_and_leaves_no_accuracy():
     assert not {name for name in found if name.startswith(("accuracy", "forgetting"))}
     assert np.isfinite(context.arrays["loss"]).all()
     assert found["ridge_accuracy_average"] > 0.1
+
+
+def test_more_images_than_there_are_of_a_class_are_refused():
+    assert run(cell_of("dense_ref", train_per_class=8))[0]["diverged"] == 0
+    with pytest.raises(ValueError, match=r"^train_per_class = 9, but \S+tiny.parquet has a class of 8 training images"):
+        run(cell_of("dense_ref", train_per_class=9))
+
+
+@pytest.mark.parametrize(("asked", "there"), [(6, 6), (16, 16), (17, 16)])
+def test_how_many_images_heads_were_measured_on_is_recorded(asked, there):
+    assert run(cell_of("dense_ref", measured_images=asked))[0]["images_measured"] == there
+
+
+def test_a_gpu_whose_memory_runs_out_is_no_fault_of_the_cell(monkeypatch):
+    def step(self):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore of it.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(
+        MemoryError, match=r"larger share of the GPU, gpus = \.\.\. in .*smaller batch.*allocate"
+    ) as caught:
+        run(cell_of("dense_ref"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("at", [2, 10])  # the last step of a task, of all

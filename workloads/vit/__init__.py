@@ -7,9 +7,11 @@ seed. After each task it is tested on every task seen.
 Metrics: `accuracy_average` (over all tasks, after the last), `accuracy_task_I`, `accuracy_later` (of the tasks from
 the third on), `forgetting`, `backward_transfer`, `accuracy_new` (mean accuracy on each task right after it); none
 of these where training diverged (`diverged` 1, and `diverged_at`, the step). `fisher_spearman_I_J`,
-`entropy_spearman_I_J`: rank correlation of heads' scores after tasks I and J, I < J, within blocks.
-`images_per_s` of training; `peak_device_mib` on a GPU. Baselines, which depend on the data only:
-`chance_accuracy_average`, `nearest_mean_accuracy_average`, `ridge_accuracy_average` (`workloads.vit.baselines`).
+`entropy_spearman_I_J`: rank correlation of heads' scores after tasks I and J, I < J, within blocks; `images_measured`,
+for these scores, of the task with the fewest. `images_per_s` of training; `peak_device_mib` on a GPU. Baselines, which
+depend on the data only: `chance_accuracy_average`, and `nearest_mean_` and `ridge_` `accuracy_average` and `forgetting`
+(`workloads.vit.baselines`).
+
 Arrays: `loss`, a value a step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
 W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of what a step changes of a
 head's W_q, W_k, W_v, summed over the steps of task I; `kept`, (depth, H), 1 for the heads that a ranking chose.
@@ -50,7 +52,9 @@ class Config(BaseModel):
 
     data_set: Annotated[str, Field(pattern=r"^\w+$")] = "cifar10"
     digest: str | None = Field(default=None, description="of the images; None: as known, or the file's")
-    train_per_class: int | None = Field(default=None, ge=1, description="first images of each class; None: all")
+    train_per_class: int | None = Field(
+        default=None, ge=1, description="first images of each class; None: all, of each as many as there are"
+    )
     tasks: int = Field(default=5, ge=1, description="divides the ten classes")
     scenario: Literal["class_incremental", "task_incremental"] = "class_incremental"
 
@@ -68,8 +72,10 @@ class Config(BaseModel):
     batch: int = Field(default=32, ge=1, description="images of the task a step")
     epochs: int = Field(default=5, ge=1, description="a task")
     augment: bool = Field(default=True, description="flips, and shifts of up to 4 pixels")
-    replay: int | None = Field(default=None, ge=1, description="places of the buffer")
-    replay_batch: int | None = Field(default=None, ge=1, description="replayed images a step")
+    replay: int | None = Field(default=None, ge=1, description="places of the buffer, one a class or more")
+    replay_batch: int | None = Field(
+        default=None, ge=1, description="replayed images a step, at most: no more than are held"
+    )
     replay_weight: float | None = Field(default=None, ge=0, description="of their mean loss beside the task's")
     precision: Literal["float32", "bf16"] = "float32"
     compile: bool = False
@@ -83,7 +89,7 @@ class Config(BaseModel):
         default="coast",
         description="heads outside S in a step: moved on by the optimiser's moments and weight decay, or not at all",
     )
-    measured_images: int = Field(default=500, ge=1, description="for Fisher information and entropy")
+    measured_images: int = Field(default=500, ge=1, description="a task, at most, for Fisher information and entropy")
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
@@ -127,6 +133,9 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
             values[name] = default if given is None else given
         elif given is not None:
             problems.append(f"{name} has no effect on method {method!r}; it belongs to: {owners}")
+    places = values.get("replay")
+    if isinstance(places, int) and places < CLASSES:
+        problems.append(f"replay = {places} places for {CLASSES} classes; valid: {CLASSES} or more")
     first = values.get("select_from")
     if isinstance(first, int):
         if first > config.tasks:

@@ -19,7 +19,22 @@ if TYPE_CHECKING:
 
 
 def train_and_measure(cell: Cell, context: Context) -> Metrics:
-    """The workload's `run`, where torch is there."""
+    """The workload's `run`, where torch is there.
+
+    Raises:
+        MemoryError: the GPU's memory ran out. To torch it is a RuntimeError, which would be the cell's own fault.
+        ValueError: the data are not those that the cell was planned for, or there is no GPU.
+    """
+    try:
+        return _train_and_measure(cell, context)
+    except torch.cuda.OutOfMemoryError as error:
+        raise MemoryError(
+            "the GPU's memory ran out; give each cell a larger share of the GPU, gpus = ... in [resources], or set a "
+            f"smaller batch: {str(error).splitlines()[0] if str(error) else 'torch says no more'}"
+        ) from error
+
+
+def _train_and_measure(cell: Cell, context: Context) -> Metrics:
     config: Config = cell.config
     images = load(config.data_set)
     verify(images, config.digest)
@@ -56,6 +71,8 @@ def summary(run: Run, state: State) -> dict[str, float]:
                 value = metrics.spearman(one, other)
                 if value is not None:
                     found[f"{name}_spearman_{i + 1}_{j + 1}"] = value
+    if state.heads:
+        found["images_measured"] = float(min(run.measured(task) for task in range(len(state.heads))))
     if state.seconds > 0:
         found["images_per_s"] = state.images / state.seconds
     if run.device.type == "cuda":

@@ -57,6 +57,10 @@ class Run:
         """Of a task's training images."""
         return positions(self.labels, self.classes[task], self.config.train_per_class)
 
+    def measured(self, task: int) -> int:
+        """Images of a task that heads are measured on: as many as asked for, or all there are."""
+        return min(self.config.measured_images, len(self.positions(task)))
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Bfloat16 where it is asked for."""
         if self.config.precision == "float32":
@@ -68,9 +72,15 @@ def prepare(cell: Cell, images: Images, device: str) -> Run:
     """Put the data where the network will be: uint8, a quarter of what they take as numbers.
 
     Raises:
-        ValueError: a GPU is asked for and torch sees none.
+        ValueError: a GPU is asked for and torch sees none, or more images of a class than there are.
     """
     config: Config = cell.config
+    fewest = int(np.bincount(images.train_labels, minlength=CLASSES).min())
+    if config.train_per_class is not None and config.train_per_class > fewest:
+        raise ValueError(
+            f"train_per_class = {config.train_per_class}, but {images.path} has a class of {fewest} training images; "
+            f"valid: up to {fewest}, or none given for all"
+        )
     place = torch.device(device)
     if place.type == "cuda":
         if not torch.cuda.is_available():
@@ -222,8 +232,7 @@ def end_task(run: Run, state: State) -> None:
     mask_rng = run.rng("mask", task, config.epochs)
     state.rows.append([accuracy(run, state, i, mask_rng) for i in range(task + 1)])
     here = run.positions(task)
-    asked = min(config.measured_images, len(here))
-    sample = np.sort(run.rng("noise", task, config.epochs).choice(here, asked, replace=False))
+    sample = np.sort(run.rng("noise", task, config.epochs).choice(here, run.measured(task), replace=False))
     y = torch.from_numpy(run.labels[sample].astype(np.int64)).to(run.device)
     heads = measure(state.model, network_input(run.train, sample, None), y, competing(run))
     state.heads.append(heads)
