@@ -5,6 +5,7 @@ Recovery is that of Sec. 4.7 of arXiv 2603.15195, linear in the accuracy: 0 % wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -99,6 +100,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
     values = _values(chosen, spec.metric)
     rated = {floor: recovery(values, floor) for floor in spec.floors}
     frame = _stacked(_ours(spec, chosen, values, rated), _theirs(spec))
+    (command,) = commands([(spec.sweep, chosen.cells)], source.at)
     missing = say_missing(chosen, spec.rows, spec.sweep, source.at)
     return Table(
         name=spec.name,
@@ -115,10 +117,11 @@ def build(spec: HeadsTable, source: Source) -> Table:
             *_gaps(spec, rated),
             *origin_notes([(spec.sweep, chosen)]),
             *remarks.settings([("", chosen)]),
+            *_other_seeds(spec, chosen, command),
             *([missing] if missing else []),
         ),
         sweeps=(spec.sweep,),
-        command=commands([(spec.sweep, chosen.cells)], source.at)[0],
+        command=command,
         missing=chosen.missing,
         cells=chosen.asked,
         settings=chosen.settings,
@@ -220,7 +223,7 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Where the dense reference is no better than a floor, the recovery means nothing."""
+    """Where the dense reference is no better than a floor, or not surely so, the recovery means nothing, or little."""
     labels = {row.key: row.label for row in spec.rows}
     notes = []
     for floor, frame in rated.items():
@@ -231,4 +234,44 @@ def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
                 f"No gap to recover: dense_ref is no better than {labels[floor]} on {closed} of {gaps.len()} seeds, "
                 + ("so there is no recovery from it." if closed == gaps.len() else "so recovery is over the others.")
             )
+        if closed < gaps.len():
+            notes += _unsure(labels[floor], gaps)
     return notes
+
+
+def _unsure(floor: str, gaps: pl.Series) -> list[str]:
+    """A note where the mean gap over seeds can't be told from none, as recoveries of hundreds of percent come of that.
+
+    Args:
+        floor: its label.
+        gaps: accuracy of the dense reference less the floor's, a seed each.
+    """
+    from analysis.claims.statistics import LEVEL, t_quantile  # whose package reads these tables
+
+    mean, n = float(gaps.to_numpy().mean()), gaps.len()
+    if n == 1:
+        said = f"it is {mean:.3f} on the one seed"
+    else:
+        half = t_quantile(1 - LEVEL / 2, n - 1) * float(gaps.to_numpy().std(ddof=1)) / math.sqrt(n)
+        if mean > half:
+            return []
+        said = f"{mean:.3f}, 95 % interval {mean - half:.3f} to {mean + half:.3f} over {n} seeds"
+    return [
+        f"Small gap: the accuracy of dense_ref less that of {floor} can't be told from 0 ({said}). Recovery divides by "
+        "it seed by seed, so compare accuracies."
+    ]
+
+
+def _other_seeds(spec: HeadsTable, chosen: Chosen, command: str) -> list[str]:
+    """Seeds with a column and without a cell, and seeds in the means without a column, which are the paper's."""
+    if chosen.cells.is_empty():
+        return []
+    absent, more = (
+        ", ".join(str(seed) for seed in seeds if seed not in others)
+        for seeds, others in ((spec.seeds, chosen.seeds), (chosen.seeds, spec.seeds))
+    )
+    notes = [f"Of the paper's seeds, not launched here: {absent}. To run them: {command}"] if absent else []
+    return [
+        *notes,
+        *([f"In the means, without a column of their own: seeds {more}."] if more else []),
+    ]

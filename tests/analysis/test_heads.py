@@ -152,6 +152,42 @@ def test_a_gap_that_is_none_is_said() -> None:
     assert row(table, "trace_like")["recovery_mean"] is None
 
 
+@pytest.mark.parametrize(("name", "experiment"), [("10", "vit_heads"), ("11", "vit_selection")])
+def test_a_gap_that_is_not_sure_is_said(name: str, experiment: str) -> None:
+    """Two seeds, .010 and .018: chance then recovers hundreds of percent below 0. Not so where seeds agree."""
+
+    def made(gaps: Mapping[int, float]) -> Table:
+        cells = [
+            cell(key, seed, {"accuracy_average": 0.15 + gap}, experiment)
+            for seed, own in gaps.items()
+            for key, gap in (("dense_ref", own), ("trace_like", 0.0))
+        ]
+        return TABLES[name](source(cells))
+
+    assert note(made({42: 0.010, 43: 0.018}), "Small gap") == (
+        "Small gap: the accuracy of dense_ref less that of trace_like can't be told from 0 (0.014, 95 % interval "
+        "-0.037 to 0.065 over 2 seeds). Recovery divides by it seed by seed, so compare accuracies."
+    )
+    assert "(it is 0.070 on the one seed)" in note(made({42: 0.07}), "Small gap")
+    assert not any(text.startswith("Small gap") for text in made({42: 0.070, 43: 0.071, 44: 0.069}).notes)
+    assert not any(text.startswith("Small gap") for text in TABLES["10"](source(papers_table_10())).notes)
+
+
+def test_seeds_columns_are_the_papers_and_which_are_not_launched_is_said() -> None:
+    cells = [each for each in papers_table_11() if each["seed"] in (42, 43)]
+    table = TABLES["11"](source([*cells, *(each | {"seed": 5} for each in cells if each["seed"] == 42)]))
+    assert row(table, "random")["seed_7"] is None
+    assert row(table, "random")["n"] == 3
+    assert note(table, "Of the paper's seeds") == (
+        "Of the paper's seeds, not launched here: 7, 44, 2024. To run them: raysweep resume paper/e8-selection"
+    )
+    assert "In the means, without a column of their own: seeds 5." in table.notes
+    assert not any(
+        "seeds, not launched" in text or "In the means" in text
+        for text in TABLES["11"](source(papers_table_10())).notes
+    )
+
+
 def test_other_schedules_in_one_store_are_refused_with_a_choice() -> None:
     cells = papers_table_10()
     cells += [cell(key, 42, {"accuracy_average": 0.2}, epochs=2) for key in ("dense_ref", "k4")]
