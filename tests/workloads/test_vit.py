@@ -419,6 +419,27 @@ def test_it_learns_colours_and_forgets_them_without_a_buffer():
     assert told["chance_accuracy_average"] == 0.5
 
 
+def test_the_order_of_images_is_the_same_without_a_buffer(monkeypatch):
+    """Their shifts are not, once a buffer exists: more images draw more of them."""
+    from workloads.vit import training
+
+    real, seen = training.network_input, []
+
+    def noted(images, which, rng):
+        found = real(images, which, rng)
+        if rng is not None:
+            seen.append((which[:8].tolist(), found[:8]))
+        return found
+
+    monkeypatch.setattr(training, "network_input", noted)
+    for method in ("dense_ref", "no_replay"):
+        run(cell_of(method))
+    one, two = seen[:10], seen[10:]
+    assert [which for which, _ in one] == [which for which, _ in two]
+    same = [torch.equal(x, y) for (_, x), (_, y) in zip(one, two, strict=True)]
+    assert same == [True] * 2 + [False] * 8
+
+
 def test_forward_test_with_random_heads_is_another_test_of_the_same_network():
     one = run(cell_of("sparse_forward", 1, epochs=8))
     two = run(cell_of("sparse_forward", 1, epochs=8, forward_test="random_heads"))
@@ -430,6 +451,33 @@ def test_bf16_is_another_cell_and_near():
     one, two = (run(cell_of("sparse", 2, precision=name))[1].arrays["loss"] for name in ("float32", "bf16"))
     assert (one != two).any()
     np.testing.assert_allclose(one, two, atol=0.3)
+
+
+def test_logits_are_float32_where_the_rest_is_bf16():
+    """In bf16 the largest of ten logits is often not the only one."""
+    model = build(Shape(heads=4, head_dim=3, embed=10, depth=2, mlp_ratio=2.0, patch=16), 0)
+    seen = []
+    model.norm.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()[:, 0].float()))
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    assert logits.dtype == torch.float32
+    expected = seen[0] @ model.head.weight.detach().T + model.head.bias.detach()
+    torch.testing.assert_close(logits, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_cell_rounds_no_convolution_and_leaves_others_their_settings(monkeypatch, before):
+    real, seen = torch.optim.AdamW.step, []
+
+    def step(self):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        real(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    run(cell_of("dense_ref"))
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.allow_tf32 is before
 
 
 @pytest.mark.slow

@@ -213,7 +213,7 @@ def test_network_inputs_are_the_pixels_flipped_and_shifted(one_thread):  # noqa:
 
     rng = np.random.default_rng(0)
     stored = torch.from_numpy(rng.integers(1, 256, size=(5, 3, 32, 32), dtype=np.uint8))
-    which = np.array([3, 1, 3])
+    which = torch.tensor([3, 1, 3])
     plain = network_input(stored, which, None)
     torch.testing.assert_close(plain, stored[[3, 1, 3]].float() / 127.5 - 1)
     seen = set()

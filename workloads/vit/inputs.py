@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,19 +10,16 @@ SHIFT = 4
 """Pixels, at most, up or down and left or right."""
 
 
-def network_input(
-    images: Tensor, which: np.ndarray[Any, np.dtype[np.int64]], rng: np.random.Generator | None
-) -> Tensor:
+def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None) -> Tensor:
     """Some images as float32 from -1 to 1; with a generator flipped at random and shifted by up to `SHIFT` pixels.
 
     Args:
         images: (N, 3, side, side) uint8.
-        which: positions of B of them.
+        which: (B,) int64, positions of some of them, on their device.
         rng: of the flips and shifts; None: as they are.
     """
-    index = torch.from_numpy(which).to(images.device)
     if rng is None:
-        return images[index].float() / 127.5 - 1
+        return images[which].float() / 127.5 - 1
     side = images.shape[-1]
     shifts = rng.integers(-SHIFT, SHIFT + 1, size=(2, len(which)))
     flips = rng.random(len(which)) < 0.5
@@ -39,6 +34,6 @@ def network_input(
     )
     channels = torch.arange(images.shape[1], device=images.device)
     picked = images[
-        index[:, None, None, None], channels[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
+        which[:, None, None, None], channels[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
     ]
     return picked.float().div_(127.5).sub_(1).masked_fill_(gone[:, None], 0.0)  # 0 is mid grey

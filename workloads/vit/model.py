@@ -129,7 +129,9 @@ class VisionTransformer(nn.Module):
         x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.positions
         for layer, block in enumerate(self.blocks):
             x = block(x, None if kept is None else kept[layer], transport)
-        logits: Tensor = self.head(self.norm(x)[:, 0])
+        token = self.norm(x)[:, 0]
+        with torch.autocast(x.device.type, enabled=False):  # ten logits with the 8 bits of bf16 tie
+            logits: Tensor = self.head(token.to(self.head.weight.dtype))
         return logits
 
 

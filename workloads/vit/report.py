@@ -12,7 +12,7 @@ from workloads.vit import metrics
 from workloads.vit.baselines import nearest_mean_scores, ridge_scores
 from workloads.vit.checkpoint import State
 from workloads.vit.data import Images, load, positions, task_classes, verify
-from workloads.vit.training import Run, learn, prepare
+from workloads.vit.training import Run, full_float32, learn, prepare
 
 if TYPE_CHECKING:
     from workloads.vit import Config
@@ -39,7 +39,8 @@ def _train_and_measure(cell: Cell, context: Context) -> Metrics:
     images = load(config.data_set)
     verify(images, config.digest)
     run = prepare(cell, images, context.device)
-    state = learn(run, getattr(context, "checkpoint", None), context.progress)
+    with full_float32():
+        state = learn(run, getattr(context, "checkpoint", None), context.progress)
     _record(state, context)
     return summary(run, state) | baselines(images, config)
 

@@ -1,15 +1,17 @@
 """A cell's whole course: tasks, epochs, tests, rankings; and the state it can be taken up from after any epoch.
 
 Randomness of task t and epoch e comes from `SeedSequence([seed, code, t + 1, e + 1])`, one code a purpose: none of it
-has to be kept in a checkpoint, and another k or method changes neither the order of the images nor their shifts.
+has to be kept in a checkpoint, and another k or way to choose heads changes neither the order of the images nor their
+shifts. A method without a buffer (`no_replay`) has the same order, and other shifts from the second task on: it draws
+for fewer images a step.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +48,9 @@ class Run:
     labels: np.ndarray[Any, np.dtype[np.uint8]]
     test_labels: np.ndarray[Any, np.dtype[np.uint8]]
     train: Tensor
+    train_targets: Tensor  # `labels` as int64 on the device
     test: Tensor
+    test_targets: Tensor
     classes: tuple[tuple[int, ...], ...]
 
     def rng(self, purpose: str, task: int, epoch: int = 0) -> np.random.Generator:
@@ -61,11 +65,26 @@ class Run:
         """Images of a task that heads are measured on: as many as asked for, or all there are."""
         return min(self.config.measured_images, len(self.positions(task)))
 
+    def at(self, which: Indices) -> Tensor:
+        """Positions, on the device."""
+        return torch.from_numpy(which).to(self.device)
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Bfloat16 where it is asked for."""
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Float32 is float32: by default cuDNN rounds what it convolves, here the patches, to the 10 bits of TF32."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before  # it is the process's
 
 
 def prepare(cell: Cell, images: Images, device: str) -> Run:
@@ -93,6 +112,9 @@ def prepare(cell: Cell, images: Images, device: str) -> Run:
     def stored(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(place)
 
+    def targets(labels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+        return torch.from_numpy(labels.astype(np.int64)).to(place)
+
     return Run(
         cell=cell,
         config=config,
@@ -100,7 +122,9 @@ def prepare(cell: Cell, images: Images, device: str) -> Run:
         labels=images.train_labels,
         test_labels=images.test_labels,
         train=stored(images.train),
+        train_targets=targets(images.train_labels),
         test=stored(images.test),
+        test_targets=targets(images.test_labels),
         classes=task_classes(config.tasks),
     )
 
@@ -162,9 +186,8 @@ def one_epoch(run: Run, state: State) -> None:
         old = state.held[:0]
         if len(state.held) and config.replay_batch:
             old = order_rng.choice(state.held, min(config.replay_batch, len(state.held)), replace=False)
-        which = np.concatenate([own, old])
-        x = network_input(run.train, which, shift_rng if config.augment else None)
-        y = torch.from_numpy(run.labels[which].astype(np.int64)).to(run.device)
+        which = run.at(np.concatenate([own, old]))
+        x, y = network_input(run.train, which, shift_rng if config.augment else None), run.train_targets[which]
         kept, transport = subset(run, state, mask_rng)
         with run.autocast():
             logits = network(x, kept, transport)
@@ -233,8 +256,9 @@ def end_task(run: Run, state: State) -> None:
     state.rows.append([accuracy(run, state, i, mask_rng) for i in range(task + 1)])
     here = run.positions(task)
     sample = np.sort(run.rng("noise", task, config.epochs).choice(here, run.measured(task), replace=False))
-    y = torch.from_numpy(run.labels[sample].astype(np.int64)).to(run.device)
-    heads = measure(state.model, network_input(run.train, sample, None), y, competing(run))
+    which = run.at(sample)
+    x, y = network_input(run.train, which, None), run.train_targets[which]
+    heads = measure(state.model, x, y, competing(run))
     state.heads.append(heads)
     state.movement.append(state.moving.cpu().numpy().copy())
     state.moving.zero_()
@@ -254,13 +278,13 @@ def accuracy(run: Run, state: State, task: int, rng: np.random.Generator) -> flo
         rng: of random heads.
     """
     config = run.config
-    where = positions(run.test_labels, run.classes[task])
-    truth = torch.from_numpy(run.test_labels[where].astype(np.int64)).to(run.device)
+    where = run.at(positions(run.test_labels, run.classes[task]))
     allowed = competing(run)
     right = 0
     with torch.inference_mode(), run.autocast():
         for start in range(0, len(where), TEST_BATCH):
-            part, y = where[start : start + TEST_BATCH], truth[start : start + TEST_BATCH]
+            part = where[start : start + TEST_BATCH]
+            y = run.test_targets[part]
             kept = None
             if config.forward_test == "random_heads" and run.cell.k is not None:
                 kept = torch.from_numpy(draw(rng, config.depth, config.heads, run.cell.k)).to(run.device)
