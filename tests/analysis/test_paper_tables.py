@@ -216,7 +216,7 @@ def test_how_a_rule_is_computed_may_differ_between_rows_and_not_within_one() -> 
     assert (row(table, "uoro")["n"], row(table, "k4")["n"]) == (1, 1)
     assert "implementation" not in table.settings
     other = cell("k4", "multi_sine", 7, {"mse_seg2_last_200": 0.01}, implementation="readable")
-    with pytest.raises(AmbiguousCells, match=r'implementation: "readable" \(2 cells\), "fused" \(1 cells\)'):
+    with pytest.raises(AmbiguousCells, match=r'implementation: "readable" \(2 cells\), "fused" \(1 cell\)'):
         TABLES["5"](source([*cells, other]))
 
 
