@@ -264,7 +264,7 @@ def _one_setting(cells: pl.DataFrame, texts: Sequence[Texts]) -> dict[str, objec
             f"  {name}: " + ", ".join(f"{text} ({how_many(n)})" for text, n in _commonest(counts[name]))
             for name in sorted(torn)
         ]
-        choice = " and ".join(_choice(name, counts[name], len(texts)) for name in sorted(torn))
+        choice = _choice({name: counts[name] for name in sorted(torn)}, texts)
         raise _ambiguous("the table needs cells of one setting, and the store has several that fit it", lines, choice)
     shared: dict[str, object] = {}
     for name in sorted(counts):
@@ -308,13 +308,21 @@ def _differing(group: pl.DataFrame) -> str:
     return ", ".join(parts) or "nothing that a config says"
 
 
-def _choice(name: str, seen: Counter[str], cells: int) -> str:
-    """SQL over cells for a setting's commonest value, keeping the cells that have no such setting."""
-    values = Counter({text: count for text, count in seen.items() if text != "null"})
-    if len(values) < 2:  # null against one value: both are settings
-        return _predicate(name, _commonest(seen)[0][0])
-    chosen = _predicate(name, _commonest(values)[0][0])
-    return chosen if values.total() == cells else f"({chosen} OR {name} IS NULL)"
+def _choice(torn: Mapping[str, Counter[str]], texts: Sequence[Texts]) -> str:
+    """SQL over cells for one value of each torn setting: the commonest among the cells that have those chosen before.
+
+    Cells that have no such setting are kept, unless it is null against one value: both are settings then.
+    """
+    left = list(texts)
+    parts: list[str] = []
+    for name, seen in torn.items():
+        values = Counter({text: count for text, count in seen.items() if text != "null"})
+        here = Counter(own[name] for own in left if name in own and (len(values) < 2 or own[name] != "null"))
+        text = _commonest(here or seen)[0][0]
+        chosen, none = _predicate(name, text), len(values) > 1 and values.total() < len(texts)
+        parts.append(f"({chosen} OR {name} IS NULL)" if none else chosen)
+        left = [own for own in left if own.get(name, text) == text or (none and own[name] == "null")]
+    return " and ".join(parts)
 
 
 def _commonest(seen: Counter[str]) -> list[tuple[str, int]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -231,6 +232,15 @@ def test_of_the_same_row_and_seed_the_done_cell_is_taken() -> None:
     assert table.complete
     said = "Left out of paper/e1-sine: 1 cell of other settings, not done (k=32)."
     assert said in table.notes
+
+
+def test_the_choice_is_of_values_that_go_together() -> None:
+    """Half of each: the first by name of every setting, on its own, would choose no cell at all."""
+    cells = [*one_seed(1), *(cell(r["method"], r["k"], 1, 0.5, decay=json.loads(r["config"])["decay"],
+             window=json.loads(r["config"])["window"], data="b", stream="a") for r in one_seed(1))]  # fmt: skip
+    cells[:8] = [each | {"config": each["config"].replace("{", '{"data": "a", ', 1)} for each in cells[:8]]
+    with pytest.raises(AmbiguousCells, match=re.escape("--where \"data = 'a' and stream = 'sine'\"")):
+        table3(frame(cells))
 
 
 def test_several_settings_of_which_none_is_done_are_refused() -> None:
