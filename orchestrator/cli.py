@@ -265,6 +265,7 @@ for command in (
     report,
     query_commands.export,
     start_commands.new,
+    start_commands.workload,
     start_commands.schema,
 ):
     app.command()(command)

@@ -1,4 +1,4 @@
-"""The commands `new` and `schema`: what one starts a sweep with."""
+"""The commands `new`, `workload` and `schema`: what one starts a sweep with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.console import print_json, say
+from orchestrator.options import Json
 
 
 def new(name: Annotated[str, typer.Argument(help="Of the module and the sweep, as in my_sweep.")]) -> None:
@@ -20,6 +21,50 @@ def new(name: Annotated[str, typer.Argument(help="Of the module and the sweep, a
     for path in write(name, Path()):
         say(f"written: {path}")
     say(f"next: raysweep plan {name}.toml")
+
+
+def workload(
+    name: Annotated[
+        str | None, typer.Argument(help="One of ours, or module:function of yours; default: all ours.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a workload can be asked for: its methods, its settings, their defaults and what is valid.
+
+    raysweep workload vit
+
+    raysweep workload first:run
+    """
+    from orchestrator.workload import load_workload
+    from orchestrator.workload_settings import ours, settings, title
+
+    if name is None:
+        found = {known: title(load_workload(known)) for known in ours()}
+        if as_json:
+            print_json(found)
+        for known, about in () if as_json else found.items():
+            say(f"{known:<12} {about}")
+        return
+    chosen = load_workload(name, (str(Path.cwd()),))
+    keys = settings(chosen)
+    methods = None if chosen.methods is None else sorted(chosen.methods)
+    if as_json:
+        print_json({"title": title(chosen), "methods": methods, "settings": [key._asdict() for key in keys]})
+        return
+    say(f"{chosen.name}: {title(chosen)}")
+    say(f"methods: {'any name' if methods is None else ', '.join(methods)}")
+    if not keys:
+        say("settings: none" if chosen.config_model else "settings: any key, as it declares no Config")
+        return
+    say("settings, for [config], a [[grid]] block or --set (no default: none, or as the method has it):")
+    names, defaults, valid = (max(len(str(key[column])) for key in keys) for column in range(3))
+    for key in keys:
+        line = f"  {key.name:<{names}}  {key.default:<{defaults}}  {key.valid:<{min(valid, WIDE)}}  {key.about}"
+        say(line.rstrip())
+
+
+WIDE = 40
+"""Characters of a column; longer values push the next one aside."""
 
 
 def schema(

@@ -18,6 +18,7 @@ from orchestrator.store import Store
 from orchestrator.sweep_files import BUNDLED
 from orchestrator.sweep_schema import schema
 from orchestrator.workload import load_workload
+from orchestrator.workload_settings import settings
 from tests.conftest import ROOT
 from workloads import WORKLOADS
 
@@ -127,3 +128,34 @@ def test_a_workload_without_a_model_takes_any_key(write: Callable[..., Path], fo
     text = GOOD.replace("w:run", "free:run") + "anything = 1\n"
     assert valid(text, schema(load_workload("free:run", (str(folder),))))
     assert len(expand([Sweep.from_text(text)])) == 3
+
+
+@pytest.mark.parametrize("name", sorted(WORKLOADS))
+def test_every_setting_of_ours_is_shown_with_what_is_valid(name: str) -> None:
+    found = settings(load_workload(name))
+    model = load_workload(name).config_model
+    assert [key.name for key in found] == list(model.model_fields)
+    for key in found:
+        assert key.valid
+        default = json.loads(key.default) if key.default else None
+        assert default == model.model_fields[key.name].default
+        assert model.model_validate({key.name: default})
+
+
+def test_a_workload_says_what_it_can_be_asked_for(cli, write) -> None:
+    said = cli("workload", "vit").stdout.splitlines()
+    assert said[0].startswith("vit: Sparse gradient transport in a vision transformer")
+    assert said[1].startswith("methods: bptt_ref, dense_ref, ")
+    (row,) = (line.split(maxsplit=2) for line in said if line.split()[0] == "precision")
+    assert row == ["precision", '"float32"', '"float32", "bf16"']
+    assert [line.split()[0] for line in cli("workload").stdout.splitlines()] == sorted(WORKLOADS)
+    model = "class Config(pydantic.BaseModel):\n    rate: float\n    deep: list[int] | None = None\n"
+    write("mine.py", f'"""Mine.\n\nMore."""\nimport pydantic\n{model}\ndef run(cell, context):\n    return {{}}\n')
+    assert cli("workload", "mine:run").stdout.splitlines()[:2] == ["mine:run: Mine.", "methods: any name"]
+    assert json.loads(cli("workload", "mine:run", "--json").stdout)["settings"] == [
+        {"name": "rate", "default": "required", "valid": "number", "about": ""},
+        {"name": "deep", "default": "", "valid": "list", "about": ""},
+    ]
+    write("any.py", "def run(cell, context):\n    return {}\n")
+    assert cli("workload", "any:run").stdout.splitlines()[2] == "settings: any key, as it declares no Config"
+    assert cli("workload", "vitt").returncode == 2
