@@ -163,6 +163,7 @@ METRICS = {
     *(f"accuracy_task_{i}" for i in range(1, 6)),
     *(f"{name}_spearman_{i}_{j}" for name in ("fisher", "entropy") for i in range(1, 6) for j in range(i + 1, 6)),
     *(f"{name}_accuracy_average" for name in ("chance", "nearest_mean", "ridge")),
+    "nearest_mean_forgetting", "ridge_forgetting",
 }  # fmt: skip
 ARRAYS = {"loss", *(f"{name}_after_{i}" for name in ("accuracy", "fisher", "entropy") for i in range(1, 6))}
 ARRAYS |= {f"head_movement_{i}" for i in range(1, 6)}

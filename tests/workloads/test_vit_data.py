@@ -176,6 +176,15 @@ def test_the_digest_is_of_what_is_read(tmp_path):
     [
         ("image", [b"short"], "the image in row 0 is not 3072 bytes"),
         ("image", [None], "the image in row 0 is not 3072 bytes"),
+        ("label", ["0"], "label is of type string; valid: whole numbers, 0 to 9"),
+        ("label", [[0]], r"label is of type list<.*>; valid: whole numbers"),
+        ("label", [{"a": 0}], r"label is of type struct<.*>; valid: whole numbers"),
+        ("label", [None], r"images have the labels \[.*nan.*\]; valid"),
+        ("label", [0.5], r"images have the labels \[.*0.5.*\]; valid"),
+        ("split", [["train"]], r"split is of type list<.*>; valid: text, train or test"),
+        ("split", [1], r"split is \['1'\]; valid: train, test"),
+        ("image", [[0] * 3072], r"image is of type list<.*>; valid: binary, 3072 bytes a row"),
+        ("image", ["x"], "the image in row 0 is not 3072 bytes"),
         ("split", ["valid"], r"split is \['test', 'train', 'valid'\]; valid: train, test"),
         ("label", [10], r"the (train|test) images have the labels \[.*10\]; valid: 0 to 9, all of them"),
     ],
@@ -184,9 +193,43 @@ def test_a_file_of_another_form_is_refused(tmp_path, column, values, said):
     table = pq.read_table(write_images(tmp_path / "a.parquet"))
     at = table.column_names.index(column)
     changed = values + table[column].to_pylist()[1:]
+    if type(values[0]) not in (type(changed[1]), type(None)) and not isinstance(values[0], float):
+        changed = values * len(table)  # a column is of one type
     pq.write_table(table.set_column(at, column, pa.array(changed)), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=said) as caught:
         read(tmp_path / "b.parquet")
+    assert "\n" not in str(caught.value)
+
+
+def test_images_are_read_in_parts_whatever_their_column_is(tmp_path, monkeypatch):
+    from workloads.vit import data
+
+    whole = read(write_images(tmp_path / "a.parquet"))
+    table = pq.read_table(tmp_path / "a.parquet")
+    monkeypatch.setattr(data, "ROWS", 7)
+    for i, kind in enumerate((pa.large_binary(), pa.binary(), pa.binary(3072), pa.dictionary(pa.int32(), pa.binary()))):
+        raw = table["image"].combine_chunks()
+        column = raw.cast(pa.binary()).dictionary_encode() if pa.types.is_dictionary(kind) else raw.cast(kind)
+        changed = table.set_column(table.column_names.index("image"), "image", column)
+        pq.write_table(changed, tmp_path / f"{i}.parquet", row_group_size=50)
+        found = read(tmp_path / f"{i}.parquet")
+        np.testing.assert_array_equal(found.train, whole.train)
+        assert found.digest == whole.digest == digest_of_bytes(whole)
+    images = table["image"].to_pylist()
+    images[23] = images[23][:-1]
+    pq.write_table(table.set_column(0, "image", pa.array(images)), tmp_path / "short.parquet")
+    with pytest.raises(ValueError, match="the image in row 23 is not 3072 bytes"):
+        read(tmp_path / "short.parquet")
+
+
+def digest_of_bytes(images) -> str:
+    found = hashlib.sha256()
+    for split, pixels, labels in (
+        ("train", images.train, images.train_labels),
+        ("test", images.test, images.test_labels),
+    ):
+        found.update(f"{split} {len(labels)}\n".encode() + labels.tobytes() + pixels.tobytes())
+    return found.hexdigest()[:16]
 
 
 def test_no_parquet_and_no_column_are_said_in_one_line(tmp_path):
@@ -243,6 +286,43 @@ def test_ridge_tells_apart_what_is_linear_in_the_pixels():
     assert scores.shape == (100, 10)
     assert (scores.argmax(1) == labels[400:]).mean() > 0.8
     np.testing.assert_allclose(ridge_scores(images[:400], labels[:400], images[400:410]), scores[:10])
+
+
+def test_images_are_numbers_a_few_at_a_time_and_scores_the_same(tmp_path, monkeypatch):
+    from workloads.vit import baselines
+
+    images = read(write_images(tmp_path / "a.parquet"))
+    given = images.train, images.train_labels, images.test
+    for score in (nearest_mean_scores, ridge_scores):
+        monkeypatch.setattr(baselines, "CHUNK", 1000)
+        at_once = score(*given)
+        monkeypatch.setattr(baselines, "CHUNK", 7)
+        np.testing.assert_allclose(score(*given), at_once, atol=1e-12)
+
+
+@pytest.mark.parametrize("scenario", ["class_incremental", "task_incremental"])
+def test_baselines_forget_by_the_accuracies_after_each_task(tmp_path, scenario):
+    """Sums over images lose none, and yet a class is told apart worse once others compete."""
+    pytest.importorskip("torch")
+    from workloads.vit import Config, metrics
+    from workloads.vit.report import baselines
+
+    images = read(write_images(tmp_path / "a.parquet", train=12, test=6))
+    found = baselines(images, Config(tasks=5, scenario=scenario))
+    for name, score in (("nearest_mean", nearest_mean_scores), ("ridge", ridge_scores)):
+        rows = []
+        for seen in range(2, 12, 2):
+            mine = images.train_labels < seen
+            scores = score(images.train[mine], images.train_labels[mine], images.test)
+            row = []
+            for first in range(0, seen, 2):
+                here = images.test_labels // 2 == first // 2
+                told = slice(first, first + 2) if scenario == "task_incremental" else slice(0, 10)
+                row.append(np.mean(scores[here, told].argmax(1) + told.start == images.test_labels[here]))
+            rows.append(row)
+        assert found[f"{name}_accuracy_average"] == pytest.approx(np.mean(rows[-1]))
+        assert found[f"{name}_forgetting"] == pytest.approx(metrics.forgetting(rows))
+    assert "ridge_forgetting" not in baselines(images, Config(tasks=1))
 
 
 def test_nearest_mean_is_the_class_of_the_nearest_mean(tmp_path):

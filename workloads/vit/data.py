@@ -20,17 +20,23 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from workloads.datasets.dataset import data_folder
 
+if TYPE_CHECKING:
+    import pyarrow
+
 SIDE = 32
 CLASSES = 10
 PIXELS = SIDE * SIDE * 3
 SPLITS = ("train", "test")
 READ = ("image", "label", "split")
+ROWS = 4096
+"""Images read at a time."""
 DIGITS = 16
 """Hexadecimal digits kept of a digest."""
 
@@ -108,16 +114,15 @@ def read(path: Path) -> Images:
         lacking = [name for name in READ if name not in pq.read_schema(path).names]
         if lacking:
             raise ValueError(f"{path}: no column {', '.join(lacking)}; it is no prepared set of images")
-        table = pq.read_table(path, columns=list(READ))
+        table = pq.read_table(path, columns=["label", "split"])
+        images = _images(path)
+        labels = _labels(path, table["label"])
     except (OSError, pyarrow.ArrowException) as error:
         said = str(error).splitlines()[0]
         raise ValueError(f"{path}: cannot be read as a prepared Parquet, it may be cut short: {said}") from error
-    raw = table["image"].to_pylist()
-    wrong = next((i for i, image in enumerate(raw) if not isinstance(image, bytes) or len(image) != PIXELS), None)
-    if wrong is not None:
-        raise ValueError(f"{path}: the image in row {wrong} is not {PIXELS} bytes")
-    images = np.frombuffer(b"".join(raw), np.uint8).reshape(-1, SIDE, SIDE, 3)
-    labels, splits = table["label"].to_numpy(), np.array(table["split"].to_pylist(), dtype=np.str_)
+    if pyarrow.types.is_nested(table["split"].type):
+        raise ValueError(f"{path}: split is of type {table['split'].type}; valid: text, {' or '.join(SPLITS)}")
+    splits = np.array(table["split"].to_pylist(), dtype=np.str_)
     if not np.isin(splits, SPLITS).all():
         raise ValueError(f"{path}: split is {sorted(set(splits.tolist()))}; valid: {', '.join(SPLITS)}")
     parts = {}
@@ -132,14 +137,52 @@ def read(path: Path) -> Images:
     return Images(*parts["train"], *parts["test"], digest=digest_of(parts), path=path)
 
 
+def _images(path: Path) -> npt.NDArray[np.uint8]:
+    """The images, (N, 32, 32, 3), a few thousand rows at a time: the whole set is held once, and no object an image."""
+    import pyarrow
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        found = np.empty((file.metadata.num_rows, PIXELS), np.uint8)
+        done = 0
+        for batch in file.iter_batches(ROWS, columns=["image"]):
+            column = batch["image"]
+            if pyarrow.types.is_nested(column.type):
+                raise ValueError(f"{path}: image is of type {column.type}; valid: binary, {PIXELS} bytes a row")
+            column = column.cast(pyarrow.large_binary())
+            sizes = pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False)
+            if (sizes != PIXELS).any():
+                row = done + int(np.argmax(sizes != PIXELS))
+                raise ValueError(f"{path}: the image in row {row} is not {PIXELS} bytes")
+            _, offsets, values = column.buffers()
+            if len(column):
+                first = int(np.frombuffer(offsets, np.int64)[column.offset])
+                pixels = np.frombuffer(values, np.uint8, len(column) * PIXELS, first)
+                found[done : done + len(column)] = pixels.reshape(-1, PIXELS)
+            done += len(column)
+    return found.reshape(-1, SIDE, SIDE, 3)
+
+
+def _labels(path: Path, column: pyarrow.ChunkedArray) -> npt.NDArray[Any]:
+    """As numbers, whatever they are; not a number where there is none."""
+    import pyarrow
+
+    kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
+    if not any(fits(kind) for fits in (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_decimal)):
+        raise ValueError(f"{path}: label is of type {column.type}; valid: whole numbers, 0 to {CLASSES - 1}")
+    labels: npt.NDArray[Any] = column.cast(kind).to_numpy()
+    return labels
+
+
 def digest_of(parts: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]) -> str:
     """First 16 hex digits of SHA-256 over each split's name, size, labels and images, in order."""
     found = hashlib.sha256()
     for split in SPLITS:
         images, labels = parts[split]
         found.update(f"{split} {len(labels)}\n".encode())
-        found.update(np.ascontiguousarray(labels).tobytes())
-        found.update(np.ascontiguousarray(images).tobytes())
+        found.update(np.ascontiguousarray(labels).reshape(-1).data)
+        found.update(np.ascontiguousarray(images).reshape(-1).data)
     return found.hexdigest()[:DIGITS]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from workloads.interface import Cell, Context, Metrics
 from workloads.vit import metrics
-from workloads.vit.baselines import nearest_mean_scores, ridge_scores
+from workloads.vit.baselines import Array, Bytes, nearest_mean_scores, ridge_scores
 from workloads.vit.checkpoint import State
 from workloads.vit.data import Images, load, positions, task_classes, verify
 from workloads.vit.training import Run, full_float32, learn, prepare
@@ -82,22 +82,31 @@ def summary(run: Run, state: State) -> dict[str, float]:
 
 
 def baselines(images: Images, config: Config) -> dict[str, float]:
-    """Average accuracy of what needs no network, from the same training images."""
+    """Average accuracy and forgetting of what needs no network, from the same training images task by task."""
     classes = task_classes(config.tasks)
     told = config.scenario == "task_incremental"
-    used = np.sort(np.concatenate([positions(images.train_labels, part, config.train_per_class) for part in classes]))
     found = {"chance_accuracy_average": 1 / len(classes[0]) if told else 1 / sum(map(len, classes))}
     for name, score in (("nearest_mean", nearest_mean_scores), ("ridge", ridge_scores)):
-        scores = score(images.train[used], images.train_labels[used], images.test)
-        right = []
-        for part in classes:
-            here = positions(images.test_labels, part)
-            own = scores[here]
-            if told:
-                own = np.where(np.isin(np.arange(own.shape[1]), part), own, -np.inf)
-            right.append(float(np.mean(own.argmax(1) == images.test_labels[here])))
-        found[f"{name}_accuracy_average"] = float(np.mean(right))
+        rows = []
+        for task in range(config.tasks):
+            seen = sum(classes[: task + 1], ())
+            used = positions(images.train_labels, seen, config.train_per_class)
+            scores = score(images.train[used], images.train_labels[used], images.test)
+            rows.append([_right(scores, images.test_labels, part, told) for part in classes[: task + 1]])
+        found[f"{name}_accuracy_average"] = metrics.average_accuracy(rows)
+        lost = metrics.forgetting(rows)
+        if lost is not None:
+            found[f"{name}_forgetting"] = lost
     return found
+
+
+def _right(scores: Array, labels: Bytes, part: tuple[int, ...], told: bool) -> float:
+    """Accuracy on the images of a task; told which it is, its classes alone compete."""
+    here = positions(labels, part)
+    own = scores[here]
+    if told:
+        own = np.where(np.isin(np.arange(own.shape[1]), part), own, -np.inf)
+    return float(np.mean(own.argmax(1) == labels[here]))
 
 
 def _record(state: State, context: Context) -> None:
