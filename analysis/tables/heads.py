@@ -32,7 +32,8 @@ NAIVE = {"ridge": "ridge on 8 x 8 pixels", "nearest_mean": "nearest class mean",
 """Baselines that every cell records; the data's and not the method's."""
 NAIVE_NOTE = (
     "Ridge: linear regression of the class on 8 x 8 pixels; nearest class mean: on all pixels. Both are sums over the "
-    "same training images, so the order of the tasks does not matter to them and they forget nothing."
+    "same training images, so that the order of the tasks does not matter to them. Accuracy on the first classes falls "
+    "with them too as more arrive, and counts as forgetting."
 )
 
 
@@ -132,8 +133,8 @@ def _values(chosen: Chosen, metric: str) -> pl.DataFrame:
     """Row, experiment, seed, value, methods and baselines; null where a run diverged."""
     parts = [chosen.values(metric).rename({metric: "value"})]
     for name in NAIVE:
-        column = f"{name}_accuracy_average"
-        if column in chosen.done.columns and metric == "accuracy_average":
+        column = f"{name}_{metric}"
+        if column in chosen.done.columns:
             known = pl.col(column).cast(pl.Float64).drop_nulls().first().alias("value")
             by_seed = chosen.done.group_by(ON, maintain_order=True).agg(known)
             parts.append(by_seed.select(pl.lit(name).alias("row"), *ON, "value"))
@@ -158,8 +159,8 @@ def _ours(spec: HeadsTable, chosen: Chosen, values: pl.DataFrame, rated: Mapping
         defined = pl.col("row").is_in([floor, CEILING])  # 0 and 100 on every seed: no spread to speak of
         body = join(body, found.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd")))
     for name, metric in spec.extra.items():
-        other = chosen.values(metric) if metric in chosen.done.columns else values.clear().rename({"value": metric})
-        body = join(body, prefixed(spread(other, ["row"], metric), f"{name}_"))
+        other = _values(chosen, metric) if metric in chosen.done.columns else values.clear()
+        body = join(body, prefixed(spread(other, ["row"], "value"), f"{name}_"))
     counts = [name for name in body.columns if name.endswith(("_n", "_absent"))]
     return body.with_columns(
         pl.col("n", "without_value", *counts).fill_null(0),

@@ -2,7 +2,7 @@
 
 What differs from the paper:
 
-- What it takes to beat stands beside it: a network without replay, and classifiers on pixels that forget nothing.
+- What it takes to beat stands beside it: a network without replay, and classifiers on pixels.
 - `bptt_ref` and `dense_ref` are one computation here, to the bit. The paper's differ, by up to .027 on a seed.
 - Forgetting, which it gives for the dense reference and for one k that the text at hand lost.
 """

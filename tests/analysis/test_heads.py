@@ -98,6 +98,14 @@ def test_table_10_of_the_papers_accuracies_gives_its_recoveries() -> None:
     assert table.missing["row"].unique().to_list() == ["no_replay"]
 
 
+def test_what_needs_no_network_forgets_too() -> None:
+    """By the same metric; cells recorded before it was have none."""
+    table = TABLES["10"](source([{**one, "ridge_forgetting": 0.2} for one in papers_table_10()]))
+    assert row(table, "ridge")["forgetting_mean"] == approx(0.2)
+    assert row(table, "nearest_mean")["forgetting_mean"] is None
+    assert row(table, "dense_ref")["forgetting_mean"] == approx(0.45)
+
+
 def test_table_11_of_the_papers_recoveries_gives_its_means_and_gap() -> None:
     table = TABLES["11"](source(papers_table_11()))
     means = {
