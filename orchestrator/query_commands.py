@@ -32,7 +32,9 @@ def query(
     ] = None,
     saved: Annotated[bool, typer.Option("--saved", help="List what is kept.")] = False,
     format_: Format = None,
-    output: Annotated[str | None, typer.Option(help="Write to this file; its ending chooses the format.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Write to this file; its ending chooses the format.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Answer SQL over the store; metrics and config keys are columns.
