@@ -77,7 +77,9 @@ class Config(BaseModel):
         default=None, ge=1, description="replayed images a step, at most: no more than are held"
     )
     replay_weight: float | None = Field(default=None, ge=0, description="of their mean loss beside the task's")
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="bf16: of training and tests, all but the logits; float32 is no TF32 on a GPU"
+    )
     compile: bool = False
 
     rank_after: int | None = Field(default=None, ge=1, description="of a ranking: the task after which it is made")
