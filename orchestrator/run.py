@@ -276,7 +276,9 @@ def call(workload: Workload, experiment: str, task: Task, context: RunContext) -
 
 
 def _advice(error: BaseException) -> str:
-    return "; ask for what it needs in [resources]: memory_gib = ..." if isinstance(error, MemoryError) else ""
+    if not isinstance(error, MemoryError) or "GPU" in said(error):  # of a GPU's memory its workload says what to do
+        return ""
+    return "; ask for what it needs in [resources]: memory_gib = ..."
 
 
 def _checked(returned: Any) -> dict[str, float]:
