@@ -334,6 +334,9 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
             text = problem["msg"].removeprefix("Value error, ")
             key = f"config key {place!r}: " if place else ""
             got = f" (got {shown(problem['input'])})" if place else ""
+            field = workload.config_model.model_fields.get(place)  # type: ignore[union-attr]
+            if problem["type"] == "string_pattern_mismatch" and field is not None and field.description:
+                got += f"; it is {field.description}"
             if isinstance(problem["input"], list):
                 got += f"; values to try one by one stand in [[grid]]: {place} = {shown(problem['input'])}"
             lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")

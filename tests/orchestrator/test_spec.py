@@ -84,6 +84,11 @@ def test_a_mistake_of_several_blocks_is_said_once_and_where_it_was_made() -> Non
     ]
 
 
+def test_a_name_that_fits_no_pattern_is_told_what_it_is() -> None:
+    said = problems(VIT + '[config]\ndata_set="cifar10_subset.parquet"\n[[grid]]\nmethod="dense_ref"\n')
+    assert said.endswith("(got 'cifar10_subset.parquet'); it is a prepared file's name, without .parquet")
+
+
 def test_what_belongs_elsewhere_is_told_where() -> None:
     said = problems(VIT + '[config]\nk=3\n[[grid]]\nmethods="dense_ref"\n').splitlines()
     assert said == [

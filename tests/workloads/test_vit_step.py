@@ -38,7 +38,7 @@ def inputs(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("clip", [0.5, None])
+@pytest.mark.parametrize("clip", [0.5, 0.0, None])
 def test_two_steps_by_hand(inputs, clip):
     """8 images of task 2 and 5 of the buffer a step: mean loss of these, plus 0.7 times the mean loss of those.
 
@@ -69,7 +69,7 @@ def test_two_steps_by_hand(inputs, clip):
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
         norms.append(norm.item())
-        factor = 1.0 if clip is None else min(1.0, clip / norm.item())
+        factor = min(1.0, clip / norm.item()) if clip else 1.0
         with torch.no_grad():
             for parameter, gradient, m, v in zip(model.parameters(), gradients, first, second, strict=True):
                 m.copy_(0.9 * m + 0.1 * factor * gradient)

@@ -50,7 +50,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    data_set: Annotated[str, Field(pattern=r"^\w+$")] = "cifar10"
+    data_set: str = Field(default="cifar10", pattern=r"^\w+$", description="a prepared file's name, without .parquet")
     digest: str | None = Field(default=None, description="of the images; None: as known, or the file's")
     train_per_class: int | None = Field(
         default=None, ge=1, description="first images of each class; None: all, of each as many as there are"
@@ -68,7 +68,7 @@ class Config(BaseModel):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    clip: float | None = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    clip: float | None = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: not cut")
     batch: int = Field(default=32, ge=1, description="images of the task a step")
     epochs: int = Field(default=5, ge=1, description="a task")
     augment: bool = Field(default=True, description="flips, and shifts of up to 4 pixels")

@@ -194,7 +194,7 @@ def one_epoch(run: Run, state: State) -> None:
         loss = _loss(logits.float(), y, len(own), allowed, config.replay_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if config.clip is not None:
+        if config.clip:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         before = weights(model)
         with nullcontext() if kept is None or config.cut_heads == "coast" else hold(model, optimizer, kept):
