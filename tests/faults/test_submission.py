@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import re
@@ -126,6 +127,8 @@ def test_an_interrupt_while_following_leaves_the_job(head, write, folder: Path, 
     following = subprocess.Popen(
         [*RAYSWEEP, "launch", "s.toml", "--submit", url, "--store", store, "--follow"], cwd=folder,
         env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # Shells start what they put into the background, the tests perhaps, deaf to it, and children inherit that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_for(lambda: Store(store).exists())
     following.send_signal(signal.SIGINT)
