@@ -249,7 +249,10 @@ DEVICES = """
 @pytest.mark.parametrize(
     ("device", "on_gpu"), [("auto", {0.5: 1.0, 0.0: 0.0}), ("cpu", {}), ("cuda", {0.5: 1, 0.0: 1})]
 )
-def test_device_says_which_gpus_cells_get(write, device: str, on_gpu: dict[float, float]) -> None:
+def test_device_says_which_gpus_cells_get(
+    write, device: str, on_gpu: dict[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.executors.inline._has_gpu", lambda: True)  # in name only
     write("devices.py", DEVICES)
     sweep = Sweep.from_text(
         'name="d"\nworkload="devices:run"\nseeds=[0]\n'

@@ -146,8 +146,8 @@ def test_a_workload_says_what_it_can_be_asked_for(cli, write) -> None:
     said = cli("workload", "vit").stdout.splitlines()
     assert said[0].startswith("vit: Sparse gradient transport in a vision transformer")
     assert said[1].startswith("methods: bptt_ref, dense_ref, ")
-    (row,) = (line.split(maxsplit=2) for line in said if line.split()[0] == "precision")
-    assert row == ["precision", '"float32"', '"float32", "bf16"']
+    (row,) = (line.split()[:4] for line in said if line.split()[0] == "precision")
+    assert row == ["precision", '"float32"', '"float32",', '"bf16"']
     assert [line.split()[0] for line in cli("workload").stdout.splitlines()] == sorted(WORKLOADS)
     model = "class Config(pydantic.BaseModel):\n    rate: float\n    deep: list[int] | None = None\n"
     write("mine.py", f'"""Mine.\n\nMore."""\nimport pydantic\n{model}\ndef run(cell, context):\n    return {{}}\n')
