@@ -70,9 +70,7 @@ class Attempts:
         self._made[row] += 1
         variant = self._variant[row]
         method, k, config = self._asked[variant]
-        return Task(
-            row, self.ids[row], method, k, self._seeds[row], config, self._made[row], self._timeouts[variant]
-        )  # fmt: skip
+        return Task(row, self.ids[row], method, k, self._seeds[row], config, self._made[row], self._timeouts[variant])
 
     def take_back(self, row: int) -> None:
         """Of an attempt that was none, as it never began."""

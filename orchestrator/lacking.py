@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.console import how_many
 from orchestrator.plan import Plan
 from orchestrator.text import said
 from orchestrator.workload import Workload
@@ -35,5 +36,5 @@ def lacking(planned: Plan, workloads: Mapping[str, Workload]) -> list[str]:
             what = f"{workload.source_path}: lacks: {type(error).__name__}: {said(error)}"
         if what:
             found[what] = found.get(what, 0) + cells
-    lines = [f"{what} ({count:,} cell{'' if count == 1 else 's'})" for what, count in found.items()]
+    lines = [f"{what} ({how_many(count)})" for what, count in found.items()]
     return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"and {len(lines) - _SHOWN:,} more"]

@@ -42,8 +42,8 @@ def pace(progress: Progress, began: float, now: float) -> Pace:
     if done in (0, progress.done):  # too few batches for a past of their own
         since, done, work = began, 0, 0.0
     span = max(now - since, 1e-9)
-    rate = (progress.work_done - work) / span
-    return Pace((progress.done - done) / span, progress.work_left / rate if rate > 0 else None)
+    work_per_s = (progress.work_done - work) / span
+    return Pace((progress.done - done) / span, progress.work_left / work_per_s if work_per_s > 0 else None)
 
 
 def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:

@@ -23,6 +23,7 @@ from analysis.claims.statistics import (
     share_p,
     zone_p,
 )
+from analysis.tables.cell_notes import named_seeds
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CANNOT, NOT_RUN, BY_TESTS = "cannot be separated", "not run", "checked by tests"
@@ -107,7 +108,7 @@ def _would_do(line: Line, judged: Judged, level: float) -> str:
 def _interval(how: Interval, loaded: Loaded) -> Judged:
     diverged = [s for i, s in enumerate(loaded.seeds) if any(math.isnan(c[i]) for c in loaded.columns.values())]
     if diverged:
-        return Judged(verdict=CANNOT, why=f"diverged, so without a number: {_seeds(diverged)}")
+        return Judged(verdict=CANNOT, why=f"diverged, so without a number: {named_seeds(diverged)}")
     columns = loaded.columns if how.derive is None else how.derive(loaded.columns)
     kept = [c for c in columns.values() if c.size == len(loaded.seeds)]  # else seeds were left out on purpose
     empty = [s for i, s in enumerate(loaded.seeds) if any(math.isnan(c[i]) for c in kept)]
@@ -119,7 +120,7 @@ def _interval(how: Interval, loaded: Loaded) -> Judged:
         left = len(loaded.seeds) - len(empty)
         value = _shown(how, estimate(how.statistic, rest).value) if left else None
         return Judged(
-            value, verdict=CANNOT, why=f"{how.undefined} on {_seeds(empty)}; the number is over the other {left}"
+            value, verdict=CANNOT, why=f"{how.undefined} on {named_seeds(empty)}; the number is over the other {left}"
         )
     found = estimate(how.statistic, columns)
     low, high = found.interval()
@@ -151,7 +152,7 @@ def _share(how: Share, loaded: Loaded) -> Judged:
     failing = how.failing(loaded.columns)
     count, n = int(failing.sum()), len(loaded.seeds)
     which = f"{count} of {n} seeds" + (
-        f" ({_seeds([s for s, f in zip(loaded.seeds, failing, strict=True) if f])})" if count else ""
+        f" ({named_seeds([s for s, f in zip(loaded.seeds, failing, strict=True) if f])})" if count else ""
     )
     low, high = share_interval(count, n)
     if n < 2:
@@ -192,7 +193,7 @@ def _agreement(how: Agreement, loaded: Loaded) -> Judged:
     left, right = how.left(loaded.columns), how.right(loaded.columns)
     n, count = len(loaded.seeds), int(left.sum())
     share = float((left == right).mean())
-    names = [_seeds([s for s, f in zip(loaded.seeds, flags, strict=True) if f]) for flags in (left, right)]
+    names = [named_seeds([s for s, f in zip(loaded.seeds, flags, strict=True) if f]) for flags in (left, right)]
     said = f"{how.says}: {names[0] or 'none'} against {names[1] or 'none'}"
     if n < 2:
         return Judged(share, verdict=CANNOT, why=f"{said}; one seed")
@@ -209,10 +210,6 @@ def _shown(how: Interval, value: float) -> float | None:
     """In the reader's scale; None where there is no such end."""
     shown = how.shown(value) if not math.isnan(value) else math.nan
     return shown if math.isfinite(shown) and math.isfinite(value) else None
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
 
 
 def command(line: Line, data: Loaded, narrowing: Mapping[str, str], at: str = "") -> str | None:

@@ -10,7 +10,7 @@ import polars as pl
 from analysis.errors import NothingDone
 from analysis.launching import commands
 from analysis.source import Source
-from analysis.tables.cell_notes import origin_notes
+from analysis.tables.cell_notes import named_seeds, origin_notes
 from analysis.tables.selection import Chosen, Row, choose
 from orchestrator.errors import InputError
 
@@ -174,7 +174,7 @@ def _diverged(taken: Taken) -> str | None:
     if early.is_empty():
         return None
     said = "; ".join(
-        f"{part.labels([str(key)])}, {_seeds(group['seed'].to_list())}"
+        f"{part.labels([str(key)])}, {named_seeds(group['seed'].to_list())}"
         for (key,), group in early.group_by("row", maintain_order=True)
     )
     return f"Diverged, {so}: {_behind(part, said)}"
@@ -192,7 +192,7 @@ def _missing(taken: Taken) -> str | None:
     for (key, status), group in chosen.missing.group_by("row", "status", maintain_order=True):
         fates.setdefault((tuple(group["seed"].to_list()), str(status)), []).append(str(key))
     said = "; ".join(
-        f"{part.labels(keys)}, {'all seeds' if len(seeds) == len(chosen.seeds) else _seeds(seeds)}, {status}"
+        f"{part.labels(keys)}, {'all seeds' if len(seeds) == len(chosen.seeds) else named_seeds(seeds)}, {status}"
         for (seeds, status), keys in fates.items()
     )
     return _behind(part, f"{chosen.missing.height} of {chosen.asked} cells ({said})")
@@ -204,8 +204,3 @@ def _commands(taken: Sequence[Taken]) -> str:
 
 def _behind(part: Part, text: str) -> str:
     return f"{part.label}: {text}".replace("\n", " ") if part.label else text
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    listed = list(seeds)
-    return ("seed " if len(listed) == 1 else "seeds ") + ", ".join(map(str, listed))

@@ -22,7 +22,7 @@ def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str, at: str = "") -
     said: list[str] = []
     for (key, status), part in missing.group_by("row", "status", maintain_order=True):
         seeds = part["seed"].to_list()
-        which = "all seeds" if len(seeds) == len(chosen.seeds) else _seeds(seeds)
+        which = "all seeds" if len(seeds) == len(chosen.seeds) else named_seeds(seeds)
         said.append(f"{labels[str(key)]}: {which} ({status})")
     share = f"{missing.height} of {chosen.asked} cells missing"
     return f"{share}: {'; '.join(said)}. To run them: {command}"
@@ -58,6 +58,6 @@ def _say_left_out(sweep: str, differences: Sequence[str]) -> str:
     return f"Left out of {sweep}: {how_many(len(differences))} of other settings, {undone} ({said})"
 
 
-def _seeds(seeds: Iterable[int]) -> str:
-    listed = list(seeds)
-    return ("seed " if len(listed) == 1 else "seeds ") + ", ".join(map(str, listed))
+def named_seeds(seeds: Sequence[int]) -> str:
+    """`seed 7`, `seeds 7, 42`; empty where there is none."""
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""

@@ -19,6 +19,7 @@ import polars as pl
 from analysis.errors import AmbiguousCells
 from orchestrator.console import how_many
 from orchestrator.errors import InputError
+from orchestrator.text import listed
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
@@ -219,8 +220,7 @@ def _unlike_the_done(cells: pl.DataFrame, texts: Sequence[Texts]) -> list[str]:
 
 def _listed(settings: Mapping[str, object]) -> str:
     """`epochs=2, patch=8`, some of them; empty where there is none."""
-    said = ", ".join(f"{name}={value}" for name, value in list(settings.items())[:_SHOWN])
-    return said + (f" and {len(settings) - _SHOWN} more" if len(settings) > _SHOWN else "")
+    return listed((f"{name}={value}" for name, value in settings.items()), _SHOWN)
 
 
 def _beside_done(cells: pl.DataFrame, like: pl.Series) -> list[str]:
