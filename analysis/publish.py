@@ -1,6 +1,6 @@
 """Writes `docs/results`: every table, figure and the claims, from stores; the same bytes from the same cells.
 
-python -m analysis.results [--store results [OTHER ...]] [--to docs/results] [--without-figures]
+python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--without-figures]
 
 What can't be made of the store's cells is listed, not written. A store that is none, or a folder that can't be
 written: exit code 2.
@@ -12,16 +12,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.claims import ledger
-from analysis.claims import render as render_claims
-from analysis.errors import NothingDone
-from analysis.figures import CAPTIONS, FIGURES, save
-from analysis.source import Source, from_store, joined
-from analysis.tables import TABLES
-from analysis.tables.render import RENDERERS
-from orchestrator.console import complain
-from orchestrator.errors import InputError, RaysweepError
-from orchestrator.store import Store
+from raysweep.analysis.cells.source import Source, from_store, joined
+from raysweep.analysis.claims import ledger
+from raysweep.analysis.claims import render as render_claims
+from raysweep.analysis.errors import NothingDone
+from raysweep.analysis.figures import CAPTIONS, FIGURES, save
+from raysweep.analysis.tables import TABLES
+from raysweep.analysis.tables.render import RENDERERS
+from raysweep.orchestrator.cli.output import complain
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.store.reader import Store
 
 
 def write(source: Source, folder: Path, figures: bool = True) -> list[str]:

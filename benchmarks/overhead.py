@@ -47,7 +47,7 @@ NO_TUNE = "not installed: pip install 'ray[tune]'"
 
 def write_sweep(folder: Path, cells: int, seeds: int) -> Any:
     """A sweep of about `cells` cells that do nothing, `seeds` of each config, and its workload beside it."""
-    from orchestrator.spec import Sweep
+    from raysweep.orchestrator.sweep.spec import Sweep
 
     (folder / "noop.py").write_text(NOOP)
     configs = max(1, round(cells / seeds))
@@ -142,13 +142,13 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A launch into a new store: read, expand, plan, run, record, commit."""
     import ray  # noqa: F401  # an import, so not timed, as on the other sides
 
-    from orchestrator.executors import ray_tasks
-    from orchestrator.launcher import launch
-    from orchestrator.store import Store
+    from raysweep.orchestrator.executors.ray import executor
+    from raysweep.orchestrator.launch.launch import launch
+    from raysweep.orchestrator.store.reader import Store
 
     spent = {"start": 0.0, "stop": 0.0}
 
-    class Timed(ray_tasks.RayExecutor):
+    class Timed(executor.RayExecutor):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             began = time.perf_counter()
             super().__init__(*args, **kwargs)
@@ -159,7 +159,7 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             super().close()
             spent["stop"] += time.perf_counter() - began
 
-    ray_tasks.RayExecutor = Timed  # what `launch` opens
+    executor.RayExecutor = Timed  # what `launch` opens
     sweep = write_sweep(folder, options.cells, options.seeds)
     began = time.perf_counter()
     result = launch(sweep, store=folder / "store")
@@ -176,12 +176,12 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The store that `planning` reads. Not a contender."""
-    from orchestrator.cells import expand
-    from orchestrator.chunk import Outcome, Worker
-    from orchestrator.owner import Owner
-    from orchestrator.plan import plan
-    from orchestrator.record import Finished, record
-    from orchestrator.store import Store
+    from raysweep.orchestrator.launch.record import Finished, record
+    from raysweep.orchestrator.run.messages import Outcome, Worker
+    from raysweep.orchestrator.schedule.plan import plan
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.writer import Owner
+    from raysweep.orchestrator.sweep.cells import expand
 
     sweep = write_sweep(folder, options.planned, options.seeds)
     table = expand([sweep])
@@ -201,10 +201,10 @@ def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def planning(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Expand a finished sweep and find that nothing is left to run."""
-    from orchestrator.cells import expand
-    from orchestrator.plan import plan
-    from orchestrator.spec import Sweep
-    from orchestrator.store import Store
+    from raysweep.orchestrator.schedule.plan import plan
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.cells import expand
+    from raysweep.orchestrator.sweep.spec import Sweep
 
     path = folder / "noop.toml"
     marks = [time.perf_counter()]

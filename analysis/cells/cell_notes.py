@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from analysis.launching import commands, launched_by, other_settings
-from analysis.tables.selection import NOT_LAUNCHED, Chosen, Row
-from orchestrator.console import how_many
+from raysweep.analysis.cells.launch_options import commands, launched_by, other_settings
+from raysweep.analysis.cells.selection import NOT_LAUNCHED, Chosen, Row
+from raysweep.orchestrator.cli.output import how_many
 
 
 def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str, at: str = "") -> str | None:

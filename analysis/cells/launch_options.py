@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from orchestrator.errors import InputError
-from orchestrator.sweep_files import BUNDLED
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.find import BUNDLED
 
 if TYPE_CHECKING:
-    from orchestrator.sweep_record import RecordedSweep
+    from raysweep.orchestrator.store.sweeps import RecordedSweep
 
 LAUNCHED_WITH = "launched_with"
 """A column of a store's cells: the `--set` options of their launch, as they are typed; empty where it had none."""
@@ -25,7 +25,7 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[st
 
     Args:
         parts: sweeps, and those of their cells that are known; of several launches the settings of most cells count.
-        at: where the store is, see `analysis.source.Source`.
+        at: where the store is, see `raysweep.analysis.cells.source.Source`.
     """
     known: dict[str, Counter[str]] = {}
     for sweep, cells in parts:
@@ -104,7 +104,7 @@ def typed(overrides: Mapping[str, Any]) -> str:
 
 
 def _value(key: str, value: Any) -> str:
-    from orchestrator.spec import setting
+    from raysweep.orchestrator.sweep.spec import setting
 
     if isinstance(value, str):
         try:

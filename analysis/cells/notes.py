@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
-from analysis.launching import commands
-from analysis.paper import STANDINGS
-from analysis.tables.cell_notes import say_missing
-from analysis.tables.panel import Comparison, Measured, Panel
-from analysis.tables.paper_side import MARKS
-from analysis.tables.selection import MISSING_SCHEMA, Chosen
+from raysweep.analysis.cells.cell_notes import say_missing
+from raysweep.analysis.cells.launch_options import commands
+from raysweep.analysis.cells.selection import MISSING_SCHEMA, Chosen
+from raysweep.analysis.paper.values import STANDINGS
+from raysweep.analysis.tables.paper_columns import MARKS
+from raysweep.analysis.tables.spec import Comparison, Measured, Panel
 
 _BASELINES = {
     "persistence": "Persistence predicts that nothing changes from one step to the next.",

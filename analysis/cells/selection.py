@@ -16,10 +16,10 @@ from typing import Any
 
 import polars as pl
 
-from analysis.errors import AmbiguousCells
-from orchestrator.console import how_many
-from orchestrator.errors import InputError
-from orchestrator.text import listed
+from raysweep.analysis.errors import AmbiguousCells
+from raysweep.orchestrator.cli.output import how_many
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.text import listed
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")

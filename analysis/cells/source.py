@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis.launching import with_options
-from orchestrator.errors import InputError
-from orchestrator.query import cells_frame
-from orchestrator.store import Store
+from raysweep.analysis.cells.launch_options import with_options
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.query.sql import cells_frame
+from raysweep.orchestrator.store.reader import Store
 
 ARRAYS_SCHEMA = {
     "cell_id": pl.String,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from analysis.claims.claim import Interval
-from analysis.claims.statistics import Array, Columns, Statistic
-from analysis.recovery import log_gap_recovery
+from raysweep.analysis.claims.claim import Interval
+from raysweep.analysis.statistics.inference import Array, Columns, Statistic
+from raysweep.analysis.statistics.recovery import log_gap_recovery
 
 COMPARABLE = 1.5
 SAME_LEVEL = 2.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from analysis.claims.claim import ByTests, Claim, Line
+from raysweep.analysis.claims.claim import ByTests, Claim, Line
 
 FAMILY = "unrun"
 COVERS = (
     "stored runs of that framework with SGD over 200 steps: gradients, states, losses and weights to 1e-12, float64; "
     "it needs the golden vectors and is skipped without"
 )
-REFERENCE = "tests/workloads/test_golden.py::test_learning_with_sgd_follows_marschalls_framework"
+REFERENCE = "tests/workloads/rnn/test_golden.py::test_learning_with_sgd_follows_marschalls_framework"
 
 
 # fmt: off

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.claims.claim import Agreement, ByTests, Interval, Line, Share
-from analysis.claims.load import Loaded
-from analysis.claims.statistics import (
+from raysweep.analysis.cells.cell_notes import named_seeds
+from raysweep.analysis.claims.claim import Agreement, ByTests, Interval, Line, Share
+from raysweep.analysis.claims.load import Loaded
+from raysweep.analysis.statistics.inference import (
     LEVEL,
     Estimate,
     estimate,
@@ -23,7 +24,6 @@ from analysis.claims.statistics import (
     share_p,
     zone_p,
 )
-from analysis.tables.cell_notes import named_seeds
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CANNOT, NOT_RUN, BY_TESTS = "cannot be separated", "not run", "checked by tests"
@@ -219,7 +219,7 @@ def command(line: Line, data: Loaded, narrowing: Mapping[str, str], at: str = ""
         line: the line.
         data: what was found of it.
         narrowing: of all lines that found several settings, as one ledger is over one choice.
-        at: where the store is, see `analysis.source.Source`.
+        at: where the store is, see `raysweep.analysis.cells.source.Source`.
     """
     if not line.cells:
         return f"python -m pytest {line.judge.test}" if isinstance(line.judge, ByTests) else None

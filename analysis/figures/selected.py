@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from analysis.errors import NothingDone
-from analysis.launching import commands
-from analysis.source import Source
-from analysis.tables.cell_notes import named_seeds, origin_notes
-from analysis.tables.selection import Chosen, Row, choose
-from orchestrator.errors import InputError
+from raysweep.analysis.cells.cell_notes import named_seeds, origin_notes
+from raysweep.analysis.cells.launch_options import commands
+from raysweep.analysis.cells.selection import Chosen, Row, choose
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.errors import NothingDone
+from raysweep.orchestrator.errors import InputError
 
 PAPER_SEEDS = (42, 123, 7, 2024, 31337)
 

@@ -39,4 +39,4 @@ def paper_values(name: str) -> pl.DataFrame:
         "standing": pl.String,
         "source": pl.String,
     }
-    return pl.read_csv(Path(__file__).with_name("paper_values") / f"{name}.csv", schema=schema)
+    return pl.read_csv(Path(__file__).with_name(f"{name}.csv"), schema=schema)

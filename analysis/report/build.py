@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis.report import completeness, drill, metrics, whereabouts
-from analysis.report.curves import Curve
-from analysis.report.paper import Paper, paper_of
-from analysis.report.recorded import drawn_of
-from analysis.report.settings import with_settings
-from orchestrator.console import at_store
-from orchestrator.failures import grouped
-from orchestrator.query import cells_frame, matching
-from orchestrator.requests import OLDER, standing
-from orchestrator.schema import CELLS
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
-from orchestrator.text import listed
-from orchestrator.widen import widen
+from raysweep.analysis.report import cell_details, completeness, metrics, provenance
+from raysweep.analysis.report.curve_data import drawn_of
+from raysweep.analysis.report.curves import Curve
+from raysweep.analysis.report.paper import Paper, paper_of
+from raysweep.analysis.report.settings import with_settings
+from raysweep.orchestrator.cli.output import at_store
+from raysweep.orchestrator.launch.drift import OLDER, standing
+from raysweep.orchestrator.query.sql import cells_frame, matching
+from raysweep.orchestrator.query.widen import widen
+from raysweep.orchestrator.schedule.failures import grouped
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import CELLS
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.text import listed
 
 MOST_EXPERIMENTS = 60
 MOST_METRICS = 5
@@ -75,16 +75,16 @@ class Report(NamedTuple):
     """Missing cells of an older version of their workload: nothing runs them again."""
     began: datetime | None
     ended: datetime | None
-    cost: whereabouts.Cost
+    cost: provenance.Cost
     machines: pl.DataFrame
     code: pl.DataFrame
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
-    """As `orchestrator.failures.grouped`, with label, error_message, traceback and log_tail of the example."""
+    """As `orchestrator.schedule.failures.grouped`, with label, error_message, traceback and log_tail of the example."""
     failures_more: int
     failed_attempts: int
-    drill: drill.Drill
+    drill: cell_details.Drill
     paper: Paper | None
 
 
@@ -95,7 +95,7 @@ def gather(
     title: str | None = None,
     where: str | None = None,
     asked_metrics: Sequence[str] = (),
-    carried_bytes: int = drill.BYTES,
+    carried_bytes: int = cell_details.BYTES,
 ) -> Report:
     """Read a store.
 
@@ -164,15 +164,15 @@ def gather(
         missing_old=cells.filter(pl.col("status") != "done").join(old, on="cell_id", how="semi").height,
         began=attempts["started_at"].min(),  # type: ignore[arg-type]
         ended=attempts["finished_at"].max(),  # type: ignore[arg-type]
-        cost=whereabouts.cost(attempts),
-        machines=whereabouts.machines(attempts),
-        code=whereabouts.code(done),
-        mixed_code=whereabouts.mixed_code(done),
-        packages=whereabouts.packages(done),
+        cost=provenance.cost(attempts),
+        machines=provenance.machines(attempts),
+        code=provenance.code(done),
+        mixed_code=provenance.mixed_code(done),
+        packages=provenance.packages(done),
         failures=failures,
         failures_more=failures_more,
         failed_attempts=attempts.filter(pl.col("status") != "done").height,
-        drill=drill.carry(store, cells, [single for d in drawn.values() for single in d.singles], carried_bytes),
+        drill=cell_details.carry(store, cells, [single for d in drawn.values() for single in d.singles], carried_bytes),
         paper=paper_of(store, kept, at) if cells["workload"].str.contains(OURS).any() else None,
     )
 

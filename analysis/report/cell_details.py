@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from analysis.report.settings import shared_config
-from orchestrator.store import Store
-from orchestrator.text import safe
+from raysweep.analysis.report.settings import shared_config
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.text import safe
 
 BYTES = 1_000_000
 """Room for cells on the page, as JSON; failed ones get half of it."""

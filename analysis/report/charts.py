@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from orchestrator.text import safe
+from raysweep.orchestrator.text import safe
 
 if TYPE_CHECKING:
     import altair as alt

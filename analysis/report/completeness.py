@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from orchestrator.text import listed
+from raysweep.orchestrator.text import listed
 
 PENDING = "pending"
 MOST_SEEDS = 8

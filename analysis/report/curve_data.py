@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from analysis.report import drill
-from analysis.report.curves import Curve, series, summary
-from orchestrator.store import Store
+from raysweep.analysis.report import cell_details
+from raysweep.analysis.report.curves import Curve, series, summary
+from raysweep.orchestrator.store.reader import Store
 
 MOST_CURVES = 2
 """Of an experiment."""
@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
     """An experiment's curves, and those of its single cells."""
 
     curves: tuple[Curve, ...] = ()
-    singles: tuple[drill.Single, ...] = ()
+    singles: tuple[cell_details.Single, ...] = ()
 
 
 class _Array(NamedTuple):
@@ -138,7 +138,7 @@ def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
 
 
 def _entries(store: Store, arrays: Sequence[_Array]) -> pl.DataFrame:
-    """Arrays of some done cells: columns as `analysis.source.ARRAYS_SCHEMA`."""
+    """Arrays of some done cells: columns as `raysweep.analysis.cells.source.ARRAYS_SCHEMA`."""
     key = ["cell_id", "attempt", "name"]
     wanted = pl.concat(a.cells.select("cell_id", "attempt", name=pl.lit(a.name)) for a in arrays)
     return store.collect(
@@ -169,4 +169,4 @@ def _with(drawn: Drawn, array: _Array, entries: pl.DataFrame) -> Drawn:
     if found.is_empty():
         return drawn
     curve = Curve(array.name, summary(found, array.cells.select("cell_id", "setting")), width, array.others)
-    return Drawn((*drawn.curves, curve), drawn.singles or tuple(drill.singles(array.name, found)))
+    return Drawn((*drawn.curves, curve), drawn.singles or tuple(cell_details.singles(array.name, found)))

@@ -6,8 +6,8 @@ import re
 import shlex
 from datetime import datetime
 
-from orchestrator.console import at_store
-from orchestrator.sql_names import identifier
+from raysweep.orchestrator.cli.output import at_store
+from raysweep.orchestrator.query.hints import identifier
 
 ABSENT = "–"
 

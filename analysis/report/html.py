@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from analysis.report import charts, sheets
-from analysis.report.metrics import BOOTSTRAP_UP_TO
-from analysis.report.words import (
+from raysweep.analysis.report import charts, text_tables
+from raysweep.analysis.report.formatting import (
     ABSENT,
     number,
     query_of_array,
@@ -23,14 +22,15 @@ from analysis.report.words import (
     time,
     whole,
 )
-from orchestrator.console import at_store
-from orchestrator.text import listed, safe
+from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
+from raysweep.orchestrator.cli.output import at_store
+from raysweep.orchestrator.text import listed, safe
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from analysis.report.gather import Experiment, Report
-    from analysis.report.paper import Paper
+    from raysweep.analysis.report.build import Experiment, Report
+    from raysweep.analysis.report.paper import Paper
 
 MOST_NAMES = 12
 """In a list."""
@@ -108,12 +108,12 @@ def _fixed(report: Report) -> dict[str, Any]:
         "at": at_store(report.store),
         "resume": resume(report.store, report.where),
         "sections": sections,
-        "completeness": sheets.completeness(report),
-        "missing": sheets.missing(report),
+        "completeness": text_tables.completeness(report),
+        "missing": text_tables.missing(report),
         "failures": report.failures.to_dicts(),
-        "machines": sheets.machines(report),
-        "code": sheets.code(report),
-        "packages": sheets.packages(report),
+        "machines": text_tables.machines(report),
+        "code": text_tables.code(report),
+        "packages": text_tables.packages(report),
         "mixed": ", ".join(name for name, versions in of_package.items() if versions > 1),
         "claims": claims,
         "paper": paper,
@@ -148,7 +148,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
     metrics = []
     for metric in experiment.metrics.shown[: level.metrics]:
         kept = metric.rows.head(level.rows)
-        sheet = sheets.metric(metric, experiment.settings, level.rows)
+        sheet = text_tables.metric(metric, experiment.settings, level.rows)
         metrics.append(
             {
                 "name": metric.name,
@@ -189,7 +189,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
 
 
 def _claims(frame: pl.DataFrame) -> dict[str, Any]:
-    from analysis.claims.render import notes, source, summary
+    from raysweep.analysis.claims.render import notes, source, summary
 
     rows = [
         {
@@ -218,7 +218,7 @@ def _ours(row: dict[str, Any]) -> str:
 def _paper(paper: Paper) -> dict[str, Any]:
     tables = []
     for table in paper.tables:
-        sheet = sheets.of_analysis(table)
+        sheet = text_tables.of_analysis(table)
         lack = f"{table.missing.height} of {table.cells} cells are missing; run: {table.command}"
         tables.append(
             {
@@ -242,7 +242,7 @@ def _paper(paper: Paper) -> dict[str, Any]:
 
 
 def _asset(name: str) -> str:
-    return files("analysis.report").joinpath(name).read_text(encoding="utf-8")
+    return files("raysweep.analysis.report").joinpath(name).read_text(encoding="utf-8")
 
 
 @functools.cache

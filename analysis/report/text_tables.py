@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from analysis.report.words import ABSENT, number, time, whole, with_interval
-from orchestrator.text import safe
+from raysweep.analysis.report.formatting import ABSENT, number, time, whole, with_interval
+from raysweep.orchestrator.text import safe
 
 if TYPE_CHECKING:
-    from analysis.report.gather import Report
-    from analysis.report.metrics import Metric
-    from analysis.tables.table import Table
+    from raysweep.analysis.report.build import Report
+    from raysweep.analysis.report.metrics import Metric
+    from raysweep.analysis.tables.table import Table
 
 
 class Head(NamedTuple):
@@ -101,7 +101,7 @@ def metric(made: Metric, settings: pl.DataFrame, most: int) -> Sheet:
 
 def of_analysis(table: Table) -> Sheet:
     """A table of the analysis."""
-    from analysis.tables.render import shown
+    from raysweep.analysis.tables.render import shown
 
     return Sheet(
         tuple(Head(safe(column.heading), column.format != "text") for column in table.columns),

@@ -13,7 +13,7 @@ and the forms differ in s alone:
 | `accuracy_recovery` | accuracy | one head (trace-like) | all heads (dense) | Sec. 4.7 |
 
 Equations of arXiv 2603.15195. Values are per seed; the paper's summaries average them afterwards
-(`analysis.spread`). Floor and ceiling are the caller's choice, and frames are matched by key columns,
+(`analysis.statistics.spread`). Floor and ceiling are the caller's choice, and frames are matched by key columns,
 never by position.
 
 What the paper leaves open: (*) means nothing where the ceiling is no better than the floor (it would
@@ -28,8 +28,8 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from analysis.errors import AmbiguousCells, MissingSeeds
-from orchestrator.errors import InputError
+from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
+from raysweep.orchestrator.errors import InputError
 
 KEYS = ("experiment", "seed")
 """Key columns by default; a caller with several networks or tasks in one frame adds theirs."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from orchestrator.errors import InputError
+from raysweep.orchestrator.errors import InputError
 
 _STATISTICS = ("mean", "sd", "cv_percent", "n", "absent")
 

@@ -1,7 +1,7 @@
 """The paper's side of a table: printed values, and what its per-seed values give by our own functions.
 
 Mean, sd, CV and recovery that the text at hand lost are computed where the paper's per-seed values give them,
-by the same functions as ours (`tests/analysis/test_paper_numbers.py` has that they give the printed ones,
+by the same functions as ours (`tests/analysis/paper/test_paper_numbers.py` has that they give the printed ones,
 where those are known), and marked as implied. A printed one takes precedence.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from analysis.paper import paper_values
-from analysis.spread import spread
-from analysis.tables.by_row import at_seeds, join, prefixed, recovery
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables.per_row import at_seeds, join, prefixed, recovery
 
 MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 """Standing -> the sign behind the number."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from analysis.recovery import log_gap_recovery
-from analysis.spread import spread
+from raysweep.analysis.statistics.recovery import log_gap_recovery
+from raysweep.analysis.statistics.spread import spread
 
 PAPER_SEEDS = (42, 123, 7, 2024, 31337)
 _ON = ["experiment", "seed"]

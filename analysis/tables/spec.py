@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from analysis.tables.selection import Chosen, Row
-from analysis.tables.table import Column, Format
+from raysweep.analysis.cells.selection import Chosen, Row
+from raysweep.analysis.tables.table import Column, Format
 
 FLOOR, FLOOR_DECAY0, CEILING = "traces_decay095", "traces_decay0", "full"
 RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}

@@ -1,4 +1,4 @@
-"""The commands `table`, `figure` and `claims`; `orchestrator.cli` puts them beside its own."""
+"""The commands `table`, `figure` and `claims`; `raysweep.orchestrator.cli.app` puts them beside its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.console import at_store, fail, say, warn
-from orchestrator.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.output import at_store, fail, say, warn
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 Format = Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")]
 
@@ -20,10 +20,10 @@ def table(
     store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print one table of the analysis, ours beside the paper's."""
-    from analysis.errors import NothingDone
-    from analysis.tables import TABLES
-    from analysis.tables.render import RENDERERS
-    from workloads.registry import UnknownName
+    from raysweep.analysis.errors import NothingDone
+    from raysweep.analysis.tables import TABLES
+    from raysweep.analysis.tables.render import RENDERERS
+    from raysweep.workloads.registry import UnknownName
 
     try:
         build, render = TABLES[name], RENDERERS["json" if as_json else format_]
@@ -48,8 +48,8 @@ def figure(
     ] = None,
 ) -> None:  # fmt: skip
     """Draw one figure of the analysis into a file, and print its caption."""
-    from analysis.figures import CAPTIONS, FIGURES, destination, save
-    from workloads.registry import UnknownName
+    from raysweep.analysis.figures import CAPTIONS, FIGURES, destination, save
+    from raysweep.workloads.registry import UnknownName
 
     try:
         draw, caption = FIGURES[name], CAPTIONS[name]
@@ -75,8 +75,8 @@ def claims(
 
     The correction for many comparisons is over all claims of a family, whichever are shown.
     """
-    from analysis.claims import RENDERERS, ledger, named, render
-    from workloads.registry import UnknownName
+    from raysweep.analysis.claims import RENDERERS, ledger, named, render
+    from raysweep.workloads.registry import UnknownName
 
     try:
         RENDERERS["json" if as_json else format_]
@@ -88,9 +88,9 @@ def claims(
 
 
 def _source(path: str, where: str | None) -> Source:
-    from analysis.source import from_store
-    from orchestrator.query import matching
-    from orchestrator.store import Store
+    from raysweep.analysis.cells.source import from_store
+    from raysweep.orchestrator.query.sql import matching
+    from raysweep.orchestrator.store.reader import Store
 
     opened = Store(path).require()
     if where is None:

@@ -11,26 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analysis import commands
-from analysis.report.command import report
-from orchestrator import debug_commands, query_commands, read_commands, start_commands, submission_commands
-from orchestrator.cluster_commands import cluster_app
-from orchestrator.console import (
-    ask_before_many,
-    at_store,
-    complain,
-    event,
-    fail,
-    forecast,
-    how_many,
-    local_slots,
-    print_json,
-    print_result,
-    say,
-    warn,
+from raysweep.orchestrator.cli import (
+    analysis,
+    cells,
+    debug,
+    scaffold,
 )
-from orchestrator.data_commands import data_app, use_data
-from orchestrator.options import (
+from raysweep.orchestrator.cli import (
+    query as query_commands,
+)
+from raysweep.orchestrator.cli import (
+    submit as submission_commands,
+)
+from raysweep.orchestrator.cli.cluster import cluster_app
+from raysweep.orchestrator.cli.data import data_app, use_data
+from raysweep.orchestrator.cli.options import (
     MAX_ALIKE,
     NODE_WAIT_MIN,
     Address,
@@ -57,12 +52,27 @@ from orchestrator.options import (
     Where,
     Yes,
 )
+from raysweep.orchestrator.cli.output import (
+    ask_before_many,
+    at_store,
+    complain,
+    event,
+    fail,
+    forecast,
+    how_many,
+    local_slots,
+    print_json,
+    print_result,
+    say,
+    warn,
+)
+from raysweep.orchestrator.cli.report import report
 
 if TYPE_CHECKING:
-    from orchestrator.executors.executor import Executor
-    from orchestrator.plan import Plan
-    from orchestrator.prepare import Prepared
-    from orchestrator.store import Store
+    from raysweep.orchestrator.executors.executor import Executor
+    from raysweep.orchestrator.launch.request import Prepared
+    from raysweep.orchestrator.schedule.plan import Plan
+    from raysweep.orchestrator.store.reader import Store
 
 app = typer.Typer(
     name="raysweep",
@@ -79,7 +89,7 @@ app.add_typer(cluster_app, name="cluster")
 
 def main() -> None:
     """Entry point: our errors become one message and their exit code."""
-    from orchestrator.errors import InputError, RaysweepError
+    from raysweep.orchestrator.errors import InputError, RaysweepError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -134,11 +144,11 @@ def plan(
 
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
-    from orchestrator.checkpoint import cells_to_go_on, cells_with_checkpoints
-    from orchestrator.lacking import lacking
-    from orchestrator.launcher import Options, plan_of
-    from orchestrator.plan import STATES
-    from orchestrator.requests import gone
+    from raysweep.orchestrator.launch.drift import gone
+    from raysweep.orchestrator.launch.launch import Options, plan_of
+    from raysweep.orchestrator.launch.preflight import lacking
+    from raysweep.orchestrator.schedule.plan import STATES
+    from raysweep.orchestrator.store.checkpoints import cells_to_go_on, cells_with_checkpoints
 
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
@@ -194,7 +204,7 @@ def launch(
 
     raysweep launch paper/e1-sine --seeds 0..19 --set learning_rate=3e-4 --store ~/runs/sine
     """
-    from orchestrator.launcher import Options
+    from raysweep.orchestrator.launch.launch import Options
 
     if submit is not None:
         submission_commands.submit(context, "launch", _elsewhere(sweeps, where, set_, seeds, timeout, retries))
@@ -226,8 +236,8 @@ def resume(
 
     raysweep resume digits.toml --where "status = 'timed_out'" --timeout 600
     """
-    from orchestrator.launcher import Options
-    from orchestrator.prepare import prepare_recorded
+    from raysweep.orchestrator.launch.launch import Options
+    from raysweep.orchestrator.launch.request import prepare_recorded
 
     if not sweeps and (set_ or seeds):
         fail("--set and --seeds make new cells: name the sweeps they are for")
@@ -251,22 +261,22 @@ def resume(
 
 
 for reading in (
-    read_commands.status,
-    read_commands.show,
-    read_commands.failures,
-    debug_commands.debug,
+    cells.status,
+    cells.show,
+    cells.failures,
+    debug.debug,
     query_commands.query,
 ):
     app.command()(reading)
 for command in (
-    commands.table,
-    commands.figure,
-    commands.claims,
+    analysis.table,
+    analysis.figure,
+    analysis.claims,
     report,
     query_commands.export,
-    start_commands.new,
-    start_commands.workload,
-    start_commands.schema,
+    scaffold.new,
+    scaffold.workload,
+    scaffold.schema,
 ):
     app.command()(command)
 
@@ -289,7 +299,7 @@ def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
 @store_app.command("compact")
 def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: Json = False) -> None:
     """Merge small segments."""
-    from orchestrator.owner import Owner
+    from raysweep.orchestrator.store.writer import Owner
 
     opened = _store(store).require()
     with Owner(opened, _command(), wait=wait) as owner:
@@ -305,7 +315,7 @@ def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: J
 
 
 def _store(path: str) -> Store:
-    from orchestrator.store import Store
+    from raysweep.orchestrator.store.reader import Store
 
     return Store(path)
 
@@ -314,8 +324,8 @@ def _prepare(
     names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None = None, retries: int | None = None,
 ) -> tuple[Store, Prepared]:  # fmt: skip
-    from orchestrator.prepare import doubts, prepare
-    from orchestrator.spec import changed, load_all, setting
+    from raysweep.orchestrator.launch.request import doubts, prepare
+    from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     settings = dict(setting(text) for text in set_ or ())
     sweeps = load_all(names)
@@ -362,9 +372,9 @@ def _again(
 def _finish(
     opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str], at: str
 ) -> None:  # fmt: skip
-    from orchestrator.holder import wait_till_free
-    from orchestrator.launcher import plan_of, run
-    from orchestrator.live import live
+    from raysweep.orchestrator.cli.progress import live
+    from raysweep.orchestrator.launch.launch import plan_of, run
+    from raysweep.orchestrator.store.holder import wait_till_free
 
     if opened.exists():  # before anything is said of what would run: the other launch may run it
         wait_till_free(opened.disk, options.wait, lambda who: warn([f"waiting for another launch to end: {who}"]))

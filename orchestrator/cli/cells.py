@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.console import at_store, fail, how_many, print_frame, print_json, say, warn
-from orchestrator.options import Json, StoreOption, Where
-from orchestrator.text import listed
+from raysweep.orchestrator.cli.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.output import at_store, fail, how_many, print_frame, print_json, say, warn
+from raysweep.orchestrator.text import listed
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from orchestrator.cells import CellTable
-    from orchestrator.store import Store
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.cells import CellTable
 
 MOST_SEEDS = 5
 """Of a group of failures that are named."""
@@ -37,14 +37,14 @@ def status(
     """
     import polars as pl
 
-    from orchestrator.chunk import cell_name
-    from orchestrator.holder import holder
-    from orchestrator.prepare import select
-    from orchestrator.requests import standing
-    from orchestrator.starting import who_starts
-    from orchestrator.store import Store
-    from orchestrator.sweep_record import known_cells
-    from orchestrator.watch import next_steps
+    from raysweep.orchestrator.cli.watch import next_steps
+    from raysweep.orchestrator.launch.announce import who_starts
+    from raysweep.orchestrator.launch.drift import standing
+    from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.run.messages import cell_name
+    from raysweep.orchestrator.store.holder import holder
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.sweeps import known_cells
 
     opened = Store(store)
     if watch:
@@ -91,8 +91,8 @@ def status(
 
 def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
     """Look again and again, till the launch ends: a screen on a terminal, else what changes; `--json`: objects."""
-    from orchestrator.requests import ASKED
-    from orchestrator.watch import event, lines, look
+    from raysweep.orchestrator.cli.watch import event, lines, look
+    from raysweep.orchestrator.launch.drift import ASKED
 
     screen = sys.stdout.isatty() and not as_json
     first_seen: dict[str, datetime] = {}
@@ -122,7 +122,7 @@ def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
 
 def _await(store: Store, as_json: bool) -> None:
     """Wait for the store that a launch which is starting will make."""
-    from orchestrator.starting import who_starts
+    from raysweep.orchestrator.launch.announce import who_starts
 
     said = False
     while not store.exists():
@@ -168,8 +168,8 @@ def show(
     """
     import polars as pl
 
-    from orchestrator.chunk import cell_name
-    from orchestrator.store import Store
+    from raysweep.orchestrator.run.messages import cell_name
+    from raysweep.orchestrator.store.reader import Store
 
     opened = Store(store).require()
     key = one_cell(opened.known(), cell)
@@ -218,11 +218,11 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     """
     import polars as pl
 
-    from orchestrator.failures import POLICIES, grouped
-    from orchestrator.prepare import select
-    from orchestrator.requests import OLDER, standing
-    from orchestrator.store import Store
-    from orchestrator.sweep_record import known_cells
+    from raysweep.orchestrator.launch.drift import OLDER, standing
+    from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.schedule.failures import POLICIES, grouped
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.sweeps import known_cells
 
     opened = Store(store).require()
     recorded = opened.sweeps()

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.console import fail, how_many, print_json, say, warn
-from orchestrator.options import Address, Device, Json, Seeds, Set
+from raysweep.orchestrator.cli.options import Address, Device, Json, Seeds, Set
+from raysweep.orchestrator.cli.output import fail, how_many, print_json, say, warn
 
 cluster_app = typer.Typer(help="Check a cluster before its first bill.", no_args_is_help=True)
 FILE = "cluster.yaml"
@@ -30,9 +30,9 @@ def check(
 
     raysweep cluster check --address auto digits.toml
     """
-    from orchestrator.cluster_offer import listed, offer
-    from orchestrator.executors.cluster_file import read
-    from orchestrator.executors.offer import of_cluster, of_file
+    from raysweep.orchestrator.executors.ray.capacity import of_cluster, of_file
+    from raysweep.orchestrator.executors.ray.cluster_file import read
+    from raysweep.orchestrator.executors.resources import listed, offer
 
     files = [name for name in names or () if name.endswith((".yaml", ".yml"))]
     sweeps = [name for name in names or () if name not in files]
@@ -76,10 +76,10 @@ def how_many_nodes(count: int) -> str:
 
 
 def _sizes(sweeps: list[str], set_: list[str] | None, seeds: str | None, device: str) -> list[tuple[Any, int]]:
-    from orchestrator.cells import expand
-    from orchestrator.cluster_offer import sizes
-    from orchestrator.launcher import on_device
-    from orchestrator.spec import changed, load_all, setting
+    from raysweep.orchestrator.executors.resources import sizes
+    from raysweep.orchestrator.launch.launch import on_device
+    from raysweep.orchestrator.sweep.cells import expand
+    from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     if not sweeps:
         if set_ or seeds:

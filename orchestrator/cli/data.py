@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.console import fail, print_frame, print_json, say
-from orchestrator.options import DataDir, Json
+from raysweep.orchestrator.cli.options import DataDir, Json
+from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say
 
 if TYPE_CHECKING:
-    from workloads.datasets.dataset import Dataset
+    from raysweep.workloads.datasets.dataset import Dataset
 
 data_app = typer.Typer(help="Data sets that workloads read: list, fetch.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def use_data(folder: str | None) -> None:
     Raises:
         InputError: there is no such folder.
     """
-    from workloads.datasets.dataset import VARIABLE
+    from raysweep.workloads.datasets.dataset import VARIABLE
 
     if folder is None:
         return
@@ -41,8 +41,8 @@ def data_list(
     as_json: Json = False,
 ) -> None:
     """Show what of each data set lies in the data folder, and what is odd about it."""
-    from workloads.datasets import DATASETS
-    from workloads.datasets.dataset import data_folder
+    from raysweep.workloads.datasets import DATASETS
+    from raysweep.workloads.datasets.dataset import data_folder
 
     use_data(data_dir)
     chosen = {known: _dataset(known) for known in ([name] if name else DATASETS)}
@@ -78,7 +78,7 @@ def data_fetch(
     as_json: Json = False,
 ) -> None:
     """Download a data set into the data folder, check it, and prepare it; goes on where it was interrupted."""
-    from workloads.datasets.dataset import data_folder
+    from raysweep.workloads.datasets.dataset import data_folder
 
     dataset = _dataset(name)
     options: dict[str, Any] = {"sessions": sessions, "bin_ms": bin_ms, "mirror": mirror}
@@ -98,8 +98,8 @@ def data_fetch(
 
 
 def _dataset(name: str) -> Dataset:
-    from workloads.datasets import DATASETS
-    from workloads.registry import UnknownName
+    from raysweep.workloads.datasets import DATASETS
+    from raysweep.workloads.registry import UnknownName
 
     try:
         module, _, entry = DATASETS[name].partition(":")

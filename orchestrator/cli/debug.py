@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.console import fail, say, warn
-from orchestrator.data_commands import use_data
-from orchestrator.options import DataDir, StoreOption, TrustStore
-from orchestrator.read_commands import one_cell
+from raysweep.orchestrator.cli.cells import one_cell
+from raysweep.orchestrator.cli.data import use_data
+from raysweep.orchestrator.cli.options import DataDir, StoreOption, TrustStore
+from raysweep.orchestrator.cli.output import fail, say, warn
 
 if TYPE_CHECKING:
-    from orchestrator.checkpoint import Home
-    from orchestrator.run import RunContext
-    from orchestrator.store import Store
-    from orchestrator.workload import Workload
+    from raysweep.orchestrator.run.cell import RunContext
+    from raysweep.orchestrator.store.checkpoints import Home
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.workload import Workload
 
 
 TELL_S = 5.0
@@ -44,12 +44,12 @@ def debug(
 
     raysweep debug 3f5b --pdb
     """
-    from orchestrator.checkpoint import Checkpoint
-    from orchestrator.chunk import Task, cell_name
-    from orchestrator.run import RunContext, call, formatted
-    from orchestrator.store import Store
-    from orchestrator.threads import threads
-    from orchestrator.workload import passed_over
+    from raysweep.orchestrator.run.cell import RunContext, call, formatted
+    from raysweep.orchestrator.run.messages import Task, cell_name
+    from raysweep.orchestrator.run.threads import threads
+    from raysweep.orchestrator.store.checkpoints import Checkpoint
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.workload import passed_over
 
     if pdb and (sys.stdin is None or sys.stdin.closed):
         fail("--pdb: there is no input to give the debugger commands by")
@@ -88,8 +88,8 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     """The cell's workload, found as a bare `resume` finds it."""
     import polars as pl
 
-    from orchestrator.prepare import refuse_foreign
-    from orchestrator.workload import load_workload
+    from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.workload import load_workload
 
     entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
     entry = max(entries, key=lambda e: e.own)
@@ -100,7 +100,7 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
 
 def _own_home(folder: Path) -> Home:
     """A place for the cell's checkpoints, which goes with the folder."""
-    from orchestrator.checkpoint import Home
+    from raysweep.orchestrator.store.checkpoints import Home
 
     (folder / "_tmp").mkdir()
     (folder / "proof").write_bytes(b"")

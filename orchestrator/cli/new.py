@@ -6,9 +6,9 @@ import keyword
 import sys
 from pathlib import Path
 
-from orchestrator.errors import InputError
-from orchestrator.imports import OURS
-from orchestrator.text import shown
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.source import OURS
+from raysweep.orchestrator.text import shown
 
 WORKLOAD = '''"""A workload: what one cell computes. raysweep needs the function `run`, and nothing else of this file.
 
@@ -92,9 +92,9 @@ def write(name: str, folder: Path) -> list[Path]:
     """
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name) or len(name) > 60:
         raise InputError(f"new: {shown(name)} can't name a Python module; letters, digits and '_', as in my_sweep")
-    if name in OURS or name in sys.stdlib_module_names:
+    if name == OURS or name in sys.stdlib_module_names:
         raise InputError(
-            f"new: {name!r} is a module of {'raysweep' if name in OURS else 'Python'}'s own; choose another"
+            f"new: {name!r} is a module of {'raysweep' if name == OURS else 'Python'}'s own; choose another"
         )
     files = {folder / f"{name}.py": WORKLOAD, folder / f"{name}.toml": SWEEP.replace("{name}", name)}
     problems = [f"new: {path} is there already; nothing is written" for path in files if path.exists()]

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from orchestrator.text import safe
+from raysweep.orchestrator.text import safe
 
 if TYPE_CHECKING:
-    from orchestrator.launcher import Result
-    from orchestrator.plan import Plan
+    from raysweep.orchestrator.launch.launch import Result
+    from raysweep.orchestrator.schedule.plan import Plan
 
 
 LEAST_HOURS = 0.01
@@ -220,7 +220,7 @@ def ask_before_many(count: int, words: str = "") -> None:
     """Ask before so many new cells run; without a terminal, say that `--yes` is needed (exit 2)."""
     import typer
 
-    from orchestrator.options import MANY
+    from raysweep.orchestrator.cli.options import MANY
 
     if count <= MANY:
         return
@@ -232,6 +232,6 @@ def ask_before_many(count: int, words: str = "") -> None:
 
 def fail(message: str) -> NoReturn:
     """Refuse the input."""
-    from orchestrator.errors import InputError
+    from raysweep.orchestrator.errors import InputError
 
     raise InputError(message)

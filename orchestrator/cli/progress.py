@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.console import duration, event, rate
-from orchestrator.text import safe
+from raysweep.orchestrator.cli.output import duration, event, rate
+from raysweep.orchestrator.text import safe
 
 if TYPE_CHECKING:
-    from orchestrator.progress import Progress
+    from raysweep.orchestrator.schedule.progress import Progress
 
 TERMINAL_S, LINES_S, EVENTS_S = 0.2, 10.0, 2.0
 """Between two looks: on a terminal, elsewhere, of `--json`."""

@@ -14,13 +14,13 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
-from orchestrator import saved_queries
-from orchestrator.columns import columns
-from orchestrator.console import complain, print_frame, say
-from orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.cli.output import complain, print_frame, say
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.query import saved
+from raysweep.orchestrator.query.catalog import columns
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from raysweep.orchestrator.store.reader import Store
 
 SQL_WORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "AND", "OR", "NOT", "IS NULL", "AS", "JOIN", "USING",
@@ -61,7 +61,7 @@ def run(store: Store) -> None:
     names: dict[str, list[str]] = {}
     for table, column in described.select("table", "column").iter_rows():
         names.setdefault(table, []).append(column)
-    home = saved_queries.home()
+    home = saved.home()
     home.mkdir(parents=True, exist_ok=True)
     session: PromptSession[str] = PromptSession(
         "sql> ", completer=SqlCompleter(names), history=FileHistory(str(home / "history")),
@@ -99,13 +99,13 @@ def _answer(store: Store, text: str, last: str) -> str:
         described = columns(store)
         print_frame(described.filter(pl.col("table") == rest) if rest else described)
     elif word.lower() == "saved" and not rest:
-        print_frame(saved_queries.listed())
+        print_frame(saved.listed())
     elif word.lower() == "save" and rest and " " not in rest:
         if not last:
             raise InputError("save: no query has been answered yet")
-        say(f"kept as {rest!r}: {saved_queries.keep(rest, last)}")
+        say(f"kept as {rest!r}: {saved.keep(rest, last)}")
     else:
-        sql = saved_queries.resolve(text)
+        sql = saved.resolve(text)
         print_frame(store.sql(sql))
         return sql
     return last

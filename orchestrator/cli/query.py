@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.console import fail, flat, print_frame, say, warn
-from orchestrator.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.output import fail, flat, print_frame, say, warn
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from orchestrator.store import Store
+    from raysweep.orchestrator.store.reader import Store
 
 FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 
@@ -47,8 +47,8 @@ def query(
 
     raysweep query losses --output losses.csv
     """
-    from orchestrator import saved_queries
-    from orchestrator.store import Store
+    from raysweep.orchestrator.query import saved as saved_queries
+    from raysweep.orchestrator.store.reader import Store
 
     kind = _kind(format_, output, as_json)
     if saved:
@@ -56,7 +56,7 @@ def query(
         return
     opened = Store(store).require()
     if describe:
-        from orchestrator.columns import columns
+        from raysweep.orchestrator.query.catalog import columns
 
         _put(columns(opened), kind, output)
         return
@@ -88,9 +88,9 @@ def export(
     """
     import polars as pl
 
-    from orchestrator.prepare import select
-    from orchestrator.query import cells_frame
-    from orchestrator.store import Store
+    from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.query.sql import cells_frame
+    from raysweep.orchestrator.store.reader import Store
 
     kind = _kind(format_, output, False)
     opened = Store(store).require()
@@ -109,7 +109,7 @@ def _prompt(store: Store) -> None:
             'there is no terminal for a prompt; give the SQL: raysweep query "SELECT * FROM cells LIMIT 5" '
             "(--describe lists tables and columns, --saved the queries that are kept)"
         )
-    from orchestrator.prompt import run
+    from raysweep.orchestrator.cli.prompt import run
 
     run(store)
 
@@ -120,7 +120,7 @@ def _kind(asked: str | None, output: str | None, as_json: bool) -> str:
     Raises:
         InputError: it is none, or can't be known.
     """
-    from workloads.registry import unknown_name
+    from raysweep.workloads.registry import unknown_name
 
     ending = (output or "").rpartition(".")[2].lower()
     kind = "json" if as_json else asked or (ending if ending in FORMATS else "table")

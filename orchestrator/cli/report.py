@@ -1,4 +1,4 @@
-"""The command `report`; `orchestrator.cli` puts it beside its own."""
+"""The command `report`; `raysweep.orchestrator.cli.app` puts it beside its own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.console import fail, say
-from orchestrator.options import StoreOption, Where
+from raysweep.orchestrator.cli.options import StoreOption, Where
+from raysweep.orchestrator.cli.output import fail, say
 
 
 def report(
@@ -24,10 +24,10 @@ def report(
 
     raysweep report --metric loss --where "k <= 8" --markdown report.md
     """
-    from analysis.report.gather import gather
-    from analysis.report.markdown import to_markdown
-    from analysis.report.page import to_html
-    from orchestrator.store import Store
+    from raysweep.analysis.report.build import gather
+    from raysweep.analysis.report.html import to_html
+    from raysweep.analysis.report.markdown import to_markdown
+    from raysweep.orchestrator.store.reader import Store
 
     if Path(output).suffix.lower() in {".md", ".markdown"}:
         fail(f"{output}: the page is HTML; for Markdown beside it add --markdown {output}")
@@ -40,7 +40,7 @@ def report(
     gathered = gather(Store(store).require(), named=store, title=title, where=where, asked_metrics=metric or ())
     unknown = [m for m in metric or () if not any(m in e.column_of for e in gathered.experiments)]
     if unknown:
-        from workloads.registry import unknown_name
+        from raysweep.workloads.registry import unknown_name
 
         names = sorted({name for e in gathered.experiments for name in e.column_of})
         fail("; ".join(unknown_name("metric", m, names) for m in unknown))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.console import print_json, say
-from orchestrator.options import Json
+from raysweep.orchestrator.cli.options import Json
+from raysweep.orchestrator.cli.output import print_json, say
 
 
 def new(name: Annotated[str, typer.Argument(help="Of the module and the sweep, as in my_sweep.")]) -> None:
@@ -16,7 +16,7 @@ def new(name: Annotated[str, typer.Argument(help="Of the module and the sweep, a
 
     raysweep new first && raysweep launch first.toml
     """
-    from orchestrator.new import write
+    from raysweep.orchestrator.cli.new import write
 
     for path in write(name, Path()):
         say(f"written: {path}")
@@ -35,8 +35,8 @@ def workload(
 
     raysweep workload first:run
     """
-    from orchestrator.workload import load_workload
-    from orchestrator.workload_settings import ours, settings, title
+    from raysweep.orchestrator.cli.workload_settings import ours, settings, title
+    from raysweep.orchestrator.sweep.workload import load_workload
 
     if name is None:
         found = {known: title(load_workload(known)) for known in ours()}
@@ -78,7 +78,7 @@ def schema(
 
     raysweep schema first:run > first.schema.json
     """
-    from orchestrator.sweep_schema import schema as made
-    from orchestrator.workload import load_workload
+    from raysweep.orchestrator.sweep.json_schema import schema as made
+    from raysweep.orchestrator.sweep.workload import load_workload
 
     print_json(made(None if workload is None else load_workload(workload, (str(Path.cwd()),))))

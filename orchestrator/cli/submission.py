@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from orchestrator.errors import InputError
-from orchestrator.executors.ship import packages, python_files
-from orchestrator.imports import OURS
-from orchestrator.launcher import commits_of
-from orchestrator.prepare import Prepared
-from orchestrator.provenance import to_ship
-from orchestrator.spec import Sweep
-from orchestrator.sweep_files import BUNDLED
-from orchestrator.workload import own_files
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.ray.packaging import python_files, ship_package
+from raysweep.orchestrator.launch.launch import commits_of
+from raysweep.orchestrator.launch.provenance import to_ship
+from raysweep.orchestrator.launch.request import Prepared
+from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.sweep.workload import own_files
 
 MOST_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""
@@ -78,7 +77,7 @@ def job(verb: str, prepared: Prepared | None, options: Sequence[str]) -> Iterato
     """
     with TemporaryDirectory(prefix="raysweep-job-") as made:
         folder = Path(made)
-        packages(folder, sorted(OURS))
+        ship_package(folder)
         ours = _mib(folder)
         names = []
         if prepared is None:
@@ -86,7 +85,7 @@ def job(verb: str, prepared: Prepared | None, options: Sequence[str]) -> Iterato
         for number, sweep in enumerate(prepared.sweeps if prepared else ()):
             names.append(_put(sweep, prepared, folder / "sweeps" / str(number)))  # type: ignore[arg-type]
         _refuse_large(folder, ours)
-        words = ["python", "-m", "orchestrator.cli", verb, *names, "--address", "auto", "--yes", *options]
+        words = ["python", "-m", "raysweep", verb, *names, "--address", "auto", "--yes", *options]
         commits = {} if prepared is None else commits_of(prepared.workloads)
         yield Job(folder, shlex.join(words), to_ship(commits) if commits else {})
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.console import ask_before_many, fail, how_many, print_json, say
+from raysweep.orchestrator.cli.output import ask_before_many, fail, how_many, print_json, say
 
 if TYPE_CHECKING:
-    from orchestrator.prepare import Prepared
+    from raysweep.orchestrator.launch.request import Prepared
 
 _HERE = {"sweeps", "submit", "follow", "address", "inline", "yes"}
 """Parameters that are not passed on to the head."""
@@ -29,8 +29,8 @@ def submit(context: typer.Context, verb: str, prepared: Prepared | None) -> None
         InputError: the store or the data would not be found on the head, or nothing answers there.
         typer.Exit: with --follow, with the job's own exit code.
     """
-    from orchestrator.executors.jobs import Jobs
-    from orchestrator.submission import check_data, check_store, job
+    from raysweep.orchestrator.cli.submission import check_data, check_store, job
+    from raysweep.orchestrator.executors.ray.jobs import Jobs
 
     given = context.params
     if given["address"] is not None or given["inline"]:

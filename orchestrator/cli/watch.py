@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from orchestrator.console import duration, how_many, rate
-from orchestrator.deadline import SLOW_FACTOR, SLOW_S
-from orchestrator.failures import CHARGES, POLICIES, statuses_of, used_up
-from orchestrator.requests import ASKED, DROPPED, OLDER
-from orchestrator.text import reason
+from raysweep.orchestrator.cli.output import duration, how_many, rate
+from raysweep.orchestrator.launch.drift import ASKED, DROPPED, OLDER
+from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S
+from raysweep.orchestrator.schedule.failures import CHARGES, POLICIES, statuses_of, used_up
+from raysweep.orchestrator.text import reason
 
 if TYPE_CHECKING:
-    from orchestrator.cells import CellTable
-    from orchestrator.store import Store
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.cells import CellTable
 
 WINDOW_S = 300.0
 """Rates are over what ended this long ago at most."""
@@ -61,12 +61,12 @@ class Sums(NamedTuple):
 
 def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
     """Read what is needed, and warnings of the predicate."""
-    from orchestrator.holder import holder, newest_epoch
-    from orchestrator.plan import plan
-    from orchestrator.prepare import select
-    from orchestrator.requests import standing
-    from orchestrator.starting import who_starts
-    from orchestrator.sweep_record import known_cells
+    from raysweep.orchestrator.launch.announce import who_starts
+    from raysweep.orchestrator.launch.drift import standing
+    from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.schedule.plan import plan
+    from raysweep.orchestrator.store.holder import holder, newest_epoch
+    from raysweep.orchestrator.store.sweeps import known_cells
 
     recorded = store.sweeps()
     known, warnings = select(known_cells(recorded), store, where)

@@ -7,10 +7,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from workloads import WORKLOADS
+from raysweep.workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from orchestrator.workload import Workload
+    from raysweep.orchestrator.sweep.workload import Workload
 
 
 class Setting(NamedTuple):

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.chunk import Beat, Chunk, ChunkDone, Event
-from orchestrator.executors.executor import Waiting
-from orchestrator.run import Place, run_chunk
+from raysweep.orchestrator.executors.executor import Waiting
+from raysweep.orchestrator.run.cell import Place, run_chunk
+from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, Event
 
 
 class InlineExecutor:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.errors import RaysweepError
-from orchestrator.holder import EPOCH_BYTES, boot_id, describe, lives_here, this_process
-from orchestrator.scratch import scratch
+from raysweep.orchestrator.errors import RaysweepError
+from raysweep.orchestrator.store.holder import EPOCH_BYTES, boot_id, describe, lives_here, this_process
+from raysweep.orchestrator.store.storage.scratch import scratch
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from orchestrator.cells import CellTable
-from orchestrator.spec import Sweep
-from orchestrator.sweep_record import RecordedSweep
-from orchestrator.workload import Workload
+from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.sweep.workload import Workload
 
 ASKED, DROPPED, OLDER = "asked", "dropped", "older"
 """Where a cell stands: asked for; only before its sweep file changed; of an earlier version of its workload."""

@@ -16,28 +16,28 @@ from typing import Any
 
 import polars as pl
 
-from orchestrator.cells import CellTable
-from orchestrator.cluster_offer import sizes, unmet
-from orchestrator.deadline import NODE_WAIT_MIN
-from orchestrator.drive import Driver, Limits
-from orchestrator.errors import Fenced, InputError, StoreWriteFailed
-from orchestrator.executors import EXECUTORS
-from orchestrator.executors.executor import Executor
-from orchestrator.failures import CHARGES, MAX_ALIKE
-from orchestrator.holder import wait_till_free
-from orchestrator.interrupts import SIGNALS, held_off
-from orchestrator.lacking import lacking
-from orchestrator.owner import Owner
-from orchestrator.plan import Plan, plan
-from orchestrator.prepare import Prepared, prepare
-from orchestrator.progress import Progress
-from orchestrator.provenance import Commit, commit_of, shipped
-from orchestrator.record import Finished, record
-from orchestrator.spec import Sweep
-from orchestrator.starting import starting
-from orchestrator.store import DEFAULT, Store
-from orchestrator.workload import Workload, own_files, source_files
-from workloads.registry import unknown_name
+from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
+from raysweep.orchestrator.executors import EXECUTORS
+from raysweep.orchestrator.executors.executor import Executor
+from raysweep.orchestrator.executors.resources import sizes, unmet
+from raysweep.orchestrator.launch.announce import starting
+from raysweep.orchestrator.launch.preflight import lacking
+from raysweep.orchestrator.launch.provenance import Commit, commit_of, shipped
+from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.launch.request import Prepared, prepare
+from raysweep.orchestrator.process import SIGNALS, held_off
+from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN
+from raysweep.orchestrator.schedule.driver import Driver, Limits
+from raysweep.orchestrator.schedule.failures import CHARGES, MAX_ALIKE
+from raysweep.orchestrator.schedule.plan import Plan, plan
+from raysweep.orchestrator.schedule.progress import Progress
+from raysweep.orchestrator.store.holder import wait_till_free
+from raysweep.orchestrator.store.reader import DEFAULT, Store
+from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.sweep.workload import Workload, own_files, source_files
+from raysweep.workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
 DEVICES = ("auto", "cpu", "cuda")
@@ -134,7 +134,7 @@ def run(
     """
     began = time.monotonic()
     if options.executor == "ray" and options.address is not None:
-        from orchestrator.executors.ray_tasks import check_address
+        from raysweep.orchestrator.executors.ray.executor import check_address
 
         check_address(options.address)  # before the store is taken
     with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:

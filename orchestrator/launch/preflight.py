@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.console import how_many
-from orchestrator.plan import Plan
-from orchestrator.text import said
-from orchestrator.workload import Workload
+from raysweep.orchestrator.cli.output import how_many
+from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.text import said
 
 _SHOWN = 5
 

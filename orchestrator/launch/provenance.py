@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.imports import content
+from raysweep.orchestrator.sweep.source import content
 
 
 class Commit(NamedTuple):

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from orchestrator.chunk import Outcome, Worker
-from orchestrator.provenance import Commit
-from orchestrator.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
-from orchestrator.text import clean, said
+from raysweep.orchestrator.launch.provenance import Commit
+from raysweep.orchestrator.run.messages import Outcome, Worker
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
+from raysweep.orchestrator.text import clean, said
 
 
 class Finished(NamedTuple):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
-from orchestrator.cells import CellTable, expand
-from orchestrator.errors import InputError
-from orchestrator.spec import BELONGS, RESOURCES, Sweep
-from orchestrator.store import Store
-from orchestrator.sweep_record import RecordedSweep
-from orchestrator.text import shown
-from orchestrator.workload import Workload, clashes, load_workload, passed_over
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.cells import CellTable, expand
+from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
+from raysweep.orchestrator.sweep.workload import Workload, clashes, load_workload, passed_over
+from raysweep.orchestrator.text import shown
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable
     """The cells for which the SQL predicate holds, and what to warn of."""
     if where is None:
         return table, ()
-    from orchestrator.query import matching
+    from raysweep.orchestrator.query.sql import matching
 
     kept, warning = matching(table, store.summary() if store.exists() else None, where)
     return table.keep(kept), (warning,) if warning else ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 
-from orchestrator.query import cells_frame
-from orchestrator.schema import ARRAYS, ATTEMPTS
-from orchestrator.sql_names import identifier
-from orchestrator.store import Store
-from orchestrator.widen import widen
+from raysweep.orchestrator.query.hints import identifier
+from raysweep.orchestrator.query.sql import cells_frame
+from raysweep.orchestrator.query.widen import widen
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS
 
 
 def columns(store: Store) -> pl.DataFrame:

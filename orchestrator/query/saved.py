@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import typer
 
-from orchestrator.console import fail
-from orchestrator.text import shown
-from workloads.registry import unknown_name
+from raysweep.orchestrator.cli.output import fail
+from raysweep.orchestrator.text import shown
+from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 

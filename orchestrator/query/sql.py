@@ -17,13 +17,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.cells import CellTable
-from orchestrator.errors import InputError
-from orchestrator.schema import CELLS
-from orchestrator.sql_names import advice, missing_column
-from orchestrator.store import Store
-from orchestrator.text import encodable
-from orchestrator.widen import reachable, widen
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.query.hints import advice, missing_column
+from raysweep.orchestrator.query.widen import reachable, widen
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import CELLS
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.text import encodable
 
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 

@@ -21,14 +21,15 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.checkpoint import Checkpoint, HandBack
-from orchestrator.chunk import Array, Chunk, ChunkResult, Outcome, Task, Worker
-from orchestrator.deadline import CellTimeout, deadline, fault_log
-from orchestrator.deadline import __file__ as deadline_file
-from orchestrator.errors import InputError
-from orchestrator.text import encodable, said
-from orchestrator.threads import threads
-from orchestrator.workload import Workload, load_workload
+import raysweep
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.run.messages import Array, Chunk, ChunkResult, Outcome, Task, Worker
+from raysweep.orchestrator.run.threads import threads
+from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
+from raysweep.orchestrator.run.timeout import __file__ as deadline_file
+from raysweep.orchestrator.store.checkpoints import Checkpoint, HandBack
+from raysweep.orchestrator.sweep.workload import Workload, load_workload
+from raysweep.orchestrator.text import encodable, said
 
 TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
 LOG_LIMIT = 4_096
@@ -44,7 +45,7 @@ _PACKAGES = ("raysweep", "ray", "numpy", "torch", "polars", "pyarrow", "numba", 
 
 @dataclass(frozen=True, slots=True)
 class RunningCell:
-    """The cell as a workload sees it (`workloads.interface.Cell`)."""
+    """The cell as a workload sees it (`raysweep.workloads.interface.Cell`)."""
 
     cell_id: str
     experiment: str
@@ -55,7 +56,7 @@ class RunningCell:
 
 
 class RunContext:
-    """The context a workload gets (`workloads.interface.Context`).
+    """The context a workload gets (`raysweep.workloads.interface.Context`).
 
     Args:
         device: `cpu` or `cuda`.
@@ -326,8 +327,8 @@ def _name(name: Any, what: str) -> str:
     return "".join([name])
 
 
-SHIPPED = f"{Path(__file__).resolve().parents[1]}{os.sep}"
-"""Where our packages lie; on a worker of Ray's, copies of the users' modules beside them."""
+SHIPPED = f"{Path(raysweep.__file__).resolve().parents[1]}{os.sep}"
+"""Where our package lies; on a worker of Ray's, copies of the users' modules beside them."""
 
 
 def formatted(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.checkpoint import Home
+from raysweep.orchestrator.store.checkpoints import Home
 
 
 class Task(NamedTuple):

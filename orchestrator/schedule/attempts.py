@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from orchestrator.chunk import Task
-from orchestrator.failures import CHARGES, Budget, used_up
-from orchestrator.plan import Plan
+from raysweep.orchestrator.run.messages import Task
+from raysweep.orchestrator.schedule.failures import CHARGES, Budget, used_up
+from raysweep.orchestrator.schedule.plan import Plan
 
 NEW_TIME = 0.2  # what the last time of a variant counts for in its estimate
 

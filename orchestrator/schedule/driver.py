@@ -14,16 +14,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.attempts import Attempts, Size
-from orchestrator.checkpoint import Home
-from orchestrator.chunk import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, outcome_of_lost
-from orchestrator.deadline import SLOW_FACTOR, SLOW_S, hard_grace
-from orchestrator.executors.executor import Executor
-from orchestrator.failures import POLICIES, Breaker, backoff, signature
-from orchestrator.plan import Plan
-from orchestrator.progress import Bad, Progress
-from orchestrator.record import Finished
-from orchestrator.text import reason
+from raysweep.orchestrator.executors.executor import Executor
+from raysweep.orchestrator.launch.record import Finished
+from raysweep.orchestrator.run.messages import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, outcome_of_lost
+from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S, hard_grace
+from raysweep.orchestrator.schedule.attempts import Attempts, Size
+from raysweep.orchestrator.schedule.failures import POLICIES, Breaker, backoff, signature
+from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.schedule.progress import Bad, Progress
+from raysweep.orchestrator.store.checkpoints import Home
+from raysweep.orchestrator.text import reason
 
 CHUNK_S = 1.0  # aim of a chunk's length
 CHUNK_CELLS = 250  # and its most cells

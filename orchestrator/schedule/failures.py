@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from orchestrator.text import clean
+from raysweep.orchestrator.text import clean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -77,7 +77,7 @@ _PATH = re.compile(r"(?:/[\w.+-]+){2,}")
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _FRAME = re.compile(r'^\s*File "([^"\n]*)", line (\d+),? in (.+)$', re.MULTILINE)
 _NOT_OWN = re.compile(
-    r"(^|/)(site|dist)-packages/|/lib/python3[^/]*/|^<|(^|/)orchestrator/(run|deadline|checkpoint|executors/\w+)\.py$"
+    r"(^|/)(site|dist)-packages/|/lib/python3[^/]*/|^<|(^|/)raysweep/orchestrator/(run/\w+|store/checkpoints|executors/.+)\.py$"
 )
 """Files that are not the workload's: libraries, Python's own, and what is around a cell."""
 _TIMEOUT = "CellTimeout"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from orchestrator.cells import VARIANT, CellTable
-from orchestrator.failures import CHARGES, used_up
+from raysweep.orchestrator.schedule.failures import CHARGES, used_up
+from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
 STATES = {
     "new": "no attempt has ended",

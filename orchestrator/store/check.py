@@ -9,15 +9,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.disk import Disk
-from orchestrator.errors import StoreDamaged
-from orchestrator.holder import EPOCH_FILE, about_epoch, holder
-from orchestrator.schema import TABLES
-from orchestrator.segments import Segment, inspect, listed, live, replaced_by
-from orchestrator.sweep_record import read_sweep
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.holder import EPOCH_FILE, about_epoch, holder
+from raysweep.orchestrator.store.schema import TABLES
+from raysweep.orchestrator.store.segments import Segment, inspect, listed, live, replaced_by
+from raysweep.orchestrator.store.storage.storage import Disk
+from raysweep.orchestrator.store.sweeps import read_sweep
 
 if TYPE_CHECKING:
-    from orchestrator.store import Store
+    from raysweep.orchestrator.store.reader import Store
 
 _KEY = ["cell_id", "attempt"]
 _HINT = "; `raysweep store check` lists all damage"

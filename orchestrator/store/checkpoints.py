@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.disk import Disk, open_disk
-from orchestrator.errors import InputError
-from orchestrator.scratch import scratch
-from orchestrator.text import CELL_ID
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.store.storage.scratch import scratch
+from raysweep.orchestrator.store.storage.storage import Disk, open_disk
+from raysweep.orchestrator.text import CELL_ID
 
 FOLDER = "checkpoints"
 KEPT = 2

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add, gt
 
-from orchestrator.errors import RaysweepError
-from orchestrator.segments import MOST_VALUES, Segment
+from raysweep.orchestrator.errors import RaysweepError
+from raysweep.orchestrator.store.segments import MOST_VALUES, Segment
 
 FAN = 16
 SMALLEST = 32 * 2**10

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.disk import Disk, exists, read_at_most
-from orchestrator.errors import StoreBusy, StoreDamaged
-from orchestrator.text import CELL_ID
+from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
+from raysweep.orchestrator.store.storage.storage import Disk, exists, read_at_most
+from raysweep.orchestrator.text import CELL_ID
 
 BEAT_S = 2.0
 """An owner's heartbeat."""

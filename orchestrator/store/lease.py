@@ -1,4 +1,4 @@
-"""Taking a store over: its host's lock, a new epoch, seals on earlier ones. `orchestrator.owner` has the protocol."""
+"""Taking a store over: its host's lock, a new epoch, seals on earlier ones. `writer` has the protocol."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import socket
 import time
 from datetime import UTC, datetime
 
-from orchestrator.disk import Disk, Lock, read_at_most
-from orchestrator.errors import StoreBusy, StoreDamaged
-from orchestrator.holder import (
+from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
+from raysweep.orchestrator.store.holder import (
     BEAT_BYTES,
     LAST_EPOCH,
     about_epoch,
@@ -24,8 +23,9 @@ from orchestrator.holder import (
     newest_epoch,
     this_process,
 )
-from orchestrator.schema import TABLES
-from orchestrator.segments import encode, inspect, inspected, listed, parse_name, segment_name
+from raysweep.orchestrator.store.schema import TABLES
+from raysweep.orchestrator.store.segments import encode, inspect, inspected, listed, parse_name, segment_name
+from raysweep.orchestrator.store.storage.storage import Disk, Lock, read_at_most
 
 DEAD_AFTER_S = 15.0
 """A holder on another machine whose heart has not beaten for so long, by the observer's clock, is dead."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import polars as pl
 
-from orchestrator.cells import VARIANT, CellTable
-from orchestrator.disk import Disk, open_disk, read_at_most
-from orchestrator.errors import InputError, StoreDamaged
-from orchestrator.failures import CHARGES, statuses_of
-from orchestrator.schema import SCHEMA_VERSION, TABLES
-from orchestrator.segments import Segment, inspected, listed, live
-from orchestrator.sweep_record import RecordedSweep, known_cells, read_sweep
+from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.schedule.failures import CHARGES, statuses_of
+from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
+from raysweep.orchestrator.store.segments import Segment, inspected, listed, live
+from raysweep.orchestrator.store.storage.storage import Disk, open_disk, read_at_most
+from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_sweep
+from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
 FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
@@ -91,7 +91,7 @@ class Store:
             except FileNotFoundError:
                 continue
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-                from orchestrator.check import damage
+                from raysweep.orchestrator.store.check import damage
 
                 found = [line for folder in TABLES for line in damage(self.disk, folder)]
                 if not found:
@@ -124,8 +124,8 @@ class Store:
         return self.scan("arrays")
 
     def sql(self, query: str) -> pl.DataFrame:
-        """Answer SQL over `cells`, `attempts` and `arrays` (see `orchestrator.query`)."""
-        from orchestrator.query import query as answer
+        """Answer SQL over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""
+        from raysweep.orchestrator.query.sql import query as answer
 
         return answer(self, query)
 
@@ -180,7 +180,7 @@ class Store:
 
     def check(self) -> list[str]:
         """Verify every file, page checksums included; one line for each thing that is wrong."""
-        from orchestrator.check import check
+        from raysweep.orchestrator.store.check import check
 
         return check(self)
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from orchestrator.errors import StoreDamaged
-from orchestrator.segments import Segment
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.segments import Segment
 
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
 """Of `parts`: read at a time, and held at most."""

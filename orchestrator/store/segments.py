@@ -20,9 +20,9 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.disk import Disk
-from orchestrator.errors import StoreDamaged
-from orchestrator.schema import TABLES
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.schema import TABLES
+from raysweep.orchestrator.store.storage.storage import Disk
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"

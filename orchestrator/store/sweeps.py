@@ -17,11 +17,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from orchestrator.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable, merge
-from orchestrator.disk import Disk, read_at_most
-from orchestrator.errors import StoreDamaged
-from orchestrator.text import CELL_ID
-from orchestrator.trust import is_own, sign
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.signature import is_own, sign
+from raysweep.orchestrator.store.storage.storage import Disk, read_at_most
+from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable, merge
+from raysweep.orchestrator.text import CELL_ID
 
 MOST_BYTES, MOST_UNPACKED, MOST_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
 """Of a recorded sweep: five million cells take about 70 MiB, and 260 in memory; its head holds the sweep's file."""

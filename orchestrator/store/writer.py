@@ -28,18 +28,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.cells import CellTable
-from orchestrator.checkpoint import FOLDER, Home, cells_with_checkpoints
-from orchestrator.compaction import Compactor, batches, runs
-from orchestrator.errors import Fenced, RaysweepError, StoreDamaged, StoreWriteFailed
-from orchestrator.holder import BEAT_S, epochs, marked
-from orchestrator.ids import Ids
-from orchestrator.interrupts import held_off
-from orchestrator.lease import new_epoch, seal, take_over
-from orchestrator.record import Records
-from orchestrator.schema import SCHEMA_VERSION, TABLES
-from orchestrator.segment_rows import entries, keys, parts, read_segment
-from orchestrator.segments import (
+from raysweep.orchestrator.errors import Fenced, RaysweepError, StoreDamaged, StoreWriteFailed
+from raysweep.orchestrator.launch.record import Records
+from raysweep.orchestrator.process import held_off
+from raysweep.orchestrator.store.checkpoints import FOLDER, Home, cells_with_checkpoints
+from raysweep.orchestrator.store.compaction import Compactor, batches, runs
+from raysweep.orchestrator.store.holder import BEAT_S, epochs, marked
+from raysweep.orchestrator.store.id_set import Ids
+from raysweep.orchestrator.store.lease import new_epoch, seal, take_over
+from raysweep.orchestrator.store.reader import FOLDERS, FORMAT, MARK, Store, check_format
+from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
+from raysweep.orchestrator.store.segment_rows import entries, keys, parts, read_segment
+from raysweep.orchestrator.store.segments import (
     MOST_ROWS,
     MOST_VALUES,
     Segment,
@@ -48,8 +48,8 @@ from orchestrator.segments import (
     replaced_by,
     segment_name,
 )
-from orchestrator.store import FOLDERS, FORMAT, MARK, Store, check_format
-from orchestrator.sweep_record import read_sweep, sweep_bytes
+from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
+from raysweep.orchestrator.sweep.cells import CellTable
 
 DEAD_AFTER_S = 15.0
 SMALL_SEGMENT = 32 * 2**20

@@ -18,11 +18,11 @@ from typing import Any
 import polars as pl
 import pydantic
 
-from orchestrator.errors import InputError
-from orchestrator.spec import BELONGS, RESOURCES, Block, Sweep, canonical_json
-from orchestrator.text import said, shown
-from orchestrator.workload import Workload, load_workload
-from workloads.registry import unknown_name
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Block, Sweep, canonical_json
+from raysweep.orchestrator.sweep.workload import Workload, load_workload
+from raysweep.orchestrator.text import said, shown
+from raysweep.workloads.registry import unknown_name
 
 ID_SCHEME = 1
 ID_LENGTH = 24

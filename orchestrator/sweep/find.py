@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from orchestrator.errors import InputError
-from orchestrator.text import shown
-from workloads.registry import unknown_name
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.text import shown
+from raysweep.workloads.registry import unknown_name
 
-BUNDLED = Path(__file__).resolve().parent.parent / "workloads"
+BUNDLED = Path(__file__).resolve().parents[2] / "workloads"
 """Bundled sweeps: `paper/e1-sine` is `workloads/paper/e1-sine.toml`."""
 
 

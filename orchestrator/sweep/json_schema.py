@@ -1,4 +1,4 @@
-"""A JSON schema of sweep files, so that editors complete and check them; `orchestrator.spec` has the last word.
+"""A JSON schema of sweep files, so that editors complete and check them; `orchestrator.sweep.spec` has the last word.
 
 Draft 7, which editors' TOML extensions know. It says what can be said of a key on its own: that a seed is there twice,
 or a config key both in `[config]` and varied, only `raysweep plan` says.
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.spec import MAX_RETRIES, MAX_TIMEOUT_S, Resources
+from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S, Resources
 
 if TYPE_CHECKING:
-    from orchestrator.workload import Workload
+    from raysweep.orchestrator.sweep.workload import Workload
 
 Schema = dict[str, Any]
 

@@ -8,19 +8,26 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-OURS = frozenset({"orchestrator", "workloads", "analysis"})
-"""Packages that lie beside users' modules where those are shipped to, and that are none of them."""
+OURS = "raysweep"
+"""Our package, which lies beside users' modules where those are shipped to."""
 
+BUNDLED_PACKAGE = "raysweep.workloads"
+"""The package of the workloads that come with raysweep."""
 
 MOST_BYTES = 2**19
 """No file that people write is longer; one that a program wrote would take seconds at each command."""
 
 
-def reached(module: str, folder: Path) -> list[Path]:
+def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
     """The files in `folder` that importing a module, or calling what is in it, may load: itself, its helpers, theirs.
 
     By the text alone, imports within functions included, and so the same in any process on any machine. What is
     imported by a computed name is not seen, nor what lies outside the folder.
+
+    Args:
+        module: its full name.
+        folder: where its top-level package or module lies.
+        within: only modules inside this package; None: all but raysweep's.
 
     Returns:
         Paths relative to the folder, sorted.
@@ -30,7 +37,8 @@ def reached(module: str, folder: Path) -> list[Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name.partition(".")[0] in OURS:
+        ours = name.partition(".")[0] == OURS
+        if name in seen or (ours if within is None else not name.startswith(f"{within}.")):
             continue
         seen.add(name)
         parts = name.split(".")

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import InputError
-from orchestrator.sweep_files import find
-from orchestrator.text import encodable, shown
-from workloads.registry import unknown_name
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.text import encodable, shown
+from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)

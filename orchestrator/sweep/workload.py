@@ -17,17 +17,18 @@ from typing import Any
 
 import pydantic
 
-from orchestrator.errors import InputError
-from orchestrator.imports import OURS, content, reached
-from orchestrator.text import encodable, said, shown
-from workloads import WORKLOADS
-from workloads.interface import AddedLater
-from workloads.registry import UnknownName
+import raysweep
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, OURS, content, reached
+from raysweep.orchestrator.text import encodable, said, shown
+from raysweep.workloads import WORKLOADS
+from raysweep.workloads.interface import AddedLater
+from raysweep.workloads.registry import UnknownName
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload's function and what stands beside it (see `workloads.interface`)."""
+    """A workload's function and what stands beside it (see `raysweep.workloads.interface`)."""
 
     name: str
     module: str
@@ -136,7 +137,7 @@ def passed_over(workload: Workload, folder: str) -> str | None:
 
 def _find(module: str, search: Sequence[str]) -> str | None:
     top = module.partition(".")[0]
-    if top in OURS:
+    if top == OURS:
         return None
     for folder in search:
         spec = importlib.machinery.PathFinder.find_spec(top, [folder])
@@ -197,7 +198,7 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
 
 
 def _declaration(module: ModuleType, what: str, where: str) -> Any:
-    """What a module declares under a name, as `workloads.interface` defines it; None where it says nothing."""
+    """What a module declares under a name, as `raysweep.workloads.interface` defines it; None where it says nothing."""
     try:
         value = getattr(module, what, None)
         if value is None:
@@ -242,14 +243,18 @@ def source_digest(module: str, path: str, folder: str | None = None) -> str:
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
     """The files that a workload is made of, with the names under which they count.
 
-    The whole top-level package of a module that is in one, else its file; then what these import from the folder that
-    is shipped with it.
+    Of a bundled workload, what it imports from our workloads. Of a user's, the whole top-level package of a module
+    that is in one, else its file; then what these import from the folder that is shipped with it.
 
     Args:
         module: of the workload.
         path: its file.
         folder: where it was found, if it is a user's and no installed package.
     """
+    if module.startswith(f"{BUNDLED_PACKAGE}."):
+        root = Path(raysweep.__file__).resolve().parents[1]
+        files = [(p.as_posix(), (root / p).resolve()) for p in reached(module, root, BUNDLED_PACKAGE)]
+        return [(name.removeprefix(f"{OURS}/"), file) for name, file in files]
     top, inner = module.partition(".")[0], module.count(".")
     is_package = Path(path).name == "__init__.py"
     if inner or is_package:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from store_frames import frame, one_seed
 
-from analysis import results
-from analysis.figures import FIGURES
-from analysis.results import write
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.tables import TABLES
+from raysweep.analysis import publish
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.figures import FIGURES
+from raysweep.analysis.publish import write
+from raysweep.analysis.tables import TABLES
+from tests.analysis.store_frames import frame, one_seed
 
 
 def test_results_are_the_same_bytes_twice_and_say_what_they_lack(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     """What the command says when it ends with exit code 2."""
     monkeypatch.setattr(sys, "argv", ["results", *words])
     with pytest.raises(SystemExit) as ended:
-        results.main()
+        publish.main()
     assert ended.value.code == 2
     return capsys.readouterr().err
 
@@ -54,8 +54,8 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = Source(frame(one_seed(42)), lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
-    monkeypatch.setattr(results, "from_store", lambda store: source)
-    monkeypatch.setattr(results.Store, "require", lambda store: store)
+    monkeypatch.setattr(publish, "from_store", lambda store: source)
+    monkeypatch.setattr(publish.Store, "require", lambda store: store)
     (tmp_path / "file").write_text("in the way")
     said = refused(monkeypatch, capsys, "--store", "any", "--to", str(tmp_path / "file"), "--without-figures")
     assert said == f"error: --to {tmp_path / 'file'}: {tmp_path / 'file'}: File exists\n"

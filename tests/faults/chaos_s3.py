@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.disk import open_disk
+from raysweep.orchestrator.store.storage.storage import open_disk
 from tests.faults.chaos import Chaos, lines
 from tests.faults.cluster import signal_to
 from tests.faults.gateway import Gateway

@@ -9,14 +9,17 @@ from urllib.parse import unquote
 
 import pytest
 
-from orchestrator import drive, holder, launcher, object_disk
-from orchestrator.errors import Fenced
-from orchestrator.launcher import launch
-from orchestrator.owner import Owner
-from orchestrator.schema import TABLES
-from orchestrator.segments import Segment, encode
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import Fenced
+from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.schedule import driver
+from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import TABLES
+from raysweep.orchestrator.store.segments import Segment, encode
+from raysweep.orchestrator.store.storage import object as object_disk
+from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.object_store import Proxy
 
 CELLS = 18
@@ -76,7 +79,7 @@ def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
 ) -> None:
     monkeypatch.setattr(object_disk, "PAUSE_S", 0.01)
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 2)
-    monkeypatch.setattr(drive, "CHUNK_CELLS", 2)
+    monkeypatch.setattr(driver, "CHUNK_CELLS", 2)
     write("quick.py", WORKLOAD)
     proxy.fault = fault = EveryOther(what)
     assert launch(Sweep.from_text(SWEEP), s3, inline=True).done == CELLS

@@ -2,7 +2,7 @@
 
 A network reads the spikes of session A, bin by bin, and decodes the finger's movement, learning at every step by the
 cell's rule; then it meets session B, days or months later, with no recalibration. What is fitted beforehand (PCA,
-z-scores: `workloads.recordings.preprocess`) is fitted on A alone. A cell makes two passes over B:
+z-scores: `raysweep.workloads.bci.recordings.preprocess`) is fitted on A alone. A cell makes two passes over B:
 
 - adapting: the same online learning goes on. Network state and influence are zero again at B's first bin (a new
   session is a new sequence), weights and the optimiser's moments and step count go on from A (nothing is restarted).
@@ -23,7 +23,7 @@ B, only if so: then a window of the adapting run that it falls into or before is
 that is frozen too. `gap_days` between the sessions, where files say their dates; `bins_a`, `bins_b`;
 `seconds_per_step`.
 
-Baselines, which depend on the data only (`workloads.recordings.decoders`): `ridge_frozen_b_late` (Wiener filter
+Baselines, which depend on the data only (`workloads.bci.recordings.decoders`): `ridge_frozen_b_late` (Wiener filter
 of 10 bins, fitted on A), `ridge_refit_b_late` (fitted on B's first three minutes: a recalibration, which the networks
 do not get; absent where the late third begins earlier), `kalman_frozen_b_late` (fitted on A), `mean_b_late` (A's
 mean). Persistence is none: it would be told the movement that is to be decoded.
@@ -44,18 +44,25 @@ import numpy as np
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from workloads.arrays import Array
-from workloads.interface import Cell, Context, Metrics
-from workloads.learner import LearnerConfig, beyond_the_end, build_learner, cost_of_step, learn_along, settle_learner
-from workloads.recordings.original import CHANNELS
-from workloads.recordings.pair import LATE, Pair, prepare, session_at, windows_a, windows_b
-from workloads.recordings.preprocess import Target
-from workloads.recordings.recording import USUAL_MS, digest, find
-from workloads.recordings.sessions import KNOWN
-from workloads.rules import RULES
-from workloads.streams.stream import Segment, Stream
-from workloads.training import Learner
-from workloads.windows import squared_errors
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.original import CHANNELS
+from raysweep.workloads.bci.recordings.pair import LATE, Pair, prepare, session_at, windows_a, windows_b
+from raysweep.workloads.bci.recordings.preprocess import Target
+from raysweep.workloads.bci.recordings.recording import USUAL_MS, digest, find
+from raysweep.workloads.bci.recordings.sessions import KNOWN
+from raysweep.workloads.interface import Cell, Context, Metrics
+from raysweep.workloads.rnn.learner import (
+    LearnerConfig,
+    beyond_the_end,
+    build_learner,
+    cost_of_step,
+    learn_along,
+    settle_learner,
+)
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.streams.stream import Segment, Stream
+from raysweep.workloads.rnn.training import Learner
+from raysweep.workloads.rnn.windows import squared_errors
 
 VERSION = "1"
 METHODS = RULES

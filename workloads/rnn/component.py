@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
 
 Scalar = bool | int | float | str
 T = TypeVar("T")

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.arrays import Array, Indices
-from workloads.linearization import Stage, Step, recurrent, stage_immediate, transition
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.rnn.linearization import Stage, Step, recurrent, stage_immediate, transition
 
 
 def gather_pays(n: int, k: int) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
 
 Weights = npt.NDArray[np.float64]
 Initializer = Callable[[np.random.Generator, tuple[int, int], float, int], Weights]

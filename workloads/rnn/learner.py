@@ -13,22 +13,22 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from workloads.architectures import ARCHITECTURES
-from workloads.arrays import Array
-from workloads.component import Scalar, fill, owners
-from workloads.fused.form import Propagation, Size, not_fused, propagation_of
-from workloads.initial import INITIALIZERS, Initial
-from workloads.interface import Cell
-from workloads.losses import LOSSES
-from workloads.masks import SELECTIONS
-from workloads.optimizers import OPTIMIZERS
-from workloads.probes import Findings, Schedule
-from workloads.registry import Registry, unknown_name
-from workloads.rules import RULES
-from workloads.rules.uoro import Noise, UoroVariant
-from workloads.seeds import generators
-from workloads.streams.stream import Stream
-from workloads.training import Learner, Trajectory, begin, train
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.interface import Cell
+from raysweep.workloads.registry import Registry, unknown_name
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.component import Scalar, fill, owners
+from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
+from raysweep.workloads.rnn.initial import INITIALIZERS, Initial
+from raysweep.workloads.rnn.losses import LOSSES
+from raysweep.workloads.rnn.masks import SELECTIONS
+from raysweep.workloads.rnn.optimizers import OPTIMIZERS
+from raysweep.workloads.rnn.probes import Findings, Schedule
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.rules.uoro import Noise, UoroVariant
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.rnn.training import Learner, Trajectory, begin, train
+from raysweep.workloads.seeds import generators
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
@@ -248,7 +248,7 @@ def learn_along(
     theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
     schedule = Schedule(config.spectrum_every, config.alignment_every)
     if config.implementation == "fused":
-        from workloads.fused.train import train_fused  # no compiler is imported while a sweep is planned
+        from raysweep.workloads.rnn.fused.train import train_fused
 
         return train_fused(
             learner, cell.method, cell.k, config, theta, stream, rngs, progress, schedule=schedule, keep_at=keep_at
@@ -261,7 +261,7 @@ def learn_along(
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
     """Microseconds of a step of a settled cell on one core, within a factor of a few: for the order of a launch.
 
-    See `workloads.fused.form.Size`. How far a replay goes back
+    See `raysweep.workloads.rnn.fused.form.Size`. How far a replay goes back
     depends on what is learned: with n = 64 a tanh RNN had 10 to 12 steps at k = 4 and 80 to 290 at k = n, an LSTM
     about a hundred at any k, along its cells.
     """

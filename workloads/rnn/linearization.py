@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
+from raysweep.workloads.arrays import Array
 
 
 class Stage(NamedTuple):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import Stage, recurrent, stage_immediate
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Stage, recurrent, stage_immediate
 
 
 def advance_local(influence: Array, stage: Stage, self_weights: bool = False) -> Array:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.registry import Registry
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.registry import Registry
 
 Loss = Callable[[Array, Array], tuple[float, Array]]
 

@@ -23,8 +23,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array, Indices, Mask
-from workloads.registry import Registry
+from raysweep.workloads.arrays import Array, Indices, Mask
+from raysweep.workloads.registry import Registry
 
 WEIGHTS_EVERY = 200
 """Steps after which a mask chosen by weights is chosen again (Section 4.3 of the paper)."""

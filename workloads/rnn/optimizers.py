@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.component import Component
-from workloads.registry import Registry
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.registry import Registry
+from raysweep.workloads.rnn.component import Component
 
 
 class Optimizer(NamedTuple):

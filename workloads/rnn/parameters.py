@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workloads.arrays import Array, Parameters
+from raysweep.workloads.arrays import Array, Parameters
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import Step, at_state, local_gradient, read_back
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Step, at_state, local_gradient, read_back
 
 RANK_SHARE = 0.95
 SINGULAR = 1e15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.arrays import Array, Parameters
+from raysweep.workloads.arrays import Array, Parameters
 
 
 def predict(parameters: Parameters, state: Array, x: Array) -> Array:

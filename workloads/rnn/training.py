@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.architectures.architecture import Architecture
-from workloads.arrays import Array
-from workloads.layout import Layout
-from workloads.linearization import Step
-from workloads.losses import Loss
-from workloads.optimizers import Optimizer, clip_by_global_norm
-from workloads.probes import Findings, Recorded
-from workloads.rules.rule import Info, Observation, Rule, Shape
-from workloads.seeds import Generators
-from workloads.streams.stream import Stream
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.linearization import Step
+from raysweep.workloads.rnn.losses import Loss
+from raysweep.workloads.rnn.optimizers import Optimizer, clip_by_global_norm
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.probes import Findings, Recorded
+from raysweep.workloads.rnn.rules.rule import Info, Observation, Rule, Shape
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.seeds import Generators
 
 DIVERGED_ABOVE = 1e6
 """A loss above this (data are of order 1) or not finite, or a gradient that is not finite, ends a run."""

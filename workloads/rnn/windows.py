@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workloads.arrays import Array, Indices, Mask
-from workloads.streams.stream import Segment
+from raysweep.workloads.arrays import Array, Indices, Mask
+from raysweep.workloads.rnn.streams.stream import Segment
 
 LAST = (500, 200)
 """Lengths of the windows at a segment's end, beside the whole segment."""

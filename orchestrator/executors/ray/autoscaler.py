@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster_offer import Autoscaler, autoscaler
+from raysweep.orchestrator.executors.resources import Autoscaler, autoscaler
 
 _RPC_S = 5.0
 ASK_S = 60.0  # that the head has for an answer

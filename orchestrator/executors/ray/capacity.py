@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.cluster_offer import Autoscaler, Size, largest, listed, times, unmet
-from orchestrator.executors.cluster_file import ClusterFile
-from orchestrator.executors.ray_tasks import RayExecutor, check_address
+from raysweep.orchestrator.executors.ray.cluster_file import ClusterFile
+from raysweep.orchestrator.executors.ray.executor import RayExecutor, check_address
+from raysweep.orchestrator.executors.resources import Autoscaler, Size, largest, listed, times, unmet
 
 
 @dataclass(frozen=True)

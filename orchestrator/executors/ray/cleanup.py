@@ -16,9 +16,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from orchestrator.executors.ray_worker import fault_folder
-from orchestrator.holder import boot_id, lives, this_process
-from orchestrator.scratch import scratch
+from raysweep.orchestrator.executors.ray.worker import fault_folder
+from raysweep.orchestrator.store.holder import boot_id, lives, this_process
+from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
 _SESSION = re.compile(r"session_[\w.-]{20,100}")

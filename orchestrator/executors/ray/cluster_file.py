@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster_offer import Autoscaler, NodeType, autoscaler
-from orchestrator.errors import InputError
-from orchestrator.executors.ray_tasks import KEEPALIVE
-from orchestrator.text import shown
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
+from raysweep.orchestrator.executors.resources import Autoscaler, NodeType, autoscaler
+from raysweep.orchestrator.text import shown
 
 MOST_BYTES = 2**20
 _ASKS_PROVIDER = {"aws"}

@@ -22,18 +22,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from orchestrator.chunk import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, Event
-from orchestrator.cluster_offer import Autoscaler, Size, largest, listed, needs, nodes_to_avoid, selector, times
-from orchestrator.disk import SETTINGS
-from orchestrator.errors import ClusterUnavailable, InputError
-from orchestrator.executors.autoscaler import SPEAKS_S, Scaling
-from orchestrator.executors.executor import Waiting
-from orchestrator.executors.leftovers import LaunchFolder, end_leftovers
-from orchestrator.executors.ray_watch import LOOK_S, Flight, Watch, killed_beside_another
-from orchestrator.executors.ray_worker import fault_path, work
-from orchestrator.executors.ship import fill
-from orchestrator.threads import VARIABLES, environment
-from workloads.datasets.dataset import VARIABLE
+from raysweep.orchestrator.errors import ClusterUnavailable, InputError
+from raysweep.orchestrator.executors.executor import Waiting
+from raysweep.orchestrator.executors.ray.autoscaler import SPEAKS_S, Scaling
+from raysweep.orchestrator.executors.ray.cleanup import LaunchFolder, end_leftovers
+from raysweep.orchestrator.executors.ray.liveness import LOOK_S, Flight, Watch, killed_beside_another
+from raysweep.orchestrator.executors.ray.packaging import fill
+from raysweep.orchestrator.executors.ray.worker import fault_path, work
+from raysweep.orchestrator.executors.resources import (
+    Autoscaler,
+    Size,
+    largest,
+    listed,
+    needs,
+    nodes_to_avoid,
+    selector,
+    times,
+)
+from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, Event
+from raysweep.orchestrator.run.threads import VARIABLES, environment
+from raysweep.orchestrator.store.storage.storage import SETTINGS
+from raysweep.workloads.datasets.dataset import VARIABLE
 
 KEEPALIVE = {
     "RAY_grpc_client_keepalive_time_ms": "10000",

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.errors import ClusterUnavailable, InputError
-from orchestrator.submission import Job
+from raysweep.orchestrator.cli.submission import Job
+from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 
 CONNECT_S = 10.0
 LOOK_S = 2.0  # between two looks at a job's log

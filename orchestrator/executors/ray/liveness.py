@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.chunk import Beat
-from orchestrator.cluster_offer import Size
-from orchestrator.errors import ClusterUnavailable
-from orchestrator.executors.ray_worker import key_prefix, leave_key, state_of
+from raysweep.orchestrator.errors import ClusterUnavailable
+from raysweep.orchestrator.executors.ray.worker import key_prefix, leave_key, state_of
+from raysweep.orchestrator.executors.resources import Size
+from raysweep.orchestrator.run.messages import Beat
 
 LOOK_S = 1.0
 SILENT_S = 40.0  # without a sign of life, before the worker's node is asked

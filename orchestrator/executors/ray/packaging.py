@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.imports import OURS
+import raysweep
+from raysweep.orchestrator.sweep.source import OURS
 
 _SKIP = {
     "results",
@@ -15,32 +15,28 @@ _SKIP = {
     "build",
     "dist",
     "node_modules",
-    *OURS,
+    OURS,
     "__pycache__",
 }
 
 
 def fill(stage: Path, ship: Mapping[str, Iterable[Path]]) -> None:
-    """Put into a new folder what workers import: our two packages and the users' Python files.
+    """Put into a new folder what workers import: our package and the users' Python files.
 
     Args:
         stage: the folder; made.
         ship: folders whose Python files are taken -> see `python_files`.
     """
     stage.mkdir()
-    packages(stage, ("orchestrator", "workloads"))
+    ship_package(stage, without=("analysis",))
     for folder, besides in ship.items():
         python_files(Path(folder), stage, besides)
 
 
-def packages(stage: Path, names: Sequence[str]) -> None:
-    """Copy packages of ours, as they are imported here."""
-    for name in names:
-        found = importlib.util.find_spec(name)
-        assert found is not None  # noqa: S101 - they are installed together
-        assert found.submodule_search_locations  # noqa: S101
-        source = Path(found.submodule_search_locations[0])
-        shutil.copytree(source, stage / name, ignore=shutil.ignore_patterns("__pycache__"))
+def ship_package(stage: Path, without: Iterable[str] = ()) -> None:
+    """Copy raysweep, as it is imported here, but for some of its folders."""
+    source = Path(raysweep.__file__).parent  # in a checkout its folders are links, which are followed
+    shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 
 
 def python_files(folder: Path, into: Path, besides: Iterable[Path] = ()) -> None:

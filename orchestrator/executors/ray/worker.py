@@ -10,13 +10,13 @@ import threading
 import time
 from pathlib import Path
 
-import orchestrator
-from orchestrator.chunk import Chunk, ChunkResult
-from orchestrator.run import Place, run_chunk
-from orchestrator.scratch import remove_old, scratch
+import raysweep
+from raysweep.orchestrator.run.cell import Place, run_chunk
+from raysweep.orchestrator.run.messages import Chunk, ChunkResult
+from raysweep.orchestrator.store.storage.scratch import remove_old, scratch
 
 BEAT_S = 1.0
-_SHIPPED = (str(Path(orchestrator.__file__).parents[1]),)
+_SHIPPED = (str(Path(raysweep.__file__).parents[1]),)
 """Where our packages and the users' modules lie side by side."""
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-from orchestrator.errors import InputError
+from raysweep.orchestrator.errors import InputError
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HTTP = re.compile(

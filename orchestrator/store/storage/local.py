@@ -1,6 +1,6 @@
 """The store's files on a local or network disk: create-if-absent, durable at once.
 
-One kind of `orchestrator.disk.Disk`. A name is `folder/file` or `file`.
+One kind of `storage.Storage`. A name is `folder/file` or `file`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
-from orchestrator.text import encodable
+from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
+from raysweep.orchestrator.text import encodable
 
 _counter = itertools.count()
 

@@ -1,7 +1,7 @@
 """The store's files in an object store: S3 and what speaks its language, Google Cloud Storage, Azure Blob Storage.
 
-One kind of `orchestrator.disk.Disk`. A file appears by a PUT that succeeds only where its name is free. Credentials
-and endpoint come from the usual environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...); they are never kept here,
+One kind of `storage.Storage`. A file appears by a PUT that succeeds only where its name is free. Credentials and
+endpoint come from the usual environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...); they are never kept here,
 and errors are told by their kind, since what a server says may repeat them.
 
 A PUT whose answer never came may have been obeyed, at once or later. It is sent again till an answer comes; a name
@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from orchestrator.errors import InputError, StoreDamaged, StoreDenied, StoreUnreachable, StoreWriteFailed
-from orchestrator.object_address import http_allowed, parse, refuse_plain_http
-from orchestrator.object_trouble import diagnose
+from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreDenied, StoreUnreachable, StoreWriteFailed
+from raysweep.orchestrator.store.storage.address import http_allowed, parse, refuse_plain_http
+from raysweep.orchestrator.store.storage.diagnosis import diagnose
 
 KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from orchestrator.errors import RaysweepError
-from orchestrator.text import CELL_ID
+from raysweep.orchestrator.errors import RaysweepError
+from raysweep.orchestrator.text import CELL_ID
 
 KEPT_DAYS = 14
 """How long what a worker left behind is kept: stacks of the dying, checkpoints that no store's owner can reach."""

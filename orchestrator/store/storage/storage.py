@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.errors import InputError, StoreDamaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,13 +96,13 @@ def open_disk(location: str) -> Disk:
     if is_url:
         if scheme.lower() not in SCHEMES:
             raise InputError(f"store {scheme}://...: no such kind of place; give a folder, {_PLACES}")
-        from orchestrator.object_disk import ObjectDisk
+        from raysweep.orchestrator.store.storage.object import ObjectDisk
 
         return ObjectDisk(location)
     if slip := re.match(r"(s3a?|gcs|abfss?|" + "|".join(SCHEMES) + r"):", location, re.IGNORECASE):
         named = location.rpartition("@")[2]  # without a secret that was put before it
         raise InputError(f"store {named!r}: {slip[1]}: is no folder; for an object store write {_PLACES}")
-    from orchestrator.local_disk import LocalDisk
+    from raysweep.orchestrator.store.storage.local import LocalDisk
 
     return LocalDisk(location)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.launching import LAUNCHED_WITH, commands, other_settings, typed
-from analysis.source import from_store
-from orchestrator import Store
-from orchestrator.spec import setting
+from raysweep import Store
+from raysweep.analysis.cells.launch_options import LAUNCHED_WITH, commands, other_settings, typed
+from raysweep.analysis.cells.source import from_store
+from raysweep.orchestrator.sweep.spec import setting
 
 SWEEP = """
 name = "s"

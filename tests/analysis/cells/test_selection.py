@@ -6,12 +6,12 @@ import re
 
 import polars as pl
 import pytest
-from store_frames import SCHEMA, cell, frame, one_seed
 
-from analysis.errors import AmbiguousCells
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.tables import TABLES, Table
-from orchestrator.errors import InputError
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.errors import AmbiguousCells
+from raysweep.analysis.tables import TABLES, Table
+from raysweep.orchestrator.errors import InputError
+from tests.analysis.store_frames import SCHEMA, cell, frame, one_seed
 
 OURS = ("mse_mean", "mse_sd", "n", "recovery_mean", "recovery_sd", "recovery_n")
 DECAY0 = ("recovery_decay0_mean", "recovery_decay0_sd", "recovery_decay0_n")

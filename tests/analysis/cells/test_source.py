@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from analysis.source import ARRAYS_SCHEMA, Source, joined
-from orchestrator.errors import InputError
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source, joined
+from raysweep.orchestrator.errors import InputError
 
 
 def source(cells: dict[str, list[object]], value: float) -> Source:

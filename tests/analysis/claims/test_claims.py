@@ -12,18 +12,18 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims import CLAIMS, SCHEMA, VERDICTS, ledger, named, render
-from analysis.claims.claim import SOURCES, Line
-from analysis.launching import LAUNCHED_WITH
-from analysis.report.page import _claims
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.spectrum import COLLAPSED
-from analysis.tables import TABLES
-from orchestrator.cells import expand
-from orchestrator.errors import InputError
-from orchestrator.spec import load_all
-from orchestrator.sweep_files import find
-from workloads.registry import UnknownName
+from raysweep.analysis.cells.launch_options import LAUNCHED_WITH
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.claims import CLAIMS, SCHEMA, VERDICTS, ledger, named, render
+from raysweep.analysis.claims.claim import SOURCES, Line
+from raysweep.analysis.report.html import _claims
+from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.tables import TABLES
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.spec import load_all
+from raysweep.workloads.registry import UnknownName
 
 SEEDS = [42, 123, 7, 2024, 31337]
 NO_ARRAYS = pl.DataFrame(schema=ARRAYS_SCHEMA)

@@ -8,10 +8,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from analysis.claims.claim import Line, Share
-from analysis.claims.judge import judge, settle
-from analysis.claims.load import Loaded
-from analysis.claims.statistics import fisher_p
+from raysweep.analysis.claims.claim import Line, Share
+from raysweep.analysis.claims.load import Loaded
+from raysweep.analysis.claims.verdict import judge, settle
+from raysweep.analysis.statistics.inference import fisher_p
 
 
 def by_relabelling(count: int, n: int, other: int, m: int) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from vit_frames import cell as vit_cell
 
-from analysis.errors import NothingDone
-from analysis.figures import (
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.errors import NothingDone
+from raysweep.analysis.figures import (
     CAPTIONS,
     FIGURES,
     alignment,
@@ -31,10 +30,11 @@ from analysis.figures import (
     spread,
     step,
 )
-from analysis.figures.cells import geometric
-from analysis.source import ARRAYS_SCHEMA, Source
-from orchestrator.errors import InputError
-from workloads.registry import UnknownName
+from raysweep.analysis.figures.selected import geometric
+from raysweep.orchestrator.errors import InputError
+from raysweep.workloads.registry import UnknownName
+from tests.analysis.vit_frames import cell as vit_cell
+from tests.conftest import environment
 
 approx = pytest.approx
 METRICS = ("mse_post_last_500", "mse_post_all", "persistence_post_last_500", "persistence_post_all", "diverged")
@@ -494,16 +494,15 @@ def test_only_svg_and_png(tmp_path: Path) -> None:
 
 def test_matplotlib_is_loaded_by_drawing_only_and_pyplot_never(tmp_path: Path) -> None:
     code = (
-        "import sys; from analysis.figures import FIGURES, save; print('matplotlib' in sys.modules); "
-        "from test_figures import everything; save(FIGURES['step'](everything()), sys.argv[1]); "
+        "import sys; from raysweep.analysis.figures import FIGURES, save; print('matplotlib' in sys.modules); "
+        "from tests.analysis.figures.test_figures import everything; save(FIGURES['step'](everything()), sys.argv[1]); "
         "print('matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
     )
-    here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "step.svg")],
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here}"},
+        env=environment(),
     )
     assert done.stdout.split() == ["False", "True", "False"]

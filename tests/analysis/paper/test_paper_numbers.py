@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analysis.recovery import accuracy_recovery, drift_recovery, log_gap_recovery
-from analysis.spread import spread
+from raysweep.analysis.statistics.recovery import accuracy_recovery, drift_recovery, log_gap_recovery
+from raysweep.analysis.statistics.spread import spread
 
 RNN_SEEDS = [42, 123, 7, 2024, 31337]
 VIT_SEEDS = [42, 43, 44]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from orchestrator import Sweep, launch
+from raysweep import Sweep, launch
 
 NASTY = "</script><img src=x onerror=\"document.title='owned'\"><b>&amp;\x1b[31mred"
 """HTML, a script's end, a control sequence."""

@@ -8,17 +8,28 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import hostile_sweep
 import numpy as np
 import polars as pl
 import pytest
 
-from analysis.report import charts, curves, drill, gather, metrics, page, settings, words
-from analysis.report.command import report
-from analysis.report.gather import Report
-from analysis.report.markdown import to_markdown
-from orchestrator.errors import InputError
-from orchestrator.store import Store
+from raysweep.analysis.report import (
+    build,
+    cell_details,
+    charts,
+    curves,
+    formatting,
+    metrics,
+    settings,
+)
+from raysweep.analysis.report import (
+    html as page,
+)
+from raysweep.analysis.report.build import Report
+from raysweep.analysis.report.markdown import to_markdown
+from raysweep.orchestrator.cli.report import report
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.store.reader import Store
+from tests.analysis.report import hostile_sweep
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def gathered(store: Store) -> Report:
-    return gather.gather(store, named="results")
+    return build.gather(store, named="results")
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +212,7 @@ def test_failed_cells_can_be_looked_at_with_their_tracebacks(written: str) -> No
 
 
 def test_single_cells_have_bounded_room(store: Store) -> None:
-    small = gather.gather(store, carried_bytes=6_000)
+    small = build.gather(store, carried_bytes=6_000)
     assert len(json.dumps(small.drill.document["cells"])) <= 6_000 + 2 * small.drill.carried
     statuses = {cell["status"] for cell in small.drill.document["cells"]}
     assert statuses == {"done", "failed"}  # failures may not take all of it
@@ -220,11 +231,11 @@ def test_a_page_too_large_is_shortened_and_says_so(
 def test_commands_on_the_page_give_its_numbers(gathered: Report, store: Store) -> None:
     (experiment,) = gathered.experiments
     for metric in experiment.metrics.shown:
-        command = words.query_of_metric(experiment.column_of[metric.name], experiment.name, "results")
+        command = formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results")
         sql = re.sub(r'\\(["$`\\])', r"\1", command.removeprefix('raysweep query "')[:-1])
         answer = store.sql(sql)
         assert sorted(answer["mean"]) == pytest.approx(sorted(metric.rows["mean"]))
-    arrays = words.query_of_array("loss", experiment.name, "results").removeprefix('raysweep query "')[:-1]
+    arrays = formatting.query_of_array("loss", experiment.name, "results").removeprefix('raysweep query "')[:-1]
     assert store.sql(arrays).height == 20
 
 
@@ -296,7 +307,7 @@ def test_a_store_without_a_done_cell_is_reported_too(folder: Path, write, cli) -
 
 
 def test_text_is_cut_at_its_beginning() -> None:
-    text = drill._end("a" * 5_000 + "ValueError")
+    text = cell_details._end("a" * 5_000 + "ValueError")
     assert text is not None
     assert text.endswith("ValueError")
     assert len(text) <= 4_001

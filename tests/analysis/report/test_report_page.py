@@ -12,20 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hostile_sweep
 import numpy as np
 import pytest
-from store_frames import frame, one_seed
 
-from analysis.report import gather
-from analysis.report.page import to_html
-from analysis.report.paper import Paper
-from orchestrator.cells import expand
-from orchestrator.chunk import Array, Outcome, Worker
-from orchestrator.owner import Owner
-from orchestrator.record import Finished, record
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.analysis.report import build
+from raysweep.analysis.report.html import to_html
+from raysweep.analysis.report.paper import Paper
+from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.run.messages import Array, Outcome, Worker
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.spec import Sweep
+from tests.analysis.report import hostile_sweep
+from tests.analysis.store_frames import frame, one_seed
 from tests.conftest import environment
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -69,7 +69,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        report = gather.gather(Store(hostile_sweep.make(folder)), named="results")
+        report = build.gather(Store(hostile_sweep.make(folder)), named="results")
     path = folder / "report.html"
     path.write_text(to_html(report), encoding="utf-8")
     return path
@@ -80,9 +80,9 @@ def with_paper(own: Path) -> Path:
     """The same with claims, tables and figures of a small store of the paper's cells."""
     import polars as pl
 
-    from analysis.claims import ledger
-    from analysis.report.paper import _figures, _tables
-    from analysis.source import ARRAYS_SCHEMA, Source
+    from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+    from raysweep.analysis.claims import ledger
+    from raysweep.analysis.report.paper import _figures, _tables
 
     cells = frame(cell for seed in (42, 123, 7) for cell in one_seed(seed))
     source = Source(cells, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
@@ -90,7 +90,7 @@ def with_paper(own: Path) -> Path:
     paper = Paper(ledger(source), _tables(source, lacking), _figures(source, lacking), tuple(lacking))
     assert paper.tables
     assert paper.figures
-    report = gather.gather(Store(own.parent / "results"), named="results")._replace(paper=paper)
+    report = build.gather(Store(own.parent / "results"), named="results")._replace(paper=paper)
     path = own.parent / "paper.html"
     path.write_text(to_html(report), encoding="utf-8")
     return path
@@ -214,7 +214,7 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
     asked = f"raysweep report --store {tmp_path / 'results'} --output {page}"
     code = (
         "import resource, sys, time; began = time.process_time()\n"
-        "from orchestrator.cli import app\n"
+        "from raysweep.orchestrator.cli.app import app\n"
         f"try:\n    app({asked.split()[1:]!r})\nexcept SystemExit:\n    pass\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
         "print(time.process_time() - began, usage.ru_maxrss / 1024, file=sys.stderr)\n"

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
-from analysis.report import page, recorded, words
-from analysis.report.gather import Report, gather
-from analysis.report.markdown import to_markdown
-from orchestrator import Sweep, launch, workload
-from orchestrator.store import Store
+from raysweep import Sweep, launch
+from raysweep.analysis.report import curve_data, formatting, html
+from raysweep.analysis.report.build import Report, gather
+from raysweep.analysis.report.markdown import to_markdown
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep import workload
 
 WORKLOAD = """
 VERSION = "{version}"
@@ -80,7 +81,7 @@ def test_each_printed_query_gives_the_numbers_of_its_table(store: Store, where: 
     assert {m.name for m in experiment.metrics.shown} == {"extra", "loss"}
     for metric in experiment.metrics.shown:
         told = answer(
-            store, words.query_of_metric(experiment.column_of[metric.name], experiment.name, "results", where)
+            store, formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results", where)
         )
         shown = metric.rows.join(experiment.settings, on="setting")
         key = ["workload", "workload_version", "method", "k", "config"]
@@ -96,27 +97,27 @@ def test_settings_computed_by_several_codes_are_named(store: Store, report: Repo
     assert len(report.mixed_code) == 6
     assert all("version 2" in label for label in report.mixed_code["label"])
     (experiment,) = report.experiments
-    written, text = page.to_html(report), to_markdown(report)
+    written, text = html.to_html(report), to_markdown(report)
     told = "under different code of one version"
     assert written.count(told) == text.count(told) == 1
-    command = words.query_of_code(experiment.name, "results")
+    command = formatting.query_of_code(experiment.name, "results")
     assert command in text
     counts = answer(store, command).filter(pl.col("workload_version") == "2")
     assert counts.group_by("k", "config").agg(pl.col("cells").sort()).select("cells").unique().rows() == [([1, 2],)]
     alone = gather(store, where="workload_version = '1'")
-    assert told not in page.to_html(alone)
+    assert told not in html.to_html(alone)
     assert told not in to_markdown(alone)
 
 
 def test_resume_is_advised_only_where_it_runs_something(store: Store, report: Report) -> None:
     """All 6 cells that lack are of version 1."""
     assert (report.asked - report.done, report.missing_old) == (6, 6)
-    for text in (page.to_html(report), to_markdown(report)):
+    for text in (html.to_html(report), to_markdown(report)):
         bare = text.split("<script", 1)[0]
         assert "of an older version of their workload" in bare
         assert "raysweep resume" not in bare
     now = report._replace(missing_old=0, where="k = 1")
-    for text in (page.to_html(now), to_markdown(now)):
+    for text in (html.to_html(now), to_markdown(now)):
         bare = text.split("<script", 1)[0].replace("&#34;", '"')
         assert "of an older version" not in bare
         assert 'raysweep resume --where "k = 1"' in bare
@@ -128,7 +129,7 @@ def test_curves_of_the_newest_version_come_first(store: Store, report: Report, m
     versions = dict(experiment.settings.select("setting", "workload_version").iter_rows())
     drawn = [versions[setting] for setting in curve.rows["setting"].unique()]
     assert (drawn.count("2"), drawn.count("1"), curve.others) == (6, 4, 2)
-    monkeypatch.setattr(recorded, "MOST_SETTINGS", 3)
+    monkeypatch.setattr(curve_data, "MOST_SETTINGS", 3)
     (few,) = gather(store).experiments[0].curves
     assert {versions[setting] for setting in few.rows["setting"]} == {"2"}
     assert few.others == 9
@@ -137,12 +138,12 @@ def test_curves_of_the_newest_version_come_first(store: Store, report: Report, m
 def test_curves_read_in_parts_are_the_same(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = report.experiments[0].curves
     read = []
-    entries = recorded._entries
-    monkeypatch.setattr(recorded, "_entries", lambda *arguments: read.append(1) or entries(*arguments))
+    entries = curve_data._entries
+    monkeypatch.setattr(curve_data, "_entries", lambda *arguments: read.append(1) or entries(*arguments))
     gather(store)
     assert read == [1]  # both arrays at once
-    monkeypatch.setattr(recorded, "TOGETHER", 250)
-    monkeypatch.setattr(recorded, "MOST_VALUES", 250)  # of ten settings, two seeds each have room
+    monkeypatch.setattr(curve_data, "TOGETHER", 250)
+    monkeypatch.setattr(curve_data, "MOST_VALUES", 250)  # of ten settings, two seeds each have room
     read.clear()
     (parts,) = gather(store).experiments[0].curves
     assert read == [1, 1]
@@ -153,6 +154,6 @@ def test_curves_read_in_parts_are_the_same(store: Store, report: Report, monkeyp
 
 def test_starts_of_ray_are_counted_and_said(report: Report) -> None:
     assert report.machines["starts"].to_list() == [0]  # in process
-    written = page.to_html(report)
+    written = html.to_html(report)
     assert re.search(r"<th[^>]*>Ray starts", written)
     assert "how often Ray was started" in written

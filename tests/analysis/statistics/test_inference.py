@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.claims import measures
-from analysis.claims.statistics import (
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.statistics.inference import (
     Estimate,
     estimate,
     holm,
@@ -22,7 +22,7 @@ from analysis.claims.statistics import (
     zone_p,
 )
 
-MEAN = measures.mean("x")
+MEAN = criteria.mean("x")
 
 
 def of(*values: float) -> Estimate:
@@ -102,7 +102,7 @@ def test_equivalence_does_not_hang_on_which_of_two_is_named_first() -> None:
         columns = {"a": np.exp(rng.normal(0.1, scale, 5)), "b": np.exp(rng.normal(0, scale, 5))}
         results = []
         for one, two in (("a", "b"), ("b", "a")):
-            how = measures.comparable(one, two)
+            how = criteria.comparable(one, two)
             found = estimate(how.statistic, columns)
             results.append((zone_p(found, how.low, how.high), *sorted(map(abs, found.interval()))))
         assert results[0] == pytest.approx(results[1], rel=1e-12)
@@ -134,14 +134,14 @@ def test_seeds_of_no_spread_leave_the_bootstraps_smallest_p() -> None:
 
 def test_a_spread_of_two_seeds_has_no_interval() -> None:
     """Without one of two seeds there is no spread left, so the jackknife has no error."""
-    found = estimate(measures.variation("x"), {"x": np.array([1.0, 2.0])})
+    found = estimate(criteria.variation("x"), {"x": np.array([1.0, 2.0])})
     assert not found.known
 
 
 def test_a_spread_is_resampled_over_more_than_one_seed() -> None:
     """One seed drawn five times has no spread; a ratio of two such is no number, and poisons no interval."""
     columns = {"x": np.array([1.0, 2.0, 3.0, 4.0, 5.0]), "y": np.array([0.1, 1.1, 1.3, 0.9, 0.7])}
-    found = estimate(measures.more_stable("y", "x").statistic, columns)
+    found = estimate(criteria.more_stable("y", "x").statistic, columns)
     assert 0.997 < found.resampled.size / 10_000 < 0.9995  # 1 - 1/625
     low, high = found.interval()
     assert math.isfinite(low)
@@ -188,6 +188,6 @@ def test_shares() -> None:
 def test_tuned_scores_no_seed_by_a_rate_that_it_chose() -> None:
     """Seed 3 alone likes rate b; the other seeds choose a for it, and it takes b away from nobody."""
     columns = {"a": np.array([1.0, 1.0, 9.0]), "b": np.array([2.0, 2.0, 1.0])}
-    derived = measures.tuned({"m": ["a", "b"]})(columns)["m"]
+    derived = criteria.tuned({"m": ["a", "b"]})(columns)["m"]
     # Without seed 1: a 9, b 2 -> b. Without seed 2: the same. Without seed 3: a 1, b 4 -> a.
     assert derived.tolist() == [2.0, 2.0, 9.0]

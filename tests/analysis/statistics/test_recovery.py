@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis.errors import AmbiguousCells, MissingSeeds
-from analysis.recovery import accuracy_recovery, drift_recovery, log_gap_recovery
-from orchestrator.errors import InputError
+from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
+from raysweep.analysis.statistics.recovery import accuracy_recovery, drift_recovery, log_gap_recovery
+from raysweep.orchestrator.errors import InputError
 
 Recovery = Callable[..., pl.DataFrame]
 FORMS: list[Recovery] = [log_gap_recovery, drift_recovery, accuracy_recovery]

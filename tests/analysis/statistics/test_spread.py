@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis.spread import spread
-from orchestrator.errors import InputError
+from raysweep.analysis.statistics.spread import spread
+from raysweep.orchestrator.errors import InputError
 
 STATISTICS = {
     "mean": pl.Float64,

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.claims import CLAIMS, decoding, ledger
-from analysis.paper import paper_values
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.tables import TABLES, table12
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.claims import CLAIMS, decoding, ledger
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.tables import TABLES, table12
 
 approx = pytest.approx
 SEEDS = (42, 123, 7, 2024, 31337)

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from vit_frames import cell
 
-from analysis.claims import ledger
-from analysis.figures import CAPTIONS, heads, importance, tasks
-from analysis.launching import LAUNCHED_WITH
-from analysis.paper import paper_values
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.tables import TABLES, Table
-from analysis.tables.heads import recovery
-from orchestrator.errors import InputError
+from raysweep.analysis.cells.launch_options import LAUNCHED_WITH
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.claims import ledger
+from raysweep.analysis.figures import CAPTIONS, heads, importance, tasks
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.tables import TABLES, Table
+from raysweep.analysis.tables.heads import recovery
+from raysweep.orchestrator.errors import InputError
+from tests.analysis.vit_frames import cell
 
 approx = pytest.approx
 

@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from analysis.errors import AmbiguousCells
-from analysis.paper import paper_values
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.spectrum import COLLAPSED
-from analysis.tables import TABLES, Table, paper_side
-from analysis.tables.comparison import PAPER_SEEDS
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.errors import AmbiguousCells
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.tables import TABLES, Table, paper_columns
+from raysweep.analysis.tables.comparison import PAPER_SEEDS
 
 approx = pytest.approx
 BASE = {"hidden": 64, "learning_rate": 0.001, "decay": None, "window": None, "selection": None, "fisher_window": None}
@@ -189,10 +189,10 @@ def test_the_papers_own_256_unit_values_and_the_floor_they_imply_give_its_recove
 
 
 def test_summaries_that_are_computed_are_marked_and_printed_ones_take_precedence() -> None:
-    known = paper_side.values("table04")
+    known = paper_columns.values("table04")
     mine = known.filter(pl.col("row").str.starts_with("n64/"))
-    with_printed = paper_side.summary(mine, "mse", "mse", "n64/traces_decay095", "n64/full")
-    without = paper_side.summary(mine.filter(pl.col("quantity") == "mse"), "mse", "mse", "n64/traces", "n64/full")
+    with_printed = paper_columns.summary(mine, "mse", "mse", "n64/traces_decay095", "n64/full")
+    without = paper_columns.summary(mine.filter(pl.col("quantity") == "mse"), "mse", "mse", "n64/traces", "n64/full")
     assert with_printed.select("row", "mse_cv_percent", "cv_mark").rows() == [("n64/k4", 13, ""), ("n64/full", 88, "")]
     assert without["cv_mark"].to_list() == ["†", "†"]
     assert [round(cv) for cv in without["mse_cv_percent"]] == [13, 88]

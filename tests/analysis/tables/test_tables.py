@@ -11,16 +11,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from store_frames import frame, one_seed
 
-from analysis.paper import STANDINGS, paper_values
-from analysis.source import ARRAYS_SCHEMA, Source
-from analysis.tables import TABLES, Column, Table
-from analysis.tables.render import RENDERERS, shown, to_text
-from analysis.tables.selection import MISSING_SCHEMA
-from workloads.registry import UnknownName
+from raysweep.analysis.cells.selection import MISSING_SCHEMA
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.paper.values import STANDINGS, paper_values
+from raysweep.analysis.tables import TABLES, Column, Table
+from raysweep.analysis.tables.render import RENDERERS, shown, to_text
+from raysweep.workloads.registry import UnknownName
+from tests.analysis.store_frames import frame, one_seed
 
-PAPER_VALUES = Path(sys.modules["analysis.paper"].__file__ or "").with_name("paper_values")
+PAPER_VALUES = Path(sys.modules["raysweep.analysis.paper.values"].__file__ or "").parent
 
 SMALL = Table(
     name="0",
@@ -178,7 +178,7 @@ def test_importing_the_package_is_light() -> None:
     say = f"import sys; print([name for name in {heavy} if name in sys.modules])"
     for imported, allowed in (
         ("analysis", set[str]()),
-        ("analysis.tables.render, analysis.tables", {"polars"}),
+        ("raysweep.analysis.tables.render, raysweep.analysis.tables", {"polars"}),
     ):
         done = subprocess.run(
             [sys.executable, "-c", f"import {imported}; {say}"],

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orchestrator.store import Store
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP, SWEEP, TINY, environment
 
 SLOW = """
@@ -44,7 +44,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys, resource\n"
         "sys.argv = ['raysweep', '--help']\n"
-        "from orchestrator.cli import main\n"
+        "from raysweep.orchestrator.cli.app import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'ray', 'torch', 'polars', 'pyarrow', 'duckdb', 'numpy', 'matplotlib'} & set(sys.modules)\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
@@ -161,8 +161,8 @@ def test_cells_for_which_no_node_is_large_enough_are_refused(cli, write) -> None
 
 NEVER = """
 import sys, time
-from orchestrator.executors import ray_tasks
-from orchestrator.cli import main
+from raysweep.orchestrator.executors import ray_tasks
+from raysweep.orchestrator.cli.app import main
 
 def never(*chunk):  # as seen from the driver, a worker that does not start is one that gives no sign of life
     time.sleep(60)
@@ -211,10 +211,10 @@ def test_the_resume_hint_asks_for_the_same_cells(cli, write) -> None:
 
 def test_the_python_interface_is_what_its_names_say() -> None:
     code = (
-        "import orchestrator.launcher\n"
-        "from orchestrator import Store, Sweep, launch\n"
+        "import raysweep.orchestrator.launch.launch\n"
+        "from raysweep import Store, Sweep, launch\n"
         "assert callable(launch) and Sweep.load('paper/e1-sine').name == 'e1-sine' and Store is not None\n"
-        "launch\nfrom orchestrator import launch\nassert callable(launch)\n"
+        "launch\nfrom raysweep import launch\nassert callable(launch)\n"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 

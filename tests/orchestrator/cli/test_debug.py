@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from orchestrator import Store, Sweep, launch
-from orchestrator.debug_commands import debug
-from orchestrator.errors import InputError
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.cli.debug import debug
+from raysweep.orchestrator.errors import InputError
 
 WORKLOAD = """
     def run(cell, context):
@@ -103,7 +103,7 @@ def test_metrics_that_differ_from_the_recorded_ones_are_told(
 def test_a_copied_project_is_told_whose_code_runs(
     ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from orchestrator.prepare import prepare_recorded
+    from raysweep.orchestrator.launch.request import prepare_recorded
 
     here, copy = Path.cwd(), tmp_path / "copy"
     shutil.copytree(here, copy)
@@ -153,6 +153,6 @@ def test_how_far_it_is_is_told_now_and_then(
     monkeypatch.setattr(odd, "run", run)
     debug(ids[0])
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("orchestrator.debug_commands.TELL_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.cli.debug.TELL_S", 0.0)
     debug(ids[0])
     assert capsys.readouterr().err == "25%\n50%\n"

@@ -8,14 +8,14 @@ from collections import deque
 import polars as pl
 import pytest
 
-from orchestrator import Sweep
-from orchestrator.console import rate
-from orchestrator.launcher import EMPTY_SUMMARY
-from orchestrator.live import live, pace
-from orchestrator.plan import plan
-from orchestrator.prepare import prepare
-from orchestrator.progress import Bad, Progress
-from orchestrator.store import Store
+from raysweep import Sweep
+from raysweep.orchestrator.cli.output import rate
+from raysweep.orchestrator.cli.progress import live, pace
+from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.schedule.plan import plan
+from raysweep.orchestrator.schedule.progress import Bad, Progress
+from raysweep.orchestrator.store.reader import Store
 
 
 def progress(**changes) -> Progress:
@@ -46,7 +46,7 @@ def test_a_rate_is_said_in_a_unit_in_which_it_is_no_nothing() -> None:
 
 
 def test_before_anything_has_ended_there_is_no_rate(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("orchestrator.live.LINES_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False)
     show(progress(done=0, work_done=0.0, running=2, to_retry=3))
     assert capsys.readouterr().err == "0 done, 2 running, 3 to be tried again, 0 failed, 10 left\n"
@@ -70,8 +70,8 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
 
 
 def test_what_went_wrong_is_named_once_and_nothing_commands_the_terminal(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("orchestrator.live.SOON_S", 0.0)
-    monkeypatch.setattr("orchestrator.live.LINES_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.cli.progress.SOON_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False, " --store here")
     bad = deque(Bad(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
     show(progress(bad=bad, bad_attempts=5, slow=[("a" * 24, 700.0, 60.0)], waiting=("a node with a GPU",)))

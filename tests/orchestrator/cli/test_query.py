@@ -17,11 +17,13 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from orchestrator import Store, Sweep, launch, query_commands, saved_queries
-from orchestrator.columns import columns
-from orchestrator.errors import InputError
-from orchestrator.prompt import SqlCompleter, run
-from orchestrator.sql_names import identifier
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.cli import query as query_commands
+from raysweep.orchestrator.cli.prompt import SqlCompleter, run
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.query import saved
+from raysweep.orchestrator.query.catalog import columns
+from raysweep.orchestrator.query.hints import identifier
 
 WORKLOAD = """
     def run(cell, context):
@@ -82,7 +84,7 @@ def test_queries_are_kept_by_name(store: Store, capsys: pytest.CaptureFixture[st
         query_commands.query("SELECT 1", save="../evil")
     with pytest.raises(InputError, match="nonsense"):
         query_commands.query("SELECT nonsense FROM cells", save="bad")
-    assert saved_queries.listed()["name"].to_list() == ["worst"]  # what can't be answered is not kept
+    assert saved.listed()["name"].to_list() == ["worst"]  # what can't be answered is not kept
 
 
 def test_without_a_terminal_it_says_how(store: Store, cli: Callable[..., Any]) -> None:
@@ -136,7 +138,7 @@ def test_the_prompt_answers_goes_on_after_an_error_and_keeps(
     assert "save: no query has been answered yet" in printed.err
     assert printed.out.count("many") >= 3
     assert "values_f64" in printed.out
-    assert saved_queries.listed().rows() == [("many", "SELECT count(*) AS many FROM cells")]
+    assert saved.listed().rows() == [("many", "SELECT count(*) AS many FROM cells")]
 
 
 def test_ctrl_d_ends_the_prompt(store: Store, typed: Callable[[Store, str], None]) -> None:
@@ -165,7 +167,7 @@ def test_completion(before: str, offered: list[str]) -> None:
 
 
 def test_texts_are_cut_no_shorter_than_tells_rows_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    from orchestrator.console import print_frame
+    from raysweep.orchestrator.cli.output import print_frame
 
     long = "x" * 150
     print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 1]}))

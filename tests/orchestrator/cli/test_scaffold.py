@@ -11,16 +11,17 @@ from typing import Any
 import jsonschema
 import pytest
 
-from orchestrator import Sweep, launch, new
-from orchestrator.cells import expand
-from orchestrator.errors import InputError
-from orchestrator.store import Store
-from orchestrator.sweep_files import BUNDLED
-from orchestrator.sweep_schema import schema
-from orchestrator.workload import load_workload
-from orchestrator.workload_settings import settings
+from raysweep import Sweep, launch
+from raysweep.orchestrator.cli import new
+from raysweep.orchestrator.cli.workload_settings import settings
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.json_schema import schema
+from raysweep.orchestrator.sweep.workload import load_workload
+from raysweep.workloads import WORKLOADS
 from tests.conftest import ROOT
-from workloads import WORKLOADS
 
 GOOD = 'workload = "w:run"\nseeds = "0..2"\n[[grid]]\nmethod = "a"\n'
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import typer
 
-from orchestrator import submission
-from orchestrator.cli import app
-from orchestrator.errors import InputError
-from orchestrator.executors.jobs import Jobs
-from orchestrator.prepare import prepare
-from orchestrator.provenance import Commit, shipped, to_ship
-from orchestrator.spec import load_all
-from orchestrator.store import Store
-from orchestrator.submission import check_data, check_store, job
-from orchestrator.submission_commands import passed_on
+from raysweep.orchestrator.cli import submission
+from raysweep.orchestrator.cli.app import app
+from raysweep.orchestrator.cli.submission import check_data, check_store, job
+from raysweep.orchestrator.cli.submit import passed_on
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.ray.jobs import Jobs
+from raysweep.orchestrator.launch.provenance import Commit, shipped, to_ship
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.spec import load_all
 from tests.conftest import ROOT
 
 URL = "http://127.0.0.1:1"
@@ -47,10 +47,10 @@ def test_each_sweep_is_shipped_with_the_modules_of_its_own_folder(ready) -> None
             for n, name in enumerate(("one", "two"))
             for f in ("s.toml", "helper.py", f"cells_{name}.py")
         }
-        assert {"orchestrator/cli.py", "workloads/paper/e1-sine.toml", "analysis/report/command.py"} <= files
+        assert {"orchestrator/cli/app.py", "workloads/paper/e1-sine.toml", "orchestrator/cli/report.py"} <= files
         assert not [f for f in files if "__pycache__" in f]
         assert shlex.split(made.command) == [
-            *("python", "-m", "orchestrator.cli", "launch", "sweeps/0/s.toml", "sweeps/1/s.toml", "paper/e1-sine"),
+            *("python", "-m", "raysweep", "launch", "sweeps/0/s.toml", "sweeps/1/s.toml", "paper/e1-sine"),
             *("--address", "auto", "--yes", "--store=/s", "--where=k < 3"),
         ]
         kept = made.folder
@@ -62,7 +62,7 @@ def test_a_bare_resume_ships_the_modules_that_lie_here(ready, write) -> None:
     with job("resume", None, []) as made:
         assert (made.folder / "mine.py").is_file()
         assert not (made.folder / "one").exists()  # no package
-        assert made.command == "python -m orchestrator.cli resume --address auto --yes"
+        assert made.command == "python -m raysweep resume --address auto --yes"
 
 
 def test_too_much_is_refused_by_name(ready, monkeypatch, write) -> None:
@@ -142,7 +142,7 @@ def test_an_address_that_is_none(address: str) -> None:
     ],
 )
 def test_what_is_refused_before_anything_is_sent(words, said, folder: Path, monkeypatch, capsys) -> None:
-    from orchestrator import cli
+    from raysweep.orchestrator.cli import app as cli
 
     monkeypatch.setattr("sys.argv", ["raysweep", "launch", "paper/e1-sine", "--submit", URL, *words])
     with pytest.raises(SystemExit) as ended:

@@ -12,12 +12,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from orchestrator import Store, Sweep, failures, launch
-from orchestrator.console import duration
-from orchestrator.owner import Owner
-from orchestrator.requests import ASKED, DROPPED, OLDER
-from orchestrator.starting import starting, who_starts
-from orchestrator.watch import Look, event, lines, look, next_steps, sums
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.cli.output import duration
+from raysweep.orchestrator.cli.watch import Look, event, lines, look, next_steps, sums
+from raysweep.orchestrator.launch.announce import starting, who_starts
+from raysweep.orchestrator.launch.drift import ASKED, DROPPED, OLDER
+from raysweep.orchestrator.schedule import failures
+from raysweep.orchestrator.store.writer import Owner
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAILURES = {

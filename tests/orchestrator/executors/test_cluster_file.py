@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.cli import app
-from orchestrator.errors import InputError
-from orchestrator.executors.cluster_file import read
-from orchestrator.executors.ray_tasks import KEEPALIVE
+from raysweep.orchestrator.cli.app import app
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.ray.cluster_file import read
+from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
 from tests.conftest import ROOT, environment
 
 FILE = ROOT / "cluster.yaml"
@@ -196,5 +196,8 @@ def test_exit_codes_as_a_command(cli, folder: Path) -> None:
 
 
 def test_help_is_light() -> None:
-    code = "import sys, orchestrator.cli; assert not {'ray', 'yaml', 'polars', 'jsonschema'} & set(sys.modules)"
+    code = (
+        "import sys, raysweep.orchestrator.cli.app\n"
+        "assert not {'ray', 'yaml', 'polars', 'jsonschema'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster_offer import Size, nodes_to_avoid
-from orchestrator.store import Store
+from raysweep.orchestrator.executors.resources import Size, nodes_to_avoid
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import Cluster
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from orchestrator import Sweep
-from orchestrator.cluster_offer import (
+from raysweep import Sweep
+from raysweep.orchestrator.executors import inline
+from raysweep.orchestrator.executors.executor import Waiting
+from raysweep.orchestrator.executors.resources import (
     Autoscaler,
     NodeType,
     Size,
@@ -18,11 +20,9 @@ from orchestrator.cluster_offer import (
     times,
     unmet,
 )
-from orchestrator.executors import inline
-from orchestrator.executors.executor import Waiting
-from orchestrator.launcher import Options, run
-from orchestrator.prepare import prepare
-from orchestrator.store import Store
+from raysweep.orchestrator.launch.launch import Options, run
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.store.reader import Store
 
 GIB = 2**30
 CPU = NodeType("cpu", {"CPU": 8.0, "memory": 32.0 * GIB}, 10, {"kind": "cpu", "market": "spot"})
@@ -166,7 +166,7 @@ def test_cells_whose_node_does_not_come_are_left_once_nothing_else_runs(write, f
 def test_what_either_autoscaler_says_of_itself_is_told() -> None:
     from ray.core.generated import autoscaler_pb2
 
-    from orchestrator.executors.autoscaler import _of_first, _of_second
+    from raysweep.orchestrator.executors.ray.autoscaler import _of_first, _of_second
 
     unavailable = {"category": "InsufficientInstanceCapacity", "description": "no such machine is free"}
     first = {
@@ -190,7 +190,7 @@ def test_what_either_autoscaler_says_of_itself_is_told() -> None:
 
 
 def test_the_head_tells_of_its_file_no_more_than_the_node_types(tmp_path) -> None:
-    from orchestrator.executors.autoscaler import _node_types
+    from raysweep.orchestrator.executors.ray.autoscaler import _node_types
 
     (tmp_path / "c.yaml").write_text(
         "provider: {type: aws, secret: s}\nauth: {ssh_private_key: k}\nmax_workers: 11\nhead_node_type: head\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import Store
+from raysweep.orchestrator.store.reader import Store
 
 CELLS = """
     import os

@@ -9,16 +9,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orchestrator import Store, Sweep, launch
-from orchestrator.cells import CellTable
-from orchestrator.prepare import prepare
-from orchestrator.requests import ASKED, DROPPED, OLDER, Gone, gone, standing
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.launch.drift import ASKED, DROPPED, OLDER, Gone, gone, standing
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.sweep.cells import CellTable
 
 FILE = 'name="m"\nworkload="{}:run"\nseeds="0..1"\n[[grid]]\nmethod="a"\nrate={}\n'
 CODE = """
     from typing import Annotated
     from pydantic import BaseModel
-    from workloads.interface import AddedLater
+    from raysweep.workloads.interface import AddedLater
 
     VERSION = "{version}"
 
@@ -61,7 +61,7 @@ def test_why_cells_are_not_asked_for(sweep: Callable[..., Sweep]) -> None:
 def test_keys_that_a_config_has_got_since_are_named_and_marked_ones_are_not(
     sweep: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator import requests
+    from raysweep.orchestrator.launch import drift
 
     launch(sweep(), inline=True)
     asked = sweep()
@@ -70,11 +70,11 @@ def test_keys_that_a_config_has_got_since_are_named_and_marked_ones_are_not(
     configs = prepared.every.variants["config"].str.replace("{", '{"drop":0,', literal=True)
     later = prepared.every.variants.with_columns(config=configs)
     recorded = prepared.every.variants.select("workload", "config")
-    assert requests._new_keys(recorded, later, {"m1:run": workload}) == {"m1:run": ("drop",)}
-    assert requests._new_keys(later, later, {"m1:run": workload}) == {}
-    assert requests._new_keys(recorded.clear(), later, {"m1:run": workload}) == {}
+    assert drift._new_keys(recorded, later, {"m1:run": workload}) == {"m1:run": ("drop",)}
+    assert drift._new_keys(later, later, {"m1:run": workload}) == {}
+    assert drift._new_keys(recorded.clear(), later, {"m1:run": workload}) == {}
     monkeypatch.setattr(type(workload), "added_later", lambda self: {"drop": 0})
-    assert requests._new_keys(recorded, later, {"m1:run": workload}) == {}
+    assert drift._new_keys(recorded, later, {"m1:run": workload}) == {}
 
 
 def test_a_cell_stands_where_its_newest_request_puts_it(

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
-from orchestrator.chunk import Chunk, ChunkDone, ChunkLost, Event, Task
-from orchestrator.errors import InputError
-from orchestrator.executors import EXECUTORS
-from orchestrator.executors.executor import Executor
-from orchestrator.launcher import launch
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors import EXECUTORS
+from raysweep.orchestrator.executors.executor import Executor
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, Event, Task
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY
 
 
@@ -99,9 +99,9 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
     assert Store().attempts.collect().height == 10
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
-    from orchestrator import workload
-    from orchestrator.launcher import Options, run
-    from orchestrator.prepare import prepare_recorded
+    from raysweep.orchestrator.launch.launch import Options, run
+    from raysweep.orchestrator.launch.request import prepare_recorded
+    from raysweep.orchestrator.sweep import workload
 
     importlib.reload(importlib.import_module("failing"))
     workload.source_digest.cache_clear()
@@ -116,8 +116,8 @@ def test_max_failures_stops_gracefully(write) -> None:
     sweep = Sweep.from_text(
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
-    from orchestrator.launcher import Options, run
-    from orchestrator.prepare import prepare
+    from raysweep.orchestrator.launch.launch import Options, run
+    from raysweep.orchestrator.launch.request import prepare
 
     store = Store()
     result = run(prepare([sweep], store), store, Options(executor="inline", max_failures=3))
@@ -128,9 +128,9 @@ def test_max_failures_stops_gracefully(write) -> None:
 
 def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
-    from orchestrator import workload
-    from orchestrator.launcher import Options, plan_of, run
-    from orchestrator.prepare import prepare
+    from raysweep.orchestrator.launch.launch import Options, plan_of, run
+    from raysweep.orchestrator.launch.request import prepare
+    from raysweep.orchestrator.sweep import workload
 
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
@@ -252,7 +252,7 @@ DEVICES = """
 def test_device_says_which_gpus_cells_get(
     write, device: str, on_gpu: dict[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.executors.inline._has_gpu", lambda: True)  # in name only
+    monkeypatch.setattr("raysweep.orchestrator.executors.inline._has_gpu", lambda: True)  # in name only
     write("devices.py", DEVICES)
     sweep = Sweep.from_text(
         'name="d"\nworkload="devices:run"\nseeds=[0]\n'

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executors.inline import _has_gpu
-from orchestrator.store import Store
+from raysweep.orchestrator.executors.inline import _has_gpu
+from raysweep.orchestrator.store.reader import Store
 
 NEEDS = """
 from pathlib import Path

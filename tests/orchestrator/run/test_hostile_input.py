@@ -12,14 +12,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orchestrator import launcher
-from orchestrator.cells import expand
-from orchestrator.errors import InputError
-from orchestrator.launcher import Options, launch, run
-from orchestrator.prepare import prepare, prepare_recorded, select
-from orchestrator.spec import Sweep, setting
-from orchestrator.store import Store
-from orchestrator.sweep_files import find
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.launch.launch import Options, launch, run
+from raysweep.orchestrator.launch.request import prepare, prepare_recorded, select
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.spec import Sweep, setting
 from tests.conftest import RAYSWEEP, environment
 
 # Cells
@@ -103,7 +103,7 @@ def test_a_hostile_cell_is_a_row_and_harms_no_other(write) -> None:
 
 
 def test_what_no_table_can_hold_fails_alone(write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.run._checked", dict)  # as if a worker let something through
+    monkeypatch.setattr("raysweep.orchestrator.run.cell._checked", dict)  # as if a worker let something through
     write("three.py", "def run(cell, context):\n    return {'loss': 'much' if cell.seed == 1 else 1.0}\n")
     result = launch(sweep_of("three:run", seeds='"0..2"'), inline=True)
     assert (result.done, result.failed, result.left, result.exit_code) == (2, 1, 0, 1)
@@ -171,7 +171,7 @@ def test_a_child_that_outlives_the_launch_holds_nothing(cli, write, folder: Path
 def test_an_interrupt_within_a_commit_comes_after_it(
     write, monkeypatch: pytest.MonkeyPatch, number: int, folder_of_it: str
 ) -> None:
-    from orchestrator.owner import Owner
+    from raysweep.orchestrator.store.writer import Owner
 
     write("arr.py", "def run(cell, context):\n    context.array('a', [1.0])\n    return {'loss': 1.0}\n")
     commit, sent = Owner._commit, []
@@ -323,7 +323,7 @@ def test_columns_named_like_words_of_sql(odd: Store) -> None:
 
 
 def test_cells_that_fit_nowhere_leave_no_store(write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator.executors.inline import InlineExecutor
+    from raysweep.orchestrator.executors.inline import InlineExecutor
 
     write("fits.py", "def run(cell, context):\n    return {}\n")
     monkeypatch.setattr(InlineExecutor, "fits", lambda *_: "the largest node offers nothing")
@@ -480,7 +480,7 @@ def test_check_misses_no_missing_folder_of_segments(made: Path) -> None:
     for path in (made / "cells").iterdir():
         path.unlink()
     assert ["have no row in cells" in line for line in Store().check()] == [True]
-    from orchestrator.owner import Owner
+    from raysweep.orchestrator.store.writer import Owner
 
     with Owner(Store()) as owner:
         owner.compact()

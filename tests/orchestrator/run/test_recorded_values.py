@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.checkpoint import Checkpoint
-from orchestrator.run import RunContext, _checked
+from raysweep.orchestrator.run.cell import RunContext, _checked
+from raysweep.orchestrator.store.checkpoints import Checkpoint
 
 
 class Tensor:

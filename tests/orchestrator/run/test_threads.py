@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from orchestrator import Store, Sweep, launch
-from orchestrator.threads import threads
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.run.threads import threads
 
 CELLS = """
     import os

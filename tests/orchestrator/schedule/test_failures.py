@@ -11,17 +11,27 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orchestrator import failures
-from orchestrator.chunk import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, ChunkResult, Event, Outcome, Worker
-from orchestrator.drive import Driver, Limits
-from orchestrator.executors import leftovers
-from orchestrator.executors.ray_watch import killed_beside_another
-from orchestrator.failures import Breaker, backoff, grouped, place, signature
-from orchestrator.launcher import EMPTY_SUMMARY, launch
-from orchestrator.plan import plan
-from orchestrator.prepare import prepare
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.executors.ray import cleanup
+from raysweep.orchestrator.executors.ray.liveness import killed_beside_another
+from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY, launch
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.run.messages import (
+    Beat,
+    Chunk,
+    ChunkBack,
+    ChunkDone,
+    ChunkLost,
+    ChunkResult,
+    Event,
+    Outcome,
+    Worker,
+)
+from raysweep.orchestrator.schedule import failures
+from raysweep.orchestrator.schedule.driver import Driver, Limits
+from raysweep.orchestrator.schedule.failures import Breaker, backoff, grouped, place, signature
+from raysweep.orchestrator.schedule.plan import plan
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.spec import Sweep
 
 
 class Scripted:
@@ -224,7 +234,7 @@ ValueError: sizes
 RINGING = """Traceback (most recent call last):
   File "cells.py", line 3, in run
   File "cells.py", line 8, in wait
-  File "orchestrator/deadline.py", line 44, in ring
+  File "orchestrator/run/timeout.py", line 44, in ring
 CellTimeout: ran longer
 """
 ENDED = """Timeout (0:00:03)!
@@ -282,7 +292,7 @@ def test_a_timeout_ends_its_traceback_where_it_hung(write) -> None:
     (trace,) = Store().attempts.select("traceback").collect()["traceback"]
     assert trace.splitlines()[-2:] == [
         "    time.sleep(9)",
-        "orchestrator.deadline.CellTimeout: " + trace.split(": ")[-1].rstrip(),
+        "raysweep.orchestrator.run.timeout.CellTimeout: " + trace.split(": ")[-1].rstrip(),
     ]
     assert place(trace) == "hang.py:4 in run"
 
@@ -318,24 +328,24 @@ def test_who_is_killed_beside_a_hog_is_not_charged() -> None:
 @pytest.fixture
 def scratch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    return leftovers.scratch()
+    return cleanup.scratch()
 
 
 def test_what_a_killed_launch_left_is_ended_and_what_lives_is_not(scratch: Path) -> None:
-    living = leftovers.LaunchFolder("living")
-    dead = leftovers.LaunchFolder("dead")
+    living = cleanup.LaunchFolder("living")
+    dead = cleanup.LaunchFolder("dead")
     session = "session_2026-01-01_00-00-00_000000_4194000"
     about = json.loads((dead.path / "owner.json").read_text()) | {"pid": 2**22 + 5, "session": session}
     (dead.path / "owner.json").write_text(json.dumps(about))
     (dead.path / "ship").mkdir()
     for name, changes in (("elsewhere", {"boot": "another"}), ("space", {"process": {"space": "x", "started": "1"}})):
-        other = leftovers.LaunchFolder(name)
+        other = cleanup.LaunchFolder(name)
         (other.path / "owner.json").write_text(json.dumps(about | changes))
     sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
     agent = subprocess.Popen([*sleeps, f"--session-dir=/tmp/ray/{session}", f"--log=/tmp/ray/{session}/logs"])
     bystander = subprocess.Popen([*sleeps, f"--session-dir=/tmp/ray/{session}7"])
     try:
-        (said,) = leftovers.end_leftovers()
+        (said,) = cleanup.end_leftovers()
         assert "1 of its processes were ended" in said
         assert agent.wait(10) == -9
         assert bystander.poll() is None
@@ -345,14 +355,14 @@ def test_what_a_killed_launch_left_is_ended_and_what_lives_is_not(scratch: Path)
             process.wait()
     assert sorted(path.name for path in scratch.iterdir()) == ["launch-elsewhere", "launch-living", "launch-space"]
     living.remove()
-    assert leftovers.end_leftovers() == []
+    assert cleanup.end_leftovers() == []
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"pid": "x", "process": {}}', '{"session": "../.."}'])
 def test_records_that_are_none_are_left_alone(scratch: Path, text: str) -> None:
-    made = leftovers.LaunchFolder("odd")
+    made = cleanup.LaunchFolder("odd")
     (made.path / "owner.json").write_text(text)
-    assert leftovers.end_leftovers() == []
+    assert cleanup.end_leftovers() == []
     assert made.path.is_dir()
 
 
@@ -361,7 +371,7 @@ def test_somebody_elses_scratch_folder_is_refused(folder: Path, monkeypatch: pyt
     (folder / "theirs").mkdir()
     (folder / f"raysweep-{os.getuid()}").symlink_to(folder / "theirs")
     with pytest.raises(Exception, match="not a folder of this user"):
-        leftovers.scratch()
+        cleanup.scratch()
 
 
 def test_failures_are_listed_by_likeness(cli, write) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from orchestrator.cells import CELLS_SCHEMA, VARIANT, VARIANTS_SCHEMA, CellTable
-from orchestrator.launcher import EMPTY_SUMMARY
-from orchestrator.plan import Plan, plan
+from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
+from raysweep.orchestrator.schedule.plan import Plan, plan
+from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANT, VARIANTS_SCHEMA, CellTable
 
 
 def table(*variants: dict[str, object], seeds: int = 2) -> CellTable:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import local_disk
-from orchestrator.checkpoint import KEPT, Checkpoint, HandBack, Home, local_folder
-from orchestrator.chunk import Chunk, Task
-from orchestrator.errors import StoreDamaged, StoreWriteFailed
-from orchestrator.launcher import launch
-from orchestrator.owner import Owner
-from orchestrator.run import NOT_SHARED, Place, run_chunk
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import StoreDamaged, StoreWriteFailed
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.run.cell import NOT_SHARED, Place, run_chunk
+from raysweep.orchestrator.run.messages import Chunk, Task
+from raysweep.orchestrator.store.checkpoints import KEPT, Checkpoint, HandBack, Home, local_folder
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.storage import local
+from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import RAYSWEEP, environment
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -89,7 +89,7 @@ def test_a_save_that_fails_keeps_what_was_there(home: Home, monkeypatch: pytest.
         path.write_bytes(data[:1])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(local_disk, "_write_synced", full)
+    monkeypatch.setattr(local, "_write_synced", full)
     with pytest.raises(StoreWriteFailed, match="No space left"):
         at(home).save(b"never")
     assert at(home, 2).load() == b"kept"

@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import launcher
-from orchestrator.compaction import BATCH_ROWS, FAN, LARGEST, MANY_ROWS, batches, size_class
-from orchestrator.errors import StoreDamaged, StoreWriteFailed
-from orchestrator.launcher import launch
-from orchestrator.owner import Owner
-from orchestrator.schema import ARRAYS
-from orchestrator.schema import CELLS as CELLS_SCHEMA
-from orchestrator.segments import MOST_VALUES, Segment, encode, inspect, joined, replaced_by
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import StoreDamaged, StoreWriteFailed
+from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.store.compaction import BATCH_ROWS, FAN, LARGEST, MANY_ROWS, batches, size_class
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import ARRAYS
+from raysweep.orchestrator.store.schema import CELLS as CELLS_SCHEMA
+from raysweep.orchestrator.store.segments import MOST_VALUES, Segment, encode, inspect, joined, replaced_by
+from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import environment
 
 CELLS = 200
@@ -85,7 +85,7 @@ def test_runs_that_are_none_are_named(folder: Path, runs: str) -> None:
 def sweep(write, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     write("arr.py", "def run(cell, context):\n    context.array('a', [1.0 * cell.seed])\n    return {'x': cell.seed}\n")
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 1)
-    monkeypatch.setattr("orchestrator.drive.CHUNK_CELLS", 1)
+    monkeypatch.setattr("raysweep.orchestrator.schedule.driver.CHUNK_CELLS", 1)
     return Sweep.from_text(f'name="s"\nworkload="arr:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n')
 
 
@@ -135,9 +135,9 @@ def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
 
 def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     launch(sweep, inline=True)
-    from orchestrator.launcher import Options, run
-    from orchestrator.prepare import prepare
-    from orchestrator.workload import source_digest
+    from raysweep.orchestrator.launch.launch import Options, run
+    from raysweep.orchestrator.launch.request import prepare
+    from raysweep.orchestrator.sweep.workload import source_digest
 
     Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
     source_digest.cache_clear()
@@ -173,7 +173,7 @@ def test_a_merge_holds_a_part_of_the_rows_at_a_time(folder: Path, monkeypatch: p
         same = {"attempt": [1] * rows, "name": ["a"] * rows, "step": [0] * rows, "stride": [1] * rows}
         return pa.table({"cell_id": ids, **same, "values": values, "values_f64": [None] * rows}, schema=ARRAYS)
 
-    monkeypatch.setattr("orchestrator.compaction.BATCH", 2**40)
+    monkeypatch.setattr("raysweep.orchestrator.store.compaction.BATCH", 2**40)
     before = pa.default_memory_pool()
     with Owner(Store()) as owner:
         tables = [table(at) for at in range(count)]
@@ -196,11 +196,15 @@ def test_killed_in_a_merge_nothing_is_lost_or_doubled(sweep: Sweep, folder: Path
     Path("s.toml").write_text(sweep.text)
     dies = f"""
 import os, signal, sys
-from orchestrator import cli, drive, launcher, local_disk, owner
+from raysweep.orchestrator.cli import app
+from raysweep.orchestrator.launch import launch
+from raysweep.orchestrator.schedule import driver
+from raysweep.orchestrator.store.storage.local import LocalDisk
+from raysweep.orchestrator.store.writer import Owner
 
-launcher.FLUSH_OUTCOMES = drive.CHUNK_CELLS = 1
-put, delete, deleted = owner.Owner._put, local_disk.LocalDisk.delete, []
-replaced = owner.Owner._replace
+launch.FLUSH_OUTCOMES = driver.CHUNK_CELLS = 1
+put, delete, deleted = Owner._put, LocalDisk.delete, []
+replaced = Owner._replace
 
 def replacing(self, folder, merged, batch):
     if folder == "cells" and {at!r} == "committed":
@@ -214,9 +218,9 @@ def deleting(self, name):
     if len(deleted) == 20 and {at!r} == "deleting":
         os.kill(os.getpid(), signal.SIGKILL)
 
-owner.Owner._replace, local_disk.LocalDisk.delete = replacing, deleting
+Owner._replace, LocalDisk.delete = replacing, deleting
 sys.argv = ["raysweep", "launch", "s.toml", "--inline"]
-cli.main()
+app.main()
 """
     ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.returncode == -9, ended.stderr

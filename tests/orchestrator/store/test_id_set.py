@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.ids import Ids
+from raysweep.orchestrator.store.id_set import Ids
 
 IDS = st.lists(
     st.one_of(st.binary(min_size=12, max_size=12), st.integers(0, 300).map(lambda n: n.to_bytes(12, "little"))),

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import holder, object_disk
-from orchestrator.disk import open_disk
-from orchestrator.errors import InputError, StoreBusy, StoreDenied, StoreUnreachable, StoreWriteFailed
-from orchestrator.launcher import launch
-from orchestrator.object_address import parse
-from orchestrator.object_disk import ObjectDisk
-from orchestrator.object_trouble import diagnose
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import InputError, StoreBusy, StoreDenied, StoreUnreachable, StoreWriteFailed
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.storage import object as object_disk
+from raysweep.orchestrator.store.storage.address import parse
+from raysweep.orchestrator.store.storage.diagnosis import diagnose
+from raysweep.orchestrator.store.storage.object import ObjectDisk
+from raysweep.orchestrator.store.storage.storage import open_disk
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 from tests.faults.gateway import Gateway
 from tests.object_store import KEY, SECRET, Proxy, Server, free_port, set_variables
@@ -213,9 +214,9 @@ def test_no_bucket_no_access_no_credentials(s3: str, proxy: Proxy, monkeypatch: 
 def test_kinds_of_places_are_those_that_are_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AZURE_")]:
         monkeypatch.delenv(name)
-    from orchestrator import disk
+    from raysweep.orchestrator.store.storage import storage
 
-    assert tuple(object_disk.KINDS) == disk.SCHEMES
+    assert tuple(object_disk.KINDS) == storage.SCHEMES
     assert parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
     assert ObjectDisk("s3://bucket/").location == "s3://bucket"
     with pytest.raises(StoreDenied, match="AZURE_STORAGE_ACCOUNT_NAME"):
@@ -269,12 +270,16 @@ def start(write, folder: Path, s3: str) -> Iterator[Callable[..., subprocess.Pop
 
     def begin(*words: str, machine: str | None = None) -> subprocess.Popen[str]:
         code = (
-            "from orchestrator import cli, drive, holder, launcher, lease, object_disk, owner\n"
-            "launcher.FLUSH_S, drive.CHUNK_CELLS, launcher.FLUSH_OUTCOMES = 0.2, 5, 10\n"
-            "object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 1.0, 5.0\n"
-            "lease.DEAD_AFTER_S, holder.BEAT_S, owner.BEAT_S = 2.0, 0.3, 0.3\n"
+            "from raysweep.orchestrator.cli import app\n"
+            "from raysweep.orchestrator.launch import launch\n"
+            "from raysweep.orchestrator.schedule import driver\n"
+            "from raysweep.orchestrator.store import holder, lease, writer\n"
+            "from raysweep.orchestrator.store.storage import object as objects\n"
+            "launch.FLUSH_S, driver.CHUNK_CELLS, launch.FLUSH_OUTCOMES = 0.2, 5, 10\n"
+            "objects.TIMEOUT_S, objects.PATIENCE_S = 1.0, 5.0\n"
+            "lease.DEAD_AFTER_S, holder.BEAT_S, writer.BEAT_S = 2.0, 0.3, 0.3\n"
             f"holder.boot_id = lease.boot_id = lambda: {machine!r} or {holder.boot_id()!r}\n"
-            "cli.main()\n"
+            "app.main()\n"
         )
         begun.append(subprocess.Popen(
             [sys.executable, "-c", code, "launch", "d.toml", "--inline", "--store", s3, *words], cwd=folder,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import checkpoint, scratch
-from orchestrator.checkpoint import Checkpoint, Home
-from orchestrator.executors import ray_worker
+from raysweep.orchestrator.executors.ray import worker
+from raysweep.orchestrator.store import checkpoints as checkpoint
+from raysweep.orchestrator.store.checkpoints import Checkpoint, Home
+from raysweep.orchestrator.store.storage import scratch
 
 CELL, OTHER = "a" * 24, "b" * 24
 LAUNCH = "0123456789ab"
@@ -36,7 +37,7 @@ def test_old_leftovers_go_and_nothing_else(ours: Path, tmp_path: Path) -> None:
         kept.save(cell.encode())
         assert kept.is_local
     checkpoints = checkpoint.local_folder(home) / "checkpoints"
-    faults = ray_worker.fault_path(LAUNCH, 3)
+    faults = worker.fault_path(LAUNCH, 3)
     faults.parent.mkdir()
     faults.write_text("0\n")
     precious = tmp_path / "precious"
@@ -60,7 +61,7 @@ def test_what_is_in_use_stays(ours: Path, tmp_path: Path) -> None:
     home = Home(str(tmp_path / "store"), "_epochs/00000000.json", "0" * 64)
     kept = Checkpoint(home, CELL, 1, "c" * 16)
     kept.save(b"first")
-    faults = ray_worker.fault_path(LAUNCH, 3)
+    faults = worker.fault_path(LAUNCH, 3)
     faults.parent.mkdir()
     age(tmp_path, scratch.KEPT_DAYS + 1)
     kept.save(b"second")  # a sign of life
@@ -71,9 +72,9 @@ def test_what_is_in_use_stays(ours: Path, tmp_path: Path) -> None:
 
 def test_a_worker_tidies_once(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(ray_worker, "remove_old", lambda: calls.append(1))
-    ray_worker._tidy.cache_clear()
-    ray_worker._tidy()
-    ray_worker._tidy()
+    monkeypatch.setattr(worker, "remove_old", lambda: calls.append(1))
+    worker._tidy.cache_clear()
+    worker._tidy()
+    worker._tidy()
     assert calls == [1]
-    ray_worker._tidy.cache_clear()
+    worker._tidy.cache_clear()

@@ -16,16 +16,16 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import holder
-from orchestrator.cells import CellTable, expand
-from orchestrator.chunk import Array, Outcome, Worker
-from orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
-from orchestrator.owner import Owner
-from orchestrator.record import Finished, Records, record
-from orchestrator.schema import ARRAYS, ATTEMPTS, CELLS
-from orchestrator.segments import Segment, encode, segment_name
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
+from raysweep.orchestrator.launch.record import Finished, Records, record
+from raysweep.orchestrator.run.messages import Array, Outcome, Worker
+from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS
+from raysweep.orchestrator.store.segments import Segment, encode, segment_name
+from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.sweep.cells import CellTable, expand
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -271,21 +271,21 @@ def test_newer_format_is_refused(folder: Path) -> None:
 
 @ON_A_DISK
 def test_full_disk_acknowledges_nothing_it_lost(folder: Path, records, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestrator import local_disk
+    from raysweep.orchestrator.store.storage import local
 
     store = Store("results")
     with Owner(store) as owner:
         owner.append(records(range(2)))
-        written = local_disk._write_synced
+        written = local._write_synced
 
         def full(path: Path, data: bytes) -> None:
             path.write_bytes(data[:10])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(local_disk, "_write_synced", full)
+        monkeypatch.setattr(local, "_write_synced", full)
         with pytest.raises(StoreWriteFailed, match="No space left"):
             owner.append(records(range(2, 4)))
-        monkeypatch.setattr(local_disk, "_write_synced", written)
+        monkeypatch.setattr(local, "_write_synced", written)
         assert owner.append(records(range(2, 4))) == 2
     assert Store("results").cells.collect().height == 4
     assert list((folder / "results/_tmp").iterdir()) == []
@@ -335,18 +335,19 @@ def test_a_killed_commit_doubles_nothing(write, folder: Path, cli) -> None:
     write("tiny.toml", SWEEP)
     dies = """
 import os, signal, sys
-from orchestrator import cli, owner
+from raysweep.orchestrator.cli import app
+from raysweep.orchestrator.store.writer import Owner
 
-commit = owner.Owner._commit
+commit = Owner._commit
 
 def dying(self, folder, *rest):
     if folder == "attempts":
         os.kill(os.getpid(), signal.SIGKILL)
     return commit(self, folder, *rest)
 
-owner.Owner._commit = dying
+Owner._commit = dying
 sys.argv = ["raysweep", "launch", "tiny.toml", "--inline"]
-cli.main()
+app.main()
 """
     ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL

@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.errors import InputError
-from orchestrator.launcher import Options, launch, run
-from orchestrator.prepare import prepare_recorded
-from orchestrator.schema import ARRAYS, CELLS
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
-from orchestrator.sweep_record import read_sweep, sweep_bytes
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.launch.launch import Options, launch, run
+from raysweep.orchestrator.launch.request import prepare_recorded
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import ARRAYS, CELLS
+from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import environment
-from tests.orchestrator.footers import BINARY, I32, I64, LIST, STRUCT, Struct, read_struct, rewrite, written
+from tests.orchestrator.store.footers import BINARY, I32, I64, LIST, STRUCT, Struct, read_struct, rewrite, written
 
 SWEEP = 'name="s"\nworkload="arr:run"\nseeds="0..3"\n[[grid]]\nmethod="m"\n'
 ARR = """
@@ -340,7 +340,7 @@ COMMANDS = r"""
 import contextlib, io, json, re, resource, sys, traceback
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-from orchestrator import cli
+from raysweep.orchestrator.cli import app
 answers = {}
 one = sys.argv[1]
 for store in sorted(Path(".").glob("store *")):
@@ -353,7 +353,7 @@ for store in sorted(Path(".").glob("store *")):
         print(store, words[0], file=sys.__stderr__)
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
-                cli.main()
+                app.main()
             except SystemExit as ended:
                 code = ended.code
             except BaseException:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cells import cell_ids, expand, hash_parts
-from orchestrator.errors import InputError
-from orchestrator.spec import Sweep, canonical_json
-from orchestrator.workload import Workload
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.cells import cell_ids, expand, hash_parts
+from raysweep.orchestrator.sweep.spec import Sweep, canonical_json
+from raysweep.orchestrator.sweep.workload import Workload
 
 FLAT = st.dictionaries(
     st.text(max_size=8),
@@ -84,7 +84,7 @@ def test_a_field_added_later_leaves_old_ids_alone(write) -> None:
         """
         from typing import Annotated
         from pydantic import BaseModel
-        from workloads.interface import AddedLater
+        from raysweep.workloads.interface import AddedLater
 
         class Config(BaseModel, frozen=True, extra="forbid"):
             x: int
@@ -96,7 +96,7 @@ def test_a_field_added_later_leaves_old_ids_alone(write) -> None:
     )
     import grown2
 
-    from orchestrator import cells, workload
+    from raysweep.orchestrator.sweep import cells, workload
 
     plain = workload.load_workload("grown:run")
     grown = Workload(**{**vars(plain), "config_model": grown2.Config})

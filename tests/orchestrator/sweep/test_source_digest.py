@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Store, provenance
-from orchestrator.imports import imported, reached
-from orchestrator.launcher import commits_of
-from orchestrator.workload import load_workload, source_digest, source_files
+from raysweep import Store
+from raysweep.orchestrator.launch import provenance
+from raysweep.orchestrator.launch.launch import commits_of
+from raysweep.orchestrator.sweep.source import imported, reached
+from raysweep.orchestrator.sweep.workload import load_workload, source_digest, source_files
 from tests.conftest import environment
 
 RUN = "def run(cell, context):\n    return {'value': 1.0}\n"
@@ -61,7 +62,7 @@ def test_a_changed_helper_is_told_by_plan(folder: Path, tree, cli, options: list
 
 
 def test_a_workload_without_helpers_keeps_the_digest_that_it_had(folder: Path, tree) -> None:
-    tree({"w.py": "import os, numpy.linalg, missing\nfrom workloads.interface import AddedLater\n" + RUN})
+    tree({"w.py": "import os, numpy.linalg, missing\nfrom raysweep.workloads.interface import AddedLater\n" + RUN})
     tree({"workloads/interface.py": "", "other.py": ""})
     alone = hashlib.sha256(b"w.py\0" + Path("w.py").read_bytes() + b"\0").hexdigest()[:16]
     assert digest() == alone
@@ -189,7 +190,8 @@ def test_it_is_the_same_in_a_fresh_process_whatever_was_imported(folder: Path, t
     here = digest()
     code = (
         "import sys; sys.path.insert(0, '.'); {}\n"
-        "from orchestrator.workload import load_workload\nprint(load_workload('w:run', ('{}',)).source_digest)"
+        "from raysweep.orchestrator.sweep.workload import load_workload\n"
+        "print(load_workload('w:run', ('{}',)).source_digest)"
     )
     for first in ("pass", "import b", "import json, w; sys.modules.pop('a')"):
         ended = subprocess.run(

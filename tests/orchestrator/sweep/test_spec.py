@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cells import expand
-from orchestrator.errors import InputError
-from orchestrator.spec import Sweep, setting
-from orchestrator.sweep_files import find
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.spec import Sweep, setting
 from tests.conftest import SWEEP, TINY
 
 HEAD = 'name="s"\nworkload="online_rnn"\nseeds=[1]\n'
@@ -181,26 +181,26 @@ def test_command_line_refuses_and_writes_nothing(cli, write, folder: Path, argum
 def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(
     write, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from orchestrator import cli
+    from raysweep.orchestrator.cli import app
 
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nrate = [1, 2]\n[[grid]]"))
-    _, prepared = cli._prepare(["tiny.toml"], "results", None, None, None)
+    _, prepared = app._prepare(["tiny.toml"], "results", None, None, None)
     assert len(prepared.table) == 8  # the list is one value
     assert (
         "config.rate: each cell gets the whole list; to try its values one by one, write rate = [1, 2] in [[grid]]"
         in (capsys.readouterr().err)
     )
-    cli._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # asked for by its name
+    app._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # asked for by its name
     assert "whole list" not in capsys.readouterr().err
 
 
 def test_a_limit_among_the_settings_is_warned_of(write, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from orchestrator import cli
+    from raysweep.orchestrator.cli import app
 
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nretries = 3\n[[grid]]\ntimeout_s = 5"))
-    cli._prepare(["tiny.toml"], "results", None, None, None)
+    app._prepare(["tiny.toml"], "results", None, None, None)
     said = capsys.readouterr().err
     assert "grid[0].timeout_s: is a setting of the workload here; a limit belongs under [resources]" in said
     assert "config.retries: is a setting" in said

@@ -12,17 +12,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from replay import SHARED, Recorder
 
-from workloads import WORKLOADS, bci
-from workloads.bci import Config, both_sessions, frozen_predictions, recovery, settle
-from workloads.learner import build_learner, initial_theta, learn_along
-from workloads.recordings.pair import Pair, pair_of
-from workloads.recordings.recording import load
-from workloads.recordings.sessions import KNOWN
-from workloads.seeds import generators
-from workloads.streams.stream import Stream
-from workloads.training import begin, train
+from raysweep.workloads import WORKLOADS, bci
+from raysweep.workloads.bci import Config, both_sessions, frozen_predictions, recovery, settle
+from raysweep.workloads.bci.recordings.pair import Pair, pair_of
+from raysweep.workloads.bci.recordings.recording import load
+from raysweep.workloads.bci.recordings.sessions import KNOWN
+from raysweep.workloads.rnn.learner import build_learner, initial_theta, learn_along
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.rnn.training import begin, train
+from raysweep.workloads.seeds import generators
+from tests.workloads.rnn.replay import SHARED, Recorder
 
 SMALL = {"session_a": "first", "session_b": "second", "hidden": 12, "components": 6}
 
@@ -211,7 +211,7 @@ def test_weights_do_not_depend_on_the_data(recordings):
 
 
 def test_a_divergence_leaves_out_what_it_spoils(recordings, monkeypatch):
-    for module in ("workloads.fused.train", "workloads.training"):
+    for module in ("raysweep.workloads.rnn.fused.train", "raysweep.workloads.rnn.training"):
         monkeypatch.setattr(f"{module}.DIVERGED_ABOVE", 1e-9)
     metrics, _ = run(cell_of("traces", limit=300))
     assert (metrics["diverged"], metrics["diverged_at"]) == (1.0, 0.0)
@@ -288,8 +288,8 @@ def test_cost_orders_the_cells():
 @pytest.mark.parametrize(("name", "cells"), [("e9-bci", 12), ("e9-pairs", 300), ("e9-relabel", 24)])
 def test_the_sweeps_are_settled_as_they_stand(name, cells, monkeypatch, tmp_path):
     monkeypatch.setenv("RAYSWEEP_DATA", str(tmp_path))
-    sweep = tomllib.loads(resources.files("workloads").joinpath(f"paper/{name}.toml").read_text("utf-8"))
-    assert WORKLOADS[sweep["workload"]] == "workloads.bci:run"
+    sweep = tomllib.loads(resources.files("raysweep.workloads").joinpath(f"paper/{name}.toml").read_text("utf-8"))
+    assert WORKLOADS[sweep["workload"]] == "raysweep.workloads.bci:run"
     found = []
     for block in sweep["grid"]:
         lists = {key: value if isinstance(value, list) else [value] for key, value in block.items()}

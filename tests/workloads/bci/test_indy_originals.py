@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from workloads.datasets import DATASETS
-from workloads.datasets.download import download
-from workloads.recordings import indy
-from workloads.recordings.indy import fetch
-from workloads.recordings.original import bin_original
-from workloads.recordings.recording import load
-from workloads.recordings.sessions import MD5, RELEASE, original_name
+from raysweep.workloads.bci.recordings import indy
+from raysweep.workloads.bci.recordings.indy import fetch
+from raysweep.workloads.bci.recordings.original import bin_original
+from raysweep.workloads.bci.recordings.recording import load
+from raysweep.workloads.bci.recordings.sessions import MD5, RELEASE, original_name
+from raysweep.workloads.datasets import DATASETS
+from raysweep.workloads.datasets.download import download
 
 SESSION = "20161005_06"
 BEGIN, SAMPLES = 65.0, 1501  # 6 s of behaviour at 250 Hz

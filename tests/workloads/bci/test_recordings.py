@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from replay import SHARED
 from scipy.stats import spearmanr
 
-from workloads.recordings.decoders import fit_kalman, fit_wiener, lagged
-from workloads.recordings.indy import listing
-from workloads.recordings.order import _ranks, neighbours, r2
-from workloads.recordings.preprocess import fit
-from workloads.recordings.recording import Recording, digest, find, load, rebin, session_of, verify
-from workloads.recordings.sessions import ANOTHER_ORDER, KNOWN, RELEASE
+from raysweep.workloads.bci.recordings.decoders import fit_kalman, fit_wiener, lagged
+from raysweep.workloads.bci.recordings.indy import listing
+from raysweep.workloads.bci.recordings.order import _ranks, neighbours, r2
+from raysweep.workloads.bci.recordings.preprocess import fit
+from raysweep.workloads.bci.recordings.recording import Recording, digest, find, load, rebin, session_of, verify
+from raysweep.workloads.bci.recordings.sessions import ANOTHER_ORDER, KNOWN, RELEASE
+from tests.workloads.rnn.replay import SHARED
 
 
 def write(
@@ -199,7 +199,7 @@ import sys
 from threadpoolctl import threadpool_limits
 if sys.argv[1] == "loaded":
     import sklearn.decomposition
-from workloads.recordings.preprocess import fit
+from raysweep.workloads.bci.recordings.preprocess import fit
 import numpy as np
 rng = np.random.default_rng(0)
 counts = rng.poisson(2.0, (6000, 96)).astype(float)
@@ -351,8 +351,7 @@ def test_ridge_transfers_within_a_day():
 
 def test_nothing_heavy_is_imported():
     heavy = ("torch", "ray", "numba", "scipy", "sklearn", "h5py", "pooch", "requests")
-    code = (
-        f"import sys; import workloads.bci, workloads.recordings.indy; print([m for m in {heavy} if m in sys.modules])"
-    )
+    modules = "raysweep.workloads.bci, raysweep.workloads.bci.recordings.indy"
+    code = f"import sys; import {modules}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workloads import online_rnn
-from workloads.architectures import ARCHITECTURES
-from workloads.initial import Initial
-from workloads.layout import Layout
-from workloads.losses import LOSSES
-from workloads.optimizers import Optimizer, sgd
-from workloads.rules import RULES
-from workloads.rules.rule import Rule
-from workloads.training import Learner, begin, learn_step
+from raysweep.workloads import online_rnn
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.losses import LOSSES
+from raysweep.workloads.rnn.optimizers import Optimizer, sgd
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.rules.rule import Rule
+from raysweep.workloads.rnn.training import Learner, begin, learn_step
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

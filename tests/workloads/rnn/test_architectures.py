@@ -9,21 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import Problem, golden
 from test_golden import masked
 
-from workloads import online_rnn
-from workloads.architectures import ARCHITECTURES
-from workloads.architectures.gru import gru_reset_after, gru_reset_before
-from workloads.architectures.lru import lru
-from workloads.architectures.lstm import lstm, sigmoid
-from workloads.architectures.tanh_rnn import tanh_rnn
-from workloads.initial import Initial
-from workloads.linearization import at_state, pull_back, push, read_back, transition
-from workloads.optimizers import adam, sgd
-from workloads.rules.bptt import bptt
-from workloads.rules.rtrl import rtrl
-from workloads.rules.sparse_rtrl import sparse_rtrl
+from raysweep.workloads import online_rnn
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.architectures.gru import gru_reset_after, gru_reset_before
+from raysweep.workloads.rnn.architectures.lru import lru
+from raysweep.workloads.rnn.architectures.lstm import lstm, sigmoid
+from raysweep.workloads.rnn.architectures.tanh_rnn import tanh_rnn
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import at_state, pull_back, push, read_back, transition
+from raysweep.workloads.rnn.optimizers import adam, sgd
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
+from tests.workloads.rnn.replay import Problem, golden
 
 CASES = {
     "lstm": "lstm",

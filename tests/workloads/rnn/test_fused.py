@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import golden, run_cell
 
-from workloads import online_rnn
-from workloads.fused import train as fused
-from workloads.fused.form import ARCHITECTURES, OPTIMIZERS, Size
-from workloads.learner import build_learner, initial_theta
-from workloads.masks import SELECTIONS
-from workloads.probes import Findings, Schedule
-from workloads.seeds import generators
-from workloads.streams.stream import Stream
-from workloads.training import begin, train
+import raysweep
+from raysweep.workloads import online_rnn
+from raysweep.workloads.rnn.fused import train as fused
+from raysweep.workloads.rnn.fused.form import ARCHITECTURES, OPTIMIZERS, Size
+from raysweep.workloads.rnn.learner import build_learner, initial_theta
+from raysweep.workloads.rnn.masks import SELECTIONS
+from raysweep.workloads.rnn.probes import Findings, Schedule
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.rnn.training import begin, train
+from raysweep.workloads.seeds import generators
+from tests.conftest import ROOT
+from tests.workloads.rnn.replay import golden, run_cell
 
 
 def random_stream(steps, n_in=1, n_out=1, seed=0, classes=False, **marks) -> Stream:
@@ -245,8 +247,8 @@ def test_weights_follow_marschalls_framework(case, method, leak):
 SCRIPT = """
 import hashlib, sys
 sys.path.append(sys.argv[1])
-from replay import run_cell
-from workloads.fused import kernel
+from tests.workloads.rnn.replay import run_cell
+from raysweep.workloads.rnn.fused import kernel
 digest = hashlib.sha256()
 for method, k in (("rtrl", None), ("sparse_rtrl", 4)):
     for implementation in ("fused", "readable"):
@@ -258,13 +260,13 @@ print(kernel.__file__, sum(kernel.run.stats.cache_misses.values()), digest.hexdi
 
 def test_bits_do_not_depend_on_threads_nor_compiled_kernels_on_where_the_package_lies(tmp_path):
     run_cell("rtrl", hidden=2, steps=2, shift=1)  # compiled by now, if it wasn't
-    package = Path(online_rnn.__file__).parent
+    package = Path(raysweep.__file__).parent
     moved = tmp_path / "another place"
-    shutil.copytree(package, moved / "workloads", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(package, moved / "raysweep", ignore=shutil.ignore_patterns("__pycache__", "analysis"))
     digests = set()
     for threads, place in (("1", package.parent), ("2", moved)):
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)],
+            [sys.executable, "-c", SCRIPT, str(ROOT)],
             env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(place)},
             cwd=place,
             capture_output=True,

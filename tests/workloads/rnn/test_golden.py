@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from replay import Problem, golden
 
-from workloads.optimizers import sgd
-from workloads.rules.bptt import bptt
-from workloads.rules.rtrl import rtrl
-from workloads.rules.rule import Rule
-from workloads.rules.sparse_rtrl import SparseState, sparse_rtrl
-from workloads.rules.traces import traces
+from raysweep.workloads.rnn.optimizers import sgd
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.rule import Rule
+from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState, sparse_rtrl
+from raysweep.workloads.rnn.rules.traces import traces
+from tests.workloads.rnn.replay import Problem, golden
 
 
 def masked(mask: np.ndarray, gather: bool) -> Rule:

@@ -7,17 +7,17 @@ import copy
 import numpy as np
 import pytest
 import torch
-from replay import Problem, every_pair, example_rule
 
-from workloads.linearization import Stage
-from workloads.losses import LOSSES
-from workloads.optimizers import adam, sgd
-from workloads.rules.bptt import bptt
-from workloads.rules.rtrl import rtrl
-from workloads.rules.rule import Observation, Shape
-from workloads.rules.sparse_rtrl import sparse_rtrl
-from workloads.rules.traces import traces
-from workloads.training import Learner, begin, learn_step
+from raysweep.workloads.rnn.linearization import Stage
+from raysweep.workloads.rnn.losses import LOSSES
+from raysweep.workloads.rnn.optimizers import adam, sgd
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.rule import Observation, Shape
+from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
+from raysweep.workloads.rnn.rules.traces import traces
+from raysweep.workloads.rnn.training import Learner, begin, learn_step
+from tests.workloads.rnn.replay import Problem, every_pair, example_rule
 
 
 def close(got, expected, atol=1e-12):
@@ -54,7 +54,7 @@ def gradients(rule, seen):
 
 
 def by_definition(seen, mask):
-    """J[c, i, g, j, l] written out from equations (1) and (2) of `workloads.linearization`."""
+    """J[c, i, g, j, l] written out from equations (1) and (2) of `raysweep.workloads.rnn.linearization`."""
     own, _, _, inputs = seen[0].step[0]
     components, n, (gates, m) = len(own), own.shape[2], inputs.shape
     influence, rows = np.zeros((components, n, gates, n, m)), []

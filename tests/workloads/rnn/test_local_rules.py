@@ -7,28 +7,28 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from replay import Problem, golden, run_cell
 from test_limits import chain
 
-from workloads.architectures import ARCHITECTURES
-from workloads.influence import advance, none_yet
-from workloads.linearization import transition
-from workloads.losses import LOSSES, cross_entropy
-from workloads.optimizers import sgd
-from workloads.rules import RULES
-from workloads.rules.bptt import bptt
-from workloads.rules.dni import Interface, dni
-from workloads.rules.efficient_bptt import e_bptt
-from workloads.rules.eprop import eprop
-from workloads.rules.future_bptt import f_bptt
-from workloads.rules.kernl import Kernel, kernl
-from workloads.rules.rflo import rflo
-from workloads.rules.rtrl import rtrl
-from workloads.rules.rule import Rule, Shape
-from workloads.rules.snap import reach, snap
-from workloads.rules.sparse_rtrl import sparse_rtrl
-from workloads.rules.traces import traces
-from workloads.training import Learner, begin, learn_step
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.influence import advance, none_yet
+from raysweep.workloads.rnn.linearization import transition
+from raysweep.workloads.rnn.losses import LOSSES, cross_entropy
+from raysweep.workloads.rnn.optimizers import sgd
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.dni import Interface, dni
+from raysweep.workloads.rnn.rules.efficient_bptt import e_bptt
+from raysweep.workloads.rnn.rules.eprop import eprop
+from raysweep.workloads.rnn.rules.future_bptt import f_bptt
+from raysweep.workloads.rnn.rules.kernl import Kernel, kernl
+from raysweep.workloads.rnn.rules.rflo import rflo
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.rule import Rule, Shape
+from raysweep.workloads.rnn.rules.snap import reach, snap
+from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
+from raysweep.workloads.rnn.rules.traces import traces
+from raysweep.workloads.rnn.training import Learner, begin, learn_step
+from tests.workloads.rnn.replay import Problem, golden, run_cell
 
 
 def close(got, expected, atol=1e-12):
@@ -457,7 +457,7 @@ def test_cross_entropy_of_huge_scores_is_finite_and_keeps_its_dtype(dtype):
     ],
 )
 def test_a_cell_settles_and_learns(method, k, own):
-    from workloads import online_rnn
+    from raysweep.workloads import online_rnn
 
     settled_k, settled = online_rnn.settle(method, None, online_rnn.Config(hidden=8))
     assert settled_k == k

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads.initial import INITIALIZERS
-from workloads.layout import Layout
-from workloads.masks import SELECTIONS, draw_mask, mask_problem, sources_of
-from workloads.optimizers import OPTIMIZERS, adam, adam_reference, clip_by_global_norm, sgd
-from workloads.seeds import CODES, generators
-from workloads.streams import STREAMS
-from workloads.streams.stream import Segment
-from workloads.windows import squared_errors, window_means
+from raysweep.workloads.rnn.initial import INITIALIZERS
+from raysweep.workloads.rnn.masks import SELECTIONS, draw_mask, mask_problem, sources_of
+from raysweep.workloads.rnn.optimizers import OPTIMIZERS, adam, adam_reference, clip_by_global_norm, sgd
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.streams import STREAMS
+from raysweep.workloads.rnn.streams.stream import Segment
+from raysweep.workloads.rnn.windows import squared_errors, window_means
+from raysweep.workloads.seeds import CODES, generators
 
 
 def gradients(steps=2000, size=50, seed=0):

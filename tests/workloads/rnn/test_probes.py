@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from replay import Problem, example_rule, run_cell
 
-from workloads.fused import train as fused
-from workloads.fused.form import Size
-from workloads.probes import (
+from raysweep.workloads.rnn.fused import train as fused
+from raysweep.workloads.rnn.fused.form import Size
+from raysweep.workloads.rnn.probes import (
     Schedule,
     compare,
     condition,
@@ -17,7 +16,8 @@ from workloads.probes import (
     immediate_singular_values,
     singular_values,
 )
-from workloads.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from tests.workloads.rnn.replay import Problem, example_rule, run_cell
 
 SMALL = {"hidden": 10, "steps": 60, "shift": 30, "dtype": "float64", "learning_rate": 0.01}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from replay import run_cell
+
+from tests.workloads.rnn.replay import run_cell
 
 
 @pytest.mark.parametrize(

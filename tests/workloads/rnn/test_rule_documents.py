@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from replay import Problem, run_cell
 
-from workloads import online_rnn, probes
-from workloads.architectures import ARCHITECTURES
-from workloads.fused import train as fused
-from workloads.fused.kernel import SMOOTHING
-from workloads.learner import DEFAULT_TOL
-from workloads.masks import FISHER, SELECTIONS, WEIGHTS_EVERY
-from workloads.optimizers import sgd
-from workloads.rules import RULES, describe
-from workloads.rules.bptt import bptt
-from workloads.rules.efficient_bptt import e_bptt
-from workloads.rules.future_bptt import f_bptt
-from workloads.seeds import CODES
+from raysweep.workloads import online_rnn
+from raysweep.workloads.rnn import probes
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.fused import train as fused
+from raysweep.workloads.rnn.fused.kernel import SMOOTHING
+from raysweep.workloads.rnn.learner import DEFAULT_TOL
+from raysweep.workloads.rnn.masks import FISHER, SELECTIONS, WEIGHTS_EVERY
+from raysweep.workloads.rnn.optimizers import sgd
+from raysweep.workloads.rnn.rules import RULES, describe
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.efficient_bptt import e_bptt
+from raysweep.workloads.rnn.rules.future_bptt import f_bptt
+from raysweep.workloads.seeds import CODES
+from tests.workloads.rnn.replay import Problem, run_cell
 
 TEXT = describe.DOCUMENT.read_text(encoding="utf-8")
 NOTATION = (describe.DOCUMENT.parent / "notation.md").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_what_is_generated_is_what_is_committed():
-    assert describe.rewritten(TEXT) == TEXT, "run python -m workloads.rules.describe"
+    assert describe.rewritten(TEXT) == TEXT, "run python -m raysweep.workloads.rnn.rules.describe"
 
 
 def test_every_part_is_written_anew_and_nothing_else():

@@ -9,14 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay import Problem, every_pair, every_pair_without_noise, example_rule
 
-from workloads.optimizers import adam, sgd
-from workloads.rules import RULES
-from workloads.rules.bptt import bptt
-from workloads.rules.rtrl import rtrl
-from workloads.rules.sparse_rtrl import sparse_rtrl
-from workloads.rules.traces import traces
+from raysweep.workloads.rnn.optimizers import adam, sgd
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
+from raysweep.workloads.rnn.rules.traces import traces
+from tests.workloads.rnn.replay import Problem, every_pair, every_pair_without_noise, example_rule
 
 sizes = st.fixed_dictionaries(
     {

@@ -11,18 +11,18 @@ from typing import get_args
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from replay import SHARED, Problem, golden, run_cell
 from test_limits import chain
 
-from workloads import online_rnn
-from workloads.architectures import ARCHITECTURES
-from workloads.linearization import local_gradient, push, transition
-from workloads.optimizers import sgd
-from workloads.registry import UnknownName
-from workloads.rules import RULES, kf_rtrl, ok, rkf_rtrl, uoro
-from workloads.rules.bptt import bptt
-from workloads.rules.rtrl import rtrl
-from workloads.rules.rule import Observation, Rule, Shape
+from raysweep.workloads import online_rnn
+from raysweep.workloads.registry import UnknownName
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.linearization import local_gradient, push, transition
+from raysweep.workloads.rnn.optimizers import sgd
+from raysweep.workloads.rnn.rules import RULES, kf_rtrl, ok, rkf_rtrl, uoro
+from raysweep.workloads.rnn.rules.bptt import bptt
+from raysweep.workloads.rnn.rules.rtrl import rtrl
+from raysweep.workloads.rnn.rules.rule import Observation, Rule, Shape
+from tests.workloads.rnn.replay import SHARED, Problem, golden, run_cell
 
 MODULES = {"uoro": uoro, "kf_rtrl": kf_rtrl, "rkf_rtrl": rkf_rtrl, "ok": ok}
 EPSILON_VARIANTS = ("guarded", "tallec", "sketched", "braintrace")  # those with an exact D A

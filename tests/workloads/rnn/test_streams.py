@@ -7,15 +7,13 @@ import math
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from replay import run_cell
 
-from workloads.online_rnn import Config, cost, settle
-from workloads.seeds import generators
-from workloads.streams import STREAMS
-from workloads.streams.baselines import RIDGE, last_target, rls2
-from workloads.streams.lorenz import flow, runge_kutta
-from workloads.streams.stream import Segment, Stream
-from workloads.windows import (
+from raysweep.workloads.online_rnn import Config, cost, settle
+from raysweep.workloads.rnn.streams import STREAMS
+from raysweep.workloads.rnn.streams.baselines import RIDGE, last_target, rls2
+from raysweep.workloads.rnn.streams.lorenz import flow, runge_kutta
+from raysweep.workloads.rnn.streams.stream import Segment, Stream
+from raysweep.workloads.rnn.windows import (
     accuracies,
     constant_means,
     cross_entropies,
@@ -24,6 +22,8 @@ from workloads.windows import (
     window_means,
     windows,
 )
+from raysweep.workloads.seeds import generators
+from tests.workloads.rnn.replay import run_cell
 
 STEPS = {"adding": 2000, "copy": 2000, "lorenz": 2000, "multi_sine": 4000, "sine": 2000}
 DRAWN = {"adding", "copy"}

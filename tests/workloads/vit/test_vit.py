@@ -12,19 +12,26 @@ from itertools import product
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from vit_cells import Context, Stopped, cell_of, one_thread, run, timeless, write_images  # noqa: F401
 
+from raysweep.workloads import WORKLOADS, vit
+from raysweep.workloads.vit import Config, metrics, settle
+from raysweep.workloads.vit.replay import refill
+from raysweep.workloads.vit.selection import METHODS
 from tests.conftest import ROOT
-from workloads import WORKLOADS, vit
-from workloads.vit import Config, metrics, settle
-from workloads.vit.replay import refill
-from workloads.vit.selection import METHODS
+from tests.workloads.vit.vit_cells import (
+    Context,
+    Stopped,
+    cell_of,
+    run,
+    timeless,
+    write_images,
+)
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-from workloads.vit.checkpoint import FORMAT, State, restore  # noqa: E402
-from workloads.vit.model import Shape, build  # noqa: E402
+from raysweep.workloads.vit.checkpoint import FORMAT, State, restore  # noqa: E402
+from raysweep.workloads.vit.model import Shape, build  # noqa: E402
 
 RANDOM = ("sparse", "sparse_forward", "random")
 RANKED = ("fisher_oracle", "fisher_anti", "entropy_oracle", "entropy_anti")
@@ -153,7 +160,7 @@ def test_without_torch_the_plan_says_what_to_install(monkeypatch):
 
 
 def test_planning_imports_no_torch():
-    code = "import sys, workloads.vit; sys.exit('torch' in sys.modules)"
+    code = "import sys, raysweep.workloads.vit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -422,7 +429,7 @@ def test_it_learns_colours_and_forgets_them_without_a_buffer():
 
 def test_the_order_of_images_is_the_same_without_a_buffer(monkeypatch):
     """Their shifts are not, once a buffer exists: more images draw more of them."""
-    from workloads.vit import training
+    from raysweep.workloads.vit import training
 
     real, seen = training.network_input, []
 
@@ -509,10 +516,10 @@ def test_cost_rises_with_what_a_cell_does():
 
 @pytest.mark.parametrize("name", ["e7-heads", "e7-forward", "e7-protocol", "e8-selection", "e8-timing", "heads-32"])
 def test_bundled_sweeps_settle(name):
-    text = (resources.files("workloads") / "paper" / f"{name}.toml").read_text()
+    text = (resources.files("raysweep.workloads") / "paper" / f"{name}.toml").read_text()
     sweep = tomllib.loads(text)
     assert sweep["workload"] == "vit"
-    assert WORKLOADS["vit"] == "workloads.vit:run"
+    assert WORKLOADS["vit"] == "raysweep.workloads.vit:run"
     cells = set()
     for block in sweep["grid"]:
         block = {key: value if isinstance(value, list) else [value] for key, value in block.items()}

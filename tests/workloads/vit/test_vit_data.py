@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from vit_cells import one_thread, write_images  # noqa: F401
 
-from workloads.vit import cifar10
-from workloads.vit.baselines import nearest_mean_scores, ridge_scores
-from workloads.vit.data import KNOWN, digest, find, load, positions, read, task_classes, verify
+from raysweep.workloads.vit import cifar10
+from raysweep.workloads.vit.baselines import nearest_mean_scores, ridge_scores
+from raysweep.workloads.vit.data import KNOWN, digest, find, load, positions, read, task_classes, verify
+from tests.workloads.vit.vit_cells import one_thread, write_images  # noqa: F401
 
 PLACES = {f"data_batch_{i}": range(20 * (i - 1), 20 * i) for i in range(1, 6)} | {"test_batch": range(100, 120)}
 
@@ -202,7 +202,7 @@ def test_a_file_of_another_form_is_refused(tmp_path, column, values, said):
 
 
 def test_images_are_read_in_parts_whatever_their_column_is(tmp_path, monkeypatch):
-    from workloads.vit import data
+    from raysweep.workloads.vit import data
 
     whole = read(write_images(tmp_path / "a.parquet"))
     table = pq.read_table(tmp_path / "a.parquet")
@@ -252,7 +252,7 @@ def test_tasks_and_their_positions():
 
 def test_network_inputs_are_the_pixels_flipped_and_shifted(one_thread):  # noqa: F811
     torch = pytest.importorskip("torch")
-    from workloads.vit.inputs import SHIFT, network_input
+    from raysweep.workloads.vit.inputs import SHIFT, network_input
 
     rng = np.random.default_rng(0)
     stored = torch.from_numpy(rng.integers(1, 256, size=(5, 3, 32, 32), dtype=np.uint8))
@@ -289,7 +289,7 @@ def test_ridge_tells_apart_what_is_linear_in_the_pixels():
 
 
 def test_images_are_numbers_a_few_at_a_time_and_scores_the_same(tmp_path, monkeypatch):
-    from workloads.vit import baselines
+    from raysweep.workloads.vit import baselines
 
     images = read(write_images(tmp_path / "a.parquet"))
     given = images.train, images.train_labels, images.test
@@ -304,8 +304,8 @@ def test_images_are_numbers_a_few_at_a_time_and_scores_the_same(tmp_path, monkey
 def test_baselines_forget_by_the_accuracies_after_each_task(tmp_path, scenario):
     """Sums over images lose none, and yet a class is told apart worse once others compete."""
     pytest.importorskip("torch")
-    from workloads.vit import Config, metrics
-    from workloads.vit.report import baselines
+    from raysweep.workloads.vit import Config, metrics
+    from raysweep.workloads.vit.report import baselines
 
     images = read(write_images(tmp_path / "a.parquet", train=12, test=6))
     found = baselines(images, Config(tasks=5, scenario=scenario))

@@ -6,19 +6,26 @@ import copy
 
 import numpy as np
 import pytest
-from vit_cells import Context, Stopped, cell_of, one_thread, run, timeless, write_images  # noqa: F401
 
-from orchestrator.cells import expand
-from orchestrator.spec import Sweep
-from workloads.vit import Config
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.workloads.vit import Config
+from tests.workloads.vit.vit_cells import (
+    Context,
+    Stopped,
+    cell_of,
+    run,
+    timeless,
+    write_images,
+)
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 from torch.nn.functional import cross_entropy  # noqa: E402
 
-from workloads.vit.hold import hold  # noqa: E402
-from workloads.vit.model import Shape, build  # noqa: E402
+from raysweep.workloads.vit.hold import hold  # noqa: E402
+from raysweep.workloads.vit.model import Shape, build  # noqa: E402
 
 SHAPE = Shape(heads=12, head_dim=2, embed=8, depth=2, mlp_ratio=1.0, patch=4, image=8, classes=4)
 OPTIMIZERS = {
@@ -100,7 +107,7 @@ def test_a_still_cell_is_another_one_unless_all_heads_are_kept(method):
 
 def test_a_head_that_no_ranking_keeps_stays_where_the_ranking_found_it():
     """Across the border between two tasks too, where moments of the task before would carry it on."""
-    from workloads.vit import training
+    from raysweep.workloads.vit import training
 
     seen = []
     real = training.end_task

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from vit_cells import Context, cell_of, run, timeless, write_images
 
-from orchestrator.store import Store
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import environment
+from tests.workloads.vit.vit_cells import Context, cell_of, run, timeless, write_images
 
 torch = pytest.importorskip("torch")
 
@@ -24,8 +24,8 @@ ON_GPU = """
     import os
     import time
 
-    from workloads import vit
-    from workloads.vit import METHODS, VERSION, Config, cost, settle
+    from raysweep.workloads import vit
+    from raysweep.workloads.vit import METHODS, VERSION, Config, cost, settle
 
 
     class OnCpu:
@@ -53,9 +53,9 @@ DRIVER = """
     import functools
     import sys
 
-    from orchestrator.executors.ray_tasks import RayExecutor
-    from orchestrator.launcher import launch
-    from orchestrator.spec import Sweep
+    from raysweep.orchestrator.executors.ray.executor import RayExecutor
+    from raysweep.orchestrator.launch.launch import launch
+    from raysweep.orchestrator.sweep.spec import Sweep
 
     RayExecutor.__init__ = functools.partialmethod(RayExecutor.__init__, gpus=1)
     sys.exit(launch([Sweep.load(path) for path in sys.argv[1:]]).exit_code)

@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 import pytest
-from vit_cells import one_thread  # noqa: F401
+
+from tests.workloads.vit.vit_cells import one_thread  # noqa: F401
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -14,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 from torch.func import functional_call  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
-from workloads.vit import fisher  # noqa: E402
-from workloads.vit.model import Shape, build  # noqa: E402
-from workloads.vit.selection import METHODS, draw, ranked  # noqa: E402
+from raysweep.workloads.vit import fisher  # noqa: E402
+from raysweep.workloads.vit.model import Shape, build  # noqa: E402
+from raysweep.workloads.vit.selection import METHODS, draw, ranked  # noqa: E402
 
 SMALL = Shape(heads=3, head_dim=5, embed=12, depth=2, mlp_ratio=2.0, patch=4, image=8, classes=4)
 TWELVE = Shape(heads=12, head_dim=4, embed=24, depth=3, mlp_ratio=2.0, patch=4, image=8, classes=10)
@@ -118,7 +119,7 @@ def test_what_a_head_outside_the_subset_still_learns():
 
 def test_an_infinite_gradient_does_not_pass_a_cut_head():
     """As with `.detach()`: 0, where a product with the mask would give nan."""
-    from workloads.vit.model import CutGradient
+    from raysweep.workloads.vit.model import CutGradient
 
     outputs = torch.ones(1, 2, 1, 1, requires_grad=True)
     (CutGradient.apply(outputs, torch.tensor([True, False])) * torch.tensor(float("inf"))).sum().backward()

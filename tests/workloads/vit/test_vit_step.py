@@ -6,16 +6,16 @@ import copy
 
 import numpy as np
 import pytest
-from vit_cells import cell_of, one_thread, run, write_images  # noqa: F401
 
-from workloads.vit.data import load
+from raysweep.workloads.vit.data import load
+from tests.workloads.vit.vit_cells import cell_of, one_thread, run, write_images  # noqa: F401
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 from torch.nn.functional import log_softmax  # noqa: E402
 
-from workloads.vit import training  # noqa: E402
+from raysweep.workloads.vit import training  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from workloads import vit
+from raysweep.workloads import vit
 
 SMALL = {
     "data_set": "tiny",

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
+from raysweep.workloads.arrays import Array
 
 LAGS = 10
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)

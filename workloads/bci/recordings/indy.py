@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.datasets.dataset import Dataset, Listing
-from workloads.datasets.download import Say, download
-from workloads.recordings.order import neighbours
-from workloads.recordings.original import bin_original
-from workloads.recordings.recording import USUAL_MS, load_file, prepared_name, session_of
-from workloads.recordings.sessions import DOI, MD5, PUBLISHED, RELEASE, original_name
-from workloads.registry import unknown_name
+from raysweep.workloads.bci.recordings.order import neighbours
+from raysweep.workloads.bci.recordings.original import bin_original
+from raysweep.workloads.bci.recordings.recording import USUAL_MS, load_file, prepared_name, session_of
+from raysweep.workloads.bci.recordings.sessions import DOI, MD5, PUBLISHED, RELEASE, original_name
+from raysweep.workloads.datasets.dataset import Dataset, Listing
+from raysweep.workloads.datasets.download import Say, download
+from raysweep.workloads.registry import unknown_name
 
 
 def fetch(

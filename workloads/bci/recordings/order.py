@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.recordings.decoders import Wiener, fit_wiener
-from workloads.recordings.recording import Recording
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.decoders import Wiener, fit_wiener
+from raysweep.workloads.bci.recordings.recording import Recording
 
 NEAREST = 4
 LAGS = 5

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array, Indices
-from workloads.recordings.sessions import DOI, date_of
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.bci.recordings.sessions import DOI, date_of
 
 AREA = "M1"
 CHANNELS = 96
@@ -36,7 +36,7 @@ NEEDED = ("t", "finger_pos", "spikes")
 
 
 def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]:
-    """The arrays of a prepared file (`workloads.recordings.recording`).
+    """The arrays of a prepared file (`raysweep.workloads.bci.recordings.recording`).
 
     Args:
         path: the original.

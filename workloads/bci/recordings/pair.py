@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.recordings.decoders import VALIDATED, fit_kalman, fit_wiener
-from workloads.recordings.preprocess import Target, behaviour, fit, scaler
-from workloads.recordings.recording import Recording, load_file, rebin, verify
-from workloads.streams.stream import Segment
-from workloads.windows import squared_errors
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.decoders import VALIDATED, fit_kalman, fit_wiener
+from raysweep.workloads.bci.recordings.preprocess import Target, behaviour, fit, scaler
+from raysweep.workloads.bci.recordings.recording import Recording, load_file, rebin, verify
+from raysweep.workloads.rnn.streams.stream import Segment
+from raysweep.workloads.rnn.windows import squared_errors
 
 REFIT_S = 180.0
 LATE = "b_late"

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from workloads.arrays import Array
-from workloads.recordings.recording import Recording
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.recording import Recording
 
 Target = Literal["velocity", "position"]
 FLAT = 1e-9

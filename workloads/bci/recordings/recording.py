@@ -30,11 +30,11 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.datasets.dataset import data_folder
-from workloads.recordings.original import CHANNELS
-from workloads.recordings.sessions import KNOWN, RELEASE
-from workloads.registry import unknown_name
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.original import CHANNELS
+from raysweep.workloads.bci.recordings.sessions import KNOWN, RELEASE
+from raysweep.workloads.datasets.dataset import data_folder
+from raysweep.workloads.registry import unknown_name
 
 USUAL_MS = 64
 """Width of bins where a file's name says none."""

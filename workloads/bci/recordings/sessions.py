@@ -32,7 +32,7 @@ KNOWN = {
 """The files that our results come from, so that a plan can be made where they do not lie."""
 
 ANOTHER_ORDER = frozenset({"20160630_01", "20170124_01"})
-"""Sessions of `KNOWN` whose channels stand in another order than their neighbours' (`workloads.recordings.order`)."""
+"""Sessions of `KNOWN` whose channels stand in another order than their neighbours' (`recordings.order`)."""
 
 MD5 = {
     "20160622_01": "c33d5fff31320d709d23fe445561fb6e",

@@ -2,14 +2,14 @@
 
 import math
 
-from workloads.architectures.architecture import Architecture
-from workloads.architectures.elstm import elstm
-from workloads.architectures.gru import gru_reset_after, gru_reset_before
-from workloads.architectures.lru import lru
-from workloads.architectures.lstm import lstm
-from workloads.architectures.tanh_rnn import tanh_rnn
-from workloads.component import Component
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.elstm import elstm
+from raysweep.workloads.rnn.architectures.gru import gru_reset_after, gru_reset_before
+from raysweep.workloads.rnn.architectures.lru import lru
+from raysweep.workloads.rnn.architectures.lstm import lstm
+from raysweep.workloads.rnn.architectures.tanh_rnn import tanh_rnn
+from raysweep.workloads.rnn.component import Component
 
 ARCHITECTURES: Registry[Component[Architecture]] = Registry(
     "architecture",

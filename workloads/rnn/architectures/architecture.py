@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array, Parameters
-from workloads.initial import Initial
-from workloads.layout import Layout
-from workloads.linearization import Step
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Step
+from raysweep.workloads.rnn.parameters import Layout
 
 
 class Architecture(NamedTuple):
-    """A network with n hidden units, C state components and G gates (see `workloads.linearization`)."""
+    """A network with n hidden units, C state components and G gates (see `raysweep.workloads.rnn.linearization`)."""
 
     components: int
     gates: int

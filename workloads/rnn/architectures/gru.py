@@ -38,13 +38,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.architectures.architecture import Architecture
-from workloads.architectures.lstm import sigmoid
-from workloads.arrays import Array, Parameters
-from workloads.initial import Initial
-from workloads.layout import Layout
-from workloads.learning_signal import predict, readout_gradients, transposed_readout
-from workloads.linearization import Stage, Step
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.lstm import sigmoid
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Stage, Step
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
 
 
 def gru_reset_after() -> Architecture:

@@ -32,11 +32,11 @@ import math
 
 import numpy as np
 
-from workloads.architectures.architecture import Architecture
-from workloads.arrays import Array, Parameters
-from workloads.initial import Initial
-from workloads.layout import Layout
-from workloads.linearization import Stage, Step
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Stage, Step
+from raysweep.workloads.rnn.parameters import Layout
 
 MARGIN = 1e-12
 """Least distance of an initial |lam|^2 from 0 and 1, where nu and gamma_log are infinite."""

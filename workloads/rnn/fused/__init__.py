@@ -1,1 +1,1 @@
-"""The masked-RTRL family compiled: a cell's whole loop in one call (see `workloads.fused.kernel`)."""
+"""The masked-RTRL family compiled: a cell's whole loop in one call (see `raysweep.workloads.rnn.fused.kernel`)."""

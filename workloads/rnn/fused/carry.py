@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.arrays import Array, Indices
-from workloads.fused.compile_cache import compiled
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 COLUMNS = 1024
 """Columns of J that are carried at a time, so that those of all rows stay in cache."""

@@ -1,15 +1,15 @@
 """One step of each fused architecture from its pre-activations on: state, own paths and gains in place.
 
 Every function takes (pre (G, n), before (C, n), leak, after (C, n), own (C, C, n), gain (C, G, n)) and fills the
-last three; the formulas are those of `workloads.architectures`, which the tests hold them against.
+last three; the formulas are those of `raysweep.workloads.rnn.architectures`, which the tests hold them against.
 """
 
 from __future__ import annotations
 
 import math
 
-from workloads.arrays import Array
-from workloads.fused.compile_cache import compiled
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 TANH_RNN, LSTM, GRU_RESET_AFTER = 0, 1, 2
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import Stage, transition
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Stage, transition
 
 FORGOTTEN = 1e-30
 """Influence of steps beyond a product of Jacobians below this is far under the rounding of the rest."""

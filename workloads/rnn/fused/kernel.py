@@ -11,12 +11,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from workloads.arrays import Array, Indices
-from workloads.fused.carry import carry, carry_gathered, choose_by_influence, contract
-from workloads.fused.compile_cache import compiled
-from workloads.fused.elementwise import GRU_RESET_AFTER, LSTM, gru_reset_after, lstm, tanh_rnn
-from workloads.fused.replay import BLOCK, Masks, Rings, replay
-from workloads.fused.update import loss_and_error, optimizer_numbers, update
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.rnn.fused.carry import carry, carry_gathered, choose_by_influence, contract
+from raysweep.workloads.rnn.fused.compile_cache import compiled
+from raysweep.workloads.rnn.fused.elementwise import GRU_RESET_AFTER, LSTM, gru_reset_after, lstm, tanh_rnn
+from raysweep.workloads.rnn.fused.replay import BLOCK, Masks, Rings, replay
+from raysweep.workloads.rnn.fused.update import loss_and_error, optimizer_numbers, update
 
 FINISHED, DIVERGED, DEEP = 0, 1, 2
 """Why the loop ended: all steps done; a loss or gradient that is no number; replay has become the dearer form."""

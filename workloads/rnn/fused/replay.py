@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from workloads.arrays import Array, Indices
-from workloads.fused.compile_cache import compiled
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 
 class Rings(NamedTuple):

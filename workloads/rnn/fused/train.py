@@ -1,4 +1,4 @@
-r"""Online learning by the compiled loop: what `workloads.training.train` does, for the masked-RTRL family.
+r"""Online learning by the compiled loop: what `raysweep.workloads.rnn.training.train` does, for the masked-RTRL family.
 
 The two agree up to rounding at `tol` = 0. The compiled loop reads gradients back over the kept trajectory until
 that has become dearer than carrying J (`dear_depth`), while the trajectory is still whole: then J is built from
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array, Mask
-from workloads.fused import elementwise, kernel, update
-from workloads.fused.form import Size, not_fused, propagation_of
-from workloads.fused.history import influence_of
-from workloads.fused.replay import Masks, Rings
-from workloads.linearization import Stage
-from workloads.masks import (
+from raysweep.workloads.arrays import Array, Mask
+from raysweep.workloads.rnn.fused import elementwise, kernel, update
+from raysweep.workloads.rnn.fused.form import Size, not_fused, propagation_of
+from raysweep.workloads.rnn.fused.history import influence_of
+from raysweep.workloads.rnn.fused.replay import Masks, Rings
+from raysweep.workloads.rnn.linearization import Stage
+from raysweep.workloads.rnn.masks import (
     SELECTIONS,
     Selection,
     by_fisher,
@@ -30,13 +30,13 @@ from workloads.masks import (
     readers_of,
     sources_of,
 )
-from workloads.optimizers import AdamState
-from workloads.probes import Findings, Schedule
-from workloads.rules import RULES
-from workloads.rules.sparse_rtrl import SparseState
-from workloads.seeds import Generators
-from workloads.streams.stream import Stream
-from workloads.training import DIVERGED_ABOVE, Learner, Learning, Trajectory, begin, train
+from raysweep.workloads.rnn.optimizers import AdamState
+from raysweep.workloads.rnn.probes import Findings, Schedule
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.rnn.training import DIVERGED_ABOVE, Learner, Learning, Trajectory, begin, train
+from raysweep.workloads.seeds import Generators
 
 CODES = {
     "tanh_rnn": elementwise.TANH_RNN,

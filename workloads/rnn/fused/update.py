@@ -1,4 +1,4 @@
-"""Losses and optimisers of the compiled loop; the formulas are those of `workloads.losses` and `optimizers`."""
+"""Losses and optimisers of the compiled loop; the formulas are those of `workloads.rnn.losses` and `optimizers`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from workloads.arrays import Array
-from workloads.fused.compile_cache import compiled
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 MSE, HALF_SSE, CROSS_ENTROPY = 0, 1, 2
 ADAM, ADAM_REFERENCE, SGD = 0, 1, 2

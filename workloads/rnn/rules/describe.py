@@ -1,4 +1,4 @@
-"""Writes the parts of docs/rules.md that follow from the code: `python -m workloads.rules.describe`.
+"""Writes the parts of docs/rules.md that follow from the code: `python -m raysweep.workloads.rnn.rules.describe`.
 
 A part stands between the comments `<!-- NAME -->` and `<!-- end -->`: tables out of the registries, and the
 equations (the indented blocks) out of the docstrings of the files that implement them.
@@ -14,13 +14,13 @@ import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from workloads.architectures import ARCHITECTURES
-from workloads.component import Scalar
-from workloads.fused import form
-from workloads.rules import RULES
+from raysweep.workloads.rnn.architectures import ARCHITECTURES
+from raysweep.workloads.rnn.component import Scalar
+from raysweep.workloads.rnn.fused import form
+from raysweep.workloads.rnn.rules import RULES
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DOCUMENT = PACKAGE.parent / "docs" / "rules.md"
+DOCUMENT = PACKAGE.parents[1] / "docs" / "rules.md"
 CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "feedback": ("symmetric", "random"),
     "order": (1, 2),

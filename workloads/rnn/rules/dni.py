@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import local_gradient, pull_back
-from workloads.rules.rule import ONE_COMPONENT, ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import local_gradient, pull_back
+from raysweep.workloads.rnn.rules.rule import ONE_COMPONENT, ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 
 class Interface(NamedTuple):

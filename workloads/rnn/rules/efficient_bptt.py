@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import Step, at_state, read_back
-from workloads.rules.future_bptt import no_gradient
-from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Step, at_state, read_back
+from raysweep.workloads.rnn.rules.future_bptt import no_gradient
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
 Window = tuple[tuple[Step, Array], ...]
 """The steps since the last gradient and their learning signals, newest first."""

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.local_influence import advance_local, contract_local
-from workloads.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.local_influence import advance_local, contract_local
+from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 
 class Eligibility(NamedTuple):

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import Step, at_state, local_gradient, pull_back
-from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Step, at_state, local_gradient, pull_back
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
 Window = tuple[tuple[Step, Array], ...]
 """The last steps, each with the adjoint c (C, n) that it has gathered, newest first."""

@@ -37,8 +37,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.rules.rule import ONE_COMPONENT, ONE_STAGE, RECURRENT, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.rules.rule import (
+    ONE_COMPONENT,
+    ONE_STAGE,
+    RECURRENT,
+    Info,
+    LearningRule,
+    Observation,
+    Rule,
+    Shape,
+)
 
 
 class Kernel(NamedTuple):

@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import Stage, transition
-from workloads.rules.rule import ONE_STAGE, SHARED_INPUTS, Info, LearningRule, Observation, Rule, Shape
-from workloads.rules.uoro import balance, mix, norm, signs
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Stage, transition
+from raysweep.workloads.rnn.rules.rule import ONE_STAGE, SHARED_INPUTS, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.rnn.rules.uoro import balance, mix, norm, signs
 
 
 class Kronecker(NamedTuple):

@@ -31,11 +31,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import transition
-from workloads.rules.kf_rtrl import spread
-from workloads.rules.rule import ONE_STAGE, SHARED_INPUTS, Info, LearningRule, Observation, Rule, Shape
-from workloads.rules.uoro import signs
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import transition
+from raysweep.workloads.rnn.rules.kf_rtrl import spread
+from raysweep.workloads.rnn.rules.rule import ONE_STAGE, SHARED_INPUTS, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.rnn.rules.uoro import signs
 
 
 class KroneckerSum(NamedTuple):

@@ -18,8 +18,8 @@ network's: `traces` with `gain` = 1 - decay.
 
 from __future__ import annotations
 
-from workloads.rules.eprop import eprop, nothing_propagated
-from workloads.rules.rule import ONE_COMPONENT, ONE_GATE, ONE_STAGE, RECURRENT, LearningRule, Rule
+from raysweep.workloads.rnn.rules.eprop import eprop, nothing_propagated
+from raysweep.workloads.rnn.rules.rule import ONE_COMPONENT, ONE_GATE, ONE_STAGE, RECURRENT, LearningRule, Rule
 
 
 def rflo(feedback: str = "random") -> Rule:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.influence import advance, contract, none_yet
-from workloads.local_influence import advance_local, contract_local
-from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.influence import advance, contract, none_yet
+from raysweep.workloads.rnn.local_influence import advance_local, contract_local
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
 
 def rtrl() -> Rule:

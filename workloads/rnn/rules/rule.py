@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from workloads.architectures.architecture import Architecture
-from workloads.arrays import Array, Parameters
-from workloads.component import Component
-from workloads.linearization import Step
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.component import Component
+from raysweep.workloads.rnn.linearization import Step
 
 
 class Shape(NamedTuple):

@@ -32,11 +32,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array, Mask
-from workloads.influence import advance, contract, none_yet
-from workloads.linearization import Step
-from workloads.local_influence import advance_local, contract_local
-from workloads.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array, Mask
+from raysweep.workloads.rnn.influence import advance, contract, none_yet
+from raysweep.workloads.rnn.linearization import Step
+from raysweep.workloads.rnn.local_influence import advance_local, contract_local
+from raysweep.workloads.rnn.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
 
 
 class Kept(NamedTuple):

@@ -10,7 +10,7 @@ recurrent connection and is kept whole. One mask serves all gates and all column
 paper has no self-connection; with `include_self` self is one of the k, and k = 1 is then SnAp-1 (Menick et
 al. 2021).
 
-Time k C G n^2 m by gather, or RTRL's by the dense product where that is faster (`workloads.influence`);
+Time k C G n^2 m by gather, or RTRL's by the dense product where that is faster (`raysweep.workloads.rnn.influence`);
 memory C G n^2 m.
 """
 
@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array, Indices
-from workloads.influence import advance, advance_gathered, contract, gather_pays, none_yet
-from workloads.masks import (
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.rnn.influence import advance, advance_gathered, contract, gather_pays, none_yet
+from raysweep.workloads.rnn.masks import (
     SELECTIONS,
     Selection,
     by_fisher,
@@ -34,7 +34,7 @@ from workloads.masks import (
     mask_problem,
     sources_of,
 )
-from workloads.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.rnn.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
 
 
 class Exact(NamedTuple):

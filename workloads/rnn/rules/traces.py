@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.local_influence import contract_local
-from workloads.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.local_influence import contract_local
+from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 
 def traces(decay: float, gain: float = 1.0) -> Rule:

@@ -40,10 +40,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.linearization import local_gradient, push
-from workloads.registry import Registry
-from workloads.rules.rule import Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.registry import Registry
+from raysweep.workloads.rnn.linearization import local_gradient, push
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
 
 class RankOne(NamedTuple):

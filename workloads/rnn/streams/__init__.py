@@ -1,12 +1,12 @@
 """Data streams by name."""
 
-from workloads.registry import Registry
-from workloads.streams.adding import ADDING
-from workloads.streams.copy import COPY
-from workloads.streams.lorenz import LORENZ
-from workloads.streams.multi_sine import MULTI_SINE
-from workloads.streams.sine import SINE
-from workloads.streams.stream import StreamKind
+from raysweep.workloads.registry import Registry
+from raysweep.workloads.rnn.streams.adding import ADDING
+from raysweep.workloads.rnn.streams.copy import COPY
+from raysweep.workloads.rnn.streams.lorenz import LORENZ
+from raysweep.workloads.rnn.streams.multi_sine import MULTI_SINE
+from raysweep.workloads.rnn.streams.sine import SINE
+from raysweep.workloads.rnn.streams.stream import StreamKind
 
 STREAMS: Registry[StreamKind] = Registry(
     "stream",

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.streams.baselines import last_target
-from workloads.streams.stream import Segment, Stream, StreamKind, whole_sequences
+from raysweep.workloads.rnn.streams.baselines import last_target
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, whole_sequences
 
 
 def adding(steps: int, rng: np.random.Generator, length: int) -> Stream:

@@ -12,14 +12,14 @@ r"""Naive predictions that a network has to beat, each at step t from what was s
   Time O(1) a step and coordinate.
 
 The best constant of a window is known in hindsight only and is not a prediction in this sense
-(`workloads.windows.constant_means`).
+(`raysweep.workloads.rnn.windows.constant_means`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from workloads.arrays import Array, Mask
+from raysweep.workloads.arrays import Array, Mask
 
 FORGETTING = 0.9
 """beta: a memory of 10 steps. With beta = 1 the steps before a shift would count for as much as those after it: on

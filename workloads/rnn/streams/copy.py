@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from workloads.streams.stream import Segment, Stream, StreamKind, whole_sequences
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, whole_sequences
 
 
 def copy(steps: int, rng: np.random.Generator, symbols: int, length: int, delay: int) -> Stream:

@@ -25,9 +25,9 @@ import math
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.streams.baselines import rls2
-from workloads.streams.stream import Segment, Stream, StreamKind, shift_within
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.streams.baselines import rls2
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, shift_within
 
 State = tuple[float, float, float]
 

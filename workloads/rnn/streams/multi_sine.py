@@ -21,9 +21,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workloads.streams.baselines import rls2
-from workloads.streams.sine import wave
-from workloads.streams.stream import Segment, Stream, StreamKind
+from raysweep.workloads.rnn.streams.baselines import rls2
+from raysweep.workloads.rnn.streams.sine import wave
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind
 
 REGIMES = 4
 

@@ -24,9 +24,9 @@ from typing import Literal
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.streams.baselines import rls2
-from workloads.streams.stream import Segment, Stream, StreamKind, shift_within
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.streams.baselines import rls2
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, shift_within
 
 
 def wave(stops: Sequence[int], frequencies: Sequence[float], phase: Literal["jump", "continuous"]) -> Array:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from workloads.arrays import Array, Mask
-from workloads.component import Component
+from raysweep.workloads.arrays import Array, Mask
+from raysweep.workloads.rnn.component import Component
 
 
 class Segment(NamedTuple):
