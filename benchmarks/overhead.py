@@ -39,7 +39,7 @@ LABELS = {
     "planning": "raysweep, planning a finished sweep",
 }
 LEAST = {"bare": 2.0, "tune": 1000.0, "tune_reuse": 100.0}  # raysweep's cells/s over the contender's
-MOST_PLANNING_S = 3.0
+MAX_PLANNING_S = 3.0
 BATCH = 500  # outcomes a commit in the finished store, as a launch of tiny cells makes them
 NOOP = 'def run(cell, context):\n    return {"x": 1.0}\n'
 NO_TUNE = "not installed: pip install 'ray[tune]'"
@@ -176,11 +176,11 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The store that `planning` reads. Not a contender."""
-    from raysweep.orchestrator.launch.record import Finished, record
+    from raysweep.orchestrator.launch.record import CompletedAttempt, record
     from raysweep.orchestrator.run.messages import Outcome, Worker
     from raysweep.orchestrator.schedule.plan import plan
     from raysweep.orchestrator.store.reader import Store
-    from raysweep.orchestrator.store.writer import Owner
+    from raysweep.orchestrator.store.writer import StoreWriter
     from raysweep.orchestrator.sweep.cells import expand
 
     sweep = write_sweep(folder, options.planned, options.seeds)
@@ -188,11 +188,11 @@ def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     store = Store(folder / "store")
     worker = Worker("host", None, 1, "cpu", table.variants["source_digest"][0], str(folder / "noop.py"), "{}")
     now = time.time()
-    with Owner(store, "benchmarks/overhead.py") as owner:
+    with StoreWriter(store, "benchmarks/overhead.py") as owner:
         frame = plan(table, store.summary()).frame
         for first in range(0, len(table), BATCH):
             outcomes = [
-                Finished(Outcome(row, 1, "done", now, now, 1e-4, 1e-4, 100.0, {"x": 1.0}), worker)
+                CompletedAttempt(Outcome(row, 1, "done", now, now, 1e-4, 1e-4, 100.0, {"x": 1.0}), worker)
                 for row in range(first, min(first + BATCH, len(table)))
             ]
             owner.append(record(outcomes, frame, table.variants, owner.epoch, {}))
@@ -288,9 +288,9 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     seconds = rows["planning"].get("seconds")
     bars.append(
         {
-            "bar": f"{LABELS['planning']} of {options.planned:,} cells < {MOST_PLANNING_S:g} s",
+            "bar": f"{LABELS['planning']} of {options.planned:,} cells < {MAX_PLANNING_S:g} s",
             "found": seconds,
-            "met": None if seconds is None else seconds < MOST_PLANNING_S,
+            "met": None if seconds is None else seconds < MAX_PLANNING_S,
         }
     )
     machine = {"cpus": os.cpu_count(), "load_at_end": os.getloadavg()[0]}

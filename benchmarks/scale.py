@@ -43,7 +43,7 @@ import sys
 from raysweep.orchestrator.run.messages import Outcome, Worker
 from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY, Options, _record
 from raysweep.orchestrator.launch.request import prepare
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.launch.record import Finished, record
 from raysweep.orchestrator.sweep.spec import load_all
@@ -53,7 +53,7 @@ store = Store("filled")
 prepared = prepare(load_all(["scale.toml"]), store)
 planned = plan(prepared.table, EMPTY_SUMMARY)
 worker = Worker("host", None, 1, "cpu", prepared.table.variants["source_digest"][0], "noop.py", "{}")
-with Owner(store, "fill") as owner:
+with StoreWriter(store, "fill") as owner:
     for sweep in prepared.sweeps:
         _record(owner, sweep, prepared.table, Options())
     rows = range(len(prepared.table))

@@ -132,5 +132,5 @@ def place(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Monk
 
     url: str = request.getfixturevalue(request.param)
     monkeypatch.setenv("RAYSWEEP_STORE", url)
-    monkeypatch.setattr(reader, "open_disk", lambda path: storage.open_disk(url if path == "results" else path))
+    monkeypatch.setattr(reader, "open_storage", lambda path: storage.open_storage(url if path == "results" else path))
     return url

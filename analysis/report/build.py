@@ -15,7 +15,7 @@ from raysweep.analysis.report.curves import Curve
 from raysweep.analysis.report.paper import Paper, paper_of
 from raysweep.analysis.report.settings import with_settings
 from raysweep.orchestrator.cli.output import at_store
-from raysweep.orchestrator.launch.drift import OLDER, standing
+from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
 from raysweep.orchestrator.query.sql import cells_frame, matching
 from raysweep.orchestrator.query.widen import widen
 from raysweep.orchestrator.schedule.failures import grouped
@@ -24,12 +24,12 @@ from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import listed
 
-MOST_EXPERIMENTS = 60
-MOST_METRICS = 5
-MOST_SETTINGS = 40
-MOST_FAILED = 20_000
+MAX_EXPERIMENTS = 60
+MAX_METRICS = 5
+MAX_SETTINGS = 40
+MAX_FAILED = 20_000
 """Failed attempts that are looked through, with their tracebacks."""
-MOST_ROWS = 50
+MAX_ROWS = 50
 """Rows of the tables of what is missing and of failures."""
 NEEDED = (
     "cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed", "config", "status",
@@ -67,7 +67,7 @@ class Report(NamedTuple):
     done: int
     experiments: tuple[Experiment, ...]
     unshown: tuple[str, ...]
-    """Experiments beyond `MOST_EXPERIMENTS`."""
+    """Experiments beyond `MAX_EXPERIMENTS`."""
     completeness: pl.DataFrame
     missing: pl.DataFrame
     missing_more: int
@@ -124,10 +124,10 @@ def gather(
     done = cells.filter(pl.col("status") == "done")
     attempts = _attempts(store, cells)
     recorded = store.sweeps()
-    old = standing(recorded).filter(pl.col("standing") == OLDER)
+    old = request_state(recorded).filter(pl.col("request_state") == SUPERSEDED)
     titles = {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in recorded}
     names = cells["experiment"].unique(maintain_order=True).to_list()
-    drawn = drawn_of(store, done, names[:MOST_EXPERIMENTS])
+    drawn = drawn_of(store, done, names[:MAX_EXPERIMENTS])
     experiments = []
     for name, drawing in drawn.items():
         asked = cells.filter(pl.col("experiment") == name)
@@ -140,24 +140,24 @@ def gather(
                 asked.height,
                 mine.height,
                 settings.filter(pl.col("experiment") == name),
-                metrics.tabulate(mine, asked_metrics, MOST_METRICS, MOST_SETTINGS),
+                metrics.tabulate(mine, asked_metrics, MAX_METRICS, MAX_SETTINGS),
                 columns,
                 drawing.curves,
             )
         )
     failures, failures_more = _failures(store, cells)
-    missing, missing_more = completeness.missing(cells, MOST_ROWS)
-    at = at_store(named or str(store.disk))
+    missing, missing_more = completeness.missing(cells, MAX_ROWS)
+    at = at_store(named or str(store.storage))
     return Report(
-        title=title or f"Sweep results: {str(store.disk).rstrip('/').rpartition('/')[2]}",
-        store=named or str(store.disk),
+        title=title or f"Sweep results: {str(store.storage).rstrip('/').rpartition('/')[2]}",
+        store=named or str(store.storage),
         where=where,
         made_at=datetime.now(UTC).replace(microsecond=0),
         version=version("raysweep"),
         asked=cells.height,
         done=done.height,
         experiments=tuple(experiments),
-        unshown=tuple(names[MOST_EXPERIMENTS:]),
+        unshown=tuple(names[MAX_EXPERIMENTS:]),
         completeness=completeness.by_experiment(cells),
         missing=missing,
         missing_more=missing_more,
@@ -204,7 +204,7 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Cells that are not done, by the likeness of their last attempts."""
-    bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MOST_FAILED)
+    bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     columns = [*key, "workload", "method", "seed", "status", "error_type", "error_message", "traceback", "log_tail"]
     found = store.collect(
@@ -213,7 +213,7 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         )
     )  # fmt: skip
     groups = grouped(found)
-    shown = groups.head(MOST_ROWS).join(
+    shown = groups.head(MAX_ROWS).join(
         found.select("cell_id", "error_message", "traceback", "log_tail").unique("cell_id"),
         left_on="example",
         right_on="cell_id",
@@ -221,8 +221,8 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         maintain_order="left",
     )
     shown = shown.with_columns(
-        pl.Series("seeds", [listed(seeds, completeness.MOST_SEEDS) for seeds in shown["seeds"]], pl.String)
+        pl.Series("seeds", [listed(seeds, completeness.MAX_SEEDS) for seeds in shown["seeds"]], pl.String)
     )
     labelled = cells.select("cell_id", "experiment", "label", "seed")
     shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
-    return shown, max(0, groups.height - MOST_ROWS)
+    return shown, max(0, groups.height - MAX_ROWS)

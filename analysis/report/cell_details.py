@@ -10,11 +10,11 @@ import polars as pl
 
 from raysweep.analysis.report.settings import shared_config
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.text import safe
+from raysweep.orchestrator.text import printable
 
 BYTES = 1_000_000
 """Room for cells on the page, as JSON; failed ones get half of it."""
-MOST_CELLS = 2_000
+MAX_CELLS = 2_000
 POINTS = 40
 _TEXT = 4_000
 """Letters of a traceback or of what was printed; its end is kept, where the error is."""
@@ -83,7 +83,7 @@ def carry(store: Store, cells: pl.DataFrame, curves: Sequence[Single], room: int
     document = {
         "settings": settings,
         "shared": shared,
-        "metrics": {safe(experiment): [safe(n) for n in order] for experiment, order in names.items()},
+        "metrics": {printable(experiment): [printable(n) for n in order] for experiment, order in names.items()},
         "cells": written,
     }
     return Drill(document, len(written), cells.height)
@@ -95,7 +95,7 @@ def _chosen(cells: pl.DataFrame) -> pl.DataFrame:
     tried = tried.with_columns(
         good=pl.col("status") == "done", turn=pl.int_range(pl.len()).over("setting", pl.col("status") == "done")
     )
-    return tried.sort("good", "turn", "setting").head(MOST_CELLS)
+    return tried.sort("good", "turn", "setting").head(MAX_CELLS)
 
 
 def _cell(
@@ -110,7 +110,7 @@ def _cell(
         "metrics": values, "attempts": attempts,
     }  # fmt: skip
     if curve is not None:
-        about["curve"] = {"name": safe(curve.name), "steps": curve.steps, "values": curve.values}
+        about["curve"] = {"name": printable(curve.name), "steps": curve.steps, "values": curve.values}
     return about
 
 
@@ -139,12 +139,12 @@ def _settings(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     common: dict[str, Any] = {}
     for (name,), part in used.unique("setting", maintain_order=True).group_by("experiment", maintain_order=True):
         shared, own = shared_config(part["config"].to_list())
-        common[safe(name)] = _plain(shared)
+        common[printable(name)] = _plain(shared)
         for row, config in zip(part.iter_rows(named=True), own, strict=True):
             texts = {"experiment": name, "label": row["label"], "workload": row["workload"], "method": row["method"]}
             made[str(row["setting"])] = {
-                **{key: safe(text) for key, text in texts.items()},
-                "version": safe(row["workload_version"]),
+                **{key: printable(text) for key, text in texts.items()},
+                "version": printable(row["workload_version"]),
                 "k": row["k"],
                 "config": _plain(config),
             }
@@ -153,13 +153,13 @@ def _settings(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without control characters."""
-    return {safe(key): safe(value) if isinstance(value, str) else value for key, value in config.items()}
+    return {printable(key): printable(value) if isinstance(value, str) else value for key, value in config.items()}
 
 
 def _end(text: str | None) -> str | None:
     if not text:
         return None
-    text = safe(text)
+    text = printable(text)
     return text if len(text) <= _TEXT else "…" + text[-_TEXT:]
 
 

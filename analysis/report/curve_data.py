@@ -11,16 +11,16 @@ from raysweep.analysis.report import cell_details
 from raysweep.analysis.report.curves import Curve, series, summary
 from raysweep.orchestrator.store.reader import Store
 
-MOST_CURVES = 2
+MAX_CURVES = 2
 """Of an experiment."""
-MOST_SETTINGS = 10
-MOST_CELLS = 20
+MAX_SETTINGS = 10
+MAX_CELLS = 20
 """Of a setting; a curve is of its first seeds where it has more."""
-MOST_VALUES = 4_000_000
+MAX_VALUES = 4_000_000
 """Entries of one array that are read."""
 TOGETHER = 1_000_000
 """Entries of several arrays that are read at once."""
-_MOST_NAMES = 20
+_MAX_NAMES = 20
 """Arrays of an experiment that are looked at."""
 
 
@@ -60,7 +60,7 @@ def drawn_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> di
     while any(left.values()):  # a second time only where an array had no finite number
         asked = []
         for experiment, names in left.items():
-            room = MOST_CURVES - len(drawn[experiment].curves)
+            room = MAX_CURVES - len(drawn[experiment].curves)
             asked += [_array(experiment, name, length, settings[experiment]) for name, length in names[:room]]
             left[experiment] = names[room:] if room else []
         for batch in _batches(asked):
@@ -88,7 +88,7 @@ def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
     key = ["cell_id", "attempt", "name"]
     some = found.sort(
         pl.col("name") != "loss", pl.col("cells"), pl.col("name"), descending=[False, True, False]
-    ).filter(pl.int_range(pl.len()).over("experiment") < _MOST_NAMES)
+    ).filter(pl.int_range(pl.len()).over("experiment") < _MAX_NAMES)
     lengths = store.collect(
         lambda: store.arrays.filter(_among(some))
         .join(some.lazy(), on=key, how="semi")
@@ -119,8 +119,8 @@ def _settings(done: pl.DataFrame) -> list[pl.DataFrame]:
 
 def _array(experiment: str, name: str, length: int, settings: Sequence[pl.DataFrame]) -> _Array:
     """What to read of an array: first seeds of the first settings, no more than fit into memory."""
-    some = settings[:MOST_SETTINGS]
-    each = max(1, min(MOST_CELLS, MOST_VALUES // (length * len(some))))
+    some = settings[:MAX_SETTINGS]
+    each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))
     cells = pl.concat(part.sort("seed").head(each) for part in some)
     return _Array(experiment, name, cells, length * len(cells), len(settings) - len(some))
 

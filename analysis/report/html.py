@@ -24,7 +24,7 @@ from raysweep.analysis.report.formatting import (
 )
 from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
 from raysweep.orchestrator.cli.output import at_store
-from raysweep.orchestrator.text import listed, safe
+from raysweep.orchestrator.text import listed, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from raysweep.analysis.report.build import Experiment, Report
     from raysweep.analysis.report.paper import Paper
 
-MOST_NAMES = 12
+MAX_NAMES = 12
 """In a list."""
-MOST_BYTES = 5 * 2**20 - 2**16
+MAX_BYTES = 5 * 2**20 - 2**16
 """A page stays below it, shortened where need be."""
 
 
@@ -62,7 +62,7 @@ def to_html(report: Report) -> str:
     page = ""
     for level in LEVELS:
         page = template.render(**fixed, **_experiments(report, level))
-        if len(page.encode()) <= MOST_BYTES:
+        if len(page.encode()) <= MAX_BYTES:
             break
     return page
 
@@ -80,7 +80,7 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     def plain(value: Any) -> Any:
-        return safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     environment = Environment(
         loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, finalize=plain, trim_blocks=True
@@ -135,7 +135,7 @@ def _experiments(report: Report, level: Level) -> dict[str, Any]:
     return {
         "experiments": experiments,
         "level": level.says,
-        "shortened": f"{MOST_BYTES / 2**20:.1f} MiB" if level.says else "",
+        "shortened": f"{MAX_BYTES / 2**20:.1f} MiB" if level.says else "",
         "charts": Markup(as_json(together)),  # noqa: S704 - as_json escapes
     }
 
@@ -179,12 +179,12 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "titles": experiment.titles,
         "cells": experiment.cells,
         "done": experiment.done,
-        "mixed": listed(mixed["label"], MOST_NAMES, "; "),
+        "mixed": listed(mixed["label"], MAX_NAMES, "; "),
         "of_code": query_of_code(experiment.name, report.store, report.where),
         "metrics": metrics,
         "curves": curves,
-        "same": listed([f"{name} {number(value)}" for name, value in same.items()], MOST_NAMES),
-        "unshown": listed(unshown, MOST_NAMES),
+        "same": listed([f"{name} {number(value)}" for name, value in same.items()], MAX_NAMES),
+        "unshown": listed(unshown, MAX_NAMES),
     }
 
 

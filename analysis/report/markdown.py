@@ -9,13 +9,13 @@ import polars as pl
 from raysweep.analysis.report import text_tables
 from raysweep.analysis.report.formatting import number, query_of_code, query_of_metric, resume, time, whole
 from raysweep.orchestrator.cli.output import at_store
-from raysweep.orchestrator.text import safe
+from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
     from raysweep.analysis.report.build import Experiment, Report
     from raysweep.analysis.report.paper import Paper
 
-MOST_METRICS = 3
+MAX_METRICS = 3
 """Of an experiment."""
 
 
@@ -105,7 +105,7 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
             "Cells of one setting were done under different code of one version, and its means are over all of them: "
             f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
         )
-    for metric in experiment.metrics.shown[:MOST_METRICS]:
+    for metric in experiment.metrics.shown[:MAX_METRICS]:
         parts += [
             f"**{_line(metric.name)}**",
             pipe_table(text_tables.metric(metric, experiment.settings, metric.rows.height)),
@@ -116,14 +116,14 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
 
 def _line(text: str) -> str:
     """One line in which nothing is markup, neither Markdown's nor HTML's."""
-    line = " ".join(safe(text).split())
+    line = " ".join(printable(text).split())
     line = "".join(f"\\{c}" if c in "\\`*_{}[]#|~" else c for c in line)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _code(text: str) -> str:
     """Inline code, in more backticks than it holds."""
-    line = " ".join(safe(text).split())
+    line = " ".join(printable(text).split())
     fence = "`"
     while fence in line:
         fence += "`"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from raysweep.analysis.report.formatting import ABSENT, number, time, whole, with_interval
-from raysweep.orchestrator.text import safe
+from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
     from raysweep.analysis.report.build import Report
@@ -104,14 +104,14 @@ def of_analysis(table: Table) -> Sheet:
     from raysweep.analysis.tables.render import shown
 
     return Sheet(
-        tuple(Head(safe(column.heading), column.format != "text") for column in table.columns),
-        tuple(tuple(safe(shown(column, row)) for column in table.columns) for row in table.frame.to_dicts()),
+        tuple(Head(printable(column.heading), column.format != "text") for column in table.columns),
+        tuple(tuple(printable(shown(column, row)) for column in table.columns) for row in table.frame.to_dicts()),
     )
 
 
 def _sheet(texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Sheet:
     head = (*(Head(text, False) for text in texts), *(Head(text, True) for text in numbers))
-    return Sheet(head, tuple(tuple(safe(cell) for cell in row) for row in rows))
+    return Sheet(head, tuple(tuple(printable(cell) for cell in row) for row in rows))
 
 
 def _percent(part: int, total: int) -> str:

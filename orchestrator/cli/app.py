@@ -70,7 +70,7 @@ from raysweep.orchestrator.cli.report import report
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.executors.executor import Executor
-    from raysweep.orchestrator.launch.request import Prepared
+    from raysweep.orchestrator.launch.request import Request
     from raysweep.orchestrator.schedule.plan import Plan
     from raysweep.orchestrator.store.reader import Store
 
@@ -144,7 +144,7 @@ def plan(
 
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
-    from raysweep.orchestrator.launch.drift import gone
+    from raysweep.orchestrator.launch.drift import drift
     from raysweep.orchestrator.launch.launch import Options, plan_of
     from raysweep.orchestrator.launch.preflight import lacking
     from raysweep.orchestrator.schedule.plan import STATES
@@ -154,9 +154,9 @@ def plan(
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
     lacks = lacking(planned, prepared.workloads)
-    kept = len(cells_to_go_on(opened.disk, planned.sources(cells_with_checkpoints(opened.disk))))
+    kept = len(cells_to_go_on(opened.storage, planned.sources(cells_with_checkpoints(opened.storage))))
     recorded = opened.sweeps() if opened.exists() else []
-    why, new_keys = gone(prepared.sweeps, prepared.every, recorded, prepared.workloads)
+    why, new_keys = drift(prepared.sweeps, prepared.every, recorded, prepared.workloads)
     counts, expected = planned.counts(), planned.expected()
     if as_json:
         print_json(
@@ -169,7 +169,7 @@ def plan(
         )  # fmt: skip
         return
     warn([*prepared.warnings, *(f"not on this machine: {line}" for line in lacks)])
-    new = "" if opened.exists() else f"; store {opened.disk}: none yet"
+    new = "" if opened.exists() else f"; store {opened.storage}: none yet"
     say(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}{new}")
     for state, count in counts.items():
         if count:
@@ -237,7 +237,7 @@ def resume(
     raysweep resume digits.toml --where "status = 'timed_out'" --timeout 600
     """
     from raysweep.orchestrator.launch.launch import Options
-    from raysweep.orchestrator.launch.request import prepare_recorded
+    from raysweep.orchestrator.launch.request import from_store
 
     if not sweeps and (set_ or seeds):
         fail("--set and --seeds make new cells: name the sweeps they are for")
@@ -255,7 +255,7 @@ def resume(
         opened, prepared = _prepare(sweeps, store, where, set_, seeds, timeout, retries)
     else:
         opened = _store(store).require()
-        prepared = prepare_recorded(opened, where, timeout, retries, trust=trust_store)
+        prepared = from_store(opened, where, timeout, retries, trust=trust_store)
     again = _again(sweeps, store, where, set_, seeds, address, device, data_dir)
     _finish(opened, prepared, options, yes, as_json, again, at_store(store))
 
@@ -299,10 +299,10 @@ def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
 @store_app.command("compact")
 def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: Json = False) -> None:
     """Merge small segments."""
-    from raysweep.orchestrator.store.writer import Owner
+    from raysweep.orchestrator.store.writer import StoreWriter
 
     opened = _store(store).require()
-    with Owner(opened, _command(), wait=wait) as owner:
+    with StoreWriter(opened, _command(), wait=wait) as owner:
         report = owner.compact()
     if as_json:
         print_json({folder: {"before": b, "after": a} for folder, (b, a) in report.items()})
@@ -323,8 +323,8 @@ def _store(path: str) -> Store:
 def _prepare(
     names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None = None, retries: int | None = None,
-) -> tuple[Store, Prepared]:  # fmt: skip
-    from raysweep.orchestrator.launch.request import doubts, prepare
+) -> tuple[Store, Request]:  # fmt: skip
+    from raysweep.orchestrator.launch.request import doubts, from_sweeps
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     settings = dict(setting(text) for text in set_ or ())
@@ -338,7 +338,7 @@ def _prepare(
                 warn([f"--set {name} takes the place of a grid's list {listed}; fewer cells are asked for"])
     sweeps = [s.with_resources(timeout_s=timeout, retries=retries) for s in changed(sweeps, settings, seeds)]
     opened = _store(store)
-    prepared = prepare(sweeps, opened, where)
+    prepared = from_sweeps(sweeps, opened, where)
     for sweep in sweeps:
         if prepared.workloads[sweep.workload].config_model is None:  # else it has been checked
             warn(doubts(sweep, settings))
@@ -348,7 +348,7 @@ def _prepare(
 def _elsewhere(
     names: list[str], where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None, retries: int | None,
-) -> Prepared:  # fmt: skip
+) -> Request:  # fmt: skip
     """The sweeps of a launch whose store is on another machine."""
     with tempfile.TemporaryDirectory() as empty:
         return _prepare(names, os.path.join(empty, "none"), where, set_, seeds, timeout, retries)[1]
@@ -370,14 +370,14 @@ def _again(
 
 
 def _finish(
-    opened: Store, prepared: Prepared, options: Any, yes: bool, as_json: bool, again: list[str], at: str
+    opened: Store, prepared: Request, options: Any, yes: bool, as_json: bool, again: list[str], at: str
 ) -> None:  # fmt: skip
     from raysweep.orchestrator.cli.progress import live
     from raysweep.orchestrator.launch.launch import plan_of, run
     from raysweep.orchestrator.store.holder import wait_till_free
 
     if opened.exists():  # before anything is said of what would run: the other launch may run it
-        wait_till_free(opened.disk, options.wait, lambda who: warn([f"waiting for another launch to end: {who}"]))
+        wait_till_free(opened.storage, options.wait, lambda who: warn([f"waiting for another launch to end: {who}"]))
     planned = plan_of(prepared, opened, options)
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
     if not yes:
@@ -388,7 +388,7 @@ def _finish(
         starting = "" if options.executor == "inline" or options.address else "; starting Ray"
         print(f"{how_many(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
     if as_json:
-        event("start", cells=len(planned.table), to_run=int(planned.frame["run"].sum()), store=opened.disk.location)
+        event("start", cells=len(planned.table), to_run=int(planned.frame["run"].sum()), store=opened.storage.location)
 
     def announce(plan: Plan, executor: Executor) -> None:
         if not as_json:

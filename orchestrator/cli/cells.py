@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.cells import CellTable
 
-MOST_SEEDS = 5
+MAX_SEEDS = 5
 """Of a group of failures that are named."""
 WATCH_S = 2.0
 """Between two looks of `status --watch`."""
@@ -39,10 +39,10 @@ def status(
 
     from raysweep.orchestrator.cli.watch import next_steps
     from raysweep.orchestrator.launch.announce import who_starts
-    from raysweep.orchestrator.launch.drift import standing
+    from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
     from raysweep.orchestrator.run.messages import cell_name
-    from raysweep.orchestrator.store.holder import holder
+    from raysweep.orchestrator.store.holder import current_owner
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
 
@@ -50,12 +50,12 @@ def status(
     if watch:
         _watch(opened, where, store, as_json)
         return
-    begun = who_starts(opened.disk.location)
+    begun = who_starts(opened.storage.location)
     if begun and not opened.exists():
         if as_json:
             print_json({"counts": [], "running": [], "owner": None, "starting": begun})
         else:
-            say(f"no store at {opened.disk} yet; a launch is starting: {begun}")
+            say(f"no store at {opened.storage} yet; a launch is starting: {begun}")
         return
     recorded = opened.require().sweeps()
     known, warnings = select(known_cells(recorded), opened, where)
@@ -64,7 +64,7 @@ def status(
         known.wide()
         .drop("source_digest")
         .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
-        .join(standing(recorded), on="cell_id", how="left")
+        .join(request_state(recorded), on="cell_id", how="left")
     )
     states = states.with_columns(pl.col("status").fill_null("pending"))
     counts = (
@@ -72,7 +72,7 @@ def status(
         .len("cells")
         .sort("experiment", "workload_version", "method", "k", "status")
     )
-    held = holder(opened.disk)
+    held = current_owner(opened.storage)
     owner, running = held or (None, {})
     if as_json:
         told = {cell_id: far for cell_id, far in running.items() if far is not None}
@@ -86,23 +86,23 @@ def status(
         say(f"running: {cell_name(*row)}" + ("" if far is None else f", {far:.0%}"))
     left = states.filter(pl.col("status") != "done")
     done = f"{states.height - left.height:,} of {how_many(states.height)} done"
-    say("; ".join([done, *next_steps(left["standing"], owner, begun, at_store(store))]))
+    say("; ".join([done, *next_steps(left["request_state"], owner, begun, at_store(store))]))
 
 
 def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
     """Look again and again, till the launch ends: a screen on a terminal, else what changes; `--json`: objects."""
-    from raysweep.orchestrator.cli.watch import event, lines, look
-    from raysweep.orchestrator.launch.drift import ASKED
+    from raysweep.orchestrator.cli.watch import event, lines, snapshot
+    from raysweep.orchestrator.launch.drift import REQUESTED
 
     screen = sys.stdout.isatty() and not as_json
     first_seen: dict[str, datetime] = {}
     last, watched = "", False
     _await(store, as_json)
     while True:
-        seen, warnings = look(store, where)
+        seen, warnings = snapshot(store, where)
         first_seen = {cell_id: first_seen.get(cell_id, seen.now) for cell_id in seen.running}
         said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, at_store(named))
-        to_come = ((seen.states["status"] != "done") & (seen.states["standing"] == ASKED)).any()
+        to_come = ((seen.states["status"] != "done") & (seen.states["request_state"] == REQUESTED)).any()
         at_work = seen.owner is not None or seen.starting is not None
         ended = not at_work and (watched or not to_come)  # of a launch that is yet to come, too
         watched = watched or at_work
@@ -126,13 +126,13 @@ def _await(store: Store, as_json: bool) -> None:
 
     said = False
     while not store.exists():
-        begun = who_starts(store.disk.location)
+        begun = who_starts(store.storage.location)
         if begun is None:
             store.require()  # it may have been made since it was looked for
             return
         if not said:
             said = True
-            line = f"no store at {store.disk} yet; a launch is starting: {begun}"
+            line = f"no store at {store.storage} yet; a launch is starting: {begun}"
             say(json.dumps({"starting": begun}) if as_json else line)
             sys.stdout.flush()
         time.sleep(WATCH_S)
@@ -218,7 +218,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     """
     import polars as pl
 
-    from raysweep.orchestrator.launch.drift import OLDER, standing
+    from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
     from raysweep.orchestrator.launch.request import select
     from raysweep.orchestrator.schedule.failures import POLICIES, grouped
     from raysweep.orchestrator.store.reader import Store
@@ -241,15 +241,15 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         warn(warnings)
         last = last.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
     about = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
-    about = about.join(standing(recorded), on="cell_id", how="left")
+    about = about.join(request_state(recorded), on="cell_id", how="left")
     done = about.filter(pl.col("status") == "done")["cell_id"]
-    older = about.filter((pl.col("status") != "done") & (pl.col("standing") == OLDER))["cell_id"]
+    older = about.filter((pl.col("status") != "done") & (pl.col("request_state") == SUPERSEDED))["cell_id"]
     groups = grouped(last.filter(~pl.col("cell_id").is_in([*done, *older]))).drop("attempts")
     if as_json:
         print_json(groups.to_dicts())
         return
     for group in groups.iter_rows(named=True):
-        seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {listed(group['seeds'], MOST_SEEDS)}"
+        seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {listed(group['seeds'], MAX_SEEDS)}"
         say(f"{how_many(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
         say(f"    {group['failure']}")
         say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")

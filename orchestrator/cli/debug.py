@@ -19,7 +19,7 @@ from raysweep.orchestrator.cli.output import fail, say, warn
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.run.cell import RunContext
-    from raysweep.orchestrator.store.checkpoints import Home
+    from raysweep.orchestrator.store.checkpoints import CheckpointLocation
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.workload import Workload
 
@@ -98,13 +98,13 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     return load_workload(name, (*entry.about["search"], str(Path.cwd())))
 
 
-def _own_home(folder: Path) -> Home:
+def _own_home(folder: Path) -> CheckpointLocation:
     """A place for the cell's checkpoints, which goes with the folder."""
-    from raysweep.orchestrator.store.checkpoints import Home
+    from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 
     (folder / "_tmp").mkdir()
     (folder / "proof").write_bytes(b"")
-    return Home(str(folder), "proof", hashlib.sha256().hexdigest())
+    return CheckpointLocation(str(folder), "proof", hashlib.sha256().hexdigest())
 
 
 def _compared(store: Store, cell_id: str, metrics: Mapping[str, float], digest: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.source import OURS
-from raysweep.orchestrator.text import shown
+from raysweep.orchestrator.text import short_repr
 
 WORKLOAD = '''"""A workload: what one cell computes. raysweep needs the function `run`, and nothing else of this file.
 
@@ -91,7 +91,7 @@ def write(name: str, folder: Path) -> list[Path]:
         InputError: the name can't be a module's, something is there already, or the folder can't be written.
     """
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name) or len(name) > 60:
-        raise InputError(f"new: {shown(name)} can't name a Python module; letters, digits and '_', as in my_sweep")
+        raise InputError(f"new: {short_repr(name)} can't name a Python module; letters, digits and '_', as in my_sweep")
     if name == OURS or name in sys.stdlib_module_names:
         raise InputError(
             f"new: {name!r} is a module of {'raysweep' if name == OURS else 'Python'}'s own; choose another"

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from raysweep.orchestrator.text import safe
+from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.launch.launch import Result
     from raysweep.orchestrator.schedule.plan import Plan
 
 
-LEAST_HOURS = 0.01
+MIN_HOURS = 0.01
 """Less than these are not told apart."""
 
 
@@ -111,7 +111,7 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
 
 
 def _hours(hours: float) -> str:
-    return f"about {hours:.2g}" if hours >= LEAST_HOURS else f"under {LEAST_HOURS:g}"
+    return f"about {hours:.2g}" if hours >= MIN_HOURS else f"under {MIN_HOURS:g}"
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
@@ -191,7 +191,7 @@ def flat(frame: Any) -> Any:
 
 def say(line: str) -> None:
     """A line of output, or several, without control characters."""
-    print(safe(line))
+    print(printable(line))
 
 
 def event(kind: str, **values: Any) -> None:
@@ -207,13 +207,13 @@ def print_json(document: Any) -> None:
 def warn(lines: Any) -> None:
     """Warnings, a line each."""
     for line in lines:
-        print(f"warning: {safe(line)}", file=sys.stderr)
+        print(f"warning: {printable(line)}", file=sys.stderr)
 
 
 def complain(problems: Any) -> None:
     """Errors, a line each."""
     for problem in problems:
-        print(f"error: {safe(problem)}", file=sys.stderr)
+        print(f"error: {printable(problem)}", file=sys.stderr)
 
 
 def ask_before_many(count: int, words: str = "") -> None:

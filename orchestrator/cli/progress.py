@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from raysweep.orchestrator.cli.output import duration, event, rate
-from raysweep.orchestrator.text import safe
+from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.schedule.progress import Progress
@@ -73,8 +73,8 @@ class _Line:
         if self.terminal:
             print("\r\x1b[K", end="", file=sys.stderr)
         for line in lines:
-            print(safe(line), file=sys.stderr)
-        text = safe(self._text(progress, now))
+            print(printable(line), file=sys.stderr)
+        text = printable(self._text(progress, now))
         if not self.terminal:
             print(text, file=sys.stderr, flush=True)
         else:

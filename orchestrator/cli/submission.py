@@ -14,12 +14,12 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.packaging import python_files, ship_package
 from raysweep.orchestrator.launch.launch import commits_of
 from raysweep.orchestrator.launch.provenance import to_ship
-from raysweep.orchestrator.launch.request import Prepared
+from raysweep.orchestrator.launch.request import Request
 from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import own_files
 
-MOST_MIB = 64
+MAX_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""
 
 
@@ -64,7 +64,7 @@ def check_data(folder: str | None) -> None:
 
 
 @contextmanager
-def job(verb: str, prepared: Prepared | None, options: Sequence[str]) -> Iterator[Job]:
+def job(verb: str, prepared: Request | None, options: Sequence[str]) -> Iterator[Job]:
     """Gather a launch in a folder, which goes at the end.
 
     Args:
@@ -90,7 +90,7 @@ def job(verb: str, prepared: Prepared | None, options: Sequence[str]) -> Iterato
         yield Job(folder, shlex.join(words), to_ship(commits) if commits else {})
 
 
-def _put(sweep: Sweep, prepared: Prepared, folder: Path) -> str:
+def _put(sweep: Sweep, prepared: Request, folder: Path) -> str:
     """Ship a sweep with the Python files that its workload was found among; its name in the job's folder."""
     path = Path(str(sweep.path))
     workload = prepared.workloads[sweep.workload]
@@ -105,11 +105,11 @@ def _put(sweep: Sweep, prepared: Prepared, folder: Path) -> str:
 
 def _refuse_large(folder: Path, ours: float) -> None:
     size = _mib(folder) - ours
-    if size > MOST_MIB:
+    if size > MAX_MIB:
         files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: -p.stat().st_size)[:3]
         largest = ", ".join(f"{p.relative_to(folder)} ({p.stat().st_size / 2**20:.1f} MiB)" for p in files)
         raise InputError(
-            f"{size:.0f} MiB of Python files would be shipped, more than {MOST_MIB}; the largest: {largest}. "
+            f"{size:.0f} MiB of Python files would be shipped, more than {MAX_MIB}; the largest: {largest}. "
             "Keep the workload's module in a folder with little else"
         )
 

@@ -11,13 +11,13 @@ import typer
 from raysweep.orchestrator.cli.output import ask_before_many, fail, how_many, print_json, say
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.launch.request import Prepared
+    from raysweep.orchestrator.launch.request import Request
 
 _HERE = {"sweeps", "submit", "follow", "address", "inline", "yes"}
 """Parameters that are not passed on to the head."""
 
 
-def submit(context: typer.Context, verb: str, prepared: Prepared | None) -> None:
+def submit(context: typer.Context, verb: str, prepared: Request | None) -> None:
     """Ship a launch to the head and start it there.
 
     Args:

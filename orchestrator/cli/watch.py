@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from raysweep.orchestrator.cli.output import duration, how_many, rate
-from raysweep.orchestrator.launch.drift import ASKED, DROPPED, OLDER
+from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
 from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S
 from raysweep.orchestrator.schedule.failures import CHARGES, POLICIES, statuses_of, used_up
-from raysweep.orchestrator.text import reason
+from raysweep.orchestrator.text import one_line
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 WINDOW_S = 300.0
 """Rates are over what ended this long ago at most."""
-MOST_FAILURES, MOST_SLOW, MOST_FAR = 5, 5, 8
+MAX_FAILURES, MAX_SLOW, MAX_FAR = 5, 5, 8
 
 
-class Look(NamedTuple):
+class Snapshot(NamedTuple):
     """The store at one moment.
 
     Args:
         now: UTC.
         states: one row a known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no attempt),
-            standing (see `requests`), failed: its last attempt was its own failure or a loss, and where a launch is at
-            work that one has tried it as often as it may.
+            request_state (see `drift`), failed: its last attempt was its own failure or a loss, and where a launch is
+            at work that one has tried it as often as it may.
         ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
         failures: the last attempts of the cells that failed last: cell_id, status, error_type, error_message,
             finished_at.
@@ -48,7 +48,7 @@ class Look(NamedTuple):
     starting: str | None = None
 
 
-class Sums(NamedTuple):
+class Totals(NamedTuple):
     """Counts, where all cells are done, failed or left, and what follows from them; None where it can't be known."""
 
     done: int
@@ -59,32 +59,32 @@ class Sums(NamedTuple):
     seconds_left: float | None
 
 
-def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
+def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]]:
     """Read what is needed, and warnings of the predicate."""
     from raysweep.orchestrator.launch.announce import who_starts
-    from raysweep.orchestrator.launch.drift import standing
+    from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
     from raysweep.orchestrator.schedule.plan import plan
-    from raysweep.orchestrator.store.holder import holder, newest_epoch
+    from raysweep.orchestrator.store.holder import current_owner, newest_epoch
     from raysweep.orchestrator.store.sweeps import known_cells
 
     recorded = store.sweeps()
     known, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
-    begun = who_starts(store.disk.location)  # before the holder is asked for: it may become one meanwhile
-    held = holder(store.disk)
+    begun = who_starts(store.storage.location)  # before the holder is asked for: it may become one meanwhile
+    held = current_owner(store.storage)
     frame = plan(known, store.summary()).frame
     k = pl.when(pl.col("k").is_null()).then(pl.lit("")).otherwise(pl.format("/k={}", "k"))
     shared = known.variants.select("variant", "cpus", "gpus", name=pl.format("{}/{}{}", "experiment", "method", k))
     states = (
         frame.join(shared, on="variant", how="left", maintain_order="left")
-        .join(standing(recorded), on="cell_id", how="left", maintain_order="left")
+        .join(request_state(recorded), on="cell_id", how="left", maintain_order="left")
         .select(
             "cell_id",
             "cpus",
             "gpus",
             "expected_seconds",
-            "standing",
+            "request_state",
             name=pl.format("{}/seed={}", "name", "seed"),
             status=pl.col("status").fill_null("pending"),
         )
@@ -102,7 +102,7 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
     charged = [status for status, policy in POLICIES.items() if policy.budget]
     suspects = states.filter(pl.col("status").is_in(charged) & ~pl.col("cell_id").is_in(list(running)))
     key = ["cell_id", "attempt"]
-    of_launch = pl.col("epoch") == newest_epoch(store.disk) if held else pl.lit(value=True)
+    of_launch = pl.col("epoch") == newest_epoch(store.storage) if held else pl.lit(value=True)
     failed = store.collect(
         lambda: store.attempts.filter(pl.col("status").is_in(charged) & of_launch)
         .select(*key, "finished_at")
@@ -111,7 +111,7 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
         .unique("cell_id", keep="last")
         .sort("finished_at")
     )  # fmt: skip
-    last = failed.tail(MOST_FAILURES)
+    last = failed.tail(MAX_FAILURES)
     texts = store.collect(
         lambda: (
             store.attempts.join(last.lazy(), on=key, how="semi")
@@ -122,7 +122,7 @@ def look(store: Store, where: str | None) -> tuple[Look, tuple[str, ...]]:
     if held:  # the others are tried again
         failed = _given_up(store, failed["cell_id"], of_launch, known)
     states = states.with_columns(failed=pl.col("cell_id").is_in(failed["cell_id"].implode()))
-    return Look(now, states, ended, texts, running, held[0] if held else None, begun), warnings
+    return Snapshot(now, states, ended, texts, running, held[0] if held else None, begun), warnings
 
 
 def _given_up(store: Store, cells: pl.Series, of_launch: pl.Expr, known: CellTable) -> pl.DataFrame:
@@ -140,7 +140,7 @@ def _given_up(store: Store, cells: pl.Series, of_launch: pl.Expr, known: CellTab
     return charged.join(retries, on="cell_id").filter(used_up(budgets, pl.col("retries"))).select("cell_id")
 
 
-def sums(seen: Look) -> Sums:
+def totals(seen: Snapshot) -> Totals:
     """Counts, rate and time left.
 
     Time left: what is still to be done is as long as the cost model says, and is got through as fast as what has ended
@@ -150,7 +150,7 @@ def sums(seen: Look) -> Sums:
     failed = int(seen.states["failed"].sum())
     left = seen.states.height - done - failed
     if seen.owner is None or seen.ended.is_empty():
-        return Sums(done, len(seen.running), failed, left, None, None)
+        return Totals(done, len(seen.running), failed, left, None, None)
     span = max((seen.now - seen.ended["finished_at"].to_list()[0]).total_seconds(), 1.0)
     good = seen.ended.filter(pl.col("status") == "done")
     cells_per_s = good.height / span
@@ -162,10 +162,10 @@ def sums(seen: Look) -> Sums:
         seconds = float(waiting.fill_null(mean).sum()) * span / worked
     elif cells_per_s > 0:
         seconds = left / cells_per_s
-    return Sums(done, len(seen.running), failed, left, 60 * cells_per_s, seconds if left else 0.0)
+    return Totals(done, len(seen.running), failed, left, 60 * cells_per_s, seconds if left else 0.0)
 
 
-def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[str]:
+def lines(seen: Snapshot, first_seen: Mapping[str, datetime], store: str) -> list[str]:
     """What the screen shows.
 
     Args:
@@ -173,7 +173,7 @@ def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[st
         first_seen: when a watcher first saw each running cell, UTC.
         store: what commands need to find the store, such as ` --store here`; empty for the default.
     """
-    found = sums(seen)
+    found = totals(seen)
     said = [
         f"{found.done:,} of {how_many(seen.states.height)} done, {found.running:,} running, {found.failed:,} failed, "
         f"{found.left:,} left" + _pace(found)
@@ -181,36 +181,36 @@ def lines(seen: Look, first_seen: Mapping[str, datetime], store: str) -> list[st
     said += _by_resource(seen)
     said += _far(seen)
     slow = _slow(seen, first_seen)
-    said += [f"slow: {line}" for line in slow[:MOST_SLOW]]
-    said += [f"slow: {len(slow) - MOST_SLOW:,} more"] if len(slow) > MOST_SLOW else []
+    said += [f"slow: {line}" for line in slow[:MAX_SLOW]]
+    said += [f"slow: {len(slow) - MAX_SLOW:,} more"] if len(slow) > MAX_SLOW else []
     said += [
         f"{row['finished_at']:%Y-%m-%d %H:%M:%S} UTC, {row['status']}: "
-        f"{reason(row['error_type'], row['error_message'])} (raysweep show {row['cell_id'][:8]}{store})"
+        f"{one_line(row['error_type'], row['error_message'])} (raysweep show {row['cell_id'][:8]}{store})"
         for row in seen.failures.iter_rows(named=True)
     ]
     undone = seen.states.filter(pl.col("status") != "done")
     if undone.is_empty() and not seen.owner:
         return [*said, f"all done; next: raysweep report{store}"]
     free = [] if seen.owner or seen.starting else ["no launch holds the store"]
-    return [*said, "; ".join([*free, *next_steps(undone["standing"], seen.owner, seen.starting, store)])]
+    return [*said, "; ".join([*free, *next_steps(undone["request_state"], seen.owner, seen.starting, store)])]
 
 
-def next_steps(standing: pl.Series, owner: str | None, starting: str | None, store: str) -> list[str]:
+def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, store: str) -> list[str]:
     """What to do about cells that are not done, and which of them nothing is to be done about.
 
     Args:
-        standing: of each (see `requests`).
+        request_state: of each (see `drift`).
         owner: who holds the store, if anybody.
         starting: who is about to.
         store: what commands need to find it.
     """
-    older, dropped = int((standing == OLDER).sum()), int((standing == DROPPED).sum())
+    older, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []
     if owner:
         steps.append(f"a launch is at work: {owner}")
     elif starting:
         steps.append(f"a launch is starting: {starting}")
-    elif (standing == ASKED).any():
+    elif (request_state == REQUESTED).any():
         steps.append(f"next: raysweep resume{store}")
     if older:
         steps.append(f"{how_many(older)} of an earlier version of the workload: not run again")
@@ -219,9 +219,9 @@ def next_steps(standing: pl.Series, owner: str | None, starting: str | None, sto
     return steps
 
 
-def event(seen: Look) -> dict[str, object]:
+def event(seen: Snapshot) -> dict[str, object]:
     """The same for machines: one flat object a look."""
-    found = sums(seen)
+    found = totals(seen)
     return {
         "at": seen.now.isoformat(timespec="seconds"), "cells": seen.states.height, **found._asdict(),
         "running_cells": list(seen.running),
@@ -231,14 +231,14 @@ def event(seen: Look) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _pace(found: Sums) -> str:
+def _pace(found: Totals) -> str:
     if found.cells_a_minute is None:
         return ""
     said = f"; {rate(found.cells_a_minute / 60)}" if found.cells_a_minute else ""
     return said if found.seconds_left is None else f"{said}, about {duration(found.seconds_left)} left"
 
 
-def _by_resource(seen: Look) -> list[str]:
+def _by_resource(seen: Snapshot) -> list[str]:
     """A line for each size of cell, where there are several."""
     sizes = (
         seen.states.group_by("cpus", "gpus")
@@ -257,15 +257,15 @@ def _by_resource(seen: Look) -> list[str]:
     ]
 
 
-def _far(seen: Look) -> list[str]:
+def _far(seen: Snapshot) -> list[str]:
     """The running cells that tell how far they are, a line each."""
     told = {cell_id: far for cell_id, far in seen.running.items() if far is not None}
     names = dict(seen.states.filter(pl.col("cell_id").is_in(list(told))).select("cell_id", "name").iter_rows())
-    said = [f"running: {names[cell_id]}#{cell_id[:8]}, {far:.0%}" for cell_id, far in list(told.items())[:MOST_FAR]]
-    return said + ([f"running: {len(told) - MOST_FAR:,} more"] if len(told) > MOST_FAR else [])
+    said = [f"running: {names[cell_id]}#{cell_id[:8]}, {far:.0%}" for cell_id, far in list(told.items())[:MAX_FAR]]
+    return said + ([f"running: {len(told) - MAX_FAR:,} more"] if len(told) > MAX_FAR else [])
 
 
-def _slow(seen: Look, first_seen: Mapping[str, datetime]) -> list[str]:
+def _slow(seen: Snapshot, first_seen: Mapping[str, datetime]) -> list[str]:
     """Running cells that take far longer than others like them, the longest first."""
     expected = {row[0]: row[1:] for row in seen.states.select("cell_id", "name", "expected_seconds").iter_rows()}
     found = []

@@ -15,7 +15,7 @@ FIRST_NODES = 2
 """What an empty cluster's autoscaler is asked for at once, in nodes; what a running one is asked for is its double."""
 
 
-class Size(NamedTuple):
+class Demand(NamedTuple):
     """What one cell needs."""
 
     cpus: float
@@ -41,7 +41,7 @@ class NodeType:
     labels: Mapping[str, str] = field(default_factory=dict)
     open: bool = False
 
-    def times(self, size: Size) -> int:
+    def times(self, size: Demand) -> int:
         """How many cells of this size one such node runs at once."""
         return times(self.resources, size, self.open)
 
@@ -65,20 +65,20 @@ class Autoscaler:
     most: int = 0
     known: bool = True
 
-    def without_gpus(self, size: Size) -> bool:
+    def without_gpus(self, size: Demand) -> bool:
         """Whether a node without GPUs can come that runs a cell of this size."""
         return any(not kind.has_gpu and kind.times(size) for kind in self.types)
 
-    def for_cells(self, size: Size) -> list[NodeType]:
+    def for_cells(self, size: Demand) -> list[NodeType]:
         """The types for cells of this size: those without GPUs where one is needed by none of them."""
         plain = not size.gpus and self.without_gpus(size)
         return [kind for kind in self.types if kind.times(size) and not (plain and kind.has_gpu)]
 
-    def may_run(self, size: Size) -> bool:
+    def may_run(self, size: Demand) -> bool:
         """Whether it may start a node for a cell of this size; True where its types are not known."""
         return not self.known or bool(self.for_cells(size))
 
-    def wanted(self, size: Size, now: int) -> int:
+    def wanted(self, size: Demand, now: int) -> int:
         """Slots to ask for beyond those there are, so that it starts nodes: no more than it has, and step by step.
 
         Args:
@@ -93,7 +93,7 @@ class Autoscaler:
             full, largest = 2 * now + FIRST_NODES, 1
         return max(0, min(full - now, max(now, FIRST_NODES * largest)))
 
-    def keep_off_gpus(self, size: Size) -> dict[str, str]:
+    def keep_off_gpus(self, size: Demand) -> dict[str, str]:
         """A label selector that keeps cells that need no GPU off this autoscaler's GPU nodes, alive or to come."""
         with_gpus = [kind for kind in self.types if kind.has_gpu]
         if size.gpus or not with_gpus or not self.without_gpus(size):
@@ -125,7 +125,7 @@ def autoscaler(config: Mapping[str, Any]) -> Autoscaler:
     return Autoscaler(tuple(types), most)
 
 
-def times(offers: Mapping[str, float], size: Size, unstated: bool = False) -> int:
+def times(offers: Mapping[str, float], size: Demand, unstated: bool = False) -> int:
     """How many cells of this size fit.
 
     Args:
@@ -139,7 +139,7 @@ def times(offers: Mapping[str, float], size: Size, unstated: bool = False) -> in
 
 
 def nodes_to_avoid(
-    nodes: Mapping[str, Mapping[str, float]], shunned: set[str], size: Size, others_may_come: bool = False
+    nodes: Mapping[str, Mapping[str, float]], shunned: set[str], size: Demand, others_may_come: bool = False
 ) -> set[str]:
     """Ids of nodes that a cell should not go to; never all that could run it.
 
@@ -186,7 +186,7 @@ def offer(resources: Mapping[str, float], unstated: bool = False) -> str:
     return ", ".join(words) or ("known when a node runs" if unstated else "no CPUs")
 
 
-def needs(size: Size) -> str:
+def needs(size: Demand) -> str:
     """A cell's needs in words: `a GPU`, `2 CPUs and 8 GiB`."""
     words = [] if size.cpus == 1 and size.gpus else [_count(size.cpus, "CPU")]
     words += [] if not size.gpus else ["a GPU"] if size.gpus == 1 else [_count(size.gpus, "GPU")]
@@ -194,7 +194,7 @@ def needs(size: Size) -> str:
     return _in_words(words, "and")
 
 
-def sizes(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Size, int]]:
+def sizes(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Demand, int]]:
     """Each size with how many cells have it.
 
     Args:
@@ -205,10 +205,10 @@ def sizes(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Size, int]]
     counted = (
         cells.join(variants.select("variant", *columns), on="variant").group_by(*columns, maintain_order=True).len()
     )
-    return [(Size(cpus, gpus, memory), count) for cpus, gpus, memory, count in counted.iter_rows()]
+    return [(Demand(cpus, gpus, memory), count) for cpus, gpus, memory, count in counted.iter_rows()]
 
 
-def unmet(size: Size, count: int, reason: str, remedies: Sequence[str]) -> str:
+def unmet(size: Demand, count: int, reason: str, remedies: Sequence[str]) -> str:
     """One line on cells that nothing can run: how many, what they need, why not, what to do."""
     ways = [*(["--device cpu"] if size.gpus else []), "change [resources]", *remedies]
     verb = "cell needs" if count == 1 else "cells need"

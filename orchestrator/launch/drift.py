@@ -14,12 +14,12 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 
-ASKED, DROPPED, OLDER = "asked", "dropped", "older"
-"""Where a cell stands: asked for; only before its sweep file changed; of an earlier version of its workload."""
+REQUESTED, DROPPED, SUPERSEDED = "requested", "dropped", "superseded"
+"""Requested now; only before its sweep file changed; of an earlier version of its workload."""
 
 
-def standing(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """Where each cell stands by what the store knows, no workload being imported: cell_id, standing.
+def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
+    """Where each cell stands by what the store knows, no workload being imported: cell_id, request_state.
 
     Args:
         recorded: oldest first.
@@ -32,7 +32,7 @@ def standing(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
     for entry in recorded:  # an older text may stand there again
         if entry.about["path"] and entry.own and _reads(entry.about["path"], entry.about["text"]):
             texts[entry.key] = entry.about["text"]
-    ranks = [ASKED, DROPPED, OLDER]
+    ranks = [REQUESTED, DROPPED, SUPERSEDED]
     parts = [pl.DataFrame(schema={"cell_id": pl.String, "rank": pl.Int32})]
     for entry in recorded:
         newest = pl.col("workload").replace_strict(versions, return_dtype=pl.String)
@@ -45,7 +45,7 @@ def standing(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
         parts.append(entry.table.cells.join(shared, on="variant", how="left").select("cell_id", "rank"))
     best = pl.concat(parts).group_by("cell_id", maintain_order=True).agg(pl.col("rank").min())
     return best.select(
-        "cell_id", standing=pl.col("rank").replace_strict(dict(enumerate(ranks)), return_dtype=pl.String)
+        "cell_id", request_state=pl.col("rank").replace_strict(dict(enumerate(ranks)), return_dtype=pl.String)
     )
 
 
@@ -66,7 +66,7 @@ WHY = (
 """How a cell was asked for that is not asked for now; of several, the first holds."""
 
 
-class Gone(NamedTuple):
+class Drift(NamedTuple):
     """Cells that earlier launches of the same sweeps asked for, and this one does not.
 
     Args:
@@ -78,9 +78,9 @@ class Gone(NamedTuple):
     new_keys: Mapping[str, tuple[str, ...]]
 
 
-def gone(
+def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
-) -> Gone:
+) -> Drift:
     """What of the recorded requests of these sweeps is not asked for now, and why.
 
     Args:
@@ -110,7 +110,7 @@ def gone(
         parts.append(left.select("cell_id", why=why.cast(pl.Int32)))
     found = pl.concat(parts).group_by("cell_id").agg(pl.col("why").min())
     counts = {WHY[rank]: count for rank, count in found.group_by("why").len().sort("why").iter_rows()}
-    return Gone(counts, _new_keys(pl.concat(configs), every.variants, workloads))
+    return Drift(counts, _new_keys(pl.concat(configs), every.variants, workloads))
 
 
 def _new_keys(

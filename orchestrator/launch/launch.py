@@ -23,8 +23,8 @@ from raysweep.orchestrator.executors.resources import sizes, unmet
 from raysweep.orchestrator.launch.announce import starting
 from raysweep.orchestrator.launch.preflight import lacking
 from raysweep.orchestrator.launch.provenance import Commit, commit_of, shipped
-from raysweep.orchestrator.launch.record import Finished, record
-from raysweep.orchestrator.launch.request import Prepared, prepare
+from raysweep.orchestrator.launch.record import CompletedAttempt, record
+from raysweep.orchestrator.launch.request import Request, from_sweeps
 from raysweep.orchestrator.process import SIGNALS, held_off
 from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN
 from raysweep.orchestrator.schedule.driver import Driver, Limits
@@ -33,7 +33,7 @@ from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.store.holder import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload, own_files, source_files
@@ -110,14 +110,14 @@ def launch(
         StoreBusy: another launch owns the store.
     """
     opened = store if isinstance(store, Store) else Store(store)
-    prepared = prepare([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
+    prepared = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
     executor = "inline" if inline else "ray"
     options = Options(where=where, executor=executor, address=address, device=device, command="launch()")
     return run(prepared, opened, options, progress)
 
 
 def run(
-    prepared: Prepared,
+    prepared: Request,
     store: Store,
     options: Options,
     report: Callable[[Progress], None] | None = None,
@@ -143,12 +143,12 @@ def run(
         if planned.frame["run"].any():  # what can't be run is refused before the store is taken
             _refuse_lacking(prepared, planned, options)
             if store.exists():
-                wait_till_free(store.disk, options.wait)
-            begun.enter_context(starting(store.disk.location, options.command))
+                wait_till_free(store.storage, options.wait)
+            begun.enter_context(starting(store.storage.location, options.command))
             executor = open_executor(prepared, options)
             opened.callback(executor.close)
             _refuse_unfit(executor, planned)
-        owner = opened.enter_context(Owner(store, options.command, wait=options.wait))
+        owner = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
         begun.close()
         for sweep in () if prepared.recorded else prepared.sweeps:
             _record(owner, sweep, on_device(prepared.table, options.device), options)
@@ -179,7 +179,7 @@ def run(
         return _result(planned, driver.progress, began, warnings)
 
 
-def plan_of(prepared: Prepared, store: Store, options: Options) -> Plan:
+def plan_of(prepared: Request, store: Store, options: Options) -> Plan:
     """The plan against what the store now holds."""
     exists = store.exists()
     summary = store.summary() if exists else EMPTY_SUMMARY
@@ -212,7 +212,7 @@ EMPTY_SUMMARY = pl.DataFrame(
 
 def _commit_all(
     driver: Driver,
-    owner: Owner,
+    owner: StoreWriter,
     planned: Plan,
     workloads: Mapping[str, Workload],
     again: frozenset[str],
@@ -220,7 +220,7 @@ def _commit_all(
 ) -> None:
     """Gather outcomes and commit them when enough, or half a second's, have come."""
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
-    waiting: list[Finished] = []
+    waiting: list[CompletedAttempt] = []
     last = time.monotonic()
 
     def flush() -> None:
@@ -248,7 +248,7 @@ def _commit_all(
     flush()
 
 
-def open_executor(prepared: Prepared, options: Options) -> Executor:
+def open_executor(prepared: Request, options: Options) -> Executor:
     """The executor that the options name."""
     module, _, name = EXECUTORS[options.executor].partition(":")
     kind = getattr(importlib.import_module(module), name)
@@ -274,7 +274,7 @@ def _refuse_unfit(executor: Executor, planned: Plan) -> None:
         raise InputError(problems)
 
 
-def _refuse_lacking(prepared: Prepared, planned: Plan, options: Options) -> None:
+def _refuse_lacking(prepared: Request, planned: Plan, options: Options) -> None:
     """Of a cluster, what its nodes have is not known here; cells that are to run on this machine would only fail."""
     if options.executor == "inline" or options.address is None:
         problems = lacking(planned, prepared.workloads)
@@ -291,7 +291,7 @@ def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
     return shipped() | {digest: commit for digest, commit in found.items() if commit is not None}
 
 
-def _record(owner: Owner, sweep: Sweep, table: CellTable, options: Options) -> None:
+def _record(owner: StoreWriter, sweep: Sweep, table: CellTable, options: Options) -> None:
     mine = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
     variants = table.variants.filter(mine)
     cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))

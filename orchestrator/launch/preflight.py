@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from raysweep.orchestrator.cli.output import how_many
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import said
+from raysweep.orchestrator.text import message_of
 
 _SHOWN = 5
 
@@ -33,7 +33,7 @@ def lacking(planned: Plan, workloads: Mapping[str, Workload]) -> list[str]:
         try:
             what = workload.lacks(asked)
         except Exception as error:
-            what = f"{workload.source_path}: lacks: {type(error).__name__}: {said(error)}"
+            what = f"{workload.source_path}: lacks: {type(error).__name__}: {message_of(error)}"
         if what:
             found[what] = found.get(what, 0) + cells
     lines = [f"{what} ({how_many(count)})" for what, count in found.items()]

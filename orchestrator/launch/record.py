@@ -15,10 +15,10 @@ import pyarrow as pa
 from raysweep.orchestrator.launch.provenance import Commit
 from raysweep.orchestrator.run.messages import Outcome, Worker
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
-from raysweep.orchestrator.text import clean, said
+from raysweep.orchestrator.text import message_of, storable
 
 
-class Finished(NamedTuple):
+class CompletedAttempt(NamedTuple):
     """An outcome and the worker it came from (None where the worker was lost)."""
 
     outcome: Outcome
@@ -37,7 +37,7 @@ class Records:
 
 
 def record(
-    finished: Sequence[Finished],
+    finished: Sequence[CompletedAttempt],
     plan: pl.DataFrame,
     variants: pl.DataFrame,
     epoch: int,
@@ -64,7 +64,7 @@ def record(
                 kept.append(one)
             except Exception as error:
                 refused += one.outcome.status == "done"
-                kept.append(Finished(_unrecordable(one.outcome, error), None))
+                kept.append(CompletedAttempt(_unrecordable(one.outcome, error), None))
         return replace(_tables(kept, plan, variants, epoch, commits, paths), refused=refused)
 
 
@@ -72,12 +72,13 @@ def _unrecordable(outcome: Outcome, error: Exception) -> Outcome:
     now = datetime.now(UTC).timestamp()
     return Outcome(
         outcome.row, outcome.attempt, "failed", now, now,
-        error_type="NotRecordable", error_message=f"the cell ended as {outcome.status}, but: {said(error)}"[:2000],
+        error_type="NotRecordable",
+        error_message=f"the cell ended as {outcome.status}, but: {message_of(error)}"[:2000],
     )  # fmt: skip
 
 
 def _tables(
-    finished: Sequence[Finished],
+    finished: Sequence[CompletedAttempt],
     plan: pl.DataFrame,
     variants: pl.DataFrame,
     epoch: int,
@@ -111,7 +112,7 @@ def _tables(
         "seed": keys["seed"],
         "status": column("status"),
         "attempt": column("attempt"),
-        "metrics": [[{"name": clean(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
+        "metrics": [[{"name": storable(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
         "started_at": _utc(column("started_at")),
         "finished_at": _utc(column("finished_at")),
         "epoch": [epoch] * len(outcomes),
@@ -159,7 +160,7 @@ def _arrow(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, pa.Array):
         return values
     if kind == pa.string():  # a cell may have printed or raised anything
-        values = [None if v is None else clean(v) for v in values]
+        values = [None if v is None else storable(v) for v in values]
     return pa.array(values, kind)
 
 
@@ -174,7 +175,7 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
         [
             pa.array([i for i, _, _ in rows], pa.string()),
             pa.array([attempt for _, attempt, _ in rows], pa.int32()),
-            pa.array([clean(a.name) for _, _, a in rows], pa.string()),
+            pa.array([storable(a.name) for _, _, a in rows], pa.string()),
             pa.array([a.step for _, _, a in rows], pa.int64()),
             pa.array([a.stride for _, _, a in rows], pa.int64()),
             _lists([a.values for _, _, a in rows], np.float32),

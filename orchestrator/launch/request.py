@@ -14,11 +14,11 @@ from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
 from raysweep.orchestrator.sweep.workload import Workload, clashes, load_workload, passed_over
-from raysweep.orchestrator.text import shown
+from raysweep.orchestrator.text import short_repr
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Request:
     """Sweeps read, expanded and selected; nothing written yet."""
 
     sweeps: tuple[Sweep, ...]
@@ -29,7 +29,7 @@ class Prepared:
     recorded: bool = False  # read from the store, which has its record already
 
 
-def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> Prepared:
+def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> Request:
     """Expand the sweeps and keep the cells that `where` selects.
 
     Raises:
@@ -39,7 +39,7 @@ def prepare(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> 
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
     _refuse_clashes(workloads)
     table, warnings = select(every, store, where)
-    return Prepared(tuple(sweeps), table, every, warnings, workloads)
+    return Request(tuple(sweeps), table, every, warnings, workloads)
 
 
 def doubts(sweep: Sweep, meant: Collection[str]) -> list[str]:
@@ -51,7 +51,7 @@ def doubts(sweep: Sweep, meant: Collection[str]) -> list[str]:
     """
     lists = [
         f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "
-        f"{key} = {shown(value)} in [[grid]]"
+        f"{key} = {short_repr(value)} in [[grid]]"
         for key, value in sweep.config.items()
         if isinstance(value, list) and key not in meant
     ]
@@ -65,9 +65,9 @@ def doubts(sweep: Sweep, meant: Collection[str]) -> list[str]:
     return lists + resources
 
 
-def prepare_recorded(
+def from_store(
     store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None, *, trust: bool = False
-) -> Prepared:
+) -> Request:
     """Everything the store knows, as its launches recorded it.
 
     Args:
@@ -123,7 +123,7 @@ def prepare_recorded(
     )
     every = table
     table, more = select(every, store, where)
-    return Prepared(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
+    return Request(tuple(sweeps.values()), table, every, (*dict.fromkeys(warnings), *more), workloads, recorded=True)
 
 
 def _refuse_clashes(workloads: Mapping[str, Workload]) -> None:
@@ -144,8 +144,8 @@ def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
     if foreign:
         raise InputError(
             [
-                f"store {store.disk}: sweep {name!r} runs {workload!r} out of {folders}, and was not recorded by this "
-                "user on this machine: name its file (`raysweep resume SWEEP`), or, if you trust whoever made the "
+                f"store {store.storage}: sweep {name!r} runs {workload!r} out of {folders}, and was not recorded by "
+                "this user on this machine: name its file (`raysweep resume SWEEP`), or, if you trust whoever made the "
                 "store, add --trust-store"
                 for (name, workload), folders in list(foreign.items())[:_FOREIGN_SHOWN]
             ]

@@ -9,7 +9,7 @@ import polars as pl
 import typer
 
 from raysweep.orchestrator.cli.output import fail
-from raysweep.orchestrator.text import shown
+from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -68,7 +68,7 @@ def check_name(name: str) -> None:
         InputError: it holds other than letters, digits, "-" and "_", or is longer than 64.
     """
     if not _NAME.fullmatch(name):
-        fail(f"--save {shown(name)}: a name is 1 to 64 letters, digits, '-' and '_'")
+        fail(f"--save {short_repr(name)}: a name is 1 to 64 letters, digits, '-' and '_'")
 
 
 def _folder() -> Path:

@@ -27,15 +27,15 @@ from raysweep.orchestrator.run.messages import Array, Chunk, ChunkResult, Outcom
 from raysweep.orchestrator.run.threads import threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as deadline_file
-from raysweep.orchestrator.store.checkpoints import Checkpoint, HandBack
+from raysweep.orchestrator.store.checkpoints import Checkpoint, Preempted
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
-from raysweep.orchestrator.text import encodable, said
+from raysweep.orchestrator.text import encodable, message_of
 
 TRACEBACK_LIMIT = 16_384  # characters kept: the first and last halves
 LOG_LIMIT = 4_096
 MESSAGE_LIMIT = 2_000
 _INT64 = 2**63
-MOST_ENTRIES = 2**27  # of an array: half of what a segment may hold (`segments.MOST_VALUES`)
+MAX_ENTRIES = 2**27  # of an array: half of what a segment may hold (`segments.MAX_VALUES`)
 NOT_SHARED = (
     "checkpoints are kept on the workers' own disks, since they do not see the store: a cell whose node goes begins "
     "anew; give a --store that all nodes see (a network disk, or s3://)"
@@ -85,9 +85,9 @@ class RunContext:
             raise _named(what, error) from None
         if array.ndim != 1:
             raise ValueError(f"{what}: shape {array.shape} is not one-dimensional")
-        if len(array) > MOST_ENTRIES:
+        if len(array) > MAX_ENTRIES:
             raise ValueError(
-                f"{what}: {len(array):,} entries; {MOST_ENTRIES:,} at most: record every n-th, and stride=n"
+                f"{what}: {len(array):,} entries; {MAX_ENTRIES:,} at most: record every n-th, and stride=n"
             )
         if not -_INT64 <= step < _INT64:
             raise ValueError(f"{what}: the step does not fit 64 bits")
@@ -123,7 +123,7 @@ def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return narrow
 
 
-class Place:
+class WorkerPosition:
     """Where in its chunk a worker is; read by the thread that sends signs of life, and by who interrupts."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class Place:
 
 
 def run_chunk(
-    chunk: Chunk, node_id: str | None = None, fault_file: Path | None = None, place: Place | None = None
+    chunk: Chunk, node_id: str | None = None, fault_file: Path | None = None, place: WorkerPosition | None = None
 ) -> ChunkResult:
     """Run the chunk's tasks in order; what was not begun after `hand_back_after_s` goes back.
 
@@ -152,7 +152,7 @@ def run_chunk(
         fault_file: where a dying process leaves its stack; None for a process that must not die.
         place: kept up to date for signs of life.
     """
-    place = place or Place()
+    place = place or WorkerPosition()
     process = os.getpid()
     folder: Path | None = None
     with contextlib.suppress(FileNotFoundError):  # the current folder was removed
@@ -209,7 +209,9 @@ def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
         return None, broken
 
 
-def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[str] | None, position: int) -> Outcome:
+def _run(
+    workload: Workload, task: Task, chunk: Chunk, place: WorkerPosition, faults: IO[str] | None, position: int
+) -> Outcome:
     checkpoint = Checkpoint(chunk.home, task.cell_id, task.attempt, workload.source_digest)
     context = RunContext(chunk.device, checkpoint)
     checkpoint.leaving = place.leaving
@@ -238,7 +240,7 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
             raise CellTimeout(f"ran longer than its timeout of {task.timeout_s:g} s, and ignored its alarm")
     except CellTimeout as caught:
         status, error = "timed_out", caught
-    except HandBack as caught:
+    except Preempted as caught:
         status, error = "preempted", caught
     except KeyboardInterrupt as caught:
         status, error = "cancelled", caught
@@ -262,7 +264,7 @@ def _run(workload: Workload, task: Task, chunk: Chunk, place: Place, faults: IO[
         metrics=metrics if status == "done" else {},
         arrays=tuple(context.arrays) if status == "done" else (),
         error_type=None if error is None else type(error).__name__,
-        error_message=None if error is None else _bounded(said(error) + _advice(error), MESSAGE_LIMIT),
+        error_message=None if error is None else _bounded(message_of(error) + _advice(error), MESSAGE_LIMIT),
         traceback=None if error is None else _bounded(formatted(error), TRACEBACK_LIMIT),
         log_tail=text or None,
         checkpointed=checkpoint.used and not checkpoint.is_local,
@@ -277,7 +279,9 @@ def call(workload: Workload, experiment: str, task: Task, context: RunContext) -
 
 
 def _advice(error: BaseException) -> str:
-    if not isinstance(error, MemoryError) or "GPU" in said(error):  # of a GPU's memory its workload says what to do
+    if not isinstance(error, MemoryError) or "GPU" in message_of(
+        error
+    ):  # of a GPU's memory its workload says what to do
         return ""
     return "; ask for what it needs in [resources]: memory_gib = ..."
 
@@ -311,7 +315,7 @@ def _checked(returned: Any) -> dict[str, float]:
 def _named(what: str, error: Exception) -> Exception:
     """What a conversion raised (a tensor's may raise anything), with the name of what was converted."""
     kind = next((kind for kind in (TypeError, MemoryError) if isinstance(error, kind)), ValueError)
-    return kind(f"{what}: {said(error)}")
+    return kind(f"{what}: {message_of(error)}")
 
 
 def _name(name: Any, what: str) -> str:

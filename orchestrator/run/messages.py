@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from raysweep.orchestrator.store.checkpoints import Home
+from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 
 
 class Task(NamedTuple):
@@ -44,7 +44,7 @@ class Chunk:
     search: tuple[str, ...]  # where a user's module is looked for
     device: str  # "cpu" or "cuda"
     hand_back_after_s: float  # cells not begun by then go back to the driver
-    home: Home | None = None  # where checkpoints are kept
+    home: CheckpointLocation | None = None  # where checkpoints are kept
 
 
 class Array(NamedTuple):
@@ -129,13 +129,13 @@ class ChunkLost(NamedTuple):
     traceback: str | None = None
 
 
-class ChunkBack(NamedTuple):
+class ChunkReturned(NamedTuple):
     """Event: the chunk never began, and was taken back."""
 
     number: int
 
 
-Event = ChunkDone | ChunkLost | ChunkBack
+Event = ChunkDone | ChunkLost | ChunkReturned
 
 
 def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:

@@ -18,7 +18,7 @@ from raysweep.orchestrator.schedule.plan import Plan
 NEW_TIME = 0.2  # what the last time of a variant counts for in its estimate
 
 
-class Size(NamedTuple):
+class ChunkKey(NamedTuple):
     """Cells that may share a chunk."""
 
     workload: str
@@ -45,7 +45,8 @@ class Attempts:
         self.weights = array.array("d", plan.weights().cast(pl.Float64).to_numpy().tobytes())
         self._asked = list(variants.select("method", "k", "config").iter_rows())
         self._sizes = [
-            Size(*row) for row in variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
+            ChunkKey(*row)
+            for row in variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
         ]
         self._retries = variants["retries"].to_list()
         self._timeouts = variants["timeout_s"].to_list()
@@ -54,7 +55,7 @@ class Attempts:
         self._seconds: dict[object, float] = dict(known.iter_rows())  # by variant, and by group
         self._memory: dict[int, float] = {}  # row -> GiB, of cells that have run out of it
 
-    def size(self, row: int) -> Size:
+    def size(self, row: int) -> ChunkKey:
         """What it shares a chunk with, and needs."""
         size = self._sizes[self._variant[row]]
         return size._replace(memory_gib=self._memory[row]) if row in self._memory else size

@@ -15,15 +15,15 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.launch.record import Finished
-from raysweep.orchestrator.run.messages import Chunk, ChunkBack, ChunkDone, ChunkLost, Outcome, outcome_of_lost
+from raysweep.orchestrator.launch.record import CompletedAttempt
+from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, ChunkReturned, Outcome, outcome_of_lost
 from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S, hard_grace
-from raysweep.orchestrator.schedule.attempts import Attempts, Size
+from raysweep.orchestrator.schedule.attempts import Attempts, ChunkKey
 from raysweep.orchestrator.schedule.failures import POLICIES, Breaker, backoff, signature
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import Bad, Progress
-from raysweep.orchestrator.store.checkpoints import Home
-from raysweep.orchestrator.text import reason
+from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.text import one_line
 
 CHUNK_S = 1.0  # aim of a chunk's length
 CHUNK_CELLS = 250  # and its most cells
@@ -59,7 +59,7 @@ class Driver:
         executor: Executor,
         search: Mapping[str, tuple[str, ...]],
         limits: Limits,
-        home: Home | None = None,
+        home: CheckpointLocation | None = None,
     ) -> None:
         self.executor, self.search, self.limits, self.home = executor, search, limits, home
         order = plan.order
@@ -68,7 +68,7 @@ class Driver:
         self.stop_asked = False
         self._began = time.monotonic()
         self._numbers = itertools.count()
-        self._queues: dict[Size, deque[int]] = {}
+        self._queues: dict[ChunkKey, deque[int]] = {}
         for row in order:
             self._queues.setdefault(self.attempts.size(row), deque()).append(row)
         self._breaker = Breaker(limits.alike)
@@ -76,11 +76,11 @@ class Driver:
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
         self._to_retry: set[int] = set()  # those, and such as are queued or in flight since
         self._flying: dict[int, Chunk] = {}
-        self._in_flight: dict[Size, int] = {}
+        self._in_flight: dict[ChunkKey, int] = {}
         # chunk -> position, when it began it, how far it is by its own account
         self._started: dict[int, tuple[int, float, float | None]] = {}
 
-    def run(self) -> Iterator[list[Finished]]:
+    def run(self) -> Iterator[list[CompletedAttempt]]:
         """Outcomes as they come, in batches; an empty batch is a tick.
 
         Every attempt that ends is in there once. Stops when nothing is left, or `stop_asked`, or a limit is
@@ -100,11 +100,11 @@ class Driver:
                 time.sleep(min(POLL_S, max(0.0, self._waiting[0][0] - time.monotonic())) if self._waiting else 0)
                 yield []
                 continue
-            finished: list[Finished] = []
+            finished: list[CompletedAttempt] = []
             for event in self.executor.poll(POLL_S):
                 if isinstance(event, ChunkDone):
                     finished.extend(self._home(event))
-                elif isinstance(event, ChunkBack):
+                elif isinstance(event, ChunkReturned):
                     self._back(event)
                 else:
                     finished.extend(self._lost(event))
@@ -137,7 +137,7 @@ class Driver:
                     break
                 self._send(size, queue, slots)
 
-    def _send(self, size: Size, queue: deque[int], slots: int) -> None:
+    def _send(self, size: ChunkKey, queue: deque[int], slots: int) -> None:
         rows: list[int] = []
         total = 0.0
         most = max(1, min(CHUNK_CELLS, math.ceil(len(queue) / max(1, slots))))
@@ -169,7 +169,7 @@ class Driver:
 
     # Coming home
 
-    def _home(self, event: ChunkDone) -> list[Finished]:
+    def _home(self, event: ChunkDone) -> list[CompletedAttempt]:
         result = event.result
         chunk = self._land(result.number)
         if chunk is None:
@@ -179,9 +179,9 @@ class Driver:
             self._again(row)
         for outcome in result.outcomes:
             self._settle(outcome)
-        return [Finished(outcome, result.worker) for outcome in result.outcomes]
+        return [CompletedAttempt(outcome, result.worker) for outcome in result.outcomes]
 
-    def _lost(self, event: ChunkLost) -> list[Finished]:
+    def _lost(self, event: ChunkLost) -> list[CompletedAttempt]:
         started = self._started.get(event.number)
         chunk = self._land(event.number)
         if chunk is None:
@@ -196,14 +196,14 @@ class Driver:
                 outcome = outcome_of_lost(task, event, time.monotonic() - began)
                 self._settle(outcome)
                 self._single.add(task.row)
-                finished.append(Finished(outcome, None))
+                finished.append(CompletedAttempt(outcome, None))
             else:  # bystanders, charged nothing; alone next time if we can't tell who did it
                 if position is None:
                     self._single.add(task.row)
                 self._again(task.row)
         return finished
 
-    def _back(self, event: ChunkBack) -> None:
+    def _back(self, event: ChunkReturned) -> None:
         """It never began: nobody is charged, no attempt was made."""
         chunk = self._land(event.number)
         for task in reversed(chunk.tasks if chunk else ()):
@@ -221,8 +221,8 @@ class Driver:
             self._in_flight[self._size(chunk)] -= 1
         return chunk
 
-    def _size(self, chunk: Chunk) -> Size:
-        return Size(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
+    def _size(self, chunk: Chunk) -> ChunkKey:
+        return ChunkKey(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
 
     def _settle(self, outcome: Outcome) -> None:
         """Charge the attempt, and queue another where the budget allows."""
@@ -238,7 +238,7 @@ class Driver:
         policy = POLICIES[outcome.status]
         self.progress.bad_attempts += 1
         self.progress.bad.append(
-            Bad(self.attempts.ids[row], outcome.status, reason(outcome.error_type, outcome.error_message))
+            Bad(self.attempts.ids[row], outcome.status, one_line(outcome.error_type, outcome.error_message))
         )
         if policy.budget is not None:
             self.attempts.charge(row, policy.budget)
@@ -284,7 +284,7 @@ class Driver:
 
     # Ending early
 
-    def _overdue(self) -> list[Finished]:
+    def _overdue(self) -> list[CompletedAttempt]:
         """Third layer of a deadline: give up on chunks whose worker should long have ended its cell."""
         now = time.monotonic()
         for beat in self.executor.beats():
@@ -322,11 +322,11 @@ class Driver:
             self.progress.stopped = f"{', '.join(self.progress.waiting)}: none came in {limit / 60:g} min (--node-wait)"
         for number in held:
             self.executor.kill(number)
-            self._back(ChunkBack(number))
+            self._back(ChunkReturned(number))
 
-    def _cancel(self) -> list[Finished]:
+    def _cancel(self) -> list[CompletedAttempt]:
         """Interrupted: take in what came home, cancel the rest."""
-        finished: list[Finished] = []
+        finished: list[CompletedAttempt] = []
         for event in self.executor.poll(0):
             if isinstance(event, ChunkDone):
                 finished.extend(self._home(event))
@@ -337,6 +337,6 @@ class Driver:
             if started is not None:
                 event = ChunkLost(number, "cancelled", "the launch was interrupted", started[0])
                 task = chunk.tasks[started[0]]
-                finished.append(Finished(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
+                finished.append(CompletedAttempt(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
         self.progress.stopped = "interrupted"
         return finished

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from raysweep.orchestrator.text import clean
+from raysweep.orchestrator.text import storable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -103,7 +103,7 @@ def signature(error_type: str | None, message: str | None, traceback: str | None
         traceback: as recorded.
         whole: with what varies.
     """
-    said = clean(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
+    said = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
     plain = (said if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", said))))[:160].strip()
     at = None if error_type == _TIMEOUT else place(traceback)
     return f"{error_type or 'error'}{': ' if plain else ''}{plain}{'' if at is None else f' ({at})'}"

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
-from raysweep.orchestrator.store.holder import EPOCH_FILE, about_epoch, holder
+from raysweep.orchestrator.store.holder import EPOCH_FILE, about_epoch, current_owner
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import Segment, inspect, listed, live, replaced_by
-from raysweep.orchestrator.store.storage.storage import Disk
+from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.sweeps import read_sweep
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ _HINT = "; `raysweep store check` lists all damage"
 
 def check(store: Store) -> list[str]:
     """One line for each thing that is wrong."""
-    disk = store.disk
+    storage = store.storage
     problems: list[str] = []
     try:
-        held = holder(disk)
+        held = current_owner(storage)
     except StoreDamaged:
         held = None  # named below
     sound: dict[str, list[Segment]] = {}
     for folder in TABLES:
         good: list[Segment] = []
-        problems.extend(_lines(disk, folder, good))
+        problems.extend(_lines(storage, folder, good))
         sound[folder] = good
         problems.extend(
             f"{s.path}: a compaction was interrupted; until the next launch or `store compact` finishes it, a "
@@ -42,28 +42,28 @@ def check(store: Store) -> list[str]:
             for s in good
             if s.replaces and any(map(replaced_by([s]), good))
         )
-    problems.extend(_surroundings(disk))
+    problems.extend(_surroundings(storage))
     if not problems:  # of what can't be read nothing more can be said
-        problems.extend(_across(disk, sound, held is not None))
+        problems.extend(_across(storage, sound, held is not None))
     return problems
 
 
-def damage(disk: Disk, folder: str) -> list[str]:
+def damage(storage: Storage, folder: str) -> list[str]:
     """A line for each segment of a folder that can't be read."""
-    return list(_lines(disk, folder, []))
+    return list(_lines(storage, folder, []))
 
 
-def _lines(disk: Disk, folder: str, good: list[Segment]) -> Iterator[str]:
+def _lines(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]:
     try:
-        names = listed(disk, folder)
+        names = listed(storage, folder)
     except StoreDamaged as error:
         yield str(error)
         return
     for name in names:
         try:
-            segment = inspect(disk, folder, name)
+            segment = inspect(storage, folder, name)
             with (
-                disk.open(segment.path) as opened,
+                storage.open(segment.path) as opened,
                 pq.ParquetFile(opened, page_checksum_verification=True) as file,
             ):
                 for group in range(file.num_row_groups):
@@ -77,11 +77,11 @@ def _lines(disk: Disk, folder: str, good: list[Segment]) -> Iterator[str]:
             yield f"{folder}/{name}: damaged: {str(error).splitlines()[0][:200]}"
 
 
-def _surroundings(disk: Disk) -> Iterator[str]:
+def _surroundings(storage: Storage) -> Iterator[str]:
     """What is wrong in the folders that hold no segments."""
     for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "checkpoints"):
         try:
-            names = disk.names(folder)
+            names = storage.names(folder)
         except StoreDamaged as error:
             yield str(error)
             continue
@@ -90,26 +90,26 @@ def _surroundings(disk: Disk) -> Iterator[str]:
                 continue
             try:
                 if folder == "_sweeps":
-                    read_sweep(disk, name)
+                    read_sweep(storage, name)
                 elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
-                    if not about_epoch(disk, int(name[:8])):
+                    if not about_epoch(storage, int(name[:8])):
                         raise StoreDamaged(f"_epochs/{name}: torn or foreign")
                 elif folder == "checkpoints":
-                    disk.names(f"{folder}/{name}")
+                    storage.names(f"{folder}/{name}")
                 else:
-                    disk.size(f"{folder}/{name}")
+                    storage.size(f"{folder}/{name}")
             except FileNotFoundError:
                 continue
             except StoreDamaged as error:
                 yield str(error)
 
 
-def _across(disk: Disk, sound: dict[str, list[Segment]], held: bool) -> Iterator[str]:
+def _across(storage: Storage, sound: dict[str, list[Segment]], held: bool) -> Iterator[str]:
     """What holds between rows."""
 
     def rows(folder: str, *columns: str) -> list[pl.DataFrame]:
-        paths = [disk.locate(s.path) for s in live(sound[folder]) if s.rows]
-        how: dict[str, Any] = {"glob": False, "storage_options": disk.reading, "credential_provider": None}
+        paths = [storage.locate(s.path) for s in live(sound[folder]) if s.rows]
+        how: dict[str, Any] = {"glob": False, "storage_options": storage.reading, "credential_provider": None}
         return [pl.read_parquet(path, columns=list(columns), **how) for path in paths]
 
     try:
@@ -125,7 +125,7 @@ def _across(disk: Disk, sound: dict[str, list[Segment]], held: bool) -> Iterator
     wrong = cells.filter(pl.col("status") != "done").height
     if wrong:
         yield f"cells: {wrong} rows are not done"
-    if held or holder(disk):  # no epoch is torn, or we would not be here
+    if held or current_owner(storage):  # no epoch is torn, or we would not be here
         return  # its commit may be half made; halves from before it has finished when it began
     if (orphans := arrays.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
         yield _some("arrays", orphans, "attempts have arrays and no row in attempts")

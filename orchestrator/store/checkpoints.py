@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.storage.scratch import scratch
-from raysweep.orchestrator.store.storage.storage import Disk, open_disk
+from raysweep.orchestrator.store.storage.storage import Storage, open_storage
 from raysweep.orchestrator.text import CELL_ID
 
 FOLDER = "checkpoints"
@@ -28,7 +28,7 @@ KEPT = 2
 _NAME = re.compile(r"(\d{6})-(\d{8})-([0-9a-f]{16})-([0-9a-f]{64})")
 
 
-class Home(NamedTuple):
+class CheckpointLocation(NamedTuple):
     """Where a launch keeps checkpoints.
 
     Args:
@@ -44,7 +44,7 @@ class Home(NamedTuple):
     host: str = socket.gethostname()
 
 
-class HandBack(BaseException):
+class Preempted(BaseException):
     """Raised by `save` in a cell whose node is about to go. Not an `Exception`: a cell lets it through."""
 
 
@@ -69,10 +69,10 @@ class Checkpoint:
         source: 16 hex characters of the workload's source; checkpoints of other code are not loaded.
     """
 
-    def __init__(self, home: Home | None, cell_id: str, attempt: int, source: str) -> None:
+    def __init__(self, home: CheckpointLocation | None, cell_id: str, attempt: int, source: str) -> None:
         self._home, self._attempt, self._source = home, attempt, source
         self._folder = f"{FOLDER}/{cell_id}"
-        self._opened: Disk | None = None
+        self._opened: Storage | None = None
         self.leaving = False  # the node is about to go: `save` does not return
         self.used = False  # there is or was one, to be removed at success
         self.is_local = False  # kept on this machine's own disk, which no other sees
@@ -89,28 +89,28 @@ class Checkpoint:
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"checkpoint.save takes bytes, not {type(data).__name__}; serialise the state first")
         data = bytes(data)
-        disk, digest = self._disk(), hashlib.sha256(data).hexdigest()
+        storage, digest = self._disk(), hashlib.sha256(data).hexdigest()
         self.used = True
-        disk.prepare((self._folder,))
-        before = _saved(disk, self._folder)
+        storage.prepare((self._folder,))
+        before = _saved(storage, self._folder)
         new = _Saved(self._attempt, max((s.number for s in before), default=-1) + 1, self._source, digest)
-        disk.create(f"{self._folder}/{new.name}", data)
+        storage.create(f"{self._folder}/{new.name}", data)
         # In order of attempts: a late writer of an earlier one can't push out what a later one has saved.
         for old in sorted([*before, new])[:-KEPT]:
-            disk.delete(f"{self._folder}/{old.name}")
+            storage.delete(f"{self._folder}/{old.name}")
         if self.leaving:
-            raise HandBack("the node is about to go; the cell goes on from its checkpoint elsewhere")
+            raise Preempted("the node is about to go; the cell goes on from its checkpoint elsewhere")
 
     def load(self) -> bytes | None:
         """The bytes last saved by any attempt at this cell; None at the first, or where none can be read."""
-        disk = self._disk()
-        found = _saved(disk, self._folder)
+        storage = self._disk()
+        found = _saved(storage, self._folder)
         self.used = self.used or bool(found)
         for saved in sorted(found, reverse=True):
             if saved.source != self._source:
                 _say(f"checkpoint {saved.name}: written by other code than now runs; not gone on from")
                 continue
-            data = disk.read(f"{self._folder}/{saved.name}")
+            data = storage.read(f"{self._folder}/{saved.name}")
             if data is not None and hashlib.sha256(data).hexdigest() == saved.digest:
                 _say(f"goes on from a checkpoint of attempt {saved.attempt}")
                 return data
@@ -122,47 +122,47 @@ class Checkpoint:
         if self.is_local and self.used:
             self._disk().delete_folder(self._folder)
 
-    def _disk(self) -> Disk:
+    def _disk(self) -> Storage:
         if self._opened is None:
             if self._home is None:
                 raise RuntimeError("this cell runs outside a launch: there is no store to keep checkpoints in")
             try:
-                store = open_disk(self._home.location)
+                store = open_storage(self._home.location)
                 proof = store.read(self._home.proof)
             except InputError as error:  # a machine without credentials for the launch's bucket, say
                 _say(f"checkpoints stay on this machine: {error}")
                 proof = None
             self.is_local = proof is None or hashlib.sha256(proof).hexdigest() != self._home.digest
-            self._opened = open_disk(str(local_folder(self._home))) if self.is_local else store
+            self._opened = open_storage(str(local_folder(self._home))) if self.is_local else store
             if self.is_local:
                 self._opened.prepare((FOLDER, "_tmp"))
         return self._opened
 
 
-def _saved(disk: Disk, folder: str) -> list[_Saved]:
-    matches = [m for name in disk.names(folder) if (m := _NAME.fullmatch(name))]
+def _saved(storage: Storage, folder: str) -> list[_Saved]:
+    matches = [m for name in storage.names(folder) if (m := _NAME.fullmatch(name))]
     return [_Saved(int(m[1]), int(m[2]), m[3], m[4]) for m in matches]
 
 
-def local_folder(home: Home) -> Path:
+def local_folder(home: CheckpointLocation) -> Path:
     """Where a machine that does not see the store keeps its cells' checkpoints; the same for every launch."""
     key = hashlib.sha256(f"{home.host}:{home.location}".encode()).hexdigest()[:16]
     return scratch() / f"store-{key}"
 
 
-def cells_with_checkpoints(disk: Disk) -> list[str]:
+def cells_with_checkpoints(storage: Storage) -> list[str]:
     """Ids of the cells that have any in the store."""
-    return [name for name in disk.names(FOLDER) if CELL_ID.fullmatch(name)]
+    return [name for name in storage.names(FOLDER) if CELL_ID.fullmatch(name)]
 
 
-def cells_to_go_on(disk: Disk, sources: Mapping[str, str]) -> list[str]:
+def cells_to_go_on(storage: Storage, sources: Mapping[str, str]) -> list[str]:
     """Ids of those of these cells that have one which the code that now runs them would go on from.
 
     Args:
-        disk: the store's.
+        storage: the store's.
         sources: cell id -> its workload's `source_digest`.
     """
-    return [c for c, source in sources.items() if any(s.source == source for s in _saved(disk, f"{FOLDER}/{c}"))]
+    return [c for c, source in sources.items() if any(s.source == source for s in _saved(storage, f"{FOLDER}/{c}"))]
 
 
 def _say(line: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add, gt
 
 from raysweep.orchestrator.errors import RaysweepError
-from raysweep.orchestrator.store.segments import MOST_VALUES, Segment
+from raysweep.orchestrator.store.segments import MAX_VALUES, Segment
 
 FAN = 16
 SMALLEST = 32 * 2**10
@@ -36,9 +36,9 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
     Args:
         segments: some.
         size: bytes of a run at most.
-        rows: of it at most; of values it has `MOST_VALUES`, since no reader would take more.
+        rows: of it at most; of values it has `MAX_VALUES`, since no reader would take more.
     """
-    limits = (size, rows, MOST_VALUES)
+    limits = (size, rows, MAX_VALUES)
     run: list[Segment] = []
     sums = (0, 0, 0)
     for segment in segments:

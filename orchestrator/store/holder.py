@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
-from raysweep.orchestrator.store.storage.storage import Disk, exists, read_at_most
+from raysweep.orchestrator.store.storage.storage import Storage, exists, read_at_most
 from raysweep.orchestrator.text import CELL_ID
 
 BEAT_S = 2.0
@@ -23,37 +23,37 @@ EPOCH_BYTES, BEAT_BYTES = 2**20, 8 * 2**20
 """No more than these are read of what an owner writes of itself, and of its heartbeat."""
 
 
-class Held(NamedTuple):
+class Ownership(NamedTuple):
     """Who holds a store, and what its last heartbeat says runs: cell id -> how far, 0 to 1, where the cell tells."""
 
     who: str
     running: Mapping[str, float | None]
 
 
-def holder(disk: Disk) -> Held | None:
+def current_owner(storage: Storage) -> Ownership | None:
     """Who holds the store; None: nobody.
 
     Raises:
         StoreDamaged: the newest epoch's file is torn.
     """
-    epoch = newest_epoch(disk)
-    if epoch is None or marked(disk, epoch, "released"):
+    epoch = newest_epoch(storage)
+    if epoch is None or marked(storage, epoch, "released"):
         return None
-    about = about_epoch(disk, epoch)
+    about = about_epoch(storage, epoch)
     alive, beat = lives_here(about), f"_hb/{epoch:08d}"
     if alive is False:
         return None
     if alive is None:  # another machine or container: does its heart beat?
-        before = read_at_most(disk, beat, BEAT_BYTES)
+        before = read_at_most(storage, beat, BEAT_BYTES)
         time.sleep(1.25 * BEAT_S)
-        if read_at_most(disk, beat, BEAT_BYTES) == before:
+        if read_at_most(storage, beat, BEAT_BYTES) == before:
             return None
     try:
-        last = json.loads(read_at_most(disk, beat, BEAT_BYTES) or b"{}")
+        last = json.loads(read_at_most(storage, beat, BEAT_BYTES) or b"{}")
         running = last.get("running") if isinstance(last, dict) else None
     except (ValueError, RecursionError):
         running = None  # half a heartbeat on a disk without atomic renames; the next one is seconds away
-    return Held(describe(about), _running(running))
+    return Ownership(describe(about), _running(running))
 
 
 def _running(said: object) -> dict[str, float | None]:
@@ -68,11 +68,11 @@ def _running(said: object) -> dict[str, float | None]:
     }
 
 
-def wait_till_free(disk: Disk, wait: bool, tell: Callable[[str], None] = lambda who: None) -> None:
+def wait_till_free(storage: Storage, wait: bool, tell: Callable[[str], None] = lambda who: None) -> None:
     """Find a held store before anything is done for a launch on it.
 
     Args:
-        disk: the store's.
+        storage: the store's.
         wait: till nobody holds it.
         tell: told once of each that is waited for.
 
@@ -80,36 +80,36 @@ def wait_till_free(disk: Disk, wait: bool, tell: Callable[[str], None] = lambda 
         StoreBusy: it is held, and `wait` is False.
     """
     told = set()
-    while (held := holder(disk)) is not None:
+    while (held := current_owner(storage)) is not None:
         if not wait:
-            raise StoreBusy(busy(disk, held.who))
+            raise StoreBusy(busy(storage, held.who))
         if held.who not in told:
             told.add(held.who)
             tell(held.who)
         time.sleep(0.5)
 
 
-def busy(disk: Disk, who: str) -> str:
+def busy(storage: Storage, who: str) -> str:
     """What a second launch is told."""
-    return f"store {disk} is held by another launch ({who}); wait for it (--wait), or end it first"
+    return f"store {storage} is held by another launch ({who}); wait for it (--wait), or end it first"
 
 
-def newest_epoch(disk: Disk) -> int | None:
+def newest_epoch(storage: Storage) -> int | None:
     """The number of the last launch that took the store."""
-    return max(epochs(disk), default=None)
+    return max(epochs(storage), default=None)
 
 
-def epochs(disk: Disk) -> list[int]:
+def epochs(storage: Storage) -> list[int]:
     """The numbers of the launches that ever took the store."""
-    return [int(name[:8]) for name in disk.names("_epochs") if EPOCH_FILE.fullmatch(name)]
+    return [int(name[:8]) for name in storage.names("_epochs") if EPOCH_FILE.fullmatch(name)]
 
 
-def marked(disk: Disk, epoch: int, what: str) -> bool:
+def marked(storage: Storage, epoch: int, what: str) -> bool:
     """Whether an epoch was `released` by its owner, or `sealed` by a later one."""
-    return exists(disk, f"_epochs/{epoch:08d}.{what}")
+    return exists(storage, f"_epochs/{epoch:08d}.{what}")
 
 
-def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:
+def about_epoch(storage: Storage, epoch: int) -> dict[str, Any]:
     """What an owner has written of itself.
 
     Raises:
@@ -117,7 +117,7 @@ def about_epoch(disk: Disk, epoch: int) -> dict[str, Any]:
     """
     name = f"_epochs/{epoch:08d}.json"
     try:
-        about = json.loads(read_at_most(disk, name, EPOCH_BYTES) or b"{}")
+        about = json.loads(read_at_most(storage, name, EPOCH_BYTES) or b"{}")
     except (ValueError, RecursionError):
         raise StoreDamaged(f"{name}: torn or foreign") from None
     if not isinstance(about, dict):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 _KIND = np.dtype("S12")
 
 
-class Ids:
+class IdSet:
     """Ids of 24 hex characters. Sorted runs, merged as they come to be alike in length.
 
     Args:

@@ -15,7 +15,7 @@ from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.schedule.failures import CHARGES, statuses_of
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segments import Segment, inspected, listed, live
-from raysweep.orchestrator.store.storage.storage import Disk, open_disk, read_at_most
+from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
 from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_sweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
@@ -35,22 +35,22 @@ class Store:
     """
 
     def __init__(self, path: str | Path = DEFAULT) -> None:
-        self.disk = open_disk(str(path))
+        self.storage = open_storage(str(path))
         self._footers: dict[tuple[str, str], Segment] = {}
         self._summed: tuple[tuple[str, ...], pl.DataFrame] | None = None  # of these segments
-        check_format(self.disk)
+        check_format(self.storage)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.disk)!r})"
+        return f"Store({str(self.storage)!r})"
 
     def exists(self) -> bool:
         """Whether a launch has made it yet."""
-        return read_at_most(self.disk, MARK, MARK_BYTES) is not None
+        return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
         """Itself, or InputError where nothing was launched into it."""
         if not self.exists():
-            raise InputError(f"no store at {self.disk}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
+            raise InputError(f"no store at {self.storage}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
         return self
 
     def segments(self, folder: str) -> list[Segment]:
@@ -64,17 +64,17 @@ class Store:
     def every_segment(self, folder: str) -> list[Segment]:
         """Likewise, with those that others have replaced."""
         for _ in range(_LOOKS):
-            names = listed(self.disk, folder)
+            names = listed(self.storage, folder)
             new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
             try:
-                for segment in inspected(self.disk, folder, new):
+                for segment in inspected(self.storage, folder, new):
                     self._footers[folder, segment.name] = segment
             except FileNotFoundError:
                 continue  # merged away between listing and reading: look again
             # A listing is not of one moment: it may miss both what was merged and what it was merged into.
-            if listed(self.disk, folder) == names:
+            if listed(self.storage, folder) == names:
                 return [self._footers[folder, name] for name in names]
-        raise StoreDamaged(f"{self.disk}/{folder}: its files change faster than they can be read")
+        raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
         """What a lazy frame made of `cells`, `attempts` and `arrays` holds, while a launch may merge segments.
@@ -93,20 +93,20 @@ class Store:
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
                 from raysweep.orchestrator.store.check import damage
 
-                found = [line for folder in TABLES for line in damage(self.disk, folder)]
+                found = [line for folder in TABLES for line in damage(self.storage, folder)]
                 if not found:
                     raise
                 raise StoreDamaged(found[0]) from error
-        raise StoreDamaged(f"{self.disk}: its files change faster than they can be read")
+        raise StoreDamaged(f"{self.storage}: its files change faster than they can be read")
 
     def scan(self, folder: str) -> pl.LazyFrame:
         """One of the folders `cells`, `attempts`, `arrays` as a lazy frame of its fixed schema."""
-        paths = [self.disk.locate(s.path) for s in self.segments(folder) if s.rows]
+        paths = [self.storage.locate(s.path) for s in self.segments(folder) if s.rows]
         if not paths:
             empty = pl.from_arrow(TABLES[folder].empty_table())
             assert isinstance(empty, pl.DataFrame)  # noqa: S101 - for the type checker
             return empty.lazy()
-        return pl.scan_parquet(paths, glob=False, storage_options=self.disk.reading, credential_provider=None)
+        return pl.scan_parquet(paths, glob=False, storage_options=self.storage.reading, credential_provider=None)
 
     @property
     def cells(self) -> pl.LazyFrame:
@@ -131,7 +131,7 @@ class Store:
 
     def sweeps(self) -> list[RecordedSweep]:
         """The sweeps that launches recorded, oldest first."""
-        found = [read_sweep(self.disk, name) for name in self.disk.names("_sweeps") if name.endswith(".arrow")]
+        found = [read_sweep(self.storage, name) for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
         return sorted(found, key=lambda s: str(s.about.get("recorded_at")))
 
     def known(self) -> CellTable:
@@ -185,22 +185,24 @@ class Store:
         return check(self)
 
 
-def check_format(disk: Disk) -> None:
+def check_format(storage: Storage) -> None:
     """Raise InputError for a folder that is no store, or one of a newer format."""
-    mark = read_at_most(disk, MARK, MARK_BYTES) if disk.exists() else None
+    mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark among the names: a launch has made the store since it was looked for.
         ours = {*FOLDERS, "_lock", MARK}
-        if disk.exists() and any(name not in ours for name in disk.names("")):
-            raise InputError(f"store {disk}: the folder holds other files and no {MARK}; give an empty or new folder")
+        if storage.exists() and any(name not in ours for name in storage.names("")):
+            raise InputError(
+                f"store {storage}: the folder holds other files and no {MARK}; give an empty or new folder"
+            )
         return
     try:
         about = json.loads(mark)
         version, schema = int(about["format"]), int(about["schema"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise StoreDamaged(f"{disk}/{MARK}: not a store's mark") from None
+        raise StoreDamaged(f"{storage}/{MARK}: not a store's mark") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
-            f"store {disk}: of format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
+            f"store {storage}: of format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
             f"{SCHEMA_VERSION}: upgrade it"
         )

@@ -23,7 +23,7 @@ def read_segment(store: Store, segment: Segment, columns: list[str] | None = Non
     Raises:
         StoreDamaged: its pages are.
     """
-    with _damage_of(segment), store.disk.open(segment.path) as opened:
+    with _damage_of(segment), store.storage.open(segment.path) as opened:
         table = pq.read_table(opened, columns=columns, partitioning=None, page_checksum_verification=True)
     return table.replace_schema_metadata(None)
 
@@ -57,7 +57,7 @@ def _batches(store: Store, segment: Segment) -> Iterator[pa.RecordBatch]:
     # On this thread alone: memory that others have given back is not used again by this one.
     with (
         _damage_of(segment),
-        store.disk.open(segment.path) as opened,
+        store.storage.open(segment.path) as opened,
         pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
     ):
         yield from file.iter_batches(READ_ROWS, use_threads=False)

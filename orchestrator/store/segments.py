@@ -22,14 +22,14 @@ import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store.schema import TABLES
-from raysweep.orchestrator.store.storage.storage import Disk
+from raysweep.orchestrator.store.storage.storage import Storage
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
 _LAST = 99_999_999  # of eight digits
 # What a footer may claim, several times more than the largest merged segment's does: readers allocate by it.
-MOST_FOOTER = 16 * 2**20  # bytes
-MOST_ROWS, MOST_VALUES, MOST_GROUPS, MOST_COLUMNS = 2**24, 2**28, 2**14, 2**8
+MAX_FOOTER = 16 * 2**20  # bytes
+MAX_ROWS, MAX_VALUES, MAX_GROUPS, MAX_COLUMNS = 2**24, 2**28, 2**14, 2**8
 _ROW_BYTES = 4  # at least, of cells and attempts: each has an id, and a time, of its own
 
 
@@ -114,13 +114,13 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def listed(disk: Disk, folder: str) -> list[str]:
+def listed(storage: Storage, folder: str) -> list[str]:
     """Names in a data folder that readers' globs would match or that may be segments."""
     # A network disk leaves hidden names (.nfs0001) of its own, which no reader takes for data.
-    return [n for n in disk.names(folder) if not n.startswith(".") or n.endswith(".parquet")]
+    return [n for n in storage.names(folder) if not n.startswith(".") or n.endswith(".parquet")]
 
 
-def inspect(disk: Disk, folder: str, name: str) -> Segment:
+def inspect(storage: Storage, folder: str, name: str) -> Segment:
     """Read a segment's footer.
 
     Raises:
@@ -130,12 +130,12 @@ def inspect(disk: Disk, folder: str, name: str) -> Segment:
     epoch, sequence = parse_name(folder, name)
     where = f"{folder}/{name}"
     try:
-        with disk.open(where) as opened:
+        with storage.open(where) as opened:
             size = opened.size()
             if size == 0:
                 raise StoreDamaged(f"{where}: is empty (0 bytes); `raysweep store check` lists all damage")
             _check_footer(opened, size)
-            limits = {"thrift_string_size_limit": MOST_FOOTER, "thrift_container_size_limit": 2**20}
+            limits = {"thrift_string_size_limit": MAX_FOOTER, "thrift_container_size_limit": 2**20}
             with pq.ParquetFile(opened, pre_buffer=False, **limits) as file:
                 values = _checked_values(file.metadata, folder, size)
                 schema, rows = file.schema_arrow, file.metadata.num_rows
@@ -151,13 +151,13 @@ def inspect(disk: Disk, folder: str, name: str) -> Segment:
     return Segment(folder, name, epoch, sequence, rows, size, _SEAL in metadata, replaced, values)
 
 
-def inspected(disk: Disk, folder: str, names: Sequence[str]) -> Iterator[Segment]:
+def inspected(storage: Storage, folder: str, names: Sequence[str]) -> Iterator[Segment]:
     """Read the footers of these, in this order, several at once where that is quicker; as `inspect`."""
-    if disk.readers == 1 or len(names) < 2:
-        yield from (inspect(disk, folder, name) for name in names)
+    if storage.readers == 1 or len(names) < 2:
+        yield from (inspect(storage, folder, name) for name in names)
         return
-    with ThreadPoolExecutor(disk.readers) as pool:
-        yield from pool.map(partial(inspect, disk, folder), names)
+    with ThreadPoolExecutor(storage.readers) as pool:
+        yield from pool.map(partial(inspect, storage, folder), names)
 
 
 def _check_footer(file: pa.NativeFile, size: int) -> None:
@@ -169,8 +169,8 @@ def _check_footer(file: pa.NativeFile, size: int) -> None:
     length = int.from_bytes(end[:4], "little")
     if end[4:] != b"PAR1":
         raise ValueError("no Parquet footer is at its end")
-    if length > min(size - 12, MOST_FOOTER):
-        raise ValueError(f"a footer of {length:,} bytes, in a file of {size:,}; {MOST_FOOTER:,} are plenty")
+    if length > min(size - 12, MAX_FOOTER):
+        raise ValueError(f"a footer of {length:,} bytes, in a file of {size:,}; {MAX_FOOTER:,} are plenty")
     file.seek(0)
 
 
@@ -181,8 +181,8 @@ def _checked_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
         ValueError: it claims what no segment can hold, or what lies elsewhere than in its file.
     """
     groups, rows = metadata.num_row_groups, metadata.num_rows
-    most = MOST_ROWS if folder == "arrays" else min(MOST_ROWS, size // _ROW_BYTES)
-    if not 0 <= rows <= most or not 0 <= groups <= MOST_GROUPS or metadata.num_columns > MOST_COLUMNS:
+    most = MAX_ROWS if folder == "arrays" else min(MAX_ROWS, size // _ROW_BYTES)
+    if not 0 <= rows <= most or not 0 <= groups <= MAX_GROUPS or metadata.num_columns > MAX_COLUMNS:
         raise ValueError(f"it claims {rows:,} rows in {groups:,} groups of {metadata.num_columns:,} columns")
     counted, values = 0, [0] * metadata.num_columns
     for number in range(groups):
@@ -201,7 +201,7 @@ def _checked_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
                 raise ValueError(f"it claims {held:,} bytes, {here:,} values at {begins:,} of {column.file_path!r}")
             values[at] += here
     longest = max(values, default=0)
-    if counted != rows or longest > MOST_VALUES:
+    if counted != rows or longest > MAX_VALUES:
         raise ValueError(f"it claims {rows:,} rows, {counted:,} in its groups, and {longest:,} values of a column")
     return longest
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store.signature import is_own, sign
-from raysweep.orchestrator.store.storage.storage import Disk, read_at_most
+from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
 from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable, merge
 from raysweep.orchestrator.text import CELL_ID
 
-MOST_BYTES, MOST_UNPACKED, MOST_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
+MAX_BYTES, MAX_UNPACKED, MAX_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
 """Of a recorded sweep: five million cells take about 70 MiB, and 260 in memory; its head holds the sweep's file."""
 _SIGNED = "signed"
 
@@ -78,14 +78,14 @@ def _checksum(parts: Sequence[bytes]) -> bytes:
     return digest.digest()
 
 
-def read_sweep(disk: Disk, name: str) -> RecordedSweep:
+def read_sweep(storage: Storage, name: str) -> RecordedSweep:
     """Read back what `sweep_bytes` wrote.
 
     Raises:
         StoreDamaged: the file is torn or foreign.
     """
     where = f"_sweeps/{name}"
-    data = read_at_most(disk, where, MOST_BYTES) or b""
+    data = read_at_most(storage, where, MAX_BYTES) or b""
     parts: list[bytes] = []
     at = 0
     while at + 8 <= len(data) and len(parts) < _PARTS:
@@ -108,11 +108,11 @@ def read_sweep(disk: Disk, name: str) -> RecordedSweep:
 
 
 _PARTS = 5  # one more than there may be
-_MOST_BATCHES = 10_000
+_MAX_BATCHES = 10_000
 
 
 def _about(head: bytes) -> dict[str, Any]:
-    if len(head) > MOST_HEAD:
+    if len(head) > MAX_HEAD:
         raise ValueError(f"a head of {len(head):,} bytes")
     about = json.loads(head)
     if not isinstance(about, dict):
@@ -132,17 +132,17 @@ _PACKED = re.compile(rb"(.{8})(?:\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
 def _frame(data: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
     # Not by polars, whose reader takes the file at its word: other offsets than it expects end the process.
     sizes = (int.from_bytes(found[1], "little") for found in _PACKED.finditer(data))
-    if sum(size for size in sizes if size < 2**48) > MOST_UNPACKED:  # larger ones: by chance, or refused by Arrow
-        raise ValueError(f"it unpacks to more than {MOST_UNPACKED:,} bytes")
+    if sum(size for size in sizes if size < 2**48) > MAX_UNPACKED:  # larger ones: by chance, or refused by Arrow
+        raise ValueError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
     file = pa.ipc.open_file(pa.py_buffer(data))
-    if file.num_record_batches > _MOST_BATCHES or file.schema.names != list(schema):
+    if file.num_record_batches > _MAX_BATCHES or file.schema.names != list(schema):
         raise ValueError(f"{file.num_record_batches:,} batches of other columns")
     batches, held = [], 0
     for number in range(file.num_record_batches):
         batches.append(file.get_batch(number))
         held += batches[-1].nbytes
-        if held > MOST_UNPACKED:
-            raise ValueError(f"it takes more than {MOST_UNPACKED:,} bytes in memory")
+        if held > MAX_UNPACKED:
+            raise ValueError(f"it takes more than {MAX_UNPACKED:,} bytes in memory")
     table = pa.Table.from_batches(batches, file.schema)
     table.validate(full=True)
     frame = pl.from_arrow(table)

@@ -31,17 +31,17 @@ import pyarrow.compute as pc
 from raysweep.orchestrator.errors import Fenced, RaysweepError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.launch.record import Records
 from raysweep.orchestrator.process import held_off
-from raysweep.orchestrator.store.checkpoints import FOLDER, Home, cells_with_checkpoints
+from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.holder import BEAT_S, epochs, marked
-from raysweep.orchestrator.store.id_set import Ids
+from raysweep.orchestrator.store.id_set import IdSet
 from raysweep.orchestrator.store.lease import new_epoch, seal, take_over
 from raysweep.orchestrator.store.reader import FOLDERS, FORMAT, MARK, Store, check_format
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segment_rows import entries, keys, parts, read_segment
 from raysweep.orchestrator.store.segments import (
-    MOST_ROWS,
-    MOST_VALUES,
+    MAX_ROWS,
+    MAX_VALUES,
     Segment,
     encode,
     listed,
@@ -57,7 +57,7 @@ MERGED_SEGMENT = 128 * 2**20
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20  # of a merge: read at a time, and held at most
 
 
-class Owner:
+class StoreWriter:
     """The right to write to a store; a context manager.
 
     Args:
@@ -71,12 +71,12 @@ class Owner:
     """
 
     def __init__(self, store: Store, command: str = "", *, wait: bool = False) -> None:
-        self.store, self.disk = store, store.disk
-        self.disk.check_writable()
-        self.disk.prepare(FOLDERS)
-        self.disk.create(MARK, json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode())
-        check_format(self.disk)
-        self._lock = take_over(self.disk, wait)
+        self.store, self.storage = store, store.storage
+        self.storage.check_writable()
+        self.storage.prepare(FOLDERS)
+        self.storage.create(MARK, json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode())
+        check_format(self.storage)
+        self._lock = take_over(self.storage, wait)
         self._next = dict.fromkeys(TABLES, 0)
         # (cell, attempt) that a commit which failed halfway has written to a folder: never twice.
         self._halves: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
@@ -85,25 +85,25 @@ class Owner:
         self.compactor = Compactor(self._merge_due)
         self.running: Callable[[], Mapping[str, float | None]] = dict
         try:
-            self.epoch = new_epoch(self.disk, command)
+            self.epoch = new_epoch(self.storage, command)
         except BaseException:
             self._lock.release()
             raise
         try:
             self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
             self._heart.start()  # what follows may take longer than a silence that means death
-            self.disk.sweep_temporary()
-            unfinished = [e for e in epochs(self.disk) if e < self.epoch and not marked(self.disk, e, "sealed")]
+            self.storage.sweep_temporary()
+            unfinished = [e for e in epochs(self.storage) if e < self.epoch and not marked(self.storage, e, "sealed")]
             for epoch in unfinished:
                 for folder in TABLES:
-                    seal(self.disk, folder, epoch)
+                    seal(self.storage, folder, epoch)
             for folder in TABLES:
                 self._roll_forward_compaction(folder)
             self.done = self._read_done()
             self._finish_commits(unfinished)
             for epoch in unfinished:
-                self.disk.create(f"_epochs/{epoch:08d}.sealed", b"")
-            kept = cells_with_checkpoints(self.disk)
+                self.storage.create(f"_epochs/{epoch:08d}.sealed", b"")
+            kept = cells_with_checkpoints(self.storage)
             self._forget(itertools.compress(kept, self.done.has(kept)))
         except BaseException:
             self._closed.set()
@@ -111,7 +111,7 @@ class Owner:
                 self._give_back()
             raise
 
-    def __enter__(self) -> Owner:
+    def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,16 +130,16 @@ class Owner:
         try:
             # On a full disk it is not written: no more than a wait for observers on other machines.
             with contextlib.suppress(StoreWriteFailed):
-                self.disk.create(f"_epochs/{self.epoch:08d}.released", b"")
+                self.storage.create(f"_epochs/{self.epoch:08d}.released", b"")
         finally:
             self._lock.release()
 
-    def _read_done(self) -> Ids:
+    def _read_done(self) -> IdSet:
         found = self.store.collect(lambda: self.store.cells.select("cell_id"))["cell_id"]
         try:
-            return Ids(found)
+            return IdSet(found)
         except (ValueError, TypeError):
-            raise StoreDamaged(f"{self.disk}/cells: holds ids that are no cell's (24 hex characters)") from None
+            raise StoreDamaged(f"{self.storage}/cells: holds ids that are no cell's (24 hex characters)") from None
 
     # Commits
 
@@ -190,31 +190,33 @@ class Owner:
         self._forget(records.checkpointed)
         return len(new)
 
-    def checkpoint_home(self) -> Home:
+    def checkpoint_home(self) -> CheckpointLocation:
         """Where this launch's cells keep their checkpoints."""
         proof = f"_epochs/{self.epoch:08d}.json"
-        return Home(self.disk.location, proof, hashlib.sha256(self.disk.read(proof) or b"").hexdigest())
+        return CheckpointLocation(
+            self.storage.location, proof, hashlib.sha256(self.storage.read(proof) or b"").hexdigest()
+        )
 
     def _forget(self, cells: Iterable[str]) -> None:
         """Remove checkpoints of cells whose row is committed."""
         for cell_id in cells:
-            self.disk.delete_folder(f"{FOLDER}/{cell_id}")
+            self.storage.delete_folder(f"{FOLDER}/{cell_id}")
 
     def record_sweep(self, about: Mapping[str, Any], table: CellTable, digest: str) -> None:
         """Remember what was asked for, so that `resume` and `status` need no file; once for equal ones."""
         stamped = {**about, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
         recorded = sweep_bytes(stamped, table)
-        is_new = self.disk.create(f"_sweeps/{digest}.arrow", recorded)
+        is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
         if not is_new and not any(
-            read_sweep(self.disk, name).own for name in self.disk.names("_sweeps") if name.startswith(digest)
+            read_sweep(self.storage, name).own for name in self.storage.names("_sweeps") if name.startswith(digest)
         ):  # somebody else's: this user's too, from now on
-            self.disk.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
+            self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
     def _commit(self, folder: str, table: pa.Table, replaces: Sequence[Segment] = ()) -> None:
         if not table.num_rows and not replaces:
             return
         half = table.num_rows // 2
-        if folder == "arrays" and half and not replaces and entries(table) > MOST_VALUES:  # no reader would take it
+        if folder == "arrays" and half and not replaces and entries(table) > MAX_VALUES:  # no reader would take it
             self._commit(folder, table.slice(0, half))
             self._commit(folder, table.slice(half))
             return
@@ -222,9 +224,9 @@ class Owner:
 
     def _put(self, folder: str, segment: bytes) -> None:
         name = segment_name(self.epoch, self._next[folder])
-        if not self.disk.create(f"{folder}/{name}", segment):
+        if not self.storage.create(f"{folder}/{name}", segment):
             raise Fenced(
-                f"store {self.disk}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
+                f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
                 "what it had committed is kept, the rest is the other launch's to run"
             )
         self._next[folder] += 1
@@ -241,7 +243,7 @@ class Owner:
                 kept.append(table.filter(pc.invert(hit)))
         self._commit("cells", pa.concat_tables(kept), held)
         for segment in held:
-            self.disk.delete(segment.path)
+            self.storage.delete(segment.path)
 
     # Compaction
 
@@ -255,10 +257,10 @@ class Owner:
 
     def _compact(self) -> dict[str, tuple[int, int]]:
         report = {}
-        self._finish_commits(epochs(self.disk))
+        self._finish_commits(epochs(self.storage))
         for folder in TABLES:
             before = [s for s in self.store.segments(folder) if not s.seal]
-            for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MOST_ROWS):
+            for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MAX_ROWS):
                 if len(run) > 1:
                     self._merge(folder, run)
             report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
@@ -273,7 +275,7 @@ class Owner:
                 continue
             with self._writes:
                 # Likewise since then, and its rows would come back.
-                if {s.name for s in batch} <= set(listed(self.disk, folder)):
+                if {s.name for s in batch} <= set(listed(self.storage, folder)):
                     self._replace(folder, merged, batch)
             del merged
             pa.default_memory_pool().release_unused()
@@ -288,13 +290,13 @@ class Owner:
     def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
         self._put(folder, merged)
         for segment in batch:
-            self.disk.delete(segment.path)
+            self.storage.delete(segment.path)
 
     def _roll_forward_compaction(self, folder: str) -> None:
         segments = self.store.every_segment(folder)  # a former owner that wakes may be removing some right now
         for segment in filter(replaced_by(segments), segments):
             if not segment.seal:
-                self.disk.delete(segment.path)
+                self.storage.delete(segment.path)
 
     def _finish_commits(self, of: list[int]) -> None:
         """Finish commits of these epochs that died between their folders."""
@@ -324,7 +326,7 @@ class Owner:
             if not all(kept):  # their cell will run again, under the same attempt number
                 table = read_segment(self.store, segment).filter(pa.array(kept, pa.bool_()))
                 self._commit("arrays", table, [segment])
-                self.disk.delete(segment.path)
+                self.storage.delete(segment.path)
 
     # Heartbeat
 
@@ -333,7 +335,7 @@ class Owner:
         while not self._closed.wait(BEAT_S if count else 0):
             count += 1
             try:
-                self.disk.replace(
+                self.storage.replace(
                     f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
                 )
             except (OSError, StoreWriteFailed):

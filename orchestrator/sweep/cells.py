@@ -21,13 +21,13 @@ import pydantic
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Block, Sweep, canonical_json
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
-from raysweep.orchestrator.text import said, shown
+from raysweep.orchestrator.text import message_of, short_repr
 from raysweep.workloads.registry import unknown_name
 
 ID_SCHEME = 1
 ID_LENGTH = 24
-MOST_CELLS = 5_000_000
-_MOST_PROBLEMS = 40
+MAX_CELLS = 5_000_000
+_MAX_PROBLEMS = 40
 
 VARIANTS_SCHEMA: dict[str, Any] = {
     "variant": pl.UInt32,
@@ -101,17 +101,17 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
     """
     problems: list[str] = []
     counts = [_count(sweep) for sweep in sweeps]
-    if sum(counts) > MOST_CELLS:
+    if sum(counts) > MAX_CELLS:
         name = sweeps[0].path or sweeps[0].name if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
         raise InputError(
-            f"{name}: {sum(counts):,} cells are asked for; {MOST_CELLS:,} at most at once: shorten lists of [[grid]], "
+            f"{name}: {sum(counts):,} cells are asked for; {MAX_CELLS:,} at most at once: shorten lists of [[grid]], "
             "or launch a part of the seeds after the other (--seeds)"
         )
     tables = [_expand_one(sweep, problems) for sweep in sweeps]
     if problems:
         unique = list(dict.fromkeys(problems))
-        more = len(unique) - _MOST_PROBLEMS
-        raise InputError(unique[:_MOST_PROBLEMS] + ([f"... and {more} more problems"] if more > 0 else []))
+        more = len(unique) - _MAX_PROBLEMS
+        raise InputError(unique[:_MAX_PROBLEMS] + ([f"... and {more} more problems"] if more > 0 else []))
     return merge(tables)
 
 
@@ -223,7 +223,7 @@ def _blamed(sweep: Sweep, what: str, places: Iterable[str]) -> str:
     where = sweep.path or sweep.name
     for key, value in sweep.overrides.items():
         if _names(what.partition(";")[0], [key]):
-            return f"--set {key}={shown(value)} on {where}"
+            return f"--set {key}={short_repr(value)} on {where}"
     for key in sweep.config:
         if what.startswith((f"config key {key!r}", f"unknown config key {key!r}", f"{key}: no config key")):
             return f"{where}: config"
@@ -287,10 +287,10 @@ def _settled(
         if workload.settle is not None:
             settled: Any = workload.settle(method, k, model)
             if not isinstance(settled, tuple) or len(settled) != 2:
-                raise TypeError(f"it returned {shown(settled)}, not (k, config)")
+                raise TypeError(f"it returned {short_repr(settled)}, not (k, config)")
             k, model = settled
             if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < 2**63):
-                raise TypeError(f"it returned k = {shown(k)}, neither None nor an integer from 0 to 2^63 - 1")
+                raise TypeError(f"it returned k = {short_repr(k)}, neither None nor an integer from 0 to 2^63 - 1")
         hook = "cost"
         cost = None if workload.cost is None else float(workload.cost(method, k, model))
         if cost is not None and not math.isfinite(cost):
@@ -298,11 +298,11 @@ def _settled(
         hook = "Config"
         full = model.model_dump(mode="json") if isinstance(model, pydantic.BaseModel) else model
         if not isinstance(full, Mapping):
-            raise TypeError(f"the config is {shown(full)}, neither a model nor a dict")
+            raise TypeError(f"the config is {short_repr(full)}, neither a model nor a dict")
         canonical_json(full).encode()
     except Exception as error:
         # `settle` says by a ValueError what is wrong with the sweep; all else is a mistake of its own.
-        lines = said(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
+        lines = message_of(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
         return None, lines or [_raised(workload, hook, error)]
     return (k, dict(full), cost), []
 
@@ -317,7 +317,7 @@ _IN_A_BLOCK = {
 
 
 def _raised(workload: Workload, hook: str, error: Exception) -> str:
-    return f"{workload.source_path}: {hook}: {type(error).__name__}: {said(error)}"
+    return f"{workload.source_path}: {hook}: {type(error).__name__}: {message_of(error)}"
 
 
 def _config_problems(error: pydantic.ValidationError, workload: Workload) -> list[str]:
@@ -333,11 +333,11 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
         else:
             text = problem["msg"].removeprefix("Value error, ")
             key = f"config key {place!r}: " if place else ""
-            got = f" (got {shown(problem['input'])})" if place else ""
+            got = f" (got {short_repr(problem['input'])})" if place else ""
             field = workload.config_model.model_fields.get(place)  # type: ignore[union-attr]
             if problem["type"] == "string_pattern_mismatch" and field is not None and field.description:
                 got += f"; it is {field.description}"
             if isinstance(problem["input"], list):
-                got += f"; values to try one by one stand in [[grid]]: {place} = {shown(problem['input'])}"
+                got += f"; values to try one by one stand in [[grid]]: {place} = {short_repr(problem['input'])}"
             lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")
     return lines

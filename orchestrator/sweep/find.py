@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import shown
+from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
 BUNDLED = Path(__file__).resolve().parents[2] / "workloads"
@@ -26,7 +26,7 @@ def find(name: str) -> list[Path]:
         path = Path(name).expanduser()
         is_file = path.is_file()
     except (RuntimeError, OSError, ValueError) as error:  # no such user's home, a name too long, a NUL
-        raise InputError(f"sweep {shown(name)}: no path: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"sweep {short_repr(name)}: no path: {getattr(error, 'strerror', None) or error}") from None
     if name.endswith(".toml"):
         if not is_file:
             raise InputError(f"no sweep file {name}" + (" (it is a folder)" if path.is_dir() else _meant(path)))
@@ -44,9 +44,9 @@ def find(name: str) -> list[Path]:
     if not matching:
         if is_file or path.is_dir():
             kind = "file does not end in .toml" if is_file else "folder holds no .toml"
-            raise InputError(f"sweep {shown(name)}: the {kind}{_meant(path)}")
+            raise InputError(f"sweep {short_repr(name)}: the {kind}{_meant(path)}")
         if meant := _meant(path):
-            raise InputError(f"unknown sweep {shown(name)}{meant}")
+            raise InputError(f"unknown sweep {short_repr(name)}{meant}")
         groups = [p.relative_to(BUNDLED).with_suffix("").as_posix() for p in BUNDLED.glob("*/*.txt")]
         unknown = unknown_name("sweep", name, [*bundled, *groups])
         raise InputError(f"{unknown}; a sweep file of your own is given as a path to a .toml")

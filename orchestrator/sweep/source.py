@@ -14,7 +14,7 @@ OURS = "raysweep"
 BUNDLED_PACKAGE = "raysweep.workloads"
 """The package of the workloads that come with raysweep."""
 
-MOST_BYTES = 2**19
+MAX_BYTES = 2**19
 """No file that people write is longer; one that a program wrote would take seconds at each command."""
 
 
@@ -56,10 +56,10 @@ def imported(source: bytes, package: Sequence[str]) -> set[str]:
     """Full names of all that a file's import statements name; some are no modules but what stands in one.
 
     Args:
-        source: the file; one that is not Python, or of more than `MOST_BYTES`, imports nothing.
+        source: the file; one that is not Python, or of more than `MAX_BYTES`, imports nothing.
         package: names of the packages around it, the outermost first.
     """
-    if len(source) > MOST_BYTES:
+    if len(source) > MAX_BYTES:
         return set()
     try:
         with warnings.catch_warnings():

@@ -19,7 +19,7 @@ from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.find import find
-from raysweep.orchestrator.text import encodable, shown
+from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -32,7 +32,7 @@ _SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
 MAX_TIMEOUT_S = 1e9
 MAX_RETRIES = 1_000_000
-_MOST = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
+_MAX = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
 
 Scalar = bool | int | float | str
 Value = Scalar | list[Any]
@@ -165,7 +165,7 @@ def setting(text: str) -> tuple[str, Value]:
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise InputError(f"--set {shown(text)} is not of the form key=value")
+        raise InputError(f"--set {short_repr(text)} is not of the form key=value")
     value: Any
     try:
         value = tomllib.loads(f"value = {raw}")["value"] if "\n" not in raw else raw
@@ -196,7 +196,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     problems.extend(_misplaced(key) for key in raw if key not in _KEYS)
     name = _text(raw, "name", problems, default=path.stem if path else "sweep")
     if not _NAME.fullmatch(name):
-        problems.append(f"name: {shown(name)} may hold letters, digits, '.', '_' and '-' only, 100 at most")
+        problems.append(f"name: {short_repr(name)} may hold letters, digits, '.', '_' and '-' only, 100 at most")
     experiment = _text(raw, "experiment", problems, default=name)
     workload = _text(raw, "workload", problems)
     seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
@@ -249,7 +249,7 @@ def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | 
         problems.append(f"{key}: missing")
         return ""
     if not _is_line(value):
-        problems.append(f"{key}: {shown(value)} is not a line of text of 300 characters at most")
+        problems.append(f"{key}: {short_repr(value)} is not a line of text of 300 characters at most")
         return default or ""
     if not value and key != "title":
         problems.append(f"{key}: empty")
@@ -262,13 +262,13 @@ def _is_line(value: Any) -> bool:
 
 def _config_key(key: str, where: str, problems: list[str]) -> None:
     if not key or not _is_line(key):
-        problems.append(f"{where}: key {shown(key)} is not a line of text of 1 to 300 characters")
+        problems.append(f"{where}: key {short_repr(key)} is not a line of text of 1 to 300 characters")
 
 
 def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    problems.append(f"{where}: {shown(value)} is not a table")
+    problems.append(f"{where}: {short_repr(value)} is not a table")
     return {}
 
 
@@ -278,7 +278,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
         if not match or int(match[1]) > int(match[2]):
             low, high = sorted(map(int, like.groups())) if (like := _LIKE_A_RANGE.fullmatch(value)) else (0, 19)
             write = f'did you mean "{low}..{high}"?' if like else f'write "{low}..{high}"'
-            problems.append(f"{where}: {shown(value)} is not a range; {write} (both ends included)")
+            problems.append(f"{where}: {short_repr(value)} is not a range; {write} (both ends included)")
             return ()
         first, last = int(match[1]), int(match[2])
         if last - first >= 100_000_000:
@@ -286,11 +286,11 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
-        problems.append(f'{where}: {shown(value)} is neither a list of integers nor a range such as "0..19"')
+        problems.append(f'{where}: {short_repr(value)} is neither a list of integers nor a range such as "0..19"')
         return ()
     bad = [s for s in value if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s <= _MAX_SEED]
     if bad:
-        problems.append(f"{where}: {shown(bad[0])} is not an integer from 0 to 2^63 - 1")
+        problems.append(f"{where}: {short_repr(bad[0])} is not an integer from 0 to 2^63 - 1")
         return ()
     twice = sorted(s for s, count in Counter(value).items() if count > 1)
     if twice:
@@ -308,12 +308,12 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}: {value} is not finite; leave the key out, or use a finite number")
     elif isinstance(value, str) and not encodable(value):
-        problems.append(f"{where}: {shown(value)} holds what is no Unicode text, or a NUL")
+        problems.append(f"{where}: {short_repr(value)} holds what is no Unicode text, or a NUL")
     elif not isinstance(value, bool | int | float | str):
         kind = "a table" if isinstance(value, dict) else type(value).__name__
         problems.append(f"{where}: {kind} is no config value; use text, numbers, booleans or lists of them")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        problems.append(f"{where}: {shown(value)} does not fit 64 bits")
+        problems.append(f"{where}: {short_repr(value)} does not fit 64 bits")
 
 
 def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Block:
@@ -327,17 +327,17 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
         raw["method"] = raw.pop("methods")
     methods = _axis(raw.pop("method", None), f"{where}.method", problems)
     if not all(m and _is_line(m) for m in methods):
-        problems.append(f"{where}.method: {shown(list(methods))} is not text of 1 to 300 characters each")
+        problems.append(f"{where}.method: {short_repr(list(methods))} is not text of 1 to 300 characters each")
     ks: tuple[Any, ...] = (None,)
     if "k" in raw:
         ks = _axis(raw.pop("k"), f"{where}.k", problems)
         for k in ks:
             if isinstance(k, bool) or not isinstance(k, int):
-                problems.append(f"{where}.k: {shown(k)} is not an integer")
+                problems.append(f"{where}.k: {short_repr(k)} is not an integer")
             elif k < 0:
-                problems.append(f"{where}.k: {shown(k)} is negative")
+                problems.append(f"{where}.k: {short_repr(k)} is negative")
             elif k >= 2**63:
-                problems.append(f"{where}.k: {shown(k)} does not fit 64 bits")
+                problems.append(f"{where}.k: {short_repr(k)} does not fit 64 bits")
     for key in raw:
         _config_key(key, where, problems)
     axes = {key: _axis(value, f"{where}.{key}", problems) for key, value in raw.items()}
@@ -361,7 +361,7 @@ def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
     kept = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
     if len(kept) < len(values):
         twice = next(v for i, v in enumerate(values) if v in values[:i])
-        problems.append(f"{where}: {shown(twice)} is there twice")
+        problems.append(f"{where}: {short_repr(twice)} is there twice")
     return tuple(kept)
 
 
@@ -371,17 +371,17 @@ def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Re
         if key not in RESOURCES:
             problems.append(f"{where}: {unknown_name('resource', key, RESOURCES)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
-            problems.append(f"{where}.{key}: {shown(value)} is not a number")
-        elif value > _MOST[key]:
-            problems.append(f"{where}.{key}: {shown(value)} is too large; {_MOST[key]:g} at most")
+            problems.append(f"{where}.{key}: {short_repr(value)} is not a number")
+        elif value > _MAX[key]:
+            problems.append(f"{where}.{key}: {short_repr(value)} is too large; {_MAX[key]:g} at most")
         elif key == "retries" and (not isinstance(value, int) or value < 0):
-            problems.append(f"{where}.retries: {shown(value)} is not 0 or a positive integer")
+            problems.append(f"{where}.retries: {short_repr(value)} is not 0 or a positive integer")
         elif key == "gpus" and (value < 0 or (value > 1 and value != int(value))):
-            problems.append(f"{where}.gpus: {shown(value)} is neither a fraction of one GPU nor a whole number")
+            problems.append(f"{where}.gpus: {short_repr(value)} is neither a fraction of one GPU nor a whole number")
         elif key in {"cpus", "memory_gib", "timeout_s"} and value <= 0:
-            problems.append(f"{where}.{key}: {shown(value)} is not positive")
+            problems.append(f"{where}.{key}: {short_repr(value)} is not positive")
         elif key == "cpus" and value > 1 and value != int(value):
-            problems.append(f"{where}.cpus: {shown(value)} is neither a fraction of one CPU nor a whole number")
+            problems.append(f"{where}.cpus: {short_repr(value)} is neither a fraction of one CPU nor a whole number")
         else:
             given[key] = value if key == "retries" else float(value)
     return replace(base, **given)

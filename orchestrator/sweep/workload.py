@@ -20,7 +20,7 @@ import pydantic
 import raysweep
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, OURS, content, reached
-from raysweep.orchestrator.text import encodable, said, shown
+from raysweep.orchestrator.text import encodable, message_of, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater
 from raysweep.workloads.registry import UnknownName
@@ -166,11 +166,11 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
                 f"workload {name!r}: no module {error.name!r} beside the sweep file, in the current folder "
                 "or on the Python path"
             ) from None
-        raise InputError(f"workload {name!r} does not import: {said(error)}") from None
+        raise InputError(f"workload {name!r} does not import: {message_of(error)}") from None
     except BaseException as error:  # a user's module may raise anything, SystemExit included
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise InputError(f"workload {name!r} does not import: {type(error).__name__}: {said(error)}") from error
+        raise InputError(f"workload {name!r} does not import: {type(error).__name__}: {message_of(error)}") from error
     path = str(vars(module).get("__file__") or module_name)
     declared = {
         what: _declaration(module, what, f"workload {name!r}: {path}")
@@ -215,9 +215,9 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module's own __getattr__, a collection's own __iter__
-        raise InputError(f"{where}: {what}: {type(error).__name__}: {said(error)}") from None
+        raise InputError(f"{where}: {what}: {type(error).__name__}: {message_of(error)}") from None
     if not fits:
-        raise InputError(f"{where}: {what} is {shown(value)}; it must be {_DECLARED[what]}")
+        raise InputError(f"{where}: {what} is {short_repr(value)}; it must be {_DECLARED[what]}")
     return value
 
 

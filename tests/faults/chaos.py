@@ -302,7 +302,7 @@ class Chaos:
             self.wrong.append(f"a launch ended in a traceback: {log[at : at + 4000]}")
         cells = store.collect(lambda: store.cells.select("cell_id"))["cell_id"]
         attempts = dict(store.attempts.collect().group_by("status").len().iter_rows())
-        left = store.disk.names("checkpoints")
+        left = store.storage.names("checkpoints")
         self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
         return {
             "faults": self.made(), "by kind": dict(self.counted()), "launches": self.launches,

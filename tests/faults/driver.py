@@ -44,29 +44,29 @@ def main() -> None:
         ),
         "merge": chance.choice([chance.randrange(1, 8), chance.randrange(8, 60)]),
     }
-    commit, replace = writer.Owner._commit, writer.Owner._replace
+    commit, replace = writer.StoreWriter._commit, writer.StoreWriter._replace
 
     def die(why: str) -> None:
         with open("died", "a") as file:
             file.write(f"{why}\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def dying_commit(self: writer.Owner, folder: str, table: Any, replaces: Any = ()) -> None:
+    def dying_commit(self: writer.StoreWriter, folder: str, table: Any, replaces: Any = ()) -> None:
         commit(self, folder, table, replaces)
         last["commit"] -= bool(table.num_rows)
         if last["commit"] == 0:
             die(f"in a commit, after {folder}")
 
-    def dying_replace(self: writer.Owner, folder: str, merged: Any, batch: Any) -> None:
+    def dying_replace(self: writer.StoreWriter, folder: str, merged: Any, batch: Any) -> None:
         last["merge"] -= 1
         if last["merge"] == 0:
             self._put(folder, merged)
             for segment in batch[: chance.randrange(len(batch))]:
-                self.disk.delete(segment.path)
+                self.storage.delete(segment.path)
             die(f"in a merge of {folder}")
         replace(self, folder, merged, batch)
 
-    writer.Owner._commit, writer.Owner._replace = dying_commit, dying_replace  # type: ignore[method-assign]
+    writer.StoreWriter._commit, writer.StoreWriter._replace = dying_commit, dying_replace  # type: ignore[method-assign]
     sys.argv = ["raysweep", *sys.argv[2:]]
     app.main()
 

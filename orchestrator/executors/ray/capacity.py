@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from raysweep.orchestrator.executors.ray.cluster_file import ClusterFile
 from raysweep.orchestrator.executors.ray.executor import RayExecutor, check_address
-from raysweep.orchestrator.executors.resources import Autoscaler, Size, largest, listed, times, unmet
+from raysweep.orchestrator.executors.resources import Autoscaler, Demand, largest, listed, times, unmet
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Offer:
     nodes: list[dict[str, float]]
     scaling: Autoscaler | None
 
-    def problems(self, asked: Sequence[tuple[Size, int]], remedies: Sequence[str]) -> list[str]:
+    def problems(self, asked: Sequence[tuple[Demand, int]], remedies: Sequence[str]) -> list[str]:
         """A line for each size of cells that can run nowhere.
 
         Args:
@@ -31,7 +31,7 @@ class Offer:
             found.append(unmet(size, count, self._why_not(size), remedies))
         return found
 
-    def _why_not(self, size: Size) -> str:
+    def _why_not(self, size: Demand) -> str:
         kinds = self.scaling.types if self.scaling else ()
         if size.gpus and not any(kind.has_gpu for kind in kinds) and not any(n.get("GPU") for n in self.nodes):
             return "no node type has one" if self.scaling else "no node has one"

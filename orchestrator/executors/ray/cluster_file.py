@@ -15,9 +15,9 @@ from typing import Any
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
 from raysweep.orchestrator.executors.resources import Autoscaler, NodeType, autoscaler
-from raysweep.orchestrator.text import shown
+from raysweep.orchestrator.text import short_repr
 
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 _ASKS_PROVIDER = {"aws"}
 """Providers whose machines' resources Ray looks up when they are not stated."""
 
@@ -60,7 +60,9 @@ def read(path: str) -> ClusterFile:
     except (ValueError, RecursionError) as error:  # a date that is none, nesting without end
         raise InputError(f"{path}: not YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise InputError(f"{path}: a cluster file is a mapping that begins with cluster_name; this is {shown(raw)}")
+        raise InputError(
+            f"{path}: a cluster file is a mapping that begins with cluster_name; this is {short_repr(raw)}"
+        )
     prepared, problem = _prepared(raw)
     problems = [_line(path, root, keys, said) for keys, said in _schema_errors(raw if prepared is None else prepared)]
     if prepared is None and not problems:
@@ -76,8 +78,8 @@ def read(path: str) -> ClusterFile:
 def _text(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise InputError(f"{path}: larger than 1 MiB: no cluster file")
         return content.decode("utf-8")
     except OSError as error:
@@ -99,7 +101,7 @@ def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
         with _quiet() as said:
             prepared: dict[str, Any] = prepare_config(copy.deepcopy(dict(raw)))
     except NotImplementedError:
-        return None, f"provider.type: {shown(provider['type'])} is none of Ray's; such as aws, gcp, azure, local"
+        return None, f"provider.type: {short_repr(provider['type'])} is none of Ray's; such as aws, gcp, azure, local"
     except Exception as error:  # Ray's own reading of it: a KeyError, an AttributeError, click's
         message = getattr(error, "message", None) or str(error)
         return None, f"Ray refuses it: {message if message else said.getvalue().strip()} ({type(error).__name__})"
@@ -122,7 +124,7 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
         elif error.validator == "type":
             wanted = error.validator_value
             wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            yield path, f"{shown(error.instance)} is no {wanted}"
+            yield path, f"{short_repr(error.instance)} is no {wanted}"
         else:
             yield path, error.message
 

@@ -26,12 +26,12 @@ from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.executors.ray.autoscaler import SPEAKS_S, Scaling
 from raysweep.orchestrator.executors.ray.cleanup import LaunchFolder, end_leftovers
-from raysweep.orchestrator.executors.ray.liveness import LOOK_S, Flight, Watch, killed_beside_another
-from raysweep.orchestrator.executors.ray.packaging import fill
+from raysweep.orchestrator.executors.ray.liveness import LOOK_S, HealthMonitor, InFlight, killed_beside_another
+from raysweep.orchestrator.executors.ray.packaging import stage_code
 from raysweep.orchestrator.executors.ray.worker import fault_path, work
 from raysweep.orchestrator.executors.resources import (
     Autoscaler,
-    Size,
+    Demand,
     largest,
     listed,
     needs,
@@ -39,7 +39,7 @@ from raysweep.orchestrator.executors.resources import (
     selector,
     times,
 )
-from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkBack, ChunkDone, ChunkLost, Event
+from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkReturned, Event
 from raysweep.orchestrator.run.threads import VARIABLES, environment
 from raysweep.orchestrator.store.storage.storage import SETTINGS
 from raysweep.workloads.datasets.dataset import VARIABLE
@@ -100,9 +100,9 @@ class RayExecutor:
         ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
         self._launch = uuid.uuid4().hex[:12]
         self._folder = str(Path.cwd())
-        self._flights: dict[int, Flight] = {}
-        self._slots: dict[Size, tuple[float, int]] = {}
-        self._waiting_since: dict[Size, float] = {}
+        self._flights: dict[int, InFlight] = {}
+        self._slots: dict[Demand, tuple[float, int]] = {}
+        self._waiting_since: dict[Demand, float] = {}
         self._waits: tuple[float, list[Waiting]] = (-LOOK_S, [])
         self._beats: list[Beat] = []
         self._headless = self._closed = False
@@ -115,7 +115,7 @@ class RayExecutor:
         self._own = LaunchFolder(self._launch)
         stage = self._own.path / "ship"
         try:
-            fill(stage, ship)
+            stage_code(stage, ship)
         except OSError as error:  # of several files, shutil gives a list of (from, to, why)
             self._own.remove()
             why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
@@ -149,12 +149,12 @@ class RayExecutor:
         if self._embedded:
             node: Any = ray._private.worker.global_worker.node
             self._own.note(Path(node.get_session_dir_path()).name)
-        self._watch = Watch(ray, self._launch, drains=not self._embedded)
+        self._watch = HealthMonitor(ray, self._launch, drains=not self._embedded)
         self._scaling = None if self._embedded else Scaling(ray, self._watch.store, self._watch.answers)
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
         """Chunks of this size that the nodes, all free, run at once, and what an autoscaler is to bring beside them."""
-        size = Size(cpus, gpus, memory_gib)
+        size = Demand(cpus, gpus, memory_gib)
         at, slots = self._slots.get(size, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
             slots = sum(times(offers, size) for offers in self._nodes_for(size).values())
@@ -165,7 +165,7 @@ class RayExecutor:
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
         """Why no node can run a cell of this size, nor one that an autoscaler may start; None where one can."""
-        size = Size(cpus, gpus, memory_gib)
+        size = Demand(cpus, gpus, memory_gib)
         nodes = self.nodes()
         if any(times(node, size) for node in nodes):
             return None
@@ -189,13 +189,13 @@ class RayExecutor:
             found = self._scaling.find()
         return found
 
-    def _avoided(self, size: Size) -> set[str]:
+    def _avoided(self, size: Demand) -> set[str]:
         """Nodes that a cell of this size is kept off: those that do not answer, and GPUs' nodes where it needs none."""
         scaling = self.autoscaler()
         others = scaling is not None and scaling.without_gpus(size)
         return nodes_to_avoid(self._watch.nodes(), self._watch.shunned, size, others)
 
-    def _nodes_for(self, size: Size) -> dict[str, dict[str, float]]:
+    def _nodes_for(self, size: Demand) -> dict[str, dict[str, float]]:
         avoided = self._avoided(size)
         return {node: offers for node, offers in self._watch.nodes().items() if node not in avoided}
 
@@ -209,7 +209,7 @@ class RayExecutor:
             if self._embedded:
                 # Ray pastes this path into a shell command as it is, and never says that a space broke it.
                 options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
-        size = Size(chunk.cpus, chunk.gpus, chunk.memory_gib)
+        size = Demand(chunk.cpus, chunk.gpus, chunk.memory_gib)
         scaling = self.autoscaler()
         labels = selector(self._avoided(size), scaling.keep_off_gpus(size) if scaling else {})
         if labels:
@@ -219,7 +219,7 @@ class RayExecutor:
             self._submitted[key] = self._remote.options(**options)
         self._submitted_at = self._submitted_at or time.monotonic()
         ref = self._submitted[key].remote(chunk, self._launch, self._folder)
-        self._flights[chunk.number] = Flight(chunk.number, ref, time.monotonic(), size)
+        self._flights[chunk.number] = InFlight(chunk.number, ref, time.monotonic(), size)
 
     def poll(self, timeout: float) -> list[Event]:
         """Chunks that came home or were lost."""
@@ -246,7 +246,7 @@ class RayExecutor:
         self._beats += seen.beats
         self._heard_of = self._heard_of or bool(seen.beats)
         events: list[Event] = [ChunkLost(number, "lost", why) for number, why in seen.given_up.items()]
-        events += [ChunkBack(number) for number in seen.back]
+        events += [ChunkReturned(number) for number in seen.back]
         for event in events:
             self.kill(event.number)  # type: ignore[union-attr]
         return events
@@ -261,7 +261,7 @@ class RayExecutor:
                 f"{self._ray._private.worker.global_worker.node.get_logs_dir_path()} (python-core-worker*, raylet.out)"
             )
 
-    def _event(self, flight: Flight) -> Event:
+    def _event(self, flight: InFlight) -> Event:
         errors, number = self._ray.exceptions, flight.number
         try:
             return ChunkDone(self._ray.get(flight.ref))

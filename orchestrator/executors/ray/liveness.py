@@ -18,7 +18,7 @@ from typing import Any
 
 from raysweep.orchestrator.errors import ClusterUnavailable
 from raysweep.orchestrator.executors.ray.worker import key_prefix, leave_key, state_of
-from raysweep.orchestrator.executors.resources import Size
+from raysweep.orchestrator.executors.resources import Demand
 from raysweep.orchestrator.run.messages import Beat
 
 LOOK_S = 1.0
@@ -32,20 +32,20 @@ _ALIVE = 0  # GcsNodeInfo.ALIVE
 
 
 @dataclass
-class Flight:
+class InFlight:
     """A chunk on its way, and what was last heard of its worker."""
 
     number: int
     ref: Any
     submitted: float
-    size: Size
+    size: Demand
     node: str | None = None
     pid: int = 0
     heard: float = 0.0
 
 
 @dataclass
-class Seen:
+class News:
     """What one look found."""
 
     beats: list[Beat] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Seen:
     back: list[int] = field(default_factory=list)  # chunks that never began, and won't where they are
 
 
-class Watch:
+class HealthMonitor:
     """One launch's eye on its workers.
 
     Args:
@@ -79,13 +79,13 @@ class Watch:
         self.shunned: set[str] = set()  # nodes that do not answer
         self._head = Head(store.address)
 
-    def look(self, flights: Mapping[int, Flight]) -> Seen:
+    def look(self, flights: Mapping[int, InFlight]) -> News:
         """News of these chunks; at most once a second.
 
         Raises:
             ClusterUnavailable: the head is gone.
         """
-        seen, now = Seen(), time.monotonic()
+        seen, now = News(), time.monotonic()
         if now - self._looked < LOOK_S:
             return seen
         self._looked = now
@@ -132,7 +132,7 @@ class Watch:
         """Remove the launch's keys."""
         self.store.internal_kv_del(key_prefix(self._launch), True, None, _RPC_S)
 
-    def _hear(self, flights: Mapping[int, Flight], seen: Seen, now: float) -> None:
+    def _hear(self, flights: Mapping[int, InFlight], seen: News, now: float) -> None:
         keys = self.store.internal_kv_keys(key_prefix(self._launch) + b"beat:", None, _RPC_S)
         for key, value in (self.store.internal_kv_multi_get(keys, None, _RPC_S) if keys else {}).items():
             if value is None or self._values.get(key) == value:
@@ -151,14 +151,14 @@ class Watch:
                 self.store.internal_kv_put(leave_key(self._launch, node), b"1", True, None, _RPC_S)
                 self._leaving.add(node)
 
-    def _miss_dead(self, flights: Mapping[int, Flight], alive: set[str], seen: Seen, now: float) -> None:
+    def _miss_dead(self, flights: Mapping[int, InFlight], alive: set[str], seen: News, now: float) -> None:
         for flight in flights.values():
             if flight.node is not None and flight.node not in alive:
                 since = self._dead_since.setdefault(flight.node, now)
                 if now - since > GONE_S:
                     seen.given_up[flight.number] = "its node is dead"
 
-    def _ask_silent(self, flights: Mapping[int, Flight], alive: set[str], seen: Seen, now: float) -> None:
+    def _ask_silent(self, flights: Mapping[int, InFlight], alive: set[str], seen: News, now: float) -> None:
         for node, (ref, pid, asked) in list(self._asked.items()):
             if self._ray.wait([ref], timeout=0)[0]:
                 del self._asked[node]
@@ -185,7 +185,7 @@ class Watch:
         return ask.remote(pid)
 
     def _take_answer(
-        self, ref: Any, node: str, pid: int, flights: Mapping[int, Flight], seen: Seen, now: float
+        self, ref: Any, node: str, pid: int, flights: Mapping[int, InFlight], seen: News, now: float
     ) -> None:
         try:
             state = self._ray.get(ref)

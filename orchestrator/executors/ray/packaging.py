@@ -20,7 +20,7 @@ _SKIP = {
 }
 
 
-def fill(stage: Path, ship: Mapping[str, Iterable[Path]]) -> None:
+def stage_code(stage: Path, ship: Mapping[str, Iterable[Path]]) -> None:
     """Put into a new folder what workers import: our package and the users' Python files.
 
     Args:

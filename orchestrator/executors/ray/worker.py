@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import raysweep
-from raysweep.orchestrator.run.cell import Place, run_chunk
+from raysweep.orchestrator.run.cell import WorkerPosition, run_chunk
 from raysweep.orchestrator.run.messages import Chunk, ChunkResult
 from raysweep.orchestrator.store.storage.scratch import remove_old, scratch
 
@@ -61,7 +61,7 @@ class _Heart(threading.Thread):
 
     def __init__(self, launch: str, number: int, node: str, worker: str) -> None:
         super().__init__(name="raysweep-beat", daemon=True)
-        self.place, self.ended = Place(), threading.Event()
+        self.place, self.ended = WorkerPosition(), threading.Event()
         self._number, self._node = number, node
         self._key, self._leave = beat_key(launch, worker), leave_key(launch, node)
 

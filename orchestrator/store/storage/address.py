@@ -12,7 +12,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HTTP = re.compile(
     r"(?P<scheme>https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[^@\s]*)?", re.IGNORECASE
 )
-_MOST_PORT = 65_535
+_MAX_PORT = 65_535
 _PART = re.compile(r"[A-Za-z0-9 ._=+@,-]+")
 
 
@@ -56,7 +56,7 @@ def refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str]
         if scheme != "s3" or not endpoint:
             continue
         found = _HTTP.fullmatch(endpoint)
-        if found is None or int(found["port"] or 0) > _MOST_PORT:
+        if found is None or int(found["port"] or 0) > _MAX_PORT:
             raise InputError(f"{name}: is no endpoint; write https://HOST:PORT, with no credentials in it")
         if found["scheme"].lower() == "http" and not http_allowed():
             raise InputError(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
-class Trouble(NamedTuple):
+class Diagnosis(NamedTuple):
     """What a failed request means."""
 
     kind: str  # absent (the object), denied, torn (nonsense came), silent
@@ -71,7 +71,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # in the client's words; the first
 )
 
 
-def diagnose(error: BaseException, timeout_s: float) -> Trouble:
+def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
     """What a failed request means. Says nothing of the client's or server's words, which may repeat a secret.
 
     Args:
@@ -86,11 +86,11 @@ def diagnose(error: BaseException, timeout_s: float) -> Trouble:
     known = (_NO_BUCKET,) if isinstance(error, FileNotFoundError) else _KNOWN
     for pattern, kind, reason in known:
         if re.search(pattern, text):
-            return Trouble(kind, reason.format(endpoint=place, timeout=timeout_s))
+            return Diagnosis(kind, reason.format(endpoint=place, timeout=timeout_s))
     if isinstance(error, FileNotFoundError):
-        return Trouble("absent", "it is not there")
+        return Diagnosis("absent", "it is not there")
     if isinstance(error, obstore.exceptions.PermissionDeniedError | obstore.exceptions.UnauthenticatedError):
-        return Trouble("denied", "access is denied; these credentials need to list, get, put and delete under it")
+        return Diagnosis("denied", "access is denied; these credentials need to list, get, put and delete under it")
     if isinstance(error, obstore.exceptions.InvalidPathError):
-        return Trouble("torn", "no path")
-    return Trouble("silent", f"the request to {place} failed ({type(error).__name__})")
+        return Diagnosis("torn", "no path")
+    return Diagnosis("silent", f"the request to {place} failed ({type(error).__name__})")

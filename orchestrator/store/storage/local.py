@@ -30,7 +30,7 @@ def _temporary() -> str:
 _process = [secrets.token_hex(8)]
 
 
-class LocalDisk:
+class LocalStorage:
     """Files under one folder.
 
     Args:

@@ -42,7 +42,7 @@ PIECE = 8 * 2**20  # of a larger file
 _Answer = TypeVar("_Answer")
 
 
-class ObjectDisk:
+class ObjectStorage:
     """Objects under one prefix of a bucket.
 
     Args:

@@ -18,7 +18,7 @@ class Lock(Protocol):
         """Give the lock back."""
 
 
-class Disk(Protocol):
+class Storage(Protocol):
     """The only operations that the store needs. A name is `folder/file` or `file`."""
 
     @property
@@ -86,7 +86,7 @@ SETTINGS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOIN
 _PLACES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 
 
-def open_disk(location: str) -> Disk:
+def open_storage(location: str) -> Storage:
     """The place that a store's path or address names.
 
     Raises:
@@ -96,40 +96,40 @@ def open_disk(location: str) -> Disk:
     if is_url:
         if scheme.lower() not in SCHEMES:
             raise InputError(f"store {scheme}://...: no such kind of place; give a folder, {_PLACES}")
-        from raysweep.orchestrator.store.storage.object import ObjectDisk
+        from raysweep.orchestrator.store.storage.object import ObjectStorage
 
-        return ObjectDisk(location)
+        return ObjectStorage(location)
     if slip := re.match(r"(s3a?|gcs|abfss?|" + "|".join(SCHEMES) + r"):", location, re.IGNORECASE):
         named = location.rpartition("@")[2]  # without a secret that was put before it
         raise InputError(f"store {named!r}: {slip[1]}: is no folder; for an object store write {_PLACES}")
-    from raysweep.orchestrator.store.storage.local import LocalDisk
+    from raysweep.orchestrator.store.storage.local import LocalStorage
 
-    return LocalDisk(location)
+    return LocalStorage(location)
 
 
-def exists(disk: Disk, name: str) -> bool:
+def exists(storage: Storage, name: str) -> bool:
     """Whether a file of this name is there, whatever it holds.
 
     Raises:
         StoreDamaged: something else than a file has its name.
     """
     try:
-        disk.size(name)
+        storage.size(name)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 
 
-def read_at_most(disk: Disk, name: str, most: int) -> bytes | None:
+def read_at_most(storage: Storage, name: str, most: int) -> bytes | None:
     """A file's content; None if it is not there.
 
     Raises:
         StoreDamaged: it is of more than `most` bytes, as no file of its kind is.
     """
     try:
-        size = disk.size(name)
+        size = storage.size(name)
     except (FileNotFoundError, NotADirectoryError):
         return None
     if size > most:
         raise StoreDamaged(f"{name}: foreign: {size:,} bytes, where {most:,} are plenty; move it elsewhere")
-    return disk.read(name)
+    return storage.read(name)

@@ -222,7 +222,7 @@ def test_single_cells_have_bounded_room(store: Store) -> None:
 def test_a_page_too_large_is_shortened_and_says_so(
     gathered: Report, written: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "MOST_BYTES", len(written.encode()) - 1)
+    monkeypatch.setattr(page, "MAX_BYTES", len(written.encode()) - 1)
     shorter = page.to_html(gathered)
     assert len(shorter.encode()) < len(written.encode())
     assert "Shortened, so that the page stays below" in shorter

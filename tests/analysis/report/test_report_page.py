@@ -21,7 +21,7 @@ from raysweep.analysis.report.paper import Paper
 from raysweep.orchestrator.launch.record import Finished, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.analysis.report import hostile_sweep
@@ -194,7 +194,7 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
     store = Store(tmp_path / "results")
     worker = Worker("host", None, 1, "cpu", "digest", "path", '{"numpy":"2"}')
     curve = np.linspace(1, 0, 200, dtype=np.float32)
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         for first in range(0, 100_000, 10_000):
             ended = []
             for row in range(first, first + 10_000):

@@ -129,7 +129,7 @@ def test_curves_of_the_newest_version_come_first(store: Store, report: Report, m
     versions = dict(experiment.settings.select("setting", "workload_version").iter_rows())
     drawn = [versions[setting] for setting in curve.rows["setting"].unique()]
     assert (drawn.count("2"), drawn.count("1"), curve.others) == (6, 4, 2)
-    monkeypatch.setattr(curve_data, "MOST_SETTINGS", 3)
+    monkeypatch.setattr(curve_data, "MAX_SETTINGS", 3)
     (few,) = gather(store).experiments[0].curves
     assert {versions[setting] for setting in few.rows["setting"]} == {"2"}
     assert few.others == 9
@@ -143,7 +143,7 @@ def test_curves_read_in_parts_are_the_same(store: Store, report: Report, monkeyp
     gather(store)
     assert read == [1]  # both arrays at once
     monkeypatch.setattr(curve_data, "TOGETHER", 250)
-    monkeypatch.setattr(curve_data, "MOST_VALUES", 250)  # of ten settings, two seeds each have room
+    monkeypatch.setattr(curve_data, "MAX_VALUES", 250)  # of ten settings, two seeds each have room
     read.clear()
     (parts,) = gather(store).experiments[0].curves
     assert read == [1, 1]

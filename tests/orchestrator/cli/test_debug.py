@@ -103,12 +103,12 @@ def test_metrics_that_differ_from_the_recorded_ones_are_told(
 def test_a_copied_project_is_told_whose_code_runs(
     ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from raysweep.orchestrator.launch.request import prepare_recorded
+    from raysweep.orchestrator.launch.request import from_store
 
     here, copy = Path.cwd(), tmp_path / "copy"
     shutil.copytree(here, copy)
     monkeypatch.chdir(copy)
-    (warning,) = prepare_recorded(Store(), None, trust=True).warnings
+    (warning,) = from_store(Store(), None, trust=True).warnings
     assert warning.startswith(f"odd:run runs out of {here}, where it was launched, and not out of {copy}; ")
     debug(ids[0], trust_store=True)
     assert f"odd:run runs out of {here}" in capsys.readouterr().err

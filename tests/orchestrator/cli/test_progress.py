@@ -12,7 +12,7 @@ from raysweep import Sweep
 from raysweep.orchestrator.cli.output import rate
 from raysweep.orchestrator.cli.progress import live, pace
 from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import Bad, Progress
 from raysweep.orchestrator.store.reader import Store
@@ -61,7 +61,7 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
     sweep = 'name="s"\nworkload="{}:run"\nseeds="0..1"\n[[grid]]\nmethod="m"\nk=[1, 2]\n'
     write("plain.toml", sweep.format("tiny"))
     write("hints.toml", sweep.format("hinted"))
-    plain, hints = (prepare([Sweep.load(name)], Store("none")).table for name in ("plain.toml", "hints.toml"))
+    plain, hints = (from_sweeps([Sweep.load(name)], Store("none")).table for name in ("plain.toml", "hints.toml"))
     assert plan(plain, EMPTY_SUMMARY).weights().to_list() == [1.0] * 4
     assert sorted(plan(hints, EMPTY_SUMMARY).weights()) == [3.0, 3.0, 6.0, 6.0]
     done = pl.DataFrame({"cell_id": plain.cells["cell_id"][:1], "status": ["done"], "seconds": [7.0]})

@@ -16,7 +16,7 @@ from raysweep.orchestrator.cli.submit import passed_on
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.jobs import Jobs
 from raysweep.orchestrator.launch.provenance import Commit, shipped, to_ship
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import load_all
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ def ready(write, folder: Path):
     write("one/secret.txt", "at home")
     (folder / "one" / "results").mkdir()
     write("one/results/old.py", "")
-    return prepare(load_all(["one/s.toml", "two/s.toml", "paper/e1-sine"]), Store("none"))
+    return from_sweeps(load_all(["one/s.toml", "two/s.toml", "paper/e1-sine"]), Store("none"))
 
 
 def test_each_sweep_is_shipped_with_the_modules_of_its_own_folder(ready) -> None:
@@ -66,7 +66,7 @@ def test_a_bare_resume_ships_the_modules_that_lie_here(ready, write) -> None:
 
 
 def test_too_much_is_refused_by_name(ready, monkeypatch, write) -> None:
-    monkeypatch.setattr(submission, "MOST_MIB", 0.5)
+    monkeypatch.setattr(submission, "MAX_MIB", 0.5)
     write("two/large.py", "#" * 2**20)
     with (
         pytest.raises(InputError, match=r"1 MiB of Python files .* more than 0\.5; the largest: sweeps/1/large\.py"),
@@ -78,7 +78,7 @@ def test_too_much_is_refused_by_name(ready, monkeypatch, write) -> None:
 def test_the_commit_goes_along(monkeypatch) -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("no repository")
-    prepared = prepare(load_all(["paper/e1-sine"]), Store("none"))
+    prepared = from_sweeps(load_all(["paper/e1-sine"]), Store("none"))
     with job("launch", prepared, []) as made:
         for name, value in made.environment.items():
             monkeypatch.setenv(name, value)

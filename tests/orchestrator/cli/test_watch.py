@@ -14,11 +14,11 @@ import pytest
 
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.cli.output import duration
-from raysweep.orchestrator.cli.watch import Look, event, lines, look, next_steps, sums
+from raysweep.orchestrator.cli.watch import Snapshot, event, lines, next_steps, snapshot, totals
 from raysweep.orchestrator.launch.announce import starting, who_starts
-from raysweep.orchestrator.launch.drift import ASKED, DROPPED, OLDER
+from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
 from raysweep.orchestrator.schedule import failures
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAILURES = {
@@ -38,7 +38,7 @@ BAD = """
 
 def seen(
     statuses: list[str], expected: list[float | None], ended: list[tuple[float, str, float]], **changes: Any
-) -> Look:
+) -> Snapshot:
     """A store with such cells; `ended`: seconds ago, status, seconds it took."""
     states = pl.DataFrame(
         {
@@ -48,20 +48,20 @@ def seen(
             "expected_seconds": pl.Series(expected, dtype=pl.Float64),
             "name": [f"e/m/seed={i}" for i in range(len(statuses))],
             "status": statuses,
-            "standing": [ASKED] * len(statuses),
+            "request_state": [REQUESTED] * len(statuses),
             "failed": [status == "failed" for status in statuses],
         }
     )
     rows = [(NOW - timedelta(seconds=ago), status, seconds) for ago, status, seconds in ended]
     schema = {"finished_at": pl.Datetime("us", "UTC"), "status": pl.String, "seconds": pl.Float64}
-    look = Look(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), {}, "pid 1")
+    look = Snapshot(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), {}, "pid 1")
     return look._replace(**changes)
 
 
 def test_time_left_is_by_what_is_left_and_not_by_how_many() -> None:
     """In 100 s two cells of 50 s have ended, one after the other; one of 100 s is left, and one that failed."""
     look = seen(["done", "done", "failed", "pending"], [50, 50, 200, 100], [(100, "done", 50), (50, "done", 50)])
-    found = sums(look)
+    found = totals(look)
     assert (found.done, found.failed, found.left) == (2, 1, 1)
     assert found.cells_a_minute == pytest.approx(1.2)
     assert found.seconds_left == pytest.approx(100)
@@ -69,14 +69,14 @@ def test_time_left_is_by_what_is_left_and_not_by_how_many() -> None:
 
 def test_two_at_a_time_take_half_as_long() -> None:
     ended = [(100.0, "done", 100.0), (100.0, "done", 100.0)]
-    assert sums(seen(["done", "done", "pending"], [100, 100, 100], ended)).seconds_left == pytest.approx(50)
+    assert totals(seen(["done", "done", "pending"], [100, 100, 100], ended)).seconds_left == pytest.approx(50)
 
 
 def test_without_lengths_cells_count_alike_and_without_an_owner_nothing_is_foretold() -> None:
     look = seen(["done", "pending", "pending"], [None] * 3, [(10, "done", 0.0)])
-    assert sums(look).seconds_left == pytest.approx(20)
-    assert sums(look._replace(owner=None)).seconds_left is None
-    assert sums(seen(["pending"], [1.0], [])).seconds_left is None
+    assert totals(look).seconds_left == pytest.approx(20)
+    assert totals(look._replace(owner=None)).seconds_left is None
+    assert totals(seen(["pending"], [1.0], [])).seconds_left is None
 
 
 def test_a_cell_is_slow_by_the_measure_of_its_like() -> None:
@@ -101,20 +101,20 @@ def test_what_is_shown_ends_in_what_to_type() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standing", "owner", "starting", "said"),
+    ("request_state", "owner", "starting", "said"),
     [
-        (ASKED, "pid 1", None, ["a launch is at work: pid 1"]),
-        (ASKED, None, "pid 2", ["a launch is starting: pid 2"]),
-        (ASKED, None, None, ["next: raysweep resume"]),
-        (OLDER, None, None, ["1 cell of an earlier version of the workload: not run again"]),
+        (REQUESTED, "pid 1", None, ["a launch is at work: pid 1"]),
+        (REQUESTED, None, "pid 2", ["a launch is starting: pid 2"]),
+        (REQUESTED, None, None, ["next: raysweep resume"]),
+        (SUPERSEDED, None, None, ["1 cell of an earlier version of the workload: not run again"]),
         (DROPPED, None, None, ["1 cell asked for only before the sweep file changed: a bare resume runs them, too"]),
         (None, None, None, []),
     ],
 )
 def test_a_resume_is_advised_where_it_would_run_what_is_asked_for(
-    standing: str | None, owner: str | None, starting: str | None, said: list[str]
+    request_state: str | None, owner: str | None, starting: str | None, said: list[str]
 ) -> None:
-    undone = pl.Series([] if standing is None else [standing], dtype=pl.String)
+    undone = pl.Series([] if request_state is None else [request_state], dtype=pl.String)
     assert next_steps(undone, owner, starting, "") == said
 
 
@@ -122,16 +122,16 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
     write("some.py", BAD)
     write("some.toml", 'name="some"\nworkload="some:run"\nseeds="0..3"\n[[grid]]\nmethod="a"\n')
     launch(Sweep.load("some.toml"), inline=True)
-    found, _ = look(Store(), None)
-    counts = sums(found)
+    found, _ = snapshot(Store(), None)
+    counts = totals(found)
     assert (counts.done, counts.failed, counts.left) == (1, 2, 1)  # seed 3 was cancelled: nobody's fault
     assert found.failures["status"].to_list() == ["failed"] * 2  # of four attempts
     states = dict(found.states.select("cell_id", "name").iter_rows())
     assert {states[i] for i in found.failures["cell_id"]} == {"some/a/seed=1", "some/a/seed=2"}
-    with Owner(Store(), "raysweep resume"):
-        again, _ = look(Store(), None)
+    with StoreWriter(Store(), "raysweep resume"):
+        again, _ = snapshot(Store(), None)
         assert again.failures.is_empty()
-        assert (sums(again).failed, sums(again).left) == (0, 3)
+        assert (totals(again).failed, totals(again).left) == (0, 3)
 
 
 def test_what_will_be_tried_again_is_left_and_not_failed(
@@ -142,7 +142,7 @@ def test_what_will_be_tried_again_is_left_and_not_failed(
     seen = set()
 
     def watch(progress: object) -> None:
-        counts = sums(look(Store(), None)[0])
+        counts = totals(snapshot(Store(), None)[0])
         seen.add((Store().attempts.collect().height, counts.failed, counts.left))
 
     launch(
@@ -152,7 +152,7 @@ def test_what_will_be_tried_again_is_left_and_not_failed(
     )
     assert (1, 0, 1) in seen
     assert {one[1:] for one in seen if one[0] < 2} == {(0, 1)}
-    found = sums(look(Store(), None)[0])
+    found = totals(snapshot(Store(), None)[0])
     assert (found.failed, found.left) == (1, 0)
 
 
@@ -188,7 +188,7 @@ def test_a_launch_that_is_starting_is_told_of(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
-    location = Store("results").disk.location
+    location = Store("results").storage.location
     assert who_starts(location) is None
     with starting(location, "raysweep launch x.toml"):
         assert "raysweep launch x.toml" in str(who_starts(location))

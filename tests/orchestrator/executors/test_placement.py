@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.orchestrator.executors.resources import Size, nodes_to_avoid
+from raysweep.orchestrator.executors.resources import Demand, nodes_to_avoid
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import Cluster
@@ -32,7 +32,7 @@ NODES = {
     ],
 )
 def test_cells_without_gpus_keep_off_gpu_nodes_while_others_can_run_them(size, shunned, avoided) -> None:
-    assert nodes_to_avoid(NODES, shunned, Size(*size)) == avoided
+    assert nodes_to_avoid(NODES, shunned, Demand(*size)) == avoided
 
 
 @pytest.mark.slow

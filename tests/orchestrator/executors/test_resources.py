@@ -10,8 +10,8 @@ from raysweep.orchestrator.executors import inline
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.executors.resources import (
     Autoscaler,
+    Demand,
     NodeType,
-    Size,
     autoscaler,
     needs,
     nodes_to_avoid,
@@ -21,7 +21,7 @@ from raysweep.orchestrator.executors.resources import (
     unmet,
 )
 from raysweep.orchestrator.launch.launch import Options, run
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.store.reader import Store
 
 GIB = 2**30
@@ -50,49 +50,49 @@ def test_on_premise_nodes_say_what_they_have_when_they_run() -> None:
     found = autoscaler({"max_workers": 2, "head_node_type": "local.cluster.node", "provider": {"type": "local"}}
                        | {"available_node_types": only})  # fmt: skip
     assert found == Autoscaler((NodeType("local.cluster.node", {}, 2, open=True),), 2)
-    assert found.may_run(Size(64, 8, 100))
+    assert found.may_run(Demand(64, 8, 100))
 
 
 @pytest.mark.parametrize(
     ("size", "count"),
     [
-        (Size(1, 0, None), 8),
-        (Size(0.5, 0, None), 16),
-        (Size(3, 0, None), 2),
-        (Size(1, 0, 10.0), 3),
-        (Size(9, 0, None), 0),
-        (Size(1, 0.25, None), 0),
+        (Demand(1, 0, None), 8),
+        (Demand(0.5, 0, None), 16),
+        (Demand(3, 0, None), 2),
+        (Demand(1, 0, 10.0), 3),
+        (Demand(9, 0, None), 0),
+        (Demand(1, 0.25, None), 0),
     ],
 )
-def test_cells_that_fit_a_node(size: Size, count: int) -> None:
+def test_cells_that_fit_a_node(size: Demand, count: int) -> None:
     assert times(CPU.resources, size) == count
 
 
 @pytest.mark.parametrize(
     ("size", "now", "wanted"),
     [
-        (Size(1, 0, None), 0, 16),  # two nodes of eight
-        (Size(1, 0, None), 40, 40),  # as many again
-        (Size(1, 0, None), 72, 8),  # what is left of ten nodes
-        (Size(1, 0, None), 80, 0),
-        (Size(1, 1, None), 0, 2),
-        (Size(1, 1, None), 3, 0),
-        (Size(99, 0, None), 0, 0),
+        (Demand(1, 0, None), 0, 16),  # two nodes of eight
+        (Demand(1, 0, None), 40, 40),  # as many again
+        (Demand(1, 0, None), 72, 8),  # what is left of ten nodes
+        (Demand(1, 0, None), 80, 0),
+        (Demand(1, 1, None), 0, 2),
+        (Demand(1, 1, None), 3, 0),
+        (Demand(99, 0, None), 0, 0),
     ],
 )
-def test_an_autoscaler_is_asked_for_no_more_than_it_has_step_by_step(size: Size, now: int, wanted: int) -> None:
+def test_an_autoscaler_is_asked_for_no_more_than_it_has_step_by_step(size: Demand, now: int, wanted: int) -> None:
     assert BOTH.wanted(size, now) == wanted
 
 
 def test_an_autoscaler_of_unknown_types_is_asked_for_anything() -> None:
     unknown = Autoscaler(known=False)
-    assert unknown.may_run(Size(64, 8, None))
-    assert unknown.wanted(Size(64, 8, None), 0) == 2
-    assert not Autoscaler().may_run(Size(1, 0, None))
+    assert unknown.may_run(Demand(64, 8, None))
+    assert unknown.wanted(Demand(64, 8, None), 0) == 2
+    assert not Autoscaler().may_run(Demand(1, 0, None))
 
 
 def test_cells_without_gpus_keep_off_gpu_nodes_that_are_still_to_come() -> None:
-    plain, gpu, large = Size(1, 0, None), Size(1, 1, None), Size(1, 0, 20.0)
+    plain, gpu, large = Demand(1, 0, None), Demand(1, 1, None), Demand(1, 0, 20.0)
     assert BOTH.keep_off_gpus(plain) == {"ray.io/node-group": "!in(gpu)", "kind": "!in(gpu)"}
     assert BOTH.keep_off_gpus(gpu) == {}
     assert Autoscaler((GPU,), 3).keep_off_gpus(plain) == {}  # where else would they run
@@ -107,18 +107,18 @@ def test_cells_without_gpus_keep_off_gpu_nodes_that_are_still_to_come() -> None:
 @pytest.mark.parametrize(
     ("size", "words"),
     [
-        (Size(1, 0, None), "1 CPU"),
-        (Size(1, 1, None), "a GPU"),
-        (Size(2, 0.5, 8.0), "2 CPUs, 0.5 GPUs and 8 GiB"),
-        (Size(1, 2, None), "2 GPUs"),
+        (Demand(1, 0, None), "1 CPU"),
+        (Demand(1, 1, None), "a GPU"),
+        (Demand(2, 0.5, 8.0), "2 CPUs, 0.5 GPUs and 8 GiB"),
+        (Demand(1, 2, None), "2 GPUs"),
     ],
 )
-def test_needs_in_words(size: Size, words: str) -> None:
+def test_needs_in_words(size: Demand, words: str) -> None:
     assert needs(size) == words
 
 
 def test_what_is_unmet_says_how_many_why_and_what_to_do() -> None:
-    said = unmet(Size(1, 1, None), 3, "no node type has one", ["add a node type"])
+    said = unmet(Demand(1, 1, None), 3, "no node type has one", ["add a node type"])
     assert said == (
         "3 cells need a GPU each; no node type has one: --device cpu, change [resources] or add a node type"
     )
@@ -129,7 +129,7 @@ def test_cells_are_counted_by_size() -> None:
         memory_gib=pl.lit(None, pl.Float64)
     )
     cells = pl.DataFrame({"variant": [0, 0, 1, 2, 0]})
-    assert dict(sizes(cells, variants)) == {Size(1, 0, None): 3, Size(1, 1, None): 1, Size(2, 0, None): 1}
+    assert dict(sizes(cells, variants)) == {Demand(1, 0, None): 3, Demand(1, 1, None): 1, Demand(2, 0, None): 1}
 
 
 class NodeLess(inline.InlineExecutor):
@@ -155,7 +155,7 @@ def test_cells_whose_node_does_not_come_are_left_once_nothing_else_runs(write, f
     write("n.toml", text + '[[grid]]\nmethod="large"\nresources.cpus=2\n')
     monkeypatch.setattr(inline, "InlineExecutor", NodeLess)
     store, seen = Store("results"), []
-    prepared = prepare([Sweep.load("n.toml")], store)
+    prepared = from_sweeps([Sweep.load("n.toml")], store)
     ended = run(prepared, store, Options(executor="inline", node_wait=1.0), lambda p: seen.append(p.waiting))
     assert (ended.done, ended.failed, ended.left, ended.exit_code) == (10, 0, 10, 1)
     assert ended.stopped == "a node with 2 CPUs: none came in 1 min (--node-wait)"

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.launch.drift import ASKED, DROPPED, OLDER, Gone, gone, standing
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED, Drift, drift, request_state
+from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.sweep.cells import CellTable
 
 FILE = 'name="m"\nworkload="{}:run"\nseeds="0..1"\n[[grid]]\nmethod="a"\nrate={}\n'
@@ -42,9 +42,9 @@ def sweep(write: Callable[..., Path]) -> Callable[..., Sweep]:
     return make
 
 
-def ended(sweep: Sweep) -> Gone:
-    prepared = prepare([sweep], Store())
-    return gone(prepared.sweeps, prepared.every, Store().sweeps(), prepared.workloads)
+def ended(sweep: Sweep) -> Drift:
+    prepared = from_sweeps([sweep], Store())
+    return drift(prepared.sweeps, prepared.every, Store().sweeps(), prepared.workloads)
 
 
 def test_why_cells_are_not_asked_for(sweep: Callable[..., Sweep]) -> None:
@@ -65,7 +65,7 @@ def test_keys_that_a_config_has_got_since_are_named_and_marked_ones_are_not(
 
     launch(sweep(), inline=True)
     asked = sweep()
-    prepared = prepare([asked], Store())
+    prepared = from_sweeps([asked], Store())
     (workload,) = prepared.workloads.values()
     configs = prepared.every.variants["config"].str.replace("{", '{"drop":0,', literal=True)
     later = prepared.every.variants.with_columns(config=configs)
@@ -84,12 +84,12 @@ def test_a_cell_stands_where_its_newest_request_puts_it(
     launch(sweep(rate="[0.2, 0.3]"), inline=True)
 
     def found() -> dict[str, int]:
-        return dict(standing(Store().sweeps())["standing"].value_counts().iter_rows())
+        return dict(request_state(Store().sweeps())["request_state"].value_counts().iter_rows())
 
-    assert found() == {ASKED: 4, DROPPED: 2}
+    assert found() == {REQUESTED: 4, DROPPED: 2}
     sweep()  # the older text stands in the file again
-    assert found() == {ASKED: 4, DROPPED: 2}
-    ids = standing(Store().sweeps()).filter(standing=DROPPED)["cell_id"]
+    assert found() == {REQUESTED: 4, DROPPED: 2}
+    ids = request_state(Store().sweeps()).filter(request_state=DROPPED)["cell_id"]
     rates = Store().sql("SELECT cell_id, rate FROM cells")
     assert set(rates.filter(rates["cell_id"].is_in(ids.implode()))["rate"]) == {0.3}
 
@@ -100,5 +100,8 @@ def test_an_earlier_version_is_told_from_the_newest_one(sweep: Callable[..., Swe
     ids = entry.table.cells.with_columns(cell_id="f" + pl.col("cell_id").str.slice(1))  # an id has its version in it
     variants = entry.table.variants.with_columns(workload_version=pl.lit("0"))
     older = replace(entry, table=CellTable(variants, ids))
-    assert dict(standing([older, entry])["standing"].value_counts().iter_rows()) == {ASKED: 4, OLDER: 4}
-    assert standing([]).height == 0
+    assert dict(request_state([older, entry])["request_state"].value_counts().iter_rows()) == {
+        REQUESTED: 4,
+        SUPERSEDED: 4,
+    }
+    assert request_state([]).height == 0

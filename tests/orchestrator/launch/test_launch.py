@@ -100,13 +100,13 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
     from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import prepare_recorded
+    from raysweep.orchestrator.launch.request import from_store
     from raysweep.orchestrator.sweep import workload
 
     importlib.reload(importlib.import_module("failing"))
     workload.source_digest.cache_clear()
     store = Store()
-    resumed = run(prepare_recorded(store, None), store, Options(resume=True, executor="inline"))
+    resumed = run(from_store(store, None), store, Options(resume=True, executor="inline"))
     assert (resumed.ran, resumed.done, resumed.exit_code) == (4, 6, 0)
     assert store.summary().sort("attempts")["attempts"].to_list() == [1, 1, 3, 3, 3, 3]
 
@@ -117,10 +117,10 @@ def test_max_failures_stops_gracefully(write) -> None:
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
     from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import prepare
+    from raysweep.orchestrator.launch.request import from_sweeps
 
     store = Store()
-    result = run(prepare([sweep], store), store, Options(executor="inline", max_failures=3))
+    result = run(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3))
     assert result.stopped == "--max-failures 3 was met"
     assert result.failed >= 3
     assert result.left == 20 - result.failed > 0
@@ -129,14 +129,14 @@ def test_max_failures_stops_gracefully(write) -> None:
 def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
     from raysweep.orchestrator.launch.launch import Options, plan_of, run
-    from raysweep.orchestrator.launch.request import prepare
+    from raysweep.orchestrator.launch.request import from_sweeps
     from raysweep.orchestrator.sweep import workload
 
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
     workload.source_digest.cache_clear()
     store = Store()
-    prepared = prepare([sweep], store)
+    prepared = from_sweeps([sweep], store)
     assert plan_of(prepared, store, Options()).counts()["changed"] == 8
     assert run(prepared, store, Options(executor="inline")).ran == 0
     assert run(prepared, store, Options(executor="inline", rerun_changed=True)).ran == 8

@@ -15,7 +15,7 @@ import pytest
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.launch import launch as launcher
 from raysweep.orchestrator.launch.launch import Options, launch, run
-from raysweep.orchestrator.launch.request import prepare, prepare_recorded, select
+from raysweep.orchestrator.launch.request import from_store, from_sweeps, select
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.find import find
@@ -171,10 +171,10 @@ def test_a_child_that_outlives_the_launch_holds_nothing(cli, write, folder: Path
 def test_an_interrupt_within_a_commit_comes_after_it(
     write, monkeypatch: pytest.MonkeyPatch, number: int, folder_of_it: str
 ) -> None:
-    from raysweep.orchestrator.store.writer import Owner
+    from raysweep.orchestrator.store.writer import StoreWriter
 
     write("arr.py", "def run(cell, context):\n    context.array('a', [1.0])\n    return {'loss': 1.0}\n")
-    commit, sent = Owner._commit, []
+    commit, sent = StoreWriter._commit, []
 
     def interrupted(self, folder, *rest):
         if folder == folder_of_it and not sent:
@@ -183,7 +183,7 @@ def test_an_interrupt_within_a_commit_comes_after_it(
             time.sleep(0.05)
         return commit(self, folder, *rest)
 
-    monkeypatch.setattr(Owner, "_commit", interrupted)
+    monkeypatch.setattr(StoreWriter, "_commit", interrupted)
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 3)
     launch(sweep_of("arr:run", seeds='"0..9"'), inline=True)
     assert sent
@@ -342,7 +342,7 @@ def test_two_sweeps_of_one_name_each_find_their_own(folder: Path) -> None:
     for name in ("A", "B"):
         launch(Sweep.load(folder / name / "s.toml"), inline=True)
     store = Store()
-    run(prepare_recorded(store, None), store, Options(resume=True, executor="inline"))
+    run(from_store(store, None), store, Options(resume=True, executor="inline"))
     found = store.attempts.sort("workload", "attempt").select("workload", "attempt", "error_type").collect()
     assert found.rows() == [("modA:run", 1, "ValueError"), ("modA:run", 2, "ValueError"), ("modB:run", 1, None)]
     about = {entry.key: len(entry.table) for entry in store.sweeps()}
@@ -403,7 +403,7 @@ def test_sizes_beyond_reason_are_refused_at_once(write, text: str, said: str) ->
     write("odd.py", "def run(cell, context):\n    return {}\n")
     began = time.monotonic()
     with pytest.raises(InputError) as caught:
-        prepare([Sweep.from_text(text)], Store())
+        from_sweeps([Sweep.from_text(text)], Store())
     assert said in str(caught.value)
     assert time.monotonic() - began < 5
 
@@ -480,9 +480,9 @@ def test_check_misses_no_missing_folder_of_segments(made: Path) -> None:
     for path in (made / "cells").iterdir():
         path.unlink()
     assert ["have no row in cells" in line for line in Store().check()] == [True]
-    from raysweep.orchestrator.store.writer import Owner
+    from raysweep.orchestrator.store.writer import StoreWriter
 
-    with Owner(Store()) as owner:
+    with StoreWriter(Store()) as owner:
         owner.compact()
     assert Store().check() == []
     assert Store().cells.collect().height == 4

@@ -14,14 +14,14 @@ import pytest
 from raysweep.orchestrator.executors.ray import cleanup
 from raysweep.orchestrator.executors.ray.liveness import killed_beside_another
 from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY, launch
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.run.messages import (
     Beat,
     Chunk,
-    ChunkBack,
     ChunkDone,
     ChunkLost,
     ChunkResult,
+    ChunkReturned,
     Event,
     Outcome,
     Worker,
@@ -83,7 +83,7 @@ def drive(write, monkeypatch: pytest.MonkeyPatch):
 
     def go(end, seeds: str = "[0]", resources: str = "", limits: Limits | None = None, see=lambda progress: None):
         text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'
-        prepared = prepare([Sweep.from_text(text)], Store())
+        prepared = from_sweeps([Sweep.from_text(text)], Store())
         executor = Scripted(end)
         driver = Driver(plan(prepared.table, EMPTY_SUMMARY), executor, {}, limits or Limits())
         ended = []
@@ -141,7 +141,7 @@ def test_out_of_memory_is_tried_again_with_more(drive, resources: str, asked: fl
 
 
 def test_a_chunk_that_never_began_is_no_attempt(drive) -> None:
-    ends = iter([lambda c: ChunkBack(c.number)] * 20)
+    ends = iter([lambda c: ChunkReturned(c.number)] * 20)
     driver, executor, ended = drive(lambda chunk: next(ends, home)(chunk))
     assert [(o.status, o.attempt) for o in ended] == [("done", 1)]
     assert len(executor.sent) == 21

@@ -13,12 +13,12 @@ import pytest
 
 from raysweep.orchestrator.errors import StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.launch.launch import launch
-from raysweep.orchestrator.run.cell import NOT_SHARED, Place, run_chunk
+from raysweep.orchestrator.run.cell import NOT_SHARED, WorkerPosition, run_chunk
 from raysweep.orchestrator.run.messages import Chunk, Task
-from raysweep.orchestrator.store.checkpoints import KEPT, Checkpoint, HandBack, Home, local_folder
+from raysweep.orchestrator.store.checkpoints import KEPT, Checkpoint, CheckpointLocation, Preempted, local_folder
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.storage import local
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import RAYSWEEP, environment
 
@@ -28,43 +28,47 @@ CELL, SOURCE = "0" * 24, "f" * 16
 
 
 @pytest.fixture
-def home(folder: Path) -> Home:
-    with Owner(Store("results")) as owner:
+def home(folder: Path) -> CheckpointLocation:
+    with StoreWriter(Store("results")) as owner:
         return owner.checkpoint_home()
 
 
-def at(home: Home, attempt: int = 1, source: str = SOURCE) -> Checkpoint:
+def at(home: CheckpointLocation, attempt: int = 1, source: str = SOURCE) -> Checkpoint:
     return Checkpoint(home, CELL, attempt, source)
 
 
 def files() -> list[str]:
-    disk = Store("results").disk
+    storage = Store("results").storage
     return [
-        f"checkpoints/{cell}/{name}" for cell in disk.names("checkpoints") for name in disk.names(f"checkpoints/{cell}")
+        f"checkpoints/{cell}/{name}"
+        for cell in storage.names("checkpoints")
+        for name in storage.names(f"checkpoints/{cell}")
     ]
 
 
-def test_the_last_saved_is_loaded_and_two_are_kept(home: Home, folder: Path) -> None:
+def test_the_last_saved_is_loaded_and_two_are_kept(home: CheckpointLocation, folder: Path) -> None:
     assert at(home).load() is None
     for number in range(5):
         at(home).save(b"%d" % number)
     assert at(home, 2).load() == b"4"
-    assert [Store("results").disk.read(name) for name in files()] == [b"3", b"4"]
+    assert [Store("results").storage.read(name) for name in files()] == [b"3", b"4"]
     assert KEPT == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"4x", b"torn"])
-def test_a_damaged_one_falls_back_to_the_one_before(home: Home, folder: Path, damage: bytes, capsys) -> None:
+def test_a_damaged_one_falls_back_to_the_one_before(
+    home: CheckpointLocation, folder: Path, damage: bytes, capsys
+) -> None:
     for number in (3, 4):
         at(home).save(b"%d" % number)
-    Store("results").disk.replace(files()[-1], damage)
+    Store("results").storage.replace(files()[-1], damage)
     assert at(home, 2).load() == b"3"
     assert "damaged; the one before is tried" in capsys.readouterr().err
-    Store("results").disk.replace(files()[0], damage)
+    Store("results").storage.replace(files()[0], damage)
     assert at(home, 2).load() is None
 
 
-def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: Home, folder: Path) -> None:
+def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: CheckpointLocation, folder: Path) -> None:
     late = at(home, 1)
     late.save(b"early")
     for data in (b"a", b"b"):
@@ -74,7 +78,7 @@ def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: Home, fol
     assert len(files()) == KEPT
 
 
-def test_what_other_code_saved_is_not_gone_on_from(home: Home, capsys) -> None:
+def test_what_other_code_saved_is_not_gone_on_from(home: CheckpointLocation, capsys) -> None:
     at(home).save(b"old")
     assert at(home, 2, "e" * 16).load() is None
     assert "written by other code" in capsys.readouterr().err
@@ -82,7 +86,7 @@ def test_what_other_code_saved_is_not_gone_on_from(home: Home, capsys) -> None:
 
 
 @ON_A_DISK
-def test_a_save_that_fails_keeps_what_was_there(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_fails_keeps_what_was_there(home: CheckpointLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     at(home).save(b"kept")
 
     def full(path: Path, data: bytes) -> None:
@@ -95,13 +99,13 @@ def test_a_save_that_fails_keeps_what_was_there(home: Home, monkeypatch: pytest.
     assert at(home, 2).load() == b"kept"
 
 
-def test_only_bytes_are_taken(home: Home) -> None:
+def test_only_bytes_are_taken(home: CheckpointLocation) -> None:
     with pytest.raises(TypeError, match="takes bytes, not dict"):
         at(home).save({"step": 1})  # type: ignore[arg-type]
 
 
 @ON_A_DISK
-def test_a_link_in_a_strangers_store_leads_nowhere(home: Home, folder: Path) -> None:
+def test_a_link_in_a_strangers_store_leads_nowhere(home: CheckpointLocation, folder: Path) -> None:
     (folder / "precious").mkdir()
     name = f"000001-00000000-{SOURCE}-{hashlib.sha256(b'x').hexdigest()}"
     (folder / "precious" / name).write_bytes(b"x")
@@ -115,7 +119,9 @@ def test_a_link_in_a_strangers_store_leads_nowhere(home: Home, folder: Path) -> 
 # Where the store is not seen
 
 
-def test_without_the_store_they_stay_on_the_machine_and_it_is_said(home: Home, folder: Path, monkeypatch) -> None:
+def test_without_the_store_they_stay_on_the_machine_and_it_is_said(
+    home: CheckpointLocation, folder: Path, monkeypatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     elsewhere = home._replace(digest="0" * 64)  # a folder of the same name, that another launch made
     at(elsewhere).save(b"here")
@@ -127,7 +133,7 @@ def test_without_the_store_they_stay_on_the_machine_and_it_is_said(home: Home, f
 
 
 def test_the_driver_is_told_of_checkpoints_that_no_other_node_sees(
-    home: Home, folder: Path, write, monkeypatch
+    home: CheckpointLocation, folder: Path, write, monkeypatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     write("saves.py", "def run(cell, context):\n    context.checkpoint.save(b'x')\n    return {}\n")
@@ -137,19 +143,19 @@ def test_the_driver_is_told_of_checkpoints_that_no_other_node_sees(
     assert [o.status for o in result.outcomes] == ["failed"]  # without a launch
 
 
-def chunk(workload: str, folder: Path, home: Home | None, cells: int = 1) -> Chunk:
+def chunk(workload: str, folder: Path, home: CheckpointLocation | None, cells: int = 1) -> Chunk:
     tasks = tuple(Task(i, f"{i:024d}", "m", None, i, "{}", 1, None) for i in range(cells))
     return Chunk(0, workload, "e", tasks, 1.0, 0.0, None, (str(folder),), "cpu", 30.0, home)
 
 
-def test_a_cell_of_a_machine_that_goes_hands_itself_back(home: Home, folder: Path, write) -> None:
+def test_a_cell_of_a_machine_that_goes_hands_itself_back(home: CheckpointLocation, folder: Path, write) -> None:
     write("saves.py", "def run(cell, context):\n    context.checkpoint.save(b'x')\n    return {}\n")
-    place = Place()
+    place = WorkerPosition()
     place.leave()
     assert run_chunk(chunk("saves:run", folder, home, 3), place=place).handed_back == (0, 1, 2)
     leaves = at(home)
     leaves.leaving = True
-    with pytest.raises(HandBack):
+    with pytest.raises(Preempted):
         leaves.save(b"saved")
     assert at(home, 2).load() == b"saved"
 
@@ -195,18 +201,18 @@ def steps(folder: Path, seed: int = 1) -> list[tuple[int, int]]:
 def test_at_success_nothing_is_left(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     assert launch(Sweep.from_text(sweep(0.0, "[1, 2]")), inline=True).exit_code == 0
-    assert Store("results").disk.names("checkpoints") == []
+    assert Store("results").storage.names("checkpoints") == []
     found = Store().sql("SELECT seed, total, resumed_from FROM cells ORDER BY seed").rows()
     assert found == [(1, expected(1), 0), (2, expected(2), 0)]
 
 
-def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: Path, home: Home) -> None:
+def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: Path, home: CheckpointLocation) -> None:
     write("counts.py", COUNTS)
     launch(Sweep.from_text(sweep(0.0)), inline=True)
     (cell_id,) = Store().cells.collect()["cell_id"]
     Checkpoint(home, cell_id, 1, SOURCE).save(b"killed between the commit and the removal")
     at(home).save(b"of a cell that is not done")
-    Owner(Store()).close()
+    StoreWriter(Store()).close()
     assert [name.split("/")[1] for name in files()] == [CELL]
 
 
@@ -256,8 +262,8 @@ def check_resumed(folder: Path, before: int) -> None:
     assert (total, resumed_from) == (expected(1), begun_at - 1)
     (log,) = Store().attempts.filter(status="done").select("log_tail").collect()["log_tail"]
     assert log == "raysweep: goes on from a checkpoint of attempt 1\n"
-    assert Store("results").disk.names("checkpoints") == []
-    assert Store("results").disk.names("_tmp") == []
+    assert Store("results").storage.names("checkpoints") == []
+    assert Store("results").storage.names("_tmp") == []
 
 
 def wait_for(condition, seconds: float = 60) -> None:

@@ -23,8 +23,8 @@ from raysweep.orchestrator.store.compaction import BATCH_ROWS, FAN, LARGEST, MAN
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS
 from raysweep.orchestrator.store.schema import CELLS as CELLS_SCHEMA
-from raysweep.orchestrator.store.segments import MOST_VALUES, Segment, encode, inspect, joined, replaced_by
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.segments import MAX_VALUES, Segment, encode, inspect, joined, replaced_by
+from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import environment
 
@@ -49,7 +49,7 @@ def test_a_row_is_rewritten_a_few_times_only() -> None:
     long = [segment(n, 1000, rows=MANY_ROWS // 4) for n in range(FAN + 4)]
     assert [sum(s.rows for s in batch) for batch in batches(long)] == [BATCH_ROWS, BATCH_ROWS]
     # Two that no reader would take as one stay: merged alone, each would be written again and again.
-    assert batches([replace(segment(n, 100), values=MOST_VALUES // 2 + 1) for n in range(3)]) == []
+    assert batches([replace(segment(n, 100), values=MAX_VALUES // 2 + 1) for n in range(3)]) == []
 
 
 def test_what_was_ever_replaced_is_known_in_few_runs() -> None:
@@ -71,14 +71,14 @@ def test_what_was_ever_replaced_is_known_in_few_runs() -> None:
 @pytest.mark.parametrize("runs", ["{}", "[", "[[0, 1]]", '[["a", 0, 1]]', "[[0, -1, 2]]", "[[0, 0, 100000000]]", "[7]"])
 def test_runs_that_are_none_are_named(folder: Path, runs: str) -> None:
     footer = {"raysweep.replaces": "[]", "raysweep.replaced": runs}
-    disk = Store("results").disk
-    disk.prepare(("_tmp", "cells"))
+    storage = Store("results").storage
+    storage.prepare(("_tmp", "cells"))
     name = f"{0:08d}-{0:08d}.parquet"
     sink = io.BytesIO()
     pq.write_table(CELLS_SCHEMA.empty_table().replace_schema_metadata(footer), sink)
-    disk.create(f"cells/{name}", sink.getvalue())
+    storage.create(f"cells/{name}", sink.getvalue())
     with pytest.raises(StoreDamaged, match=f"{name}: its list of replaced segments is not one"):
-        inspect(disk, "cells", name)
+        inspect(storage, "cells", name)
 
 
 @pytest.fixture
@@ -136,13 +136,13 @@ def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
 def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     launch(sweep, inline=True)
     from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import prepare
+    from raysweep.orchestrator.launch.request import from_sweeps
     from raysweep.orchestrator.sweep.workload import source_digest
 
     Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
     source_digest.cache_clear()
     store = Store()
-    result = run(prepare([sweep], store), store, Options(executor="inline", rerun_changed=True))
+    result = run(from_sweeps([sweep], store), store, Options(executor="inline", rerun_changed=True))
     assert result.ran == CELLS
     assert Store().check() == []
     found = Store().sql("SELECT count(*), count(DISTINCT cell_id), min(attempt), max(attempt) FROM cells").row(0)
@@ -150,16 +150,16 @@ def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.M
 
 
 def test_a_full_disk_stops_it_and_not_the_launch(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace = Owner._replace
+    replace = StoreWriter._replace
 
     def full(self, folder, merged, batch):
         raise StoreWriteFailed("no room for a merged segment")
 
-    monkeypatch.setattr(Owner, "_replace", full)
+    monkeypatch.setattr(StoreWriter, "_replace", full)
     result = launch(sweep, inline=True)
     assert result.done == CELLS
     assert ["no room for a merged segment" in line for line in result.warnings] == [True]
-    monkeypatch.setattr(Owner, "_replace", replace)
+    monkeypatch.setattr(StoreWriter, "_replace", replace)
     check_whole()
 
 
@@ -175,7 +175,7 @@ def test_a_merge_holds_a_part_of_the_rows_at_a_time(folder: Path, monkeypatch: p
 
     monkeypatch.setattr("raysweep.orchestrator.store.compaction.BATCH", 2**40)
     before = pa.default_memory_pool()
-    with Owner(Store()) as owner:
+    with StoreWriter(Store()) as owner:
         tables = [table(at) for at in range(count)]
         for one in tables:
             owner._commit("arrays", one)
@@ -199,12 +199,12 @@ import os, signal, sys
 from raysweep.orchestrator.cli import app
 from raysweep.orchestrator.launch import launch
 from raysweep.orchestrator.schedule import driver
-from raysweep.orchestrator.store.storage.local import LocalDisk
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.storage.local import LocalStorage
+from raysweep.orchestrator.store.writer import StoreWriter
 
 launch.FLUSH_OUTCOMES = driver.CHUNK_CELLS = 1
-put, delete, deleted = Owner._put, LocalDisk.delete, []
-replaced = Owner._replace
+put, delete, deleted = StoreWriter._put, LocalStorage.delete, []
+replaced = StoreWriter._replace
 
 def replacing(self, folder, merged, batch):
     if folder == "cells" and {at!r} == "committed":
@@ -218,7 +218,7 @@ def deleting(self, name):
     if len(deleted) == 20 and {at!r} == "deleting":
         os.kill(os.getpid(), signal.SIGKILL)
 
-Owner._replace, LocalDisk.delete = replacing, deleting
+StoreWriter._replace, LocalStorage.delete = replacing, deleting
 sys.argv = ["raysweep", "launch", "s.toml", "--inline"]
 app.main()
 """

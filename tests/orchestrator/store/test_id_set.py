@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysweep.orchestrator.store.id_set import Ids
+from raysweep.orchestrator.store.id_set import IdSet
 
 IDS = st.lists(
     st.one_of(st.binary(min_size=12, max_size=12), st.integers(0, 300).map(lambda n: n.to_bytes(12, "little"))),
@@ -19,7 +19,7 @@ IDS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(IDS, max_size=8), IDS)
 def test_it_is_a_set(batches: list[list[str]], asked: list[str]) -> None:
-    ids, plain = Ids(), set()
+    ids, plain = IdSet(), set()
     for batch in batches:
         ids.update(batch)
         plain.update(batch)
@@ -32,7 +32,7 @@ def test_it_is_a_set(batches: list[list[str]], asked: list[str]) -> None:
 
 def test_it_takes_little() -> None:
     tracemalloc.start()
-    ids = Ids()
+    ids = IdSet()
     for at in range(0, 100_000, 500):
         ids.update([f"{n:024x}" for n in range(at, at + 500)])
     size, _ = tracemalloc.get_traced_memory()
@@ -44,4 +44,4 @@ def test_it_takes_little() -> None:
 def test_what_is_no_id_is_refused() -> None:
     for wrong in (["xyz"], ["ab"], ["g" * 24], ["a" * 20, "a" * 28]):
         with pytest.raises(ValueError, match=r".+"):
-            Ids(wrong)
+            IdSet(wrong)

@@ -19,8 +19,8 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.storage import object as object_disk
 from raysweep.orchestrator.store.storage.address import parse
 from raysweep.orchestrator.store.storage.diagnosis import diagnose
-from raysweep.orchestrator.store.storage.object import ObjectDisk
-from raysweep.orchestrator.store.storage.storage import open_disk
+from raysweep.orchestrator.store.storage.object import ObjectStorage
+from raysweep.orchestrator.store.storage.storage import open_storage
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 from tests.faults.gateway import Gateway
@@ -36,27 +36,27 @@ def once(method: str, what: str | int) -> Callable[[str, str], str | int | None]
 
 @pytest.mark.parametrize("kind", ["s3", pytest.param("az", marks=pytest.mark.slow)])
 def test_files_come_and_go(kind: str, request: pytest.FixtureRequest) -> None:
-    disk = open_disk(request.getfixturevalue(kind))
-    assert (disk.exists(), disk.read("a"), disk.names("cells")) == (False, None, [])
-    assert disk.create("cells/b", b"1") is True
-    assert disk.create("cells/b", b"2") is False
-    assert disk.create("cells/a", b"") is True
-    disk.replace("cells/c", b"x" * 100_000)
-    assert disk.names("cells") == ["a", "b", "c"]
-    assert disk.names("") == ["cells"]
-    assert [disk.size(f"cells/{name}") for name in "abc"] == [0, 1, 100_000]
+    storage = open_storage(request.getfixturevalue(kind))
+    assert (storage.exists(), storage.read("a"), storage.names("cells")) == (False, None, [])
+    assert storage.create("cells/b", b"1") is True
+    assert storage.create("cells/b", b"2") is False
+    assert storage.create("cells/a", b"") is True
+    storage.replace("cells/c", b"x" * 100_000)
+    assert storage.names("cells") == ["a", "b", "c"]
+    assert storage.names("") == ["cells"]
+    assert [storage.size(f"cells/{name}") for name in "abc"] == [0, 1, 100_000]
     for name, begin, end in (("c", 0, 3), ("c", 10, 99_999), ("b", 0, 5)):
-        with disk.open(f"cells/{name}") as file:
+        with storage.open(f"cells/{name}") as file:
             file.seek(begin)
-            assert file.read(end - begin) == disk.read(f"cells/{name}")[begin:end]
-    with disk.open("cells/a") as file:
+            assert file.read(end - begin) == storage.read(f"cells/{name}")[begin:end]
+    with storage.open("cells/a") as file:
         assert file.size() == 0
-    for absent in (disk.open, disk.size):
+    for absent in (storage.open, storage.size):
         with pytest.raises(FileNotFoundError):
             absent("cells/none")
-    disk.delete("cells/none")
-    disk.delete_folder("cells")
-    assert disk.exists() is False
+    storage.delete("cells/none")
+    storage.delete_folder("cells")
+    assert storage.exists() is False
 
 
 def test_large_files_are_read_in_pieces(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,74 +64,74 @@ def test_large_files_are_read_in_pieces(s3: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(object_disk, "WHOLE", 1000)
     monkeypatch.setattr(object_disk, "TAIL", 100)
     data = os.urandom(12_345)
-    disk = open_disk(s3)
-    disk.create(NAME, data)
-    assert disk.read(NAME) == data
-    with disk.open(NAME) as file:
+    storage = open_storage(s3)
+    storage.create(NAME, data)
+    assert storage.read(NAME) == data
+    with storage.open(NAME) as file:
         assert file.read() == data
         file.seek(7)
         assert file.read(12_300) == data[7:12_307]
 
 
 def test_a_write_whose_answer_got_lost_is_known_for_our_own(s3: str, proxy: Proxy) -> None:
-    disk = open_disk(s3)
+    storage = open_storage(s3)
     proxy.fault = once("PUT", "drop")
-    assert disk.create(NAME, b"ours") is True
+    assert storage.create(NAME, b"ours") is True
     assert proxy.counts["PUT"] == 2
     proxy.fault = once("PUT", "drop")
-    assert open_disk(s3).create(NAME, b"another's") is False
-    assert disk.read(NAME) == b"ours"
+    assert open_storage(s3).create(NAME, b"another's") is False
+    assert storage.read(NAME) == b"ours"
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_server_that_can_not_now_is_asked_again(s3: str, proxy: Proxy, status: int) -> None:
-    disk = open_disk(s3)
+    storage = open_storage(s3)
     proxy.fault = once("PUT", status)
-    assert disk.create(NAME, b"1") is True
+    assert storage.create(NAME, b"1") is True
     proxy.fault = once("GET", status)
-    assert disk.read(NAME) == b"1"
+    assert storage.read(NAME) == b"1"
 
 
 def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_disk, "PATIENCE_S", 0.1)
     monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
-    disk = open_disk(s3)
-    disk.exists()
+    storage = open_storage(s3)
+    storage.exists()
     proxy.fault = lambda method, path: "late" if method == "PUT" else None
     with pytest.raises(StoreWriteFailed, match=f"cannot write {NAME}: 127.0.0.1.* closes connections without a whole"):
-        disk.create(NAME, b"ours")
+        storage.create(NAME, b"ours")
     proxy.fault = lambda method, path: None
     with pytest.raises(StoreWriteFailed, match="is not known"):  # and not under the next name
-        disk.create(NAME, b"other rows")
-    assert open_disk(s3).create(NAME, b"a seal") is True  # of the next owner, which comes first
+        storage.create(NAME, b"other rows")
+    assert open_storage(s3).create(NAME, b"a seal") is True  # of the next owner, which comes first
     proxy.release()
-    assert disk.read(NAME) == b"a seal"
-    assert disk.create(NAME, b"ours") is False
+    assert storage.read(NAME) == b"a seal"
+    assert storage.create(NAME, b"ours") is False
 
 
 def test_a_write_that_was_obeyed_late_is_taken_for_done(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_disk, "PATIENCE_S", 0.1)
     monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
-    disk = open_disk(s3)
-    disk.exists()
+    storage = open_storage(s3)
+    storage.exists()
     proxy.fault = lambda method, path: "late" if method == "PUT" else None
     with pytest.raises(StoreWriteFailed):
-        disk.create(NAME, b"ours")
+        storage.create(NAME, b"ours")
     proxy.fault = lambda method, path: None
     proxy.release()
-    assert disk.create(NAME, b"ours") is True
-    assert disk.create("cells/next", b"more") is True
+    assert storage.create(NAME, b"ours") is True
+    assert storage.create("cells/next", b"more") is True
 
 
 def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> None:
-    disk = open_disk(s3)
-    disk.create(NAME, b"1")
+    storage = open_storage(s3)
+    storage.create(NAME, b"1")
     proxy.fault = lambda method, path: 403
     with pytest.raises(StoreWriteFailed, match="access is denied") as refused:
-        disk.create("cells/2", b"2")
+        storage.create("cells/2", b"2")
     assert KEY not in str(refused.value)  # which the server's words repeat
     with pytest.raises(StoreDenied):
-        open_disk(s3).create("cells/2", b"2")
+        open_storage(s3).create("cells/2", b"2")
 
 
 # What is wrong is said
@@ -157,7 +157,7 @@ def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> 
 )
 def test_addresses_are_refused_in_words(location: str, said: str) -> None:
     with pytest.raises(InputError) as refused:
-        open_disk(location)
+        open_storage(location)
     assert said in str(refused.value)
     assert SECRET not in str(refused.value)
     assert KEY not in str(refused.value)
@@ -166,25 +166,25 @@ def test_addresses_are_refused_in_words(location: str, said: str) -> None:
 def test_plain_http_must_be_allowed(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     with pytest.raises(InputError, match="AWS_ALLOW_HTTP=true"):
-        open_disk(s3)
+        open_storage(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{KEY}:{SECRET}@host")
     with pytest.raises(InputError, match="no endpoint") as refused:
-        open_disk(s3)
+        open_storage(s3)
     assert SECRET not in str(refused.value)
     for odd in ("http://[::1", "http://127.0.0.1:99999", "https://host:abc", "host:9000", "https://", "ftp://host"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", odd)
         with pytest.raises(InputError, match="no endpoint"):
-            open_disk(s3)
+            open_storage(s3)
     for fine in ("https://host", "https://host:9000/", "https://[::1]:9000", "HTTPS://a-b.example/path"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", fine)
-        assert "bucket" in str(open_disk("s3://bucket/x"))
+        assert "bucket" in str(open_storage("s3://bucket/x"))
 
 
 def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(InputError, match="pip install obstore"):
-        open_disk(s3)
+        open_storage(s3)
 
 
 def test_places_that_do_not_answer_are_said_soon(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,9 +218,9 @@ def test_kinds_of_places_are_those_that_are_named(s3: str, monkeypatch: pytest.M
 
     assert tuple(object_disk.KINDS) == storage.SCHEMES
     assert parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
-    assert ObjectDisk("s3://bucket/").location == "s3://bucket"
+    assert ObjectStorage("s3://bucket/").location == "s3://bucket"
     with pytest.raises(StoreDenied, match="AZURE_STORAGE_ACCOUNT_NAME"):
-        ObjectDisk("az://container")
+        ObjectStorage("az://container")
 
 
 # By commands
@@ -241,8 +241,8 @@ def test_all_commands_work_and_no_secret_is_kept(s3: str, write, folder: Path, c
         said.append(ended.stdout + ended.stderr)
     assert "24" in said[4]
     assert not (folder / "results").exists()
-    disk = open_disk(s3)
-    kept = [disk.read(f"{at}/{name}") or b"" for at in disk.names("") for name in disk.names(at)]
+    storage = open_storage(s3)
+    kept = [storage.read(f"{at}/{name}") or b"" for at in storage.names("") for name in storage.names(at)]
     assert len(kept) > 6
     pages = [path.read_bytes() for path in folder.glob("*.*")]
     for data in [*kept, *pages, *(text.encode() for text in said)]:
@@ -387,11 +387,11 @@ def test_a_launch_frozen_for_longer_than_its_lease_writes_nothing_more(s3: str, 
     said, _ = other.communicate(timeout=60)
     assert other.returncode == 0, said
     check_whole(s3, seen)
-    before = {n: Store(s3).disk.names(n) for n in ("cells", "attempts", "arrays")}
+    before = {n: Store(s3).storage.names(n) for n in ("cells", "attempts", "arrays")}
     frozen.send_signal(signal.SIGCONT)
     said, _ = frozen.communicate(timeout=60)
     assert frozen.returncode == 3, said
     assert "a later launch took it over while this one (epoch 0) was paused" in said
     assert "Traceback" not in said
-    assert {n: Store(s3).disk.names(n) for n in before} == before
+    assert {n: Store(s3).storage.names(n) for n in before} == before
     check_whole(s3, seen)

@@ -11,7 +11,7 @@ import pytest
 
 from raysweep.orchestrator.executors.ray import worker
 from raysweep.orchestrator.store import checkpoints as checkpoint
-from raysweep.orchestrator.store.checkpoints import Checkpoint, Home
+from raysweep.orchestrator.store.checkpoints import Checkpoint, CheckpointLocation
 from raysweep.orchestrator.store.storage import scratch
 
 CELL, OTHER = "a" * 24, "b" * 24
@@ -31,7 +31,9 @@ def age(path: Path, days: float) -> None:
 
 
 def test_old_leftovers_go_and_nothing_else(ours: Path, tmp_path: Path) -> None:
-    home = Home(str(tmp_path / "store"), "_epochs/00000000.json", "0" * 64)  # a store that this machine doesn't see
+    home = CheckpointLocation(
+        str(tmp_path / "store"), "_epochs/00000000.json", "0" * 64
+    )  # a store that this machine doesn't see
     for cell in (CELL, OTHER):
         kept = Checkpoint(home, cell, 1, "c" * 16)
         kept.save(cell.encode())
@@ -58,7 +60,7 @@ def test_old_leftovers_go_and_nothing_else(ours: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_in_use_stays(ours: Path, tmp_path: Path) -> None:
-    home = Home(str(tmp_path / "store"), "_epochs/00000000.json", "0" * 64)
+    home = CheckpointLocation(str(tmp_path / "store"), "_epochs/00000000.json", "0" * 64)
     kept = Checkpoint(home, CELL, 1, "c" * 16)
     kept.save(b"first")
     faults = worker.fault_path(LAUNCH, 3)

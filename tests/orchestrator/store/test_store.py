@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysweep.orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
-from raysweep.orchestrator.launch.record import Finished, Records, record
+from raysweep.orchestrator.launch.record import CompletedAttempt, Records, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
 from raysweep.orchestrator.store import holder
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS
 from raysweep.orchestrator.store.segments import Segment, encode, segment_name
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
@@ -47,14 +47,14 @@ def records(table: CellTable):
         outcomes = [
             Outcome(r, attempt, status, now, now, 0.5, metrics={"value": float(r)}, arrays=(curve,)) for r in rows
         ]
-        return record([Finished(o, WORKER) for o in outcomes], table.cells, table.variants, epoch, {})
+        return record([CompletedAttempt(o, WORKER) for o in outcomes], table.cells, table.variants, epoch, {})
 
     return make
 
 
 def test_committed_rows_are_read_back_once(folder: Path, table: CellTable, records) -> None:
     store = Store("results")
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         assert owner.append(records(range(4))) == 4
         assert owner.append(records(range(2, 6))) == 2  # what is done already is dropped
     cells = store.cells.collect()
@@ -65,22 +65,22 @@ def test_committed_rows_are_read_back_once(folder: Path, table: CellTable, recor
 
 @ON_A_DISK
 def test_duckdb_reads_it(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(6)))
     assert len(duckdb.sql("SELECT cell_id FROM 'results/cells/*.parquet'").fetchall()) == 6
 
 
 def globbed(store: Store) -> pl.DataFrame:
     """Done cells as a plain reader sees them."""
-    at = f"{store.disk.location}/cells/*.parquet"
-    return pl.scan_parquet(at, storage_options=store.disk.reading, credential_provider=None).collect()
+    at = f"{store.storage.location}/cells/*.parquet"
+    return pl.scan_parquet(at, storage_options=store.storage.reading, credential_provider=None).collect()
 
 
-def let_go(owner: Owner) -> None:
+def let_go(owner: StoreWriter) -> None:
     """As if its machine were partitioned away: nobody knows that it lives, but it does."""
     owner._lock.release()
-    about = {**holder.about_epoch(owner.disk, owner.epoch), "pid": 2**22 + 5}
-    owner.disk.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
+    about = {**holder.about_epoch(owner.storage, owner.epoch), "pid": 2**22 + 5}
+    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
 
 
 def test_schema_is_pinned() -> None:
@@ -91,16 +91,19 @@ def test_schema_is_pinned() -> None:
 
 
 def test_second_owner_is_refused_and_told_by_whom(folder: Path) -> None:
-    with Owner(Store("results"), "raysweep launch first"), pytest.raises(StoreBusy, match="raysweep launch first"):
-        Owner(Store("results"))
-    Owner(Store("results")).close()
+    with (
+        StoreWriter(Store("results"), "raysweep launch first"),
+        pytest.raises(StoreBusy, match="raysweep launch first"),
+    ):
+        StoreWriter(Store("results"))
+    StoreWriter(Store("results")).close()
 
 
 def test_a_paused_owner_is_fenced(folder: Path, records, monkeypatch: pytest.MonkeyPatch) -> None:
-    zombie = Owner(Store("results"))
+    zombie = StoreWriter(Store("results"))
     zombie.append(records(range(2)))
     let_go(zombie)
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         with pytest.raises(Fenced, match="took it over"):
             zombie.append(records(range(2, 4)))
         owner.append(records(range(4, 5), owner.epoch))
@@ -110,31 +113,31 @@ def test_a_paused_owner_is_fenced(folder: Path, records, monkeypatch: pytest.Mon
 
 
 def test_zombie_that_wins_the_race_for_a_name_is_sealed_behind(folder: Path, records) -> None:
-    first = Owner(Store("results"))
+    first = StoreWriter(Store("results"))
     let_go(first)
     first.append(records(range(1)))
-    original = first.disk.create
-    with Owner(Store("results")) as second:
+    original = first.storage.create
+    with StoreWriter(Store("results")) as second:
         assert original(f"cells/{segment_name(0, 1)}", b"") is False  # occupied by the seal
         assert set(second.done) == set(Store("results").cells.collect()["cell_id"])
 
 
 def test_interrupted_commit_is_rolled_forward(folder: Path, table: CellTable, records) -> None:
-    owner = Owner(Store("results"))
+    owner = StoreWriter(Store("results"))
     made = records(range(3))
     owner._commit("arrays", made.arrays)
     owner._commit("attempts", made.attempts)  # killed here, before the cells
     let_go(owner)
     store = Store("results")
     assert store.cells.collect().height == 0
-    Owner(store).close()
+    StoreWriter(store).close()
     assert store.cells.collect()["cell_id"].to_list() == table.cells["cell_id"][:3].to_list()
     assert store.check() == []
 
 
 def test_compaction_keeps_every_row(folder: Path, records) -> None:
     store = Store("results")
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         for row in range(8):
             owner.append(records(range(row, row + 1)))
         assert owner.compact() == {"arrays": (8, 1), "attempts": (8, 1), "cells": (8, 1)}
@@ -145,30 +148,30 @@ def test_compaction_keeps_every_row(folder: Path, records) -> None:
 
 def test_interrupted_compaction_is_honoured_said_and_finished(folder: Path, records) -> None:
     store = Store("results")
-    owner = Owner(store)
+    owner = StoreWriter(store)
     for row in range(3):
         owner.append(records(range(row, row + 1)))
-    kept, owner.disk.delete = owner.disk.delete, lambda name: None  # killed before it deletes
+    kept, owner.storage.delete = owner.storage.delete, lambda name: None  # killed before it deletes
     owner._merge("cells", store.segments("cells"))
-    owner.disk.delete = kept
+    owner.storage.delete = kept
     let_go(owner)
     assert store.cells.collect().height == 3
     assert len([p for p in store.check() if "compaction was interrupted" in p]) == 1
-    Owner(Store("results")).close()
+    StoreWriter(Store("results")).close()
     assert Store("results").check() == []
     assert globbed(Store("results")).height == 3
 
 
 def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(folder: Path, records) -> None:
-    paused = Owner(Store("results"))
+    paused = StoreWriter(Store("results"))
     for row in range(3):
         paused.append(records(range(row, row + 1)))
     removed: list[str] = []
-    kept, paused.disk.delete = paused.disk.delete, removed.append
+    kept, paused.storage.delete = paused.storage.delete, removed.append
     paused._merge("cells", paused.store.segments("cells"))
     let_go(paused)
     store = Store("results")
-    names = store.disk.names
+    names = store.storage.names
 
     def listing(of: str) -> list[str]:
         found = names(of)
@@ -176,8 +179,8 @@ def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(fold
             kept(removed.pop())
         return found
 
-    store.disk.names = listing
-    Owner(store).close()
+    store.storage.names = listing
+    StoreWriter(store).close()
     assert removed == []
     assert store.cells.collect().height == 3
     assert store.check() == []
@@ -186,21 +189,21 @@ def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(fold
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 torn", b"x" * 100])
 def test_torn_file_is_named(folder: Path, records, content: bytes) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     name = segment_name(0, 7)
-    Store("results").disk.replace(f"cells/{name}", content)
+    Store("results").storage.replace(f"cells/{name}", content)
     with pytest.raises(StoreDamaged, match=name):
         Store("results").cells.collect()
     assert [name in p for p in Store("results").check()] == [True]
 
 
 def test_foreign_files_and_schemas_are_named(folder: Path, records, cli) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     pl.DataFrame({"a": [1]}).write_parquet("mine.parquet")
     for name in ("cells/mine.parquet", f"attempts/{segment_name(0, 9)}"):
-        Store("results").disk.replace(name, Path("mine.parquet").read_bytes())
+        Store("results").storage.replace(name, Path("mine.parquet").read_bytes())
     said = Store("results").check()
     assert len(said) == 2
     assert "cells/mine.parquet" in " ".join(said)
@@ -210,14 +213,14 @@ def test_foreign_files_and_schemas_are_named(folder: Path, records, cli) -> None
 
 
 def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     elsewhere = Segment("cells", "../../precious.parquet", 0, 0, 0, 0, False, ())
     hostile = encode("cells", CELLS.empty_table(), replaces=[elsewhere])
-    Store("results").disk.replace(f"cells/{segment_name(5, 0)}", hostile)
+    Store("results").storage.replace(f"cells/{segment_name(5, 0)}", hostile)
     (folder / "precious.parquet").write_text("mine")
     with pytest.raises(StoreDamaged, match="list of replaced segments"):
-        Owner(Store("results"))
+        StoreWriter(Store("results"))
     assert (folder / "precious.parquet").read_text() == "mine"
 
 
@@ -237,34 +240,34 @@ def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, recor
     ],
 )
 def test_only_what_was_there_before_can_have_been_replaced(folder: Path, records, runs: object) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     metadata = {b"raysweep.replaces": b"[]", b"raysweep.replaced": json.dumps(runs).encode()}
     sink = io.BytesIO()
     pq.write_table(CELLS.empty_table().replace_schema_metadata(metadata), sink)
-    Store("results").disk.replace(f"cells/{segment_name(1, 2)}", sink.getvalue())
+    Store("results").storage.replace(f"cells/{segment_name(1, 2)}", sink.getvalue())
     assert "list of replaced segments" in " ".join(Store("results").check())
     with pytest.raises(StoreDamaged, match="list of replaced segments"):
-        Owner(Store("results"))
-    assert {segment_name(0, 0), segment_name(1, 2)} <= set(Store("results").disk.names("cells"))
+        StoreWriter(Store("results"))
+    assert {segment_name(0, 0), segment_name(1, 2)} <= set(Store("results").storage.names("cells"))
 
 
 def test_flipped_byte_is_found_by_check(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(8)))
-    disk, name = Store("results").disk, f"cells/{segment_name(0, 0)}"
-    data = bytearray(disk.read(name))
-    with disk.open(name) as file:
+    storage, name = Store("results").storage, f"cells/{segment_name(0, 0)}"
+    data = bytearray(storage.read(name))
+    with storage.open(name) as file:
         column = pq.ParquetFile(file).metadata.row_group(0).column(0)
     data[column.data_page_offset + column.total_compressed_size // 2] ^= 0xFF
-    disk.replace(name, bytes(data))
+    storage.replace(name, bytes(data))
     assert len(Store("results").check()) >= 1
 
 
 def test_newer_format_is_refused(folder: Path) -> None:
-    disk = Store("results").disk
-    disk.prepare(("_tmp",))
-    disk.create("store.json", json.dumps({"format": 99, "schema": 1}).encode())
+    storage = Store("results").storage
+    storage.prepare(("_tmp",))
+    storage.create("store.json", json.dumps({"format": 99, "schema": 1}).encode())
     with pytest.raises(InputError, match="upgrade"):
         Store("results")
 
@@ -274,7 +277,7 @@ def test_full_disk_acknowledges_nothing_it_lost(folder: Path, records, monkeypat
     from raysweep.orchestrator.store.storage import local
 
     store = Store("results")
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         owner.append(records(range(2)))
         written = local._write_synced
 
@@ -293,7 +296,7 @@ def test_full_disk_acknowledges_nothing_it_lost(folder: Path, records, monkeypat
 
 def test_rerun_replaces_the_row_in_one_step(folder: Path, table: CellTable, records) -> None:
     store = Store("results")
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         owner.append(records(range(4)))
         again = frozenset(table.cells["cell_id"][:2].to_list())
         assert owner.append(records(range(2), attempt=2), again) == 2
@@ -304,7 +307,7 @@ def test_rerun_replaces_the_row_in_one_step(folder: Path, table: CellTable, reco
     assert store.check() == []
 
 
-def half(owner: Owner, made: Records, *folders: str) -> None:
+def half(owner: StoreWriter, made: Records, *folders: str) -> None:
     """A commit that dies between its folders, with its process."""
     for folder in folders:
         owner._commit(folder, getattr(made, folder))
@@ -317,13 +320,13 @@ def heights(store: Store) -> list[int]:
 
 
 def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
-    half(Owner(Store("results")), records(range(2, 4), 1), "arrays")
+    half(StoreWriter(Store("results")), records(range(2, 4), 1), "arrays")
     store = Store("results")
     assert ["arrays and no row in attempts" in line for line in store.check()] == [True]
     assert store.sql("SELECT count(*) FROM arrays").item() == 2
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         assert heights(store) == [2, 2, 2]
         owner.append(records(range(2, 5), owner.epoch))  # the same attempt numbers again
     assert heights(store) == [5, 5, 5]
@@ -336,16 +339,16 @@ def test_a_killed_commit_doubles_nothing(write, folder: Path, cli) -> None:
     dies = """
 import os, signal, sys
 from raysweep.orchestrator.cli import app
-from raysweep.orchestrator.store.writer import Owner
+from raysweep.orchestrator.store.writer import StoreWriter
 
-commit = Owner._commit
+commit = StoreWriter._commit
 
 def dying(self, folder, *rest):
     if folder == "attempts":
         os.kill(os.getpid(), signal.SIGKILL)
     return commit(self, folder, *rest)
 
-Owner._commit = dying
+StoreWriter._commit = dying
 sys.argv = ["raysweep", "launch", "tiny.toml", "--inline"]
 app.main()
 """
@@ -360,8 +363,8 @@ app.main()
 def test_a_batch_given_again_after_a_failure_is_there_once(
     folder: Path, records, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    with Owner(Store("results")) as owner:
-        create = owner.disk.create
+    with StoreWriter(Store("results")) as owner:
+        create = owner.storage.create
         full = [True]
 
         def fails(name: str, data: bytes) -> bool:
@@ -369,7 +372,7 @@ def test_a_batch_given_again_after_a_failure_is_there_once(
                 raise StoreWriteFailed("full")
             return create(name, data)
 
-        monkeypatch.setattr(owner.disk, "create", fails)
+        monkeypatch.setattr(owner.storage, "create", fails)
         with pytest.raises(StoreWriteFailed):
             owner.append(records(range(4)))
         full[0] = False
@@ -380,22 +383,22 @@ def test_a_batch_given_again_after_a_failure_is_there_once(
 
 
 def test_compaction_mends_half_commits_of_any_age(folder: Path, records) -> None:
-    half(Owner(Store("results")), records(range(2)), "arrays", "attempts")
+    half(StoreWriter(Store("results")), records(range(2)), "arrays", "attempts")
     store = Store("results")
     assert ["have no row in cells" in line for line in store.check()] == [True]
-    Owner(store).close()
+    StoreWriter(store).close()
     (segment,) = [s for s in store.segments("cells") if s.rows]
-    store.disk.delete(segment.path)
+    store.storage.delete(segment.path)
     store = Store("results")
     assert len(store.check()) == 1
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         owner.compact()
     assert store.check() == []
     assert heights(store) == [2, 2, 2]
 
 
 def test_doubled_rows_are_said(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         for table in ("arrays", "attempts", "cells"):
             for _ in range(2):
                 owner._commit(table, getattr(records(range(2)), table))
@@ -404,19 +407,19 @@ def test_doubled_rows_are_said(folder: Path, records) -> None:
 
 @pytest.mark.parametrize("table_name", ["cells", "attempts", "arrays"])
 def test_damaged_pages_are_named_wherever_they_are_read(folder: Path, records, table_name: str) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(8)))
     name = segment_name(0, 0)
-    disk = Store("results").disk
-    data = bytearray(disk.read(f"{table_name}/{name}"))
+    storage = Store("results").storage
+    data = bytearray(storage.read(f"{table_name}/{name}"))
     for at in range(4, 12):
         data[at] ^= 0xFF
-    disk.replace(f"{table_name}/{name}", bytes(data))
+    storage.replace(f"{table_name}/{name}", bytes(data))
     store = Store("results")
     reads = {
         "arrays": [lambda: store.sql("SELECT * FROM arrays")],
         "attempts": [store.summary, lambda: store.sql("SELECT * FROM attempts")],
-        "cells": [store.summary, lambda: store.sql("SELECT * FROM cells"), lambda: Owner(Store("results"))],
+        "cells": [store.summary, lambda: store.sql("SELECT * FROM cells"), lambda: StoreWriter(Store("results"))],
     }
     for read in reads[table_name]:
         with pytest.raises(StoreDamaged, match=f"{table_name}/{name}"):
@@ -424,19 +427,19 @@ def test_damaged_pages_are_named_wherever_they_are_read(folder: Path, records, t
 
 
 def test_compaction_of_damaged_pages_is_refused(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         for row in range(3):
             owner.append(records(range(row, row + 1)))
         name = f"arrays/{segment_name(0, 1)}"
-        data = owner.disk.read(name)
-        owner.disk.replace(name, data[:4] + b"\xff" * 40 + data[44:])
+        data = owner.storage.read(name)
+        owner.storage.replace(name, data[:4] + b"\xff" * 40 + data[44:])
         with pytest.raises(StoreDamaged, match=f"arrays/{segment_name(0, 1)}"):
             owner.compact()
-    assert len(Store("results").disk.names("arrays")) == 3
+    assert len(Store("results").storage.names("arrays")) == 3
 
 
 def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         for row in range(4):
             owner.append(records(range(row, row + 1)))
         store, looks = Store("results"), []
@@ -453,11 +456,11 @@ def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, record
 
 
 def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -> None:
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         for row in range(4):
             owner.append(records(range(row, row + 1)))
         store = Store("results")
-        names, seen = store.disk.names, []
+        names, seen = store.storage.names, []
 
         def torn(of: str) -> list[str]:
             if not seen:
@@ -466,30 +469,30 @@ def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -
                 return seen[0]
             return names(of)
 
-        store.disk.names = torn
+        store.storage.names = torn
         assert store.cells.collect().height == 4
 
 
 def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) -> None:
     """Within one process, such as a notebook: it lives on, and holds nothing."""
-    with Owner(Store("results")) as owner:
+    with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
-    disk = Store("results").disk
-    disk.replace(f"cells/{segment_name(0, 5)}", b"torn")
+    storage = Store("results").storage
+    storage.replace(f"cells/{segment_name(0, 5)}", b"torn")
     with pytest.raises(StoreDamaged, match="torn or not Parquet"):
-        Owner(Store("results"))
-    assert holder.holder(disk) is None
-    disk.delete(f"cells/{segment_name(0, 5)}")
-    with Owner(Store("results")) as owner:
+        StoreWriter(Store("results"))
+    assert holder.holder(storage) is None
+    storage.delete(f"cells/{segment_name(0, 5)}")
+    with StoreWriter(Store("results")) as owner:
         assert owner.append(records(range(3))) == 1
 
 
 def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = iter([holder.Held("a", {}), holder.Held("a", {}), holder.Held("b", {}), None])
-    monkeypatch.setattr(holder, "holder", lambda disk: next(seen))
+    seen = iter([holder.Ownership("a", {}), holder.Ownership("a", {}), holder.Ownership("b", {}), None])
+    monkeypatch.setattr(holder, "holder", lambda storage: next(seen))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     told: list[str] = []
-    holder.wait_till_free(Store("results").disk, True, told.append)
+    holder.wait_till_free(Store("results").storage, True, told.append)
     assert told == ["a", "b"]
 
 
@@ -504,35 +507,35 @@ def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.Mo
 )
 def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: dict[str, float | None]) -> None:
     store = Store("results")
-    with Owner(store) as owner:
+    with StoreWriter(store) as owner:
         owner._closed.set()
         owner._heart.join()
-        store.disk.replace("_hb/00000000", json.dumps({"beat": 1, "running": said}).encode())
-        held = holder.holder(store.disk)
+        store.storage.replace("_hb/00000000", json.dumps({"beat": 1, "running": said}).encode())
+        held = holder.holder(store.storage)
         assert held is not None
         assert held.running == running
         owner._closed.clear()
 
 
 def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
-    disk = Store("results").disk
-    assert holder.holder(disk) is None
-    with Owner(Store("results"), "raysweep launch x") as owner:
+    storage = Store("results").storage
+    assert holder.holder(storage) is None
+    with StoreWriter(Store("results"), "raysweep launch x") as owner:
         for forbidden in ("try_lock", "create", "replace"):
-            monkeypatch.setattr(disk, forbidden, None)
-        held = holder.holder(disk)
+            monkeypatch.setattr(storage, forbidden, None)
+        held = holder.holder(storage)
         assert held is not None
         assert "raysweep launch x" in held[0]
-        about = holder.about_epoch(disk, 0)
-    assert holder.holder(disk) is None
-    disk.delete("_epochs/00000000.released")
-    assert holder.holder(disk) is not None  # as if killed: but this very process lives
+        about = holder.about_epoch(storage, 0)
+    assert holder.holder(storage) is None
+    storage.delete("_epochs/00000000.released")
+    assert holder.holder(storage) is not None  # as if killed: but this very process lives
 
-    anew = Store("results").disk
+    anew = Store("results").storage
 
-    def claims(**changes: object) -> holder.Held | None:
+    def claims(**changes: object) -> holder.Ownership | None:
         anew.replace("_epochs/00000000.json", json.dumps({**about, **changes}).encode())
-        return holder.holder(disk)
+        return holder.holder(storage)
 
     assert claims(process={**about["process"], "started": "1"}) is None  # its number is another's now
     assert claims(pid=2**22 + 5) is None

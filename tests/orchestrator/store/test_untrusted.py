@@ -19,7 +19,7 @@ import pytest
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.launch.launch import Options, launch, run
-from raysweep.orchestrator.launch.request import prepare_recorded
+from raysweep.orchestrator.launch.request import from_store
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
 from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
@@ -197,7 +197,7 @@ def recorded(change: Callable[[dict[str, Any], dict[str, pl.DataFrame]], None]) 
 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
-        sweep = read_sweep(Store(store).disk, path.name)
+        sweep = read_sweep(Store(store).storage, path.name)
         about, frames = dict(sweep.about), {"variants": sweep.table.variants, "cells": sweep.table.cells}
         change(about, frames)
         (store / "_sweeps/bad.arrow").write_bytes(sweep_bytes(about, type(sweep.table)(**frames)))
@@ -456,7 +456,7 @@ def test_a_users_own_store_needs_no_word(made: Path, state: Path) -> None:
     launch(Sweep.load("s.toml").with_seeds("0..5"), inline=True)
     store = Store()
     assert [entry.own for entry in store.sweeps()] == [True, True]
-    assert run(prepare_recorded(store, None), store, Options(resume=True, executor="inline")).failed == 2
+    assert run(from_store(store, None), store, Options(resume=True, executor="inline")).failed == 2
     assert (state / "raysweep/key").stat().st_mode & 0o777 == 0o600
     assert [p.name for p in (state / "raysweep").iterdir()] == ["key"]
 
@@ -482,8 +482,8 @@ def test_what_is_signed_is_all_of_it(made: Path, state: Path) -> None:
     (state / "raysweep/key").unlink()
     assert not store.sweeps()[0].own
     with pytest.raises(InputError, match=r"arr:run.*--trust-store"):
-        prepare_recorded(store, None)
-    prepare_recorded(store, None, trust=True)
+        from_store(store, None)
+    from_store(store, None, trust=True)
 
 
 def test_who_launches_a_strangers_sweep_by_name_has_recorded_it(
@@ -500,4 +500,4 @@ def test_without_a_place_for_a_key_a_launch_runs_and_resume_asks(made: Path, mon
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
     launch(Sweep.load("s.toml").with_seeds("0..4"), inline=True)
     with pytest.raises(InputError, match="--trust-store"):
-        prepare_recorded(Store(), None)
+        from_store(Store(), None)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_golden import masked
 
 from raysweep.workloads import online_rnn
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
@@ -24,6 +23,7 @@ from raysweep.workloads.rnn.rules.bptt import bptt
 from raysweep.workloads.rnn.rules.rtrl import rtrl
 from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
 from tests.workloads.rnn.replay import Problem, golden
+from tests.workloads.rnn.test_golden import masked
 
 CASES = {
     "lstm": "lstm",

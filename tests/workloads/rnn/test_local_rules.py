@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from test_limits import chain
 
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.influence import advance, none_yet
@@ -29,6 +28,7 @@ from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
 from raysweep.workloads.rnn.rules.traces import traces
 from raysweep.workloads.rnn.training import Learner, begin, learn_step
 from tests.workloads.rnn.replay import Problem, golden, run_cell
+from tests.workloads.rnn.test_limiting_cases import chain
 
 
 def close(got, expected, atol=1e-12):

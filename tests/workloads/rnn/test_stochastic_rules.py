@@ -11,7 +11,6 @@ from typing import get_args
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from test_limits import chain
 
 from raysweep.workloads import online_rnn
 from raysweep.workloads.registry import UnknownName
@@ -23,6 +22,7 @@ from raysweep.workloads.rnn.rules.bptt import bptt
 from raysweep.workloads.rnn.rules.rtrl import rtrl
 from raysweep.workloads.rnn.rules.rule import Observation, Rule, Shape
 from tests.workloads.rnn.replay import SHARED, Problem, golden, run_cell
+from tests.workloads.rnn.test_limiting_cases import chain
 
 MODULES = {"uoro": uoro, "kf_rtrl": kf_rtrl, "rkf_rtrl": rkf_rtrl, "ok": ok}
 EPSILON_VARIANTS = ("guarded", "tallec", "sketched", "braintrace")  # those with an exact D A

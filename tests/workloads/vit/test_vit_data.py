@@ -15,7 +15,7 @@ import pytest
 from raysweep.workloads.vit import cifar10
 from raysweep.workloads.vit.baselines import nearest_mean_scores, ridge_scores
 from raysweep.workloads.vit.data import KNOWN, digest, find, load, positions, read, task_classes, verify
-from tests.workloads.vit.vit_cells import one_thread, write_images  # noqa: F401
+from tests.workloads.vit.vit_cells import write_images
 
 PLACES = {f"data_batch_{i}": range(20 * (i - 1), 20 * i) for i in range(1, 6)} | {"test_batch": range(100, 120)}
 
@@ -250,7 +250,7 @@ def test_tasks_and_their_positions():
     assert positions(labels, (0, 1), 1).tolist() == [0, 1]
 
 
-def test_network_inputs_are_the_pixels_flipped_and_shifted(one_thread):  # noqa: F811
+def test_network_inputs_are_the_pixels_flipped_and_shifted(one_thread):
     torch = pytest.importorskip("torch")
     from raysweep.workloads.vit.inputs import SHIFT, network_input
 

@@ -7,8 +7,6 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.workloads.vit.vit_cells import one_thread  # noqa: F401
-
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raysweep.workloads.vit.data import load
-from tests.workloads.vit.vit_cells import cell_of, one_thread, run, write_images  # noqa: F401
+from tests.workloads.vit.vit_cells import cell_of, run, write_images
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")

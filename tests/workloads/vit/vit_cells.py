@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from raysweep.workloads import vit
 
@@ -29,16 +27,6 @@ SMALL = {
     "measured_images": 6,
     "learning_rate": 0.01,
 }
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in one order; and threads that wait for one another are slow on a busy machine."""
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def write_images(path: Path, train: int = 8, test: int = 4, seed: int = 0, shuffled: bool = True) -> Path:
