@@ -1,11 +1,15 @@
-"""Text from strangers (cells, users' modules, command lines): made fit to be recorded or shown."""
+"""Text from strangers (cells, users' modules, command lines) made fit to record or show; counts and times in words."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
 
 _SHOWN = 200
 
@@ -62,3 +66,30 @@ def printable(value: Any) -> str:
     return "".join(
         c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in str(value)
     )
+
+
+def at_store(store: str) -> str:
+    """What commands need to find the store; nothing where it is the default."""
+    return "" if store == "results" else f" --store {shlex.quote(store)}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min`, `2.5 h`, `3 days`."""
+    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * length:
+            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def rate(cells_per_s: float) -> str:
+    """`120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
+    if cells_per_s >= 1:
+        return f"{cells_per_s:,.1f} cells/s"
+    return (
+        f"{60 * cells_per_s:.3g} cells a minute" if cells_per_s >= 1 / 60 else f"{3600 * cells_per_s:.2g} cells an hour"
+    )
+
+
+def count_cells(count: int) -> str:
+    """Say `1 cell`, `2,000 cells`."""
+    return f"{count:,} cell{'' if count == 1 else 's'}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from raysweep.analysis.cells.launch_options import commands, launched_by, other_settings
 from raysweep.analysis.cells.selection import NOT_LAUNCHED, Chosen, Row
-from raysweep.orchestrator.cli.output import how_many
+from raysweep.orchestrator.text import count_cells
 
 
 def say_missing(chosen: Chosen, rows: Sequence[Row], sweep: str, at: str = "") -> str | None:
@@ -53,9 +53,9 @@ def origin_notes(parts: Iterable[tuple[str, Chosen]]) -> list[str]:
 def _say_left_out(sweep: str, differences: Sequence[str]) -> str:
     """How many, and in what they differ."""
     counts = sorted(Counter(differences).items(), key=lambda pair: (-pair[1], pair[0]))
-    said = "; ".join(text if len(counts) == 1 else f"{text}: {how_many(n)}" for text, n in counts)
+    said = "; ".join(text if len(counts) == 1 else f"{text}: {count_cells(n)}" for text, n in counts)
     undone = "not done" if len(differences) == 1 else "none of them done"
-    return f"Left out of {sweep}: {how_many(len(differences))} of other settings, {undone} ({said})"
+    return f"Left out of {sweep}: {count_cells(len(differences))} of other settings, {undone} ({said})"
 
 
 def named_seeds(seeds: Sequence[int]) -> str:

@@ -17,9 +17,8 @@ from typing import Any
 import polars as pl
 
 from raysweep.analysis.errors import AmbiguousCells
-from raysweep.orchestrator.cli.output import how_many
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import listed
+from raysweep.orchestrator.text import count_cells, listed
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
@@ -261,7 +260,7 @@ def _one_setting(cells: pl.DataFrame, texts: Sequence[Texts]) -> dict[str, objec
     torn |= {name for name, seen in counts.items() if name not in _OF_THE_ROW and len(seen.keys() - {"null"}) > 1}
     if torn:
         lines = [
-            f"  {name}: " + ", ".join(f"{text} ({how_many(n)})" for text, n in _commonest(counts[name]))
+            f"  {name}: " + ", ".join(f"{text} ({count_cells(n)})" for text, n in _commonest(counts[name]))
             for name in sorted(torn)
         ]
         choice = _choice({name: counts[name] for name in sorted(torn)}, texts)

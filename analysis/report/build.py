@@ -14,15 +14,14 @@ from raysweep.analysis.report.curve_data import drawn_of
 from raysweep.analysis.report.curves import Curve
 from raysweep.analysis.report.paper import Paper, paper_of
 from raysweep.analysis.report.settings import with_settings
-from raysweep.orchestrator.cli.output import at_store
 from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
 from raysweep.orchestrator.query.sql import cells_frame, matching
 from raysweep.orchestrator.query.widen import widen
-from raysweep.orchestrator.schedule.failures import grouped
+from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.text import listed
+from raysweep.orchestrator.text import at_store, listed
 
 MAX_EXPERIMENTS = 60
 MAX_METRICS = 5
@@ -81,7 +80,7 @@ class Report(NamedTuple):
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
-    """As `orchestrator.schedule.failures.grouped`, with label, error_message, traceback and log_tail of the example."""
+    """As `failure_groups.grouped`, with label, error_message, traceback and log_tail of the example."""
     failures_more: int
     failed_attempts: int
     drill: cell_details.Drill

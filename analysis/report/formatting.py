@@ -6,8 +6,8 @@ import re
 import shlex
 from datetime import datetime
 
-from raysweep.orchestrator.cli.output import at_store
 from raysweep.orchestrator.query.hints import identifier
+from raysweep.orchestrator.text import at_store
 
 ABSENT = "–"
 

@@ -23,8 +23,7 @@ from raysweep.analysis.report.formatting import (
     whole,
 )
 from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
-from raysweep.orchestrator.cli.output import at_store
-from raysweep.orchestrator.text import listed, printable
+from raysweep.orchestrator.text import at_store, listed, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

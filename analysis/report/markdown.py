@@ -8,8 +8,7 @@ import polars as pl
 
 from raysweep.analysis.report import text_tables
 from raysweep.analysis.report.formatting import number, query_of_code, query_of_metric, resume, time, whole
-from raysweep.orchestrator.cli.output import at_store
-from raysweep.orchestrator.text import printable
+from raysweep.orchestrator.text import at_store, printable
 
 if TYPE_CHECKING:
     from raysweep.analysis.report.build import Experiment, Report

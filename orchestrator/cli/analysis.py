@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import at_store, fail, say, warn
+from raysweep.orchestrator.cli.output import fail, say, warn
+from raysweep.orchestrator.text import at_store
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source

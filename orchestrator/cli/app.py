@@ -54,12 +54,10 @@ from raysweep.orchestrator.cli.options import (
 )
 from raysweep.orchestrator.cli.output import (
     ask_before_many,
-    at_store,
     complain,
     event,
     fail,
     forecast,
-    how_many,
     local_slots,
     print_json,
     print_result,
@@ -67,6 +65,7 @@ from raysweep.orchestrator.cli.output import (
     warn,
 )
 from raysweep.orchestrator.cli.report import report
+from raysweep.orchestrator.text import at_store, count_cells
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.executors.executor import Executor
@@ -170,7 +169,7 @@ def plan(
         return
     warn([*prepared.warnings, *(f"not on this machine: {line}" for line in lacks)])
     new = "" if opened.exists() else f"; store {opened.storage}: none yet"
-    say(f"{how_many(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}{new}")
+    say(f"{count_cells(len(planned.table))} in {', '.join(s.name for s in prepared.sweeps)}{new}")
     for state, count in counts.items():
         if count:
             say(f"  {count:>9,}  {state:<10} {STATES[state]}")
@@ -183,7 +182,7 @@ def plan(
     for line in forecast(planned, local_slots, "on this machine"):
         say(line)
     if kept:
-        say(f"{how_many(kept)} of these to go on from a checkpoint")
+        say(f"{count_cells(kept)} of these to go on from a checkpoint")
     if not planned.frame["run"].any():
         say("nothing to run")
 
@@ -386,7 +385,7 @@ def _finish(
     if planned.frame["run"].any() and not as_json:
         count = int(planned.frame["run"].sum())
         starting = "" if options.executor == "inline" or options.address else "; starting Ray"
-        print(f"{how_many(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
+        print(f"{count_cells(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
     if as_json:
         event("start", cells=len(planned.table), to_run=int(planned.frame["run"].sum()), store=opened.storage.location)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import at_store, fail, how_many, print_frame, print_json, say, warn
-from raysweep.orchestrator.text import listed
+from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say, warn
+from raysweep.orchestrator.text import at_store, count_cells, listed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,10 +41,10 @@ def status(
     from raysweep.orchestrator.launch.announce import who_starts
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
-    from raysweep.orchestrator.run.messages import cell_name
     from raysweep.orchestrator.store.holder import current_owner
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
+    from raysweep.orchestrator.sweep.identity import cell_name
 
     opened = Store(store)
     if watch:
@@ -85,7 +85,7 @@ def status(
         far = running[row[-1]]
         say(f"running: {cell_name(*row)}" + ("" if far is None else f", {far:.0%}"))
     left = states.filter(pl.col("status") != "done")
-    done = f"{states.height - left.height:,} of {how_many(states.height)} done"
+    done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
     say("; ".join([done, *next_steps(left["request_state"], owner, begun, at_store(store))]))
 
 
@@ -168,8 +168,8 @@ def show(
     """
     import polars as pl
 
-    from raysweep.orchestrator.run.messages import cell_name
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.identity import cell_name
 
     opened = Store(store).require()
     key = one_cell(opened.known(), cell)
@@ -220,7 +220,8 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
 
     from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
     from raysweep.orchestrator.launch.request import select
-    from raysweep.orchestrator.schedule.failures import POLICIES, grouped
+    from raysweep.orchestrator.schedule.failure_groups import grouped
+    from raysweep.orchestrator.status import POLICIES
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
 
@@ -250,12 +251,12 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         return
     for group in groups.iter_rows(named=True):
         seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {listed(group['seeds'], MAX_SEEDS)}"
-        say(f"{how_many(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
+        say(f"{count_cells(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
         say(f"    {group['failure']}")
         say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():
         say("no cell has failed" if last.is_empty() else "no cell is failed now")
     if len(done):
-        say(f"{how_many(len(done))} failed at first and {'is' if len(done) == 1 else 'are'} done since")
+        say(f"{count_cells(len(done))} failed at first and {'is' if len(done) == 1 else 'are'} done since")
     if len(older):
-        say(f"{how_many(len(older))} failed under an earlier version of the workload, and are not run again")
+        say(f"{count_cells(len(older))} failed under an earlier version of the workload, and are not run again")

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Address, Device, Json, Seeds, Set
-from raysweep.orchestrator.cli.output import fail, how_many, print_json, say, warn
+from raysweep.orchestrator.cli.output import fail, print_json, say, warn
+from raysweep.orchestrator.text import count_cells
 
 cluster_app = typer.Typer(help="Check a cluster before its first bill.", no_args_is_help=True)
 FILE = "cluster.yaml"
@@ -65,7 +66,7 @@ def check(
         for problem in problems:
             say(problem)
         if sweeps and not problems:
-            say(f"each of {how_many(sum(count for _, count in asked))} has a node to run on")
+            say(f"each of {count_cells(sum(count for _, count in asked))} has a node to run on")
     if problems:
         raise typer.Exit(1)
 

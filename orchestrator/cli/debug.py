@@ -45,10 +45,11 @@ def debug(
     raysweep debug 3f5b --pdb
     """
     from raysweep.orchestrator.run.cell import RunContext, call, formatted
-    from raysweep.orchestrator.run.messages import Task, cell_name
+    from raysweep.orchestrator.run.messages import Task
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.identity import cell_name
     from raysweep.orchestrator.sweep.workload import passed_over
 
     if pdb and (sys.stdin is None or sys.stdin.closed):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from raysweep.orchestrator.text import printable
+from raysweep.orchestrator.text import count_cells, duration, printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.launch.launch import Result
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 MIN_HOURS = 0.01
 """Less than these are not told apart."""
-
-
-def at_store(store: str) -> str:
-    """What commands need to find the store; nothing where it is the default."""
-    return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
 def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> None:
@@ -68,23 +63,6 @@ def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> N
         say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min`, `2.5 h`, `3 days`."""
-    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < most * length:
-            return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
-    return f"{seconds / 86_400:.0f} days"
-
-
-def rate(cells_per_s: float) -> str:
-    """`120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
-    if cells_per_s >= 1:
-        return f"{cells_per_s:,.1f} cells/s"
-    return (
-        f"{60 * cells_per_s:.3g} cells a minute" if cells_per_s >= 1 / 60 else f"{3600 * cells_per_s:.2g} cells an hour"
-    )
-
-
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
     """What will run by resource, what it takes, and how long that is; what is not known is said so.
 
@@ -100,7 +78,7 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
         if unknown:
             known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
         said.append(
-            f"to run: {how_many(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}"
+            f"to run: {count_cells(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}"
         )
         unknown_in_all += unknown
     seconds = planned.wall_seconds(slots)
@@ -117,11 +95,6 @@ def _hours(hours: float) -> str:
 def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
     """How many cells of a size this machine's processors run at once; 0 where that can't be said: with GPUs."""
     return 0 if gpus else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
-
-
-def how_many(count: int) -> str:
-    """Say `1 cell`, `2,000 cells`."""
-    return f"{count:,} cell{'' if count == 1 else 's'}"
 
 
 def print_frame(frame: Any) -> None:

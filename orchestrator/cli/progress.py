@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from raysweep.orchestrator.cli.output import duration, event, rate
-from raysweep.orchestrator.text import printable
+from raysweep.orchestrator.cli.output import event
+from raysweep.orchestrator.text import duration, printable, rate
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.schedule.progress import Progress

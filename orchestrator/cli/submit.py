@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from raysweep.orchestrator.cli.output import ask_before_many, fail, how_many, print_json, say
+from raysweep.orchestrator.cli.output import ask_before_many, fail, print_json, say
+from raysweep.orchestrator.text import count_cells
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.launch.request import Request
@@ -49,7 +50,7 @@ def submit(context: typer.Context, verb: str, prepared: Request | None) -> None:
     if given["as_json"] and not given["follow"]:
         print_json({"job": number, "address": jobs.address, "store": store, "log": log, "stop": stop, "status": status})
         return
-    cells = "" if prepared is None else f", {how_many(len(prepared.table))} asked for"
+    cells = "" if prepared is None else f", {count_cells(len(prepared.table))} asked for"
     say(f"submitted as {number} to {jobs.address}{cells}; this machine may go")
     say(f"log:    {log}\nstop:   {stop}\nstatus: {status} (where the store is seen)")
     sys.stdout.flush()

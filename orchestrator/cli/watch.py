@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from raysweep.orchestrator.cli.output import duration, how_many, rate
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
 from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S
-from raysweep.orchestrator.schedule.failures import CHARGES, POLICIES, statuses_of, used_up
-from raysweep.orchestrator.text import one_line
+from raysweep.orchestrator.status import CHARGES, POLICIES, statuses_of, used_up
+from raysweep.orchestrator.text import count_cells, duration, one_line, rate
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
@@ -175,8 +174,8 @@ def lines(seen: Snapshot, first_seen: Mapping[str, datetime], store: str) -> lis
     """
     found = totals(seen)
     said = [
-        f"{found.done:,} of {how_many(seen.states.height)} done, {found.running:,} running, {found.failed:,} failed, "
-        f"{found.left:,} left" + _pace(found)
+        f"{found.done:,} of {count_cells(seen.states.height)} done, {found.running:,} running, "
+        f"{found.failed:,} failed, {found.left:,} left" + _pace(found)
     ]
     said += _by_resource(seen)
     said += _far(seen)
@@ -213,9 +212,11 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
     elif (request_state == REQUESTED).any():
         steps.append(f"next: raysweep resume{store}")
     if older:
-        steps.append(f"{how_many(older)} of an earlier version of the workload: not run again")
+        steps.append(f"{count_cells(older)} of an earlier version of the workload: not run again")
     if dropped:
-        steps.append(f"{how_many(dropped)} asked for only before the sweep file changed: a bare resume runs them, too")
+        steps.append(
+            f"{count_cells(dropped)} asked for only before the sweep file changed: a bare resume runs them, too"
+        )
     return steps
 
 

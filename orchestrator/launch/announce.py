@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from raysweep.orchestrator.errors import RaysweepError
-from raysweep.orchestrator.store.holder import EPOCH_BYTES, boot_id, describe, lives_here, this_process
+from raysweep.orchestrator.process import boot_id, lives_here, this_process
+from raysweep.orchestrator.store.holder import EPOCH_BYTES, describe
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 

@@ -28,9 +28,10 @@ from raysweep.orchestrator.launch.request import Request, from_sweeps
 from raysweep.orchestrator.process import SIGNALS, held_off
 from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN
 from raysweep.orchestrator.schedule.driver import Driver, Limits
-from raysweep.orchestrator.schedule.failures import CHARGES, MAX_ALIKE
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
+from raysweep.orchestrator.schedule.retry import MAX_ALIKE
+from raysweep.orchestrator.status import CHARGES
 from raysweep.orchestrator.store.holder import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from raysweep.orchestrator.cli.output import how_many
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import message_of
+from raysweep.orchestrator.text import count_cells, message_of
 
 _SHOWN = 5
 
@@ -36,5 +35,5 @@ def lacking(planned: Plan, workloads: Mapping[str, Workload]) -> list[str]:
             what = f"{workload.source_path}: lacks: {type(error).__name__}: {message_of(error)}"
         if what:
             found[what] = found.get(what, 0) + cells
-    lines = [f"{what} ({how_many(count)})" for what, count in found.items()]
+    lines = [f"{what} ({count_cells(count)})" for what, count in found.items()]
     return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"and {len(lines) - _SHOWN:,} more"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -162,9 +162,3 @@ _KINDS = {
     "cancelled": "Interrupted",
     "failed": "ChunkFailed",
 }
-
-
-def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:
-    """How a cell is printed: `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
-    middle = "" if k is None else f"/k={k}"
-    return f"{experiment}/{method}{middle}/seed={seed}#{cell_id[:8]}"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import polars as pl
 
 from raysweep.orchestrator.run.messages import Task
-from raysweep.orchestrator.schedule.failures import CHARGES, Budget, used_up
 from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.status import CHARGES, Budget, used_up
 
 NEW_TIME = 0.2  # what the last time of a variant counts for in its estimate
 

@@ -19,9 +19,11 @@ from raysweep.orchestrator.launch.record import CompletedAttempt
 from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, ChunkReturned, Outcome, outcome_of_lost
 from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S, hard_grace
 from raysweep.orchestrator.schedule.attempts import Attempts, ChunkKey
-from raysweep.orchestrator.schedule.failures import POLICIES, Breaker, backoff, signature
+from raysweep.orchestrator.schedule.failure_groups import signature
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import Bad, Progress
+from raysweep.orchestrator.schedule.retry import Breaker, backoff
+from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 from raysweep.orchestrator.text import one_line
 

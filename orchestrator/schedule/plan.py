@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from raysweep.orchestrator.schedule.failures import CHARGES, used_up
+from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
 STATES = {

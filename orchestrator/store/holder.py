@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
+from raysweep.orchestrator.process import lives_here
 from raysweep.orchestrator.store.storage.storage import Storage, exists, read_at_most
 from raysweep.orchestrator.text import CELL_ID
 
@@ -130,51 +128,3 @@ def describe(about: Mapping[str, Any]) -> str:
     return f"pid {about.get('pid')} on {about.get('host')}, since {about.get('started_at')}" + (
         f": {about['command']}" if about.get("command") else ""
     )
-
-
-def boot_id() -> str:
-    """One running kernel: processes that share it share its locks."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.is_file() else socket.gethostname()
-
-
-def this_process() -> dict[str, str | None]:
-    """What tells this process from a later one of the same number: its number space, and when it started."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        space = None  # not Linux
-    return {"space": space, "started": _started(os.getpid())}
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in ticks since boot; "" for one that has ended and is not yet reaped."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
-
-
-def lives_here(about: Mapping[str, Any]) -> bool | None:
-    """Whether an owner that says it runs on this machine is alive; None where this process can't tell."""
-    process = about.get("process")
-    if not isinstance(process, dict) or about.get("boot") != boot_id():
-        return None
-    return lives(about.get("pid"), process.get("started")) if process.get("space") == this_process()["space"] else None
-
-
-def lives(pid: Any, started: Any) -> bool:
-    """Whether the process of this number that started then is alive."""
-    if not isinstance(pid, int) or not 0 < pid < 2**31:
-        return False
-    now = _started(pid)
-    if now is not None:
-        return started in (None, now)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True

@@ -10,18 +10,16 @@ import time
 from datetime import UTC, datetime
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
+from raysweep.orchestrator.process import boot_id, lives_here, this_process
 from raysweep.orchestrator.store.holder import (
     BEAT_BYTES,
     LAST_EPOCH,
     about_epoch,
-    boot_id,
     busy,
     describe,
     epochs,
-    lives_here,
     marked,
     newest_epoch,
-    this_process,
 )
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import encode, inspect, inspected, listed, parse_name, segment_name

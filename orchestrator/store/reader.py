@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
-from raysweep.orchestrator.schedule.failures import CHARGES, statuses_of
+from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segments import Segment, inspected, listed, live
 from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most

@@ -7,7 +7,6 @@ cells are three columns. (design: section "Identity")
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import re
@@ -19,13 +18,12 @@ import polars as pl
 import pydantic
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Block, Sweep, canonical_json
+from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
+from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Block, Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
 from raysweep.orchestrator.text import message_of, short_repr
 from raysweep.workloads.registry import unknown_name
 
-ID_SCHEME = 1
-ID_LENGTH = 24
 MAX_CELLS = 5_000_000
 _MAX_PROBLEMS = 40
 
@@ -69,28 +67,6 @@ class CellTable:
         """The same table with only these cells, in its own order."""
         kept = self.cells.filter(pl.col("cell_id").is_in(cell_ids.implode()))
         return CellTable(self.variants, kept)
-
-
-def hash_parts(
-    workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
-) -> tuple[str, str]:
-    """The canonical JSON that is hashed, as (text before the seed, text after it)."""
-    # Keys are sorted, so all that precedes "seed" is one object, and all that follows another.
-    head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
-    tail = canonical_json({"version": version, "workload": workload})
-    return head[:-1] + ',"seed":', "," + tail[1:]
-
-
-def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
-    """The ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
-    head = hashlib.sha256(parts[0].encode())
-    tail = parts[1].encode()
-    ids = []
-    for seed in seeds:
-        digest = head.copy()
-        digest.update(b"%d" % seed + tail)
-        ids.append(digest.hexdigest()[:ID_LENGTH])
-    return ids
 
 
 def expand(sweeps: Sequence[Sweep]) -> CellTable:

@@ -7,7 +7,6 @@ file's problems at once.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import tomllib
@@ -385,31 +384,3 @@ def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Re
         else:
             given[key] = value if key == "retries" else float(value)
     return replace(base, **given)
-
-
-def canonical_json(value: Any) -> str:
-    """The one text of a value: sorted keys, no spaces, numbers equal in value written alike.
-
-    Raises:
-        ValueError: a number is not finite, or a key is not text.
-    """
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value} is not finite")
-        # 1 and 1.0 are one value, as are 0.0 and -0.0; beyond 2^53 a float is not an exact integer anyway.
-        return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("keys must be text")
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    raise ValueError(f"{type(value).__name__} is not a config value")

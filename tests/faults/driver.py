@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any
 
+from raysweep.orchestrator import process
 from raysweep.orchestrator.cli import app
 from raysweep.orchestrator.launch import launch
 from raysweep.orchestrator.schedule import driver
@@ -35,7 +36,7 @@ def main() -> None:
     compaction.FAN = writer.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
     object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 2.0, 6.0
     if "CHAOS_MACHINES" in os.environ:
-        holder.boot_id = lease.boot_id = lambda: f"machine {seed}"
+        process.boot_id = lease.boot_id = lambda: f"machine {seed}"
         lease.DEAD_AFTER_S, holder.BEAT_S, writer.BEAT_S = 4.0, 0.5, 0.5
     # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
     last = {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.executors.ray.worker import fault_folder
-from raysweep.orchestrator.store.holder import boot_id, lives, this_process
+from raysweep.orchestrator.process import boot_id, lives, this_process
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"

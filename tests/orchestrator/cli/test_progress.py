@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from raysweep import Sweep
-from raysweep.orchestrator.cli.output import rate
 from raysweep.orchestrator.cli.progress import live, pace
 from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
 from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import Bad, Progress
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.text import rate
 
 
 def progress(**changes) -> Progress:

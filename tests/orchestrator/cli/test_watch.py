@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.cli.output import duration
 from raysweep.orchestrator.cli.watch import Snapshot, event, lines, next_steps, snapshot, totals
 from raysweep.orchestrator.launch.announce import starting, who_starts
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
-from raysweep.orchestrator.schedule import failures
+from raysweep.orchestrator.schedule import retry
 from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.text import duration
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FAILURES = {
@@ -137,7 +137,7 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
 def test_what_will_be_tried_again_is_left_and_not_failed(
     write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
+    monkeypatch.setattr(retry, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
     write("some.py", BAD)
     seen = set()
 

@@ -26,10 +26,11 @@ from raysweep.orchestrator.run.messages import (
     Outcome,
     Worker,
 )
-from raysweep.orchestrator.schedule import failures
+from raysweep.orchestrator.schedule import retry
 from raysweep.orchestrator.schedule.driver import Driver, Limits
-from raysweep.orchestrator.schedule.failures import Breaker, backoff, grouped, place, signature
+from raysweep.orchestrator.schedule.failure_groups import grouped, place, signature
 from raysweep.orchestrator.schedule.plan import plan
+from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import Sweep
 
@@ -79,7 +80,7 @@ def home(chunk: Chunk, status: str = "done", **about: str) -> ChunkDone:
 def drive(write, monkeypatch: pytest.MonkeyPatch):
     """Drive a sweep of one method with the scripted executor; (driver, executor, attempts as they ended)."""
     write("any.py", "def run(cell, context):\n    return {}\n")
-    monkeypatch.setattr(failures, "BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(retry, "BACKOFF_S", (0.0, 0.0))
 
     def go(end, seeds: str = "[0]", resources: str = "", limits: Limits | None = None, see=lambda progress: None):
         text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'

@@ -270,15 +270,17 @@ def start(write, folder: Path, s3: str) -> Iterator[Callable[..., subprocess.Pop
 
     def begin(*words: str, machine: str | None = None) -> subprocess.Popen[str]:
         code = (
-            "from raysweep.orchestrator.cli import app\n"
+            "from raysweep.orchestrator import process
+from raysweep.orchestrator.cli import app\n"
             "from raysweep.orchestrator.launch import launch\n"
             "from raysweep.orchestrator.schedule import driver\n"
+            "from raysweep.orchestrator import process\n"
             "from raysweep.orchestrator.store import holder, lease, writer\n"
             "from raysweep.orchestrator.store.storage import object as objects\n"
             "launch.FLUSH_S, driver.CHUNK_CELLS, launch.FLUSH_OUTCOMES = 0.2, 5, 10\n"
             "objects.TIMEOUT_S, objects.PATIENCE_S = 1.0, 5.0\n"
             "lease.DEAD_AFTER_S, holder.BEAT_S, writer.BEAT_S = 2.0, 0.3, 0.3\n"
-            f"holder.boot_id = lease.boot_id = lambda: {machine!r} or {holder.boot_id()!r}\n"
+            f"process.boot_id = lease.boot_id = lambda: {machine!r} or {process.boot_id()!r}\n"
             "app.main()\n"
         )
         begun.append(subprocess.Popen(

@@ -481,7 +481,7 @@ def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) 
     storage.replace(f"cells/{segment_name(0, 5)}", b"torn")
     with pytest.raises(StoreDamaged, match="torn or not Parquet"):
         StoreWriter(Store("results"))
-    assert holder.holder(storage) is None
+    assert holder.current_owner(storage) is None
     storage.delete(f"cells/{segment_name(0, 5)}")
     with StoreWriter(Store("results")) as owner:
         assert owner.append(records(range(3))) == 1
@@ -489,7 +489,7 @@ def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) 
 
 def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([holder.Ownership("a", {}), holder.Ownership("a", {}), holder.Ownership("b", {}), None])
-    monkeypatch.setattr(holder, "holder", lambda storage: next(seen))
+    monkeypatch.setattr(holder, "current_owner", lambda storage: next(seen))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     told: list[str] = []
     holder.wait_till_free(Store("results").storage, True, told.append)
@@ -511,7 +511,7 @@ def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: 
         owner._closed.set()
         owner._heart.join()
         store.storage.replace("_hb/00000000", json.dumps({"beat": 1, "running": said}).encode())
-        held = holder.holder(store.storage)
+        held = holder.current_owner(store.storage)
         assert held is not None
         assert held.running == running
         owner._closed.clear()
@@ -519,23 +519,23 @@ def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: 
 
 def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
     storage = Store("results").storage
-    assert holder.holder(storage) is None
+    assert holder.current_owner(storage) is None
     with StoreWriter(Store("results"), "raysweep launch x") as owner:
         for forbidden in ("try_lock", "create", "replace"):
             monkeypatch.setattr(storage, forbidden, None)
-        held = holder.holder(storage)
+        held = holder.current_owner(storage)
         assert held is not None
         assert "raysweep launch x" in held[0]
         about = holder.about_epoch(storage, 0)
-    assert holder.holder(storage) is None
+    assert holder.current_owner(storage) is None
     storage.delete("_epochs/00000000.released")
-    assert holder.holder(storage) is not None  # as if killed: but this very process lives
+    assert holder.current_owner(storage) is not None  # as if killed: but this very process lives
 
     anew = Store("results").storage
 
     def claims(**changes: object) -> holder.Ownership | None:
         anew.replace("_epochs/00000000.json", json.dumps({**about, **changes}).encode())
-        return holder.holder(storage)
+        return holder.current_owner(storage)
 
     assert claims(process={**about["process"], "started": "1"}) is None  # its number is another's now
     assert claims(pid=2**22 + 5) is None

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.cells import cell_ids, expand, hash_parts
-from raysweep.orchestrator.sweep.spec import Sweep, canonical_json
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
+from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 
 FLAT = st.dictionaries(

@@ -1,0 +1,70 @@
+"""Which cell is which: canonical JSON, its hash (the cell id), and the name that people read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ID_SCHEME = 1
+
+
+ID_LENGTH = 24
+
+
+def hash_parts(
+    workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
+) -> tuple[str, str]:
+    """The canonical JSON that is hashed, as (text before the seed, text after it)."""
+    # Keys are sorted, so all that precedes "seed" is one object, and all that follows another.
+    head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
+    tail = canonical_json({"version": version, "workload": workload})
+    return head[:-1] + ',"seed":', "," + tail[1:]
+
+
+def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
+    """The ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
+    head = hashlib.sha256(parts[0].encode())
+    tail = parts[1].encode()
+    ids = []
+    for seed in seeds:
+        digest = head.copy()
+        digest.update(b"%d" % seed + tail)
+        ids.append(digest.hexdigest()[:ID_LENGTH])
+    return ids
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a value: sorted keys, no spaces, numbers equal in value written alike.
+
+    Raises:
+        ValueError: a number is not finite, or a key is not text.
+    """
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not finite")
+        # 1 and 1.0 are one value, as are 0.0 and -0.0; beyond 2^53 a float is not an exact integer anyway.
+        return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("keys must be text")
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    raise ValueError(f"{type(value).__name__} is not a config value")
+
+
+def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:
+    """How a cell is printed: `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
+    middle = "" if k is None else f"/k={k}"
+    return f"{experiment}/{method}{middle}/seed={seed}#{cell_id[:8]}"
