@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from raysweep.orchestrator import process
 from raysweep.orchestrator.errors import InputError, StoreBusy, StoreDenied, StoreUnreachable, StoreWriteFailed
 from raysweep.orchestrator.launch.launch import launch
-from raysweep.orchestrator.store import holder
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.storage import object as object_disk
 from raysweep.orchestrator.store.storage.address import parse
@@ -270,8 +270,7 @@ def start(write, folder: Path, s3: str) -> Iterator[Callable[..., subprocess.Pop
 
     def begin(*words: str, machine: str | None = None) -> subprocess.Popen[str]:
         code = (
-            "from raysweep.orchestrator import process
-from raysweep.orchestrator.cli import app\n"
+            "from raysweep.orchestrator.cli import app\n"
             "from raysweep.orchestrator.launch import launch\n"
             "from raysweep.orchestrator.schedule import driver\n"
             "from raysweep.orchestrator import process\n"
