@@ -199,7 +199,7 @@ class _Loop:
             mean_depth=np.zeros(1),
             trace=np.zeros((within, gates, n, m), dtype),
             influence=np.zeros((2 * self.form.carried, components, n, gates * n * m), dtype),
-            sources=sources_of(mask),
+            sources=np.ascontiguousarray(sources_of(mask)),
             fisher=np.zeros(n),
         )
         # an alignment probe and Fisher's sum read all weights of every step back, so all are kept
@@ -248,7 +248,7 @@ class _Loop:
         score = by_fisher(self.carried.fisher) if self.rule.fisher_window else by_weights(weights)
         self.mask_list.append(choose(score, self.form.k, self.form.include_self, self.chosen.largest))
         self.carried.counters[kernel.MASK] = len(self.mask_list) - 1
-        self.carried = self.carried._replace(sources=sources_of(self.mask_list[-1]))
+        self.carried = self.carried._replace(sources=np.ascontiguousarray(sources_of(self.mask_list[-1])))
 
     def carry_on(self, t: int) -> None:
         """Make the kernel carry J from step t + 1 on."""
