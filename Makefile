@@ -36,7 +36,7 @@ bench: $(VENV)/.dev
 
 results: $(VENV)/.user
 	"$(BIN)/raysweep" launch paper/rnn
-	"$(BIN)/python" -m analysis.results
+	"$(BIN)/python" -m raysweep.analysis.publish
 
 docs: $(VENV)/.docs
 	"$(BIN)/zensical" build --config-file mkdocs.yml --strict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.errors import InputError, RaysweepError
 
 
 class NothingDone(RaysweepError):

@@ -39,7 +39,7 @@ LABELS = {
     "planning": "raysweep, planning a finished sweep",
 }
 LEAST = {"bare": 2.0, "tune": 1000.0, "tune_reuse": 100.0}  # raysweep's cells/s over the contender's
-MOST_PLANNING_S = 3.0
+MAX_PLANNING_S = 3.0
 BATCH = 500  # outcomes a commit in the finished store, as a launch of tiny cells makes them
 NOOP = 'def run(cell, context):\n    return {"x": 1.0}\n'
 NO_TUNE = "not installed: pip install 'ray[tune]'"
@@ -47,7 +47,7 @@ NO_TUNE = "not installed: pip install 'ray[tune]'"
 
 def write_sweep(folder: Path, cells: int, seeds: int) -> Any:
     """A sweep of about `cells` cells that do nothing, `seeds` of each config, and its workload beside it."""
-    from orchestrator.spec import Sweep
+    from raysweep.orchestrator.sweep.spec import Sweep
 
     (folder / "noop.py").write_text(NOOP)
     configs = max(1, round(cells / seeds))
@@ -142,13 +142,13 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A launch into a new store: read, expand, plan, run, record, commit."""
     import ray  # noqa: F401  # an import, so not timed, as on the other sides
 
-    from orchestrator.executors import ray_tasks
-    from orchestrator.launcher import launch
-    from orchestrator.store import Store
+    from raysweep.orchestrator.executors.ray import executor
+    from raysweep.orchestrator.launch.launch import launch
+    from raysweep.orchestrator.store.reader import Store
 
     spent = {"start": 0.0, "stop": 0.0}
 
-    class Timed(ray_tasks.RayExecutor):
+    class Timed(executor.RayExecutor):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             began = time.perf_counter()
             super().__init__(*args, **kwargs)
@@ -159,7 +159,7 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             super().close()
             spent["stop"] += time.perf_counter() - began
 
-    ray_tasks.RayExecutor = Timed  # what `launch` opens
+    executor.RayExecutor = Timed  # what `launch` opens
     sweep = write_sweep(folder, options.cells, options.seeds)
     began = time.perf_counter()
     result = launch(sweep, store=folder / "store")
@@ -176,23 +176,23 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The store that `planning` reads. Not a contender."""
-    from orchestrator.cells import expand
-    from orchestrator.chunk import Outcome, Worker
-    from orchestrator.owner import Owner
-    from orchestrator.plan import plan
-    from orchestrator.record import Finished, record
-    from orchestrator.store import Store
+    from raysweep.orchestrator.launch.record import CompletedAttempt, record
+    from raysweep.orchestrator.run.messages import Outcome, Worker
+    from raysweep.orchestrator.schedule.plan import plan
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.writer import StoreWriter
+    from raysweep.orchestrator.sweep.cells import expand
 
     sweep = write_sweep(folder, options.planned, options.seeds)
     table = expand([sweep])
     store = Store(folder / "store")
     worker = Worker("host", None, 1, "cpu", table.variants["source_digest"][0], str(folder / "noop.py"), "{}")
     now = time.time()
-    with Owner(store, "benchmarks/overhead.py") as owner:
+    with StoreWriter(store, "benchmarks/overhead.py") as owner:
         frame = plan(table, store.summary()).frame
         for first in range(0, len(table), BATCH):
             outcomes = [
-                Finished(Outcome(row, 1, "done", now, now, 1e-4, 1e-4, 100.0, {"x": 1.0}), worker)
+                CompletedAttempt(Outcome(row, 1, "done", now, now, 1e-4, 1e-4, 100.0, {"x": 1.0}), worker)
                 for row in range(first, min(first + BATCH, len(table)))
             ]
             owner.append(record(outcomes, frame, table.variants, owner.epoch, {}))
@@ -201,10 +201,10 @@ def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def planning(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Expand a finished sweep and find that nothing is left to run."""
-    from orchestrator.cells import expand
-    from orchestrator.plan import plan
-    from orchestrator.spec import Sweep
-    from orchestrator.store import Store
+    from raysweep.orchestrator.schedule.plan import plan
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.cells import expand
+    from raysweep.orchestrator.sweep.spec import Sweep
 
     path = folder / "noop.toml"
     marks = [time.perf_counter()]
@@ -288,9 +288,9 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     seconds = rows["planning"].get("seconds")
     bars.append(
         {
-            "bar": f"{LABELS['planning']} of {options.planned:,} cells < {MOST_PLANNING_S:g} s",
+            "bar": f"{LABELS['planning']} of {options.planned:,} cells < {MAX_PLANNING_S:g} s",
             "found": seconds,
-            "met": None if seconds is None else seconds < MOST_PLANNING_S,
+            "met": None if seconds is None else seconds < MAX_PLANNING_S,
         }
     )
     machine = {"cpus": os.cpu_count(), "load_at_end": os.getloadavg()[0]}

@@ -84,7 +84,7 @@ def cases(sizes: list[int], quick: bool) -> list[Case]:
 
 def settled(n: int, k: int) -> tuple[str, int | None, Any]:
     """The rule, its k and the config: the defaults are the paper's protocol."""
-    from workloads.online_rnn import Config, settle
+    from raysweep.workloads.online_rnn import Config, settle
 
     method = "rtrl" if k == n else "sparse_rtrl"
     k_settled, config = settle(method, k, Config(hidden=n))
@@ -96,8 +96,8 @@ def settled(n: int, k: int) -> tuple[str, int | None, Any]:
 
 def built_stream(config: Any, steps: int) -> Any:
     """The sine's first steps."""
-    from workloads.seeds import generators
-    from workloads.streams import STREAMS
+    from raysweep.workloads.rnn.streams import STREAMS
+    from raysweep.workloads.seeds import generators
 
     kind = STREAMS[config.stream]
     return kind.build(steps, generators(SEED).stream, **kind.settings(config))
@@ -107,9 +107,9 @@ def write_start(folder: Path, n: int, k: int, steps: int, yardstick: bool) -> No
     """What all contenders start from; and the kernels are compiled, if they weren't. Not a contender."""
     import numpy as np
 
-    from workloads.learner import build_learner, initial_theta
-    from workloads.masks import draw_mask
-    from workloads.seeds import generators
+    from raysweep.workloads.rnn.learner import build_learner, initial_theta
+    from raysweep.workloads.rnn.masks import draw_mask
+    from raysweep.workloads.seeds import generators
 
     method, k_settled, config = settled(n, k)
     stream = built_stream(config, steps)
@@ -215,7 +215,7 @@ def by_jax(folder: Path, n: int, k: int, steps: int) -> Run:
 
 
 def _raysweep(folder: Path, n: int, k: int, steps: int, dtype: str) -> tuple[Any, Any, Any, Any]:
-    from workloads.learner import build_learner
+    from raysweep.workloads.rnn.learner import build_learner
 
     method, k_settled, config = settled(n, k)
     if dtype == "float64":
@@ -234,8 +234,8 @@ def _parts(learner: Any, theta: Any) -> list[Any]:
 
 def readable(folder: Path, n: int, k: int, steps: int) -> Run:
     """Raysweep's readable loop: J carried, in NumPy; gathered where that is faster."""
-    from workloads.seeds import generators
-    from workloads.training import begin, train
+    from raysweep.workloads.rnn.training import begin, train
+    from raysweep.workloads.seeds import generators
 
     _, learner, theta, stream = _raysweep(folder, n, k, steps, "float32")
 
@@ -250,8 +250,8 @@ def readable(folder: Path, n: int, k: int, steps: int) -> Run:
 
 def compiled(folder: Path, n: int, k: int, steps: int, dtype: str = "float32") -> Run:
     """Raysweep's compiled loop: the same gradient read back over the trajectory."""
-    from workloads.fused.train import train_fused
-    from workloads.seeds import generators
+    from raysweep.workloads.rnn.fused.train import train_fused
+    from raysweep.workloads.seeds import generators
 
     (method, k_settled, config), learner, theta, stream = _raysweep(folder, n, k, steps, dtype)
 
@@ -276,10 +276,10 @@ CONTENDERS: dict[str, Callable[[Path, int, int, int], Run]] = {
 IMPORTS = {
     "torch": "torch",
     "jax": "jax.numpy",
-    "readable": "workloads.online_rnn",
-    "compiled": "workloads.fused.train",
+    "readable": "raysweep.workloads.online_rnn",
+    "compiled": "raysweep.workloads.rnn.fused.train",
     "torch64": "torch",
-    "compiled64": "workloads.fused.train",
+    "compiled64": "raysweep.workloads.rnn.fused.train",
 }
 
 

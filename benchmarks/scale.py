@@ -40,20 +40,20 @@ QUERY = "SELECT method, k, count(*) AS n, avg(loss) AS loss FROM cells WHERE sta
 
 FILL = """
 import sys
-from orchestrator.chunk import Outcome, Worker
-from orchestrator.launcher import EMPTY_SUMMARY, Options, _record
-from orchestrator.prepare import prepare
-from orchestrator.owner import Owner
-from orchestrator.plan import plan
-from orchestrator.record import Finished, record
-from orchestrator.spec import load_all
-from orchestrator.store import Store
+from raysweep.orchestrator.run.messages import Outcome, Worker
+from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY, Options, _record
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.schedule.plan import plan
+from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.sweep.spec import load_all
+from raysweep.orchestrator.store.reader import Store
 
 store = Store("filled")
 prepared = prepare(load_all(["scale.toml"]), store)
 planned = plan(prepared.table, EMPTY_SUMMARY)
 worker = Worker("host", None, 1, "cpu", prepared.table.variants["source_digest"][0], "noop.py", "{}")
-with Owner(store, "fill") as owner:
+with StoreWriter(store, "fill") as owner:
     for sweep in prepared.sweeps:
         _record(owner, sweep, prepared.table, Options())
     rows = range(len(prepared.table))
@@ -67,8 +67,8 @@ with Owner(store, "fill") as owner:
 
 QUERY_IN_PYTHON = """
 import sys, time
-from orchestrator.store import Store
-import orchestrator.query
+from raysweep.orchestrator.store.reader import Store
+import raysweep.orchestrator.query.sql
 began = time.monotonic()
 assert Store("filled").sql(sys.argv[1]).height == 20
 print(time.monotonic() - began)
@@ -76,10 +76,10 @@ print(time.monotonic() - began)
 
 LAUNCH = """
 import json, sys
-from orchestrator.launcher import Options, run
-from orchestrator.prepare import prepare
-from orchestrator.spec import load_all
-from orchestrator.store import Store
+from raysweep.orchestrator.launch.launch import Options, run
+from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.sweep.spec import load_all
+from raysweep.orchestrator.store.reader import Store
 
 def rss_mib():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
@@ -140,7 +140,7 @@ def sweep(folder: Path, cells: int) -> None:
 
 def commands(folder: Path, cells: int) -> dict[str, Took]:
     """What each command takes over this many cells."""
-    raysweep = [sys.executable, "-m", "orchestrator.cli"]
+    raysweep = [sys.executable, "-m", "raysweep"]
     sweep(folder, cells)
     took: dict[str, Took] = {}
     took["plan"], said = process(folder, *raysweep, "plan", "scale.toml", "--store", "new")

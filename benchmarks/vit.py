@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from workloads.vit.model import Attention, Shape, VisionTransformer, build
-from workloads.vit.selection import draw
+from raysweep.workloads.vit.model import Attention, Shape, VisionTransformer, build
+from raysweep.workloads.vit.selection import draw
 
 AIM = 1.10
 WARM_UP = 2

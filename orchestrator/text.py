@@ -15,14 +15,14 @@ def encodable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def clean(text: str) -> str:
+def storable(text: str) -> str:
     """The text with a replacement character for what a store can't hold; where there is nothing, itself."""
     if text.isascii() and "\0" not in text:
         return text
     return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
-def said(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """An exception's message; its own `__str__` may raise anything."""
     try:
         return "".join([str(error)])  # a subclass of str could do as it likes
@@ -41,7 +41,7 @@ CELL_ID = re.compile(r"[0-9a-f]{24}")
 """What cells are called, in the store's files too."""
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """`repr`, short enough for a message; of integers too long for one, their size."""
     try:
         text = repr(value)
@@ -51,13 +51,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
 
 
-def reason(error_type: object, message: object) -> str:
+def one_line(error_type: object, message: object) -> str:
     """An error on one line: its type and the first line of its message."""
     first = next((line for line in str(message or "").splitlines() if line.strip()), "")
     return ": ".join(str(part) for part in (error_type, first) if part)[:160] or "no message"
 
 
-def safe(value: Any) -> str:
+def printable(value: Any) -> str:
     """Text without control characters, which could command a terminal."""
     return "".join(
         c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in str(value)

@@ -16,7 +16,7 @@ from tests.azure_store import CONTAINER, PROGRAM, AzureServer
 from tests.object_store import BUCKET, Proxy, Server, set_variables
 
 ROOT = Path(__file__).resolve().parent.parent
-RAYSWEEP = [sys.executable, "-m", "orchestrator.cli"]
+RAYSWEEP = [sys.executable, "-m", "raysweep"]
 
 SWEEP = """
 name = "tiny"
@@ -127,9 +127,10 @@ def place(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.Monk
     """Where the store that a test calls `results` lies: in its folder, or in a bucket."""
     if request.param == "local":
         return "results"
-    from orchestrator import disk, store
+    from raysweep.orchestrator.store import reader
+    from raysweep.orchestrator.store.storage import storage
 
     url: str = request.getfixturevalue(request.param)
     monkeypatch.setenv("RAYSWEEP_STORE", url)
-    monkeypatch.setattr(store, "open_disk", lambda path: disk.open_disk(url if path == "results" else path))
+    monkeypatch.setattr(reader, "open_storage", lambda path: storage.open_storage(url if path == "results" else path))
     return url

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.executors import EXECUTORS
-from orchestrator.store import Store
+from raysweep.orchestrator.executors import EXECUTORS
+from raysweep.orchestrator.store.reader import Store
+from raysweep.workloads.rnn.rules import RULES
 from tests.conftest import ROOT, environment
-from workloads.rules import RULES
 
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_readme_workload_runs_fails_as_it_says_and_resumes(cli, folder: Path) ->
     assert Store(folder / "results").cells.collect().height == 20
     shown = re.findall(r"raysweep show (\w+)", commands)
     assert f"cell_id: {shown[0]}" in cli("show", shown[0]).stdout
-    script = block("python", "from orchestrator import") + "print(frame.height)\n"
+    script = block("python", "from raysweep import") + "print(frame.height)\n"
     command = [sys.executable, "-c", script]
     ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.stdout == "2\n", ended.stderr  # two rates
@@ -62,7 +62,7 @@ def test_links_exist(path: Path) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from orchestrator.cli import app, cluster_app, data_app, store_app
+    from raysweep.orchestrator.cli.app import app, cluster_app, data_app, store_app
 
     text = "\n".join(p.read_text(encoding="utf-8") for p in DOCUMENTS)
     names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
@@ -86,7 +86,9 @@ def test_layers_import_one_way_and_only_executors_know_ray() -> None:
                 names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 for top in {name.partition(".")[0] for name in names}:
                     place = path.relative_to(ROOT).as_posix()
-                    ours = top in ALLOWED and top != package and top not in allowed and place != "orchestrator/cli.py"
+                    ours = (
+                        top in ALLOWED and top != package and top not in allowed and place != "orchestrator/cli/app.py"
+                    )
                     if ours or (top == "ray" and "executors/" not in place):
                         wrong.append(f"{place} imports {top}")
     assert wrong == []

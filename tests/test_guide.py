@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from orchestrator import Store, Sweep, launch, new
-from orchestrator.cli import app
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.cli import new
+from raysweep.orchestrator.cli.app import app
 from tests.conftest import ROOT, environment, forget
 from tests.test_documents import DOCUMENTS
 

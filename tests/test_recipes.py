@@ -34,9 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads.arrays import Array
-from workloads.local_influence import contract_local
-from workloads.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.local_influence import contract_local
+from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 
 def recent(horizon: int) -> Rule:
@@ -70,7 +70,7 @@ RECENT = LearningRule(recent, {"horizon": 5}, gradient="biased", settle_k=settle
 RULE_TEST = """
 
 def test_a_horizon_of_one_is_the_immediate_gradient():
-    from workloads.rules.recent import recent
+    from raysweep.workloads.rnn.rules.recent import recent
 
     problem = Problem(n=5, n_in=1, n_out=1, steps=15)
     one, none = problem.replay(recent(1)).grads, problem.replay(traces(decay=0.0)).grads
@@ -91,7 +91,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.streams.stream import Segment, Stream, StreamKind, shift_within
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, shift_within
 
 
 def square(steps: int, rng: np.random.Generator, shift: int, half_before: int, half_after: int) -> Stream:
@@ -124,7 +124,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from workloads.interface import Cell, Context, Metrics
+from raysweep.workloads.interface import Cell, Context, Metrics
 
 VERSION = "1"
 METHODS = ("fair", "bent")
@@ -192,21 +192,27 @@ def recipes() -> str:
 
 def test_a_learning_rule(copy: Copy, recipes: str) -> None:
     assert "## A learning rule" in recipes
-    copy.write("workloads/rules/recent.py", RULE)
-    package = "workloads/rules/__init__.py"
+    copy.write("workloads/rnn/rules/recent.py", RULE)
+    package = "workloads/rnn/rules/__init__.py"
     copy.change(
-        package, "from workloads.rules.rflo", "from workloads.rules.recent import RECENT\nfrom workloads.rules.rflo"
+        package,
+        "from raysweep.workloads.rnn.rules.rflo",
+        "from raysweep.workloads.rnn.rules.recent import RECENT\nfrom raysweep.workloads.rnn.rules.rflo",
     )
     copy.change(package, '        "rflo": RFLO,\n', '        "recent": RECENT,\n        "rflo": RFLO,\n')
     copy.change(
-        "workloads/learner.py",
+        "workloads/rnn/learner.py",
         "    decay: float | None = Field(",
         '    horizon: Annotated[int | None, AddedLater(None)] = Field(default=None, ge=1, description="of recent")\n'
         "    decay: float | None = Field(",
     )
-    imported = "from workloads.interface import AddedLater\n"
-    if imported not in (ROOT / "workloads/learner.py").read_text(encoding="utf-8"):
-        copy.change("workloads/learner.py", "from workloads.losses", f"{imported}from workloads.losses")
+    imported = "from raysweep.workloads.interface import AddedLater\n"
+    if imported not in (ROOT / "workloads/rnn/learner.py").read_text(encoding="utf-8"):
+        copy.change(
+            "workloads/rnn/learner.py",
+            "from raysweep.workloads.rnn.losses",
+            f"{imported}from raysweep.workloads.rnn.losses",
+        )
     document = (
         "### `recent`\n\n<!-- recent -->\n<!-- end -->\n\n- Biased. Time G n m, memory horizon G n m.\n"
         "- horizon = 1 is `traces` with decay 0 (`test_a_horizon_of_one_is_the_immediate_gradient`).\n\n### `bptt`\n"
@@ -219,22 +225,29 @@ def test_a_learning_rule(copy: Copy, recipes: str) -> None:
     copy.change("docs/notation.md", "| bptt | w |", row + "| bptt | w |")
     tests = copy.folder / "tests" / "workloads" / "test_rules.py"
     tests.write_text(tests.read_text(encoding="utf-8") + RULE_TEST, encoding="utf-8")
-    copy.run("workloads.rules.describe")
-    assert copy.test("tests/workloads/test_rules.py", "tests/workloads/test_limits.py", "-k", "recent or horizon") > 20
-    assert copy.test("tests/workloads/test_rule_documents.py") > 5
-    assert copy.test("tests/orchestrator/test_identity.py") > 3  # ids of old cells have survived the new setting
-    plan = json.loads(copy.run("orchestrator.cli", "plan", "paper/e1-sine", "--where", "method = 'traces'", "--json"))
+    copy.run("raysweep.workloads.rnn.rules.describe")
+    assert (
+        copy.test(
+            "tests/workloads/rnn/test_rules.py", "tests/workloads/rnn/test_limiting_cases.py", "-k", "recent or horizon"
+        )
+        > 20
+    )
+    assert copy.test("tests/workloads/rnn/test_rule_documents.py") > 5
+    assert copy.test("tests/orchestrator/sweep/test_identity.py") > 3  # ids of old cells have survived the new setting
+    plan = json.loads(
+        copy.run("raysweep.orchestrator.cli.app", "plan", "paper/e1-sine", "--where", "method = 'traces'", "--json")
+    )
     assert plan["cells"] == 10
 
 
 def test_a_stream(copy: Copy, recipes: str) -> None:
     assert "## A stream" in recipes
-    copy.write("workloads/streams/square.py", STREAM)
-    package = "workloads/streams/__init__.py"
+    copy.write("workloads/rnn/streams/square.py", STREAM)
+    package = "workloads/rnn/streams/__init__.py"
     copy.change(
         package,
-        "from workloads.streams.stream",
-        "from workloads.streams.square import SQUARE\nfrom workloads.streams.stream",
+        "from raysweep.workloads.rnn.streams.stream",
+        "from raysweep.workloads.rnn.streams.square import SQUARE\nfrom raysweep.workloads.rnn.streams.stream",
     )
     copy.change(package, '        "sine": SINE,\n', '        "sine": SINE,\n        "square": SQUARE,\n')
     copy.change(
@@ -244,7 +257,7 @@ def test_a_stream(copy: Copy, recipes: str) -> None:
         '    half_before: Annotated[int | None, LATER] = Field(default=None, ge=1, description="of square, in steps")\n'
         '    half_after: Annotated[int | None, LATER] = Field(default=None, ge=1, description="of square, in steps")\n',
     )
-    tests = "tests/workloads/test_streams.py"
+    tests = "tests/workloads/rnn/test_streams.py"
     copy.change(tests, '"sine": 2000}', '"sine": 2000, "square": 2000}')
     copy.change(
         tests,
@@ -258,15 +271,15 @@ def test_a_stream(copy: Copy, recipes: str) -> None:
         '        ("square", {"shift": 30}, 30, {"half_after": 32}),\n',
     )
     assert copy.test(tests, "-k", "square") >= 6
-    assert copy.test("tests/orchestrator/test_identity.py") > 3
+    assert copy.test("tests/orchestrator/sweep/test_identity.py") > 3
     copy.write(
         "square.toml",
         'workload = "online_rnn"\nseeds = [1]\n[config]\nstream = "square"\nsteps = 200\nshift = 100\nhidden = 8\n'
         '[[grid]]\nmethod = ["traces", "rtrl"]\n',
     )
-    copy.run("orchestrator.cli", "launch", "square.toml", "--inline")
+    copy.run("raysweep.orchestrator.cli.app", "launch", "square.toml", "--inline")
     sql = "SELECT count(mse_post_all) AS n, min(persistence_post_all) AS naive FROM cells"
-    (answer,) = json.loads(copy.run("orchestrator.cli", "query", sql, "--json"))
+    (answer,) = json.loads(copy.run("raysweep.orchestrator.cli.app", "query", sql, "--json"))
     assert answer == {"n": 2, "naive": pytest.approx(1.04)}  # 4 x 26 switches in 100 steps
 
 
@@ -279,10 +292,10 @@ def test_a_workload(copy: Copy, recipes: str) -> None:
     package.write_text(before + '{"coin": "workloads.coin:run", "online_rnn"' + after, encoding="utf-8")
     sweep = 'name = "coin"\ntitle = "Coins"\nworkload = "coin"\nseeds = "0..9"\n[[grid]]\nmethod = ["fair", "bent"]\n'
     copy.write("workloads/paper/coin.toml", sweep)
-    assert copy.test("tests/orchestrator/test_start_commands.py", "-k", "coin") == 2  # its sweep, its schema
-    copy.run("orchestrator.cli", "launch", "paper/coin", "--inline")
+    assert copy.test("tests/orchestrator/cli/test_scaffold.py", "-k", "coin") == 2  # its sweep, its schema
+    copy.run("raysweep.orchestrator.cli.app", "launch", "paper/coin", "--inline")
     sql = "SELECT method, avg(heads) AS heads FROM cells GROUP BY ALL ORDER BY ALL"
-    bent, fair = json.loads(copy.run("orchestrator.cli", "query", sql, "--json"))
+    bent, fair = json.loads(copy.run("raysweep.orchestrator.cli.app", "query", sql, "--json"))
     assert bent["heads"] == pytest.approx(0.9, abs=0.05)
     assert fair["heads"] == pytest.approx(0.5, abs=0.05)
     assert copy.test("tests/test_documents.py", "-k", "layers") == 1

@@ -1,9 +1,13 @@
 """What the cells of a sweep run. Nothing here knows of Ray, the store or the analysis."""
 
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
 
 WORKLOADS: Registry[str] = Registry(
     "workload",
-    {"online_rnn": "workloads.online_rnn:run", "bci": "workloads.bci:run", "vit": "workloads.vit:run"},
+    {
+        "online_rnn": "raysweep.workloads.online_rnn:run",
+        "bci": "raysweep.workloads.bci:run",
+        "vit": "raysweep.workloads.vit:run",
+    },
 )
-"""Our own workloads by name, as `module:function` (see `workloads.interface`)."""
+"""Our own workloads by name, as `module:function` (see `raysweep.workloads.interface`)."""

@@ -20,16 +20,23 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from threadpoolctl import threadpool_limits
 
-from workloads.arrays import Array
-from workloads.component import fill, owners
-from workloads.interface import AddedLater, Cell, Context, Metrics
-from workloads.learner import LearnerConfig, beyond_the_end, cost_of_step, learn_along, name_in, settle_learner
-from workloads.losses import LOSSES
-from workloads.rules import RULES
-from workloads.seeds import generators
-from workloads.streams import STREAMS
-from workloads.streams.stream import Stream
-from workloads.windows import constant_means, scores, window_means
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.interface import AddedLater, Cell, Context, Metrics
+from raysweep.workloads.rnn.component import fill, owners
+from raysweep.workloads.rnn.learner import (
+    LearnerConfig,
+    beyond_the_end,
+    cost_of_step,
+    learn_along,
+    name_in,
+    settle_learner,
+)
+from raysweep.workloads.rnn.losses import LOSSES
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.streams import STREAMS
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.rnn.windows import constant_means, scores, window_means
+from raysweep.workloads.seeds import generators
 
 VERSION = "2"
 METHODS = RULES

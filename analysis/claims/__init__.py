@@ -9,15 +9,27 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.claims import chaos, decay, decoding, heads, lstm, scale, selection, sine, sparse_error, spectra, unrun
-from analysis.claims.claim import SOURCES, Claim, Line
-from analysis.claims.judge import VERDICTS, command, judge, pooled, settle
-from analysis.claims.load import Reader, load
-from analysis.claims.render import RENDERERS, render
-from analysis.source import Source
-from analysis.tables.cell_notes import origins
-from orchestrator.errors import InputError
-from workloads.registry import Registry
+from raysweep.analysis.cells.cell_notes import origins
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.claims import (
+    chaos,
+    decay,
+    decoding,
+    heads,
+    lstm,
+    reference,
+    scale,
+    selection,
+    sine,
+    sparse_error,
+    spectra,
+)
+from raysweep.analysis.claims.claim import SOURCES, Claim, Line
+from raysweep.analysis.claims.load import Reader, load
+from raysweep.analysis.claims.render import RENDERERS, render
+from raysweep.analysis.claims.verdict import VERDICTS, command, judge, pooled, settle
+from raysweep.orchestrator.errors import InputError
+from raysweep.workloads.registry import Registry
 
 __all__ = ["CLAIMS", "RENDERERS", "SCHEMA", "SOURCES", "VERDICTS", "Claim", "Line", "ledger", "named", "render"]
 
@@ -52,7 +64,7 @@ CLAIMS: Registry[Claim] = Registry(
         "S-cosine": spectra.cosine,
         "S-magnitude": spectra.magnitude,
         "SGD": sine.sgd,
-        "V-reference": unrun.reference,
+        "V-reference": reference.reference,
         "F-decay0": decay.decay0,
         "F-decaysweep": decay.sweep,
     },

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Line, Share
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, UORO
-from analysis.claims.statistics import Columns
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Line, Share
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, UORO
+from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "chaos"
 MULTI_SINE_CV = 7.1
@@ -51,14 +51,14 @@ def _twice_k4(columns: Columns) -> str:
 
 def _lorenz_lines(hidden: int, k4: float, k4_cv: float, full_cv: float, failing: int, words: str) -> tuple[Line, ...]:
     return (
-        Line(f"level, k = 4, n = {hidden}", "MSE at k = 4", f"{k4:g}", measures.mse_level("k4", k4),
+        Line(f"level, k = 4, n = {hidden}", "MSE at k = 4", f"{k4:g}", criteria.mse_level("k4", k4),
              lorenz(hidden, K4)),
         Line("CV, k = 4", f"k = 4 is tight over seeds: CV {k4_cv:g} %", f"{k4_cv:g}",
-             measures.variation_level("k4", k4_cv), lorenz(hidden, K4)),
+             criteria.variation_level("k4", k4_cv), lorenz(hidden, K4)),
         Line("CV, full", f"full RTRL is not: CV {full_cv:g} %", f"{full_cv:g}",
-             measures.variation_level("full", full_cv), lorenz(hidden, FULL)),
+             criteria.variation_level("full", full_cv), lorenz(hidden, FULL)),
         Line("more stable", "k = 4 is more stable than full RTRL", f"{full_cv / k4_cv:.2g}",
-             measures.more_stable("k4", "full"), lorenz(hidden, K4, FULL)),
+             criteria.more_stable("k4", "full"), lorenz(hidden, K4, FULL)),
         Line("full fails on some seeds", words, f"{failing} of 5", Share(above_traces, failing / 5),
              lorenz(hidden, TRACES, FULL), _twice_k4, lorenz(hidden, K4, FULL)),
     )  # fmt: skip
@@ -77,7 +77,7 @@ lorenz128 = Claim(
     (
         *_lorenz_lines(128, 0.0164, 8, 161, 3, "full RTRL fails (ends above traces) on 3 of 5 seeds"),
         Line("as with 64 units", "k = 4 is nearly as good with 128 units as with 64", "0.0164 against 0.015",
-             measures.comparable("large_k4", "k4"), (*lorenz(64, K4), *lorenz(128, K4, prefix="large_"))),
+             criteria.comparable("large_k4", "k4"), (*lorenz(64, K4), *lorenz(128, K4, prefix="large_"))),
     ),
 )  # fmt: skip
 
@@ -90,14 +90,14 @@ multisine = Claim(
             "level, k = 4",
             "k = 4 recovers 80 % at the first shift point",
             "80 (69, 85, 93, 65, 89)",
-            measures.recovery_level("k4", "traces", "full", 80),
+            criteria.recovery_level("k4", "traces", "full", 80),
             multi_sine(TRACES, K4, FULL),
         ),
         Line(
             "CV, full",
             "where nothing is chaotic full RTRL is stable",
             f"{MULTI_SINE_CV:g} (implied)",
-            measures.variation_level("full", MULTI_SINE_CV),
+            criteria.variation_level("full", MULTI_SINE_CV),
             multi_sine(FULL),
         ),
     ),
@@ -109,12 +109,12 @@ uoro = Claim(
     FAMILY,
     "Sec. 4.2",
     (
-        Line("Lorenz, below k = 4", f"{_WORDS} k = 4", "best", measures.lower("uoro", "k4"), lorenz(64, K4, UORO)),
-        Line("Lorenz, below full", f"{_WORDS} full RTRL", "best", measures.lower("uoro", "full"),
+        Line("Lorenz, below k = 4", f"{_WORDS} k = 4", "best", criteria.lower("uoro", "k4"), lorenz(64, K4, UORO)),
+        Line("Lorenz, below full", f"{_WORDS} full RTRL", "best", criteria.lower("uoro", "full"),
              lorenz(64, FULL, UORO)),
-        Line("Lorenz, below traces", f"{_WORDS} traces", "best", measures.lower("uoro", "traces"),
+        Line("Lorenz, below traces", f"{_WORDS} traces", "best", criteria.lower("uoro", "traces"),
              lorenz(64, TRACES, UORO)),
         Line("multi-sine, ten times k = 4", "on multi-sine UORO is ten times worse than k = 4", "10",
-             measures.orders("uoro", "k4", 1), multi_sine(K4, UORO)),
+             criteria.orders("uoro", "k4", 1), multi_sine(K4, UORO)),
     ),
 )  # fmt: skip

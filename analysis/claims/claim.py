@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims.statistics import Array, Columns, Statistic
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.statistics.inference import Array, Columns, Statistic
 
 PAPER_SEEDS = (42, 123, 7, 2024, 31337)
 

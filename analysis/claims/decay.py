@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from analysis.claims import chaos, measures
-from analysis.claims import sine as experiment1
-from analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line
-from analysis.claims.rows import DECAY_0, FULL, TRACES
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import chaos, criteria
+from raysweep.analysis.claims import sine as experiment1
+from raysweep.analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line
+from raysweep.analysis.claims.rows import DECAY_0, FULL, TRACES
 
 FAMILY = "decay"
 PLATEAU = (0.1, 0.3, 0.5)
@@ -19,16 +19,16 @@ decay0 = Claim(
     FAMILY,
     "arXiv 2603.28750",
     (
-        Line("no worse, sine", f"{_WORDS} on the sine", "match", measures.no_worse("decay_0", "full"),
+        Line("no worse, sine", f"{_WORDS} on the sine", "match", criteria.no_worse("decay_0", "full"),
              experiment1.cells(DECAY_0, FULL)),
-        Line("no worse, Lorenz, n = 64", f"{_WORDS} on Lorenz", "match", measures.no_worse("decay_0", "full"),
+        Line("no worse, Lorenz, n = 64", f"{_WORDS} on Lorenz", "match", criteria.no_worse("decay_0", "full"),
              chaos.lorenz(64, DECAY_0, FULL)),
         Line("no worse, Lorenz, n = 128", f"{_WORDS} on Lorenz with 128 units", "match",
-             measures.no_worse("decay_0", "full"), chaos.lorenz(128, DECAY_0, FULL)),
-        Line("no worse, multi-sine", f"{_WORDS} on multi-sine", "match", measures.no_worse("decay_0", "full"),
+             criteria.no_worse("decay_0", "full"), chaos.lorenz(128, DECAY_0, FULL)),
+        Line("no worse, multi-sine", f"{_WORDS} on multi-sine", "match", criteria.no_worse("decay_0", "full"),
              chaos.multi_sine(DECAY_0, FULL)),
         Line("the decay is why traces fail", "on the sine decay .95 alone costs two orders of magnitude", "two orders",
-             measures.orders("traces", "decay_0", 2), experiment1.cells(TRACES, DECAY_0)),
+             criteria.orders("traces", "decay_0", 2), experiment1.cells(TRACES, DECAY_0)),
     ),
     FOLLOW_UP,
 )  # fmt: skip
@@ -60,7 +60,7 @@ sweep = Claim(
                 f"plateau, decay {decay:g} no worse",
                 f"decay up to .5 is a safe plateau: {decay:g} is no worse than 0",
                 "plateau",
-                measures.no_worse(_key(decay), "decay_0"),
+                criteria.no_worse(_key(decay), "decay_0"),
                 cells(0.0, decay),
             )
             for decay in PLATEAU
@@ -69,7 +69,7 @@ sweep = Claim(
             "0.95 recovers nothing",
             "decay .95 recovers 0 %: no better than predicting no change",
             "0 %",
-            Interval(measures.ratio("decay_0.95", "persistence_0.95"), 0.0, math.inf, "ratio to persistence", math.exp),
+            Interval(criteria.ratio("decay_0.95", "persistence_0.95"), 0.0, math.inf, "ratio to persistence", math.exp),
             (*cells(0.95), _PERSISTENCE),
         ),
     ),

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.claims import measures
-from analysis.claims.claim import OURS, Cells, Claim, Interval, Line, Share
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES
-from analysis.claims.statistics import Array, Columns
-from analysis.recovery import drift_recovery
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import OURS, Cells, Claim, Interval, Line, Share
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES
+from raysweep.analysis.statistics.inference import Array, Columns
+from raysweep.analysis.statistics.recovery import drift_recovery
 
 FAMILY = "decoding"
 SESSION_B = "20170131_02"
@@ -50,9 +50,9 @@ def recovered(columns: Columns, key: str) -> Array:
 
 def level(key: str, paper: float) -> Interval:
     """Mean recovery within so many points of the paper's."""
-    zone = (paper - measures.POINTS, paper + measures.POINTS)
+    zone = (paper - criteria.POINTS, paper + criteria.POINTS)
     return Interval(
-        measures.mean("recovery"),
+        criteria.mean("recovery"),
         *zone,
         "recovery %",
         derive=lambda columns: {"recovery": recovered(columns, key)},
@@ -63,9 +63,9 @@ def level(key: str, paper: float) -> Interval:
 def above(key: str, other: str) -> Interval:
     """Difference of two recoveries, beyond 0."""
     return Interval(
-        measures.mean("difference"),
+        criteria.mean("difference"),
         0.0,
-        measures.INF,
+        criteria.INF,
         "points",
         derive=lambda columns: {"difference": recovered(columns, key) - recovered(columns, other)},
         undefined=NO_DRIFT,
@@ -75,9 +75,9 @@ def above(key: str, other: str) -> Interval:
 def drift(key: str, low: float, high: float) -> Interval:
     """What the frozen decoder loses, mean over seeds, within a factor of the paper's range."""
     return Interval(
-        measures.mean("drift"),
-        low / measures.SAME_LEVEL,
-        high * measures.SAME_LEVEL,
+        criteria.mean("drift"),
+        low / criteria.SAME_LEVEL,
+        high * criteria.SAME_LEVEL,
         "MSE, frozen late in B - end of A",
         derive=lambda columns: {"drift": columns[FROZEN + key] - columns[END + key]},
     )
@@ -105,10 +105,10 @@ def _lines(session_a: str, name: str) -> tuple[Line, ...]:
         line("better than traces", "k = 4 recovers 22 points more than traces", "22", above("k4", "traces"),
              K4, TRACES),
         line("more stable", "k = 4's MSE late in B varies less than full RTRL's", "sd 0.037 against 0.060",
-             measures.more_stable("k4", "full"), K4, FULL),
+             criteria.more_stable("k4", "full"), K4, FULL),
         line("drift", "the frozen decoder degrades by 0.29 to 0.47", "0.29-0.47", drift("k4", 0.29, 0.47), K4),
         line("propagation", "k = 4 is better than propagating nothing (the paper compares with traces)", "below 1",
-             measures.lower("k4", "decay_0"), K4, DECAY_0, source=OURS),
+             criteria.lower("k4", "decay_0"), K4, DECAY_0, source=OURS),
     )  # fmt: skip
 
 

@@ -10,13 +10,13 @@ import math
 
 import polars as pl
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Interval, Line, Share
-from analysis.claims.statistics import Array, Columns
-from analysis.recovery import accuracy_recovery
-from analysis.tables.selection import Row
-from analysis.tables.table10 import DENSE, FLOOR, SPEC, TRACE, sparse
-from analysis.tables.table11 import RANDOM, ranked
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
+from raysweep.analysis.statistics.inference import Array, Columns
+from raysweep.analysis.statistics.recovery import accuracy_recovery
+from raysweep.analysis.tables.table10 import DENSE, FLOOR, SPEC, TRACE, sparse
+from raysweep.analysis.tables.table11 import RANDOM, ranked
 
 FAMILY, SELECTION = "heads", "head_selection"
 THRESHOLD = 70.0
@@ -62,7 +62,7 @@ def recovered(columns: Columns, key: str, floor: str = FLOOR) -> Array:
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
     """Mean recovery from `low` to `high`, percent."""
     return Interval(
-        measures.mean("recovery"),
+        criteria.mean("recovery"),
         low,
         high,
         "recovery %",
@@ -73,13 +73,13 @@ def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
 
 def near(key: str, paper: float) -> Interval:
     """Mean recovery within so many points of the paper's."""
-    return level(key, paper - measures.POINTS, paper + measures.POINTS)
+    return level(key, paper - criteria.POINTS, paper + criteria.POINTS)
 
 
 def apart(key: str, other: str, low: float, high: float) -> Interval:
     """Difference of two recoveries from `low` to `high`, points."""
     return Interval(
-        measures.mean("difference"),
+        criteria.mean("difference"),
         low,
         high,
         "points",
@@ -140,7 +140,7 @@ forward_claim = Claim(
         Line("4 of 12 heads", "and 33 % do not", "less than 70 %",
              level("forward_k4", -INF, THRESHOLD, "forward_k1"),
              heads(DENSE, forward(4), forward(1), sweep="e7-forward")),
-        Line("floor", "with one head its accuracy is .14", "0.14", measures.accuracy_level("forward_k1", 0.14),
+        Line("floor", "with one head its accuracy is .14", "0.14", criteria.accuracy_level("forward_k1", 0.14),
              heads(forward(1), sweep="e7-forward"), _random_heads,
              heads(forward(1, "random_heads"), sweep="e7-forward")),
         Line("floor, against detached", "with one head it is below detaching", "0.14 against 0.33",
@@ -150,7 +150,7 @@ forward_claim = Claim(
 forgetting = Claim(
     "E7-forgetting", FAMILY, "Sec. 4.7",
     (
-        Line("level, dense", "forgetting of the dense reference", "0.45", measures.accuracy_level(CEILING, 0.45),
+        Line("level, dense", "forgetting of the dense reference", "0.45", criteria.accuracy_level(CEILING, 0.45),
              heads(DENSE, metric="forgetting")),
         *(
             Line(f"less forgetting, {row.label}", "sparse transport forgets less than dense, at every sparsity",
@@ -171,7 +171,7 @@ fisher = Claim(
             for row, paper in ((ORACLE, 95.3), (ENTROPY, 76.4), (RANDOM, 77.5), (FLAT, 75.7), (ANTI, 71.0))
         ),
         Line("gap", "Fisher's oracle recovers 24.3 points more than its opposite", "24.3",
-             apart(ORACLE.key, ANTI.key, 24.3 - measures.POINTS, 24.3 + measures.POINTS),
+             apart(ORACLE.key, ANTI.key, 24.3 - criteria.POINTS, 24.3 + criteria.POINTS),
              selections(DENSE, ORACLE, ANTI, TRACE)),
         Line("on every seed", "the gap is positive on 5 of 5 seeds", "5 of 5",
              Share(lambda columns: columns[ORACLE.key] > columns[ANTI.key], 1.0, most=True),
@@ -179,19 +179,19 @@ fisher = Claim(
         Line("over random", "Fisher's oracle is better than random heads", "95.3 against 77.5",
              above(ORACLE.key, RANDOM.key), selections(ORACLE, RANDOM)),
         Line("entropy", "entropy's oracle is no better than random heads", "-1.1 points",
-             apart(ENTROPY.key, RANDOM.key, -INF, measures.POINTS), selections(DENSE, ENTROPY, RANDOM, TRACE)),
+             apart(ENTROPY.key, RANDOM.key, -INF, criteria.POINTS), selections(DENSE, ENTROPY, RANDOM, TRACE)),
     ),
 )
 timing = Claim(
     "E8-timing", SELECTION, "Sec. 4.8",
     (
         Line("after task 1", "Fisher after task 1 helps tasks 3 to 5: oracle less opposite", "22.5 points",
-             apart("fisher_oracle_1", "fisher_anti_1", 22.5 - measures.POINTS, 22.5 + measures.POINTS),
+             apart("fisher_oracle_1", "fisher_anti_1", 22.5 - criteria.POINTS, 22.5 + criteria.POINTS),
              timings(DENSE, after("fisher_oracle", 1), after("fisher_anti", 1), TRACE)),
         Line("after task 2", "Fisher after task 2 is worse than random there", "worse",
              above(RANDOM.key, "fisher_oracle_2"), timings(RANDOM, after("fisher_oracle", 2))),
         Line("rankings", "rankings after tasks 1 and 2 are correlated", "lost",
-             Interval(measures.mean(CEILING), 0.0, INF, "Spearman's rho"),
+             Interval(criteria.mean(CEILING), 0.0, INF, "Spearman's rho"),
              timings(DENSE, metric="fisher_spearman_1_2")),
     ),
 )

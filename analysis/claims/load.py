@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from analysis.claims.claim import PAPER_SEEDS, Cells
-from analysis.claims.statistics import Array
-from analysis.errors import AmbiguousCells
-from analysis.launching import commands
-from analysis.source import Source
-from analysis.tables.cell_notes import say_missing
-from analysis.tables.selection import Chosen, Row, choose
+from raysweep.analysis.cells.cell_notes import say_missing
+from raysweep.analysis.cells.launch_options import commands
+from raysweep.analysis.cells.selection import Chosen, Row, choose
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.claims.claim import PAPER_SEEDS, Cells
+from raysweep.analysis.errors import AmbiguousCells
+from raysweep.analysis.statistics.inference import Array
 
 TRIVIAL = ("persistence", "constant", "chance_accuracy")
 """Predictors that learn nothing, as streams record them: what their metrics' names begin with."""

@@ -7,12 +7,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Interval, Line, Share
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES
-from analysis.claims.statistics import Array, Columns
-from analysis.tables.selection import Row
-from analysis.tables.table08 import PRE, PRE_NAIVE
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES
+from raysweep.analysis.statistics.inference import Array, Columns
+from raysweep.analysis.tables.table08 import PRE, PRE_NAIVE
 
 FAMILY = "lstm"
 FAILING = 10.0
@@ -40,18 +40,18 @@ lstm = Claim(
     (
         Line("traces fail", "traces fail on 4 of 5 seeds", "4 of 5", Share(traces_fail, 4 / 5, most=True),
              sine(TRACES, K4)),
-        Line("level, k = 4", "MSE at k = 4", "0.002", measures.mse_level("k4", 0.002), sine(K4)),
-        Line("level, full", "MSE of full RTRL", "0.007", measures.mse_level("full", 0.007), sine(FULL)),
+        Line("level, k = 4", "MSE at k = 4", "0.002", criteria.mse_level("k4", 0.002), sine(K4)),
+        Line("level, full", "MSE of full RTRL", "0.007", criteria.mse_level("full", 0.007), sine(FULL)),
         Line("no worse than full", "k = 4 is comparable to or better than full RTRL", "0.002 against 0.007",
-             measures.no_worse("k4", "full"), sine(K4, FULL)),
-        Line("CV, k = 4", "CV 69 % at k = 4", "69", measures.variation_level("k4", 69), sine(K4)),
-        Line("CV, full", "CV 88 % with full RTRL", "88", measures.variation_level("full", 88), sine(FULL)),
-        Line("more stable", "k = 4 is more stable than full RTRL", "1.3", measures.more_stable("k4", "full"),
+             criteria.no_worse("k4", "full"), sine(K4, FULL)),
+        Line("CV, k = 4", "CV 69 % at k = 4", "69", criteria.variation_level("k4", 69), sine(K4)),
+        Line("CV, full", "CV 88 % with full RTRL", "88", criteria.variation_level("full", 88), sine(FULL)),
+        Line("more stable", "k = 4 is more stable than full RTRL", "1.3", criteria.more_stable("k4", "full"),
              sine(K4, FULL)),
         Line("two orders, traces to k = 4", "traces are two orders of magnitude worse than k = 4", "2-220, median 127",
-             measures.orders("traces", "k4", 2), sine(TRACES, K4)),
+             criteria.orders("traces", "k4", 2), sine(TRACES, K4)),
         Line("recovery", "k = 4 recovers 100 % of full RTRL's gain over traces (Table 14)", "100",
-             measures.recovery_level("k4", "traces", "full", 100), sine(TRACES, K4, FULL)),
+             criteria.recovery_level("k4", "traces", "full", 100), sine(TRACES, K4, FULL)),
     ),
 )  # fmt: skip
 
@@ -64,13 +64,13 @@ _PERSISTENCE = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", PRE_NAIVE, (FULL,), 
 
 def _best_to_persistence(columns: Columns) -> Array:
     """Ln of MSE over persistence, geometric mean, of the method that converged best."""
-    result: Array = np.stack([measures.ratio(row.key, "naive_full")(columns) for row in ROWS]).min(0)
+    result: Array = np.stack([criteria.ratio(row.key, "naive_full")(columns) for row in ROWS]).min(0)
     return result
 
 
 def _best_level(columns: Columns) -> Array:
     """Ln of the smallest arithmetic mean of any method."""
-    result: Array = np.stack([measures.level(row.key)(columns) for row in ROWS]).min(0)
+    result: Array = np.stack([criteria.level(row.key)(columns) for row in ROWS]).min(0)
     return result
 
 
@@ -89,8 +89,8 @@ lorenz = Claim(
              Interval(_best_to_persistence, 0.0, math.inf, "MSE / persistence, best method", math.exp),
              (_LORENZ, _PERSISTENCE), _runs_converged, (_LORENZ, _PERSISTENCE)),
         Line("level", "its pre-shift MSE is .08-.90 with every method", "0.08-0.90",
-             Interval(_best_level, math.log(PRE_SHIFT[0] / measures.SAME_LEVEL),
-                      math.log(PRE_SHIFT[1] * measures.SAME_LEVEL), "MSE, best method", math.exp, level=True),
+             Interval(_best_level, math.log(PRE_SHIFT[0] / criteria.SAME_LEVEL),
+                      math.log(PRE_SHIFT[1] * criteria.SAME_LEVEL), "MSE, best method", math.exp, level=True),
              (_LORENZ,)),
     ),
 )  # fmt: skip

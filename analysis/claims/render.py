@@ -11,9 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from analysis.claims.claim import PAPER, SOURCES
-from analysis.claims.judge import CANNOT, NOT_RUN
-from workloads.registry import Registry
+from raysweep.analysis.claims.claim import PAPER, SOURCES
+from raysweep.analysis.claims.verdict import CANNOT, NOT_RUN
+from raysweep.workloads.registry import Registry
 
 ABSENT = "–"
 TERMS = "What the words mean, and by which rules: docs/verdicts.md, Verdicts: the rules, and when they were written"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
 
 TRACES = Row("traces", "traces, decay 0.95", "traces", 0, {"decay": 0.95})
 DECAY_0 = Row("decay_0", "traces, decay 0", "traces", 0, {"decay": 0.0})

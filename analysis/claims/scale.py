@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Interval, Line, Share
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES
-from analysis.claims.statistics import Columns
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES
+from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "scale"
 DECIDES = 1e-3
@@ -58,18 +58,18 @@ n256_claim = Claim(
     FAMILY,
     "Sec. 4.6, Table 9",
     (
-        Line("level, k = 4", "MSE at k = 4", "0.0038", measures.mse_level("k4", 0.0038), n256(K4), _levels,
+        Line("level, k = 4", "MSE at k = 4", "0.0038", criteria.mse_level("k4", 0.0038), n256(K4), _levels,
              _at_other_rates(K4)),
         Line("recovery", "k = 4 recovers 78 % (66, 62, 80, 68, 116)", "78",
-             measures.recovery_level("k4", "traces", "full", 78), n256(TRACES, K4, FULL)),
+             criteria.recovery_level("k4", "traces", "full", 78), n256(TRACES, K4, FULL)),
         Line("full varies", "full RTRL varies 22-fold over seeds", "sd of ln MSE 1.35 (22x)",
-             Interval(measures.log_sample_sd("full"), math.log(PAPER_SD / measures.SAME_LEVEL),
-                      math.log(PAPER_SD * measures.SAME_LEVEL), "sd of ln MSE", math.exp, _log_mse),
+             Interval(criteria.log_sample_sd("full"), math.log(PAPER_SD / criteria.SAME_LEVEL),
+                      math.log(PAPER_SD * criteria.SAME_LEVEL), "sd of ln MSE", math.exp, _log_mse),
              n256(FULL), _levels, _at_other_rates(FULL)),
         Line("level, traces", "traces stay at about .45-.60", "0.45-0.60 (implied)",
-             measures.mse_level("traces", 0.45, 0.60), n256(TRACES), _levels, _at_other_rates(TRACES)),
+             criteria.mse_level("traces", 0.45, 0.60), n256(TRACES), _levels, _at_other_rates(TRACES)),
         Line("two orders, traces to k = 4", "traces are two orders of magnitude worse than k = 4", "118-160",
-             measures.orders("traces", "k4", 2), n256(TRACES, K4)),
+             criteria.orders("traces", "k4", 2), n256(TRACES, K4)),
     ),
 )  # fmt: skip
 
@@ -104,8 +104,8 @@ n512 = Claim(
              Share(diverged, 1 / 2, sample=len(SEEDS_512)), (_SINE_512, _DIVERGED), _against_traces,
              (_SINE_512, _DIVERGED)),
         Line("traces suffice, Lorenz", "on Lorenz traces are no worse than k = 4", "suffice",
-             measures.no_worse("traces", "k4"), _LORENZ_512),
+             criteria.no_worse("traces", "k4"), _LORENZ_512),
         Line("propagation hurts, Lorenz", "on Lorenz k = 4 is worse than traces", "hurts",
-             measures.higher("k4", "traces"), _LORENZ_512),
+             criteria.higher("k4", "traces"), _LORENZ_512),
     ),
 )  # fmt: skip

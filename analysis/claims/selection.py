@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Interval, Line
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
-from analysis.claims.statistics import Array, Columns
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.statistics.inference import Array, Columns
 
 FAMILY = "selection"
 STRATEGIES = ("random", "oracle", "anti_oracle", "dynamic")
@@ -43,7 +43,7 @@ selection = Claim(
                 f"{task}, {name} against ring",
                 f"no strategy has a consistent advantage: {name} is as good as the ring on {task}",
                 "no consistent winner (50 runs)",
-                measures.comparable(name, "k4"),
+                criteria.comparable(name, "k4"),
                 cells(task, K4, sparse(4, name)),
             )
             for task in TASKS
@@ -71,7 +71,7 @@ fisher = Claim(
                 f"level, {name}",
                 f"selection {name} on the sine recovers {percent} %",
                 f"{percent} (3 seeds)",
-                measures.recovery_level(name, "traces", "full", percent),
+                criteria.recovery_level(name, "traces", "full", percent),
                 cells("sine", TRACES, sparse(4, name), FULL),
             )
             for name, percent in _PAPER.items()
@@ -80,7 +80,7 @@ fisher = Claim(
             "no gap",
             "Fisher's oracle and its opposite recover the same",
             "-0.6 points",
-            measures.recovery_difference("fisher_oracle", "fisher_anti", "traces", "full"),
+            criteria.recovery_difference("fisher_oracle", "fisher_anti", "traces", "full"),
             cells("sine", TRACES, sparse(4, "fisher_oracle"), sparse(4, "fisher_anti"), FULL),
         ),
     ),

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Interval, Line
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
-from analysis.claims.statistics import Array, Columns
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.statistics.inference import Array, Columns
 
 FAMILY = "sine"
 METRIC, NAIVE = "mse_post_last_500", "persistence_post_last_500"
@@ -33,7 +33,7 @@ recovery = Claim(
             "level, k = 4",
             "k = 4 recovers 84 +- 6 % of full RTRL's gain over traces",
             "84 +- 6",
-            measures.recovery_level("k4", "traces", "full", 84),
+            criteria.recovery_level("k4", "traces", "full", 84),
             cells(TRACES, K4, FULL),
         ),
         *(
@@ -41,7 +41,7 @@ recovery = Claim(
                 f"level, k = {k}",
                 f"k = {k} recovers 78-84 %",
                 "78-84",
-                measures.recovery_level(f"k{k}", "traces", "full", 78, 84),
+                criteria.recovery_level(f"k{k}", "traces", "full", 78, 84),
                 cells(TRACES, sparse(k), FULL),
             )
             for k in PARTIAL[1:]
@@ -51,7 +51,7 @@ recovery = Claim(
                 f"flat, k = {k} against 4",
                 f"recovery is flat in k: k = {k} recovers what k = 4 does",
                 "flat",
-                measures.recovery_difference(f"k{k}", "k4", "traces", "full"),
+                criteria.recovery_difference(f"k{k}", "k4", "traces", "full"),
                 cells(TRACES, K4, sparse(k), FULL),
             )
             for k in PARTIAL[1:]
@@ -68,17 +68,17 @@ step = Claim(
             "two orders, k = 0 to 4",
             "from k = 0 to k = 4 the post-shift MSE falls by two orders of magnitude",
             "0.23 to 0.0015 (153)",
-            measures.orders("traces", "k4", 2),
+            criteria.orders("traces", "k4", 2),
             cells(TRACES, K4),
         ),
-        Line("level, k = 0", "MSE at k = 0", "0.23", measures.mse_level("traces", 0.23), cells(TRACES)),
-        Line("level, k = 4", "MSE at k = 4", "0.0015", measures.mse_level("k4", 0.0015), cells(K4)),
+        Line("level, k = 0", "MSE at k = 0", "0.23", criteria.mse_level("traces", 0.23), cells(TRACES)),
+        Line("level, k = 4", "MSE at k = 4", "0.0015", criteria.mse_level("k4", 0.0015), cells(K4)),
         *(
             Line(
                 f"within 3x of full, k = {k}",
                 f"k = {k} stays within a factor 3 of full RTRL's MSE",
                 "1/3 to 3",
-                measures.within(f"k{k}", "full", 3.0),
+                criteria.within(f"k{k}", "full", 3.0),
                 cells(sparse(k), FULL),
             )
             for k in PARTIAL
@@ -104,7 +104,7 @@ bptt1 = Claim(
             "BPTT with window 1 is comparable to k = 4, 8, 16, 32",
             "comparable",
             Interval(
-                _against_partial, -math.log(measures.COMPARABLE), math.log(measures.COMPARABLE), "ratio", math.exp
+                _against_partial, -math.log(criteria.COMPARABLE), math.log(criteria.COMPARABLE), "ratio", math.exp
             ),
             cells(Row("bptt", "BPTT, window 1", "bptt", None, {"window": 1}), *(sparse(k) for k in PARTIAL)),
         ),
@@ -135,8 +135,8 @@ def groups(windows: tuple[int, ...]) -> dict[str, list[str]]:
 
 def _steadier(columns: Columns) -> Array:
     """Mean over windows of ln (CV of BPTT / CV of k = 4)."""
-    windows = np.stack([measures.variation(f"w{w}")(columns) for w in WINDOWS])
-    result: Array = windows.mean(0) - measures.variation("k4")(columns)
+    windows = np.stack([criteria.variation(f"w{w}")(columns) for w in WINDOWS])
+    result: Array = windows.mean(0) - criteria.variation("k4")(columns)
     return result
 
 
@@ -151,7 +151,7 @@ tbptt = Claim(
                 f"k = 4 is comparable to or better than truncated BPTT over {w} steps, both at rates chosen on "
                 "the other seeds",
                 "comparable or better (3 seeds)",
-                measures.rates_tuned(measures.no_worse("k4", f"w{w}"), groups((w,))),
+                criteria.rates_tuned(criteria.no_worse("k4", f"w{w}"), groups((w,))),
                 tbptt_cells((w,)),
             )
             for w in WINDOWS
@@ -160,7 +160,7 @@ tbptt = Claim(
             "lower variance",
             "k = 4 varies less over seeds than truncated BPTT",
             "lower",
-            measures.rates_tuned(Interval(_steadier, 0.0, math.inf, "ratio of CVs", math.exp), groups(WINDOWS)),
+            criteria.rates_tuned(Interval(_steadier, 0.0, math.inf, "ratio of CVs", math.exp), groups(WINDOWS)),
             tbptt_cells(WINDOWS),
         ),
     ),
@@ -181,7 +181,7 @@ sgd = Claim(
             "level",
             "with SGD k = 4 recovers 92 %",
             "92 (91.0, 93.5, 93.1, 91.3, 90.8)",
-            measures.recovery_level("k4", "traces", "full", 92),
+            criteria.recovery_level("k4", "traces", "full", 92),
             _SGD,
         ),
         Line(
@@ -189,13 +189,13 @@ sgd = Claim(
             "and the same on every seed",
             "+- 1 (1.26)",
             Interval(
-                measures.log_sample_sd("recovery"),
+                criteria.log_sample_sd("recovery"),
                 -math.inf,
-                math.log(_SGD_SPREAD * measures.SAME_LEVEL),
+                math.log(_SGD_SPREAD * criteria.SAME_LEVEL),
                 "points, sd",
                 math.exp,
-                measures.recoveries("k4", "traces", "full"),
-                measures.NO_GAP,
+                criteria.recoveries("k4", "traces", "full"),
+                criteria.NO_GAP,
             ),
             _SGD,
         ),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.claims import measures
-from analysis.claims.claim import Cells, Claim, Line
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
-from analysis.claims.statistics import Columns
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.claim import Cells, Claim, Line
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "sparse_error"
 BPTT = Row("bptt", "BPTT over the sequence", "bptt")
@@ -48,10 +48,10 @@ copy = Claim(
     "Sec. 4.4, Table 7",
     (
         Line("full worst", "full RTRL is the worst method on copy", "0.130, next 0.239 (0.109)",
-             measures.worst("full", NAMES, lower_is_worse=True, unit="accuracy, next worst - full"),
+             criteria.worst("full", NAMES, lower_is_worse=True, unit="accuracy, next worst - full"),
              copy_cells(FULL, *OTHERS), _same_as_bptt, copy_cells(FULL, BPTT)),
         Line("level, full", "accuracy of full RTRL, about chance (0.125)", "0.130",
-             measures.accuracy_level("full", 0.130), copy_cells(FULL)),
+             criteria.accuracy_level("full", 0.130), copy_cells(FULL)),
     ),
 )  # fmt: skip
 
@@ -61,11 +61,11 @@ adding = Claim(
     "Sec. 4.4, Table 7",
     (
         Line("full worst", "full RTRL is the worst method on adding", "0.289, next 0.284 (0.005)",
-             measures.worst("full", NAMES, lower_is_worse=False, unit="MSE, full - next worst"),
+             criteria.worst("full", NAMES, lower_is_worse=False, unit="MSE, full - next worst"),
              adding_cells(FULL, *OTHERS), _same_as_bptt, adding_cells(FULL, BPTT)),
         Line("level, full", "MSE of full RTRL, 1.73 times that of the mean", "0.289 against 0.167 (1.73)",
-             measures.level_above("full", "trivial_full", 0.289 / 0.167), (*adding_cells(FULL), *_TRIVIAL)),
+             criteria.level_above("full", "trivial_full", 0.289 / 0.167), (*adding_cells(FULL), *_TRIVIAL)),
         Line("above trivial", "full RTRL is worse than predicting the mean", "0.289 against 0.167 (1.7)",
-             measures.higher("full", "trivial_full"), (*adding_cells(FULL), *_TRIVIAL)),
+             criteria.higher("full", "trivial_full"), (*adding_cells(FULL), *_TRIVIAL)),
     ),
 )  # fmt: skip

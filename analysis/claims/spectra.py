@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.claims import measures
-from analysis.claims.chaos import above_traces, lorenz
-from analysis.claims.claim import Agreement, Cells, Claim, Interval, Line, Reduce
-from analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
-from analysis.claims.statistics import Array, Columns
-from analysis.spectrum import COLLAPSED
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.claims.chaos import above_traces, lorenz
+from raysweep.analysis.claims.claim import Agreement, Cells, Claim, Interval, Line, Reduce
+from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.statistics.inference import Array, Columns
+from raysweep.analysis.statistics.spectrum import COLLAPSED
 
 FAMILY = "spectra"
 SHIFT_STEP, LAST_STEP, SHIFT = 999, 1999, 1000
@@ -72,12 +72,12 @@ def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
 
 
 def _near_isotropic(unit: str = "condition number") -> Interval:
-    return Interval(measures.geometric("full"), math.log(LOW), math.log(HIGH), unit, math.exp)
+    return Interval(criteria.geometric("full"), math.log(LOW), math.log(HIGH), unit, math.exp)
 
 
 def _number(paper: float) -> Interval:
-    wide = math.log(measures.COMPARABLE)
-    return Interval(measures.geometric("full"), math.log(paper) - wide, math.log(paper) + wide, "condition number",
+    wide = math.log(criteria.COMPARABLE)
+    return Interval(criteria.geometric("full"), math.log(paper) - wide, math.log(paper) + wide, "condition number",
                     math.exp)  # fmt: skip
 
 
@@ -103,10 +103,10 @@ condition = Claim(
         Line("sine, n = 64", "condition number of J between 2.6 and 6.5", "2.6-6.5", _near_isotropic(),
              sine("condition", at(LAST_STEP))),
         Line("Lorenz, n = 64", "the same on Lorenz, where the spectrum has not collapsed", "2.6-6.5",
-             Interval(measures.geometric("full"), math.log(LOW), math.log(HIGH), "condition number", math.exp,
+             Interval(criteria.geometric("full"), math.log(LOW), math.log(HIGH), "condition number", math.exp,
                       _without_collapsed), _CHAOTIC),
         Line("Lorenz below sine", "lower on Lorenz than on the sine, where the spectrum has not collapsed", "below 1",
-             replace(measures.lower("full", "sine_full"), derive=_without_collapsed),
+             replace(criteria.lower("full", "sine_full"), derive=_without_collapsed),
              (*_CHAOTIC, *sine("condition", at(LAST_STEP), prefix="sine_"))),
         Line("sine, n = 128", "the same with 128 units", "2.6-6.5", _near_isotropic(),
              sine("condition", at(LAST_STEP), 128)),
@@ -115,10 +115,10 @@ condition = Claim(
         Line("sine, at the shift", "2.9 at the shift point", "2.9", _number(2.9), sine("condition", at(SHIFT_STEP))),
         Line("sine, at the end", "3.9 at the end", "3.9", _number(3.9), sine("condition", at(LAST_STEP))),
         Line("sine, through training", "1.9-5.0 throughout, never near 10", "1.9-5.0",
-             Interval(measures.geometric("full"), -math.inf, math.log(DEGRADED), "largest condition number",
+             Interval(criteria.geometric("full"), -math.inf, math.log(DEGRADED), "largest condition number",
                       math.exp), sine("condition", largest)),
         Line("sine, effective rank", "95 % effective rank close to n", "close to 64",
-             Interval(measures.mean("full"), RANK_SHARE * 64, math.inf, "directions of 64"),
+             Interval(criteria.mean("full"), RANK_SHARE * 64, math.inf, "directions of 64"),
              sine("effective_rank", at(LAST_STEP))),
     ),
 )  # fmt: skip
@@ -152,7 +152,7 @@ scale = Claim(
             "better conditioned",
             "at n = 256 J is better conditioned than at n = 64",
             "below 1",
-            measures.lower("large_full", "full"),
+            criteria.lower("large_full", "full"),
             (*sine("condition", at(LAST_STEP)), *sine("condition", at(LAST_STEP), 256, "large_")),
         ),
     ),
@@ -177,9 +177,9 @@ cosine = Claim(
     "Sec. 5.1",
     (
         Line("before the shift", "cosine of the k = 4 and full gradients is high", "lost (high)",
-             Interval(measures.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", before, K4)),
+             Interval(criteria.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", before, K4)),
         Line("after the shift", "and stays so after the shift", "lost (high)",
-             Interval(measures.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", after, K4)),
+             Interval(criteria.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", after, K4)),
         Line("grows with k", "it grows monotonically with k after the shift", "monotone",
              Interval(_rise, 0.0, math.inf, "smallest rise of the cosine"),
              angle("cosine_all", after, *(sparse(k) for k in ANGLES))),
@@ -195,7 +195,7 @@ magnitude = Claim(
             "similar size",
             "k = 4 and full gradients are of similar size (median ratio)",
             "lost (about 1)",
-            Interval(measures.geometric("k4"), -math.log(measures.COMPARABLE), math.log(measures.COMPARABLE),
+            Interval(criteria.geometric("k4"), -math.log(criteria.COMPARABLE), math.log(criteria.COMPARABLE),
                      "ratio of norms", math.exp),
             angle("ratio_all", middle, K4),
         ),

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from analysis.figures import (
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures import (
     alignment,
     condition,
     curves,
@@ -24,9 +25,8 @@ from analysis.figures import (
     step,
     tasks,
 )
-from analysis.figures.drawing import FORMATS, destination, save
-from analysis.source import Source
-from workloads.registry import Registry
+from raysweep.analysis.figures.drawing import FORMATS, destination, save
+from raysweep.workloads.registry import Registry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
-from analysis.figures.drawing import DOUBLE, GREEN, MARKS, PURPLE, by_seed, drawn, legend, page, panel_label
-from analysis.source import Source
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import DOUBLE, GREEN, MARKS, PURPLE, by_seed, drawn, legend, page, panel_label
+from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

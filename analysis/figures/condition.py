@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import FULL, Part, Taken, sentence, take
-from analysis.figures.drawing import BLACK, DOUBLE, GREY, ORANGE, drawn, legend, page, panel_label
-from analysis.source import Source
-from analysis.spectrum import COLLAPSED
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, ORANGE, drawn, legend, page, panel_label
+from raysweep.analysis.figures.selected import FULL, Part, Taken, sentence, take
+from raysweep.analysis.statistics.spectrum import COLLAPSED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

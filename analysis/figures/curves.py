@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
-from analysis.figures.drawing import GREY, MARKS, SINGLE, drawn, legend, page
-from analysis.source import Source
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import GREY, MARKS, SINGLE, drawn, legend, page
+from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

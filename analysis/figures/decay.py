@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import Part, Taken, geometric, ring, sentence, take
-from analysis.figures.drawing import BLUE, ORANGE, SINGLE, by_seed, drawn, legend, page
-from analysis.source import Source
-from analysis.tables.selection import Row
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import BLUE, ORANGE, SINGLE, by_seed, drawn, legend, page
+from raysweep.analysis.figures.selected import Part, Taken, geometric, ring, sentence, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
-from analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
-from analysis.source import Source
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
+from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.source import Source
-from orchestrator.errors import InputError
+from raysweep.analysis.cells.source import Source
+from raysweep.orchestrator.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

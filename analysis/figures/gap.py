@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from analysis.errors import NothingDone
-from analysis.figures.cells import DECAY0, PAPER_SEEDS, TRACES, ring
-from analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
-from analysis.launching import commands
-from analysis.source import Source
-from analysis.tables.cell_notes import origin_notes
-from analysis.tables.selection import Chosen, choose
-from workloads.recordings.sessions import ANOTHER_ORDER
+from raysweep.analysis.cells.cell_notes import origin_notes
+from raysweep.analysis.cells.launch_options import commands
+from raysweep.analysis.cells.selection import Chosen, choose
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.errors import NothingDone
+from raysweep.analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
+from raysweep.analysis.figures.selected import DECAY0, PAPER_SEEDS, TRACES, ring
+from raysweep.workloads.bci.recordings.sessions import ANOTHER_ORDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

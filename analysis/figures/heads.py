@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import Part, Taken, sentence, take
-from analysis.figures.drawing import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, drawn, legend, page, panel_label
-from analysis.paper import paper_values
-from analysis.source import Source
-from analysis.tables.heads import NAIVE, recovery
-from analysis.tables.selection import Row
-from analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, drawn, legend, page, panel_label
+from raysweep.analysis.figures.selected import Part, Taken, sentence, take
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.tables.heads import NAIVE, recovery
+from raysweep.analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

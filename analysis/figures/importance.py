@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from analysis.figures.cells import Part, Taken, one_part, sentence
-from analysis.figures.drawing import BLUE, GREEN, ORANGE, SINGLE, VERMILLION, drawn, legend, page
-from analysis.figures.heads import HEADS, PINNED, SEEDS
-from analysis.source import Source
-from analysis.tables.table10 import DENSE
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import BLUE, GREEN, ORANGE, SINGLE, VERMILLION, drawn, legend, page
+from raysweep.analysis.figures.heads import HEADS, PINNED, SEEDS
+from raysweep.analysis.figures.selected import Part, Taken, one_part, sentence
+from raysweep.analysis.tables.table10 import DENSE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
-from analysis.figures.drawing import DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, spread_out
-from analysis.paper import paper_values
-from analysis.recovery import log_gap_recovery
-from analysis.source import Source
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, spread_out
+from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.recovery import log_gap_recovery
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

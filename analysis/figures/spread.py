@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import DECAY0, FULL, Part, Taken, ring, sentence, take
-from analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, panel_label
-from analysis.paper import paper_values
-from analysis.source import Source
-from analysis.spread import spread
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, panel_label
+from raysweep.analysis.figures.selected import DECAY0, FULL, Part, Taken, ring, sentence, take
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.spread import spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.figures.cells import DECAY0, FULL, TRACES, Part, Taken, geometric, one_part, ring, sentence
-from analysis.figures.drawing import GREY, MARKS, SINGLE, by_seed, drawn, legend, page
-from analysis.paper import paper_values
-from analysis.source import Source
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import GREY, MARKS, SINGLE, by_seed, drawn, legend, page
+from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, geometric, one_part, ring, sentence
+from raysweep.analysis.paper.values import paper_values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

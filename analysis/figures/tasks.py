@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from analysis.figures.cells import Part, Taken, one_part, sentence
-from analysis.figures.drawing import DOUBLE, drawn, page, panel_label
-from analysis.figures.heads import PINNED, SEEDS
-from analysis.source import Source
-from analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
+from raysweep.analysis.cells.source import Source
+from raysweep.analysis.figures.drawing import DOUBLE, drawn, page, panel_label
+from raysweep.analysis.figures.heads import PINNED, SEEDS
+from raysweep.analysis.figures.selected import Part, Taken, one_part, sentence
+from raysweep.analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

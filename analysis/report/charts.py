@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from orchestrator.text import safe
+from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
     import altair as alt
@@ -51,7 +51,7 @@ def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec,
     names = list(dict.fromkeys(frame["series"].to_list()))
     columns: Columns = {
         "mean": _numbers(frame["mean"]), "low": _numbers(low), "high": _numbers(high),
-        "seeds": frame["n"].to_list(), "label": [safe(label) for label in frame["label"]],
+        "seeds": frame["n"].to_list(), "label": [printable(label) for label in frame["label"]],
     }  # fmt: skip
     if frame["k"].drop_nulls().n_unique() > 1 and len(names) <= len(COLOURS):
         columns["k"] = [NO_K if k is None else str(k) for k in frame["k"]]
@@ -60,7 +60,7 @@ def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec,
         spec = copy.deepcopy(_against_k(scale))
         spec["encoding"]["x"]["sort"] = order
         spec["encoding"]["color"]["sort"] = [_in_lines(n) for n in names]
-        _title(spec, "y", safe(name))
+        _title(spec, "y", printable(name))
     else:
         spec = copy.deepcopy(_row_a_setting(scale))
         lines = [_in_lines(label) for label in frame["label"]]
@@ -70,8 +70,8 @@ def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec,
         spec["height"] = row * frame.height  # Vega warns of its own steps beside a width that fits
         for layer in spec["layer"]:
             layer["encoding"]["y"]["bandPosition"] = 0 if "text" in layer["encoding"] else 1 - _GAP / row
-        _title(spec, "x", safe(name))
-    spec["description"] = safe(
+        _title(spec, "x", printable(name))
+    spec["description"] = printable(
         f"{name} by setting: mean over seeds and its 95 % interval; the table beside says the same"
     )
     return spec, columns
@@ -88,9 +88,11 @@ def curve(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec, 
     frame = rows.join(settings.select("setting", "label"), on="setting", maintain_order="left")
     values = [*frame["low"], *frame["high"]]
     spec = copy.deepcopy(_curve(_scale(values)))
-    _title(spec, "y", safe(name))
+    _title(spec, "y", printable(name))
     spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in frame["label"].unique(maintain_order=True)]
-    spec["description"] = safe(f"{name} over steps, by setting: median over seeds, band from the lowest to the highest")
+    spec["description"] = printable(
+        f"{name} over steps, by setting: median over seeds, band from the lowest to the highest"
+    )
     columns: Columns = {
         "step": frame["step"].cast(pl.Int64).to_list(), "median": _numbers(frame["median"]),
         "low": _numbers(frame["low"]), "high": _numbers(frame["high"]), "seeds": frame["n"].to_list(),
@@ -267,7 +269,7 @@ def _title(spec: Spec, channel: str, text: str) -> None:
 
 def _in_lines(label: str) -> str:
     """A label without control characters, in lines that fit."""
-    return textwrap.fill(safe(label), _LETTERS, break_on_hyphens=False)
+    return textwrap.fill(printable(label), _LETTERS, break_on_hyphens=False)
 
 
 def _scale(values: Sequence[float | None]) -> Scale:

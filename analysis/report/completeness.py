@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from orchestrator.text import listed
+from raysweep.orchestrator.text import listed
 
 PENDING = "pending"
-MOST_SEEDS = 8
+MAX_SEEDS = 8
 """That are named."""
 
 
@@ -46,5 +46,5 @@ def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
         .sort("cells", "label", "status", descending=[True, False, False], maintain_order=True)
     )
     shown = lacking.head(most)
-    seeds = pl.Series("seeds", [listed(s, MOST_SEEDS) for s in shown["seeds"]], pl.String)
+    seeds = pl.Series("seeds", [listed(s, MAX_SEEDS) for s in shown["seeds"]], pl.String)
     return shown.with_columns(seeds), max(0, lacking.height - most)

@@ -40,7 +40,7 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
     """Curves in bins of steps.
 
     Args:
-        arrays: one array name, columns as `analysis.source.ARRAYS_SCHEMA` and any others; entry i of `values` belongs
+        arrays: one array name, columns as `cells.source.ARRAYS_SCHEMA` and any others; entry i of `values` belongs
             to step `step + i * stride`, and several rows of a cell are one curve.
         points: bins at most.
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.report import sheets
-from analysis.report.words import number, query_of_code, query_of_metric, resume, time, whole
-from orchestrator.console import at_store
-from orchestrator.text import safe
+from raysweep.analysis.report import text_tables
+from raysweep.analysis.report.formatting import number, query_of_code, query_of_metric, resume, time, whole
+from raysweep.orchestrator.cli.output import at_store
+from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
-    from analysis.report.gather import Experiment, Report
-    from analysis.report.paper import Paper
+    from raysweep.analysis.report.build import Experiment, Report
+    from raysweep.analysis.report.paper import Paper
 
-MOST_METRICS = 3
+MAX_METRICS = 3
 """Of an experiment."""
 
 
@@ -33,7 +33,7 @@ def to_markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def pipe_table(sheet: sheets.Sheet) -> str:
+def pipe_table(sheet: text_tables.Sheet) -> str:
     """A sheet as a pipe table; text from cells stands there as text."""
     head = [_line(h.text) for h in sheet.head]
     rule = ["---:" if h.number else "---" for h in sheet.head]
@@ -56,9 +56,9 @@ def _completeness(report: Report, at: str) -> list[str]:
             said += f" {whole(report.missing_old)} are of an older version of their workload and are not run again."
         if lacking > report.missing_old:
             said += f" To run what is missing: {_code(resume(report.store, report.where))}"
-    parts = ["## Is it complete?", said, pipe_table(sheets.completeness(report))]
+    parts = ["## Is it complete?", said, pipe_table(text_tables.completeness(report))]
     if lacking:
-        parts.append(pipe_table(sheets.missing(report)))
+        parts.append(pipe_table(text_tables.missing(report)))
     if report.missing_more:
         parts.append(f"And {whole(report.missing_more)} rows more.")
     parts += [
@@ -80,13 +80,13 @@ def _ran(report: Report) -> list[str]:
         said += f"; {whole(cost.lost_attempts)} attempts ended badly ({number(cost.lost_cpu)} cpu-hours)"
     if report.began and report.ended:
         said += f"; {time(report.began)} to {time(report.ended)}"
-    tables = [pipe_table(make(report)) for make in (sheets.machines, sheets.code, sheets.packages)]
+    tables = [pipe_table(make(report)) for make in (text_tables.machines, text_tables.code, text_tables.packages)]
     return ["## What ran, where, at what cost", f"{said}.", *tables]
 
 
 def _paper(paper: Paper, at: str) -> list[str]:
-    from analysis.claims.render import render
-    from analysis.tables.render import RENDERERS
+    from raysweep.analysis.claims.render import render
+    from raysweep.analysis.tables.render import RENDERERS
 
     claims = render(paper.claims, "markdown").replace("\n## ", "\n### ").strip()
     tables = [RENDERERS["markdown"](table).strip() for table in paper.tables]
@@ -105,10 +105,10 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
             "Cells of one setting were done under different code of one version, and its means are over all of them: "
             f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
         )
-    for metric in experiment.metrics.shown[:MOST_METRICS]:
+    for metric in experiment.metrics.shown[:MAX_METRICS]:
         parts += [
             f"**{_line(metric.name)}**",
-            pipe_table(sheets.metric(metric, experiment.settings, metric.rows.height)),
+            pipe_table(text_tables.metric(metric, experiment.settings, metric.rows.height)),
             _code(query_of_metric(experiment.column_of[metric.name], experiment.name, report.store, report.where)),
         ]
     return parts
@@ -116,14 +116,14 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
 
 def _line(text: str) -> str:
     """One line in which nothing is markup, neither Markdown's nor HTML's."""
-    line = " ".join(safe(text).split())
+    line = " ".join(printable(text).split())
     line = "".join(f"\\{c}" if c in "\\`*_{}[]#|~" else c for c in line)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _code(text: str) -> str:
     """Inline code, in more backticks than it holds."""
-    line = " ".join(safe(text).split())
+    line = " ".join(printable(text).split())
     fence = "`"
     while fence in line:
         fence += "`"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from analysis.claims.statistics import LEVEL, Array, estimate, t_quantile
+from raysweep.analysis.statistics.inference import LEVEL, Array, estimate, t_quantile
 
 BOOTSTRAP_UP_TO = 30
 """Seeds; with more, t's interval alone says the same and costs nothing."""

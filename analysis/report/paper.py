@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from analysis.errors import NothingDone
-from analysis.tables.table import Table
-from orchestrator.errors import InputError
-from orchestrator.store import Store
+from raysweep.analysis.errors import NothingDone
+from raysweep.analysis.tables.table import Table
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.store.reader import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 SVG_BYTES = 200_000
 """A figure that is larger as SVG is carried as PNG."""
@@ -50,10 +50,10 @@ def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None
     Args:
         store: where from.
         keep: ids of the cells to see; None: all.
-        at: see `analysis.source.Source`.
+        at: see `raysweep.analysis.cells.source.Source`.
     """
-    from analysis.claims import ledger
-    from analysis.source import from_store
+    from raysweep.analysis.cells.source import from_store
+    from raysweep.analysis.claims import ledger
 
     source = from_store(store, keep, at)
     lacking: list[str] = []
@@ -65,7 +65,7 @@ def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None
 
 
 def _tables(source: Source, lacking: list[str]) -> tuple[Table, ...]:
-    from analysis.tables import TABLES
+    from raysweep.analysis.tables import TABLES
 
     made = []
     for name, build in TABLES.items():
@@ -82,7 +82,7 @@ def _tables(source: Source, lacking: list[str]) -> tuple[Table, ...]:
 
 
 def _figures(source: Source, lacking: list[str]) -> tuple[Drawn, ...]:
-    from analysis.figures import CAPTIONS, FIGURES
+    from raysweep.analysis.figures import CAPTIONS, FIGURES
 
     made: list[Drawn] = []
     left = ALL_BYTES
@@ -102,7 +102,7 @@ def _figures(source: Source, lacking: list[str]) -> tuple[Drawn, ...]:
 
 
 def _encoded(source: Source, draw: Callable[[Source], Figure]) -> tuple[str, bytes]:
-    from analysis.figures import save
+    from raysweep.analysis.figures import save
 
     figure = draw(source)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 
 KEYS = ("experiment", "workload", "workload_version", "method", "k", "config")
-_MOST_KEYS = 6
+_MAX_KEYS = 6
 """Config keys in a name; beyond that a number tells settings apart."""
-_MOST_LETTERS = 120
+_MAX_LETTERS = 120
 
 
 def with_settings(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -71,7 +71,7 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         differing = [k for k in config if len(values[group][k]) > 1 or k in absent[group]]
         said = [f"{key} = {_text(config[key])}" for key in differing if config[key] is not None]
         version = f"{setting['workload']} version {setting['workload_version']}"
-        said = [version] * (len(versions[setting["experiment"]]) > 1) + said[:_MOST_KEYS]
+        said = [version] * (len(versions[setting["experiment"]]) > 1) + said[:_MAX_KEYS]
         k = [] if setting["k"] is None else [f"k = {setting['k']}"]
         label, series = (_cut(", ".join([setting["method"], *part, *said])) for part in (k, []))
         taken[setting["experiment"], label] += 1
@@ -107,7 +107,7 @@ def _config(text: str | None) -> dict[str, Any]:
 
 
 def _cut(label: str) -> str:
-    return label if len(label) <= _MOST_LETTERS else label[: _MOST_LETTERS - 1] + "…"
+    return label if len(label) <= _MAX_LETTERS else label[: _MAX_LETTERS - 1] + "…"
 
 
 def _text(value: Any) -> str:

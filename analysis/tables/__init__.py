@@ -1,7 +1,7 @@
 """The paper's tables, ours beside the paper's: a `Source` in, a `Table` out, one file a table.
 
 `RENDERERS["text"](TABLES["3"](from_store(store)))` is a string to print (`RENDERERS`: `analysis.tables.render`,
-`from_store`: `analysis.source`).
+`from_store`: `raysweep.analysis.cells.source`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from analysis.tables import (
+from raysweep.analysis.tables import (
     table03,
     table04,
     table05,
@@ -23,11 +23,11 @@ from analysis.tables import (
     table13,
     table14,
 )
-from analysis.tables.table import Column, Table
-from workloads.registry import Registry
+from raysweep.analysis.tables.table import Column, Table
+from raysweep.workloads.registry import Registry
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 __all__ = ["TABLES", "Column", "Table"]
 

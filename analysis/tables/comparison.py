@@ -3,9 +3,9 @@
 A table file is a `Comparison`, the specification, and what is special about it; `build` does the rest:
 
 - `measure` chooses a panel's cells and gives values and recoveries seed by seed;
-- statistics over seeds (`analysis.spread`) and the paper's numbers (`analysis.tables.paper_side`) make the
+- statistics over seeds (`analysis.statistics.spread`) and the paper's numbers (`tables.paper_columns`) make the
   frame: paper and ours in the same row, or, where values are shown seed by seed, one below the other;
-- `analysis.tables.remarks` adds what a reader must know: settings, gaps, divergence, what is missing.
+- `raysweep.analysis.cells.notes` adds what a reader must know: settings, gaps, divergence, what is missing.
 
 Recovery is Eq. 10, twice: from traces with decay .95, the paper's floor, and from decay 0, which keeps the
 immediate derivative alone (Eq. 5). The ceiling is full RTRL, which the paper takes for 100 %.
@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.spread import spread
-from analysis.tables import paper_side, remarks
-from analysis.tables.by_row import PAPER_SEEDS, at_seeds, join, prefixed, rates, recovery
-from analysis.tables.cell_notes import origin_notes
-from analysis.tables.panel import FLOOR, RECOVERIES, Comparison, Measured, Panel
-from analysis.tables.selection import Chosen, choose
-from analysis.tables.table import Column, Table
+from raysweep.analysis.cells import notes
+from raysweep.analysis.cells.cell_notes import origin_notes
+from raysweep.analysis.cells.selection import Chosen, choose
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables import paper_columns
+from raysweep.analysis.tables.per_row import PAPER_SEEDS, at_seeds, join, prefixed, rates, recovery
+from raysweep.analysis.tables.spec import FLOOR, RECOVERIES, Comparison, Measured, Panel
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 
 def build(spec: Comparison, source: Source) -> Table:
@@ -37,7 +38,7 @@ def build(spec: Comparison, source: Source) -> Table:
             and how to choose by `--where`.
     """
     measured = [measure(panel, source.cells) for panel in spec.panels]
-    known = paper_side.values(spec.paper)
+    known = paper_columns.values(spec.paper)
     ours = pl.concat([_ours(part, spec.quantity) for part in measured], how="diagonal")
     theirs = pl.concat([_theirs(part.panel, known, spec.quantity) for part in measured], how="diagonal")
     frame = _stacked(ours, theirs, spec.quantity) if spec.by_seed else _beside(ours, theirs)
@@ -47,19 +48,19 @@ def build(spec: Comparison, source: Source) -> Table:
         columns=_columns(spec, frame),
         frame=frame,
         notes=(
-            remarks.legend(spec, [theirs]),
+            notes.legend(spec, [theirs]),
             *spec.notes,
             *(spec.remarks(measured) if spec.remarks else ()),
-            *(note for part in measured for note in remarks.of_panel(part, spec.panels)),
+            *(note for part in measured for note in notes.of_panel(part, spec.panels)),
             *origin_notes((part.panel.sweep, part.chosen) for part in measured),
-            *remarks.settings([(part.panel.label, part.chosen) for part in measured]),
-            *remarks.missing([(part.panel, part.chosen) for part in measured], source.at),
+            *notes.settings([(part.panel.label, part.chosen) for part in measured]),
+            *notes.missing([(part.panel, part.chosen) for part in measured], source.at),
         ),
         sweeps=tuple(dict.fromkeys(panel.sweep for panel in spec.panels)),
-        command=remarks.command([(part.panel, part.chosen) for part in measured], source.at),
-        missing=remarks.missing_frame([(part.panel, part.chosen) for part in measured]),
+        command=notes.command([(part.panel, part.chosen) for part in measured], source.at),
+        missing=notes.missing_frame([(part.panel, part.chosen) for part in measured]),
         cells=sum(part.chosen.asked for part in measured),
-        settings=remarks.shared([part.chosen.settings for part in measured]),
+        settings=notes.shared([part.chosen.settings for part in measured]),
     )
 
 
@@ -122,7 +123,7 @@ def _theirs(panel: Panel, known: pl.DataFrame, quantity: str) -> pl.DataFrame:
     mine = known.filter(pl.col("row").is_in(list(names))).with_columns(
         pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)
     )
-    frame = paper_side.summary(mine, panel.quantity, quantity, FLOOR, panel.ceiling)
+    frame = paper_columns.summary(mine, panel.quantity, quantity, FLOOR, panel.ceiling)
     return frame.with_columns(
         pl.lit(panel.label).alias("panel"), pl.col("row").map_elements(panel.name, return_dtype=pl.String)
     )

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from analysis.launching import commands
-from analysis.paper import paper_values
-from analysis.recovery import accuracy_recovery
-from analysis.spread import spread
-from analysis.tables import remarks
-from analysis.tables.by_row import join, prefixed
-from analysis.tables.cell_notes import origin_notes, say_missing
-from analysis.tables.paper_side import MARKS
-from analysis.tables.selection import Chosen, Row, choose
-from analysis.tables.table import Column, Table
+from raysweep.analysis.cells import notes as remarks
+from raysweep.analysis.cells.cell_notes import origin_notes, say_missing
+from raysweep.analysis.cells.launch_options import commands
+from raysweep.analysis.cells.selection import Chosen, Row, choose
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.recovery import accuracy_recovery
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables.paper_columns import MARKS
+from raysweep.analysis.tables.per_row import join, prefixed
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 CEILING = "dense_ref"
 ON = ["experiment", "seed"]
@@ -247,7 +247,7 @@ def _unsure(floor: str, gaps: pl.Series) -> list[str]:
         floor: its label.
         gaps: accuracy of the dense reference less the floor's, a seed each.
     """
-    from analysis.claims.statistics import LEVEL, t_quantile  # whose package reads these tables
+    from raysweep.analysis.statistics.inference import LEVEL, t_quantile
 
     mean, n = float(gaps.to_numpy().mean()), gaps.len()
     if n == 1:

@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from analysis.tables.table import Column, Format, Table
-from workloads.registry import Registry
+from raysweep.analysis.tables.table import Column, Format, Table
+from raysweep.workloads.registry import Registry
 
 ABSENT = "–"
 DIGITS: Mapping[Format, int] = {"mse": 2, "three": 3}

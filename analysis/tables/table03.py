@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.tables.comparison import build
-from analysis.tables.panel import CEILING, TRACES, Comparison, Panel, sparse
-from analysis.tables.selection import Row
-from analysis.tables.table import Table
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.spec import CEILING, TRACES, Comparison, Panel, sparse
+from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 HIDDEN = 64
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.tables.comparison import build
-from analysis.tables.panel import CEILING, FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
-from analysis.tables.table import Table
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.spec import CEILING, FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 
 def _panel(hidden: int) -> Panel:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.tables.by_row import PAPER_SEEDS
-from analysis.tables.comparison import build
-from analysis.tables.panel import FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
-from analysis.tables.table import Table
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.per_row import PAPER_SEEDS
+from raysweep.analysis.tables.spec import FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 PAPER_RECOVERY = "69, 85, 93, 65, 89"
 

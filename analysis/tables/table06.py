@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.spread import spread
-from analysis.tables.comparison import build
-from analysis.tables.panel import FLOOR, FULL, TRACES, Comparison, Measured, Panel
-from analysis.tables.selection import Row
-from analysis.tables.table import Table
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.spec import FLOOR, FULL, TRACES, Comparison, Measured, Panel
+from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 FIVE = ("ring", "random", "oracle", "anti_oracle", "dynamic")
 FISHER_WINDOW = 200

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.tables.comparison import build
-from analysis.tables.panel import FULL, TRACES, Comparison, Measured, Panel, sparse
-from analysis.tables.table import Column, Table
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
 """Converged, here and in the ledger: the former below the latter. A bound on the MSE itself would hang on the stream's

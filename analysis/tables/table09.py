@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.tables.comparison import build
-from analysis.tables.panel import FULL, TRACES, Comparison, Measured, Panel, sparse
-from analysis.tables.table import Table
-from analysis.tables.table05 import recovery_by_seed
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.table import Table
+from raysweep.analysis.tables.table05 import recovery_by_seed
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 PAPER_RECOVERY = "66, 62, 80, 68, 116"
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.tables.heads import CEILING, NAIVE, HeadsTable, build
-from analysis.tables.selection import Row
-from analysis.tables.table import Column, Table
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.tables.heads import CEILING, NAIVE, HeadsTable, build
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 FLOOR = "trace_like"
 DENSE, TRACE = Row(CEILING, "dense_ref", "dense_ref"), Row(FLOOR, "trace_like", "trace_like", 1)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.spread import spread
-from analysis.tables.heads import HeadsTable, build
-from analysis.tables.selection import Row
-from analysis.tables.table import Table
-from analysis.tables.table10 import DENSE, FLOOR, TRACE
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables.heads import HeadsTable, build
+from raysweep.analysis.tables.table import Table
+from raysweep.analysis.tables.table10 import DENSE, FLOOR, TRACE
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 LABELS = {
     "fisher_oracle": "Fisher oracle",

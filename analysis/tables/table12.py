@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.paper import paper_values
-from analysis.tables.by_row import PAPER_SEEDS
-from analysis.tables.comparison import build
-from analysis.tables.panel import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
-from analysis.tables.selection import Row
-from analysis.tables.table import Column, Table
+from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.tables.comparison import build
+from raysweep.analysis.tables.per_row import PAPER_SEEDS
+from raysweep.analysis.tables.spec import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 SESSION_B = "20170131_02"
 METRIC = "mse_b_late"

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.spectrum import COLLAPSED
-from analysis.spread import spread
-from analysis.tables import paper_side, remarks
-from analysis.tables.by_row import PAPER_SEEDS, join, prefixed
-from analysis.tables.cell_notes import origin_notes
-from analysis.tables.panel import FULL, Panel, sparse
-from analysis.tables.selection import Chosen, Row, choose
-from analysis.tables.table import Column, Table
+from raysweep.analysis.cells import notes as remarks
+from raysweep.analysis.cells.cell_notes import origin_notes
+from raysweep.analysis.cells.selection import Chosen, Row, choose
+from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables import paper_columns
+from raysweep.analysis.tables.per_row import PAPER_SEEDS, join, prefixed
+from raysweep.analysis.tables.spec import FULL, Panel, sparse
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 CONDITION, RANK = "condition", "effective_rank"
 IMMEDIATE_CONDITION, IMMEDIATE_RANK = "immediate_condition", "immediate_effective_rank"
@@ -107,7 +108,7 @@ def table(source: Source) -> Table:
     """Table 13 out of a store's cells and their arrays `condition`, `effective_rank` and the immediate ones."""
     arrays = _entries(source.arrays(ARRAYS))
     parts = [_spectra(panel, source.cells, arrays) for panel in PANELS]
-    known = paper_side.values("table13")
+    known = paper_columns.values("table13")
     ours = pl.concat([_ours(part) for part in parts])
     theirs = _theirs(known)
     order = ours.select("row", _order=pl.int_range(pl.len()))

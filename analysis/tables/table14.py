@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.spread import spread
-from analysis.tables import paper_side, remarks, table03, table08
-from analysis.tables.cell_notes import origin_notes
-from analysis.tables.comparison import measure
-from analysis.tables.panel import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, sparse
-from analysis.tables.table import Column, Table
+from raysweep.analysis.cells import notes as remarks
+from raysweep.analysis.cells.cell_notes import origin_notes
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables import paper_columns, table03, table08
+from raysweep.analysis.tables.comparison import measure
+from raysweep.analysis.tables.spec import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, sparse
+from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
-    from analysis.source import Source
+    from raysweep.analysis.cells.source import Source
 
 SUBSTANTIAL = 70
 PAPER_K = 4
@@ -77,7 +78,7 @@ COLUMNS = (
 def table(source: Source) -> Table:
     """Table 14 out of the cells of Experiments 1 and 5 and of the GRU."""
     measured = [measure(panel, source.cells) for panel in PANELS]
-    known = paper_side.values("table14")
+    known = paper_columns.values("table14")
     rows = [_row(part, known) for part in measured]
     rows.append({"row": "transformer", "label": "Transformer", "threshold": NOT_RUN} | _paper(known, "transformer", 12))
     frame = pl.DataFrame(

@@ -1,12 +1,12 @@
 """Places where chunks run. Only this package knows Ray."""
 
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
 
 EXECUTORS: Registry[str] = Registry(
     "executor",
     {
-        "inline": "orchestrator.executors.inline:InlineExecutor",
-        "ray": "orchestrator.executors.ray_tasks:RayExecutor",
+        "inline": "raysweep.orchestrator.executors.inline:InlineExecutor",
+        "ray": "raysweep.orchestrator.executors.ray.executor:RayExecutor",
     },
 )
 """Name -> `module:class`, imported when chosen."""

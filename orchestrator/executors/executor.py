@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from orchestrator.chunk import Beat, Chunk, Event
+from raysweep.orchestrator.run.messages import Beat, Chunk, Event
 
 
 class Waiting(NamedTuple):

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from orchestrator.chunk import Beat, Chunk, ChunkDone, Event
-from orchestrator.executors.executor import Waiting
-from orchestrator.run import Place, run_chunk
+from raysweep.orchestrator.executors.executor import Waiting
+from raysweep.orchestrator.run.cell import WorkerPosition, run_chunk
+from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, Event
 
 
 class InlineExecutor:
@@ -17,7 +17,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self._queue: deque[Chunk] = deque()
-        self._place = Place()
+        self._place = WorkerPosition()
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
         """One."""

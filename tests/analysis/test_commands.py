@@ -6,25 +6,25 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from store_frames import SCHEMA, frame, one_seed
 
-from analysis import commands
-from analysis.claims import ledger
-from analysis.figures import CAPTIONS
-from analysis.source import ARRAYS_SCHEMA, Source
-from orchestrator.errors import InputError, RaysweepError
+from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
+from raysweep.analysis.claims import ledger
+from raysweep.analysis.figures import CAPTIONS
+from raysweep.orchestrator.cli import analysis
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from tests.analysis.store_frames import SCHEMA, frame, one_seed
 
 
 def show(monkeypatch: pytest.MonkeyPatch, cells: pl.DataFrame) -> None:
     """Let the commands read these cells whatever the store."""
     source = Source(cells, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
-    monkeypatch.setattr(commands, "_source", lambda path, where: source)
+    monkeypatch.setattr(analysis, "_source", lambda path, where: source)
 
 
 def test_a_table_of_nothing_is_no_success_and_says_what_to_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, pl.DataFrame(schema=SCHEMA))
     with pytest.raises(RaysweepError) as raised:
-        commands.table("3")
+        analysis.table("3")
     assert raised.value.exit_code == 1
     assert str(raised.value) == (
         "table 3 has nothing to show, as none of its 40 cells is done; run: raysweep launch paper/e1-sine"
@@ -34,7 +34,7 @@ def test_a_table_of_nothing_is_no_success_and_says_what_to_launch(monkeypatch: p
 def test_a_figure_of_nothing_ends_as_a_table_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, pl.DataFrame(schema=SCHEMA))
     with pytest.raises(RaysweepError, match="figure 'step' has nothing to draw") as raised:
-        commands.figure("step", output=str(tmp_path / "step.svg"))
+        analysis.figure("step", output=str(tmp_path / "step.svg"))
     assert raised.value.exit_code == 1
 
 
@@ -44,12 +44,12 @@ def test_commands_name_the_store_that_was_given(
     """What one is told to type is about the store that one asked, not the default one."""
     one = frame(one_seed(42)[:1])
     source = Source(one, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA), at=" --store runs")
-    monkeypatch.setattr(commands, "_source", lambda path, where: source)
-    commands.table("3")
+    monkeypatch.setattr(analysis, "_source", lambda path, where: source)
+    analysis.table("3")
     said = " ".join(capsys.readouterr().out.split())
     assert "raysweep resume paper/e1-sine --store runs" in said
     assert CAPTIONS["step"](source).endswith("To run them: raysweep resume paper/e1-sine --store runs.")
-    commands.claims()
+    analysis.claims()
     said = " ".join(capsys.readouterr().out.split())
     assert "raysweep launch paper/e7-heads --store runs" in said
     assert said.count("raysweep launch paper/") == said.count(" --store runs") - said.count("raysweep resume paper/")
@@ -84,7 +84,7 @@ def test_a_store_elsewhere_is_named(cli, write) -> None:
 
 def test_a_table_of_some_cells_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     show(monkeypatch, frame(one_seed(42)[:1]))
-    commands.table("3")
+    analysis.table("3")
     assert "7 of 8 cells missing" in " ".join(capsys.readouterr().out.split())
 
 
@@ -101,10 +101,10 @@ def test_a_table_of_some_cells_is_shown(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_figure_goes_nowhere_odd(output: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before the store is read."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "_source", lambda path, where: pytest.fail("the store was read"))
+    monkeypatch.setattr(analysis, "_source", lambda path, where: pytest.fail("the store was read"))
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(InputError, match=said.replace(".", r"\.")) as raised:
-        commands.figure("step", output=output)
+        analysis.figure("step", output=output)
     assert raised.value.exit_code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["folder.svg"]
 
@@ -117,4 +117,4 @@ def test_a_figure_that_cannot_be_written_is_bad_input(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="can't be written: No space left on device"):
-        commands.figure("step", output=str(tmp_path / "step.svg"))
+        analysis.figure("step", output=str(tmp_path / "step.svg"))

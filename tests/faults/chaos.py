@@ -29,9 +29,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.errors import RaysweepError
-from orchestrator.executors.ray_worker import state_of
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import RaysweepError
+from raysweep.orchestrator.executors.ray.worker import state_of
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import Cluster, NodeDidNotStart, signal_to
 
@@ -298,11 +298,11 @@ class Chaos:
         store = Store(self.at)
         self.wrong += store.check()
         log = (self.folder / "drivers.log").read_text(errors="replace")
-        if (at := log.find('orchestrator/cli.py", line')) >= 0:
+        if (at := log.find('orchestrator/cli/app.py", line')) >= 0:
             self.wrong.append(f"a launch ended in a traceback: {log[at : at + 4000]}")
         cells = store.collect(lambda: store.cells.select("cell_id"))["cell_id"]
         attempts = dict(store.attempts.collect().group_by("status").len().iter_rows())
-        left = store.disk.names("checkpoints")
+        left = store.storage.names("checkpoints")
         self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
         return {
             "faults": self.made(), "by kind": dict(self.counted()), "launches": self.launches,

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestrator.disk import open_disk
+from raysweep.orchestrator.store.storage.storage import open_storage
 from tests.faults.chaos import Chaos, lines
 from tests.faults.cluster import signal_to
 from tests.faults.gateway import Gateway
@@ -119,10 +119,10 @@ class S3Chaos(Chaos):
         super().tend()
 
     def tear_checkpoint(self) -> bool:
-        disk = open_disk(self.at)
-        for cell in self.chance.sample(cells := disk.names("checkpoints"), min(1, len(cells))):
-            for name in self.chance.sample(names := disk.names(f"checkpoints/{cell}"), min(1, len(names))):
-                disk.replace(f"checkpoints/{cell}/{name}", b"")
+        storage = open_storage(self.at)
+        for cell in self.chance.sample(cells := storage.names("checkpoints"), min(1, len(cells))):
+            for name in self.chance.sample(names := storage.names(f"checkpoints/{cell}"), min(1, len(names))):
+                storage.replace(f"checkpoints/{cell}/{name}", b"")
                 return True
         return False
 

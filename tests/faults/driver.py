@@ -17,7 +17,11 @@ import sys
 import time
 from typing import Any
 
-from orchestrator import cli, compaction, drive, holder, launcher, lease, object_disk, owner
+from raysweep.orchestrator.cli import app
+from raysweep.orchestrator.launch import launch
+from raysweep.orchestrator.schedule import driver
+from raysweep.orchestrator.store import compaction, holder, lease, writer
+from raysweep.orchestrator.store.storage import object as object_disk
 
 _true_time = time.time
 
@@ -27,12 +31,12 @@ def main() -> None:
     chance = random.Random(int(seed))
     skew = chance.choice([0.0, 0.0, 1.0, -1.0]) * chance.uniform(60, 400 * 86_400)
     time.time = lambda: _true_time() + skew
-    launcher.FLUSH_OUTCOMES, launcher.FLUSH_S, drive.CHUNK_CELLS = 10, 0.2, 5
-    compaction.FAN = owner.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
+    launch.FLUSH_OUTCOMES, launch.FLUSH_S, driver.CHUNK_CELLS = 10, 0.2, 5
+    compaction.FAN = writer.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
     object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 2.0, 6.0
     if "CHAOS_MACHINES" in os.environ:
         holder.boot_id = lease.boot_id = lambda: f"machine {seed}"
-        lease.DEAD_AFTER_S, holder.BEAT_S, owner.BEAT_S = 4.0, 0.5, 0.5
+        lease.DEAD_AFTER_S, holder.BEAT_S, writer.BEAT_S = 4.0, 0.5, 0.5
     # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
     last = {
         "commit": chance.choice(
@@ -40,31 +44,31 @@ def main() -> None:
         ),
         "merge": chance.choice([chance.randrange(1, 8), chance.randrange(8, 60)]),
     }
-    commit, replace = owner.Owner._commit, owner.Owner._replace
+    commit, replace = writer.StoreWriter._commit, writer.StoreWriter._replace
 
     def die(why: str) -> None:
         with open("died", "a") as file:
             file.write(f"{why}\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def dying_commit(self: owner.Owner, folder: str, table: Any, replaces: Any = ()) -> None:
+    def dying_commit(self: writer.StoreWriter, folder: str, table: Any, replaces: Any = ()) -> None:
         commit(self, folder, table, replaces)
         last["commit"] -= bool(table.num_rows)
         if last["commit"] == 0:
             die(f"in a commit, after {folder}")
 
-    def dying_replace(self: owner.Owner, folder: str, merged: Any, batch: Any) -> None:
+    def dying_replace(self: writer.StoreWriter, folder: str, merged: Any, batch: Any) -> None:
         last["merge"] -= 1
         if last["merge"] == 0:
             self._put(folder, merged)
             for segment in batch[: chance.randrange(len(batch))]:
-                self.disk.delete(segment.path)
+                self.storage.delete(segment.path)
             die(f"in a merge of {folder}")
         replace(self, folder, merged, batch)
 
-    owner.Owner._commit, owner.Owner._replace = dying_commit, dying_replace  # type: ignore[method-assign]
+    writer.StoreWriter._commit, writer.StoreWriter._replace = dying_commit, dying_replace  # type: ignore[method-assign]
     sys.argv = ["raysweep", *sys.argv[2:]]
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.executors.ray_tasks import KEEPALIVE
+from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
 from tests.conftest import ROOT
 from tests.faults.cluster import SETTINGS, command, descendants, signal_to
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import Store
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.autoscaling import AutoscalingCluster
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from orchestrator.store import Store
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import ROOT, environment
 
 CELLS = 150

@@ -9,14 +9,17 @@ from urllib.parse import unquote
 
 import pytest
 
-from orchestrator import drive, holder, launcher, object_disk
-from orchestrator.errors import Fenced
-from orchestrator.launcher import launch
-from orchestrator.owner import Owner
-from orchestrator.schema import TABLES
-from orchestrator.segments import Segment, encode
-from orchestrator.spec import Sweep
-from orchestrator.store import Store
+from raysweep.orchestrator.errors import Fenced
+from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.schedule import driver
+from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import TABLES
+from raysweep.orchestrator.store.segments import Segment, encode
+from raysweep.orchestrator.store.storage import object as object_disk
+from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.sweep.spec import Sweep
 from tests.object_store import Proxy
 
 CELLS = 18
@@ -50,10 +53,10 @@ class EveryOther:
         return {name.rpartition(".")[2] if name.startswith("_epochs/") else name.partition("/")[0] for name in names}
 
 
-def presume_dead(owner: Owner) -> None:
+def presume_dead(owner: StoreWriter) -> None:
     """As if its machine were cut off: nobody knows that it lives, but it does."""
-    about = {**holder.about_epoch(owner.disk, owner.epoch), "pid": 2**22 + 5}
-    owner.disk.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
+    about = {**holder.about_epoch(owner.storage, owner.epoch), "pid": 2**22 + 5}
+    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
 
 
 def rows_of(s3: str, folder: str) -> list[Segment]:
@@ -76,11 +79,11 @@ def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
 ) -> None:
     monkeypatch.setattr(object_disk, "PAUSE_S", 0.01)
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 2)
-    monkeypatch.setattr(drive, "CHUNK_CELLS", 2)
+    monkeypatch.setattr(driver, "CHUNK_CELLS", 2)
     write("quick.py", WORKLOAD)
     proxy.fault = fault = EveryOther(what)
     assert launch(Sweep.from_text(SWEEP), s3, inline=True).done == CELLS
-    paused = Owner(Store(s3))
+    paused = StoreWriter(Store(s3))
     # Of merges that come late too, each would tell what it replaces: commits alone are harder.
     proxy.fault = fault if what == "drop" else lambda method, path: None
     for table in TABLES:  # what was merged is merged again
@@ -90,7 +93,7 @@ def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
     proxy.fault = lambda method, path: None
     presume_dead(paused)
     proxy.fault = fault
-    with Owner(Store(s3)) as owner:
+    with StoreWriter(Store(s3)) as owner:
         assert [s.epoch for s in owner.store.segments("cells") if s.seal] == [0, paused.epoch]  # once each
         with pytest.raises(Fenced):
             paused._put("cells", encode("cells", TABLES["cells"].empty_table()))
@@ -101,8 +104,8 @@ def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
     }  # fmt: skip
     check_whole(s3)
     proxy.release()
-    Owner(Store(s3)).close()  # what came back is removed
+    StoreWriter(Store(s3)).close()  # what came back is removed
     check_whole(s3)
     assert [len(rows_of(s3, table)) for table in TABLES] == [1, 1, 1]
-    at = Store(s3).disk
+    at = Store(s3).storage
     assert [n for n in at.names("checkpoints") if at.names(f"checkpoints/{n}")] == []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store import Store
+from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import descendants
 from tests.faults.head import Head, free_port

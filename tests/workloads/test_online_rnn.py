@@ -15,11 +15,11 @@ from importlib import resources
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from replay import run_cell
 
-from workloads import WORKLOADS, online_rnn
-from workloads.online_rnn import Config, settle
-from workloads.rules import RULES
+from raysweep.workloads import WORKLOADS, online_rnn
+from raysweep.workloads.online_rnn import Config, settle
+from raysweep.workloads.rnn.rules import RULES
+from tests.workloads.rnn.replay import run_cell
 
 PAPER_DEFAULTS = {
     "architecture": "tanh_rnn",
@@ -276,7 +276,7 @@ def test_a_divergence_after_a_window_leaves_the_window(monkeypatch):
     full, recorder = run_cell("traces", **slow_then_fast)
     losses = recorder.arrays["loss"]
     assert losses[:50].max() < 0.3 < losses[50:].max()
-    monkeypatch.setattr("workloads.fused.train.DIVERGED_ABOVE", 0.3)
+    monkeypatch.setattr("raysweep.workloads.rnn.fused.train.DIVERGED_ABOVE", 0.3)
     metrics, recorder = run_cell("traces", **slow_then_fast)
     assert metrics["diverged_at"] == np.argmax(losses > 0.3)
     np.testing.assert_array_equal(recorder.arrays["loss"], losses[: int(metrics["diverged_at"])])
@@ -311,7 +311,7 @@ def test_the_smallest_network_learns():
 
 FRESH = """
 import json, sys
-from workloads import online_rnn
+from raysweep.workloads import online_rnn
 print(json.dumps([m for m in ("torch", "ray", "numba", "polars", "pyarrow", "scipy") if m in sys.modules]))
 """
 
@@ -322,9 +322,7 @@ def test_importing_the_workload_imports_nothing_heavy():
 
 
 THREADS = """
-import sys
-sys.path.insert(0, {folder!r})
-from replay import run_cell
+from tests.workloads.rnn.replay import run_cell
 _, recorder = run_cell({method!r}, {k!r}, hidden=140, steps=6, shift=3)
 print(recorder.arrays["loss"].tobytes().hex())
 """
@@ -332,7 +330,7 @@ print(recorder.arrays["loss"].tobytes().hex())
 
 @pytest.mark.parametrize(("method", "k"), [("rtrl", None), ("sparse_rtrl", 2)])
 def test_results_do_not_depend_on_the_thread_count(method, k):
-    code = THREADS.format(folder=os.path.dirname(__file__), method=method, k=k)
+    code = THREADS.format(method=method, k=k)
     curves = []
     for threads in ("1", "2"):
         environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -344,15 +342,14 @@ def test_results_do_not_depend_on_the_thread_count(method, k):
 NOISY = [name for name, rule in RULES.items() if rule.draws_noise]
 ELSEWHERE = """
 import sys
-sys.path.insert(0, sys.argv[1])
-from replay import run_cell
-for method in sys.argv[2:]:
+from tests.workloads.rnn.replay import run_cell
+for method in sys.argv[1:]:
     print(run_cell(method, hidden=8, steps=60, shift=30)[1].arrays["loss"].tobytes().hex())
 """
 
 
 def test_a_stochastic_rule_gives_the_same_bits_in_another_process():
-    command = [sys.executable, "-c", ELSEWHERE, os.path.dirname(__file__), *NOISY]
+    command = [sys.executable, "-c", ELSEWHERE, *NOISY]
     environment = os.environ | {"PYTHONHASHSEED": "7", "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
     out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     here = [run_cell(method, hidden=8, steps=60, shift=30)[1].arrays["loss"].tobytes().hex() for method in NOISY]
@@ -365,8 +362,8 @@ def test_a_stochastic_rule_gives_the_same_bits_in_another_process():
 
 
 def test_the_paper_sweep_is_settled_as_it_stands():
-    sweep = tomllib.loads(resources.files("workloads").joinpath("paper/e1-sine.toml").read_text("utf-8"))
-    assert WORKLOADS[sweep["workload"]] == "workloads.online_rnn:run"
+    sweep = tomllib.loads(resources.files("raysweep.workloads").joinpath("paper/e1-sine.toml").read_text("utf-8"))
+    assert WORKLOADS[sweep["workload"]] == "raysweep.workloads.online_rnn:run"
     assert sweep["seeds"] == [42, 123, 7, 2024, 31337]
     rows = []
     for block in sweep["grid"]:

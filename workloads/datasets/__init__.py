@@ -1,8 +1,9 @@
 """The data sets that workloads read and do not make themselves: what `raysweep data` fetches and lists."""
 
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
 
 DATASETS: Registry[str] = Registry(
-    "data set", {"indy": "workloads.recordings.indy:DATASET", "cifar10": "workloads.vit.cifar10:DATASET"}
+    "data set",
+    {"indy": "raysweep.workloads.bci.recordings.indy:DATASET", "cifar10": "raysweep.workloads.vit.cifar10:DATASET"},
 )
-"""Data sets by name, as `module:object` of a `workloads.datasets.dataset.Dataset`."""
+"""Data sets by name, as `module:object` of a `raysweep.workloads.datasets.dataset.Dataset`."""

@@ -10,7 +10,7 @@ of these where training diverged (`diverged` 1, and `diverged_at`, the step). `f
 `entropy_spearman_I_J`: rank correlation of heads' scores after tasks I and J, I < J, within blocks; `images_measured`,
 for these scores, of the task with the fewest. `images_per_s` of training; `peak_device_mib` on a GPU. Baselines, which
 depend on the data only: `chance_accuracy_average`, and `nearest_mean_` and `ridge_` `accuracy_average` and `forgetting`
-(`workloads.vit.baselines`).
+(`raysweep.workloads.vit.baselines`).
 
 Arrays: `loss`, a value a step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
 W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of what a step changes of a
@@ -32,9 +32,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workloads.interface import AddedLater, Cell, Context, Metrics
-from workloads.vit.data import CLASSES, SIDE, digest, find
-from workloads.vit.selection import METHODS, Method
+from raysweep.workloads.interface import AddedLater, Cell, Context, Metrics
+from raysweep.workloads.vit.data import CLASSES, SIDE, digest, find
+from raysweep.workloads.vit.selection import METHODS, Method
 
 __all__ = ["METHODS", "VERSION", "Config", "cost", "run", "settle"]
 
@@ -196,6 +196,6 @@ def run(cell: Cell, context: Context) -> Metrics:
     """
     if not has_torch():
         raise ValueError("the workload 'vit' needs torch, which is not installed: pip install torch")
-    from workloads.vit.report import train_and_measure  # imports torch: not while a sweep is planned
+    from raysweep.workloads.vit.report import train_and_measure
 
     return train_and_measure(cell, context)

@@ -2,7 +2,7 @@
 
 The sums are the same in whatever order images come, and nothing that went in is lost. Accuracy on a task falls all the
 same while other classes arrive, as they compete with its own; by the accuracies after each task that is forgetting,
-and is recorded (`workloads.vit.metrics`). Both are fitted anew to the classes seen after every task.
+and is recorded (`raysweep.workloads.vit.metrics`). Both are fitted anew to the classes seen after every task.
 
 - nearest class mean: the class whose mean image is nearest.
 - ridge: linear regression of the ten indicators on 8 x 8 pixels (means of 4 x 4) and a constant. Its two sums,
@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from workloads.vit.data import CLASSES, SIDE
+from raysweep.workloads.vit.data import CLASSES, SIDE
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT = 5

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from workloads.interface import Cell
-from workloads.vit.fisher import Heads
-from workloads.vit.model import VisionTransformer
-from workloads.vit.selection import Mask
+from raysweep.workloads.interface import Cell
+from raysweep.workloads.vit.fisher import Heads
+from raysweep.workloads.vit.model import VisionTransformer
+from raysweep.workloads.vit.selection import Mask
 
 FORMAT = 2
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -31,7 +31,7 @@ class State:
         model: the network.
         optimizer: of its parameters.
         moving: (depth, H) float64, on the model's device, how far the task's steps so far moved each head
-            (`workloads.vit.movement`).
+            (`raysweep.workloads.vit.movement`).
         task: from 0, the one to train.
         epoch: from 0, of that task.
         held: positions of the images in the buffer.

@@ -1,4 +1,4 @@
-"""The official archive of CIFAR-10 into the prepared Parquet that `workloads.vit.data` reads.
+"""The official archive of CIFAR-10 into the prepared Parquet that `raysweep.workloads.vit.data` reads.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, the binary version: six files of 10,000 records of one label byte
 and 3,072 bytes, 1,024 red, then green, then blue, row by row. (The Python version holds pickles, which are not read
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.datasets.dataset import Dataset, Listing
-from workloads.datasets.download import Say, download
-from workloads.vit.data import KNOWN, PIXELS, READ, SIDE, read
+from raysweep.workloads.datasets.dataset import Dataset, Listing
+from raysweep.workloads.datasets.download import Say, download
+from raysweep.workloads.vit.data import KNOWN, PIXELS, READ, SIDE, read
 
 NAME = "cifar10"
 FILE = "cifar-10-binary.tar.gz"

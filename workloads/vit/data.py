@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from workloads.datasets.dataset import data_folder
+from raysweep.workloads.datasets.dataset import data_folder
 
 if TYPE_CHECKING:
     import pyarrow

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from workloads.vit.model import Attention, VisionTransformer
+from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 BATCH = 50
 PARTS = ("q", "k", "v", "out")

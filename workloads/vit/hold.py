@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from workloads.vit.model import Attention, VisionTransformer
+from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workloads.vit.model import Attention, VisionTransformer
+from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 
 def weights(model: VisionTransformer) -> Tensor:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from workloads.interface import Cell, Context, Metrics
-from workloads.vit import metrics
-from workloads.vit.baselines import Array, Bytes, nearest_mean_scores, ridge_scores
-from workloads.vit.checkpoint import State
-from workloads.vit.data import Images, load, positions, task_classes, verify
-from workloads.vit.training import Run, full_float32, learn, prepare
+from raysweep.workloads.interface import Cell, Context, Metrics
+from raysweep.workloads.vit import metrics
+from raysweep.workloads.vit.baselines import Array, Bytes, nearest_mean_scores, ridge_scores
+from raysweep.workloads.vit.checkpoint import State
+from raysweep.workloads.vit.data import Images, load, positions, task_classes, verify
+from raysweep.workloads.vit.training import Run, full_float32, learn, prepare
 
 if TYPE_CHECKING:
-    from workloads.vit import Config
+    from raysweep.workloads.vit import Config
 
 
 def train_and_measure(cell: Cell, context: Context) -> Metrics:

@@ -26,7 +26,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from workloads.registry import Registry
+from raysweep.workloads.registry import Registry
 
 Mask = npt.NDArray[np.bool_]
 

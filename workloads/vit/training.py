@@ -19,20 +19,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workloads.interface import Cell, Checkpoint
-from workloads.seeds import CODES, generators
-from workloads.vit.checkpoint import State, restore, saved
-from workloads.vit.data import CLASSES, Images, positions, task_classes
-from workloads.vit.fisher import cross_entropies, measure
-from workloads.vit.hold import hold
-from workloads.vit.inputs import network_input
-from workloads.vit.model import Shape, Transport, build
-from workloads.vit.movement import moved, weights
-from workloads.vit.replay import refill
-from workloads.vit.selection import METHODS, draw, ranked
+from raysweep.workloads.interface import Cell, Checkpoint
+from raysweep.workloads.seeds import CODES, generators
+from raysweep.workloads.vit.checkpoint import State, restore, saved
+from raysweep.workloads.vit.data import CLASSES, Images, positions, task_classes
+from raysweep.workloads.vit.fisher import cross_entropies, measure
+from raysweep.workloads.vit.hold import hold
+from raysweep.workloads.vit.inputs import network_input
+from raysweep.workloads.vit.model import Shape, Transport, build
+from raysweep.workloads.vit.movement import moved, weights
+from raysweep.workloads.vit.replay import refill
+from raysweep.workloads.vit.selection import METHODS, draw, ranked
 
 if TYPE_CHECKING:
-    from workloads.vit import Config
+    from raysweep.workloads.vit import Config
 
 TEST_BATCH = 250
 Indices = np.ndarray[Any, np.dtype[np.int64]]

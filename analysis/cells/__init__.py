@@ -1,0 +1,1 @@
+"""The cells that tables, figures and claims are made of."""

@@ -1,0 +1,209 @@
+"""The kinds of line that `docs/verdicts.md` lists, with their margins: one place for every number chosen by us."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from raysweep.analysis.claims.claim import Interval
+from raysweep.analysis.statistics.inference import Array, Columns, Statistic
+from raysweep.analysis.statistics.recovery import log_gap_recovery
+
+COMPARABLE = 1.5
+SAME_LEVEL = 2.0
+POINTS = 10.0
+ACCURACY = 0.05
+INF = math.inf
+_ROUNDING = 1e-12
+
+
+def mean(key: str) -> Statistic:
+    """Arithmetic mean."""
+    return lambda columns: columns[key].mean(-1)
+
+
+def level(key: str) -> Statistic:
+    """Ln of the arithmetic mean."""
+    return lambda columns: np.log(columns[key].mean(-1))
+
+
+def geometric(key: str) -> Statistic:
+    """Mean of ln."""
+    return lambda columns: np.log(columns[key]).mean(-1)
+
+
+def ratio(above: str, below: str) -> Statistic:
+    """Mean of the paired ln ratio."""
+    return lambda columns: (np.log(columns[above]) - np.log(columns[below])).mean(-1)
+
+
+def variation(key: str) -> Statistic:
+    """Ln of the coefficient of variation, population sd over mean."""
+    return lambda columns: np.log(columns[key].std(-1) / columns[key].mean(-1))
+
+
+def _spread(values: Array, ddof: int) -> Array:
+    """Standard deviation; exactly 0, not its rounding, where a resample is one seed throughout."""
+    sd = values.std(-1, ddof=ddof)
+    result: Array = np.where(sd > _ROUNDING * np.abs(values).max(-1), sd, 0.0)
+    return result
+
+
+def log_sample_sd(key: str) -> Statistic:
+    """Ln of the sample standard deviation."""
+
+    def statistic(columns: Columns) -> Array:
+        values = columns[key]
+        if values.shape[-1] < 2:
+            return np.full(values.shape[:-1], np.nan)
+        result: Array = np.log(_spread(values, 1))
+        return result
+
+    return statistic
+
+
+def percent(x: float) -> float:
+    """A logarithm as a percentage."""
+    return 100 * _exp(x)
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else INF  # an interval's end where nothing is known
+
+
+def mse_level(key: str, low: float, high: float | None = None) -> Interval:
+    """The arithmetic mean within a factor of the paper's number or range."""
+    top = low if high is None else high
+    zone = (math.log(low / SAME_LEVEL), math.log(top * SAME_LEVEL))
+    return Interval(level(key), *zone, "MSE", _exp, level=True)
+
+
+def level_above(key: str, trivial: str, paper: float) -> Interval:
+    """Ratio of arithmetic means within a factor of the paper's, and above 1: worse than the trivial predictor."""
+
+    def statistic(columns: Columns) -> Array:
+        result: Array = level(key)(columns) - level(trivial)(columns)
+        return result
+
+    zone = (max(0.0, math.log(paper / SAME_LEVEL)), math.log(paper * SAME_LEVEL))
+    return Interval(statistic, *zone, "MSE / trivial", _exp)
+
+
+def variation_level(key: str, paper: float) -> Interval:
+    """CV, percent, within a factor of the paper's."""
+    centre = math.log(paper / 100)
+    wide = math.log(SAME_LEVEL)
+    return Interval(variation(key), centre - wide, centre + wide, "CV %", percent)
+
+
+def accuracy_level(key: str, paper: float) -> Interval:
+    """The mean within so much of the paper's."""
+    return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True)
+
+
+def comparable(key: str, other: str) -> Interval:
+    """Within the margin either way."""
+    return Interval(ratio(key, other), -math.log(COMPARABLE), math.log(COMPARABLE), "ratio", _exp)
+
+
+def no_worse(key: str, other: str) -> Interval:
+    """An error at most the margin above another."""
+    return Interval(ratio(key, other), -INF, math.log(COMPARABLE), "ratio", _exp)
+
+
+def within(key: str, other: str, factor: float) -> Interval:
+    """Within the paper's own factor either way."""
+    return Interval(ratio(key, other), -math.log(factor), math.log(factor), "ratio", _exp)
+
+
+def lower(key: str, other: str) -> Interval:
+    """The smaller error of two."""
+    return Interval(ratio(key, other), -INF, 0.0, "ratio", _exp)
+
+
+def higher(key: str, other: str) -> Interval:
+    """The larger error of two."""
+    return Interval(ratio(key, other), 0.0, INF, "ratio", _exp)
+
+
+def orders(key: str, other: str, count: int) -> Interval:
+    """At least what rounds to so many orders of magnitude."""
+    return Interval(ratio(key, other), (count - 0.5) * math.log(10), INF, "ratio", _exp)
+
+
+def more_stable(key: str, other: str) -> Interval:
+    """Ratio of the other's CV to this one's, above 1."""
+    steady, shaky = variation(key), variation(other)
+    return Interval(lambda columns: shaky(columns) - steady(columns), 0.0, INF, "ratio of CVs", _exp)
+
+
+def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -> Interval:
+    """Distance of the means to the next worst: above 0 if `key` is the worst of all."""
+    sign = -1.0 if lower_is_worse else 1.0
+
+    def statistic(columns: Columns) -> Array:
+        rivals = np.stack([sign * columns[other].mean(-1) for other in others])
+        result: Array = sign * columns[key].mean(-1) - rivals.max(0)
+        return result
+
+    return Interval(statistic, 0.0, INF, unit)
+
+
+NO_GAP = "Eq. 10 has no gap (full RTRL no better than the floor)"
+
+
+def recoveries(key: str, floor: str, ceiling: str) -> Callable[[Columns], Columns]:
+    """Eq. 10 seed by seed, as column `recovery`; nan without a gap."""
+
+    def derive(columns: Columns) -> Columns:
+        seeds = list(range(columns[key].size))
+        frames = [pl.DataFrame({"seed": seeds, "mse": columns[name]}) for name in (key, floor, ceiling)]
+        rated = log_gap_recovery(*frames, on=["seed"], value="mse")["recovery"]
+        return {**columns, "recovery": rated.cast(pl.Float64).to_numpy()}
+
+    return derive
+
+
+def recovery_level(key: str, floor: str, ceiling: str, low: float, high: float | None = None) -> Interval:
+    """Mean recovery within so many points of the paper's number or range."""
+    top = low if high is None else high
+    zone = (low - POINTS, top + POINTS)
+    return Interval(mean("recovery"), *zone, "recovery %", derive=recoveries(key, floor, ceiling), undefined=NO_GAP)
+
+
+def recovery_difference(key: str, other: str, floor: str, ceiling: str) -> Interval:
+    """Difference of two recoveries, points, within the margin either way."""
+
+    def derive(columns: Columns) -> Columns:
+        one, two = (recoveries(name, floor, ceiling)(columns)["recovery"] for name in (key, other))
+        return {"difference": one - two}
+
+    return Interval(mean("difference"), -POINTS, POINTS, "points", derive=derive, undefined=NO_GAP)
+
+
+def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
+    """Of each group's columns (learning rates), per seed the one that is best on the other seeds.
+
+    With one seed there are no others: nan.
+    """
+
+    def derive(columns: Columns) -> Columns:
+        chosen: dict[str, Array] = {}
+        for name, keys in groups.items():
+            values = np.stack([columns[key] for key in keys])
+            n = values.shape[-1]
+            logs = np.log(values)
+            others = logs.sum(-1, keepdims=True) - logs
+            best = others.argmin(0)
+            chosen[name] = values[best, np.arange(n)] if n > 1 else np.full(1, np.nan)
+        return chosen
+
+    return derive
+
+
+def rates_tuned(judge: Interval, groups: Mapping[str, Sequence[str]]) -> Interval:
+    """The same judgement on columns whose learning rate was chosen on other seeds."""
+    return Interval(judge.statistic, judge.low, judge.high, judge.unit, judge.shown, tuned(groups), "one seed")

@@ -1,0 +1,22 @@
+"""What tests check instead of a store."""
+
+from __future__ import annotations
+
+from raysweep.analysis.claims.claim import ByTests, Claim, Line
+
+FAMILY = "unrun"
+COVERS = (
+    "stored runs of that framework with SGD over 200 steps: gradients, states, losses and weights to 1e-12, float64; "
+    "it needs the golden vectors and is skipped without"
+)
+REFERENCE = "tests/workloads/rnn/test_golden.py::test_learning_with_sgd_follows_marschalls_framework"
+
+
+# fmt: off
+reference = Claim(
+    "V-reference", FAMILY, "Sec. 4",
+    (
+        Line("agreement", "RTRL and RFLO agree exactly with the reference of Marschall et al. (2020) over 2000 "
+             "online steps", "zero difference", ByTests(REFERENCE, COVERS)),
+    ),
+)

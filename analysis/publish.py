@@ -1,0 +1,79 @@
+"""Writes `docs/results`: every table, figure and the claims, from stores; the same bytes from the same cells.
+
+python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--without-figures]
+
+What can't be made of the store's cells is listed, not written. A store that is none, or a folder that can't be
+written: exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from raysweep.analysis.cells.source import Source, from_store, joined
+from raysweep.analysis.claims import ledger
+from raysweep.analysis.claims import render as render_claims
+from raysweep.analysis.errors import NothingDone
+from raysweep.analysis.figures import CAPTIONS, FIGURES, save
+from raysweep.analysis.tables import TABLES
+from raysweep.analysis.tables.render import RENDERERS
+from raysweep.orchestrator.cli.output import complain
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.store.reader import Store
+
+
+def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
+    """Write what can be made of the cells; the names of what can't, with the reason, are returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lacking: list[str] = []
+    for name, build in TABLES.items():
+        try:
+            table = build(source)
+        except InputError as error:
+            lacking.append(f"table {name}: {error}")
+            continue
+        if table.lack is not None:
+            lacking.append(f"table {name}: {table.lack}")
+            continue
+        text = RENDERERS["markdown"](table)
+        (folder / f"table{name}.md").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    captions = ["# Figures", ""]
+    for name, draw in FIGURES.items() if figures else ():
+        try:
+            save(draw(source), folder / f"{name}.svg")
+            captions += [f"![{name}]({name}.svg)", "", CAPTIONS[name](source), ""]
+        except (InputError, NothingDone) as error:
+            lacking.append(f"figure {name}: {error}")
+    if figures:
+        (folder / "figures.md").write_text("\n".join(captions).rstrip("\n") + "\n", encoding="utf-8")
+    claims = render_claims(ledger(source), "markdown")
+    (folder / "claims.md").write_text(claims.rstrip("\n") + "\n", encoding="utf-8")
+    return lacking
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--store", nargs="+", default=["results"], help="one, or several whose cells are taken together"
+    )
+    parser.add_argument("--to", default="docs/results")
+    parser.add_argument("--without-figures", action="store_true")
+    asked = parser.parse_args()
+    try:
+        source = joined([from_store(Store(store).require()) for store in asked.store])
+        lacking = write(source, Path(asked.to), not asked.without_figures)
+    except RaysweepError as error:
+        complain(error.problems if isinstance(error, InputError) else [str(error)])
+        sys.exit(error.exit_code)
+    except OSError as error:
+        complain([f"--to {asked.to}: {error.filename or asked.to}: {error.strerror or error}"])
+        sys.exit(InputError.exit_code)
+    for line in lacking:
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Single cells that the page carries: all that failed, then some of every setting, as many as there is room for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from raysweep.analysis.report.settings import shared_config
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.text import printable
+
+BYTES = 1_000_000
+"""Room for cells on the page, as JSON; failed ones get half of it."""
+MAX_CELLS = 2_000
+POINTS = 40
+_TEXT = 4_000
+"""Letters of a traceback or of what was printed; its end is kept, where the error is."""
+
+
+class Single(NamedTuple):
+    """A curve of one cell."""
+
+    cell_id: str
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+class Drill(NamedTuple):
+    """Cells as a document for the page, and how many of how many are in it."""
+
+    document: dict[str, Any]
+    carried: int
+    known: int
+
+
+def singles(name: str, curves: pl.DataFrame) -> list[Single]:
+    """Curves of single cells, thinned to `POINTS`.
+
+    Args:
+        name: of the array.
+        curves: cell_id, step, value; from `curves.series`.
+    """
+    made = []
+    for (cell_id,), part in curves.group_by("cell_id", maintain_order=True):
+        thin = part.gather_every(-(-part.height // POINTS))
+        made.append(Single(str(cell_id), name, thin["step"].to_list(), [_short(v) for v in thin["value"]]))
+    return made
+
+
+def carry(store: Store, cells: pl.DataFrame, curves: Sequence[Single], room: int = BYTES) -> Drill:
+    """Choose cells and write them down.
+
+    Args:
+        store: where their attempts are.
+        cells: all known ones, with setting and label.
+        curves: of some cells.
+        room: bytes.
+    """
+    chosen = _chosen(cells)
+    ids = chosen["cell_id"].implode()
+    attempts = store.collect(lambda: store.attempts.filter(pl.col("cell_id").is_in(ids)).sort("attempt"))
+    tries: dict[str, list[dict[str, Any]]] = {}
+    for row in attempts.iter_rows(named=True):
+        tries.setdefault(row["cell_id"], []).append(_attempt(row))
+    curve_of = {curve.cell_id: curve for curve in curves}
+    names: dict[str, dict[str, int]] = {}
+    written, left, bad_left = [], room, room // 2
+    for row in chosen.iter_rows(named=True):
+        bad = row["status"] != "done"
+        about = _cell(row, tries.get(row["cell_id"], []), curve_of.get(row["cell_id"]), names)
+        size = len(json.dumps(about))
+        if size > left or (bad and size > bad_left):
+            continue
+        left -= size
+        bad_left -= size if bad else 0
+        written.append(about)
+    used = chosen.filter(pl.col("setting").is_in([about["setting"] for about in written]))
+    settings, shared = _settings(used)
+    document = {
+        "settings": settings,
+        "shared": shared,
+        "metrics": {printable(experiment): [printable(n) for n in order] for experiment, order in names.items()},
+        "cells": written,
+    }
+    return Drill(document, len(written), cells.height)
+
+
+def _chosen(cells: pl.DataFrame) -> pl.DataFrame:
+    """Failed cells, then the first of every setting, the second of every setting, and so on."""
+    tried = cells.filter(pl.col("attempt").is_not_null()).sort("setting", "seed", maintain_order=True)
+    tried = tried.with_columns(
+        good=pl.col("status") == "done", turn=pl.int_range(pl.len()).over("setting", pl.col("status") == "done")
+    )
+    return tried.sort("good", "turn", "setting").head(MAX_CELLS)
+
+
+def _cell(
+    row: Mapping[str, Any], attempts: list[dict[str, Any]], curve: Single | None, names: dict[str, dict[str, int]]
+) -> dict[str, Any]:
+    order = names.setdefault(row["experiment"], {})
+    values: dict[str, float] = {}
+    for metric in row["metrics"] or ():
+        values[str(order.setdefault(metric["name"], len(order)))] = _short(metric["value"])
+    about: dict[str, Any] = {
+        "id": row["cell_id"], "setting": row["setting"], "seed": row["seed"], "status": row["status"],
+        "metrics": values, "attempts": attempts,
+    }  # fmt: skip
+    if curve is not None:
+        about["curve"] = {"name": printable(curve.name), "steps": curve.steps, "values": curve.values}
+    return about
+
+
+def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What happened, where, with what; nothing that is empty."""
+    error = f"{row['error_type']}: {row['error_message']}" if row["error_type"] else None
+    about = {
+        "attempt": row["attempt"],
+        "status": row["status"],
+        "began": f"{row['started_at']:%Y-%m-%d %H:%M:%S} UTC" if row["started_at"] else None,
+        "seconds": None if row["seconds"] is None else _short(row["seconds"]),
+        "peak_mib": None if row["peak_rss_mib"] is None else round(row["peak_rss_mib"]),
+        "host": row["host"],
+        "device": row["device"],
+        "commit": row["git_commit"] and row["git_commit"][:10] + (" with changes" if row["git_dirty"] else ""),
+        "error": _end(error),
+        "traceback": _end(row["traceback"]),
+        "printed": _end(row["log_tail"]),
+    }
+    return {key: value for key, value in about.items() if value not in (None, "")}
+
+
+def _settings(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Setting -> what it is, with the part of its config that others lack; experiment -> the part that all have."""
+    made: dict[str, Any] = {}
+    common: dict[str, Any] = {}
+    for (name,), part in used.unique("setting", maintain_order=True).group_by("experiment", maintain_order=True):
+        shared, own = shared_config(part["config"].to_list())
+        common[printable(name)] = _plain(shared)
+        for row, config in zip(part.iter_rows(named=True), own, strict=True):
+            texts = {"experiment": name, "label": row["label"], "workload": row["workload"], "method": row["method"]}
+            made[str(row["setting"])] = {
+                **{key: printable(text) for key, text in texts.items()},
+                "version": printable(row["workload_version"]),
+                "k": row["k"],
+                "config": _plain(config),
+            }
+    return made, common
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without control characters."""
+    return {printable(key): printable(value) if isinstance(value, str) else value for key, value in config.items()}
+
+
+def _end(text: str | None) -> str | None:
+    if not text:
+        return None
+    text = printable(text)
+    return text if len(text) <= _TEXT else "…" + text[-_TEXT:]
+
+
+def _short(value: float) -> float:
+    """Five digits: what a page shows."""
+    return float(f"{value:.5g}")

@@ -1,0 +1,262 @@
+"""A `Report` as one HTML page that asks nothing of a network: charts, data, figures and code are within it."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import polars as pl
+
+from raysweep.analysis.report import charts, text_tables
+from raysweep.analysis.report.formatting import (
+    ABSENT,
+    number,
+    query_of_array,
+    query_of_code,
+    query_of_metric,
+    resume,
+    time,
+    whole,
+)
+from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
+from raysweep.orchestrator.cli.output import at_store
+from raysweep.orchestrator.text import listed, printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from raysweep.analysis.report.build import Experiment, Report
+    from raysweep.analysis.report.paper import Paper
+
+MAX_NAMES = 12
+"""In a list."""
+MAX_BYTES = 5 * 2**20 - 2**16
+"""A page stays below it, shortened where need be."""
+
+
+class Level(NamedTuple):
+    """How much of each experiment is shown, and what to say of it."""
+
+    metrics: int
+    curves: int
+    rows: int
+    says: str
+
+
+LEVELS = (
+    Level(5, 2, 40, ""),
+    Level(3, 1, 40, "3 metrics and 1 curve of each experiment"),
+    Level(1, 1, 20, "1 metric and 1 curve of each experiment, 20 settings at most"),
+    Level(1, 0, 10, "1 metric of each experiment, 10 settings at most"),
+)
+
+
+def to_html(report: Report) -> str:
+    """The page; if it would be too large, with less of each experiment."""
+    fixed = _fixed(report)
+    template = _environment().get_template("page.html")
+    page = ""
+    for level in LEVELS:
+        page = template.render(**fixed, **_experiments(report, level))
+        if len(page.encode()) <= MAX_BYTES:
+            break
+    return page
+
+
+def as_json(value: Any) -> str:
+    """JSON that can stand in a script element: nothing in it that HTML or JavaScript would take for its own."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def plain(value: Any) -> Any:
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    environment = Environment(
+        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, finalize=plain, trim_blocks=True
+    )
+    environment.filters.update(number=number, whole=whole, time=time, slug=_slug)
+    return environment
+
+
+def _fixed(report: Report) -> dict[str, Any]:
+    """All but the experiments."""
+    from markupsafe import Markup
+
+    of_package: dict[str, int] = {}
+    for name, _, _ in report.packages:
+        of_package[name] = of_package.get(name, 0) + 1
+    claims = None if report.paper is None else _claims(report.paper.claims)
+    paper = None if report.paper is None else _paper(report.paper)
+    sections = [
+        ("completeness", "Complete?"), ("ran", "What ran"), *([("claims", "Claims")] if claims else []),
+        *([("tables", "Tables"), ("figures", "Figures")] if paper else []), ("experiments", "Experiments"),
+        ("cells", "Cells"),
+    ]  # fmt: skip
+    return {
+        "r": report,
+        "at": at_store(report.store),
+        "resume": resume(report.store, report.where),
+        "sections": sections,
+        "completeness": text_tables.completeness(report),
+        "missing": text_tables.missing(report),
+        "failures": report.failures.to_dicts(),
+        "machines": text_tables.machines(report),
+        "code": text_tables.code(report),
+        "packages": text_tables.packages(report),
+        "mixed": ", ".join(name for name, versions in of_package.items() if versions > 1),
+        "claims": claims,
+        "paper": paper,
+        "unshown": ", ".join(report.unshown),
+        "bootstrap": BOOTSTRAP_UP_TO,
+        "drill": Markup(as_json(report.drill.document)),  # noqa: S704 - as_json escapes
+        "css": Markup(_asset("page.css")),  # noqa: S704 - ours
+        "js": Markup(_asset("page.js")),  # noqa: S704 - ours
+        "vega": Markup(_vega()),  # noqa: S704 - Vega's own
+    }
+
+
+def _experiments(report: Report, level: Level) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    drawn: list[dict[str, Any]] = []
+    experiments = [_experiment(report, e, level, drawn) for e in report.experiments]
+    together = {"config": charts.config(), "single": charts.single(), "charts": drawn}
+    return {
+        "experiments": experiments,
+        "level": level.says,
+        "shortened": f"{MAX_BYTES / 2**20:.1f} MiB" if level.says else "",
+        "charts": Markup(as_json(together)),  # noqa: S704 - as_json escapes
+    }
+
+
+def _experiment(report: Report, experiment: Experiment, level: Level, drawn: list[dict[str, Any]]) -> dict[str, Any]:
+    def chart(made: tuple[charts.Spec, charts.Columns]) -> int:
+        drawn.append({"spec": made[0], "columns": made[1]})
+        return len(drawn) - 1
+
+    metrics = []
+    for metric in experiment.metrics.shown[: level.metrics]:
+        kept = metric.rows.head(level.rows)
+        sheet = text_tables.metric(metric, experiment.settings, level.rows)
+        metrics.append(
+            {
+                "name": metric.name,
+                "head": sheet.head,
+                "rows": sheet.rows,
+                "others": metric.others + metric.rows.height - kept.height,
+                "chart": chart(charts.metric(metric.name, kept, experiment.settings)),
+                "command": query_of_metric(
+                    experiment.column_of[metric.name], experiment.name, report.store, report.where
+                ),
+            }
+        )
+    curves = [
+        {
+            "name": curve.name,
+            "width": curve.width,
+            "others": curve.others,
+            "chart": chart(charts.curve(curve.name, curve.rows, experiment.settings)),
+            "command": query_of_array(curve.name, experiment.name, report.store, report.where),
+        }
+        for curve in experiment.curves[: level.curves]
+    ]
+    same = experiment.metrics.same
+    mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)
+    unshown = [*(metric.name for metric in experiment.metrics.shown[level.metrics :]), *experiment.metrics.unshown]
+    return {
+        "name": experiment.name,
+        "titles": experiment.titles,
+        "cells": experiment.cells,
+        "done": experiment.done,
+        "mixed": listed(mixed["label"], MAX_NAMES, "; "),
+        "of_code": query_of_code(experiment.name, report.store, report.where),
+        "metrics": metrics,
+        "curves": curves,
+        "same": listed([f"{name} {number(value)}" for name, value in same.items()], MAX_NAMES),
+        "unshown": listed(unshown, MAX_NAMES),
+    }
+
+
+def _claims(frame: pl.DataFrame) -> dict[str, Any]:
+    from raysweep.analysis.claims.render import notes, source, summary
+
+    rows = [
+        {
+            **row,
+            "ours": ABSENT if row["ours"] is None else _ours(row),
+            "decay_0": number(row["decay_0"]),
+            "naive": number(row["naive"]),
+            "whose": source(row),
+        }
+        for row in frame.to_dicts()
+    ]
+    return {
+        "rows": rows,
+        "summary": [*summary(frame).split("\n\n"), *notes(frame)],
+        "verdicts": frame["verdict"].unique(maintain_order=True).to_list(),
+        "sources": frame["source"].unique(maintain_order=True).to_list(),
+    }
+
+
+def _ours(row: dict[str, Any]) -> str:
+    if row["lower"] is None and row["upper"] is None:
+        return f"{number(row['ours'])} {row['unit']}"
+    return f"{number(row['ours'])} [{number(row['lower'])}, {number(row['upper'])}] {row['unit']}"
+
+
+def _paper(paper: Paper) -> dict[str, Any]:
+    tables = []
+    for table in paper.tables:
+        sheet = text_tables.of_analysis(table)
+        lack = f"{table.missing.height} of {table.cells} cells are missing; run: {table.command}"
+        tables.append(
+            {
+                "title": f"Table {table.name}. {table.title}",
+                "head": sheet.head,
+                "rows": sheet.rows,
+                "notes": table.notes,
+                "missing": "" if table.complete else lack,
+                "command": f"raysweep table {table.name}",
+            }
+        )
+    figures = [
+        {
+            "name": figure.name,
+            "caption": figure.caption,
+            "src": f"data:{figure.kind};base64,{base64.b64encode(figure.data).decode()}",
+        }
+        for figure in paper.figures
+    ]
+    return {"tables": tables, "figures": figures, "lacking": paper.lacking}
+
+
+def _asset(name: str) -> str:
+    return files("raysweep.analysis.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed, some 0.9 MiB."""
+    import vl_convert
+
+    return _script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _script(text: str) -> str:
+    """JavaScript that can stand in a script element."""
+    return re.sub(r"<(?=/script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z]+", "-", text.lower()).strip("-")

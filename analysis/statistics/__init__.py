@@ -1,0 +1,1 @@
+"""Recovery, spread and inference over seeds."""

@@ -1,0 +1,182 @@
+"""How much of the gap between a floor and a ceiling a method closes, seed by seed, in percent.
+
+With a score s that is better when higher, every form is
+
+    R = 100 (s - s_floor) / (s_ceiling - s_floor)                                            (*)
+
+and the forms differ in s alone:
+
+| function | s | floor | ceiling | source |
+|---|---|---|---|---|
+| `log_gap_recovery` | -log MSE | traces (k = 0) | full RTRL | Eq. 10 |
+| `drift_recovery` | -MSE | frozen decoder, late session B | frozen decoder, end of session A | Eq. 12 |
+| `accuracy_recovery` | accuracy | one head (trace-like) | all heads (dense) | Sec. 4.7 |
+
+Equations of arXiv 2603.15195. Values are per seed; the paper's summaries average them afterwards
+(`analysis.statistics.spread`). Floor and ceiling are the caller's choice, and frames are matched by key columns,
+never by position.
+
+What the paper leaves open: (*) means nothing where the ceiling is no better than the floor (it would
+turn a method that does worse into one above 100 %). The recovery is null there, and the column `gap`
+says why. It is null as well where a value is (a diverged run has no MSE). A seed that a reference lacks
+altogether is an error: dropping it would change over which seeds the methods are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
+from raysweep.orchestrator.errors import InputError
+
+KEYS = ("experiment", "seed")
+"""Key columns by default; a caller with several networks or tasks in one frame adds theirs."""
+
+_SHOWN = 5
+_ADDED = ("floor", "ceiling", "gap", "recovery")
+
+
+def log_gap_recovery(
+    frame: pl.DataFrame,
+    floor: pl.DataFrame,
+    ceiling: pl.DataFrame,
+    *,
+    on: Sequence[str] = KEYS,
+    value: str = "mse_post_last_500",
+) -> pl.DataFrame:
+    """Gap recovery on a log scale, Eq. 10: `100 (ln floor - ln mse) / (ln floor - ln ceiling)`.
+
+    50 % is the geometric mean of floor and ceiling; above 100 % the method beats the ceiling.
+
+    Args:
+        frame: rows to rate; several per key (one a method or k, say) are fine.
+        floor: one row per key, 0 % by definition (the paper's: traces, k = 0).
+        ceiling: one row per key, 100 % by definition (the paper's: full RTRL).
+        on: key columns, present in all three frames.
+        value: the MSE's column; positive, or null.
+
+    Returns:
+        `frame`, rows in order, with `floor` and `ceiling` (MSE), `gap` (ln floor - ln ceiling) and
+        `recovery` (percent; null where a value is null or the gap is not positive).
+
+    Raises:
+        MissingSeeds: a key of `frame` is absent from `floor` or `ceiling`.
+        AmbiguousCells: a key occurs twice in `floor` or `ceiling`.
+    """
+    for name, part in (("frame", frame), ("floor", floor), ("ceiling", ceiling)):
+        _check(name, part, on, value)
+        bad = part.filter(pl.col(value) <= 0)
+        if bad.height:
+            raise InputError(f"{name}: {value} must be positive to be put on a log scale: {_list(bad, on)}")
+    return _recovery(frame, floor, ceiling, on, value, lambda mse: -mse.log())
+
+
+def drift_recovery(
+    frame: pl.DataFrame,
+    frozen: pl.DataFrame,
+    target: pl.DataFrame,
+    *,
+    on: Sequence[str] = KEYS,
+    value: str = "mse",
+) -> pl.DataFrame:
+    """Share of a drift's damage undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
+
+    Linear in the MSE, so not comparable with Eq. 10.
+
+    Args:
+        frame: rows to rate: MSE of the adapting decoders late in session B.
+        frozen: one row per key: the decoder without adaptation, late in session B (0 %).
+        target: one row per key: the same decoder at the end of session A (100 %).
+        on: key columns, present in all three frames.
+        value: the MSE's column.
+
+    Returns:
+        As `log_gap_recovery`; `gap` is the drift itself, `frozen - target`.
+    """
+    return _recovery(frame, frozen, target, on, value, lambda mse: -mse)
+
+
+def accuracy_recovery(
+    frame: pl.DataFrame,
+    floor: pl.DataFrame,
+    ceiling: pl.DataFrame,
+    *,
+    on: Sequence[str] = KEYS,
+    value: str = "accuracy",
+) -> pl.DataFrame:
+    """Recovery on an accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
+
+    Args:
+        frame: rows to rate.
+        floor: one row per key: the trace-like network (gradient through one head).
+        ceiling: one row per key: the dense reference.
+        on: key columns, present in all three frames.
+        value: the accuracy's column.
+
+    Returns:
+        As `log_gap_recovery`; `gap` is `ceiling - floor`, null recovery where it is not positive (the
+        paper sets such inverted seeds aside as unreliable).
+    """
+    return _recovery(frame, floor, ceiling, on, value, lambda accuracy: accuracy)
+
+
+def _recovery(
+    frame: pl.DataFrame,
+    floor: pl.DataFrame,
+    ceiling: pl.DataFrame,
+    on: Sequence[str],
+    value: str,
+    score: Callable[[pl.Expr], pl.Expr],
+) -> pl.DataFrame:
+    taken = [name for name in _ADDED if name in frame.columns]
+    if taken:
+        raise InputError(f"frame already has a column {', '.join(taken)}; rename it, the recovery adds its own")
+    _check("frame", frame, on, value)
+    joined = frame
+    for name, reference in {"floor": floor, "ceiling": ceiling}.items():
+        joined = joined.join(
+            _reference(name, reference, frame, on, value), on=list(on), how="left", maintain_order="left"
+        )
+    low, high, own = (score(pl.col(name).cast(pl.Float64)) for name in ("floor", "ceiling", value))
+    return joined.with_columns(gap=high - low).with_columns(
+        recovery=pl.when(pl.col("gap") > 0).then(100 * (own - low) / pl.col("gap"))
+    )
+
+
+def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str) -> pl.DataFrame:
+    """The reference's keys and value, after making sure that every key of `frame` is there, once."""
+    _check(name, reference, on, value)
+    repeated = reference.filter(reference.select(pl.struct(on).is_duplicated()).to_series())
+    if repeated.height:
+        raise AmbiguousCells(f"{name}: more than one row for {_list(repeated, on)}")
+    absent = frame.join(reference, on=list(on), how="anti", maintain_order="left")
+    if absent.height:
+        raise MissingSeeds(
+            f"{name}: no row for {_list(absent, on)}; run those cells, or leave these out of the comparison on purpose"
+        )
+    return reference.select(*on, pl.col(value).alias(name))
+
+
+def _check(name: str, frame: pl.DataFrame, on: Sequence[str], value: str) -> None:
+    if not on:
+        raise InputError("on: at least one key column is needed; rows are never matched by position")
+    lacking = [column for column in (*on, value) if column not in frame.columns]
+    if lacking:
+        raise InputError(f"{name}: no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
+    unkeyed = frame.filter(pl.any_horizontal(pl.col(*on).is_null()))
+    if unkeyed.height:
+        raise InputError(f"{name}: {unkeyed.height} rows have no value in a key column ({', '.join(on)})")
+    if not frame.schema[value].is_numeric() and frame.schema[value] != pl.Null:
+        raise InputError(f"{name}: {value} must be a number, is {frame.schema[value]}")
+    infinite = frame.filter(~pl.col(value).cast(pl.Float64).is_finite())
+    if infinite.height:
+        raise InputError(f"{name}: {value} is not finite (a diverged run has null): {_list(infinite, on)}")
+
+
+def _list(frame: pl.DataFrame, on: Sequence[str]) -> str:
+    """The distinct keys of the rows, as a message says them: `experiment=sine seed=7; ...`."""
+    keys = frame.select(*on).unique(maintain_order=True).to_dicts()
+    shown = "; ".join(" ".join(f"{key}={entry}" for key, entry in row.items()) for row in keys[:_SHOWN])
+    return shown + (f"; and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

@@ -1,0 +1,98 @@
+"""The paper's side of a table: printed values, and what its per-seed values give by our own functions.
+
+Mean, sd, CV and recovery that the text at hand lost are computed where the paper's per-seed values give them,
+by the same functions as ours (`tests/analysis/paper/test_paper_numbers.py` has that they give the printed ones,
+where those are known), and marked as implied. A printed one takes precedence.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.tables.per_row import at_seeds, join, prefixed, recovery
+
+MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
+"""Standing -> the sign behind the number."""
+
+
+def values(name: str) -> pl.DataFrame:
+    """The paper's values of one table, with their `mark`."""
+    return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
+
+
+def summary(known: pl.DataFrame, quantity: str, called: str, floor: str, ceiling: str | None) -> pl.DataFrame:
+    """One row a row that the paper knows anything of.
+
+    Args:
+        known: as `values`, the rows of one panel.
+        quantity: what the values call the metric.
+        called: what the frame shall call it.
+        floor: row of 0 % recovery.
+        ceiling: row of 100 %; None: no recovery.
+
+    Returns:
+        `row`, then for the metric `{called}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`,
+        `cv_mark`, `n` (values by seed), `seed_...`; the same of `recovery`.
+    """
+    rows = known.select("row").unique(maintain_order=True)
+    by_seed = _by_seed(known, quantity)
+    rated = _rated(by_seed, _by_seed(known, "recovery"), floor, ceiling)
+    parts = [
+        prefixed(_one(known, quantity, by_seed, "value", ()), f"{called}_", {"n": "n"}),
+        _coefficients(known, by_seed, called),
+        at_seeds(by_seed, "value", "seed_"),
+        prefixed(_one(known, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
+        at_seeds(rated, "recovery", "recovery_seed_"),
+    ]
+    for part in parts:
+        rows = join(rows, part)
+    return rows
+
+
+def _by_seed(known: pl.DataFrame, quantity: str) -> pl.DataFrame:
+    found = known.filter((pl.col("quantity") == quantity) & pl.col("seed").is_not_null())
+    return found.select("row", pl.lit("paper").alias("experiment"), "seed", "value")
+
+
+def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
+    """Recoveries by seed: printed, else by Eq. 10 from printed values."""
+    own = printed.rename({"value": "recovery"})
+    if ceiling is None:
+        return own
+    given = recovery(values, floor, ceiling).select(own.columns)
+    return pl.concat([own, given.join(own, on="row", how="anti", maintain_order="left")])
+
+
+def _one(
+    known: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
+) -> pl.DataFrame:
+    """The summary of one quantity: printed, else over the printed seeds."""
+    printed = known.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
+        "row", pl.col("value").alias("mean"), "upper", "sd", "mark", "standing"
+    )
+    defined = pl.col("row").is_in([key for key in by_definition if key is not None])
+    given = spread(by_seed, ["row"], value).select(
+        "row",
+        "mean",
+        pl.lit(None, dtype=pl.Float64).alias("upper"),
+        pl.when(~defined).then("sd").alias("sd"),
+        pl.when(~defined & pl.col("mean").is_not_null()).then(pl.lit(MARKS["implied"])).alias("mark"),
+        pl.when(pl.col("mean").is_not_null()).then(pl.lit("implied")).alias("standing"),
+        "n",
+    )
+    implied = given.drop("n").join(printed, on="row", how="anti", maintain_order="left")
+    return pl.concat([printed, implied]).join(given.select("row", "n"), on="row", how="left", maintain_order="left")
+
+
+def _coefficients(known: pl.DataFrame, by_seed: pl.DataFrame, called: str) -> pl.DataFrame:
+    printed = known.filter(pl.col("quantity") == "cv_percent").select(
+        "row", pl.col("value").alias(f"{called}_cv_percent"), pl.col("mark").alias("cv_mark")
+    )
+    given = spread(by_seed, ["row"], "value").select(
+        "row",
+        pl.col("cv_percent").alias(f"{called}_cv_percent"),
+        pl.when(pl.col("cv_percent").is_not_null()).then(pl.lit(MARKS["implied"])).alias("cv_mark"),
+    )
+    return pl.concat([printed, given.join(printed, on="row", how="anti", maintain_order="left")])

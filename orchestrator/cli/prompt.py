@@ -1,0 +1,111 @@
+"""A small SQL prompt over a store: completion of tables and columns, history, the last query kept by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.lexers import PygmentsLexer
+from pygments.lexers.sql import SqlLexer
+
+from raysweep.orchestrator.cli.output import complain, print_frame, say
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.query import saved
+from raysweep.orchestrator.query.catalog import columns
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.store.reader import Store
+
+SQL_WORDS = (
+    "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "AND", "OR", "NOT", "IS NULL", "AS", "JOIN", "USING",
+    "HAVING", "DISTINCT", "DESC", "count(*)", "avg(", "stddev(", "min(", "max(", "median(", "quantile_cont(",
+)  # fmt: skip
+HELP = "SQL; or: describe [TABLE], save NAME (the last query), saved, NAME (a saved one), help, quit (Ctrl-D)"
+
+
+class SqlCompleter(Completer):
+    """Completes the word under the cursor: columns and tables first, then SQL's words.
+
+    Args:
+        names: columns of each table.
+    """
+
+    def __init__(self, names: dict[str, list[str]]) -> None:
+        self._names = names
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """What may stand here; after FROM and JOIN, tables."""
+        before = document.text_before_cursor
+        word = re.search(r'"?[\w.]*$', before)
+        typed = word[0] if word else ""
+        bare = typed.strip('"').rpartition(".")[2].lower()
+        if re.search(rf"\b(from|join)\s+{re.escape(typed)}$", before, re.IGNORECASE):
+            candidates: Iterable[str] = self._names
+        else:
+            own = dict.fromkeys(name for table in self._names.values() for name in table)
+            candidates = (*own, *self._names, *SQL_WORDS)
+        for candidate in candidates:
+            if candidate.strip('"').lower().startswith(bare) and (bare or candidates is self._names):
+                yield Completion(candidate, start_position=-len(typed.rpartition(".")[2]))
+
+
+def run(store: Store) -> None:
+    """Ask and answer until Ctrl-D; each query looks at the store anew, so that a running launch shows."""
+    described = columns(store)
+    names: dict[str, list[str]] = {}
+    for table, column in described.select("table", "column").iter_rows():
+        names.setdefault(table, []).append(column)
+    home = saved.home()
+    home.mkdir(parents=True, exist_ok=True)
+    session: PromptSession[str] = PromptSession(
+        "sql> ", completer=SqlCompleter(names), history=FileHistory(str(home / "history")),
+        auto_suggest=AutoSuggestFromHistory(), lexer=PygmentsLexer(SqlLexer), complete_while_typing=True,
+    )  # fmt: skip
+    say(HELP)
+    last = ""
+    while True:
+        try:
+            text = session.prompt().strip().rstrip(";").strip()
+        except KeyboardInterrupt:
+            continue  # as a shell does: the line is given up
+        except EOFError:
+            return
+        if text.lower() in {"quit", "exit", "\\q", ".quit"}:
+            return
+        try:
+            last = _answer(store, text, last)
+        except InputError as error:
+            complain(error.problems)
+        except RaysweepError as error:
+            complain([str(error)])
+
+
+def _answer(store: Store, text: str, last: str) -> str:
+    """Do what a line says; the query that `save` would keep afterwards."""
+    import polars as pl
+
+    word, _, rest = text.partition(" ")
+    if not text:
+        return last
+    if word.lower() == "help" and not rest:
+        say(HELP)
+    elif word.lower() == "describe" and " " not in rest:
+        described = columns(store)
+        print_frame(described.filter(pl.col("table") == rest) if rest else described)
+    elif word.lower() == "saved" and not rest:
+        print_frame(saved.listed())
+    elif word.lower() == "save" and rest and " " not in rest:
+        if not last:
+            raise InputError("save: no query has been answered yet")
+        say(f"kept as {rest!r}: {saved.keep(rest, last)}")
+    else:
+        sql = saved.resolve(text)
+        print_frame(store.sql(sql))
+        return sql
+    return last

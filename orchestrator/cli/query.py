@@ -1,0 +1,160 @@
+"""The commands `query` and `export`: frames out of a store, on the screen or into files."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raysweep.orchestrator.cli.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.output import fail, flat, print_frame, say, warn
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from raysweep.orchestrator.store.reader import Store
+
+FORMATS = ("table", "csv", "json", "ndjson", "parquet")
+
+Format = Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")]
+
+
+def query(
+    sql: Annotated[
+        str | None,
+        typer.Argument(metavar="[SQL]", help="Over cells, attempts, arrays; or a saved name. None: a prompt."),
+    ] = None,
+    store: StoreOption = "results",
+    describe: Annotated[bool, typer.Option("--describe", help="List tables and columns.")] = False,
+    save: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keep the SQL under this name, for any store.")
+    ] = None,
+    saved: Annotated[bool, typer.Option("--saved", help="List what is kept.")] = False,
+    format_: Format = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Write to this file; its ending chooses the format.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer SQL over the store; metrics and config keys are columns.
+
+    raysweep query "SELECT method, k, avg(loss), count(*) FROM cells WHERE status = 'done' GROUP BY ALL ORDER BY ALL"
+
+    raysweep query --describe
+
+    raysweep query --save losses "SELECT method, k, seed, loss FROM cells"
+
+    raysweep query losses --output losses.csv
+    """
+    from raysweep.orchestrator.query import saved as saved_queries
+    from raysweep.orchestrator.store.reader import Store
+
+    kind = _kind(format_, output, as_json)
+    if saved:
+        _put(saved_queries.listed(), kind, output)
+        return
+    opened = Store(store).require()
+    if describe:
+        from raysweep.orchestrator.query.catalog import columns
+
+        _put(columns(opened), kind, output)
+        return
+    if sql is None:
+        if save is not None:
+            fail("--save: give the SQL to keep, too")
+        _prompt(opened)
+        return
+    sql = saved_queries.resolve(sql)
+    if save is not None:
+        saved_queries.check_name(save)
+    frame = opened.sql(sql)
+    if save is not None:  # what can be answered, only
+        say(f"kept as {save!r}: {saved_queries.keep(save, sql)}")
+    _put(frame, kind, output)
+
+
+def export(
+    store: StoreOption = "results",
+    where: Where = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Its ending chooses the format.")] = "cells.csv",
+    format_: Format = None,
+) -> None:
+    """Write the cells as one wide frame: a row a cell, a column a key, config key and metric.
+
+    raysweep export -o cells.parquet
+
+    raysweep export -o done.csv --where "status = 'done'"
+    """
+    import polars as pl
+
+    from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.query.sql import cells_frame
+    from raysweep.orchestrator.store.reader import Store
+
+    kind = _kind(format_, output, False)
+    opened = Store(store).require()
+    frame = cells_frame(opened).drop("metrics", "config")  # both are columns of their own already
+    if where is not None:
+        chosen, warnings = select(opened.known(), opened, where)
+        warn(warnings)
+        frame = frame.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
+    _put(frame, kind, output)
+    say(f"{output}: {frame.height:,} cells, {frame.width} columns")
+
+
+def _prompt(store: Store) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        fail(
+            'there is no terminal for a prompt; give the SQL: raysweep query "SELECT * FROM cells LIMIT 5" '
+            "(--describe lists tables and columns, --saved the queries that are kept)"
+        )
+    from raysweep.orchestrator.cli.prompt import run
+
+    run(store)
+
+
+def _kind(asked: str | None, output: str | None, as_json: bool) -> str:
+    """The format that is meant.
+
+    Raises:
+        InputError: it is none, or can't be known.
+    """
+    from raysweep.workloads.registry import unknown_name
+
+    ending = (output or "").rpartition(".")[2].lower()
+    kind = "json" if as_json else asked or (ending if ending in FORMATS else "table")
+    if kind not in FORMATS:
+        fail(f"--format: {unknown_name('format', kind, FORMATS)}")
+    if output and asked is None and not as_json and ending not in (*FORMATS, "txt"):
+        fail(
+            f"--output {output}: its ending names no format; "
+            "end it in .csv, .json, .ndjson, .parquet or .txt, or say --format"
+        )
+    if kind == "parquet" and output is None:
+        fail("--format parquet: binary; name a file with --output")
+    return kind
+
+
+def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
+    """Show a frame, or write it."""
+    if kind == "table" and output is None:
+        print_frame(frame)
+        return
+    target: Any = output or sys.stdout.buffer
+    try:
+        if kind == "parquet":
+            frame.write_parquet(target)
+        elif kind == "json":
+            frame.write_json(target)
+        elif kind == "ndjson":
+            frame.write_ndjson(target)
+        elif kind == "csv":
+            flat(frame).write_csv(target)
+        else:
+            with open(target, "w", encoding="utf-8") as file:
+                file.write(str(frame) + "\n")
+    except BrokenPipeError:
+        raise  # whoever reads has had enough
+    except OSError as error:
+        fail(f"--output {output}: {error.strerror or error}")

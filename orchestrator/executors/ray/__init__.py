@@ -1,0 +1,1 @@
+"""Chunks as Ray tasks. Only this folder imports Ray."""

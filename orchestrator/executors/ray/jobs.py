@@ -1,0 +1,129 @@
+"""Ray's job server on a cluster's head: submit a launch, follow it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from raysweep.orchestrator.cli.submission import Job
+from raysweep.orchestrator.errors import ClusterUnavailable, InputError
+
+CONNECT_S = 10.0
+LOOK_S = 2.0  # between two looks at a job's log
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray would go there instead, whatever address it is given
+
+
+class Jobs:
+    """The job server at an address.
+
+    Args:
+        address: http://HEAD:8265, or https.
+
+    Raises:
+        InputError: it is no such address, nothing answers there, or Ray's job client is not installed.
+        ClusterUnavailable: it does not let us in.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        _check(self.address)
+        if "RAY_AUTH_MODE" not in os.environ and _has_token():
+            os.environ["RAY_AUTH_MODE"] = "token"  # never enabled by itself for an address
+        if importlib.util.find_spec("aiohttp") is None:  # Ray would say so in many lines
+            raise InputError("--submit needs Ray's job client, which is not installed: pip install 'raysweep[cluster]'")
+        import ray.exceptions
+        from ray.job_submission import JobSubmissionClient
+
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        self._refused: type[Exception] = ray.exceptions.AuthenticationError
+        with _without(_OTHERS), self._said():
+            self._client: Any = JobSubmissionClient(self.address)
+        logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
+
+    def submit(self, job: Job) -> str:
+        """Ship and start a job; its id.
+
+        Raises:
+            ClusterUnavailable: the server refuses it.
+        """
+        number = f"raysweep-{secrets.token_hex(6)}"
+        environment = {"working_dir": str(job.folder), "env_vars": dict(job.environment)}
+        with self._said():
+            self._client.submit_job(entrypoint=job.command, submission_id=number, runtime_env=environment)
+        return number
+
+    def follow(self, number: str, show: Callable[[str], None]) -> int:
+        """Show a job's log as it grows, till it ends; the exit code of its driver.
+
+        Raises:
+            ClusterUnavailable: the server is gone.
+        """
+        shown = 0
+        while True:
+            with self._said():
+                status = self._client.get_job_status(number)  # before the log, so that nothing of its end is missed
+                log = str(self._client.get_job_logs(number) or "")
+            whole = len(log) if status.is_terminal() else log.rfind("\n") + 1
+            if whole > shown:
+                show(log[shown:whole].rstrip("\n"))
+                shown = whole
+            if status.is_terminal():
+                break
+            time.sleep(LOOK_S)
+        with self._said():
+            code = self._client.get_job_info(number).driver_exit_code
+        return {"SUCCEEDED": 0, "STOPPED": 130}.get(status.value, code or 1)
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        """Ray's many ways to say no, as one of ours."""
+        try:
+            yield
+        except self._refused:
+            raise ClusterUnavailable(
+                f"{self.address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to "
+                "the cluster's"
+            ) from None
+        except (RuntimeError, ConnectionError, OSError, ValueError) as error:
+            line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ClusterUnavailable(f"the job server at {self.address}: {line[:500]}") from None
+
+
+def _check(address: str) -> None:
+    parts = urlsplit(address)
+    try:
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        port = None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
+        raise InputError(f"--submit {address!r}: is not of the form http://HEAD:8265 (the head's dashboard)")
+    try:
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise InputError(
+            f"--submit {address}: nothing answers there ({error}); does the head's console listen, or is its port "
+            "forwarded (`ray dashboard cluster.yaml`)?"
+        ) from None
+
+
+def _has_token() -> bool:
+    return any(os.environ.get(name) for name in _TOKENS) or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+@contextlib.contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)

@@ -1,0 +1,1 @@
+"""A launch: all stages in order."""

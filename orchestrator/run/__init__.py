@@ -1,0 +1,1 @@
+"""What runs on a worker: a chunk of cells, one after another."""

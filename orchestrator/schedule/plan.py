@@ -1,0 +1,175 @@
+"""Stage 3: cells and what the store holds -> what to run, in which order, on what, at what cost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from raysweep.orchestrator.schedule.failures import CHARGES, used_up
+from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+
+STATES = {
+    "new": "no attempt has ended",
+    "unfinished": "tried, neither done nor out of attempts",
+    "failed": "has used up its attempts (resume grants new ones)",
+    "changed": "done under other code (--rerun-changed runs it again)",
+    "done": "done",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launch would do.
+
+    Args:
+        table: the cells asked for.
+        frame: one row a cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (the
+            last one recorded), attempts (made so far), the charges so far (`failures.CHARGES`),
+            variant_seconds (what its variant's seeds took), expected_seconds (null where nothing is known), run.
+    """
+
+    table: CellTable
+    frame: pl.DataFrame
+
+    @property
+    def order(self) -> list[int]:
+        """Rows to run, longest first; of unknown length in the order of the file, before the known."""
+        return (
+            self.frame.with_row_index("row")
+            .filter("run")
+            .sort("expected_seconds", descending=True, nulls_last=False, maintain_order=True)["row"]
+            .to_list()
+        )
+
+    def sources(self, cells: Collection[str]) -> dict[str, str]:
+        """Cell id -> `source_digest` of its workload, of those of these cells that run."""
+        variants = self.table.variants.select("variant", "source_digest")
+        some = self.frame.filter(pl.col("run") & pl.col("cell_id").is_in(list(cells)))
+        return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
+
+    def weights(self) -> pl.Series:
+        """What each cell takes of the whole, one number a row: expected seconds, else cost hints, else cells alike."""
+        hints = self.table.variants.select("variant", "cost_hint")
+        asked = self.frame.join(hints, on="variant", how="left", maintain_order="left")
+        for name in ("expected_seconds", "cost_hint"):
+            if not asked.filter("run")[name].null_count():
+                return asked[name].fill_null(0.0)
+        return pl.ones(len(asked), pl.Float64, eager=True)
+
+    def counts(self) -> dict[str, int]:
+        """Cells by state."""
+        found = dict(self.frame.group_by("state").len().iter_rows())
+        return {state: found.get(state, 0) for state in STATES}
+
+    def expected(self) -> pl.DataFrame:
+        """What runs, by resource: cpus, gpus, cells, unknown (cells of unknown length), cpu_hours, gpu_hours."""
+        hours = pl.col("expected_seconds") / 3600
+        return (
+            self.frame.filter("run")
+            .join(self.table.variants.select("variant", "cpus", "gpus"), on="variant")
+            .group_by("cpus", "gpus")
+            .agg(
+                pl.len().alias("cells"),
+                pl.col("expected_seconds").is_null().sum().alias("unknown"),
+                (hours * pl.col("cpus")).sum().alias("cpu_hours"),
+                (hours * pl.col("gpus")).sum().alias("gpu_hours"),
+            )
+            .sort("cpus", "gpus")
+        )
+
+    def wall_seconds(self, slots: Callable[[float, float, float | None], int]) -> float | None:
+        """About how long what runs takes; None where of no cell, or of no room for some, anything is known.
+
+        The work of each size over the cells of it that run at once; sizes with and without GPUs go beside one
+        another, and nothing ends before its longest cell. Cells of unknown length are left out.
+
+        Args:
+            slots: how many cells of (cpus, gpus, memory_gib) run at once.
+        """
+        sizes = (
+            self.frame.filter(pl.col("run") & pl.col("expected_seconds").is_not_null())
+            .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
+            .group_by("cpus", "gpus", "memory_gib")
+            .agg(pl.col("expected_seconds").sum(), pl.col("expected_seconds").max().alias("longest"))
+        )
+        beside, longest = {False: 0.0, True: 0.0}, 0.0
+        for cpus, gpus, memory_gib, work, most in sizes.iter_rows():
+            room = slots(cpus, gpus, memory_gib)
+            if not room:
+                return None
+            beside[gpus > 0] += work / room
+            longest = max(longest, most)
+        return max(*beside.values(), longest) if sizes.height else None
+
+
+def plan(
+    table: CellTable,
+    summary: pl.DataFrame,
+    times: Callable[[], pl.DataFrame] | None = None,
+    *,
+    resume: bool = False,
+    rerun_changed: bool = False,
+) -> Plan:
+    """Decide for each cell.
+
+    Args:
+        table: the cells asked for.
+        summary: what the store holds (`Store.summary`).
+        times: what seeds share, and how long they took (`Store.times`); called where some are not asked for.
+        resume: grant every unfinished cell a fresh budget.
+        rerun_changed: run done cells again whose workload's source has changed.
+    """
+    shared = table.variants.select(
+        "variant", "retries", "workload", "experiment", "method", "cost_hint", current="source_digest"
+    )
+    frame = table.cells.join(summary, on="cell_id", how="left", maintain_order="left").join(
+        shared, on="variant", how="left", maintain_order="left"
+    )
+    frame = frame.with_columns(pl.col("attempts", *CHARGES).fill_null(0).cast(pl.Int64))
+    changed = pl.col("source_digest") != pl.col("current")
+    state = (
+        pl.when(pl.col("status").is_null()).then(pl.lit("new"))
+        .when((pl.col("status") == "done") & changed).then(pl.lit("changed"))
+        .when(pl.col("status") == "done").then(pl.lit("done"))
+        .when(used_up({budget: pl.col(budget) for budget in CHARGES}, pl.col("retries"))).then(pl.lit("failed"))
+        .otherwise(pl.lit("unfinished"))
+    )  # fmt: skip
+    frame = frame.with_columns(state=state)
+    runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
+    frame = frame.with_columns(run=pl.col("state").is_in(runs))
+    frame = frame.with_columns(variant_seconds=pl.col("seconds").mean().over("variant"))
+    if times is not None and frame["run"].any() and _done(summary) > _done(frame):
+        other = table.variants.join(times(), on=VARIANT, nulls_equal=True).select("variant", other="seconds")
+        frame = frame.join(other, on="variant", how="left", maintain_order="left").with_columns(
+            variant_seconds=pl.coalesce("variant_seconds", "other")
+        )
+    frame = frame.with_columns(expected_seconds=_expected())
+    if resume:
+        frame = frame.with_columns(pl.lit(0, pl.Int64).alias(budget) for budget in CHARGES)
+    return Plan(
+        table,
+        frame.select(
+            "cell_id", "variant", "seed", "state", "status", "attempts", *CHARGES, "variant_seconds",
+            "expected_seconds", "run",
+        ),
+    )  # fmt: skip
+
+
+def _done(frame: pl.DataFrame) -> int:
+    return int((frame["status"] == "done").sum())
+
+
+def _expected() -> pl.Expr:
+    """Seconds: of the variant's other seeds, else the cost hint scaled by what ran that is most alike, else the mean.
+
+    What a hint is worth differs between methods and experiments by far more than between the settings of one.
+    """
+    hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
+    alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])
+    return pl.coalesce(
+        "variant_seconds",
+        *(hint * (pl.col("seconds") / hint).median().over(keys) for keys in alike),
+        pl.col("seconds").mean().over("workload"),
+    )

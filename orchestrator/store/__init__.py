@@ -1,0 +1,1 @@
+"""Where results are kept: Parquet segments, one writer, many readers."""

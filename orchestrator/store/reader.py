@@ -1,0 +1,208 @@
+"""Stage 7: the store, as readers see it.
+
+Readers never block and never write; writing is `owner`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.schedule.failures import CHARGES, statuses_of
+from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
+from raysweep.orchestrator.store.segments import Segment, inspected, listed, live
+from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
+from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_sweep
+from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+
+FORMAT = 1
+FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
+MARK, MARK_BYTES = "store.json", 2**16
+DEFAULT = "results"
+_LOOKS = 100
+"""How often a reader looks again before it gives up on files that change meanwhile."""
+
+
+class Store:
+    """A store to read, by path.
+
+    Raises:
+        InputError: the path is no store, or one of a newer format.
+    """
+
+    def __init__(self, path: str | Path = DEFAULT) -> None:
+        self.storage = open_storage(str(path))
+        self._footers: dict[tuple[str, str], Segment] = {}
+        self._summed: tuple[tuple[str, ...], pl.DataFrame] | None = None  # of these segments
+        check_format(self.storage)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.storage)!r})"
+
+    def exists(self) -> bool:
+        """Whether a launch has made it yet."""
+        return read_at_most(self.storage, MARK, MARK_BYTES) is not None
+
+    def require(self) -> Store:
+        """Itself, or InputError where nothing was launched into it."""
+        if not self.exists():
+            raise InputError(f"no store at {self.storage}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
+        return self
+
+    def segments(self, folder: str) -> list[Segment]:
+        """The segments that count, checked by their footers.
+
+        Raises:
+            StoreDamaged: a file is torn, foreign or of another schema.
+        """
+        return live(self.every_segment(folder))
+
+    def every_segment(self, folder: str) -> list[Segment]:
+        """Likewise, with those that others have replaced."""
+        for _ in range(_LOOKS):
+            names = listed(self.storage, folder)
+            new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
+            try:
+                for segment in inspected(self.storage, folder, new):
+                    self._footers[folder, segment.name] = segment
+            except FileNotFoundError:
+                continue  # merged away between listing and reading: look again
+            # A listing is not of one moment: it may miss both what was merged and what it was merged into.
+            if listed(self.storage, folder) == names:
+                return [self._footers[folder, name] for name in names]
+        raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
+
+    def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
+        """What a lazy frame made of `cells`, `attempts` and `arrays` holds, while a launch may merge segments.
+
+        Args:
+            frame: makes it; called again where a file was merged away before it was read.
+
+        Raises:
+            StoreDamaged: pages of a file are damaged; the message names it.
+        """
+        for _ in range(_LOOKS):
+            try:
+                return frame().collect()
+            except FileNotFoundError:
+                continue
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+                from raysweep.orchestrator.store.check import damage
+
+                found = [line for folder in TABLES for line in damage(self.storage, folder)]
+                if not found:
+                    raise
+                raise StoreDamaged(found[0]) from error
+        raise StoreDamaged(f"{self.storage}: its files change faster than they can be read")
+
+    def scan(self, folder: str) -> pl.LazyFrame:
+        """One of the folders `cells`, `attempts`, `arrays` as a lazy frame of its fixed schema."""
+        paths = [self.storage.locate(s.path) for s in self.segments(folder) if s.rows]
+        if not paths:
+            empty = pl.from_arrow(TABLES[folder].empty_table())
+            assert isinstance(empty, pl.DataFrame)  # noqa: S101 - for the type checker
+            return empty.lazy()
+        return pl.scan_parquet(paths, glob=False, storage_options=self.storage.reading, credential_provider=None)
+
+    @property
+    def cells(self) -> pl.LazyFrame:
+        """Done cells, one row each."""
+        return self.scan("cells")
+
+    @property
+    def attempts(self) -> pl.LazyFrame:
+        """Every attempt that ended, good or bad."""
+        return self.scan("attempts")
+
+    @property
+    def arrays(self) -> pl.LazyFrame:
+        """Recorded arrays: loss curves, spectra."""
+        return self.scan("arrays")
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """Answer SQL over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""
+        from raysweep.orchestrator.query.sql import query as answer
+
+        return answer(self, query)
+
+    def sweeps(self) -> list[RecordedSweep]:
+        """The sweeps that launches recorded, oldest first."""
+        found = [read_sweep(self.storage, name) for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
+        return sorted(found, key=lambda s: str(s.about.get("recorded_at")))
+
+    def known(self) -> CellTable:
+        """Every cell that any launch asked for."""
+        return known_cells(self.sweeps())
+
+    def summary(self) -> pl.DataFrame:
+        """One row a cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        before = self._read_by_summary()
+        if self._summed is None or self._summed[0] != before:
+            summary = self.collect(self._summary)
+            if self._read_by_summary() != before:
+                return summary  # of whichever segments
+            self._summed = (before, summary)
+        return self._summed[1]
+
+    def times(self) -> pl.DataFrame:
+        """One row for each of what seeds share (`cells.VARIANT`) that has done cells: their mean seconds."""
+        return self.collect(lambda: self.cells.group_by(VARIANT).agg(pl.col("seconds").mean()))
+
+    def _read_by_summary(self) -> tuple[str, ...]:
+        return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder) if s.rows)
+
+    def _summary(self) -> pl.LazyFrame:
+        done = self.cells.select(
+            "cell_id", "attempt", "seconds", "source_digest", pl.lit("done").alias("status")
+        ).unique("cell_id", keep="first")
+        tried = (
+            self.attempts.select("cell_id", "attempt", "status")
+            .group_by("cell_id")
+            .agg(
+                pl.col("attempt").max().alias("attempts"),
+                *(pl.col("status").is_in(statuses_of(budget)).sum().alias(budget) for budget in CHARGES),
+                pl.col("status").sort_by("attempt").last().alias("last"),
+            )
+        )
+        return (
+            done.join(tried, on="cell_id", how="full", coalesce=True)
+            .with_columns(
+                pl.coalesce("status", "last").alias("status"),
+                pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),
+                pl.col(*CHARGES).fill_null(0),
+            )
+            .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest")
+        )
+
+    def check(self) -> list[str]:
+        """Verify every file, page checksums included; one line for each thing that is wrong."""
+        from raysweep.orchestrator.store.check import check
+
+        return check(self)
+
+
+def check_format(storage: Storage) -> None:
+    """Raise InputError for a folder that is no store, or one of a newer format."""
+    mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
+    if mark is None:
+        # The mark among the names: a launch has made the store since it was looked for.
+        ours = {*FOLDERS, "_lock", MARK}
+        if storage.exists() and any(name not in ours for name in storage.names("")):
+            raise InputError(
+                f"store {storage}: the folder holds other files and no {MARK}; give an empty or new folder"
+            )
+        return
+    try:
+        about = json.loads(mark)
+        version, schema = int(about["format"]), int(about["schema"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise StoreDamaged(f"{storage}/{MARK}: not a store's mark") from None
+    if version > FORMAT or schema > SCHEMA_VERSION:
+        raise InputError(
+            f"store {storage}: of format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
+            f"{SCHEMA_VERSION}: upgrade it"
+        )

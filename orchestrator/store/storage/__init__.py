@@ -1,0 +1,1 @@
+"""Where a store's files lie: a folder or an object store."""

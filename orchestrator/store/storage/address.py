@@ -1,0 +1,64 @@
+"""The address of a store on object storage, `s3://BUCKET/PREFIX`, and the endpoint that the environment gives."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+from raysweep.orchestrator.errors import InputError
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HTTP = re.compile(
+    r"(?P<scheme>https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[^@\s]*)?", re.IGNORECASE
+)
+_MAX_PORT = 65_535
+_PART = re.compile(r"[A-Za-z0-9 ._=+@,-]+")
+
+
+def parse(url: str) -> tuple[str, str, str]:
+    """(scheme, bucket, prefix) of a store's address.
+
+    Raises:
+        InputError: it is none; a secret that was put into it is not repeated.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    bucket, _, prefix = rest.partition("/")
+    if ("@" in bucket or "?" in rest or "#" in rest) or not url.isprintable():
+        raise InputError(
+            f"store {scheme}://...: holds more than bucket and prefix; credentials come from the environment "
+            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), an endpoint from AWS_ENDPOINT_URL"
+        )
+    if not bucket:
+        raise InputError(f"store {url!r}: names no bucket; write {scheme}://BUCKET/PREFIX")
+    if not _BUCKET.fullmatch(bucket):
+        raise InputError(f"store {scheme}://...: what follows is no bucket's name; write {scheme}://BUCKET/PREFIX")
+    parts = [part for part in prefix.rstrip("/").split("/") if prefix.rstrip("/")]
+    for part in parts:
+        if not _PART.fullmatch(part) or set(part) <= {"."}:
+            raise InputError(
+                f"store {scheme}://{bucket}/...: its prefix; letters, digits, spaces and ._=+@,- are understood alike "
+                "by all readers, and no part may be empty or dots only"
+            )
+    return scheme, bucket, "/".join(parts)
+
+
+def http_allowed() -> bool:
+    """Whether the environment allows plain http."""
+    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"1", "true", "yes", "on"}
+
+
+def refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise InputError for an endpoint of plain http that was not allowed, or that is none."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        endpoint = environment.get(name, "")
+        if scheme != "s3" or not endpoint:
+            continue
+        found = _HTTP.fullmatch(endpoint)
+        if found is None or int(found["port"] or 0) > _MAX_PORT:
+            raise InputError(f"{name}: is no endpoint; write https://HOST:PORT, with no credentials in it")
+        if found["scheme"].lower() == "http" and not http_allowed():
+            raise InputError(
+                f"store {location}: {name} is plain http; set AWS_ALLOW_HTTP=true if it is meant, or write https"
+            )

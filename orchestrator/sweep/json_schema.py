@@ -1,0 +1,125 @@
+"""A JSON schema of sweep files, so that editors complete and check them; `orchestrator.sweep.spec` has the last word.
+
+Draft 7, which editors' TOML extensions know. It says what can be said of a key on its own: that a seed is there twice,
+or a config key both in `[config]` and varied, only `raysweep plan` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S, Resources
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.sweep.workload import Workload
+
+Schema = dict[str, Any]
+
+_LINE: Schema = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\x00-\\x1f]*$"}
+_SEED: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_K: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_SCALAR: Schema = {"type": ["string", "number", "boolean"]}
+_VALUE: Schema = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}
+_PART_OR_WHOLE: Schema = {"anyOf": [{"type": "number", "maximum": 1}, {"type": "integer"}]}
+"""Of a device: a fraction of one, or a whole number."""
+_RESOURCES: dict[str, Schema] = {
+    "cpus": {
+        **_PART_OR_WHOLE, "exclusiveMinimum": 0, "maximum": 1e6,
+        "description": "CPUs of a cell; its thread pools get as many threads.",
+    },
+    "gpus": {**_PART_OR_WHOLE, "minimum": 0, "maximum": 1e6, "description": "GPUs of a cell; 0.5 shares one."},
+    "memory_gib": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "description": "Memory asked for, GiB."},
+    "timeout_s": {
+        "type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S, "description": "Seconds a cell may run."
+    },
+    "retries": {
+        "type": "integer", "minimum": 0, "maximum": MAX_RETRIES, "description": "Repeats after a cell's own error."
+    },
+}  # fmt: skip
+
+
+def schema(workload: Workload | None = None) -> Schema:
+    """Of any sweep file; with a workload, of those that name it: its config keys and methods are then known too."""
+    config, definitions = _config(workload)
+    resources = _resources()
+    about = "Shared settings; a key stands here or in [[grid]] blocks, not in both."
+    found: Schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A raysweep sweep" + (f" of {workload.name}" if workload else ""),
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["workload", "seeds", "grid"],
+        "properties": {
+            "name": {
+                "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+                "description": "Default: the file's name.",
+            },
+            "title": {**_LINE, "minLength": 0, "description": "One line, for people."},
+            "experiment": {**_LINE, "description": "Key column of the cells; default: the name."},
+            "workload": {
+                **_LINE, "description": "One of raysweep's own, or \"package.module:function\" of yours."
+            },
+            "seeds": {
+                "description": "A list, or a range \"0..19\" with both ends.",
+                "anyOf": [
+                    {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
+                    {"type": "string", "pattern": "^\\s*\\d{1,18}\\s*\\.\\.\\s*\\d{1,18}\\s*$"},
+                ],
+            },
+            "config": {"type": "object", "description": about, **config},
+            "resources": resources,
+            "grid": {
+                "type": "array", "minItems": 1, "items": _block(workload, config, resources),
+                "description": "Each block is the product of its lists.",
+            },
+        },
+    }  # fmt: skip
+    if definitions:
+        found["$defs"] = definitions
+    return found
+
+
+def _resources() -> Schema:
+    if set(_RESOURCES) != {field.name for field in fields(Resources)}:
+        raise ValueError("the schema of [resources] lacks a field of Resources")
+    return {
+        "type": "object", "additionalProperties": False, "properties": _RESOURCES,
+        "description": "How a cell runs, not what it is: never part of its id.",
+    }  # fmt: skip
+
+
+def _block(workload: Workload | None, config: Mapping[str, Any], resources: Schema) -> Schema:
+    method: Schema = dict(_LINE)
+    if workload is not None and workload.methods is not None:
+        method = {"type": "string", "enum": sorted(workload.methods)}
+    own = {name: _axis(value) for name, value in config.get("properties", {}).items()}
+    return {
+        "type": "object",
+        "required": ["method"],
+        "properties": {
+            "method": {**_axis(method), "description": "The key column `method`; a list makes cells of each."},
+            "k": {**_axis(_K), "description": "The key column `k`; may be left out."},
+            "resources": resources,
+            "seed": False,
+            "seeds": False,
+            **own,
+        },
+        "additionalProperties": False if own else _axis(_SCALAR),
+    }
+
+
+def _axis(value: Schema) -> Schema:
+    """A value, or a list of them to vary."""
+    kept = {key: text for key, text in value.items() if key in {"description", "default"}}
+    return {**kept, "anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
+
+
+def _config(workload: Workload | None) -> tuple[Schema, Schema]:
+    """What `[config]` may hold, and definitions that it refers to."""
+    if workload is None or workload.config_model is None:
+        return {"additionalProperties": _VALUE}, {}
+    made: Schema = workload.config_model.model_json_schema()
+    kept: Schema = {key: value for key, value in made.items() if key in {"properties", "additionalProperties"}}
+    return kept, made.get("$defs", {})

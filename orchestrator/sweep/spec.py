@@ -1,0 +1,415 @@
+"""Stage 1: a sweep file becomes a `Sweep`. Reads TOML; knows nothing of workloads' configs, stores or Ray.
+
+Problems are collected, not raised: `cells.expand` adds what the workload finds wrong and raises all of a
+file's problems at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.text import encodable, short_repr
+from raysweep.workloads.registry import unknown_name
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
+_LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
+_KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
+RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
+BELONGS = "belongs under [resources], or into a block's resources"
+_SEED = re.compile(r"\d{1,19}", re.ASCII)
+_MAX_SEED = 2**63 - 1
+MAX_TIMEOUT_S = 1e9
+MAX_RETRIES = 1_000_000
+_MAX = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
+
+Scalar = bool | int | float | str
+Value = Scalar | list[Any]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How a cell runs; never part of its id."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_gib: float | None = None
+    timeout_s: float | None = None
+    retries: int = 1  # of the cell's own errors
+
+
+@dataclass(frozen=True)
+class Block:
+    """One `[[grid]]` block: the product of its axes."""
+
+    methods: tuple[str, ...]
+    ks: tuple[int | None, ...]
+    axes: Mapping[str, tuple[Value, ...]]
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its file (and the command line) says it."""
+
+    name: str
+    title: str
+    experiment: str
+    workload: str
+    seeds: Sequence[int]
+    config: Mapping[str, Value]
+    blocks: tuple[Block, ...]
+    path: str  # of the file; "" for one made from text
+    text: str
+    search: tuple[str, ...] = ()  # where a user's module is looked for, before the Python path
+    overrides: Mapping[str, Value] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, name: str | Path) -> Sweep:
+        """Read one sweep: a path to a `.toml`, or the name of a bundled one.
+
+        Raises:
+            InputError: there is no such sweep, or `name` means several.
+        """
+        paths = find(str(name))
+        if len(paths) != 1:
+            raise InputError(
+                f"sweep {str(name)!r} means {len(paths)} sweeps; name one: {', '.join(str(p) for p in paths)}"
+            )
+        return cls.from_text(paths[0].read_text(encoding="utf-8"), paths[0])
+
+    @classmethod
+    def from_text(cls, text: str, path: Path | None = None) -> Sweep:
+        """Read a sweep from TOML text; `path` is where it stands, if anywhere."""
+        return _read(text, path)
+
+    def with_seeds(self, seeds: str | Sequence[int]) -> Sweep:
+        """The same sweep over other seeds: `"0..19"`, `"1,2,5"` or a list of ints."""
+        problems: list[str] = []
+        if isinstance(seeds, str) and ".." not in seeds and not _LIKE_A_RANGE.fullmatch(seeds):
+            parts = [part.strip() for part in seeds.split(",")]
+            seeds = [int(p) if _SEED.fullmatch(p) else p for p in parts]  # type: ignore[misc]
+        read = _seeds(seeds, "--seeds", problems)
+        if problems:
+            raise InputError(problems)
+        return replace(self, seeds=read)
+
+    def with_settings(self, settings: Mapping[str, Value]) -> Sweep:
+        """The same sweep with config values set: in the grid blocks that vary a key, else in `[config]`."""
+        config, blocks = dict(self.config), self.blocks
+        for key, value in settings.items():
+            if key in {"method", "k", "seed", "seeds", "experiment", "workload"}:
+                raise InputError(
+                    f"--set {key}: not a config key; {key!r} is chosen in the sweep file, --where or --seeds"
+                )
+            if any(key in block.axes for block in blocks):
+                blocks = tuple(replace(b, axes={**b.axes, key: (value,)}) if key in b.axes else b for b in blocks)
+            else:
+                config[key] = value
+        return replace(self, config=config, blocks=blocks, overrides={**self.overrides, **settings})
+
+    def with_resources(self, **changes: Any) -> Sweep:
+        """The same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        problems: list[str] = []
+        _resources(given, Resources(), "given resources", problems)
+        if problems:
+            raise InputError(problems)
+        return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **given)) for b in self.blocks))
+
+    @property
+    def text_digest(self) -> str:
+        """16 hex characters of the file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | None) -> list[Sweep]:
+    """The sweeps as `--set` and `--seeds` ask for them; nothing given, nothing changed."""
+    if settings:
+        sweeps = [sweep.with_settings(settings) for sweep in sweeps]
+    return list(sweeps) if seeds is None else [sweep.with_seeds(seeds) for sweep in sweeps]
+
+
+def load_all(names: Sequence[str]) -> list[Sweep]:
+    """Every sweep that the SWEEP arguments mean, each file once, in the order given."""
+    paths: dict[Path, None] = {}
+    for name in names:
+        paths.update(dict.fromkeys(p.resolve() for p in find(name)))
+    sweeps, problems = [], []
+    for path in paths:
+        try:
+            sweeps.append(_read(path.read_text(encoding="utf-8"), path))
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"{path}: cannot be read as text: {error}")
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return sweeps
+
+
+def setting(text: str) -> tuple[str, Value]:
+    """Read one `--set key=value`: the value as TOML, else as a string."""
+    key, equals, raw = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError(f"--set {short_repr(text)} is not of the form key=value")
+    value: Any
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"] if "\n" not in raw else raw
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    except (ValueError, RecursionError):
+        raise InputError(f"--set {key}: the value is too long a number, or nested too deeply") from None
+    problems: list[str] = []
+    _config_key(key, "--set", problems)
+    _config_value(value, f"--set {key}", problems)
+    if problems:
+        raise InputError(problems)
+    return key, value
+
+
+def _read(text: str, path: Path | None) -> Sweep:
+    where = str(path) if path else "sweep"
+    problems: list[str] = []
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not valid TOML: {error}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{where}: cannot be read: {error}") from None
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply to be a sweep") from None
+
+    problems.extend(_misplaced(key) for key in raw if key not in _KEYS)
+    name = _text(raw, "name", problems, default=path.stem if path else "sweep")
+    if not _NAME.fullmatch(name):
+        problems.append(f"name: {short_repr(name)} may hold letters, digits, '.', '_' and '-' only, 100 at most")
+    experiment = _text(raw, "experiment", problems, default=name)
+    workload = _text(raw, "workload", problems)
+    seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
+    if "seeds" not in raw:
+        problems.append('seeds: missing; give a list of integers or a range such as "0..19"')
+    config = _table(raw.get("config", {}), "config", problems)
+    for key, value in config.items():
+        _config_key(key, "config", problems)
+        _config_value(value, f"config.{key}", problems)
+    resources = _resources(raw.get("resources", {}), Resources(), "resources", problems)
+    grid = raw.get("grid", [])
+    if isinstance(grid, dict):
+        problems.append("grid: [grid] is one table, and a grid is a list of blocks: write [[grid]], in double brackets")
+        grid = [grid]
+    elif not isinstance(grid, list) or not grid:
+        problems.append("grid: empty; give at least one [[grid]] block with a method")
+        grid = []
+    blocks = tuple(_block(b, resources, f"grid[{i}]", problems) for i, b in enumerate(grid))
+    for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
+        problems.append(f"config.{key}: also varied in [[grid]]; keep it in one place")
+    search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
+    return Sweep(
+        name=name,
+        title=_text(raw, "title", problems, default=""),
+        experiment=experiment,
+        workload=workload,
+        seeds=seeds,
+        config=config,
+        blocks=blocks,
+        path=str(path.resolve()) if path else "",
+        text=text,
+        search=tuple(dict.fromkeys(search)),
+        problems=tuple(f"{where}: {problem}" for problem in problems),
+    )
+
+
+def _misplaced(key: str) -> str:
+    """What a key at the top of a file that does not belong there is told."""
+    if key in RESOURCES:
+        return f"{key}: stands at the top of the file; it {BELONGS}"
+    if key in ("method", "k"):
+        return f"{key}: stands at the top of the file; it belongs into a [[grid]] block"
+    near = unknown_name("key", key, _KEYS)
+    return near if "did you mean" in near else f"{near}; a setting of the workload belongs under [config] or [[grid]]"
+
+
+def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | None = None) -> str:
+    value = raw.get(key, default)
+    if value is None:
+        problems.append(f"{key}: missing")
+        return ""
+    if not _is_line(value):
+        problems.append(f"{key}: {short_repr(value)} is not a line of text of 300 characters at most")
+        return default or ""
+    if not value and key != "title":
+        problems.append(f"{key}: empty")
+    return str(value)
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 300 and encodable(value) and not any(ord(c) < 32 for c in value)
+
+
+def _config_key(key: str, where: str, problems: list[str]) -> None:
+    if not key or not _is_line(key):
+        problems.append(f"{where}: key {short_repr(key)} is not a line of text of 1 to 300 characters")
+
+
+def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    problems.append(f"{where}: {short_repr(value)} is not a table")
+    return {}
+
+
+def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
+    if isinstance(value, str):
+        match = _RANGE.fullmatch(value)
+        if not match or int(match[1]) > int(match[2]):
+            low, high = sorted(map(int, like.groups())) if (like := _LIKE_A_RANGE.fullmatch(value)) else (0, 19)
+            write = f'did you mean "{low}..{high}"?' if like else f'write "{low}..{high}"'
+            problems.append(f"{where}: {short_repr(value)} is not a range; {write} (both ends included)")
+            return ()
+        first, last = int(match[1]), int(match[2])
+        if last - first >= 100_000_000:
+            problems.append(f"{where}: {value!r} is {last - first + 1} seeds; 100,000,000 at most")
+            return ()
+        return range(first, last + 1)
+    if not isinstance(value, Sequence) or not value:
+        problems.append(f'{where}: {short_repr(value)} is neither a list of integers nor a range such as "0..19"')
+        return ()
+    bad = [s for s in value if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s <= _MAX_SEED]
+    if bad:
+        problems.append(f"{where}: {short_repr(bad[0])} is not an integer from 0 to 2^63 - 1")
+        return ()
+    twice = sorted(s for s, count in Counter(value).items() if count > 1)
+    if twice:
+        problems.append(f"{where}: {twice[0]} is there twice")
+    return tuple(dict.fromkeys(value))
+
+
+def _config_value(value: Any, where: str, problems: list[str]) -> None:
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            if isinstance(item, list):
+                problems.append(f"{where}[{i}]: a list inside a list; configs are flat")
+            else:
+                _config_value(item, f"{where}[{i}]", problems)
+    elif isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{where}: {value} is not finite; leave the key out, or use a finite number")
+    elif isinstance(value, str) and not encodable(value):
+        problems.append(f"{where}: {short_repr(value)} holds what is no Unicode text, or a NUL")
+    elif not isinstance(value, bool | int | float | str):
+        kind = "a table" if isinstance(value, dict) else type(value).__name__
+        problems.append(f"{where}: {kind} is no config value; use text, numbers, booleans or lists of them")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        problems.append(f"{where}: {short_repr(value)} does not fit 64 bits")
+
+
+def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Block:
+    raw = dict(_table(raw, where, problems))
+    resources = _resources(raw.pop("resources", {}), shared, f"{where}.resources", problems)
+    for key in ("seed", "seeds"):
+        if raw.pop(key, None) is not None:
+            problems.append(f"{where}.{key}: seeds stand at the top of the file and hold for every block")
+    if "methods" in raw and "method" not in raw:
+        problems.append(f"{where}.methods: is spelt method, for a list too")
+        raw["method"] = raw.pop("methods")
+    methods = _axis(raw.pop("method", None), f"{where}.method", problems)
+    if not all(m and _is_line(m) for m in methods):
+        problems.append(f"{where}.method: {short_repr(list(methods))} is not text of 1 to 300 characters each")
+    ks: tuple[Any, ...] = (None,)
+    if "k" in raw:
+        ks = _axis(raw.pop("k"), f"{where}.k", problems)
+        for k in ks:
+            if isinstance(k, bool) or not isinstance(k, int):
+                problems.append(f"{where}.k: {short_repr(k)} is not an integer")
+            elif k < 0:
+                problems.append(f"{where}.k: {short_repr(k)} is negative")
+            elif k >= 2**63:
+                problems.append(f"{where}.k: {short_repr(k)} does not fit 64 bits")
+    for key in raw:
+        _config_key(key, where, problems)
+    axes = {key: _axis(value, f"{where}.{key}", problems) for key, value in raw.items()}
+    return Block(
+        methods=tuple(m for m in methods if isinstance(m, str)),
+        ks=tuple(k for k in ks if k is None or (isinstance(k, int) and not isinstance(k, bool) and 0 <= k < 2**63)),
+        axes=axes,
+        resources=resources,
+    )
+
+
+def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
+    if value is None:
+        problems.append(f"{where}: missing")
+        return ()
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        problems.append(f"{where}: an empty list makes no cells; give at least one value")
+    for item in values:
+        _config_value(item, where, problems)
+    kept = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
+    if len(kept) < len(values):
+        twice = next(v for i, v in enumerate(values) if v in values[:i])
+        problems.append(f"{where}: {short_repr(twice)} is there twice")
+    return tuple(kept)
+
+
+def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Resources:
+    given: dict[str, Any] = {}
+    for key, value in _table(raw, where, problems).items():
+        if key not in RESOURCES:
+            problems.append(f"{where}: {unknown_name('resource', key, RESOURCES)}")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            problems.append(f"{where}.{key}: {short_repr(value)} is not a number")
+        elif value > _MAX[key]:
+            problems.append(f"{where}.{key}: {short_repr(value)} is too large; {_MAX[key]:g} at most")
+        elif key == "retries" and (not isinstance(value, int) or value < 0):
+            problems.append(f"{where}.retries: {short_repr(value)} is not 0 or a positive integer")
+        elif key == "gpus" and (value < 0 or (value > 1 and value != int(value))):
+            problems.append(f"{where}.gpus: {short_repr(value)} is neither a fraction of one GPU nor a whole number")
+        elif key in {"cpus", "memory_gib", "timeout_s"} and value <= 0:
+            problems.append(f"{where}.{key}: {short_repr(value)} is not positive")
+        elif key == "cpus" and value > 1 and value != int(value):
+            problems.append(f"{where}.cpus: {short_repr(value)} is neither a fraction of one CPU nor a whole number")
+        else:
+            given[key] = value if key == "retries" else float(value)
+    return replace(base, **given)
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a value: sorted keys, no spaces, numbers equal in value written alike.
+
+    Raises:
+        ValueError: a number is not finite, or a key is not text.
+    """
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not finite")
+        # 1 and 1.0 are one value, as are 0.0 and -0.0; beyond 2^53 a float is not an exact integer anyway.
+        return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("keys must be text")
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    raise ValueError(f"{type(value).__name__} is not a config value")

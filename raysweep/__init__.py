@@ -1,0 +1,37 @@
+"""Sweeps of cells on Ray, recorded in a crash-safe Parquet store.
+
+from raysweep import Store, Sweep, launch
+
+launch(Sweep.load("paper/e1-sine"), store="results")
+Store("results").sql("SELECT method, k, avg(mse_post_last_500) FROM cells GROUP BY ALL")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.launch.launch import launch
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.spec import Sweep
+
+__all__ = ["Store", "Sweep", "launch"]
+
+_MODULES = {
+    "Store": "raysweep.orchestrator.store.reader",
+    "Sweep": "raysweep.orchestrator.sweep.spec",
+    "launch": "raysweep.orchestrator.launch.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `raysweep --help` and a worker load only what they need."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'raysweep' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

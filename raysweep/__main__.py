@@ -1,0 +1,5 @@
+"""`python -m raysweep`: the command line."""
+
+from raysweep.orchestrator.cli.app import main
+
+main()

@@ -1,0 +1,193 @@
+"""Intervals, p-values and their correction against known and simulated truths."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from raysweep.analysis.claims import criteria
+from raysweep.analysis.statistics.inference import (
+    Estimate,
+    estimate,
+    holm,
+    holm_level,
+    seeds_needed,
+    share_interval,
+    share_p,
+    t_cdf,
+    t_quantile,
+    zone_p,
+)
+
+MEAN = criteria.mean("x")
+
+
+def of(*values: float) -> Estimate:
+    return estimate(MEAN, {"x": np.array(values)})
+
+
+@pytest.mark.parametrize(
+    ("share", "df", "quantile"),
+    [
+        (0.975, 1, 12.7062047362),
+        (0.975, 2, 4.3026527297),
+        (0.975, 4, 2.7764451052),
+        (0.95, 5, 2.0150483733),
+        (0.995, 30, 2.7499956536),
+    ],
+)
+def test_student_quantiles_of_the_tables(share: float, df: int, quantile: float) -> None:
+    assert t_quantile(share, df) == pytest.approx(quantile, abs=1e-9)
+    assert t_cdf(quantile, df) == pytest.approx(share, abs=1e-9)
+    assert t_cdf(-quantile, df) == pytest.approx(1 - share, abs=1e-9)
+
+
+def test_student_is_cauchy_for_one_degree_of_freedom() -> None:
+    assert [t_cdf(t, 1) for t in (-1.0, 0.0, 1.0)] == pytest.approx([0.25, 0.5, 0.75])
+
+
+def test_the_jackknife_error_of_a_mean_is_the_ordinary_one() -> None:
+    values = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    assert of(*values).error == pytest.approx(values.std(ddof=1) / math.sqrt(5))
+
+
+def test_the_bootstrap_distribution_of_three_seeds_is_the_enumerated_one() -> None:
+    """27 ordered resamples, all of the same chance."""
+    values = (0.0, 1.0, 5.0)
+    means = np.array([np.mean(draw) for draw in product(values, repeat=3)])
+    found = of(*values)
+    for x in np.unique(means):
+        assert (found.resampled <= x + 1e-9).mean() == pytest.approx((means <= x + 1e-9).mean(), abs=0.015)
+
+
+def test_coverage_on_normal_data_of_five_seeds() -> None:
+    """The bootstrap alone covers far less than 95 %, the hull at least that."""
+    rng, trials = np.random.default_rng(1), 700
+    hull = alone = 0
+    for _ in range(trials):
+        found = of(*rng.normal(size=5))
+        low, high = found.interval()
+        hull += low <= 0 <= high
+        percentile = np.quantile(found.resampled, [0.025, 0.975])
+        alone += percentile[0] <= 0 <= percentile[1]
+    sd = math.sqrt(0.95 * 0.05 / trials)
+    assert 0.95 - 3 * sd < hull / trials < 0.975
+    assert 0.79 < alone / trials < 0.88
+
+
+def test_p_is_the_level_at_which_the_interval_touches() -> None:
+    found = of(1.0, 2.0, 2.5, 3.0, 4.5)
+    for end in (0.5, 1.4, 4.2):
+        p = found.p_beyond(end)
+        low, high = found.interval(p * 1.01)
+        assert not low <= end <= high
+        low, high = found.interval(p * 0.97)
+        assert low <= end <= high
+
+
+def test_p_under_the_null_is_uniform_or_larger() -> None:
+    rng = np.random.default_rng(2)
+    p_values = np.array([of(*rng.normal(size=5)).p_beyond(0.0) for _ in range(400)])
+    for level in (0.01, 0.05, 0.2):
+        assert (p_values <= level).mean() <= level + 3 * math.sqrt(level / 400)
+    assert (p_values <= 0.2).mean() > 0.15  # and not so large that nothing is ever found
+
+
+def test_equivalence_does_not_hang_on_which_of_two_is_named_first() -> None:
+    rng = np.random.default_rng(3)
+    for scale in (0.05, 0.2, 0.6):
+        columns = {"a": np.exp(rng.normal(0.1, scale, 5)), "b": np.exp(rng.normal(0, scale, 5))}
+        results = []
+        for one, two in (("a", "b"), ("b", "a")):
+            how = criteria.comparable(one, two)
+            found = estimate(how.statistic, columns)
+            results.append((zone_p(found, how.low, how.high), *sorted(map(abs, found.interval()))))
+        assert results[0] == pytest.approx(results[1], rel=1e-12)
+
+
+def test_equivalence_needs_both_ends_and_difference_only_one() -> None:
+    found = of(0.0, 0.1, -0.1, 0.05, 0.02)
+    assert zone_p(found, -1, 1) == max(found.p_beyond(-1), found.p_beyond(1))
+    assert zone_p(found, 0.5, 1) == found.p_beyond(0.5)
+    assert zone_p(found, -math.inf, 1) == found.p_beyond(1)
+
+
+def test_one_seed_knows_nothing() -> None:
+    found = of(3.0)
+    assert (found.value, found.known, found.interval()) == (3.0, False, (-math.inf, math.inf))
+    assert (zone_p(found, 0, 1), seeds_needed(found, 0, 1, 0.05)) == (1.0, None)
+
+
+def test_two_seeds_have_the_t_interval_of_one_degree_of_freedom() -> None:
+    assert of(0.0, 2.0).interval() == pytest.approx((1 - 12.7062047362, 1 + 12.7062047362))
+
+
+def test_seeds_of_no_spread_leave_the_bootstraps_smallest_p() -> None:
+    found = of(2.0, 2.0, 2.0)
+    assert found.interval() == (2.0, 2.0)
+    assert found.p_beyond(1.0) == pytest.approx(2 / 10_001)
+    assert found.p_beyond(2.0) == 1.0
+
+
+def test_a_spread_of_two_seeds_has_no_interval() -> None:
+    """Without one of two seeds there is no spread left, so the jackknife has no error."""
+    found = estimate(criteria.variation("x"), {"x": np.array([1.0, 2.0])})
+    assert not found.known
+
+
+def test_a_spread_is_resampled_over_more_than_one_seed() -> None:
+    """One seed drawn five times has no spread; a ratio of two such is no number, and poisons no interval."""
+    columns = {"x": np.array([1.0, 2.0, 3.0, 4.0, 5.0]), "y": np.array([0.1, 1.1, 1.3, 0.9, 0.7])}
+    found = estimate(criteria.more_stable("y", "x").statistic, columns)
+    assert 0.997 < found.resampled.size / 10_000 < 0.9995  # 1 - 1/625
+    low, high = found.interval()
+    assert math.isfinite(low)
+    assert low < found.value < high
+
+
+def test_seeds_needed_by_hand() -> None:
+    """Half-width 2.776 s / sqrt(5) must shrink to the distance from 1 to 0."""
+    values = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
+    found = of(*values)
+    half = 2.7764451052 * values.std(ddof=1) / math.sqrt(5)
+    assert seeds_needed(found, 0, math.inf, 0.05) == math.ceil(5 * half**2)
+    assert seeds_needed(found, 2, math.inf, 0.05) == math.ceil(5 * half**2)  # outside by the same distance
+    assert seeds_needed(found, 0, 1.5, 0.05) == math.ceil(5 * (half / 0.5) ** 2)  # inside: the nearer end counts
+    assert seeds_needed(found, 1, math.inf, 0.05) is None
+
+
+def test_holm_by_hand() -> None:
+    """.005 x 4, .01 x 3, .03 x 2, .04 x 1, each no smaller than the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    assert [holm_level([0.01, 0.04, 0.03, 0.005], i) for i in range(4)] == pytest.approx(
+        [0.05 / 3, 0.05 / 1, 0.05 / 2, 0.05 / 4]
+    )
+
+
+def test_holm_keeps_the_familywise_error() -> None:
+    rng = np.random.default_rng(4)
+    uniform = rng.random((4000, 6))
+    any_found = np.mean([min(holm(list(row))) <= 0.05 for row in uniform])
+    assert any_found == pytest.approx(0.05, abs=0.011)
+
+
+def test_shares() -> None:
+    assert share_interval(2, 5) == pytest.approx((0.0527449505, 0.8533672004))
+    assert share_interval(0, 5) == pytest.approx((0.0, 1 - 0.025 ** (1 / 5)))
+    assert share_interval(5, 5) == pytest.approx((0.025 ** (1 / 5), 1.0))
+    assert share_p(5, 5, 0.5) == pytest.approx(2 / 32)
+    assert share_p(1, 5, 0.5) == pytest.approx(2 * 6 / 32)
+    assert share_p(2, 4, 0.5) == 1.0
+
+
+def test_tuned_scores_no_seed_by_a_rate_that_it_chose() -> None:
+    """Seed 3 alone likes rate b; the other seeds choose a for it, and it takes b away from nobody."""
+    columns = {"a": np.array([1.0, 1.0, 9.0]), "b": np.array([2.0, 2.0, 1.0])}
+    derived = criteria.tuned({"m": ["a", "b"]})(columns)["m"]
+    # Without seed 1: a 9, b 2 -> b. Without seed 2: the same. Without seed 3: a 1, b 4 -> a.
+    assert derived.tolist() == [2.0, 2.0, 9.0]

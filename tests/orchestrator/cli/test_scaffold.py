@@ -1,0 +1,162 @@
+"""What one starts with: `new` writes what plans and runs as it is; the schema agrees with the spec."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from raysweep import Sweep, launch
+from raysweep.orchestrator.cli import new
+from raysweep.orchestrator.cli.workload_settings import settings
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.json_schema import schema
+from raysweep.orchestrator.sweep.workload import load_workload
+from raysweep.workloads import WORKLOADS
+from tests.conftest import ROOT
+
+GOOD = 'workload = "w:run"\nseeds = "0..2"\n[[grid]]\nmethod = "a"\n'
+
+
+def valid(text: str, made: dict[str, Any]) -> bool:
+    return jsonschema.Draft7Validator(made).is_valid(tomllib.loads(text))
+
+
+def test_what_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -> None:
+    assert "next: raysweep plan first.toml" in cli("new", "first").stdout
+    assert json.loads(cli("plan", "first.toml", "--json").stdout)["to_run"] == 30
+    ended = launch(Sweep.load("first.toml"), "results", inline=True)
+    assert (ended.asked, ended.done) == (30, 30)
+    loss = Store("results").sql("SELECT method, k, min(loss) AS least, max(loss) AS most FROM cells GROUP BY ALL")
+    assert loss.height == 4  # two methods, and sgd at two k
+    assert loss["most"].max() < 1  # it descends: half the squared norm begins near 5
+    assert Store("results").sql("SELECT len(values) AS n FROM arrays").unique()["n"].to_list() == [200]
+    made = schema(load_workload("first:run", (str(folder),)))
+    assert valid((folder / "first.toml").read_text(), made)
+    assert not valid((folder / "first.toml").read_text().replace("rate = 0.2", "raet = 0.2"), made)
+    assert not valid((folder / "first.toml").read_text().replace('"momentum"', '"momentun"'), made)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("my-sweep", "letters, digits and '_'"),
+        ("class", "letters, digits and '_'"),
+        ("../up", "letters, digits and '_'"),
+        ("", "letters, digits and '_'"),
+        ("json", "a module of Python's own"),
+        ("workloads", "a module of raysweep's own"),
+        ("there", "there.py is there already"),
+    ],
+)
+def test_new_refuses_what_would_not_work(name: str, said: str, folder: Path) -> None:
+    (folder / "there.py").write_text("mine")
+    with pytest.raises(InputError, match=said.replace(".", r"\.")):
+        new.write(name, folder)
+    assert [path.name for path in folder.iterdir()] == ["there.py"]
+    assert (folder / "there.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLED.glob("*/*.toml")), ids=lambda p: p.stem)
+def test_every_bundled_sweep_fits_the_schema(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert valid(text, schema())
+    assert valid(text, schema(load_workload(tomllib.loads(text)["workload"])))
+
+
+def test_the_readme_sweep_fits_the_schema() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = readme.partition('name = "digits"')[2].partition("```")[0]
+    assert valid('name = "digits"' + text, schema())
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+def test_schemas_of_our_workloads_are_schemas(name: str) -> None:
+    jsonschema.Draft7Validator.check_schema(schema(load_workload(name)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace('workload = "w:run"\n', ""),
+        GOOD.replace("seeds", "seed"),
+        GOOD.replace('"0..2"', '"0-2"'),
+        GOOD.replace('"0..2"', "[]"),
+        GOOD.replace('"0..2"', "[1, 1]"),
+        GOOD.replace('"0..2"', "[-1]"),
+        GOOD.replace('"0..2"', "[true]"),
+        GOOD.partition("[[grid]]")[0],
+        GOOD.replace('method = "a"', "k = 1"),
+        GOOD.replace('method = "a"', "method = []"),
+        GOOD.replace('method = "a"', 'method = ""'),
+        GOOD + "k = -1\n",
+        GOOD + "k = 1.5\n",
+        GOOD + "seed = 1\n",
+        GOOD + "rate = []\n",
+        GOOD + "rate = [1, 1]\n",
+        GOOD + "rate = {a = 1}\n",
+        GOOD + "[resources]\ncpu = 1\n",
+        GOOD + "[resources]\ncpus = 0\n",
+        GOOD + "[resources]\ncpus = 1.5\n",
+        GOOD + "[resources]\nretries = 1.5\n",
+        GOOD + "[resources]\ntimeout_s = 1e10\n",
+        GOOD + "resources = {gpus = -1}\n",
+        'name = "a b"\n' + GOOD,
+        "nonsense = 1\n" + GOOD,
+    ],
+)
+def test_schema_and_spec_refuse_the_same(text: str) -> None:
+    assert not valid(text, schema())
+    assert Sweep.from_text(text).problems
+
+
+@pytest.mark.parametrize("extra", ["", "k = [1, 2]\n", 'rate = [0.1, "x", true]\n', "resources = {gpus = 0.5}\n"])
+def test_schema_and_spec_take_the_same(extra: str) -> None:
+    assert valid(GOOD + extra, schema())
+    assert Sweep.from_text(GOOD + extra).problems == ()
+
+
+def test_a_workload_without_a_model_takes_any_key(write: Callable[..., Path], folder: Path) -> None:
+    write("free.py", "def run(cell, context):\n    return {}\n")
+    text = GOOD.replace("w:run", "free:run") + "anything = 1\n"
+    assert valid(text, schema(load_workload("free:run", (str(folder),))))
+    assert len(expand([Sweep.from_text(text)])) == 3
+
+
+@pytest.mark.parametrize("name", sorted(WORKLOADS))
+def test_every_setting_of_ours_is_shown_with_what_is_valid(name: str) -> None:
+    found = settings(load_workload(name))
+    model = load_workload(name).config_model
+    assert [key.name for key in found] == list(model.model_fields)
+    for key in found:
+        assert key.valid
+        default = json.loads(key.default) if key.default else None
+        assert default == model.model_fields[key.name].default
+        assert model.model_validate({key.name: default})
+
+
+def test_a_workload_says_what_it_can_be_asked_for(cli, write) -> None:
+    said = cli("workload", "vit").stdout.splitlines()
+    assert said[0].startswith("vit: Sparse gradient transport in a vision transformer")
+    assert said[1].startswith("methods: bptt_ref, dense_ref, ")
+    (row,) = (line.split()[:4] for line in said if line.split()[0] == "precision")
+    assert row == ["precision", '"float32"', '"float32",', '"bf16"']
+    assert [line.split()[0] for line in cli("workload").stdout.splitlines()] == sorted(WORKLOADS)
+    model = "class Config(pydantic.BaseModel):\n    rate: float\n    deep: list[int] | None = None\n"
+    write("mine.py", f'"""Mine.\n\nMore."""\nimport pydantic\n{model}\ndef run(cell, context):\n    return {{}}\n')
+    assert cli("workload", "mine:run").stdout.splitlines()[:2] == ["mine:run: Mine.", "methods: any name"]
+    assert json.loads(cli("workload", "mine:run", "--json").stdout)["settings"] == [
+        {"name": "rate", "default": "required", "valid": "number", "about": ""},
+        {"name": "deep", "default": "", "valid": "list", "about": ""},
+    ]
+    write("any.py", "def run(cell, context):\n    return {}\n")
+    assert cli("workload", "any:run").stdout.splitlines()[2] == "settings: any key, as it declares no Config"
+    assert cli("workload", "vitt").returncode == 2

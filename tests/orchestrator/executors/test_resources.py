@@ -1,0 +1,210 @@
+"""What nodes and node types offer against what cells need: pure."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from raysweep import Sweep
+from raysweep.orchestrator.executors import inline
+from raysweep.orchestrator.executors.executor import Waiting
+from raysweep.orchestrator.executors.resources import (
+    Autoscaler,
+    Demand,
+    NodeType,
+    autoscaler,
+    needs,
+    nodes_to_avoid,
+    selector,
+    sizes,
+    times,
+    unmet,
+)
+from raysweep.orchestrator.launch.launch import Options, run
+from raysweep.orchestrator.launch.request import from_sweeps
+from raysweep.orchestrator.store.reader import Store
+
+GIB = 2**30
+CPU = NodeType("cpu", {"CPU": 8.0, "memory": 32.0 * GIB}, 10, {"kind": "cpu", "market": "spot"})
+GPU = NodeType("gpu", {"CPU": 4.0, "GPU": 1.0, "memory": 16.0 * GIB}, 3, {"kind": "gpu", "market": "spot"})
+BOTH = Autoscaler((CPU, GPU), 11)
+CONFIG = {
+    "max_workers": 11,
+    "head_node_type": "head",
+    "provider": {"type": "aws"},
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "cpu": {"resources": {"CPU": 8, "memory": 32 * GIB}, "max_workers": 10, "labels": dict(CPU.labels)},
+        "gpu": {"resources": {"CPU": 4, "GPU": 1, "memory": 16 * GIB}, "max_workers": 3, "labels": dict(GPU.labels)},
+        "none": {"resources": {"CPU": 96}, "max_workers": 0},
+    },
+}
+
+
+def test_an_autoscaler_is_its_file_without_the_head_and_without_types_that_may_have_no_node() -> None:
+    assert autoscaler(CONFIG) == BOTH
+
+
+def test_on_premise_nodes_say_what_they_have_when_they_run() -> None:
+    only = {"local.cluster.node": {"resources": {}, "max_workers": 2}}
+    found = autoscaler({"max_workers": 2, "head_node_type": "local.cluster.node", "provider": {"type": "local"}}
+                       | {"available_node_types": only})  # fmt: skip
+    assert found == Autoscaler((NodeType("local.cluster.node", {}, 2, open=True),), 2)
+    assert found.may_run(Demand(64, 8, 100))
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        (Demand(1, 0, None), 8),
+        (Demand(0.5, 0, None), 16),
+        (Demand(3, 0, None), 2),
+        (Demand(1, 0, 10.0), 3),
+        (Demand(9, 0, None), 0),
+        (Demand(1, 0.25, None), 0),
+    ],
+)
+def test_cells_that_fit_a_node(size: Demand, count: int) -> None:
+    assert times(CPU.resources, size) == count
+
+
+@pytest.mark.parametrize(
+    ("size", "now", "wanted"),
+    [
+        (Demand(1, 0, None), 0, 16),  # two nodes of eight
+        (Demand(1, 0, None), 40, 40),  # as many again
+        (Demand(1, 0, None), 72, 8),  # what is left of ten nodes
+        (Demand(1, 0, None), 80, 0),
+        (Demand(1, 1, None), 0, 2),
+        (Demand(1, 1, None), 3, 0),
+        (Demand(99, 0, None), 0, 0),
+    ],
+)
+def test_an_autoscaler_is_asked_for_no_more_than_it_has_step_by_step(size: Demand, now: int, wanted: int) -> None:
+    assert BOTH.wanted(size, now) == wanted
+
+
+def test_an_autoscaler_of_unknown_types_is_asked_for_anything() -> None:
+    unknown = Autoscaler(known=False)
+    assert unknown.may_run(Demand(64, 8, None))
+    assert unknown.wanted(Demand(64, 8, None), 0) == 2
+    assert not Autoscaler().may_run(Demand(1, 0, None))
+
+
+def test_cells_without_gpus_keep_off_gpu_nodes_that_are_still_to_come() -> None:
+    plain, gpu, large = Demand(1, 0, None), Demand(1, 1, None), Demand(1, 0, 20.0)
+    assert BOTH.keep_off_gpus(plain) == {"ray.io/node-group": "!in(gpu)", "kind": "!in(gpu)"}
+    assert BOTH.keep_off_gpus(gpu) == {}
+    assert Autoscaler((GPU,), 3).keep_off_gpus(plain) == {}  # where else would they run
+    assert [kind.name for kind in BOTH.for_cells(large)] == ["cpu"]
+    nodes = {"a": {"CPU": 0.0}, "b": {"CPU": 4.0, "GPU": 1.0}}
+    assert nodes_to_avoid(nodes, set(), plain, others_may_come=True) == {"b"}
+    assert nodes_to_avoid(nodes, set(), plain) == set()
+    assert selector({"b", "a"}, {"kind": "!in(gpu)"}) == {"ray.io/node-id": "!in(a,b)", "kind": "!in(gpu)"}
+    assert selector((), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (Demand(1, 0, None), "1 CPU"),
+        (Demand(1, 1, None), "a GPU"),
+        (Demand(2, 0.5, 8.0), "2 CPUs, 0.5 GPUs and 8 GiB"),
+        (Demand(1, 2, None), "2 GPUs"),
+    ],
+)
+def test_needs_in_words(size: Demand, words: str) -> None:
+    assert needs(size) == words
+
+
+def test_what_is_unmet_says_how_many_why_and_what_to_do() -> None:
+    said = unmet(Demand(1, 1, None), 3, "no node type has one", ["add a node type"])
+    assert said == (
+        "3 cells need a GPU each; no node type has one: --device cpu, change [resources] or add a node type"
+    )
+
+
+def test_cells_are_counted_by_size() -> None:
+    variants = pl.DataFrame({"variant": [0, 1, 2], "cpus": [1.0, 1.0, 2.0], "gpus": [0.0, 1.0, 0.0]}).with_columns(
+        memory_gib=pl.lit(None, pl.Float64)
+    )
+    cells = pl.DataFrame({"variant": [0, 0, 1, 2, 0]})
+    assert dict(sizes(cells, variants)) == {Demand(1, 0, None): 3, Demand(1, 1, None): 1, Demand(2, 0, None): 1}
+
+
+class NodeLess(inline.InlineExecutor):
+    """Runs cells of one CPU; those of two wait for a node that never comes."""
+
+    def submit(self, chunk) -> None:
+        if chunk.cpus == 1:
+            super().submit(chunk)
+        else:
+            self.held = getattr(self, "held", set()) | {chunk.number}
+
+    def kill(self, number: int) -> None:
+        self.held.discard(number)
+
+    def waiting(self) -> list[Waiting]:
+        held = frozenset(getattr(self, "held", ()))
+        return [Waiting(held, "a node with 2 CPUs", 100.0)] if held else []
+
+
+def test_cells_whose_node_does_not_come_are_left_once_nothing_else_runs(write, folder, monkeypatch) -> None:
+    write("cells.py", "def run(cell, context):\n    return {'x': 1.0}\n")
+    text = 'name="n"\nworkload="cells:run"\nseeds="0..9"\n[[grid]]\nmethod="small"\n'
+    write("n.toml", text + '[[grid]]\nmethod="large"\nresources.cpus=2\n')
+    monkeypatch.setattr(inline, "InlineExecutor", NodeLess)
+    store, seen = Store("results"), []
+    prepared = from_sweeps([Sweep.load("n.toml")], store)
+    ended = run(prepared, store, Options(executor="inline", node_wait=1.0), lambda p: seen.append(p.waiting))
+    assert (ended.done, ended.failed, ended.left, ended.exit_code) == (10, 0, 10, 1)
+    assert ended.stopped == "a node with 2 CPUs: none came in 1 min (--node-wait)"
+    assert ("a node with 2 CPUs",) in seen
+    assert store.attempts.collect()["method"].unique().to_list() == ["small"]  # the others were not charged
+
+
+def test_what_either_autoscaler_says_of_itself_is_told() -> None:
+    from ray.core.generated import autoscaler_pb2
+
+    from raysweep.orchestrator.executors.ray.autoscaler import _of_first, _of_second
+
+    unavailable = {"category": "InsufficientInstanceCapacity", "description": "no such machine is free"}
+    first = {
+        "pending_launches": {"gpu": 2},
+        "pending_nodes": [("10.0.0.1", "cpu", "setting-up")],
+        "node_availability_summary": {
+            "node_availabilities": {
+                "gpu": {"is_available": False, "unavailable_node_information": unavailable},
+                "cpu": {"is_available": True, "unavailable_node_information": None},
+            }
+        },
+    }
+    assert _of_first(first) == "starting 2 x gpu, 1 x cpu (setting-up); gpu: no such machine is free"
+    assert _of_first({"pending_launches": {}, "pending_nodes": []}) == ""
+    second = autoscaler_pb2.AutoscalingState()
+    second.pending_instance_requests.add(ray_node_type_name="gpu", count=2)
+    second.pending_instances.add(ray_node_type_name="cpu")
+    second.failed_instance_requests.add(ray_node_type_name="gpu", count=1, reason="quota exceeded")
+    assert _of_second(second) == "starting 2 x gpu, 1 x cpu; gpu: quota exceeded"
+    assert _of_second(autoscaler_pb2.AutoscalingState()) == ""
+
+
+def test_the_head_tells_of_its_file_no_more_than_the_node_types(tmp_path) -> None:
+    from raysweep.orchestrator.executors.ray.autoscaler import _node_types
+
+    (tmp_path / "c.yaml").write_text(
+        "provider: {type: aws, secret: s}\nauth: {ssh_private_key: k}\nmax_workers: 11\nhead_node_type: head\n"
+        "available_node_types:\n  head: {resources: {CPU: 0}, max_workers: 0, node_config: {UserData: s}}\n"
+        "  cpu: {resources: {CPU: 2}, labels: {kind: cpu}, node_config: {KeyName: k}}\n"
+    )
+    told = _node_types(tmp_path / "c.yaml")
+    assert told == {
+        "max_workers": 11,
+        "head_node_type": "head",
+        "provider": {"type": "aws"},
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}, "labels": None, "max_workers": 0},
+            "cpu": {"resources": {"CPU": 2}, "labels": {"kind": "cpu"}},
+        },
+    }
+    assert autoscaler(told) == Autoscaler((NodeType("cpu", {"CPU": 2.0}, 11, {"kind": "cpu"}),), 11)

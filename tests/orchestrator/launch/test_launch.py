@@ -1,0 +1,270 @@
+"""A launch, in process: what runs, what does not, how failures end. The contract of every executor."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+
+import polars as pl
+import pytest
+
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors import EXECUTORS
+from raysweep.orchestrator.executors.executor import Executor
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, Event, Task
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.spec import Sweep
+from tests.conftest import SWEEP, TINY
+
+
+@pytest.fixture
+def sweep(write) -> Sweep:
+    write("tiny.py", TINY)
+    return Sweep.load(write("tiny.toml", SWEEP))
+
+
+def statuses(store: Store) -> dict[str, int]:
+    return dict(store.summary().group_by("status").len().iter_rows())
+
+
+def test_second_launch_runs_nothing(sweep: Sweep) -> None:
+    first = launch(sweep, inline=True)
+    assert (first.asked, first.done, first.ran, first.exit_code) == (8, 8, 8, 0)
+    second = launch(sweep, inline=True)
+    assert (second.asked, second.done, second.ran, second.exit_code) == (8, 8, 0, 0)
+    assert Store().attempts.collect().height == 8
+
+
+def test_extending_runs_only_what_is_new_and_keeps_the_old(sweep: Sweep, write) -> None:
+    launch(sweep, inline=True)
+    assert launch(sweep.with_seeds("0..5"), inline=True).ran == 4
+    changed = Sweep.load(write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nx = 1\n[[grid]]")))
+    assert launch(changed, inline=True).ran == 8
+    assert Store().cells.collect().height == 20
+
+
+def test_sql_sees_metrics_config_and_arrays(sweep: Sweep) -> None:
+    launch(sweep.with_settings({"x": 2.5}), inline=True, where="seed < 2")
+    store = Store()
+    rows = store.sql("SELECT method, seed, x, value FROM cells WHERE status = 'done' ORDER BY ALL").rows()
+    assert rows == [("a", 0, 2.5, 0.0), ("a", 1, 2.5, 2.0), ("b", 0, 2.5, 0.0), ("b", 1, 2.5, 2.0)]
+    assert store.sql("SELECT name, step, stride, values FROM arrays LIMIT 1").rows() == [("curve", 0, 1, [1.0, 2.0])]
+    assert store.sql("SELECT count(*) FROM attempts").item() == 4
+
+
+FAILING = """
+    import time
+
+    def run(cell, context):
+        print("before the end of", cell.seed)
+        if cell.seed == 1:
+            raise ValueError("seed 1 is unlucky")
+        if cell.seed == 2:
+            time.sleep(60)
+        if cell.seed == 3:
+            return {"value": float("nan")}
+        if cell.seed == 4:
+            raise SystemExit(3)
+        return {"value": 1.0}
+"""
+
+
+def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> None:
+    write("failing.py", FAILING)
+    sweep = Sweep.from_text(
+        'name="f"\nworkload="failing:run"\nseeds="0..5"\n[resources]\ntimeout_s=0.3\nretries=1\n[[grid]]\nmethod="m"\n'
+    )
+    result = launch(sweep, inline=True)
+    assert (result.done, result.failed, result.left, result.exit_code) == (2, 4, 0, 1)
+    attempts = Store().attempts.filter(pl.col("status") != "done").sort("seed", "attempt").collect()
+    assert attempts.select("seed", "attempt", "status", "error_type").rows() == [
+        (1, 1, "failed", "ValueError"),
+        (1, 2, "failed", "ValueError"),
+        (2, 1, "timed_out", "CellTimeout"),
+        (2, 2, "timed_out", "CellTimeout"),
+        (3, 1, "failed", "ValueError"),
+        (3, 2, "failed", "ValueError"),
+        (4, 1, "failed", "SystemExit"),
+        (4, 2, "failed", "SystemExit"),
+    ]
+    assert 'raise ValueError("seed 1 is unlucky")' in attempts["traceback"][0]
+    assert "time.sleep(60)" in attempts["traceback"][2]
+    assert "diverged = 1" in attempts["error_message"][4]
+    assert attempts["log_tail"][0] == "before the end of 1\n"
+
+    again = launch(sweep, inline=True)  # attempts are used up: skipped, and said so
+    assert (again.ran, again.failed, again.exhausted, again.exit_code) == (0, 4, 4, 1)
+    assert Store().attempts.collect().height == 10
+
+    write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
+    from raysweep.orchestrator.launch.launch import Options, run
+    from raysweep.orchestrator.launch.request import from_store
+    from raysweep.orchestrator.sweep import workload
+
+    importlib.reload(importlib.import_module("failing"))
+    workload.source_digest.cache_clear()
+    store = Store()
+    resumed = run(from_store(store, None), store, Options(resume=True, executor="inline"))
+    assert (resumed.ran, resumed.done, resumed.exit_code) == (4, 6, 0)
+    assert store.summary().sort("attempts")["attempts"].to_list() == [1, 1, 3, 3, 3, 3]
+
+
+def test_max_failures_stops_gracefully(write) -> None:
+    write("bad.py", "def run(cell, context):\n    raise ValueError('no')\n")
+    sweep = Sweep.from_text(
+        'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
+    )
+    from raysweep.orchestrator.launch.launch import Options, run
+    from raysweep.orchestrator.launch.request import from_sweeps
+
+    store = Store()
+    result = run(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3))
+    assert result.stopped == "--max-failures 3 was met"
+    assert result.failed >= 3
+    assert result.left == 20 - result.failed > 0
+
+
+def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
+    launch(sweep, inline=True)
+    from raysweep.orchestrator.launch.launch import Options, plan_of, run
+    from raysweep.orchestrator.launch.request import from_sweeps
+    from raysweep.orchestrator.sweep import workload
+
+    write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
+    importlib.reload(importlib.import_module("tiny"))
+    workload.source_digest.cache_clear()
+    store = Store()
+    prepared = from_sweeps([sweep], store)
+    assert plan_of(prepared, store, Options()).counts()["changed"] == 8
+    assert run(prepared, store, Options(executor="inline")).ran == 0
+    assert run(prepared, store, Options(executor="inline", rerun_changed=True)).ran == 8
+    assert store.sql("SELECT max(value), max(attempt), count(*) FROM cells").rows() == [(9.0, 2, 8)]
+    assert store.check() == []
+
+
+@pytest.fixture(scope="module")
+def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Executor]]:
+    """One of each, shared: an embedded Ray takes seconds to start."""
+    folder = tmp_path_factory.mktemp("shipped")
+    (folder / "shipped.py").write_text(
+        "import os, time\n"
+        "def run(cell, context):\n"
+        "    if cell.method == 'sleep':\n"
+        "        time.sleep(60)\n"
+        "    if cell.method == 'die':\n"
+        "        os._exit(3)\n"
+        "    if cell.method == 'hold':\n"
+        "        while True:\n"
+        "            try:\n"
+        "                time.sleep(60)\n"
+        "            except BaseException:\n"
+        "                continue\n"
+        "    return {'seed': cell.seed, 'x': cell.config['x']}\n"
+    )
+    import sys
+
+    sys.path.insert(0, str(folder))
+    made: dict[str, Executor] = {}
+    for name, target in EXECUTORS.items():
+        module, _, kind = target.partition(":")
+        arguments = (None, {str(folder): []}) if name == "ray" else ()
+        made[name] = getattr(importlib.import_module(module), kind)(*arguments)
+    yield made
+    for executor in made.values():
+        executor.close()
+    sys.path.remove(str(folder))
+
+
+def chunk(number: int, *methods: str, timeout: float | None = None) -> Chunk:
+    tasks = tuple(Task(i, f"{i:024d}", m, None, i, '{"x":1.5}', 1, timeout) for i, m in enumerate(methods))
+    return Chunk(number, "shipped:run", "e", tasks, 1.0, 0.0, None, (), "cpu", 30.0)
+
+
+def events(executor: Executor, count: int, seconds: float = 60) -> list[Event]:
+    found: list[Event] = []
+    until = time.monotonic() + seconds
+    while len(found) < count and time.monotonic() < until:
+        found.extend(executor.poll(0.2))
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(EXECUTORS))
+def test_contract_chunks_come_home_once(executors: dict[str, Executor], name: str) -> None:
+    executor = executors[name]
+    assert executor.slots(1, 0, None) >= 1
+    assert executor.fits(1, 0, None) is None
+    for number in range(3):
+        executor.submit(chunk(number, "ok", "ok"))
+    home = events(executor, 3)
+    assert sorted(e.result.number for e in home if isinstance(e, ChunkDone)) == [0, 1, 2]
+    for event in home:
+        assert isinstance(event, ChunkDone)
+        assert [(o.status, dict(o.metrics)) for o in event.result.outcomes] == [
+            ("done", {"seed": 0.0, "x": 1.5}),
+            ("done", {"seed": 1.0, "x": 1.5}),
+        ]
+    assert executor.poll(0) == []
+
+
+@pytest.mark.parametrize("name", sorted(EXECUTORS))
+def test_contract_a_cell_past_its_timeout_is_an_outcome(executors: dict[str, Executor], name: str) -> None:
+    executor = executors[name]
+    executor.submit(chunk(10, "ok", "sleep", "ok", timeout=0.5))
+    (event,) = events(executor, 1)
+    assert isinstance(event, ChunkDone)
+    assert [o.status for o in event.result.outcomes] == ["done", "timed_out", "done"]
+
+
+def test_ray_a_dying_worker_and_one_that_ignores_its_alarm(executors: dict[str, Executor]) -> None:
+    executor = executors["ray"]
+    executor.submit(chunk(20, "ok", "die"))
+    executor.submit(chunk(21, "hold", timeout=0.5))
+    lost = {e.number: e for e in events(executor, 2) if isinstance(e, ChunkLost)}
+    assert lost[20].status == "crashed"
+    assert (lost[21].status, lost[21].position) == ("timed_out", 0)
+    assert "run" in (lost[21].traceback or "")
+
+
+def test_ray_refuses_what_no_node_can_run(executors: dict[str, Executor]) -> None:
+    assert executors["ray"].slots(10_000, 0, None) == 0
+    assert "CPUs" in (executors["ray"].fits(10_000, 0, None) or "")
+
+
+def test_ray_kill_leaves_no_event(executors: dict[str, Executor]) -> None:
+    executor = executors["ray"]
+    executor.submit(chunk(30, "sleep"))
+    time.sleep(1)
+    executor.kill(30)
+    assert executor.poll(0.5) == []
+
+
+DEVICES = """
+    def run(cell, context):
+        return {"cuda": float(context.device == "cuda")}
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "on_gpu"), [("auto", {0.5: 1.0, 0.0: 0.0}), ("cpu", {}), ("cuda", {0.5: 1, 0.0: 1})]
+)
+def test_device_says_which_gpus_cells_get(
+    write, device: str, on_gpu: dict[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysweep.orchestrator.executors.inline._has_gpu", lambda: True)  # in name only
+    write("devices.py", DEVICES)
+    sweep = Sweep.from_text(
+        'name="d"\nworkload="devices:run"\nseeds=[0]\n'
+        '[[grid]]\nmethod="half"\nresources.gpus=0.5\n[[grid]]\nmethod="none"\n'
+    )
+    assert launch(sweep, inline=True, device=device).exit_code == 0
+    asked = {"half": 0.5, "none": 0.0}
+    for method, cuda, gpus in Store().sql("SELECT method, cuda, gpus FROM cells").iter_rows():
+        assert cuda == on_gpu.get(asked[method], 0.0)
+        assert gpus == {"auto": asked[method], "cpu": 0.0, "cuda": asked[method] or 1.0}[device]
+
+
+def test_a_device_that_is_none_is_refused(sweep: Sweep) -> None:
+    with pytest.raises(InputError, match="unknown device 'cudo'; did you mean 'cuda'"):
+        launch(sweep, inline=True, device="cudo")

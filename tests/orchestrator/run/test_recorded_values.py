@@ -1,0 +1,67 @@
+"""What a cell returns or records and can't be kept is refused by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raysweep.orchestrator.run.cell import RunContext, _checked
+from raysweep.orchestrator.store.checkpoints import Checkpoint
+
+
+class Tensor:
+    """Converts to nothing, as a tensor that requires a gradient."""
+
+    def __array__(self, *arguments: object, **options: object) -> np.ndarray:
+        raise RuntimeError("call detach() first")
+
+    def __float__(self) -> float:
+        raise RuntimeError("has 2 elements")
+
+
+@pytest.fixture
+def context() -> RunContext:
+    return RunContext("cpu", Checkpoint(None, "ab" * 12, 1, "digest"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1, "x"], "could not convert string to float"),
+        ([[1], [1, 2]], "inhomogeneous"),
+        ({1: 2}, "not 'dict'"),
+        ([1j], "complex numbers; record two arrays"),
+        ([1e300], "values beyond float32"),
+        (3.0, r"shape \(\) is not one-dimensional"),
+        (Tensor(), "call detach"),
+    ],
+)
+def test_a_bad_array_is_named(context: RunContext, values: Any, said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^context.array\('loss'\): .*{said}"):
+        context.array("loss", values)
+    assert context.arrays == []
+
+
+def test_parts_of_an_array_begin_at_steps_of_their_own(context: RunContext) -> None:
+    context.array("loss", [1.0])
+    context.array("loss", [2.0], step=1)
+    context.array("other", [2.0])
+    with pytest.raises(ValueError, match=r"^context.array\('loss'\): recorded before from step 1 on"):
+        context.array("loss", [3.0], step=1)
+    assert [(part.name, part.step) for part in context.arrays] == [("loss", 0), ("loss", 1), ("other", 0)]
+
+
+@pytest.mark.parametrize("place", [{"step": "x"}, {"step": 2**70}, {"stride": None}, {"stride": 0}])
+def test_so_is_one_with_a_bad_place(context: RunContext, place: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^context.array\('loss'\): "):
+        context.array("loss", [1.0], **place)
+
+
+@pytest.mark.parametrize(
+    "value", ["1", None, [1], 1j, float("nan"), np.array([1.0, 2.0]), np.array([]), Tensor(), 10**400]
+)
+def test_a_bad_metric_is_named(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^metric 'accuracy' "):
+        _checked({"loss": 1.0, "accuracy": value})

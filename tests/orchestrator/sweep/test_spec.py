@@ -1,0 +1,206 @@
+"""Bad input: one clear message each, all of a file together, exit 2, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.spec import Sweep, setting
+from tests.conftest import SWEEP, TINY
+
+HEAD = 'name="s"\nworkload="online_rnn"\nseeds=[1]\n'
+
+
+def problems(text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        expand([Sweep.from_text(text)])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = ", "not valid TOML"),
+        (HEAD, "grid: empty"),
+        (HEAD.replace("online_rnn", "online_rmn") + '[[grid]]\nmethod="rtrl"', "did you mean 'online_rnn'?"),
+        (HEAD + '[[grid]]\nmethod="rlfo"', "unknown method 'rlfo'"),
+        (HEAD + '[[grid]]\nmethod="rttl"', "did you mean 'rtrl'?"),
+        (HEAD + '[[grid]]\nmethod="rtrl"\ntimeout_s=5', "timeout_s: no config key; it belongs under [resources]"),
+        ('name="a"\nworkload="mine.run"\nseeds=[1]\n[[grid]]\nmethod="a"', "or name one of your own as 'mine:run'"),
+        (HEAD + '[config]\nhiden=3\n[[grid]]\nmethod="rtrl"', "unknown config key 'hiden'; did you mean 'hidden'?"),
+        (HEAD + '[config]\nstream="sin"\n[[grid]]\nmethod="rtrl"', "did you mean 'sine'?"),
+        (HEAD + '[config]\nhidden="64"\n[[grid]]\nmethod="rtrl"', "config key 'hidden'"),
+        (HEAD + '[config]\nlearning_rate=nan\n[[grid]]\nmethod="rtrl"', "config.learning_rate: nan is not finite"),
+        (HEAD + '[config]\nlearning_rate=inf\n[[grid]]\nmethod="rtrl"', "config.learning_rate: inf is not finite"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=65', "k = 65"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=-1', "grid[0].k: -1 is negative"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=3', "k = 3"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk="4"', "grid[0].k: '4' is not an integer"),
+        (HEAD + '[[grid]]\nmethod="sparse_rtrl"\nk=[]', "an empty list makes no cells"),
+        (HEAD + '[[grid]]\nmethod="rtrl"\ndecay=0.5', "decay"),
+        (HEAD.replace("[1]", "[1, 2, 1]") + '[[grid]]\nmethod="rtrl"', "seeds: 1 is there twice"),
+        (HEAD.replace("[1]", '"4..2"') + '[[grid]]\nmethod="rtrl"', "'4..2' is not a range"),
+        (HEAD + '[[grid]]\nmethod="rtrl"\n[[grid]]\nmethod="rtrl"\nk=64', "gives the same cells as grid[0]"),
+        (HEAD.replace("[1]", '"0-4"') + '[[grid]]\nmethod="rtrl"', "'0-4' is not a range; did you mean \"0..4\"?"),
+        (HEAD + '[grid]\nmethod="rtrl"', "[grid] is one table, and a grid is a list of blocks: write [[grid]]"),
+        (HEAD + 'timeout_s=3\n[[grid]]\nmethod="rtrl"', "timeout_s: stands at the top of the file; it belongs under"),
+        (HEAD + 'method="rtrl"\n', "method: stands at the top of the file; it belongs into a [[grid]] block"),
+        (HEAD + 'hidden=3\n[[grid]]\nmethod="rtrl"', "a setting of the workload belongs under [config] or [[grid]]"),
+        (HEAD + '[config]\nhidden=[1, 2]\n[[grid]]\nmethod="rtrl"', "one by one stand in [[grid]]: hidden = [1, 2]"),
+        (HEAD + "sedes=3\n" + '[[grid]]\nmethod="rtrl"', "unknown key 'sedes'; did you mean 'seeds'?"),
+        (HEAD + '[resources]\ncpu=1\n[[grid]]\nmethod="rtrl"', "unknown resource 'cpu'; did you mean 'cpus'?"),
+        (HEAD.replace("online_rnn", "nowhere:run") + '[[grid]]\nmethod="a"', "no module 'nowhere'"),
+    ],
+)
+def test_each_mistake_has_its_message(text: str, said: str) -> None:
+    assert said in problems(text)
+
+
+VIT = 'name="s"\nworkload="vit"\nseeds=[1]\n'
+
+
+def test_a_mistake_of_several_blocks_is_said_once_and_where_it_was_made() -> None:
+    blocks = '[[grid]]\nmethod="dense_ref"\n[[grid]]\nmethod="sparse"\nk=[13, 2]\n[[grid]]\nmethod="trace_like"\n'
+    in_file = problems(VIT + "[config]\nlearning_rate=-1.0\n" + blocks).splitlines()
+    assert in_file == [
+        "s: config: config key 'learning_rate': input should be greater than 0 (got -1)",
+        "s: grid[1]: k = 13 with 12 heads; valid: 1 to 12",  # though the config is wrong, too
+    ]
+    typed = Sweep.from_text(VIT + blocks.replace("13, ", "")).with_settings({"patch": 5, "epocs": 2})
+    with pytest.raises(InputError) as caught:
+        expand([typed])
+    first, second = caught.value.problems
+    assert first.startswith("--set epocs=2 on s: unknown config key 'epocs'; did you mean 'epochs'?")
+    assert second == "--set patch=5 on s: patch = 5 does not divide 32 pixels; valid: 1, 2, 4, 8, 16, 32"
+    varied = problems(
+        VIT + '[[grid]]\nmethod="dense_ref"\n[[grid]]\nmethod=["dense_ref", "trace_like"]\npatch=[5, 3]\n'
+    )
+    assert varied.splitlines() == [
+        f"s: grid[1]: patch = {patch} does not divide 32 pixels; valid: 1, 2, 4, 8, 16, 32" for patch in (5, 3)
+    ]
+
+
+def test_a_name_that_fits_no_pattern_is_told_what_it_is() -> None:
+    said = problems(VIT + '[config]\ndata_set="cifar10_subset.parquet"\n[[grid]]\nmethod="dense_ref"\n')
+    assert said.endswith("(got 'cifar10_subset.parquet'); it is a prepared file's name, without .parquet")
+
+
+def test_what_belongs_elsewhere_is_told_where() -> None:
+    said = problems(VIT + '[config]\nk=3\n[[grid]]\nmethods="dense_ref"\n').splitlines()
+    assert said == [
+        "sweep: grid[0].methods: is spelt method, for a list too",
+        "s: config: k: no config key; it belongs into a [[grid]] block: k = 4, or a list",
+    ]
+
+
+def test_all_problems_of_a_file_come_together() -> None:
+    text = problems(
+        'name="a b"\nworkload="online_rnn"\nseeds=[1,1]\n[config]\nhiden=1\n[[grid]]\nmethod="rtrl"\nk=-2\n'
+    )
+    for said in ("name: 'a b'", "seeds: 1 is there twice", "grid[0].k: -2", "unknown config key 'hiden'"):
+        assert said in text
+
+
+def test_user_module_that_fails_or_lacks_the_function(write) -> None:
+    write("broken.py", "raise RuntimeError('no luck')\n")
+    write("empty.py", "def go(cell, context):\n    return {}\n")
+    text = 'name="s"\nworkload="{}"\nseeds=[1]\n[[grid]]\nmethod="a"\n'
+    assert "does not import: RuntimeError: no luck" in problems(text.format("broken:run"))
+    assert "empty has no function 'run'; it has: go" in problems(text.format("empty:run"))
+
+
+def test_groups_are_of_sweeps_that_there_are_and_known_by_name() -> None:
+    for group in ("paper/rnn", "paper/vit"):
+        assert len(find(group)) > 3
+    with pytest.raises(InputError, match=r"did you mean 'paper/vit'\?.* paper/rnn, "):
+        find("paper/wit")
+
+
+def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"no sweep file x\.toml"):
+        find("x.toml")
+    with pytest.raises(InputError, match="did you mean 'paper/e1-sine'"):
+        find("paper/e1-sin0")
+    (folder / "mine.toml").write_text(SWEEP)
+    for meant in ("mine", "mine.tml", "mime.toml", str(folder / "mine")):
+        with pytest.raises(InputError, match=r"; did you mean .*mine\.toml\?$"):
+            find(meant)
+    (folder / "notes").mkdir()
+    with pytest.raises(InputError, match="the folder holds no"):
+        find("notes")
+    assert [p.name for p in find("paper/e1-sine")] == ["e1-sine.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("a=1", 1), ("a=1.5", 1.5), ("a=true", True), ("a=x y", "x y"), ("a=[1,2]", [1, 2])]
+)
+def test_set_takes_toml_or_text(text: str, value: object) -> None:
+    assert setting(text) == ("a", value)
+
+
+def test_set_changes_a_varied_key_where_it_varies() -> None:
+    table = expand([Sweep.load("paper/e1-sine").with_settings({"decay": 0.5})])
+    assert len(table) == 35
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["launch", "tiny.toml", "--where", "nope = 1"], "--where 'nope = 1'"),
+        (["launch", "tiny.toml", "--where", "method = a"], "(text stands in single quotes: method = 'a')"),
+        (["launch", "tiny.toml", "--where", 'seed < 2 and method <> "a"'], "seed < 2 and method <> 'a')"),
+        (["launch", "tiny.toml", "--where", "metod = 'a'"], "(did you mean 'method'?)"),
+        (["launch", "tiny.toml", "--where", "seed"], "is no condition"),
+        (["launch", "tiny.toml", "--where", "seed = 77"], "none of the 8 cells matches"),
+        (["launch", "tiny.toml", "--set", "nothing"], "not of the form key=value"),
+        (["launch", "tiny.toml", "--store", "tiny.toml"], "is a file"),
+        (["launch", "tiny.toml", "--store", "other"], "holds other files"),
+        (["launch", "tiny.toml", "--seeds", "x"], "--seeds"),
+        (["launch", "tiny.toml", "--seeds", "0-3"], "--seeds: '0-3' is not a range; did you mean \"0..3\"?"),
+        (["query", "SELECT 1"], "no store at results"),
+        (["plan", "tony.toml"], "no sweep file tony.toml"),
+    ],
+)
+def test_command_line_refuses_and_writes_nothing(cli, write, folder: Path, arguments: list[str], said: str) -> None:
+    write("tiny.toml", SWEEP)
+    write("tiny.py", TINY)
+    (folder / "other").mkdir()
+    write("other/notes.txt", "mine")
+    before = sorted(p.relative_to(folder) for p in folder.rglob("*") if "__pycache__" not in p.parts)
+    ended = cli(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert sorted(p.relative_to(folder) for p in folder.rglob("*") if "__pycache__" not in p.parts) == before
+
+
+def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(
+    write, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from raysweep.orchestrator.cli import app
+
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nrate = [1, 2]\n[[grid]]"))
+    _, prepared = app._prepare(["tiny.toml"], "results", None, None, None)
+    assert len(prepared.table) == 8  # the list is one value
+    assert (
+        "config.rate: each cell gets the whole list; to try its values one by one, write rate = [1, 2] in [[grid]]"
+        in (capsys.readouterr().err)
+    )
+    app._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # asked for by its name
+    assert "whole list" not in capsys.readouterr().err
+
+
+def test_a_limit_among_the_settings_is_warned_of(write, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from raysweep.orchestrator.cli import app
+
+    write("tiny.py", TINY)
+    write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nretries = 3\n[[grid]]\ntimeout_s = 5"))
+    app._prepare(["tiny.toml"], "results", None, None, None)
+    said = capsys.readouterr().err
+    assert "grid[0].timeout_s: is a setting of the workload here; a limit belongs under [resources]" in said
+    assert "config.retries: is a setting" in said

@@ -1,0 +1,153 @@
+r"""Decoders that a laboratory would use instead of a learning network: the Wiener and the Kalman filter.
+
+Wiener filter: ridge regression on the last L bins of input, z-scored inputs x (T, k) to z-scored targets y (T, 2),
+
+    phi_t = [x_t; x_{t-1}; ...; x_{t-L+1}]             (k L,); what lies before the session counts as 0    (1)
+    B = (Phi^T Phi + penalty T I)^-1 Phi^T (Y - mean Y)  with Phi centred; the intercept is not penalised   (2)
+
+where the penalty, of `PENALTIES`, is the one that predicts the last fifth of the fitted data best from their first
+four fifths; B is then fitted to all of them.
+
+Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scored,
+
+    s_{t+1} = A s_t + w,  w ~ N(0, W);   x_t = H s_t + q,  q ~ N(0, Q)                                      (3)
+    A, H by least squares, W, Q from their residuals                                                        (4)
+    P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s = A s- + P H^T Q^-1 (x - H A s-)                    (5)
+
+It begins at the mean state with the covariance that states have over the fitted session, and never sees the
+movement that it decodes. Q has `JITTER` of its mean variance added to its diagonal, so that it has an inverse.
+
+Both are linear and cost milliseconds. Repeating the last movement (persistence) is no baseline here: it sees the
+target that is to be decoded.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+
+LAGS = 10
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Times T: inputs have variance 1, so penalty 1 halves what a lone input explains."""
+VALIDATED = 5
+"""One part in so many, the last, is held out to choose the penalty."""
+JITTER = 1e-6
+
+
+class Wiener(NamedTuple):
+    """A fitted Wiener filter."""
+
+    weights: Array  # (k L, n_out)
+    intercept: Array  # (n_out,)
+    lags: int
+    penalty: float
+
+    def predict(self, inputs: Array) -> Array:
+        """(T, n_out) of inputs (T, k)."""
+        predictions: Array = lagged(inputs, self.lags) @ self.weights + self.intercept
+        return predictions
+
+
+def lagged(inputs: Array, lags: int) -> Array:
+    """Equation (1) for all steps: (T, k L)."""
+    steps, width = inputs.shape
+    padded = np.concatenate([np.zeros((lags - 1, width), inputs.dtype), inputs])
+    return np.concatenate([padded[lags - 1 - lag : lags - 1 - lag + steps] for lag in range(lags)], axis=1)
+
+
+def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
+    """Fit by equation (2), with a penalty chosen within the same data.
+
+    Args:
+        inputs: (T, k)
+        targets: (T, n_out)
+        lags: L.
+
+    Raises:
+        ValueError: too few steps to hold any out.
+    """
+    held_out = len(inputs) // VALIDATED
+    if held_out == 0:
+        raise ValueError(f"{len(inputs)} bins to fit a decoder to; at least {VALIDATED} are needed")
+    features = lagged(inputs, lags)
+    early = len(features) - held_out
+    seen, rest = _moments(features[:early], targets[:early]), _moments(features[early:], targets[early:])
+    errors = []
+    for penalty in PENALTIES:
+        weights, intercept = _ridge(seen, penalty)
+        errors.append(float(np.mean((features[early:] @ weights + intercept - targets[early:]) ** 2)))
+    penalty = PENALTIES[int(np.argmin(errors))]
+    weights, intercept = _ridge([one + other for one, other in zip(seen, rest, strict=True)], penalty)
+    return Wiener(weights, intercept, lags, penalty)
+
+
+def _moments(features: Array, targets: Array) -> list[Array]:
+    """Sums over steps: their number, phi, y, phi phi^T, phi y^T; those of a whole are the sums of its parts'."""
+    steps = np.array(float(len(features)))
+    return [steps, features.sum(0), targets.sum(0), features.T @ features, features.T @ targets]
+
+
+def _ridge(moments: list[Array], penalty: float) -> tuple[Array, Array]:
+    """Equation (2): weights and intercept."""
+    steps, total, target_total, square, cross = moments
+    mean, target_mean = total / steps, target_total / steps
+    centred = square - np.outer(mean, total) + penalty * steps * np.eye(len(square))
+    weights = np.linalg.solve(centred, cross - np.outer(mean, target_total))
+    return weights, target_mean - mean @ weights
+
+
+class Kalman(NamedTuple):
+    """A fitted Kalman filter."""
+
+    dynamics: Array  # (s, s) A
+    drive: Array  # (s, s) W
+    observation: Array  # (k, s) H
+    noise: Array  # (k, k) Q
+    spread: Array  # (s, s) covariance of states over the fitted session
+    mean: Array  # (s,)
+    input_mean: Array  # (k,)
+
+    def predict(self, inputs: Array) -> Array:
+        """States (T, s), each from the inputs up to its own step, by equation (5)."""
+        gain = np.linalg.solve(self.noise, self.observation).T  # H^T Q^-1 (s, k)
+        information = gain @ self.observation
+        evidence = (inputs - self.input_mean) @ gain.T  # (T, s)
+        state, covariance = np.zeros_like(self.mean), self.spread
+        states = np.empty((len(inputs), len(state)))
+        steady = False  # the covariance does not depend on the inputs: once it repeats itself, it is what it will be
+        for t, seen in enumerate(evidence):
+            if t:
+                state = self.dynamics @ state
+            if not steady:
+                before = covariance
+                predicted = self.dynamics @ before @ self.dynamics.T + self.drive if t else before
+                covariance = np.linalg.inv(np.linalg.inv(predicted) + information)
+                covariance = 0.5 * (covariance + covariance.T)
+                steady = t > 0 and np.array_equal(covariance, before)
+            state = state + covariance @ (seen - information @ state)  # (5)
+            states[t] = state
+        return states + self.mean
+
+
+def fit_kalman(inputs: Array, states: Array) -> Kalman:
+    """Fit by equation (4).
+
+    Args:
+        inputs: (T, k)
+        states: (T, s): position and velocity at each step.
+    """
+    mean, input_mean = states.mean(0), inputs.mean(0)
+    centred, seen = states - mean, inputs - input_mean
+    dynamics = np.linalg.lstsq(centred[:-1], centred[1:], rcond=None)[0].T
+    observation = np.linalg.lstsq(centred, seen, rcond=None)[0].T
+    drive = _covariance(centred[1:] - centred[:-1] @ dynamics.T)
+    noise = _covariance(seen - centred @ observation.T)
+    return Kalman(dynamics, drive, observation, noise, _covariance(centred), mean, input_mean)
+
+
+def _covariance(residuals: Array) -> Array:
+    square: Array = residuals.T @ residuals / len(residuals)
+    return square + JITTER * np.eye(len(square)) * max(float(np.trace(square)) / len(square), JITTER)

@@ -1,0 +1,163 @@
+"""The data set `indy`: fetch sessions of the release and prepare them; list those at hand and what is odd about them.
+
+In the data folder: `indy/original/indy_SESSION.mat` as published, `indy/indy_SESSION.npz` in bins of 64 ms,
+`indy/indy_SESSION_20ms.npz` in others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from raysweep.workloads.bci.recordings.order import neighbours
+from raysweep.workloads.bci.recordings.original import bin_original
+from raysweep.workloads.bci.recordings.recording import USUAL_MS, load_file, prepared_name, session_of
+from raysweep.workloads.bci.recordings.sessions import DOI, MD5, PUBLISHED, RELEASE, original_name
+from raysweep.workloads.datasets.dataset import Dataset, Listing
+from raysweep.workloads.datasets.download import Say, download
+from raysweep.workloads.registry import unknown_name
+
+
+def fetch(
+    folder: Path, say: Say, sessions: str | None = None, bin_ms: int = USUAL_MS, mirror: str | None = None
+) -> Sequence[Path]:
+    """Originals downloaded and checked, and binned.
+
+    Args:
+        folder: the data folder.
+        say: is told what is done, a line at a time.
+        sessions: names, separated by commas, or "all".
+        bin_ms: width of a bin, milliseconds.
+        mirror: address of a folder with the same files.
+
+    Raises:
+        ValueError: an unknown session, a wrong checksum, a file that does not hold what it should.
+        OSError: the connection broke; what came is kept.
+    """
+    names, place = _names(sessions), (mirror or PUBLISHED).rstrip("/")
+    files = []
+    for session in names:
+        prepared = folder / "indy" / prepared_name(session, bin_ms)
+        if prepared.is_file():
+            load_file(prepared, session)
+            say(f"{prepared.name}: there already")
+        else:
+            original = folder / "indy" / "original" / original_name(session)
+            say(f"{original.name}: from {place}")
+            download(f"{place}/{original.name}", original, checksum(session, mirror, say), say)
+            prepare(original, prepared, session, bin_ms)
+            say(f"{prepared.name}: bins of {bin_ms} ms")
+        files.append(prepared)
+    return files
+
+
+def prepare(original: Path, prepared: Path, session: str, bin_ms: int) -> None:
+    """An original in bins, as a file that is there whole or not at all."""
+    arrays = bin_original(original, session, bin_ms)
+    begun = prepared.with_name(prepared.name + ".part")
+    with begun.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    load_file(begun, session)  # refused here, not by a cell months later
+    os.replace(begun, prepared)
+
+
+def checksum(session: str, mirror: str | None, say: Say) -> str | None:
+    """Of a session's original; None where only a mirror is asked and we know none.
+
+    Raises:
+        OSError: Zenodo does not say.
+    """
+    if session in MD5:
+        return f"md5:{MD5[session]}"
+    if mirror:
+        say(f"{original_name(session)}: its checksum is not known to us; what comes is taken as it is")
+        return None
+    return published_checksums()[original_name(session)]
+
+
+def published_checksums() -> dict[str, str]:
+    """What the release's record says of its files, by name."""
+    import pooch
+    import requests
+
+    record = pooch.create(path=".", base_url=f"doi:{DOI}/", registry=None)
+    try:
+        record.load_registry_from_doi()
+    except (requests.RequestException, ValueError) as error:
+        raise OSError(f"doi:{DOI}: Zenodo does not give its checksums: {type(error).__name__}") from error
+    found: dict[str, str] = record.registry
+    return found
+
+
+def listing(folder: Path) -> Listing:
+    """The sessions in a data folder, by date.
+
+    Raises:
+        ValueError: a file that is no prepared recording.
+    """
+    paths = {path.name: path for place in (folder / "indy", folder) for path in place.glob("indy_*.npz")}
+    found = [load_file(paths[name], session_of(paths[name])) for name in sorted(paths)]
+    compared = neighbours([recording for recording in found if recording.usual])
+    rows: list[dict[str, float | int | str | None]] = []
+    for recording in found:
+        seen = compared.get(recording.session) if recording.usual else None
+        rates = recording.counts.mean(0) / recording.bin_width_s
+        rows.append(
+            {
+                "session": recording.session,
+                "date": recording.date,
+                "minutes": round(recording.bins * recording.bin_width_s / 60, 1),
+                "bin_ms": round(1000 * recording.bin_width_s),
+                "bins": recording.bins,
+                "channels": len(rates),
+                "silent": int(np.count_nonzero(rates == 0)),
+                "rate_hz": round(float(rates.mean()), 1),
+                "rate_correlation": None if seen is None else round(seen.rate_correlation, 2),
+                "transfer_r2": None if seen is None else round(seen.transfer, 2),
+                "order": "" if seen is None else "another" if seen.another_order else "as its neighbours'",
+            }
+        )
+    return Listing(rows, _notes(rows))
+
+
+def _notes(rows: Sequence[dict[str, float | int | str | None]]) -> list[str]:
+    notes = []
+    if any(row["order"] for row in rows):
+        notes.append(
+            "rate_correlation: rank correlation of the channels' rates; transfer_r2: velocity R2 of a ridge decoder of "
+            "another session, both z-scored by themselves; the best of the four nearest sessions at hand."
+        )
+    odd = [str(row["session"]) for row in rows if row["order"] == "another"]
+    if odd:
+        notes.append(
+            f"channels in another order than their neighbours': {', '.join(odd)}; in a pair with such a session "
+            "relabelling comes on top of drift"
+        )
+    return notes
+
+
+def _names(sessions: str | None) -> Sequence[str]:
+    if sessions == "all":
+        return RELEASE
+    names = [name.strip() for name in (sessions or "").split(",") if name.strip()]
+    if not names:
+        raise ValueError(
+            f"which sessions? --sessions 20160624_03,20170131_02, for example, or all ({len(RELEASE)}, more than 20 GB)"
+            f"; known: {', '.join(RELEASE)}"
+        )
+    for name in names:
+        if name not in RELEASE:
+            raise ValueError(unknown_name("session", name, RELEASE))
+    return names
+
+
+DATASET = Dataset(
+    title="reaching of a macaque, 96 channels of M1 (O'Doherty, Cardoso, Makin and Sabes 2017)",
+    source=f"https://doi.org/{DOI}, CC BY 4.0",
+    fetch=fetch,
+    listing=listing,
+    options=("sessions", "bin_ms", "mirror"),
+)

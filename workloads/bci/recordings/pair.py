@@ -1,0 +1,146 @@
+"""Two sessions as a decoder meets them: A, on which all is fitted, then B through A's transform; and its baselines.
+
+Where A and B are the same session, A is its first half and B its second: what is lost with no gap between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.bci.recordings.decoders import VALIDATED, fit_kalman, fit_wiener
+from raysweep.workloads.bci.recordings.preprocess import Target, behaviour, fit, scaler
+from raysweep.workloads.bci.recordings.recording import Recording, load_file, rebin, verify
+from raysweep.workloads.rnn.streams.stream import Segment
+from raysweep.workloads.rnn.windows import squared_errors
+
+REFIT_S = 180.0
+LATE = "b_late"
+
+
+class Pair(NamedTuple):
+    """Both sessions through A's transform."""
+
+    inputs_a: Array  # (T_A, k)
+    targets_a: Array  # (T_A, 2)
+    inputs_b: Array  # (T_B, k)
+    targets_b: Array  # (T_B, 2)
+    states_a: Array  # (T_A, 4) position and velocity, z-scored
+    refit: int  # bins of B in three minutes
+    gap_days: int | None
+
+
+class Session(NamedTuple):
+    """A session as a cell names it."""
+
+    name: str
+    digest: str | None
+    path: Path
+    changed_ns: int  # tells another file in its place
+
+
+def session_at(name: str, digest: str | None, path: Path) -> Session:
+    """A session in its file."""
+    return Session(name, digest, path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def prepare(
+    a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
+) -> tuple[Pair, Mapping[str, float]]:
+    """A pair and its baselines, once for the cells of a process that differ in method or seed only.
+
+    Raises:
+        ValueError: a file that does not hold what the cell was planned with, or too few bins.
+    """
+    read = []
+    for one, setting in ((a, "digest_a"), (b, "digest_b")):
+        recording = load_file(one.path, one.name)
+        verify(recording, one.digest, setting)
+        read.append(rebin(recording, bin_ms))
+    pair = pair_of(read[0], read[1], components, target, limit, relabel)
+    return pair, baselines(pair, target)
+
+
+def pair_of(
+    a: Recording, b: Recording, components: int, target: Target, limit: int | None = None, relabel: int | None = None
+) -> Pair:
+    """Both sessions as a decoder's data.
+
+    Args:
+        a: trained on; all that is fitted is fitted on it.
+        b: met afterwards; the same as `a`: halves.
+        components: principal components of the counts.
+        target: what is decoded.
+        limit: first bins of each used; None: all.
+        relabel: seed of a permutation of B's channels; None: as recorded.
+
+    Raises:
+        ValueError: too few bins.
+    """
+    gap = None if a.day is None or b.day is None else (b.day - a.day).days
+    if a.session == b.session:
+        half = a.bins // 2
+        a, b = part(a, 0, half), part(a, half, a.bins)
+    a, b = (part(one, 0, limit or one.bins) for one in (a, b))
+    if b.bins < 3:
+        raise ValueError(f"{b.bins} bins of {1000 * b.bin_width_s:g} ms in session_b = {b.session!r}; 3 or more needed")
+    counts_b = b.counts
+    if relabel is not None:
+        counts_b = counts_b[:, np.random.default_rng(relabel).permutation(counts_b.shape[1])]
+    transform = fit(a.counts, behaviour(a, target), components)
+    states = np.concatenate([behaviour(a, "position"), behaviour(a, "velocity")], axis=1)
+    return Pair(
+        inputs_a=transform.inputs(a.counts),
+        targets_a=transform.targets(behaviour(a, target)),
+        inputs_b=transform.inputs(counts_b),
+        targets_b=transform.targets(behaviour(b, target)),
+        states_a=scaler(states).transform(states),
+        refit=round(REFIT_S / b.bin_width_s),
+        gap_days=gap,
+    )
+
+
+def part(recording: Recording, start: int, stop: int) -> Recording:
+    """Bins start <= t < stop of a session."""
+    return replace(
+        recording,
+        counts=recording.counts[start:stop],
+        position_mm=recording.position_mm[start : stop + 1],
+        velocity_mm_s=recording.velocity_mm_s[start:stop],
+    )
+
+
+def windows_a(bins: int) -> tuple[Segment, ...]:
+    """`a_end`, the last tenth of session A."""
+    return (Segment("a_end", bins - max(1, bins // 10), bins),)
+
+
+def windows_b(bins: int) -> tuple[Segment, ...]:
+    """The thirds of session B: `b_early`, `b_middle`, `b_late`."""
+    edges = [i * bins // 3 for i in range(4)]
+    return tuple(Segment(name, *edges[i : i + 2]) for i, name in enumerate(("b_early", "b_middle", LATE)))
+
+
+def baselines(pair: Pair, target: Target) -> dict[str, float]:
+    """Errors late in B of decoders that are fitted in one go, `NAME_b_late`."""
+    late = windows_b(len(pair.inputs_b))[-1]
+    columns = slice(0, 2) if target == "position" else slice(2, 4)
+    guesses = {
+        "ridge_frozen": fit_wiener(pair.inputs_a, pair.targets_a).predict(pair.inputs_b),
+        "kalman_frozen": fit_kalman(pair.inputs_a, pair.states_a).predict(pair.inputs_b)[:, columns],
+        "mean": np.zeros_like(pair.targets_b),
+    }
+    if VALIDATED <= pair.refit <= late.start:
+        seen = slice(0, pair.refit)
+        guesses["ridge_refit"] = fit_wiener(pair.inputs_b[seen], pair.targets_b[seen]).predict(pair.inputs_b)
+    return {
+        f"{name}_{LATE}": float(squared_errors(predictions, pair.targets_b)[late.start : late.stop].mean())
+        for name, predictions in guesses.items()
+    }

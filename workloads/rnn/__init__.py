@@ -1,0 +1,1 @@
+"""Online learning of recurrent networks: learning rules, architectures, streams."""

@@ -1,0 +1,103 @@
+r"""The eLSTM, a gated network whose units read only themselves (Irie, Gopalakrishnan and Schmidhuber 2024).
+
+    z   = tanh(U_z x_t + w_z c_{t-1} + b_z)         U_. (n, n_in), w_. and b_. (n,)                   (1)
+    f   = sigmoid(U_f x_t + w_f c_{t-1} + b_f)      products with w_. by element                      (2)
+    c_t = f c_{t-1} + (1 - f) z                     c (n,); the readout is V c_t + c                  (3)
+
+No unit reads another, so the state Jacobian is a diagonal lam. With pz = (1-f) (1 - z^2) and
+pf = (c_{t-1} - z) f (1-f):
+
+    lam = f + pz w_z + pf w_f                                                                         (4)
+    gains, inputs:   U_z, b_z: pz, [x; 1]                U_f, b_f: pf, [x; 1]
+                     w_z:      pz c_{t-1}, [0; 1]        w_f:      pf c_{t-1}, [0; 1]                 (5)
+
+The w_. are gates of their own in (5), as c_{t-1} differs from unit to unit and is no shared input; their path
+through c_{t-1} is part of (4). The influence of a unit's parameters stays within it, so RTRL is exact at
+O(n n_in) a step in time and memory, and there are no connections for a mask to choose from. w_. = 0 makes it a
+quasi-recurrent network with forget gate f.
+
+Differs from the source: no output gate, which there reads c_t through a full matrix (it is no part of the
+recurrence: a deeper readout), and every unit's w_. is drawn as the recurrent weight of a network of one unit,
+by the initialiser and scale of recurrent weights; the authors' code draws N(0, 0.1^2). Biases start at 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.lstm import sigmoid
+from raysweep.workloads.rnn.initial import Initial, Weights
+from raysweep.workloads.rnn.linearization import Stage, Step
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
+
+
+def elstm() -> Architecture:
+    """The architecture of equations (1) to (3)."""
+
+    def layout(n: int, n_in: int, n_out: int) -> Layout:
+        units = dict.fromkeys(("wz", "wf", "bz", "bf"), (n,))
+        return Layout({"Uz": (n, n_in), "Uf": (n, n_in), **units, "V": (n_out, n), "c": (n_out,)})
+
+    def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
+        def to_themselves() -> Weights:
+            return np.concatenate([initial.recurrent_weights(rng, 1)[0] for _ in range(n)])
+
+        return {
+            "Uz": initial.input_weights(rng, n, n_in),
+            "Uf": initial.input_weights(rng, n, n_in),
+            "wz": to_themselves(),
+            "wf": to_themselves(),
+            "bz": np.zeros(n),
+            "bf": np.zeros(n),
+            "V": initial.output_weights(rng, n, n_out),
+            "c": np.zeros(n_out),
+        }
+
+    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
+        before = state[0]
+        n, n_in = len(before), len(x)
+        z = np.tanh(parameters["Uz"] @ x + parameters["wz"] * before + parameters["bz"])  # (1)
+        f = sigmoid(parameters["Uf"] @ x + parameters["wf"] * before + parameters["bf"])  # (2)
+        pz = (1 - f) * (1 - z * z)
+        pf = (before - z) * f * (1 - f)
+        inputs = np.tile(np.concatenate([x, np.ones(1, before.dtype)]), (4, 1))
+        inputs[2:, :n_in] = 0
+        stage = Stage(
+            own=(f + pz * parameters["wz"] + pf * parameters["wf"])[None, None],  # (4)
+            gain=np.stack([pz, pf, pz * before, pf * before])[None],  # (5)
+            weights=np.zeros((0, n, n), before.dtype),
+            inputs=inputs,
+        )
+        return (f * before + (1 - f) * z)[None], (stage,)  # (3)
+
+    def pack(parameters: Parameters) -> Array:
+        n, n_in = parameters["Uz"].shape
+        rows = np.zeros((4, n, n_in + 1), parameters["Uz"].dtype)
+        for gate, weights in enumerate(("Uz", "Uf")):
+            rows[gate, :, :-1] = parameters[weights]
+        for gate, one in enumerate(("bz", "bf", "wz", "wf")):
+            rows[gate, :, -1] = parameters[one]
+        return rows
+
+    def unpack(gradient: Array) -> dict[str, Array]:
+        bz, bf, wz, wf = gradient[:, :, -1]
+        return {"Uz": gradient[0, :, :-1], "Uf": gradient[1, :, :-1], "wz": wz, "wf": wf, "bz": bz, "bf": bf}
+
+    return Architecture(
+        components=1,
+        gates=4,
+        layout=layout,
+        init=init,
+        forward=forward,
+        predict=predict,
+        readout_gradients=readout_gradients,
+        signal=transposed_readout,
+        pack=pack,
+        unpack=unpack,
+        inputs=lambda n, n_in: n_in + 1,
+        recurrent=False,
+        shared_inputs=False,
+    )

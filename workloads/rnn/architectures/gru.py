@@ -1,0 +1,175 @@
+r"""The GRU in its two forms, which differ in where the reset gate stands (Cho et al. 2014).
+
+    r, z = sigmoid(W_. h_{t-1} + U_. x_t + b_.)         W_. (n, n), U_. (n, n_in), b_. (n,)           (1)
+    after:   nn = tanh(U_n x_t + b_n + r (W_n h_{t-1} + b_hn))         b_hn (n,)                      (2a)
+    before:  nn = tanh(W_n (r h_{t-1}) + U_n x_t + b_n)                                               (2b)
+    h_t  = (1 - z) nn + z h_{t-1}                       products by element; readout V h_t + c        (3)
+
+Gates in torch's order r, z, n: W (3 n, n), U (3 n, n_in), b (3 n,) stacked in it. With pn = (1-z) (1 - nn^2)
+and pz = (h_{t-1} - nn) z (1-z), linearised to first order, exactly:
+
+*Reset after the product* (torch, cuDNN). The candidate is not linear in its parameters, but it has two
+pre-activations that are: s = W_n h_{t-1} + b_hn and u = U_n x_t + b_n. So G = 4 gates r, z, s, u, the last
+one without recurrent weights:
+
+    own = z,   gain = (pn s r (1-r), pz, pn r, pn)                                                    (4)
+
+A parameter acts on its own unit alone within a step, as in an LSTM: one stage.
+
+*Reset before the product* (Cho et al.). What a unit's reset gate changes reaches every other unit in the same
+step, through W_n: two stages over the state (w, y), of which y is what recurrent weights read.
+
+    (0, h_{t-1}) -> (w, y):  y = r h_{t-1},  w = z h_{t-1} + (1-z) nn at constant nn
+        own[w, y] = z,  own[y, y] = r,  gain[w] = (0, pz),  gain[y] = (h_{t-1} r (1-r), 0)            (5)
+    (w, y) -> (0, h_t):      own[y, w] = 1,  gain[y] = pn,  recurrent weights W_n, inputs [y; x; 1]   (6)
+
+w is zero in the state itself and only carried from (5) to (6). A mask thins out W_n too, so what a reset gate
+does to other units is masked like any recurrent product; rules that keep the influence within a unit would
+lose the rest of it and are not defined on this form.
+
+z = 1 keeps h_{t-1}. r = 1 makes (2b) a tanh RNN with leak 1 - z, and (2a) the same with bias b_n + b_hn.
+Differs from torch's: b holds one bias for r and for z instead of two that are only ever added. Cho et al.
+write no biases. Biases start at 0.
+
+Time and memory 3 n m a step, m = n + n_in + 1 (G = 4 of n m numbers for (4), zeros included).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.lstm import sigmoid
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Stage, Step
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
+
+
+def gru_reset_after() -> Architecture:
+    """The architecture of equations (1), (2a) and (3), linearised by (4)."""
+
+    def layout(n: int, n_in: int, n_out: int) -> Layout:
+        recurrent = {"W": (3 * n, n), "U": (3 * n, n_in), "b": (3 * n,), "bhn": (n,)}
+        return Layout({**recurrent, "V": (n_out, n), "c": (n_out,)})
+
+    def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
+        return _three_gates(n, n_in, n_out, initial, rng) | {"bhn": np.zeros(n)}
+
+    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
+        before = state[0]
+        n, n_in = len(before), len(x)
+        weights = parameters["W"].reshape(3, n, n)
+        seen = (parameters["U"] @ x + parameters["b"]).reshape(3, n)
+        r, z = sigmoid(weights[0] @ before + seen[0]), sigmoid(weights[1] @ before + seen[1])  # (1)
+        s = weights[2] @ before + parameters["bhn"]
+        candidate = np.tanh(seen[2] + r * s)  # (2a)
+        slope = (1 - z) * (1 - candidate * candidate)  # pn
+        inputs = np.tile(np.concatenate([before, x, np.ones(1, before.dtype)]), (4, 1))
+        inputs[2, n : n + n_in] = 0  # s sees no input
+        inputs[3, :n] = 0  # u sees no state
+        stage = Stage(
+            own=z[None, None],
+            gain=np.stack([slope * s * r * (1 - r), (before - candidate) * z * (1 - z), slope * r, slope])[None],  # (4)
+            weights=weights,
+            inputs=inputs,
+        )
+        return ((1 - z) * candidate + z * before)[None], (stage,)  # (3)
+
+    def pack(parameters: Parameters) -> Array:
+        n, n_in = len(parameters["bhn"]), parameters["U"].shape[1]
+        rows = np.zeros((4, n, n + n_in + 1), parameters["W"].dtype)
+        rows[:3, :, :n] = parameters["W"].reshape(3, n, n)
+        rows[[0, 1, 3], :, n:-1] = parameters["U"].reshape(3, n, n_in)
+        rows[[0, 1, 3], :, -1] = parameters["b"].reshape(3, n)
+        rows[2, :, -1] = parameters["bhn"]
+        return rows
+
+    def unpack(gradient: Array) -> dict[str, Array]:
+        _, n, m = gradient.shape
+        seen = gradient[[0, 1, 3]].reshape(3 * n, m)
+        return {
+            "W": gradient[:3, :, :n].reshape(3 * n, n),
+            "U": seen[:, n:-1],
+            "b": seen[:, -1],
+            "bhn": gradient[2, :, -1],
+        }
+
+    return Architecture(
+        components=1,
+        gates=4,
+        layout=layout,
+        init=init,
+        forward=forward,
+        predict=predict,
+        readout_gradients=readout_gradients,
+        signal=transposed_readout,
+        pack=pack,
+        unpack=unpack,
+        shared_inputs=False,
+    )
+
+
+def gru_reset_before() -> Architecture:
+    """The architecture of equations (1), (2b) and (3), linearised by (5) and (6)."""
+
+    def layout(n: int, n_in: int, n_out: int) -> Layout:
+        return Layout({"W": (3 * n, n), "U": (3 * n, n_in), "b": (3 * n,), "V": (n_out, n), "c": (n_out,)})
+
+    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
+        before = state[-1]
+        n = len(before)
+        weights = parameters["W"].reshape(3, n, n)
+        seen = (parameters["U"] @ x + parameters["b"]).reshape(3, n)
+        r, z = sigmoid(weights[0] @ before + seen[0]), sigmoid(weights[1] @ before + seen[1])  # (1)
+        y = r * before
+        candidate = np.tanh(weights[2] @ y + seen[2])  # (2b)
+        one = np.ones(1, before.dtype)
+        own = np.zeros((2, 2, 2, n), before.dtype)
+        own[0, :, 1] = z, r  # (5)
+        own[1, 1, 0] = 1  # (6)
+        gain = np.zeros((2, 2, n), before.dtype)
+        gain[0, 1] = (before - candidate) * z * (1 - z)  # pz of (5)
+        gain[1, 0] = before * r * (1 - r)  # (5)
+        through = np.zeros((2, 1, n), before.dtype)
+        through[1, 0] = (1 - z) * (1 - candidate * candidate)  # pn of (6)
+        first = Stage(own[0], gain, weights[:2], np.tile(np.concatenate([before, x, one]), (2, 1)))
+        second = Stage(own[1], through, weights[2:], np.concatenate([y, x, one])[None])
+        after = (1 - z) * candidate + z * before  # (3)
+        return np.stack([np.zeros_like(after), after]), (first, second)
+
+    def pack(parameters: Parameters) -> Array:
+        rows = np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)
+        return rows.reshape(3, len(rows) // 3, -1)
+
+    def unpack(gradient: Array) -> dict[str, Array]:
+        gates, n, m = gradient.shape
+        rows = gradient.reshape(gates * n, m)
+        return {"W": rows[:, :n], "U": rows[:, n:-1], "b": rows[:, -1]}
+
+    return Architecture(
+        components=2,
+        gates=3,
+        layout=layout,
+        init=_three_gates,
+        forward=forward,
+        predict=predict,
+        readout_gradients=readout_gradients,
+        signal=transposed_readout,
+        pack=pack,
+        unpack=unpack,
+        stages=2,
+        shared_inputs=False,
+    )
+
+
+def _three_gates(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
+    """What both forms have: a recurrent and an input block for each of r, z, n, drawn one by one; the readout."""
+    return {
+        "W": np.concatenate([initial.recurrent_weights(rng, n) for _ in range(3)]),
+        "U": np.concatenate([initial.input_weights(rng, n, n_in) for _ in range(3)]),
+        "b": np.zeros(3 * n),
+        "V": initial.output_weights(rng, n, n_out),
+        "c": np.zeros(n_out),
+    }

@@ -1,0 +1,103 @@
+r"""The LSTM with a forget gate (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000).
+
+    i, f, o = sigmoid(W_. h_{t-1} + U_. x_t + b_.)      W_. (n, n), U_. (n, n_in), b_. (n,)          (1)
+    g   = tanh(W_g h_{t-1} + U_g x_t + b_g)                                                          (2)
+    c_t = f c_{t-1} + i g                               c (n,) cell, products by element             (3)
+    h_t = o tanh(c_t)                                   h (n,); the readout is z = V h_t + c         (4)
+
+State (c, h), gates in torch's order i, f, g, o: W (4 n, n), U (4 n, n_in), b (4 n,) stacked in it.
+Linearised, with hc = o (1 - tanh(c_t)^2):
+
+    own[c, c] = f          gain[c] = (g i (1-i), c_{t-1} f (1-f), i (1 - g^2), 0)                    (5)
+    own[h, c] = hc f       gain[h] = hc gain[c] + (0, 0, 0, tanh(c_t) o (1-o))                       (6)
+
+Exact to first order, and one stage: a parameter acts on its own unit alone within a step. The cell's path to
+itself (5) is no recurrent connection, so masks leave it whole: with nothing propagated along connections
+(k = 0) sparse RTRL is the LSTM's e-prop (Bellec et al. 2020). Where f = 1 and i = 0 a cell keeps its value.
+
+Differs from torch's: one bias a gate instead of two that are only ever added, and a forget bias, 1 unless
+said otherwise (Jozefowicz, Zaremba and Sutskever 2015), where torch's is drawn around 0. No peepholes.
+
+Time and memory 4 n m a step, m = n + n_in + 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Stage, Step
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
+
+
+def lstm(forget_bias: float = 1.0) -> Architecture:
+    """The architecture of equations (1) to (4).
+
+    Args:
+        forget_bias: initial bias of the forget gate; the others start at 0.
+    """
+
+    def layout(n: int, n_in: int, n_out: int) -> Layout:
+        return Layout({"W": (4 * n, n), "U": (4 * n, n_in), "b": (4 * n,), "V": (n_out, n), "c": (n_out,)})
+
+    def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
+        return {
+            "W": np.concatenate([initial.recurrent_weights(rng, n) for _ in range(4)]),
+            "U": np.concatenate([initial.input_weights(rng, n, n_in) for _ in range(4)]),
+            "b": np.repeat([0.0, forget_bias, 0.0, 0.0], n),
+            "V": initial.output_weights(rng, n, n_out),
+            "c": np.zeros(n_out),
+        }
+
+    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
+        cell, hidden = state
+        n = len(hidden)
+        pre = parameters["W"] @ hidden + parameters["U"] @ x + parameters["b"]
+        i, f, g, o = pre.reshape(4, n)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)  # (1), (2)
+        after = f * cell + i * g  # (3)
+        squashed = np.tanh(after)
+        through = o * (1 - squashed * squashed)  # hc
+        own = np.zeros((2, 2, n), hidden.dtype)
+        own[0, 0] = f  # (5)
+        own[1, 0] = through * f  # (6)
+        gain = np.zeros((2, 4, n), hidden.dtype)
+        gain[0, 0] = g * i * (1 - i)  # (5)
+        gain[0, 1] = cell * f * (1 - f)
+        gain[0, 2] = i * (1 - g * g)
+        gain[1] = through * gain[0]  # (6)
+        gain[1, 3] = squashed * o * (1 - o)
+        inputs = np.concatenate([hidden, x, np.ones(1, hidden.dtype)])
+        stage = Stage(own, gain, parameters["W"].reshape(4, n, n), np.tile(inputs, (4, 1)))
+        return np.stack([after, o * squashed]), (stage,)  # (4)
+
+    def pack(parameters: Parameters) -> Array:
+        rows = np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)
+        return rows.reshape(4, len(rows) // 4, -1)
+
+    def unpack(gradient: Array) -> dict[str, Array]:
+        gates, n, m = gradient.shape
+        rows = gradient.reshape(gates * n, m)
+        return {"W": rows[:, :n], "U": rows[:, n:-1], "b": rows[:, -1]}
+
+    return Architecture(
+        components=2,
+        gates=4,
+        layout=layout,
+        init=init,
+        forward=forward,
+        predict=predict,
+        readout_gradients=readout_gradients,
+        signal=transposed_readout,
+        pack=pack,
+        unpack=unpack,
+    )
+
+
+def sigmoid(pre: Array) -> Array:
+    """The logistic function; by tanh, which does not overflow and keeps the dtype."""
+    value: Array = 0.5 + 0.5 * np.tanh(0.5 * pre)
+    return value

@@ -1,0 +1,74 @@
+r"""The leaky tanh RNN with explicit parameters (Eqs. 1-2 of the paper, which has alpha = 1).
+
+    pre_t = W h_{t-1} + U x_t + b                      W (n, n), U (n, n_in), b (n,)            (1)
+    h_t   = (1 - alpha) h_{t-1} + alpha tanh(pre_t)    h (n,); alpha the leak, 0 < alpha <= 1   (2)
+    z_t   = V h_t + c                                  V (n_out, n), c (n_out,)                 (3)
+
+Linearised: own = 1 - alpha, gain = alpha d_t with d_t = 1 - tanh(pre_t)^2, inputs = ahat_t = [h_{t-1}; x_t;
+1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Stage, Step
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
+
+
+def tanh_rnn(leak: float = 1.0) -> Architecture:
+    """The architecture of equations (1) to (3).
+
+    Args:
+        leak: alpha; 1 has no leak.
+    """
+
+    def layout(n: int, n_in: int, n_out: int) -> Layout:
+        return Layout({"W": (n, n), "U": (n, n_in), "b": (n,), "V": (n_out, n), "c": (n_out,)})
+
+    def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
+        return {
+            "W": initial.recurrent_weights(rng, n),
+            "U": initial.input_weights(rng, n, n_in),
+            "b": np.zeros(n),
+            "V": initial.output_weights(rng, n, n_out),
+            "c": np.zeros(n_out),
+        }
+
+    def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
+        before = state[0]
+        phi = np.tanh(parameters["W"] @ before + parameters["U"] @ x + parameters["b"])  # (1)
+        after = phi if leak == 1.0 else (1 - leak) * before + leak * phi  # (2)
+        one = np.ones(1, before.dtype)
+        stage = Stage(
+            own=np.full((1, 1, len(before)), 1 - leak, before.dtype),
+            gain=(leak * (1 - phi * phi))[None, None],
+            weights=parameters["W"][None],
+            inputs=np.concatenate([before, x, one])[None],
+        )
+        return after[None], (stage,)
+
+    def pack(parameters: Parameters) -> Array:
+        return np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)[None]
+
+    def unpack(gradient: Array) -> dict[str, Array]:
+        rows = gradient[0]
+        n = len(rows)
+        return {"W": rows[:, :n], "U": rows[:, n:-1], "b": rows[:, -1]}
+
+    return Architecture(
+        components=1,
+        gates=1,
+        layout=layout,
+        init=init,
+        forward=forward,
+        predict=predict,
+        readout_gradients=readout_gradients,
+        signal=transposed_readout,
+        pack=pack,
+        unpack=unpack,
+    )

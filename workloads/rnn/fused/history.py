@@ -1,0 +1,58 @@
+"""The influence J_t from a kept trajectory: equal to the carried J_t up to rounding.
+
+    J_t = sum_{s <= t} B_s I_s,   B_t = 1,   B_{s-1} = B_s D_s (masked as step s was)                   (1)
+
+Used where the run goes on from replay to carrying J, and by probes of J.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Stage, transition
+
+FORGOTTEN = 1e-30
+"""Steps before one where all entries of B_s are below this are left out: far below rounding of the sum."""
+AT_ONCE = 64
+"""Steps whose outer products are summed by one matrix product."""
+
+
+def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Array:
+    """Equation (1).
+
+    Args:
+        steps: the one-stage steps and their masks (n, n) or None, newest first.
+        gates: G.
+
+    Returns:
+        J_t (C n, G n m).
+    """
+    newest, *_ = steps = list(steps)
+    components, _, n = newest[0].gain.shape
+    rows, dtype = components * n, newest[0].gain.dtype
+    back = np.eye(rows, dtype=dtype)
+    total = np.zeros((gates, rows * n, newest[0].inputs.shape[1]), dtype)
+    block: list[tuple[Array, Array]] = []
+    for stage, mask in steps:
+        # (G, C n, n): what a change of each gate's pre-activation at this step does to s_t
+        reach = np.einsum("acj,cgj->gaj", back.reshape(rows, components, n), stage.gain)
+        block.append((reach, stage.inputs))
+        if len(block) == AT_ONCE:
+            _add(total, block)
+            block = []
+        back = back @ transition((stage,), mask)
+        if np.abs(back).max() < FORGOTTEN:
+            break
+    if block:
+        _add(total, block)
+    return np.ascontiguousarray(total.reshape(gates, rows, n, -1).transpose(1, 0, 2, 3)).reshape(rows, -1)
+
+
+def _add(total: Array, block: Sequence[tuple[Array, Array]]) -> None:
+    """Total += sum over the block of reach (outer) inputs, one matrix product a gate."""
+    for gate in range(len(total)):
+        reach = np.stack([r[gate].reshape(-1) for r, _ in block], axis=1)
+        total[gate] += reach @ np.stack([inputs[gate] for _, inputs in block])

@@ -1,0 +1,199 @@
+r"""The gradient that masked RTRL contracts out of its influence, read backwards over the kept trajectory.
+
+With the weights *of each time* (a_s = dL_t/ds_s, C components; M_s the mask in force at step s):
+
+    a_t = q_t at the hidden component                                                                    (1)
+    v_s[g] = sum_c gain_s[c, g] a_s[c];      G += v_s inputs_s^T                                         (2)
+    a_{s-1}[c'] = sum_c own_s[c, c'] a_s[c];  a_{s-1}[h] += sum_g (M_s * W_s[g])^T v_s[g]                (3)
+    until ||a_{s-1}|| < tol ||a_t||, or the trajectory's beginning
+
+In exact arithmetic this is the G of the carried form, even while weights change, but for what is cut off at `tol`.
+It takes depth times G n (m + k) operations a step; carrying J takes k C G n^2 m.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.rnn.fused.compile_cache import compiled
+
+
+class Rings(NamedTuple):
+    """The kept trajectory, the last R steps: step t is at t % R. Gr gates read the hidden state, the first of them."""
+
+    own: Array  # (R, C, C, n)
+    gain: Array  # (R, C, G, n)
+    inputs: Array  # (R, 1 or G, m)
+    weights: Array  # (R, Gr, n k) if gathered, in the order of the mask's readers; else (R, Gr, n^2), by rows
+    mask: Indices  # (R,) number of the mask in force
+    gathered: bool  # only the weights on the mask are kept
+
+
+class Masks(NamedTuple):
+    """For each of N masks, the units that read each source, source by source; see `masks.readers_of`."""
+
+    starts: npt.NDArray[np.uint32]  # (N, n + 1)
+    readers: npt.NDArray[np.uint32]  # (N, n k)
+
+
+class Scratch(NamedTuple):
+    """Room for a replay to work in; what it holds before and after means nothing."""
+
+    adjoint: Array  # (C, n)
+    before: Array  # (C, n)
+    block: Array  # (BLOCK, G, n)
+    slots: Indices  # (BLOCK,)
+
+
+BLOCK = 32
+"""Steps whose v_s are kept and then summed into G together, so that a row of G stays in cache."""
+
+
+@compiled
+def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gradient: Array) -> None:
+    """Equation (2) for up to BLOCK steps at once: gradient (G, n, m) += sum_d block[d] (outer) inputs[slot_d]."""
+    gates, n, m = gradient.shape
+    shared = kept_inputs.shape[1] == 1
+    for gate in range(gates):
+        row = 0 if shared else gate
+        for i in range(n):
+            target = gradient[gate, i]
+            d = 0
+            while d + 8 <= count:  # eight at once: the row of G is loaded and stored once for them
+                v0, v1, v2, v3 = block[d, gate, i], block[d + 1, gate, i], block[d + 2, gate, i], block[d + 3, gate, i]
+                v4, v5 = block[d + 4, gate, i], block[d + 5, gate, i]
+                v6, v7 = block[d + 6, gate, i], block[d + 7, gate, i]
+                x0, x1 = kept_inputs[slots[d], row], kept_inputs[slots[d + 1], row]
+                x2, x3 = kept_inputs[slots[d + 2], row], kept_inputs[slots[d + 3], row]
+                x4, x5 = kept_inputs[slots[d + 4], row], kept_inputs[slots[d + 5], row]
+                x6, x7 = kept_inputs[slots[d + 6], row], kept_inputs[slots[d + 7], row]
+                for j in range(m):
+                    low = v0 * x0[j] + v1 * x1[j] + v2 * x2[j] + v3 * x3[j]
+                    target[j] += low + (v4 * x4[j] + v5 * x5[j] + v6 * x6[j] + v7 * x7[j])
+                d += 8
+            while d < count:
+                v0 = block[d, gate, i]
+                x0 = kept_inputs[slots[d], row]
+                for j in range(m):
+                    target[j] += v0 * x0[j]
+                d += 1
+
+
+@compiled
+def pull(v: Array, weights: Array, target: Array) -> None:
+    """The sum of equation (3) over all sources: target (n,) += weights (n, n)^T v."""
+    n = v.size
+    i = 0
+    while i + 8 <= n:  # eight rows at once: the target is loaded and stored once for them
+        v0, v1, v2, v3 = v[i], v[i + 1], v[i + 2], v[i + 3]
+        v4, v5, v6, v7 = v[i + 4], v[i + 5], v[i + 6], v[i + 7]
+        w0, w1, w2, w3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        w4, w5, w6, w7 = weights[i + 4], weights[i + 5], weights[i + 6], weights[i + 7]
+        for j in range(n):
+            low = v0 * w0[j] + v1 * w1[j] + v2 * w2[j] + v3 * w3[j]
+            target[j] += low + (v4 * w4[j] + v5 * w5[j] + v6 * w6[j] + v7 * w7[j])
+        i += 8
+    while i < n:
+        for j in range(n):
+            target[j] += v[i] * weights[i, j]
+        i += 1
+
+
+@compiled
+def replay(
+    signal: Array,
+    t: int,
+    oldest: int,
+    tol: float,
+    rings: Rings,
+    masks: Masks,
+    full: bool,
+    scratch: Scratch,
+    gradient: Array,
+) -> tuple[int, float]:
+    """Fill `gradient` (G, n, m) by equations (1) to (3) from step t back to `oldest`, or as far as is kept.
+
+    Args:
+        signal: q_t (n,).
+        t: the newest step.
+        oldest: the step to end at.
+        tol: see above.
+        rings: the kept trajectory.
+        masks: all masks so far.
+        full: read all weights, whatever the mask.
+        scratch: overwritten.
+        gradient: result.
+
+    Returns:
+        The number of steps read back over, and the fraction of the signal's norm that was left at the last.
+    """
+    adjoint, before, block, slots = scratch
+    ring, components, gates, n = rings.gain.shape
+    recurrent = rings.weights.shape[1]
+    gradient[...] = 0
+    adjoint[...] = 0
+    adjoint[components - 1] = signal
+    first = 0.0
+    for i in range(n):
+        first += signal[i] * signal[i]
+    limit = tol * tol * first
+    left = first
+    depth, count = 0, 0
+    if first == 0.0:
+        return 0, 0.0
+    oldest = max(oldest, t - ring + 1)
+    s = t
+    while True:
+        slot = s % ring
+        own, gain = rings.own[slot], rings.gain[slot]
+        v = block[count]
+        slots[count] = slot
+        for gate in range(gates):
+            for i in range(n):
+                v[gate, i] = gain[components - 1, gate, i] * adjoint[components - 1, i]
+            for c in range(components - 1):
+                for i in range(n):
+                    v[gate, i] += gain[c, gate, i] * adjoint[c, i]
+        count += 1
+        depth += 1
+        if count == BLOCK:
+            accumulate(block, slots, count, rings.inputs, gradient)
+            count = 0
+        if s == oldest:
+            break
+        for c in range(components):
+            for i in range(n):
+                before[c, i] = own[0, c, i] * adjoint[0, i]
+            for other in range(1, components):
+                for i in range(n):
+                    before[c, i] += own[other, c, i] * adjoint[other, i]
+        last = before[components - 1]
+        if full:
+            for gate in range(recurrent):
+                pull(v[gate], rings.weights[slot, gate].reshape(n, n), last)
+        else:
+            mask = rings.mask[slot]
+            opens, reader = masks.starts[mask], masks.readers[mask]
+            for gate in range(recurrent):
+                weights = rings.weights[slot, gate]
+                for j in range(n):
+                    total = last[j]
+                    for e in range(np.intp(opens[j]), np.intp(opens[j + 1])):
+                        unit = np.intp(reader[e])
+                        total += v[gate, unit] * weights[e if rings.gathered else unit * n + j]
+                    last[j] = total
+        left = 0.0
+        for c in range(components):
+            for i in range(n):
+                left += before[c, i] * before[c, i]
+                adjoint[c, i] = before[c, i]
+        if left == 0.0 or left < limit:
+            break
+        s -= 1
+    accumulate(block, slots, count, rings.inputs, gradient)
+    return depth, math.sqrt(left / first)

@@ -1,0 +1,362 @@
+r"""Online learning by the compiled loop: what `raysweep.workloads.rnn.training.train` does, for the masked-RTRL family.
+
+The two agree up to rounding at `tol` = 0. The compiled loop reads gradients back over the kept trajectory. Once that
+costs more than carrying J (`dear_depth`), and if the sequence is kept from its first step, J is built from it and
+carried from there: by the compiled loop where k is small enough for that to be faster (`gather_pays`), else by the
+readable loop with a dense product of BLAS. `dynamic` needs J for its mask, and carries it from the first step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Mask
+from raysweep.workloads.rnn.fused import elementwise, kernel, update
+from raysweep.workloads.rnn.fused.form import Size, not_fused, propagation_of
+from raysweep.workloads.rnn.fused.history import influence_of
+from raysweep.workloads.rnn.fused.replay import Masks, Rings
+from raysweep.workloads.rnn.linearization import Stage
+from raysweep.workloads.rnn.masks import (
+    SELECTIONS,
+    Selection,
+    by_fisher,
+    by_weights,
+    choose,
+    draw_mask,
+    readers_of,
+    sources_of,
+)
+from raysweep.workloads.rnn.optimizers import AdamState
+from raysweep.workloads.rnn.probes import Findings, Schedule
+from raysweep.workloads.rnn.rules import RULES
+from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.rnn.training import DIVERGED_ABOVE, Learner, Learning, Trajectory, begin, train
+from raysweep.workloads.seeds import Generators
+
+CODES = {
+    "tanh_rnn": elementwise.TANH_RNN,
+    "lstm": elementwise.LSTM,
+    "gru_reset_after": elementwise.GRU_RESET_AFTER,
+    "mse": update.MSE,
+    "half_sse": update.HALF_SSE,
+    "cross_entropy": update.CROSS_ENTROPY,
+    "adam": update.ADAM,
+    "adam_reference": update.ADAM_REFERENCE,
+    "sgd": update.SGD,
+}
+HISTORY_BYTES = 5 * 2**29
+"""Greatest size of the kept trajectory. A replay ends at the oldest kept step; `replay_cut` counts where it did."""
+NOTHING = Schedule()
+AT_ONCE = 200
+"""Most steps in one call of the kernel, after which progress is reported; divides `masks.WEIGHTS_EVERY`."""
+
+
+def train_fused(
+    learner: Learner,
+    method: str,
+    k: int | None,
+    config: Any,
+    theta: Array,
+    stream: Stream,
+    rngs: Generators,
+    progress: Callable[[float], None] = lambda fraction: None,
+    history_bytes: int = HISTORY_BYTES,
+    schedule: Schedule = NOTHING,
+    keep_at: int | None = None,
+) -> Trajectory:
+    """Learn along a stream until its end, or until the run diverges.
+
+    Args:
+        learner: what learns; its rule is called only if the readable loop takes over.
+        method: name of the rule.
+        k: the cell's, settled.
+        config: a settled `LearnerConfig`.
+        theta: initial parameters (P,); their dtype is the run's.
+        stream: the data.
+        rngs: the cell's generators.
+        progress: called with the fraction done.
+        history_bytes: greatest size of the kept trajectory.
+        schedule: what is probed, and when.
+        keep_at: the step before which the parameters are kept.
+
+    Returns:
+        The run. Its `info` has `credit_horizon`, the number of steps that each learning signal was read back over,
+        if the rule replays. Its metrics have `carried_from`, the first step at which J was carried, if it was; and
+        `replay_cut`, the number of steps whose replay ended at the oldest kept step, if there were any.
+    """
+    findings = Findings(schedule)
+    loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
+    started = time.perf_counter()
+    steps = len(stream.inputs)
+    code, t, kept = kernel.FINISHED, 0, None
+    while t < steps and code == kernel.FINISHED:
+        if t == keep_at:
+            kept = loop.flat_theta()
+        if loop.chosen is not None and loop.chosen.due(t, loop.rule.fisher_window):
+            loop.choose_mask()
+        stop = min(steps, (t // AT_ONCE + 1) * AT_ONCE)
+        if t < loop.rule.fisher_window:
+            stop = min(stop, loop.rule.fisher_window)
+        if keep_at is not None and t < keep_at:
+            stop = min(stop, keep_at)
+        if schedule.any:
+            stop = min(stop, schedule.next(t) + 1)
+        code = loop.run(t, stop)
+        t = int(loop.carried.counters[kernel.DONE])
+        if code == kernel.TOO_DEEP and loop.gather_pays and t < steps:
+            loop.carry_on(t - 1)
+            code = kernel.FINISHED
+        if schedule.any and code != kernel.DIVERGED:
+            loop.probe(t - 1)
+        progress(t / steps)
+    diverged_at = t if code == kernel.DIVERGED else None
+    result = loop.trajectory(t, diverged_at, time.perf_counter() - started)._replace(kept=kept)
+    if code != kernel.TOO_DEEP or t == steps:
+        return result
+    so_far = [(stage,) for stage, _ in loop.steps_back(t - 1)][::-1] if schedule.alignment_every else []
+    now, fresh = loop.handed_over(t - 1)
+    rest = train(learner, now, stream, rngs, progress, t, findings, so_far, fresh, keep_at)
+    return result.then(rest, t)
+
+
+class _Loop:
+    """The arguments of the kernel during one run."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        method: str,
+        k: int | None,
+        config: Any,
+        theta: Array,
+        stream: Stream,
+        rngs: Generators,
+        history_bytes: int,
+        findings: Findings,
+    ) -> None:
+        architecture = learner.architecture
+        n, dtype = config.hidden, theta.dtype
+        scalar: Any = dtype.type
+        self.learner, self.config, self.n, self.findings = learner, config, n, findings
+        form = propagation_of(method, k, n, RULES[method].settings(config))
+        problem = not_fused(form, config.architecture, config.loss, config.optimizer)
+        if form is None or problem:
+            raise ValueError(problem)
+        self.form = form
+        parameters = learner.layout.split(theta)
+        self.network = kernel.Network(
+            CODES[config.architecture],
+            scalar(config.leak or 1.0),
+            architecture.shared_inputs,
+            np.ascontiguousarray(architecture.pack(parameters)),
+            parameters["V"].copy(),
+            parameters["c"].copy(),
+        )
+        steps = len(stream.inputs)
+        inputs, targets = stream.inputs.astype(dtype), stream.targets.astype(dtype)
+        self.data = kernel.Data(inputs, targets, stream.graded, stream.begins)
+        mask, self.chosen = self._first_mask(rngs)
+        self.mask_list = [mask]
+        gates, _, m = self.network.theta.shape
+        components = architecture.components
+        size = Size(n, self.form.k, components, gates, m)
+        self.gather_pays = size.gather_pays
+        self.carried_from = 0 if self.form.carried else None
+        self.rule = kernel.Rule(
+            full=self.form.k == n,
+            reach=self.form.window or steps,
+            tol=config.tol or 0.0,
+            max_depth=dear_depth(size) if self.form.replays else np.inf,
+            decay=scalar(-1.0 if self.form.decay is None else self.form.decay),
+            self_loop=self.form.each_itself,
+            dynamic=self.form.carried,
+            include_self=self.form.include_self,
+            fisher_window=config.fisher_window if self.chosen is not None and self.chosen.score == "fisher" else 0,
+        )
+        self.descent = kernel.Descent(
+            CODES[config.loss],
+            DIVERGED_ABOVE,
+            config.clip,
+            update.Optimizer(
+                CODES[config.optimizer],
+                config.learning_rate,
+                config.beta1 or 0.0,
+                config.beta2 or 0.0,
+                config.epsilon or 0.0,
+            ),
+        )
+        within = components if self.form.local else int(self.form.decay is not None)
+        parts = self.network.theta, self.network.readout, self.network.bias
+        self.carried = kernel.Carried(
+            state=np.zeros((components, n), dtype),
+            moments=tuple(np.zeros(part.size, dtype) for part in parts for _ in range(2)),
+            counters=np.zeros(5, np.int64),
+            mean_depth=np.zeros(1),
+            trace=np.zeros((within, gates, n, m), dtype),
+            influence=np.zeros((2 * self.form.carried, components, n, gates * n * m), dtype),
+            sources=np.ascontiguousarray(sources_of(mask)),
+            fisher=np.zeros(n),
+        )
+        # an alignment probe and Fisher's sum read all weights of every step back, so all are kept
+        probed = findings.schedule.alignment_every is not None
+        gathered = not self.rule.full and not probed and not self.rule.fisher_window
+        recurrent = gates if architecture.shared_inputs else gates - 1
+        rows = 1 if architecture.shared_inputs else gates
+        width = n * (self.form.k if gathered else n)
+        numbers = components * (components + gates) * n + rows * m + recurrent * width
+        ring = max(1, min(steps, history_bytes // (numbers * dtype.itemsize)))
+        if (within or self.form.carried) and not findings.schedule.any:
+            ring = 1
+        elif self.form.window is not None and not probed:
+            ring = min(ring, self.form.window)
+        self.rings = Rings(
+            np.empty((ring, components, components, n), dtype),
+            np.empty((ring, components, gates, n), dtype),
+            np.empty((ring, rows, m), dtype),
+            np.empty((ring, recurrent, width), dtype),
+            np.zeros(ring, np.intp),
+            gathered,
+        )
+        self.record = kernel.Record(
+            np.empty(steps),
+            np.empty(targets.shape),
+            np.zeros(steps, np.int32),
+            np.zeros(steps, np.float32),
+            np.zeros(n, dtype),
+            np.zeros_like(self.network.theta),
+        )
+
+    def _first_mask(self, rngs: Generators) -> tuple[Mask, Selection | None]:
+        """The mask to begin with, and what chooses the later ones between two calls of the kernel, if any are."""
+        form, n = self.form, self.n
+        if form.selection is None:
+            return np.eye(n, dtype=np.bool_) if form.include_self else np.full((n, n), form.k == n), None
+        mask = draw_mask(form.selection, n, form.k, form.include_self, rngs.mask)
+        selection = SELECTIONS[form.selection]
+        return mask, selection if 0 < form.k < n and form.replays and selection.score is not None else None
+
+    def choose_mask(self) -> None:
+        """Choose a new mask by the present weights, or by the Fisher information summed so far."""
+        if self.chosen is None:
+            raise ValueError("this rule's mask is drawn once")
+        weights = self.network.theta[: self.rings.weights.shape[1], :, : self.n]
+        score = by_fisher(self.carried.fisher) if self.rule.fisher_window else by_weights(weights)
+        self.mask_list.append(choose(score, self.form.k, self.form.include_self, self.chosen.largest))
+        self.carried.counters[kernel.MASK] = len(self.mask_list) - 1
+        self.carried = self.carried._replace(sources=np.ascontiguousarray(sources_of(self.mask_list[-1])))
+
+    def carry_on(self, t: int) -> None:
+        """Make the kernel carry J from step t + 1 on."""
+        influence = np.zeros((2, *self.carried.influence.shape[1:]), self.network.theta.dtype)
+        influence[0] = self._influence_at(t).reshape(influence.shape[1:])
+        self.carried.counters[kernel.NEWEST] = 0
+        self.carried = self.carried._replace(influence=influence)
+        self.carried_from = t + 1
+        self.rule = self.rule._replace(max_depth=np.inf)
+
+    def run(self, begin: int, stop: int) -> int:
+        """Do steps begin <= t < stop by the kernel; returns how it ended."""
+        listed = [np.zeros_like(self.mask_list[0])] if self.rule.full else self.mask_list
+        # unsigned, as numba adds a test to each use of an index that might be negative
+        masks = Masks(*(np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, listed), strict=True)))
+        tuples = self.network, self.data, self.rule, self.descent, self.carried, self.rings, masks, self.record
+        code: int = kernel.run(begin, stop, *tuples)
+        return code
+
+    def flat(self, by_gates: Array, readout: Array, bias: Array) -> Array:
+        """The learner's flat vector (P,) from arrays as the kernel has them."""
+        named = self.learner.architecture.unpack(by_gates.reshape(self.network.theta.shape))
+        return self.learner.layout.join(named | {"V": readout.reshape(self.network.readout.shape), "c": bias})
+
+    def flat_theta(self) -> Array:
+        """A copy of all parameters (P,)."""
+        return self.flat(self.network.theta, self.network.readout, self.network.bias)
+
+    def probe(self, t: int) -> None:
+        """Measure step t, the last one done, if it is due."""
+        due = self.findings.schedule
+        if due.spectrum(t):
+            newest, _ = next(iter(self.steps_back(t)))
+            self.findings.spectrum(t, self._influence_at(t), (newest,), read=1)
+        if due.alignment(t):
+            whole = ((stage,) for stage, _ in self.steps_back(t))
+            unpack = self.learner.architecture.unpack
+            graded = self.data.graded[t]  # else gradient and signal are those of an earlier step
+            self.findings.alignment(t, self.record.gradient * graded, whole, self.record.signal[None] * graded, unpack)
+
+    def _influence_at(self, t: int) -> Array:
+        """J_t (C n, G n m), as carried, or computed from the kept trajectory."""
+        if len(self.carried.influence):
+            newest: Array = self.carried.influence[self.carried.counters[kernel.NEWEST]]
+            return newest.reshape(self.carried.state.size, -1)
+        return influence_of(self.steps_back(t), len(self.network.theta))
+
+    def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
+        """The kept steps and their masks (None: all connections), from t back to the first of its sequence."""
+        rings, n, dtype = self.rings, self.n, self.network.theta.dtype
+        ring, recurrent = rings.weights.shape[:2]
+        gates = rings.gain.shape[2]
+        for s in range(t, max(int(self.carried.counters[kernel.START]), t - ring + 1) - 1, -1):
+            slot = s % ring
+            kept = self.mask_list[rings.mask[slot]]
+            mask = None if self.rule.full else kept.astype(dtype)
+            if rings.gathered:
+                weights = np.zeros((recurrent, n, n), dtype)
+                source, reader = np.nonzero(kept.T)
+                weights[:, reader, source] = rings.weights[slot]
+            else:
+                weights = rings.weights[slot].reshape(recurrent, n, n)
+            inputs = np.broadcast_to(rings.inputs[slot], (gates, rings.inputs.shape[2]))
+            yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
+
+    def handed_over(self, t: int) -> tuple[Learning, Any]:
+        """What the readable loop goes on from after step t, and the rule's state before any step."""
+        influence = self._influence_at(t)
+        optimizer_state = None
+        if self.config.optimizer != "sgd":
+            m, v = (self.flat(*self.carried.moments[order::2]) for order in (0, 1))
+            optimizer_state = AdamState(int(self.carried.counters[kernel.UPDATES]), m, v)
+        theta = self.flat_theta()
+        begun = begin(self.learner, theta, self.n, self.data.inputs.shape[1], np.random.default_rng(0))
+        state: Any = influence
+        if isinstance(begun.rule_state, SparseState):
+            mask = self.mask_list[self.carried.counters[kernel.MASK]]
+            sources = None if begun.rule_state.sources is None else sources_of(mask)
+            state = SparseState(influence, mask.astype(theta.dtype), sources, t + 1)
+        return Learning(theta, self.carried.state, state, optimizer_state), begun.rule_state
+
+    def trajectory(self, done: int, diverged_at: int | None, seconds: float) -> Trajectory:
+        """What was recorded, up to `done`."""
+        info: dict[str, Array] = {}
+        metrics: dict[str, float] = {}
+        if self.form.replays:
+            done_back = done if self.carried_from is None else self.carried_from
+            depths, remainders, t = self.record.depths[:done], self.record.remainders[:done], np.arange(done)
+            info["credit_horizon"] = depths[:done_back].astype(np.float64)
+            begun = np.maximum.accumulate(np.where(self.data.begins[:done], t, 0))
+            ring = len(self.rings.mask)
+            cut = (depths == ring) & (t - begun + 1 > ring) & (remainders > 0)
+            if cut.any():
+                metrics["replay_cut"] = float(np.count_nonzero(cut))
+        if self.carried_from is not None:
+            metrics["carried_from"] = float(self.carried_from)
+        return Trajectory(
+            self.record.losses[:done].copy(),
+            self.record.predictions[:done].copy(),
+            info,
+            metrics,
+            diverged_at,
+            seconds,
+            self.flat_theta(),
+            self.findings.arrays(),
+        )
+
+
+def dear_depth(size: Size) -> float:
+    """Depth of replay above which carrying J is cheaper; by a formula, so that no result depends on timings."""
+    return min(size.gathered_us, size.dense_us) / size.back_us

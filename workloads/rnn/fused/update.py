@@ -1,0 +1,87 @@
+"""Losses and optimisers of the compiled loop; the formulas are those of `workloads.rnn.losses` and `optimizers`."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.fused.compile_cache import compiled
+
+MSE, HALF_SSE, CROSS_ENTROPY = 0, 1, 2
+ADAM, ADAM_REFERENCE, SGD = 0, 1, 2
+
+
+class Optimizer(NamedTuple):
+    """An optimiser's settings; those that it does not have are 0."""
+
+    kind: int  # ADAM, ADAM_REFERENCE or SGD
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+
+
+@compiled
+def update(
+    parameters: Array, gradient: Array, first: Array, second: Array, scale: Array, kind: int, numbers: Array
+) -> None:
+    """Update flat parameters and their moments in place by scale[0] * gradient, with `optimizer_numbers`' numbers."""
+    rate, _, add1, keep2, add2, correction, epsilon = numbers
+    factor = scale[0]
+    if kind == SGD:
+        for i in range(parameters.size):
+            parameters[i] -= rate * (factor * gradient[i])
+        return
+    for i in range(parameters.size):
+        g = factor * gradient[i]
+        first[i] += add1 * (g - first[i])
+        second[i] = keep2 * second[i] + add2 * (g * g)
+        parameters[i] -= rate * (first[i] / (np.sqrt(second[i]) * correction + epsilon))
+
+
+@compiled
+def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
+    """Fill `numbers` (7,), in the run's dtype, with what `update` needs for the update number t, from 1."""
+    kind, rate, beta1, beta2, epsilon = optimizer
+    correction = 1.0
+    if kind == ADAM:
+        correction = 1.0 / math.sqrt(1.0 - beta2**t)
+        rate = rate / (1.0 - beta1**t)
+    elif kind == ADAM_REFERENCE:
+        rate = rate * math.sqrt(1.0 - beta2**t) / (1.0 - beta1**t)
+    numbers[0] = rate
+    numbers[1] = beta1
+    numbers[2] = 1.0 - beta1
+    numbers[3] = beta2
+    numbers[4] = 1.0 - beta2
+    numbers[5] = correction
+    numbers[6] = epsilon
+
+
+@compiled
+def loss_and_error(kind: int, prediction: Array, target: Array, error: Array) -> float:
+    """Return the loss of a prediction z (n_out,), and fill `error` (n_out,) with dL/dz."""
+    size = prediction.size
+    total = 0.0
+    if kind == CROSS_ENTROPY:
+        top = prediction[0]
+        for o in range(size):
+            top = max(top, prediction[o])
+        norm = 0.0
+        weight = 0.0
+        for o in range(size):
+            error[o] = math.exp(prediction[o] - top)
+            norm += error[o]
+            weight += target[o]
+        for o in range(size):
+            total -= target[o] * (prediction[o] - top - math.log(norm))
+            error[o] = weight * error[o] / norm - target[o]
+        return total
+    for o in range(size):
+        difference = prediction[o] - target[o]
+        total += difference * difference
+        error[o] = difference * 2 / size if kind == MSE else difference
+    return total / size if kind == MSE else 0.5 * total

@@ -1,0 +1,179 @@
+"""Which k recurrent sources each unit keeps in the propagation: the masks of sparse RTRL.
+
+A mask M is (n, n) boolean, row i = S_i with |S_i| = k. Without self a unit is never its own source (a tanh
+RNN's leak is not a connection and stays whole); with self it is one of the k. k = n is always the full mask,
+k = 0 the empty one, whatever the selection.
+
+`ring` and `random` are drawn once. The others choose the k best or worst sources of each unit by a score:
+
+    oracle, anti_oracle         |W_ij| (summed over gates), at the first step and every 200 steps
+    dynamic                     |W_ij| ||J_{t-1}[h_j]||, at every step
+    fisher_oracle, fisher_anti  F_j = sum_t ||dL_t/dtheta_j||^2 by exact RTRL over the first `fisher_window`
+                                steps, until which the mask is a random one
+
+The paper names them and leaves open: the score of `dynamic` ("uses gradient information"), and the window of
+Fisher's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Indices, Mask
+from raysweep.workloads.registry import Registry
+
+WEIGHTS_EVERY = 200
+"""Steps after which a mask chosen by weights is chosen again (Section 4.3 of the paper)."""
+
+
+FISHER = {"fisher_window": 200}
+
+
+class Selection(NamedTuple):
+    """One way to choose sources, for 0 < k < n."""
+
+    draw: Callable[[int, int, bool, np.random.Generator], Mask]
+    """(n, k, include_self, generator) -> M (n, n); the first mask where a score chooses the later ones."""
+    problem: Callable[[int, int, bool], str | None]
+    """(n, k, include_self) -> why there is no such mask, or None."""
+    score: Literal["weights", "influence", "fisher"] | None = None
+    """What the mask is chosen by, if it is not only drawn."""
+    largest: bool = True
+    """Whether the sources with the largest scores are kept, or with the smallest."""
+    defaults: Mapping[str, int] = MappingProxyType({})
+    """Its own settings in `Config`, as a `Component`'s."""
+
+    def due(self, t: int, fisher_window: int | None) -> bool:
+        """Whether step t (from 0) chooses a new mask before it propagates."""
+        if self.score == "weights":
+            return t % WEIGHTS_EVERY == 0
+        return self.score == "influence" or (self.score == "fisher" and t == fisher_window)
+
+
+def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
+    """The nearest units on a ring, half on each side: S_i = {i +- 1, ..., i +- k // 2}, with i if asked."""
+    units = np.arange(n)
+    distance = (units[None, :] - units[:, None]) % n
+    distance = np.minimum(distance, n - distance)
+    nearest: Mask = (distance <= k // 2) & ((distance > 0) | include_self)
+    return nearest
+
+
+def ring_problem(n: int, k: int, include_self: bool) -> str | None:
+    """A ring takes as many from the left as from the right."""
+    if k % 2 == int(include_self):
+        return None
+    least = 1 if include_self else 2
+    greatest = n - 1 if (n - 1) % 2 == int(include_self) else n - 2
+    parity, without = ("odd", "with") if include_self else ("even", "without")
+    choices = f"{parity} k from {least} to {greatest}, or " if greatest >= least else ""
+    return f"a ring {without} self has as many sources on either side; valid: {choices}k = n = {n} (full)"
+
+
+def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
+    """Any k of the units, uniformly and independently for each row (self given, the other k - 1)."""
+    mask = np.zeros((n, n), np.bool_)
+    for unit in range(n):
+        others = rng.choice(n - 1, k - include_self, replace=False)
+        mask[unit, others + (others >= unit)] = True
+        mask[unit, unit] = include_self
+    return mask
+
+
+def random_problem(n: int, k: int, include_self: bool) -> str | None:
+    """Any 0 < k < n can be drawn."""
+    return None
+
+
+SELECTIONS: Registry[Selection] = Registry(
+    "selection",
+    {
+        "ring": Selection(draw_ring, ring_problem),
+        "random": Selection(draw_random, random_problem),
+        "oracle": Selection(draw_random, random_problem, "weights"),
+        "anti_oracle": Selection(draw_random, random_problem, "weights", largest=False),
+        "dynamic": Selection(draw_random, random_problem, "influence"),
+        "fisher_oracle": Selection(draw_random, random_problem, "fisher", defaults=FISHER),
+        "fisher_anti": Selection(draw_random, random_problem, "fisher", largest=False, defaults=FISHER),
+    },
+)
+
+
+def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
+    """M (n, n) with k sources a row; raises ValueError where `mask_problem` has something to say."""
+    problem = mask_problem(selection, n, k, include_self)
+    if problem:
+        raise ValueError(problem)
+    if k in (0, n):
+        return np.full((n, n), k == n)
+    return SELECTIONS[selection].draw(n, k, include_self, rng)
+
+
+def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | None:
+    """Why no mask has k sources of n, in one line, or None if one has."""
+    if not 0 <= k <= n:
+        return f"k = {k} with {n} hidden units; valid: 0 to {n}"
+    if k == 0 and include_self:
+        return "k = 0 with include_self = true; valid: k >= 1 (self is one of the k), or include_self = false"
+    if k in (0, n):
+        return None
+    problem = SELECTIONS[selection].problem(n, k, include_self)
+    return problem and f"k = {k} on selection {selection!r}: {problem}"
+
+
+def sources_of(mask: Mask) -> Indices:
+    """S_i for each row of a mask with equally many sources in each: (n, k), ascending."""
+    n = len(mask)
+    return np.nonzero(mask)[1].reshape(n, -1)
+
+
+def readers_of(mask: Mask) -> tuple[Indices, Indices]:
+    """Who reads each source: (n + 1,) where the readers of source j begin, and all readers (n k,), source by source."""
+    begins = np.concatenate([[0], np.cumsum(mask.sum(0))])
+    return begins.astype(np.intp), np.nonzero(mask.T)[1]
+
+
+def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
+    """M (n, n) with the k best of each row.
+
+    Args:
+        score: (n, n), [i, j] of source j for unit i; ties go to the lower j.
+        k: sources a row, 0 < k < n.
+        include_self: whether self is one of the k whatever its score; else it is none.
+        largest: whether a large score is good.
+    """
+    n = len(score)
+    rank = np.array(-score if largest else score, np.float64)
+    np.fill_diagonal(rank, -np.inf if include_self else np.inf)
+    best = np.argsort(rank, axis=1, kind="stable")[:, :k]
+    mask = np.zeros((n, n), np.bool_)
+    np.put_along_axis(mask, best, True, axis=1)
+    return mask
+
+
+def by_weights(weights: Array) -> Array:
+    """Score of the oracles: sum_g |W_g[i, j]|, (n, n) from (R, n, n)."""
+    score: Array = np.abs(weights).sum(0)
+    return score
+
+
+def by_influence(weights: Array, influence: Array) -> Array:
+    """Score of `dynamic`: sum_g |W_g[i, j]| times the norm of J_{t-1}'s row of h_j.
+
+    Args:
+        weights: (R, n, n)
+        influence: (C n, P), its last n rows those of h.
+    """
+    n = weights.shape[1]
+    rows = influence[-n:]
+    score: Array = by_weights(weights) * np.sqrt(np.einsum("jp,jp->j", rows, rows))[None, :]
+    return score
+
+
+def by_fisher(fisher: Array) -> Array:
+    """Score of the Fisher selections, one for each source, whoever reads it: (n, n) from F (n,)."""
+    return np.broadcast_to(fisher, (len(fisher), len(fisher)))

@@ -1,0 +1,110 @@
+r"""Optimisers on a flat parameter vector, and the clip by global norm before them.
+
+`adam` and `adam_reference` differ in where epsilon stands, which is visible once gradients are small:
+
+    m_t = b1 m + (1 - b1) g,   v_t = b2 v + (1 - b2) g^2
+    adam:            theta -= lr  m^ / (sqrt(v^) + eps),   m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+    adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
+
+The first is Algorithm 1 of Kingma and Ba (2015) and torch's; the second, their "efficient" form, is Keras's
+and the one in the framework of Marschall, Cho and Savin (2020). The second's epsilon weighs 1 / sqrt(1 -
+b2^t) times more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.registry import Registry
+from raysweep.workloads.rnn.component import Component
+
+
+class Optimizer(NamedTuple):
+    """A pair of pure functions."""
+
+    init: Callable[[Array], Any]
+    """theta (P,) -> state."""
+    update: Callable[[Array, Any, Array], tuple[Array, Any]]
+    """(gradient (P,), state, theta (P,)) -> (new theta, new state)."""
+
+
+class AdamState(NamedTuple):
+    """Moments of the gradient."""
+
+    t: int
+    m: Array  # (P,) first moment
+    v: Array  # (P,) second moment
+
+
+def _moments(gradient: Array, state: AdamState, beta1: float, beta2: float) -> AdamState:
+    m = state.m + (1 - beta1) * (gradient - state.m)  # torch's lerp, to its rounding
+    v = beta2 * state.v + (1 - beta2) * (gradient * gradient)
+    return AdamState(state.t + 1, m, v)
+
+
+def _zero_moments(theta: Array) -> AdamState:
+    return AdamState(0, np.zeros_like(theta), np.zeros_like(theta))
+
+
+def adam(learning_rate: float, beta1: float, beta2: float, epsilon: float) -> Optimizer:
+    """Adam with epsilon after the bias correction (torch)."""
+
+    def update(gradient: Array, state: AdamState, theta: Array) -> tuple[Array, AdamState]:
+        t, m, v = state = _moments(gradient, state, beta1, beta2)
+        denominator = np.sqrt(v) / math.sqrt(1 - beta2**t) + epsilon
+        return theta - (learning_rate / (1 - beta1**t)) * (m / denominator), state
+
+    return Optimizer(_zero_moments, update)
+
+
+def adam_reference(learning_rate: float, beta1: float, beta2: float, epsilon: float) -> Optimizer:
+    """Adam with epsilon before the bias correction (Keras; Marschall et al.)."""
+
+    def update(gradient: Array, state: AdamState, theta: Array) -> tuple[Array, AdamState]:
+        t, m, v = state = _moments(gradient, state, beta1, beta2)
+        rate = learning_rate * math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        return theta - rate * (m / (np.sqrt(v) + epsilon)), state
+
+    return Optimizer(_zero_moments, update)
+
+
+def sgd(learning_rate: float) -> Optimizer:
+    """Plain gradient descent: theta -= lr g."""
+
+    def init(theta: Array) -> None:
+        return None
+
+    def update(gradient: Array, state: None, theta: Array) -> tuple[Array, None]:
+        return theta - learning_rate * gradient, None
+
+    return Optimizer(init, update)
+
+
+ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+OPTIMIZERS: Registry[Component[Optimizer]] = Registry(
+    "optimizer",
+    {
+        "adam": Component(adam, ADAM_DEFAULTS),
+        "adam_reference": Component(adam_reference, ADAM_DEFAULTS),
+        "sgd": Component(sgd),
+    },
+)
+
+
+def clip_by_global_norm(gradient: Array, limit: float) -> tuple[Array, float]:
+    """The gradient scaled down to the norm `limit`, as torch does it, and its norm before.
+
+    Args:
+        gradient: (P,)
+        limit: greatest norm; 0 switches the clip off.
+    """
+    # np.sum adds pairwise in one thread; a BLAS dot would depend on the thread count from 10,000 elements on.
+    norm = float(np.sqrt(np.sum(np.square(gradient))))
+    if limit == 0.0 or limit >= norm + 1e-6:
+        return gradient, norm
+    return gradient * (limit / (norm + 1e-6)), norm

@@ -1,0 +1,40 @@
+"""Named parameters inside one flat vector, so that clip and optimiser are a few operations on one array."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Parameters
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each named array lies in the flat vector: C order, one after another.
+
+    Args:
+        shapes: name -> shape, in the vector's order.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+
+    @property
+    def size(self) -> int:
+        """Length of the flat vector."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def split(self, vector: Array) -> dict[str, Array]:
+        """The named arrays as views of the vector."""
+        arrays: dict[str, Array] = {}
+        start = 0
+        for name, shape in self.shapes.items():
+            stop = start + math.prod(shape)
+            arrays[name] = vector[start:stop].reshape(shape)
+            start = stop
+        return arrays
+
+    def join(self, arrays: Parameters) -> Array:
+        """The flat vector of the named arrays (a copy)."""
+        return np.concatenate([arrays[name].reshape(-1) for name in self.shapes])

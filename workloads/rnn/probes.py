@@ -1,0 +1,180 @@
+r"""Measurements of a rule's influence and gradient at chosen steps, beside the training and without effect on it.
+
+Spectrum (Section 5.1 of the paper), of the rows of J_t that the readout sees, (Q n, P):
+
+    sigma_1 >= ... >= sigma_n;  condition = sigma_1 / sigma_n;
+    effective_rank = least r with sum_{i <= r} sigma_i^2 >= 0.95 sum_i sigma_i^2
+
+and the same of the immediate influence I_t alone, whose rows are orthogonal: its condition number says how
+unequal the units' slopes are and nothing of what was propagated.
+
+Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's (the same trajectory read back whole,
+with the weights of each time), for each group of parameters (`all`, `W`, `U`, `b`, ...), and of their past
+parts, G_t - I_t^T q_t. The immediate part of every rule that is given the true learning signal is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Step, at_state, local_gradient, read_back
+
+RANK_SHARE = 0.95
+SINGULAR = 1e15
+"""The condition number recorded of a singular matrix: records hold finite numbers."""
+ROUNDING = 1e-6
+FORGOTTEN = 1e-14
+"""What of an adjoint's norm is read back no further."""
+
+
+class Recorded(NamedTuple):
+    """An array of the cell: entry i belongs to step `step + i * stride`, or all of it to `step`."""
+
+    name: str
+    values: Array
+    step: int
+    stride: int = 1
+
+
+class Schedule(NamedTuple):
+    """Which steps are measured: every so many, the last of each stretch; None: none."""
+
+    spectrum_every: int | None = None
+    alignment_every: int | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is to be measured."""
+        return self.spectrum_every is not None or self.alignment_every is not None
+
+    def spectrum(self, t: int) -> bool:
+        """Whether step t's spectrum is due."""
+        return self.spectrum_every is not None and (t + 1) % self.spectrum_every == 0
+
+    def alignment(self, t: int) -> bool:
+        """Whether step t's alignment is due."""
+        return self.alignment_every is not None and (t + 1) % self.alignment_every == 0
+
+    def next(self, t: int) -> int:
+        """The first step from t on that is measured."""
+        found = [t + every - 1 - t % every for every in self if every is not None]
+        return min(found)
+
+
+class Findings:
+    """Gathers what is measured; one of a run."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self._spectra: list[Recorded] = []
+        self._series: dict[str, list[float]] = {}
+        self._first: dict[str, int] = {}
+
+    def spectrum(self, t: int, influence: Array, step: Step, read: int) -> None:
+        """Measure J_t (C n, P)."""
+        n = step[-1].own.shape[2]
+        sigma = singular_values(influence[-read * n :])
+        self._spectra.append(Recorded("singular_values", sigma, t))
+        self._put(t, "condition", condition(sigma))
+        self._put(t, "effective_rank", float(effective_rank(sigma)))
+        if len(step) == 1 and read == 1:
+            alone = immediate_singular_values(step)
+            self._put(t, "immediate_condition", condition(alone))
+            self._put(t, "immediate_effective_rank", float(effective_rank(alone)))
+
+    def alignment(
+        self,
+        t: int,
+        gradient: Array,
+        steps: Iterable[Step],
+        signal: Array,
+        groups: Callable[[Array], Mapping[str, Array]],
+    ) -> None:
+        """Measure a gradient (G, n, m) against exact RTRL's, from the steps newest first."""
+        exact, immediate = exact_gradient(steps, signal)
+        past = (gradient - immediate, exact - immediate)
+        for part, whole in zip(past, (gradient, exact), strict=True):
+            if np.linalg.norm(part) <= ROUNDING * np.linalg.norm(whole):
+                part[...] = 0.0  # two roundings of the immediate part, not a past
+        for prefix, (ours, theirs) in {"": (gradient, exact), "past_": past}.items():
+            pairs = {"all": (ours.ravel(), theirs.ravel())}
+            theirs_by_group = groups(theirs)
+            pairs |= {name: (g.ravel(), theirs_by_group[name].ravel()) for name, g in groups(ours).items()}
+            for name, (one, other) in pairs.items():
+                cosine, ratio = compare(one, other)
+                self._put(t, f"{prefix}cosine_{name}", cosine)
+                self._put(t, f"{prefix}ratio_{name}", ratio)
+
+    def arrays(self) -> list[Recorded]:
+        """All of it, for the cell's record."""
+        every = {True: self.schedule.alignment_every or 1, False: self.schedule.spectrum_every or 1}
+        series = [
+            Recorded(name, np.array(values), self._first[name], every["cosine" in name or "ratio" in name])
+            for name, values in self._series.items()
+        ]
+        return [*self._spectra, *series]
+
+    def _put(self, t: int, name: str, value: float) -> None:
+        self._first.setdefault(name, t)
+        self._series.setdefault(name, []).append(value)
+
+
+def singular_values(influence: Array) -> Array:
+    """All n of J (n, P), descending, through the n by n Gram matrix in float64."""
+    wide = influence.astype(np.float64)
+    eigenvalues = np.linalg.eigvalsh(wide @ wide.T)[::-1]
+    sigma: Array = np.sqrt(np.maximum(eigenvalues, 0.0))
+    return sigma
+
+
+def immediate_singular_values(step: Step) -> Array:
+    """Of I_t at the hidden component: sqrt(sum_g (gain[g, i] ||inputs_g||)^2) for each unit, descending."""
+    (stage,) = step
+    gain, inputs = stage.gain[-1].astype(np.float64), stage.inputs.astype(np.float64)
+    squares = np.einsum("gi,gi,gl,gl->i", gain, gain, inputs, inputs)
+    return np.sort(np.sqrt(squares))[::-1]
+
+
+def condition(sigma: Array) -> float:
+    """Ratio sigma_1 / sigma_n, at most `SINGULAR`."""
+    return float(min(sigma[0] / sigma[-1], SINGULAR)) if sigma[-1] > 0 else SINGULAR
+
+
+def effective_rank(sigma: Array, share: float = RANK_SHARE) -> int:
+    """Least r whose first r singular values hold this share of the sum of squares; 0 of a zero matrix."""
+    squares = np.cumsum(sigma**2)
+    return int(np.searchsorted(squares, share * squares[-1]) + 1) if squares[-1] > 0 else 0
+
+
+def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
+    """RTRL's gradient by reading the steps back, newest first, and the newest step's part; (G, n, m) each."""
+    total: Array | None = None
+    immediate: Array | None = None
+    adjoint: Array = signal
+    first = 0.0
+    for step in steps:
+        if total is None:
+            adjoint = at_state(step, signal).astype(np.float64)
+            first = float(np.linalg.norm(adjoint))
+            immediate = local_gradient(step, adjoint)
+            total = np.zeros_like(immediate)
+        part, adjoint = read_back(step, adjoint)
+        total += part
+        if float(np.linalg.norm(adjoint)) <= FORGOTTEN * first:
+            break
+    if total is None or immediate is None:
+        raise ValueError("no step was kept")
+    return total, immediate
+
+
+def compare(ours: Array, theirs: Array) -> tuple[float, float]:
+    """Cosine of two vectors and ||ours|| / ||theirs||; 0 where one of them is zero."""
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    own, other = float(np.linalg.norm(ours)), float(np.linalg.norm(theirs))
+    if own == 0.0 or other == 0.0:
+        return 0.0, 0.0
+    return float(ours @ theirs) / (own * other), own / other

@@ -1,0 +1,64 @@
+r"""Truncated backpropagation through time with a sliding window of w steps (Williams and Peng 1990: BPTT(w)).
+
+    c = q_t (at h)                            c (C, n) adjoint                                     (1)
+    for s = t, t-1, ..., t-w+1:               (fewer at the start)
+        G += I_s^T c                          G (G, n, m)                                          (2)
+        c <- D_s^T c                                                                               (3)
+
+The gradient of L_t alone, with s_{t-w} taken as constant: biased, exact while w >= t. Each step is read back
+as it was linearised *then*, with the weights of its time: so w >= t gives RTRL's gradient also while weights
+change, and no forward pass is repeated. (Replaying the window under today's weights would be another rule.)
+
+Window 1 is the immediate gradient, `traces` with decay 0 (with a leak too). Never called RTRL here.
+Time w (C G n^2 + G n m); memory w (n + m), and the w last weight matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.linearization import Step, at_state, local_gradient, pull_back
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
+
+Window = tuple[Step, ...]
+"""The last steps, newest first."""
+
+
+def bptt(window: int) -> Rule:
+    """Sliding-window BPTT.
+
+    Args:
+        window: w >= 1, steps that the learning signal is carried back over, this one included.
+    """
+
+    def init(shape: Shape, rng: np.random.Generator) -> Window:
+        return ()
+
+    def update(seen: Observation, kept: Window, rng: np.random.Generator) -> tuple[Array, Window, Info]:
+        kept = (seen.step, *kept[: window - 1])
+        adjoint = at_state(seen.step, seen.signal)  # (1)
+        gradient = local_gradient(seen.step, adjoint)  # (2)
+        for later, step in pairwise(kept):
+            adjoint = pull_back(later, adjoint)  # (3)
+            gradient += local_gradient(step, adjoint)  # (2)
+        return gradient, kept, {}
+
+    return Rule(init, update)
+
+
+def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """There is no subset to size."""
+    return k, [] if k is None else [f"k = {k} has no effect on method 'bptt'; leave k out (see window)"]
+
+
+def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
+    """Each step of the window costs a gradient and a product with W^T."""
+    return float(settings["window"]) * n * (m + n)
+
+
+BPTT = LearningRule(bptt, {"window": 1}, gradient="biased", settle_k=settle_k, cost=cost)

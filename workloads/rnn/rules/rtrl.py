@@ -1,0 +1,65 @@
+r"""Real-time recurrent learning (Williams and Zipser 1989): the gradient forwards, with nothing left out.
+
+    J_t = D_t J_{t-1} + I_t       D_t (C n, C n), J_t (C n, G n m), I_t the immediate influence     (1)
+    G_t = q_t^T J_t[h]            q_t (n,) learning signal, G_t (G, n, m)                           (2)
+
+Exact for constant weights: equal to backpropagation through all t steps. While they are learned J keeps what
+it gathered under older weights, as in every online implementation. Time (C n)^2 G n m, memory C G n^2 m a
+step. Where units have no recurrent connections to one another (eLSTM, LRU) J is zero off a unit's own
+parameters and only that part is carried: time and memory C G n m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.influence import advance, contract, none_yet
+from raysweep.workloads.rnn.local_influence import advance_local, contract_local
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
+
+
+def rtrl() -> Rule:
+    """Full RTRL."""
+
+    def init(shape: Shape, rng: np.random.Generator) -> Array:
+        if not shape.recurrent:
+            return np.zeros((shape.components, shape.gates, shape.n, shape.m), shape.dtype)
+        return none_yet(shape.components, shape.gates, shape.n, shape.m, shape.dtype)
+
+    def update(seen: Observation, influence: Array, rng: np.random.Generator) -> tuple[Array, Array, Info]:
+        if influence.ndim == 4:  # within units
+            influence = advance_local(influence, seen.step[0])  # (1)
+            return contract_local(influence, seen.signal), influence, {}  # (2)
+        influence = advance(influence, seen.step)  # (1)
+        return contract(influence, seen.signal, seen.gates), influence, {}  # (2)
+
+    return Rule(init, update, influence=carried)
+
+
+def carried(state: Array) -> Array:
+    """J (C n, G n m) of a state, whichever form it has."""
+    if state.ndim == 2:
+        return state
+    components, gates, n, m = state.shape
+    influence = np.zeros((components, n, gates, n, m), state.dtype)
+    np.einsum("cigim->cgim", influence)[...] = state
+    return influence.reshape(components * n, gates * n * m)
+
+
+def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """All n sources are kept, so k is stored as n."""
+    if k in (None, n):
+        return n, []
+    return k, [f"k = {k} on method 'rtrl', which keeps all hidden = {n} sources; leave k out, or use 'sparse_rtrl'"]
+
+
+def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
+    """The product of (n, n) with (n, n m)."""
+    return float(n) ** 3 * m
+
+
+RTRL = LearningRule(rtrl, gradient="exact", settle_k=settle_k, cost=cost)

@@ -1,0 +1,118 @@
+"""What a learning rule is: a pair of pure functions, and what it says of itself.
+
+A rule keeps what it knows of J_t = d s_t / d theta (its *influence*) and contracts it with the learning
+signal q_t = dL_t/dh_t, which it is given: how q_t comes about is not the rule's business. It sees an
+architecture only through the linearised step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Parameters
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.component import Component
+from raysweep.workloads.rnn.linearization import Step
+
+
+class Shape(NamedTuple):
+    """Sizes that a rule's state depends on."""
+
+    components: int  # C
+    gates: int  # G
+    read: int  # Q: components that the readout sees
+    n: int
+    m: int  # inputs a gate
+    recurrent: bool  # whether units read one another
+    dtype: np.dtype[np.floating[Any]]
+    n_out: int  # outputs, errors
+
+
+class Observation(NamedTuple):
+    """What happened at step t, all of it with the parameters from before this step's update."""
+
+    step: Step
+    signal: Array  # (Q, n)  q_t = dL_t/ds_t of the components that the readout sees
+    parameters: Parameters
+    x: Array  # (n_in,)
+    before: Array  # (C, n)  s_{t-1}
+    after: Array  # (C, n)  s_t
+    target: Array  # (n_out,)
+    error: Array  # (n_out,)  e_t = dL_t/dz_t
+    move: Callable[[Array], Array]  # any state (C, n) -> the next, with this step's parameters and input
+
+    @property
+    def gates(self) -> int:
+        """G, over all stages."""
+        return sum(len(stage.inputs) for stage in self.step)
+
+
+Info = dict[str, float]
+"""Finite numbers of one step by name, recorded as arrays of the cell."""
+
+
+class Rule(NamedTuple):
+    """Pure functions: what changes is in the state, what is random comes from the generator passed in."""
+
+    init: Callable[[Shape, np.random.Generator], Any]
+    """(shape, generator for what is drawn once) -> state before the first step, its influence zero."""
+    update: Callable[[Observation, Any, np.random.Generator], tuple[Array, Any, Info]]
+    """(observation, state, generator for this step's noise) -> (gradient (G, n, m), new state, info)."""
+    reset: Callable[[Any, Any], Any] = lambda state, begun: begun
+    """(state, state before the first step) -> the state in which a new sequence begins: its influence is zero."""
+    influence: Callable[[Any], Array] | None = None
+    """State -> J_t (C n, G n m), where the rule carries it as such."""
+
+
+Gradient = Literal["exact", "biased", "unbiased"]
+"""Of the step loss, at weights that do not change: `exact` is RTRL's, `unbiased` is so in expectation."""
+
+
+class Need(NamedTuple):
+    """What a rule wants of an architecture."""
+
+    holds: Callable[[Architecture], bool]
+    otherwise: str  # the reason of the refusal
+
+
+ONE_STAGE = Need(lambda a: a.stages == 1, "its parameters act on other units than their own within a step")
+RECURRENT = Need(lambda a: a.recurrent, "its units have no recurrent connections to choose from")
+ONE_COMPONENT = Need(lambda a: a.components == 1, "its state has more than one number a unit")
+ONE_GATE = Need(lambda a: a.gates == 1, "it has more than one gate a unit")
+SHARED_INPUTS = Need(lambda a: a.shared_inputs, "its gates do not share one input vector")
+
+
+@dataclass(frozen=True)
+class LearningRule(Component[Rule]):
+    """A registry entry: how to build the rule, and its traits.
+
+    Args:
+        build: the factory; takes `defaults`' names by keyword, and `k` if `takes_k`.
+        defaults: its settings in `Config`.
+        gradient: what its gradient is.
+        takes_k: whether `build` wants the settled k.
+        draws_noise: whether each step draws from the noise generator.
+        settle_k: (k, n, settings) -> (the k that is stored, problems).
+        cost: (n, m, k, settings) -> multiply-adds a step, to leading order, for one gate.
+        needs: what an architecture must have for the rule to be defined on it.
+        immediate: whether its gradient at a first step is the exact one (no past, nothing to approximate).
+        exact_on: on which architectures it is exact, if it is biased in general.
+    """
+
+    gradient: Gradient = "biased"
+    takes_k: bool = False
+    draws_noise: bool = False
+    settle_k: Callable[[int | None, int, Mapping[str, Any]], tuple[int | None, list[str]]] | None = None
+    cost: Callable[[int, int, int | None, Mapping[str, Any]], float] = lambda n, m, k, settings: float(n * m)
+    needs: tuple[Need, ...] = ()
+    immediate: bool = True
+    exact_on: Callable[[Architecture], bool] = lambda architecture: False
+
+    def undefined_on(self, architecture: Architecture) -> str | None:
+        """Why the rule is not defined there, or None."""
+        reasons = [need.otherwise for need in self.needs if not need.holds(architecture)]
+        return "; ".join(reasons) or None

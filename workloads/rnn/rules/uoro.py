@@ -1,0 +1,184 @@
+r"""Unbiased online recurrent optimisation (Tallec and Ollivier 2018): the influence as one random outer product.
+
+    J_t[(c, i), (g, j, l)] ~ A_t[c, i] B_t[g, j, l]              A (C, n), B (G, n, m)                     (1)
+    F   = D_t A_{t-1}                                            F (C, n); D_t the state Jacobian          (2)
+    M   = nu^T I_t                                               M (G, n, m); nu (C, n) iid, mean 0,       (3)
+                                                                 variance 1, new at every step
+    A_t = rho0 F + rho1 nu,   B_t = B_{t-1} / rho0 + M / rho1                                              (4)
+    rho0 = sqrt(||B_{t-1}|| / ||F||),   rho1 = sqrt(||M|| / ||nu||)                                        (5)
+    G_t = (q_t . A_t) B_t                                        q_t (Q, n), the last Q components         (6)
+
+Unbiased for constant weights: in A_t B_t the rhos cancel from F B and from nu M, whose mean is I_t, and the
+other two products are odd in nu. So any positive rhos, even in nu, will do; those of (5) make the variance
+least. What a step reads of an architecture is D applied to a vector and I read backwards, so it is defined on
+every one, of any number of components, gates and stages. Time and memory G n m + R n^2 a step.
+
+Tanh RNN: M_jl = nu_j alpha d_j ahat_l. One unit and one component: nu^T I_t is exact up to the sign of nu.
+
+Sources differ in how they keep (5) from dividing by zero (`uoro_variant`):
+
+    guarded      no epsilon: where F or B_{t-1} is zero their product is, so it is left out; likewise nu and M.
+                 Zero start, so A_1 = rho1 nu and B_1 = M / rho1. Not from a source.
+    tallec       rho = sqrt((right + e) / (left + e)), e = 1e-5, zero start: the authors' Lua code.
+    marschall    rho = sqrt(right / (left + e)) + e, ||nu|| = sqrt(C n) whatever nu is, A and B ~ N(0, 1) at
+                 the start, and (2) by a finite difference, F = (f(s_{t-1} + e A) - s_t) / e: the code of
+                 Marschall, Cho and Savin (2020) with its `epsilon`. The start adds D_t .. D_1 A_0 (x) B_0,
+                 of mean zero over its draw only; the difference adds a bias of order e. That code states no
+                 e; here it is the square root of the dtype's machine epsilon.
+    sketched     rho = sqrt(right / max(left, e)) clipped to [e, 1 / e], e = 1e-7, zero start: the public
+                 code `sketched-rtrl`.
+    braintrace   as tallec with e = 1e-12: the public code `braintrace`.
+
+`noise` is `sign`, +-1, or `gaussian`. Tallec's finite difference of (2) is not used but by `marschall`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.registry import Registry
+from raysweep.workloads.rnn.linearization import local_gradient, push
+from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
+
+
+class RankOne(NamedTuple):
+    """The two factors of (1)."""
+
+    A: Array  # (C, n)
+    B: Array  # (G, n, m)
+
+
+Pair = tuple[Array, Array]
+"""The factors of an outer product."""
+
+
+def norm(array: Array) -> float:
+    """Root of the sum of squares, whatever the shape."""
+    return float(np.linalg.norm(array))
+
+
+def balance(left: float, right: float, epsilon: float = 0.0) -> float:
+    """(5) from the norms of a product's factors; 0 where either is zero and there is no product to balance."""
+    return math.sqrt(right / left) if left and right else 0.0
+
+
+def mix(rho0: float, kept: Pair, rho1: float, new: Pair) -> Pair:
+    """(4): one product for the sum of two; a rho of 0 leaves its product out."""
+    return (
+        rho0 * kept[0] + rho1 * new[0],
+        (1 / rho0 if rho0 else 0.0) * kept[1] + (1 / rho1 if rho1 else 0.0) * new[1],
+    )
+
+
+def _added_to_both(left: float, right: float, epsilon: float) -> float:
+    return math.sqrt((right + epsilon) / (left + epsilon))
+
+
+def _added_to_the_root(left: float, right: float, epsilon: float) -> float:
+    return math.sqrt(right / (left + epsilon)) + epsilon
+
+
+def _clipped(left: float, right: float, epsilon: float) -> float:
+    return min(max(math.sqrt(right / max(left, epsilon)), epsilon), 1 / epsilon)  # in this order a NaN stays one
+
+
+class Variant(NamedTuple):
+    """How (5) is kept from dividing by zero."""
+
+    balance: Callable[[float, float, float], float]
+    """(norm of the factor that A takes, of that which B takes, epsilon) -> rho."""
+    epsilon: float | None  # None: the square root of the dtype's machine epsilon
+    difference: bool = False  # as Marschall: F by a finite difference, sqrt(C n) for ||nu||, a random start
+
+
+UoroVariant = Literal["guarded", "tallec", "marschall", "sketched", "braintrace"]
+VARIANTS: Registry[Variant] = Registry(
+    "uoro_variant",
+    {
+        "guarded": Variant(balance, 0.0),
+        "tallec": Variant(_added_to_both, 1e-5),
+        "marschall": Variant(_added_to_the_root, None, difference=True),
+        "sketched": Variant(_clipped, 1e-7),
+        "braintrace": Variant(_added_to_both, 1e-12),
+    },
+)
+
+
+def signs(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.floating[Any]]) -> Array:
+    """+-1, each as likely."""
+    drawn: Array = (1 - 2 * rng.integers(0, 2, shape)).astype(dtype)
+    return drawn
+
+
+def gaussians(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.floating[Any]]) -> Array:
+    """N(0, 1), drawn in float64 in either dtype."""
+    return rng.standard_normal(shape).astype(dtype)
+
+
+Noise = Literal["sign", "gaussian"]
+NOISES: Registry[Callable[[np.random.Generator, tuple[int, ...], np.dtype[np.floating[Any]]], Array]] = Registry(
+    "noise", {"sign": signs, "gaussian": gaussians}
+)
+
+
+def uoro(uoro_variant: str = "guarded", noise: str = "sign", epsilon: float | None = None) -> Rule:
+    """UORO.
+
+    Args:
+        uoro_variant: a name in `VARIANTS`.
+        noise: a name in `NOISES`.
+        epsilon: None takes the variant's own.
+    """
+    variant, draw = VARIANTS[uoro_variant], NOISES[noise]
+    if epsilon is not None:
+        variant = variant._replace(epsilon=epsilon)
+
+    def init(shape: Shape, rng: np.random.Generator) -> RankOne:
+        A, B = (shape.components, shape.n), (shape.gates, shape.n, shape.m)
+        if variant.difference:
+            return RankOne(gaussians(rng, A, shape.dtype), gaussians(rng, B, shape.dtype))
+        return RankOne(np.zeros(A, shape.dtype), np.zeros(B, shape.dtype))
+
+    def update(seen: Observation, state: RankOne, rng: np.random.Generator) -> tuple[Array, RankOne, Info]:
+        state = advance(seen, state, draw(rng, state.A.shape, state.A.dtype), variant)
+        return contract(state, seen.signal), state, {}
+
+    return Rule(init, update)
+
+
+def advance(seen: Observation, state: RankOne, nu: Array, variant: Variant = VARIANTS["guarded"]) -> RankOne:
+    """(2) to (5): the factors after a step, given its noise nu (C, n)."""
+    A, B = state
+    epsilon = float(np.finfo(A.dtype).eps) ** 0.5 if variant.epsilon is None else variant.epsilon
+    F = _difference(seen, A, epsilon) if variant.difference else push(seen.step, A)  # (2)
+    M = local_gradient(seen.step, nu)  # (3)
+    rho0 = variant.balance(norm(F), norm(B), epsilon)  # (5)
+    rho1 = variant.balance(math.sqrt(nu.size) if variant.difference else norm(nu), norm(M), epsilon)  # (5)
+    return RankOne(*mix(rho0, (F, B), rho1, (nu, M)))  # (4)
+
+
+def _difference(seen: Observation, A: Array, epsilon: float) -> Array:
+    """D A but for an error of order epsilon."""
+    moved: Array = (seen.move(seen.before + epsilon * A) - seen.after) / epsilon
+    return moved
+
+
+def contract(state: RankOne, signal: Array) -> Array:
+    """(6): G_t (G, n, m) from q_t (Q, n)."""
+    gradient: Array = (signal * state.A[-len(signal) :]).sum() * state.B
+    return gradient
+
+
+def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
+    """B, and the product of (n, n) with a vector."""
+    return float(n) * (m + n)
+
+
+UORO = LearningRule(
+    uoro, {"uoro_variant": "guarded", "noise": "sign"}, gradient="unbiased", draws_noise=True, cost=cost
+)

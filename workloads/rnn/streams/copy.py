@@ -1,0 +1,74 @@
+r"""The copy task: a short string of symbols is shown and, after a delay, to be written down (Experiment 4, Table 7).
+
+Sequences of 2 L + D steps follow one another; each begins with state and influence reset. In one, with symbols
+a_0 ... a_{L-1} drawn evenly from S and independently of all others:
+
+    i = 0 ... L-1          x = one-hot of a_i                  not graded
+    i = L ... L+D-1        x = blank                           not graded
+    i = L+D ... 2L+D-1     x = "go"                            graded, y = one-hot of a_{i-(L+D)}
+
+So a graded target is the symbol shown L + D steps before. n_in = S + 2 (symbols, blank, "go"), n_out = S: the
+classes are the symbols alone. Targets of steps that are not graded are zero and never looked at. The loss is cross
+entropy. One segment, `all`. The data are drawn from the cell's `stream` generator, so seeds differ in them.
+
+Baseline: `chance`, all symbols equally probable: accuracy 1/S = .125, cross entropy log S = 2.079.
+
+The paper says "memorize and reproduce a symbol sequence across a delay, cross-entropy loss only on output phase",
+T = 5, and gives chance as .125, hence S = 8, a number that the task has in Arjovsky et al. (2016) too. Left open:
+whether T counts the symbols (as in Mujika et al. 2018), the delay, or both; blanks and cues; the number of
+sequences; whether state and influence are reset between them. Here T is L, and the delay of every symbol: D = 0.
+Arjovsky's task is L = 10 and D = T, but for a cue that is one step early there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, whole_sequences
+
+
+def copy(steps: int, rng: np.random.Generator, symbols: int, length: int, delay: int) -> Stream:
+    """The copy stream.
+
+    Args:
+        steps: T, a multiple of 2 length + delay.
+        rng: draws the symbols.
+        symbols: S, how many different ones.
+        length: L, symbols a sequence.
+        delay: D, blank steps between the last symbol and the first "go".
+    """
+    period = 2 * length + delay
+    count = steps // period
+    drawn = rng.integers(symbols, size=(count, length))
+    blank, go = symbols, symbols + 1
+    shown = np.full((count, period), blank)
+    shown[:, :length] = drawn
+    shown[:, length + delay :] = go
+    targets = np.zeros((count, period, symbols))
+    targets[:, length + delay :] = np.eye(symbols)[drawn]
+    place = np.tile(np.arange(period), count)
+    return Stream(
+        inputs=np.eye(symbols + 2)[shown.ravel()],
+        targets=targets.reshape(steps, symbols),
+        segments=(Segment("all", 0, steps),),
+        baselines={"chance": np.zeros((steps, symbols))},
+        graded=place >= length + delay,
+        begins=place == 0,
+    )
+
+
+def period(settings: Mapping[str, Any]) -> int:
+    """Steps a sequence."""
+    return int(2 * settings["length"] + settings["delay"])
+
+
+COPY = StreamKind(
+    copy,
+    {"symbols": 8, "length": 5, "delay": 0},
+    problems=lambda steps, settings: whole_sequences(steps, period(settings)),
+    inputs=lambda settings: settings["symbols"] + 2,
+    classes=True,
+)

@@ -1,0 +1,84 @@
+r"""A sine whose frequency changes once; the next value is to be predicted (Experiment 1 of the paper).
+
+    x_t = sin(phase_t),   y_t = x_{t+1},   t = 0, 1, ..., T-1
+    jump:        phase_t = frequency_before t for t <= shift, frequency_after t for t > shift
+    continuous:  phase_0 = 0, phase_{t+1} = phase_t + (frequency_before for t < shift, else frequency_after)
+
+Either way y_shift is the first target of the later frequency: `pre` holds none that could not be foreseen.
+
+Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces do not fail, so the paper
+cannot have had it); x dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
+only.
+
+Naive baselines: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2: 0.0050 before and 0.0447 after
+the shift at the default frequencies; `rls2`, exact some steps after the start and the shift (two past values
+predict a sine).
+
+The paper's text leaves open whether the phase jumps; the default is the literal reading, sin(f t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.streams.baselines import rls2
+from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, shift_within
+
+
+def wave(stops: Sequence[int], frequencies: Sequence[float], phase: Literal["jump", "continuous"]) -> Array:
+    """The series x_0 ... x_T, (T + 1, 1), through regimes that each end with the target of step stop - 1.
+
+    Args:
+        stops: rising; the last is T.
+        frequencies: radians a step, one a regime.
+        phase: as of `sine`.
+    """
+    t = np.arange(stops[-1] + 1)
+    angle: Array
+    if phase == "jump":
+        angle = np.array(frequencies)[np.searchsorted(stops, t)] * t
+    else:
+        starts = [0, *stops[:-1]]
+        angle = np.zeros(len(t))
+        for frequency, start, stop in zip(frequencies, starts, stops, strict=True):
+            angle += frequency * np.clip(t - start, 0, stop - start)
+    x: Array = np.sin(angle)[:, None]
+    return x
+
+
+def sine(
+    steps: int,
+    rng: np.random.Generator,
+    shift: int,
+    frequency_before: float,
+    frequency_after: float,
+    phase: Literal["jump", "continuous"],
+) -> Stream:
+    """The sine stream.
+
+    Args:
+        steps: T.
+        rng: not used; every stream gets one.
+        shift: first step whose target has the later frequency, 0 < shift < steps.
+        frequency_before: radians a step.
+        frequency_after: radians a step.
+        phase: whether the phase jumps at the shift or goes on.
+    """
+    x = wave([shift, steps], [frequency_before, frequency_after], phase)
+    return Stream(
+        inputs=x[:-1],
+        targets=x[1:],
+        segments=(Segment("pre", 0, shift), Segment("post", shift, steps)),
+        baselines={"persistence": x[:-1], "rls2": rls2(x)},
+    )
+
+
+SINE = StreamKind(
+    sine,
+    {"shift": 1000, "frequency_before": 0.1, "frequency_after": 0.3, "phase": "jump"},
+    problems=shift_within,
+)

@@ -1,0 +1,236 @@
+"""Online learning: one update a step, in the order of the paper.
+
+At step t, with theta_{t-1}: forward -> loss, error e_t, learning signal q_t -> the rule's influence and
+gradient -> clip -> theta_t. The influence is not recomputed after the update.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array
+from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.linearization import Step
+from raysweep.workloads.rnn.losses import Loss
+from raysweep.workloads.rnn.optimizers import Optimizer, clip_by_global_norm
+from raysweep.workloads.rnn.parameters import Layout
+from raysweep.workloads.rnn.probes import Findings, Recorded
+from raysweep.workloads.rnn.rules.rule import Info, Observation, Rule, Shape
+from raysweep.workloads.rnn.streams.stream import Stream
+from raysweep.workloads.seeds import Generators
+
+DIVERGED_ABOVE = 1e6
+"""A loss above this (data are of order 1) or not finite, or a gradient that is not finite, ends a run."""
+
+
+class Learner(NamedTuple):
+    """All that defines an online learner, but for its numbers."""
+
+    architecture: Architecture
+    layout: Layout
+    rule: Rule
+    optimizer: Optimizer
+    loss: Loss
+    clip: float  # greatest global norm of the gradient; 0: no clip
+
+
+class Learning(NamedTuple):
+    """The numbers: everything that changes from step to step."""
+
+    theta: Array  # (P,) all parameters, flat
+    state: Array  # (C, n) of the network
+    rule_state: Any
+    optimizer_state: Any
+
+
+class Outcome(NamedTuple):
+    """What one step gave."""
+
+    loss: float
+    prediction: Array  # (n_out,)
+    gradient: Array  # (P,) before the clip
+    norm: float  # of that gradient
+    info: Info
+    seen: Observation
+    by_gates: Array  # (G, n, m) the rule's part of the gradient
+
+
+class Trajectory(NamedTuple):
+    """A run, up to its divergence if it diverged; T' steps."""
+
+    losses: Array  # (T',) float64; 0 where a step is not graded
+    predictions: Array  # (T', n_out) float64
+    info: dict[str, Array]  # (T',) each
+    metrics: dict[str, float]  # what the run as a whole says of itself
+    diverged_at: int | None
+    seconds: float
+    theta: Array  # (P,) at the end
+    probed: list[Recorded]
+    kept: Array | None = None  # (P,) before the step that was asked for, if the run came to it
+
+    def then(self, rest: Trajectory, at: int) -> Trajectory:
+        """This run's steps before `at`, and the rest that another loop made from there."""
+        return Trajectory(
+            np.concatenate([self.losses[:at], rest.losses]),
+            np.concatenate([self.predictions[:at], rest.predictions]),
+            {name: values[:at] for name, values in self.info.items()} | rest.info,
+            self.metrics | rest.metrics | {"carried_from": float(at)},
+            rest.diverged_at,
+            self.seconds + rest.seconds,
+            rest.theta,
+            rest.probed,
+            rest.kept if self.kept is None else self.kept,
+        )
+
+
+def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Generator) -> Learning:
+    """Before the first step: s_0 = 0, no influence.
+
+    Args:
+        learner: what is to learn.
+        theta: initial parameters (P,); their dtype is the run's.
+        n: hidden units.
+        n_in: inputs.
+        rng: for what the rule draws once (masks).
+    """
+    architecture = learner.architecture
+    state = np.zeros((architecture.components, n), theta.dtype)
+    prediction = architecture.predict(learner.layout.split(theta), state, np.zeros(n_in, theta.dtype))
+    shape = Shape(
+        architecture.components,
+        architecture.gates,
+        architecture.read,
+        n,
+        architecture.inputs(n, n_in),
+        architecture.recurrent,
+        theta.dtype,
+        len(prediction),
+    )
+    return Learning(
+        theta=theta,
+        state=state,
+        rule_state=learner.rule.init(shape, rng),
+        optimizer_state=learner.optimizer.init(theta),
+    )
+
+
+def learn_step(
+    learner: Learner, now: Learning, x: Array, target: Array, noise: np.random.Generator, graded: bool = True
+) -> tuple[Learning, Outcome]:
+    """One step of online learning; x (n_in,) and target (n_out,) of the run's dtype."""
+    architecture = learner.architecture
+    parameters = learner.layout.split(now.theta)
+    state, step = architecture.forward(parameters, now.state, x)
+    prediction = architecture.predict(parameters, state, x)
+    loss, error = learner.loss(prediction, target)
+    if not graded:
+        loss, error = 0.0, np.zeros_like(error)
+    seen = Observation(
+        step=step,
+        signal=architecture.signal(parameters, error),
+        parameters=parameters,
+        x=x,
+        before=now.state,
+        after=state,
+        target=target,
+        error=error,
+        move=lambda other: architecture.forward(parameters, other, x)[0],
+    )
+    by_gates, rule_state, info = learner.rule.update(seen, now.rule_state, noise)
+    gradient = learner.layout.join(
+        {
+            **architecture.unpack(by_gates),
+            **architecture.readout_gradients(parameters, state, x, error),
+        }
+    )
+    if not graded and not gradient.any():
+        kept = Learning(now.theta, state, rule_state, now.optimizer_state)
+        return kept, Outcome(loss, prediction, gradient, 0.0, info, seen, by_gates)
+    clipped, norm = clip_by_global_norm(gradient, learner.clip)
+    theta, optimizer_state = learner.optimizer.update(clipped, now.optimizer_state, now.theta)
+    return Learning(theta, state, rule_state, optimizer_state), Outcome(
+        loss, prediction, gradient, norm, info, seen, by_gates
+    )
+
+
+def train(
+    learner: Learner,
+    now: Learning,
+    stream: Stream,
+    rngs: Generators,
+    progress: Callable[[float], None] = lambda fraction: None,
+    first: int = 0,
+    findings: Findings | None = None,
+    so_far: Sequence[Step] = (),
+    fresh: Any = None,
+    keep_at: int | None = None,
+) -> Trajectory:
+    """Learn along a stream, until its end or the divergence.
+
+    A step that is not graded has no loss and, unless the rule has a gradient of earlier ones to give, makes no
+    update. Before a step that begins a sequence, state and influence are zero again.
+
+    Args:
+        learner: what learns.
+        now: from `begin`, or where another loop stopped.
+        stream: the data, rounded to theta's dtype.
+        rngs: the cell's generators; `noise` is drawn from.
+        progress: is told the fraction done, every hundred steps.
+        first: the step to go on from.
+        findings: where probes put what they measure; None: nothing is probed.
+        so_far: for an alignment probe, the steps of the sequence before `first`.
+        fresh: the rule's state at a sequence's begin, where `now` is not from `begin`.
+        keep_at: the step before which the parameters are kept.
+    """
+    dtype = now.theta.dtype
+    inputs = stream.inputs[first:].astype(dtype)
+    targets = stream.targets[first:].astype(dtype)
+    steps = len(inputs)
+    losses = np.empty(steps)
+    predictions = np.empty(targets.shape)
+    info: dict[str, list[float]] = {}
+    diverged_at = None
+    done = 0
+    begun = now.rule_state if fresh is None else fresh
+    steps_seen = list(so_far)  # of the sequence, where a probe wants them
+    kept = None
+    started = time.perf_counter()
+    with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up is recorded as such, not warned of
+        for t in range(steps):
+            if stream.begins[first + t]:
+                now = now._replace(state=np.zeros_like(now.state), rule_state=learner.rule.reset(now.rule_state, begun))
+                steps_seen.clear()
+            if first + t == keep_at:
+                kept = now.theta
+            now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[first + t])
+            if not (outcome.loss <= DIVERGED_ABOVE and math.isfinite(outcome.norm)):  # a NaN loss ends here too
+                diverged_at = first + t
+                break
+            losses[t] = outcome.loss
+            predictions[t] = outcome.prediction
+            for name, value in outcome.info.items():
+                info.setdefault(name, []).append(value)
+            done = t + 1
+            if findings is not None:
+                _probe(first + t, learner, now, outcome, steps_seen, findings)
+            if done % 100 == 0:
+                progress((first + done) / (first + steps))
+    seconds = time.perf_counter() - started
+    arrays = {name: np.array(values) for name, values in info.items()}
+    probed = [] if findings is None else findings.arrays()
+    return Trajectory(losses[:done], predictions[:done], arrays, {}, diverged_at, seconds, now.theta, probed, kept)
+
+
+def _probe(t: int, learner: Learner, now: Learning, outcome: Outcome, kept: list[Step], findings: Findings) -> None:
+    seen, due = outcome.seen, findings.schedule
+    if due.alignment_every is not None:
+        kept.append(seen.step)
+    if due.spectrum(t) and learner.rule.influence is not None:
+        findings.spectrum(t, learner.rule.influence(now.rule_state), seen.step, learner.architecture.read)
+    if due.alignment(t):
+        findings.alignment(t, outcome.by_gates, reversed(kept), seen.signal, learner.architecture.unpack)

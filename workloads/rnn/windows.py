@@ -1,0 +1,96 @@
+"""Means over named windows of a stream's segments: `mse_pre_all`, `mse_post_last_500`, ...
+
+Where not every step is graded, windows count graded steps only: `last_200` are the last 200 of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from raysweep.workloads.arrays import Array, Indices, Mask
+from raysweep.workloads.rnn.streams.stream import Segment
+
+LAST = (500, 200)
+"""Lengths of the windows at a segment's end, beside the whole segment."""
+
+
+def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str, Indices]:
+    """The steps of each window that fits into its segment, of segments that a run reached the end of.
+
+    Args:
+        graded: (T,) steps that count.
+        segments: where the windows lie.
+        reached: steps made, fewer than T if the run diverged.
+    """
+    found: dict[str, Indices] = {}
+    for segment in segments:
+        steps = segment.start + np.flatnonzero(graded[segment.start : segment.stop])
+        if segment.stop > reached or not len(steps):
+            continue
+        found[f"{segment.name}_all"] = steps
+        found |= {f"{segment.name}_last_{length}": steps[-length:] for length in LAST if length <= len(steps)}
+    return found
+
+
+def window_means(name: str, values: Array, segments: Sequence[Segment], graded: Mask | None = None) -> dict[str, float]:
+    """Means of per-step values over each window that the values reach to its end.
+
+    Args:
+        name: prefix of the metrics.
+        values: (T',), fewer than the stream's steps if the run diverged.
+        segments: where the windows lie.
+        graded: (T,) steps that count; None: all.
+    """
+    if graded is None:
+        graded = np.ones(len(values), np.bool_)
+    found = windows(graded, segments, len(values))
+    return {f"{name}_{window}": float(np.mean(values[steps])) for window, steps in found.items()}
+
+
+def constant_means(targets: Array, segments: Sequence[Segment], graded: Mask) -> dict[str, float]:
+    """`constant_...`: squared errors of each window's best constant, the mean of its own targets.
+
+    It is known in hindsight only, so no predictor that sees the past alone need reach it.
+    """
+    found = windows(graded, segments, len(targets))
+    return {f"constant_{window}": float(np.mean(np.var(targets[steps], axis=0))) for window, steps in found.items()}
+
+
+def squared_errors(predictions: Array, targets: Array) -> Array:
+    """Mean over outputs of (z - y)^2 at each of the T' steps predicted, float64."""
+    difference = predictions - targets[: len(predictions)]
+    errors: Array = np.mean(difference * difference, axis=1)
+    return errors
+
+
+def cross_entropies(predictions: Array, targets: Array) -> Array:
+    """-sum(y log softmax(z)), natural logarithm, at each of the T' steps predicted."""
+    shifted = predictions - predictions.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    entropies: Array = -np.sum(targets[: len(predictions)] * log_p, axis=1)
+    return entropies
+
+
+def accuracies(predictions: Array, targets: Array) -> Array:
+    """1 where the class of the highest score is the target, 0 elsewhere; of c equal ones each counts as 1/c."""
+    highest = predictions == predictions.max(axis=1, keepdims=True)
+    shares: Array = np.sum(targets[: len(predictions)] * highest, axis=1) / np.sum(highest, axis=1)
+    return shares
+
+
+def scores(predictions: Array, targets: Array, classes: bool) -> dict[str, Array]:
+    """What each of the T' steps predicted is measured by.
+
+    Args:
+        predictions: (T', n_out)
+        targets: (T, n_out)
+        classes: whether targets are one-hot and predictions their unnormalised log probabilities.
+    """
+    if classes:
+        return {
+            "cross_entropy": cross_entropies(predictions, targets),
+            "accuracy": accuracies(predictions, targets),
+        }
+    return {"mse": squared_errors(predictions, targets)}
