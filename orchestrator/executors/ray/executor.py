@@ -112,7 +112,7 @@ class RayExecutor:
         for line in end_leftovers():
             logging.getLogger("raysweep").warning(line)
         self._launch_folder = LaunchFolder(self._launch)
-        stage = self._launch_folder.path / "ship"
+        stage = self._launch_folder.path / "stage"
         try:
             stage_code(stage, modules)
         except OSError as error:  # for several files, shutil raises a list of (from, to, why)

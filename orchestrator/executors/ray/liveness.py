@@ -41,7 +41,7 @@ class InFlight:
     demand: Demand
     node: str | None = None
     pid: int = 0
-    heard: float = 0.0  # when the last heartbeat came
+    last_beat: float = 0.0  # when it came
 
 
 @dataclass
@@ -141,7 +141,7 @@ class HealthMonitor:
             beat = json.loads(value)
             chunk = in_flight.get(beat["chunk"])
             if chunk is not None:
-                chunk.node, chunk.pid, chunk.heard = beat["node"], beat["pid"], now
+                chunk.node, chunk.pid, chunk.last_beat = beat["node"], beat["pid"], now
             news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"]))
 
     def _announce_draining(self) -> None:
@@ -170,10 +170,10 @@ class HealthMonitor:
                 self.unresponsive.add(node)
                 self._unresponsive_at = now
         for chunk in in_flight.values():
-            if chunk.node is None or now - chunk.heard < SILENT_S or chunk.number in news.lost:
+            if chunk.node is None or now - chunk.last_beat < SILENT_S or chunk.number in news.lost:
                 continue
             if chunk.node in self.unresponsive:
-                news.lost[chunk.number] = f"its node has not answered for {now - chunk.heard:.0f} s"
+                news.lost[chunk.number] = f"its node has not answered for {now - chunk.last_beat:.0f} s"
             elif chunk.node not in self._probes and chunk.node in alive:
                 self._probes[chunk.node] = (self._probe(chunk.node, chunk.pid), chunk.pid, now)
 
@@ -192,13 +192,13 @@ class HealthMonitor:
         except self._ray.exceptions.RayError:
             return  # the node has just died: `_miss_dead` reports it
         for chunk in in_flight.values():
-            if chunk.node != node or chunk.pid != pid or now - chunk.heard < SILENT_S:
+            if chunk.node != node or chunk.pid != pid or now - chunk.last_beat < SILENT_S:
                 continue
             if state in {"", "T", "t", "Z", "X"}:
                 what = "is dead" if state in {"", "Z", "X"} else "is stopped"
-                news.lost[chunk.number] = f"silent for {now - chunk.heard:.0f} s, and its worker process {what}"
+                news.lost[chunk.number] = f"silent for {now - chunk.last_beat:.0f} s, and its worker process {what}"
             else:
-                chunk.heard = now  # it runs, and holds the interpreter
+                chunk.last_beat = now  # it runs, and holds the interpreter
 
 
 class Head:

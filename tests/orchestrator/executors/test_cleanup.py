@@ -25,7 +25,7 @@ def test_leftovers_of_a_killed_launch_are_removed_and_living_launches_are_not(sc
     session = "session_2026-01-01_00-00-00_000000_4194000"
     owner = json.loads((dead.path / "owner.json").read_text()) | {"pid": 2**22 + 5, "session": session}
     (dead.path / "owner.json").write_text(json.dumps(owner))
-    (dead.path / "ship").mkdir()
+    (dead.path / "stage").mkdir()
     for name, changes in (("elsewhere", {"boot": "another"}), ("space", {"process": {"space": "x", "started": "1"}})):
         other = cleanup.LaunchFolder(name)
         (other.path / "owner.json").write_text(json.dumps(owner | changes))

@@ -74,10 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "add", "cells.py", "w.toml")
     git(folder, "commit", "--quiet", "--message", "cells")
     shutil.copy(Path(__file__).with_name("failing_cells.py"), folder)
-    ended = subprocess.run(
-        [*RAYSWEEP, "launch", "w.toml", "f.toml"], cwd=folder, env=environment(), capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
+    command = [*RAYSWEEP, "launch", "w.toml", "f.toml", "--store", "results"]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1, ended.stderr  # cells failed
     return folder
 
@@ -103,5 +101,5 @@ def test_failed_cells_name_the_users_line_and_none_of_our_frames(folder: Path) -
     assert {method: place(trace) for method, trace in traces.items()} == PLACES
     firsts = {method: traces[method].splitlines()[1] for method in ("library", "hangs", "array")}
     assert {line.partition(",")[0] for line in firsts.values()} == {'  File "failing_cells.py"'}
-    ours = {method for method, trace in traces.items() if "orchestrator" in trace}
+    ours = {method for method, trace in traces.items() if "raysweep/orchestrator" in trace}
     assert ours == {"array", "deaf"}  # `context.array` itself raises; the stack of a process is whole

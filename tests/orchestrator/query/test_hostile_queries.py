@@ -28,13 +28,13 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """A store, launched once and only read, of metrics and config keys with odd names."""
     folder = tmp_path_factory.mktemp("odd")
     (folder / "odd.py").write_text(ODD)
-    sweep = Sweep.from_text(
+    text = (
         'name="odd"\nworkload="odd:run"\nseeds="0..2"\n'
         '[config]\n"lr.max" = 0.25\nx = 1\nwindow = 5\n[[grid]]\nmethod="m"\n'
     )
     with contextlib.chdir(folder):
-        launch(sweep, store=folder / "results", inline=True)
-        yield Store(folder / "results")
+        launch(Sweep.from_text(text), store=folder / "results", inline=True)
+    yield Store(folder / "results")
     forget(folder)
 
 

@@ -31,11 +31,11 @@ CellTimeout: ran longer
 ENDED = """Timeout (0:00:03)!
 Thread 0x1 (most recent call first):
   File "/usr/lib/python3.12/threading.py", line 331 in wait
-  File "/tmp/ship/raysweep/orchestrator/executors/ray/worker.py", line 70 in run
+  File "/tmp/stage/raysweep/orchestrator/executors/ray/worker.py", line 70 in run
 Thread 0x2 (most recent call first):
-  File "/tmp/ship/cells.py", line 8 in wait
-  File "/tmp/ship/cells.py", line 3 in run
-  File "/tmp/ship/raysweep/orchestrator/run/cell.py", line 200 in _run
+  File "/tmp/stage/cells.py", line 8 in wait
+  File "/tmp/stage/cells.py", line 3 in run
+  File "/tmp/stage/raysweep/orchestrator/run/cell.py", line 200 in _run
 """
 SAVING = """Traceback (most recent call last):
   File "cells.py", line 3, in run
