@@ -1,4 +1,4 @@
-"""The kinds of line that `docs/verdicts.md` lists, with their margins: one place for every number chosen by us."""
+"""The criteria that `docs/verdicts.md` lists, with their margins: every number that we chose stands here."""
 
 from __future__ import annotations
 
@@ -155,16 +155,21 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
 NO_GAP = "Eq. 10 has no gap (full RTRL no better than the floor)"
 
 
+def recovered(recovery: Callable[..., pl.DataFrame], values: Array, floor: Array, ceiling: Array) -> Array:
+    """A recovery of `statistics.recovery` seed by seed, percent; nan where a number or the gap is missing."""
+    frames = [
+        pl.DataFrame({"seed": range(column.size), "value": column}).with_columns(pl.col("value").fill_nan(None))
+        for column in (values, floor, ceiling)
+    ]
+    rated: Array = recovery(*frames, on=["seed"], value="value")["recovery"].cast(pl.Float64).to_numpy()
+    return rated
+
+
 def recoveries(key: str, floor: str, ceiling: str) -> Callable[[Columns], Columns]:
     """Eq. 10 seed by seed, as column `recovery`; nan without a gap."""
-
-    def derive(columns: Columns) -> Columns:
-        seeds = list(range(columns[key].size))
-        frames = [pl.DataFrame({"seed": seeds, "mse": columns[name]}) for name in (key, floor, ceiling)]
-        rated = log_gap_recovery(*frames, on=["seed"], value="mse")["recovery"]
-        return {**columns, "recovery": rated.cast(pl.Float64).to_numpy()}
-
-    return derive
+    return lambda columns: {
+        **columns, "recovery": recovered(log_gap_recovery, columns[key], columns[floor], columns[ceiling])
+    }  # fmt: skip
 
 
 def recovery_level(key: str, floor: str, ceiling: str, low: float, high: float | None = None) -> Interval:
@@ -191,15 +196,15 @@ def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
     """
 
     def derive(columns: Columns) -> Columns:
-        chosen: dict[str, Array] = {}
+        tuned_columns: dict[str, Array] = {}
         for name, keys in groups.items():
             values = np.stack([columns[key] for key in keys])
             n = values.shape[-1]
             logs = np.log(values)
             others = logs.sum(-1, keepdims=True) - logs
             best = others.argmin(0)
-            chosen[name] = values[best, np.arange(n)] if n > 1 else np.full(1, np.nan)
-        return chosen
+            tuned_columns[name] = values[best, np.arange(n)] if n > 1 else np.full(1, np.nan)
+        return tuned_columns
 
     return derive
 

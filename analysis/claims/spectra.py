@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row, sparse
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.claims.chaos import above_traces, lorenz
 from raysweep.analysis.claims.claim import Agreement, Cells, Claim, Interval, Line, Reduce
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
 from raysweep.analysis.statistics.inference import Array, Columns
-from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.statistics.spread import COLLAPSED
 
 FAMILY = "spectra"
 SHIFT_STEP, LAST_STEP, SHIFT = 999, 1999, 1000
@@ -58,7 +57,19 @@ def _influence(sweep: str, metric: str, reduce: Reduce, prefix: str, **pinned: o
     alone = "immediate_condition" if metric == "condition" else None
     experiment = sweep.removeprefix("paper/").replace("-", "_")
     beside = FULL if alone else None
-    return (Cells(sweep, experiment, metric, (FULL,), pinned, None, beside, alone, reduce, prefix),)
+    return (
+        Cells(
+            sweep,
+            experiment,
+            (FULL,),
+            pinned,
+            metric=metric,
+            decay_0=beside,
+            decay_0_metric=alone,
+            reduce=reduce,
+            prefix=prefix,
+        ),
+    )
 
 
 def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
@@ -124,8 +135,14 @@ condition = Claim(
 )  # fmt: skip
 
 _TRACES = lorenz(64, TRACES)
-_OWN = Cells("paper/spectra-lorenz", "spectra_lorenz", "mse_post_all", (FULL,), {"hidden": 64},
-             "persistence_post_all")  # fmt: skip
+_OWN = Cells(
+    "paper/spectra-lorenz",
+    "spectra_lorenz",
+    (FULL,),
+    {"hidden": 64},
+    metric="mse_post_all",
+    naive="persistence_post_all",
+)
 
 
 collapse = Claim(
@@ -161,7 +178,7 @@ scale = Claim(
 
 def angle(metric: str, reduce: Reduce, *rows: Row) -> tuple[Cells, ...]:
     """An array that compares gradients, put into one number."""
-    return (Cells("paper/alignment", "alignment", metric, rows, {"hidden": 64}, decay_0=DECAY_0, reduce=reduce),)
+    return (Cells("paper/alignment", "alignment", rows, {"hidden": 64}, metric=metric, decay_0=DECAY_0, reduce=reduce),)
 
 
 def _rise(columns: Columns) -> Array:
@@ -182,7 +199,7 @@ cosine = Claim(
              Interval(criteria.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", after, K4)),
         Line("grows with k", "it grows monotonically with k after the shift", "monotone",
              Interval(_rise, 0.0, math.inf, "smallest rise of the cosine"),
-             angle("cosine_all", after, *(sparse(k) for k in ANGLES))),
+             angle("cosine_all", after, *(sparse(k, "ring") for k in ANGLES))),
     ),
 )  # fmt: skip
 

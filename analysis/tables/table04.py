@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
 from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import CEILING, FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.spec import CEILING, FLOOR, Comparison, Measured, Panel
 from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def _panel(hidden: int) -> Panel:
         experiment="lorenz",
         metric="mse_post_all",
         pinned={"hidden": hidden},
-        rows=(*TRACES, sparse(4), FULL, UORO),
+        rows=(TRACES, DECAY_0, sparse(4), FULL, UORO),
         key=f"n{hidden}",
         label=f"n = {hidden}",
     )

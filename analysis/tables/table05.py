@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
+from raysweep.analysis.paper.values import PAPER_SEEDS
 from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.per_row import PAPER_SEEDS
-from raysweep.analysis.tables.spec import FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
 from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ SPEC = Comparison(
             experiment="multi_sine",
             metric="mse_seg2_last_200",
             pinned={"hidden": 64},
-            rows=(*TRACES, sparse(4), FULL, UORO),
+            rows=(TRACES, DECAY_0, sparse(4), FULL, UORO),
         ),
     ),
     paper="table05",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
 from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FLOOR, FULL, TRACES, Comparison, Measured, Panel
+from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
 from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ ROWS = (
     _row("dynamic", "dynamic"),
     _row("fisher_oracle", "Fisher oracle", {"fisher_window": FISHER_WINDOW}),
     _row("fisher_anti", "Fisher anti-oracle", {"fisher_window": FISHER_WINDOW}),
-    *TRACES,
+    TRACES,
+    DECAY_0,
     FULL,
 )
 

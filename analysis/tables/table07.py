@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row, sparse
 from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
+from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel
 from raysweep.analysis.tables.table import Table
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _rows(window: int) -> tuple[Row, ...]:
-    return (Row("bptt", "BPTT", "bptt", None, {"window": window}), *TRACES, sparse(4), sparse(16), FULL)
+    return (Row("bptt", "BPTT", "bptt", None, {"window": window}), TRACES, DECAY_0, sparse(4), sparse(16), FULL)
 
 
 WINDOWS: Mapping[str, Callable[[int, int], int]] = {
@@ -60,7 +60,7 @@ def _worst(measured: Sequence[Measured]) -> list[str]:
     """The method that does worst on average, which the paper says is full RTRL, and how far all are from trivial."""
     notes: list[str] = []
     for part in measured:
-        one = _spans(part.panel, part.chosen.settings)
+        one = _spans(part.panel, part.selected.settings)
         if one:
             notes.append(_one_algorithm(part))
         compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]

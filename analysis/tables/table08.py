@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
 from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Panel, sparse
+from raysweep.analysis.tables.spec import Comparison, Measured, Panel
 from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _panel(stream: str, label: str) -> Panel:
         experiment=f"lstm_{stream}",
         metric="mse_post_all",
         pinned={"hidden": 64},
-        rows=(*TRACES, sparse(0, "k = 0, cell path"), sparse(4), FULL),
+        rows=(TRACES, DECAY_0, sparse(0, label="k = 0, cell path"), sparse(4), FULL),
         key=stream,
         label=label,
         extra={"pre": PRE},
@@ -71,9 +72,9 @@ def _converged(part: Measured) -> list[str]:
 def _at_rest(part: Measured) -> list[str]:
     """A Lorenz system with rho below 24.7 has stable fixed points: after the shift it may stop moving."""
     names = ("constant_pre_last_500", "constant_post_last_500")
-    if not set(names) <= set(part.chosen.done.columns):
+    if not set(names) <= set(part.selected.done.columns):
         return []
-    streams = part.chosen.done.select("seed", *names).drop_nulls().unique("seed", keep="first", maintain_order=True)
+    streams = part.selected.done.select("seed", *names).drop_nulls().unique("seed", keep="first", maintain_order=True)
     still = streams.filter(pl.col(names[1]) < AT_REST * pl.col(names[0]))
     if still.is_empty():
         return []

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
-from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
+from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
 from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.per_row import PAPER_SEEDS
-from raysweep.analysis.tables.spec import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
+from raysweep.analysis.tables.spec import FLOOR_DECAY0, Comparison, Measured, Naive, Panel
 from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
 SESSION_B = "20170131_02"
 METRIC = "mse_b_late"
 REFIT = "ridge_refit"
-BPTT = (
-    Row("bptt", "BPTT, window 1", "bptt", None, {"window": 1}),
-    Row("bptt20", "BPTT, window 20", "bptt", None, {"window": 20}),
-)
+BPTT = (bptt(1), bptt(20, "bptt20"))
 NAIVE = (
     Naive("ridge_frozen", "ridge, fitted on A"),
     Naive("kalman_frozen", "Kalman, fitted on A"),
@@ -47,7 +43,7 @@ def _panel(session_a: str, label: str) -> Panel:
         experiment="bci",
         metric=METRIC,
         pinned={"hidden": 64, "session_a": session_a, "session_b": SESSION_B},
-        rows=(*TRACES, sparse(4), FULL, *BPTT),
+        rows=(TRACES, DECAY_0, sparse(4), FULL, *BPTT),
         key=session_a,
         label=label,
         naive=NAIVE,

@@ -17,7 +17,7 @@ from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
 from raysweep.analysis.claims import CLAIMS, SCHEMA, VERDICTS, ledger, named, render
 from raysweep.analysis.claims.claim import SOURCES, Line
 from raysweep.analysis.report.html import _claims
-from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.statistics.spread import COLLAPSED
 from raysweep.analysis.tables import TABLES
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.cells import expand

@@ -13,7 +13,7 @@ import pytest
 from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
 from raysweep.analysis.errors import AmbiguousCells
 from raysweep.analysis.paper.values import paper_values
-from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.statistics.spread import COLLAPSED
 from raysweep.analysis.tables import TABLES, Table, paper_columns
 from raysweep.analysis.tables.comparison import PAPER_SEEDS
 
