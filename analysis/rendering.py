@@ -1,4 +1,4 @@
-"""What all renderers share: the sign for an absent number, digits, Markdown tables, wrapped text, JSON."""
+"""Rendering of values and tables: the sign for an absent number, digits, Markdown tables, wrapped text, JSON."""
 
 from __future__ import annotations
 

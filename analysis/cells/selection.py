@@ -1,4 +1,4 @@
-"""Which cells of a store make up a table, a panel or a line: by row, of one setting, one a seed, none dropped silently.
+"""Selection of the cells of a table, panel or line: by row, of one setting, one a seed, none dropped silently.
 
 A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the
 workload). A selection pins what it is about (`pinned`) and what tells its rows apart (`Row`); all other
@@ -30,7 +30,7 @@ LEFT_OUT_SCHEMA = {"cell_id": pl.String, "sweep": pl.String, "differs": pl.Strin
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
 _BY_ROW = ("implementation", "tol")
-"""How a rule is computed: may differ between rows, as not every rule has a fused kernel; not within one."""
+"""The computation of a rule: may differ between rows, as not every rule has a fused kernel, but not within one."""
 _MAX_DIFFERENCES = 5
 
 Texts = Mapping[str, str]
@@ -39,7 +39,7 @@ Texts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which cells are selected from a store.
+    """A query for cells of a store.
 
     Args:
         sweep: the sweep that runs them, as commands take it.
@@ -168,17 +168,17 @@ def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, 
     if lacking:
         raise InputError(f"the frame of cells has no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
     methods = sorted({row.method for row in selection.rows})
-    known = frame.filter((pl.col("experiment") == selection.experiment) & pl.col("method").is_in(methods))
+    candidates = frame.filter((pl.col("experiment") == selection.experiment) & pl.col("method").is_in(methods))
     keys: list[str | None] = []
     configs: list[Mapping[str, object]] = []
-    for method, k, text in known.select("method", "k", "config").iter_rows():
+    for method, k, text in candidates.select("method", "k", "config").iter_rows():
         config = _config(text)
         pinned = all(name in config and config[name] == value for name, value in selection.pinned.items())
         key = next((row.key for row in selection.rows if row.has(method, k, config)), None) if pinned else None
         keys.append(key)
         if key is not None:
             configs.append(config)
-    return known.select(pl.Series("row", keys, dtype=pl.String), pl.all()).drop_nulls("row"), configs
+    return candidates.select(pl.Series("row", keys, dtype=pl.String), pl.all()).drop_nulls("row"), configs
 
 
 def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], selection: Selection) -> list[Texts]:

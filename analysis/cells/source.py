@@ -1,4 +1,4 @@
-"""Input of the analysis: a store's cells as one wide frame, and recorded arrays by name when asked for."""
+"""Input of the analysis: a store's cells as one wide frame, and recorded arrays by name on request."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "chaos"
 MULTI_SINE_CV = 7.1
-"""Of Table 5's five full RTRL runs (.0022, .0019, .0020, .0020, .0023), percent."""
+"""CV of Table 5's five full RTRL runs (.0022, .0019, .0020, .0020, .0023), percent."""
 
 
 def lorenz(hidden: int, *rows: Row, prefix: str = "") -> tuple[Cells, ...]:

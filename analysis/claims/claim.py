@@ -70,8 +70,8 @@ class Interval:
         statistic: of the line's columns.
         low: lower end of the zone in the statistic's own scale; -inf if there is none.
         high: upper end.
-        unit: of the shown number.
-        shown: from the statistic's scale to the reader's, rising.
+        unit: in the reader's scale.
+        to_reader: from the statistic's scale to the reader's, rising.
         derive: columns seed by seed, before anything is resampled; nan where a seed has no such number.
         undefined: the meaning of a nan.
         level: whether it is an error's or accuracy's own level, which a predictor that learned nothing may have too.
@@ -81,7 +81,7 @@ class Interval:
     low: float
     high: float
     unit: str
-    shown: Callable[[float], float] = float
+    to_reader: Callable[[float], float] = float
     derive: Callable[[Columns], Columns] | None = None
     undefined: str = "no number"
     level: bool = False

@@ -190,7 +190,7 @@ def recovery_difference(key: str, other: str, floor: str, ceiling: str) -> Inter
 
 
 def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
-    """Of each group's columns (learning rates), per seed the one that is best on the other seeds.
+    """For each group of columns (learning rates), per seed the one that is best on the other seeds.
 
     With one seed there are no others: nan.
     """
@@ -211,4 +211,4 @@ def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
 
 def rates_tuned(judge: Interval, groups: Mapping[str, Sequence[str]]) -> Interval:
     """The same judgement on columns whose learning rate was chosen on other seeds."""
-    return Interval(judge.statistic, judge.low, judge.high, judge.unit, judge.shown, tuned(groups), "one seed")
+    return Interval(judge.statistic, judge.low, judge.high, judge.unit, judge.to_reader, tuned(groups), "one seed")

@@ -27,7 +27,7 @@ FROZEN, END = "frozen_", "end_"
 
 
 def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
-    """Late in B adapting and frozen, and at the end of A: what Eq. 12 is made of."""
+    """The terms of Eq. 12: late in B adapting and frozen, and at the end of A."""
     pinned = {"hidden": 64, "session_a": session_a, "session_b": SESSION_B}
     return (
         Cells("paper/e9-bci", "bci", rows, pinned, metric="mse_b_late", naive="ridge_refit_b_late", decay_0=DECAY_0),
@@ -66,7 +66,7 @@ def above(key: str, other: str) -> Interval:
 
 
 def drift(key: str, low: float, high: float) -> Interval:
-    """What the frozen decoder loses, mean over seeds, within a factor of the paper's range."""
+    """The frozen decoder's loss, mean over seeds, within a factor of the paper's range."""
     return Interval(
         criteria.mean("drift"),
         low / criteria.SAME_LEVEL,

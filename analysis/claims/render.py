@@ -92,7 +92,7 @@ def render(frame: pl.DataFrame, how: str) -> str:
 
 
 def summary(frame: pl.DataFrame) -> str:
-    """How many lines of each source came to which verdict, and the open ones' verdicts on their own."""
+    """Lines by verdict for each source, and the open lines' verdicts on their own."""
     return "\n\n".join(
         _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
     )
@@ -116,7 +116,7 @@ def _counts(name: str, part: pl.DataFrame) -> str:
 
 
 def source(row: dict[str, Any]) -> str:
-    """Where a line is claimed: `Sec. 4.1, Table 3` of the paper; of another source with its name."""
+    """The place of a claim: `Sec. 4.1, Table 3` of the paper; in another source with its name."""
     return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
 
 

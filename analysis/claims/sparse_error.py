@@ -1,7 +1,7 @@
 """Experiment 4: errors at few steps only, copy and adding (Sec. 4.4, Table 7).
 
-Each sequence begins with no memory and BPTT's window spans it, so BPTT is full RTRL, one algorithm: it is no rival of
-full RTRL in "worst of all", which it could only equal.
+Each sequence begins with no memory and BPTT's window spans it, so BPTT is full RTRL, one algorithm: it does not
+compete with full RTRL for "worst of all", which it could only equal.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def at(step: int) -> Reduce:
     """The value recorded at a step; nan if none was."""
 
     def reduce(steps: NDArray[np.int64], values: Array) -> float:
-        found = values[steps == step]
-        return float(found[0]) if found.size else math.nan
+        recorded = values[steps == step]
+        return float(recorded[0]) if recorded.size else math.nan
 
     return reduce
 
@@ -78,7 +78,7 @@ def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tup
 
 
 def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
-    """The same on the Lorenz system."""
+    """An array of full RTRL on the Lorenz system, put into one number."""
     return _influence("paper/spectra-lorenz", metric, reduce, prefix, hidden=64)
 
 
@@ -98,9 +98,9 @@ def collapsed(columns: Columns) -> NDArray[np.bool_]:
 
 
 def _without_collapsed(columns: Columns) -> Columns:
-    """As in Table 13, seeds whose spectrum has not collapsed; a statistic over the rest, so those are dropped."""
-    kept = ~collapsed(columns)
-    return {name: values[kept] for name, values in columns.items()}
+    """Seeds whose spectrum has not collapsed, as in Table 13."""
+    healthy = ~collapsed(columns)
+    return {name: values[healthy] for name, values in columns.items()}
 
 
 _LARGEST = chaotic("condition", largest, "largest_")

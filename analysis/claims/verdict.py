@@ -1,4 +1,4 @@
-"""From a line and its columns to numbers and a verdict, by the rules of `docs/verdicts.md`."""
+"""Numbers and verdict of a line, by the rules of `docs/verdicts.md`."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def _interval(criterion: Interval, data: LineData) -> Judged:
     complete = [c for c in columns.values() if c.size == len(data.seeds)]  # else seeds were left out on purpose
     empty = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in complete)]
     if len(data.seeds) < 2:
-        value = None if empty else _shown(criterion, estimate(criterion.statistic, columns).value)
+        value = None if empty else _in_reader_scale(criterion, estimate(criterion.statistic, columns).value)
         return Judged(value, verdict=CANNOT, why="one seed has no interval")
     if empty:
         rest = {name: np.delete(c, [data.seeds.index(s) for s in empty]) for name, c in columns.items()}
         left = len(data.seeds) - len(empty)
-        value = _shown(criterion, estimate(criterion.statistic, rest).value) if left else None
+        value = _in_reader_scale(criterion, estimate(criterion.statistic, rest).value) if left else None
         return Judged(
             value,
             verdict=CANNOT,
@@ -126,13 +126,13 @@ def _interval(criterion: Interval, data: LineData) -> Judged:
         )
     estimated = estimate(criterion.statistic, columns)
     low, high = estimated.interval()
-    ends = [f"{criterion.shown(end):.3g}" if math.isfinite(end) else "" for end in (criterion.low, criterion.high)]
+    ends = [f"{criterion.to_reader(end):.3g}" if math.isfinite(end) else "" for end in (criterion.low, criterion.high)]
     zone = f"{ends[0]} to {ends[1]}" if all(ends) else f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
     inside = criterion.low <= estimated.value <= criterion.high
     return Judged(
-        ours=_shown(criterion, estimated.value),
-        lower=_shown(criterion, low),
-        upper=_shown(criterion, high),
+        ours=_in_reader_scale(criterion, estimated.value),
+        lower=_in_reader_scale(criterion, low),
+        upper=_in_reader_scale(criterion, high),
         p=zone_p(estimated, criterion.low, criterion.high),
         small=REPRODUCED if inside else NOT_REPRODUCED,
         why=f"{'inside' if inside else 'outside'} the zone ({zone})",
@@ -145,7 +145,7 @@ def _indistinct(criterion: Interval, trivial: Mapping[str, float]) -> str:
     """A sentence on predictors that learned nothing and lie in a level's zone too."""
     if not criterion.level:
         return ""
-    low, high = criterion.shown(criterion.low), criterion.shown(criterion.high)
+    low, high = criterion.to_reader(criterion.low), criterion.to_reader(criterion.high)
     inside = [f"{name}, {value:.3g}" for name, value in trivial.items() if low <= value <= high]
     return (
         f". The zone holds what has learned nothing too ({'; '.join(inside)}): the level can't tell" if inside else ""
@@ -210,10 +210,10 @@ def _agreement(criterion: Agreement, data: LineData) -> Judged:
     return Judged(share, p=chance, small=REPRODUCED, why=why)
 
 
-def _shown(criterion: Interval, value: float) -> float | None:
+def _in_reader_scale(criterion: Interval, value: float) -> float | None:
     """A value in the reader's scale; None where it is not finite."""
-    shown = criterion.shown(value) if not math.isnan(value) else math.nan
-    return shown if math.isfinite(shown) and math.isfinite(value) else None
+    number = criterion.to_reader(value) if not math.isnan(value) else math.nan
+    return number if math.isfinite(number) and math.isfinite(value) else None
 
 
 def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = "") -> str | None:

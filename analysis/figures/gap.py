@@ -29,9 +29,9 @@ LOWEST, HIGHEST = -50.0, 250.0
 """Percent; recoveries beyond are drawn at the edge: where little was lost, Eq. 12 divides by next to nothing."""
 REFIT = "ridge_refit_b_late"
 BEFORE = 0.5
-"""Where a gap of 0 days is drawn on a logarithmic axis."""
+"""Position of a gap of 0 days on the logarithmic axis."""
 BESIDE = (0.9, 1.0, 1.1)
-"""Of a rule's marks, so that they can be told apart."""
+"""Factors on the x axis that keep the rules' marks apart."""
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -46,11 +46,11 @@ def data(source: Source) -> pl.DataFrame:
         done = part.done
         if done.is_empty():
             continue
-        known = [
+        metrics = [
             pl.col(name).cast(pl.Float64) if name in done.columns else pl.lit(None, pl.Float64) for name in METRICS
         ]
         frames.append(
-            done.select("row", *(column.alias(name) for column, name in zip(known, METRICS, strict=True)))
+            done.select("row", *(column.alias(name) for column, name in zip(metrics, METRICS, strict=True)))
             .group_by("row", maintain_order=True)
             .agg(
                 pl.col("gap_days").abs().max().alias("days"),

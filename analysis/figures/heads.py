@@ -62,13 +62,13 @@ def figure(source: Source) -> Figure:
     for name, _, colour, marker in SERIES:
         part = frame.filter((pl.col("part") == name) & pl.col("k").is_not_null()).sort("k")
         for axes, column in ((left, "recovery"), (right, "accuracy")):
-            known = part.drop_nulls(column)
-            dots = _own(known)
+            with_value = part.drop_nulls(column)
+            dots = _own(with_value)
             if dots.is_empty():
                 continue
             y = dots[column].to_list() if column == "accuracy" else dots[column].clip(*SHOWN).to_list()
             axes.plot(dots["k"].to_list(), y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
-            mean = known.group_by("k", maintain_order=True).agg(pl.col(column).mean())
+            mean = with_value.group_by("k", maintain_order=True).agg(pl.col(column).mean())
             # The marker is for the key alone.
             axes.plot(
                 mean["k"].to_list(), mean[column].to_list(), marker, ls="-", markevery=[], color=colour, label=name

@@ -1,4 +1,4 @@
-"""What all figures share but the drawing: rows, selected cells, geometric means, the caption's wording."""
+"""Data and captions of all figures: rows, selected cells, geometric means, wording."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def series(part: Part) -> pl.DataFrame:
         InputError: cells are done, and none of them has such an array.
     """
     selection, source, value = part.selection, part.source, pl.col("value")
-    found = (
+    recorded = (
         entries(source.arrays(selection.arrays))
         .join(part.done.select("cell_id", "row", "seed"), on="cell_id")
         .select("row", "seed", "name", "step", pl.when(value.is_finite()).then(value).alias("value"))
         .sort("row", "seed", "name", "step")
     )
-    if found.is_empty() and part.done.height:
+    if recorded.is_empty() and part.done.height:
         raise InputError(
             f"the done cells of experiment {selection.experiment!r} have no array {', '.join(selection.arrays)}; "
             f"the sweep that records it: raysweep launch {selection.sweep}{source.at}"
         )
-    return found
+    return recorded
 
 
 def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.DataFrame:
@@ -125,7 +125,7 @@ def _diverged(part: Part) -> str | None:
 
 
 def _missing(part: Part) -> str:
-    """How many cells are missing, and which; rows with the same seeds and status together."""
+    """Number and names of the missing cells; rows with the same seeds and status together."""
     missing = part.missing
     statuses = missing["status"].unique(maintain_order=True).to_list()
     if missing.height == part.expected and len(statuses) == 1:

@@ -19,7 +19,7 @@ STANDINGS = {
     "restored": "lost from the text at hand, put back from elsewhere in the paper",
     "implied": "computed from other numbers of the paper, not printed there",
 }
-"""How sure a value is, from printed in the table down to implied."""
+"""Certainty of a value, from printed in the table down to implied."""
 
 
 def paper_values(name: str) -> pl.DataFrame:

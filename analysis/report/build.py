@@ -80,7 +80,7 @@ class Report(NamedTuple):
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
-    """As `failure_groups.grouped`, with label, error_message, traceback and log_tail of the example."""
+    """Columns of `failure_groups.grouped`, with label, error_message, traceback and log_tail of the example."""
     failures_more: int
     failed_attempts: int
     details: cell_details.CellDetails
@@ -214,16 +214,16 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         )
     )  # fmt: skip
     groups = grouped(failed)
-    shown = groups.head(MAX_ROWS).join(
+    rows = groups.head(MAX_ROWS).join(
         failed.select("cell_id", "error_message", "traceback", "log_tail").unique("cell_id"),
         left_on="example",
         right_on="cell_id",
         how="left",
         maintain_order="left",
     )
-    shown = shown.with_columns(
-        pl.Series("seeds", [listed(seeds, completeness.MAX_SEEDS) for seeds in shown["seeds"]], pl.String)
+    rows = rows.with_columns(
+        pl.Series("seeds", [listed(seeds, completeness.MAX_SEEDS) for seeds in rows["seeds"]], pl.String)
     )
     labelled = cells.select("cell_id", "experiment", "label", "seed")
-    shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
-    return shown, max(0, groups.height - MAX_ROWS)
+    rows = rows.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
+    return rows, max(0, groups.height - MAX_ROWS)

@@ -12,7 +12,7 @@ from raysweep.orchestrator.text import at_store
 
 
 def number(value: float | None) -> str:
-    """Four digits; a dash where there is none."""
+    """Four significant digits; a dash for an absent value."""
     return ABSENT if value is None else f"{value:.4g}"
 
 

@@ -38,7 +38,7 @@ MAX_BYTES = 5 * 2**20 - 2**16
 
 
 class Level(NamedTuple):
-    """How much of each experiment is shown, and the text that says so."""
+    """Limits on each experiment, and the text that states them."""
 
     metrics: int
     curves: int
@@ -146,7 +146,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         return len(drawn) - 1
 
     metrics = []
-    for metric in experiment.metrics.shown[: level.metrics]:
+    for metric in experiment.metrics.tables[: level.metrics]:
         rows = metric.rows.head(level.rows)
         table = text_tables.metric(metric, experiment.variants, level.rows)
         metrics.append(
@@ -173,7 +173,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
     ]
     same = experiment.metrics.same
     mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)
-    omitted = [*(metric.name for metric in experiment.metrics.shown[level.metrics :]), *experiment.metrics.omitted]
+    omitted = [*(metric.name for metric in experiment.metrics.tables[level.metrics :]), *experiment.metrics.omitted]
     return {
         "name": experiment.name,
         "titles": experiment.titles,

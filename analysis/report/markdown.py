@@ -104,7 +104,7 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
             "Cells of one variant were done under different code of one version, and its means are over all of them: "
             f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
         )
-    for metric in experiment.metrics.shown[:MAX_METRICS]:
+    for metric in experiment.metrics.tables[:MAX_METRICS]:
         parts += [
             f"**{_line(metric.name)}**",
             pipe_table(text_tables.metric(metric, experiment.variants, metric.rows.height)),

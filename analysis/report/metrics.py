@@ -40,7 +40,7 @@ class Metric(NamedTuple):
 class Metrics(NamedTuple):
     """An experiment's metrics: tables of some, the names of the rest."""
 
-    shown: tuple[Metric, ...]
+    tables: tuple[Metric, ...]
     same: Mapping[str, float]
     """Metrics with one mean in all variants, such as naive baselines; they have no table."""
     omitted: tuple[str, ...]
@@ -75,13 +75,13 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
     common = dict(ranges.select("name", pl.col("variants") * 2 >= len(total)).iter_rows())
     names = sorted(set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], n))
     chosen = [name for name in requested if name in set(names)] if requested else names[:max_metrics]
-    shown = []
+    tables = []
     for name in chosen:
         order = means.filter(pl.col("name") == name).sort("value", "variant")["variant"].to_list()
         ends = _ends(order, max_variants)
         part = long.filter((pl.col("name") == name) & pl.col("variant").is_in(ends))
-        shown.append(Metric(name, _rows(part, total), len(order) - len(ends)))
-    return Metrics(tuple(shown), same, tuple(n for n in names if n not in chosen))
+        tables.append(Metric(name, _rows(part, total), len(order) - len(ends)))
+    return Metrics(tuple(tables), same, tuple(n for n in names if n not in chosen))
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""From numbers and the cells they are made of to a `Table`: the notes on these cells, alike for every table."""
+"""A `Table` from its numbers and its cells, with the notes on cells that all tables have."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ def build(spec: Comparison, source: Source) -> Table:
             and how to choose by `--where`.
     """
     measured = [measure(panel, source) for panel in spec.panels]
-    known = paper_columns.values(spec.paper)
+    paper = paper_columns.values(spec.paper)
     ours = pl.concat([_ours(part, spec.quantity) for part in measured], how="diagonal")
-    papers = pl.concat([_papers(part.panel, known, spec.quantity) for part in measured], how="diagonal")
+    papers = pl.concat([_papers(part.panel, paper, spec.quantity) for part in measured], how="diagonal")
     frame = _stacked(ours, papers) if spec.by_seed else _beside(ours, papers)
     own_notes = (
         notes.legend(spec, [papers]),
@@ -106,10 +106,10 @@ def _ours(part: Measured, quantity: str) -> pl.DataFrame:
     )
 
 
-def _papers(panel: Panel, known: pl.DataFrame, quantity: str) -> pl.DataFrame:
+def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
     """The paper's rows for a panel, under the panel's names; empty where the paper has no numbers."""
     names = {panel.paper_name(row): (panel.name(row), row) for row in panel.labels}
-    own = known.filter(pl.col("row").is_in(list(names))).with_columns(
+    own = paper.filter(pl.col("row").is_in(list(names))).with_columns(
         pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)
     )
     frame = paper_columns.summary(own, panel.quantity, quantity, FLOOR, panel.ceiling)

@@ -48,7 +48,7 @@ class HeadsTable:
         panel: the cells; their metric is an accuracy.
         floors: row of 0 % -> its recovery's name in the frame.
         by_seed: the quantity in the columns of seeds.
-        extra_columns: shown columns of the panel's extra metrics.
+        extra_columns: seed_format columns of the panel's extra metrics.
         floor_headings: headings of the recoveries' columns, in the order of `floors`.
         notes: facts that a reader must know.
         remarks: makes further notes from values and recoveries by floor.
@@ -98,8 +98,8 @@ def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
     for name in NAIVE:
         column = f"{name}_{metric}"
         if column in selected.done.columns:
-            known = pl.col(column).cast(pl.Float64).drop_nulls().first().alias("value")
-            by_seed = selected.done.group_by("experiment", "seed", maintain_order=True).agg(known)
+            of_data = pl.col(column).cast(pl.Float64).drop_nulls().first().alias("value")
+            by_seed = selected.done.group_by("experiment", "seed", maintain_order=True).agg(of_data)
             parts.append(by_seed.select(pl.lit(name).alias("row"), "experiment", "seed", "value"))
     return pl.concat(parts)
 
@@ -137,10 +137,10 @@ def _ours(
 
 def _papers(spec: HeadsTable) -> pl.DataFrame:
     """The paper's rows, in the same columns."""
-    known = paper_columns.values(f"table{spec.name}")
-    rows = known.select("row").unique(maintain_order=True)
-    by_seed = known.filter(pl.col("seed").is_not_null())
-    over = known.filter(pl.col("seed").is_null())
+    paper = paper_columns.values(f"table{spec.name}")
+    rows = paper.select("row").unique(maintain_order=True)
+    by_seed = paper.filter(pl.col("seed").is_not_null())
+    over = paper.filter(pl.col("seed").is_null())
     printed_seeds = by_seed.filter(pl.col("quantity") == spec.by_seed)
     body = join(rows, at_seeds(printed_seeds, "value", "seed_", spec.panel.seeds))
     for quantity in ("accuracy", "recovery", "forgetting"):
@@ -164,11 +164,11 @@ def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _columns(spec: HeadsTable) -> tuple[Column, ...]:
-    shown: Literal["three", "percent"] = "three" if spec.by_seed == "accuracy" else "percent"
+    seed_format: Literal["three", "percent"] = "three" if spec.by_seed == "accuracy" else "percent"
     return (
         Column("", "label"),
         Column("k", "k", "count"),
-        *(Column(f"{spec.by_seed}\n{seed}", f"seed_{seed}", shown) for seed in spec.panel.seeds),
+        *(Column(f"{spec.by_seed}\n{seed}", f"seed_{seed}", seed_format) for seed in spec.panel.seeds),
         Column("accuracy\nmean ± sd", "accuracy_mean", "three", sd="accuracy_sd"),
         Column("n", "n", "count"),
         *(

@@ -19,8 +19,8 @@ _BASELINES = {
 }
 
 
-def legend(spec: Comparison, theirs: Sequence[pl.DataFrame]) -> str:
-    """What the numbers are: metric, statistics, recovery, baselines, and how sure the paper's are."""
+def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
+    """The numbers: metric, statistics, recovery, baselines, and how certain the paper's are."""
     metrics = dict.fromkeys(panel.metric for panel in spec.panels)
     where = {metric: [panel.label for panel in spec.panels if panel.metric == metric] for metric in metrics}
     names = " and ".join(
@@ -33,7 +33,7 @@ def legend(spec: Comparison, theirs: Sequence[pl.DataFrame]) -> str:
         )
     naive = dict.fromkeys(naive.key for panel in spec.panels for naive in panel.naive)
     sentences += [_BASELINES[key] for key in naive if key in _BASELINES]
-    return " ".join([*sentences, standings(theirs)]).strip()
+    return " ".join([*sentences, standings(papers)]).strip()
 
 
 def standings(frames: Iterable[pl.DataFrame]) -> str:

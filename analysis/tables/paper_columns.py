@@ -2,7 +2,7 @@
 
 Mean, sd, CV and recovery that the text at hand lost are computed where the paper's per-seed values allow it, by the
 same functions as ours (`tests/analysis/paper/test_paper_numbers.py` checks that they give the printed ones, where
-those are known), and marked as implied. A printed one takes precedence.
+those are paper), and marked as implied. A printed one takes precedence.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def values(name: str) -> pl.DataFrame:
     return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
 
 
-def summary(known: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:
+def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:
     """The paper's statistics, one row for each row of which it gives any number.
 
     Args:
-        known: as `values`, the rows of one panel.
+        paper: as `values`, the rows of one panel.
         quantity: the metric's name among the values.
         name: its name in the frame.
         floor: row of 0 % recovery.
@@ -37,14 +37,14 @@ def summary(known: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
         `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`,
         `cv_mark`, `n` (values by seed), `seed_...`; the same of `recovery`.
     """
-    rows = known.select("row").unique(maintain_order=True)
-    by_seed = _by_seed(known, quantity)
-    rated = _rated(by_seed, _by_seed(known, "recovery"), floor, ceiling)
+    rows = paper.select("row").unique(maintain_order=True)
+    by_seed = _by_seed(paper, quantity)
+    rated = _rated(by_seed, _by_seed(paper, "recovery"), floor, ceiling)
     parts = [
-        prefixed(_one(known, quantity, by_seed, "value", ()), f"{name}_", {"n": "n"}),
-        _coefficients(known, by_seed, name),
+        prefixed(_one(paper, quantity, by_seed, "value", ()), f"{name}_", {"n": "n"}),
+        _coefficients(paper, by_seed, name),
         at_seeds(by_seed, "value", "seed_"),
-        prefixed(_one(known, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
+        prefixed(_one(paper, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
         at_seeds(rated, "recovery", "recovery_seed_"),
     ]
     for part in parts:
@@ -52,8 +52,8 @@ def summary(known: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
     return rows
 
 
-def _by_seed(known: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    by_seed = known.filter((pl.col("quantity") == quantity) & pl.col("seed").is_not_null())
+def _by_seed(paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
+    by_seed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_not_null())
     return by_seed.select("row", pl.lit("paper").alias("experiment"), "seed", "value")
 
 
@@ -67,10 +67,10 @@ def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str
 
 
 def _one(
-    known: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
+    paper: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
 ) -> pl.DataFrame:
     """The summary of one quantity: printed, else over the printed seeds."""
-    printed = known.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
+    printed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
         "row", pl.col("value").alias("mean"), "upper", "sd", "mark", "standing"
     )
     defined = pl.col("row").is_in([key for key in by_definition if key is not None])
@@ -87,8 +87,8 @@ def _one(
     return pl.concat([printed, implied]).join(computed.select("row", "n"), on="row", how="left", maintain_order="left")
 
 
-def _coefficients(known: pl.DataFrame, by_seed: pl.DataFrame, name: str) -> pl.DataFrame:
-    printed = known.filter(pl.col("quantity") == "cv_percent").select(
+def _coefficients(paper: pl.DataFrame, by_seed: pl.DataFrame, name: str) -> pl.DataFrame:
+    printed = paper.filter(pl.col("quantity") == "cv_percent").select(
         "row", pl.col("value").alias(f"{name}_cv_percent"), pl.col("mark").alias("cv_mark")
     )
     computed = spread(by_seed, ["row"], "value").select(

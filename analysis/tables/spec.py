@@ -29,7 +29,7 @@ class Naive:
     label: str
 
     def metric(self, metric: str) -> str:
-        """Its counterpart of a method's metric, over the same steps."""
+        """The baseline's counterpart of a method's metric, over the same steps."""
         return f"{self.key}_{metric.split('_', 1)[1]}"
 
 
@@ -92,7 +92,7 @@ class Measured:
 
     @property
     def panel(self) -> Panel:
-        """What its cells were selected by."""
+        """The query of its cells."""
         return self.selected.selection
 
 

@@ -33,7 +33,7 @@ def _panel(hidden: int) -> Panel:
 
 
 def _below_persistence(measured: Sequence[Measured]) -> list[str]:
-    """Whether any network learnt anything that is worth comparing."""
+    """Number of runs that beat persistence, without which a comparison says little."""
     notes: list[str] = []
     for part in measured:
         naive = part.values.filter(pl.col("row") == "persistence").select("seed", naive="value")
@@ -47,7 +47,7 @@ def _below_persistence(measured: Sequence[Measured]) -> list[str]:
 
 
 def _failed(measured: Sequence[Measured]) -> list[str]:
-    """Where full RTRL fails: by the paper's measure, worse than traces, and against k = 4.
+    """Seeds on which full RTRL fails: by the paper's measure, worse than traces, and against k = 4.
 
     Our traces are worse than the paper's, so its measure is laxer here. Twice the MSE of k = 4 is one under
     which the paper's own values give the 2 and 3 of 5 seeds that it says.
@@ -55,7 +55,7 @@ def _failed(measured: Sequence[Measured]) -> list[str]:
     notes: list[str] = []
     for part in measured:
         full = part.values.filter(pl.col("row") == CEILING).select("seed", full="value")
-        said: list[str] = []
+        comparisons: list[str] = []
         for key, factor, than in (
             (FLOOR, 1, "worse than traces with decay 0.95"),
             ("k4", 2, "over twice as bad as k = 4"),
@@ -67,9 +67,9 @@ def _failed(measured: Sequence[Measured]) -> list[str]:
             ].to_list()
             named = f" ({', '.join(map(str, worse))})" if worse else ""
             if both.height:
-                said.append(f"{than} on {len(worse)} of {both.height} seeds{named}")
-        if said:
-            notes.append(f"{part.panel.label}: full RTRL is {'; '.join(said)}.")
+                comparisons.append(f"{than} on {len(worse)} of {both.height} seeds{named}")
+        if comparisons:
+            notes.append(f"{part.panel.label}: full RTRL is {'; '.join(comparisons)}.")
     return notes
 
 

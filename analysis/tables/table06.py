@@ -59,21 +59,21 @@ def _remarks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _winners(part: Measured) -> list[str]:
-    """Which of the paper's five is lowest and highest, on the seeds that have all five."""
+    """The lowest and the highest of the paper's five, on the seeds that have all five."""
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))
     if whole.is_empty():
         return []
     n = whole["seed"].n_unique()
     ends = {
-        said: _counted(part, whole.filter(pl.col("value") == expression.over("seed")))
-        for said, expression in (("lowest", pl.col("value").min()), ("highest", pl.col("value").max()))
+        end: _counted(part, whole.filter(pl.col("value") == expression.over("seed")))
+        for end, expression in (("lowest", pl.col("value").min()), ("highest", pl.col("value").max()))
     }
     mean = spread(whole, ["row"], "value").sort("mean")
     ratio = mean["mean"][-1] / mean["mean"][0]
     return [
         f"{part.panel.label}, of the paper's five selections on {n} seed{'s' * (n > 1)}: "
-        + "; ".join(f"{said} {counts}" for said, counts in ends.items())
+        + "; ".join(f"{end} {counts}" for end, counts in ends.items())
         + f"; highest over lowest mean {ratio:.2g}."
     ]
 
@@ -92,12 +92,12 @@ def _fisher_gap(part: Measured) -> list[str]:
     gaps = wide.with_columns(gap=pl.col("fisher_oracle") - pl.col("fisher_anti")).drop_nulls("gap")
     if gaps.is_empty():
         return []
-    found = spread(gaps, [], "gap").row(0, named=True)
-    sd = "" if found["sd"] is None else f" ± {found['sd']:.1f}"
+    gap = spread(gaps, [], "gap").row(0, named=True)
+    sd = "" if gap["sd"] is None else f" ± {gap['sd']:.1f}"
     paper = "; paper -0.6 (78.8 - 79.4, 3 seeds)" if part.panel.key == "sine" else ""
     return [
-        f"{part.panel.label}: recovery of the Fisher oracle less that of its opposite {found['mean']:.1f}{sd} points, "
-        f"n = {found['n']}{paper}."
+        f"{part.panel.label}: recovery of the Fisher oracle less that of its opposite {gap['mean']:.1f}{sd} points, "
+        f"n = {gap['n']}{paper}."
     ]
 
 

@@ -86,7 +86,7 @@ def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
 
 
 def _one_algorithm(part: Measured) -> str:
-    """Where BPTT is full RTRL: why, and how far apart the two came."""
+    """The reason why BPTT is full RTRL, and the largest difference between the two rows."""
     pair = [part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in ("bptt", FULL.key)]
     apart = pair[0].join(pair[1], on="seed").select((pl.col("value") - pl.col("value_right")).abs().max()).item()
     lead = (

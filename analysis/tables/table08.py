@@ -48,7 +48,7 @@ def _remarks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _converged(part: Measured) -> list[str]:
-    """Which runs had not beaten persistence before the shift."""
+    """Runs that had not beaten persistence before the shift."""
     pre = part.extra["pre"]
     naive = pre.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = pre.filter(pl.col("row").is_in([row.key for row in part.panel.rows])).drop_nulls("value")
@@ -62,11 +62,11 @@ def _converged(part: Measured) -> list[str]:
         return [f"{lead}none of {both.height}."]
     if late.height == both.height:
         return [f"{lead}all {both.height}: by that measure none had converged, and the rest says little of adaptation."]
-    said = "; ".join(
+    runs = "; ".join(
         f"{part.panel.labels[str(key)]}: seed {', '.join(map(str, rows['seed'].to_list()))}"
         for (key,), rows in late.group_by("row", maintain_order=True)
     )
-    return [f"{lead}{late.height} of {both.height} ({said}): by that measure these had not converged."]
+    return [f"{lead}{late.height} of {both.height} ({runs}): by that measure these had not converged."]
 
 
 def _at_rest(part: Measured) -> list[str]:

@@ -26,7 +26,7 @@ FLOOR = TRACE_LIKE.key
 
 
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """How far the rows are from what needs no network."""
+    """The dense reference against the best baseline that needs no network."""
     means = dict(values.group_by("row", maintain_order=True).agg(pl.col("value").mean()).iter_rows())
     naive = {key: means[key] for key in NAIVE if means.get(key) is not None}
     if not naive or means.get(CEILING) is None:

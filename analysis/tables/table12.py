@@ -58,13 +58,13 @@ def _remarks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _frozen_of_the_paper() -> str:
-    known = dict(paper_values("table12").filter(pl.col("row") == "frozen").select("seed", "value").iter_rows())
-    listed = ", ".join(f"{known[seed]:g}" for seed in PAPER_SEEDS)
+    by_seed = dict(paper_values("table12").filter(pl.col("row") == "frozen").select("seed", "value").iter_rows())
+    listed = ", ".join(f"{by_seed[seed]:g}" for seed in PAPER_SEEDS)
     return f"Paper: its frozen decoder at these seeds {listed}; the ends of session A are not given."
 
 
 def _against_refit(part: Measured) -> list[str]:
-    """Which rules are better on every seed than a decoder fitted on three minutes of B."""
+    """Rules that are better on every seed than a decoder fitted on three minutes of B."""
     naive = part.values.filter(pl.col("row") == REFIT).select("seed", naive="value")
     rows = [row.key for row in part.panel.rows]
     both = part.values.filter(pl.col("row").is_in(rows)).drop_nulls("value").join(naive, on="seed", how="inner")
@@ -73,12 +73,12 @@ def _against_refit(part: Measured) -> list[str]:
     better = both.group_by("row").agg((pl.col("value") < pl.col("naive")).all().alias("all"))
     winners = dict(better.iter_rows())
     named = ", ".join(part.panel.labels[key] for key in rows if winners.get(key))
-    said = f"better on every seed: {named}" if named else "no rule is better on every seed"
-    return [f"{part.panel.label}: beside ridge refitted in B, {said}."]
+    verdict = f"better on every seed: {named}" if named else "no rule is better on every seed"
+    return [f"{part.panel.label}: beside ridge refitted in B, {verdict}."]
 
 
 def _rounding(part: Measured) -> list[str]:
-    """Decay 0 and BPTT over one step are one rule in two roundings: what lies between them is no difference."""
+    """Rounding error: the difference between decay 0 and BPTT over one step, which are the same rule."""
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]

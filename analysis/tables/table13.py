@@ -105,7 +105,7 @@ class Spectra:
 
     @property
     def panel(self) -> Panel:
-        """What the cells were selected by."""
+        """The query of the cells."""
         return self.selected.selection
 
 
@@ -207,14 +207,14 @@ def _ours(part: Spectra) -> pl.DataFrame:
     )
 
 
-def _papers(known: pl.DataFrame) -> pl.DataFrame:
-    rows = known.select("row").unique(maintain_order=True)
+def _papers(paper: pl.DataFrame) -> pl.DataFrame:
+    rows = paper.select("row").unique(maintain_order=True)
     for statistic in ("condition_at_shift", "condition_at_end"):
-        printed = known.filter(pl.col("quantity") == statistic)
+        printed = paper.filter(pl.col("quantity") == statistic)
         rows = join(rows, printed.select("row", pl.col("value").alias(f"{statistic}_mean")))
-    ranges = known.filter(pl.col("quantity") == "condition")
+    ranges = paper.filter(pl.col("quantity") == "condition")
     rows = join(rows, ranges.select("row", condition_lowest="value", condition_highest="upper"))
-    lost = known.filter(pl.col("quantity") == "collapsed").group_by("row", maintain_order=True)
+    lost = paper.filter(pl.col("quantity") == "collapsed").group_by("row", maintain_order=True)
     return join(rows, lost.agg(pl.col("seed").cast(pl.String).str.join(", ").alias("collapsed")))
 
 

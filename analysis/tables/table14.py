@@ -79,9 +79,9 @@ COLUMNS = (
 def table(source: Source) -> Table:
     """Table 14 out of the cells of Experiments 1 and 5 and of the GRU."""
     measured = [measure(panel, source) for panel in PANELS]
-    known = paper_columns.values("table14")
-    rows = [_row(part, known) for part in measured]
-    rows.append({"row": "transformer", "label": "Transformer", "threshold": NOT_RUN} | _paper(known, "transformer", 12))
+    paper = paper_columns.values("table14")
+    rows = [_row(part, paper) for part in measured]
+    rows.append({"row": "transformer", "label": "Transformer", "threshold": NOT_RUN} | _paper(paper, "transformer", 12))
     frame = pl.DataFrame(
         [row | {"unit": TRANSPORT[str(row["row"])]} for row in rows], schema=_SCHEMA, orient="row"
     ).with_columns(pl.col("n").fill_null(0))
@@ -120,7 +120,7 @@ Summaries = Mapping[str, Mapping[str, float | None]]
 """Row -> statistic over seeds -> value."""
 
 
-def _row(part: Measured, known: pl.DataFrame) -> dict[str, object]:
+def _row(part: Measured, paper: pl.DataFrame) -> dict[str, object]:
     summaries = _by_row(part.recovery[FLOOR], "recovery")
     mse = _by_row(part.values, "value")
     threshold = _threshold(part, summaries)
@@ -136,7 +136,7 @@ def _row(part: Measured, known: pl.DataFrame) -> dict[str, object]:
         row |= {f"{key}_mse": mse.get(key, {}).get("mean"), f"{key}_mse_sd": mse.get(key, {}).get("sd")}
     row["persistence_mse"] = mse.get("persistence", {}).get("mean")
     row["n"] = mse.get(f"k{PAPER_K}", {}).get("n", 0)
-    return row | _paper(known, part.panel.key, UNITS)
+    return row | _paper(paper, part.panel.key, UNITS)
 
 
 def _by_row(frame: pl.DataFrame, value: str) -> Summaries:
@@ -166,8 +166,8 @@ def _threshold_text(part: Measured, summaries: Summaries, threshold: str | None)
     return f"none of {', '.join(tried)}" if tried else None
 
 
-def _paper(known: pl.DataFrame, row: str, units: int) -> dict[str, object]:
-    printed = {entry["quantity"]: entry for entry in known.filter(pl.col("row") == row).to_dicts()}
+def _paper(paper: pl.DataFrame, row: str, units: int) -> dict[str, object]:
+    printed = {entry["quantity"]: entry for entry in paper.filter(pl.col("row") == row).to_dicts()}
     if not printed:
         return {}
     threshold, recovery = printed["threshold"], printed["recovery"]

@@ -18,7 +18,7 @@ import pytest
 from raysweep.analysis.report import build
 from raysweep.analysis.report.html import to_html
 from raysweep.analysis.report.paper import Paper
-from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.launch.record import CompletedAttempt, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.writer import StoreWriter
@@ -69,7 +69,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        report = build.gather(Store(hostile_sweep.make(folder)), named="results")
+        report = build.build(Store(hostile_sweep.make(folder)), named="results")
     path = folder / "report.html"
     path.write_text(to_html(report), encoding="utf-8")
     return path
@@ -90,7 +90,7 @@ def with_paper(own: Path) -> Path:
     paper = Paper(ledger(source), _tables(source, lacking), _figures(source, lacking), tuple(lacking))
     assert paper.tables
     assert paper.figures
-    report = build.gather(Store(own.parent / "results"), named="results")._replace(paper=paper)
+    report = build.build(Store(own.parent / "results"), named="results")._replace(paper=paper)
     path = own.parent / "paper.html"
     path.write_text(to_html(report), encoding="utf-8")
     return path
@@ -208,7 +208,7 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
                     arrays=() if bad else (Array("loss", 0, 1, curve),),
                     error_type=error[0], error_message=error[1], traceback=error[2],
                 )  # fmt: skip
-                ended.append(Finished(outcome, worker))
+                ended.append(CompletedAttempt(outcome, worker))
             owner.append(record(ended, table.cells, table.variants, owner.epoch, {}))
     page = tmp_path / "report.html"
     asked = f"raysweep report --store {tmp_path / 'results'} --output {page}"

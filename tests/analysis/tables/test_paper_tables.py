@@ -12,10 +12,9 @@ import pytest
 
 from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
 from raysweep.analysis.errors import AmbiguousCells
-from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
 from raysweep.analysis.statistics.spread import COLLAPSED
 from raysweep.analysis.tables import TABLES, Table, paper_columns
-from raysweep.analysis.tables.comparison import PAPER_SEEDS
 
 approx = pytest.approx
 BASE = {"hidden": 64, "learning_rate": 0.001, "decay": None, "window": None, "selection": None, "fisher_window": None}
