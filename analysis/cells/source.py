@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from raysweep.analysis.cells.launch_options import with_options
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.query.sql import cells_frame
-from raysweep.orchestrator.store.reader import Store
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.store.reader import Store
 
 ARRAYS_SCHEMA = {
     "cell_id": pl.String,
@@ -42,6 +43,8 @@ def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Sou
         keep: ids of the cells to see; None: all.
         at: see `Source`.
     """
+    from raysweep.orchestrator.query.sql import cells_frame  # loads DuckDB
+
     cells = with_options(cells_frame(store), store.sweeps())
     if keep is not None:
         cells = cells.filter(pl.col("cell_id").is_in(keep.implode()))

@@ -15,7 +15,6 @@ import polars as pl
 from raysweep.analysis.cells.methods import DENSE
 from raysweep.analysis.cells.notes import command
 from raysweep.analysis.cells.selection import Selected, select
-from raysweep.analysis.statistics.inference import LEVEL, t_quantile
 from raysweep.analysis.statistics.recovery import accuracy_recovery, row_recovery
 from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables import paper_columns
@@ -206,6 +205,8 @@ def _unsure(floor: str, gaps: pl.Series) -> list[str]:
         floor: its label.
         gaps: accuracy of the dense reference less the floor's, a seed each.
     """
+    from raysweep.analysis.statistics.inference import LEVEL, t_quantile  # loads NumPy
+
     mean, n = float(gaps.to_numpy().mean()), gaps.len()
     if n == 1:
         size = f"it is {mean:.3f} on the one seed"

@@ -73,7 +73,7 @@ def test_what_is_missing_comes_first_and_is_named(gathered: Report, written: str
 
 def test_means_and_intervals_are_those_of_the_cells(gathered: Report, store: Store) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
+    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
     labels = dict(experiment.variants.select("label", "variant").iter_rows())
     row = loss.rows.filter(pl.col("variant") == labels["sgd, rate = 0.2"]).row(0, named=True)
     values = store.sql("SELECT loss FROM cells WHERE status = 'done' AND method = 'sgd' AND rate = 0.2")["loss"]
@@ -105,7 +105,7 @@ def test_variants_are_told_apart_by_what_differs() -> None:
         about = {"experiment": "e", "workload": "w", "workload_version": version, "method": method, "k": k}
         return {**about, "config": json.dumps(config)}
 
-    made = variants.labels(
+    names = variants.labels(
         [
             variant("a", 1, rate=0.1, hidden=8, note=None),
             variant("a", 2, rate=0.1, hidden=8, note="x"),
@@ -113,8 +113,8 @@ def test_variants_are_told_apart_by_what_differs() -> None:
             variant("b", None, rate=0.1, hidden=8, extra=1),
         ]
     )
-    assert [label for label, _ in made] == ["a, k = 1", "a, k = 2, note = x", "b", "b, extra = 1"]
-    assert [series for _, series in made] == ["a", "a, note = x", "b", "b, extra = 1"]
+    assert [label for label, _ in names] == ["a, k = 1", "a, k = 2, note = x", "b", "b, extra = 1"]
+    assert [series for _, series in names] == ["a", "a, note = x", "b", "b, extra = 1"]
     two = variants.labels([variant("a", None), variant("a", None, version="2")])
     assert [label for label, _ in two] == ["a, w version 1", "a, w version 2"]
     both = variants.labels([variant("a", 3, rate=1), variant("a", 3, version="2", rate=2, note="n" * 200)])
@@ -128,11 +128,11 @@ def test_variants_come_in_the_order_of_their_keys_and_numbers_by_size() -> None:
     rows = [("e", "w", version, method, k, config) for version in ("10", "9") for method in "ba"
             for k in (16, None, 4) for config in configs]  # fmt: skip
     cells = pl.DataFrame(rows, schema=list(variants.KEYS), orient="row")
-    numbered, found = variants.with_variants(cells)
-    assert found["workload_version"].to_list() == ["9"] * 30 + ["10"] * 30
-    assert found["method"].to_list()[:30] == ["a"] * 15 + ["b"] * 15
-    assert found["k"].to_list()[:15] == [None] * 5 + [4] * 5 + [16] * 5
-    assert found["config"].to_list()[:5] == [
+    numbered, numbers = variants.with_variants(cells)
+    assert numbers["workload_version"].to_list() == ["9"] * 30 + ["10"] * 30
+    assert numbers["method"].to_list()[:30] == ["a"] * 15 + ["b"] * 15
+    assert numbers["k"].to_list()[:15] == [None] * 5 + [4] * 5 + [16] * 5
+    assert numbers["config"].to_list()[:5] == [
         "{}",
         '{"note":"b","rate":0.5}',
         '{"rate":0.5}',
@@ -140,7 +140,7 @@ def test_variants_come_in_the_order_of_their_keys_and_numbers_by_size() -> None:
         '{"rate":10}',
     ]
     assert numbered.select(variants.KEYS).equals(cells)  # the cells keep their order
-    assert numbered.select("variant", *variants.KEYS).sort("variant").equals(found.select("variant", *variants.KEYS))
+    assert numbered.select("variant", *variants.KEYS).sort("variant").equals(numbers.select("variant", *variants.KEYS))
 
 
 def test_a_curve_is_binned_over_all_steps_and_keeps_what_is_finite() -> None:
@@ -152,10 +152,10 @@ def test_a_curve_is_binned_over_all_steps_and_keeps_what_is_finite() -> None:
             "values": [[1.0, 3.0, 5.0, float("nan")], [7.0, 9.0], [2.0, 4.0, float("inf")]],
         }
     )
-    found, width = curves.series(arrays, points=3)
+    binned, width = curves.series(arrays, points=3)
     assert width == 2
-    assert found.rows() == [("a", 0, 2.0), ("a", 2, 5.0), ("a", 4, 8.0), ("b", 0, 2.0), ("b", 2, 4.0)]
-    both = curves.summary(found, pl.DataFrame({"cell_id": ["a", "b"], "variant": [0, 0]}))
+    assert binned.rows() == [("a", 0, 2.0), ("a", 2, 5.0), ("a", 4, 8.0), ("b", 0, 2.0), ("b", 2, 4.0)]
+    both = curves.summary(binned, pl.DataFrame({"cell_id": ["a", "b"], "variant": [0, 0]}))
     assert both.select("step", "median", "low", "high", "n").rows() == [
         (0.0, 2.0, 2.0, 2.0, 2), (2.0, 4.5, 4.0, 5.0, 2), (4.0, 8.0, 8.0, 8.0, 1),
     ]  # fmt: skip
@@ -170,11 +170,11 @@ def test_of_very_many_variants_the_lowest_and_the_highest_are_kept() -> None:
             ],
         }
     )
-    made = metrics.tabulate(cells, [], 5, 10)
-    assert [m.name for m in made.shown] == ["loss", "seconds"]
-    assert made.shown[0].rows["variant"].to_list() == [0, 1, 2, 3, 4, 95, 96, 97, 98, 99]
-    assert made.shown[0].others == 90
-    assert [m.name for m in metrics.tabulate(cells, ["seconds"], 5, 10).shown] == ["seconds"]
+    tabulated = metrics.tabulate(cells, [], 5, 10)
+    assert [m.name for m in tabulated.tables] == ["loss", "seconds"]
+    assert tabulated.tables[0].rows["variant"].to_list() == [0, 1, 2, 3, 4, 95, 96, 97, 98, 99]
+    assert tabulated.tables[0].others == 90
+    assert [m.name for m in metrics.tabulate(cells, ["seconds"], 5, 10).tables] == ["seconds"]
 
 
 def test_text_from_cells_stays_text(written: str, gathered: Report) -> None:
@@ -230,7 +230,7 @@ def test_a_page_too_large_is_shortened_and_says_so(
 
 def test_commands_on_the_page_give_its_numbers(gathered: Report, store: Store) -> None:
     (experiment,) = gathered.experiments
-    for metric in experiment.metrics.shown:
+    for metric in experiment.metrics.tables:
         command = formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results")
         sql = re.sub(r'\\(["$`\\])', r"\1", command.removeprefix('raysweep query "')[:-1])
         answer = store.sql(sql)
@@ -249,7 +249,7 @@ def test_charts_are_vega_lite(scale: charts.Scale) -> None:
 
 def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
+    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
     spec, columns = charts.metric("loss", loss.rows, experiment.variants)
     assert columns["k"] == ["1", "2", "4", "none", "none"]
     assert spec["encoding"]["x"]["sort"] == ["none", "1", "2", "4"]
@@ -263,7 +263,7 @@ def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
 
 def test_labels_of_charts_stand_whole_in_lines(gathered: Report) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
+    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
     long = "stochastic_gradient, rate = 1e-4, schedule = cosine_with_warm_restarts"
     named = experiment.variants.with_columns(
         label=pl.when(pl.col("label") == "sgd, rate = 0.1").then(pl.lit(long)).otherwise("label")

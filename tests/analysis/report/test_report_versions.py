@@ -23,7 +23,7 @@ VERSION = "{version}"
 
 def run(cell, context):
     if cell.method == "old":
-        raise ValueError("no longer asked for")
+        raise ValueError("no longer requested")
     value = {factor} * cell.config["rate"] + cell.seed
     context.array("loss", [value / (1 + step) for step in range(10)])
     context.array("aaa_empty", [float("nan")] * 10)
@@ -78,16 +78,16 @@ def answer(store: Store, command: str) -> pl.DataFrame:
 @pytest.mark.parametrize("where", [None, "rate < 1.2 and seed <= 1", "workload_version = '2' or k = 1"])
 def test_each_printed_query_gives_the_numbers_of_its_table(store: Store, where: str | None) -> None:
     (experiment,) = build(store, named="results", where=where).experiments
-    assert {m.name for m in experiment.metrics.shown} == {"extra", "loss"}
-    for metric in experiment.metrics.shown:
-        told = answer(
+    assert {m.name for m in experiment.metrics.tables} == {"extra", "loss"}
+    for metric in experiment.metrics.tables:
+        queried = answer(
             store, formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results", where)
         )
         shown = metric.rows.join(experiment.variants, on="variant")
         key = ["workload", "workload_version", "method", "k", "config"]
-        both = shown.join(told, on=key, how="full", suffix="_told", nulls_equal=True)
-        assert len(both) == len(shown) == len(told)
-        for ours, theirs in (("n", "seeds"), ("mean", "mean_told"), ("sd", "sd_told"), ("least", "lowest"),
+        both = shown.join(queried, on=key, how="full", suffix="_queried", nulls_equal=True)
+        assert len(both) == len(shown) == len(queried)
+        for ours, theirs in (("n", "seeds"), ("mean", "mean_queried"), ("sd", "sd_queried"), ("least", "lowest"),
                              ("most", "highest")):  # fmt: skip
             assert both[ours].to_list() == pytest.approx(both[theirs].to_list()), (metric.name, ours)
 
@@ -98,15 +98,15 @@ def test_variants_computed_by_several_codes_are_named(store: Store, report: Repo
     assert all("version 2" in label for label in report.mixed_code["label"])
     (experiment,) = report.experiments
     written, text = html.to_html(report), to_markdown(report)
-    told = "under different code of one version"
-    assert written.count(told) == text.count(told) == 1
+    warning = "under different code of one version"
+    assert written.count(warning) == text.count(warning) == 1
     command = formatting.query_of_code(experiment.name, "results")
     assert command in text
     counts = answer(store, command).filter(pl.col("workload_version") == "2")
     assert counts.group_by("k", "config").agg(pl.col("cells").sort()).select("cells").unique().rows() == [([1, 2],)]
     alone = build(store, where="workload_version = '1'")
-    assert told not in html.to_html(alone)
-    assert told not in to_markdown(alone)
+    assert warning not in html.to_html(alone)
+    assert warning not in to_markdown(alone)
 
 
 def test_resume_is_advised_only_where_it_runs_something(store: Store, report: Report) -> None:
