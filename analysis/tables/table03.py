@@ -13,15 +13,9 @@ What differs from the paper:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import Comparison, Panel
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 HIDDEN = 64
 
@@ -54,8 +48,3 @@ SPEC = Comparison(
         "by construction.",
     ),
 )
-
-
-def table(source: Source) -> Table:
-    """Table 3 out of a store's cells: of the experiment "sine" only those with 64 hidden units count."""
-    return build(SPEC, source)

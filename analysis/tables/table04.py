@@ -7,17 +7,11 @@ compares with in the text, and the naive baselines stand beside them here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import CEILING, FLOOR, Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 
 def _panel(hidden: int) -> Panel:
@@ -86,8 +80,3 @@ SPEC = Comparison(
     ),
     remarks=lambda measured: [*_failed(measured), *_below_persistence(measured)],
 )
-
-
-def table(source: Source) -> Table:
-    """Table 4 out of a store's cells."""
-    return build(SPEC, source)

@@ -6,18 +6,12 @@ What differs from the paper: decay 0, UORO and the naive baselines stand beside 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
 from raysweep.analysis.paper.values import PAPER_SEEDS
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 PAPER_RECOVERY = "69, 85, 93, 65, 89"
 
@@ -58,8 +52,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 5 out of a store's cells."""
-    return build(SPEC, source)

@@ -7,18 +7,12 @@ which "all equal" cannot be told from "none needed"; and how often each selectio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 FIVE = ("ring", "random", "oracle", "anti_oracle", "dynamic")
 FISHER_WINDOW = 200
@@ -117,8 +111,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 6 out of a store's cells."""
-    return build(SPEC, source)

@@ -8,18 +8,12 @@ a whole sequence is full RTRL, one algorithm in two rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row, sparse
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 
 def _rows(window: int) -> tuple[Row, ...]:
@@ -109,8 +103,3 @@ SPEC = Comparison(
     ),
     remarks=_worst,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 7 out of a store's cells."""
-    return build(SPEC, source)

@@ -11,17 +11,12 @@ What differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Column, Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.tables.table import Column
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
 """Converged, here and in the ledger: the former below the latter. A bound on the MSE itself would hang on the stream's
@@ -100,8 +95,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 8 out of a store's cells."""
-    return build(SPEC, source)

@@ -10,17 +10,13 @@ What differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DENSE, NO_REPLAY, TRACE_LIKE, TRANSFORMER, Row, sparse_heads
-from raysweep.analysis.tables.heads import CEILING, NAIVE, HeadsTable, build
+from raysweep.analysis.tables.heads import CEILING, NAIVE, HeadsTable
 from raysweep.analysis.tables.spec import Panel
-from raysweep.analysis.tables.table import Column, Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.tables.table import Column
 
 FLOOR = TRACE_LIKE.key
 
@@ -72,8 +68,3 @@ SPEC = HeadsTable(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 10 out of a store's cells."""
-    return build(SPEC, source)

@@ -8,19 +8,14 @@ does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DENSE, RANDOM_HEADS, TRACE_LIKE, TRANSFORMER, Row, ranked_heads
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.heads import HeadsTable, build
+from raysweep.analysis.tables.heads import HeadsTable
 from raysweep.analysis.tables.spec import Panel
-from raysweep.analysis.tables.table import Table
 from raysweep.analysis.tables.table10 import FLOOR
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 RANDOM_1 = Row("random_k1", "random, k = 1", "random", 1)
 ROWS = (
@@ -79,8 +74,3 @@ SPEC = HeadsTable(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 11 out of a store's cells."""
-    return build(SPEC, source)

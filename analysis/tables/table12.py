@@ -12,18 +12,13 @@ What differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
 from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
-from raysweep.analysis.tables.comparison import build
 from raysweep.analysis.tables.spec import FLOOR_DECAY0, Comparison, Measured, Naive, Panel
-from raysweep.analysis.tables.table import Column, Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.tables.table import Column
 
 SESSION_B = "20170131_02"
 METRIC = "mse_b_late"
@@ -121,8 +116,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )  # fmt: skip
-
-
-def table(source: Source) -> Table:
-    """Table 12 out of a store's cells."""
-    return build(SPEC, source)
