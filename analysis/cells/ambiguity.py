@@ -1,4 +1,4 @@
-"""The refusal of cells that fit a selection in several ways: in what they differ, and a predicate that leaves one."""
+"""The refusal of cells that fit a selection in several ways: their differences, and a predicate that leaves one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_GROUPS = 5
 
 
 def several_settings(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> AmbiguousCells:
-    """Cells of several settings.
+    """The refusal of cells of several settings.
 
     Args:
         counts: setting -> its values, as JSON, and how many cells have each.
@@ -31,7 +31,7 @@ def several_settings(counts: Mapping[str, Counter[str]], settings_of: Sequence[M
 
 
 def several_cells(repeated: pl.DataFrame) -> AmbiguousCells:
-    """Cells that share row and seed."""
+    """The refusal of cells that share row and seed."""
     groups = repeated.partition_by("row", "seed", maintain_order=True)
     lines = [
         f"  {group['row'][0]}, seed {group['seed'][0]}: cells {', '.join(group['cell_id'])} "

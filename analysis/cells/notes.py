@@ -1,4 +1,4 @@
-"""Notes on selected cells: which are missing, their settings, which others were left out; and the commands to run."""
+"""Notes on selected cells: missing ones, settings, cells that were left out; and the commands that run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parts = Sequence[Selected[Selection]]
 
 
 def missing_note(part: Selected[Selection]) -> str | None:
-    """The cells that are missing, why, and the command that runs them; None where none is."""
+    """A note on the missing cells, their status, and the command that runs them; None without missing cells."""
     missing, rows = part.missing, part.selection.rows
     if missing.is_empty():
         return None
@@ -36,7 +36,7 @@ def missing_notes(parts: Parts) -> list[str]:
 
 
 def command(parts: Iterable[Selected[Selection]], between: str = " && ") -> str:
-    """Runs the cells that are missing, or all of them where none was launched."""
+    """The command that runs the missing cells, or all where none was launched."""
     parts = list(parts)
     at = parts[0].source.at if parts else ""
     return between.join(commands(((part.selection.sweep, part.cells) for part in parts), at))

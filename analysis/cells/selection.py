@@ -119,7 +119,7 @@ class Selected(Generic[S_co]):
 
 
 def select(source: Source, selection: S) -> Selected[S]:
-    """The selected cells; where all done ones are of one setting, of that one, whatever others were launched with.
+    """The selected cells. If all done ones share one setting, the others are of that setting too, else left out.
 
     Raises:
         AmbiguousCells: the done cells (where none is, all) differ in a setting, or two of them share row and seed;
@@ -198,7 +198,7 @@ def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], sele
 
 
 def _groups(cells: pl.DataFrame) -> list[dict[bool, str]]:
-    """Within what a setting may have one value only: `[name in _BY_ROW]` is the row for some, the method for others."""
+    """For each cell the group in which a setting has one value, by `name in _BY_ROW`: its row, or its method."""
     return [{True: row, False: method} for row, method in cells.select("row", "method").iter_rows()]
 
 
@@ -227,7 +227,7 @@ def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) ->
 
 
 def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
-    """For each cell that is not done though another of its row and seed is: in what they differ; else nothing.
+    """For each cell that is not done, beside a done one of its row and seed, their differences; else nothing.
 
     Args:
         cells: all that belong to a row.

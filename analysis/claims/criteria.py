@@ -100,12 +100,12 @@ def variation_level(key: str, paper: float) -> Interval:
 
 
 def accuracy_level(key: str, paper: float) -> Interval:
-    """The mean within so much of the paper's."""
+    """The mean within `ACCURACY` of the paper's."""
     return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True)
 
 
 def comparable(key: str, other: str) -> Interval:
-    """Within the margin either way."""
+    """Two errors within the margin of each other."""
     return Interval(ratio(key, other), -math.log(COMPARABLE), math.log(COMPARABLE), "ratio", _exp)
 
 
@@ -115,7 +115,7 @@ def no_worse(key: str, other: str) -> Interval:
 
 
 def within(key: str, other: str, factor: float) -> Interval:
-    """Within the paper's own factor either way."""
+    """Two errors within the paper's own factor of each other."""
     return Interval(ratio(key, other), -math.log(factor), math.log(factor), "ratio", _exp)
 
 
@@ -130,7 +130,7 @@ def higher(key: str, other: str) -> Interval:
 
 
 def orders(key: str, other: str, count: int) -> Interval:
-    """At least what rounds to so many orders of magnitude."""
+    """An error that is larger by so many orders of magnitude, rounded."""
     return Interval(ratio(key, other), (count - 0.5) * math.log(10), INF, "ratio", _exp)
 
 
@@ -173,7 +173,7 @@ def recoveries(key: str, floor: str, ceiling: str) -> Callable[[Columns], Column
 
 
 def recovery_level(key: str, floor: str, ceiling: str, low: float, high: float | None = None) -> Interval:
-    """Mean recovery within so many points of the paper's number or range."""
+    """Mean recovery within `POINTS` of the paper's number or range."""
     top = low if high is None else high
     zone = (low - POINTS, top + POINTS)
     return Interval(mean("recovery"), *zone, "recovery %", derive=recoveries(key, floor, ceiling), undefined=NO_GAP)

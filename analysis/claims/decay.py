@@ -1,4 +1,4 @@
-"""The follow-up's claims about the trace's decay (arXiv 2603.28750): not in the paper, and what explains its floor."""
+"""The follow-up's claims about the trace's decay (arXiv 2603.28750): not in the paper, they explain its floor."""
 
 from __future__ import annotations
 

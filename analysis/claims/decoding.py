@@ -42,7 +42,7 @@ def recovered(columns: Columns, key: str) -> Array:
 
 
 def level(key: str, paper: float) -> Interval:
-    """Mean recovery within so many points of the paper's."""
+    """Mean recovery within `POINTS` of the paper's."""
     zone = (paper - criteria.POINTS, paper + criteria.POINTS)
     return Interval(
         criteria.mean("recovery"),
@@ -77,12 +77,12 @@ def drift(key: str, low: float, high: float) -> Interval:
 
 
 def succeeds(columns: Columns) -> NDArray[np.bool_]:
-    """K = 4 above the threshold."""
+    """Recovery of k = 4 is above the threshold."""
     return recovered(columns, K4.key) > THRESHOLD
 
 
 def full_fails(columns: Columns) -> NDArray[np.bool_]:
-    """Full RTRL not above it; one that diverged is not."""
+    """Full RTRL is not above the threshold, or diverged."""
     return ~(recovered(columns, FULL.key) > THRESHOLD)
 
 

@@ -71,7 +71,7 @@ def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
 
 
 def near(key: str, paper: float) -> Interval:
-    """Mean recovery within so many points of the paper's."""
+    """Mean recovery within `POINTS` of the paper's."""
     return level(key, paper - criteria.POINTS, paper + criteria.POINTS)
 
 
@@ -98,12 +98,12 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
-    """Heads outside the subset zeroed in the forward pass."""
+    """Heads outside the subset are zeroed in the forward pass."""
     return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
 
 
 def after(method: str, task: int) -> Row:
-    """Six heads by a ranking made after a task."""
+    """Six heads by a ranking after a task."""
     return Row(f"{method}_{task}", f"{method} after task {task}", method, 6, {"rank_after": task})
 
 

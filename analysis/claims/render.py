@@ -125,7 +125,7 @@ def _on_its_own(row: dict[str, Any]) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> str:
-    """`0.0018 [0.0012, 0.0024] MSE, 5 seeds`, or a dash."""
+    """`0.0018 [0.0012, 0.0024] MSE`, or a dash."""
     if row["ours"] is None:
         return ABSENT
     text = _number(row["ours"])

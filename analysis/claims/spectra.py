@@ -1,4 +1,4 @@
-"""Why: singular values of the influence J (n x P), and the angle of gradients (Sec. 5.1, Table 13; Sec. 4.6)."""
+"""Explanation: singular values of the influence J (n x P), angles of gradients (Sec. 4.6, 5.1, Table 13)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _number(paper: float) -> Interval:
 
 
 def collapsed(columns: Columns) -> NDArray[np.bool_]:
-    """Largest condition number recorded on the seed past the bound, or gone."""
+    """The largest recorded condition number is above the bound, or there is none."""
     return ~(columns["largest_full"] <= COLLAPSED)
 
 

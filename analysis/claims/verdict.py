@@ -64,7 +64,7 @@ class Settled(NamedTuple):
 
 
 def judge(line: Line, data: LineData) -> Judged:
-    """The line's number, interval and p; the verdict itself only where no family is needed for it."""
+    """The line's number, interval and p; its verdict only where that does not depend on the family."""
     if isinstance(line.judge, ByTests):
         return Judged(verdict=BY_TESTS, why=f"not computed from a store: {line.judge.test}; {line.judge.covers}")
     if data.lacking is not None:

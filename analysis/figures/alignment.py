@@ -90,7 +90,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Sine, n = {HIDDEN}: cosine with exact RTRL's gradient along each rule's own training, means over {WINDOW} "
         "steps; marks: seeds, lines: means over seeds, of k = 0 the thin ones after the shift; k = 1 is a random path, "

@@ -68,7 +68,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Condition number of full RTRL's influence matrix J (largest over smallest singular value) through training, "
         f"n = {HIDDEN}, a thin line a seed; dashed: its immediate block alone; named: seeds that collapse, "

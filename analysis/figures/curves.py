@@ -58,7 +58,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Sine, n = {HIDDEN}: squared error around the shift, running mean of the last {WINDOW} steps; "
         "lines: median over seeds, bands: their range"

@@ -70,7 +70,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = "Sine: error after the shift against the trace's decay; marks: seeds, lines: geometric means"
     return caption_of(what, _select(source), METRIC)
 

@@ -94,7 +94,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Decoding velocity in session B = {SESSION_B} after training on A: squared error of z-scored velocity, mean "
         "of the last 64 s; lines: median over seeds, bands: their range"

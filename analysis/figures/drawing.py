@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one column and of two."""
 
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLACK, ORANGE, GREEN = "#000000", "#E69F00", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
 
@@ -100,7 +100,7 @@ def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
 
 
 def page(width: float, height: float, panels: int = 1, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """An empty figure, in inches, with panels side by side that share their y axis unless told otherwise."""
+    """An empty figure, in inches, with panels side by side that share their y axis by default."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

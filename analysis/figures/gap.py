@@ -110,7 +110,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     frame = data(source)
     pairs = frame.select("session_a", "session_b").unique().height
     fewest, most = (int(of) for of in frame.select(pl.col("n").min(), pl.col("n").max().alias("most")).row(0))

@@ -27,7 +27,7 @@ METRIC = "accuracy_average"
 
 
 def zeroed(k: int) -> Row:
-    """Tested with all heads in place."""
+    """Heads outside the subset zeroed in training; tested with all heads in place."""
     return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
 
 
@@ -49,7 +49,7 @@ LACKS = {
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns part, row, k, seed, accuracy, recovery (percent) and lack, why there is no recovery: a key of `LACKS`."""
+    """Columns part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS`: why the recovery is null)."""
     return _rated(_select(source))
 
 
@@ -103,7 +103,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     parts = _select(source)
     drawn_ones = _own(_rated(parts)).filter(pl.col("k").is_not_null())
     what = (
@@ -124,7 +124,7 @@ def _select(source: Source) -> list[Part]:
 
 
 def _own(frame: pl.DataFrame) -> pl.DataFrame:
-    """The dense network among the detached alone."""
+    """Rows of a frame, the dense network only once, among the detached."""
     return frame.filter((pl.col("row") != DENSE.key) | (pl.col("part") == SERIES[0][0]))
 
 

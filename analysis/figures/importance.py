@@ -58,7 +58,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     selected = _select(source)
     frame = _heads(selected)
     what = (

@@ -18,6 +18,7 @@ from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, spread_out
 from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, ring, select_parts
 from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.rendering import ABSENT
 from raysweep.analysis.statistics.recovery import row_recovery
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def figure(source: Source) -> Figure:
                 axes.hlines(median, place + side - 0.14, place + side + 0.14, color=mark.colour, linewidth=1.8)
         gap = here.filter(pl.col("row") == RATED[0].key)["gap"].drop_nulls()
         ticks.append(
-            f"{each.selection.label}\n" + (f"gap on {gap.filter(gap > 0).len()} of {gap.len()}" if gap.len() else "–")
+            f"{each.selection.label}\n"
+            + (f"gap on {gap.filter(gap > 0).len()} of {gap.len()}" if gap.len() else ABSENT)
         )
     for row in RATED:
         axes.plot([], [], MARKS[row.key].marker, color=MARKS[row.key].colour, label=row.label)
@@ -108,7 +110,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     parts = _select(source)
     frame = _rated(parts)
     outside = frame.filter(~pl.col("recovery").is_between(*SHOWN))

@@ -79,7 +79,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         "Lorenz: error after the shift of each seed; CV: ours, population sd / mean over seeds; "
         "grey outlines: the paper's seeds"

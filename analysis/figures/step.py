@@ -96,7 +96,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Sine, n = {HIDDEN}: error after the shift against k; dots: seeds, bars and lines: geometric means; "
         "the paper's full RTRL is implied by its Eq. 10"

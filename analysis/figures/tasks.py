@@ -1,4 +1,4 @@
-"""Accuracy on each task after each task: what is learned, what is kept (Sec. 4.7 of arXiv 2603.15195)."""
+"""Accuracy on each task after each task: learning and forgetting (Sec. 4.7 of arXiv 2603.15195)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = "Accuracy in percent on each task (columns) after each task (rows), mean over seeds, one ten-way head"
     return caption_of(what, [_select(source)], "arrays accuracy_after_1 to accuracy_after_5")
 

@@ -72,11 +72,11 @@ def _completeness(report: Report, at: str) -> list[str]:
 def _ran(report: Report) -> list[str]:
     cost = report.cost
     text = (
-        f"{whole(cost.attempts)} attempts, {number(cost.cpu)} cpu-hours held ({number(cost.busy)} used), "
-        f"{number(cost.gpu)} gpu-hours held"
+        f"{whole(cost.attempts)} attempts, {number(cost.cpu)} cpu-hours reserved ({number(cost.busy)} used), "
+        f"{number(cost.gpu)} gpu-hours reserved"
     )
     if cost.lost_attempts:
-        text += f"; {whole(cost.lost_attempts)} attempts ended badly ({number(cost.lost_cpu)} cpu-hours)"
+        text += f"; {whole(cost.lost_attempts)} attempts were unsuccessful ({number(cost.lost_cpu)} cpu-hours)"
     if report.began and report.ended:
         text += f"; {time(report.began)} to {time(report.ended)}"
     tables = [pipe_table(make(report)) for make in (text_tables.machines, text_tables.code, text_tables.packages)]

@@ -1,4 +1,4 @@
-"""Metrics by variant, with intervals over seeds: the tables that any sweep has, whatever it is about."""
+"""Metrics by variant, with intervals over seeds: the tables of any sweep."""
 
 from __future__ import annotations
 

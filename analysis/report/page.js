@@ -119,7 +119,7 @@
     cell.attempts.forEach(({ traceback, printed, ...attempt }) => {
       view.append(table(Object.entries(attempt)));
       if (traceback) view.append(element("pre", traceback, { tabindex: "0" }));
-      if (printed) view.append(element("p", "It printed:"), element("pre", printed, { tabindex: "0" }));
+      if (printed) view.append(element("p", "Log:"), element("pre", printed, { tabindex: "0" }));
     });
   }
 

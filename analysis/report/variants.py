@@ -1,4 +1,4 @@
-"""Variants, cells that differ in their seed alone, and a short name for each that tells it from the others."""
+"""Variants: all that a cell is but its seed, and a short name for each, unique in its experiment."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def _recovery(
 
 
 def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str) -> pl.DataFrame:
-    """The reference's keys and value, after making sure that every key of `frame` is there, once."""
+    """The reference's keys and value; refuses keys of `frame` that it lacks or has twice."""
     _check(name, reference, on, value)
     repeated = reference.filter(reference.select(pl.struct(on).is_duplicated()).to_series())
     if repeated.height:

@@ -182,7 +182,7 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Floors that the dense reference does not beat, or not surely: recovery from them means nothing, or little."""
+    """Floors that the dense reference does not beat, or not significantly: recovery from them means little."""
     labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():

@@ -1,4 +1,4 @@
-"""Notes below comparison tables: what the numbers are, gaps that Eq. 10 lacks, runs that diverged."""
+"""Notes below comparison tables: the legend, seeds without a gap for Eq. 10, runs that diverged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Summaries with one row for each row of a table, and putting them side by side."""
+"""Statistics with one row for each row of a table, put side by side."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
 from raysweep.analysis.paper.values import PAPER_SEEDS
+from raysweep.analysis.rendering import ABSENT
 from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
 
 PAPER_RECOVERY = "69, 85, 93, 65, 89"
@@ -19,11 +20,11 @@ PAPER_RECOVERY = "69, 85, 93, 65, 89"
 def recovery_by_seed(part: Measured, paper: str) -> list[str]:
     """The recoveries of k = 4 that the paper prints by seed, beside ours from its floor."""
     rated = part.recovery[FLOOR].filter(pl.col("row") == "k4")
-    of = dict(rated.select("seed", "recovery").iter_rows())
-    if not of:
+    by_seed = dict(rated.select("seed", "recovery").iter_rows())
+    if not by_seed:
         return []
     lead = f"{part.panel.label}: " if part.panel.label else ""
-    ours = ", ".join("–" if of.get(seed) is None else f"{of[seed]:.0f}" for seed in PAPER_SEEDS)
+    ours = ", ".join(ABSENT if by_seed.get(seed) is None else f"{by_seed[seed]:.0f}" for seed in PAPER_SEEDS)
     seeds = ", ".join(map(str, PAPER_SEEDS))
     return [f"{lead}Recovery of k = 4 from decay 0.95 at seeds {seeds}, %: ours {ours}; paper {paper}."]
 
