@@ -24,7 +24,7 @@ def report(
 
     raysweep report --metric loss --where "k <= 8" --markdown report.md
     """
-    from raysweep.analysis.report.build import gather
+    from raysweep.analysis.report.build import build
     from raysweep.analysis.report.html import to_html
     from raysweep.analysis.report.markdown import to_markdown
     from raysweep.orchestrator.store.reader import Store
@@ -37,18 +37,18 @@ def report(
             fail(f"{path}: there is no folder {str(path.parent)!r}; make it first")
         if path.is_dir():
             fail(f"{path} is a folder; name a file in it")
-    gathered = gather(Store(store).require(), named=store, title=title, where=where, asked_metrics=metric or ())
-    unknown = [m for m in metric or () if not any(m in e.column_of for e in gathered.experiments)]
+    built = build(Store(store).require(), named=store, title=title, where=where, metric_names=metric or ())
+    unknown = [m for m in metric or () if not any(m in e.column_of for e in built.experiments)]
     if unknown:
         from raysweep.workloads.registry import unknown_name
 
-        names = sorted({name for e in gathered.experiments for name in e.column_of})
+        names = sorted({name for e in built.experiments for name in e.column_of})
         fail("; ".join(unknown_name("metric", m, names) for m in unknown))
-    texts = [to_html(gathered), *([to_markdown(gathered)] if markdown else [])]
+    texts = [to_html(built), *([to_markdown(built)] if markdown else [])]
     for path, text in zip(files, texts, strict=True):
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             fail(f"{path}: {error.strerror or error}")
         say(f"{path}: {len(text.encode()) / 2**20:.1f} MiB")
-    say(f"{gathered.done:,} of {gathered.asked:,} cells done; {gathered.drill.carried:,} can be looked at singly")
+    say(f"{built.done:,} of {built.requested:,} cells done; {built.details.included:,} can be looked at singly")
