@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.interface import AddedLater, Cell, Context, Metrics
-from raysweep.workloads.rnn.component import fill, owners
+from raysweep.workloads.rnn.component import owners, resolve
 from raysweep.workloads.rnn.learner import (
     LearnerConfig,
     beyond_the_end,
@@ -105,7 +105,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         ValueError: all that is wrong, one problem a line.
     """
     k, values, problems = settle_learner(method, k, config)
-    found, wrong = fill("stream", config.stream, STREAMS, STREAM_SETTINGS, config)
+    found, wrong = resolve("stream", config.stream, STREAMS, STREAM_SETTINGS, config)
     problems += wrong
     kind = STREAMS[config.stream]
     problems += kind.problems(config.steps, found)

@@ -48,7 +48,7 @@ def owners(registry: AnyRegistry) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def fill(
+def resolve(
     label: str, chosen: str, registry: AnyRegistry, owned: Mapping[str, tuple[str, ...]], config: Any
 ) -> tuple[dict[str, Scalar], list[str]]:
     """The settings that the chosen entry uses, and the given ones that it does not.

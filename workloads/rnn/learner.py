@@ -17,7 +17,7 @@ from raysweep.workloads.arrays import Array
 from raysweep.workloads.interface import Cell
 from raysweep.workloads.registry import Registry, unknown_name
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
-from raysweep.workloads.rnn.component import Scalar, fill, owners
+from raysweep.workloads.rnn.component import Scalar, owners, resolve
 from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
 from raysweep.workloads.rnn.initial import INITIALIZERS, Initial
 from raysweep.workloads.rnn.losses import LOSSES
@@ -123,12 +123,12 @@ def settle_learner(
     values: dict[str, Scalar] = {}
     problems: list[str] = []
     for label, registry, owned in KINDS:
-        found, wrong = fill(label, getattr(config, label), registry, owned, config)
+        found, wrong = resolve(label, getattr(config, label), registry, owned, config)
         values |= found
         problems += wrong
     if method not in RULES:
         return k, values, [*problems, unknown_name("method", method, RULES)]
-    found, wrong = fill("method", method, RULES, RULE_SETTINGS, config)
+    found, wrong = resolve("method", method, RULES, RULE_SETTINGS, config)
     rule = RULES[method]
     kind = ARCHITECTURES[config.architecture]
     reason = rule.undefined_on(kind.build(**{name: values[name] for name in kind.defaults}))
@@ -142,7 +142,7 @@ def settle_learner(
         )
     selection = found.get("selection")
     if selection is not None:
-        extra, more = fill("selection", str(selection), SELECTIONS, SELECTION_SETTINGS, config)
+        extra, more = resolve("selection", str(selection), SELECTIONS, SELECTION_SETTINGS, config)
         found |= extra
         wrong += more
     elif config.fisher_window is not None:

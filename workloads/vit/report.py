@@ -15,7 +15,7 @@ from raysweep.workloads.vit.data import Images, load, positions, task_classes, v
 from raysweep.workloads.vit.training import Run, full_float32, learn, prepare
 
 if TYPE_CHECKING:
-    from raysweep.workloads.vit import Config
+    from raysweep.workloads.vit.workload import Config
 
 
 def train_and_measure(cell: Cell, context: Context) -> Metrics:

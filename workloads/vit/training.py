@@ -32,7 +32,7 @@ from raysweep.workloads.vit.replay import refill
 from raysweep.workloads.vit.selection import METHODS, draw, ranked
 
 if TYPE_CHECKING:
-    from raysweep.workloads.vit import Config
+    from raysweep.workloads.vit.workload import Config
 
 TEST_BATCH = 250
 Indices = np.ndarray[Any, np.dtype[np.int64]]

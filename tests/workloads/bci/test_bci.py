@@ -14,10 +14,10 @@ import pytest
 from pydantic import ValidationError
 
 from raysweep.workloads import WORKLOADS, bci
-from raysweep.workloads.bci import Config, both_sessions, frozen_predictions, recovery, settle
 from raysweep.workloads.bci.recordings.pair import Pair, pair_of
 from raysweep.workloads.bci.recordings.recording import load
 from raysweep.workloads.bci.recordings.sessions import KNOWN
+from raysweep.workloads.bci.workload import Config, both_sessions, frozen_predictions, recovery, settle
 from raysweep.workloads.rnn.learner import build_learner, initial_theta, learn_along
 from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.rnn.training import begin, train

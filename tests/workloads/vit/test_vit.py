@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from raysweep.workloads import WORKLOADS, vit
-from raysweep.workloads.vit import Config, metrics, settle
+from raysweep.workloads.vit import Config, metrics, settle, workload
 from raysweep.workloads.vit.replay import refill
 from raysweep.workloads.vit.selection import METHODS
 from tests.conftest import ROOT
@@ -150,13 +150,13 @@ def test_a_config_refuses(config):
 
 
 def test_without_torch_the_plan_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(vit, "find_spec", lambda name: None)
-    vit.has_torch.cache_clear()
+    monkeypatch.setattr(workload, "find_spec", lambda name: None)
+    workload.has_torch.cache_clear()
     try:
         with pytest.raises(ValueError, match="needs torch, which is not installed: pip install torch"):
             cell_of("dense_ref")
     finally:
-        vit.has_torch.cache_clear()
+        workload.has_torch.cache_clear()
 
 
 def test_planning_imports_no_torch():

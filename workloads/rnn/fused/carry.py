@@ -18,7 +18,7 @@ def carry(
     """What is carried within units, one step on, in place.
 
     A decaying trace (1, G, n, m), see `rules.traces`; or the local influence S (C, G, n, m), C <= 2, see
-    `local_influence`, over own paths and, with `loops`, over each unit's recurrent connection to itself.
+    `influence.advance_local`, over own paths and, with `loops`, over each unit's recurrent connection to itself.
     """
     components, gates, n, m = trace.shape
     last = gain.shape[0] - 1
