@@ -66,7 +66,7 @@ def test_defaults_are_pinned():
 
 
 @pytest.mark.parametrize(
-    ("method", "asked", "stored", "own"),
+    ("method", "requested", "stored", "own"),
     [
         ("rtrl", None, 64, REPLAYED),
         ("rtrl", 64, 64, REPLAYED),
@@ -77,8 +77,8 @@ def test_defaults_are_pinned():
         ("uoro", None, None, {"uoro_variant": "guarded", "noise": "sign", "implementation": "readable"}),
     ],
 )
-def test_settle_fills_in_what_the_choices_leave_open(method, asked, stored, own):
-    k, config = settle(method, asked, Config())
+def test_settle_fills_in_what_the_choices_leave_open(method, requested, stored, own):
+    k, config = settle(method, requested, Config())
     assert k == stored
     assert config.model_dump(exclude_none=True) == PAPER_DEFAULTS | FILLED | own
     assert settle(method, k, config) == (k, config)
@@ -399,8 +399,8 @@ def test_experiment_1_comes_out_as_measured_before(method, k, config, least, mos
 
 
 def test_one_step_windows_learn_as_traces_without_decay():
-    asked = (("bptt", {"window": 1}), ("traces", {"decay": 0.0}))
-    one, other = (run_cell(m, implementation="readable", steps=500, shift=250, **c)[1] for m, c in asked)
+    variants = (("bptt", {"window": 1}), ("traces", {"decay": 0.0}))
+    one, other = (run_cell(m, implementation="readable", steps=500, shift=250, **c)[1] for m, c in variants)
     assert one.arrays["loss"].tobytes() == other.arrays["loss"].tobytes()
-    one, other = (run_cell(m, dtype="float64", **c)[1].arrays["loss"] for m, c in asked)
+    one, other = (run_cell(m, dtype="float64", **c)[1].arrays["loss"] for m, c in variants)
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

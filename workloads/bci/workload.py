@@ -1,39 +1,38 @@
 """Neural decoding across sessions: Experiment 9 of the paper (Sec. 4.9, Table 12).
 
 A network reads the spikes of session A, bin by bin, and decodes the finger's movement, learning at every step by the
-cell's rule; then it meets session B, days or months later, with no recalibration. What is fitted beforehand (PCA,
-z-scores: `raysweep.workloads.bci.recordings.preprocess`) is fitted on A alone. A cell makes two passes over B:
+cell's rule. It continues on session B, recorded days or months later, without recalibration. PCA and z-scores
+(`raysweep.workloads.bci.recordings.preprocess`) are fitted on A alone. A cell makes two passes over B:
 
-- adapting: the same online learning goes on. Network state and influence are zero again at B's first bin (a new
-  session is a new sequence), weights and the optimiser's moments and step count go on from A (nothing is restarted).
-- frozen: the weights as they are at A's end, state zero at B's first bin, nothing is learned.
+- adapting: online learning continues. Network state and influence are reset at B's first bin (a new session is a new
+  sequence); weights and the optimiser's state are not.
+- frozen: the weights from A's end, state zero at B's first bin, no learning.
 
-Every error is that of the prediction made before the update at its step, on z-scored targets (1: what A's mean gets
-on A), the mean over both coordinates. The paper does not say where its windows lie. Here `a_end` is the last tenth of
-A; `b_early`, `b_middle`, `b_late` are the thirds of B.
+Errors are mean squared errors over both coordinates of z-scored targets (A's mean has error 1 on A), of predictions
+made before the update. The paper does not define its windows. Here `a_end` is the last tenth of A; `b_early`,
+`b_middle`, `b_late` are the thirds of B.
 
 Metrics: `mse_a_end`, `mse_b_...`, of the frozen pass `frozen_b_...`; `r2_b_late`, `frozen_r2_b_late`, mean R^2 of
 the two coordinates about their own means in the window; `recovery_b_late`, Eq. 12 in percent, both terms from this
-cell's own weights:
+cell's weights:
 
     recovery = 100 (frozen_b_late - mse_b_late) / (frozen_b_late - mse_a_end)
 
-absent where the drift, its denominator, is not positive. `diverged` (0 or 1); `diverged_at`, the step along A and
-B, only if so: then a window of the adapting run that it falls into or before is absent, and with a divergence in A all
-that is frozen too. `gap_days` between the sessions, where files say their dates; `bins_a`, `bins_b`;
-`seconds_per_step`.
+absent if the drift, its denominator, is not positive. `diverged` (0 or 1); if 1, `diverged_at`, the step along A and
+B: windows of the adapting run that end after it are absent, and if it lies in A, so is the frozen pass. `gap_days`
+between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
 
-Baselines, which depend on the data only (`workloads.bci.recordings.decoders`): `ridge_frozen_b_late` (Wiener filter
+Baselines, which depend only on the data (`workloads.bci.recordings.decoders`): `ridge_frozen_b_late` (Wiener filter
 of 10 bins, fitted on A), `ridge_refit_b_late` (fitted on B's first three minutes: a recalibration, which the networks
-do not get; absent where the late third begins earlier), `kalman_frozen_b_late` (fitted on A), `mean_b_late` (A's
-mean). Persistence is none: it would be told the movement that is to be decoded.
+do not get; absent if the late third begins earlier), `kalman_frozen_b_late` (fitted on A), `mean_b_late` (A's
+mean). Persistence is not a baseline: it would see the movement to be decoded.
 
-Arrays: `mse_b` and `frozen_b`, means of 50 bins each over B, a rest at its end left out; what probes measured.
+Arrays: `mse_b` and `frozen_b`, means of 50 bins each over B without an incomplete last one; the probes' measurements.
 
-What differs from the paper: its frozen decoder is one a seed, while here each rule's own weights are frozen, so that
-both terms of Eq. 12 come from one network; its preprocessing of spikes before the PCA is not given (here counts in
-bins, not smoothed). Not in it: `session_a` = `session_b`, a session's halves, and `relabel`, B with its channels
-permuted, the controls of drift and of nothing but relabelling.
+Differences from the paper: it has one frozen decoder per seed; here each rule's own weights are frozen, so both terms
+of Eq. 12 come from one network. It does not state its preprocessing of spikes before the PCA (here counts in bins, not
+smoothed). Added controls: `session_a` = `session_b` (the halves of one session: no gap), and `relabel` (B with its
+channels permuted: no drift).
 """
 
 from __future__ import annotations
@@ -67,50 +66,56 @@ from raysweep.workloads.rnn.windows import squared_errors
 VERSION = "1"
 METHODS = RULES
 CURVE = 50
-"""Bins whose mean is one point of a curve."""
+"""Bins averaged into one point of a curve."""
 USUAL_BINS = 12_000
-"""Bins of a session that we know nothing of, for the order of a launch."""
+"""Assumed bins of a session that is not in `KNOWN`, for `cost`."""
 Session = Annotated[str, Field(pattern=r"^\w+$")]
 
 
 class Config(LearnerConfig):
     """A learner's settings, the two sessions and what is decoded."""
 
-    session_a: Session = Field(default="20160624_03", description="trained on")
-    session_b: Session = Field(default="20170131_02", description="met afterwards; the same: a session's halves")
-    digest_a: str | None = Field(default=None, description="of session_a's data; None: its file's, or as tabled")
-    digest_b: str | None = Field(default=None, description="of session_b's data; None: its file's, or as tabled")
+    session_a: Session = Field(default="20160624_03", description="session to train on")
+    session_b: Session = Field(
+        default="20170131_02", description="session decoded afterwards; the same as session_a: its halves"
+    )
+    digest_a: str | None = Field(
+        default=None, description="digest of session_a's data; None: from its file or our table"
+    )
+    digest_b: str | None = Field(
+        default=None, description="digest of session_b's data; None: from its file or our table"
+    )
     bin_ms: int = Field(default=USUAL_MS, ge=1, description="width of a bin")
     components: int = Field(default=40, ge=1, le=CHANNELS, description="principal components kept: the inputs")
-    target: Target = Field(default="velocity", description="of the finger, what is decoded")
+    target: Target = Field(default="velocity", description="decoded quantity of the finger")
     limit: int | None = Field(default=None, ge=10, description="first bins of each session used; None: all")
     relabel: int | None = Field(default=None, ge=0, description="seed of a permutation of session_b's channels")
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Fill in what follows from the method and the sessions, refuse what has no effect or cannot be.
+    """Complete k and config from method and sessions; refuse settings without effect and impossible combinations.
 
     Args:
         method: a name in `METHODS`.
-        k: as the sweep has it.
-        config: as validated.
+        k: from the sweep.
+        config: validated field by field.
 
     Returns:
-        The k that is stored and the full config, with both digests.
+        The recorded k and the complete config, with both digests.
 
     Raises:
-        ValueError: all that is wrong, one problem a line.
+        ValueError: all problems, one a line.
     """
     k, values, problems = settle_learner(method, k, config)
     if config.loss == "cross_entropy":
         problems.append("loss = 'cross_entropy' on movements, which are numbers; valid: mse, half_sse")
     digests = {}
-    for setting, session, given in (
+    for setting, session, requested in (
         ("digest_a", config.session_a, config.digest_a),
         ("digest_b", config.session_b, config.digest_b),
     ):
         try:
-            digests[setting] = given or digest(session, config.bin_ms)
+            digests[setting] = requested or digest(session, config.bin_ms)
         except ValueError as error:
             problems.append(str(error))
     if config.session_a in KNOWN and config.session_b in KNOWN:
@@ -126,7 +131,7 @@ def cost(method: str, k: int | None, config: Config) -> float:
 
 
 def lacks(config: Config) -> str | None:
-    """The first session whose file is not in the data folder, and how to get it; None where both are there."""
+    """The first session without a file in the data folder, and how to fetch it; None if both have one."""
     try:
         for session in (config.session_a, config.session_b):
             find(session, config.bin_ms)
@@ -136,7 +141,7 @@ def lacks(config: Config) -> str | None:
 
 
 def _bins(config: Config) -> list[int]:
-    """Of both sessions; of one that is not tabled as many as is usual."""
+    """Bins of both sessions; `USUAL_BINS` for one that is not in `KNOWN`."""
     return [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)
@@ -144,11 +149,11 @@ def _bins(config: Config) -> list[int]:
 
 
 def run(cell: Cell, context: Context) -> Metrics:
-    """Learn along A, then both ways along B, and measure."""
+    """Learn along A, then decode B adapting and frozen; record arrays, return metrics."""
     config: Config = cell.config
     a = session_at(config.session_a, config.digest_a, find(config.session_a, config.bin_ms))
     b = session_at(config.session_b, config.digest_b, find(config.session_b, config.bin_ms))
-    with threadpool_limits(1):  # how BLAS divides a product among threads would show in the last bits
+    with threadpool_limits(1):  # the last bits of a BLAS product depend on the number of threads
         pair, naive = prepare(a, b, config.bin_ms, config.components, config.target, config.limit, config.relabel)
         metrics = {**_learn(cell, pair, context), **naive}
     if pair.gap_days is not None:
@@ -157,7 +162,7 @@ def run(cell: Cell, context: Context) -> Metrics:
 
 
 def both_sessions(pair: Pair) -> Stream:
-    """A, then B as a sequence of its own."""
+    """A, then B as a new sequence."""
     inputs = np.concatenate([pair.inputs_a, pair.inputs_b])
     begins = np.zeros(len(inputs), np.bool_)
     begins[[0, len(pair.inputs_a)]] = True
@@ -165,23 +170,23 @@ def both_sessions(pair: Pair) -> Stream:
 
 
 def frozen_predictions(learner: Learner, theta: Array, n: int, inputs: Array) -> Array:
-    """What fixed weights predict along inputs (T, k), from the state zero: (T, n_out) float64."""
+    """Predictions of fixed weights along inputs (T, k), from state zero: (T, n_out) float64."""
     architecture, parameters = learner.architecture, learner.layout.split(theta)
     state = np.zeros((architecture.components, n), theta.dtype)
-    found = []
-    with np.errstate(over="ignore", invalid="ignore"):  # linear networks may blow up on data they were not trained on
+    predictions = []
+    with np.errstate(over="ignore", invalid="ignore"):  # linear networks may diverge on data they were not trained on
         for x in inputs.astype(theta.dtype):
             state, _ = architecture.forward(parameters, state, x)
-            found.append(architecture.predict(parameters, state, x))
-    return np.array(found, dtype=np.float64)
+            predictions.append(architecture.predict(parameters, state, x))
+    return np.array(predictions, dtype=np.float64)
 
 
 def recovery(frozen: float, adapting: float, target: float) -> float | None:
-    """Eq. 12, in percent; None where nothing was lost.
+    """Eq. 12, in percent; None if freezing lost nothing.
 
     Args:
-        frozen: MSE late in B without adaptation.
-        adapting: MSE late in B.
+        frozen: MSE late in B of the frozen pass.
+        adapting: MSE late in B of the adapting pass.
         target: MSE at the end of A.
     """
     drift = frozen - target
@@ -189,7 +194,7 @@ def recovery(frozen: float, adapting: float, target: float) -> float | None:
 
 
 def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
-    """A and B in one run; where it came to A's end, B once more by the weights that it had there."""
+    """Learn along A and B in one run; if it completed A, decode B again with the weights from A's end."""
     config: Config = cell.config
     bins_a, bins_b = len(pair.inputs_a), len(pair.inputs_b)
     metrics: dict[str, float] = {"bins_a": float(bins_a), "bins_b": float(bins_b)}
@@ -206,9 +211,9 @@ def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
     metrics |= _measure("mse", "r2", adapting, pair.targets_b, windows_b(bins_b))
     _curve(context, "mse_b", squared_errors(adapting, pair.targets_b))
     if {f"frozen_{LATE}", f"mse_{LATE}"} <= metrics.keys():
-        found = recovery(metrics[f"frozen_{LATE}"], metrics[f"mse_{LATE}"], metrics["mse_a_end"])
-        if found is not None:
-            metrics[f"recovery_{LATE}"] = found
+        recovered = recovery(metrics[f"frozen_{LATE}"], metrics[f"mse_{LATE}"], metrics["mse_a_end"])
+        if recovered is not None:
+            metrics[f"recovery_{LATE}"] = recovered
     metrics["diverged"] = float(whole.diverged_at is not None)
     if whole.diverged_at is not None:
         metrics["diverged_at"] = float(whole.diverged_at)
@@ -218,7 +223,7 @@ def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
 
 
 def _measure(error: str, r2: str, predictions: Array, targets: Array, windows: tuple[Segment, ...]) -> dict[str, float]:
-    """MSE of each window that the predictions reach to its end; R^2 late in B."""
+    """MSE of each window that the predictions cover; R^2 late in B."""
     errors = squared_errors(predictions, targets)
     metrics = {}
     for name, start, stop in windows:
@@ -227,8 +232,8 @@ def _measure(error: str, r2: str, predictions: Array, targets: Array, windows: t
         metrics[f"{error}_{name}"] = float(errors[start:stop].mean())
         variance = targets[start:stop].var(0)
         if name == LATE and (variance > 0).all():
-            missed = np.mean((predictions[start:stop] - targets[start:stop]) ** 2, axis=0)
-            metrics[f"{r2}_{name}"] = float(np.mean(1 - missed / variance))
+            errors_of_each = np.mean((predictions[start:stop] - targets[start:stop]) ** 2, axis=0)
+            metrics[f"{r2}_{name}"] = float(np.mean(1 - errors_of_each / variance))
     return metrics
 
 

@@ -64,15 +64,15 @@ def test_the_table_of_architectures_is_what_cells_are_told():
     assert [row[0] for row in table[1:]] == [f"`{rule}`" for rule in RULES]
     for rule, *cells in table[1:]:
         for architecture, cell in zip(names, cells, strict=True):
-            said = refused(rule.strip("`"), architecture=architecture)
-            assert bool(said) == cell.startswith("no")
-            for letter in cell.removeprefix("no: ").split(", ") if said else ():
-                assert reasons[letter] in said
+            problem = refused(rule.strip("`"), architecture=architecture)
+            assert bool(problem) == cell.startswith("no")
+            for letter in cell.removeprefix("no: ").split(", ") if problem else ():
+                assert reasons[letter] in problem
 
 
 def test_what_is_marked_as_compiled_is_what_runs_compiled():
-    found = {row[0].strip("`"): row[-1] for row in rows(describe.traits())[2:]}
-    for rule, mark in found.items():
+    marks = {row[0].strip("`"): row[-1] for row in rows(describe.traits())[2:]}
+    for rule, mark in marks.items():
         own = {name: values for name, values in describe.CHOICES.items() if name in RULES[rule].defaults}
         for name, values in own.items() or (("hidden", (4,)),):
             for value in values:

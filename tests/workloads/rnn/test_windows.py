@@ -64,9 +64,9 @@ def test_no_constant_beats_the_windows_own_mean():
     graded = rng.random(600) < 0.9
     segments = (Segment("pre", 0, 300), Segment("post", 300, 600))
     means = constant_means(targets, segments, graded)
-    found = windows(graded, segments, 600)
-    assert means.keys() == {f"constant_{name}" for name in found}
-    for name, steps in found.items():
+    steps_of = windows(graded, segments, 600)
+    assert means.keys() == {f"constant_{name}" for name in steps_of}
+    for name, steps in steps_of.items():
         own = targets[steps].mean(axis=0)
         best = squared_errors(np.tile(own, (600, 1)), targets)[steps].mean()
         assert means[f"constant_{name}"] == pytest.approx(best, rel=1e-12)
