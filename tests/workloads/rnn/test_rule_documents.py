@@ -86,7 +86,7 @@ def test_every_rule_selection_and_test_that_is_named_exists():
     headings = re.findall(r"^### `(\w+)`$", TEXT, re.M)
     assert sorted(headings) == sorted(RULES)
     assert f"{len(RULES)} rules on {len(ARCHITECTURES)} architectures" in TEXT
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", TEXT))
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
     assert [name for name in SELECTIONS if not re.search(rf"\b{name}\b", TEXT.split("## Masks")[1])] == []
@@ -149,7 +149,7 @@ def test_every_symbol_that_a_rule_defines_is_in_the_notation():
 def test_every_name_in_the_notation_is_in_the_code():
     package = describe.PACKAGE
     common, single = (rows(part)[1:] for part in NOTATION.split("## Letters of single rules"))
-    everything = [*package.rglob("*.py"), *(package.parent / "analysis").rglob("*.py")]
+    everything = [*package.rglob("*.py"), *(package.parents[1] / "analysis").rglob("*.py")]
     source = "\n".join(path.read_text(encoding="utf-8") for path in everything)
     for row in common:
         for name in re.findall(r"`(\w+)`", row[1]):
