@@ -18,7 +18,7 @@ import polars as pl
 
 from raysweep.analysis.errors import AmbiguousCells
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import count_cells, listed
+from raysweep.orchestrator.text import count_cells, join_first
 
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
@@ -219,7 +219,7 @@ def _unlike_the_done(cells: pl.DataFrame, texts: Sequence[Texts]) -> list[str]:
 
 def _listed(settings: Mapping[str, object]) -> str:
     """`epochs=2, patch=8`, some of them; empty where there is none."""
-    return listed((f"{name}={value}" for name, value in settings.items()), _SHOWN)
+    return join_first((f"{name}={value}" for name, value in settings.items()), _SHOWN)
 
 
 def _beside_done(cells: pl.DataFrame, like: pl.Series) -> list[str]:

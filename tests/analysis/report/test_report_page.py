@@ -18,7 +18,7 @@ import pytest
 from raysweep.analysis.report import build
 from raysweep.analysis.report.html import to_html
 from raysweep.analysis.report.paper import Paper
-from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.launch.record import CompletedAttempt, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.writer import StoreWriter
@@ -208,7 +208,7 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
                     arrays=() if bad else (Array("loss", 0, 1, curve),),
                     error_type=error[0], error_message=error[1], traceback=error[2],
                 )  # fmt: skip
-                ended.append(Finished(outcome, worker))
+                ended.append(CompletedAttempt(outcome, worker))
             owner.append(record(ended, table.cells, table.variants, owner.epoch, {}))
     page = tmp_path / "report.html"
     asked = f"raysweep report --store {tmp_path / 'results'} --output {page}"

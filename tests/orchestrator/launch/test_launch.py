@@ -99,12 +99,12 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
     assert Store().attempts.collect().height == 10
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
-    from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import from_store
-    from raysweep.orchestrator.sweep import workload
+    from raysweep.orchestrator.launch.launch import run
+    from raysweep.orchestrator.launch.request import Options, from_store
+    from raysweep.orchestrator.sweep import source
 
     importlib.reload(importlib.import_module("failing"))
-    workload.source_digest.cache_clear()
+    source.source_digest.cache_clear()
     store = Store()
     resumed = run(from_store(store, None), store, Options(resume=True, executor="inline"))
     assert (resumed.ran, resumed.done, resumed.exit_code) == (4, 6, 0)
@@ -116,8 +116,8 @@ def test_max_failures_stops_gracefully(write) -> None:
     sweep = Sweep.from_text(
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
-    from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import from_sweeps
+    from raysweep.orchestrator.launch.launch import run
+    from raysweep.orchestrator.launch.request import Options, from_sweeps
 
     store = Store()
     result = run(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3))
@@ -128,13 +128,13 @@ def test_max_failures_stops_gracefully(write) -> None:
 
 def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
-    from raysweep.orchestrator.launch.launch import Options, plan_of, run
-    from raysweep.orchestrator.launch.request import from_sweeps
-    from raysweep.orchestrator.sweep import workload
+    from raysweep.orchestrator.launch.launch import plan_of, run
+    from raysweep.orchestrator.launch.request import Options, from_sweeps
+    from raysweep.orchestrator.sweep import source
 
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
-    workload.source_digest.cache_clear()
+    source.source_digest.cache_clear()
     store = Store()
     prepared = from_sweeps([sweep], store)
     assert plan_of(prepared, store, Options()).counts()["changed"] == 8

@@ -14,9 +14,9 @@ import pytest
 
 from raysweep import Store
 from raysweep.orchestrator.launch import provenance
-from raysweep.orchestrator.launch.launch import commits_of
-from raysweep.orchestrator.sweep.source import imported, reached
-from raysweep.orchestrator.sweep.workload import load_workload, source_digest, source_files
+from raysweep.orchestrator.launch.provenance import commits_of
+from raysweep.orchestrator.sweep.source import imported, reached, source_digest, source_files
+from raysweep.orchestrator.sweep.workload import load_workload
 from tests.conftest import environment
 
 RUN = "def run(cell, context):\n    return {'value': 1.0}\n"
