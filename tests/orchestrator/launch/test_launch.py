@@ -5,16 +5,22 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.errors import InputError, StoreBusy
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.launch.launch import Launch, launch, plan_of, run
+from raysweep.orchestrator.launch.request import Options, from_store, from_sweeps
 from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, Event, Task
+from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.sweep import source
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY
 
@@ -99,9 +105,6 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
     assert Store().attempts.collect().height == 10
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
-    from raysweep.orchestrator.launch.launch import run
-    from raysweep.orchestrator.launch.request import Options, from_store
-    from raysweep.orchestrator.sweep import source
 
     importlib.reload(importlib.import_module("failing"))
     source.source_digest.cache_clear()
@@ -116,9 +119,6 @@ def test_max_failures_stops_gracefully(write) -> None:
     sweep = Sweep.from_text(
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
-    from raysweep.orchestrator.launch.launch import run
-    from raysweep.orchestrator.launch.request import Options, from_sweeps
-
     store = Store()
     result = run(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3))
     assert result.stopped == "--max-failures 3 was met"
@@ -128,10 +128,6 @@ def test_max_failures_stops_gracefully(write) -> None:
 
 def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
-    from raysweep.orchestrator.launch.launch import plan_of, run
-    from raysweep.orchestrator.launch.request import Options, from_sweeps
-    from raysweep.orchestrator.sweep import source
-
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
     source.source_digest.cache_clear()
@@ -142,6 +138,48 @@ def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> 
     assert run(prepared, store, Options(executor="inline", rerun_changed=True)).ran == 8
     assert store.sql("SELECT max(value), max(attempt), count(*) FROM cells").rows() == [(9.0, 2, 8)]
     assert store.check() == []
+
+
+def test_a_launch_plans_once_and_again_only_if_the_stores_rows_have_changed(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question "run N cells?" and the taking of the store, another launch may come and go."""
+    planned: list[int] = []
+    monkeypatch.setattr(launcher, "plan", lambda *words, **names: planned.append(1) or plan(*words, **names))
+
+    def launched(seeds: str, meanwhile: str | None = None) -> tuple[int, int, int]:
+        store = Store()
+        this = Launch(from_sweeps([sweep.with_seeds(seeds)], store), store, Options(executor="inline"))
+        to_run = this.plan().frame["run"].sum()
+        if meanwhile is not None:
+            launch(sweep.with_seeds(meanwhile), inline=True)
+        planned.clear()
+        return to_run, this.run().ran, len(planned)
+
+    assert launched("0..3") == (8, 8, 0)  # into a store that does not exist yet
+    assert launched("0..5") == (4, 4, 0)
+    assert launched("0..7", meanwhile="0..6") == (4, 2, 1)
+    assert launched("0..7") == (0, 0, 0)
+    assert Store().check() == []
+
+
+def test_half_a_commit_of_an_earlier_launch_is_finished_before_the_cells_that_run_are_decided(
+    sweep: Sweep, folder: Path
+) -> None:
+    launch(sweep, inline=True)
+    for segment in (folder / "results" / "cells").iterdir():
+        segment.unlink()
+    store = Store()
+    this = Launch(from_sweeps([sweep], store), store, Options(executor="inline"))
+    assert this.plan().frame["status"].to_list() == ["done"] * 8  # by their attempts
+    assert (this.run().ran, store.cells.collect().height) == (0, 8)
+
+
+def test_a_launch_that_may_not_wait_is_refused_before_it_plans(sweep: Sweep) -> None:
+    store = Store()
+    request = from_sweeps([sweep], store)
+    with StoreWriter(store, "raysweep launch first"), pytest.raises(StoreBusy, match="raysweep launch first"):
+        Launch(request, store, Options(executor="inline")).plan()
 
 
 @pytest.fixture(scope="module")
