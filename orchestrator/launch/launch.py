@@ -126,13 +126,18 @@ class Launch:
         """
         if self.store.exists():
             wait_till_free(self.store.storage, self.options.wait, self._on_wait)
-        return self._current_plan()
+        return self.current_plan()
 
-    def _current_plan(self) -> Plan:
-        """The plan; computed anew only if the store's rows have changed since the last time."""
-        summary = summary_of(self.store)
-        if self._plan is None or summary is not self._summary:
-            self._plan, self._summary = _plan(self._table, summary, self.store, self.options), summary
+    def current_plan(self) -> Plan:
+        """The plan, whoever owns the store; computed anew only if the store's rows have changed since the last time."""
+        store, options = self.store, self.options
+        summary = store.summary() if store.exists() else EMPTY_SUMMARY
+        if summary.is_empty():
+            summary = EMPTY_SUMMARY
+        if self._plan is None or summary is not self._summary:  # the store gives one object while its rows are the same
+            times = None if summary is EMPTY_SUMMARY else store.times
+            changes = {"resume": options.resume, "rerun_changed": options.rerun_changed}
+            self._plan, self._summary = plan(self._table, summary, times, **changes), summary
         return self._plan
 
     def run(
@@ -166,7 +171,7 @@ class Launch:
             for sweep in () if request.recorded else request.sweeps:
                 if (entry := sweep_record(sweep, self._table, options.where)) is not None:
                     writer.record_sweep(*entry)
-            planned = self._current_plan()  # another launch may have owned the store since, or left half a commit
+            planned = self.current_plan()  # another launch may have owned the store since, or left half a commit
             warnings = list(request.warnings)
             if not planned.frame["run"].any():
                 return _result(planned, None, began, warnings)
@@ -193,18 +198,7 @@ class Launch:
 
 def plan_of(request: Request, store: Store, options: Options) -> Plan:
     """The plan against the store's rows of now, whoever owns it."""
-    return _plan(on_device(request.table, options.device), summary_of(store), store, options)
-
-
-def _plan(table: CellTable, summary: pl.DataFrame, store: Store, options: Options) -> Plan:
-    times = None if summary is EMPTY_SUMMARY else store.times
-    return plan(table, summary, times, resume=options.resume, rerun_changed=options.rerun_changed)
-
-
-def summary_of(store: Store) -> pl.DataFrame:
-    """The store's summary; `EMPTY_SUMMARY` if it has no rows yet."""
-    summary = store.summary() if store.exists() else EMPTY_SUMMARY
-    return EMPTY_SUMMARY if summary.is_empty() else summary
+    return Launch(request, store, options).current_plan()
 
 
 def on_device(table: CellTable, device: str) -> CellTable:

@@ -22,7 +22,7 @@ from raysweep.orchestrator.text import message_of, storable
 
 
 class CompletedAttempt(NamedTuple):
-    """An outcome and the worker that it came from (None if the worker was lost)."""
+    """An outcome and the worker it came from (None where the worker was lost)."""
 
     outcome: Outcome
     worker: Worker | None
@@ -30,13 +30,13 @@ class CompletedAttempt(NamedTuple):
 
 @dataclass(frozen=True)
 class Records:
-    """The tables of one commit."""
+    """One commit's tables."""
 
     cells: pa.Table
     attempts: pa.Table
     arrays: pa.Table
     checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
-    refused: int = 0  # done outcomes recorded as failed because no table can hold them
+    refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them
 
 
 def record(
@@ -71,20 +71,12 @@ def record(
         return replace(_tables(recordable, plan, variants, epoch, commits, paths), refused=refused)
 
 
-class SweepRecord(NamedTuple):
-    """A requested sweep as the store records it; equal requests have equal digests."""
-
-    metadata: Mapping[str, Any]
-    table: CellTable
-    digest: str
-
-
-def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> SweepRecord | None:
-    """The record of a sweep's cells in the table; None if the table has none of them.
+def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dict[str, Any], CellTable, str] | None:
+    """A requested sweep as the store records it: (metadata, cells, digest), equal for equal requests.
 
     Args:
         sweep: the sweep.
-        table: the cells of the launch.
+        table: the cells of the launch; None is returned if it has none of the sweep's.
         where: the predicate that selected them.
     """
     of_sweep = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
@@ -93,15 +85,9 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> SweepReco
     if cells.is_empty():
         return None
     metadata = {
-        "name": sweep.name,
-        "title": sweep.title,
-        "path": sweep.path,
-        "text": sweep.text,
-        "search": list(sweep.search),
-        "overrides": dict(sweep.overrides),
-        "where": where,
-        "cells": cells.height,
-    }
+        "name": sweep.name, "title": sweep.title, "path": sweep.path, "text": sweep.text,
+        "search": list(sweep.search), "overrides": dict(sweep.overrides), "where": where, "cells": cells.height,
+    }  # fmt: skip
     # Renumbered from 0, so that equal requests are equal files.
     numbers = variants.select("variant").with_row_index("new")
     part = CellTable(
@@ -113,7 +99,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> SweepReco
     digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
     digest.update("".join(part.cells["cell_id"].sort()).encode())
     digest.update(part.variants.drop("source_digest").write_csv().encode())
-    return SweepRecord(metadata, part, digest.hexdigest()[:16])
+    return metadata, part, digest.hexdigest()[:16]
 
 
 def _unrecordable(outcome: Outcome, error: Exception) -> Outcome:
@@ -150,20 +136,12 @@ def _tables(
     commit = [commits.get(w.source_digest or "") if w else None for w in workers]
     rows_of_workers = pa.array(indices, pa.int64())
 
-    def of_worker(name: str) -> list[Any]:
-        return [None if w is None else getattr(w, name) for w in workers]
-
-    def column(name: str) -> list[Any]:
-        return [getattr(o, name) for o in outcomes]
-
     columns: dict[str, Any] = {
         "cell_id": keys["cell_id"],
         "seed": keys["seed"],
-        "status": column("status"),
-        "attempt": column("attempt"),
         "metrics": [[{"name": storable(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
-        "started_at": _utc(column("started_at")),
-        "finished_at": _utc(column("finished_at")),
+        "started_at": _utc([o.started_at for o in outcomes]),
+        "finished_at": _utc([o.finished_at for o in outcomes]),
         "epoch": [epoch] * len(outcomes),
         "schema_version": [SCHEMA_VERSION] * len(outcomes),
     }
@@ -174,12 +152,13 @@ def _tables(
         "git_dirty": [None if c is None else c.dirty for c in commit],
     }
     for name in ("host", "node_id", "pid", "device", "source_digest", "packages"):
-        by_worker[name] = of_worker(name)
+        by_worker[name] = [None if w is None else getattr(w, name) for w in workers]
     by_worker["source_path"] = [w and paths.get(w.source_digest or "", w.source_path) for w in workers]
     for name in (
-        "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback", "log_tail",
+        "status", "attempt", "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback",
+        "log_tail",
     ):  # fmt: skip
-        columns[name] = column(name)
+        columns[name] = [getattr(o, name) for o in outcomes]
     arrays = {n: _arrow(values, ATTEMPTS.field(n).type).take(rows_of_workers) for n, values in by_worker.items()}
     arrays |= {n: _arrow(values, ATTEMPTS.field(n).type) for n, values in columns.items()}
     attempts = pa.table([arrays[f.name] for f in ATTEMPTS], schema=ATTEMPTS)

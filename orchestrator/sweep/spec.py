@@ -123,7 +123,7 @@ class Sweep:
         """The same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
         new = {key: value for key, value in changes.items() if value is not None}
         problems: list[str] = []
-        _resources(new, Resources(), "resources", problems)
+        _resources(new, Resources(), "given resources", problems)
         if problems:
             raise InputError(problems)
         return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **new)) for b in self.blocks))
@@ -326,7 +326,7 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
         raw["method"] = raw.pop("methods")
     methods = _axis(raw.pop("method", None), f"{where}.method", problems)
     if not all(m and _is_line(m) for m in methods):
-        problems.append(f"{where}.method: {short_repr(list(methods))}: each must be a line of 1 to 300 characters")
+        problems.append(f"{where}.method: {short_repr(list(methods))} is not text of 1 to 300 characters each")
     ks: tuple[Any, ...] = (None,)
     if "k" in raw:
         ks = _axis(raw.pop("k"), f"{where}.k", problems)

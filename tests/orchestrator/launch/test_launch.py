@@ -100,7 +100,7 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
     assert "diverged = 1" in attempts["error_message"][4]
     assert attempts["log_tail"][0] == "before the end of 1\n"
 
-    again = launch(sweep, inline=True)  # attempts are used up: skipped, and said so
+    again = launch(sweep, inline=True)  # attempts are used up: skipped and counted
     assert (again.ran, again.failed, again.exhausted, again.exit_code) == (0, 4, 4, 1)
     assert Store().attempts.collect().height == 10
 
@@ -126,16 +126,16 @@ def test_max_failures_stops_gracefully(write) -> None:
     assert result.left == 20 - result.failed > 0
 
 
-def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
+def test_changed_code_is_reported_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
     source.source_digest.cache_clear()
     store = Store()
-    prepared = from_sweeps([sweep], store)
-    assert plan_of(prepared, store, Options()).counts()["changed"] == 8
-    assert run(prepared, store, Options(executor="inline")).ran == 0
-    assert run(prepared, store, Options(executor="inline", rerun_changed=True)).ran == 8
+    request = from_sweeps([sweep], store)
+    assert plan_of(request, store, Options()).counts()["changed"] == 8
+    assert run(request, store, Options(executor="inline")).ran == 0
+    assert run(request, store, Options(executor="inline", rerun_changed=True)).ran == 8
     assert store.sql("SELECT max(value), max(attempt), count(*) FROM cells").rows() == [(9.0, 2, 8)]
     assert store.check() == []
 
@@ -204,13 +204,13 @@ def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ex
     import sys
 
     sys.path.insert(0, str(folder))
-    made: dict[str, Executor] = {}
+    opened: dict[str, Executor] = {}
     for name, target in EXECUTORS.items():
         module, _, kind = target.partition(":")
         arguments = (None, {str(folder): []}) if name == "ray" else ()
-        made[name] = getattr(importlib.import_module(module), kind)(*arguments)
-    yield made
-    for executor in made.values():
+        opened[name] = getattr(importlib.import_module(module), kind)(*arguments)
+    yield opened
+    for executor in opened.values():
         executor.close()
     sys.path.remove(str(folder))
 
@@ -221,23 +221,23 @@ def chunk(number: int, *methods: str, timeout: float | None = None) -> Chunk:
 
 
 def events(executor: Executor, count: int, seconds: float = 60) -> list[Event]:
-    found: list[Event] = []
+    received: list[Event] = []
     until = time.monotonic() + seconds
-    while len(found) < count and time.monotonic() < until:
-        found.extend(executor.poll(0.2))
-    return found
+    while len(received) < count and time.monotonic() < until:
+        received.extend(executor.poll(0.2))
+    return received
 
 
 @pytest.mark.parametrize("name", sorted(EXECUTORS))
-def test_contract_chunks_come_home_once(executors: dict[str, Executor], name: str) -> None:
+def test_contract_chunks_complete_once(executors: dict[str, Executor], name: str) -> None:
     executor = executors[name]
     assert executor.slots(1, 0, None) >= 1
     assert executor.fits(1, 0, None) is None
     for number in range(3):
         executor.submit(chunk(number, "ok", "ok"))
-    home = events(executor, 3)
-    assert sorted(e.result.number for e in home if isinstance(e, ChunkDone)) == [0, 1, 2]
-    for event in home:
+    completed = events(executor, 3)
+    assert sorted(e.result.number for e in completed if isinstance(e, ChunkDone)) == [0, 1, 2]
+    for event in completed:
         assert isinstance(event, ChunkDone)
         assert [(o.status, dict(o.metrics)) for o in event.result.outcomes] == [
             ("done", {"seed": 0.0, "x": 1.5}),
@@ -297,12 +297,12 @@ def test_device_says_which_gpus_cells_get(
         '[[grid]]\nmethod="half"\nresources.gpus=0.5\n[[grid]]\nmethod="none"\n'
     )
     assert launch(sweep, inline=True, device=device).exit_code == 0
-    asked = {"half": 0.5, "none": 0.0}
+    requested = {"half": 0.5, "none": 0.0}
     for method, cuda, gpus in Store().sql("SELECT method, cuda, gpus FROM cells").iter_rows():
-        assert cuda == on_gpu.get(asked[method], 0.0)
-        assert gpus == {"auto": asked[method], "cpu": 0.0, "cuda": asked[method] or 1.0}[device]
+        assert cuda == on_gpu.get(requested[method], 0.0)
+        assert gpus == {"auto": requested[method], "cpu": 0.0, "cuda": requested[method] or 1.0}[device]
 
 
-def test_a_device_that_is_none_is_refused(sweep: Sweep) -> None:
+def test_an_unknown_device_is_refused(sweep: Sweep) -> None:
     with pytest.raises(InputError, match="unknown device 'cudo'; did you mean 'cuda'"):
         launch(sweep, inline=True, device="cudo")

@@ -390,7 +390,7 @@ DIGITS, HEX = "9" * 5000, "0x" + "f" * 6000
         (f'{HEAD}[resources]\ncpus={HEX}\n[[grid]]\nmethod="m"\n', "cpus: <int of 24,000 bits> is too large"),
         (f'{HEAD}[resources]\nretries=99999999999999999999\n[[grid]]\nmethod="m"\n', "is too large"),
         (f'{HEAD}[resources]\ntimeout_s=1e300\n[[grid]]\nmethod="m"\n', "timeout_s: 1e+300 is too large"),
-        (f'{HEAD}[[grid]]\nmethod=""\n', "1 to 300 characters"),
+        (f'{HEAD}[[grid]]\nmethod=""\n', "is not text of 1 to 300 characters"),
         (f'{HEAD}[config]\n"a\\u0000b"=1\n[[grid]]\nmethod="m"\n', "key 'a\\x00b'"),
         (
             HEAD + '[[grid]]\nmethod="m"\n' + "".join(f"a{i} = {list(range(50))}\n" for i in range(8)),
@@ -418,7 +418,7 @@ def test_options_beyond_reason_are_refused(write) -> None:
         with pytest.raises(InputError, match="--set"):
             setting(text)
     for changes in ({"timeout_s": float("nan")}, {"timeout_s": float("inf")}, {"retries": 10**20}):
-        with pytest.raises(InputError, match="resources"):
+        with pytest.raises(InputError, match="given resources"):
             sweep.with_resources(**changes)
     for name in ("~nosuchuser/x.toml", "x" * 300, "x" * 300 + ".toml"):
         with pytest.raises(InputError):

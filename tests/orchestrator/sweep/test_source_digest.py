@@ -50,7 +50,7 @@ def digest(module: str = "w") -> str:
 
 
 @pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "on Ray"])
-def test_a_changed_helper_is_told_by_plan(folder: Path, tree, cli, options: list[str]) -> None:
+def test_a_plan_shows_that_a_helper_has_changed(folder: Path, tree, cli, options: list[str]) -> None:
     """On Ray the digest that is recorded is of the copy that was shipped, and has to be the same."""
     tree({"w.py": "import physics, data.more\n" + RUN, "physics.py": "from laws import gravity\nG = 9.81\n"})
     tree({"laws/gravity.py": "", "data/more.py": "", "s.toml": SWEEP})  # in folders that are no packages
@@ -157,6 +157,9 @@ def test_helpers_of_one_name_that_differ_are_refused_in_one_launch(folder: Path,
     assert refused.returncode == 2
     assert f"{folder / 'one' / 'helper.py'} and {folder / other}: two modules of one name" in refused.stderr
     assert not (folder / "results").exists()
+    tree({"one/plain.py": RUN, "one/plain.toml": f"name='s3'\nworkload='plain:run'\n{grid}"})  # has no helper
+    for names in (("one/plain.toml", "one/first.toml"), ("one/first.toml", "one/plain.toml")):
+        assert "two modules of one name" in cli("plan", *names, "two/second.toml").stderr
     for name in ("one/first.toml", "two/second.toml"):
         assert cli("launch", name, "--inline").returncode == 0
     assert Store().sql("SELECT loss FROM cells ORDER BY loss")["loss"].to_list() == [1.5, 9.5]

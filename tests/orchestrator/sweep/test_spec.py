@@ -68,7 +68,7 @@ def test_each_mistake_has_its_message(text: str, facts: str) -> None:
 VIT = 'name="s"\nworkload="vit"\nseeds=[1]\n'
 
 
-def test_a_mistake_of_several_blocks_is_said_once_and_where_it_was_made() -> None:
+def test_a_mistake_of_several_blocks_is_reported_once_and_where_it_was_made() -> None:
     blocks = '[[grid]]\nmethod="dense_ref"\n[[grid]]\nmethod="sparse"\nk=[13, 2]\n[[grid]]\nmethod="trace_like"\n'
     in_file = problems(VIT + "[config]\nlearning_rate=-1.0\n" + blocks).splitlines()
     assert in_file == [
@@ -89,12 +89,12 @@ def test_a_mistake_of_several_blocks_is_said_once_and_where_it_was_made() -> Non
     ]
 
 
-def test_a_name_that_fits_no_pattern_is_told_what_it_is() -> None:
+def test_a_value_that_fits_no_pattern_is_described() -> None:
     message = problems(VIT + '[config]\ndata_set="cifar10_subset.parquet"\n[[grid]]\nmethod="dense_ref"\n')
     assert message.endswith("(got 'cifar10_subset.parquet'); it is a prepared file's name, without .parquet")
 
 
-def test_what_belongs_elsewhere_is_told_where() -> None:
+def test_a_key_in_the_wrong_place_is_sent_to_the_right_one() -> None:
     first, second = problems(VIT + '[config]\nk=3\n[[grid]]\nmethods="dense_ref"\n').splitlines()
     assert first.startswith("sweep: grid[0].methods: is spelt method")
     assert second.startswith("s: config: k: ")
@@ -228,13 +228,13 @@ def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(
 
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nrate = [1, 2]\n[[grid]]"))
-    _, prepared = app._prepare(["tiny.toml"], "results", None, None, None)
-    assert len(prepared.table) == 8  # the list is one value
+    _, request = app._prepare(["tiny.toml"], "results", None, None, None)
+    assert len(request.table) == 8  # the list is one value
     assert (
         "config.rate: each cell gets the whole list; to try its values one by one, write rate = [1, 2] in [[grid]]"
         in (capsys.readouterr().err)
     )
-    app._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # asked for by its name
+    app._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # requested by its name
     assert "whole list" not in capsys.readouterr().err
 
 
