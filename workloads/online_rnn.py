@@ -28,6 +28,7 @@ from raysweep.workloads.rnn.learner import (
     beyond_the_end,
     cost_of_step,
     learn_along,
+    missing_compiler,
     name_in,
     settle_learner,
 )
@@ -123,6 +124,11 @@ def cost(method: str, k: int | None, config: Config) -> float:
     """Relative cost of a settled cell."""
     kind = STREAMS[config.stream]
     return config.steps * cost_of_step(method, k, config, kind.inputs(kind.settings(config)))
+
+
+def lacks(config: Config) -> str | None:
+    """How to get numba, where the cell needs it and it is not installed; None elsewhere."""
+    return missing_compiler(config)
 
 
 def run(cell: Cell, context: Context) -> Metrics:

@@ -23,6 +23,7 @@ from raysweep.analysis.report.formatting import (
     whole,
 )
 from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import at_store, join_first, printable
 
 if TYPE_CHECKING:
@@ -246,10 +247,13 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed, some 0.9 MiB."""
-    import vl_convert
-
-    return _script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    """Vega, Vega-Lite and Vega-Embed, some 0.9 MiB; the build (`setup.py`) has put them beside this file."""
+    try:
+        return _script(_asset("vega.js"))
+    except FileNotFoundError:
+        raise InputError(
+            "report: the JavaScript of its charts is missing from this checkout; build it: pip install --editable ."
+        ) from None
 
 
 def _script(text: str) -> str:

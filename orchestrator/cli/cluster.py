@@ -60,7 +60,7 @@ def check(
         for node in found.nodes:
             say(f"  a node: {offer(node)}")
         if found.scaling is not None:
-            types = listed(found.scaling) if found.scaling.known else "of types that it does not tell"
+            types = listed(found.scaling) if found.scaling.types_known else "of types that it does not tell"
             say(f"  may start {found.scaling.most or 'more'} nodes: {types}")
         warn(advice)
         for problem in problems:
@@ -77,7 +77,7 @@ def how_many_nodes(count: int) -> str:
 
 
 def _sizes(sweeps: list[str], set_: list[str] | None, seeds: str | None, device: str) -> list[tuple[Any, int]]:
-    from raysweep.orchestrator.executors.resources import sizes
+    from raysweep.orchestrator.executors.resources import demands
     from raysweep.orchestrator.launch.launch import on_device
     from raysweep.orchestrator.sweep.cells import expand
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
@@ -88,4 +88,4 @@ def _sizes(sweeps: list[str], set_: list[str] | None, seeds: str | None, device:
         return []
     asked = changed(load_all(sweeps), dict(setting(text) for text in set_ or ()), seeds)
     table = on_device(expand(asked), device)
-    return sizes(table.cells, table.variants)
+    return demands(table.cells, table.variants)

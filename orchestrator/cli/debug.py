@@ -18,7 +18,7 @@ from raysweep.orchestrator.cli.options import DataDir, StoreOption, TrustStore
 from raysweep.orchestrator.cli.output import fail, say, warn
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.run.cell import RunContext
+    from raysweep.orchestrator.run.context import RunContext
     from raysweep.orchestrator.store.checkpoints import CheckpointLocation
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.workload import Workload
@@ -44,7 +44,8 @@ def debug(
 
     raysweep debug 3f5b --pdb
     """
-    from raysweep.orchestrator.run.cell import RunContext, call, formatted
+    from raysweep.orchestrator.run.cell import call, formatted
+    from raysweep.orchestrator.run.context import RunContext
     from raysweep.orchestrator.run.messages import Task
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint

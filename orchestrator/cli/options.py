@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN as NODE_WAIT_MIN
-from raysweep.orchestrator.schedule.retry import MAX_ALIKE as MAX_ALIKE
+from raysweep.orchestrator.schedule.limits import MAX_ALIKE as MAX_ALIKE
+from raysweep.orchestrator.schedule.limits import NODE_WAIT_MIN as NODE_WAIT_MIN
 
 MANY = 10_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from raysweep.orchestrator.cli.output import event
 from raysweep.orchestrator.text import duration, printable, rate
@@ -19,31 +19,6 @@ SOON_S = 2.0
 """What went wrong, or what cells wait for, may call for somebody's hand, and is said as soon as this."""
 SHOWN = 3
 """Bad attempts that are named between two looks, the last ones."""
-
-
-class Pace(NamedTuple):
-    """How fast it goes; None where that can't be known yet."""
-
-    cells_per_s: float
-    seconds_left: float | None
-
-
-def pace(progress: Progress, began: float, now: float) -> Pace:
-    """Over the last batches, as the first seconds go into starting up and the longest cells come first.
-
-    Time left: what is left to be done, by the cost model, at the rate at which work has lately been got through.
-
-    Args:
-        progress: of the launch.
-        began: when it did, by the monotonic clock.
-        now: by the same clock.
-    """
-    since, done, work = progress.recent[0] if progress.recent else (began, 0, 0.0)
-    if done in (0, progress.done):  # too few batches for a past of their own
-        since, done, work = began, 0, 0.0
-    span = max(now - since, 1e-9)
-    work_per_s = (progress.work_done - work) / span
-    return Pace((progress.done - done) / span, progress.work_left / work_per_s if work_per_s > 0 else None)
 
 
 def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:
@@ -89,7 +64,7 @@ class _Line:
         return [*([f"{more:,} more bad attempt{'' if more == 1 else 's'}"] if more else []), *lines]
 
     def _text(self, progress: Progress, now: float) -> str:
-        cells_per_s, seconds_left = pace(progress, self.began, now)
+        cells_per_s, seconds_left = progress.pace(self.began, now)
         running = f"{progress.running:,} running, " if progress.running else ""
         again = f"{progress.to_retry:,} to be tried again, " if progress.to_retry else ""
         text = f"{progress.done:,} done, {running}{again}{progress.failed:,} failed, {progress.left:,} left"
@@ -122,7 +97,7 @@ class _Events:
         if now - self.last < EVENTS_S and progress.left:
             return
         self.last = now
-        cells_per_s, seconds_left = pace(progress, self.began, now)
+        cells_per_s, seconds_left = progress.pace(self.began, now)
         event(
             "progress", done=progress.done, failed=progress.failed, running=progress.running, left=progress.left,
             to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.executors.ray.packaging import python_files, ship_package
+from raysweep.orchestrator.executors.ray.jobs import Job
+from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
 from raysweep.orchestrator.launch.provenance import commits_of, to_ship
 from raysweep.orchestrator.launch.request import Request
 from raysweep.orchestrator.sweep.find import BUNDLED
@@ -20,21 +20,6 @@ from raysweep.orchestrator.sweep.spec import Sweep
 
 MAX_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What runs on the head.
-
-    Args:
-        folder: is shipped, and is the current one there.
-        command: for the head's shell.
-        environment: in addition to the head's own.
-    """
-
-    folder: Path
-    command: str
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_store(store: str) -> None:
@@ -76,7 +61,7 @@ def job(verb: str, prepared: Request | None, options: Sequence[str]) -> Iterator
     """
     with TemporaryDirectory(prefix="raysweep-job-") as made:
         folder = Path(made)
-        ship_package(folder)
+        copy_package(folder)
         ours = _mib(folder)
         names = []
         if prepared is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
-from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S
+from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
 from raysweep.orchestrator.status import CHARGES, POLICIES, statuses_of, used_up
 from raysweep.orchestrator.text import count_cells, duration, one_line, rate
 

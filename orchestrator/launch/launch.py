@@ -21,10 +21,12 @@ from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
-from raysweep.orchestrator.launch.record import CompletedAttempt, record, sweep_record
+from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.process import SIGNALS, held_off
-from raysweep.orchestrator.schedule.driver import Driver, Limits
+from raysweep.orchestrator.run.messages import CompletedAttempt
+from raysweep.orchestrator.schedule.driver import Driver
+from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.status import CHARGES

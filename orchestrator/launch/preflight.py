@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.executors.resources import sizes, unmet
+from raysweep.orchestrator.executors.resources import demands, unmet
 from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.sweep.workload import Workload
@@ -57,7 +57,7 @@ def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
 def refuse_unfit(plan: Plan, executor: Executor) -> None:
     """Raise InputError for cells that no node can run: they would wait for ever."""
     problems = []
-    for size, count in sizes(plan.frame.filter("run"), plan.table.variants):
+    for size, count in demands(plan.frame.filter("run"), plan.table.variants):
         reason = executor.fits(*size)
         if reason is not None:
             problems.append(unmet(size, count, reason, ["--address a larger cluster"]))

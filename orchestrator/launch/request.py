@@ -12,8 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN
-from raysweep.orchestrator.schedule.retry import MAX_ALIKE
+from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import CellTable, expand

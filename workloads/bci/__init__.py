@@ -51,12 +51,14 @@ from raysweep.workloads.bci.recordings.preprocess import Target
 from raysweep.workloads.bci.recordings.recording import USUAL_MS, digest, find
 from raysweep.workloads.bci.recordings.sessions import KNOWN
 from raysweep.workloads.interface import Cell, Context, Metrics
+from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.learner import (
     LearnerConfig,
     beyond_the_end,
     build_learner,
     cost_of_step,
     learn_along,
+    missing_compiler,
     settle_learner,
 )
 from raysweep.workloads.rnn.rules import RULES
@@ -126,7 +128,9 @@ def cost(method: str, k: int | None, config: Config) -> float:
 
 
 def lacks(config: Config) -> str | None:
-    """The first session whose file is not in the data folder, and how to get it; None where both are there."""
+    """The first module or session file that is missing, and how to get it; None where all are there."""
+    if missing := missing_module("sklearn", "paper") or missing_compiler(config):
+        return missing
     try:
         for session in (config.session_a, config.session_b):
             find(session, config.bin_ms)

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.interface import Cell
 from raysweep.workloads.registry import Registry, unknown_name
+from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.component import Scalar, fill, owners
 from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
@@ -168,6 +169,11 @@ def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConf
             valid = f"1 to {most}" if most > 0 else f"none; more than {steps} steps"
             problems.append(f"{name} = {value} with steps = {steps}; valid: {valid}")
     return problems
+
+
+def missing_compiler(config: LearnerConfig) -> str | None:
+    """How to get numba, where a settled config needs it and it is not installed; None elsewhere."""
+    return missing_module("numba", "paper") if config.implementation == "fused" else None
 
 
 def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
