@@ -41,25 +41,25 @@ QUERY = "SELECT method, k, count(*) AS n, avg(loss) AS loss FROM cells WHERE sta
 FILL = """
 import sys
 from raysweep.orchestrator.run.messages import Outcome, Worker
-from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY, Options, _record
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
+from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.schedule.plan import plan
-from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.launch.record import CompletedAttempt, record, sweep_record
 from raysweep.orchestrator.sweep.spec import load_all
 from raysweep.orchestrator.store.reader import Store
 
 store = Store("filled")
-prepared = prepare(load_all(["scale.toml"]), store)
+prepared = from_sweeps(load_all(["scale.toml"]), store)
 planned = plan(prepared.table, EMPTY_SUMMARY)
 worker = Worker("host", None, 1, "cpu", prepared.table.variants["source_digest"][0], "noop.py", "{}")
 with StoreWriter(store, "fill") as owner:
     for sweep in prepared.sweeps:
-        _record(owner, sweep, prepared.table, Options())
+        owner.record_sweep(*sweep_record(sweep, prepared.table, None))
     rows = range(len(prepared.table))
     for at in range(0, len(rows), 500):
         done = [
-            Finished(Outcome(row, 1, "done", 0.0, 1.0, 0.001, 0.001, 100.0, {"loss": row * 0.5}), worker)
+            CompletedAttempt(Outcome(row, 1, "done", 0.0, 1.0, 0.001, 0.001, 100.0, {"loss": row * 0.5}), worker)
             for row in rows[at : at + 500]
         ]
         owner.append(record(done, planned.frame, planned.table.variants, owner.epoch, {}))
@@ -76,8 +76,8 @@ print(time.monotonic() - began)
 
 LAUNCH = """
 import json, sys
-from raysweep.orchestrator.launch.launch import Options, run
-from raysweep.orchestrator.launch.request import prepare
+from raysweep.orchestrator.launch.launch import run
+from raysweep.orchestrator.launch.request import Options, from_sweeps
 from raysweep.orchestrator.sweep.spec import load_all
 from raysweep.orchestrator.store.reader import Store
 
@@ -95,7 +95,7 @@ def report(progress):
     seen.setdefault(tenth, (round(rss_mib()), round(time.monotonic() - began[0], 2), progress.done))
 
 store = Store("launched")
-result = run(prepare(load_all(["scale.toml"]), store), store, Options(), report)
+result = run(from_sweeps(load_all(["scale.toml"]), store), store, Options(), report)
 assert result.done == total, result
 first = seen[min(t for t in seen if t > 0)]
 last = time.monotonic() - began[0]

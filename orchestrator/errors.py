@@ -1,4 +1,4 @@
-"""Every error a user may meet, with the exit code it ends in."""
+"""Every error that a user may meet, with its exit code."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 
 class RaysweepError(Exception):
-    """Base of our errors: shown as one message, without a traceback."""
+    """Base class of our errors, which are printed as one message without a traceback."""
 
     exit_code = 1
 
 
 class InputError(RaysweepError):
-    """What was given is wrong; nothing was written.
+    """The input is wrong; nothing was written.
 
     Args:
-        problems: one line each: where, what was wrong, the value, what is valid, the likely fix.
+        problems: one line each: where, what is wrong, the value, what is valid, the likely fix.
     """
 
     exit_code = 2
@@ -26,7 +26,7 @@ class InputError(RaysweepError):
 
 
 class StoreDamaged(InputError):
-    """A file of the store is torn, foreign or of another schema; the message names it."""
+    """A file of the store is torn, foreign or of another schema; the message names the file."""
 
 
 class StoreBusy(RaysweepError):
@@ -36,17 +36,17 @@ class StoreBusy(RaysweepError):
 
 
 class Fenced(RaysweepError):
-    """A later launch took the store over while this one was paused; it can commit nothing more."""
+    """A later launch took over the store while this one was paused; this one can no longer commit."""
 
     exit_code = 3
 
 
 class StoreWriteFailed(RaysweepError):
-    """The store could not be written (a full disk, a lost mount); what was acknowledged is safe."""
+    """The store could not be written (a full disk, a lost mount); acknowledged results are safe."""
 
 
 class StoreDenied(InputError):
-    """The place of a store refuses: no such bucket, no credentials, no access."""
+    """The store's storage refuses access: no such bucket, no credentials, no permission."""
 
     def __init__(self, store: str, reason: str) -> None:
         self.reason = reason
@@ -54,12 +54,12 @@ class StoreDenied(InputError):
 
 
 class StoreUnreachable(RaysweepError):
-    """No answer came from a store's place in time.
+    """The store's storage did not answer in time.
 
     Args:
         store: its address.
-        reason: in short.
-        first: none ever came to this process: the address is wrong, as likely as not.
+        reason: one line.
+        first: it has never answered this process, so that the address is probably wrong.
     """
 
     def __init__(self, store: str, reason: str, *, first: bool) -> None:

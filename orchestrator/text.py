@@ -1,4 +1,4 @@
-"""Text from strangers (cells, users' modules, command lines) made fit to record or show; counts and times in words."""
+"""Untrusted text (of cells, users' modules, command lines) made safe to record or print; counts and times in words."""
 
 from __future__ import annotations
 
@@ -6,53 +6,49 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+CELL_ID = re.compile(r"[0-9a-f]{24}")
+"""A cell's id, in the names of the store's files too."""
 
-_SHOWN = 200
+_MAX_REPR = 200
 
 
 def encodable(text: str) -> bool:
-    """Whether a store can hold it: no lone surrogates (what Python makes of bytes that are no UTF-8), no NUL."""
+    """Whether a store can hold the text: no NUL and no lone surrogate (Python's form of bytes that are not UTF-8)."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def storable(text: str) -> str:
-    """The text with a replacement character for what a store can't hold; where there is nothing, itself."""
+    """The text with a replacement character for each one that a store cannot hold."""
     if text.isascii() and "\0" not in text:
         return text
     return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def message_of(error: BaseException) -> str:
-    """An exception's message; its own `__str__` may raise anything."""
+    """An exception's message, even if its `__str__` raises."""
     try:
-        return "".join([str(error)])  # a subclass of str could do as it likes
+        return "".join([str(error)])  # `__str__` may return a subclass of str, with methods of its own
     except BaseException as broken:
         return f"<no message: {type(broken).__name__}>"
 
 
-def listed(items: Iterable[object], most: int, between: str = ", ") -> str:
-    """The first of them, and how many more there are: `1, 2, 3 and 4 more`."""
+def join_first(items: Iterable[object], limit: int, separator: str = ", ") -> str:
+    """The first items, and the number of the others: `1, 2, 3 and 4 more`."""
     texts = [str(item) for item in items]
-    first = between.join(texts[:most])
-    return first if len(texts) <= most else f"{first} and {len(texts) - most:,} more"
-
-
-CELL_ID = re.compile(r"[0-9a-f]{24}")
-"""What cells are called, in the store's files too."""
+    first = separator.join(texts[:limit])
+    return first if len(texts) <= limit else f"{first} and {len(texts) - limit:,} more"
 
 
 def short_repr(value: Any) -> str:
-    """`repr`, short enough for a message; of integers too long for one, their size."""
+    """`repr`, shortened to fit into a message; for an integer too long to convert, its size."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
         size = f"of {value.bit_length():,} bits" if isinstance(value, int) else "too large to print"
         return f"<{type(value).__name__} {size}>"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"
+    return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR // 2]}…{text[-_MAX_REPR // 2 :]}"
 
 
 def one_line(error_type: object, message: object) -> str:
@@ -62,21 +58,21 @@ def one_line(error_type: object, message: object) -> str:
 
 
 def printable(value: Any) -> str:
-    """Text without control characters, which could command a terminal."""
+    """The text without control characters, which could control a terminal."""
     return "".join(
         c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in str(value)
     )
 
 
 def at_store(store: str) -> str:
-    """What commands need to find the store; nothing where it is the default."""
+    """The option that names the store to a command; "" for the default store."""
     return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
 def duration(seconds: float) -> str:
     """`45 s`, `3 min`, `2.5 h`, `3 days`."""
-    for unit, length, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
-        if seconds < most * length:
+    for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < limit * length:
             return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
     return f"{seconds / 86_400:.0f} days"
 
@@ -91,5 +87,5 @@ def rate(cells_per_s: float) -> str:
 
 
 def count_cells(count: int) -> str:
-    """Say `1 cell`, `2,000 cells`."""
+    """The number in words: `1 cell`, `2,000 cells`."""
     return f"{count:,} cell{'' if count == 1 else 's'}"

@@ -21,7 +21,7 @@ from raysweep.analysis.cells.methods import Row
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.paper.values import PAPER_SEEDS
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import listed
+from raysweep.orchestrator.text import join_first
 
 NOT_LAUNCHED = "not launched"
 MISSING_SCHEMA = {"row": pl.String, "seed": pl.Int64, "status": pl.String}
@@ -283,7 +283,7 @@ def _left_out(cells: pl.DataFrame, differences: Sequence[str]) -> pl.DataFrame:
 
 def _listed(settings: Mapping[str, object]) -> str:
     """`epochs=2, patch=8`, some of them; empty without settings."""
-    return listed((f"{name}={value}" for name, value in settings.items()), _MAX_DIFFERENCES)
+    return join_first((f"{name}={value}" for name, value in settings.items()), _MAX_DIFFERENCES)
 
 
 def _config(text: str | None) -> dict[str, object]:

@@ -21,7 +21,7 @@ from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.text import at_store, listed
+from raysweep.orchestrator.text import at_store, join_first
 
 MAX_EXPERIMENTS = 60
 MAX_METRICS = 5
@@ -222,7 +222,7 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         maintain_order="left",
     )
     rows = rows.with_columns(
-        pl.Series("seeds", [listed(seeds, completeness.MAX_SEEDS) for seeds in rows["seeds"]], pl.String)
+        pl.Series("seeds", [join_first(seeds, completeness.MAX_SEEDS) for seeds in rows["seeds"]], pl.String)
     )
     labelled = cells.select("cell_id", "experiment", "label", "seed")
     rows = rows.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from raysweep.orchestrator.text import listed
+from raysweep.orchestrator.text import join_first
 
 PENDING = "pending"
 MAX_SEEDS = 8
@@ -46,5 +46,5 @@ def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
         .sort("cells", "label", "status", descending=[True, False, False], maintain_order=True)
     )
     first = missing_cells.head(most)
-    seeds = pl.Series("seeds", [listed(s, MAX_SEEDS) for s in first["seeds"]], pl.String)
+    seeds = pl.Series("seeds", [join_first(s, MAX_SEEDS) for s in first["seeds"]], pl.String)
     return first.with_columns(seeds), max(0, missing_cells.height - most)

@@ -24,7 +24,7 @@ from raysweep.analysis.report.formatting import (
 )
 from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import at_store, listed, printable
+from raysweep.orchestrator.text import at_store, join_first, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -180,12 +180,12 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "titles": experiment.titles,
         "cells": experiment.cells,
         "done": experiment.done,
-        "mixed": listed(mixed["label"], MAX_NAMES, "; "),
+        "mixed": join_first(mixed["label"], MAX_NAMES, "; "),
         "of_code": query_of_code(experiment.name, report.store, report.where),
         "metrics": metrics,
         "curves": curves,
-        "same": listed([f"{name} {number(value)}" for name, value in same.items()], MAX_NAMES),
-        "omitted": listed(omitted, MAX_NAMES),
+        "same": join_first([f"{name} {number(value)}" for name, value in same.items()], MAX_NAMES),
+        "omitted": join_first(omitted, MAX_NAMES),
     }
 
 

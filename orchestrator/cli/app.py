@@ -149,8 +149,9 @@ def plan(
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
     from raysweep.orchestrator.launch.drift import drift
-    from raysweep.orchestrator.launch.launch import Options, plan_of
+    from raysweep.orchestrator.launch.launch import plan_of
     from raysweep.orchestrator.launch.preflight import lacking
+    from raysweep.orchestrator.launch.request import Options
     from raysweep.orchestrator.schedule.plan import STATES
     from raysweep.orchestrator.store.checkpoints import cells_to_go_on, cells_with_checkpoints
 
@@ -208,7 +209,7 @@ def launch(
 
     raysweep launch paper/e1-sine --seeds 0..19 --set learning_rate=3e-4 --store ~/runs/sine
     """
-    from raysweep.orchestrator.launch.launch import Options
+    from raysweep.orchestrator.launch.request import Options
 
     if submit is not None:
         submission_commands.submit(context, "launch", _elsewhere(sweeps, where, set_, seeds, timeout, retries))
@@ -240,8 +241,7 @@ def resume(
 
     raysweep resume digits.toml --where "status = 'timed_out'" --timeout 600
     """
-    from raysweep.orchestrator.launch.launch import Options
-    from raysweep.orchestrator.launch.request import from_store
+    from raysweep.orchestrator.launch.request import Options, from_store
 
     if not sweeps and (set_ or seeds):
         fail("--set and --seeds make new cells: name the sweeps they are for")
@@ -328,7 +328,7 @@ def _prepare(
     names: list[str], store: str, where: str | None, set_: list[str] | None, seeds: str | None,
     timeout: float | None = None, retries: int | None = None,
 ) -> tuple[Store, Request]:  # fmt: skip
-    from raysweep.orchestrator.launch.request import doubts, from_sweeps
+    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     settings = dict(setting(text) for text in set_ or ())
@@ -345,7 +345,7 @@ def _prepare(
     prepared = from_sweeps(sweeps, opened, where)
     for sweep in sweeps:
         if prepared.workloads[sweep.workload].config_model is None:  # else it has been checked
-            warn(doubts(sweep, settings))
+            warn(suspicious_keys(sweep, settings))
     return opened, prepared
 
 
@@ -377,12 +377,10 @@ def _finish(
     opened: Store, prepared: Request, options: Any, yes: bool, as_json: bool, again: list[str], at: str
 ) -> None:  # fmt: skip
     from raysweep.orchestrator.cli.progress import live
-    from raysweep.orchestrator.launch.launch import plan_of, run
-    from raysweep.orchestrator.store.holder import wait_till_free
+    from raysweep.orchestrator.launch.launch import Launch
 
-    if opened.exists():  # before anything is said of what would run: the other launch may run it
-        wait_till_free(opened.storage, options.wait, lambda who: warn([f"waiting for another launch to end: {who}"]))
-    planned = plan_of(prepared, opened, options)
+    this = Launch(prepared, opened, options, lambda owner: warn([f"waiting for another launch to end: {owner}"]))
+    planned = this.plan()
     new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
     if not yes:
         ask_before_many(new)
@@ -399,7 +397,7 @@ def _finish(
             where = "in this process" if options.executor == "inline" else "on what Ray offers now"
             print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
 
-    result = run(prepared, opened, options, live(as_json, at), announce)
+    result = this.run(live(as_json, at), announce)
     warn(line for line in result.warnings if line not in prepared.warnings)
     print_result(result, as_json, again, at)
     raise typer.Exit(result.exit_code)

@@ -11,7 +11,7 @@ import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Where
 from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say, warn
-from raysweep.orchestrator.text import at_store, count_cells, listed
+from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -250,7 +250,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         print_json(groups.to_dicts())
         return
     for group in groups.iter_rows(named=True):
-        seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {listed(group['seeds'], MAX_SEEDS)}"
+        seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {join_first(group['seeds'], MAX_SEEDS)}"
         say(f"{count_cells(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
         say(f"    {group['failure']}")
         say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")

@@ -51,7 +51,7 @@ def debug(
     from raysweep.orchestrator.store.checkpoints import Checkpoint
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.identity import cell_name
-    from raysweep.orchestrator.sweep.workload import passed_over
+    from raysweep.orchestrator.sweep.workload import shadowed_module
 
     if pdb and (sys.stdin is None or sys.stdin.closed):
         fail("--pdb: there is no input to give the debugger commands by")
@@ -61,7 +61,7 @@ def debug(
     workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
     name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
     say(f"{name} by {workload.source_path}, in this process; nothing is recorded")
-    warn(filter(None, [passed_over(workload, str(Path.cwd()))]))
+    warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
     if workload.version != key["workload_version"]:
         warn(
             [f"it is of version {key['workload_version']!r} of {workload.name}, and what runs is {workload.version!r}"]

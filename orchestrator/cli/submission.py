@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.jobs import Job
 from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
-from raysweep.orchestrator.launch.launch import commits_of
-from raysweep.orchestrator.launch.provenance import to_ship
+from raysweep.orchestrator.launch.provenance import commits_of, to_ship
 from raysweep.orchestrator.launch.request import Request
 from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.source import own_files
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import own_files
 
 MAX_MIB = 64
 """Of what is shipped: code is smaller, data sets are not shipped."""
@@ -84,7 +83,7 @@ def _put(sweep: Sweep, prepared: Request, folder: Path) -> str:
     folder.mkdir(parents=True)
     shutil.copy2(path, folder / path.name)
     if workload.folder is not None:
-        python_files(Path(workload.folder), folder, own_files(workload))
+        python_files(Path(workload.folder), folder, own_files(workload.module, workload.source_path, workload.folder))
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()
 
 

@@ -1,4 +1,4 @@
-"""Launches of this user on this machine that are starting: no store tells of them yet, while Ray comes up."""
+"""Launches of this user on this machine that are starting Ray: their store does not know of them yet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raysweep.orchestrator.store.storage.scratch import scratch
 
 @contextlib.contextmanager
 def starting(store: str, command: str) -> Iterator[None]:
-    """Tell watchers on this machine of a launch until it holds its store, or has ended.
+    """Announce a launch to watchers on this machine until it owns its store or has ended.
 
     Args:
         store: its location.

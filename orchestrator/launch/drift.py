@@ -1,4 +1,4 @@
-"""What launches asked for, against what is asked for now: why a cell of a store may not be run again. Pure."""
+"""Drift: cells of a store that were requested once and are not requested now, and why. Pure."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 
 REQUESTED, DROPPED, SUPERSEDED = "requested", "dropped", "superseded"
-"""Requested now; only before its sweep file changed; of an earlier version of its workload."""
+"""The cell is requested now; was requested only before its sweep file changed; has an older workload version."""
 
 
 def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """Where each cell stands by what the store knows, no workload being imported: cell_id, request_state.
+    """The request state of each cell, from the store's records alone (no workload is imported).
 
     Args:
-        recorded: oldest first.
+        recorded: the sweeps on record, oldest first.
+
+    Returns:
+        Columns cell_id, request_state.
     """
     texts: dict[tuple[str, str], str] = {}
     versions: dict[str, str] = {}
     for entry in recorded:
         texts[entry.key] = entry.about["text"]
         versions.update(entry.table.variants.select("workload", "workload_version").iter_rows())
-    for entry in recorded:  # an older text may stand there again
+    for entry in recorded:  # the file may have an older text again
         if entry.about["path"] and entry.own and _reads(entry.about["path"], entry.about["text"]):
             texts[entry.key] = entry.about["text"]
-    ranks = [REQUESTED, DROPPED, SUPERSEDED]
+    states = [REQUESTED, DROPPED, SUPERSEDED]  # by rank
     parts = [pl.DataFrame(schema={"cell_id": pl.String, "rank": pl.Int32})]
     for entry in recorded:
         newest = pl.col("workload").replace_strict(versions, return_dtype=pl.String)
@@ -45,7 +48,7 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
         parts.append(entry.table.cells.join(shared, on="variant", how="left").select("cell_id", "rank"))
     best = pl.concat(parts).group_by("cell_id", maintain_order=True).agg(pl.col("rank").min())
     return best.select(
-        "cell_id", request_state=pl.col("rank").replace_strict(dict(enumerate(ranks)), return_dtype=pl.String)
+        "cell_id", request_state=pl.col("rank").replace_strict(dict(enumerate(states)), return_dtype=pl.String)
     )
 
 
@@ -63,15 +66,15 @@ WHY = (
     "of another version of its workload",
     "before the file changed",
 )
-"""How a cell was asked for that is not asked for now; of several, the first holds."""
+"""How a cell that is not requested now was requested; if several apply, the first counts."""
 
 
 class Drift(NamedTuple):
-    """Cells that earlier launches of the same sweeps asked for, and this one does not.
+    """Cells that earlier launches of the same sweeps requested and this one does not.
 
     Args:
-        why: one of `WHY` -> how many.
-        new_keys: workload -> keys of its Config that no recorded cell of this version has, and are not `AddedLater`.
+        why: one of `WHY` -> the number of cells.
+        new_keys: workload -> keys of its Config that no recorded cell of this version has, except `AddedLater` ones.
     """
 
     why: Mapping[str, int]
@@ -81,13 +84,13 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """What of the recorded requests of these sweeps is not asked for now, and why.
+    """The recorded cells of these sweeps that are not requested now.
 
     Args:
-        sweeps: as asked for now.
+        sweeps: the sweeps requested now.
         every: all their cells.
-        recorded: of any sweeps.
-        workloads: those of the sweeps.
+        recorded: all sweeps on record.
+        workloads: the workloads of the sweeps.
     """
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
@@ -100,28 +103,28 @@ def drift(
             continue
         configs.append(entry.table.variants.filter(is_current).select("workload", "config"))
         cells = entry.table.cells.join(every.cells, on="cell_id", how="anti")
-        left = CellTable(entry.table.variants, cells).wide()
+        dropped = CellTable(entry.table.variants, cells).wide()
         if entry.about["text"] != sweep.text:
             why = pl.lit(4)
         else:
-            others = entry.about.get("overrides") != dict(sweep.overrides)
+            otherwise = 2 if entry.about.get("overrides") == dict(sweep.overrides) else 1
             seeds = every.cells["seed"].unique().implode()
-            why = pl.when(~is_current).then(3).when(~pl.col("seed").is_in(seeds)).then(0).otherwise(1 if others else 2)
-        parts.append(left.select("cell_id", why=why.cast(pl.Int32)))
-    found = pl.concat(parts).group_by("cell_id").agg(pl.col("why").min())
-    counts = {WHY[rank]: count for rank, count in found.group_by("why").len().sort("why").iter_rows()}
+            why = pl.when(~is_current).then(3).when(~pl.col("seed").is_in(seeds)).then(0).otherwise(otherwise)
+        parts.append(dropped.select("cell_id", why=why.cast(pl.Int32)))
+    reasons = pl.concat(parts).group_by("cell_id").agg(pl.col("why").min())
+    counts = {WHY[rank]: count for rank, count in reasons.group_by("why").len().sort("why").iter_rows()}
     return Drift(counts, _new_keys(pl.concat(configs), every.variants, workloads))
 
 
 def _new_keys(
     recorded: pl.DataFrame, variants: pl.DataFrame, workloads: Mapping[str, Workload]
 ) -> dict[str, tuple[str, ...]]:
-    """Workload -> keys of its Config that its cells have now, and none had that was recorded."""
+    """Workload -> keys of its Config that its cells have now and no recorded cell has."""
     new = {}
     for name, workload in workloads.items():
-        had, has = (_keys(frame.filter(pl.col("workload") == name)["config"]) for frame in (recorded, variants))
-        if had and workload.config_model is not None:
-            new[name] = tuple(sorted(has - had - set(workload.added_later())))
+        old, now = (_keys(frame.filter(pl.col("workload") == name)["config"]) for frame in (recorded, variants))
+        if old and workload.config_model is not None:
+            new[name] = tuple(sorted(now - old - set(workload.added_later())))
     return {name: keys for name, keys in new.items() if keys}
 
 

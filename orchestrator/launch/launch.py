@@ -1,9 +1,8 @@
-"""The launch: all stages in order. What the command line and the Python API both call."""
+"""The launch: all stages in order. The command line and the Python API both call it."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import signal
 import threading
@@ -19,16 +18,15 @@ import polars as pl
 from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.executors.resources import demands, unmet
 from raysweep.orchestrator.launch.announce import starting
-from raysweep.orchestrator.launch.preflight import lacking
-from raysweep.orchestrator.launch.provenance import Commit, commit_of, shipped
-from raysweep.orchestrator.launch.record import record
-from raysweep.orchestrator.launch.request import Request, from_sweeps
+from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_unfit
+from raysweep.orchestrator.launch.provenance import commits_of
+from raysweep.orchestrator.launch.record import record, sweep_record
+from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.process import SIGNALS, held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
-from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN, Limits
+from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.status import CHARGES
@@ -37,7 +35,7 @@ from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload, own_files, source_files
+from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
@@ -45,41 +43,23 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to run, never what."""
-
-    where: str | None = None
-    resume: bool = False
-    rerun_changed: bool = False
-    executor: str = "ray"
-    address: str | None = None
-    device: str = "auto"
-    max_failures: int | None = None
-    max_hours: float | None = None
-    max_alike: int | None = MAX_ALIKE
-    node_wait: float | None = NODE_WAIT_MIN  # minutes
-    wait: bool = False
-    command: str = "raysweep launch"
-
-
-@dataclass(frozen=True)
 class Result:
-    """How a launch ended. `asked` = done + failed + left; `ran` cells were finished in this launch."""
+    """How a launch ended: `asked` = done + failed + left cells, `ran` of them completed by this launch."""
 
     asked: int
     done: int
     ran: int
     failed: int
     left: int
-    exhausted: int  # of the failed: not tried, their attempts were used up before
-    changed: int  # of the done: by other code than there is now, and left as they are
+    exhausted: int  # of the failed: not tried, as their attempts were used up before
+    changed: int  # of the done: by code that has changed since, and not run again
     seconds: float
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0: all asked-for cells are done; 130: interrupted; 1: otherwise."""
+        """0: all requested cells are done; 130: interrupted; 1: otherwise."""
         if self.stopped == "interrupted":
             return 130
         return 0 if self.done == self.asked else 1
@@ -95,15 +75,15 @@ def launch(
     device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Run what is missing of one or several sweeps; returns when all is done or failed.
+    """Run the cells of one or several sweeps that are not done; returns when all are done or failed.
 
     Args:
         sweeps: from `Sweep.load`.
-        store: a folder.
+        store: a folder or an address.
         where: an SQL predicate over key and config columns and status.
         inline: in this process instead of on Ray.
         address: of a running Ray cluster; None starts Ray on this machine.
-        device: "auto": cells get the GPUs that they ask for; "cpu": none; "cuda": one at least.
+        device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         progress: called several times a second.
 
     Raises:
@@ -111,90 +91,123 @@ def launch(
         StoreBusy: another launch owns the store.
     """
     opened = store if isinstance(store, Store) else Store(store)
-    prepared = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
+    request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
     executor = "inline" if inline else "ray"
     options = Options(where=where, executor=executor, address=address, device=device, command="launch()")
-    return run(prepared, opened, options, progress)
+    return run(request, opened, options, progress)
 
 
-def run(
-    prepared: Request,
-    store: Store,
-    options: Options,
-    report: Callable[[Progress], None] | None = None,
-    announce: Callable[[Plan, Executor], None] | None = None,
-) -> Result:
-    """Own the store, plan, drive, record, commit.
+def run(request: Request, store: Store, options: Options, report: Callable[[Progress], None] | None = None) -> Result:
+    """Run a request; see `Launch`."""
+    return Launch(request, store, options).run(report)
+
+
+class Launch:
+    """One launch, from the request to its result.
 
     Args:
-        prepared: what is asked for.
-        store: where to.
-        options: how.
-        report: called several times a second.
-        announce: called once, before anything runs, where something does.
+        request: the cells.
+        store: where their results go.
+        options: how to run them.
+        on_wait: called with a description of the owner when the launch waits for it (`Options.wait`).
     """
-    began = time.monotonic()
-    if options.executor == "ray" and options.address is not None:
-        from raysweep.orchestrator.executors.ray.executor import check_address
 
-        check_address(options.address)  # before the store is taken
-    with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
-        executor = None
-        planned = plan_of(prepared, store, options)
-        if planned.frame["run"].any():  # what can't be run is refused before the store is taken
-            _refuse_lacking(prepared, planned, options)
-            if store.exists():
-                wait_till_free(store.storage, options.wait)
-            begun.enter_context(starting(store.storage.location, options.command))
-            executor = open_executor(prepared, options)
-            opened.callback(executor.close)
-            _refuse_unfit(executor, planned)
-        owner = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
-        begun.close()
-        for sweep in () if prepared.recorded else prepared.sweeps:
-            _record(owner, sweep, on_device(prepared.table, options.device), options)
-        planned = plan_of(prepared, store, options)
-        warnings = list(prepared.warnings)
-        if not planned.frame["run"].any():
-            return _result(planned, None, began, warnings)
-        if executor is None:  # what was done a moment ago is not: by a person's hand
-            executor = open_executor(prepared, options)
-        opened.callback(executor.close)  # a second time, if need be: before the store is given back
-        if announce is not None:
-            announce(planned, executor)
-        # Where the module was found, not where it was looked for: of two sweeps, each finds its own.
-        search: dict[str, tuple[str, ...]] = {
-            name: (w.folder,) if w.folder else () for name, w in prepared.workloads.items()
-        }
-        home = owner.checkpoint_home()
-        hours, minutes = options.max_hours, options.node_wait
-        limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
-        driver = Driver(planned, executor, search, limits, home)
-        owner.running = driver.running
-        again = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
-        with _interruptible(driver, executor):
-            _commit_all(driver, owner, planned, prepared.workloads, again, report)
-        owner.compactor.end()
-        if owner.compactor.problem is not None:
-            warnings.append(f"small segments were not merged: {owner.compactor.problem}")
-        return _result(planned, driver.progress, began, warnings)
+    def __init__(
+        self, request: Request, store: Store, options: Options, on_wait: Callable[[str], None] = lambda owner: None
+    ) -> None:
+        self.request, self.store, self.options, self._on_wait = request, store, options, on_wait
+        self._table = on_device(request.table, options.device)
+        self._summary: pl.DataFrame | None = None  # that the plan is based on
+        self._plan: Plan | None = None
+
+    def plan(self) -> Plan:
+        """The plan, once nobody owns the store: until then another launch may be running the same cells.
+
+        Raises:
+            StoreBusy: another launch owns the store, and the options are not to wait.
+        """
+        if self.store.exists():
+            wait_till_free(self.store.storage, self.options.wait, self._on_wait)
+        return self.current_plan()
+
+    def current_plan(self) -> Plan:
+        """The plan, whoever owns the store; computed anew only if the store's rows have changed since the last time."""
+        store, options = self.store, self.options
+        summary = store.summary() if store.exists() else EMPTY_SUMMARY
+        if summary.is_empty():
+            summary = EMPTY_SUMMARY
+        if self._plan is None or summary is not self._summary:  # the store gives one object while its rows are the same
+            times = None if summary is EMPTY_SUMMARY else store.times
+            changes = {"resume": options.resume, "rerun_changed": options.rerun_changed}
+            self._plan, self._summary = plan(self._table, summary, times, **changes), summary
+        return self._plan
+
+    def run(
+        self,
+        report: Callable[[Progress], None] | None = None,
+        announce: Callable[[Plan, Executor], None] | None = None,
+    ) -> Result:
+        """Take the store, drive the cells, record and commit their outcomes.
+
+        Args:
+            report: called several times a second.
+            announce: called once before anything runs; not called if nothing does.
+        """
+        began = time.monotonic()
+        request, store, options = self.request, self.store, self.options
+        if options.executor == "ray" and options.address is not None:
+            from raysweep.orchestrator.executors.ray.executor import check_address
+
+            check_address(options.address)  # before the store is taken
+        with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
+            executor = None
+            planned = self.plan()
+            if planned.frame["run"].any():  # what cannot run is refused before the store is taken
+                refuse_lacking(planned, request, options)
+                begun.enter_context(starting(store.storage.location, options.command))
+                executor = open_executor(request, options)
+                opened.callback(executor.close)
+                refuse_unfit(planned, executor)
+            writer = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
+            begun.close()
+            for sweep in () if request.recorded else request.sweeps:
+                if (entry := sweep_record(sweep, self._table, options.where)) is not None:
+                    writer.record_sweep(*entry)
+            planned = self.current_plan()  # another launch may have owned the store since, or left half a commit
+            warnings = list(request.warnings)
+            if not planned.frame["run"].any():
+                return _result(planned, None, began, warnings)
+            if executor is None:  # cells that were done a moment ago were deleted by hand
+                executor = open_executor(request, options)
+            opened.callback(executor.close)  # again, if need be: before the store is released
+            if announce is not None:
+                announce(planned, executor)
+            # The folder where each module was found: another sweep's folder may have a module of the same name.
+            search: dict[str, tuple[str, ...]] = {
+                name: (w.folder,) if w.folder else () for name, w in request.workloads.items()
+            }
+            hours, minutes = options.max_hours, options.node_wait
+            limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
+            driver = Driver(planned, executor, search, limits, writer.checkpoint_home())
+            writer.running = driver.running
+            with _interruptible(driver, executor):
+                _commit_all(driver, writer, planned, request.workloads, report)
+            writer.compactor.end()
+            if writer.compactor.problem is not None:
+                warnings.append(f"small segments were not merged: {writer.compactor.problem}")
+            return _result(planned, driver.progress, began, warnings)
 
 
-def plan_of(prepared: Request, store: Store, options: Options) -> Plan:
-    """The plan against what the store now holds."""
-    exists = store.exists()
-    summary = store.summary() if exists else EMPTY_SUMMARY
-    table = on_device(prepared.table, options.device)
-    return plan(
-        table, summary, store.times if exists else None, resume=options.resume, rerun_changed=options.rerun_changed
-    )
+def plan_of(request: Request, store: Store, options: Options) -> Plan:
+    """The plan against the store's rows of now, whoever owns it."""
+    return Launch(request, store, options).current_plan()
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
-    """The cells with the GPUs that they get: as asked for (`auto`), none (`cpu`), one at least (`cuda`)."""
+    """The cells with the GPUs that they get: as requested (`auto`), none (`cpu`), at least one (`cuda`)."""
     if device not in DEVICES:
-        known = unknown_name("device", device, DEVICES)
-        raise InputError("--device gpu: is spelt --device cuda" if device == "gpu" else f"--device: {known}")
+        hint = "--device gpu: is spelt --device cuda"
+        raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
     gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
     return replace(table, variants=table.variants.with_columns(gpus=gpus))
 
@@ -213,113 +226,48 @@ EMPTY_SUMMARY = pl.DataFrame(
 
 def _commit_all(
     driver: Driver,
-    owner: StoreWriter,
+    writer: StoreWriter,
     planned: Plan,
     workloads: Mapping[str, Workload],
-    again: frozenset[str],
     report: Callable[[Progress], None] | None,
 ) -> None:
-    """Gather outcomes and commit them when enough, or half a second's, have come."""
+    """Run the cells; commit outcomes whenever `FLUSH_OUTCOMES` wait or the last commit was `FLUSH_S` ago."""
+    replacing = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
     waiting: list[CompletedAttempt] = []
     last = time.monotonic()
 
     def flush() -> None:
         nonlocal waiting, last
-        with held_off():  # an interrupt between a commit and forgetting its rows would make them come twice
+        with held_off():  # an interrupt between a commit and the clearing of its rows would commit them twice
             if waiting:
-                records = record(waiting, planned.frame, planned.table.variants, owner.epoch, commits, paths)
-                owner.append(records, again)
+                records = record(waiting, planned.frame, planned.table.variants, writer.epoch, commits, paths)
+                writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused
             waiting, last = [], time.monotonic()
 
     try:
-        for finished in driver.run():
-            waiting.extend(finished)
+        for completed in driver.run():
+            waiting.extend(completed)
             if len(waiting) >= FLUSH_OUTCOMES or (waiting and time.monotonic() - last >= FLUSH_S):
                 flush()
             if report is not None:
                 report(driver.progress)
     except (Fenced, StoreWriteFailed):
-        raise  # the store refused: what waits can't be committed
+        raise  # the store refused; the waiting outcomes cannot be committed
     except BaseException:
         flush()
         raise
     flush()
 
 
-def open_executor(prepared: Request, options: Options) -> Executor:
+def open_executor(request: Request, options: Options) -> Executor:
     """The executor that the options name."""
     module, _, name = EXECUTORS[options.executor].partition(":")
     kind = getattr(importlib.import_module(module), name)
-    if options.executor == "inline":
-        executor: Executor = kind()
-        return executor
-    ship: dict[str, list[Path]] = {}
-    for workload in prepared.workloads.values():
-        if workload.folder is not None:
-            ship.setdefault(workload.folder, []).extend(own_files(workload))
-    on_ray: Executor = kind(options.address, ship)
-    return on_ray
-
-
-def _refuse_unfit(executor: Executor, planned: Plan) -> None:
-    """A cell that no node can run would wait for ever: say so now."""
-    problems = []
-    for size, count in demands(planned.frame.filter("run"), planned.table.variants):
-        reason = executor.fits(*size)
-        if reason is not None:
-            problems.append(unmet(size, count, reason, ["--address a larger cluster"]))
-    if problems:
-        raise InputError(problems)
-
-
-def _refuse_lacking(prepared: Request, planned: Plan, options: Options) -> None:
-    """Of a cluster, what its nodes have is not known here; cells that are to run on this machine would only fail."""
-    if options.executor == "inline" or options.address is None:
-        problems = lacking(planned, prepared.workloads)
-        if problems:
-            raise InputError(problems)
-
-
-def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
-    """Source digest -> the commit that has this source, of workloads that lie in a repository."""
-    found = {}
-    for w in workloads.values():
-        files = [file for _, file in source_files(w.module, w.source_path, w.folder)]
-        found[w.source_digest] = commit_of(w.source_path, files)
-    return shipped() | {digest: commit for digest, commit in found.items() if commit is not None}
-
-
-def _record(owner: StoreWriter, sweep: Sweep, table: CellTable, options: Options) -> None:
-    mine = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
-    variants = table.variants.filter(mine)
-    cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
-    if cells.is_empty():
-        return
-    about = {
-        "name": sweep.name,
-        "title": sweep.title,
-        "path": sweep.path,
-        "text": sweep.text,
-        "search": list(sweep.search),
-        "overrides": dict(sweep.overrides),
-        "where": options.where,
-        "cells": cells.height,
-    }
-    # Renumbered from 0, so that equal requests are equal files.
-    numbers = variants.select("variant").with_row_index("new")
-    part = CellTable(
-        variants.with_columns(variant=pl.int_range(pl.len(), dtype=pl.UInt32)),
-        cells.join(numbers, on="variant", maintain_order="left").select(
-            "cell_id", pl.col("new").alias("variant"), "seed"
-        ),
-    )
-    digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
-    digest.update("".join(part.cells["cell_id"].sort()).encode())
-    digest.update(part.variants.drop("source_digest").write_csv().encode())
-    owner.record_sweep(about, part, digest.hexdigest()[:16])
+    executor: Executor = kind() if options.executor == "inline" else kind(options.address, request.own_files)
+    return executor
 
 
 def _result(planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:

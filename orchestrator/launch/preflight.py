@@ -1,39 +1,65 @@
-"""What this machine lacks of what cells need (`lacks` of their workloads): a data set, a program."""
+"""Preflight: requirements of the cells that cannot be met, found before the store is taken."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.executors.executor import Executor
+from raysweep.orchestrator.executors.resources import demands, unmet
+from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import count_cells, message_of
 
-_SHOWN = 5
+_MAX_LINES = 5
 
 
-def lacking(planned: Plan, workloads: Mapping[str, Workload]) -> list[str]:
-    """A line for each thing that cells which are to run would not find here.
+def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
+    """A line for each requirement that the workloads declare (`lacks`) and this machine does not meet.
 
     Args:
-        planned: which cells.
+        plan: only the cells to run count.
         workloads: by name.
     """
-    running = planned.frame.filter("run").group_by("variant").len("cells").sort("variant")
-    found: dict[str, int] = {}
-    shared = planned.table.variants.select("variant", "workload", "config")
-    for name, config, cells in running.join(shared, on="variant").select("workload", "config", "cells").iter_rows():
+    running = plan.frame.filter("run").group_by("variant").len("cells").sort("variant")
+    counts: dict[str, int] = {}
+    variants = plan.table.variants.select("variant", "workload", "config")
+    for name, config, cells in running.join(variants, on="variant").select("workload", "config", "cells").iter_rows():
         workload = workloads[name]
         if workload.lacks is None:
             continue
         try:
-            asked = workload.revive(config)
-        except ValueError:  # recorded before its Config changed: the cell will say so
+            model = workload.revive(config)
+        except ValueError:  # recorded before its Config changed: the cell will report it
             continue
         try:
-            what = workload.lacks(asked)
+            requirement = workload.lacks(model)
         except Exception as error:
-            what = f"{workload.source_path}: lacks: {type(error).__name__}: {message_of(error)}"
-        if what:
-            found[what] = found.get(what, 0) + cells
-    lines = [f"{what} ({count_cells(count)})" for what, count in found.items()]
-    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"and {len(lines) - _SHOWN:,} more"]
+            requirement = f"{workload.source_path}: lacks: {type(error).__name__}: {message_of(error)}"
+        if requirement:
+            counts[requirement] = counts.get(requirement, 0) + cells
+    lines = [f"{requirement} ({count_cells(count)})" for requirement, count in counts.items()]
+    return lines if len(lines) <= _MAX_LINES else [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES:,} more"]
+
+
+def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
+    """Raise InputError if cells that would run on this machine lack something here.
+
+    What the nodes of a cluster lack is not known here.
+    """
+    if options.executor == "inline" or options.address is None:
+        problems = lacking(plan, request.workloads)
+        if problems:
+            raise InputError(problems)
+
+
+def refuse_unfit(plan: Plan, executor: Executor) -> None:
+    """Raise InputError for cells that no node can run: they would wait for ever."""
+    problems = []
+    for size, count in demands(plan.frame.filter("run"), plan.table.variants):
+        reason = executor.fits(*size)
+        if reason is not None:
+            problems.append(unmet(size, count, reason, ["--address a larger cluster"]))
+    if problems:
+        raise InputError(problems)

@@ -1,4 +1,4 @@
-"""Which commit the code that runs comes from."""
+"""Provenance: the git commits of the workloads' code."""
 
 from __future__ import annotations
 
@@ -10,37 +10,47 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raysweep.orchestrator.sweep.source import content
+from raysweep.orchestrator.sweep.source import content, source_files
+from raysweep.orchestrator.sweep.workload import Workload
 
 
 class Commit(NamedTuple):
-    """A git commit and what stood uncommitted on it."""
+    """A git commit and the uncommitted changes to it."""
 
     commit: str
-    dirty: str | None  # 16 hex characters of the uncommitted diff's digest; None where clean
+    dirty: str | None  # 16 hex characters of the digest of the uncommitted diff; None if clean
 
 
 SHIPPED = "RAYSWEEP_COMMITS"
-"""Environment variable of a submitted job: the commits that its copy of the code was made of, as JSON."""
+"""Environment variable of a submitted job: the commits of the shipped code, as JSON."""
 
 
 def shipped() -> dict[str, Commit]:
-    """Source digest -> commit, as the machine that submitted this job found it; empty elsewhere."""
-    told: dict[str, tuple[str, str | None]] = json.loads(os.environ.get(SHIPPED, "{}"))
-    return {digest: Commit(*commit) for digest, commit in told.items()}
+    """Source digest -> commit, from the machine that submitted this job; empty if it is not a submitted job."""
+    commits: dict[str, tuple[str, str | None]] = json.loads(os.environ.get(SHIPPED, "{}"))
+    return {digest: Commit(*commit) for digest, commit in commits.items()}
 
 
 def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
-    """The environment in which `shipped` gives these."""
+    """The environment variables from which `shipped` reads these commits."""
     return {SHIPPED: json.dumps(commits)}
 
 
+def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
+    """Source digest -> commit, for the workloads whose code is in a repository."""
+    commits = {}
+    for w in workloads.values():
+        files = [file for _, file in source_files(w.module, w.source_path, w.folder)]
+        commits[w.source_digest] = commit_of(w.source_path, files)
+    return shipped() | {digest: commit for digest, commit in commits.items() if commit is not None}
+
+
 def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
-    """The commit of the repository that holds a file, if it is a tracked file of one.
+    """The commit of the repository that tracks a file; None if none does.
 
     Args:
         source_path: the file.
-        files: all that the code is made of; those that the repository does not track are uncommitted too.
+        files: all files of the code; those that the repository does not track count as uncommitted changes.
     """
     folder = Path(source_path).parent
     try:
@@ -51,7 +61,7 @@ def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
         top = Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
         listed = _git(folder, "ls-files", "-z", "--full-name", "--recurse-submodules", ":/")
     except (OSError, subprocess.SubprocessError):
-        return None  # no git here, or no repository: an installed package
+        return None  # git is not installed, or the file is in no repository, such as an installed package
     tracked = {top / os.fsdecode(name) for name in listed.split(b"\0")}
     for file in files:
         if file.resolve() not in tracked:

@@ -1,7 +1,8 @@
-"""Stage 6: outcomes become Arrow tables of the store's fixed schema, with where and by what code they ran."""
+"""Stage 6: outcomes become Arrow tables of the store's fixed schema, and requested sweeps become their records."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ import pyarrow as pa
 from raysweep.orchestrator.launch.provenance import Commit
 from raysweep.orchestrator.run.messages import CompletedAttempt, Outcome, Worker
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import message_of, storable
 
 
@@ -30,35 +33,66 @@ class Records:
 
 
 def record(
-    finished: Sequence[CompletedAttempt],
+    completed: Sequence[CompletedAttempt],
     plan: pl.DataFrame,
     variants: pl.DataFrame,
     epoch: int,
     commits: Mapping[str, Commit],
     paths: Mapping[str, str] = MappingProxyType({}),
 ) -> Records:
-    """Tables for these outcomes; one that no table can hold becomes a failed attempt, and harms no other.
+    """Tables of these outcomes; one that no table can hold becomes a failed attempt and does not affect the others.
 
     Args:
-        finished: outcomes, whose `row` indexes `plan`.
-        plan: one row a cell: cell_id, variant, seed.
-        variants: one row a variant, in order of its number (`cells.VARIANTS_SCHEMA`).
-        epoch: the launch.
-        commits: source digest -> commit that has this source.
-        paths: source digest -> the file that was launched; of others the worker's copy is recorded.
+        completed: outcomes, whose `row` indexes `plan`.
+        plan: one row per cell: cell_id, variant, seed.
+        variants: one row per variant, in order of its number (`cells.VARIANTS_SCHEMA`).
+        epoch: the launch's generation.
+        commits: source digest -> commit with this source.
+        paths: source digest -> the launched file; for other digests the worker's path is recorded.
     """
     try:
-        return _tables(finished, plan, variants, epoch, commits, paths)
-    except Exception:  # whatever it is, it must not take the batch along
-        kept, refused = [], 0
-        for one in finished:
+        return _tables(completed, plan, variants, epoch, commits, paths)
+    except Exception:  # one bad outcome must not cost the whole batch
+        recordable, refused = [], 0
+        for attempt in completed:
             try:
-                _tables([one], plan, variants, epoch, commits, paths)
-                kept.append(one)
+                _tables([attempt], plan, variants, epoch, commits, paths)
+                recordable.append(attempt)
             except Exception as error:
-                refused += one.outcome.status == "done"
-                kept.append(CompletedAttempt(_unrecordable(one.outcome, error), None))
-        return replace(_tables(kept, plan, variants, epoch, commits, paths), refused=refused)
+                refused += attempt.outcome.status == "done"
+                recordable.append(CompletedAttempt(_unrecordable(attempt.outcome, error), None))
+        return replace(_tables(recordable, plan, variants, epoch, commits, paths), refused=refused)
+
+
+def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dict[str, Any], CellTable, str] | None:
+    """A requested sweep as the store records it: (metadata, cells, digest), equal for equal requests.
+
+    Args:
+        sweep: the sweep.
+        table: the cells of the launch; None is returned if it has none of the sweep's.
+        where: the predicate that selected them.
+    """
+    of_sweep = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
+    variants = table.variants.filter(of_sweep)
+    cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
+    if cells.is_empty():
+        return None
+    metadata = {
+        "name": sweep.name, "title": sweep.title, "path": sweep.path, "text": sweep.text,
+        "search": list(sweep.search), "overrides": dict(sweep.overrides), "where": where, "cells": cells.height,
+    }  # fmt: skip
+    # Renumbered from 0, so that equal requests are equal files.
+    numbers = variants.select("variant").with_row_index("new")
+    part = CellTable(
+        variants.with_columns(variant=pl.int_range(pl.len(), dtype=pl.UInt32)),
+        cells.join(numbers, on="variant", maintain_order="left").select(
+            "cell_id", pl.col("new").alias("variant"), "seed"
+        ),
+    )
+    digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
+    digest.update("".join(part.cells["cell_id"].sort()).encode())
+    digest.update(part.variants.drop("source_digest").write_csv().encode())
+    return metadata, part, digest.hexdigest()[:16]
 
 
 def _unrecordable(outcome: Outcome, error: Exception) -> Outcome:
@@ -66,77 +100,61 @@ def _unrecordable(outcome: Outcome, error: Exception) -> Outcome:
     return Outcome(
         outcome.row, outcome.attempt, "failed", now, now,
         error_type="NotRecordable",
-        error_message=f"the cell ended as {outcome.status}, but: {message_of(error)}"[:2000],
+        error_message=f"the cell ended as {outcome.status}, but its outcome cannot be recorded: "
+        f"{message_of(error)}"[:2000],
     )  # fmt: skip
 
 
 def _tables(
-    finished: Sequence[CompletedAttempt],
+    completed: Sequence[CompletedAttempt],
     plan: pl.DataFrame,
     variants: pl.DataFrame,
     epoch: int,
     commits: Mapping[str, Commit],
     paths: Mapping[str, str],
 ) -> Records:
-    outcomes = [f.outcome for f in finished]
+    outcomes = [attempt.outcome for attempt in completed]
     keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
     ids = keys["cell_id"].to_list()
-    shared = variants[keys["variant"].to_list()]
-    # Of a lost worker nothing is known: its columns are null.
+    of_variant = variants[keys["variant"].to_list()]
+    # Many outcomes share a worker, whose values are converted once. A lost worker's are null.
     workers: list[Worker | None] = []
-    places: dict[int, int] = {}  # many outcomes share a worker: its columns are made once
-    at = []
-    for one in finished:
-        place = places.setdefault(id(one.worker), len(workers))
-        if place == len(workers):
-            workers.append(one.worker)
-        at.append(place)
+    positions: dict[int, int] = {}
+    indices = []
+    for attempt in completed:
+        position = positions.setdefault(id(attempt.worker), len(workers))
+        if position == len(workers):
+            workers.append(attempt.worker)
+        indices.append(position)
     commit = [commits.get(w.source_digest or "") if w else None for w in workers]
-    taken = pa.array(at, pa.int64())
-
-    def of_worker(name: str) -> list[Any]:
-        return [None if w is None else getattr(w, name) for w in workers]
-
-    def column(name: str) -> list[Any]:
-        return [getattr(o, name) for o in outcomes]
+    rows_of_workers = pa.array(indices, pa.int64())
 
     columns: dict[str, Any] = {
         "cell_id": keys["cell_id"],
         "seed": keys["seed"],
-        "status": column("status"),
-        "attempt": column("attempt"),
         "metrics": [[{"name": storable(n), "value": v} for n, v in sorted(o.metrics.items())] for o in outcomes],
-        "started_at": _utc(column("started_at")),
-        "finished_at": _utc(column("finished_at")),
+        "started_at": _utc([o.started_at for o in outcomes]),
+        "finished_at": _utc([o.finished_at for o in outcomes]),
         "epoch": [epoch] * len(outcomes),
         "schema_version": [SCHEMA_VERSION] * len(outcomes),
     }
-    for name in (
-        "sweep",
-        "experiment",
-        "workload",
-        "workload_version",
-        "method",
-        "k",
-        "config",
-        "cpus",
-        "gpus",
-    ):
-        columns[name] = shared[name]
-    shared_by: dict[str, list[Any]] = {
+    for name in ("sweep", "experiment", "workload", "workload_version", "method", "k", "config", "cpus", "gpus"):
+        columns[name] = of_variant[name]
+    by_worker: dict[str, list[Any]] = {
         "git_commit": [None if c is None else c.commit for c in commit],
         "git_dirty": [None if c is None else c.dirty for c in commit],
     }
     for name in ("host", "node_id", "pid", "device", "source_digest", "packages"):
-        shared_by[name] = of_worker(name)
-    shared_by["source_path"] = [w and paths.get(w.source_digest or "", w.source_path) for w in workers]
+        by_worker[name] = [None if w is None else getattr(w, name) for w in workers]
+    by_worker["source_path"] = [w and paths.get(w.source_digest or "", w.source_path) for w in workers]
     for name in (
-        "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback", "log_tail",
+        "status", "attempt", "seconds", "cpu_seconds", "peak_rss_mib", "error_type", "error_message", "traceback",
+        "log_tail",
     ):  # fmt: skip
-        columns[name] = column(name)
-    made = {name: _arrow(values, ATTEMPTS.field(name).type).take(taken) for name, values in shared_by.items()}
-    made |= {name: _arrow(values, ATTEMPTS.field(name).type) for name, values in columns.items()}
-    attempts = pa.table([made[f.name] for f in ATTEMPTS], schema=ATTEMPTS)
+        columns[name] = [getattr(o, name) for o in outcomes]
+    arrays = {n: _arrow(values, ATTEMPTS.field(n).type).take(rows_of_workers) for n, values in by_worker.items()}
+    arrays |= {n: _arrow(values, ATTEMPTS.field(n).type) for n, values in columns.items()}
+    attempts = pa.table([arrays[f.name] for f in ATTEMPTS], schema=ATTEMPTS)
     done = pa.array([o.status == "done" for o in outcomes])
     return Records(
         cells=attempts.select(CELLS.names).filter(done).cast(CELLS),
@@ -179,11 +197,11 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
 
 
 def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-    """A list column of the arrays of this dtype, null for the others; built without a Python float each."""
+    """A list column of the arrays of this dtype, null for the others; no value becomes a Python float."""
     chosen = [v if v.dtype == dtype else None for v in values]
     lengths = [0 if v is None else len(v) for v in chosen]
-    kept = [v for v in chosen if v is not None]
-    flat = np.concatenate(kept) if kept else np.empty(0, dtype)
+    present = [v for v in chosen if v is not None]
+    flat = np.concatenate(present) if present else np.empty(0, dtype)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))
     mask = pa.array([v is None for v in chosen], pa.bool_())
     return pa.ListArray.from_arrays(offsets, pa.array(flat), mask=mask)

@@ -1,1 +1,1 @@
-"""What is asked for: sweep files, workloads, and the cells they make."""
+"""Sweep files, workloads, and the cells that they define."""

@@ -1,4 +1,4 @@
-"""Which sweep files a SWEEP argument means."""
+"""The sweep files that a SWEEP argument names."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ BUNDLED = Path(__file__).resolve().parents[2] / "workloads"
 
 
 def find(name: str) -> list[Path]:
-    """The sweep files that a SWEEP argument means, sorted.
+    """The sweep files that a SWEEP argument names, sorted.
 
-    A path to a `.toml`, a folder of them, or a bundled name, group or prefix (`paper/e1-sine`,
-    `paper/rnn`, `paper`).
+    Args:
+        name: a path to a `.toml`, a folder of them, or a bundled name, group or prefix (`paper/e1-sine`, `paper/rnn`,
+            `paper`).
 
     Raises:
-        InputError: there is none; the message names a file or a bundled sweep that may have been meant.
+        InputError: nothing matches; the message suggests the file or bundled sweep of the nearest name.
     """
     try:
         path = Path(name).expanduser()
         is_file = path.is_file()
-    except (RuntimeError, OSError, ValueError) as error:  # no such user's home, a name too long, a NUL
-        raise InputError(f"sweep {short_repr(name)}: no path: {getattr(error, 'strerror', None) or error}") from None
+    except (RuntimeError, OSError, ValueError) as error:  # an unknown user's home, a name too long, a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"sweep {short_repr(name)}: not a valid path: {reason}") from None
     if name.endswith(".toml"):
         if not is_file:
-            raise InputError(f"no sweep file {name}" + (" (it is a folder)" if path.is_dir() else _meant(path)))
+            raise InputError(f"no sweep file {name}" + (" (it is a folder)" if path.is_dir() else _suggestion(path)))
         return [path]
     if path.is_dir() and (inside := sorted(path.glob("*.toml"))):
         return inside
@@ -43,18 +45,18 @@ def find(name: str) -> list[Path]:
     matching = [p for n, p in bundled.items() if n.startswith(name)]
     if not matching:
         if is_file or path.is_dir():
-            kind = "file does not end in .toml" if is_file else "folder holds no .toml"
-            raise InputError(f"sweep {short_repr(name)}: the {kind}{_meant(path)}")
-        if meant := _meant(path):
-            raise InputError(f"unknown sweep {short_repr(name)}{meant}")
+            kind = "file does not end in .toml" if is_file else "folder contains no .toml"
+            raise InputError(f"sweep {short_repr(name)}: the {kind}{_suggestion(path)}")
+        if suggestion := _suggestion(path):
+            raise InputError(f"unknown sweep {short_repr(name)}{suggestion}")
         groups = [p.relative_to(BUNDLED).with_suffix("").as_posix() for p in BUNDLED.glob("*/*.txt")]
         unknown = unknown_name("sweep", name, [*bundled, *groups])
-        raise InputError(f"{unknown}; a sweep file of your own is given as a path to a .toml")
+        raise InputError(f"{unknown}; to name a sweep file of your own, give the path of its .toml")
     return matching
 
 
-def _meant(path: Path) -> str:
-    """Which `.toml` in the same folder has almost this name, as the end of a message; else nothing."""
+def _suggestion(path: Path) -> str:
+    """The `.toml` of the nearest name in the same folder, as the end of a message; "" if there is none."""
     stems = {p.stem: p for p in sorted(path.parent.glob("*.toml"))} if path.parent.is_dir() else {}
     near = difflib.get_close_matches(path.stem, stems, n=1)
     return f"; did you mean {stems[near[0]]}?" if near else ""

@@ -1,4 +1,4 @@
-"""Which cell is which: canonical JSON, its hash (the cell id), and the name that people read."""
+"""A cell's identity: canonical JSON, its hash (the cell id), and the name that people read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 ID_SCHEME = 1
-
-
 ID_LENGTH = 24
 
 
@@ -18,7 +16,7 @@ def hash_parts(
     workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
 ) -> tuple[str, str]:
     """The canonical JSON that is hashed, as (text before the seed, text after it)."""
-    # Keys are sorted, so all that precedes "seed" is one object, and all that follows another.
+    # Keys are sorted: everything before "seed" is one object, everything after it another.
     head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
     tail = canonical_json({"version": version, "workload": workload})
     return head[:-1] + ',"seed":', "," + tail[1:]
@@ -37,7 +35,7 @@ def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
 
 
 def canonical_json(value: Any) -> str:
-    """The one text of a value: sorted keys, no spaces, numbers equal in value written alike.
+    """The canonical text of a value: sorted keys, no spaces, equal numbers written alike.
 
     Raises:
         ValueError: a number is not finite, or a key is not text.
@@ -53,7 +51,7 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{value} is not finite")
-        # 1 and 1.0 are one value, as are 0.0 and -0.0; beyond 2^53 a float is not an exact integer anyway.
+        # 1 and 1.0 are one value, as are 0.0 and -0.0; beyond 2^53 floats are not exact integers.
         return int(value) if value == int(value) and abs(value) < 2**53 else float(value)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
@@ -65,6 +63,6 @@ def _canonical(value: Any) -> Any:
 
 
 def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:
-    """How a cell is printed: `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
+    """A cell's name in output: `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
     middle = "" if k is None else f"/k={k}"
     return f"{experiment}/{method}{middle}/seed={seed}#{cell_id[:8]}"

@@ -1,7 +1,7 @@
-"""A JSON schema of sweep files, so that editors complete and check them; `orchestrator.sweep.spec` has the last word.
+"""A JSON schema of sweep files, with which editors complete and check them.
 
-Draft 7, which editors' TOML extensions know. It says what can be said of a key on its own: that a seed is there twice,
-or a config key both in `[config]` and varied, only `raysweep plan` says.
+Draft 7, which editors' TOML extensions support. It checks each key on its own; `sweep.spec` also finds a repeated seed,
+or a config key that is both in `[config]` and varied.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _K: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 _VALUE: Schema = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}
 _PART_OR_WHOLE: Schema = {"anyOf": [{"type": "number", "maximum": 1}, {"type": "integer"}]}
-"""Of a device: a fraction of one, or a whole number."""
+"""CPUs or GPUs: a fraction of one, or a whole number."""
 _RESOURCES: dict[str, Schema] = {
     "cpus": {
         **_PART_OR_WHOLE, "exclusiveMinimum": 0, "maximum": 1e6,
         "description": "CPUs of a cell; its thread pools get as many threads.",
     },
     "gpus": {**_PART_OR_WHOLE, "minimum": 0, "maximum": 1e6, "description": "GPUs of a cell; 0.5 shares one."},
-    "memory_gib": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "description": "Memory asked for, GiB."},
+    "memory_gib": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "description": "Memory of a cell, GiB."},
     "timeout_s": {
         "type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S, "description": "Seconds a cell may run."
     },
@@ -41,11 +41,11 @@ _RESOURCES: dict[str, Schema] = {
 
 
 def schema(workload: Workload | None = None) -> Schema:
-    """Of any sweep file; with a workload, of those that name it: its config keys and methods are then known too."""
+    """The schema of sweep files; with a workload, of its sweep files only, including config keys and methods."""
     config, definitions = _config(workload)
     resources = _resources()
-    about = "Shared settings; a key stands here or in [[grid]] blocks, not in both."
-    found: Schema = {
+    description = "Shared settings; a key is either here or in [[grid]] blocks, not in both."
+    result: Schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A raysweep sweep" + (f" of {workload.name}" if workload else ""),
         "type": "object",
@@ -68,7 +68,7 @@ def schema(workload: Workload | None = None) -> Schema:
                     {"type": "string", "pattern": "^\\s*\\d{1,18}\\s*\\.\\.\\s*\\d{1,18}\\s*$"},
                 ],
             },
-            "config": {"type": "object", "description": about, **config},
+            "config": {"type": "object", "description": description, **config},
             "resources": resources,
             "grid": {
                 "type": "array", "minItems": 1, "items": _block(workload, config, resources),
@@ -77,8 +77,8 @@ def schema(workload: Workload | None = None) -> Schema:
         },
     }  # fmt: skip
     if definitions:
-        found["$defs"] = definitions
-    return found
+        result["$defs"] = definitions
+    return result
 
 
 def _resources() -> Schema:
@@ -86,7 +86,7 @@ def _resources() -> Schema:
         raise ValueError("the schema of [resources] lacks a field of Resources")
     return {
         "type": "object", "additionalProperties": False, "properties": _RESOURCES,
-        "description": "How a cell runs, not what it is: never part of its id.",
+        "description": "Resources that a cell runs with; never part of its id.",
     }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def _block(workload: Workload | None, config: Mapping[str, Any], resources: Sche
     method: Schema = dict(_LINE)
     if workload is not None and workload.methods is not None:
         method = {"type": "string", "enum": sorted(workload.methods)}
-    own = {name: _axis(value) for name, value in config.get("properties", {}).items()}
+    keys = {name: _axis(value) for name, value in config.get("properties", {}).items()}
     return {
         "type": "object",
         "required": ["method"],
@@ -104,22 +104,22 @@ def _block(workload: Workload | None, config: Mapping[str, Any], resources: Sche
             "resources": resources,
             "seed": False,
             "seeds": False,
-            **own,
+            **keys,
         },
-        "additionalProperties": False if own else _axis(_SCALAR),
+        "additionalProperties": False if keys else _axis(_SCALAR),
     }
 
 
 def _axis(value: Schema) -> Schema:
     """A value, or a list of them to vary."""
-    kept = {key: text for key, text in value.items() if key in {"description", "default"}}
-    return {**kept, "anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
+    notes = {key: text for key, text in value.items() if key in {"description", "default"}}
+    return {**notes, "anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
 
 
 def _config(workload: Workload | None) -> tuple[Schema, Schema]:
-    """What `[config]` may hold, and definitions that it refers to."""
+    """The schema of `[config]`, and the definitions that it refers to."""
     if workload is None or workload.config_model is None:
         return {"additionalProperties": _VALUE}, {}
-    made: Schema = workload.config_model.model_json_schema()
-    kept: Schema = {key: value for key, value in made.items() if key in {"properties", "additionalProperties"}}
-    return kept, made.get("$defs", {})
+    model: Schema = workload.config_model.model_json_schema()
+    config: Schema = {key: value for key, value in model.items() if key in {"properties", "additionalProperties"}}
+    return config, model.get("$defs", {})

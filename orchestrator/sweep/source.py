@@ -1,12 +1,16 @@
-"""Which files of a folder a module is made of, read from import statements. Nothing is imported."""
+"""The files that a workload is made of, read from import statements, and their digest. Nothing is imported."""
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import raysweep
 
 OURS = "raysweep"
 """Our package, which lies beside users' modules where those are shipped to."""
@@ -15,14 +19,86 @@ BUNDLED_PACKAGE = "raysweep.workloads"
 """The package of the workloads that come with raysweep."""
 
 MAX_BYTES = 2**19
-"""No file that people write is longer; one that a program wrote would take seconds at each command."""
+"""Larger files are not searched for imports: people write none, and a generated one would take seconds to parse."""
+
+
+@lru_cache(maxsize=64)
+def source_digest(module: str, path: str, folder: str | None = None) -> str:
+    """16 hex characters over `source_files`."""
+    digest = hashlib.sha256()
+    for name, file in source_files(module, path, folder):
+        digest.update(name.encode() + b"\0" + content(file) + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
+    """The files that a workload is made of, each with the name under which it enters the digest.
+
+    For a bundled workload: what it imports from `raysweep.workloads`. For a user's: its whole top-level package, or
+    its file if it is in no package; then what these import from the folder that is shipped with it.
+
+    Args:
+        module: the workload's module.
+        path: the module's file.
+        folder: where the module was found, if it is a user's; None for an installed package.
+    """
+    if module.startswith(f"{BUNDLED_PACKAGE}."):
+        root = Path(raysweep.__file__).resolve().parents[1]
+        files = [(p.as_posix(), (root / p).resolve()) for p in reached(module, root, BUNDLED_PACKAGE)]
+        return [(name.removeprefix(f"{OURS}/"), file) for name, file in files]
+    top, inner = module.partition(".")[0], module.count(".")
+    is_package = Path(path).name == "__init__.py"
+    if inner or is_package:
+        root = Path(path).parents[inner - (not is_package)]
+        package = [p.relative_to(root) for p in root.rglob("*.py") if "__pycache__" not in p.parts]
+        if folder is not None:
+            package = [p for p in package if not any(part.startswith(".") or part == "results" for part in p.parts)]
+        files = [(p.as_posix(), root / p) for p in sorted(package)]
+    else:
+        files = [(Path(path).name, Path(path))]
+    if folder is not None:
+        helpers = [p for p in reached(module, Path(folder)) if p.parts[0] not in (top, f"{top}.py")]
+        files += [(p.as_posix(), Path(folder, p)) for p in helpers]
+    return [(name, file) for name, file in files if file.is_file()]
+
+
+def own_files(module: str, path: str, folder: str | None) -> list[Path]:
+    """The `source_files` of a user's workload, relative to its folder; empty for bundled and installed workloads."""
+    if folder is None:
+        return []
+    files = [Path(os.path.relpath(file, folder)) for _, file in source_files(module, path, folder)]
+    return [file for file in files if ".." not in file.parts]
+
+
+def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Modules of one name that differ between folders: the cells of one launch share their modules.
+
+    Args:
+        own: folder -> the `own_files` of the workloads found there.
+    """
+    conflicts: dict[frozenset[Path], str] = {}
+    for folder, files in own.items():
+        for name in files:
+            file = Path(folder, name)
+            top = name.parts[0].removesuffix(".py")
+            for elsewhere in own.keys() - {folder}:
+                same = Path(elsewhere, name)
+                form = Path(elsewhere, f"{top}.py") if len(name.parts) > 1 else Path(elsewhere, top, "__init__.py")
+                for other in (same, form):
+                    if other.is_file() and content(other) != content(file):
+                        problem = (
+                            f"{file} and {other}: two modules of one name, and cells of one launch share their "
+                            "modules; launch the sweeps one after the other, or rename one"
+                        )
+                        conflicts.setdefault(frozenset((file, other)), problem)
+    return sorted(conflicts.values())
 
 
 def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
     """The files in `folder` that importing a module, or calling what is in it, may load: itself, its helpers, theirs.
 
-    By the text alone, imports within functions included, and so the same in any process on any machine. What is
-    imported by a computed name is not seen, nor what lies outside the folder.
+    Only the text is read, imports inside functions included, so that every process on every machine finds the same
+    files. Imports of computed names are not seen, nor are files outside the folder.
 
     Args:
         module: its full name.
@@ -43,9 +119,9 @@ def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
         seen.add(name)
         parts = name.split(".")
         if len(parts) > 1:
-            waiting.append(".".join(parts[:-1]))  # a package is loaded before what is in it
+            waiting.append(".".join(parts[:-1]))  # a package is loaded before its modules
         for file, package in ((Path(*parts, "__init__.py"), parts), (Path(*parts[:-1], f"{parts[-1]}.py"), parts[:-1])):
-            if os.path.isfile(folder / file):  # not `is_file`: it raises where a folder may not be looked into
+            if os.path.isfile(folder / file):  # not `is_file`, which raises in a folder without search permission
                 files.add(file)
                 waiting += imported(content(folder / file), package)
                 break
@@ -53,17 +129,17 @@ def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
 
 
 def imported(source: bytes, package: Sequence[str]) -> set[str]:
-    """Full names of all that a file's import statements name; some are no modules but what stands in one.
+    """Full names of everything that a file's import statements name: modules, and what is imported from them.
 
     Args:
-        source: the file; one that is not Python, or of more than `MAX_BYTES`, imports nothing.
+        source: the file; one that is not Python, or exceeds `MAX_BYTES`, imports nothing.
         package: names of the packages around it, the outermost first.
     """
     if len(source) > MAX_BYTES:
         return set()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of escapes in a user's strings: told when the file is imported
+            warnings.simplefilter("ignore")  # invalid escapes in a user's strings are reported when it is imported
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
@@ -80,7 +156,7 @@ def imported(source: bytes, package: Sequence[str]) -> set[str]:
 
 
 def content(file: Path) -> bytes:
-    """A file's bytes; none of one that may not be read, which nothing can import either."""
+    """A file's bytes; empty if it cannot be read, since then it cannot be imported either."""
     try:
         return file.read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
 """Stage 1: a sweep file becomes a `Sweep`. Reads TOML; knows nothing of workloads' configs, stores or Ray.
 
-Problems are collected, not raised: `cells.expand` adds what the workload finds wrong and raises all of a
-file's problems at once.
+Problems are collected, not raised: `cells.expand` adds those that the workload finds, and raises all of a file's
+problems at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
 _KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
 RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
-BELONGS = "belongs under [resources], or into a block's resources"
+BELONGS = "belongs under [resources], or in a block's resources"
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
 MAX_TIMEOUT_S = 1e9
@@ -39,7 +39,7 @@ Value = Scalar | list[Any]
 
 @dataclass(frozen=True)
 class Resources:
-    """How a cell runs; never part of its id."""
+    """The resources that a cell runs with; never part of its id."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -60,7 +60,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its file (and the command line) says it."""
+    """A sweep as its file and the command line define it."""
 
     name: str
     title: str
@@ -69,9 +69,9 @@ class Sweep:
     seeds: Sequence[int]
     config: Mapping[str, Value]
     blocks: tuple[Block, ...]
-    path: str  # of the file; "" for one made from text
+    path: str  # "" if it was not read from a file
     text: str
-    search: tuple[str, ...] = ()  # where a user's module is looked for, before the Python path
+    search: tuple[str, ...] = ()  # folders searched for a user's module before the Python path
     overrides: Mapping[str, Value] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -80,18 +80,18 @@ class Sweep:
         """Read one sweep: a path to a `.toml`, or the name of a bundled one.
 
         Raises:
-            InputError: there is no such sweep, or `name` means several.
+            InputError: there is no such sweep, or several match.
         """
         paths = find(str(name))
         if len(paths) != 1:
             raise InputError(
-                f"sweep {str(name)!r} means {len(paths)} sweeps; name one: {', '.join(str(p) for p in paths)}"
+                f"sweep {str(name)!r} matches {len(paths)} sweeps; name one: {', '.join(str(p) for p in paths)}"
             )
         return cls.from_text(paths[0].read_text(encoding="utf-8"), paths[0])
 
     @classmethod
     def from_text(cls, text: str, path: Path | None = None) -> Sweep:
-        """Read a sweep from TOML text; `path` is where it stands, if anywhere."""
+        """Read a sweep from TOML text; `path` is the file that it comes from, if any."""
         return _read(text, path)
 
     def with_seeds(self, seeds: str | Sequence[int]) -> Sweep:
@@ -121,12 +121,12 @@ class Sweep:
 
     def with_resources(self, **changes: Any) -> Sweep:
         """The same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
-        given = {key: value for key, value in changes.items() if value is not None}
+        new = {key: value for key, value in changes.items() if value is not None}
         problems: list[str] = []
-        _resources(given, Resources(), "given resources", problems)
+        _resources(new, Resources(), "given resources", problems)
         if problems:
             raise InputError(problems)
-        return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **given)) for b in self.blocks))
+        return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **new)) for b in self.blocks))
 
     @property
     def text_digest(self) -> str:
@@ -135,14 +135,14 @@ class Sweep:
 
 
 def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | None) -> list[Sweep]:
-    """The sweeps as `--set` and `--seeds` ask for them; nothing given, nothing changed."""
+    """The sweeps with the settings of `--set` and the seeds of `--seeds`, if given."""
     if settings:
         sweeps = [sweep.with_settings(settings) for sweep in sweeps]
     return list(sweeps) if seeds is None else [sweep.with_seeds(seeds) for sweep in sweeps]
 
 
 def load_all(names: Sequence[str]) -> list[Sweep]:
-    """Every sweep that the SWEEP arguments mean, each file once, in the order given."""
+    """Every sweep that the SWEEP arguments name, each file once, in the order of the arguments."""
     paths: dict[Path, None] = {}
     for name in names:
         paths.update(dict.fromkeys(p.resolve() for p in find(name)))
@@ -171,7 +171,7 @@ def setting(text: str) -> tuple[str, Value]:
     except tomllib.TOMLDecodeError:
         value = raw.strip()
     except (ValueError, RecursionError):
-        raise InputError(f"--set {key}: the value is too long a number, or nested too deeply") from None
+        raise InputError(f"--set {key}: the value is a number of too many digits, or nested too deeply") from None
     problems: list[str] = []
     _config_key(key, "--set", problems)
     _config_value(value, f"--set {key}", problems)
@@ -208,10 +208,10 @@ def _read(text: str, path: Path | None) -> Sweep:
     resources = _resources(raw.get("resources", {}), Resources(), "resources", problems)
     grid = raw.get("grid", [])
     if isinstance(grid, dict):
-        problems.append("grid: [grid] is one table, and a grid is a list of blocks: write [[grid]], in double brackets")
+        problems.append("grid: [grid] is one table, but a grid is a list of blocks: write [[grid]], in double brackets")
         grid = [grid]
     elif not isinstance(grid, list) or not grid:
-        problems.append("grid: empty; give at least one [[grid]] block with a method")
+        problems.append("grid: empty; add at least one [[grid]] block with a method")
         grid = []
     blocks = tuple(_block(b, resources, f"grid[{i}]", problems) for i, b in enumerate(grid))
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
@@ -233,11 +233,11 @@ def _read(text: str, path: Path | None) -> Sweep:
 
 
 def _misplaced(key: str) -> str:
-    """What a key at the top of a file that does not belong there is told."""
+    """The message about an unknown key at the top of a file."""
     if key in RESOURCES:
-        return f"{key}: stands at the top of the file; it {BELONGS}"
+        return f"{key}: at the top of the file; it {BELONGS}"
     if key in ("method", "k"):
-        return f"{key}: stands at the top of the file; it belongs into a [[grid]] block"
+        return f"{key}: at the top of the file; it belongs in a [[grid]] block"
     near = unknown_name("key", key, _KEYS)
     return near if "did you mean" in near else f"{near}; a setting of the workload belongs under [config] or [[grid]]"
 
@@ -281,7 +281,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
             return ()
         first, last = int(match[1]), int(match[2])
         if last - first >= 100_000_000:
-            problems.append(f"{where}: {value!r} is {last - first + 1} seeds; 100,000,000 at most")
+            problems.append(f"{where}: {value!r} is {last - first + 1:,} seeds; at most 100,000,000")
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
@@ -291,9 +291,9 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
     if bad:
         problems.append(f"{where}: {short_repr(bad[0])} is not an integer from 0 to 2^63 - 1")
         return ()
-    twice = sorted(s for s, count in Counter(value).items() if count > 1)
-    if twice:
-        problems.append(f"{where}: {twice[0]} is there twice")
+    repeated = sorted(s for s, count in Counter(value).items() if count > 1)
+    if repeated:
+        problems.append(f"{where}: {repeated[0]} appears twice")
     return tuple(dict.fromkeys(value))
 
 
@@ -301,16 +301,16 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
     if isinstance(value, list):
         for i, item in enumerate(value):
             if isinstance(item, list):
-                problems.append(f"{where}[{i}]: a list inside a list; configs are flat")
+                problems.append(f"{where}[{i}]: a list inside a list; config values are flat lists at most")
             else:
                 _config_value(item, f"{where}[{i}]", problems)
     elif isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}: {value} is not finite; leave the key out, or use a finite number")
     elif isinstance(value, str) and not encodable(value):
-        problems.append(f"{where}: {short_repr(value)} holds what is no Unicode text, or a NUL")
+        problems.append(f"{where}: {short_repr(value)} contains NUL or invalid Unicode")
     elif not isinstance(value, bool | int | float | str):
         kind = "a table" if isinstance(value, dict) else type(value).__name__
-        problems.append(f"{where}: {kind} is no config value; use text, numbers, booleans or lists of them")
+        problems.append(f"{where}: {kind} is not a config value; use text, numbers, booleans or lists of them")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         problems.append(f"{where}: {short_repr(value)} does not fit 64 bits")
 
@@ -320,7 +320,7 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
     resources = _resources(raw.pop("resources", {}), shared, f"{where}.resources", problems)
     for key in ("seed", "seeds"):
         if raw.pop(key, None) is not None:
-            problems.append(f"{where}.{key}: seeds stand at the top of the file and hold for every block")
+            problems.append(f"{where}.{key}: seeds belong at the top of the file and apply to every block")
     if "methods" in raw and "method" not in raw:
         problems.append(f"{where}.methods: is spelt method, for a list too")
         raw["method"] = raw.pop("methods")
@@ -354,25 +354,25 @@ def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
         return ()
     values = value if isinstance(value, list) else [value]
     if not values:
-        problems.append(f"{where}: an empty list makes no cells; give at least one value")
+        problems.append(f"{where}: an empty list makes no cells; add at least one value")
     for item in values:
         _config_value(item, where, problems)
-    kept = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
-    if len(kept) < len(values):
-        twice = next(v for i, v in enumerate(values) if v in values[:i])
-        problems.append(f"{where}: {short_repr(twice)} is there twice")
-    return tuple(kept)
+    distinct = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
+    if len(distinct) < len(values):
+        repeated = next(v for i, v in enumerate(values) if v in values[:i])
+        problems.append(f"{where}: {short_repr(repeated)} appears twice")
+    return tuple(distinct)
 
 
 def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Resources:
-    given: dict[str, Any] = {}
+    valid: dict[str, Any] = {}
     for key, value in _table(raw, where, problems).items():
         if key not in RESOURCES:
             problems.append(f"{where}: {unknown_name('resource', key, RESOURCES)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             problems.append(f"{where}.{key}: {short_repr(value)} is not a number")
         elif value > _MAX[key]:
-            problems.append(f"{where}.{key}: {short_repr(value)} is too large; {_MAX[key]:g} at most")
+            problems.append(f"{where}.{key}: {short_repr(value)} is too large; at most {_MAX[key]:g}")
         elif key == "retries" and (not isinstance(value, int) or value < 0):
             problems.append(f"{where}.retries: {short_repr(value)} is not 0 or a positive integer")
         elif key == "gpus" and (value < 0 or (value > 1 and value != int(value))):
@@ -382,5 +382,5 @@ def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Re
         elif key == "cpus" and value > 1 and value != int(value):
             problems.append(f"{where}.cpus: {short_repr(value)} is neither a fraction of one CPU nor a whole number")
         else:
-            given[key] = value if key == "retries" else float(value)
-    return replace(base, **given)
+            valid[key] = value if key == "retries" else float(value)
+    return replace(base, **valid)

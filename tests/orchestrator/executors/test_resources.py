@@ -20,8 +20,8 @@ from raysweep.orchestrator.executors.resources import (
     slots_of,
     unmet,
 )
-from raysweep.orchestrator.launch.launch import Options, run
-from raysweep.orchestrator.launch.request import from_sweeps
+from raysweep.orchestrator.launch.launch import run
+from raysweep.orchestrator.launch.request import Options, from_sweeps
 from raysweep.orchestrator.store.reader import Store
 
 GIB = 2**30

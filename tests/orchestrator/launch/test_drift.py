@@ -1,4 +1,4 @@
-"""Which cells of a store are asked for now, and why others are not."""
+"""Which cells of a store are requested now, and why others are not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CODE = """
 
 @pytest.fixture
 def sweep(write: Callable[..., Path]) -> Callable[..., Sweep]:
-    """A sweep of the file `m.toml`, whose workload is a module of its own each time it says something else."""
+    """A sweep of the file `m.toml`, whose workload module has a new name whenever its code differs."""
 
     def make(module: str = "m1", rate: str = "[0.1, 0.2]", **code: str) -> Sweep:
         write(f"{module}.py", CODE.format(**{"version": "1", "more": "", **code}))
@@ -43,16 +43,16 @@ def sweep(write: Callable[..., Path]) -> Callable[..., Sweep]:
 
 
 def ended(sweep: Sweep) -> Drift:
-    prepared = from_sweeps([sweep], Store())
-    return drift(prepared.sweeps, prepared.every, Store().sweeps(), prepared.workloads)
+    request = from_sweeps([sweep], Store())
+    return drift(request.sweeps, request.every, Store().sweeps(), request.workloads)
 
 
-def test_why_cells_are_not_asked_for(sweep: Callable[..., Sweep]) -> None:
-    asked = sweep()
-    for request in (asked, asked.with_seeds("0..4"), asked.with_settings({"rate": 0.5})):
-        launch(request, inline=True)
-    assert ended(asked).why == {"with other seeds (--seeds)": 6, "with other settings (--set)": 2}
-    assert ended(asked.with_settings({"rate": 0.5})).why == {
+def test_why_cells_are_not_requested(sweep: Callable[..., Sweep]) -> None:
+    now = sweep()
+    for each in (now, now.with_seeds("0..4"), now.with_settings({"rate": 0.5})):
+        launch(each, inline=True)
+    assert ended(now).why == {"with other seeds (--seeds)": 6, "with other settings (--set)": 2}
+    assert ended(now.with_settings({"rate": 0.5})).why == {
         "with other seeds (--seeds)": 6, "with other settings (--set)": 4,
     }  # fmt: skip
     assert ended(sweep(rate="[0.2]")).why == {"before the file changed": 9 + 1}
@@ -64,12 +64,12 @@ def test_keys_that_a_config_has_got_since_are_named_and_marked_ones_are_not(
     from raysweep.orchestrator.launch import drift
 
     launch(sweep(), inline=True)
-    asked = sweep()
-    prepared = from_sweeps([asked], Store())
-    (workload,) = prepared.workloads.values()
-    configs = prepared.every.variants["config"].str.replace("{", '{"drop":0,', literal=True)
-    later = prepared.every.variants.with_columns(config=configs)
-    recorded = prepared.every.variants.select("workload", "config")
+    now = sweep()
+    request = from_sweeps([now], Store())
+    (workload,) = request.workloads.values()
+    configs = request.every.variants["config"].str.replace("{", '{"drop":0,', literal=True)
+    later = request.every.variants.with_columns(config=configs)
+    recorded = request.every.variants.select("workload", "config")
     assert drift._new_keys(recorded, later, {"m1:run": workload}) == {"m1:run": ("drop",)}
     assert drift._new_keys(later, later, {"m1:run": workload}) == {}
     assert drift._new_keys(recorded.clear(), later, {"m1:run": workload}) == {}
@@ -83,18 +83,18 @@ def test_a_cell_stands_where_its_newest_request_puts_it(
     launch(sweep(), inline=True)
     launch(sweep(rate="[0.2, 0.3]"), inline=True)
 
-    def found() -> dict[str, int]:
+    def counts() -> dict[str, int]:
         return dict(request_state(Store().sweeps())["request_state"].value_counts().iter_rows())
 
-    assert found() == {REQUESTED: 4, DROPPED: 2}
+    assert counts() == {REQUESTED: 4, DROPPED: 2}
     sweep()  # the older text stands in the file again
-    assert found() == {REQUESTED: 4, DROPPED: 2}
+    assert counts() == {REQUESTED: 4, DROPPED: 2}
     ids = request_state(Store().sweeps()).filter(request_state=DROPPED)["cell_id"]
     rates = Store().sql("SELECT cell_id, rate FROM cells")
     assert set(rates.filter(rates["cell_id"].is_in(ids.implode()))["rate"]) == {0.3}
 
 
-def test_an_earlier_version_is_told_from_the_newest_one(sweep: Callable[..., Sweep]) -> None:
+def test_an_earlier_version_is_distinguished_from_the_newest(sweep: Callable[..., Sweep]) -> None:
     launch(sweep(), inline=True)
     (entry,) = Store().sweeps()
     ids = entry.table.cells.with_columns(cell_id="f" + pl.col("cell_id").str.slice(1))  # an id has its version in it

@@ -5,16 +5,22 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import polars as pl
 import pytest
 
-from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.errors import InputError, StoreBusy
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.launch.launch import Launch, launch, plan_of, run
+from raysweep.orchestrator.launch.request import Options, from_store, from_sweeps
 from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, Event, Task
+from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.sweep import source
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY
 
@@ -94,17 +100,14 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
     assert "diverged = 1" in attempts["error_message"][4]
     assert attempts["log_tail"][0] == "before the end of 1\n"
 
-    again = launch(sweep, inline=True)  # attempts are used up: skipped, and said so
+    again = launch(sweep, inline=True)  # attempts are used up: skipped and counted
     assert (again.ran, again.failed, again.exhausted, again.exit_code) == (0, 4, 4, 1)
     assert Store().attempts.collect().height == 10
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
-    from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import from_store
-    from raysweep.orchestrator.sweep import workload
 
     importlib.reload(importlib.import_module("failing"))
-    workload.source_digest.cache_clear()
+    source.source_digest.cache_clear()
     store = Store()
     resumed = run(from_store(store, None), store, Options(resume=True, executor="inline"))
     assert (resumed.ran, resumed.done, resumed.exit_code) == (4, 6, 0)
@@ -116,9 +119,6 @@ def test_max_failures_stops_gracefully(write) -> None:
     sweep = Sweep.from_text(
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
-    from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import from_sweeps
-
     store = Store()
     result = run(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3))
     assert result.stopped == "--max-failures 3 was met"
@@ -126,22 +126,60 @@ def test_max_failures_stops_gracefully(write) -> None:
     assert result.left == 20 - result.failed > 0
 
 
-def test_changed_code_is_told_and_rerun_only_on_request(sweep: Sweep, write) -> None:
+def test_changed_code_is_reported_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
-    from raysweep.orchestrator.launch.launch import Options, plan_of, run
-    from raysweep.orchestrator.launch.request import from_sweeps
-    from raysweep.orchestrator.sweep import workload
-
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
     importlib.reload(importlib.import_module("tiny"))
-    workload.source_digest.cache_clear()
+    source.source_digest.cache_clear()
     store = Store()
-    prepared = from_sweeps([sweep], store)
-    assert plan_of(prepared, store, Options()).counts()["changed"] == 8
-    assert run(prepared, store, Options(executor="inline")).ran == 0
-    assert run(prepared, store, Options(executor="inline", rerun_changed=True)).ran == 8
+    request = from_sweeps([sweep], store)
+    assert plan_of(request, store, Options()).counts()["changed"] == 8
+    assert run(request, store, Options(executor="inline")).ran == 0
+    assert run(request, store, Options(executor="inline", rerun_changed=True)).ran == 8
     assert store.sql("SELECT max(value), max(attempt), count(*) FROM cells").rows() == [(9.0, 2, 8)]
     assert store.check() == []
+
+
+def test_a_launch_plans_once_and_again_only_if_the_stores_rows_have_changed(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question "run N cells?" and the taking of the store, another launch may come and go."""
+    planned: list[int] = []
+    monkeypatch.setattr(launcher, "plan", lambda *words, **names: planned.append(1) or plan(*words, **names))
+
+    def launched(seeds: str, meanwhile: str | None = None) -> tuple[int, int, int]:
+        store = Store()
+        this = Launch(from_sweeps([sweep.with_seeds(seeds)], store), store, Options(executor="inline"))
+        to_run = this.plan().frame["run"].sum()
+        if meanwhile is not None:
+            launch(sweep.with_seeds(meanwhile), inline=True)
+        planned.clear()
+        return to_run, this.run().ran, len(planned)
+
+    assert launched("0..3") == (8, 8, 0)  # into a store that does not exist yet
+    assert launched("0..5") == (4, 4, 0)
+    assert launched("0..7", meanwhile="0..6") == (4, 2, 1)
+    assert launched("0..7") == (0, 0, 0)
+    assert Store().check() == []
+
+
+def test_half_a_commit_of_an_earlier_launch_is_finished_before_the_cells_that_run_are_decided(
+    sweep: Sweep, folder: Path
+) -> None:
+    launch(sweep, inline=True)
+    for segment in (folder / "results" / "cells").iterdir():
+        segment.unlink()
+    store = Store()
+    this = Launch(from_sweeps([sweep], store), store, Options(executor="inline"))
+    assert this.plan().frame["status"].to_list() == ["done"] * 8  # by their attempts
+    assert (this.run().ran, store.cells.collect().height) == (0, 8)
+
+
+def test_a_launch_that_may_not_wait_is_refused_before_it_plans(sweep: Sweep) -> None:
+    store = Store()
+    request = from_sweeps([sweep], store)
+    with StoreWriter(store, "raysweep launch first"), pytest.raises(StoreBusy, match="raysweep launch first"):
+        Launch(request, store, Options(executor="inline")).plan()
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +204,13 @@ def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ex
     import sys
 
     sys.path.insert(0, str(folder))
-    made: dict[str, Executor] = {}
+    opened: dict[str, Executor] = {}
     for name, target in EXECUTORS.items():
         module, _, kind = target.partition(":")
         arguments = (None, {str(folder): []}) if name == "ray" else ()
-        made[name] = getattr(importlib.import_module(module), kind)(*arguments)
-    yield made
-    for executor in made.values():
+        opened[name] = getattr(importlib.import_module(module), kind)(*arguments)
+    yield opened
+    for executor in opened.values():
         executor.close()
     sys.path.remove(str(folder))
 
@@ -183,23 +221,23 @@ def chunk(number: int, *methods: str, timeout: float | None = None) -> Chunk:
 
 
 def events(executor: Executor, count: int, seconds: float = 60) -> list[Event]:
-    found: list[Event] = []
+    received: list[Event] = []
     until = time.monotonic() + seconds
-    while len(found) < count and time.monotonic() < until:
-        found.extend(executor.poll(0.2))
-    return found
+    while len(received) < count and time.monotonic() < until:
+        received.extend(executor.poll(0.2))
+    return received
 
 
 @pytest.mark.parametrize("name", sorted(EXECUTORS))
-def test_contract_chunks_come_home_once(executors: dict[str, Executor], name: str) -> None:
+def test_contract_chunks_complete_once(executors: dict[str, Executor], name: str) -> None:
     executor = executors[name]
     assert executor.slots(1, 0, None) >= 1
     assert executor.fits(1, 0, None) is None
     for number in range(3):
         executor.submit(chunk(number, "ok", "ok"))
-    home = events(executor, 3)
-    assert sorted(e.result.number for e in home if isinstance(e, ChunkDone)) == [0, 1, 2]
-    for event in home:
+    completed = events(executor, 3)
+    assert sorted(e.result.number for e in completed if isinstance(e, ChunkDone)) == [0, 1, 2]
+    for event in completed:
         assert isinstance(event, ChunkDone)
         assert [(o.status, dict(o.metrics)) for o in event.result.outcomes] == [
             ("done", {"seed": 0.0, "x": 1.5}),
@@ -259,12 +297,12 @@ def test_device_says_which_gpus_cells_get(
         '[[grid]]\nmethod="half"\nresources.gpus=0.5\n[[grid]]\nmethod="none"\n'
     )
     assert launch(sweep, inline=True, device=device).exit_code == 0
-    asked = {"half": 0.5, "none": 0.0}
+    requested = {"half": 0.5, "none": 0.0}
     for method, cuda, gpus in Store().sql("SELECT method, cuda, gpus FROM cells").iter_rows():
-        assert cuda == on_gpu.get(asked[method], 0.0)
-        assert gpus == {"auto": asked[method], "cpu": 0.0, "cuda": asked[method] or 1.0}[device]
+        assert cuda == on_gpu.get(requested[method], 0.0)
+        assert gpus == {"auto": requested[method], "cpu": 0.0, "cuda": requested[method] or 1.0}[device]
 
 
-def test_a_device_that_is_none_is_refused(sweep: Sweep) -> None:
+def test_an_unknown_device_is_refused(sweep: Sweep) -> None:
     with pytest.raises(InputError, match="unknown device 'cudo'; did you mean 'cuda'"):
         launch(sweep, inline=True, device="cudo")

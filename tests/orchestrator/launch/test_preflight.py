@@ -1,4 +1,4 @@
-"""What this machine lacks is said before anything runs, with the cure, and nothing is written."""
+"""Unmet requirements are reported with the cure before anything runs, and nothing is written."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_gpu_in_this_process_is_refused_where_there_is_none(cli, write) -> Non
 
 
 def test_a_bare_resume_runs_cells_where_they_were_launched(cli, write) -> None:
-    """On CPUs by `--device cpu`; with the limits of the last launch that asked for them."""
+    """On CPUs by `--device cpu`; with the limits of the last launch that requested them."""
     write("any.py", "def run(cell, context):\n    if not open('ready').read():\n        raise OSError\n    return {}\n")
     write("ready", "")
     text = 'name="g"\nworkload="any:run"\nseeds=[1, 2]\n[resources]\ngpus=1\nretries={}\n[[grid]]\nmethod="m"\n'
@@ -117,8 +117,8 @@ def test_a_bare_resume_runs_cells_where_they_were_launched(cli, write) -> None:
     assert failed.returncode == 1
     write("g.toml", text.format(0))
     assert cli("launch", "g.toml", "--inline", "--device", "cpu", "--where", "seed = 1").returncode == 1
-    known = Store().known().variants
-    assert known.select("gpus", "retries").rows() == [(0.0, 0), (0.0, 3)]
+    variants = Store().known().variants
+    assert variants.select("gpus", "retries").rows() == [(0.0, 0), (0.0, 3)]
     assert "on 1 CPU each" in cli("resume", "--inline").stderr
     assert Store().attempts.collect().height == 5  # four of the first launch; one, as by the last there are no retries
     write("ready", "yes")

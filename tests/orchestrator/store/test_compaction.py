@@ -135,9 +135,9 @@ def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
 
 def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     launch(sweep, inline=True)
-    from raysweep.orchestrator.launch.launch import Options, run
-    from raysweep.orchestrator.launch.request import from_sweeps
-    from raysweep.orchestrator.sweep.workload import source_digest
+    from raysweep.orchestrator.launch.launch import run
+    from raysweep.orchestrator.launch.request import Options, from_sweeps
+    from raysweep.orchestrator.sweep.source import source_digest
 
     Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
     source_digest.cache_clear()

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.launch.launch import Options, launch, run
-from raysweep.orchestrator.launch.request import from_store
+from raysweep.orchestrator.launch.launch import launch, run
+from raysweep.orchestrator.launch.request import Options, from_store
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
 from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes

@@ -1,9 +1,15 @@
-"""What a workload is made of: its helpers count, other files do not, and it is the same in any process."""
+"""A workload's files and their digest: its helpers count, other files do not, and every process finds the same.
+
+Of a bundled workload every module that a cell loads below `raysweep.workloads` counts, but for one: the package's own
+`__init__.py`, which holds only the registry of workloads, and would change the digests of all when one is added.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,10 +20,11 @@ import pytest
 
 from raysweep import Store
 from raysweep.orchestrator.launch import provenance
-from raysweep.orchestrator.launch.launch import commits_of
-from raysweep.orchestrator.sweep.source import imported, reached
-from raysweep.orchestrator.sweep.workload import load_workload, source_digest, source_files
-from tests.conftest import environment
+from raysweep.orchestrator.launch.provenance import commits_of
+from raysweep.orchestrator.sweep.source import imported, reached, source_digest, source_files
+from raysweep.orchestrator.sweep.workload import load_workload
+from tests.conftest import ROOT, environment
+from tests.workloads.vit.vit_cells import SMALL, write_images
 
 RUN = "def run(cell, context):\n    return {'value': 1.0}\n"
 SWEEP = 'name="s"\nworkload="w:run"\nseeds=[0, 1]\n[[grid]]\nmethod="m"\n'
@@ -43,7 +50,7 @@ def digest(module: str = "w") -> str:
 
 
 @pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "on Ray"])
-def test_a_changed_helper_is_told_by_plan(folder: Path, tree, cli, options: list[str]) -> None:
+def test_a_plan_shows_that_a_helper_has_changed(folder: Path, tree, cli, options: list[str]) -> None:
     """On Ray the digest that is recorded is of the copy that was shipped, and has to be the same."""
     tree({"w.py": "import physics, data.more\n" + RUN, "physics.py": "from laws import gravity\nG = 9.81\n"})
     tree({"laws/gravity.py": "", "data/more.py": "", "s.toml": SWEEP})  # in folders that are no packages
@@ -52,8 +59,7 @@ def test_a_changed_helper_is_told_by_plan(folder: Path, tree, cli, options: list
     tree({"unrelated.py": "x = 1\n", "notes.txt": "x"})
     assert "2  done" in cli("plan", "s.toml").stdout
     tree({"physics.py": "G = 1.62\n"})
-    told = cli("plan", "s.toml").stdout
-    assert "2  changed" in told
+    assert "2  changed" in cli("plan", "s.toml").stdout
     assert "\n2 of the done ran with other code than there is now" in cli("launch", "s.toml", *options).stdout
     again = cli("launch", "s.toml", "--inline", "--rerun-changed")
     assert "2 of 2 cells done (2 now" in again.stdout
@@ -151,6 +157,9 @@ def test_helpers_of_one_name_that_differ_are_refused_in_one_launch(folder: Path,
     assert refused.returncode == 2
     assert f"{folder / 'one' / 'helper.py'} and {folder / other}: two modules of one name" in refused.stderr
     assert not (folder / "results").exists()
+    tree({"one/plain.py": RUN, "one/plain.toml": f"name='s3'\nworkload='plain:run'\n{grid}"})  # has no helper
+    for names in (("one/plain.toml", "one/first.toml"), ("one/first.toml", "one/plain.toml")):
+        assert "two modules of one name" in cli("plan", *names, "two/second.toml").stderr
     for name in ("one/first.toml", "two/second.toml"):
         assert cli("launch", name, "--inline").returncode == 0
     assert Store().sql("SELECT loss FROM cells ORDER BY loss")["loss"].to_list() == [1.5, 9.5]
@@ -224,3 +233,73 @@ def test_a_helper_that_is_not_committed_makes_the_commit_dirty(folder: Path, tre
     assert commit().dirty is None  # though other.py is in no commit: it takes no part
     tree({"physics.py": "G = 2\n"})
     assert commit().dirty is not None
+
+
+def bundled_files(workload: str) -> dict[str, Path]:
+    """Name in the digest -> file."""
+    loaded = load_workload(workload)
+    return dict(source_files(loaded.module, loaded.source_path, loaded.folder))
+
+
+def test_a_bundled_workload_is_made_of_what_it_imports_and_no_other_workload() -> None:
+    files = bundled_files("online_rnn")
+    assert {"workloads/online_rnn.py", "workloads/rnn/rules/traces.py"} <= files.keys()
+    assert [name for name in files if name.startswith(("workloads/bci", "workloads/vit"))] == []
+    assert "workloads/vit/model.py" in bundled_files("vit")
+    assert "workloads/rnn/rules/traces.py" in bundled_files("bci")  # which decodes by the same networks
+    assert "workloads/__init__.py" not in files
+
+
+def test_an_edit_changes_the_digests_of_the_workloads_that_import_the_file(tmp_path: Path) -> None:
+    """In a copy of the package, in which a worker or an installation has real folders in place of our links."""
+    shutil.copytree(ROOT / "raysweep", tmp_path / "raysweep", ignore=shutil.ignore_patterns("__pycache__", "analysis"))
+    code = (
+        "from raysweep.orchestrator.sweep.workload import load_workload\n"
+        "print(*(load_workload(name).source_digest for name in ('online_rnn', 'bci', 'vit')))"
+    )
+
+    def digests() -> list[str]:
+        env = {**environment(), "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+        return ended.stdout.split()
+
+    original = [load_workload(name).source_digest for name in ("online_rnn", "bci", "vit")]
+    assert digests() == original
+    with (tmp_path / "raysweep/workloads/vit/model.py").open("a") as file:
+        file.write("# changed\n")
+    edited = digests()
+    assert edited[:2] == original[:2]
+    assert edited[2] != original[2]
+
+
+RNN = """
+name = "s"
+workload = "online_rnn"
+seeds = [1]
+[config]
+hidden = 8
+steps = 200
+shift = 100
+[[grid]]
+method = ["rtrl", "traces"]
+implementation = ["readable", "fused"]
+"""
+VIT = 'name="s"\nworkload="vit"\nseeds=[1]\n[config]\n{}\n[[grid]]\nmethod="sparse"\nk=2\n'
+
+
+@pytest.mark.parametrize("workload", ["online_rnn", "vit"])
+def test_every_module_that_a_cell_loads_counts(folder: Path, tree, workload: str) -> None:
+    if workload == "vit":
+        pytest.importorskip("torch")
+        write_images(folder / "data" / "tiny.parquet")
+    config = "\n".join(f"{name} = {json.dumps(value)}" for name, value in SMALL.items())
+    tree({"s.toml": RNN if workload == "online_rnn" else VIT.format(config)})
+    command = [sys.executable, "-m", "tests.orchestrator.sweep.loaded_modules", "s.toml"]
+    env = {**environment(), "RAYSWEEP_DATA": str(folder / "data")}
+    ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    loaded = json.loads(ended.stdout.splitlines()[-1])
+    assert loaded["done"] == (4 if workload == "online_rnn" else 1)
+    files = {Path(file).resolve() for file in loaded["files"]}
+    assert files - set(bundled_files(workload).values()) == {(ROOT / "workloads" / "__init__.py").resolve()}

@@ -1,0 +1,155 @@
+"""One point of a sweep's grid, checked against its workload."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pydantic
+
+from raysweep.orchestrator.sweep.identity import canonical_json
+from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
+from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.text import message_of, short_repr
+from raysweep.workloads.registry import unknown_name
+
+
+class Settled(NamedTuple):
+    """A valid point: its k, its full config with defaults, and its relative cost (None: unknown)."""
+
+    k: int | None
+    config: dict[str, Any]
+    cost: float | None
+
+
+Mistake = tuple[str, str]
+"""The key of the block that it is in ("" if unknown), and the message."""
+
+
+def validate(
+    workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool
+) -> tuple[Settled | None, list[Mistake]]:
+    """The valid point, or None and what is wrong with it.
+
+    Args:
+        workload: the sweep's workload.
+        method: of the point.
+        k: of the point.
+        config: the sweep's config with the point's values.
+        settle: also call the workload's own functions.
+    """
+    problems: list[Mistake] = []
+    is_known = workload.methods is None or method in workload.methods
+    if not is_known:
+        problems.append((".method", unknown_name("method", method, workload.methods)))  # type: ignore[arg-type]
+    model, lines, invalid_keys = _revived(workload, config)
+    problems.extend(("", line) for line in lines)
+    if model is None or not is_known or not settle:
+        return None, problems
+    settled, lines = _settled(workload, method, k, model)
+    problems.extend(("", line) for line in lines if not _mentions(line, invalid_keys))
+    return (None if problems else settled), problems
+
+
+def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
+    """Where a mistake was made: in a `--set` whose key the message names, else in the file."""
+    where = sweep.path or sweep.name
+    for key, value in sweep.overrides.items():
+        if _mentions(message.partition(";")[0], [key]):
+            return f"--set {key}={short_repr(value)} on {where}"
+    for key in sweep.config:
+        if message.startswith((f"config key {key!r}", f"unknown config key {key!r}", f"{key}: not a config key")):
+            return f"{where}: config"
+    return f"{where}: {', '.join(places)}"
+
+
+def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
+    """(the config as the workload sees it, or None; what is wrong; the keys left out because they are wrong)."""
+    if workload.config_model is None:
+        return config, [], []
+    try:
+        text = canonical_json(config)
+    except ValueError:
+        return None, [], []  # a value that no config can hold, which `spec` has reported
+    try:
+        return workload.revive(text), [], []
+    except pydantic.ValidationError as error:
+        lines = _config_problems(error, workload)
+        invalid_keys = {str(problem["loc"][0]) for problem in error.errors(include_url=False) if problem["loc"]}
+    except Exception as error:
+        return None, [_raised(workload, "Config", error)], []
+    try:  # without them, to report everything else that is wrong at the same time
+        model = workload.revive(canonical_json({key: v for key, v in config.items() if key not in invalid_keys}))
+    except Exception:
+        return None, lines, []
+    return model, lines, sorted(invalid_keys)
+
+
+def _mentions(line: str, keys: Iterable[str]) -> bool:
+    """Whether a message names any of these keys."""
+    return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", line) for key in keys)
+
+
+def _settled(workload: Workload, method: str, k: int | None, model: Any) -> tuple[Settled | None, list[str]]:
+    """What the workload's own functions make of the point, or None; and what is wrong."""
+    hook = "settle"
+    try:
+        if workload.settle is not None:
+            pair: Any = workload.settle(method, k, model)
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise TypeError(f"it returned {short_repr(pair)}, not (k, config)")
+            k, model = pair
+            if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 0 <= k < 2**63):
+                raise TypeError(f"it returned k = {short_repr(k)}, neither None nor an integer from 0 to 2^63 - 1")
+        hook = "cost"
+        cost = None if workload.cost is None else float(workload.cost(method, k, model))
+        if cost is not None and not math.isfinite(cost):
+            raise TypeError(f"it returned {cost}, not a finite number")
+        hook = "Config"
+        full = model.model_dump(mode="json") if isinstance(model, pydantic.BaseModel) else model
+        if not isinstance(full, Mapping):
+            raise TypeError(f"the config is {short_repr(full)}, neither a model nor a dict")
+        canonical_json(full).encode()
+    except Exception as error:
+        # A ValueError of `settle` reports what is wrong with the sweep; any other error is a bug of the workload.
+        lines = message_of(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
+        return None, lines or [_raised(workload, hook, error)]
+    return Settled(k, dict(full), cost), []
+
+
+def _raised(workload: Workload, hook: str, error: Exception) -> str:
+    return f"{workload.source_path}: {hook}: {type(error).__name__}: {message_of(error)}"
+
+
+_IN_A_BLOCK = {
+    "k": "belongs in a [[grid]] block: k = 4, or a list",
+    "method": 'belongs in a [[grid]] block: method = "..."',
+    "methods": 'is spelt method, in a [[grid]] block: method = ["...", "..."]',
+    "seeds": "belongs at the top of the file, before any [table]",
+    "seed": "is spelt seeds, at the top of the file",
+}
+
+
+def _config_problems(error: pydantic.ValidationError, workload: Workload) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            unknown = unknown_name("config key", place, workload.config_model.model_fields)  # type: ignore[union-attr]
+            elsewhere = BELONGS if place in RESOURCES else _IN_A_BLOCK.get(place)
+            lines.append(f"{place}: not a config key; it {elsewhere}" if elsewhere else unknown)
+        elif problem["type"] == "missing":
+            lines.append(f"config key {place!r} is missing")
+        else:
+            text = problem["msg"].removeprefix("Value error, ")
+            key = f"config key {place!r}: " if place else ""
+            got = f" (got {short_repr(problem['input'])})" if place else ""
+            field = workload.config_model.model_fields.get(place)  # type: ignore[union-attr]
+            if problem["type"] == "string_pattern_mismatch" and field is not None and field.description:
+                got += f"; it is {field.description}"
+            if isinstance(problem["input"], list):
+                got += f"; to try its values one by one, write {place} = {short_repr(problem['input'])} in [[grid]]"
+            lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")
+    return lines
