@@ -147,13 +147,13 @@ def plan(
     from raysweep.orchestrator.launch.launch import Options, plan_of
     from raysweep.orchestrator.launch.preflight import lacking
     from raysweep.orchestrator.schedule.plan import STATES
-    from raysweep.orchestrator.store.checkpoints import cells_to_go_on, cells_with_checkpoints
+    from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
 
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
     lacks = lacking(planned, prepared.workloads)
-    kept = len(cells_to_go_on(opened.storage, planned.sources(cells_with_checkpoints(opened.storage))))
+    kept = len(resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage))))
     recorded = opened.sweeps() if opened.exists() else []
     why, new_keys = drift(prepared.sweeps, prepared.every, recorded, prepared.workloads)
     counts, expected = planned.counts(), planned.expected()
@@ -373,7 +373,7 @@ def _finish(
 ) -> None:  # fmt: skip
     from raysweep.orchestrator.cli.progress import live
     from raysweep.orchestrator.launch.launch import plan_of, run
-    from raysweep.orchestrator.store.holder import wait_till_free
+    from raysweep.orchestrator.store.lease import wait_till_free
 
     if opened.exists():  # before anything is said of what would run: the other launch may run it
         wait_till_free(opened.storage, options.wait, lambda who: warn([f"waiting for another launch to end: {who}"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raysweep.orchestrator.launch.provenance import Commit
 from raysweep.orchestrator.run.messages import Outcome, Worker
-from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION, Records
 from raysweep.orchestrator.text import message_of, storable
 
 
@@ -23,17 +23,6 @@ class CompletedAttempt(NamedTuple):
 
     outcome: Outcome
     worker: Worker | None
-
-
-@dataclass(frozen=True)
-class Records:
-    """One commit's tables."""
-
-    cells: pa.Table
-    attempts: pa.Table
-    arrays: pa.Table
-    checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
-    refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them
 
 
 def record(

@@ -101,7 +101,7 @@ class RunContext:
     @property
     def should_stop(self) -> bool:
         """Whether the machine is about to go: save a checkpoint now, which hands the cell back."""
-        return self.checkpoint.leaving
+        return self.checkpoint.draining
 
     def progress(self, fraction: float) -> None:
         """Say how much of the cell is done (0 to 1)."""
@@ -138,7 +138,7 @@ class WorkerPosition:
         """The machine is about to go: begin no more cells, and let the running one hand itself back."""
         self.leaving = self.stop = True
         if self.context is not None:
-            self.context.checkpoint.leaving = True
+            self.context.checkpoint.draining = True
 
 
 def run_chunk(
@@ -214,7 +214,7 @@ def _run(
 ) -> Outcome:
     checkpoint = Checkpoint(chunk.home, task.cell_id, task.attempt, workload.source_digest)
     context = RunContext(chunk.device, checkpoint)
-    checkpoint.leaving = place.leaving
+    checkpoint.draining = place.leaving
     place.context = context
     log = _Tail()
     _reset_peak_memory()

@@ -13,11 +13,11 @@ from raysweep.orchestrator.errors import Fenced
 from raysweep.orchestrator.launch import launch as launcher
 from raysweep.orchestrator.launch.launch import launch
 from raysweep.orchestrator.schedule import driver
-from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import Segment, encode
-from raysweep.orchestrator.store.storage import object as object_disk
+from raysweep.orchestrator.store.storage import object as object_storage
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.object_store import Proxy
@@ -55,8 +55,8 @@ class EveryOther:
 
 def presume_dead(owner: StoreWriter) -> None:
     """As if its machine were cut off: nobody knows that it lives, but it does."""
-    about = {**holder.about_epoch(owner.storage, owner.epoch), "pid": 2**22 + 5}
-    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
+    fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
+    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
 
 
 def rows_of(s3: str, folder: str) -> list[Segment]:
@@ -77,7 +77,7 @@ def check_whole(s3: str) -> None:
 def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
     what: str, s3: str, proxy: Proxy, write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_disk, "PAUSE_S", 0.01)
+    monkeypatch.setattr(object_storage, "PAUSE_S", 0.01)
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 2)
     monkeypatch.setattr(driver, "CHUNK_CELLS", 2)
     write("quick.py", WORKLOAD)

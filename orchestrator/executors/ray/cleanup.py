@@ -8,16 +8,14 @@ leftover: of its session, agents may linger on (a killed driver takes its worker
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 from raysweep.orchestrator.executors.ray.worker import fault_folder
-from raysweep.orchestrator.process import boot_id, lives, this_process
+from raysweep.orchestrator.process import ProcessNote
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
@@ -39,9 +37,8 @@ class LaunchFolder:
 
     def note(self, session: str | None = None) -> None:
         """Write who it belongs to, and the Ray session that belongs to the launch alone."""
-        about = {"pid": os.getpid(), "boot": boot_id(), "process": this_process(), "session": session}
         temporary = self.path / "owner.new"
-        temporary.write_text(json.dumps(about), encoding="utf-8")
+        temporary.write_bytes(ProcessNote.of_this_process(session=session).to_json())
         temporary.replace(self.path / _OWNER)
 
     def remove(self) -> None:
@@ -58,27 +55,16 @@ def end_leftovers() -> list[str]:
     """
     done = []
     for folder in sorted(scratch().glob("launch-*")):
-        about = _about(folder / _OWNER)
-        process = about.get("process")
-        if not isinstance(process, dict) or about.get("boot") != boot_id():
+        note = ProcessNote.read(folder / _OWNER)
+        if note.is_alive() is not False:
             continue
-        if process.get("space") != this_process()["space"] or lives(about.get("pid"), process.get("started")):
-            continue
-        session = about.get("session")
+        session = note.fields.get("session")
         ended = _end_session(session) if isinstance(session, str) and _SESSION.fullmatch(session) else 0
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(fault_folder(folder.name.removeprefix("launch-")), ignore_errors=True)
         what = f", and {ended} of its processes were ended" if ended else ""
-        done.append(f"a killed launch (pid {about.get('pid')}) had left {folder}: removed{what}")
+        done.append(f"a killed launch (pid {note.fields.get('pid')}) had left {folder}: removed{what}")
     return done
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}  # just being made, or no launch's: left alone
-    return about if isinstance(about, dict) else {}
 
 
 def _end_session(session: str) -> int:

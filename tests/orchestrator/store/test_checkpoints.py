@@ -63,7 +63,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(
         at(home).save(b"%d" % number)
     Store("results").storage.replace(files()[-1], damage)
     assert at(home, 2).load() == b"3"
-    assert "damaged; the one before is tried" in capsys.readouterr().err
+    assert "damaged; trying the previous one" in capsys.readouterr().err
     Store("results").storage.replace(files()[0], damage)
     assert at(home, 2).load() is None
 
@@ -154,7 +154,7 @@ def test_a_cell_of_a_machine_that_goes_hands_itself_back(home: CheckpointLocatio
     place.leave()
     assert run_chunk(chunk("saves:run", folder, home, 3), place=place).handed_back == (0, 1, 2)
     leaves = at(home)
-    leaves.leaving = True
+    leaves.draining = True
     with pytest.raises(Preempted):
         leaves.save(b"saved")
     assert at(home, 2).load() == b"saved"
@@ -261,7 +261,7 @@ def check_resumed(folder: Path, before: int) -> None:
     total, resumed_from = Store().sql("SELECT total, resumed_from FROM cells").row(0)
     assert (total, resumed_from) == (expected(1), begun_at - 1)
     (log,) = Store().attempts.filter(status="done").select("log_tail").collect()["log_tail"]
-    assert log == "raysweep: goes on from a checkpoint of attempt 1\n"
+    assert log == "raysweep: resumed from a checkpoint of attempt 1\n"
     assert Store("results").storage.names("checkpoints") == []
     assert Store("results").storage.names("_tmp") == []
 

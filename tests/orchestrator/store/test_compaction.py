@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,20 @@ import pytest
 from raysweep.orchestrator.errors import StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.launch import launch as launcher
 from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.store import compaction
 from raysweep.orchestrator.store.compaction import BATCH_ROWS, FAN, LARGEST, MANY_ROWS, batches, size_class
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS
 from raysweep.orchestrator.store.schema import CELLS as CELLS_SCHEMA
-from raysweep.orchestrator.store.segments import MAX_VALUES, Segment, encode, inspect, joined, replaced_by
+from raysweep.orchestrator.store.segments import Segment, encode, inspect, joined, replaced_by
+from raysweep.orchestrator.store.untrusted import MAX_VALUES
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import environment
+from tests.orchestrator.store import altered_launch
+from tests.orchestrator.store.altered_launch import ALTERED
 
-CELLS = 200
+CELLS = 48
 
 
 def segment(number: int, size: int, seal: bool = False, rows: int = 1) -> Segment:
@@ -77,13 +81,14 @@ def test_runs_that_are_none_are_named(folder: Path, runs: str) -> None:
     sink = io.BytesIO()
     pq.write_table(CELLS_SCHEMA.empty_table().replace_schema_metadata(footer), sink)
     storage.create(f"cells/{name}", sink.getvalue())
-    with pytest.raises(StoreDamaged, match=f"{name}: its list of replaced segments is not one"):
+    with pytest.raises(StoreDamaged, match=f"{name}: its list of replaced segments is invalid"):
         inspect(storage, "cells", name)
 
 
 @pytest.fixture
 def sweep(write, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     write("arr.py", "def run(cell, context):\n    context.array('a', [1.0 * cell.seed])\n    return {'x': cell.seed}\n")
+    monkeypatch.setattr(compaction, "FAN", altered_launch.FAN)
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 1)
     monkeypatch.setattr("raysweep.orchestrator.schedule.driver.CHUNK_CELLS", 1)
     return Sweep.from_text(f'name="s"\nworkload="arr:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n')
@@ -191,38 +196,11 @@ def test_a_merge_holds_a_part_of_the_rows_at_a_time(folder: Path, monkeypatch: p
     assert 2**20 < pool.max_memory() < 40 * 2**20 < wanted.nbytes * 0.6
 
 
-@pytest.mark.parametrize("at", ["committed", "deleting"])
-def test_killed_in_a_merge_nothing_is_lost_or_doubled(sweep: Sweep, folder: Path, at: str) -> None:
+@pytest.mark.parametrize("mode", ["die-in-merge", "die-deleting"])
+def test_killed_in_a_merge_nothing_is_lost_or_doubled(sweep: Sweep, folder: Path, mode: str) -> None:
     Path("s.toml").write_text(sweep.text)
-    dies = f"""
-import os, signal, sys
-from raysweep.orchestrator.cli import app
-from raysweep.orchestrator.launch import launch
-from raysweep.orchestrator.schedule import driver
-from raysweep.orchestrator.store.storage.local import LocalStorage
-from raysweep.orchestrator.store.writer import StoreWriter
-
-launch.FLUSH_OUTCOMES = driver.CHUNK_CELLS = 1
-put, delete, deleted = StoreWriter._put, LocalStorage.delete, []
-replaced = StoreWriter._replace
-
-def replacing(self, folder, merged, batch):
-    if folder == "cells" and {at!r} == "committed":
-        put(self, folder, merged)
-        os.kill(os.getpid(), signal.SIGKILL)
-    replaced(self, folder, merged, batch)
-
-def deleting(self, name):
-    deleted.append(name)
-    delete(self, name)
-    if len(deleted) == 20 and {at!r} == "deleting":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-StoreWriter._replace, LocalStorage.delete = replacing, deleting
-sys.argv = ["raysweep", "launch", "s.toml", "--inline"]
-app.main()
-"""
-    ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
-    assert ended.returncode == -9, ended.stderr
+    words = [*ALTERED, mode, "launch", "s.toml", "--inline"]
+    ended = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert launch(sweep, inline=True).done == CELLS
     check_whole()

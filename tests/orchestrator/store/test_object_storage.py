@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from raysweep.orchestrator import process
 from raysweep.orchestrator.errors import InputError, StoreBusy, StoreDenied, StoreUnreachable, StoreWriteFailed
 from raysweep.orchestrator.launch.launch import launch
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.storage import object as object_disk
+from raysweep.orchestrator.store.storage import object as object_storage
 from raysweep.orchestrator.store.storage.address import parse
 from raysweep.orchestrator.store.storage.diagnosis import diagnose
 from raysweep.orchestrator.store.storage.object import ObjectStorage
@@ -25,6 +24,7 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 from tests.faults.gateway import Gateway
 from tests.object_store import KEY, SECRET, Proxy, Server, free_port, set_variables
+from tests.orchestrator.store.altered_launch import ALTERED
 
 NAME = "cells/00000000-00000000.parquet"
 
@@ -60,9 +60,9 @@ def test_files_come_and_go(kind: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_large_files_are_read_in_pieces(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "PIECE", 1000)
-    monkeypatch.setattr(object_disk, "WHOLE", 1000)
-    monkeypatch.setattr(object_disk, "TAIL", 100)
+    monkeypatch.setattr(object_storage, "PIECE", 1000)
+    monkeypatch.setattr(object_storage, "WHOLE", 1000)
+    monkeypatch.setattr(object_storage, "TAIL", 100)
     data = os.urandom(12_345)
     storage = open_storage(s3)
     storage.create(NAME, data)
@@ -93,8 +93,8 @@ def test_a_server_that_can_not_now_is_asked_again(s3: str, proxy: Proxy, status:
 
 
 def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
+    monkeypatch.setattr(object_storage, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(object_storage, "PAUSE_S", 0.05)
     storage = open_storage(s3)
     storage.exists()
     proxy.fault = lambda method, path: "late" if method == "PUT" else None
@@ -110,8 +110,8 @@ def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monk
 
 
 def test_a_write_that_was_obeyed_late_is_taken_for_done(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "PATIENCE_S", 0.1)
-    monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
+    monkeypatch.setattr(object_storage, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(object_storage, "PAUSE_S", 0.05)
     storage = open_storage(s3)
     storage.exists()
     proxy.fault = lambda method, path: "late" if method == "PUT" else None
@@ -188,8 +188,8 @@ def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_places_that_do_not_answer_are_said_soon(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_disk, "FIRST_S", 0.1)
-    monkeypatch.setattr(object_disk, "PAUSE_S", 0.05)
+    monkeypatch.setattr(object_storage, "FIRST_S", 0.1)
+    monkeypatch.setattr(object_storage, "PAUSE_S", 0.05)
     for endpoint, said in (
         (f"http://127.0.0.1:{free_port()}", "nothing answers at 127.0.0.1"),
         ("http://no-such-host.invalid", "no-such-host.invalid is not a known host"),
@@ -216,7 +216,7 @@ def test_kinds_of_places_are_those_that_are_named(s3: str, monkeypatch: pytest.M
         monkeypatch.delenv(name)
     from raysweep.orchestrator.store.storage import storage
 
-    assert tuple(object_disk.KINDS) == storage.SCHEMES
+    assert tuple(object_storage.KINDS) == storage.SCHEMES
     assert parse("gs://b/a b/c/") == ("gs", "b", "a b/c")
     assert ObjectStorage("s3://bucket/").location == "s3://bucket"
     with pytest.raises(StoreDenied, match="AZURE_STORAGE_ACCOUNT_NAME"):
@@ -268,22 +268,9 @@ def start(write, folder: Path, s3: str) -> Iterator[Callable[..., subprocess.Pop
     write("d.toml", SLOW_SWEEP)
     begun: list[subprocess.Popen[str]] = []
 
-    def begin(*words: str, machine: str | None = None) -> subprocess.Popen[str]:
-        code = (
-            "from raysweep.orchestrator.cli import app\n"
-            "from raysweep.orchestrator.launch import launch\n"
-            "from raysweep.orchestrator.schedule import driver\n"
-            "from raysweep.orchestrator import process\n"
-            "from raysweep.orchestrator.store import holder, lease, writer\n"
-            "from raysweep.orchestrator.store.storage import object as objects\n"
-            "launch.FLUSH_S, driver.CHUNK_CELLS, launch.FLUSH_OUTCOMES = 0.2, 5, 10\n"
-            "objects.TIMEOUT_S, objects.PATIENCE_S = 1.0, 5.0\n"
-            "lease.DEAD_AFTER_S, holder.BEAT_S, writer.BEAT_S = 2.0, 0.3, 0.3\n"
-            f"process.boot_id = lease.boot_id = lambda: {machine!r} or {process.boot_id()!r}\n"
-            "app.main()\n"
-        )
+    def begin(*words: str, machine: str = "") -> subprocess.Popen[str]:
         begun.append(subprocess.Popen(
-            [sys.executable, "-c", code, "launch", "d.toml", "--inline", "--store", s3, *words], cwd=folder,
+            [*ALTERED, f"machine:{machine}", "launch", "d.toml", "--inline", "--store", s3, *words], cwd=folder,
             env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         ))  # fmt: skip
         return begun[-1]

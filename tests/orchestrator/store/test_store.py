@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import pytest
 from raysweep.orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.launch.record import CompletedAttempt, Records, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
-from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS
 from raysweep.orchestrator.store.segments import Segment, encode, segment_name
@@ -27,6 +26,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
+from tests.orchestrator.store.altered_launch import ALTERED
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -79,8 +79,8 @@ def globbed(store: Store) -> pl.DataFrame:
 def let_go(owner: StoreWriter) -> None:
     """As if its machine were partitioned away: nobody knows that it lives, but it does."""
     owner._lock.release()
-    about = {**holder.about_epoch(owner.storage, owner.epoch), "pid": 2**22 + 5}
-    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
+    fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
+    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
 
 
 def test_schema_is_pinned() -> None:
@@ -336,23 +336,8 @@ def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, recor
 def test_a_killed_commit_doubles_nothing(write, folder: Path, cli) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
-    dies = """
-import os, signal, sys
-from raysweep.orchestrator.cli import app
-from raysweep.orchestrator.store.writer import StoreWriter
-
-commit = StoreWriter._commit
-
-def dying(self, folder, *rest):
-    if folder == "attempts":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return commit(self, folder, *rest)
-
-StoreWriter._commit = dying
-sys.argv = ["raysweep", "launch", "tiny.toml", "--inline"]
-app.main()
-"""
-    ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
+    words = [*ALTERED, "die-in-commit", "launch", "tiny.toml", "--inline"]
+    ended = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL
     assert cli("launch", "tiny.toml", "--inline").returncode == 0
     assert heights(Store("results")) == [8, 8, 8]
@@ -481,23 +466,23 @@ def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) 
     storage.replace(f"cells/{segment_name(0, 5)}", b"torn")
     with pytest.raises(StoreDamaged, match="torn or not Parquet"):
         StoreWriter(Store("results"))
-    assert holder.current_owner(storage) is None
+    assert lease.current_owner(storage) is None
     storage.delete(f"cells/{segment_name(0, 5)}")
     with StoreWriter(Store("results")) as owner:
         assert owner.append(records(range(3))) == 1
 
 
 def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = iter([holder.Ownership("a", {}), holder.Ownership("a", {}), holder.Ownership("b", {}), None])
-    monkeypatch.setattr(holder, "current_owner", lambda storage: next(seen))
+    owners = iter([lease.Ownership("a", {}), lease.Ownership("a", {}), lease.Ownership("b", {}), None])
+    monkeypatch.setattr(lease, "current_owner", lambda storage: next(owners))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    told: list[str] = []
-    holder.wait_till_free(Store("results").storage, True, told.append)
-    assert told == ["a", "b"]
+    reported: list[str] = []
+    lease.wait_till_free(Store("results").storage, True, reported.append)
+    assert reported == ["a", "b"]
 
 
 @pytest.mark.parametrize(
-    ("said", "running"),
+    ("heartbeat", "running"),
     [
         ({"a" * 24: 0.5, "b" * 24: None, "c" * 24: 7}, {"a" * 24: 0.5, "b" * 24: None, "c" * 24: 1.0}),
         (["a" * 24], {"a" * 24: None}),  # of versions that told no more
@@ -505,40 +490,40 @@ def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.Mo
         ({"a" * 24: "much", "\ud800": 0.5, "<b>": 1}, {"a" * 24: None}),
     ],
 )
-def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: dict[str, float | None]) -> None:
+def test_a_heartbeat_says_what_runs_and_how_far(records, heartbeat: object, running: dict[str, float | None]) -> None:
     store = Store("results")
     with StoreWriter(store) as owner:
         owner._closed.set()
         owner._heart.join()
-        store.storage.replace("_hb/00000000", json.dumps({"beat": 1, "running": said}).encode())
-        held = holder.current_owner(store.storage)
-        assert held is not None
-        assert held.running == running
+        store.storage.replace("_hb/00000000", json.dumps({"beat": 1, "running": heartbeat}).encode())
+        ownership = lease.current_owner(store.storage)
+        assert ownership is not None
+        assert ownership.running == running
         owner._closed.clear()
 
 
 def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
     storage = Store("results").storage
-    assert holder.current_owner(storage) is None
+    assert lease.current_owner(storage) is None
     with StoreWriter(Store("results"), "raysweep launch x") as owner:
         for forbidden in ("try_lock", "create", "replace"):
             monkeypatch.setattr(storage, forbidden, None)
-        held = holder.current_owner(storage)
-        assert held is not None
-        assert "raysweep launch x" in held[0]
-        about = holder.about_epoch(storage, 0)
-    assert holder.current_owner(storage) is None
+        ownership = lease.current_owner(storage)
+        assert ownership is not None
+        assert "raysweep launch x" in ownership.who
+        fields = lease.read_note(storage, 0).fields
+    assert lease.current_owner(storage) is None
     storage.delete("_epochs/00000000.released")
-    assert holder.current_owner(storage) is not None  # as if killed: but this very process lives
+    assert lease.current_owner(storage) is not None  # as if killed, but this very process lives
 
     anew = Store("results").storage
 
-    def claims(**changes: object) -> holder.Ownership | None:
-        anew.replace("_epochs/00000000.json", json.dumps({**about, **changes}).encode())
-        return holder.current_owner(storage)
+    def owner_who_claims(**changes: object) -> lease.Ownership | None:
+        anew.replace("_epochs/00000000.json", json.dumps({**fields, **changes}).encode())
+        return lease.current_owner(storage)
 
-    assert claims(process={**about["process"], "started": "1"}) is None  # its number is another's now
-    assert claims(pid=2**22 + 5) is None
-    monkeypatch.setattr(holder, "BEAT_S", 0.05)
-    assert claims(boot="another machine") is None  # no heart beats
+    assert owner_who_claims(process={**fields["process"], "started": "1"}) is None  # its number is another's now
+    assert owner_who_claims(pid=2**22 + 5) is None
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    assert owner_who_claims(boot="another machine") is None  # no heartbeat
     assert owner.epoch == 0
