@@ -22,7 +22,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.object_store import Proxy
 
-CELLS = 18
+CELLS = 10
 WORKLOAD = """
     def run(cell, context):
         if cell.seed < 2:
@@ -34,14 +34,14 @@ SWEEP = f'name="s"\nworkload="quick:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmeth
 
 
 class EveryOther:
-    """A fault of each write when it is asked for first, and not when it is asked again."""
+    """A fault at the first request of each write, and none when it is repeated."""
 
     def __init__(self, what: str) -> None:
         self.what, self.seen = what, Counter[str]()
 
     def __call__(self, method: str, path: str) -> str | None:
         name = unquote(path).partition("a store/")[2]
-        # A heartbeat is asked once, and may be lost.
+        # A heartbeat is sent once, and may be lost.
         if method not in {"PUT", "POST", "DELETE"} or name.startswith("_hb/"):
             return None
         self.seen[f"{method} {name}"] += 1

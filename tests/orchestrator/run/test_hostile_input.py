@@ -502,7 +502,7 @@ def test_a_store_that_is_none_is_refused_in_a_line(made: Path, folder: Path) -> 
         launch(sweep_of("arr:run"), store="file/sub", inline=True)
     (folder / "other").mkdir()
     (folder / "other/cells").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="store other: cannot be created"):
         launch(sweep_of("arr:run"), store="other", inline=True)
 
 

@@ -20,7 +20,9 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.storage import local
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.sweep.workload import source_digest
 from tests.conftest import RAYSWEEP, environment
+from tests.orchestrator.store.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -176,7 +178,7 @@ COUNTS = f"""
                 file.write(f"{{step}} {{os.getpid()}}\\n")
             if step % 3 == 0:
                 context.checkpoint.save(json.dumps([step, total]).encode())
-            time.sleep(cell.config["pause"])
+            time.sleep(0 if saved else cell.config["pause"])
         return {{"total": total, "resumed_from": json.loads(saved)[0] if saved else 0}}
 """
 
@@ -202,8 +204,8 @@ def test_at_success_nothing_is_left(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     assert launch(Sweep.from_text(sweep(0.0, "[1, 2]")), inline=True).exit_code == 0
     assert Store("results").storage.names("checkpoints") == []
-    found = Store().sql("SELECT seed, total, resumed_from FROM cells ORDER BY seed").rows()
-    assert found == [(1, expected(1), 0), (2, expected(2), 0)]
+    rows = Store().sql("SELECT seed, total, resumed_from FROM cells ORDER BY seed").rows()
+    assert rows == [(1, expected(1), 0), (2, expected(2), 0)]
 
 
 def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: Path, home: CheckpointLocation) -> None:
@@ -216,7 +218,7 @@ def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: 
     assert [name.split("/")[1] for name in files()] == [CELL]
 
 
-def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Path, cli) -> None:
+def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.2))
     driver = subprocess.Popen(
@@ -227,14 +229,17 @@ def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Pat
     driver.kill()
     driver.wait()
     before = len(steps(folder))
-    assert "1 cell of these to go on from a checkpoint" in cli("plan", "c.toml").stdout
+    assert "1 cell of these to go on from a checkpoint" in run_command("plan", "c.toml").output
     write("counts.py", COUNTS + "\n    # other code, which begins anew\n")
-    assert "go on from" not in cli("plan", "c.toml").stdout
+    source_digest.cache_clear()
+    assert "go on from" not in run_command("plan", "c.toml").output
     write("counts.py", COUNTS)
-    assert cli("launch", "c.toml", "--inline").returncode == 0
+    source_digest.cache_clear()
+    assert launch(Sweep.load("c.toml"), inline=True).exit_code == 0
     check_resumed(folder, before)
 
 
+@pytest.mark.parametrize("place", ["local", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_a_worker_killed_in_a_cell_goes_on_in_the_next_attempt(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.3))
@@ -245,8 +250,8 @@ def test_a_worker_killed_in_a_cell_goes_on_in_the_next_attempt(write, folder: Pa
     wait_for(lambda: len(steps(folder)) >= 5)
     os.kill(steps(folder)[-1][1], signal.SIGKILL)
     before = len(steps(folder))
-    said, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 0, output
     check_resumed(folder, before)
     tried = Store().attempts.sort("attempt").select("attempt", "status").collect().rows()
     assert tried == [(1, "crashed"), (2, "done")]

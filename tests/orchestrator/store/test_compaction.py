@@ -150,8 +150,8 @@ def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.M
     result = run(from_sweeps([sweep], store), store, Options(executor="inline", rerun_changed=True))
     assert result.ran == CELLS
     assert Store().check() == []
-    found = Store().sql("SELECT count(*), count(DISTINCT cell_id), min(attempt), max(attempt) FROM cells").row(0)
-    assert found == (CELLS, CELLS, 2, 2)
+    totals = Store().sql("SELECT count(*), count(DISTINCT cell_id), min(attempt), max(attempt) FROM cells").row(0)
+    assert totals == (CELLS, CELLS, 2, 2)
 
 
 def test_a_full_disk_stops_it_and_not_the_launch(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,17 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysweep.orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
-from raysweep.orchestrator.launch.record import CompletedAttempt, Records, record
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.launch.record import CompletedAttempt, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
 from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, Records
 from raysweep.orchestrator.store.segments import Segment, encode, segment_name
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 from tests.orchestrator.store.altered_launch import ALTERED
+from tests.orchestrator.store.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -124,9 +126,9 @@ def test_zombie_that_wins_the_race_for_a_name_is_sealed_behind(folder: Path, rec
 
 def test_interrupted_commit_is_rolled_forward(folder: Path, table: CellTable, records) -> None:
     owner = StoreWriter(Store("results"))
-    made = records(range(3))
-    owner._commit("arrays", made.arrays)
-    owner._commit("attempts", made.attempts)  # killed here, before the cells
+    commit = records(range(3))
+    owner._commit("arrays", commit.arrays)
+    owner._commit("attempts", commit.attempts)  # killed here, before the cells
     let_go(owner)
     store = Store("results")
     assert store.cells.collect().height == 0
@@ -174,10 +176,10 @@ def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(fold
     names = store.storage.names
 
     def listing(of: str) -> list[str]:
-        found = names(of)
-        if of == "cells" and removed and any(name > segment_name(0, 3) for name in found):  # it is sealed by now
+        listed = names(of)
+        if of == "cells" and removed and any(name > segment_name(0, 3) for name in listed):  # it is sealed by now
             kept(removed.pop())
-        return found
+        return listed
 
     store.storage.names = listing
     StoreWriter(store).close()
@@ -198,18 +200,18 @@ def test_torn_file_is_named(folder: Path, records, content: bytes) -> None:
     assert [name in p for p in Store("results").check()] == [True]
 
 
-def test_foreign_files_and_schemas_are_named(folder: Path, records, cli) -> None:
+def test_foreign_files_and_schemas_are_named(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     pl.DataFrame({"a": [1]}).write_parquet("mine.parquet")
     for name in ("cells/mine.parquet", f"attempts/{segment_name(0, 9)}"):
         Store("results").storage.replace(name, Path("mine.parquet").read_bytes())
-    said = Store("results").check()
-    assert len(said) == 2
-    assert "cells/mine.parquet" in " ".join(said)
-    assert segment_name(0, 9) in " ".join(said)
-    assert cli("store", "check").returncode == 1
-    assert cli("query", "SELECT * FROM cells").returncode == 2
+    problems = Store("results").check()
+    assert len(problems) == 2
+    assert "cells/mine.parquet" in " ".join(problems)
+    assert segment_name(0, 9) in " ".join(problems)
+    assert run_command("store", "check").code == 1
+    assert run_command("query", "SELECT * FROM cells").code == 2
 
 
 def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, records) -> None:
@@ -307,10 +309,10 @@ def test_rerun_replaces_the_row_in_one_step(folder: Path, table: CellTable, reco
     assert store.check() == []
 
 
-def half(owner: StoreWriter, made: Records, *folders: str) -> None:
+def half(owner: StoreWriter, commit: Records, *folders: str) -> None:
     """A commit that dies between its folders, with its process."""
     for folder in folders:
-        owner._commit(folder, getattr(made, folder))
+        owner._commit(folder, getattr(commit, folder))
     owner._closed.set()
     let_go(owner)
 
@@ -333,13 +335,13 @@ def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, recor
     assert store.check() == []
 
 
-def test_a_killed_commit_doubles_nothing(write, folder: Path, cli) -> None:
+def test_a_killed_commit_doubles_nothing(write, folder: Path) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
     words = [*ALTERED, "die-in-commit", "launch", "tiny.toml", "--inline"]
     ended = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL
-    assert cli("launch", "tiny.toml", "--inline").returncode == 0
+    assert launch(Sweep.load("tiny.toml"), "results", inline=True).exit_code == 0
     assert heights(Store("results")) == [8, 8, 8]
     assert Store("results").check() == []
 
@@ -430,11 +432,11 @@ def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, record
         store, looks = Store("results"), []
 
         def frame() -> pl.LazyFrame:
-            found = store.cells
+            lazy = store.cells
             if not looks:
                 owner.compact()  # between the choice of files and their reading
             looks.append(1)
-            return found
+            return lazy
 
         assert store.collect(frame).height == 4
         assert len(looks) == 2
@@ -485,7 +487,7 @@ def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.Mo
     ("heartbeat", "running"),
     [
         ({"a" * 24: 0.5, "b" * 24: None, "c" * 24: 7}, {"a" * 24: 0.5, "b" * 24: None, "c" * 24: 1.0}),
-        (["a" * 24], {"a" * 24: None}),  # of versions that told no more
+        (["a" * 24], {"a" * 24: None}),  # older versions recorded no progress
         ("odd", {}),
         ({"a" * 24: "much", "\ud800": 0.5, "<b>": 1}, {"a" * 24: None}),
     ],
