@@ -127,10 +127,14 @@ class ProcessNote:
         """Encode for a file."""
         return json.dumps(self.fields).encode()
 
+    def is_of_this_kernel(self) -> bool:
+        """Whether the process ran on this machine since its last boot, in whatever container."""
+        return bool(self.fields.get("boot") == boot_id())
+
     def is_alive(self) -> bool | None:
         """Whether the process is alive; None if unknown here: it runs on another machine or in another container."""
         process = self.fields.get("process")
-        if not isinstance(process, dict) or self.fields.get("boot") != boot_id():
+        if not isinstance(process, dict) or not self.is_of_this_kernel():
             return None
         if process.get("space") != this_process()["space"]:
             return None

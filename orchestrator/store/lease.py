@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
-from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote, boot_id
+from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import encode, inspect, inspected, listed, parse_name, segment_name
 from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, read_at_most
@@ -52,7 +52,7 @@ def current_owner(storage: Storage, patience: float | None = None, *, locked: bo
     if epoch is None or marked(storage, epoch, "released"):
         return None
     note = read_note(storage, epoch)
-    if locked and storage.locks and note.fields.get("boot") == boot_id():
+    if locked and storage.locks and note.is_of_this_kernel():
         return None
     alive = note.is_alive()
     if alive is None:

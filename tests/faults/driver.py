@@ -36,7 +36,7 @@ def main() -> None:
     compaction.FAN = 4
     object_storage.TIMEOUT_S, object_storage.PATIENCE_S = 2.0, 6.0
     if "CHAOS_MACHINES" in os.environ:
-        process.boot_id = lease.boot_id = lambda: f"machine {seed}"
+        process.boot_id = lambda: f"machine {seed}"
         lease.DEAD_AFTER_S, lease.BEAT_S = 4.0, 0.5
     # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
     last = {

@@ -39,7 +39,7 @@ def die_in_commit() -> None:
             die()
         commit(self, folder, *rest)
 
-    StoreWriter._commit = dying  # type: ignore[method-assign]
+    StoreWriter._commit = dying  # type: ignore[method-assign, assignment]
 
 
 def die_in_merge() -> None:
@@ -73,7 +73,7 @@ def pose_as(machine: str) -> None:
     object_storage.TIMEOUT_S, object_storage.PATIENCE_S = 1.0, 5.0
     lease.DEAD_AFTER_S, lease.BEAT_S = 2.0, 0.3
     boot = machine or process.boot_id()
-    process.boot_id = lease.boot_id = lambda: boot
+    process.boot_id = lambda: boot
 
 
 def main() -> None:

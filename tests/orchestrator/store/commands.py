@@ -39,14 +39,15 @@ class Answer(NamedTuple):
 
 def run_command(*words: str) -> Answer:
     """Run one command in this process."""
-    output, code, arguments = io.StringIO(), 0, sys.argv
+    code: int | None = 0
+    output, arguments = io.StringIO(), sys.argv
     sys.argv = ["raysweep", *words]
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             try:
                 app.main()
             except SystemExit as end:
-                code = end.code
+                code = end.code if isinstance(end.code, int) else None
             except BaseException:
                 code = None
                 traceback.print_exc()

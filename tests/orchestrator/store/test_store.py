@@ -226,6 +226,7 @@ def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, recor
     assert (folder / "precious.parquet").read_text() == "mine"
 
 
+@ON_A_DISK
 @pytest.mark.parametrize(
     "runs",
     [

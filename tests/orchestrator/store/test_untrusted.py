@@ -20,7 +20,7 @@ from raysweep.orchestrator.launch.launch import Options, launch, run
 from raysweep.orchestrator.launch.request import from_store
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
-from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
+from raysweep.orchestrator.store.sweeps import RecordedSweep, read_sweep, sweep_bytes
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.orchestrator.store.commands import MAX_OUTPUT, run_commands
 from tests.orchestrator.store.footers import BINARY, I32, I64, LIST, STRUCT, Struct, read_struct, rewrite, written
@@ -385,39 +385,42 @@ def test_each_is_one_clear_error_and_touches_nothing_else(results: Path, folder:
 EVIL = """
     import sys
 
-    with open("imported by", "a") as file:
-        file.write(" ".join(sys.argv) + "\\n")
+    with open("imports", "a") as file:
+        file.write(f"{__name__} by {' '.join(sys.argv)}\\n")
 
     def run(cell, context):
         return {"loss": 2.0}
 """
 
 
-def pending(store: Store, search: list[str]) -> None:
-    """As a stranger's launch would leave it, which found the module in the store itself: cells that never ran."""
-    (entry,) = store.sweeps()
-    variants = entry.table.variants.with_columns(workload=pl.lit("evil:run"))
-    cells = entry.table.cells.with_columns(pl.col("cell_id").str.replace("^.", "f"))
-    about = {**entry.about, "search": search, "text": SWEEP.replace("arr:run", "evil:run"), "path": None}
-    Path("results/_sweeps/more.arrow").write_bytes(sweep_bytes(about, type(entry.table)(variants, cells)))
+def pending(entry: RecordedSweep, workload: str, search: list[str], first: str) -> None:
+    """Record cells that never ran, as a stranger's launch would that found the module there; ids begin with `first`."""
+    variants = entry.table.variants.with_columns(workload=pl.lit(workload))
+    cells = entry.table.cells.with_columns(pl.col("cell_id").str.replace("^.", first))
+    about = {**entry.about, "search": search, "text": SWEEP.replace("arr:run", workload), "path": None}
+    recorded = sweep_bytes(about, type(entry.table)(variants, cells))
+    Path(f"results/_sweeps/{first}.arrow").write_bytes(recorded)
 
 
-@pytest.mark.parametrize("place", ["results", "."])
 def test_resume_runs_no_module_that_a_stranger_chose(
-    results: Path, write, folder: Path, place: str, state: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, write, folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(f"{place}/evil.py", EVIL)
+    (entry,) = Store().sweeps()
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "the stranger's"))
-    pending(Store(), [str(folder / place)])
+    for module, place, first in (("in_the_store", "results", "e"), ("beside_it", ".", "f")):
+        write(f"{place}/{module}.py", EVIL)
+        pending(entry, f"{module}:run", [str(folder / place)], first)
     monkeypatch.setenv("XDG_STATE_HOME", str(state))
     trusting = ["resume", "--inline", "--trust-store"]
     answers, _ = run_commands(folder, [["resume", "--inline"], ["status"], ["report", "-o", "r.html"], trusting])
     assert [answer.code for answer in answers] == [2, 0, 0, 0], answers
     assert "Traceback" not in str(answers)
-    assert "'evil:run'" in answers[0].output
-    assert "--trust-store" in answers[0].output
-    assert (folder / "imported by").read_text() == f"raysweep {' '.join(trusting)}\n"
-    assert Store().cells.collect().height == 8
+    for reason in ("'in_the_store:run'", "'beside_it:run'", "--trust-store"):
+        assert reason in answers[0].output
+    command = " ".join(["raysweep", *trusting])
+    imports = (folder / "imports").read_text().splitlines()
+    assert sorted(imports) == [f"beside_it by {command}", f"in_the_store by {command}"]
+    assert Store().cells.collect().height == 12
 
 
 def test_a_users_own_store_needs_no_word(results: Path, state: Path) -> None:
