@@ -89,7 +89,7 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
     }
 
 
-def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] = lambda who: None) -> None:
+def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] | None = None) -> None:
     """Check that nobody owns the store, before anything is prepared for a launch on it.
 
     Args:
@@ -105,7 +105,7 @@ def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] =
         ownership = current_owner(storage)
         return None if ownership is None else ownership.who
 
-    _wait_while_owned(storage, wait, owner, report)
+    _wait_while(owner, storage, wait, report)
 
 
 def take_over(storage: Storage, wait: bool) -> Lock:
@@ -132,21 +132,18 @@ def take_over(storage: Storage, wait: bool) -> Lock:
         lock.release()
         return ownership.who
 
-    _wait_while_owned(storage, wait, owner)
+    _wait_while(owner, storage, wait, None)
     return locks[0]
 
 
-def _wait_while_owned(
-    storage: Storage,
-    wait: bool,
-    owner: Callable[[], str | None],
-    report: Callable[[str], None] = lambda who: None,
+def _wait_while(
+    owner: Callable[[], str | None], storage: Storage, wait: bool, report: Callable[[str], None] | None
 ) -> None:
     reported: set[str] = set()
     while (who := owner()) is not None:
         if not wait:
             raise StoreBusy(f"store {storage} is owned by another launch ({who}); wait for it (--wait) or end it first")
-        if who not in reported:
+        if report is not None and who not in reported:
             reported.add(who)
             report(who)
         time.sleep(_POLL_S)

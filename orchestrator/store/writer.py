@@ -232,7 +232,7 @@ class StoreWriter:
         if not self.storage.create(f"{folder}/{name}", segment):
             raise Fenced(
                 f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
-                "what this one had committed is kept, the other launch runs the rest"
+                "what this one had committed is safe, the other launch runs the rest"
             )
         self._next[folder] += 1
 
@@ -289,7 +289,7 @@ class StoreWriter:
         self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> bytes:
-        """Encode one segment of these, reading it in parts: memory that Arrow once held stays with the process."""
+        """Encode one segment of these, reading in parts: memory that Arrow has allocated stays with the process."""
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
     def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:

@@ -1,4 +1,4 @@
-"""Every kind of write to an object store, obeyed though its sender saw an error: nothing is lost or doubled by it."""
+"""Every kind of write to an object store, executed though its sender saw an error: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EveryOther:
 
 
 def presume_dead(owner: StoreWriter) -> None:
-    """As if its machine were cut off: nobody knows that it lives, but it does."""
+    """Make others presume it dead, as if its machine were cut off from the network."""
     fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
     owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
 
@@ -74,7 +74,7 @@ def check_whole(s3: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["drop", "late"])
-def test_whatever_write_is_obeyed_unheard_nothing_is_lost_or_doubled(
+def test_writes_whose_answers_are_lost_lose_and_double_nothing(
     what: str, s3: str, proxy: Proxy, write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(object_storage, "PAUSE_S", 0.01)

@@ -1,4 +1,4 @@
-"""Checkpoints: a cell that is killed goes on from its last one, to the same numbers; and they go at success."""
+"""Checkpoints: a killed cell resumes from its last one, with the same numbers; they are removed at success."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_damaged_one_falls_back_to_the_one_before(
     assert at(home, 2).load() is None
 
 
-def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: CheckpointLocation, folder: Path) -> None:
+def test_a_late_checkpoint_of_an_earlier_attempt_is_not_loaded(home: CheckpointLocation, folder: Path) -> None:
     late = at(home, 1)
     late.save(b"early")
     for data in (b"a", b"b"):
@@ -80,7 +80,7 @@ def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: Checkpoin
     assert len(files()) == KEPT
 
 
-def test_what_other_code_saved_is_not_gone_on_from(home: CheckpointLocation, capsys) -> None:
+def test_a_checkpoint_of_other_code_is_not_loaded(home: CheckpointLocation, capsys) -> None:
     at(home).save(b"old")
     assert at(home, 2, "e" * 16).load() is None
     assert "written by other code" in capsys.readouterr().err
@@ -118,12 +118,10 @@ def test_a_link_in_a_strangers_store_leads_nowhere(home: CheckpointLocation, fol
     assert [path.name for path in (folder / "precious").iterdir()] == [name]
 
 
-# Where the store is not seen
+# Workers that do not see the store
 
 
-def test_without_the_store_they_stay_on_the_machine_and_it_is_said(
-    home: CheckpointLocation, folder: Path, monkeypatch
-) -> None:
+def test_without_the_store_they_stay_on_the_machine(home: CheckpointLocation, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     elsewhere = home._replace(digest="0" * 64)  # a folder of the same name, that another launch made
     at(elsewhere).save(b"here")
@@ -134,7 +132,7 @@ def test_without_the_store_they_stay_on_the_machine_and_it_is_said(
     assert list((local_folder(elsewhere) / "checkpoints").iterdir()) == []
 
 
-def test_the_driver_is_told_of_checkpoints_that_no_other_node_sees(
+def test_the_driver_hears_of_checkpoints_that_no_other_node_sees(
     home: CheckpointLocation, folder: Path, write, monkeypatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -150,7 +148,7 @@ def chunk(workload: str, folder: Path, home: CheckpointLocation | None, cells: i
     return Chunk(0, workload, "e", tasks, 1.0, 0.0, None, (str(folder),), "cpu", 30.0, home)
 
 
-def test_a_cell_of_a_machine_that_goes_hands_itself_back(home: CheckpointLocation, folder: Path, write) -> None:
+def test_a_cell_on_a_draining_machine_is_requeued(home: CheckpointLocation, folder: Path, write) -> None:
     write("saves.py", "def run(cell, context):\n    context.checkpoint.save(b'x')\n    return {}\n")
     place = WorkerPosition()
     place.leave()
@@ -218,7 +216,7 @@ def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: 
     assert [name.split("/")[1] for name in files()] == [CELL]
 
 
-def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Path) -> None:
+def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.2))
     driver = subprocess.Popen(
@@ -240,7 +238,7 @@ def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Pat
 
 
 @pytest.mark.parametrize("place", ["local", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
-def test_a_worker_killed_in_a_cell_goes_on_in_the_next_attempt(write, folder: Path) -> None:
+def test_a_cell_resumes_in_the_next_attempt_after_its_worker_was_killed(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.3))
     driver = subprocess.Popen(

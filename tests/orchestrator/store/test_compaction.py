@@ -56,7 +56,7 @@ def test_a_row_is_rewritten_a_few_times_only() -> None:
     assert batches([replace(segment(n, 100), values=MAX_VALUES // 2 + 1) for n in range(3)]) == []
 
 
-def test_what_was_ever_replaced_is_known_in_few_runs() -> None:
+def test_all_that_was_ever_replaced_is_recorded_in_few_runs() -> None:
     first = replace(segment(3, 100), replaces=((0, 0, 2),))
     second = replace(segment(7, 100), replaces=joined([(0, 6, 6), (0, 4, 5), (0, 5, 5), (1, 7, 9)]))
     assert second.replaces == ((0, 4, 6), (1, 7, 9))
@@ -73,7 +73,7 @@ def test_what_was_ever_replaced_is_known_in_few_runs() -> None:
 
 
 @pytest.mark.parametrize("runs", ["{}", "[", "[[0, 1]]", '[["a", 0, 1]]', "[[0, -1, 2]]", "[[0, 0, 100000000]]", "[7]"])
-def test_runs_that_are_none_are_named(folder: Path, runs: str) -> None:
+def test_a_segment_with_invalid_runs_is_named(folder: Path, runs: str) -> None:
     footer = {"raysweep.replaces": "[]", "raysweep.replaced": runs}
     storage = Store("results").storage
     storage.prepare(("_tmp", "cells"))

@@ -41,7 +41,7 @@ def test_it_takes_little() -> None:
     assert size < 2.5e6
 
 
-def test_what_is_no_id_is_refused() -> None:
+def test_invalid_ids_are_refused() -> None:
     for wrong in (["xyz"], ["ab"], ["g" * 24], ["a" * 20, "a" * 28]):
         with pytest.raises(ValueError, match=r".+"):
             IdSet(wrong)

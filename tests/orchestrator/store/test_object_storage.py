@@ -1,4 +1,4 @@
-"""Stores in a bucket, where answers get lost: nothing is lost or doubled, and what is wrong is said without secrets."""
+"""Stores in a bucket, where answers get lost: nothing is lost or doubled, and messages repeat no secrets."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_large_files_are_read_in_pieces(s3: str, monkeypatch: pytest.MonkeyPatch
         assert file.read(12_300) == data[7:12_307]
 
 
-def test_a_write_whose_answer_got_lost_is_known_for_our_own(s3: str, proxy: Proxy) -> None:
+def test_a_write_whose_answer_got_lost_is_recognised_as_our_own(s3: str, proxy: Proxy) -> None:
     storage = open_storage(s3)
     proxy.fault = once("PUT", "drop")
     assert storage.create(NAME, b"ours") is True
@@ -84,7 +84,7 @@ def test_a_write_whose_answer_got_lost_is_known_for_our_own(s3: str, proxy: Prox
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_can_not_now_is_asked_again(s3: str, proxy: Proxy, status: int) -> None:
+def test_a_request_is_repeated_after_a_server_error(s3: str, proxy: Proxy, status: int) -> None:
     storage = open_storage(s3)
     proxy.fault = once("PUT", status)
     assert storage.create(NAME, b"1") is True
@@ -92,7 +92,7 @@ def test_a_server_that_can_not_now_is_asked_again(s3: str, proxy: Proxy, status:
     assert storage.read(NAME) == b"1"
 
 
-def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_is_executed_late_doubles_nothing(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_storage, "PATIENCE_S", 0.1)
     monkeypatch.setattr(object_storage, "PAUSE_S", 0.05)
     storage = open_storage(s3)
@@ -109,7 +109,7 @@ def test_a_write_that_is_obeyed_late_doubles_nothing(s3: str, proxy: Proxy, monk
     assert storage.create(NAME, b"ours") is False
 
 
-def test_a_write_that_was_obeyed_late_is_taken_for_done(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_was_executed_late_counts_as_done(s3: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_storage, "PATIENCE_S", 0.1)
     monkeypatch.setattr(object_storage, "PAUSE_S", 0.05)
     storage = open_storage(s3)
@@ -123,7 +123,7 @@ def test_a_write_that_was_obeyed_late_is_taken_for_done(s3: str, proxy: Proxy, m
     assert storage.create("cells/next", b"more") is True
 
 
-def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> None:
+def test_access_that_ends_meanwhile_is_not_an_input_error(s3: str, proxy: Proxy) -> None:
     storage = open_storage(s3)
     storage.create(NAME, b"1")
     proxy.fault = lambda method, path: 403
@@ -134,7 +134,7 @@ def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> 
         open_storage(s3).create("cells/2", b"2")
 
 
-# What is wrong is said
+# Messages
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_access_that_ends_meanwhile_is_no_input_error(s3: str, proxy: Proxy) -> 
         (f"az://bucket/x;AccountKey={SECRET}", "invalid prefix"),
     ],
 )
-def test_addresses_are_refused_in_words(location: str, message: str) -> None:
+def test_invalid_addresses_are_refused(location: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
         open_storage(location)
     assert message in str(refused.value)
@@ -187,7 +187,7 @@ def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatc
         open_storage(s3)
 
 
-def test_places_that_do_not_answer_are_said_soon(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_servers_that_do_not_answer_are_reported_soon(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_storage, "FIRST_S", 0.1)
     monkeypatch.setattr(object_storage, "PAUSE_S", 0.05)
     for endpoint, reason in (
@@ -211,7 +211,7 @@ def test_no_bucket_no_access_no_credentials(s3: str, proxy: Proxy, monkeypatch: 
     assert (diagnosis.kind, diagnosis.reason[:26]) == ("denied", "no credentials were found;")
 
 
-def test_kinds_of_places_are_those_that_are_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_of_storage_are_those_of_the_schemes(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AZURE_")]:
         monkeypatch.delenv(name)
     from raysweep.orchestrator.store.storage import storage

@@ -1,4 +1,4 @@
-"""The commit protocol: what is acknowledged stays, once; a torn or foreign file is named, never skipped."""
+"""The commit protocol: acknowledged rows are there, once; a torn or foreign file is named, never skipped."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def globbed(store: Store) -> pl.DataFrame:
 
 
 def let_go(owner: StoreWriter) -> None:
-    """As if its machine were partitioned away: nobody knows that it lives, but it does."""
+    """Make others presume it dead, as if its machine were cut off from the network."""
     owner._lock.release()
     fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
     owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
@@ -92,7 +92,7 @@ def test_schema_is_pinned() -> None:
     assert str(CELLS.field("metrics").type) == "list<item: struct<name: string, value: double>>"
 
 
-def test_second_owner_is_refused_and_told_by_whom(folder: Path) -> None:
+def test_second_owner_is_refused_by_a_message_that_names_the_first(folder: Path) -> None:
     with (
         StoreWriter(Store("results"), "raysweep launch first"),
         pytest.raises(StoreBusy, match="raysweep launch first"),
@@ -148,7 +148,7 @@ def test_compaction_keeps_every_row(folder: Path, records) -> None:
     assert store.check() == []
 
 
-def test_interrupted_compaction_is_honoured_said_and_finished(folder: Path, records) -> None:
+def test_interrupted_compaction_is_honoured_reported_and_finished(folder: Path, records) -> None:
     store = Store("results")
     owner = StoreWriter(store)
     for row in range(3):
@@ -164,7 +164,7 @@ def test_interrupted_compaction_is_honoured_said_and_finished(folder: Path, reco
     assert globbed(Store("results")).height == 3
 
 
-def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(folder: Path, records) -> None:
+def test_a_former_owner_may_delete_while_another_takes_over(folder: Path, records) -> None:
     paused = StoreWriter(Store("results"))
     for row in range(3):
         paused.append(records(range(row, row + 1)))
@@ -322,7 +322,7 @@ def heights(store: Store) -> list[int]:
     return [store.scan(folder).collect().height for folder in ("arrays", "attempts", "cells")]
 
 
-def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, records) -> None:
+def test_arrays_of_a_half_commit_are_reported_hidden_and_dropped(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     half(StoreWriter(Store("results")), records(range(2, 4), 1), "arrays")
@@ -385,7 +385,7 @@ def test_compaction_mends_half_commits_of_any_age(folder: Path, records) -> None
     assert heights(store) == [2, 2, 2]
 
 
-def test_doubled_rows_are_said(folder: Path, records) -> None:
+def test_doubled_rows_are_reported(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         for table in ("arrays", "attempts", "cells"):
             for _ in range(2):
@@ -443,7 +443,7 @@ def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, record
         assert len(looks) == 2
 
 
-def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -> None:
+def test_a_listing_that_changes_while_it_is_made_is_repeated(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         for row in range(4):
             owner.append(records(range(row, row + 1)))
@@ -461,7 +461,7 @@ def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -
         assert store.cells.collect().height == 4
 
 
-def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) -> None:
+def test_an_owner_that_finds_damage_releases_the_store(folder: Path, records) -> None:
     """Within one process, such as a notebook: it lives on, and holds nothing."""
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
@@ -475,7 +475,7 @@ def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) 
         assert owner.append(records(range(3))) == 1
 
 
-def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_owner_that_is_waited_for_is_reported_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owners = iter([lease.Ownership("a", {}), lease.Ownership("a", {}), lease.Ownership("b", {}), None])
     monkeypatch.setattr(lease, "current_owner", lambda storage: next(owners))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
@@ -493,7 +493,7 @@ def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.Mo
         ({"a" * 24: "much", "\ud800": 0.5, "<b>": 1}, {"a" * 24: None}),
     ],
 )
-def test_a_heartbeat_says_what_runs_and_how_far(records, heartbeat: object, running: dict[str, float | None]) -> None:
+def test_a_heartbeat_lists_running_cells(records, heartbeat: object, running: dict[str, float | None]) -> None:
     store = Store("results")
     with StoreWriter(store) as owner:
         owner._closed.set()
@@ -505,7 +505,19 @@ def test_a_heartbeat_says_what_runs_and_how_far(records, heartbeat: object, runn
         owner._closed.clear()
 
 
-def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
+@ON_A_DISK
+def test_a_torn_epoch_leaves_the_store_unlocked(folder: Path) -> None:
+    StoreWriter(Store("results")).close()
+    storage = Store("results").storage
+    storage.delete("_epochs/00000000.released")
+    storage.replace("_epochs/00000000.json", b"torn")
+    with pytest.raises(StoreDamaged, match=r"00000000\.json: torn"):
+        StoreWriter(Store("results"))
+    storage.delete("_epochs/00000000.json")
+    StoreWriter(Store("results")).close()
+
+
+def test_the_owner_is_found_without_touching_the_store(folder: Path, records, monkeypatch) -> None:
     storage = Store("results").storage
     assert lease.current_owner(storage) is None
     with StoreWriter(Store("results"), "raysweep launch x") as owner:

@@ -1,4 +1,4 @@
-"""A store from a stranger: one clear error in bounded memory; nothing outside it is touched, nothing of it runs."""
+"""A store from a stranger: one clear error in bounded memory; nothing outside it is touched, nothing in it runs."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def bomb_of_rows(store: Path) -> None:
 
 
 def recorded(change: Callable[[dict[str, Any], dict[str, pl.DataFrame]], None]) -> Callable[[Path], None]:
-    """Another recorded sweep, in good order but for what it says."""
+    """Another recorded sweep, well-formed, with changed content."""
 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
@@ -226,7 +226,7 @@ def cell(**what: Any) -> Callable[[Path], None]:
 
 
 def parts(*replaced: tuple[int, bytes]) -> Callable[[Path], None]:
-    """A recorded sweep in which parts are these, under a checksum that is right."""
+    """Another recorded sweep with some parts replaced, and a correct checksum."""
 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
@@ -432,7 +432,7 @@ def test_a_users_own_store_needs_no_word(results: Path, state: Path) -> None:
     assert [p.name for p in (state / "raysweep").iterdir()] == ["key"]
 
 
-def test_what_is_signed_is_all_of_it(results: Path, state: Path) -> None:
+def test_all_of_a_sweep_is_signed(results: Path, state: Path) -> None:
     store = Store()
     (entry,) = store.sweeps()
     (path,) = (results / "_sweeps").iterdir()
@@ -457,7 +457,7 @@ def test_what_is_signed_is_all_of_it(results: Path, state: Path) -> None:
     from_store(store, None, trust=True)
 
 
-def test_who_launches_a_strangers_sweep_by_name_has_recorded_it(
+def test_a_strangers_sweep_that_is_launched_by_name_is_recorded_again(
     results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user's"))
