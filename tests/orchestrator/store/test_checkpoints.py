@@ -20,9 +20,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.storage import local
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import source_digest
 from tests.conftest import RAYSWEEP, environment
-from tests.orchestrator.store.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -148,15 +146,15 @@ def chunk(workload: str, folder: Path, home: CheckpointLocation | None, cells: i
     return Chunk(0, workload, "e", tasks, 1.0, 0.0, None, (str(folder),), "cpu", 30.0, home)
 
 
-def test_a_cell_on_a_draining_machine_is_requeued(home: CheckpointLocation, folder: Path, write) -> None:
+def test_cells_of_a_machine_that_is_drained_are_requeued(home: CheckpointLocation, folder: Path, write) -> None:
     write("saves.py", "def run(cell, context):\n    context.checkpoint.save(b'x')\n    return {}\n")
     place = WorkerPosition()
     place.leave()
     assert run_chunk(chunk("saves:run", folder, home, 3), place=place).handed_back == (0, 1, 2)
-    leaves = at(home)
-    leaves.draining = True
+    preempted = at(home)
+    preempted.draining = True
     with pytest.raises(Preempted):
-        leaves.save(b"saved")
+        preempted.save(b"saved")
     assert at(home, 2).load() == b"saved"
 
 
@@ -216,7 +214,7 @@ def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: 
     assert [name.split("/")[1] for name in files()] == [CELL]
 
 
-def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, folder: Path) -> None:
+def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, folder: Path, cli) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.2))
     driver = subprocess.Popen(
@@ -227,13 +225,11 @@ def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, fo
     driver.kill()
     driver.wait()
     before = len(steps(folder))
-    assert "1 cell of these to go on from a checkpoint" in run_command("plan", "c.toml").output
+    assert "1 cell of these to go on from a checkpoint" in cli("plan", "c.toml").stdout
     write("counts.py", COUNTS + "\n    # other code, which begins anew\n")
-    source_digest.cache_clear()
-    assert "go on from" not in run_command("plan", "c.toml").output
+    assert "go on from" not in cli("plan", "c.toml").stdout
     write("counts.py", COUNTS)
-    source_digest.cache_clear()
-    assert launch(Sweep.load("c.toml"), inline=True).exit_code == 0
+    assert cli("launch", "c.toml", "--inline").returncode == 0
     check_resumed(folder, before)
 
 

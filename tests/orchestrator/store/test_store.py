@@ -28,7 +28,6 @@ from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 from tests.orchestrator.store.altered_launch import ALTERED
-from tests.orchestrator.store.commands import run_command
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -200,7 +199,7 @@ def test_torn_file_is_named(folder: Path, records, content: bytes) -> None:
     assert [name in p for p in Store("results").check()] == [True]
 
 
-def test_foreign_files_and_schemas_are_named(folder: Path, records) -> None:
+def test_foreign_files_and_schemas_are_named(folder: Path, records, cli) -> None:
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     pl.DataFrame({"a": [1]}).write_parquet("mine.parquet")
@@ -210,8 +209,8 @@ def test_foreign_files_and_schemas_are_named(folder: Path, records) -> None:
     assert len(problems) == 2
     assert "cells/mine.parquet" in " ".join(problems)
     assert segment_name(0, 9) in " ".join(problems)
-    assert run_command("store", "check").code == 1
-    assert run_command("query", "SELECT * FROM cells").code == 2
+    assert cli("store", "check").returncode == 1
+    assert cli("query", "SELECT * FROM cells").returncode == 2
 
 
 def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, records) -> None:
