@@ -89,6 +89,7 @@ def test_a_segment_with_invalid_runs_is_named(folder: Path, runs: str) -> None:
 def sweep(write, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     write("arr.py", "def run(cell, context):\n    context.array('a', [1.0 * cell.seed])\n    return {'x': cell.seed}\n")
     monkeypatch.setattr(compaction, "FAN", altered_launch.FAN)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # here processes die, and machines do not
     monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 1)
     monkeypatch.setattr("raysweep.orchestrator.schedule.driver.CHUNK_CELLS", 1)
     return Sweep.from_text(f'name="s"\nworkload="arr:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n')
