@@ -1,47 +1,53 @@
-"""Processes: which one this is, whether another lives, and signals held off during a commit."""
+"""Processes: which one this is, whether another is alive, and signals held off during a commit."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+MAX_NOTE_BYTES = 2**20
+"""No process's note about itself is longer."""
 
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """What comes while the block runs comes when it has ended."""
+    """Defer `SIGNALS` that arrive inside the block until it has ended."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread alone
+        yield  # signals reach the main thread only
         return
-    came: list[int] = []
+    deferred: list[int] = []
     before: dict[int, Any] = {}
     try:
         for number in SIGNALS:
-            before[number] = signal.signal(number, lambda number, frame: came.append(number))
+            before[number] = signal.signal(number, lambda number, frame: deferred.append(number))
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # one that was not set from Python can't be set again from it
+            if handler is not None:  # a handler that was not set from Python cannot be restored from it
                 signal.signal(number, handler)
-        for number in came[:1]:
+        for number in deferred[:1]:
             signal.raise_signal(number)
 
 
 def boot_id() -> str:
-    """One running kernel: processes that share it share its locks."""
+    """Identify the running kernel: processes on one kernel see each other's file locks."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.is_file() else socket.gethostname()
 
 
 def this_process() -> dict[str, str | None]:
-    """What tells this process from a later one of the same number: its number space, and when it started."""
+    """PID namespace and start time: they tell this process from a later one with the same number."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -50,7 +56,7 @@ def this_process() -> dict[str, str | None]:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in ticks since boot; "" for one that has ended and is not yet reaped."""
+    """Start time of a process in ticks since boot; "" for a zombie, None if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -58,15 +64,7 @@ def _started(pid: int) -> str | None:
     return "" if fields[0] in {b"Z", b"X"} else fields[19].decode()
 
 
-def lives_here(about: Mapping[str, Any]) -> bool | None:
-    """Whether an owner that says it runs on this machine is alive; None where this process can't tell."""
-    process = about.get("process")
-    if not isinstance(process, dict) or about.get("boot") != boot_id():
-        return None
-    return lives(about.get("pid"), process.get("started")) if process.get("space") == this_process()["space"] else None
-
-
-def lives(pid: Any, started: Any) -> bool:
+def _is_alive(pid: Any, started: Any) -> bool:
     """Whether the process of this number that started then is alive."""
     if not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
@@ -80,3 +78,69 @@ def lives(pid: Any, started: Any) -> bool:
     except OSError:
         return True  # another user's
     return True
+
+
+@dataclass(frozen=True)
+class ProcessNote:
+    """What a process writes about itself, as JSON, so that others can name it and tell whether it is alive.
+
+    Args:
+        fields: `pid`, `host`, `boot`, `process` (see `this_process`), `started_at`, and what the writer adds, such as
+            `command`. Notes of other versions may lack some.
+    """
+
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def of_this_process(cls, **more: Any) -> ProcessNote:
+        """Describe this process."""
+        return cls(
+            {
+                "host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "process": this_process(),
+                "started_at": datetime.now(UTC).isoformat(timespec="seconds"), **more,
+            }
+        )  # fmt: skip
+
+    @classmethod
+    def parse(cls, data: bytes) -> ProcessNote:
+        """Parse JSON; ValueError if it is torn or not an object."""
+        try:
+            fields = json.loads(data)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
+        return cls(fields)
+
+    @classmethod
+    def read(cls, path: Path) -> ProcessNote:
+        """Read a file of this machine; a note without fields if it is just being written, gone, or not a note."""
+        try:
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_size < MAX_NOTE_BYTES:  # reading a pipe would block
+                return cls.parse(path.read_bytes())
+        except (OSError, ValueError):
+            pass
+        return cls({})
+
+    def to_json(self) -> bytes:
+        """Encode for a file."""
+        return json.dumps(self.fields).encode()
+
+    def is_of_this_kernel(self) -> bool:
+        """Whether the process ran on this machine since its last boot, in whatever container."""
+        return bool(self.fields.get("boot") == boot_id())
+
+    def is_alive(self) -> bool | None:
+        """Whether the process is alive; None if unknown here: it runs on another machine or in another container."""
+        process = self.fields.get("process")
+        if not isinstance(process, dict) or not self.is_of_this_kernel():
+            return None
+        if process.get("space") != this_process()["space"]:
+            return None
+        return _is_alive(self.fields.get("pid"), process.get("started"))
+
+    def __str__(self) -> str:
+        command = self.fields.get("command")
+        start = f"pid {self.fields.get('pid')} on {self.fields.get('host')}, since {self.fields.get('started_at')}"
+        return f"{start}: {command}" if command else start

@@ -1,4 +1,4 @@
-"""An S3 server on loopback (moto's, as a process of its own), and a proxy before it that goes wrong on purpose."""
+"""An S3 server on loopback (moto's, in its own process), and a proxy in front of it that injects faults."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class _Quiet(ThreadingHTTPServer):
 class Proxy:
     """Passes requests on, and counts them by method.
 
-    `fault(method, path)` says what is done with one: None (passed on), "drop" (obeyed, and the connection closed
-    without an answer), "reset" (closed, and not obeyed), "cut" (obeyed, and closed amid the answer), "late" (closed,
-    and obeyed only when `release` is called), "stall" (obeyed and answered after `STALL_S`), or a status code.
+    `fault(method, path)` selects what happens to a request: None (passed on), "drop" (executed, and the connection
+    closed without an answer), "reset" (closed, not executed), "cut" (executed, and closed in the middle of the answer),
+    "late" (closed, and executed only by `release`), "stall" (executed and answered after `STALL_S`), or a status code.
     """
 
     STALL_S = 3.0
@@ -112,9 +112,9 @@ class Proxy:
                         passed = http.client.HTTPConnection("127.0.0.1", upstream, timeout=30)
                         passed.request(self.command, self.path, body, dict(self.headers))
                         answer = passed.getresponse()
-                        found = answer.status, answer.getheaders(), answer.read()
+                        parts = answer.status, answer.getheaders(), answer.read()
                         passed.close()
-                    return found
+                    return parts
 
                 if what in {"late", "reset"}:
                     proxy.late += [forward] if what == "late" else []
@@ -130,7 +130,7 @@ class Proxy:
                 if what == "drop":
                     self.close_connection = True
                     return
-                with contextlib.suppress(OSError):  # whoever asked has gone
+                with contextlib.suppress(OSError):  # the client is gone
                     self._answer(status, headers, data, cut=what == "cut")
 
             def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, cut: bool) -> None:
@@ -158,7 +158,7 @@ class Proxy:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def release(self) -> None:
-        """Obey now what came late."""
+        """Execute the late requests now."""
         while self.late:
             self.late.pop(0)()
 

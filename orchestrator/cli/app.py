@@ -153,13 +153,13 @@ def plan(
     from raysweep.orchestrator.launch.preflight import lacking
     from raysweep.orchestrator.launch.request import Options
     from raysweep.orchestrator.schedule.plan import STATES
-    from raysweep.orchestrator.store.checkpoints import cells_to_go_on, cells_with_checkpoints
+    from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
 
     use_data(data_dir)
     opened, prepared = _prepare(sweeps, store, where, set_, seeds)
     planned = plan_of(prepared, opened, Options(rerun_changed=rerun_changed, device=device))
     lacks = lacking(planned, prepared.workloads)
-    kept = len(cells_to_go_on(opened.storage, planned.sources(cells_with_checkpoints(opened.storage))))
+    kept = len(resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage))))
     recorded = opened.sweeps() if opened.exists() else []
     why, new_keys = drift(prepared.sweeps, prepared.every, recorded, prepared.workloads)
     counts, expected = planned.counts(), planned.expected()

@@ -41,7 +41,7 @@ def status(
     from raysweep.orchestrator.launch.announce import who_starts
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
-    from raysweep.orchestrator.store.holder import current_owner
+    from raysweep.orchestrator.store.lease import current_owner
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
     from raysweep.orchestrator.sweep.identity import cell_name

@@ -64,7 +64,7 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
     from raysweep.orchestrator.schedule.plan import plan
-    from raysweep.orchestrator.store.holder import current_owner, newest_epoch
+    from raysweep.orchestrator.store.lease import current_owner, newest_epoch
     from raysweep.orchestrator.store.sweeps import known_cells
 
     recorded = store.sweeps()

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
-import socket
-import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from raysweep.orchestrator.errors import RaysweepError
-from raysweep.orchestrator.process import boot_id, lives_here, this_process
-from raysweep.orchestrator.store.holder import EPOCH_BYTES, describe
+from raysweep.orchestrator.process import ProcessNote
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 
@@ -38,23 +33,19 @@ def starting(store: str, command: str) -> Iterator[None]:
 
 def _note(store: str, command: str) -> Path:
     for path in _notes():
-        if lives_here(_read(path)) is False:  # it was killed at it
+        if ProcessNote.read(path).is_alive() is False:  # killed while starting
             path.unlink(missing_ok=True)
     path = scratch() / f"starting-{os.getpid()}-{secrets.token_hex(4)}.json"
-    about = {
-        "store": store, "pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(), "process": this_process(),
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"), "command": command,
-    }  # fmt: skip
-    path.write_text(json.dumps(about), encoding="utf-8")
+    path.write_bytes(ProcessNote.of_this_process(store=store, command=command).to_json())
     return path
 
 
 def who_starts(store: str) -> str | None:
     """The launch that is about to take a store, as a message names it; None where none is known of."""
     for path in _notes():
-        about = _read(path)
-        if about.get("store") == store and lives_here(about):
-            return describe(about)
+        note = ProcessNote.read(path)
+        if note.fields.get("store") == store and note.is_alive():
+            return str(note)
     return None
 
 
@@ -63,14 +54,3 @@ def _notes() -> list[Path]:
         return sorted(scratch().glob("starting-*.json"))
     except (OSError, RaysweepError):
         return []  # no folder of this user's own here
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size >= EPOCH_BYTES:
-            return {}  # another kind of file would make its reader wait
-        about = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}  # just being written, or gone
-    return about if isinstance(about, dict) else {}

@@ -30,7 +30,7 @@ from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.status import CHARGES
-from raysweep.orchestrator.store.holder import wait_till_free
+from raysweep.orchestrator.store.lease import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -15,21 +15,10 @@ import pyarrow as pa
 
 from raysweep.orchestrator.launch.provenance import Commit
 from raysweep.orchestrator.run.messages import CompletedAttempt, Outcome, Worker
-from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION, Records
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import message_of, storable
-
-
-@dataclass(frozen=True)
-class Records:
-    """One commit's tables."""
-
-    cells: pa.Table
-    attempts: pa.Table
-    arrays: pa.Table
-    checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
-    refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them
 
 
 def record(

@@ -1,21 +1,20 @@
-"""The columns that SQL over a store knows, with their types and what they are of."""
+"""The columns of the SQL tables, with types and categories."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from raysweep.orchestrator.query.hints import identifier
-from raysweep.orchestrator.query.sql import cells_frame
+from raysweep.orchestrator.query.sql import Tables, cells_frame
 from raysweep.orchestrator.query.widen import widen
-from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS
 
 
-def columns(store: Store) -> pl.DataFrame:
-    """Every column of `cells`, `attempts` and `arrays`: table, column, type, what (what it is of).
+def columns(store: Tables) -> pl.DataFrame:
+    """Every column of `cells`, `attempts` and `arrays`: table, column, type, what (its category).
 
-    `column` is as SQL takes it. `what` is "identity", "status", "metric", "config", "time", "machine", "code", "list"
-    (all metrics, the whole config) or "launch", in this order; of arrays, "array".
+    `column` is quoted for SQL if need be. `what` is "identity", "status", "metric", "config", "time", "machine",
+    "code", "list" (all metrics, the whole config) or "launch", in this order; for arrays it is "array".
     """
     attempts = store.collect(lambda: store.attempts)
     arrays = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
@@ -24,21 +23,20 @@ def columns(store: Store) -> pl.DataFrame:
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Of a frame as `widen` makes it: its own columns, then config keys, then metrics."""
-    own = set(ATTEMPTS.names)
+    """Describe a frame from `widen`: columns of the schema, then config keys, then metrics."""
     metrics = 0
     if "metrics" in frame.columns:
         metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()
-    made = [name for name in frame.columns if name not in own]
-    what = {name: kind for kind, names in _OF.items() for name in names}
-    what |= {name: "config" if i < len(made) - metrics else "metric" for i, name in enumerate(made)}
+    widened = [name for name in frame.columns if name not in ATTEMPTS.names]
+    categories = {name: category for category, names in _CATEGORIES.items() for name in names}
+    categories |= {name: "config" if i < len(widened) - metrics else "metric" for i, name in enumerate(widened)}
     if table == "arrays":
-        what = dict.fromkeys(frame.columns, "array")
-    rows = [(table, identifier(name), _type(kind), what[name]) for name, kind in frame.schema.items()]
+        categories = dict.fromkeys(frame.columns, "array")
+    rows = [(table, identifier(name), _type(kind), categories[name]) for name, kind in frame.schema.items()]
     return sorted(rows, key=lambda row: _ORDER.index(row[3]))
 
 
-_OF = {
+_CATEGORIES = {
     "identity": ("cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed"),
     "status": ("status", "attempt", "error_type", "error_message", "traceback", "log_tail"),
     "time": ("started_at", "finished_at", "seconds", "cpu_seconds"),

@@ -1,4 +1,4 @@
-"""How a name is written in SQL, and what to do about SQL that was refused."""
+"""Names quoted for SQL, and advice on SQL that DuckDB rejects."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection
 
 
 def identifier(name: str) -> str:
-    """A column as SQL takes it: in double quotes where it is no plain word, or one of SQL's own."""
+    """Quote a column for SQL if it is not a plain word or is a reserved one."""
     plain = re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in reserved()
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 @functools.cache
 def reserved() -> frozenset[str]:
-    """Words that SQL keeps for itself."""
+    """Reserved words of SQL."""
     import duckdb
 
     words = duckdb.connect(":memory:").execute(
@@ -26,60 +26,60 @@ def reserved() -> frozenset[str]:
     return frozenset(word for (word,) in words.fetchall())
 
 
-def advice(sql: str, error: Exception, known: Collection[str], answers: Callable[[str], object]) -> str:
-    """What to do about SQL that DuckDB refused, as the end of a message; "" where nothing is known.
+def advice(sql: str, error: Exception, columns: Collection[str], answer: Callable[[str], object]) -> str:
+    """Advise on SQL that DuckDB rejected, as the end of a message; "" if there is no advice.
 
     Args:
         sql: a query, or a predicate.
-        error: how it was refused.
-        known: the names of the columns.
-        answers: raises a `duckdb.Error` for SQL that it can't answer.
+        error: DuckDB's error.
+        columns: names of the columns.
+        answer: raises a `duckdb.Error` for invalid SQL.
     """
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"
     words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))} & reserved()
-    if name := next((name for name in known if name.lower() in words), None):
-        return f' (in SQL {name!r} is a word of its own: write the column as "{name}", in double quotes)'
+    if name := next((name for name in columns if name.lower() in words), None):
+        return f' (in SQL {name!r} is a reserved word: write the column as "{name}", in double quotes)'
     import duckdb
 
-    quoted = _with_text_quoted(sql, {name.lower() for name in known})
+    quoted = _with_text_quoted(sql, {name.lower() for name in columns})
     if quoted != sql:
         with contextlib.suppress(duckdb.Error):
-            answers(quoted)
-            return f" (text stands in single quotes: {quoted})"
+            answer(quoted)
+            return f" (text goes in single quotes: {quoted})"
     if table := re.search(r"Table with name (.+) does not exist!", str(error)):
         near = difflib.get_close_matches(table[1].lower(), _TABLES, n=1)
         return f" (there are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"
     missing = missing_column(error)
-    near = _meant(missing.lower(), known) if missing else []
+    near = _similar(missing.lower(), columns) if missing else []
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def missing_column(error: Exception) -> str | None:
-    """The name that a query has and no column, where that is what is wrong."""
+    """The column name that DuckDB's error reports as missing; None if the error is another."""
     missing = re.search(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"', str(error))
     return missing[1] or missing[2] if missing else None
 
 
-def _meant(name: str, known: Collection[str]) -> list[str]:
-    """Columns that go on where the name ends, else the one that is spelt most alike."""
-    longer = [column for column in known if column.lower().startswith(f"{name}_")]
-    return longer[:_MEANT] or difflib.get_close_matches(name, known, n=1)
+def _similar(name: str, columns: Collection[str]) -> list[str]:
+    """Columns that continue the name after an underscore, else the one with the most similar spelling."""
+    longer = [column for column in columns if column.lower().startswith(f"{name}_")]
+    return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
 
 
-_MEANT = 3
+_MAX_SIMILAR = 3
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
-"""A comparison with a name on its right, in double quotes or none: text, where no column is called so."""
+"""A comparison with a name on its right, in double quotes or none; it is text if no column has this name."""
 
 
-def _with_text_quoted(sql: str, known: Collection[str]) -> str:
-    """The SQL with single quotes around what is compared with and is no column's name."""
+def _with_text_quoted(sql: str, columns: Collection[str]) -> str:
+    """Put single quotes around right-hand sides of comparisons that are not columns."""
 
-    def text(found: re.Match[str]) -> str:
-        word = found[4] if found[3] is None else found[3]
-        is_name = word.lower() in {*known, "true", "false", "null"}
-        return found[0] if is_name else f"{found[1]}{found[2]}'{word}'"
+    def quoted(match: re.Match[str]) -> str:
+        word = match[4] if match[3] is None else match[3]
+        is_name = word.lower() in {*columns, "true", "false", "null"}
+        return match[0] if is_name else f"{match[1]}{match[2]}'{word}'"
 
-    return _COMPARED.sub(text, sql)
+    return _COMPARED.sub(quoted, sql)

@@ -1,4 +1,4 @@
-"""Queries that a user keeps by name, for any store: one .sql file each in the user's own configuration folder."""
+"""Saved queries: one .sql file each in the user's configuration folder, for any store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import typer
 
-from raysweep.orchestrator.cli.output import fail
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
@@ -16,15 +16,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def home() -> Path:
-    """Where what belongs to a user is kept, such as `~/.config/raysweep`."""
+    """The user's configuration folder, such as `~/.config/raysweep`."""
     return Path(typer.get_app_dir("raysweep"))
 
 
 def keep(name: str, sql: str) -> Path:
-    """Keep it; an earlier one of this name gives way.
+    """Save a query, in place of an earlier one of this name.
 
     Raises:
-        InputError: the name is none, or the folder can't be written.
+        InputError: the name is invalid, or the folder cannot be written.
     """
     check_name(name)
     path = _folder() / f"{name}.sql"
@@ -32,29 +32,30 @@ def keep(name: str, sql: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(sql.strip() + "\n", encoding="utf-8")
     except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
+        raise InputError(f"{path}: {error.strerror or error}") from None
     return path
 
 
 def resolve(text: str) -> str:
-    """SQL as it is; for a name, what is kept under it.
+    """Return SQL unchanged; for a name, the query that is saved under it.
 
     Raises:
-        InputError: nothing is.
+        InputError: there is no such query, or it cannot be read.
     """
     if not _NAME.fullmatch(text):
         return text
     path = _folder() / f"{text}.sql"
     if not path.is_file():
-        fail(f"{unknown_name('saved query', text, _names())} (SQL has more than one word; --save keeps a query)")
+        unknown = unknown_name("saved query", text, _names())
+        raise InputError(f"{unknown} (SQL has more than one word; --save saves a query)")
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path}: cannot be read as text: {error}")
+        raise InputError(f"{path}: cannot be read as text: {error}") from None
 
 
 def listed() -> pl.DataFrame:
-    """What is kept: name, sql."""
+    """All saved queries: name, sql."""
     names = _names()
     return pl.DataFrame(
         {"name": names, "sql": [resolve(n) for n in names]}, schema={"name": pl.String, "sql": pl.String}
@@ -62,13 +63,13 @@ def listed() -> pl.DataFrame:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no name.
+    """Check the name of a query.
 
     Raises:
-        InputError: it holds other than letters, digits, "-" and "_", or is longer than 64.
+        InputError: it is not 1 to 64 letters, digits, "-" and "_".
     """
     if not _NAME.fullmatch(name):
-        fail(f"--save {short_repr(name)}: a name is 1 to 64 letters, digits, '-' and '_'")
+        raise InputError(f"--save {short_repr(name)}: a name is 1 to 64 letters, digits, '-' and '_'")
 
 
 def _folder() -> Path:

@@ -1,16 +1,17 @@
-"""Stage 8: SQL -> frame. Tables `cells`, `attempts` and `arrays`, metrics and config keys as columns.
+"""Stage 8: SQL -> frame. Tables `cells`, `attempts` and `arrays`, with metrics and config keys as columns.
 
-`cells` has one row a known cell: its done row, else its last attempt with its status, else `pending`.
-The SQL is DuckDB's, in a database of its own that can reach no file and no network. Of the metric and
-config columns only those that the SQL may reach are made, so that a million cells stay quick.
+`cells` has one row for each requested cell: its done row, else its last attempt with its status, else `pending`. The
+SQL is DuckDB's, in an in-memory database that can reach no file and no network. Only metric and config columns that
+the SQL may reach are built, so that a million cells stay quick.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Protocol
 
 import duckdb
 import polars as pl
@@ -20,29 +21,48 @@ import pyarrow.compute as pc
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.query.hints import advice, missing_column
 from raysweep.orchestrator.query.widen import reachable, widen
-from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import encodable
 
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
-
-
 _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
-"""What the database, which knows no better, takes for a table that was meant."""
+"""DuckDB's suggestion of one of its own tables."""
 
 
-def query(store: Store, sql: str) -> pl.DataFrame:
+class Tables(Protocol):
+    """The tables that SQL reads: `store.reader.Store`."""
+
+    @property
+    def cells(self) -> pl.LazyFrame:
+        """One row for each done cell."""
+
+    @property
+    def attempts(self) -> pl.LazyFrame:
+        """One row for each attempt that ended."""
+
+    @property
+    def arrays(self) -> pl.LazyFrame:
+        """Recorded arrays."""
+
+    def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
+        """Collect a frame over these tables; `frame` is called again if files were merged away meanwhile."""
+
+    def known(self) -> CellTable:
+        """Every cell that any launch requested."""
+
+
+def query(store: Tables, sql: str) -> pl.DataFrame:
     """Answer one SQL statement.
 
     Raises:
-        InputError: the SQL is wrong, with DuckDB's word on where.
-        StoreDamaged: a file that it needs is.
+        InputError: the SQL is wrong; the message is DuckDB's, with advice.
+        StoreDamaged: a file that it reads is damaged.
     """
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
     if not encodable(sql):
-        raise InputError("the query holds what is no Unicode text")
+        raise InputError("the query contains NUL or invalid Unicode")
     low = sql.lower()
     schema = _SCHEMA.search(low)
     connection = _sandbox()
@@ -60,18 +80,18 @@ def query(store: Store, sql: str) -> pl.DataFrame:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
         return _fetched(result)
     except duckdb.Error as error:
-        known = cells_frame(store).columns
-        told = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
-        said = f"SQL: {told}{advice(sql, error, known, connection.sql)}"
+        columns = cells_frame(store).columns
+        reason = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
+        message = f"SQL: {reason}{advice(sql, error, columns, connection.sql)}"
         if missing_column(error):
-            said += f"\ncolumns of cells: {', '.join(known)}"
-        raise InputError(said) from None
+            message += f"\ncolumns of cells: {', '.join(columns)}"
+        raise InputError(message) from None
     finally:
         connection.close()
 
 
 def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
-    """The rows; as text what a data frame can't hold: intervals, unions, times at or near infinity."""
+    """Fetch the rows; intervals, unions and times near infinity, which no data frame can hold, as text."""
     kinds = [str(kind) for kind in result.types]
     texts = [i for i, kind in enumerate(kinds) if re.search(r"\b(INTERVAL|UNION)\b", kind)]
     table = _cast(result, texts).to_arrow_table()
@@ -103,7 +123,7 @@ _YEARS = 250_000
 
 
 def _beyond(column: pa.ChunkedArray) -> bool:
-    """Whether a date or time lies further from 1970 than calendars reckon."""
+    """Whether a date or time is too far from 1970 for Python's and polars' calendars."""
     per_day = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
     if pa.types.is_date32(column.type):
         limit, whole = 365 * _YEARS, pa.int32()
@@ -116,25 +136,25 @@ def _beyond(column: pa.ChunkedArray) -> bool:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The name, or with the first number that makes it another than those taken."""
+    """The name, with the first number appended that makes it differ from those taken."""
     return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1))) if n not in taken)
 
 
-def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
-    """The `cells` table: one row a known cell, wide.
+def cells_frame(store: Tables, sql: str | None = None) -> pl.DataFrame:
+    """Build the `cells` table: one row for each requested cell, metrics and config keys as columns.
 
     Args:
-        store: where from.
-        sql: make only the metric and config columns that it may reach; None makes all.
+        store: the tables.
+        sql: build only the metric and config columns that it may reach; None builds all.
     """
-    wanted = reachable(sql)
-    kept = [name for name in CELLS.names if wanted is None or name in _ALWAYS or wanted(name)]
-    done = store.collect(lambda: store.cells.select(kept)).unique("cell_id", keep="first", maintain_order=True)
+    reaches = reachable(sql)
+    columns = [name for name in CELLS.names if reaches is None or name in _ALWAYS or reaches(name)]
+    done = store.collect(lambda: store.cells.select(columns)).unique("cell_id", keep="first", maintain_order=True)
     ids = done.select("cell_id")
     tried = store.collect(
         lambda: (
-            store.attempts.filter(pl.col("status") != "done")  # of a half commit: pending, till it is mended
-            .select(*kept, *_ERRORS)
+            store.attempts.filter(pl.col("status") != "done")  # done, but not in `cells`: a half commit, still pending
+            .select(*columns, *_ERRORS)
             .join(ids.lazy(), on="cell_id", how="anti")
             .sort("attempt")
             .unique("cell_id", keep="last", maintain_order=True)
@@ -151,11 +171,11 @@ def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
     wide = known.wide()
     shared = [name for name in wide.columns if name in frame.columns and name != "source_digest"]
     pending = wide.select(shared).with_columns(status=pl.lit("pending"))
-    made = widen(pl.concat([frame, pending], how="diagonal"), sql)
-    return made if wanted is None else made.drop(name for name in ("metrics", "config") if not wanted(name))
+    table = widen(pl.concat([frame, pending], how="diagonal"), sql)
+    return table if reaches is None else table.drop(name for name in ("metrics", "config") if not reaches(name))
 
 
-_ALWAYS = frozenset({"cell_id", "attempt", "status", "metrics", "config"})  # what making the table takes
+_ALWAYS = frozenset({"cell_id", "attempt", "status", "metrics", "config"})  # required to build the table
 _ERRORS = ("error_type", "error_message")
 
 
@@ -163,13 +183,13 @@ _CHOICE = "SELECT cell_id, k IS NULL, ({}\n) FROM cells"
 
 
 def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tuple[pl.Series, str | None]:
-    """Ids of the cells for which the predicate holds, and a warning where a null k dropped some.
+    """Ids of the cells for which a predicate is true, and a warning if a null k excluded some.
 
     Raises:
-        InputError: the predicate is wrong.
+        InputError: the predicate is wrong, or true for no cell.
     """
     if not encodable(where):
-        raise InputError(f"--where {where!r}: holds what is no Unicode text")
+        raise InputError(f"--where {where!r}: contains NUL or invalid Unicode")
     wide = table.wide().drop("source_digest", "cost_hint")
     if summary is None:
         wide = wide.with_columns(status=pl.lit("pending"))
@@ -180,29 +200,29 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     try:
         connection.register("cells", widen(wide, where).drop("config").to_arrow())
         _lock(connection)
-        found = connection.sql(_CHOICE.format(where))
-        parsed = found.fetchall() if found is not None and len(found.columns) == 3 else [("", False, "no condition")]
+        result = connection.sql(_CHOICE.format(where))
+        rows = result.fetchall() if result is not None and len(result.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
-        known = widen(wide).drop("config", "variant").columns
+        columns = widen(wide).drop("config", "variant").columns
         first = str(error).splitlines()[0]
-        hint = advice(where, error, known, lambda made: connection.sql(_CHOICE.format(made)))
-        raise InputError(f"--where {where!r}: {first}{hint}; columns: {', '.join(known)}") from None
+        hint = advice(where, error, columns, lambda predicate: connection.sql(_CHOICE.format(predicate)))
+        raise InputError(f"--where {where!r}: {first}{hint}; columns: {', '.join(columns)}") from None
     finally:
         connection.close()
-    if any(not isinstance(held, bool | None) for _, _, held in parsed):
-        raise InputError(f'--where {where!r}: is no condition; write a comparison such as "k <= 8 and seed = 42"')
-    kept = [cell_id for cell_id, _, held in parsed if held]
-    dropped = sum(1 for _, no_k, held in parsed if no_k and held is None) if re.search(r"\bk\b", where.lower()) else 0
+    if any(not isinstance(value, bool | None) for _, _, value in rows):
+        raise InputError(f'--where {where!r}: not a condition; write a comparison such as "k <= 8 and seed = 42"')
+    matches = [cell_id for cell_id, _, value in rows if value]
+    without_k = sum(1 for _, no_k, value in rows if no_k and value is None) if re.search(r"\bk\b", where.lower()) else 0
     warning = None
-    if dropped:
-        warning = f'--where: {dropped} cells without a k never match a condition on k; add "or k is null" to keep them'
-    if not kept:
+    if without_k:
+        warning = f'--where: {without_k} cells without k never match a condition on k; add "or k is null" to keep them'
+    if not matches:
         raise InputError(f"--where {where!r}: none of the {len(table)} cells matches")
-    return pl.Series("cell_id", kept, pl.String), warning
+    return pl.Series("cell_id", matches, pl.String), warning
 
 
-def _arrays(store: Store) -> pl.DataFrame:
-    """Recorded arrays of done cells: those of the recorded attempt, and of no half-made commit."""
+def _arrays(store: Tables) -> pl.DataFrame:
+    """Arrays of done cells, from the attempt in `cells`: none of other attempts or of half commits."""
     return store.collect(
         lambda: store.arrays.join(
             store.cells.select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi", maintain_order="left"
@@ -215,7 +235,7 @@ def _sandbox() -> duckdb.DuckDBPyConnection:
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """From here on the SQL is the user's, or a stranger's: no files, no network, no loading of code."""
+    """Before the user's SQL runs, which may be a stranger's: forbid files, network and loading of code."""
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

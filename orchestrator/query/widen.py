@@ -1,4 +1,4 @@
-"""Metrics and config keys as columns of their own, all of them or those that SQL may reach."""
+"""Metrics and config keys as columns: all of them, or those that SQL may reach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-# Constructs that reach columns without naming them. `FROM cells` may stand without a SELECT.
+# Constructs that reach columns without naming them. `FROM cells` is a query even without SELECT.
 _ALL = re.compile(
     r"\*|\b(columns|describe|desc|show|summarize|pivot|unpivot|table|natural|information_schema|duckdb_\w+)\b"
     r"|(^|[(;]|\b(as|union|all|by|name|except|intersect)\b)\s*from\b"
@@ -21,49 +21,49 @@ _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|\bcount\s*\(\s*\*\s*\)", re.DOTALL)
 
 
 def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
-    """Metrics and config keys as columns; the lists themselves stay. SQL takes `loss` and `Loss` for one name.
+    """Add metrics and config keys as columns. SQL ignores case: `loss` and `Loss` are one name.
 
-    A name that another column has is `metric_X` or `config_X`; what is still one name is numbered.
+    A name that is taken becomes `metric_X` or `config_X`; if that is taken, too, it gets a number.
     """
-    made = [("config", name, series) for name, series in _config_columns(frame).items()]
-    made += [("metric", name, series) for name, series in _metric_columns(frame).items()]
-    own = [name.lower() for name in frame.columns]
-    names = Counter(own + [name.lower() for _, name, _ in made])
-    labels = [f"{kind}_{name}" if names[name.lower()] > 1 else name for kind, name, _ in made]
-    again = Counter(own + [label.lower() for label in labels])
-    taken = {label for label, count in again.items() if count == 1} | set(own)
-    wanted = reachable(sql)
+    new = [("config", name, series) for name, series in _config_columns(frame).items()]
+    new += [("metric", name, series) for name, series in _metric_columns(frame).items()]
+    existing = [name.lower() for name in frame.columns]
+    names = Counter(existing + [name.lower() for _, name, _ in new])
+    labels = [f"{kind}_{name}" if names[name.lower()] > 1 else name for kind, name, _ in new]
+    label_counts = Counter(existing + [label.lower() for label in labels])
+    taken = {label for label, count in label_counts.items() if count == 1} | set(existing)
+    reaches = reachable(sql)
     columns = []
-    for label, (_, name, series) in zip(labels, made, strict=True):
-        if again[label.lower()] > 1:
+    for label, (_, name, series) in zip(labels, new, strict=True):
+        if label_counts[label.lower()] > 1:
             label = next(n for i in itertools.count(1) if (n := f"{label}_{i}").lower() not in taken)
             taken.add(label.lower())
-        if wanted is None or wanted(label) or wanted(name):
+        if reaches is None or reaches(label) or reaches(name):
             columns.append(series.alias(label))
     return frame.with_columns(columns)
 
 
 def reachable(sql: str | None) -> Callable[[str], bool] | None:
-    """Whether SQL may reach a column of this name; None: it may reach any."""
+    """A predicate: whether SQL may reach a column of this name. None if it may reach any."""
     if sql is None:
         return None
-    text = sql.lower().replace('""', '"')  # a quote within a quoted name stands there twice
+    text = sql.lower().replace('""', '"')  # a quote within a quoted name is doubled
     if _ALL.search(_NOISE.sub(" ", sql.lower()).strip()) or any(_row_of(t, text) for t in ("cells", "attempts")):
         return None
     return lambda name: name.lower() in text
 
 
 def _row_of(table: str, text: str) -> bool:
-    """Whether a whole row may be meant: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
+    """Whether the SQL may refer to whole rows: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
 
-    A name that stands there twice without a dot is taken for one: that costs time alone.
+    A name that occurs twice without a dot counts as one; a wrong guess only costs time.
     """
     names = [table, *re.findall(rf"\b{table}\b\"?\s+(?:as\s+)?\"?(\w+)", text)]
     return any(len(re.findall(rf"\b{name}\b\"?(?!\s*\.)", text)) > 1 for name in names)
 
 
 def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """One float column a metric, null where a cell has none; by one pass over the flat list."""
+    """One float column for each metric, null for cells without it; by one pass over the flat list."""
     if "metrics" not in frame.columns:
         return {}
     metrics = frame["metrics"]
@@ -74,17 +74,17 @@ def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
     rows = np.repeat(np.arange(len(metrics)), counts)
     names, values = flat.struct.field("name").cast(pl.Categorical), flat.struct.field("value").to_numpy()
     codes = names.to_physical().to_numpy()
-    made = {}
+    columns = {}
     for name in sorted(names.unique().cast(pl.String).to_list()):
         mask = codes == codes[(names == name).arg_true()[0]]
         column = np.full(len(metrics), np.nan)
         column[rows[mask]] = values[mask]
-        made[name] = pl.Series(name, column).fill_nan(None)  # recorded metrics are finite
-    return made
+        columns[name] = pl.Series(name, column).fill_nan(None)  # recorded metrics are finite
+    return columns
 
 
 def _config_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """One column a config key, parsed once a distinct config; mixed types widen to text."""
+    """One column for each config key, parsed once for each distinct config; mixed types become text."""
     if "config" not in frame.columns:
         return {}
     config = frame["config"]

@@ -1,1 +1,1 @@
-"""Where results are kept: Parquet segments, one writer, many readers."""
+"""The results store: Parquet segments, one writer, many readers."""

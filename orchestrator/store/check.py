@@ -1,59 +1,55 @@
-"""`raysweep store check`: every file of a store, page checksums included. Reads only."""
+"""`raysweep store check`: verifies every file of a store, page checksums included; writes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
-from raysweep.orchestrator.store.holder import EPOCH_FILE, about_epoch, current_owner
+from raysweep.orchestrator.store.lease import EPOCH_FILE, current_owner, read_note
 from raysweep.orchestrator.store.schema import TABLES
-from raysweep.orchestrator.store.segments import Segment, inspect, listed, live, replaced_by
+from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, live, replaced_by
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.sweeps import read_sweep
 
-if TYPE_CHECKING:
-    from raysweep.orchestrator.store.reader import Store
-
 _KEY = ["cell_id", "attempt"]
-_HINT = "; `raysweep store check` lists all damage"
 
 
-def check(store: Store) -> list[str]:
-    """One line for each thing that is wrong."""
-    storage = store.storage
+def check(storage: Storage) -> list[str]:
+    """Describe each problem of a store in one line."""
     problems: list[str] = []
     try:
-        held = current_owner(storage)
+        owner = current_owner(storage)
     except StoreDamaged:
-        held = None  # named below
+        owner = None  # the torn file is named below
     sound: dict[str, list[Segment]] = {}
     for folder in TABLES:
         good: list[Segment] = []
-        problems.extend(_lines(storage, folder, good))
+        problems.extend(_damage(storage, folder, good))
         sound[folder] = good
         problems.extend(
-            f"{s.path}: a compaction was interrupted; until the next launch or `store compact` finishes it, a "
-            "plain glob over the folder reads rows twice (raysweep itself does not)"
+            f"{s.path}: a compaction was interrupted; until the next launch or `raysweep store compact` finishes it, "
+            "a plain glob over the folder reads rows twice (raysweep itself does not)"
             for s in good
             if s.replaces and any(map(replaced_by([s]), good))
         )
-    problems.extend(_surroundings(storage))
-    if not problems:  # of what can't be read nothing more can be said
-        problems.extend(_across(storage, sound, held is not None))
+    problems.extend(_other_files(storage))
+    if not problems:  # rows can only be compared if all of them can be read
+        problems.extend(_inconsistencies(storage, sound, owner is not None))
     return problems
 
 
 def damage(storage: Storage, folder: str) -> list[str]:
-    """A line for each segment of a folder that can't be read."""
-    return list(_lines(storage, folder, []))
+    """Describe each unreadable segment of a folder in one line."""
+    return list(_damage(storage, folder, []))
 
 
-def _lines(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]:
+def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]:
+    """Likewise, and put the readable ones into `good`."""
     try:
         names = listed(storage, folder)
     except StoreDamaged as error:
@@ -72,13 +68,13 @@ def _lines(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]:
         except FileNotFoundError:
             continue  # merged away meanwhile
         except StoreDamaged as error:
-            yield str(error).removesuffix(_HINT)
+            yield str(error).removesuffix(HINT)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             yield f"{folder}/{name}: damaged: {str(error).splitlines()[0][:200]}"
 
 
-def _surroundings(storage: Storage) -> Iterator[str]:
-    """What is wrong in the folders that hold no segments."""
+def _other_files(storage: Storage) -> Iterator[str]:
+    """Describe problems in the folders without segments."""
     for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "checkpoints"):
         try:
             names = storage.names(folder)
@@ -92,7 +88,7 @@ def _surroundings(storage: Storage) -> Iterator[str]:
                 if folder == "_sweeps":
                     read_sweep(storage, name)
                 elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
-                    if not about_epoch(storage, int(name[:8])):
+                    if not read_note(storage, int(name[:8])).fields:
                         raise StoreDamaged(f"_epochs/{name}: torn or foreign")
                 elif folder == "checkpoints":
                     storage.names(f"{folder}/{name}")
@@ -104,45 +100,44 @@ def _surroundings(storage: Storage) -> Iterator[str]:
                 yield str(error)
 
 
-def _across(storage: Storage, sound: dict[str, list[Segment]], held: bool) -> Iterator[str]:
-    """What holds between rows."""
+def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: bool) -> Iterator[str]:
+    """Describe rows that contradict each other, within a table or between tables."""
 
     def rows(folder: str, *columns: str) -> list[pl.DataFrame]:
         paths = [storage.locate(s.path) for s in live(sound[folder]) if s.rows]
-        how: dict[str, Any] = {"glob": False, "storage_options": storage.reading, "credential_provider": None}
-        return [pl.read_parquet(path, columns=list(columns), **how) for path in paths]
+        options: dict[str, Any] = {"glob": False, "storage_options": storage.reading, "credential_provider": None}
+        return [pl.read_parquet(path, columns=list(columns), **options) for path in paths]
 
     try:
-        found = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}
+        tables = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}
     except FileNotFoundError:
-        return  # merged away meanwhile: an owner is at work, and reads all it merges
+        return  # merged away meanwhile, by an owner that reads all it merges
     empty = pl.DataFrame(schema={"cell_id": pl.String, "attempt": pl.Int32, "status": pl.String})
-    arrays = pl.concat([empty.select(_KEY), *(frame.unique() for frame in found["arrays"])])
-    attempts, cells = (pl.concat([empty, *found[folder]]) for folder in ("attempts", "cells"))
-    yield from _twice("cells", cells.select("cell_id"), "cells have two rows")
-    yield from _twice("attempts", attempts.select(_KEY), "attempts have two rows")
-    yield from _twice("arrays", arrays, "attempts have their arrays twice")
+    arrays = pl.concat([empty.select(_KEY), *(frame.unique() for frame in tables["arrays"])])
+    attempts, cells = (pl.concat([empty, *tables[folder]]) for folder in ("attempts", "cells"))
+    yield from _duplicates("cells", cells.select("cell_id"), "cells have two rows")
+    yield from _duplicates("attempts", attempts.select(_KEY), "attempts have two rows")
+    yield from _duplicates("arrays", arrays, "attempts have their arrays twice")
     wrong = cells.filter(pl.col("status") != "done").height
     if wrong:
         yield f"cells: {wrong} rows are not done"
-    if held or current_owner(storage):  # no epoch is torn, or we would not be here
-        return  # its commit may be half made; halves from before it has finished when it began
+    if owned or current_owner(storage):
+        return  # a living owner may be in the middle of a commit; older half commits it has finished when it began
+    repair = "a commit was interrupted, or files are missing; `raysweep store compact` repairs it"
     if (orphans := arrays.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
-        yield _some("arrays", orphans, "attempts have arrays and no row in attempts")
+        yield f"{_count('arrays', orphans, 'attempts have arrays and no row in attempts')} ({repair})"
     if (lost := cells.join(attempts, on=_KEY, how="anti")).height:
-        yield _some("cells", lost, "cells have no row in attempts: files are missing there")
+        yield _count("cells", lost, "cells have no row in attempts, where files are missing")
     done = attempts.filter(pl.col("status") == "done")
     if (lost := done.join(cells, on="cell_id", how="anti").unique("cell_id")).height:
-        yield _some("attempts", lost, "cells are done and have no row in cells")
+        yield f"{_count('attempts', lost, 'cells are done and have no row in cells')} ({repair})"
 
 
-def _twice(folder: str, rows: pl.DataFrame, what: str) -> Iterator[str]:
-    twice = rows.filter(rows.is_duplicated()).unique()
-    if twice.height:
-        yield f"{folder}: {twice.height} {what}, such as {twice['cell_id'][0]}"
+def _duplicates(folder: str, rows: pl.DataFrame, problem: str) -> Iterator[str]:
+    duplicates = rows.filter(rows.is_duplicated()).unique()
+    if duplicates.height:
+        yield _count(folder, duplicates, problem)
 
 
-def _some(folder: str, rows: pl.DataFrame, what: str) -> str:
-    mended = "a commit was interrupted, or files are gone; `raysweep store compact` makes it whole"
-    end = "" if "missing" in what else f" ({mended})"
-    return f"{folder}: {rows.height} {what}, such as {rows['cell_id'][0]}{end}"
+def _count(folder: str, rows: pl.DataFrame, problem: str) -> str:
+    return f"{folder}: {rows.height} {problem}, such as {rows['cell_id'][0]}"

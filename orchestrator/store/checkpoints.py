@@ -1,11 +1,11 @@
-"""A long cell's checkpoints: bytes that its next attempt goes on from, on this machine or another.
+"""Checkpoints of a long cell: bytes from which its next attempt resumes, on this machine or another.
 
-They lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's bytes
-and nothing else; its name says the rest, so that a torn file is known by its digest, and one that other
-code wrote is not gone on from. Two are kept; the driver removes them when the cell's row is committed.
+They lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's bytes and
+nothing else; the digest in its name detects a torn file, and a checkpoint with the digest of another source is not
+loaded. Two are stored for each cell; the driver removes them when the cell's row is committed.
 
-A worker that does not see the launch's store (a local path, from another machine) keeps them on its own
-disk, where only a later attempt on that machine finds them; the driver is told, and warns.
+A worker that does not see the launch's store (a local path, from another machine) stores them on its own disk, where
+only a later attempt on that machine finds them; the driver warns of it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NAME = re.compile(r"(\d{6})-(\d{8})-([0-9a-f]{16})-([0-9a-f]{64})")
 
 
 class CheckpointLocation(NamedTuple):
-    """Where a launch keeps checkpoints.
+    """Where a launch stores checkpoints.
 
     Args:
-        location: the store's, absolute.
-        proof: a file of the store that this very launch wrote, and `digest`, the sha256 of its bytes: a folder
-            of the same name on another machine is not the store.
-        host: the driver's.
+        location: the store's absolute path or address.
+        proof: a file of the store that only this launch wrote; a folder of the same name on another machine lacks it.
+        digest: sha256 of that file's bytes.
+        host: the driver's host.
     """
 
     location: str
@@ -45,7 +45,7 @@ class CheckpointLocation(NamedTuple):
 
 
 class Preempted(BaseException):
-    """Raised by `save` in a cell whose node is about to go. Not an `Exception`: a cell lets it through."""
+    """Raised by `save` in a cell on a draining node. Not an `Exception`, so that a cell does not catch it."""
 
 
 class _Saved(NamedTuple):
@@ -60,80 +60,80 @@ class _Saved(NamedTuple):
 
 
 class Checkpoint:
-    """What a workload gets as `context.checkpoint`. Touches no disk before it is used.
+    """Loads and saves the checkpoints of one cell (`context.checkpoint`). Opens no storage before it is used.
 
     Args:
-        home: None for a chunk that belongs to no store.
+        location: where they are stored; None outside a launch.
         cell_id: the cell.
-        attempt: the attempt that runs.
-        source: 16 hex characters of the workload's source; checkpoints of other code are not loaded.
+        attempt: the running attempt.
+        source: 16 hex characters of the workload's source digest; checkpoints of other code are not loaded.
     """
 
-    def __init__(self, home: CheckpointLocation | None, cell_id: str, attempt: int, source: str) -> None:
-        self._home, self._attempt, self._source = home, attempt, source
+    def __init__(self, location: CheckpointLocation | None, cell_id: str, attempt: int, source: str) -> None:
+        self._location, self._attempt, self._source = location, attempt, source
         self._folder = f"{FOLDER}/{cell_id}"
         self._opened: Storage | None = None
-        self.draining = False  # the node will go away soon: `save` does not return
-        self.used = False  # there is or was one, to be removed at success
-        self.is_local = False  # kept on this machine's own disk, which no other sees
+        self.draining = False  # the node is draining: `save` does not return
+        self.used = False  # a checkpoint exists or existed, to be removed at success
+        self.is_local = False  # stored on this machine's own disk, which no other machine sees
 
     def save(self, data: bytes) -> None:
-        """Keep these bytes, durably, in place of the last but one that was kept.
+        """Store these bytes durably; of earlier checkpoints only the latest remains.
 
-        Does not return where the node is about to go: the cell is handed back, and goes on from here elsewhere.
+        On a draining node it does not return: the cell is requeued, and resumes from here elsewhere.
 
         Raises:
-            TypeError: not bytes.
-            StoreWriteFailed: they could not be written; what was saved before is still there.
+            TypeError: the argument is not bytes.
+            StoreWriteFailed: the bytes could not be written; earlier checkpoints still exist.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"checkpoint.save takes bytes, not {type(data).__name__}; serialise the state first")
         data = bytes(data)
-        storage, digest = self._disk(), hashlib.sha256(data).hexdigest()
+        storage, digest = self._storage(), hashlib.sha256(data).hexdigest()
         self.used = True
         storage.prepare((self._folder,))
-        before = _saved(storage, self._folder)
-        new = _Saved(self._attempt, max((s.number for s in before), default=-1) + 1, self._source, digest)
+        earlier = _saved(storage, self._folder)
+        new = _Saved(self._attempt, max((s.number for s in earlier), default=-1) + 1, self._source, digest)
         storage.create(f"{self._folder}/{new.name}", data)
-        # In order of attempts: a late writer of an earlier one can't push out what a later one has saved.
-        for old in sorted([*before, new])[:-KEPT]:
+        # In order of attempts: a late writer of an earlier attempt cannot displace what a later one has saved.
+        for old in sorted([*earlier, new])[:-KEPT]:
             storage.delete(f"{self._folder}/{old.name}")
         if self.draining:
-            raise Preempted("the node is about to go; the cell goes on from its checkpoint elsewhere")
+            raise Preempted("the node is draining; the cell resumes from its checkpoint elsewhere")
 
     def load(self) -> bytes | None:
-        """The bytes last saved by any attempt at this cell; None at the first, or where none can be read."""
-        storage = self._disk()
-        found = _saved(storage, self._folder)
-        self.used = self.used or bool(found)
-        for saved in sorted(found, reverse=True):
+        """Load the bytes last saved by any attempt at this cell; None if there are none, or none can be read."""
+        storage = self._storage()
+        checkpoints = _saved(storage, self._folder)
+        self.used = self.used or bool(checkpoints)
+        for saved in sorted(checkpoints, reverse=True):
             if saved.source != self._source:
-                _say(f"checkpoint {saved.name}: written by other code than now runs; not gone on from")
+                _log(f"checkpoint {saved.name}: written by other code; not loaded")
                 continue
             data = storage.read(f"{self._folder}/{saved.name}")
             if data is not None and hashlib.sha256(data).hexdigest() == saved.digest:
-                _say(f"goes on from a checkpoint of attempt {saved.attempt}")
+                _log(f"resumed from a checkpoint of attempt {saved.attempt}")
                 return data
-            _say(f"checkpoint {saved.name}: damaged; the one before is tried")
+            _log(f"checkpoint {saved.name}: damaged; trying the previous one")
         return None
 
     def forget(self) -> None:
-        """Remove those that the driver can't reach."""
+        """Remove checkpoints that the driver cannot reach."""
         if self.is_local and self.used:
-            self._disk().delete_folder(self._folder)
+            self._storage().delete_folder(self._folder)
 
-    def _disk(self) -> Storage:
+    def _storage(self) -> Storage:
         if self._opened is None:
-            if self._home is None:
-                raise RuntimeError("this cell runs outside a launch: there is no store to keep checkpoints in")
+            if self._location is None:
+                raise RuntimeError("this cell runs outside a launch: there is no store for its checkpoints")
             try:
-                store = open_storage(self._home.location)
-                proof = store.read(self._home.proof)
+                store = open_storage(self._location.location)
+                proof = store.read(self._location.proof)
             except InputError as error:  # a machine without credentials for the launch's bucket, say
-                _say(f"checkpoints stay on this machine: {error}")
+                _log(f"checkpoints stay on this machine: {error}")
                 proof = None
-            self.is_local = proof is None or hashlib.sha256(proof).hexdigest() != self._home.digest
-            self._opened = open_storage(str(local_folder(self._home))) if self.is_local else store
+            self.is_local = proof is None or hashlib.sha256(proof).hexdigest() != self._location.digest
+            self._opened = open_storage(str(local_folder(self._location))) if self.is_local else store
             if self.is_local:
                 self._opened.prepare((FOLDER, "_tmp"))
         return self._opened
@@ -144,19 +144,19 @@ def _saved(storage: Storage, folder: str) -> list[_Saved]:
     return [_Saved(int(m[1]), int(m[2]), m[3], m[4]) for m in matches]
 
 
-def local_folder(home: CheckpointLocation) -> Path:
-    """Where a machine that does not see the store keeps its cells' checkpoints; the same for every launch."""
-    key = hashlib.sha256(f"{home.host}:{home.location}".encode()).hexdigest()[:16]
+def local_folder(location: CheckpointLocation) -> Path:
+    """Folder of checkpoints on a machine that does not see the store; the same for every launch."""
+    key = hashlib.sha256(f"{location.host}:{location.location}".encode()).hexdigest()[:16]
     return scratch() / f"store-{key}"
 
 
 def cells_with_checkpoints(storage: Storage) -> list[str]:
-    """Ids of the cells that have any in the store."""
+    """Ids of the cells with a checkpoint in the store."""
     return [name for name in storage.names(FOLDER) if CELL_ID.fullmatch(name)]
 
 
-def cells_to_go_on(storage: Storage, sources: Mapping[str, str]) -> list[str]:
-    """Ids of those of these cells that have one which the code that now runs them would go on from.
+def resumable_cells(storage: Storage, sources: Mapping[str, str]) -> list[str]:
+    """Ids of the cells with a checkpoint written by their current source.
 
     Args:
         storage: the store's.
@@ -165,5 +165,5 @@ def cells_to_go_on(storage: Storage, sources: Mapping[str, str]) -> list[str]:
     return [c for c, source in sources.items() if any(s.source == source for s in _saved(storage, f"{FOLDER}/{c}"))]
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"raysweep: {line}\n")  # into the cell's log
+def _log(line: str) -> None:
+    sys.stderr.write(f"raysweep: {line}\n")  # captured in the cell's log

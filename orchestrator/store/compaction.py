@@ -1,6 +1,6 @@
-"""Merging small segments while a launch goes on, so that readers of a million cells open tens of files, not thousands.
+"""Which small segments to merge during a launch, so that readers of a million cells open tens of files, not thousands.
 
-Segments are merged sixteen of one size class at a time, so that a row is rewritten a few times only. The merged
+Sixteen segments of one size class are merged at a time, so that a row is rewritten only a few times. The merged
 segment names those that it replaces and appears in one step; then they are deleted (`docs/store.md`).
 """
 
@@ -11,103 +11,104 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add, gt
 
 from raysweep.orchestrator.errors import RaysweepError
-from raysweep.orchestrator.store.segments import MAX_VALUES, Segment
+from raysweep.orchestrator.store.segments import Segment
+from raysweep.orchestrator.store.untrusted import MAX_VALUES
 
 FAN = 16
 SMALLEST = 32 * 2**10
-LARGEST = 16 * 2**20  # bytes; a segment of this size or more is left as it is
-MANY_ROWS = 32_768  # likewise: columns of equal values are small on disk, and large in memory
-BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # of one merge, which is held in memory
+# A segment of so many bytes or rows is not merged; equal values are small on disk and large in memory.
+LARGEST, MANY_ROWS = 16 * 2**20, 32_768
+BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # limits of one merge, which is held in memory
 
 
 def size_class(size: int, rows: int) -> int | None:
-    """0 for the smallest segments, one more for each factor of `FAN`; None for those that stay."""
+    """0 for the smallest segments, one more for each factor of `FAN`; None for segments that are not merged."""
     if size >= LARGEST or rows >= MANY_ROWS:
         return None
-    found, limit = 0, SMALLEST
+    number, limit = 0, SMALLEST
     while size >= limit:
-        found, limit = found + 1, limit * FAN
-    return found
+        number, limit = number + 1, limit * FAN
+    return number
 
 
 def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Segment]]:
-    """Cut into runs, in order, whose sums keep within limits; what exceeds them by itself is alone.
+    """Cut segments into runs, in order, whose sums keep within limits; one that exceeds them by itself is alone.
 
     Args:
-        segments: some.
-        size: bytes of a run at most.
-        rows: of it at most; of values it has `MAX_VALUES`, since no reader would take more.
+        segments: the segments.
+        size: most bytes of a run.
+        rows: most rows of a run. It has at most `MAX_VALUES` values, since readers refuse more.
     """
     limits = (size, rows, MAX_VALUES)
     run: list[Segment] = []
     sums = (0, 0, 0)
     for segment in segments:
-        its = (segment.size, segment.rows, segment.values)
-        sums = tuple(map(add, sums, its))
+        amounts = (segment.size, segment.rows, segment.values)
+        sums = tuple(map(add, sums, amounts))
         if run and any(map(gt, sums, limits)):
             yield run
-            run, sums = [], its
+            run, sums = [], amounts
         run.append(segment)
     if run:
         yield run
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """What to merge now, in the order of names: of each size class, `FAN` segments or more, or a full batch."""
+    """Batches to merge now, in the order of names: `FAN` segments or more of one size class, or a full batch."""
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
-        kind = None if segment.seal else size_class(segment.size, segment.rows)
-        if kind is not None:
-            classes.setdefault(kind, []).append(segment)
-    found = []
+        number = None if segment.seal else size_class(segment.size, segment.rows)
+        if number is not None:
+            classes.setdefault(number, []).append(segment)
+    due = []
     for same in classes.values():
         *full, last = runs(same, BATCH, BATCH_ROWS)
-        found += [run for run in full if len(run) > 1]  # one alone would be written again for nothing, each time
+        due += [run for run in full if len(run) > 1]  # one alone would be rewritten each time, for nothing
         if len(last) >= FAN:
-            found.append(last)
-    return found
+            due.append(last)
+    return due
 
 
 class Compactor(threading.Thread):
-    """Calls `merge` each time that a folder has got enough new segments.
+    """Calls `merge` whenever a folder has `FAN` new segments.
 
     Args:
-        merge: merges what is due in a folder; called on this thread.
+        merge: merges the due segments of a folder; called on this thread.
     """
 
     def __init__(self, merge: Callable[[str], None]) -> None:
         super().__init__(name="raysweep-compaction", daemon=True)
         self._merge = merge
-        self._news: dict[str, int] = {}
+        self._new: dict[str, int] = {}
         self._wake, self._ended = threading.Event(), threading.Event()
         self.problem: RaysweepError | None = None
 
     def committed(self, folder: str) -> None:
-        """A segment was added."""
-        self._news[folder] = self._news.get(folder, 0) + 1
-        if self._news[folder] >= FAN:
+        """Count a new segment; wake the thread if a merge is due."""
+        self._new[folder] = self._new.get(folder, 0) + 1
+        if self._new[folder] >= FAN:
             if not self.is_alive() and not self._ended.is_set():
                 self.start()
             self._wake.set()
 
     def run(self) -> None:
-        """Till `end`."""
+        """Merge until `end` is called or a merge fails."""
         while not self._ended.is_set():
             self._wake.wait()
             self._wake.clear()
-            for folder in [folder for folder, count in self._news.items() if count >= FAN]:
+            for folder in [folder for folder, count in self._new.items() if count >= FAN]:
                 if self._ended.is_set():
                     return
-                self._news[folder] = 0
+                self._new[folder] = 0
                 try:
                     self._merge(folder)
-                except RaysweepError as error:  # a full disk, say: the launch goes on with small segments
+                except RaysweepError as error:  # on a full disk, say; the launch goes on with small segments
                     self.problem = error
                     self._ended.set()
                     return
 
     def end(self) -> None:
-        """Wait for the merge that is being made, and make no other."""
+        """Wait for the current merge, and begin no other."""
         self._ended.set()
         self._wake.set()
         if self.is_alive():

@@ -1,4 +1,4 @@
-"""A set of cell ids in 12 bytes each, where a set of Python strings takes 110: a driver's memory stays flat."""
+"""A set of cell ids at 12 bytes each (110 in a set of Python strings), so that a driver's memory stays flat."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _KIND = np.dtype("S12")
 
 
 class IdSet:
-    """Ids of 24 hex characters. Sorted runs, merged as they come to be alike in length.
+    """A set of ids of 24 hex characters: sorted runs, merged when neighbours are of similar length.
 
     Args:
-        ids: the first ones.
+        ids: initial ids.
     """
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
@@ -22,9 +22,9 @@ class IdSet:
         self.update(list(ids))
 
     def update(self, ids: Sequence[str]) -> None:
-        """Add these."""
+        """Add ids."""
         new = np.unique(_packed(ids))
-        new = new[~self._held(new)]
+        new = new[~self._contains(new)]
         if not len(new):
             return
         self._runs.append(new)
@@ -33,16 +33,16 @@ class IdSet:
             self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
 
     def has(self, ids: Sequence[str]) -> list[bool]:
-        """Whether each is there."""
-        found: list[bool] = self._held(_packed(ids)).tolist()
-        return found
+        """Whether the set contains each of these."""
+        contained: list[bool] = self._contains(_packed(ids)).tolist()
+        return contained
 
-    def _held(self, packed: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bool_]:
-        held = np.zeros(len(packed), np.bool_)
+    def _contains(self, packed: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bool_]:
+        contained = np.zeros(len(packed), np.bool_)
         for run in self._runs:
-            at = np.minimum(np.searchsorted(run, packed), len(run) - 1)
-            held |= run[at] == packed
-        return held
+            index = np.minimum(np.searchsorted(run, packed), len(run) - 1)
+            contained |= run[index] == packed
+        return contained
 
     def __contains__(self, cell_id: str) -> bool:
         return self.has([cell_id])[0]
@@ -57,6 +57,6 @@ class IdSet:
 
 
 def _packed(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
-    if any(len(one) != 2 * _KIND.itemsize for one in ids):
-        raise ValueError("an id is not of 24 characters")
+    if any(len(cell_id) != 2 * _KIND.itemsize for cell_id in ids):
+        raise ValueError("a cell id does not have 24 characters")
     return np.frombuffer(bytes.fromhex("".join(ids)), _KIND)

@@ -1,119 +1,214 @@
-"""Taking a store over: its host's lock, a new epoch, seals on earlier ones. `writer` has the protocol."""
+"""Who owns a store: liveness, take-over, generations and seals. `writer` has the protocol.
+
+A *generation* is the ownership of one launch; names of files and columns call it the epoch.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import secrets
-import socket
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
-from raysweep.orchestrator.process import boot_id, lives_here, this_process
-from raysweep.orchestrator.store.holder import (
-    BEAT_BYTES,
-    LAST_EPOCH,
-    about_epoch,
-    busy,
-    describe,
-    epochs,
-    marked,
-    newest_epoch,
-)
+from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import encode, inspect, inspected, listed, parse_name, segment_name
-from raysweep.orchestrator.store.storage.storage import Lock, Storage, read_at_most
+from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, read_at_most
+from raysweep.orchestrator.text import CELL_ID
 
+BEAT_S = 2.0
+"""Period of an owner's heartbeat."""
 DEAD_AFTER_S = 15.0
-"""A holder on another machine whose heart has not beaten for so long, by the observer's clock, is dead."""
+"""Silence after which a take-over presumes an owner on another machine dead, by the observer's clock."""
+EPOCH_FILE = re.compile(r"[0-9]{8}\.json")
+LAST_EPOCH = 99_999_999
+MAX_BEAT_BYTES = 8 * 2**20
+"""A larger heartbeat is not read."""
+_POLL_S = 0.5
 
 
-def take_over(storage: Storage, wait: bool) -> Lock:
-    """The host-wide lock of a store that nobody holds, here or elsewhere.
+class Ownership(NamedTuple):
+    """Who owns a store, and its running cells by its last heartbeat: cell id -> progress, 0 to 1 where known."""
+
+    who: str
+    running: Mapping[str, float | None]
+
+
+def current_owner(storage: Storage, patience: float | None = None, *, locked: bool = False) -> Ownership | None:
+    """Find the living owner of a store without writing or locking anything; None if there is none.
+
+    Args:
+        storage: the store's.
+        patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25 beats.
+        locked: whether this process has the host-wide lock, so that no owner under this kernel can be alive.
 
     Raises:
-        StoreBusy: it is held, and `wait` is False.
+        StoreDamaged: the newest generation's file is torn.
     """
-    while True:
-        lock = storage.try_lock()
-        if lock is not None:
-            holder = _living_elsewhere(storage)
-            if holder is None:
-                return lock
-            lock.release()
-        else:
-            holder = _holder(storage)
-        if not wait:
-            raise StoreBusy(busy(storage, holder))
-        time.sleep(0.5)
-
-
-def _holder(storage: Storage) -> str:
-    epoch = newest_epoch(storage)
-    if epoch is None or marked(storage, epoch, "released"):
-        return "it has just begun"
-    return describe(about_epoch(storage, epoch))
-
-
-def _living_elsewhere(storage: Storage) -> str | None:
-    """Who holds the store on another machine; None if nobody lives."""
     epoch = newest_epoch(storage)
     if epoch is None or marked(storage, epoch, "released"):
         return None
-    about = about_epoch(storage, epoch)
-    if about.get("boot") == boot_id() and storage.locks:
-        return None  # this machine's lock would be held if it lived
-    alive = lives_here(about)
-    if alive is not None:
-        return describe(about) if alive else None
+    note = read_note(storage, epoch)
+    if locked and storage.locks and note.is_of_this_kernel():
+        return None
+    alive = note.is_alive()
+    if alive is None:
+        alive = _beats(storage, epoch, 1.25 * BEAT_S if patience is None else patience)
+    return Ownership(str(note), _running(storage, epoch)) if alive else None
+
+
+def _beats(storage: Storage, epoch: int, patience: float) -> bool:
+    """Whether the heartbeat changes within so many seconds, on this process's monotonic clock."""
     beat = f"_hb/{epoch:08d}"
-    first, until = read_at_most(storage, beat, BEAT_BYTES), time.monotonic() + DEAD_AFTER_S
-    while time.monotonic() < until:
-        time.sleep(0.5)
-        if read_at_most(storage, beat, BEAT_BYTES) != first:
-            return describe(about)
+    first, end = read_at_most(storage, beat, MAX_BEAT_BYTES), time.monotonic() + patience
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(_POLL_S, left))
         if marked(storage, epoch, "released"):
+            return False
+        if read_at_most(storage, beat, MAX_BEAT_BYTES) != first:
+            return True
+    return False
+
+
+def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
+    """Running cells by the last heartbeat, whoever wrote it; older versions listed ids without progress."""
+    try:
+        heartbeat = json.loads(read_at_most(storage, f"_hb/{epoch:08d}", MAX_BEAT_BYTES) or b"{}")
+    except (ValueError, RecursionError):
+        return {}  # half a heartbeat on a disk without atomic renames; the next one is seconds away
+    cells = heartbeat.get("running") if isinstance(heartbeat, dict) else None
+    if isinstance(cells, list):
+        cells = dict.fromkeys(map(str, cells))
+    return {
+        cell_id: min(1.0, max(0.0, progress)) if isinstance(progress, int | float) else None
+        for cell_id, progress in (cells.items() if isinstance(cells, dict) else ())
+        if CELL_ID.fullmatch(cell_id)
+    }
+
+
+def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] | None = None) -> None:
+    """Check that nobody owns the store, before anything is prepared for a launch on it.
+
+    Args:
+        storage: the store's.
+        wait: whether to wait for a living owner to end.
+        report: called once with each owner that is waited for.
+
+    Raises:
+        StoreBusy: it is owned, and `wait` is False.
+    """
+
+    def owner() -> str | None:
+        ownership = current_owner(storage)
+        return None if ownership is None else ownership.who
+
+    _wait_while(owner, storage, wait, report)
+
+
+def take_over(storage: Storage, wait: bool) -> Lock:
+    """Acquire the host-wide lock of a store that nobody owns, here or elsewhere.
+
+    Raises:
+        StoreBusy: it is owned, and `wait` is False.
+    """
+    locks: list[Lock] = []
+
+    def owner() -> str | None:
+        lock = storage.try_lock()
+        if lock is None:
+            ownership = current_owner(storage)
+            return "which has just begun" if ownership is None else ownership.who
+        try:
+            ownership = current_owner(storage, DEAD_AFTER_S, locked=True)
+        except BaseException:
+            lock.release()
+            raise
+        if ownership is None:
+            locks.append(lock)
             return None
-    return None
+        lock.release()
+        return ownership.who
+
+    _wait_while(owner, storage, wait, None)
+    return locks[0]
+
+
+def _wait_while(
+    owner: Callable[[], str | None], storage: Storage, wait: bool, report: Callable[[str], None] | None
+) -> None:
+    reported: set[str] = set()
+    while (who := owner()) is not None:
+        if not wait:
+            raise StoreBusy(f"store {storage} is owned by another launch ({who}); wait for it (--wait) or end it first")
+        if report is not None and who not in reported:
+            reported.add(who)
+            report(who)
+        time.sleep(_POLL_S)
+
+
+# Generations
+
+
+def newest_epoch(storage: Storage) -> int | None:
+    """Number of the last launch that took the store."""
+    return max(epochs(storage), default=None)
+
+
+def epochs(storage: Storage) -> list[int]:
+    """Numbers of all launches that ever took the store."""
+    return [int(name[:8]) for name in storage.names("_epochs") if EPOCH_FILE.fullmatch(name)]
+
+
+def marked(storage: Storage, epoch: int, mark: str) -> bool:
+    """Whether a generation was `released` by its owner, or `sealed` by a later one."""
+    return exists(storage, f"_epochs/{epoch:08d}.{mark}")
+
+
+def read_note(storage: Storage, epoch: int) -> ProcessNote:
+    """Read an owner's note about its process.
+
+    Raises:
+        StoreDamaged: the file is torn or foreign.
+    """
+    name = f"_epochs/{epoch:08d}.json"
+    try:
+        return ProcessNote.parse(read_at_most(storage, name, MAX_NOTE_BYTES) or b"{}")
+    except ValueError:
+        raise StoreDamaged(f"{name}: torn or foreign") from None
 
 
 def new_epoch(storage: Storage, command: str) -> int:
-    """Begin the next epoch, and say in it who does.
+    """Begin the next generation, under this process's note.
 
     Raises:
-        StoreBusy: somebody else began it first.
-        StoreDamaged: there is no next one.
+        StoreBusy: another launch began it first.
+        StoreDamaged: there is no next number.
     """
-    about = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "boot": boot_id(),
-        "process": this_process(),
-        "token": secrets.token_hex(8),  # of two owners that begin at once, each knows its own file
-        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-    }
+    # The token: of two owners that begin at once, each knows its own file.
+    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
     epoch = max(epochs(storage), default=-1) + 1
     if epoch > LAST_EPOCH:
         raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: no store has seen so many launches; remove it")
-    if not storage.create(f"_epochs/{epoch:08d}.json", json.dumps(about).encode()):
-        raise StoreBusy(f"store {storage}: another launch took it at the same moment ({_holder(storage)})")
+    if not storage.create(f"_epochs/{epoch:08d}.json", note.to_json()):
+        raise StoreBusy(f"store {storage}: another launch took it at the same moment ({read_note(storage, epoch)})")
     return epoch
 
 
 def seal(storage: Storage, folder: str, epoch: int) -> None:
-    """Occupy the epoch's next name. Whoever wins a name, the epoch ends in a seal."""
+    """Occupy the generation's next name. Whoever wins a name, the generation ends in a seal."""
     while True:
-        mine = [n for n in listed(storage, folder) if parse_name(folder, n)[0] == epoch]
-        if mine and inspect(storage, folder, mine[-1]).seal:
+        names = [name for name in listed(storage, folder) if parse_name(folder, name)[0] == epoch]
+        if names and inspect(storage, folder, names[-1]).seal:
             return
-        following = parse_name(folder, mine[-1])[1] + 1 if mine else _merged_up_to(storage, folder, epoch)
+        following = parse_name(folder, names[-1])[1] + 1 if names else _merged_up_to(storage, folder, epoch)
         sealed = encode(folder, TABLES[folder].empty_table(), seal=True)
         storage.create(f"{folder}/{segment_name(epoch, following)}", sealed)
 
 
 def _merged_up_to(storage: Storage, folder: str, epoch: int) -> int:
-    """The first name an epoch without files never used, given what compactions say they merged."""
-    everything = inspected(storage, folder, listed(storage, folder))
-    return max((last for other in everything for of, _, last in other.replaces if of == epoch), default=-1) + 1
+    """First name that a generation without files never used, by what compactions record as replaced."""
+    segments = inspected(storage, folder, listed(storage, folder))
+    return max((last for s in segments for replaced, _, last in s.replaces if replaced == epoch), default=-1) + 1

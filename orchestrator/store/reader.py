@@ -1,6 +1,6 @@
-"""Stage 7: the store, as readers see it.
+"""Stage 7, reading: segments become lazy frames.
 
-Readers never block and never write; writing is `owner`'s.
+Readers never block and never write; writing is `writer`'s.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
+from raysweep.orchestrator.store.check import check, damage
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segments import Segment, inspected, listed, live
 from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
@@ -23,38 +24,41 @@ FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
-_LOOKS = 100
-"""How often a reader looks again before it gives up on files that change meanwhile."""
+_MAX_TRIES = 100
+"""Of a read whose files are merged away meanwhile."""
 
 
 class Store:
-    """A store to read, by path.
+    """A store to read.
+
+    Args:
+        path: its folder, or its address on an object store. It need not exist yet.
 
     Raises:
-        InputError: the path is no store, or one of a newer format.
+        InputError: the path is not a store, or one of a newer format.
     """
 
     def __init__(self, path: str | Path = DEFAULT) -> None:
         self.storage = open_storage(str(path))
         self._footers: dict[tuple[str, str], Segment] = {}
-        self._summed: tuple[tuple[str, ...], pl.DataFrame] | None = None  # of these segments
+        self._summary_of: tuple[tuple[str, ...], pl.DataFrame] | None = None  # paths of segments, their summary
         check_format(self.storage)
 
     def __repr__(self) -> str:
         return f"Store({str(self.storage)!r})"
 
     def exists(self) -> bool:
-        """Whether a launch has made it yet."""
+        """Whether a launch has created it yet."""
         return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
-        """Itself, or InputError where nothing was launched into it."""
+        """Return the store itself; raise InputError if nothing was launched into it."""
         if not self.exists():
             raise InputError(f"no store at {self.storage}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
         return self
 
     def segments(self, folder: str) -> list[Segment]:
-        """The segments that count, checked by their footers.
+        """Live segments, their footers checked.
 
         Raises:
             StoreDamaged: a file is torn, foreign or of another schema.
@@ -62,8 +66,8 @@ class Store:
         return live(self.every_segment(folder))
 
     def every_segment(self, folder: str) -> list[Segment]:
-        """Likewise, with those that others have replaced."""
-        for _ in range(_LOOKS):
+        """All segments, with those that a compaction has replaced."""
+        for _ in range(_MAX_TRIES):
             names = listed(self.storage, folder)
             new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
             try:
@@ -71,36 +75,34 @@ class Store:
                     self._footers[folder, segment.name] = segment
             except FileNotFoundError:
                 continue  # merged away between listing and reading: look again
-            # A listing is not of one moment: it may miss both what was merged and what it was merged into.
+            # A listing is not atomic: it may miss both the merged segments and the one they were merged into.
             if listed(self.storage, folder) == names:
                 return [self._footers[folder, name] for name in names]
         raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
-        """What a lazy frame made of `cells`, `attempts` and `arrays` holds, while a launch may merge segments.
+        """Collect a lazy frame over `cells`, `attempts` and `arrays`, while a launch may merge segments.
 
         Args:
-            frame: makes it; called again where a file was merged away before it was read.
+            frame: builds it; called again if a file was merged away before it was read.
 
         Raises:
-            StoreDamaged: pages of a file are damaged; the message names it.
+            StoreDamaged: pages of a file, which the message names, are damaged.
         """
-        for _ in range(_LOOKS):
+        for _ in range(_MAX_TRIES):
             try:
                 return frame().collect()
             except FileNotFoundError:
                 continue
             except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-                from raysweep.orchestrator.store.check import damage
-
-                found = [line for folder in TABLES for line in damage(self.storage, folder)]
-                if not found:
+                lines = [line for folder in TABLES for line in damage(self.storage, folder)]
+                if not lines:
                     raise
-                raise StoreDamaged(found[0]) from error
+                raise StoreDamaged(lines[0]) from error
         raise StoreDamaged(f"{self.storage}: its files change faster than they can be read")
 
     def scan(self, folder: str) -> pl.LazyFrame:
-        """One of the folders `cells`, `attempts`, `arrays` as a lazy frame of its fixed schema."""
+        """Scan one of the folders `cells`, `attempts`, `arrays` into a lazy frame of its fixed schema."""
         paths = [self.storage.locate(s.path) for s in self.segments(folder) if s.rows]
         if not paths:
             empty = pl.from_arrow(TABLES[folder].empty_table())
@@ -110,12 +112,12 @@ class Store:
 
     @property
     def cells(self) -> pl.LazyFrame:
-        """Done cells, one row each."""
+        """One row for each done cell."""
         return self.scan("cells")
 
     @property
     def attempts(self) -> pl.LazyFrame:
-        """Every attempt that ended, good or bad."""
+        """One row for each attempt that ended, whatever its status."""
         return self.scan("attempts")
 
     @property
@@ -125,34 +127,35 @@ class Store:
 
     def sql(self, query: str) -> pl.DataFrame:
         """Answer SQL over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""
+        # For the user's convenience, the one import against the direction of the folders; lazy, as DuckDB is large.
         from raysweep.orchestrator.query.sql import query as answer
 
         return answer(self, query)
 
     def sweeps(self) -> list[RecordedSweep]:
         """The sweeps that launches recorded, oldest first."""
-        found = [read_sweep(self.storage, name) for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
-        return sorted(found, key=lambda s: str(s.about.get("recorded_at")))
+        names = [name for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
+        return sorted((read_sweep(self.storage, name) for name in names), key=lambda s: str(s.about.get("recorded_at")))
 
     def known(self) -> CellTable:
-        """Every cell that any launch asked for."""
+        """Every cell that any launch requested."""
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """One row a cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
-        before = self._read_by_summary()
-        if self._summed is None or self._summed[0] != before:
+        """One row for each cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        paths = self._paths()
+        if self._summary_of is None or self._summary_of[0] != paths:
             summary = self.collect(self._summary)
-            if self._read_by_summary() != before:
-                return summary  # of whichever segments
-            self._summed = (before, summary)
-        return self._summed[1]
+            if self._paths() != paths:
+                return summary  # not to be cached: which segments it read is unknown
+            self._summary_of = (paths, summary)
+        return self._summary_of[1]
 
     def times(self) -> pl.DataFrame:
-        """One row for each of what seeds share (`cells.VARIANT`) that has done cells: their mean seconds."""
+        """Mean seconds of the done cells of each variant (`cells.VARIANT`)."""
         return self.collect(lambda: self.cells.group_by(VARIANT).agg(pl.col("seconds").mean()))
 
-    def _read_by_summary(self) -> tuple[str, ...]:
+    def _paths(self) -> tuple[str, ...]:
         return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder) if s.rows)
 
     def _summary(self) -> pl.LazyFrame:
@@ -179,30 +182,28 @@ class Store:
         )
 
     def check(self) -> list[str]:
-        """Verify every file, page checksums included; one line for each thing that is wrong."""
-        from raysweep.orchestrator.store.check import check
-
-        return check(self)
+        """Verify every file, page checksums included; one line for each problem."""
+        return check(self.storage)
 
 
 def check_format(storage: Storage) -> None:
-    """Raise InputError for a folder that is no store, or one of a newer format."""
+    """Raise InputError for a folder with other files in it, or a store of a newer format."""
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
-        # The mark among the names: a launch has made the store since it was looked for.
+        # The mark may be among the names: a launch has created the store since it was read.
         ours = {*FOLDERS, "_lock", MARK}
         if storage.exists() and any(name not in ours for name in storage.names("")):
             raise InputError(
-                f"store {storage}: the folder holds other files and no {MARK}; give an empty or new folder"
+                f"store {storage}: the folder has other files in it and no {MARK}; give an empty or new folder"
             )
         return
     try:
-        about = json.loads(mark)
-        version, schema = int(about["format"]), int(about["schema"])
+        fields = json.loads(mark)
+        version, schema = int(fields["format"]), int(fields["schema"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise StoreDamaged(f"{storage}/{MARK}: not a store's mark") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
-            f"store {storage}: of format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
+            f"store {storage}: has format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
             f"{SCHEMA_VERSION}: upgrade it"
         )

@@ -1,10 +1,12 @@
-"""The one fixed schema of the store's three tables (documented in `docs/store.md`).
+"""The fixed schema of the store's three tables (documented in `docs/store.md`).
 
-Fixed, because readers refuse to scan files in which one column is float here and integer there; so
-metrics are a list of (name, value) pairs and a config is JSON text, and queries widen them.
+It is fixed because readers refuse to scan files in which a column is float here and integer there. So metrics are a
+list of (name, value) pairs and a config is JSON text; queries widen them into columns.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -39,7 +41,7 @@ _KEYS = [
     pa.field("gpus", pa.float64()),
     pa.field("git_commit", pa.string()),
     pa.field("git_dirty", pa.string()),  # digest of the uncommitted diff; null where clean
-    pa.field("source_digest", pa.string()),  # of the workload's source that was imported
+    pa.field("source_digest", pa.string()),  # of the imported source of the workload
     pa.field("source_path", pa.string()),
     pa.field("packages", pa.string()),  # JSON: package -> version
     pa.field("epoch", pa.int64()),  # the launch that recorded it
@@ -70,3 +72,14 @@ ARRAYS = pa.schema(
 
 TABLES: dict[str, pa.Schema] = {"arrays": ARRAYS, "attempts": ATTEMPTS, "cells": CELLS}
 """Folder -> schema, in the order of a commit: a cell is done when its `cells` row is there."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of one commit."""
+
+    cells: pa.Table
+    attempts: pa.Table
+    arrays: pa.Table
+    checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
+    refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them

@@ -21,8 +21,8 @@ from raysweep.orchestrator import process
 from raysweep.orchestrator.cli import app
 from raysweep.orchestrator.launch import launch
 from raysweep.orchestrator.schedule import driver
-from raysweep.orchestrator.store import compaction, holder, lease, writer
-from raysweep.orchestrator.store.storage import object as object_disk
+from raysweep.orchestrator.store import compaction, lease, writer
+from raysweep.orchestrator.store.storage import object as object_storage
 
 _true_time = time.time
 
@@ -33,11 +33,11 @@ def main() -> None:
     skew = chance.choice([0.0, 0.0, 1.0, -1.0]) * chance.uniform(60, 400 * 86_400)
     time.time = lambda: _true_time() + skew
     launch.FLUSH_OUTCOMES, launch.FLUSH_S, driver.CHUNK_CELLS = 10, 0.2, 5
-    compaction.FAN = writer.__dict__["Compactor"].__init__.__globals__["FAN"] = 4
-    object_disk.TIMEOUT_S, object_disk.PATIENCE_S = 2.0, 6.0
+    compaction.FAN = 4
+    object_storage.TIMEOUT_S, object_storage.PATIENCE_S = 2.0, 6.0
     if "CHAOS_MACHINES" in os.environ:
-        process.boot_id = lease.boot_id = lambda: f"machine {seed}"
-        lease.DEAD_AFTER_S, holder.BEAT_S, writer.BEAT_S = 4.0, 0.5, 0.5
+        process.boot_id = lambda: f"machine {seed}"
+        lease.DEAD_AFTER_S, lease.BEAT_S = 4.0, 0.5
     # Soon, or after a while: there are commits of a launch's beginning, and many small segments to merge later.
     last = {
         "commit": chance.choice(

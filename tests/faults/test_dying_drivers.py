@@ -27,7 +27,7 @@ SWEEP = f'name="d"\nworkload="quick:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmeth
 
 
 @pytest.mark.parametrize("seed", [11, 12, secrets.randbelow(2**31)], ids=["11", "12", "random"])
-def test_whatever_a_launch_dies_in_nothing_is_lost_or_doubled(seed: int, write, folder: Path, cli) -> None:
+def test_wherever_a_launch_dies_nothing_is_lost_or_doubled(seed: int, write, folder: Path, cli) -> None:
     print(f"seed {seed}")  # of a run that fails: give it in the list above
     chance = random.Random(seed)
     write("quick.py", WORKLOAD)

@@ -8,16 +8,14 @@ session may still run: a killed driver takes its workers along, but not its agen
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 from raysweep.orchestrator.executors.ray.worker import fault_folder
-from raysweep.orchestrator.process import boot_id, lives, this_process
+from raysweep.orchestrator.process import ProcessNote
 from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
@@ -39,9 +37,8 @@ class LaunchFolder:
 
     def note(self, session: str | None = None) -> None:
         """Record this process as the owner, and the Ray session that the launch started."""
-        owner = {"pid": os.getpid(), "boot": boot_id(), "process": this_process(), "session": session}
         temporary = self.path / "owner.new"
-        temporary.write_text(json.dumps(owner), encoding="utf-8")
+        temporary.write_bytes(ProcessNote.of_this_process(session=session).to_json())
         temporary.replace(self.path / _OWNER)
 
     def remove(self) -> None:
@@ -58,27 +55,16 @@ def end_leftovers() -> list[str]:
     """
     lines = []
     for folder in sorted(scratch().glob("launch-*")):
-        owner = _read_owner(folder / _OWNER)
-        process = owner.get("process")
-        if not isinstance(process, dict) or owner.get("boot") != boot_id():
+        note = ProcessNote.read(folder / _OWNER)
+        if note.is_alive() is not False:
             continue
-        if process.get("space") != this_process()["space"] or lives(owner.get("pid"), process.get("started")):
-            continue
-        session = owner.get("session")
+        session = note.fields.get("session")
         ended = _end_session(session) if isinstance(session, str) and _SESSION.fullmatch(session) else 0
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(fault_folder(folder.name.removeprefix("launch-")), ignore_errors=True)
         what = f", and ended {ended} of its processes" if ended else ""
-        lines.append(f"removed {folder}, left by a killed launch (pid {owner.get('pid')}){what}")
+        lines.append(f"removed {folder}, left by a killed launch (pid {note.fields.get('pid')}){what}")
     return lines
-
-
-def _read_owner(path: Path) -> dict[str, Any]:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}  # being written, or not a launch's: left alone
-    return owner if isinstance(owner, dict) else {}
 
 
 def _end_session(session: str) -> int:

@@ -1,1 +1,1 @@
-"""Where a store's files lie: a folder or an object store."""
+"""Storage backends of a store: a folder or an object store."""

@@ -1,4 +1,4 @@
-"""The address of a store on object storage, `s3://BUCKET/PREFIX`, and the endpoint that the environment gives."""
+"""Addresses of stores on object storage, `s3://BUCKET/PREFIX`, and the endpoint set in the environment."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _PART = re.compile(r"[A-Za-z0-9 ._=+@,-]+")
 
 
 def parse(url: str) -> tuple[str, str, str]:
-    """(scheme, bucket, prefix) of a store's address.
+    """Split a store's address into scheme, bucket and prefix.
 
     Raises:
-        InputError: it is none; a secret that was put into it is not repeated.
+        InputError: it is not an address; the message does not repeat a secret in it.
     """
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
     bucket, _, prefix = rest.partition("/")
     if ("@" in bucket or "?" in rest or "#" in rest) or not url.isprintable():
         raise InputError(
-            f"store {scheme}://...: holds more than bucket and prefix; credentials come from the environment "
+            f"store {scheme}://...: more than bucket and prefix; credentials come from the environment "
             "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), an endpoint from AWS_ENDPOINT_URL"
         )
     if not bucket:
-        raise InputError(f"store {url!r}: names no bucket; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"store {url!r}: without a bucket; write {scheme}://BUCKET/PREFIX")
     if not _BUCKET.fullmatch(bucket):
-        raise InputError(f"store {scheme}://...: what follows is no bucket's name; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"store {scheme}://...: not followed by a valid bucket name; write {scheme}://BUCKET/PREFIX")
     parts = [part for part in prefix.rstrip("/").split("/") if prefix.rstrip("/")]
     for part in parts:
         if not _PART.fullmatch(part) or set(part) <= {"."}:
             raise InputError(
-                f"store {scheme}://{bucket}/...: its prefix; letters, digits, spaces and ._=+@,- are understood alike "
-                "by all readers, and no part may be empty or dots only"
+                f"store {scheme}://{bucket}/...: invalid prefix; use letters, digits, spaces and ._=+@,- (which all "
+                "readers understand alike), and no part that is empty or only dots"
             )
     return scheme, bucket, "/".join(parts)
 
@@ -50,15 +50,15 @@ def http_allowed() -> bool:
 
 
 def refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Raise InputError for an endpoint of plain http that was not allowed, or that is none."""
+    """Raise InputError if the environment's endpoint is invalid, or plain http without permission."""
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         endpoint = environment.get(name, "")
         if scheme != "s3" or not endpoint:
             continue
-        found = _HTTP.fullmatch(endpoint)
-        if found is None or int(found["port"] or 0) > _MAX_PORT:
-            raise InputError(f"{name}: is no endpoint; write https://HOST:PORT, with no credentials in it")
-        if found["scheme"].lower() == "http" and not http_allowed():
+        match = _HTTP.fullmatch(endpoint)
+        if match is None or int(match["port"] or 0) > _MAX_PORT:
+            raise InputError(f"{name}: not an endpoint; write https://HOST:PORT, without credentials")
+        if match["scheme"].lower() == "http" and not http_allowed():
             raise InputError(
-                f"store {location}: {name} is plain http; set AWS_ALLOW_HTTP=true if it is meant, or write https"
+                f"store {location}: {name} is plain http; set AWS_ALLOW_HTTP=true to allow it, or write https"
             )

@@ -1,7 +1,4 @@
-"""The store's files on a local or network disk: create-if-absent, durable at once.
-
-One kind of `storage.Storage`. A name is `folder/file` or `file`.
-"""
+"""Storage on a local or network disk: files are created if absent, and durable at once."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _counter = itertools.count()
 
 
 def _temporary() -> str:
-    """A name that no other writer has, on any machine that shares the disk."""
+    """A file name that no other writer uses, on any machine that shares the disk."""
     return f"{_process[0]}-{next(_counter)}"
 
 
@@ -34,7 +31,7 @@ class LocalStorage:
     """Files under one folder.
 
     Args:
-        path: the store's folder; made at the first write. Messages name it as given.
+        path: the store's folder, created by the first write. Messages repeat it unchanged.
 
     Raises:
         InputError: no folder can have this path.
@@ -44,41 +41,41 @@ class LocalStorage:
     readers = 1
 
     def __init__(self, path: str) -> None:
-        self._given = path
+        self._path_text = path
         if not encodable(path):
-            raise InputError(f"store {path!r}: is not UTF-8, which readers of Parquet need")
+            raise InputError(f"store {path!r}: is not UTF-8, as readers of Parquet require")
         try:
             self.root = Path(path).expanduser().absolute()  # a cell may change the current folder
             self.root.exists()
         except (RuntimeError, OSError) as error:  # no such user's home, a name too long
-            raise InputError(f"store {path}: no path: {getattr(error, 'strerror', None) or error}") from None
+            raise InputError(f"store {path}: not a path: {getattr(error, 'strerror', None) or error}") from None
 
     def __str__(self) -> str:
-        return self._given
+        return self._path_text
 
     @property
     def location(self) -> str:
-        """Its absolute path."""
+        """The absolute path."""
         return str(self.root)
 
     def _path(self, name: str) -> Path:
-        """The file's path; links within a store, which may come from a stranger, are not followed.
+        """Path of a file. Links in a store, which may come from a stranger, are not followed.
 
         Raises:
-            StoreDamaged: it is a link, or lies behind one.
+            StoreDamaged: a part of the path is a link.
         """
         path = self.root
         for part in Path(name).parts:
             path = path / part
             if path.is_symlink():
-                raise StoreDamaged(f"{name}: a link; what is in a store lies in its own folder: remove it")
+                raise StoreDamaged(f"{name}: a link, and a store's files lie in its own folder; remove it")
         return path
 
     def exists(self) -> bool:
-        """Whether the store's folder is there and holds anything.
+        """Whether the store's folder exists and is not empty.
 
         Raises:
-            InputError: the path is something else than a readable folder.
+            InputError: the path is not a readable folder.
         """
         if self.root.is_symlink() and not self.root.exists():
             raise InputError(f"store {self}: a link to nothing")
@@ -90,15 +87,15 @@ class LocalStorage:
             raise InputError(f"store {self}: not readable by this user") from None
 
     def check_writable(self) -> None:
-        """Raise InputError if nothing can be written here; writes nothing."""
-        at = self.root
-        while not at.exists() and at != at.parent:
-            at = at.parent
-        if not at.is_dir() or not os.access(at, os.W_OK | os.X_OK):
-            raise InputError(f"store {self}: {at} is not a folder this user may write to")
+        """Raise InputError if nothing can be written; writes nothing itself."""
+        existing = self.root
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"store {self}: {existing} is not a folder this user may write to")
 
     def prepare(self, folders: tuple[str, ...]) -> None:
-        """Make the store's folders."""
+        """Create the store's folders."""
         try:
             for folder in folders:
                 path = self._path(folder)
@@ -106,16 +103,16 @@ class LocalStorage:
                     path.mkdir(parents=True, exist_ok=True)
                     _sync_folder(path.parent)
         except OSError as error:
-            raise InputError(f"store {self}: cannot be made: {error.strerror}") from None
+            raise InputError(f"store {self}: cannot be created: {error.strerror}") from None
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a file with this content appear, durably, in one step; False if the name is taken.
+        """Create a file durably, in one step; False if the name is taken.
 
         Raises:
-            StoreWriteFailed: nothing appeared (the disk is full, say).
+            StoreWriteFailed: the file was not created (on a full disk, say).
         """
         final = self._path(name)
-        # Not named .parquet: readers' globs match hidden and half-written files.
+        # Not named .parquet, since readers' globs match hidden files, too.
         temporary = self.root / "_tmp" / _temporary()
         try:
             try:
@@ -131,7 +128,7 @@ class LocalStorage:
         return True
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite a file in one step; for what may be lost (a heartbeat)."""
+        """Overwrite a file in one step, not durably (a heartbeat)."""
         temporary = self.root / "_tmp" / _temporary()
         try:
             temporary.write_bytes(data)
@@ -140,17 +137,17 @@ class LocalStorage:
             temporary.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes | None:
-        """The file's content; None if it is not there.
+        """Read a file; None if it does not exist.
 
         Raises:
-            StoreDamaged: something else than a file has its name, or it can't be read.
+            StoreDamaged: the name is not a file's, or the file cannot be read.
         """
         try:
-            # Not blocking: of a pipe that somebody put there, opening would wait for a writer.
+            # Not blocking: opening a pipe, which a stranger may have put there, would wait for its writer.
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                raise StoreDamaged(f"{name}: is no file; move it elsewhere")
+                raise StoreDamaged(f"{name}: is not a file; move it elsewhere")
             with open(descriptor, "rb") as file:
                 return file.read()
         except (FileNotFoundError, NotADirectoryError):
@@ -159,10 +156,10 @@ class LocalStorage:
             raise StoreDamaged(f"{name}: cannot be read: {error.strerror}") from None
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, sorted; none if there is no such folder.
+        """Sorted names in a folder; an empty list if it does not exist.
 
         Raises:
-            StoreDamaged: it is no folder.
+            StoreDamaged: it is not a folder.
         """
         try:
             return sorted(os.listdir(self._path(folder)))
@@ -172,52 +169,52 @@ class LocalStorage:
             raise StoreDamaged(f"{folder or self}: cannot be read: {error.strerror}") from None
 
     def size(self, name: str) -> int:
-        """Bytes of a file.
+        """Size of a file in bytes.
 
         Raises:
-            FileNotFoundError: it is not there.
-            StoreDamaged: something else than a file has its name.
+            FileNotFoundError: it does not exist.
+            StoreDamaged: the name is not a file's.
         """
-        found = self._path(name).lstat()
-        if not stat.S_ISREG(found.st_mode):
-            raise StoreDamaged(f"{name}: is no file; move it elsewhere")
-        return found.st_size
+        status = self._path(name).lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreDamaged(f"{name}: is not a file; move it elsewhere")
+        return status.st_size
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         self._path(name).unlink(missing_ok=True)
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and what is in it, if it is there."""
-        shutil.rmtree(self._path(name), ignore_errors=True)  # a late writer may put a file there meanwhile
+        """Remove a folder and the files in it, if it exists."""
+        shutil.rmtree(self._path(name), ignore_errors=True)  # a late writer may add a file meanwhile
 
     def open(self, name: str) -> pa.NativeFile:
-        """The file for pyarrow.
+        """Open a file for pyarrow.
 
         Raises:
-            FileNotFoundError: it is not there.
-            StoreDamaged: something else than a file has its name.
+            FileNotFoundError: it does not exist.
+            StoreDamaged: the name is not a file's.
         """
         self.size(name)
         return pa.OSFile(str(self.root / name))
 
     def locate(self, name: str) -> str:
-        """Where polars finds the file."""
+        """Path of a file for polars."""
         return str(self.root / name)
 
     @property
     def reading(self) -> None:
-        """Polars needs to know nothing more."""
+        """No `storage_options` for polars."""
         return None
 
     def sweep_temporary(self) -> None:
-        """Remove what killed writers left; only the owner may."""
+        """Remove temporary files of killed writers; only the owner may."""
         for name in self.names("_tmp"):
-            if not (self.root / "_tmp" / name).is_dir():  # not ours, then; `store check` names it
+            if not (self.root / "_tmp" / name).is_dir():  # a foreign folder, which `store check` reports
                 self.delete(f"_tmp/{name}")
 
     def try_lock(self) -> Lock | None:
-        """The host-wide lock, or None while a living process holds it."""
+        """Acquire the host-wide lock; None while another living process has it."""
         try:
             descriptor = os.open(self._path("_lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:
@@ -231,33 +228,30 @@ class LocalStorage:
 
 
 class Lock:
-    """A held lock; the system frees it when the process dies, however it dies, though forked children live on."""
+    """An acquired lock. The system frees it when the process dies, even if forked children live on."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
-        _held.add(self)
+        _acquired.add(self)
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
-_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+_acquired: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
-def _let_go() -> None:
-    for lock in list(_held):
-        lock.release()  # closes this process's copy of the descriptor; the parent's still holds
-
-
-def _rename() -> None:
+def _forget_parent() -> None:
+    """In a forked child: close its copies of lock descriptors (the parent keeps its locks), and take a new name."""
+    for lock in list(_acquired):
+        lock.release()
     _process[0] = secrets.token_hex(8)
 
 
-os.register_at_fork(after_in_child=_let_go)
-os.register_at_fork(after_in_child=_rename)
+os.register_at_fork(after_in_child=_forget_parent)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -1,12 +1,12 @@
-"""The store's files in an object store: S3 and what speaks its language, Google Cloud Storage, Azure Blob Storage.
+"""Storage on an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
-One kind of `storage.Storage`. A file appears by a PUT that succeeds only where its name is free. Credentials and
-endpoint come from the usual environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...); they are never kept here,
-and errors are told by their kind, since what a server says may repeat them.
+A file is created by a PUT that succeeds only if its name is free. Credentials and endpoint come from the usual
+environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded; error messages are our own
+(`diagnosis`), since a server's may repeat them.
 
-A PUT whose answer never came may have been obeyed, at once or later. It is sent again till an answer comes; a name
-that is then taken by the very bytes is our own work. Where no answer comes at all the name stays unsure: nothing else
-may be written under it by this process, and no later name is used instead, for the next owner's seal must find it.
+A PUT without an answer may have been executed, at once or later. It is repeated until an answer comes; if the name is
+then taken by the same bytes, they are our own. If no answer comes at all, the name is *unsure*: this process writes
+nothing else under it, and uses no later name instead, for the next owner's seal must find it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from raysweep.orchestrator.store.storage.diagnosis import diagnose
 KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 TIMEOUT_S = 20.0
-"""A request's, of which one that carries much data gets more."""
+"""Timeout of a request; one with much data gets more."""
 FIRST_S, PATIENCE_S = 6.0, 60.0
-"""How long a server that has never answered, or answers no more, is asked again."""
+"""How long requests are repeated to a server that has never answered, or that has stopped answering."""
 PAUSE_S = 0.1
-"""Before a request is made a second time; each later pause is twice as long, up to 5 s."""
+"""Pause before a request is repeated; each later pause is twice as long, up to 5 s."""
 SLOWEST = 128 * 2**10  # bytes a second
-TAIL = 64 * 2**10  # of a segment, read first: its footer, and of a small one all
+TAIL = 64 * 2**10  # bytes of a segment that are read first: its footer, or all of a small one
 WHOLE = 4 * 2**20  # a segment up to this size is read at once
-PIECE = 8 * 2**20  # of a larger file
+PIECE = 8 * 2**20  # a larger file is read in pieces of this size
 
 _Answer = TypeVar("_Answer")
 
@@ -49,7 +49,7 @@ class ObjectStorage:
         url: `s3://bucket/prefix`, or `gs://`, `az://` (a container).
 
     Raises:
-        InputError: no bucket, a prefix that readers of Parquet would not find, plain http that was not allowed.
+        InputError: no bucket, a prefix that readers of Parquet would not find, or plain http without permission.
     """
 
     locks = False
@@ -59,10 +59,10 @@ class ObjectStorage:
         self._scheme, self._bucket, self._prefix = parse(url)
         self.location = "/".join(filter(None, (f"{self._scheme}://{self._bucket}", self._prefix)))
         self._clients: dict[float, Any] = {}
-        self._told = threading.Lock()
-        self._heard = self._wrote = False
+        self._status = threading.Lock()  # guards the next three
+        self._answers = self._wrote = False  # has answered once, has accepted a write once
         self._silent_since: float | None = None
-        self._unsure: dict[str, bytes] = {}  # name -> digest of what was sent under it
+        self._unsure: dict[str, bytes] = {}  # name -> digest of the bytes that were sent under it
         refuse_plain_http(self._scheme, self.location)
         self._client(TIMEOUT_S)
 
@@ -71,7 +71,7 @@ class ObjectStorage:
 
     @property
     def reading(self) -> dict[str, Any] | None:
-        """What polars takes to read what `locate` names: for credentials it looks where this class does."""
+        """The `storage_options` for polars, which reads credentials from the same environment."""
         return {"timeout": f"{TIMEOUT_S:.0f}s", "connect_timeout": "5s", "max_retries": 3}
 
     def exists(self) -> bool:
@@ -79,16 +79,16 @@ class ObjectStorage:
         return bool(self.names(""))
 
     def check_writable(self) -> None:
-        """Nothing: only a write can tell, and the first one does."""
+        """Do nothing: only a write can tell, and the first one does."""
 
     def prepare(self, folders: tuple[str, ...]) -> None:
-        """Nothing: there are no folders."""
+        """Do nothing: there are no folders."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make an object with this content appear, in one step; False if the name is taken by another.
+        """Create an object in one step; False if the name is taken by another writer's.
 
         Raises:
-            StoreWriteFailed: no answer came, and the name stays unsure; or writing is no longer allowed.
+            StoreWriteFailed: no answer came, and the name is unsure; or writing is no longer allowed.
             InputError: writing was never allowed.
         """
         import obstore
@@ -96,12 +96,12 @@ class ObjectStorage:
         digest = hashlib.sha256(data).digest()
         if self._unsure.get(name, digest) != digest:
             raise StoreWriteFailed(
-                f"store {self}: whether an earlier write of {name} was obeyed is not known, since no answer came; "
-                "launch again: what it holds is then found"
+                f"store {self}: it is unknown whether an earlier write of {name} succeeded, as no answer came; "
+                "launch again to find out"
             )
         client = self._client(TIMEOUT_S + len(data) / SLOWEST if len(data) > WHOLE else TIMEOUT_S)
         try:
-            # In one request: one in several parts would overwrite.
+            # In one request: a multipart upload would overwrite.
             self._ask(name, lambda: obstore.put(client, name, data, mode="create", use_multipart=False))
         except obstore.exceptions.AlreadyExistsError:
             if self._written(name) != data:
@@ -116,7 +116,7 @@ class ObjectStorage:
         return True
 
     def _written(self, name: str) -> bytes | None:
-        """What lies where a PUT found its name taken."""
+        """Read the object whose name a PUT found taken."""
         try:
             return self.read(name)
         except StoreUnreachable as error:
@@ -128,10 +128,10 @@ class ObjectStorage:
         return StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}")
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite an object; for what may be lost (a heartbeat), and so asked once.
+        """Overwrite an object, by a single request that may get lost (a heartbeat).
 
         Raises:
-            StoreWriteFailed: it was.
+            StoreWriteFailed: it failed.
         """
         import obstore
 
@@ -141,18 +141,19 @@ class ObjectStorage:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {diagnose(error, TIMEOUT_S).reason}") from None
 
     def read(self, name: str) -> bytes | None:
-        """The object's content; None if it is not there."""
+        """Read an object; None if it does not exist."""
         import obstore
 
         client = self._client(TIMEOUT_S)
 
         def get() -> bytes:
-            found = obstore.get(client, name)
-            if found.meta["size"] <= PIECE:
-                return bytes(found.bytes())
+            answer = obstore.get(client, name)
+            size = answer.meta["size"]
+            if size <= PIECE:
+                return bytes(answer.bytes())
             return b"".join(
-                bytes(obstore.get_range(client, name, start=at, end=min(at + PIECE, found.meta["size"])))
-                for at in range(0, found.meta["size"], PIECE)
+                bytes(obstore.get_range(client, name, start=start, end=min(start + PIECE, size)))
+                for start in range(0, size, PIECE)
             )
 
         try:
@@ -161,24 +162,24 @@ class ObjectStorage:
             return None
 
     def open(self, name: str) -> pa.NativeFile:
-        """The object for pyarrow, which reads here and there; its end is fetched at once.
+        """Open an object for pyarrow, with random access; its end is fetched at once.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: it does not exist.
         """
         import obstore
 
         client = self._client(TIMEOUT_S)
 
         def tail() -> tuple[int, bytes]:
-            if self._scheme == "az":  # Azure is not asked for a last part
+            if self._scheme == "az":  # Azure does not support ranges from the end
                 size = obstore.head(client, name)["size"]
                 end = obstore.get_range(client, name, start=max(0, size - TAIL), end=size) if size else b""
                 return size, bytes(end)
             try:
-                found = obstore.get(client, name, options={"range": {"suffix": TAIL}})
-                return found.meta["size"], bytes(found.bytes())
-            except obstore.exceptions.GenericError:  # of an empty object there is no range
+                answer = obstore.get(client, name, options={"range": {"suffix": TAIL}})
+                return answer.meta["size"], bytes(answer.bytes())
+            except obstore.exceptions.GenericError:  # an empty object has no range
                 if obstore.head(client, name)["size"]:
                     raise
                 return 0, b""
@@ -191,19 +192,19 @@ class ObjectStorage:
         return pa.PythonFile(_Ranged(size, end, piece), mode="r")
 
     def names(self, folder: str) -> list[str]:
-        """The names right under a folder, sorted; none if nothing has them."""
+        """Sorted names directly under a folder; an empty list if there are none."""
         import obstore
 
         client = self._client(TIMEOUT_S)
-        found = self._ask(folder, lambda: obstore.list_with_delimiter(client, folder or None))
-        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        answer = self._ask(folder, lambda: obstore.list_with_delimiter(client, folder or None))
+        paths = [*answer["common_prefixes"], *(entry["path"] for entry in answer["objects"])]
         return sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
 
     def size(self, name: str) -> int:
-        """Bytes of an object.
+        """Size of an object in bytes.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: it does not exist.
         """
         import obstore
 
@@ -211,7 +212,7 @@ class ObjectStorage:
         return int(self._ask(name, lambda: obstore.head(client, name))["size"])
 
     def delete(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
         self._delete([name])
 
     def delete_folder(self, name: str) -> None:
@@ -231,24 +232,24 @@ class ObjectStorage:
             raise StoreWriteFailed(f"store {self}: cannot remove {names[0]}: {error.reason}") from None
 
     def locate(self, name: str) -> str:
-        """Where polars finds the object."""
+        """Address of an object for polars."""
         return f"{self.location}/{name}"
 
     def sweep_temporary(self) -> None:
-        """Nothing: a killed writer leaves no half object."""
+        """Do nothing: a killed writer leaves no partial objects."""
 
     def try_lock(self) -> _NoLock:
-        """No lock: owners are known by their process on this machine, by their heartbeat elsewhere."""
+        """A lock that locks nothing: owners are known by their process (on this machine) or heartbeat."""
         return _NoLock()
 
     def _client(self, seconds: float) -> Any:
-        """A client whose requests may take so long."""
+        """A client with this timeout of its requests."""
         if seconds not in self._clients:
             try:
                 import obstore.store
             except ImportError as error:
                 raise InputError(
-                    f"store {self}: needs the package obstore: pip install 'raysweep[objects]' ({error})"
+                    f"store {self}: requires obstore, which is not installed: pip install 'raysweep[objects]' ({error})"
                 ) from None
             kind = getattr(obstore.store, KINDS[self._scheme])
             try:
@@ -260,20 +261,20 @@ class ObjectStorage:
                         "connect_timeout": timedelta(seconds=min(5.0, seconds)),
                         "allow_http": http_allowed(),
                     },
-                    retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=seconds)},  # `_ask` does it
+                    retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=seconds)},  # `_ask` retries
                 )
             except (obstore.exceptions.BaseError, ValueError, OSError) as error:
                 raise StoreDenied(str(self), diagnose(error, TIMEOUT_S).reason) from None
         return self._clients[seconds]
 
     def _ask(self, name: str, request: Callable[[], _Answer]) -> _Answer:
-        """A request's answer; asked again, ever less often, where none comes.
+        """Send a request, and repeat it with growing pauses until an answer comes.
 
         Raises:
             FileNotFoundError: there is no such object.
-            AlreadyExistsError: there is one (of obstore).
-            StoreDenied: the bucket is absent, or access is refused.
-            StoreUnreachable: no answer came in time, from this request or others meanwhile.
+            AlreadyExistsError: there is one (obstore's exception).
+            StoreDenied: the bucket does not exist, or access is denied.
+            StoreUnreachable: no answer came in time, to this request or to others meanwhile.
         """
         import obstore
 
@@ -285,16 +286,16 @@ class ObjectStorage:
                 self._answered()
                 raise
             except (obstore.exceptions.BaseError, OSError) as error:
-                trouble = diagnose(error, TIMEOUT_S)
-                if isinstance(error, FileNotFoundError) and trouble.kind == "absent":
+                diagnosis = diagnose(error, TIMEOUT_S)
+                if isinstance(error, FileNotFoundError) and diagnosis.kind == "absent":
                     self._answered()
                     raise FileNotFoundError(f"{self}/{name}") from None
-                if trouble.kind == "denied":
-                    raise StoreDenied(str(self), trouble.reason) from None
-                if trouble.kind == "torn":
-                    raise StoreDamaged(f"{name}: cannot be read: {trouble.reason}") from None
+                if diagnosis.kind == "denied":
+                    raise StoreDenied(str(self), diagnosis.reason) from None
+                if diagnosis.kind == "torn":
+                    raise StoreDamaged(f"{name}: cannot be read: {diagnosis.reason}") from None
                 if self._silent_too_long():
-                    raise StoreUnreachable(str(self), trouble.reason, first=not self._heard) from None
+                    raise StoreUnreachable(str(self), diagnosis.reason, first=not self._answers) from None
                 time.sleep(pause)
                 pause = min(2 * pause, 5.0)
             else:
@@ -302,27 +303,33 @@ class ObjectStorage:
                 return answer
 
     def _answered(self) -> None:
-        with self._told:
-            self._heard, self._silent_since = True, None
+        with self._status:
+            self._answers, self._silent_since = True, None
 
     def _silent_too_long(self) -> bool:
-        """Of all threads' requests since the last answer: they wait together, not one after another."""
+        """Whether no thread's request was answered for long: threads wait together, not one after another."""
         now = time.monotonic()
-        with self._told:
+        with self._status:
             self._silent_since = now if self._silent_since is None else self._silent_since
-            return now - self._silent_since >= (PATIENCE_S if self._heard else FIRST_S)
+            return now - self._silent_since >= (PATIENCE_S if self._answers else FIRST_S)
 
 
 class _NoLock:
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 class _Ranged(io.RawIOBase):
-    """A file that lies elsewhere, of which pieces are fetched as they are read."""
+    """A remote file whose pieces are fetched as they are read.
+
+    Args:
+        size: bytes of the file.
+        end: its last bytes.
+        piece: fetches the bytes from one offset to another.
+    """
 
     def __init__(self, size: int, end: bytes, piece: Callable[[int, int], bytes]) -> None:
-        self._size, self._held, self._from, self._piece, self._at = size, end, size - len(end), piece, 0
+        self._size, self._end, self._end_at, self._piece, self._at = size, end, size - len(end), piece, 0
 
     def readable(self) -> bool:
         return True
@@ -342,10 +349,10 @@ class _Ranged(io.RawIOBase):
         start, stop = self._at, min(self._at + len(into), self._size)
         if start >= stop:
             return 0
-        if start < self._from and self._size <= WHOLE:
-            self._held, self._from = self._piece(0, self._from) + self._held, 0
-        held = start >= self._from
-        data = self._held[start - self._from : stop - self._from] if held else self._piece(start, stop)
+        if start < self._end_at and self._size <= WHOLE:
+            self._end, self._end_at = self._piece(0, self._end_at) + self._end, 0
+        is_local = start >= self._end_at
+        data = self._end[start - self._end_at : stop - self._end_at] if is_local else self._piece(start, stop)
         into[: len(data)] = data
         self._at += len(data)
         return len(data)

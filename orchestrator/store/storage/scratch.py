@@ -1,4 +1,4 @@
-"""This user's folder on a machine's own disk, for what need not outlive a launch there."""
+"""This user's folder on a machine's own disk, for files that need not outlive a launch there."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.text import CELL_ID
 
 KEPT_DAYS = 14
-"""How long what a worker left behind is kept: stacks of the dying, checkpoints that no store's owner can reach."""
+"""Age at which a worker's leftovers are removed: stacks of crashed workers, checkpoints no store's owner can reach."""
 _FAULTS, _STORE = re.compile(r"faults-[0-9a-f]{12}"), re.compile(r"store-[0-9a-f]{16}")
 
 
 def scratch() -> Path:
-    """The folder, made if need be; nobody else may read or write it.
+    """The folder, created if absent; no other user may read or write it.
 
     Raises:
-        RaysweepError: somebody else's folder, or a link, has its name.
+        RaysweepError: its name is taken by another user's folder, or by a link.
     """
     path = Path(tempfile.gettempdir()) / f"raysweep-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise RaysweepError(f"{path}: not a folder of this user; remove it, or set TMPDIR")
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(0o700)
     return path
 
 
 def remove_old() -> list[Path]:
-    """Remove what workers on this machine left in the folder `KEPT_DAYS` ago and longer; what was removed.
+    """Remove workers' leftovers on this machine that are `KEPT_DAYS` old, and return their folders.
 
-    Their launches' drivers, on other machines, can't. Only what has a name and place of ours is looked at.
+    Their launches' drivers, on other machines, cannot. Folders with names other than ours are left alone.
     """
-    found = []
+    leftovers = []
     for folder in _folders(scratch()):
         if _FAULTS.fullmatch(folder.name):
-            found.append(folder)
+            leftovers.append(folder)
         elif _STORE.fullmatch(folder.name):
-            found += [cell for cell in _folders(folder / "checkpoints") if CELL_ID.fullmatch(cell.name)]
+            leftovers += [cell for cell in _folders(folder / "checkpoints") if CELL_ID.fullmatch(cell.name)]
     limit = time.time() - KEPT_DAYS * 86_400
-    old = [folder for folder in found if _last_change(folder) < limit]
+    old = [folder for folder in leftovers if _last_change(folder) < limit]
     for folder in old:
-        shutil.rmtree(folder, ignore_errors=True)  # another worker may be at it
+        shutil.rmtree(folder, ignore_errors=True)  # another worker may be removing it, too
     return old
 
 
 def _folders(path: Path) -> list[Path]:
-    """The folders in one, links left out; none where it is none itself."""
+    """Sorted folders in a folder, without links; an empty list if it is not a folder itself."""
     if path.is_symlink() or not path.is_dir():
         return []
     with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
@@ -63,7 +63,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _last_change(folder: Path) -> float:
-    times = [time.time()]  # of one that goes at this moment
+    times = [time.time()]  # if it is removed at this moment
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         times = [folder.lstat().st_mtime, *(entry.stat(follow_symlinks=False).st_mtime for entry in entries)]
     return max(times)

@@ -1,4 +1,4 @@
-"""Where a store's files lie: what every such place offers, and which one a path or address names."""
+"""Storage backends: the operations that a store needs of one, and the backend that a path or address names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Lock(Protocol):
-    """A held lock."""
+    """A lock that this process has acquired."""
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
 
 
 class Storage(Protocol):
@@ -23,95 +23,95 @@ class Storage(Protocol):
 
     @property
     def locks(self) -> bool:
-        """Whether a lock tells that an owner on this machine is dead."""
+        """Whether acquiring the lock proves that no owner on this machine is alive."""
 
     @property
     def readers(self) -> int:
-        """How many files are best read at once."""
+        """Number of files to read at once for the best speed."""
 
     @property
     def location(self) -> str:
-        """The same place, for another process in another folder."""
+        """Absolute path or address, the same for a process in another folder."""
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Whether it has any files."""
 
     def check_writable(self) -> None:
-        """Raise InputError if nothing can be written here; writes nothing."""
+        """Raise InputError if nothing can be written; writes nothing itself."""
 
     def prepare(self, folders: tuple[str, ...]) -> None:
-        """Make folders, where there is such a thing."""
+        """Create folders, if the storage has them."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Make a file appear, durably, in one step; False if the name is taken."""
+        """Create a file durably, in one step; False if the name is taken."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite a file in one step; for what may be lost (a heartbeat)."""
+        """Overwrite a file in one step, not durably (a heartbeat)."""
 
     def read(self, name: str) -> bytes | None:
-        """The file's content; None if it is not there."""
+        """Read a file; None if it does not exist."""
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, sorted; none if there is no such folder."""
+        """Sorted names in a folder; an empty list if it does not exist."""
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
+        """Size of a file in bytes; FileNotFoundError if it does not exist."""
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and the files in it, if it is there."""
+        """Remove a folder and the files in it, if it exists."""
 
     def open(self, name: str) -> pa.NativeFile:
-        """The file for pyarrow, to read here and there; FileNotFoundError if it is not there."""
+        """Open a file for pyarrow, with random access; FileNotFoundError if it does not exist."""
 
     def locate(self, name: str) -> str:
-        """Where polars finds the file."""
+        """Path or address of a file for polars."""
 
     @property
     def reading(self) -> dict[str, Any] | None:
-        """The `storage_options` with which polars reads it."""
+        """The `storage_options` for polars."""
 
     def sweep_temporary(self) -> None:
-        """Remove what killed writers left; only the owner may."""
+        """Remove temporary files of killed writers; only the owner may."""
 
     def try_lock(self) -> Lock | None:
-        """The host-wide lock, or None while a living process holds it."""
+        """Acquire the host-wide lock; None while another living process has it."""
 
 
 SCHEMES = ("s3", "gs", "az")
 SETTINGS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ALLOW_HTTP")
-"""Variables that say where an object store is, and are no secrets."""
-_PLACES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
+"""Environment variables that locate an object store and are not secret."""
+_EXAMPLES = "s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 
 
 def open_storage(location: str) -> Storage:
-    """The place that a store's path or address names.
+    """Open the storage that a path or address names.
 
     Raises:
-        InputError: there is no such kind of place.
+        InputError: the path or address is invalid.
     """
     scheme, is_url, _ = location.partition("://")
     if is_url:
         if scheme.lower() not in SCHEMES:
-            raise InputError(f"store {scheme}://...: no such kind of place; give a folder, {_PLACES}")
+            raise InputError(f"store {scheme}://...: unknown kind of storage; give a folder, {_EXAMPLES}")
         from raysweep.orchestrator.store.storage.object import ObjectStorage
 
         return ObjectStorage(location)
     if slip := re.match(r"(s3a?|gcs|abfss?|" + "|".join(SCHEMES) + r"):", location, re.IGNORECASE):
-        named = location.rpartition("@")[2]  # without a secret that was put before it
-        raise InputError(f"store {named!r}: {slip[1]}: is no folder; for an object store write {_PLACES}")
+        named = location.rpartition("@")[2]  # without a secret that may stand before it
+        raise InputError(f"store {named!r}: {slip[1]}: is not a folder; for an object store write {_EXAMPLES}")
     from raysweep.orchestrator.store.storage.local import LocalStorage
 
     return LocalStorage(location)
 
 
 def exists(storage: Storage, name: str) -> bool:
-    """Whether a file of this name is there, whatever it holds.
+    """Whether a file exists.
 
     Raises:
-        StoreDamaged: something else than a file has its name.
+        StoreDamaged: the name is not a file's.
     """
     try:
         storage.size(name)
@@ -121,15 +121,15 @@ def exists(storage: Storage, name: str) -> bool:
 
 
 def read_at_most(storage: Storage, name: str, most: int) -> bytes | None:
-    """A file's content; None if it is not there.
+    """Read a file of at most so many bytes; None if it does not exist.
 
     Raises:
-        StoreDamaged: it is of more than `most` bytes, as no file of its kind is.
+        StoreDamaged: the file is larger, so that it is not what its name says.
     """
     try:
         size = storage.size(name)
     except (FileNotFoundError, NotADirectoryError):
         return None
     if size > most:
-        raise StoreDamaged(f"{name}: foreign: {size:,} bytes, where {most:,} are plenty; move it elsewhere")
+        raise StoreDamaged(f"{name}: foreign: {size:,} bytes instead of at most {most:,}; move it elsewhere")
     return storage.read(name)

@@ -19,7 +19,7 @@ def rewrite(path: Path, change: Callable[[Struct], None], more: Callable[[], byt
     Args:
         path: the file.
         change: what to do to the footer.
-        more: bytes that are put before it, asked for afterwards.
+        more: returns bytes to put before it; called after `change`.
     """
     data = path.read_bytes()
     size = int.from_bytes(data[-8:-4], "little")

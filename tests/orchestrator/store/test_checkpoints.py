@@ -1,4 +1,4 @@
-"""Checkpoints: a cell that is killed goes on from its last one, to the same numbers; and they go at success."""
+"""Checkpoints: a killed cell resumes from its last one, with the same numbers; they are removed at success."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_a_damaged_one_falls_back_to_the_one_before(
         at(home).save(b"%d" % number)
     Store("results").storage.replace(files()[-1], damage)
     assert at(home, 2).load() == b"3"
-    assert "damaged; the one before is tried" in capsys.readouterr().err
+    assert "damaged; trying the previous one" in capsys.readouterr().err
     Store("results").storage.replace(files()[0], damage)
     assert at(home, 2).load() is None
 
 
-def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: CheckpointLocation, folder: Path) -> None:
+def test_a_late_checkpoint_of_an_earlier_attempt_is_not_loaded(home: CheckpointLocation, folder: Path) -> None:
     late = at(home, 1)
     late.save(b"early")
     for data in (b"a", b"b"):
@@ -78,7 +78,7 @@ def test_a_late_writer_of_an_earlier_attempt_is_not_gone_on_from(home: Checkpoin
     assert len(files()) == KEPT
 
 
-def test_what_other_code_saved_is_not_gone_on_from(home: CheckpointLocation, capsys) -> None:
+def test_a_checkpoint_of_other_code_is_not_loaded(home: CheckpointLocation, capsys) -> None:
     at(home).save(b"old")
     assert at(home, 2, "e" * 16).load() is None
     assert "written by other code" in capsys.readouterr().err
@@ -116,12 +116,10 @@ def test_a_link_in_a_strangers_store_leads_nowhere(home: CheckpointLocation, fol
     assert [path.name for path in (folder / "precious").iterdir()] == [name]
 
 
-# Where the store is not seen
+# Workers that do not see the store
 
 
-def test_without_the_store_they_stay_on_the_machine_and_it_is_said(
-    home: CheckpointLocation, folder: Path, monkeypatch
-) -> None:
+def test_without_the_store_they_stay_on_the_machine(home: CheckpointLocation, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     elsewhere = home._replace(digest="0" * 64)  # a folder of the same name, that another launch made
     at(elsewhere).save(b"here")
@@ -132,7 +130,7 @@ def test_without_the_store_they_stay_on_the_machine_and_it_is_said(
     assert list((local_folder(elsewhere) / "checkpoints").iterdir()) == []
 
 
-def test_the_driver_is_told_of_checkpoints_that_no_other_node_sees(
+def test_the_driver_hears_of_checkpoints_that_no_other_node_sees(
     home: CheckpointLocation, folder: Path, write, monkeypatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -176,7 +174,7 @@ COUNTS = f"""
                 file.write(f"{{step}} {{os.getpid()}}\\n")
             if step % 3 == 0:
                 context.checkpoint.save(json.dumps([step, total]).encode())
-            time.sleep(cell.config["pause"])
+            time.sleep(0 if saved else cell.config["pause"])
         return {{"total": total, "resumed_from": json.loads(saved)[0] if saved else 0}}
 """
 
@@ -202,8 +200,8 @@ def test_at_success_nothing_is_left(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     assert launch(Sweep.from_text(sweep(0.0, "[1, 2]")), inline=True).exit_code == 0
     assert Store("results").storage.names("checkpoints") == []
-    found = Store().sql("SELECT seed, total, resumed_from FROM cells ORDER BY seed").rows()
-    assert found == [(1, expected(1), 0), (2, expected(2), 0)]
+    rows = Store().sql("SELECT seed, total, resumed_from FROM cells ORDER BY seed").rows()
+    assert rows == [(1, expected(1), 0), (2, expected(2), 0)]
 
 
 def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: Path, home: CheckpointLocation) -> None:
@@ -216,7 +214,7 @@ def test_checkpoints_of_done_cells_are_removed_by_the_next_owner(write, folder: 
     assert [name.split("/")[1] for name in files()] == [CELL]
 
 
-def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Path, cli) -> None:
+def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, folder: Path, cli) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.2))
     driver = subprocess.Popen(
@@ -235,7 +233,8 @@ def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Pat
     check_resumed(folder, before)
 
 
-def test_a_worker_killed_in_a_cell_goes_on_in_the_next_attempt(write, folder: Path) -> None:
+@pytest.mark.parametrize("place", ["local", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+def test_a_cell_resumes_in_the_next_attempt_after_its_worker_was_killed(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.3))
     driver = subprocess.Popen(
@@ -245,8 +244,8 @@ def test_a_worker_killed_in_a_cell_goes_on_in_the_next_attempt(write, folder: Pa
     wait_for(lambda: len(steps(folder)) >= 5)
     os.kill(steps(folder)[-1][1], signal.SIGKILL)
     before = len(steps(folder))
-    said, _ = driver.communicate(timeout=60)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 0, output
     check_resumed(folder, before)
     tried = Store().attempts.sort("attempt").select("attempt", "status").collect().rows()
     assert tried == [(1, "crashed"), (2, "done")]
@@ -261,7 +260,7 @@ def check_resumed(folder: Path, before: int) -> None:
     total, resumed_from = Store().sql("SELECT total, resumed_from FROM cells").row(0)
     assert (total, resumed_from) == (expected(1), begun_at - 1)
     (log,) = Store().attempts.filter(status="done").select("log_tail").collect()["log_tail"]
-    assert log == "raysweep: goes on from a checkpoint of attempt 1\n"
+    assert log == "raysweep: resumed from a checkpoint of attempt 1\n"
     assert Store("results").storage.names("checkpoints") == []
     assert Store("results").storage.names("_tmp") == []
 

@@ -85,7 +85,7 @@ def test_a_folder_that_is_not_a_store_is_refused(small: Path, folder: Path) -> N
         launch(sweep_of("arr:run"), store="file/sub", inline=True)
     (folder / "other").mkdir()
     (folder / "other/cells").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="store other: cannot be created"):
         launch(sweep_of("arr:run"), store="other", inline=True)
 
 

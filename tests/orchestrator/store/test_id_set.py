@@ -13,21 +13,21 @@ from raysweep.orchestrator.store.id_set import IdSet
 IDS = st.lists(
     st.one_of(st.binary(min_size=12, max_size=12), st.integers(0, 300).map(lambda n: n.to_bytes(12, "little"))),
     max_size=40,
-).map(lambda found: [packed.hex() for packed in found])
+).map(lambda ids: [packed.hex() for packed in ids])
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(IDS, max_size=8), IDS)
-def test_it_is_a_set(batches: list[list[str]], asked: list[str]) -> None:
+def test_it_is_a_set(batches: list[list[str]], others: list[str]) -> None:
     ids, plain = IdSet(), set()
     for batch in batches:
         ids.update(batch)
         plain.update(batch)
     assert set(ids) == plain
     assert len(ids) == len(plain)
-    every = [*asked, *plain]
+    every = [*others, *plain]
     assert ids.has(every) == [one in plain for one in every]
-    assert [one in ids for one in asked] == [one in plain for one in asked]
+    assert [one in ids for one in others] == [one in plain for one in others]
 
 
 def test_it_takes_little() -> None:
@@ -41,7 +41,7 @@ def test_it_takes_little() -> None:
     assert size < 2.5e6
 
 
-def test_what_is_no_id_is_refused() -> None:
+def test_invalid_ids_are_refused() -> None:
     for wrong in (["xyz"], ["ab"], ["g" * 24], ["a" * 20, "a" * 28]):
         with pytest.raises(ValueError, match=r".+"):
             IdSet(wrong)

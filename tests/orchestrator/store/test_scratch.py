@@ -1,4 +1,4 @@
-"""What workers leave on their own machines goes after a while, and nothing else does."""
+"""Workers' leftovers on their own machines are removed after a while, and nothing else is."""
 
 from __future__ import annotations
 

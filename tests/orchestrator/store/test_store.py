@@ -1,4 +1,4 @@
-"""The commit protocol: what is acknowledged stays, once; a torn or foreign file is named, never skipped."""
+"""The commit protocol: acknowledged rows are there, once; a torn or foreign file is named, never skipped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,16 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysweep.orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
-from raysweep.orchestrator.launch.record import Records, record
+from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.launch.record import record
 from raysweep.orchestrator.run.messages import Array, CompletedAttempt, Outcome, Worker
-from raysweep.orchestrator.store import holder
+from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, Records
 from raysweep.orchestrator.store.segments import Segment, encode, segment_name
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
+from tests.orchestrator.store.altered_launch import ALTERED
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -77,10 +78,10 @@ def globbed(store: Store) -> pl.DataFrame:
 
 
 def let_go(owner: StoreWriter) -> None:
-    """As if its machine were partitioned away: nobody knows that it lives, but it does."""
+    """Make others presume it dead, as if its machine were cut off from the network."""
     owner._lock.release()
-    about = {**holder.about_epoch(owner.storage, owner.epoch), "pid": 2**22 + 5}
-    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(about).encode())
+    fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
+    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
 
 
 def test_schema_is_pinned() -> None:
@@ -90,7 +91,7 @@ def test_schema_is_pinned() -> None:
     assert str(CELLS.field("metrics").type) == "list<item: struct<name: string, value: double>>"
 
 
-def test_second_owner_is_refused_and_told_by_whom(folder: Path) -> None:
+def test_second_owner_is_refused_by_a_message_that_names_the_first(folder: Path) -> None:
     with (
         StoreWriter(Store("results"), "raysweep launch first"),
         pytest.raises(StoreBusy, match="raysweep launch first"),
@@ -124,9 +125,9 @@ def test_zombie_that_wins_the_race_for_a_name_is_sealed_behind(folder: Path, rec
 
 def test_interrupted_commit_is_rolled_forward(folder: Path, table: CellTable, records) -> None:
     owner = StoreWriter(Store("results"))
-    made = records(range(3))
-    owner._commit("arrays", made.arrays)
-    owner._commit("attempts", made.attempts)  # killed here, before the cells
+    commit = records(range(3))
+    owner._commit("arrays", commit.arrays)
+    owner._commit("attempts", commit.attempts)  # killed here, before the cells
     let_go(owner)
     store = Store("results")
     assert store.cells.collect().height == 0
@@ -146,7 +147,7 @@ def test_compaction_keeps_every_row(folder: Path, records) -> None:
     assert store.check() == []
 
 
-def test_interrupted_compaction_is_honoured_said_and_finished(folder: Path, records) -> None:
+def test_interrupted_compaction_is_honoured_reported_and_finished(folder: Path, records) -> None:
     store = Store("results")
     owner = StoreWriter(store)
     for row in range(3):
@@ -162,7 +163,7 @@ def test_interrupted_compaction_is_honoured_said_and_finished(folder: Path, reco
     assert globbed(Store("results")).height == 3
 
 
-def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(folder: Path, records) -> None:
+def test_a_former_owner_may_delete_while_another_takes_over(folder: Path, records) -> None:
     paused = StoreWriter(Store("results"))
     for row in range(3):
         paused.append(records(range(row, row + 1)))
@@ -174,10 +175,10 @@ def test_what_a_former_owner_removes_while_another_takes_over_is_no_trouble(fold
     names = store.storage.names
 
     def listing(of: str) -> list[str]:
-        found = names(of)
-        if of == "cells" and removed and any(name > segment_name(0, 3) for name in found):  # it is sealed by now
+        listed = names(of)
+        if of == "cells" and removed and any(name > segment_name(0, 3) for name in listed):  # it is sealed by now
             kept(removed.pop())
-        return found
+        return listed
 
     store.storage.names = listing
     StoreWriter(store).close()
@@ -204,10 +205,10 @@ def test_foreign_files_and_schemas_are_named(folder: Path, records, cli) -> None
     pl.DataFrame({"a": [1]}).write_parquet("mine.parquet")
     for name in ("cells/mine.parquet", f"attempts/{segment_name(0, 9)}"):
         Store("results").storage.replace(name, Path("mine.parquet").read_bytes())
-    said = Store("results").check()
-    assert len(said) == 2
-    assert "cells/mine.parquet" in " ".join(said)
-    assert segment_name(0, 9) in " ".join(said)
+    problems = Store("results").check()
+    assert len(problems) == 2
+    assert "cells/mine.parquet" in " ".join(problems)
+    assert segment_name(0, 9) in " ".join(problems)
     assert cli("store", "check").returncode == 1
     assert cli("query", "SELECT * FROM cells").returncode == 2
 
@@ -224,6 +225,7 @@ def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, recor
     assert (folder / "precious.parquet").read_text() == "mine"
 
 
+@ON_A_DISK
 @pytest.mark.parametrize(
     "runs",
     [
@@ -307,10 +309,10 @@ def test_rerun_replaces_the_row_in_one_step(folder: Path, table: CellTable, reco
     assert store.check() == []
 
 
-def half(owner: StoreWriter, made: Records, *folders: str) -> None:
+def half(owner: StoreWriter, commit: Records, *folders: str) -> None:
     """A commit that dies between its folders, with its process."""
     for folder in folders:
-        owner._commit(folder, getattr(made, folder))
+        owner._commit(folder, getattr(commit, folder))
     owner._closed.set()
     let_go(owner)
 
@@ -319,7 +321,7 @@ def heights(store: Store) -> list[int]:
     return [store.scan(folder).collect().height for folder in ("arrays", "attempts", "cells")]
 
 
-def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, records) -> None:
+def test_arrays_of_a_half_commit_are_reported_hidden_and_dropped(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     half(StoreWriter(Store("results")), records(range(2, 4), 1), "arrays")
@@ -333,28 +335,13 @@ def test_arrays_of_a_half_commit_are_said_hidden_and_dropped(folder: Path, recor
     assert store.check() == []
 
 
-def test_a_killed_commit_doubles_nothing(write, folder: Path, cli) -> None:
+def test_a_killed_commit_doubles_nothing(write, folder: Path) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)
-    dies = """
-import os, signal, sys
-from raysweep.orchestrator.cli import app
-from raysweep.orchestrator.store.writer import StoreWriter
-
-commit = StoreWriter._commit
-
-def dying(self, folder, *rest):
-    if folder == "attempts":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return commit(self, folder, *rest)
-
-StoreWriter._commit = dying
-sys.argv = ["raysweep", "launch", "tiny.toml", "--inline"]
-app.main()
-"""
-    ended = subprocess.run([sys.executable, "-c", dies], cwd=folder, env=environment(), capture_output=True, text=True)
+    words = [*ALTERED, "die-in-commit", "launch", "tiny.toml", "--inline"]
+    ended = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL
-    assert cli("launch", "tiny.toml", "--inline").returncode == 0
+    assert launch(Sweep.load("tiny.toml"), "results", inline=True).exit_code == 0
     assert heights(Store("results")) == [8, 8, 8]
     assert Store("results").check() == []
 
@@ -397,7 +384,7 @@ def test_compaction_mends_half_commits_of_any_age(folder: Path, records) -> None
     assert heights(store) == [2, 2, 2]
 
 
-def test_doubled_rows_are_said(folder: Path, records) -> None:
+def test_doubled_rows_are_reported(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         for table in ("arrays", "attempts", "cells"):
             for _ in range(2):
@@ -445,17 +432,17 @@ def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, record
         store, looks = Store("results"), []
 
         def frame() -> pl.LazyFrame:
-            found = store.cells
+            lazy = store.cells
             if not looks:
                 owner.compact()  # between the choice of files and their reading
             looks.append(1)
-            return found
+            return lazy
 
         assert store.collect(frame).height == 4
         assert len(looks) == 2
 
 
-def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -> None:
+def test_a_listing_that_changes_while_it_is_made_is_repeated(folder: Path, records) -> None:
     with StoreWriter(Store("results")) as owner:
         for row in range(4):
             owner.append(records(range(row, row + 1)))
@@ -473,7 +460,7 @@ def test_a_listing_that_is_of_no_moment_is_not_believed(folder: Path, records) -
         assert store.cells.collect().height == 4
 
 
-def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) -> None:
+def test_an_owner_that_finds_damage_releases_the_store(folder: Path, records) -> None:
     """Within one process, such as a notebook: it lives on, and holds nothing."""
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
@@ -481,64 +468,76 @@ def test_an_owner_that_finds_damage_gives_the_store_back(folder: Path, records) 
     storage.replace(f"cells/{segment_name(0, 5)}", b"torn")
     with pytest.raises(StoreDamaged, match="torn or not Parquet"):
         StoreWriter(Store("results"))
-    assert holder.current_owner(storage) is None
+    assert lease.current_owner(storage) is None
     storage.delete(f"cells/{segment_name(0, 5)}")
     with StoreWriter(Store("results")) as owner:
         assert owner.append(records(range(3))) == 1
 
 
-def test_whoever_is_waited_for_is_told_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = iter([holder.Ownership("a", {}), holder.Ownership("a", {}), holder.Ownership("b", {}), None])
-    monkeypatch.setattr(holder, "current_owner", lambda storage: next(seen))
+def test_each_owner_that_is_waited_for_is_reported_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = iter([lease.Ownership("a", {}), lease.Ownership("a", {}), lease.Ownership("b", {}), None])
+    monkeypatch.setattr(lease, "current_owner", lambda storage: next(owners))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    told: list[str] = []
-    holder.wait_till_free(Store("results").storage, True, told.append)
-    assert told == ["a", "b"]
+    reported: list[str] = []
+    lease.wait_till_free(Store("results").storage, True, reported.append)
+    assert reported == ["a", "b"]
 
 
 @pytest.mark.parametrize(
-    ("said", "running"),
+    ("heartbeat", "running"),
     [
         ({"a" * 24: 0.5, "b" * 24: None, "c" * 24: 7}, {"a" * 24: 0.5, "b" * 24: None, "c" * 24: 1.0}),
-        (["a" * 24], {"a" * 24: None}),  # of versions that told no more
+        (["a" * 24], {"a" * 24: None}),  # older versions recorded no progress
         ("odd", {}),
         ({"a" * 24: "much", "\ud800": 0.5, "<b>": 1}, {"a" * 24: None}),
     ],
 )
-def test_a_heartbeat_says_what_runs_and_how_far(records, said: object, running: dict[str, float | None]) -> None:
+def test_a_heartbeat_lists_running_cells(records, heartbeat: object, running: dict[str, float | None]) -> None:
     store = Store("results")
     with StoreWriter(store) as owner:
         owner._closed.set()
         owner._heart.join()
-        store.storage.replace("_hb/00000000", json.dumps({"beat": 1, "running": said}).encode())
-        held = holder.current_owner(store.storage)
-        assert held is not None
-        assert held.running == running
+        store.storage.replace("_hb/00000000", json.dumps({"beat": 1, "running": heartbeat}).encode())
+        ownership = lease.current_owner(store.storage)
+        assert ownership is not None
+        assert ownership.running == running
         owner._closed.clear()
 
 
-def test_who_holds_a_store_is_found_without_touching_it(folder: Path, records, monkeypatch) -> None:
+@ON_A_DISK
+def test_a_torn_epoch_leaves_the_store_unlocked(folder: Path) -> None:
+    StoreWriter(Store("results")).close()
     storage = Store("results").storage
-    assert holder.current_owner(storage) is None
+    storage.delete("_epochs/00000000.released")
+    storage.replace("_epochs/00000000.json", b"torn")
+    with pytest.raises(StoreDamaged, match=r"00000000\.json: torn"):
+        StoreWriter(Store("results"))
+    storage.delete("_epochs/00000000.json")
+    StoreWriter(Store("results")).close()
+
+
+def test_the_owner_is_found_without_touching_the_store(folder: Path, records, monkeypatch) -> None:
+    storage = Store("results").storage
+    assert lease.current_owner(storage) is None
     with StoreWriter(Store("results"), "raysweep launch x") as owner:
         for forbidden in ("try_lock", "create", "replace"):
             monkeypatch.setattr(storage, forbidden, None)
-        held = holder.current_owner(storage)
-        assert held is not None
-        assert "raysweep launch x" in held[0]
-        about = holder.about_epoch(storage, 0)
-    assert holder.current_owner(storage) is None
+        ownership = lease.current_owner(storage)
+        assert ownership is not None
+        assert "raysweep launch x" in ownership.who
+        fields = lease.read_note(storage, 0).fields
+    assert lease.current_owner(storage) is None
     storage.delete("_epochs/00000000.released")
-    assert holder.current_owner(storage) is not None  # as if killed: but this very process lives
+    assert lease.current_owner(storage) is not None  # as if killed, but this very process lives
 
     anew = Store("results").storage
 
-    def claims(**changes: object) -> holder.Ownership | None:
-        anew.replace("_epochs/00000000.json", json.dumps({**about, **changes}).encode())
-        return holder.current_owner(storage)
+    def owner_who_claims(**changes: object) -> lease.Ownership | None:
+        anew.replace("_epochs/00000000.json", json.dumps({**fields, **changes}).encode())
+        return lease.current_owner(storage)
 
-    assert claims(process={**about["process"], "started": "1"}) is None  # its number is another's now
-    assert claims(pid=2**22 + 5) is None
-    monkeypatch.setattr(holder, "BEAT_S", 0.05)
-    assert claims(boot="another machine") is None  # no heart beats
+    assert owner_who_claims(process={**fields["process"], "started": "1"}) is None  # its number is another's now
+    assert owner_who_claims(pid=2**22 + 5) is None
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    assert owner_who_claims(boot="another machine") is None  # no heartbeat
     assert owner.epoch == 0

@@ -1,4 +1,4 @@
-"""A store from a stranger: one clear error in bounded memory; nothing outside it is touched, nothing of it runs."""
+"""A store from a stranger: one clear error in bounded memory; nothing outside it is touched, nothing in it runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,9 @@ from raysweep.orchestrator.launch.launch import launch, run
 from raysweep.orchestrator.launch.request import Options, from_store
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
-from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
+from raysweep.orchestrator.store.sweeps import RecordedSweep, read_sweep, sweep_bytes
 from raysweep.orchestrator.sweep.spec import Sweep
-from tests.conftest import environment
+from tests.orchestrator.store.commands import MAX_OUTPUT, run_commands
 from tests.orchestrator.store.footers import BINARY, I32, I64, LIST, STRUCT, Struct, read_struct, rewrite, written
 
 SWEEP = 'name="s"\nworkload="arr:run"\nseeds="0..3"\n[[grid]]\nmethod="m"\n'
@@ -46,7 +44,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def made(write) -> Path:
+def results(write) -> Path:
     write("arr.py", ARR)
     write("s.toml", SWEEP)
     launch(Sweep.load("s.toml"), inline=True)
@@ -65,8 +63,8 @@ def claims(folder: str, change: Callable[[Struct], None]) -> Callable[[Path], No
 
 
 def column(footer: Struct, number: int = 0) -> Struct:
-    found: Struct = footer[4][1][1][0][1][1][1][number]
-    return found
+    chunk: Struct = footer[4][1][1][0][1][1][1][number]
+    return chunk
 
 
 def many_rows(footer: Struct) -> None:
@@ -193,7 +191,7 @@ def bomb_of_rows(store: Path) -> None:
 
 
 def recorded(change: Callable[[dict[str, Any], dict[str, pl.DataFrame]], None]) -> Callable[[Path], None]:
-    """Another recorded sweep, in good order but for what it says."""
+    """Another recorded sweep, well-formed, with changed content."""
 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
@@ -228,19 +226,19 @@ def cell(**what: Any) -> Callable[[Path], None]:
 
 
 def parts(*replaced: tuple[int, bytes]) -> Callable[[Path], None]:
-    """A recorded sweep in which parts are these, under a checksum that is right."""
+    """Another recorded sweep with some parts replaced, and a correct checksum."""
 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
-        data, found = path.read_bytes(), []
+        data, sections = path.read_bytes(), []
         while data:
             size = int.from_bytes(data[:8], "little")
-            found.append(data[8 : 8 + size])
+            sections.append(data[8 : 8 + size])
             data = data[8 + size :]
         for at, part in replaced:
-            found[at] = part
-        found[3] = hashlib.sha256(b"".join(found[:3])).digest()
-        whole = b"".join(len(part).to_bytes(8, "little") + part for part in found)
+            sections[at] = part
+        sections[3] = hashlib.sha256(b"".join(sections[:3])).digest()
+        whole = b"".join(len(part).to_bytes(8, "little") + part for part in sections)
         (store / "_sweeps/bad.arrow").write_bytes(whole)
 
     return put
@@ -335,35 +333,6 @@ PUT: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a mark elsewhere": ("store.json", link("store.json", "outside/store.json")),
 }
 
-# One process for all, as importing costs seconds: it must live through each of them.
-COMMANDS = r"""
-import contextlib, io, json, re, resource, sys, traceback
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-from raysweep.orchestrator.cli import app
-answers = {}
-one = sys.argv[1]
-for store in sorted(Path(".").glob("store *")):
-    answers[store.name] = {}
-    for words in (["store", "check"], ["status"], ["query", "SELECT count(*), avg(loss) FROM cells, arrays"],
-                  ["show", one], ["report", "-o", "made/report.html"], ["resume", "--inline"],
-                  ["launch", "s.toml", "--inline"], ["export", "--output", "made/all.csv"]):
-        sys.argv = ["raysweep", *words, "--store", str(store)]
-        said, code = io.StringIO(), 0
-        print(store, words[0], file=sys.__stderr__)
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            try:
-                app.main()
-            except SystemExit as ended:
-                code = ended.code
-            except BaseException:
-                code = traceback.format_exc()
-        answer = code, said.getvalue()[:2000], len(said.getvalue())
-        answers[store.name]["check" if words[0] == "store" else words[0]] = answer
-peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-print(json.dumps([answers, peak]))
-"""
-
 _AT_REST = {"_epochs", "_tmp", "checkpoints"}
 UNREAD = {  # what a command need not look at, and is not harmed by
     "status": {"arrays", "_tmp", "checkpoints"}, "query": {"attempts", *_AT_REST}, "show": {"arrays", *_AT_REST},
@@ -375,36 +344,37 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(folder.rglob("*"))}
 
 
+COMMANDS = (
+    ("store", "check"), ("status",), ("query", "SELECT count(*), avg(loss) FROM cells, arrays"),
+    ("report", "-o", "reports/report.html"), ("resume", "--inline"), ("launch", "s.toml", "--inline"),
+    ("export", "--output", "reports/all.csv"),
+)  # fmt: skip
 FEW = ("a million million rows", "replaces what is outside", "a sweep without a name", "a folder elsewhere")
 
 
 @pytest.mark.parametrize("names", [FEW, pytest.param(tuple(PUT), marks=pytest.mark.slow)], ids=["few", "all"])
-def test_each_is_one_clear_error_and_touches_nothing_else(made: Path, folder: Path, names: tuple[str, ...]) -> None:
+def test_each_is_one_clear_error_and_touches_nothing_else(results: Path, folder: Path, names: tuple[str, ...]) -> None:
     (folder / "outside").mkdir()
-    (folder / "made").mkdir()
-    shutil.copy(segment("cells")(made), folder / "outside/precious.parquet")
-    shutil.copy(made / "store.json", folder / "outside/store.json")
+    (folder / "reports").mkdir()
+    shutil.copy(segment("cells")(results), folder / "outside/precious.parquet")
+    shutil.copy(results / "store.json", folder / "outside/store.json")
     for name in names:
         store = folder / f"store {name}"
-        shutil.copytree(made, store)
+        shutil.copytree(results, store)
         PUT[name][1](store)
-    one = Store().cells.select("cell_id").collect()["cell_id"][0]
+    cell_id = Store().cells.select("cell_id").collect()["cell_id"][0]
     before = listing(folder / "outside"), {p.name for p in folder.iterdir()}
-    ended = subprocess.run(
-        [sys.executable, "-c", COMMANDS, one],
-        cwd=folder, env=environment(), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert ended.returncode == 0, (ended.returncode, ended.stderr[-3000:])
-    answers, peak_kib = json.loads(ended.stdout.splitlines()[-1])
+    pairs = [(name, words) for name in names for words in (*COMMANDS, ("show", cell_id))]
+    # One process for all: it must live through each of them.
+    answers, peak_kib = run_commands(folder, [[*words, "--store", f"store {name}"] for name, words in pairs])
     wrong = []
-    for name in names:
-        file = PUT[name][0]
-        for command, (code, said, length) in answers[f"store {name}"].items():
-            right = code == (1 if command == "check" and file != "store.json" else 2) and file in said
-            if file.partition("/")[0] in UNREAD.get(command, ()):
-                right = right or code == 0
-            if not right or length > 2000 or "Traceback" in said:
-                wrong.append((name, command, code, said))
+    for (name, words), answer in zip(pairs, answers, strict=True):
+        file, command = PUT[name][0], words[0]
+        right = answer.code == (1 if command == "store" and file != "store.json" else 2) and file in answer.output
+        if file.partition("/")[0] in UNREAD.get(command, ()):
+            right = right or answer.code == 0
+        if not right or answer.length > MAX_OUTPUT or "Traceback" in answer.output:
+            wrong.append((name, command, answer))
     assert wrong == []
     assert (listing(folder / "outside"), {p.name for p in folder.iterdir()}) == before
     assert peak_kib < 1.5 * 2**20
@@ -413,46 +383,47 @@ def test_each_is_one_clear_error_and_touches_nothing_else(made: Path, folder: Pa
 # Whose sweeps a bare `resume` runs
 
 EVIL = """
-    from pathlib import Path
+    import sys
 
-    Path("ran").write_text("")
+    with open("imports", "a") as file:
+        file.write(f"{__name__} by {' '.join(sys.argv)}\\n")
 
     def run(cell, context):
         return {"loss": 2.0}
 """
 
 
-def pending(store: Store, search: list[str]) -> None:
-    """As a stranger's launch would leave it, which found the module in the store itself: cells that never ran."""
-    (entry,) = store.sweeps()
-    variants = entry.table.variants.with_columns(workload=pl.lit("evil:run"))
-    cells = entry.table.cells.with_columns(pl.col("cell_id").str.replace("^.", "f"))
-    about = {**entry.about, "search": search, "text": SWEEP.replace("arr:run", "evil:run"), "path": None}
-    Path("results/_sweeps/more.arrow").write_bytes(sweep_bytes(about, type(entry.table)(variants, cells)))
+def pending(entry: RecordedSweep, workload: str, search: list[str], first: str) -> None:
+    """Record cells that never ran, as a stranger's launch would that found the module there; ids begin with `first`."""
+    variants = entry.table.variants.with_columns(workload=pl.lit(workload))
+    cells = entry.table.cells.with_columns(pl.col("cell_id").str.replace("^.", first))
+    about = {**entry.about, "search": search, "text": SWEEP.replace("arr:run", workload), "path": None}
+    recorded = sweep_bytes(about, type(entry.table)(variants, cells))
+    Path(f"results/_sweeps/{first}.arrow").write_bytes(recorded)
 
 
-@pytest.mark.parametrize("place", ["results", "."])
 def test_resume_runs_no_module_that_a_stranger_chose(
-    cli, made: Path, write, folder: Path, place: str, state: Path, monkeypatch: pytest.MonkeyPatch
+    results: Path, write, folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(f"{place}/evil.py", EVIL)
+    (entry,) = Store().sweeps()
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "the stranger's"))
-    pending(Store(), [str(folder / place)])
+    for module, place, first in (("in_the_store", "results", "e"), ("beside_it", ".", "f")):
+        write(f"{place}/{module}.py", EVIL)
+        pending(entry, f"{module}:run", [str(folder / place)], first)
     monkeypatch.setenv("XDG_STATE_HOME", str(state))
-    for words in (["resume", "--inline"], ["status"], ["report", "-o", "r.html"]):
-        ended = cli(*words)
-        assert ended.returncode == (2 if words[0] == "resume" else 0), ended.stderr
-        assert "Traceback" not in ended.stderr
-        if words[0] == "resume":
-            assert "'evil:run'" in ended.stderr
-            assert "--trust-store" in ended.stderr
-    assert not (folder / "ran").exists()
-    assert cli("resume", "--inline", "--trust-store").returncode == 0
-    assert (folder / "ran").exists()
-    assert Store().cells.collect().height == 8
+    trusting = ["resume", "--inline", "--trust-store"]
+    answers, _ = run_commands(folder, [["resume", "--inline"], ["status"], ["report", "-o", "r.html"], trusting])
+    assert [answer.code for answer in answers] == [2, 0, 0, 0], answers
+    assert "Traceback" not in str(answers)
+    for reason in ("'in_the_store:run'", "'beside_it:run'", "--trust-store"):
+        assert reason in answers[0].output
+    command = " ".join(["raysweep", *trusting])
+    imports = (folder / "imports").read_text().splitlines()
+    assert sorted(imports) == [f"beside_it by {command}", f"in_the_store by {command}"]
+    assert Store().cells.collect().height == 12
 
 
-def test_a_users_own_store_needs_no_word(made: Path, state: Path) -> None:
+def test_a_users_own_store_needs_no_word(results: Path, state: Path) -> None:
     launch(Sweep.load("s.toml").with_seeds("0..5"), inline=True)
     store = Store()
     assert [entry.own for entry in store.sweeps()] == [True, True]
@@ -461,10 +432,10 @@ def test_a_users_own_store_needs_no_word(made: Path, state: Path) -> None:
     assert [p.name for p in (state / "raysweep").iterdir()] == ["key"]
 
 
-def test_what_is_signed_is_all_of_it(made: Path, state: Path) -> None:
+def test_all_of_a_sweep_is_signed(results: Path, state: Path) -> None:
     store = Store()
     (entry,) = store.sweeps()
-    (path,) = (made / "_sweeps").iterdir()
+    (path,) = (results / "_sweeps").iterdir()
     changed = dict(entry.about) | {"search": ["/tmp"]}
     old, new = (json.dumps(dict(about), sort_keys=True).encode() for about in (entry.about, changed))
     data = path.read_bytes().replace(len(old).to_bytes(8, "little") + old, len(new).to_bytes(8, "little") + new)
@@ -486,8 +457,8 @@ def test_what_is_signed_is_all_of_it(made: Path, state: Path) -> None:
     from_store(store, None, trust=True)
 
 
-def test_who_launches_a_strangers_sweep_by_name_has_recorded_it(
-    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_strangers_sweep_that_is_launched_by_name_is_recorded_again(
+    results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user's"))
     for _ in range(3):
@@ -496,7 +467,9 @@ def test_who_launches_a_strangers_sweep_by_name_has_recorded_it(
     assert len(Store().known()) == 4
 
 
-def test_without_a_place_for_a_key_a_launch_runs_and_resume_asks(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_place_for_a_key_a_launch_runs_and_resume_asks(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
     launch(Sweep.load("s.toml").with_seeds("0..4"), inline=True)
     with pytest.raises(InputError, match="--trust-store"):
