@@ -9,18 +9,33 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from raysweep.orchestrator.cli.submission import Job
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 
 CONNECT_S = 10.0
 LOOK_S = 2.0  # between two looks at a job's log
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray would go there instead, whatever address it is given
+
+
+@dataclass(frozen=True)
+class Job:
+    """A launch that runs on the head.
+
+    Args:
+        folder: shipped files; the working directory on the head.
+        command: for the head's shell.
+        environment: variables in addition to the head's own.
+    """
+
+    folder: Path
+    command: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Jobs:
