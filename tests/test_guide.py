@@ -15,9 +15,10 @@ import pytest
 import typer
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.cli import new
+from raysweep.orchestrator.cli import scaffold
 from raysweep.orchestrator.cli.app import app
-from tests.conftest import ROOT, environment, forget
+from tests.command_line import forget_users
+from tests.conftest import ROOT, environment
 from tests.test_documents import DOCUMENTS
 
 DOCS = ROOT / "docs"
@@ -77,9 +78,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("RAYSWEEP_STORE", raising=False)
-        new.write("first", folder)
+        scaffold.write("first", folder)
         assert launch(Sweep.load("first.toml"), "results", inline=True).done == 30
-    forget(folder)
+    forget_users()
     return folder
 
 

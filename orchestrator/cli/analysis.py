@@ -82,7 +82,8 @@ def claims(
 
     raysweep claims E7 E8
 
-    A claim has the paper's number, the store's with its interval, and a verdict. The correction for multiple comparisons is over all claims of a family, also those that are not printed.
+    A claim has the paper's number, the store's with its interval, and a verdict. The correction for multiple
+    comparisons is over all claims of a family, also those that are not printed.
     """
     from raysweep.analysis.claims import RENDERERS, ledger, named, render
     from raysweep.workloads.registry import UnknownName

@@ -171,8 +171,8 @@ def debug(
 ) -> None:
     """Run one cell again in this process, and record nothing.
 
-    The cell may be done or failed. Prints, breakpoint() and profilers work as in any script; Ctrl-C shows where the cell is. At the end the metrics
-    are compared with the recorded ones. Exit 1 if the cell raises.
+    The cell may be done or failed. Prints, breakpoint() and profilers work as in any script; Ctrl-C shows where the
+    cell is. At the end the metrics are compared with the recorded ones. Exit 1 if the cell raises.
 
     raysweep debug 3f5b
 

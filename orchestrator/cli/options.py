@@ -118,5 +118,5 @@ def typed_options(context: typer.Context, without: Collection[str]) -> list[str]
             words += [option] if value else []
         else:
             for each in value if isinstance(value, list | tuple) else [value]:
-                words += [option, str(each)]
+                words += [option, f"{each:.15g}" if isinstance(each, float) else str(each)]
     return words

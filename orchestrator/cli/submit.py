@@ -46,7 +46,7 @@ def submit(context: typer.Context, request: Request | None) -> None:
     """
     params = context.params
     if params["address"] is not None or params["inline"]:
-        fail("--submit runs the launch on the cluster's head; it excludes --address and --inline")
+        fail("--submit runs the launch on the cluster's head; it takes no --address or --inline")
     store = params["store"]
     check_store(store)
     check_data(params["data_dir"])

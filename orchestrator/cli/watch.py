@@ -211,8 +211,7 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
         steps.append(f"{count_cells(superseded)} of an earlier version of the workload: not run again")
     if dropped:
         steps.append(
-            f"{count_cells(dropped)} requested only before the sweep file changed: run by `raysweep resume` without a "
-            "sweep"
+            f"{count_cells(dropped)} requested only before the sweep file changed: `raysweep resume` alone runs them"
         )
     return steps
 

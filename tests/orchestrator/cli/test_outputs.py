@@ -5,29 +5,28 @@ When a message is meant to change, write the files anew and review their diff:
     RAYSWEEP_REWRITE=1 python -m pytest tests/orchestrator/cli/test_outputs.py
 
 All commands run in this process, one after another in one folder. A file holds what was typed, the exit code, stdout
-and stderr. What differs from run to run or from machine to machine is replaced, see `VARYING`; all else must match.
+and stderr. Text that differs between runs or machines is replaced, see `VARYING`; all else must match.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
 import os
 import re
 import shlex
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import typer
 
-from orchestrator import cli, live, workload
-from tests.conftest import ROOT, forget
+from raysweep.orchestrator.cli import progress
+from raysweep.orchestrator.cli.app import app
+from tests.command_line import in_this_process
+from tests.conftest import ROOT
 
 OUTPUTS = Path(__file__).parent / "outputs"
 REWRITE = "RAYSWEEP_REWRITE"
@@ -36,7 +35,7 @@ VARYING: tuple[tuple[str, str], ...] = (
     # A traceback's frames in raysweep itself: their lines move whenever its code is edited.
     (r'File "CODE/\S+", line \d+', 'File "CODE/FILE", line LINE'),
     # The module of an error of raysweep's own, in a traceback.
-    (r"\borchestrator(?:\.\w+)*\.(?=[A-Z])", "MODULE."),
+    (r"\braysweep\.orchestrator(?:\.\w+)*\.(?=[A-Z])", "MODULE."),
     # When an attempt began or ended.
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "DATE TIME UTC"),
     # How long an attempt, a launch or a debugged cell took.
@@ -104,7 +103,7 @@ class File(NamedTuple):
 class Act(NamedTuple):
     """What happens to the folder otherwise, shown as a comment."""
 
-    said: str
+    comment: str
     act: Callable[[Path], None]
 
 
@@ -397,47 +396,24 @@ def _copy_cluster(folder: Path) -> None:
 # How they are run
 
 
-def typed(line: str) -> tuple[int | str | None, str, str]:
-    """Exit code, stdout and stderr of a command line, run in this process by the entry point that users run."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n") for _ in range(2))
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", shlex.split(line))
-        patch.setattr(sys, "stdin", io.StringIO())
-        patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # pytest's; a usage line names it
-        try:
-            cli.main()
-            code: int | str | None = 0
-        except SystemExit as end:
-            code = 0 if end.code is None else end.code
-    return code, *(_text(stream) for stream in (out, err))
-
-
-def _text(stream: io.TextIOWrapper) -> str:
-    stream.flush()
-    written = stream.buffer
-    assert isinstance(written, io.BytesIO)
-    return written.getvalue().decode()
-
-
 def played(steps: list[str | File | Act], folder: Path) -> str:
-    """What a file of `outputs` says of these steps."""
+    """Run these steps; return the text of their file in `outputs`."""
     parts = []
     for step in steps:
         if isinstance(step, Act):
             step.act(folder)
-            parts.append(f"# {step.said}\n")
+            parts.append(f"# {step.comment}\n")
         elif isinstance(step, File):
             text = textwrap.dedent(step.text).lstrip()
             (folder / step.name).write_text(text, encoding="utf-8")
             parts.append(f"$ cat {step.name}\n{text}")
         else:
-            forget(folder)  # each command is a process of its own: it imports the modules as they are now
-            workload.source_digest.cache_clear()
             line = step.strip()
-            code, out, err = typed(line)
-            said = [f"$ {line}", f"exit code {code}"]
-            said += [f"--- {name}\n{normal(text, folder)}" for name, text in (("stdout", out), ("stderr", err)) if text]
-            parts.append("\n".join(line.rstrip("\n") for line in said) + "\n")
+            ended = in_this_process(shlex.split(line)[1:], folder, variables={"COLUMNS": "120"})
+            streams = [(name, text) for name, text in (("stdout", ended.stdout), ("stderr", ended.stderr)) if text]
+            lines = [f"$ {line}", f"exit code {ended.returncode}"]
+            lines += [f"--- {name}\n{normal(text, folder)}" for name, text in streams]
+            parts.append("\n".join(line.rstrip("\n") for line in lines) + "\n")
     return "\n".join(parts)
 
 
@@ -465,15 +441,14 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             patch.delenv(name, raising=False)
         patch.setattr("typer.rich_utils.MAX_WIDTH", None)  # read from the environment when it was imported
         patch.setattr("typer.rich_utils.FORCE_TERMINAL", None)
-        said = {}
+        texts = {}
         for name, steps in SCENARIO.items():
             # How many cells are done by the first line of progress is certain only while their length is unknown.
             pause = 60.0 if name in ONE_LINE_OF_PROGRESS else 1e9
-            for pace in ("SOON_S", "LINES_S", "EVENTS_S"):
-                patch.setattr(live, pace, pause)
-            said[name] = played(steps, folder)
-        yield said
-    forget(folder)
+            for pace in ("NEWS_S", "LINES_S", "EVENTS_S"):
+                patch.setattr(progress, pace, pause)
+            texts[name] = played(steps, folder)
+        yield texts
 
 
 @pytest.mark.parametrize("name", SCENARIO)
@@ -507,4 +482,4 @@ def test_the_help_of_every_command_is_recorded() -> None:
             assert inner.typer_instance is not None
             yield from lines(inner.typer_instance, f"{before} {inner.name}")
 
-    assert set(lines(cli.app, "raysweep")) <= typed_lines
+    assert set(lines(app, "raysweep")) <= typed_lines

@@ -49,7 +49,7 @@ def test_before_anything_has_ended_there_is_no_rate(capsys, monkeypatch) -> None
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False)
     show(progress(done=0, work_done=0.0, running=2, to_retry=3))
-    assert capsys.readouterr().err == "0 done, 2 running, 3 to be tried again, 0 failed, 10 left\n"
+    assert capsys.readouterr().err == "0 done, 2 running, 3 waiting for a retry, 0 failed, 10 left\n"
 
 
 def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
@@ -70,18 +70,18 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
 
 
 def test_what_went_wrong_is_named_once_and_nothing_commands_the_terminal(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("raysweep.orchestrator.cli.progress.SOON_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.cli.progress.NEWS_S", 0.0)
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False, " --store here")
     bad = deque(Bad(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
     show(progress(bad=bad, bad_attempts=5, slow=[("a" * 24, 700.0, 60.0)], waiting=("a node with a GPU",)))
     show(progress(bad=bad, bad_attempts=5, done=10))
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "2 more bad attempts"
-    assert said[1] == "failed: ValueError: \ufffd[31m2 (raysweep show 00000000 --store here)"
-    assert len(said) == 6
-    assert "slow: aaaaaaaa for 12 min, its like took 60 s; waiting for a node with a GPU" in said[4]
-    assert "bad" not in said[5]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == "2 more unsuccessful attempts"
+    assert printed[1] == "failed: ValueError: \ufffd[31m2 (raysweep show 00000000 --store here)"
+    assert len(printed) == 6
+    assert "slow: aaaaaaaa, 12 min so far (similar cells took 60 s); waiting for a node with a GPU" in printed[4]
+    assert "unsuccessful" not in printed[5]
 
 
 def test_events_are_one_object_a_line_and_end_with_the_result(cli, write) -> None:

@@ -54,14 +54,14 @@ def store(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, folder: P
 
 def test_every_column_is_described_as_sql_takes_it(store: Store) -> None:
     described = columns(store)
-    found = {(t, c): (kind, what) for t, c, kind, what in described.iter_rows()}
-    assert found["cells", "loss"] == ("number", "metric")
-    assert found["cells", '"order"'] == ("number", "metric")
-    assert found["cells", "rate"] == ("number", "config")
-    assert found["cells", "seed"] == ("integer", "identity")
-    assert found["cells", "started_at"] == ("time", "time")
-    assert found["attempts", "traceback"] == ("text", "status")
-    assert found["arrays", "values"] == ("list", "array")
+    rows = {(t, c): (kind, what) for t, c, kind, what in described.iter_rows()}
+    assert rows["cells", "loss"] == ("number", "metric")
+    assert rows["cells", '"order"'] == ("number", "metric")
+    assert rows["cells", "rate"] == ("number", "config")
+    assert rows["cells", "seed"] == ("integer", "identity")
+    assert rows["cells", "started_at"] == ("time", "time")
+    assert rows["attempts", "traceback"] == ("text", "status")
+    assert rows["arrays", "values"] == ("list", "array")
     for table, part in described.group_by("table"):
         sql = f"SELECT {', '.join(part['column'])} FROM {table[0]}"
         assert store.sql(sql).width == part.height
@@ -103,12 +103,12 @@ def test_cells_are_exported_as_one_wide_frame(store: Store, ending: str, capsys:
     assert frame["loss"].to_list() == [0.0, 2.0, None]
     assert frame["status"].to_list() == ["done", "done", "failed"]
     assert frame["rate"].to_list() == [0.5] * 3
-    other = duckdb.sql(f"SELECT count(*), sum(loss) FROM 'out.{ending}'") if ending != "ndjson" else None
-    assert other is None or other.fetchall() == [(3, 2.0)]
+    if ending != "ndjson":  # DuckDB's JSON reader is an extension, which it would download
+        assert duckdb.sql(f"SELECT count(*), sum(loss) FROM 'out.{ending}'").fetchall() == [(3, 2.0)]
 
 
 def test_an_export_goes_nowhere_odd(store: Store) -> None:
-    with pytest.raises(InputError, match="its ending names no format"):
+    with pytest.raises(InputError, match=r"out\.xlsx"):
         query_commands.export(output="out.xlsx")
     with pytest.raises(InputError, match="No such file"):
         query_commands.export(output="nowhere/out.csv")
@@ -135,7 +135,7 @@ def test_the_prompt_answers_goes_on_after_an_error_and_keeps(
     typed(store, "".join(f"{line}\r" for line in lines))
     printed = capsys.readouterr()
     assert "nonsense" in printed.err
-    assert "save: no query has been answered yet" in printed.err
+    assert "save: no query" in printed.err
     assert printed.out.count("many") >= 3
     assert "values_f64" in printed.out
     assert saved.listed().rows() == [("many", "SELECT count(*) AS many FROM cells")]
@@ -159,11 +159,11 @@ def test_ctrl_d_ends_the_prompt(store: Store, typed: Callable[[Store, str], None
 )
 def test_completion(before: str, offered: list[str]) -> None:
     completer = SqlCompleter({"cells": ["loss", '"order"', "method"], "arrays": ["name", "values"]})
-    found = list(completer.get_completions(Document(before), CompleteEvent()))
-    assert sorted(c.text for c in found) == sorted(offered)
-    for completion in found:
-        made = before[: len(before) + completion.start_position] + completion.text
-        assert made.startswith(before[: before.rfind(" ") + 1])
+    completions = list(completer.get_completions(Document(before), CompleteEvent()))
+    assert sorted(c.text for c in completions) == sorted(offered)
+    for completion in completions:
+        completed = before[: len(before) + completion.start_position] + completion.text
+        assert completed.startswith(before[: before.rfind(" ") + 1])
 
 
 def test_texts_are_cut_no_shorter_than_tells_rows_apart(capsys: pytest.CaptureFixture[str]) -> None:

@@ -392,5 +392,5 @@ def test_failures_are_listed_by_likeness(cli, write) -> None:
         "1 cell of m, seed 0, failed:",
         "    AssertionError: another (two.py:2 in run)",
     ]  # its last error
-    assert shown[-1] == "2 cells failed at first and are done since"
+    assert shown[-1] == "2 cells failed earlier and are done now"
     assert pl.DataFrame([group]).height == 1

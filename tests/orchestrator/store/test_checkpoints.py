@@ -227,9 +227,9 @@ def test_a_driver_killed_in_a_cell_goes_on_in_the_next_launch(write, folder: Pat
     driver.kill()
     driver.wait()
     before = len(steps(folder))
-    assert "1 cell of these to go on from a checkpoint" in cli("plan", "c.toml").stdout
+    assert "1 cell will resume from a checkpoint" in cli("plan", "c.toml").stdout
     write("counts.py", COUNTS + "\n    # other code, which begins anew\n")
-    assert "go on from" not in cli("plan", "c.toml").stdout
+    assert "checkpoint" not in cli("plan", "c.toml").stdout
     write("counts.py", COUNTS)
     assert cli("launch", "c.toml", "--inline").returncode == 0
     check_resumed(folder, before)
