@@ -17,6 +17,7 @@ import typer
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.cli import scaffold
 from raysweep.orchestrator.cli.app import app
+from raysweep.orchestrator.cli.reference import page
 from tests.command_line import forget_users
 from tests.conftest import ROOT, environment
 from tests.test_documents import DOCUMENTS
@@ -71,6 +72,10 @@ def test_a_command_that_is_none_would_be_noticed() -> None:
         parse(["show"])
 
 
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert (DOCS / "commands.md").read_text(encoding="utf-8") == page(), "run raysweep.orchestrator.cli.reference"
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `raysweep new first` and a launch leave."""
@@ -110,10 +115,10 @@ def test_the_notebook_goes_from_a_store_to_a_figure(started: Path) -> None:
     document = json.loads((ROOT / "examples" / "figure.ipynb").read_text(encoding="utf-8"))
     source = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
     assert len([line for line in "\n".join(source).splitlines() if line.strip()]) <= 10
-    made = json.loads(python("\n".join([*source, "print(chart.to_json())"]), started))
-    (data,) = made["datasets"].values()
+    chart = json.loads(python("\n".join([*source, "print(chart.to_json())"]), started))
+    (data,) = chart["datasets"].values()
     assert len(data) == 20
-    assert {layer["mark"]["type"] for layer in made["layer"]} == {"point", "tick"}
+    assert {layer["mark"]["type"] for layer in chart["layer"]} == {"point", "tick"}
 
 
 @pytest.mark.parametrize("number", range(2))
@@ -130,15 +135,15 @@ def test_workloads_that_are_shown_run(number: int, folder: Path) -> None:
 @pytest.mark.slow
 def test_five_minutes_go_as_written(folder: Path, cli) -> None:
     """On Ray, every command of `docs/start.md` in its order, and what it prints where that is shown."""
-    said = []
+    outputs = []
     for words in commands(DOCS / "start.md"):
         ended = cli(*words, timeout=200)
         assert ended.returncode == 0, (words, ended.stderr)
-        said.append(ended.stdout)
+        outputs.append(ended.stdout)
     plan, launched, table = blocks(DOCS / "start.md", "text")
-    assert plan in "".join(said)
-    assert re.sub(r"in [\d.]+ s", "", launched) in re.sub(r"in [\d.]+ s", "", "".join(said))
-    assert table.strip() in "".join(said)
+    assert plan in "".join(outputs)
+    assert re.sub(r"in [\d.]+ s", "", launched) in re.sub(r"in [\d.]+ s", "", "".join(outputs))
+    assert table.strip() in "".join(outputs)
     assert (folder / "report.html").stat().st_size > 500_000
     assert Store("results").cells.collect().height == 90
     assert (folder / "cells.parquet").is_file()

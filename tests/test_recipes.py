@@ -296,4 +296,4 @@ def test_a_workload(copy: Copy, recipes: str) -> None:
     bent, fair = json.loads(copy.run("raysweep", "query", sql, "--json"))
     assert bent["heads"] == pytest.approx(0.9, abs=0.05)
     assert fair["heads"] == pytest.approx(0.5, abs=0.05)
-    assert copy.test("tests/test_documents.py", "-k", "layers") == 1
+    assert copy.test("tests/test_layers.py") > 1

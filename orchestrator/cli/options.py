@@ -60,9 +60,7 @@ Retries = Annotated[int | None, typer.Option(min=0, max=1_000_000, help="Retries
 MaxFailures = Annotated[int | None, typer.Option(min=1, help="Start no more cells after this many have failed.")]
 MaxAlike = Annotated[
     int,
-    typer.Option(
-        min=0, help="Stop a method once this many cells failed alike, unless more succeeded than failed; 0: never."
-    ),
+    typer.Option(min=0, help="Stop a method once this many cells failed alike, unless more succeeded; 0: never."),
 ]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")

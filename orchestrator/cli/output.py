@@ -53,7 +53,7 @@ def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
         if result.stopped:
             say(f"ended early: {result.stopped}")
     if result.changed:
-        say(f"{count_cells(result.changed)} done with other code than the current (launch --rerun-changed)")
+        say(f"{result.changed:,} of the done cells ran other code than the current (see launch --rerun-changed)")
     if result.done < result.asked:
         if result.failed:
             say(f"see:    raysweep failures{at}")

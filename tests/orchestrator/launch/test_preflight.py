@@ -111,7 +111,14 @@ def test_a_bare_resume_runs_cells_where_they_were_launched(cli, write) -> None:
     """On CPUs by `--device cpu`; with the limits of the last launch that asked for them."""
     write(
         "any.py",
-        "from pathlib import Path\ndef run(cell, context):\n    if not Path('ready').read_text():\n        raise OSError\n    return {}\n",
+        """
+        from pathlib import Path
+
+        def run(cell, context):
+            if not Path("ready").read_text():
+                raise OSError
+            return {}
+        """,
     )
     write("ready", "")
     text = 'name="g"\nworkload="any:run"\nseeds=[1, 2]\n[resources]\ngpus=1\nretries={}\n[[grid]]\nmethod="m"\n'

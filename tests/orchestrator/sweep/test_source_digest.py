@@ -53,7 +53,7 @@ def test_a_changed_helper_is_told_by_plan(folder: Path, tree, cli, options: list
     assert "2  done" in cli("plan", "s.toml").stdout
     tree({"physics.py": "G = 1.62\n"})
     assert "2  changed" in cli("plan", "s.toml").stdout
-    assert "\n2 cells done with other code" in cli("launch", "s.toml", "--inline").stdout
+    assert "\n2 of the done cells ran other code" in cli("launch", "s.toml", "--inline").stdout
     again = cli("launch", "s.toml", "--inline", "--rerun-changed")
     assert "2 of 2 cells done (2 now" in again.stdout
     assert "other code" not in again.stdout
