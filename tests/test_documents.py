@@ -37,17 +37,17 @@ def test_readme_workload_runs_fails_as_it_says_and_resumes(cli, folder: Path) ->
     assert len(json.loads(cli("query", average, "--json").stdout)) == 4
     bad = json.loads(cli("query", failures, "--json").stdout)
     assert sorted({row["status"] for row in bad}) == ["failed", "timed_out"]
-    shown = cli("show", next(row["cell_id"] for row in bad if row["status"] == "failed")).stdout
-    assert "seed 3 is unlucky" in shown
-    assert "attempts: 2" in shown
+    failed = cli("show", next(row["cell_id"] for row in bad if row["status"] == "failed")).stdout
+    assert "seed 3 is unlucky" in failed
+    assert "attempts: 2" in failed
     source = (folder / "digits.py").read_text()
     (folder / "digits.py").write_text(source.replace("cell.seed == 3", "False").replace("cell.seed == 4", "False"))
     resumed = cli("resume", "digits.toml", "--inline", timeout=200)
     assert resumed.returncode == 0, resumed.stderr
     assert "20 of 20 cells done (8 now" in resumed.stdout
     assert Store(folder / "results").cells.collect().height == 20
-    shown = re.findall(r"raysweep show (\w+)", commands)
-    assert f"cell_id: {shown[0]}" in cli("show", shown[0]).stdout
+    cell_id = re.findall(r"raysweep show (\w+)", commands)[0]
+    assert f"cell_id: {cell_id}" in cli("show", cell_id).stdout
     script = block("python", "from raysweep import") + "print(frame.height)\n"
     command = [sys.executable, "-c", script]
     ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The guide holds: every command that it shows is one, its code runs on a store, its site builds without a warning."""
+"""The guide is right: every command in it parses, its code runs on a store, its site builds without a warning."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> Iterator[list[str]]:
-    """What a reader would type: raysweep's commands in the shell blocks of a document, as words."""
+    """Yield the raysweep commands in the shell blocks of a document, as words."""
     for block in blocks(path, "sh"):
         for line in re.sub(r'("[^"]*")|\\\n', lambda m: (m[1] or " ").replace("\n", " "), block).splitlines():
             words = shlex.split(line, comments=True)
@@ -41,11 +41,11 @@ def commands(path: Path) -> Iterator[list[str]]:
                 words = words[end + 1 :]
 
 
-SHOWN = sorted({(path.name, shlex.join(words)) for path in DOCUMENTS for words in commands(path)})
+COMMANDS = sorted({(path.name, shlex.join(words)) for path in DOCUMENTS for words in commands(path)})
 
 
 def parse(words: list[str]) -> None:
-    """As the command line would, up to running it; raises what it would say."""
+    """Parse words as the command line does, without running the command."""
     command = typer.main.get_command(app)
     context = command.make_context("raysweep", list(words))
     while hasattr(command, "resolve_command"):
@@ -53,17 +53,17 @@ def parse(words: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
-def test_the_documents_show_commands() -> None:
-    assert len(SHOWN) > 40
-    assert {"start.md", "workloads.md", "failures.md", "reading.md", "README.md"} <= {name for name, _ in SHOWN}
+def test_the_documents_have_commands() -> None:
+    assert len(COMMANDS) > 40
+    assert {"start.md", "workloads.md", "failures.md", "reading.md", "README.md"} <= {name for name, _ in COMMANDS}
 
 
-@pytest.mark.parametrize(("document", "line"), SHOWN)
-def test_a_command_that_is_shown_is_one(document: str, line: str) -> None:
+@pytest.mark.parametrize(("document", "line"), COMMANDS)
+def test_a_command_in_the_documents_parses(document: str, line: str) -> None:
     parse(shlex.split(line))
 
 
-def test_a_command_that_is_none_would_be_noticed() -> None:
+def test_a_wrong_command_would_be_noticed() -> None:
     with pytest.raises(Exception, match="No such option: --sedes"):
         parse(["launch", "a.toml", "--sedes", "0..1"])
     with pytest.raises(Exception, match="No such command 'lunch'"):
@@ -78,7 +78,7 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `raysweep new first` and a launch leave."""
+    """A folder after `raysweep new first` and a launch."""
     folder = tmp_path_factory.mktemp("started")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -122,10 +122,10 @@ def test_the_notebook_goes_from_a_store_to_a_figure(started: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_workloads_that_are_shown_run(number: int, folder: Path) -> None:
-    shown = [block for block in blocks(DOCS / "workloads.md", "python") if "def run(" in block]
-    assert len(shown) == 2
-    (folder / f"shown{number}.py").write_text(shown[number])
+def test_workloads_in_the_guide_run(number: int, folder: Path) -> None:
+    programs = [block for block in blocks(DOCS / "workloads.md", "python") if "def run(" in block]
+    assert len(programs) == 2
+    (folder / f"shown{number}.py").write_text(programs[number])
     text = f'workload = "shown{number}:run"\nseeds = [0]\n[[grid]]\nmethod = ["sgd", "momentum"]\nrate = 0.5\n'
     ended = launch(Sweep.from_text(text), "results", inline=True)
     assert (ended.done, ended.asked) == (2, 2)

@@ -92,8 +92,8 @@ def test_a_launch_on_ray_survives_killed_workers_and_its_store_is_read(cli, writ
     counts = json.loads(cli("status", "--json").stdout)["counts"]
     assert [(c["method"], c["status"], c["cells"]) for c in counts] == [("a", "done", 4), ("b", "done", 4)]
     one = Store(folder / "results").cells.filter(pl.col("method") == "a").collect()["cell_id"][0]
-    shown = json.loads(cli("show", one[:10], "--json").stdout)
-    assert (shown["cell_id"], shown["status"], len(shown["attempts"])) == (one, "done", 1)
+    document = json.loads(cli("show", one[:10], "--json").stdout)
+    assert (document["cell_id"], document["status"], len(document["attempts"])) == (one, "done", 1)
     assert cli("show", "ffff0000").returncode == 2
     assert cli("store", "check").returncode == 0
     assert cli("store", "compact").returncode == 0

@@ -38,23 +38,23 @@ def recording(folder: Path, session: str) -> None:
     )
 
 
-def test_list_says_what_lies_in_a_folder(cli, folder: Path) -> None:
+def test_list_shows_the_contents_of_a_folder(cli, folder: Path) -> None:
     (folder / "some data").mkdir()
     empty = cli("data", "list", "indy", "--data-dir", "some data")
     assert empty.returncode == 0, empty.stderr
     assert "nothing in" in empty.stdout
     assert "raysweep data fetch indy" in empty.stdout
     recording(folder / "some data", "20160624_03")
-    found = json.loads(cli("data", "list", "indy", "--data-dir", "some data", "--json").stdout)["indy"]
-    (row,) = found["rows"]
+    listing = json.loads(cli("data", "list", "indy", "--data-dir", "some data", "--json").stdout)["indy"]
+    (row,) = listing["rows"]
     assert (row["session"], row["bins"], row["channels"], row["order"]) == ("20160624_03", 40, 96, "")
     assert "20160624_03" in cli("data", "list", "--data-dir", "some data").stdout
 
 
-def test_what_is_refused_in_one_message(cli, folder: Path) -> None:
+def test_wrong_input_is_one_error_message(cli, folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "indy_20160624_03.npz").write_bytes(b"torn")
-    for arguments, says in (
+    for arguments, message in (
         (("list", "indi"), "unknown data set 'indi'; did you mean 'indy'?"),
         (("list", "--data-dir", "nowhere"), "--data-dir nowhere: no such folder"),
         (("list", "indy"), "indy_20160624_03.npz: cannot be read, it may be cut short"),
@@ -64,7 +64,7 @@ def test_what_is_refused_in_one_message(cli, folder: Path) -> None:
     ):
         ended = cli("data", *arguments)
         assert ended.returncode == 2, arguments
-        assert says in ended.stderr
+        assert message in ended.stderr
         assert "Traceback" not in ended.stderr
 
 

@@ -459,11 +459,11 @@ def test_output_is_as_recorded(outputs: dict[str, str], name: str) -> None:
         file.write_text(outputs[name], encoding="utf-8")
     recorded = file.read_text(encoding="utf-8") if file.exists() else ""
     if recorded != outputs[name]:
-        shown = difflib.unified_diff(
+        diff = difflib.unified_diff(
             recorded.splitlines(), outputs[name].splitlines(), f"outputs/{file.name}", "now", lineterm=""
         )
         again = f"{REWRITE}=1 python -m pytest {Path(__file__).relative_to(ROOT)}"
-        pytest.fail("\n".join([*shown, "", f"if this is meant: {again}"]), pytrace=False)
+        pytest.fail("\n".join([*diff, "", f"if this is meant: {again}"]), pytrace=False)
 
 
 def test_no_file_is_left_of_outputs_that_are_gone() -> None:

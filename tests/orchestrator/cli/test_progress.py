@@ -1,4 +1,4 @@
-"""What a launch says while it runs: its pace follows from the work that is left, and bad attempts are named."""
+"""Progress of a running launch: its pace follows from the work left, and unsuccessful attempts are named."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_after_one_batch_it_is_that_since_the_beginning_too() -> None:
     assert pace(one, 100.0, 220.0) == pytest.approx((1 / 120, 720.0))
 
 
-def test_a_rate_is_said_in_a_unit_in_which_it_is_no_nothing() -> None:
+def test_a_slow_rate_has_a_longer_unit() -> None:
     assert [rate(r) for r in (1234.5, 1.0, 0.5, 1 / 60, 1 / 120, 1 / 36000)] == [
         "1,234.5 cells/s", "1.0 cells/s", "30 cells a minute", "1 cells a minute",
         "30 cells an hour", "0.1 cells an hour",
@@ -69,7 +69,7 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
     assert known.weights().to_list() == [7.0] * 4  # of the same workload, so that all are guessed
 
 
-def test_what_went_wrong_is_named_once_and_nothing_commands_the_terminal(capsys, monkeypatch) -> None:
+def test_unsuccessful_attempts_are_named_once_without_control_characters(capsys, monkeypatch) -> None:
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.NEWS_S", 0.0)
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False, " --store here")
@@ -107,7 +107,7 @@ def test_events_are_one_object_a_line_and_end_with_the_result(cli, write) -> Non
     assert events[-1]["resume"].startswith("raysweep resume")
 
 
-def test_a_launch_names_what_failed(cli, write) -> None:
+def test_a_launch_names_failed_cells(cli, write) -> None:
     write("half.py", "import time\ndef run(cell, context):\n    time.sleep(1.2)\n    raise ValueError('no more')\n")
     write("half.toml", 'name="half"\nworkload="half:run"\nseeds="0..2"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n')
     assert "failed: ValueError: no more (raysweep show " in cli("launch", "half.toml", "--inline").stderr

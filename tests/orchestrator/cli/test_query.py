@@ -1,4 +1,4 @@
-"""Query comfort: tables described, queries kept by name, the prompt and its completion, cells exported."""
+"""`query` and `export`: described columns, saved queries, the prompt and its completion, exported cells."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_column_is_described_as_sql_takes_it(store: Store) -> None:
     assert identifier('odd "name"') == '"odd ""name"""'
 
 
-def test_queries_are_kept_by_name(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_queries_are_saved_by_name(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     query_commands.query("SELECT method, max(loss) AS worst FROM cells GROUP BY ALL ORDER BY ALL", save="worst")
     capsys.readouterr()
     query_commands.query("worst", as_json=True)
@@ -84,10 +84,10 @@ def test_queries_are_kept_by_name(store: Store, capsys: pytest.CaptureFixture[st
         query_commands.query("SELECT 1", save="../evil")
     with pytest.raises(InputError, match="nonsense"):
         query_commands.query("SELECT nonsense FROM cells", save="bad")
-    assert saved.listed()["name"].to_list() == ["worst"]  # what can't be answered is not kept
+    assert saved.listed()["name"].to_list() == ["worst"]  # SQL that fails is not saved
 
 
-def test_without_a_terminal_it_says_how(store: Store, cli: Callable[..., Any]) -> None:
+def test_without_a_terminal_the_prompt_is_refused(store: Store, cli: Callable[..., Any]) -> None:
     ended = cli("query")
     assert ended.returncode == 2
     assert 'raysweep query "SELECT * FROM cells LIMIT 5"' in ended.stderr
@@ -107,7 +107,7 @@ def test_cells_are_exported_as_one_wide_frame(store: Store, ending: str, capsys:
         assert duckdb.sql(f"SELECT count(*), sum(loss) FROM 'out.{ending}'").fetchall() == [(3, 2.0)]
 
 
-def test_an_export_goes_nowhere_odd(store: Store) -> None:
+def test_an_export_refuses_unknown_formats_and_folders(store: Store) -> None:
     with pytest.raises(InputError, match=r"out\.xlsx"):
         query_commands.export(output="out.xlsx")
     with pytest.raises(InputError, match="No such file"):
@@ -125,7 +125,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Store, str], No
         yield play
 
 
-def test_the_prompt_answers_goes_on_after_an_error_and_keeps(
+def test_the_prompt_answers_and_saves_and_survives_errors(
     store: Store, typed: Callable[[Store, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [
@@ -166,13 +166,13 @@ def test_completion(before: str, offered: list[str]) -> None:
         assert completed.startswith(before[: before.rfind(" ") + 1])
 
 
-def test_texts_are_cut_no_shorter_than_tells_rows_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_are_cut_only_as_far_as_rows_stay_distinct(capsys: pytest.CaptureFixture[str]) -> None:
     from raysweep.orchestrator.cli.output import print_frame
 
     long = "x" * 150
     print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 1]}))
-    shown = "".join(re.sub(r"[^x12…]", "", capsys.readouterr().out))
-    assert "…" not in shown
-    assert shown.count("x") == 300
+    letters = "".join(re.sub(r"[^x12…]", "", capsys.readouterr().out))
+    assert "…" not in letters
+    assert letters.count("x") == 300
     print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 2]}))  # told apart by the other column
     assert capsys.readouterr().out.count("…") == 2

@@ -1,4 +1,4 @@
-"""What one starts with: `new` writes what plans and runs as it is; the schema agrees with the spec."""
+"""`new` writes files that plan and run unchanged; the schema agrees with the spec; `workload` lists settings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -
         ("there", "there.py exists already"),
     ],
 )
-def test_new_refuses_what_would_not_work(name: str, message: str, folder: Path) -> None:
+def test_new_refuses_names_that_would_not_work(name: str, message: str, folder: Path) -> None:
     (folder / "there.py").write_text("mine")
     with pytest.raises(InputError, match=message.replace(".", r"\.")):
         scaffold.write(name, folder)
@@ -119,7 +119,7 @@ def test_schema_and_spec_refuse_the_same(text: str) -> None:
 
 
 @pytest.mark.parametrize("extra", ["", "k = [1, 2]\n", 'rate = [0.1, "x", true]\n', "resources = {gpus = 0.5}\n"])
-def test_schema_and_spec_take_the_same(extra: str) -> None:
+def test_schema_and_spec_accept_the_same(extra: str) -> None:
     assert valid(GOOD + extra, schema())
     assert Sweep.from_text(GOOD + extra).problems == ()
 
@@ -143,7 +143,7 @@ def test_every_setting_of_ours_is_shown_with_what_is_valid(name: str) -> None:
         assert model.model_validate({key.name: default})
 
 
-def test_a_workload_says_what_it_can_be_asked_for(cli, write) -> None:
+def test_workload_lists_methods_and_settings(cli, write) -> None:
     lines = cli("workload", "vit").stdout.splitlines()
     assert lines[0].startswith("vit: Sparse gradient transport in a vision transformer")
     assert lines[1].startswith("methods: bptt_ref, dense_ref, ")

@@ -1,4 +1,4 @@
-"""What a submitted launch consists of: files, the head's command line; and what is refused before it is sent."""
+"""A submitted launch: its files and command on the head, and input that is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def context_of(*words: str) -> typer.Context:
     return command.make_context(name, rest, parent=context)
 
 
-def test_options_are_passed_on_as_they_were_typed(monkeypatch) -> None:
+def test_typed_options_are_passed_on(monkeypatch) -> None:
     monkeypatch.setenv("RAYSWEEP_STORE", "/s")
     typed = (
         *("launch", "a.toml", "--submit", URL, "--follow", "--yes", "--set", "a=1", "--set", 'b="x y"'),
@@ -108,7 +108,7 @@ def test_options_are_passed_on_as_they_were_typed(monkeypatch) -> None:
     ]
 
 
-def test_paths_that_the_head_would_not_find_are_refused() -> None:
+def test_relative_paths_are_refused() -> None:
     for store in ("results", "./x", "~/x"):
         with pytest.raises(InputError, match=f"--store {store}: relative path"):
             check_store(store)
@@ -123,7 +123,7 @@ def test_paths_that_the_head_would_not_find_are_refused() -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:8265", "ray://head:10001", "http://", "http://h:x", "file:///etc/passwd"]
 )
-def test_an_address_that_is_none(address: str) -> None:
+def test_a_malformed_address_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="is not of the form http://HEAD:8265"):
         Jobs(address)
 
@@ -142,7 +142,7 @@ def test_an_address_that_is_none(address: str) -> None:
         (["--store", "/s", "--where", "kk < 3"], "kk"),
     ],
 )
-def test_what_is_refused_before_anything_is_sent(words, message, folder: Path, monkeypatch, capsys) -> None:
+def test_wrong_input_is_refused_before_anything_is_sent(words, message, folder: Path, monkeypatch, capsys) -> None:
     from raysweep.orchestrator.cli import app as cli
 
     monkeypatch.setattr("sys.argv", ["raysweep", "launch", "paper/e1-sine", "--submit", URL, *words])

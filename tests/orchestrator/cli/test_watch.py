@@ -72,14 +72,14 @@ def test_two_at_a_time_take_half_as_long() -> None:
     assert totals(moment(["done", "done", "pending"], [100, 100, 100], ended)).seconds_left == pytest.approx(50)
 
 
-def test_without_lengths_cells_count_alike_and_without_an_owner_nothing_is_foretold() -> None:
+def test_without_durations_cells_count_alike_and_without_an_owner_there_is_no_forecast() -> None:
     now = moment(["done", "pending", "pending"], [None] * 3, [(10, "done", 0.0)])
     assert totals(now).seconds_left == pytest.approx(20)
     assert totals(now._replace(owner=None)).seconds_left is None
     assert totals(moment(["pending"], [1.0], [])).seconds_left is None
 
 
-def test_a_cell_is_slow_by_the_measure_of_its_like() -> None:
+def test_a_cell_is_slow_compared_with_similar_cells() -> None:
     now = moment(["pending"] * 3, [10.0, 100.0, None], [], running=dict.fromkeys(["cell0", "cell1", "cell2"]))
     began = dict.fromkeys(now.running, NOW - timedelta(seconds=120))
     slow = [line for line in lines(now, began, "") if line.startswith("slow")]
@@ -87,12 +87,12 @@ def test_a_cell_is_slow_by_the_measure_of_its_like() -> None:
     assert not any(line.startswith("slow") for line in lines(now, {}, ""))  # seen for the first time
 
 
-def test_what_is_shown_ends_in_what_to_type() -> None:
+def test_the_screen_ends_with_the_next_command() -> None:
     failed = pl.DataFrame([("cell1", "failed", "ValueError", "unlucky\nmore", NOW)], FAILURES, orient="row")
     now = moment(["done", "failed"], [1.0, 1.0], [], failures=failed)
     assert lines(now, {}, "")[-1] == "a launch is running: pid 1"
-    shown = lines(now._replace(owner=None), {}, " --store here")
-    assert shown == [
+    screen = lines(now._replace(owner=None), {}, " --store here")
+    assert screen == [
         "1 of 2 cells done, 0 running, 1 failed, 0 left",
         "2026-01-01 12:00:00 UTC, failed: ValueError: unlucky (raysweep show cell1 --store here)",
         "no launch is running; next: raysweep resume --store here",
@@ -116,7 +116,7 @@ def test_what_is_shown_ends_in_what_to_type() -> None:
         (None, None, None, []),
     ],
 )
-def test_a_resume_is_advised_where_it_would_run_what_is_asked_for(
+def test_a_resume_is_advised_if_it_would_run_requested_cells(
     request_state: str | None, owner: str | None, starting: str | None, steps: list[str]
 ) -> None:
     undone = pl.Series([] if request_state is None else [request_state], dtype=pl.String)
@@ -139,9 +139,7 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
         assert (totals(again).failed, totals(again).left) == (0, 3)
 
 
-def test_what_will_be_tried_again_is_left_and_not_failed(
-    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cell_with_retries_left_is_not_failed(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
     write("some.py", BAD)
     observed = set()
@@ -161,13 +159,13 @@ def test_what_will_be_tried_again_is_left_and_not_failed(
     assert (counts.failed, counts.left) == (1, 0)
 
 
-def test_resources_are_told_apart_where_they_differ() -> None:
+def test_different_resources_have_lines_of_their_own() -> None:
     now = moment(["done", "pending"], [1.0, 1.0], [], running={"cell1": 0.4})
     states = now.states.with_columns(gpus=pl.Series([0.0, 1.0]))
-    shown = lines(now._replace(states=states), {}, "")
-    assert "  on 1 CPU: 1 of 1 done, 0 running" in shown
-    assert "  on 1 CPU and 1 GPU: 0 of 1 done, 1 running" in shown
-    assert "running: e/m/seed=1#cell1, 40%" in shown
+    screen = lines(now._replace(states=states), {}, "")
+    assert "  on 1 CPU: 1 of 1 done, 0 running" in screen
+    assert "  on 1 CPU and 1 GPU: 0 of 1 done, 1 running" in screen
+    assert "running: e/m/seed=1#cell1, 40%" in screen
     assert event(now)["progress"] == {"cell1": 0.4}
 
 
@@ -180,15 +178,15 @@ def test_the_command_ends_when_all_is_done(write: Callable[..., Path], cli: Call
     write("fine.py", "def run(cell, context):\n    return {'loss': 1.0}\n")
     write("fine.toml", 'name = "fine"\nworkload = "fine:run"\nseeds = "0..3"\n[[grid]]\nmethod = "a"\n')
     assert cli("launch", "fine.toml", "--inline").returncode == 0
-    shown = cli("status", "--watch")
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout == ("4 of 4 cells done, 0 running, 0 failed, 0 left\nall done; next: raysweep report\n")
-    assert "\x1b" not in shown.stdout  # no terminal, no screen
+    ended = cli("status", "--watch")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ("4 of 4 cells done, 0 running, 0 failed, 0 left\nall done; next: raysweep report\n")
+    assert "\x1b" not in ended.stdout  # no terminal, no screen
     machine = json.loads(cli("status", "--watch", "--json", "--where", "seed < 2").stdout)
     assert (machine["cells"], machine["done"], machine["left"]) == (2, 2, 0)
 
 
-def test_a_launch_that_is_starting_is_told_of(
+def test_a_starting_launch_is_reported(
     write: Callable[..., Path], cli: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -198,9 +196,9 @@ def test_a_launch_that_is_starting_is_told_of(
     with starting(location, "raysweep launch x.toml"):
         assert "raysweep launch x.toml" in str(who_starts(location))
         assert who_starts("elsewhere") is None
-        shown = cli("status")
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert shown.stdout.startswith("no store at results yet; a launch is starting: pid ")
+        ended = cli("status")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith("no store at results yet; a launch is starting: pid ")
         note = next(folder.glob("raysweep-*/starting-*.json"))
         note.write_text(note.read_text().replace('"started": "', '"started": "9'))  # its process is no more
         assert who_starts(location) is None
@@ -212,7 +210,7 @@ def test_a_launch_that_is_starting_is_told_of(
 
 
 @pytest.mark.parametrize("kind", ["pid", "deep", "fifo", "large", "text"])
-def test_odd_notes_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_malformed_notes_are_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     with starting("here", "raysweep launch x.toml"):
         note = next(folder.glob("raysweep-*/starting-*.json"))
@@ -230,9 +228,7 @@ def test_odd_notes_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch
             assert who_starts("elsewhere") is None
 
 
-def test_without_a_folder_for_notes_launches_run_and_nobody_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_for_notes_launches_run_unannounced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder / "none"))
     with starting("here", "raysweep launch x.toml"):
         assert who_starts("here") is None
