@@ -176,8 +176,8 @@ def raysweep(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The store that `planning` reads. Not a contender."""
-    from raysweep.orchestrator.launch.record import CompletedAttempt, record
-    from raysweep.orchestrator.run.messages import Outcome, Worker
+    from raysweep.orchestrator.launch.record import record
+    from raysweep.orchestrator.run.messages import CompletedAttempt, Outcome, Worker
     from raysweep.orchestrator.schedule.plan import plan
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.writer import StoreWriter

@@ -1,33 +1,27 @@
-"""What an attempt may end in, which budget that is charged to, and how large the budgets are."""
+"""Statuses of attempts, the budgets that they are charged to, and the size of the budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any, Literal, NamedTuple
 
 Budget = Literal["own_errors", "losses", "memory"]
-
-
 CHARGES: tuple[Budget, ...] = ("own_errors", "losses", "memory")
-"""What attempts are charged to, each with a limit of its own."""
+"""The budgets, each with a limit of its own."""
 
 
 class Policy(NamedTuple):
-    """What follows an attempt that ended in a status.
+    """What happens after an attempt with a given status.
 
     Args:
-        budget: what it is charged to; None: nobody's fault, tried again for free.
-        again: whether it is tried again at all.
-        wait: whether a back-off is due first.
+        budget: charged with the attempt; None: the retry is free.
+        retried: whether the cell is tried again while its budgets last.
+        backs_off: whether the retry waits for a back-off.
     """
 
     budget: Budget | None
-    again: bool = True
-    wait: bool = True
+    retried: bool = True
+    backs_off: bool = True
 
 
 POLICIES: dict[str, Policy] = {
@@ -36,25 +30,23 @@ POLICIES: dict[str, Policy] = {
     "crashed": Policy("losses"),
     "lost": Policy("losses"),
     "out_of_memory": Policy("memory"),
-    "preempted": Policy(None, wait=False),
-    "cancelled": Policy(None, again=False),
+    "preempted": Policy(None, backs_off=False),
+    "cancelled": Policy(None, retried=False),
 }
 """Status -> policy; the only other status is `done`."""
 
 
 LOSS_BUDGET = 5
-"""Infrastructure losses that a cell may suffer in one launch's budget."""
-
-
+"""Crashes and lost nodes that a cell survives in one launch."""
 MEMORY_BUDGET = 1
-"""Times that a cell may run out of memory: it is tried again with more, once."""
+"""Retries of a cell that runs out of memory, each with more of it."""
 
 
 def statuses_of(budget: Budget) -> list[str]:
-    """The statuses that are charged to it."""
+    """Statuses that are charged to a budget."""
     return [status for status, policy in POLICIES.items() if policy.budget == budget]
 
 
 def used_up(charged: Mapping[Budget, Any], retries: Any) -> Any:
-    """Whether a cell has no more attempts: of numbers, or of data frame expressions."""
+    """Whether a cell has no attempts left; arguments are numbers or polars expressions."""
     return (charged["own_errors"] > retries) | (charged["losses"] > LOSS_BUDGET) | (charged["memory"] > MEMORY_BUDGET)

@@ -38,7 +38,6 @@ EXCEPTIONS = {
     # To be removed:
     ("raysweep.orchestrator.query.saved", "raysweep.orchestrator.cli.output"): "`fail`; raise InputError there",
     ("raysweep.orchestrator.query.saved", "typer"): "`get_app_dir`",
-    ("raysweep.orchestrator.schedule.driver", "raysweep.orchestrator.launch.record"): "`CompletedAttempt`",
     ("raysweep.orchestrator.store.writer", "raysweep.orchestrator.launch.record"): "`Records`, a type",
     ("raysweep.orchestrator.store.check", "raysweep.orchestrator.store.reader"): "`Store`, a type",
     ("raysweep.orchestrator.query.sql", "raysweep.orchestrator.store.reader"): "`Store`, a type",

@@ -19,7 +19,7 @@ from raysweep.orchestrator.cli.output import fail, print_json, say, warn
 from raysweep.orchestrator.text import at_store, count_cells, listed
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.run.cell import RunContext
+    from raysweep.orchestrator.run.context import RunContext
     from raysweep.orchestrator.store.checkpoints import CheckpointLocation
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.cells import CellTable
@@ -178,7 +178,8 @@ def debug(
 
     raysweep debug 3f5b --pdb
     """
-    from raysweep.orchestrator.run.cell import RunContext, call, formatted
+    from raysweep.orchestrator.run.cell import call, formatted
+    from raysweep.orchestrator.run.context import RunContext
     from raysweep.orchestrator.run.messages import Task
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint

@@ -41,15 +41,15 @@ def check(
     sweeps = [name for name in names or () if name not in files]
     if len(files) > 1 or (files and address is not None):
         fail("give either one cluster file or --address of a running cluster")
-    demands = _demands(sweeps, set_, seeds, device)  # first, so that errors in sweeps show without a cluster
+    requested = _demands(sweeps, set_, seeds, device)  # first, so that errors in sweeps show without a cluster
     if address is None:
         file = read(files[0] if files else FILE)
         offered, where, advice = of_file(file), f"{file.path} (provider {file.provider})", list(file.advice)
     else:
         offered, where, advice = of_cluster(address), f"the cluster at {address}", []
     remedies = ["add a node type that has it"] if address is None else ["--address a larger cluster"]
-    problems = offered.problems(demands, remedies)
-    cells = sum(count for _, count in demands)
+    problems = offered.problems(requested, remedies)
+    cells = sum(count for _, count in requested)
     scaling = offered.scaling
     if as_json:
         print_json(
@@ -63,7 +63,7 @@ def check(
         for node in offered.nodes:
             say(f"  node: {offer(node)}")
         if scaling is not None:
-            types = listed(scaling) if scaling.known else "of unknown types"
+            types = listed(scaling) if scaling.types_known else "of unknown types"
             say(f"  may start {scaling.most or 'more'} nodes: {types}")
         warn(advice)
         for problem in problems:
@@ -80,7 +80,7 @@ def count_nodes(count: int) -> str:
 
 
 def _demands(sweeps: list[str], set_: list[str] | None, seeds: str | None, device: str) -> list[tuple[Any, int]]:
-    from raysweep.orchestrator.executors.resources import sizes
+    from raysweep.orchestrator.executors.resources import demands
     from raysweep.orchestrator.launch.launch import on_device
     from raysweep.orchestrator.sweep.cells import expand
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
@@ -91,4 +91,4 @@ def _demands(sweeps: list[str], set_: list[str] | None, seeds: str | None, devic
         return []
     requested = changed(load_all(sweeps), dict(setting(text) for text in set_ or ()), seeds)
     table = on_device(expand(requested), device)
-    return sizes(table.cells, table.variants)
+    return demands(table.cells, table.variants)

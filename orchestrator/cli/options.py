@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN
-from raysweep.orchestrator.schedule.retry import MAX_ALIKE
+from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 
 CONFIRM_ABOVE = 10_000
 """More new cells than this are run only after a confirmation."""

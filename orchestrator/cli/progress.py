@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from raysweep.orchestrator.cli.output import event
 from raysweep.orchestrator.text import duration, printable, rate
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.schedule.progress import Bad, Progress
+    from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 
 TERMINAL_S, LINES_S, EVENTS_S = 0.2, 10.0, 2.0
 """Seconds between two updates: on a terminal, elsewhere, with `--json`."""
@@ -19,31 +19,6 @@ NEWS_S = 2.0
 """The same elsewhere than on a terminal, once an attempt went wrong or what cells wait for has changed."""
 MAX_NAMED = 3
 """Unsuccessful attempts that are named between two updates, the last ones."""
-
-
-class Pace(NamedTuple):
-    """How fast a launch goes; the time left is None where unknown."""
-
-    cells_per_s: float
-    seconds_left: float | None
-
-
-def pace(progress: Progress, began: float, now: float) -> Pace:
-    """Rates over the last batches, since a launch starts slowly and runs its longest cells first.
-
-    Time left: the work that is left, by the cost model, at the rate at which work was done lately.
-
-    Args:
-        progress: of the launch.
-        began: when it did, by the monotonic clock.
-        now: by the same clock.
-    """
-    since, done, work = progress.recent[0] if progress.recent else (began, 0, 0.0)
-    if done in (0, progress.done):  # too few batches for a recent past
-        since, done, work = began, 0, 0.0
-    span = max(now - since, 1e-9)
-    work_per_s = (progress.work_done - work) / span
-    return Pace((progress.done - done) / span, progress.work_left / work_per_s if work_per_s > 0 else None)
 
 
 def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:
@@ -57,7 +32,7 @@ class _News:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, progress: Progress) -> tuple[int, list[Bad]]:
+    def __call__(self, progress: Progress) -> tuple[int, list[FailedAttempt]]:
         """How many there are, and those of them that the progress still holds."""
         new = progress.bad_attempts - self.count
         self.count = progress.bad_attempts
@@ -99,7 +74,7 @@ class _Line:
         return [f"{more:,} more unsuccessful attempt{'' if more == 1 else 's'}", *lines] if more else lines
 
     def _text(self, progress: Progress, now: float) -> str:
-        cells_per_s, seconds_left = pace(progress, self.began, now)
+        cells_per_s, seconds_left = progress.pace(self.began, now)
         counts = [f"{progress.done:,} done"]
         counts += [f"{progress.running:,} running"] if progress.running else []
         counts += [f"{progress.to_retry:,} waiting for a retry"] if progress.to_retry else []
@@ -137,7 +112,7 @@ class _Events:
         if now - self.last < EVENTS_S and progress.left:
             return
         self.last = now
-        cells_per_s, seconds_left = pace(progress, self.began, now)
+        cells_per_s, seconds_left = progress.pace(self.began, now)
         event(
             "progress", done=progress.done, failed=progress.failed, running=progress.running, left=progress.left,
             to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),

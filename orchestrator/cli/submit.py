@@ -16,7 +16,7 @@ import typer
 from raysweep.orchestrator.cli.options import typed_options
 from raysweep.orchestrator.cli.output import confirm_many, fail, print_json, say
 from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
-from raysweep.orchestrator.executors.ray.packaging import python_files, ship_package
+from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
 from raysweep.orchestrator.launch.launch import commits_of
 from raysweep.orchestrator.launch.provenance import to_ship
 from raysweep.orchestrator.sweep.find import BUNDLED
@@ -112,7 +112,7 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
     """
     with TemporaryDirectory(prefix="raysweep-job-") as temporary:
         folder = Path(temporary)
-        ship_package(folder)
+        copy_package(folder)
         package_mib = _mib(folder)
         names = []
         if request is None:

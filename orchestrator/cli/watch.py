@@ -10,7 +10,8 @@ import polars as pl
 
 from raysweep.orchestrator.cli.progress import slow
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
-from raysweep.orchestrator.run.timeout import SLOW_FACTOR, SLOW_S
+from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
+from raysweep.orchestrator.schedule.progress import pace
 from raysweep.orchestrator.status import CHARGES, POLICIES, statuses_of, used_up
 from raysweep.orchestrator.text import count_cells, duration, one_line, rate
 
@@ -150,16 +151,16 @@ def totals(moment: Snapshot) -> Totals:
     if moment.owner is None or moment.ended.is_empty():
         return Totals(done, len(moment.running), failed, left, None, None)
     span = max((moment.now - moment.ended["finished_at"].to_list()[0]).total_seconds(), 1.0)
-    cells_per_s = moment.ended.filter(pl.col("status") == "done").height / span
+    cells = moment.ended.filter(pl.col("status") == "done").height
     expected = moment.states.filter((pl.col("status") != "done") & ~pl.col("failed"))["expected_seconds"]
-    worked = float(moment.ended["seconds"].fill_null(0).sum())
-    seconds = None
-    if worked > 0 and expected.null_count() < len(expected):
+    work = float(moment.ended["seconds"].fill_null(0).sum())
+    if work > 0 and expected.null_count() < len(expected):
         mean = float(expected.mean() or 0.0)  # type: ignore[arg-type]
-        seconds = float(expected.fill_null(mean).sum()) * span / worked
-    elif cells_per_s > 0:
-        seconds = left / cells_per_s
-    return Totals(done, len(moment.running), failed, left, 60 * cells_per_s, seconds if left else 0.0)
+        now = pace(cells, work, float(expected.fill_null(mean).sum()), span)
+    else:
+        now = pace(cells, cells, left, span)
+    seconds_left = now.seconds_left if left else 0.0
+    return Totals(done, len(moment.running), failed, left, 60 * now.cells_per_s, seconds_left)
 
 
 def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list[str]:

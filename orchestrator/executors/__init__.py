@@ -1,4 +1,4 @@
-"""Places where chunks run. Only this package knows Ray."""
+"""Executors: they run chunks. Only `executors.ray` imports Ray."""
 
 from raysweep.workloads.registry import Registry
 
@@ -9,4 +9,4 @@ EXECUTORS: Registry[str] = Registry(
         "ray": "raysweep.orchestrator.executors.ray.executor:RayExecutor",
     },
 )
-"""Name -> `module:class`, imported when chosen."""
+"""Name -> `module:class`, imported when it is used."""

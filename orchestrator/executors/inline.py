@@ -1,4 +1,4 @@
-"""Runs chunks in this process, one after another: for pdb, notebooks and tests."""
+"""The inline executor runs chunks in this process, one after another: for pdb, notebooks and tests."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, Event
 
 
 class InlineExecutor:
-    """One slot: this process. A cell that hangs without reacting to its alarm can't be ended from here."""
+    """One slot: this process. A cell that does not react to its alarm cannot be ended."""
 
     def __init__(self) -> None:
         self._queue: deque[Chunk] = deque()
-        self._place = WorkerPosition()
+        self._position = WorkerPosition()
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """One."""
+        """One slot."""
         return 1
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """Why not: a GPU is asked for, and this machine has none. All else is tried."""
+        """Only a missing GPU is refused; everything else is tried."""
         return "--inline runs cells in this process, and this machine has no GPU" if gpus and not _has_gpu() else None
 
     def waiting(self) -> list[Waiting]:
-        """None: this process is there."""
+        """Nothing ever waits for a node."""
         return []
 
     def memory_gib(self) -> float | None:
-        """Not reckoned: cells share this process."""
+        """Memory is not scheduled: cells share this process."""
         return None
 
     def submit(self, chunk: Chunk) -> None:
@@ -41,10 +41,10 @@ class InlineExecutor:
 
     def poll(self, timeout: float) -> list[Event]:
         """Run the oldest chunk."""
-        return [ChunkDone(run_chunk(self._queue.popleft(), place=self._place))] if self._queue else []
+        return [ChunkDone(run_chunk(self._queue.popleft(), position=self._position))] if self._queue else []
 
     def beats(self) -> Iterable[Beat]:
-        """None: between two polls nothing runs."""
+        """No heartbeats: between two polls nothing runs."""
         return ()
 
     def kill(self, number: int) -> None:
@@ -52,9 +52,9 @@ class InlineExecutor:
         self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
 
     def interrupt(self) -> None:
-        """Raise in the cell; what has not begun is handed back."""
-        self._place.stop = True
-        if self._place.in_cell:
+        """Raise in the cell; cells that have not begun are requeued."""
+        self._position.stop = True
+        if self._position.in_cell:
             raise KeyboardInterrupt
 
     def close(self) -> None:
@@ -63,6 +63,6 @@ class InlineExecutor:
 
 
 def _has_gpu() -> bool:
-    """Whether the system shows a device of NVIDIA's or AMD's driver; elsewhere than on Linux it is left to the cell."""
-    devices = ("nvidia[0-9]*", "kfd", "dxg")  # the last is a GPU of Windows' under WSL
+    """Whether a device file of NVIDIA's or AMD's driver exists; True on other systems than Linux."""
+    devices = ("nvidia[0-9]*", "kfd", "dxg")  # the last: Windows' GPU under WSL
     return sys.platform != "linux" or any(True for pattern in devices for _ in Path("/dev").glob(pattern))

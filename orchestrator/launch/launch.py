@@ -19,18 +19,18 @@ import polars as pl
 from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.executors.resources import sizes, unmet
+from raysweep.orchestrator.executors.resources import demands, unmet
 from raysweep.orchestrator.launch.announce import starting
 from raysweep.orchestrator.launch.preflight import lacking
 from raysweep.orchestrator.launch.provenance import Commit, commit_of, shipped
-from raysweep.orchestrator.launch.record import CompletedAttempt, record
+from raysweep.orchestrator.launch.record import record
 from raysweep.orchestrator.launch.request import Request, from_sweeps
 from raysweep.orchestrator.process import SIGNALS, held_off
-from raysweep.orchestrator.run.timeout import NODE_WAIT_MIN
-from raysweep.orchestrator.schedule.driver import Driver, Limits
+from raysweep.orchestrator.run.messages import CompletedAttempt
+from raysweep.orchestrator.schedule.driver import Driver
+from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN, Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
-from raysweep.orchestrator.schedule.retry import MAX_ALIKE
 from raysweep.orchestrator.status import CHARGES
 from raysweep.orchestrator.store.holder import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
@@ -267,7 +267,7 @@ def open_executor(prepared: Request, options: Options) -> Executor:
 def _refuse_unfit(executor: Executor, planned: Plan) -> None:
     """A cell that no node can run would wait for ever: say so now."""
     problems = []
-    for size, count in sizes(planned.frame.filter("run"), planned.table.variants):
+    for size, count in demands(planned.frame.filter("run"), planned.table.variants):
         reason = executor.fits(*size)
         if reason is not None:
             problems.append(unmet(size, count, reason, ["--address a larger cluster"]))

@@ -6,23 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from raysweep.orchestrator.launch.provenance import Commit
-from raysweep.orchestrator.run.messages import Outcome, Worker
+from raysweep.orchestrator.run.messages import CompletedAttempt, Outcome, Worker
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION
 from raysweep.orchestrator.text import message_of, storable
-
-
-class CompletedAttempt(NamedTuple):
-    """An outcome and the worker it came from (None where the worker was lost)."""
-
-    outcome: Outcome
-    worker: Worker | None
 
 
 @dataclass(frozen=True)

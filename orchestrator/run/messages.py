@@ -1,7 +1,7 @@
-"""What travels between the driver and a worker: plain frozen data, no Ray, no data frames.
+"""Messages between the driver and a worker: plain frozen data, no Ray, no data frames.
 
-A chunk is a few cells of one workload and one size, run one after another in one task; the cell stays
-the unit of attempt, deadline and record.
+A chunk is a few cells of one workload and one size that run one after another in one Ray task. Attempts, deadlines and
+records are by cell, not by chunk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 
 
 class Task(NamedTuple):
-    """One attempt to make at one cell."""
+    """One attempt at one cell."""
 
     row: int  # of the plan
     cell_id: str
@@ -32,7 +32,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A few tasks that run one after another on one worker."""
+    """A few tasks for one worker, in order."""
 
     number: int
     workload: str
@@ -41,10 +41,10 @@ class Chunk:
     cpus: float
     gpus: float
     memory_gib: float | None
-    search: tuple[str, ...]  # where a user's module is looked for
+    search: tuple[str, ...]  # folders of users' modules
     device: str  # "cpu" or "cuda"
-    hand_back_after_s: float  # cells not begun by then go back to the driver
-    home: CheckpointLocation | None = None  # where checkpoints are kept
+    requeue_after_s: float  # cells not started by then go back to the driver
+    checkpoints: CheckpointLocation | None = None
 
 
 class Array(NamedTuple):
@@ -57,11 +57,11 @@ class Array(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one attempt ended. A tuple, since a hundred thousand of them travel: it is pickled four times as fast."""
+    """How one attempt ended. A tuple, not a dataclass: it pickles four times as fast, and there are many."""
 
     row: int
     attempt: int
-    status: str  # done, failed, timed_out, crashed, lost, out_of_memory, cancelled
+    status: str  # `done`, or one of `status.POLICIES`
     started_at: float  # seconds since 1970, UTC
     finished_at: float
     seconds: float | None = None
@@ -73,12 +73,12 @@ class Outcome(NamedTuple):
     error_message: str | None = None
     traceback: str | None = None
     log_tail: str | None = None
-    checkpointed: bool = False  # there are checkpoints in the store, to be removed once this is committed
+    checkpointed: bool = False  # the store holds checkpoints, to be removed once this is committed
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Where a chunk ran, and with what code."""
+    """The machine, process and code that ran a chunk."""
 
     host: str
     node_id: str | None
@@ -89,20 +89,27 @@ class Worker:
     packages: str  # JSON
 
 
+class CompletedAttempt(NamedTuple):
+    """An outcome, and the worker that sent it: None where the worker was lost."""
+
+    outcome: Outcome
+    worker: Worker | None
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What a worker sends home: outcomes in the order they ended, and the rows it handed back."""
+    """A worker's reply: outcomes in the order they ended, and the rows that it did not run."""
 
     number: int
     worker: Worker
     outcomes: tuple[Outcome, ...]
-    handed_back: tuple[int, ...]
-    notes: tuple[str, ...] = ()  # what the user should be warned of
+    requeued: tuple[int, ...]
+    notes: tuple[str, ...] = ()  # warnings for the user
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker's sign of life: which task of which chunk it is in, and for how long."""
+    """A worker's heartbeat: the chunk, the index of the running task in it, and how long that has run."""
 
     chunk: int
     position: int
@@ -111,16 +118,13 @@ class Beat:
 
 
 class ChunkDone(NamedTuple):
-    """Event: the chunk came home."""
+    """Event: the chunk completed."""
 
     result: ChunkResult
 
 
 class ChunkLost(NamedTuple):
-    """Event: the chunk will not come home.
-
-    `position` names the task that was running, where the worker left word of it.
-    """
+    """Event: the chunk is lost. `position` is the index of the task that was running, None where it is unknown."""
 
     number: int
     status: str  # crashed, lost, out_of_memory, failed, timed_out
@@ -130,7 +134,7 @@ class ChunkLost(NamedTuple):
 
 
 class ChunkReturned(NamedTuple):
-    """Event: the chunk never began, and was taken back."""
+    """Event: the chunk never began and was taken back; its cells are requeued."""
 
     number: int
 
@@ -139,7 +143,7 @@ Event = ChunkDone | ChunkLost | ChunkReturned
 
 
 def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
-    """The outcome of the task that a lost chunk was in, `seconds` after it began."""
+    """The outcome of the task that ran for `seconds` when its chunk was lost."""
     now = time.time()
     return Outcome(
         row=task.row,

@@ -1,7 +1,7 @@
-"""How many threads the libraries that cells use run: as many as a cell has CPUs, whatever the machine has.
+"""Thread pools of numerical libraries, limited to a cell's CPUs whatever the machine has.
 
-Sums over threads differ in their last bits with the number of threads; and cells beside one another would each take
-the whole machine.
+The last bits of a sum depend on the number of threads, and cells that run side by side must not each take the whole
+machine.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-_AT_LOADING = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-VARIABLES = (*_AT_LOADING, "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
-"""What libraries read when they are loaded."""
+_READ_AT_IMPORT = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+VARIABLES = (*_READ_AT_IMPORT, "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+"""Variables that libraries read when they are imported."""
 
 
 @contextmanager
 def threads(cpus: float) -> Iterator[None]:
-    """Let libraries that are loaded meanwhile, and those that are, use this many, at least one; and as before again.
+    """Limit thread pools to `max(1, cpus)` inside the block, also of libraries imported within it; restore on exit.
 
-    Not numba by its variable: it refuses to compile where that has changed since its threads began.
+    NUMBA_NUM_THREADS is left alone: numba refuses to compile if it has changed since its threads started.
     """
     count = max(1, int(cpus))
-    with contextlib.ExitStack() as afterwards:
+    with contextlib.ExitStack() as restore:
         if "torch" in sys.modules:
             torch: Any = sys.modules["torch"]
-            afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+            restore.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(count)
         if "numba" in sys.modules:
             numba: Any = sys.modules["numba"]
-            afterwards.callback(numba.set_num_threads, numba.get_num_threads())
+            restore.callback(numba.set_num_threads, numba.get_num_threads())
             numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-        if any(os.environ.get(name) != str(count) for name in _AT_LOADING):  # not on a worker, which began with them
+        if any(os.environ.get(name) != str(count) for name in _READ_AT_IMPORT):  # on a worker they are set already
             from threadpoolctl import threadpool_limits
 
-            afterwards.enter_context(threadpool_limits(count))
-            afterwards.enter_context(environment(dict.fromkeys(_AT_LOADING, str(count))))
+            restore.enter_context(threadpool_limits(count))
+            restore.enter_context(environment(dict.fromkeys(_READ_AT_IMPORT, str(count))))
         yield
 
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for libraries that are loaded, and processes that are started, meanwhile."""
+    """Set environment variables inside the block; restore them on exit."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,9 +1,8 @@
-"""A cell's deadline, and what a dying worker leaves behind.
+"""A cell's timeout, and the stack that a dying worker leaves in its fault file.
 
-A deadline has two layers here (the third, the driver's, is in `drive`): an alarm signal raises in the
-cell at its limit, so that the worker lives on and the traceback says where it hung; a little later
-faulthandler ends a process that did not react (held the GIL, swallowed the exception), leaving its stack
-in the chunk's fault file.
+Two layers are here. At the limit an alarm signal raises `CellTimeout` in the cell: the worker lives on, and the
+traceback shows where the cell hung. A little later faulthandler ends a process that did not react (it held the GIL, or
+swallowed the exception) and writes its stack to the chunk's fault file. The third layer is `schedule.driver`'s.
 """
 
 from __future__ import annotations
@@ -16,19 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-NODE_WAIT_MIN = 30.0
-"""Minutes that cells wait for a node which an autoscaler is to bring, once nothing else runs."""
-SLOW_FACTOR, SLOW_S = 5.0, 60.0
-"""A cell is called slow after so many times what its like took, and no earlier than this."""
-
 
 class CellTimeout(BaseException):
-    """Raised in a cell at its limit. Not an `Exception`, so that a cell's own `except` lets it through."""
+    """Raised in a cell at its timeout. Not an `Exception`: a cell's own `except Exception` does not catch it."""
 
 
 @contextlib.contextmanager
 def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iterator[None]:
-    """Raise `CellTimeout` in the cell after `limit` seconds; end the process a little later."""
+    """Raise `CellTimeout` in the block after `limit` seconds; end the process `hard_grace` seconds later."""
     if limit is None:
         yield
         return
@@ -38,18 +32,18 @@ def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iter
         faults.write(f"{position}\n")
         faults.flush()
         faulthandler.dump_traceback_later(limit + hard_grace(limit), exit=True, file=faults)
-    can_signal = threading.current_thread() is threading.main_thread()
+    in_main_thread = threading.current_thread() is threading.main_thread()
 
     def ring(signum: int, frame: Any) -> None:
         raise CellTimeout(f"ran longer than its timeout of {limit:g} s")
 
-    before = signal.signal(signal.SIGALRM, ring) if can_signal else None
-    if can_signal:
+    before = signal.signal(signal.SIGALRM, ring) if in_main_thread else None
+    if in_main_thread:
         signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         yield
     finally:
-        if can_signal:
+        if in_main_thread:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         if faults is not None:
@@ -57,13 +51,13 @@ def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iter
 
 
 def hard_grace(limit: float) -> float:
-    """Seconds past its limit after which a cell's process is ended."""
+    """Seconds past its timeout at which a cell's process is ended."""
     return min(5.0, max(1.0, 0.5 * limit))
 
 
 @contextlib.contextmanager
 def fault_log(path: Path | None) -> Iterator[IO[str] | None]:
-    """The chunk's fault file: a process that dies of a signal leaves its stack there."""
+    """Open the chunk's fault file; a process that dies of a signal in the block leaves its stack there."""
     if path is None:
         yield None
         return

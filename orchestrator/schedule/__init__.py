@@ -1,1 +1,1 @@
-"""Which cells run, in which order, and how often each is tried."""
+"""Planning and driving: which cells run, in which order, and how often each is tried."""

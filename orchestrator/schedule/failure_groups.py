@@ -1,4 +1,4 @@
-"""Failed attempts with the same cause: the same error, message and place."""
+"""Failed attempts grouped by cause: the same error, message and place."""
 
 from __future__ import annotations
 
@@ -10,69 +10,59 @@ from raysweep.orchestrator.text import storable
 if TYPE_CHECKING:
     import polars as pl
 
-
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
-
-
 _PATH = re.compile(r"(?:/[\w.+-]+){2,}")
-
-
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-
-
 _FRAME = re.compile(r'^\s*File "([^"\n]*)", line (\d+),? in (.+)$', re.MULTILINE)
-
-
-_NOT_OWN = re.compile(
-    r"(^|/)(site|dist)-packages/|/lib/python3[^/]*/|^<|(^|/)raysweep/orchestrator/(run/\w+|store/checkpoints|executors/.+)\.py$"
-)
-"""Files that are not the workload's: libraries, Python's own, and what is around a cell."""
-
-
+_OURS = re.compile(r"(^|/)raysweep/orchestrator/")
+_LIBRARY = re.compile(r"(site|dist)-packages/(?!raysweep/workloads/)|/lib/python3[^/]*/(?!(site|dist)-packages/)|^<")
 _TIMEOUT = "CellTimeout"
 
 
 def place(traceback: str | None) -> str | None:
-    """Where it was raised: the innermost frame of the workload's own code, or of any where it has none."""
-    frames = _FRAME.findall(traceback or "")
-    if "(most recent call first)" in (traceback or ""):  # of a process that was ended
+    """Where it was raised: the innermost frame in the workload's own code, else in a library; never in ours."""
+    frames = [frame for frame in _FRAME.findall(traceback or "") if not _OURS.search(frame[0])]
+    if "(most recent call first)" in (traceback or ""):  # by faulthandler, of a process that was ended
         frames = frames[::-1]
-    own = [frame for frame in frames if not _NOT_OWN.search(frame[0])] or frames
-    return f"{own[-1][0].rpartition('/')[2]}:{own[-1][1]} in {own[-1][2]}" if own else None
+    frames = [frame for frame in frames if not _LIBRARY.search(frame[0])] or frames
+    if not frames:
+        return None
+    file, line, function = frames[-1]
+    return f"{file.rpartition('/')[2]}:{line} in {function}"
 
 
 def signature(error_type: str | None, message: str | None, traceback: str | None, *, whole: bool = False) -> str:
-    """One text for failures that are alike: the error, its message without what varies, where it was raised.
+    """One text for failures that are alike: error type, message with its variable parts masked, and place.
 
-    Not of timeouts: what takes too long is interrupted in any place.
+    A timeout has no place: it may interrupt a cell anywhere.
 
     Args:
-        error_type: its name.
-        message: of which the first line counts.
+        error_type: name of the exception.
+        message: of the exception; its first line is used.
         traceback: as recorded.
-        whole: with what varies.
+        whole: mask nothing.
     """
-    said = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
-    plain = (said if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", said))))[:160].strip()
+    line = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
+    text = (line if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", line))))[:160].strip()
     at = None if error_type == _TIMEOUT else place(traceback)
-    return f"{error_type or 'error'}{': ' if plain else ''}{plain}{'' if at is None else f' ({at})'}"
+    return f"{error_type or 'error'}{': ' if text else ''}{text}{'' if at is None else f' ({at})'}"
 
 
 def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
-    """Failed attempts by likeness, most cells first.
+    """Failed attempts by signature, most cells first.
 
     Args:
         attempts: workload, method, status, cell_id, seed, error_type, error_message, traceback.
 
     Returns:
-        workload, method, status, failure (the signature, or the whole where all say the same; of timeouts also where
-        most of them were), cells, attempts, example (a cell's id), seeds (a list).
+        workload, method, status, failure (the signature, unmasked if all messages are equal; for timeouts also the
+        most frequent place), cells, attempts, example (a cell's id), seeds (a list).
     """
     import polars as pl
 
     failed = attempts.filter(pl.col("status") != "done")
-    what = ["error_type", "error_message", "traceback"]
-    distinct = failed.select(what).unique(maintain_order=True)
+    columns = ["error_type", "error_message", "traceback"]
+    distinct = failed.select(columns).unique(maintain_order=True)
     rows = list(distinct.iter_rows())
     distinct = distinct.with_columns(
         failure=pl.Series([signature(*row) for row in rows], dtype=pl.String),
@@ -81,7 +71,7 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
     )
     often = pl.col("place").drop_nulls().mode(maintain_order=True).first()
     return (
-        failed.join(distinct, on=what, how="left", nulls_equal=True)
+        failed.join(distinct, on=columns, how="left", nulls_equal=True)
         .group_by("workload", "method", "status", "failure")
         .agg(
             pl.col("cell_id").n_unique().alias("cells"),

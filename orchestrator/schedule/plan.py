@@ -1,4 +1,4 @@
-"""Stage 3: cells and what the store holds -> what to run, in which order, on what, at what cost. Pure."""
+"""Stage 3: requested cells and the store's summary -> which cells run, in which order, at what cost. Pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ STATES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a launch would do.
+    """The cells that a launch would run.
 
     Args:
-        table: the cells asked for.
-        frame: one row a cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (the
-            last one recorded), attempts (made so far), the charges so far (`failures.CHARGES`),
-            variant_seconds (what its variant's seeds took), expected_seconds (null where nothing is known), run.
+        table: the requested cells.
+        frame: one row per cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (the last
+            recorded), attempts (so far), the charges so far (`status.CHARGES`), variant_seconds (mean of the variant's
+            completed seeds), expected_seconds (null if unknown), run.
     """
 
     table: CellTable
@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def order(self) -> list[int]:
-        """Rows to run, longest first; of unknown length in the order of the file, before the known."""
+        """Rows to run, longest first; before them, in the order of the file, those of unknown length."""
         return (
             self.frame.with_row_index("row")
             .filter("run")
@@ -44,27 +44,27 @@ class Plan:
         )
 
     def sources(self, cells: Collection[str]) -> dict[str, str]:
-        """Cell id -> `source_digest` of its workload, of those of these cells that run."""
+        """Cell id -> `source_digest` of its workload, for those of `cells` that will run."""
         variants = self.table.variants.select("variant", "source_digest")
         some = self.frame.filter(pl.col("run") & pl.col("cell_id").is_in(list(cells)))
         return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
 
     def weights(self) -> pl.Series:
-        """What each cell takes of the whole, one number a row: expected seconds, else cost hints, else cells alike."""
+        """The cost model, one number per row: expected seconds, else cost hints, else 1."""
         hints = self.table.variants.select("variant", "cost_hint")
-        asked = self.frame.join(hints, on="variant", how="left", maintain_order="left")
+        frame = self.frame.join(hints, on="variant", how="left", maintain_order="left")
         for name in ("expected_seconds", "cost_hint"):
-            if not asked.filter("run")[name].null_count():
-                return asked[name].fill_null(0.0)
-        return pl.ones(len(asked), pl.Float64, eager=True)
+            if not frame.filter("run")[name].null_count():
+                return frame[name].fill_null(0.0)
+        return pl.ones(len(frame), pl.Float64, eager=True)
 
     def counts(self) -> dict[str, int]:
-        """Cells by state."""
-        found = dict(self.frame.group_by("state").len().iter_rows())
-        return {state: found.get(state, 0) for state in STATES}
+        """Number of cells by state."""
+        counts = dict(self.frame.group_by("state").len().iter_rows())
+        return {state: counts.get(state, 0) for state in STATES}
 
     def expected(self) -> pl.DataFrame:
-        """What runs, by resource: cpus, gpus, cells, unknown (cells of unknown length), cpu_hours, gpu_hours."""
+        """Cells to run, by resource: cpus, gpus, cells, unknown (cells of unknown length), cpu_hours, gpu_hours."""
         hours = pl.col("expected_seconds") / 3600
         return (
             self.frame.filter("run")
@@ -80,28 +80,28 @@ class Plan:
         )
 
     def wall_seconds(self, slots: Callable[[float, float, float | None], int]) -> float | None:
-        """About how long what runs takes; None where of no cell, or of no room for some, anything is known.
+        """Forecast of the wall-clock seconds; None if no length is known, or some cells have no slot.
 
-        The work of each size over the cells of it that run at once; sizes with and without GPUs go beside one
-        another, and nothing ends before its longest cell. Cells of unknown length are left out.
+        T = max(sum over demands d without GPUs of W_d / slots_d, the same with GPUs, the longest cell), where W_d is
+        the expected work of demand d in seconds. Cells of unknown length are left out.
 
         Args:
-            slots: how many cells of (cpus, gpus, memory_gib) run at once.
+            slots: how many cells of a demand (cpus, gpus, memory_gib) run at once.
         """
-        sizes = (
+        demands = (
             self.frame.filter(pl.col("run") & pl.col("expected_seconds").is_not_null())
             .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
             .group_by("cpus", "gpus", "memory_gib")
             .agg(pl.col("expected_seconds").sum(), pl.col("expected_seconds").max().alias("longest"))
         )
-        beside, longest = {False: 0.0, True: 0.0}, 0.0
-        for cpus, gpus, memory_gib, work, most in sizes.iter_rows():
-            room = slots(cpus, gpus, memory_gib)
-            if not room:
+        seconds, longest = {False: 0.0, True: 0.0}, 0.0
+        for cpus, gpus, memory_gib, work, longest_of_demand in demands.iter_rows():
+            at_once = slots(cpus, gpus, memory_gib)
+            if not at_once:
                 return None
-            beside[gpus > 0] += work / room
-            longest = max(longest, most)
-        return max(*beside.values(), longest) if sizes.height else None
+            seconds[gpus > 0] += work / at_once
+            longest = max(longest, longest_of_demand)
+        return max(*seconds.values(), longest) if demands.height else None
 
 
 def plan(
@@ -112,14 +112,14 @@ def plan(
     resume: bool = False,
     rerun_changed: bool = False,
 ) -> Plan:
-    """Decide for each cell.
+    """Decide which cells run.
 
     Args:
-        table: the cells asked for.
-        summary: what the store holds (`Store.summary`).
-        times: what seeds share, and how long they took (`Store.times`); called where some are not asked for.
+        table: the requested cells.
+        summary: the store's cells (`Store.summary`).
+        times: mean seconds by variant (`Store.times`); called only if the store has seeds that are not requested.
         resume: grant every unfinished cell a fresh budget.
-        rerun_changed: run done cells again whose workload's source has changed.
+        rerun_changed: also run done cells whose workload's source has changed.
     """
     shared = table.variants.select(
         "variant", "retries", "workload", "experiment", "method", "cost_hint", current="source_digest"
@@ -162,9 +162,10 @@ def _done(frame: pl.DataFrame) -> int:
 
 
 def _expected() -> pl.Expr:
-    """Seconds: of the variant's other seeds, else the cost hint scaled by what ran that is most alike, else the mean.
+    """Expected seconds: the mean of the variant's other seeds, else the scaled cost hint, else the workload's mean.
 
-    What a hint is worth differs between methods and experiments by far more than between the settings of one.
+    A hint is scaled by the median of seconds / hint over completed cells of the same method and experiment, else of the
+    experiment, else of the workload: this ratio differs more between methods than between the variants of one.
     """
     hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
     alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])

@@ -1,4 +1,4 @@
-"""How a running launch stands, for whoever shows it."""
+"""Progress of a running launch: counts, and the rate and time left that follow from them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,51 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
+class Pace(NamedTuple):
+    """Rate and time left; `seconds_left` is None while it is unknown."""
+
+    cells_per_s: float
+    seconds_left: float | None
+
+
+def pace(cells: int, work: float, work_left: float, seconds: float) -> Pace:
+    """Rate and time left from a window of `seconds`: seconds_left = work_left * seconds / work.
+
+    Args:
+        cells: done in the window.
+        work: done in the window, in the unit of `work_left`: any cost model, such as `Plan.weights`.
+        work_left: what is still to be done.
+        seconds: length of the window.
+    """
+    seconds = max(seconds, 1e-9)
+    return Pace(cells / seconds, work_left * seconds / work if work > 0 else None)
+
+
+class FailedAttempt(NamedTuple):
+    """An attempt that did not succeed."""
+
+    cell_id: str
+    status: str
+    reason: str
+
+
 @dataclass
 class Progress:
-    """Counts of a running launch, for whoever shows them."""
+    """Counts of a running launch."""
 
     total: int
     done: int = 0
     failed: int = 0
-    running: int = 0  # cells that a worker has been heard to be in
+    running: int = 0  # cells, by the workers' last heartbeats
     work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts
     work_left: float = 0.0  # of the others
-    to_retry: int = 0  # cells whose last attempt went wrong, and that will get another
+    to_retry: int = 0  # cells that failed and will be tried again
     bad_attempts: int = 0
-    bad: deque[Bad] = field(default_factory=lambda: deque(maxlen=64))  # the last of these
-    slow: list[tuple[str, float, float]] = field(default_factory=list)  # id, seconds so far, what its like took
-    stopped: str | None = None  # why no more cells are begun
-    waiting: tuple[str, ...] = ()  # for what cells that could begin wait
-    notes: dict[str, None] = field(default_factory=dict)  # warnings, in the order they came
+    bad: deque[FailedAttempt] = field(default_factory=lambda: deque(maxlen=64))  # the last ones
+    slow: list[tuple[str, float, float]] = field(default_factory=list)  # id, seconds so far, usual seconds
+    stopped: str | None = None  # why no more cells are started
+    waiting: tuple[str, ...] = ()  # nodes that cells wait for
+    notes: dict[str, None] = field(default_factory=dict)  # warnings, in order
     recent: deque[tuple[float, int, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, done, work done
 
     @property
@@ -31,10 +59,14 @@ class Progress:
         """Cells that have neither succeeded nor used up their attempts."""
         return self.total - self.done - self.failed
 
+    def pace(self, began: float, now: float) -> Pace:
+        """Pace over the last batches: the first seconds go into starting up, and the longest cells run first.
 
-class Bad(NamedTuple):
-    """An attempt that was no success."""
-
-    cell_id: str
-    status: str
-    reason: str
+        Args:
+            began: when the launch began, by the monotonic clock.
+            now: by the same clock.
+        """
+        since, done, work = self.recent[0] if self.recent else (began, 0, 0.0)
+        if done in (0, self.done):  # too few batches for a window
+            since, done, work = began, 0, 0.0
+        return pace(self.done - done, self.work_done - work, self.work_left, now - since)

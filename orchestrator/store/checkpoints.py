@@ -73,7 +73,7 @@ class Checkpoint:
         self._home, self._attempt, self._source = home, attempt, source
         self._folder = f"{FOLDER}/{cell_id}"
         self._opened: Storage | None = None
-        self.leaving = False  # the node is about to go: `save` does not return
+        self.draining = False  # the node will go away soon: `save` does not return
         self.used = False  # there is or was one, to be removed at success
         self.is_local = False  # kept on this machine's own disk, which no other sees
 
@@ -98,7 +98,7 @@ class Checkpoint:
         # In order of attempts: a late writer of an earlier one can't push out what a later one has saved.
         for old in sorted([*before, new])[:-KEPT]:
             storage.delete(f"{self._folder}/{old.name}")
-        if self.leaving:
+        if self.draining:
             raise Preempted("the node is about to go; the cell goes on from its checkpoint elsewhere")
 
     def load(self) -> bytes | None:

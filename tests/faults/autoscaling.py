@@ -1,7 +1,7 @@
 """A Ray cluster whose autoscaler starts nodes on this machine: a head without CPUs, and node types from zero.
 
-Ray's own `AutoscalingCluster` is no way there: it runs `ray stop --force`, which ends every cluster of the machine,
-and it needs a file that the wheel lacks. Its provider of fake nodes works, given what `configuration` says.
+Ray's own `AutoscalingCluster` cannot be used: it runs `ray stop --force`, which ends every cluster on the machine, and
+it needs a file that the wheel lacks. Its provider of fake nodes works with the file that `configuration` makes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LISTS = (
 
 
 def configuration(port: int, types: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A cluster file of fake nodes, as the head has it: with every field filled in.
+    """A cluster file of fake nodes with every field filled in, as on a head.
 
     Args:
         port: of the head.
@@ -36,8 +36,8 @@ def configuration(port: int, types: dict[str, dict[str, Any]]) -> dict[str, Any]
     """
     small = {"object_store_memory": 80 * 2**20}
     worker_types = {
-        name: {"node_config": {}, "min_workers": 0, **about, "resources": {**small, **about["resources"]}}
-        for name, about in types.items()
+        name: {"node_config": {}, "min_workers": 0, **node_type, "resources": {**small, **node_type["resources"]}}
+        for name, node_type in types.items()
     }
     return {
         "cluster_name": "fake",

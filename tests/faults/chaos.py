@@ -1,11 +1,11 @@
-"""Faults at random on a several-node cluster under a launch, and a count of what was lost: `make chaos`.
+"""Random faults on a cluster of several nodes during launches, and a count of lost rows: `make chaos`.
 
     python -m tests.faults.chaos [--faults 200] [--seed N] [--minutes 20] [--store s3]
 
 Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears
-checkpoints, leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and gives each driver
-a clock that is wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value
-that its cell has. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
+checkpoints, leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and sets the clock of
+each driver wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value of
+its cell. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
 
 With `--store s3` the store lies on an S3 server, behind a gateway with faults of its own (`tests.faults.chaos_s3`).
 """
@@ -85,8 +85,8 @@ class Chaos:
     """One run.
 
     Args:
-        folder: an empty one.
-        seed: of all that is drawn.
+        folder: an empty folder.
+        seed: of all random choices.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -106,7 +106,7 @@ class Chaos:
         self.seen: dict[str, float] = {}
         self.wrong: list[str] = []
         self.gone: list[str] = []  # rows that were seen once, and then not
-        self.due: list[tuple[float, Callable[[], None]]] = []  # what to thaw, when
+        self.due: list[tuple[float, Callable[[], None]]] = []  # when to do what: thaw a process, say
         self.kinds: dict[str, tuple[int, Callable[[], bool]]] = {
             "worker killed": (40, self.kill_worker),
             "worker frozen": (12, self.freeze_worker),
@@ -121,20 +121,20 @@ class Chaos:
         }
 
     passing = ("the largest node offers",)
-    """What a launch may be refused for meanwhile: all nodes are dead at this moment."""
+    """Reasons for which a launch may be refused: all nodes may be dead at this moment."""
 
-    # What goes on
+    # Launches and checks
 
     def drive(self) -> None:
-        """See to it that a launch is at work, on as many cells as are wanted."""
+        """Start a launch if none runs."""
         if self.driver is not None:
             if self.driver.poll() is None:
                 return
             self.ended[str(self.driver.returncode)] += 1
-            if self.driver.returncode == 2 and not any(word in self.said()[-500:] for word in self.passing):
-                raise SystemExit(f"the driver's input was wrong:\n{self.said()}")
+            if self.driver.returncode == 2 and not any(word in self.log_tail()[-500:] for word in self.passing):
+                raise SystemExit(f"the driver's input was wrong:\n{self.log_tail()}")
         if self.launches >= 20 and not self.seen:
-            raise SystemExit(f"no launch gets anywhere:\n{self.said()}")
+            raise SystemExit(f"no launch gets anywhere:\n{self.log_tail()}")
         self.launches += 1
         at = ["--address", self.cluster.address, "--store", self.at, "--wait", "--max-alike", "0"]
         again = [sys.executable, "-m", "tests.faults.driver", str(self.chance.randrange(2**31)), "resume"]
@@ -143,12 +143,12 @@ class Chaos:
             env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
-    def said(self) -> str:
-        """The end of what drivers have printed."""
+    def log_tail(self) -> str:
+        """The end of the drivers' output."""
         return (self.folder / "drivers.log").read_text(errors="replace")[-3000:]
 
     def read(self) -> int:
-        """Note the rows that are there, and that none has gone or changed; their number."""
+        """Record the rows in the store, and those that are lost or changed; the number of rows."""
         try:
             store = Store(self.at)
             if not store.exists():
@@ -170,7 +170,7 @@ class Chaos:
         return len(now)
 
     def tend(self) -> None:
-        """Thaw what is due, replace nodes that are gone, keep a launch going, and enough for it to do."""
+        """Thaw processes that are due, replace dead nodes, keep a launch running with cells to run."""
         now = time.monotonic()
         for entry in [entry for entry in self.due if entry[0] <= now]:
             self.due.remove(entry)
@@ -181,7 +181,7 @@ class Chaos:
         self.drive()
 
     def replace_nodes(self) -> None:
-        """Start a node for each that is gone: killed, or frozen for so long that it found itself given up."""
+        """Start a node for each that died: killed, or frozen until Ray declared it dead."""
         for node, raylet in list(self.cluster.nodes.items()):
             if state_of(raylet) in {"", "Z"}:
                 self.cluster.kill(node)
@@ -189,7 +189,7 @@ class Chaos:
             with contextlib.suppress(NodeDidNotStart):  # the next look tries again
                 self.cluster.add(num_cpus=2)
 
-    # Faults: each says whether there was anything to do it to
+    # Faults: each returns whether it had a target
 
     def workers(self) -> list[int]:
         return [pid for node in self.cluster.nodes for pid in self.cluster.workers(node)]
@@ -234,7 +234,7 @@ class Chaos:
         return ended.returncode == 3
 
     def fill_disk(self) -> bool:
-        """No file of the driver may grow beyond a few KiB: a segment is written in part, and fails."""
+        """Limit the driver's files to a few KiB: a segment is written in part, and fails."""
         for pid in self._drivers():
             try:
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (self.chance.randrange(100, 6000), -1))
@@ -244,8 +244,8 @@ class Chaos:
         return False
 
     def tear_checkpoint(self) -> bool:
-        found = [p for p in (self.folder / "store/checkpoints").glob("*/*") if p.is_file()]
-        for path in self.chance.sample(found, min(1, len(found))):
+        files = [p for p in (self.folder / "store/checkpoints").glob("*/*") if p.is_file()]
+        for path in self.chance.sample(files, min(1, len(files))):
             try:
                 os.truncate(path, 0)
             except FileNotFoundError:
@@ -281,10 +281,10 @@ class Chaos:
     # The run
 
     def run(self, faults: int, seconds: float) -> dict[str, object]:
-        """Make so many faults, then let the sweep finish and look at what is there."""
+        """Inject so many faults, then let the sweep finish, and check the store."""
         began = time.monotonic()
         names, weights = list(self.kinds), [weight for weight, _ in self.kinds.values()]
-        while self.made() < faults and time.monotonic() - began < seconds:
+        while self.count() < faults and time.monotonic() - began < seconds:
             self.tend()
             name = self.chance.choices(names, weights)[0]
             if self.kinds[name][1]():
@@ -305,7 +305,7 @@ class Chaos:
         left = store.storage.names("checkpoints")
         self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
         return {
-            "faults": self.made(), "by kind": dict(self.counted()), "launches": self.launches,
+            "faults": self.count(), "by kind": dict(self.counted()), "launches": self.launches,
             "exit codes": dict(self.ended),
             "seconds": round(faulted), "seconds with the rest of the sweep": round(time.monotonic() - began),
             "cells": self.last + 1, "rows": cells.len(), "not run": self.last + 1 - cells.n_unique(),
@@ -315,16 +315,16 @@ class Chaos:
         }  # fmt: skip
 
     def counted(self) -> Counter[str]:
-        """Faults by kind, those included that drivers did to themselves."""
+        """Faults by kind, including those that drivers inject into themselves."""
         died = self.folder / "died"
         own = Counter(f"driver killed {line.split(',')[0].split(' of ')[0]}" for line in lines(died))
         return self.faults + own
 
-    def made(self) -> int:
+    def count(self) -> int:
         return self.counted().total()
 
     def finish(self, seconds: float) -> bool:
-        """Plain launches till all is done."""
+        """Launch without faults until all cells are done."""
         until = time.monotonic() + max(600.0, seconds)
         if self.driver is not None:
             self.driver.kill()
@@ -355,7 +355,7 @@ class Chaos:
 
 
 def lines(path: Path) -> list[str]:
-    """A file's; none if there is no such file."""
+    """Lines of a file; empty if it does not exist."""
     return path.read_text().splitlines() if path.exists() else []
 
 
@@ -377,14 +377,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
         chaos = kind(Path(folder), seed)
         try:
-            found = chaos.run(arguments.faults, arguments.minutes * 60)
+            result = chaos.run(arguments.faults, arguments.minutes * 60)
         except BaseException:
-            print(chaos.said())
+            print(chaos.log_tail())
             raise
         finally:
             chaos.close()
-    print(json.dumps(found, indent=2))
-    sound = not (found["wrong"] or found["lost"] or found["twice"]) and found["finished"]
+    print(json.dumps(result, indent=2))
+    sound = not (result["wrong"] or result["lost"] or result["twice"]) and result["finished"]
     print("nothing lost, nothing twice, the sweep finished" if sound else "NOT SOUND")
     sys.exit(0 if sound else 1)
 

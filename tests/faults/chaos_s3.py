@@ -1,9 +1,9 @@
-"""`python -m tests.faults.chaos --store s3`: the store on an S3 server, which goes wrong in the ways of its own.
+"""`python -m tests.faults.chaos --store s3`: faults of an S3 server that holds the store.
 
-Launches and workers reach the server over a gateway (`tests.faults.gateway`) that is killed and frozen, loses requests
-and answers, obeys writes long after it has closed their connection, answers 503 and 403, and cuts answers short. Each
-launch is as if on a machine of its own, so that one which is frozen for longer than its heart may be silent is taken
-for dead, and wakes up later. What is read and judged here goes to the server straight.
+Launches and workers reach the server through a gateway (`tests.faults.gateway`) that is killed and frozen, loses
+requests and answers, forwards writes long after it has closed their connection, answers 503 and 403, and cuts answers
+short. Each launch seems to be on a machine of its own: one that is frozen for longer than its heartbeat may be silent
+counts as dead, and wakes up later. The checks here read from the server itself.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ WRITES = ("PUT", "POST", "DELETE")
 
 
 class S3Chaos(Chaos):
-    """As `Chaos`."""
+    """`Chaos` with the store on an S3 server."""
 
     passing = (*Chaos.passing, "store s3://")
-    """A service that has never answered this launch, or refuses access, ends it with exit code 2."""
+    """A service that has never answered the launch, or refuses access, ends it with exit code 2."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.server = Server()
@@ -41,7 +41,7 @@ class S3Chaos(Chaos):
         super().__init__(folder, seed)
         os.environ.update(variables(self.server.endpoint))
         self.at = f"s3://{BUCKET}/chaos"
-        self.slept: list[tuple[float, subprocess.Popen[bytes]]] = []  # launches that were taken for dead: woken when
+        self.slept: list[tuple[float, subprocess.Popen[bytes]]] = []  # launches that count as dead; when they wake
         for gone in ("writes failed", "torn temporary file left"):
             del self.kinds[gone]
         more: dict[str, tuple[int, Callable[[], bool]]] = {
@@ -59,29 +59,29 @@ class S3Chaos(Chaos):
         self.kinds |= more
 
     def some(self, what: str, *methods: str, most: int) -> Callable[[], bool]:
-        """This is done to one or more of the next requests."""
+        """A fault of one or more of the next requests."""
 
         def do() -> bool:
-            self.gateway.tell(what, *methods, times=self.chance.randrange(1, most + 1), seconds=10)
+            self.gateway.inject(what, *methods, times=self.chance.randrange(1, most + 1), seconds=10)
             return True
 
         return do
 
     def for_a_while(self, status: int, *methods: str) -> Callable[[], bool]:
         def do() -> bool:
-            self.gateway.tell(status, *methods, seconds=self.chance.uniform(0.3, 4))
+            self.gateway.inject(status, *methods, seconds=self.chance.uniform(0.3, 4))
             return True
 
         return do
 
     def be_late(self) -> bool:
-        """Writes whose connection is closed are obeyed after a while."""
-        self.gateway.tell("late", *WRITES, times=self.chance.randrange(1, 4), seconds=10)
-        self.due.append((time.monotonic() + self.chance.uniform(0.5, 25), lambda: self.gateway.tell("release")))
+        """Forward writes only a while after their connection was closed."""
+        self.gateway.inject("late", *WRITES, times=self.chance.randrange(1, 4), seconds=10)
+        self.due.append((time.monotonic() + self.chance.uniform(0.5, 25), lambda: self.gateway.inject("release")))
         return True
 
     def kill_store(self) -> bool:
-        """It comes back: mostly before a launch has lost patience, and sometimes not."""
+        """Kill the gateway; it comes back, mostly before a launch gives up."""
         if self.gateway.process.poll() is not None:
             return False
         self.gateway.kill()
@@ -96,7 +96,7 @@ class S3Chaos(Chaos):
         return True
 
     def outlive(self) -> bool:
-        """Freeze the launch for longer than a heart may be silent; another begins at once, and takes over."""
+        """Freeze the launch for longer than its heartbeat may be silent; another begins at once and takes over."""
         if not self._drivers() or self.slept:
             return False
         assert self.driver is not None
@@ -108,7 +108,7 @@ class S3Chaos(Chaos):
         return True
 
     def tend(self) -> None:
-        """As ever; and see that launches which were taken for dead end by themselves."""
+        """As `Chaos.tend`; also check that launches which count as dead end by themselves."""
         for wakes, driver in list(self.slept):
             if driver.poll() is not None:
                 self.ended[f"taken for dead, then {driver.returncode}"] += 1
@@ -139,9 +139,9 @@ class S3Chaos(Chaos):
         return super().finish(seconds)
 
     def run(self, faults: int, seconds: float) -> dict[str, object]:
-        """As ever; and which requests it came to."""
-        found = super().run(faults, seconds)
-        return {**found, "requests": dict(Counter(lines(self.folder / "requests.log")))}
+        """As `Chaos.run`, with the faulty requests."""
+        result = super().run(faults, seconds)
+        return {**result, "requests": dict(Counter(lines(self.folder / "requests.log")))}
 
     def close(self) -> None:
         super().close()

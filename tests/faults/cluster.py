@@ -28,7 +28,7 @@ SETTINGS = {
 
 
 class NodeDidNotStart(Exception):
-    """Ray gave a new node up."""
+    """Ray did not start a new node."""
 
 
 class Cluster:
@@ -46,10 +46,10 @@ class Cluster:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._stopped: set[int] = set()
-        about = self._read()
-        self.address: str = about["address"]
-        self.gcs: int = about["gcs"]
-        self.session: str = about["session"]
+        head = self._read()
+        self.address: str = head["address"]
+        self.gcs: int = head["gcs"]
+        self.session: str = head["session"]
         self.nodes: dict[str, int] = {}  # id -> the raylet's process
         for node in nodes:
             self.add(**node)
@@ -61,9 +61,9 @@ class Cluster:
                 return json.loads(line)
         raise AssertionError("the cluster's process has ended")
 
-    def _tell(self, **words: Any) -> dict[str, Any]:
+    def _send(self, **request: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(words) + "\n")
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._read()
 
@@ -73,27 +73,27 @@ class Cluster:
         Raises:
             NodeDidNotStart: as on a machine that has much else to do.
         """
-        about = self._tell(add=arguments)
-        if "problem" in about:
-            raise NodeDidNotStart(about["problem"])
-        self.nodes[about["node"]] = about["raylet"]
-        return about["node"]
+        reply = self._send(add=arguments)
+        if "problem" in reply:
+            raise NodeDidNotStart(reply["problem"])
+        self.nodes[reply["node"]] = reply["raylet"]
+        return reply["node"]
 
     def kill(self, node: str) -> None:
-        """kill -9 of a node's raylet; its workers follow."""
-        self._tell(kill=node)
+        """Kill -9 a node's raylet; its workers die with it."""
+        self._send(kill=node)
         del self.nodes[node]
 
     def drain(self, node: str, seconds: float) -> None:
-        """Announce that a node will go, as SIGTERM to a `ray start --block` and autoscalers do."""
-        self._tell(drain=node, seconds=seconds)
+        """Drain a node, as SIGTERM to `ray start --block` and autoscalers do."""
+        self._send(drain=node, seconds=seconds)
 
     def workers(self, node: str) -> list[int]:
-        """Processes of a node's workers that are at work."""
+        """Pids of a node's busy workers."""
         return [pid for pid in children(self.nodes[node]) if command(pid).startswith("ray::work")]
 
     def freeze(self, node: str) -> list[int]:
-        """SIGSTOP of a raylet and all that it started; which those are."""
+        """SIGSTOP a raylet and its descendants; their pids."""
         pids = [self.nodes[node], *descendants(self.nodes[node])]
         for pid in pids:
             signal_to(pid, signal.SIGSTOP)
@@ -101,7 +101,7 @@ class Cluster:
         return pids
 
     def thaw(self) -> None:
-        """SIGCONT to all that was frozen."""
+        """SIGCONT all frozen processes."""
         for pid in self._stopped:
             signal_to(pid, signal.SIGCONT)
         self._stopped.clear()
@@ -146,14 +146,14 @@ def children(pid: int) -> list[int]:
 
 
 def _by_parent(parent: int) -> list[int]:
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1]) == parent:
-                found.append(int(entry.name))
+                pids.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 def descendants(pid: int) -> list[int]:
@@ -165,27 +165,27 @@ def _serve() -> None:
     from ray.cluster_utils import Cluster as Nodes
 
     nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    # Left there, it would make a bare ray.init() on this machine attach to the cluster under test.
+    # With this file, a bare ray.init() on this machine would attach to the cluster under test.
     Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
     head = nodes.head_node
-    made: dict[str, Any] = {}
+    by_id: dict[str, Any] = {}
     gcs = head.all_processes["gcs_server"][0].process.pid
     print(json.dumps({"address": nodes.address, "gcs": gcs, "session": Path(head.get_session_dir_path()).name}))
     sys.stdout.flush()
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         answer: dict[str, Any] = {}
-        if "add" in asked:
+        if "add" in request:
             try:
-                node = nodes.add_node(**{"object_store_memory": 80 * 2**20, **asked["add"]})
-                made[node.node_id] = node
+                node = nodes.add_node(**{"object_store_memory": 80 * 2**20, **request["add"]})
+                by_id[node.node_id] = node
                 answer = {"node": node.node_id, "raylet": node.all_processes["raylet"][0].process.pid}
-            except Exception as error:  # whatever Ray raises: the cluster stays
+            except Exception as error:  # whatever Ray raises, the cluster stays up
                 answer = {"problem": repr(error)}
-        elif "kill" in asked:
-            nodes.remove_node(made.pop(asked["kill"]), allow_graceful=False)
-        elif "drain" in asked:
-            _drain(head, asked["drain"], asked["seconds"])
+        elif "kill" in request:
+            nodes.remove_node(by_id.pop(request["kill"]), allow_graceful=False)
+        elif "drain" in request:
+            _drain(head, request["drain"], request["seconds"])
         print(json.dumps(answer), flush=True)
     nodes.shutdown()
 

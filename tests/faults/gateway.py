@@ -1,9 +1,9 @@
-"""The way to an S3 server as a process of its own, which can be killed and frozen, and told to go wrong.
+"""A proxy to an S3 server in a process of its own, which can be killed, frozen, and made to fail on purpose.
 
     python -m tests.faults.gateway PORT UPSTREAM LOG
 
-To its clients it is a server that keeps all that it has acknowledged: killed, it takes along the answers, and some of
-the requests, that were under way. It obeys lines of JSON on its standard input, and logs each fault that it does.
+Clients see a server that keeps everything it has acknowledged; when it is killed, answers and some requests in transit
+are lost. It reads commands as lines of JSON from its standard input, and logs each fault.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.object_store import Proxy, free_port
 
 
 class Gateway:
-    """A running one, which comes back at the same address.
+    """A running gateway; after `kill`, `start` brings it back at the same address.
 
     Args:
         upstream: port of the S3 server.
-        log: a file that gets a line for each fault: what, method.
+        log: a file with a line for each fault: fault, method.
     """
 
     def __init__(self, upstream: int, log: str = os.devnull) -> None:
@@ -57,20 +57,20 @@ class Gateway:
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def tell(self, what: str | int, *methods: str, times: int = 10**9, seconds: float = 1e9) -> None:
-        """Do `what` (see `Proxy`) to so many of the next requests of these methods, for so long at most."""
-        with contextlib.suppress(BrokenPipeError, ValueError):  # it is killed: that is fault enough
-            self._say(what=what, methods=methods, times=times, seconds=seconds)
+    def inject(self, fault: str | int, *methods: str, times: int = 10**9, seconds: float = 1e9) -> None:
+        """Inject a fault (see `Proxy`) into the next `times` requests of these methods, for `seconds` at most."""
+        with contextlib.suppress(BrokenPipeError, ValueError):  # the gateway is dead, which is a fault already
+            self._send(fault=fault, methods=methods, times=times, seconds=seconds)
 
     def behave(self) -> None:
-        """No more faults; what came late is obeyed when this returns."""
-        self._say(what="behave")
+        """Stop injecting faults, and forward delayed requests before returning."""
+        self._send(fault="behave")
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "obeyed\n"
 
-    def _say(self, **words: Any) -> None:
+    def _send(self, **command: Any) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(words) + "\n")
+        self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
 
     def close(self) -> None:
@@ -79,29 +79,29 @@ class Gateway:
 
 
 class _Faults:
-    """What was asked for, and how often it has still to be done."""
+    """Faults to inject, and how many of each are left."""
 
     def __init__(self, log: str) -> None:
         self._log = log
-        self._asked: list[dict[str, Any]] = []
+        self._pending: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    def add(self, asked: dict[str, Any]) -> None:
+    def add(self, fault: dict[str, Any]) -> None:
         with self._lock:
-            self._asked.append({**asked, "until": time.monotonic() + asked["seconds"]})
+            self._pending.append({**fault, "until": time.monotonic() + fault["seconds"]})
 
     def clear(self) -> None:
         with self._lock:
-            self._asked.clear()
+            self._pending.clear()
 
     def __call__(self, method: str, path: str) -> str | int | None:
         with self._lock:
-            for asked in self._asked:
-                if method in asked["methods"] and asked["times"] > 0 and time.monotonic() < asked["until"]:
-                    asked["times"] -= 1
+            for fault in self._pending:
+                if method in fault["methods"] and fault["times"] > 0 and time.monotonic() < fault["until"]:
+                    fault["times"] -= 1
                     with open(self._log, "a") as file:
-                        file.write(f"{asked['what']} {method}\n")
-                    return asked["what"]
+                        file.write(f"{fault['fault']} {method}\n")
+                    return fault["fault"]
         return None
 
 
@@ -111,15 +111,15 @@ def main() -> None:
     proxy.fault = faults = _Faults(log)
     print("ready", flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if asked["what"] == "behave":
+        command = json.loads(line)
+        if command["fault"] == "behave":
             faults.clear()
             proxy.release()
             print("obeyed", flush=True)
-        elif asked["what"] == "release":
+        elif command["fault"] == "release":
             proxy.release()
         else:
-            faults.add(asked)
+            faults.add(command)
 
 
 if __name__ == "__main__":

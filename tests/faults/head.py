@@ -31,14 +31,14 @@ def _python_path() -> list[str]:
 
 
 class Head:
-    """A head, till `close`.
+    """A running head.
 
     Args:
-        cpus: that it offers.
+        cpus: CPUs that it offers.
         port: of the head.
-        console: port of its console and job server; None for a head without.
-        more: words for `ray start`.
-        variables: of its environment, besides those that its drivers need, too.
+        console: port of its dashboard and job server; None for a head without.
+        more: options for `ray start`.
+        variables: of its environment, in addition to those of its drivers.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Head:
             "PYTHONPATH": os.pathsep.join([str(ROOT), *_python_path()]),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }  # fmt: skip
-        shown = ["--include-dashboard=false"] if console is None else [f"--dashboard-port={console}"]
+        dashboard = ["--include-dashboard=false"] if console is None else [f"--dashboard-port={console}"]
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={cpus}",
-                "--num-gpus=0", f"--port={port}", "--object-store-memory=83886080", *shown,
+                "--num-gpus=0", f"--port={port}", "--object-store-memory=83886080", *dashboard,
                 f"--temp-dir={self._folder / 'ray'}", "--min-worker-port=0", "--max-worker-port=0",
                 "--dashboard-agent-listen-port=0", *more,
             ],
@@ -69,7 +69,7 @@ class Head:
                 self._wait_for(needed)
 
     def _own_environment(self) -> dict[str, str]:
-        """Without this checkout on the path: what jobs run is what is shipped."""
+        """Without this checkout on the path: jobs must run the uploaded code."""
         return {**self.environment, "PYTHONPATH": os.pathsep.join(_python_path())}
 
     def _wait_for(self, port: int) -> None:

@@ -1,4 +1,4 @@
-"""A cluster that starts from zero: nodes come as cells need them, and what no node type can run is refused."""
+"""A cluster that starts from zero: nodes start as cells need them, and cells that fit no node type are refused."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ GPU = {"resources": {"CPU": 4, "GPU": 1}, "labels": {"kind": "gpu"}, "max_worker
 
 @pytest.fixture(scope="module", params=[True, False], ids=["second-autoscaler", "first-autoscaler"])
 def cluster(request) -> Iterator[AutoscalingCluster]:
-    made = AutoscalingCluster(request.param, cpu=CPU, gpu=GPU)
-    yield made
-    made.close()
+    cluster = AutoscalingCluster(request.param, cpu=CPU, gpu=GPU)
+    yield cluster
+    cluster.close()
 
 
 def launch(cluster: AutoscalingCluster, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +49,7 @@ def launch(cluster: AutoscalingCluster, folder: Path, *more: str) -> subprocess.
     )  # fmt: skip
 
 
-def test_what_no_node_type_can_run_is_refused_with_the_node_types(cluster, write, folder: Path) -> None:
+def test_cells_that_fit_no_node_type_are_refused_with_the_node_types(cluster, write, folder: Path) -> None:
     write("cells.py", CELLS)
     write("mixed.toml", SWEEP.replace("resources.gpus = 1", "resources = { gpus = 2, memory_gib = 4000 }"))
     ended = launch(cluster, folder)
@@ -59,7 +59,7 @@ def test_what_no_node_type_can_run_is_refused_with_the_node_types(cluster, write
     assert not Store().exists()
 
 
-def test_what_runs_says_what_it_may_start(cluster, write, folder: Path) -> None:
+def test_a_running_cluster_reports_its_node_types(cluster, write, folder: Path) -> None:
     write("cells.py", CELLS)
     write("mixed.toml", SWEEP.replace("resources.gpus = 1", "resources.gpus = 2"))
     ended = subprocess.run(

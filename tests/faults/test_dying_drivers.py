@@ -51,8 +51,8 @@ def test_whatever_a_launch_dies_in_nothing_is_lost_or_doubled(seed: int, write, 
     assert cli("launch", "d.toml", "--inline").returncode == 0
     store = Store()
     assert store.check() == []
-    found = store.sql("SELECT count(*), count(DISTINCT cell_id), sum(abs(value - seed / 7)) FROM cells").row(0)
-    assert found == (CELLS, CELLS, 0.0)
+    totals = store.sql("SELECT count(*), count(DISTINCT cell_id), sum(abs(value - seed / 7)) FROM cells").row(0)
+    assert totals == (CELLS, CELLS, 0.0)
     assert store.sql("SELECT count(*), count(DISTINCT cell_id), sum(values[1]) FROM arrays").row(0) == (
         CELLS, CELLS, CELLS * (CELLS - 1) / 2,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Nodes that freeze or are drained, a head that goes: real processes of a cluster of several nodes."""
+"""Nodes that freeze or are drained, and a head that dies: real processes of a cluster of several nodes."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def sweep(steps: int, *, saves: bool = False, waits: bool = False, methods: str 
 
 @pytest.fixture
 def cluster(request) -> Iterator[Cluster]:
-    made = Cluster({"num_cpus": 2}, quick=getattr(request, "param", True))
-    yield made
-    made.close()
+    cluster = Cluster({"num_cpus": 2}, quick=getattr(request, "param", True))
+    yield cluster
+    cluster.close()
 
 
 def start(cluster: Cluster, folder: Path) -> subprocess.Popen[str]:
@@ -74,7 +74,7 @@ def attempts(store: Store) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("cluster", [True, False], indirect=True, ids=["short-keepalive", "as-ray-comes"])
-def test_a_frozen_node_delays_its_cells_by_no_more_than_was_promised(cluster: Cluster, write, folder: Path) -> None:
+def test_a_frozen_node_delays_its_cells_by_no_more_than_documented(cluster: Cluster, write, folder: Path) -> None:
     write("cells.py", CELLS)
     limited = '[[grid]]\nmethod="limited"\nresources={ timeout_s = 40, retries = 1 }\n'
     write("n.toml", sweep(1, waits=True, methods='[[grid]]\nmethod="long"\n' + limited))
@@ -84,21 +84,21 @@ def test_a_frozen_node_delays_its_cells_by_no_more_than_was_promised(cluster: Cl
     cluster.add(num_cpus=2)
     cluster.freeze(first)
     frozen = time.time()
-    said, _ = driver.communicate(timeout=240)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=240)
+    assert driver.returncode == 0, output
     delays = {method: began(folder, method)[1] - frozen for method in ("long", "limited")}
     print("seconds till the next attempt began:", {k: round(v, 1) for k, v in delays.items()})
     assert delays["long"] <= 70
     assert began(folder, "limited")[1] - began(folder, "limited")[0] <= 40 + 10
     assert {m: s[-1] for m, s in attempts(Store()).items()} == {"long": "done", "limited": "done"}
     assert Store().cells.collect().height == 2
-    cluster.thaw()  # what the frozen workers still do changes nothing
+    cluster.thaw()  # results of the frozen workers change nothing
     time.sleep(3)
     assert Store().cells.collect().height == 2
     assert Store().check() == []
 
 
-def test_a_drained_node_gets_its_cell_back_elsewhere(cluster: Cluster, write, folder: Path) -> None:
+def test_a_cell_of_a_drained_node_continues_on_another(cluster: Cluster, write, folder: Path) -> None:
     write("cells.py", CELLS)
     write("n.toml", sweep(140, saves=True))
     (first,) = cluster.nodes
@@ -106,27 +106,29 @@ def test_a_drained_node_gets_its_cell_back_elsewhere(cluster: Cluster, write, fo
     wait_for(lambda: began(folder, "long"))
     cluster.add(num_cpus=2)
     time.sleep(2)
-    cluster.drain(first, 30)  # what a spot machine's notice ends in
-    said, _ = driver.communicate(timeout=120)
-    assert driver.returncode == 0, said
+    cluster.drain(first, 30)  # as at a spot machine's notice
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, output
     assert attempts(Store()) == {"long": ["preempted", "done"]}
     assert Store().sql("SELECT metric_steps, resumed_from > 0 FROM cells").row(0) == (140, True)
     nodes = Store().attempts.collect()["node_id"]
     assert nodes.n_unique() == 2
 
 
-def test_without_its_head_a_launch_ends_in_a_word_and_loses_nothing(cluster: Cluster, write, folder: Path, cli) -> None:
+def test_without_its_head_a_launch_ends_with_a_message_and_loses_nothing(
+    cluster: Cluster, write, folder: Path, cli
+) -> None:
     write("cells.py", CELLS)
     write("n.toml", sweep(2).replace("seeds=[0]", 'seeds="0..99"'))
     driver = start(cluster, folder)
     wait_for(lambda: Store().exists() and Store().cells.select(pl.len()).collect().item() > 0)
     os.kill(cluster.gcs, signal.SIGKILL)
     gone = time.monotonic()
-    said, _ = driver.communicate(timeout=100)
+    output, _ = driver.communicate(timeout=100)
     print(f"the driver ended {time.monotonic() - gone:.1f} s after its head")
     assert driver.returncode == 1
-    assert "the cluster's head is gone" in said
-    assert "Traceback" not in said
+    assert "the cluster's head is gone" in output
+    assert "Traceback" not in output
     assert time.monotonic() - gone < 30
     done = Store().cells.collect().height
     assert 0 < done < 100

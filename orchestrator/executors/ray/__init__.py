@@ -1,1 +1,1 @@
-"""Chunks as Ray tasks. Only this folder imports Ray."""
+"""The Ray executor. Only this folder imports Ray."""

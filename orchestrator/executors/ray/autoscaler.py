@@ -1,8 +1,9 @@
-"""Which nodes a cluster's autoscaler may start: asked of the head, since Ray tells no driver.
+"""The nodes that a running cluster's autoscaler may start. Ray has no call for it, so the head is asked.
 
-Ray's autoscaler is a process on the head that was started with the cluster file, its node types filled in by the
-cloud provider. A task that must run on the head reads that file's node types, and nothing else of it. On
-Kubernetes the autoscaler runs beside the head, in a container of its own, and its node types stay unknown.
+The autoscaler is Ray's `monitor.py`, a process on the head, started with the cluster file, in which the provider has
+filled in the node types. A task pinned to the head finds that process by its command line, and reads the node types.
+A Ray that renames `monitor.py`, `--gcs-address` or `--autoscaling-config` breaks this: node types are then unknown, as
+they are on Kubernetes, where the autoscaler runs in a container of its own.
 """
 
 from __future__ import annotations
@@ -17,70 +18,70 @@ from typing import Any
 from raysweep.orchestrator.executors.resources import Autoscaler, autoscaler
 
 _RPC_S = 5.0
-ASK_S = 60.0  # that the head has for an answer
-SPEAKS_S = 5.0  # in which an autoscaler that has just been started gives a sign of life
+ANSWER_S = 60.0  # for the head to answer
+FIRST_REPORT_S = 5.0  # for an autoscaler that has just started to report
 _STATUS = b"__autoscaling_status"
-_FILE_MOST = 2**20
+_MAX_BYTES = 2**20
 
 
 class Scaling:
-    """A cluster's autoscaler, as a driver can learn of it.
+    """A running cluster's autoscaler, seen from the driver.
 
     Args:
         ray: the module, connected.
         store: the client of the cluster's key-value store.
-        answers: whether the head does: a question to one that is gone would hang, till Ray ends the process.
+        answers: whether the head answers: a call to a dead head hangs until Ray ends the process.
     """
 
     def __init__(self, ray: Any, store: Any, answers: Callable[[], bool]) -> None:
         self._ray, self._store, self._answers = ray, store, answers
-        self._found: Autoscaler | None = None
-        self._asked = False
-        self._looked = -SPEAKS_S
+        self._autoscaler: Autoscaler | None = None
+        self._is_final = False
+        self._checked_at = -FIRST_REPORT_S
 
     def find(self) -> Autoscaler | None:
-        """The autoscaler; None where the cluster has none. The head is asked once, when there is one."""
-        if self._asked or time.monotonic() - self._looked < SPEAKS_S or not self._answers():
-            return self._found
-        self._looked = time.monotonic()
+        """The autoscaler; None if the cluster has none. The head is asked once."""
+        if self._is_final or time.monotonic() - self._checked_at < FIRST_REPORT_S or not self._answers():
+            return self._autoscaler
+        self._checked_at = time.monotonic()
         try:
             if not self._runs():
                 return None
-            self._asked, said = True, self._ask_head()
+            self._is_final, config = True, self._ask_head()
         except self._ray.exceptions.RayError:
-            return None  # the head went meanwhile: it will be missed
+            return None  # the head has just died: `HealthMonitor` will report it
         else:
-            if said is not None:
-                self._found = autoscaler(said) if said else Autoscaler(known=False)
-        return self._found
+            if config is not None:
+                self._autoscaler = autoscaler(config) if config else Autoscaler(types_known=False)
+        return self._autoscaler
 
     def news(self) -> str:
-        """What it is at, in words; "" where it says nothing."""
-        if self._found is None or not self._answers():
+        """Nodes that it is starting or failed to start, in words; "" if it reports none."""
+        if self._autoscaler is None or not self._answers():
             return ""
         try:
             report = self._report()
-            return (_of_second(self._status()) if report is None else _of_first(report))[:300]
+            return (_v2_in_words(self._status()) if report is None else _v1_in_words(report))[:300]
         except self._ray.exceptions.RayError:
-            return ""  # likewise
+            return ""  # as above
 
     def _runs(self) -> bool:
-        """Whether there is any; of a fixed cluster, Ray's monitor reports each node as a type of its own."""
+        """Whether the cluster has one. For a fixed cluster, Ray's monitor reports each node as a type of its own."""
         report = self._report()
         if report is not None:
             return not all(name.startswith("node_") for name in report.get("active_nodes") or ())
-        names: Any = self._ray._raylet  # the second autoscaler reports to the head alone
+        names: Any = self._ray._raylet  # autoscaler v2 reports to the head only
         key, space = names.GCS_AUTOSCALER_V2_ENABLED_KEY, names.GCS_AUTOSCALER_STATE_NAMESPACE
         return bool(self._store.internal_kv_get(key.encode(), space.encode(), _RPC_S) == b"1")
 
     def _report(self) -> dict[str, Any] | None:
-        """What Ray's first autoscaler says of itself; None of the second, and where there is none."""
+        """The report of Ray's autoscaler v1; None for v2, and without an autoscaler."""
         value = self._store.internal_kv_get(_STATUS, None, _RPC_S)
         report: dict[str, Any] | None = json.loads(value).get("autoscaler_report") if value else None
         return report
 
     def _status(self) -> Any:
-        """What the second says, a protocol buffer."""
+        """The report of autoscaler v2, a protocol buffer."""
         messages: Any = importlib.import_module("ray.core.generated.autoscaler_pb2")
         reply = messages.GetClusterStatusReply()
         reply.ParseFromString(self._store.get_cluster_status(timeout_s=_RPC_S))
@@ -90,36 +91,36 @@ class Scaling:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         nodes = self._store.get_all_node_info(timeout=_RPC_S, state_filter=0)
-        head = next((node.hex() for node, about in nodes.items() if about.is_head_node), None)
+        head = next((node.hex() for node, info in nodes.items() if info.is_head_node), None)
         if head is None:
             return None
-        there = NodeAffinitySchedulingStrategy(node_id=head, soft=False)
-        ask = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(configuration_here)
+        on_head = NodeAffinitySchedulingStrategy(node_id=head, soft=False)
+        task = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=on_head)(local_configuration)
         try:
-            said: dict[str, Any] | None = self._ray.get(
-                ask.remote(self._store.address.rpartition(":")[2]), timeout=ASK_S
+            config: dict[str, Any] | None = self._ray.get(
+                task.remote(self._store.address.rpartition(":")[2]), timeout=ANSWER_S
             )
         except self._ray.exceptions.RayError:
-            return {}  # it can't be asked: anything may come
-        return said
+            return {}  # unknown: it may start anything
+        return config
 
 
-def _of_first(report: Mapping[str, Any]) -> str:
+def _v1_in_words(report: Mapping[str, Any]) -> str:
     starting = [f"{count} x {kind}" for kind, count in (report.get("pending_launches") or {}).items()]
     starting += [f"1 x {kind} ({status})" for _, kind, status in report.get("pending_nodes") or ()]
     availability = (report.get("node_availability_summary") or {}).get("node_availabilities") or {}
     refused = [
-        f"{kind}: {(about.get('unavailable_node_information') or {}).get('description', 'none to be had')}"
-        for kind, about in availability.items()
-        if not about.get("is_available", True)
+        f"{kind}: {(entry.get('unavailable_node_information') or {}).get('description', 'none available')}"
+        for kind, entry in availability.items()
+        if not entry.get("is_available", True)
     ]
     return _in_words(starting, refused)
 
 
-def _of_second(state: Any) -> str:
-    starting = [f"{asked.count} x {asked.ray_node_type_name}" for asked in state.pending_instance_requests]
+def _v2_in_words(state: Any) -> str:
+    starting = [f"{request.count} x {request.ray_node_type_name}" for request in state.pending_instance_requests]
     starting += [f"1 x {node.ray_node_type_name}" for node in state.pending_instances]
-    refused = [f"{asked.ray_node_type_name}: {asked.reason}" for asked in state.failed_instance_requests]
+    refused = [f"{request.ray_node_type_name}: {request.reason}" for request in state.failed_instance_requests]
     return _in_words(starting, refused)
 
 
@@ -127,11 +128,11 @@ def _in_words(starting: Sequence[str], refused: Sequence[str]) -> str:
     return "; ".join([*([f"starting {', '.join(starting)}"] if starting else []), *refused])
 
 
-def configuration_here(port: str) -> dict[str, Any] | None:
-    """The node types of the autoscaler on this machine; {} where none runs here, None where one that starts none does.
+def local_configuration(port: str) -> dict[str, Any] | None:
+    """Node types of the autoscaler on this machine; {} if none runs here, None if it runs without a cluster file.
 
     Args:
-        port: of the head, to tell clusters apart.
+        port: of the head, to tell apart clusters on one machine.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -140,26 +141,26 @@ def configuration_here(port: str) -> dict[str, Any] | None:
                 word.startswith("--gcs-address=") and word.endswith(f":{port}") for word in words
             ):
                 continue
-            named = next((w.partition("=")[2] for w in words if w.startswith("--autoscaling-config=")), None)
-            return None if named is None else _node_types((entry / "cwd").resolve() / Path(named).expanduser())
+            file = next((w.partition("=")[2] for w in words if w.startswith("--autoscaling-config=")), None)
+            return None if file is None else _node_types((entry / "cwd").resolve() / Path(file).expanduser())
         except OSError:
-            continue  # ended meanwhile, or not ours to look at
+            continue  # it has ended, or belongs to another user
     return {}
 
 
 def _node_types(path: Path) -> dict[str, Any]:
-    """Of the file, which holds credentials too, only what `cluster_offer.autoscaler` reads."""
+    """Only what `resources.autoscaler` reads: the file holds credentials, too."""
     import yaml
 
     with path.open("rb") as file:
-        config = yaml.safe_load(file.read(_FILE_MOST))
+        config = yaml.safe_load(file.read(_MAX_BYTES))
     return {
         "max_workers": config.get("max_workers", 0),
         "head_node_type": config.get("head_node_type"),
         "provider": {"type": config.get("provider", {}).get("type")},
         "available_node_types": {
-            name: {part: about.get(part) for part in ("resources", "labels")}
-            | ({"max_workers": about["max_workers"]} if "max_workers" in about else {})
-            for name, about in config.get("available_node_types", {}).items()
+            name: {part: node_type.get(part) for part in ("resources", "labels")}
+            | ({"max_workers": node_type["max_workers"]} if "max_workers" in node_type else {})
+            for name, node_type in config.get("available_node_types", {}).items()
         },
     }

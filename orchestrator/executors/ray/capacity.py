@@ -1,4 +1,4 @@
-"""What a cluster offers: by its file, or by what runs at an address."""
+"""Nodes that a cluster has and may start: by its file, or by asking a running cluster."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from dataclasses import dataclass
 
 from raysweep.orchestrator.executors.ray.cluster_file import ClusterFile
 from raysweep.orchestrator.executors.ray.executor import RayExecutor, check_address
-from raysweep.orchestrator.executors.resources import Autoscaler, Demand, largest, listed, times, unmet
+from raysweep.orchestrator.executors.resources import Autoscaler, Demand, largest, listed, slots_of, unmet
 
 
 @dataclass(frozen=True)
 class Offer:
-    """Nodes that are there, and what may start more; None where nothing does."""
+    """A cluster's nodes, and its autoscaler: None if it has none."""
 
     nodes: list[dict[str, float]]
     scaling: Autoscaler | None
 
-    def problems(self, asked: Sequence[tuple[Demand, int]], remedies: Sequence[str]) -> list[str]:
-        """A line for each size of cells that can run nowhere.
+    def problems(self, demands: Sequence[tuple[Demand, int]], remedies: Sequence[str]) -> list[str]:
+        """One line for each demand that no node can meet.
 
         Args:
-            asked: sizes, and how many cells have them.
-            remedies: what to do, besides changing what cells ask for.
+            demands: each with the number of cells that have it.
+            remedies: what to do, besides changing the cells' resources.
         """
-        found = []
-        for size, count in asked:
-            if any(times(node, size) for node in self.nodes) or (self.scaling and self.scaling.may_run(size)):
-                continue
-            found.append(unmet(size, count, self._why_not(size), remedies))
-        return found
+        return [
+            unmet(demand, count, self._why_not(demand), remedies)
+            for demand, count in demands
+            if not any(slots_of(node, demand) for node in self.nodes)
+            and not (self.scaling and self.scaling.may_run(demand))
+        ]
 
-    def _why_not(self, size: Demand) -> str:
+    def _why_not(self, demand: Demand) -> str:
         kinds = self.scaling.types if self.scaling else ()
-        if size.gpus and not any(kind.has_gpu for kind in kinds) and not any(n.get("GPU") for n in self.nodes):
+        if demand.gpus and not any(kind.has_gpu for kind in kinds) and not any(n.get("GPU") for n in self.nodes):
             return "no node type has one" if self.scaling else "no node has one"
         reasons = [f"the largest node offers {largest(self.nodes)}"] if self.nodes else []
         if self.scaling is not None:
@@ -42,21 +42,21 @@ class Offer:
 
 
 def of_file(file: ClusterFile) -> Offer:
-    """What a cluster file's nodes will offer; its head, where it runs cells."""
+    """A cluster file's nodes: its head if that runs cells, and the autoscaler's."""
     return Offer([{"CPU": file.head_cpus}] if file.head_cpus else [], file.offer)
 
 
 def of_cluster(address: str) -> Offer:
-    """What runs at an address.
+    """A running cluster's nodes.
 
     Raises:
-        InputError: nothing answers there.
-        ClusterUnavailable: it does not let us in.
+        InputError: nothing answers at the address.
+        ClusterUnavailable: it refuses the connection.
     """
     check_address(address)
     executor = RayExecutor(address)
     try:
-        scaling = executor.autoscaler(patient=True)
+        scaling = executor.autoscaler(wait=True)
         nodes = executor.nodes()
     finally:
         executor.close()

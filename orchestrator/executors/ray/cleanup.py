@@ -1,8 +1,8 @@
-"""What a launch leaves on its driver's machine when it is killed: found and ended by the next one, if it is ours.
+"""Leftovers of killed launches on the driver's machine, removed by the user's next launch.
 
-Each launch on Ray has a folder `launch-ID` in the user's scratch folder. `owner.json` there says which process
-it is and, once it is known, which Ray session is its own. The folder of a process that no longer lives is a
-leftover: of its session, agents may linger on (a killed driver takes its workers along, not its agents).
+Each launch on Ray has a folder `launch-ID` in the user's scratch folder. Its `owner.json` names the driver's process
+and, once Ray runs, the launch's own Ray session. If that process is dead the folder is a leftover, and agents of the
+session may still run: a killed driver takes its workers along, but not its agents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LaunchFolder:
     """A launch's folder on its driver's machine.
 
     Args:
-        launch: its id.
+        launch: the id.
     """
 
     def __init__(self, launch: str) -> None:
@@ -38,54 +38,54 @@ class LaunchFolder:
         self.note()
 
     def note(self, session: str | None = None) -> None:
-        """Write who it belongs to, and the Ray session that belongs to the launch alone."""
-        about = {"pid": os.getpid(), "boot": boot_id(), "process": this_process(), "session": session}
+        """Record this process as the owner, and the Ray session that the launch started."""
+        owner = {"pid": os.getpid(), "boot": boot_id(), "process": this_process(), "session": session}
         temporary = self.path / "owner.new"
-        temporary.write_text(json.dumps(about), encoding="utf-8")
+        temporary.write_text(json.dumps(owner), encoding="utf-8")
         temporary.replace(self.path / _OWNER)
 
     def remove(self) -> None:
-        """The launch has ended."""
+        """Remove it at the end of the launch."""
         shutil.rmtree(self.path, ignore_errors=True)
         shutil.rmtree(fault_folder(self._launch), ignore_errors=True)
 
 
 def end_leftovers() -> list[str]:
-    """End what dead launches have left on this machine; a line for each.
+    """Remove what dead launches left on this machine; one line for each.
 
-    A launch is dead if its process is, on this boot and in this container; of others nothing is known, and
-    nothing is done. Only this user's processes that name a dead launch's own Ray session are ended.
+    A launch is dead if its process is, on this boot and in this container; other launches are left alone. Only
+    processes of this user that name a dead launch's own Ray session are ended.
     """
-    done = []
+    lines = []
     for folder in sorted(scratch().glob("launch-*")):
-        about = _about(folder / _OWNER)
-        process = about.get("process")
-        if not isinstance(process, dict) or about.get("boot") != boot_id():
+        owner = _read_owner(folder / _OWNER)
+        process = owner.get("process")
+        if not isinstance(process, dict) or owner.get("boot") != boot_id():
             continue
-        if process.get("space") != this_process()["space"] or lives(about.get("pid"), process.get("started")):
+        if process.get("space") != this_process()["space"] or lives(owner.get("pid"), process.get("started")):
             continue
-        session = about.get("session")
+        session = owner.get("session")
         ended = _end_session(session) if isinstance(session, str) and _SESSION.fullmatch(session) else 0
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(fault_folder(folder.name.removeprefix("launch-")), ignore_errors=True)
-        what = f", and {ended} of its processes were ended" if ended else ""
-        done.append(f"a killed launch (pid {about.get('pid')}) had left {folder}: removed{what}")
-    return done
+        what = f", and ended {ended} of its processes" if ended else ""
+        lines.append(f"removed {folder}, left by a killed launch (pid {owner.get('pid')}){what}")
+    return lines
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _read_owner(path: Path) -> dict[str, Any]:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        owner = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}  # just being made, or no launch's: left alone
-    return about if isinstance(about, dict) else {}
+        return {}  # being written, or not a launch's: left alone
+    return owner if isinstance(owner, dict) else {}
 
 
 def _end_session(session: str) -> int:
-    """End this user's processes that were started with this Ray session's folder."""
+    """End processes of this user that name this Ray session's folder; how many."""
     word, ended = f"/{session}".encode(), 0
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # ended meanwhile, or not ours to look at
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             names_it = any(part.endswith(word) or word + b"/" in part for part in _words(entry))
             if names_it and entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid():
                 os.kill(int(entry.name), signal.SIGKILL)

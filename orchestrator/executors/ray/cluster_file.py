@@ -1,4 +1,4 @@
-"""Ray's cluster launcher file: validated offline, by Ray's own code, with the line of each error."""
+"""Ray's cluster launcher file: offline validation by Ray's own code, with the line of each error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from raysweep.orchestrator.executors.resources import Autoscaler, NodeType, auto
 from raysweep.orchestrator.text import short_repr
 
 MAX_BYTES = 2**20
-_ASKS_PROVIDER = {"aws"}
-"""Providers whose machines' resources Ray looks up when they are not stated."""
+_RESOURCES_FROM_PROVIDER = {"aws"}
+"""Providers for which Ray looks up resources that the file does not state."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ClusterFile:
     """A valid file.
 
     Args:
-        path: of it.
+        path: the file's.
         provider: aws, gcp, local, ...
-        offer: the nodes that may come.
-        head_cpus: that the head offers to cells; None where it is not stated.
-        advice: what is allowed, and likely to be regretted.
+        offer: the nodes that may be started.
+        head_cpus: CPUs that the head offers to cells; None if not stated.
+        advice: warnings on settings that are valid but likely a mistake.
     """
 
     path: str
@@ -42,10 +42,10 @@ class ClusterFile:
 
 
 def read(path: str) -> ClusterFile:
-    """Read and validate a file, without asking any provider.
+    """Read and validate a file, offline.
 
     Raises:
-        InputError: all that is wrong with it, as far as Ray can say it at once: each with file, line and key.
+        InputError: all problems that Ray reports at once, each with file, line and key.
     """
     text = _text(path)
     import yaml
@@ -57,21 +57,21 @@ def read(path: str) -> ClusterFile:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
         raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, nesting without end
+    except (ValueError, RecursionError) as error:  # an invalid date, endless nesting
         raise InputError(f"{path}: not YAML: {error}") from None
     if not isinstance(raw, dict):
-        raise InputError(
-            f"{path}: a cluster file is a mapping that begins with cluster_name; this is {short_repr(raw)}"
-        )
+        raise InputError(f"{path}: expected a mapping that begins with cluster_name, got {short_repr(raw)}")
     prepared, problem = _prepared(raw)
-    problems = [_line(path, root, keys, said) for keys, said in _schema_errors(raw if prepared is None else prepared)]
+    problems = [
+        _line(path, root, keys, message) for keys, message in _schema_errors(raw if prepared is None else prepared)
+    ]
     if prepared is None and not problems:
         problems = [f"{path}: {problem}"]
     if prepared is None or problems:
         raise InputError(problems)
-    found = _semantic_error(prepared)
-    if found is not None:
-        raise InputError(f"{path}: {found}")
+    problem = _semantic_error(prepared) or ""
+    if problem:
+        raise InputError(f"{path}: {problem}")
     return _summary(path, prepared)
 
 
@@ -80,36 +80,39 @@ def _text(path: str) -> str:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise InputError(f"{path}: larger than 1 MiB: no cluster file")
+            raise InputError(f"{path}: larger than 1 MiB, the limit for a cluster file")
         return content.decode("utf-8")
     except OSError as error:
         raise InputError(
-            f"{path}: {error.strerror}; name a cluster file, as in `raysweep cluster check FILE`"
+            f"{path}: {error.strerror}; pass a cluster file, as in `raysweep cluster check FILE`"
         ) from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not text in UTF-8") from None
 
 
 def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """The file with Ray's defaults filled in; or None, and what Ray said."""
+    """The file with Ray's defaults filled in; or None, and the problem."""
     from ray.autoscaler._private.util import prepare_config
 
     provider = raw.get("provider")
     if not isinstance(provider, dict) or not isinstance(provider.get("type"), str):
-        return None, "provider.type: is missing; Ray knows aws, gcp, azure, local and others"
+        return None, "provider.type: missing; Ray has aws, gcp, azure, local and others"
     try:
-        with _quiet() as said:
+        with _quiet() as output:
             prepared: dict[str, Any] = prepare_config(copy.deepcopy(dict(raw)))
     except NotImplementedError:
-        return None, f"provider.type: {short_repr(provider['type'])} is none of Ray's; such as aws, gcp, azure, local"
-    except Exception as error:  # Ray's own reading of it: a KeyError, an AttributeError, click's
+        return (
+            None,
+            f"provider.type: Ray has no {short_repr(provider['type'])}; it has aws, gcp, azure, local and others",
+        )
+    except Exception as error:  # from Ray's reading: a KeyError, an AttributeError, click's
         message = getattr(error, "message", None) or str(error)
-        return None, f"Ray refuses it: {message if message else said.getvalue().strip()} ({type(error).__name__})"
+        return None, f"Ray refuses it: {message if message else output.getvalue().strip()} ({type(error).__name__})"
     return prepared, ""
 
 
 def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | int], str]]:
-    """Where the file is not as Ray's schema says, all at once: path of keys, what."""
+    """All violations of Ray's schema: path of keys, message."""
     import jsonschema
     import ray.autoscaler
 
@@ -117,20 +120,19 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
     for error in jsonschema.Draft7Validator(schema).iter_errors(config):
         path = [*error.absolute_path]
         if error.validator == "additionalProperties":
-            known = ", ".join(sorted(error.schema.get("properties", ())))
             allowed = set(error.schema.get("properties", ()))
             for name in sorted(set(map(str, error.instance)) - allowed):
-                yield [*path, name], f"no such key; known here: {known}"
+                yield [*path, name], f"unknown key; valid here: {', '.join(sorted(allowed))}"
         elif error.validator == "type":
             wanted = error.validator_value
             wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            yield path, f"{short_repr(error.instance)} is no {wanted}"
+            yield path, f"expected {wanted}, got {short_repr(error.instance)}"
         else:
             yield path, error.message
 
 
 def _semantic_error(prepared: Mapping[str, Any]) -> str | None:
-    """What Ray refuses beyond its schema."""
+    """A problem that Ray reports beyond its schema."""
     from ray.autoscaler._private.util import validate_config
 
     try:
@@ -144,7 +146,7 @@ def _semantic_error(prepared: Mapping[str, Any]) -> str | None:
 def _summary(path: str, prepared: Mapping[str, Any]) -> ClusterFile:
     provider = str(prepared["provider"]["type"])
     offer = autoscaler(prepared)
-    if provider in _ASKS_PROVIDER:  # what is not stated is looked up; GPUs count as none, lest one be promised
+    if provider in _RESOURCES_FROM_PROVIDER:  # looked up when a node starts; GPUs that are not stated are not promised
         offer = Autoscaler(tuple(_looked_up(kind) for kind in offer.types), offer.most)
     head = prepared["available_node_types"][prepared["head_node_type"]].get("resources") or {}
     start = " ".join(prepared["head_start_ray_commands"])
@@ -162,9 +164,9 @@ def _advice(prepared: Mapping[str, Any], head_cpus: float | None) -> Iterator[st
     parts = ("initialization_commands", "setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
     every = " ".join(str(command) for part in parts for command in prepared.get(part) or ())
     if head_cpus != 0:
-        yield "the head may run cells, beside the launch and Ray's books: give it resources: {CPU: 0}"
+        yield "the head may run cells beside the launch and Ray's control store: give it resources: {CPU: 0}"
     if "autoscaling-config" not in head:
-        yield "head_start_ray_commands: without --autoscaling-config=~/ray_bootstrap_config.yaml no node ever comes"
+        yield "head_start_ray_commands: without --autoscaling-config=~/ray_bootstrap_config.yaml no node is started"
     if "RAY_AUTH_MODE=token" not in every:
         yield (
             "Ray's token authentication is off: put RAY_AUTH_MODE=token into the environment of each `ray start`, and "
@@ -172,48 +174,48 @@ def _advice(prepared: Mapping[str, Any], head_cpus: float | None) -> Iterator[st
         )
     if "dashboard-host=0.0.0.0" in head or "dashboard-host 0.0.0.0" in head:
         yield (
-            "head_start_ray_commands: --dashboard-host=0.0.0.0 lets whoever reaches the head run jobs; use 127.0.0.1, "
-            "and `ray dashboard FILE`"
+            "head_start_ray_commands: --dashboard-host=0.0.0.0 lets anyone who reaches the head run jobs; use "
+            "127.0.0.1 and `ray dashboard FILE`"
         )
     missing = [name for name in KEEPALIVE if name not in every]
     if missing:
-        yield f"a frozen node is missed after minutes only: `ray start` needs {_assigned(missing)} in its environment"
+        yield f"a frozen node is noticed only after minutes: `ray start` needs {_assigned(missing)} in its environment"
 
 
 def _assigned(names: Iterable[str]) -> str:
     return " ".join(f"{name}={KEEPALIVE[name]}" for name in names)
 
 
-def _line(path: str, root: Any, keys: Sequence[str | int], said: str) -> str:
-    """`file:line: key.key: what`; the line of the nearest key that the file itself has."""
+def _line(path: str, root: Any, keys: Sequence[str | int], message: str) -> str:
+    """Format `file:line: key.key: message`, with the line of the nearest key that the file has."""
     node, line = root, 1
     for key in keys:
         entries = getattr(node, "value", None)
         if not isinstance(entries, list):
             break
         if isinstance(key, int):
-            found = (entries[key], entries[key]) if key < len(entries) else None
+            entry = (entries[key], entries[key]) if key < len(entries) else None
         else:
-            found = next((e for e in entries if isinstance(e, tuple) and str(e[0].value) == str(key)), None)
-        if found is None or isinstance(found[0], tuple):
+            entry = next((e for e in entries if isinstance(e, tuple) and str(e[0].value) == str(key)), None)
+        if entry is None or isinstance(entry[0], tuple):
             break
-        line, node = found[0].start_mark.line + 1, found[1]
+        line, node = entry[0].start_mark.line + 1, entry[1]
     where = ".".join(map(str, keys))
-    return f"{path}:{line}: {f'{where}: ' if where else ''}{said}"
+    return f"{path}:{line}: {f'{where}: ' if where else ''}{message}"
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[io.StringIO]:
-    """Keep what Ray says to a terminal."""
+    """Capture Ray's output."""
     logger = logging.getLogger("ray")
-    before, said = logger.level, io.StringIO()
+    before, output = logger.level, io.StringIO()
     logger.setLevel(logging.ERROR)
     inner = logging.getLogger("ray.autoscaler._private.util")
     inner_before = inner.level
     inner.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            yield said
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            yield output
     finally:
         logger.setLevel(before)
         inner.setLevel(inner_before)

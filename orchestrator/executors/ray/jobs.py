@@ -18,19 +18,19 @@ from urllib.parse import urlsplit
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 
 CONNECT_S = 10.0
-LOOK_S = 2.0  # between two looks at a job's log
+POLL_S = 2.0  # between two reads of a job's log
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray would go there instead, whatever address it is given
+_OVERRIDES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray prefers these to the address that it is passed
 
 
 @dataclass(frozen=True)
 class Job:
-    """A launch that runs on the head.
+    """A Ray job to submit.
 
     Args:
-        folder: shipped files; the working directory on the head.
-        command: for the head's shell.
-        environment: variables in addition to the head's own.
+        folder: uploaded, and the current folder of the command.
+        command: for the shell on the head.
+        environment: variables beside the head's own.
     """
 
     folder: Path
@@ -45,68 +45,68 @@ class Jobs:
         address: http://HEAD:8265, or https.
 
     Raises:
-        InputError: it is no such address, nothing answers there, or Ray's job client is not installed.
-        ClusterUnavailable: it does not let us in.
+        InputError: the address is invalid, nothing answers there, or Ray's job client is not installed.
+        ClusterUnavailable: it refuses the connection.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         _check(self.address)
         if "RAY_AUTH_MODE" not in os.environ and _has_token():
-            os.environ["RAY_AUTH_MODE"] = "token"  # never enabled by itself for an address
-        if importlib.util.find_spec("aiohttp") is None:  # Ray would say so in many lines
+            os.environ["RAY_AUTH_MODE"] = "token"  # Ray does not enable it for an address
+        if importlib.util.find_spec("aiohttp") is None:  # Ray's own error has many lines
             raise InputError("--submit needs Ray's job client, which is not installed: pip install 'raysweep[cluster]'")
         import ray.exceptions
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._refused: type[Exception] = ray.exceptions.AuthenticationError
-        with _without(_OTHERS), self._said():
+        with _without(_OVERRIDES), self._one_error():
             self._client: Any = JobSubmissionClient(self.address)
         logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
 
     def submit(self, job: Job) -> str:
-        """Ship and start a job; its id.
+        """Upload and start a job; its id.
 
         Raises:
             ClusterUnavailable: the server refuses it.
         """
         number = f"raysweep-{secrets.token_hex(6)}"
         environment = {"working_dir": str(job.folder), "env_vars": dict(job.environment)}
-        with self._said():
+        with self._one_error():
             self._client.submit_job(entrypoint=job.command, submission_id=number, runtime_env=environment)
         return number
 
     def follow(self, number: str, show: Callable[[str], None]) -> int:
-        """Show a job's log as it grows, till it ends; the exit code of its driver.
+        """Show a job's log as it grows, until the job ends; the exit code of its driver.
 
         Raises:
-            ClusterUnavailable: the server is gone.
+            ClusterUnavailable: the server no longer answers.
         """
-        shown = 0
+        length = 0
         while True:
-            with self._said():
-                status = self._client.get_job_status(number)  # before the log, so that nothing of its end is missed
+            with self._one_error():
+                status = self._client.get_job_status(number)  # before the log, so that its end is complete
                 log = str(self._client.get_job_logs(number) or "")
             whole = len(log) if status.is_terminal() else log.rfind("\n") + 1
-            if whole > shown:
-                show(log[shown:whole].rstrip("\n"))
-                shown = whole
+            if whole > length:
+                show(log[length:whole].rstrip("\n"))
+                length = whole
             if status.is_terminal():
                 break
-            time.sleep(LOOK_S)
-        with self._said():
+            time.sleep(POLL_S)
+        with self._one_error():
             code = self._client.get_job_info(number).driver_exit_code
         return {"SUCCEEDED": 0, "STOPPED": 130}.get(status.value, code or 1)
 
     @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
-        """Ray's many ways to say no, as one of ours."""
+    def _one_error(self) -> Iterator[None]:
+        """Turn Ray's many exceptions into `ClusterUnavailable`."""
         try:
             yield
         except self._refused:
             raise ClusterUnavailable(
-                f"{self.address} asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to "
+                f"{self.address} requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to "
                 "the cluster's"
             ) from None
         except (RuntimeError, ConnectionError, OSError, ValueError) as error:
@@ -126,8 +126,8 @@ def _check(address: str) -> None:
         socket.create_connection((parts.hostname, port), timeout=CONNECT_S).close()
     except OSError as error:
         raise InputError(
-            f"--submit {address}: nothing answers there ({error}); does the head's console listen, or is its port "
-            "forwarded (`ray dashboard cluster.yaml`)?"
+            f"--submit {address}: nothing answers there ({error}); start the head with its dashboard, or forward its "
+            "port (`ray dashboard cluster.yaml`)"
         ) from None
 
 
@@ -137,8 +137,8 @@ def _has_token() -> bool:
 
 @contextlib.contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    removed = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
-        os.environ.update(kept)
+        os.environ.update(removed)

@@ -1,9 +1,9 @@
-"""What became of workers that Ray says nothing of: frozen, unreachable, about to go; and whether the head lives.
+"""Liveness of workers, nodes and the head, beyond what Ray reports.
 
-Ray resolves a task on a frozen node after minutes only, or never, and tells a cell nothing of its node being
-drained. So workers give a sign of life each second, through the cluster's key-value store. Silence alone proves
-nothing: native code may hold the interpreter. A silent worker's node is asked (by a task that must run there)
-what the process is at; a node that does not answer is given up, and gets no more cells till it does.
+Ray resolves a task on a frozen node after minutes or never, and does not tell a cell that its node is being drained.
+So each worker writes a heartbeat every second to the cluster's key-value store. Silence alone proves nothing: native
+code may hold the interpreter. After `SILENT_S` a probe, a task pinned to the worker's node, reads the state of the
+process. Chunks of a node that does not answer the probe are lost, and it gets no more cells until it answers.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysweep.orchestrator.errors import ClusterUnavailable
-from raysweep.orchestrator.executors.ray.worker import key_prefix, leave_key, state_of
+from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, state_of
 from raysweep.orchestrator.executors.resources import Demand
 from raysweep.orchestrator.run.messages import Beat
 
-LOOK_S = 1.0
-SILENT_S = 40.0  # without a sign of life, before the worker's node is asked
-ANSWER_S = 15.0  # that the node has for an answer; with the above within a minute
-GONE_S = 5.0  # for Ray to say itself that a task went with its node
-UNHEARD_S = 10.0  # after which a chunk that may have gone to a given-up node is taken back
-HEAD_S = 10.0  # that nothing answers at the head's address, before the launch ends
+LOOK_S = 1.0  # between two checks
+SILENT_S = 40.0  # without a heartbeat, before the worker's node is probed
+ANSWER_S = 15.0  # for the node to answer; together less than a minute
+GONE_S = 5.0  # for Ray itself to report that a task died with its node
+UNHEARD_S = 10.0  # after which a chunk that may be on an unresponsive node is taken back
+HEAD_S = 10.0  # without an answer from the head, before the launch ends
 _RPC_S = 5.0
 _ALIVE = 0  # GcsNodeInfo.ALIVE
 
 
 @dataclass
 class InFlight:
-    """A chunk on its way, and what was last heard of its worker."""
+    """A submitted chunk, and the last heartbeat of its worker."""
 
     number: int
     ref: Any
     submitted: float
-    size: Demand
+    demand: Demand
     node: str | None = None
     pid: int = 0
-    heard: float = 0.0
+    last_beat: float = 0.0  # when it came
 
 
 @dataclass
 class News:
-    """What one look found."""
+    """The result of one check."""
 
     beats: list[Beat] = field(default_factory=list)
-    given_up: dict[int, str] = field(default_factory=dict)  # chunk -> why
-    back: list[int] = field(default_factory=list)  # chunks that never began, and won't where they are
+    lost: dict[int, str] = field(default_factory=dict)  # chunk -> reason
+    returned: list[int] = field(default_factory=list)  # chunks that have not begun, and may be on an unresponsive node
 
 
 class HealthMonitor:
-    """One launch's eye on its workers.
+    """Watches one launch's workers.
 
     Args:
         ray: the module, connected.
-        launch: names the launch's keys.
-        drains: whether nodes may be drained: not of an embedded Ray.
+        launch: id of the launch, part of its keys.
+        drains: whether nodes may be drained; False for an embedded Ray.
     """
 
     def __init__(self, ray: Any, launch: str, *, drains: bool) -> None:
@@ -69,60 +69,60 @@ class HealthMonitor:
         self._ray, self._launch, self._drains = ray, launch, drains
         self.store = store
         self._values: dict[bytes, bytes] = {}
-        self._looked = 0.0
-        self._asked: dict[str, tuple[Any, int, float]] = {}  # node -> question's ref, about which process, when
+        self._checked_at = 0.0
+        self._probes: dict[str, tuple[Any, int, float]] = {}  # node -> ref, process, when submitted
         self._dead_since: dict[str, float] = {}
-        self._leaving: set[str] = set()
+        self._draining: set[str] = set()
         self._nodes: dict[str, dict[str, float]] = {}
         self._nodes_at = 0.0
-        self._shunned_at = 0.0
-        self.shunned: set[str] = set()  # nodes that do not answer
+        self._unresponsive_at = 0.0
+        self.unresponsive: set[str] = set()  # nodes that did not answer a probe
         self._head = Head(store.address)
 
-    def look(self, flights: Mapping[int, InFlight]) -> News:
-        """News of these chunks; at most once a second.
+    def check(self, in_flight: Mapping[int, InFlight]) -> News:
+        """News of these chunks, at most once a second.
 
         Raises:
-            ClusterUnavailable: the head is gone.
+            ClusterUnavailable: the head is dead.
         """
-        seen, now = News(), time.monotonic()
-        if now - self._looked < LOOK_S:
-            return seen
-        self._looked = now
+        news, now = News(), time.monotonic()
+        if now - self._checked_at < LOOK_S:
+            return news
+        self._checked_at = now
         if not self._head.answers():
-            return seen
+            return news
         try:
-            self._hear(flights, seen, now)
+            self._read_beats(in_flight, news, now)
             if self._drains:
-                self._tell_leaving()
+                self._announce_draining()
         except self._ray.exceptions.RayError:
-            return seen  # the head went between two questions: it will be missed at the next look
+            return news  # the head has just died: the next check reports it
         alive = set(self.nodes())
-        self.shunned &= alive
-        self._miss_dead(flights, alive, seen, now)
-        self._ask_silent(flights, alive, seen, now)
-        for flight in flights.values():
-            if flight.node is None and flight.submitted < self._shunned_at and now - flight.submitted > UNHEARD_S:
-                seen.back.append(flight.number)
-        return seen
+        self.unresponsive &= alive
+        self._miss_dead(in_flight, alive, news, now)
+        self._probe_silent(in_flight, alive, news, now)
+        for chunk in in_flight.values():
+            if chunk.node is None and chunk.submitted < self._unresponsive_at and now - chunk.submitted > UNHEARD_S:
+                news.returned.append(chunk.number)
+        return news
 
     def nodes(self) -> dict[str, dict[str, float]]:
-        """The resources of each node that is alive, by id; while the head does not answer, as they last were.
+        """Resources of each living node, by id; the last ones read while the head does not answer.
 
-        Not by `ray.nodes()`: that hangs without a head, till Ray ends the process after a minute.
+        `ray.nodes()` would hang without a head, until Ray ends the process after a minute.
         """
         now = time.monotonic()
         if now - self._nodes_at > LOOK_S and self._head.answers():
             try:
-                found = self.store.get_all_node_info(timeout=_RPC_S, state_filter=_ALIVE)
+                nodes = self.store.get_all_node_info(timeout=_RPC_S, state_filter=_ALIVE)
             except self._ray.exceptions.RayError:
                 return self._nodes
-            self._nodes = {node.hex(): dict(about.resources_total) for node, about in found.items()}
+            self._nodes = {node.hex(): dict(info.resources_total) for node, info in nodes.items()}
             self._nodes_at = now
         return self._nodes
 
     def answers(self) -> bool:
-        """Whether the head does now; that it is gone for good, `look` says."""
+        """Whether the head answers now. Only `check` raises when it is dead."""
         try:
             return self._head.answers()
         except ClusterUnavailable:
@@ -132,77 +132,77 @@ class HealthMonitor:
         """Remove the launch's keys."""
         self.store.internal_kv_del(key_prefix(self._launch), True, None, _RPC_S)
 
-    def _hear(self, flights: Mapping[int, InFlight], seen: News, now: float) -> None:
+    def _read_beats(self, in_flight: Mapping[int, InFlight], news: News, now: float) -> None:
         keys = self.store.internal_kv_keys(key_prefix(self._launch) + b"beat:", None, _RPC_S)
         for key, value in (self.store.internal_kv_multi_get(keys, None, _RPC_S) if keys else {}).items():
             if value is None or self._values.get(key) == value:
                 continue
             self._values[key] = value
-            said = json.loads(value)
-            flight = flights.get(said["chunk"])
-            if flight is not None:
-                flight.node, flight.pid, flight.heard = said["node"], said["pid"], now
-            seen.beats.append(Beat(said["chunk"], said["position"], said["seconds"], said["progress"]))
+            beat = json.loads(value)
+            chunk = in_flight.get(beat["chunk"])
+            if chunk is not None:
+                chunk.node, chunk.pid, chunk.last_beat = beat["node"], beat["pid"], now
+            news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"]))
 
-    def _tell_leaving(self) -> None:
-        """Say to workers of nodes that are being drained that their time is short."""
+    def _announce_draining(self) -> None:
+        """Tell workers which nodes are being drained."""
         for node in self.store.get_draining_nodes(timeout=_RPC_S):
-            if node not in self._leaving:
-                self.store.internal_kv_put(leave_key(self._launch, node), b"1", True, None, _RPC_S)
-                self._leaving.add(node)
+            if node not in self._draining:
+                self.store.internal_kv_put(drain_key(self._launch, node), b"1", True, None, _RPC_S)
+                self._draining.add(node)
 
-    def _miss_dead(self, flights: Mapping[int, InFlight], alive: set[str], seen: News, now: float) -> None:
-        for flight in flights.values():
-            if flight.node is not None and flight.node not in alive:
-                since = self._dead_since.setdefault(flight.node, now)
+    def _miss_dead(self, in_flight: Mapping[int, InFlight], alive: set[str], news: News, now: float) -> None:
+        for chunk in in_flight.values():
+            if chunk.node is not None and chunk.node not in alive:
+                since = self._dead_since.setdefault(chunk.node, now)
                 if now - since > GONE_S:
-                    seen.given_up[flight.number] = "its node is dead"
+                    news.lost[chunk.number] = "its node is dead"
 
-    def _ask_silent(self, flights: Mapping[int, InFlight], alive: set[str], seen: News, now: float) -> None:
-        for node, (ref, pid, asked) in list(self._asked.items()):
+    def _probe_silent(self, in_flight: Mapping[int, InFlight], alive: set[str], news: News, now: float) -> None:
+        for node, (ref, pid, since) in list(self._probes.items()):
             if self._ray.wait([ref], timeout=0)[0]:
-                del self._asked[node]
-                self.shunned.discard(node)
-                self._take_answer(ref, node, pid, flights, seen, now)
+                del self._probes[node]
+                self.unresponsive.discard(node)
+                self._take_answer(ref, node, pid, in_flight, news, now)
             elif node not in alive:
-                del self._asked[node]
-            elif now - asked > ANSWER_S and node not in self.shunned:
-                self.shunned.add(node)
-                self._shunned_at = now
-        for flight in flights.values():
-            if flight.node is None or now - flight.heard < SILENT_S or flight.number in seen.given_up:
+                del self._probes[node]
+            elif now - since > ANSWER_S and node not in self.unresponsive:
+                self.unresponsive.add(node)
+                self._unresponsive_at = now
+        for chunk in in_flight.values():
+            if chunk.node is None or now - chunk.last_beat < SILENT_S or chunk.number in news.lost:
                 continue
-            if flight.node in self.shunned:
-                seen.given_up[flight.number] = f"its node has not answered for {now - flight.heard:.0f} s"
-            elif flight.node not in self._asked and flight.node in alive:
-                self._asked[flight.node] = (self._question(flight.node, flight.pid), flight.pid, now)
+            if chunk.node in self.unresponsive:
+                news.lost[chunk.number] = f"its node has not answered for {now - chunk.last_beat:.0f} s"
+            elif chunk.node not in self._probes and chunk.node in alive:
+                self._probes[chunk.node] = (self._probe(chunk.node, chunk.pid), chunk.pid, now)
 
-    def _question(self, node: str, pid: int) -> Any:
+    def _probe(self, node: str, pid: int) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-        ask = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(state_of)
-        return ask.remote(pid)
+        on_node = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+        task = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=on_node)(state_of)
+        return task.remote(pid)
 
     def _take_answer(
-        self, ref: Any, node: str, pid: int, flights: Mapping[int, InFlight], seen: News, now: float
+        self, ref: Any, node: str, pid: int, in_flight: Mapping[int, InFlight], news: News, now: float
     ) -> None:
         try:
             state = self._ray.get(ref)
         except self._ray.exceptions.RayError:
-            return  # the node went meanwhile: it will be missed
-        for flight in flights.values():
-            if flight.node != node or flight.pid != pid or now - flight.heard < SILENT_S:
+            return  # the node has just died: `_miss_dead` reports it
+        for chunk in in_flight.values():
+            if chunk.node != node or chunk.pid != pid or now - chunk.last_beat < SILENT_S:
                 continue
             if state in {"", "T", "t", "Z", "X"}:
-                what = "is gone" if state in {"", "Z", "X"} else "is stopped"
-                seen.given_up[flight.number] = f"silent for {now - flight.heard:.0f} s, and its worker process {what}"
+                what = "is dead" if state in {"", "Z", "X"} else "is stopped"
+                news.lost[chunk.number] = f"silent for {now - chunk.last_beat:.0f} s, and its worker process {what}"
             else:
-                flight.heard = now  # at work, and holds the interpreter
+                chunk.last_beat = now  # it runs, and holds the interpreter
 
 
 class Head:
-    """Whether anything answers at the address of the cluster's head."""
+    """Checks that something answers at the address of the cluster's head."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -210,10 +210,10 @@ class Head:
         self._answered = time.monotonic()
 
     def answers(self) -> bool:
-        """Whether it does now.
+        """Whether it answers now.
 
         Raises:
-            ClusterUnavailable: nothing has answered for a while. Ray itself would end the process, later.
+            ClusterUnavailable: nothing has answered for `HEAD_S`. Later, Ray itself would end the process.
         """
         try:
             socket.create_connection(self._address, timeout=1.0).close()
@@ -223,16 +223,16 @@ class Head:
             silent = time.monotonic() - self._answered
             if silent > HEAD_S:
                 raise ClusterUnavailable(
-                    f"the cluster's head is gone ({error}); what finished before is committed, "
+                    f"the cluster's head is gone ({error}); completed cells are committed, "
                     "`raysweep resume` runs the rest"
                 ) from None
             return False
 
 
 def killed_beside_another(message: str, pid: int) -> bool:
-    """Whether Ray's word on a node out of memory names another process that used far more than this one.
+    """Whether another process used far more memory than this one, by Ray's message on a node out of memory.
 
-    It kills several at once, and lists "PID MEM(GB) COMMAND" of the largest.
+    Ray kills several processes at once, and lists "PID MEM(GB) COMMAND" of the largest.
     """
     used: dict[int, float] = {}
     for line in message.splitlines():

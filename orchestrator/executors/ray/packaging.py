@@ -1,4 +1,4 @@
-"""What is shipped to workers: a folder that they import from, in place of whatever lies around the driver."""
+"""The staged folder: our package and users' modules, copied for workers to import."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ _SKIP = {
 }
 
 
-def stage_code(stage: Path, ship: Mapping[str, Iterable[Path]]) -> None:
-    """Put into a new folder what workers import: our package and the users' Python files.
+def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
+    """Copy our package and users' Python files to a new folder.
 
     Args:
-        stage: the folder; made.
-        ship: folders whose Python files are taken -> see `python_files`.
+        stage: the folder to create.
+        modules: folder of users' modules -> further files of it (see `python_files`).
     """
     stage.mkdir()
-    ship_package(stage, without=("analysis",))
-    for folder, besides in ship.items():
-        python_files(Path(folder), stage, besides)
+    copy_package(stage, without=("analysis",))
+    for folder, more in modules.items():
+        python_files(Path(folder), stage, more)
 
 
-def ship_package(stage: Path, without: Iterable[str] = ()) -> None:
-    """Copy raysweep, as it is imported here, but for some of its folders."""
-    source = Path(raysweep.__file__).parent  # in a checkout its folders are links, which are followed
+def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
+    """Copy raysweep as it is imported here, without some of its folders."""
+    source = Path(raysweep.__file__).parent  # in a checkout its folders are links; copytree follows them
     shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 
 
-def python_files(folder: Path, into: Path, besides: Iterable[Path] = ()) -> None:
-    """Copy a folder's modules and packages: their Python files, nothing else.
+def python_files(folder: Path, into: Path, more: Iterable[Path] = ()) -> None:
+    """Copy the Python files of a folder's modules and packages.
 
     Args:
         folder: of users' modules.
-        into: where to.
-        besides: files, relative to the folder, that are taken wherever they lie: of folders that are no packages.
+        into: an existing folder.
+        more: files to copy besides, relative to `folder`, as of folders without `__init__.py`.
     """
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _SKIP:
@@ -54,14 +54,14 @@ def python_files(folder: Path, into: Path, besides: Iterable[Path] = ()) -> None
             shutil.copy2(path, into / path.name)
         elif (path / "__init__.py").is_file():
             shutil.copytree(path, into / path.name, ignore=_only_python, dirs_exist_ok=True)
-    for name in besides:
+    for name in more:
         if not (into / name).exists():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(folder / name, into / name)
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:
-    kept = {
+    wanted = {
         n for n in names if n.endswith(".py") or ((Path(folder) / n).is_dir() and n not in {"__pycache__", "results"})
     }
-    return set(names) - {n for n in kept if not n.startswith(".")}
+    return set(names) - {n for n in wanted if not n.startswith(".")}

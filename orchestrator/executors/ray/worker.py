@@ -1,4 +1,4 @@
-"""The Ray worker's side: runs a chunk and gives signs of life. Imported on workers; must stay light."""
+"""The Ray worker's side: runs a chunk and sends heartbeats. Imported on workers; must stay light."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from raysweep.orchestrator.run.messages import Chunk, ChunkResult
 from raysweep.orchestrator.store.storage.scratch import remove_old, scratch
 
 BEAT_S = 1.0
-_SHIPPED = (str(Path(raysweep.__file__).parents[1]),)
-"""Where our packages and the users' modules lie side by side."""
+_STAGE = (str(Path(raysweep.__file__).parents[1]),)
+"""The staged folder, with our package and the users' modules."""
 
 
 def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
     """One Ray task.
 
     Args:
-        chunk: what to run; a user's module that it searches for is looked for among what was shipped.
-        launch: names the launch's signs of life.
-        folder: the launch's current folder, which becomes the cell's where this machine has it.
+        chunk: the cells to run; users' modules are imported from the staged folder.
+        launch: id of the launch, part of its keys.
+        folder: the launch's current folder, which becomes the cell's if it exists on this machine.
     """
     import ray
 
@@ -41,10 +41,10 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
     heart.start()
     try:
         return run_chunk(
-            dataclasses.replace(chunk, search=_SHIPPED if chunk.search else ()),
+            dataclasses.replace(chunk, search=_STAGE if chunk.search else ()),
             context.get_node_id(),
             fault_path(launch, chunk.number),
-            heart.place,
+            heart.position,
         )
     finally:
         heart.ended.set()
@@ -52,43 +52,43 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
 
 @functools.cache
 def _tidy() -> None:
-    """Once a worker process."""
+    """Remove old files of ours, once in each worker process."""
     remove_old()
 
 
 class _Heart(threading.Thread):
-    """Writes once a second where the worker is, and reads whether its machine is about to go."""
+    """Writes the worker's position every second, and reads whether its node is being drained."""
 
     def __init__(self, launch: str, number: int, node: str, worker: str) -> None:
         super().__init__(name="raysweep-beat", daemon=True)
-        self.place, self.ended = WorkerPosition(), threading.Event()
+        self.position, self.ended = WorkerPosition(), threading.Event()
         self._number, self._node = number, node
-        self._key, self._leave = beat_key(launch, worker), leave_key(launch, node)
+        self._beat_key, self._drain_key = beat_key(launch, worker), drain_key(launch, node)
 
     def run(self) -> None:
         while not self.ended.wait(BEAT_S):
             self.beat()
 
     def beat(self) -> None:
-        """One sign of life."""
+        """Write one heartbeat."""
         from ray.experimental import internal_kv
 
-        place = self.place
+        position = self.position
         beat = {
             "chunk": self._number,
-            "position": place.position,
-            "seconds": time.monotonic() - place.started,
-            "progress": place.context.fraction if place.context else None,
+            "position": position.index,
+            "seconds": time.monotonic() - position.started,
+            "progress": position.context.fraction if position.context else None,
             "node": self._node,
             "pid": os.getpid(),
         }
-        internal_kv._internal_kv_put(self._key, json.dumps(beat).encode(), overwrite=True)
-        if not place.leaving and internal_kv._internal_kv_exists(self._leave):
-            place.leave()
+        internal_kv._internal_kv_put(self._beat_key, json.dumps(beat).encode(), overwrite=True)
+        if not position.draining and internal_kv._internal_kv_exists(self._drain_key):
+            position.drain()
 
 
 def state_of(pid: int) -> str:
-    """What a process on this machine is at, in a letter (Linux): T is stopped; "" where it is gone."""
+    """State of a process on this machine, as Linux' letter (T: stopped); "" if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     except OSError:
@@ -96,25 +96,25 @@ def state_of(pid: int) -> str:
 
 
 def key_prefix(launch: str) -> bytes:
-    """What all keys of a launch in the cluster's key-value store begin with."""
+    """Prefix of a launch's keys in the cluster's key-value store."""
     return f"raysweep:{launch}:".encode()
 
 
 def beat_key(launch: str, worker: str) -> bytes:
-    """Where a worker's sign of life stands."""
+    """Key of a worker's heartbeat."""
     return key_prefix(launch) + f"beat:{worker}".encode()
 
 
-def leave_key(launch: str, node: str) -> bytes:
-    """What is there when a machine is about to go."""
-    return key_prefix(launch) + f"leave:{node}".encode()
+def drain_key(launch: str, node: str) -> bytes:
+    """Key that exists once a node is being drained."""
+    return key_prefix(launch) + f"drain:{node}".encode()
 
 
 def fault_path(launch: str, number: int) -> Path:
-    """Where a dying worker leaves its stack, on its own machine."""
+    """File for the stack of a dying worker, on its own machine."""
     return fault_folder(launch) / f"{number}.fault"
 
 
 def fault_folder(launch: str) -> Path:
-    """Where workers of a launch leave their stacks; its driver removes the one on its machine."""
+    """Folder of a launch's fault files; the driver removes the one on its machine."""
     return scratch() / f"faults-{launch}"

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from raysweep import Sweep
-from raysweep.orchestrator.cli.progress import live, pace
+from raysweep.orchestrator.cli.progress import live
 from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
 from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.schedule.plan import plan
-from raysweep.orchestrator.schedule.progress import Bad, Progress
+from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.text import rate
 
@@ -25,17 +25,17 @@ def progress(**changes) -> Progress:
 def test_time_left_is_that_of_the_work_that_is_left() -> None:
     """In the last 10 s of a minute 2 cells, 5 units of work: 60 units take 120 s, whatever they count as cells."""
     seen = progress(recent=deque([(150.0, 2, 35.0), (155.0, 3, 38.0)]))
-    assert pace(seen, 100.0, 160.0) == pytest.approx((0.2, 120.0))
+    assert seen.pace(100.0, 160.0) == pytest.approx((0.2, 120.0))
 
 
 def test_before_the_first_batches_it_is_that_since_the_beginning() -> None:
-    assert pace(progress(recent=deque([(101.0, 0, 0.0)])), 100.0, 120.0) == pytest.approx((0.2, 30.0))
-    assert pace(progress(done=0, work_done=0.0), 100.0, 120.0) == (0.0, None)
+    assert progress(recent=deque([(101.0, 0, 0.0)])).pace(100.0, 120.0) == pytest.approx((0.2, 30.0))
+    assert progress(done=0, work_done=0.0).pace(100.0, 120.0) == (0.0, None)
 
 
 def test_after_one_batch_it_is_that_since_the_beginning_too() -> None:
     one = progress(done=1, work_done=1.0, work_left=6.0, recent=deque([(220.0, 1, 1.0)]))
-    assert pace(one, 100.0, 220.0) == pytest.approx((1 / 120, 720.0))
+    assert one.pace(100.0, 220.0) == pytest.approx((1 / 120, 720.0))
 
 
 def test_a_slow_rate_has_a_longer_unit() -> None:
@@ -73,7 +73,7 @@ def test_unsuccessful_attempts_are_named_once_without_control_characters(capsys,
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.NEWS_S", 0.0)
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False, " --store here")
-    bad = deque(Bad(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
+    bad = deque(FailedAttempt(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
     show(progress(bad=bad, bad_attempts=5, slow=[("a" * 24, 700.0, 60.0)], waiting=("a node with a GPU",)))
     show(progress(bad=bad, bad_attempts=5, done=10))
     printed = capsys.readouterr().err.splitlines()

@@ -20,7 +20,7 @@ NODES = {
 
 
 @pytest.mark.parametrize(
-    ("size", "shunned", "avoided"),
+    ("demand", "unresponsive", "avoided"),
     [
         ((1.0, 0.0, None), set(), {"gpu"}),
         ((1.0, 0.5, None), set(), set()),
@@ -31,8 +31,8 @@ NODES = {
         ((1.0, 0.0, None), {"gone"}, {"gpu"}),
     ],
 )
-def test_cells_without_gpus_keep_off_gpu_nodes_while_others_can_run_them(size, shunned, avoided) -> None:
-    assert nodes_to_avoid(NODES, shunned, Demand(*size)) == avoided
+def test_cells_without_gpus_keep_off_gpu_nodes_while_others_can_run_them(demand, unresponsive, avoided) -> None:
+    assert nodes_to_avoid(NODES, unresponsive, Demand(*demand)) == avoided
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What nodes and node types offer against what cells need: pure."""
+"""Resources that nodes and node types offer against what cells request: pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from raysweep.orchestrator.executors.resources import (
     Demand,
     NodeType,
     autoscaler,
+    demands,
     needs,
     nodes_to_avoid,
     selector,
-    sizes,
-    times,
+    slots_of,
     unmet,
 )
 from raysweep.orchestrator.launch.launch import Options, run
@@ -47,14 +47,14 @@ def test_an_autoscaler_is_its_file_without_the_head_and_without_types_that_may_h
 
 def test_on_premise_nodes_say_what_they_have_when_they_run() -> None:
     only = {"local.cluster.node": {"resources": {}, "max_workers": 2}}
-    found = autoscaler({"max_workers": 2, "head_node_type": "local.cluster.node", "provider": {"type": "local"}}
+    scaling = autoscaler({"max_workers": 2, "head_node_type": "local.cluster.node", "provider": {"type": "local"}}
                        | {"available_node_types": only})  # fmt: skip
-    assert found == Autoscaler((NodeType("local.cluster.node", {}, 2, open=True),), 2)
-    assert found.may_run(Demand(64, 8, 100))
+    assert scaling == Autoscaler((NodeType("local.cluster.node", {}, 2, open=True),), 2)
+    assert scaling.may_run(Demand(64, 8, 100))
 
 
 @pytest.mark.parametrize(
-    ("size", "count"),
+    ("demand", "count"),
     [
         (Demand(1, 0, None), 8),
         (Demand(0.5, 0, None), 16),
@@ -64,12 +64,12 @@ def test_on_premise_nodes_say_what_they_have_when_they_run() -> None:
         (Demand(1, 0.25, None), 0),
     ],
 )
-def test_cells_that_fit_a_node(size: Demand, count: int) -> None:
-    assert times(CPU.resources, size) == count
+def test_cells_that_fit_a_node(demand: Demand, count: int) -> None:
+    assert slots_of(CPU.resources, demand) == count
 
 
 @pytest.mark.parametrize(
-    ("size", "now", "wanted"),
+    ("demand", "now", "wanted"),
     [
         (Demand(1, 0, None), 0, 16),  # two nodes of eight
         (Demand(1, 0, None), 40, 40),  # as many again
@@ -80,12 +80,12 @@ def test_cells_that_fit_a_node(size: Demand, count: int) -> None:
         (Demand(99, 0, None), 0, 0),
     ],
 )
-def test_an_autoscaler_is_asked_for_no_more_than_it_has_step_by_step(size: Demand, now: int, wanted: int) -> None:
-    assert BOTH.wanted(size, now) == wanted
+def test_an_autoscaler_is_asked_for_no_more_than_it_has_step_by_step(demand: Demand, now: int, wanted: int) -> None:
+    assert BOTH.wanted(demand, now) == wanted
 
 
 def test_an_autoscaler_of_unknown_types_is_asked_for_anything() -> None:
-    unknown = Autoscaler(known=False)
+    unknown = Autoscaler(types_known=False)
     assert unknown.may_run(Demand(64, 8, None))
     assert unknown.wanted(Demand(64, 8, None), 0) == 2
     assert not Autoscaler().may_run(Demand(1, 0, None))
@@ -105,7 +105,7 @@ def test_cells_without_gpus_keep_off_gpu_nodes_that_are_still_to_come() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "words"),
+    ("demand", "words"),
     [
         (Demand(1, 0, None), "1 CPU"),
         (Demand(1, 1, None), "a GPU"),
@@ -113,23 +113,23 @@ def test_cells_without_gpus_keep_off_gpu_nodes_that_are_still_to_come() -> None:
         (Demand(1, 2, None), "2 GPUs"),
     ],
 )
-def test_needs_in_words(size: Demand, words: str) -> None:
-    assert needs(size) == words
+def test_needs_in_words(demand: Demand, words: str) -> None:
+    assert needs(demand) == words
 
 
 def test_what_is_unmet_says_how_many_why_and_what_to_do() -> None:
-    said = unmet(Demand(1, 1, None), 3, "no node type has one", ["add a node type"])
-    assert said == (
+    line = unmet(Demand(1, 1, None), 3, "no node type has one", ["add a node type"])
+    assert line == (
         "3 cells need a GPU each; no node type has one: --device cpu, change [resources] or add a node type"
     )
 
 
-def test_cells_are_counted_by_size() -> None:
+def test_cells_are_counted_by_demand() -> None:
     variants = pl.DataFrame({"variant": [0, 1, 2], "cpus": [1.0, 1.0, 2.0], "gpus": [0.0, 1.0, 0.0]}).with_columns(
         memory_gib=pl.lit(None, pl.Float64)
     )
     cells = pl.DataFrame({"variant": [0, 0, 1, 2, 0]})
-    assert dict(sizes(cells, variants)) == {Demand(1, 0, None): 3, Demand(1, 1, None): 1, Demand(2, 0, None): 1}
+    assert dict(demands(cells, variants)) == {Demand(1, 0, None): 3, Demand(1, 1, None): 1, Demand(2, 0, None): 1}
 
 
 class NodeLess(inline.InlineExecutor):
@@ -139,14 +139,14 @@ class NodeLess(inline.InlineExecutor):
         if chunk.cpus == 1:
             super().submit(chunk)
         else:
-            self.held = getattr(self, "held", set()) | {chunk.number}
+            self.stuck = getattr(self, "stuck", set()) | {chunk.number}
 
     def kill(self, number: int) -> None:
-        self.held.discard(number)
+        self.stuck.discard(number)
 
     def waiting(self) -> list[Waiting]:
-        held = frozenset(getattr(self, "held", ()))
-        return [Waiting(held, "a node with 2 CPUs", 100.0)] if held else []
+        stuck = frozenset(getattr(self, "stuck", ()))
+        return [Waiting(stuck, "a node with 2 CPUs", 100.0)] if stuck else []
 
 
 def test_cells_whose_node_does_not_come_are_left_once_nothing_else_runs(write, folder, monkeypatch) -> None:
@@ -154,19 +154,19 @@ def test_cells_whose_node_does_not_come_are_left_once_nothing_else_runs(write, f
     text = 'name="n"\nworkload="cells:run"\nseeds="0..9"\n[[grid]]\nmethod="small"\n'
     write("n.toml", text + '[[grid]]\nmethod="large"\nresources.cpus=2\n')
     monkeypatch.setattr(inline, "InlineExecutor", NodeLess)
-    store, seen = Store("results"), []
+    store, waits = Store("results"), []
     prepared = from_sweeps([Sweep.load("n.toml")], store)
-    ended = run(prepared, store, Options(executor="inline", node_wait=1.0), lambda p: seen.append(p.waiting))
+    ended = run(prepared, store, Options(executor="inline", node_wait=1.0), lambda p: waits.append(p.waiting))
     assert (ended.done, ended.failed, ended.left, ended.exit_code) == (10, 0, 10, 1)
-    assert ended.stopped == "a node with 2 CPUs: none came in 1 min (--node-wait)"
-    assert ("a node with 2 CPUs",) in seen
+    assert "1 min for a node with 2 CPUs (--node-wait)" in ended.stopped
+    assert ("a node with 2 CPUs",) in waits
     assert store.attempts.collect()["method"].unique().to_list() == ["small"]  # the others were not charged
 
 
-def test_what_either_autoscaler_says_of_itself_is_told() -> None:
+def test_reports_of_either_autoscaler_in_words() -> None:
     from ray.core.generated import autoscaler_pb2
 
-    from raysweep.orchestrator.executors.ray.autoscaler import _of_first, _of_second
+    from raysweep.orchestrator.executors.ray.autoscaler import _v1_in_words, _v2_in_words
 
     unavailable = {"category": "InsufficientInstanceCapacity", "description": "no such machine is free"}
     first = {
@@ -179,17 +179,17 @@ def test_what_either_autoscaler_says_of_itself_is_told() -> None:
             }
         },
     }
-    assert _of_first(first) == "starting 2 x gpu, 1 x cpu (setting-up); gpu: no such machine is free"
-    assert _of_first({"pending_launches": {}, "pending_nodes": []}) == ""
+    assert _v1_in_words(first) == "starting 2 x gpu, 1 x cpu (setting-up); gpu: no such machine is free"
+    assert _v1_in_words({"pending_launches": {}, "pending_nodes": []}) == ""
     second = autoscaler_pb2.AutoscalingState()
     second.pending_instance_requests.add(ray_node_type_name="gpu", count=2)
     second.pending_instances.add(ray_node_type_name="cpu")
     second.failed_instance_requests.add(ray_node_type_name="gpu", count=1, reason="quota exceeded")
-    assert _of_second(second) == "starting 2 x gpu, 1 x cpu; gpu: quota exceeded"
-    assert _of_second(autoscaler_pb2.AutoscalingState()) == ""
+    assert _v2_in_words(second) == "starting 2 x gpu, 1 x cpu; gpu: quota exceeded"
+    assert _v2_in_words(autoscaler_pb2.AutoscalingState()) == ""
 
 
-def test_the_head_tells_of_its_file_no_more_than_the_node_types(tmp_path) -> None:
+def test_only_node_types_of_the_heads_file_leave_it(tmp_path) -> None:
     from raysweep.orchestrator.executors.ray.autoscaler import _node_types
 
     (tmp_path / "c.yaml").write_text(
@@ -197,8 +197,8 @@ def test_the_head_tells_of_its_file_no_more_than_the_node_types(tmp_path) -> Non
         "available_node_types:\n  head: {resources: {CPU: 0}, max_workers: 0, node_config: {UserData: s}}\n"
         "  cpu: {resources: {CPU: 2}, labels: {kind: cpu}, node_config: {KeyName: k}}\n"
     )
-    told = _node_types(tmp_path / "c.yaml")
-    assert told == {
+    config = _node_types(tmp_path / "c.yaml")
+    assert config == {
         "max_workers": 11,
         "head_node_type": "head",
         "provider": {"type": "aws"},
@@ -207,4 +207,4 @@ def test_the_head_tells_of_its_file_no_more_than_the_node_types(tmp_path) -> Non
             "cpu": {"resources": {"CPU": 2}, "labels": {"kind": "cpu"}},
         },
     }
-    assert autoscaler(told) == Autoscaler((NodeType("cpu", {"CPU": 2.0}, 11, {"kind": "cpu"}),), 11)
+    assert autoscaler(config) == Autoscaler((NodeType("cpu", {"CPU": 2.0}, 11, {"kind": "cpu"}),), 11)

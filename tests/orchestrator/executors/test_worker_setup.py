@@ -1,14 +1,22 @@
-"""What a cell finds on its worker: as many threads as CPUs, the memory it asked for, the code that was shipped."""
+"""Cells on Ray workers: their threads, memory and code, and the tracebacks of those that fail."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from raysweep.orchestrator.schedule.failure_groups import place
 from raysweep.orchestrator.store.reader import Store
+from tests.conftest import RAYSWEEP, environment
+from tests.orchestrator.executors.failing_cells import PLACES
+
+pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a cell of two CPUs needs them")
 
 CELLS = """
     import os
@@ -39,31 +47,59 @@ SWEEP = """
     method = "two"
     resources = { cpus = 2, memory_gib = 0.25 }
 """
+FAILING = """
+    name = "f"
+    workload = "failing_cells:run"
+    seeds = [0]
+    [resources]
+    retries = 0
+    timeout_s = 1
+    [[grid]]
+    method = ["library", "hangs", "deaf", "array", "nan"]
+"""
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a cell of two CPUs needs them")
-def test_a_cell_gets_what_it_asked_for_and_says_which_code_it_was(write, folder: Path, cli) -> None:
-    write("cells.py", CELLS)
-    write("w.toml", SWEEP)
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
 
-    def git(*words: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-        return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
 
-    git("init", "--quiet")
-    git("add", "cells.py", "w.toml")
-    git("commit", "--quiet", "--message", "cells")
-    ended = cli("launch", "w.toml", timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    found = (
-        Store()
-        .sql("SELECT method, environment, pools, memory_mib, cpu, around_the_driver FROM cells ORDER BY method, seed")
-        .rows()
-    )
-    # The last number: the copy that was shipped is imported, and not what lies around the driver.
-    assert found == [("half", 1.0, 1.0, 0.0, 0.5, 0.0)] * 2 + [("two", 2.0, 2.0, 256.0, 2.0, 0.0)] * 2
-    rows = Store().cells.collect()
-    assert rows["git_commit"].unique().to_list() == [git("rev-parse", "HEAD").strip()]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder, with a space in its name, whose sweeps have been launched on Ray."""
+    folder = tmp_path_factory.mktemp("a folder")
+    for name, text in (("cells.py", CELLS), ("w.toml", SWEEP), ("f.toml", FAILING)):
+        (folder / name).write_text(textwrap.dedent(text))
+    git(folder, "init", "--quiet")
+    git(folder, "add", "cells.py", "w.toml")
+    git(folder, "commit", "--quiet", "--message", "cells")
+    shutil.copy(Path(__file__).with_name("failing_cells.py"), folder)
+    command = [*RAYSWEEP, "launch", "w.toml", "f.toml", "--store", "results"]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1, ended.stderr  # cells failed
+    return folder
+
+
+def test_a_cell_gets_its_resources_and_records_its_code(folder: Path) -> None:
+    store = Store(folder / "results")
+    cells = store.sql(
+        "SELECT method, environment, pools, memory_mib, cpu, around_the_driver FROM cells "
+        "WHERE status = 'done' ORDER BY method, seed"
+    ).rows()
+    # The last number: the staged copy is imported, not the file beside the driver.
+    assert cells == [("half", 1.0, 1.0, 0.0, 0.5, 0.0)] * 2 + [("two", 2.0, 2.0, 256.0, 2.0, 0.0)] * 2
+    rows = store.cells.collect()
+    assert rows["git_commit"].unique().to_list() == [git(folder, "rev-parse", "HEAD").strip()]
     assert rows["git_dirty"].unique().to_list() == [None]
     assert rows["source_path"].unique().to_list() == [str(folder / "cells.py")]
     assert rows["source_digest"].n_unique() == 1
+
+
+def test_failed_cells_name_the_users_line_and_none_of_our_frames(folder: Path) -> None:
+    attempts = Store(folder / "results").attempts.filter(pl.col("status") != "done").select("method", "traceback")
+    traces = dict(attempts.collect().iter_rows())
+    assert {method: place(trace) for method, trace in traces.items()} == PLACES
+    firsts = {method: traces[method].splitlines()[1] for method in ("library", "hangs", "array")}
+    assert {line.partition(",")[0] for line in firsts.values()} == {'  File "failing_cells.py"'}
+    ours = {method for method, trace in traces.items() if "raysweep/orchestrator" in trace}
+    assert ours == {"array", "deaf"}  # `context.array` itself raises; the stack of a process is whole

@@ -1,4 +1,4 @@
-"""What a cell returns or records and can't be kept is refused by its name."""
+"""Metrics and arrays that a store cannot hold are refused by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raysweep.orchestrator.run.cell import RunContext, _checked
+from raysweep.orchestrator.run.context import RunContext, checked_metrics
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 
 
@@ -27,7 +27,7 @@ def context() -> RunContext:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "fact"),
     [
         ([1, "x"], "could not convert string to float"),
         ([[1], [1, 2]], "inhomogeneous"),
@@ -38,8 +38,8 @@ def context() -> RunContext:
         (Tensor(), "call detach"),
     ],
 )
-def test_a_bad_array_is_named(context: RunContext, values: Any, said: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=rf"^context.array\('loss'\): .*{said}"):
+def test_a_bad_array_is_named(context: RunContext, values: Any, fact: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^context.array\('loss'\): .*{fact}"):
         context.array("loss", values)
     assert context.arrays == []
 
@@ -53,10 +53,10 @@ def test_parts_of_an_array_begin_at_steps_of_their_own(context: RunContext) -> N
     assert [(part.name, part.step) for part in context.arrays] == [("loss", 0), ("loss", 1), ("other", 0)]
 
 
-@pytest.mark.parametrize("place", [{"step": "x"}, {"step": 2**70}, {"stride": None}, {"stride": 0}])
-def test_so_is_one_with_a_bad_place(context: RunContext, place: dict[str, Any]) -> None:
+@pytest.mark.parametrize("arguments", [{"step": "x"}, {"step": 2**70}, {"stride": None}, {"stride": 0}])
+def test_so_is_one_with_a_bad_step_or_stride(context: RunContext, arguments: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError), match=r"^context.array\('loss'\): "):
-        context.array("loss", [1.0], **place)
+        context.array("loss", [1.0], **arguments)
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_so_is_one_with_a_bad_place(context: RunContext, place: dict[str, Any]) 
 )
 def test_a_bad_metric_is_named(value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"^metric 'accuracy' "):
-        _checked({"loss": 1.0, "accuracy": value})
+        checked_metrics({"loss": 1.0, "accuracy": value})

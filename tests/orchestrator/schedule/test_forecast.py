@@ -1,4 +1,4 @@
-"""What a launch is expected to take: by cells that are alike, by resource, and on the wall."""
+"""Expected seconds of a launch: by variants, by resource, and on the wall clock."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANT, VARIANTS_SC
 
 
 def table(*variants: dict[str, object], seeds: int = 2) -> CellTable:
-    """Cells of these variants; each has two seeds, ids that say which they are."""
-    shared = {
+    """Cells of these variants; ids are VARIANT/SEED."""
+    common = {
         "sweep": "s", "experiment": "e", "workload": "w", "workload_version": "1", "source_digest": "d",
         "method": "m", "config": "{}", "cpus": 1.0, "gpus": 0.0, "retries": 1,
     }  # fmt: skip
-    rows = [{**dict.fromkeys(VARIANTS_SCHEMA), **shared, **v, "variant": n} for n, v in enumerate(variants)]
+    rows = [{**dict.fromkeys(VARIANTS_SCHEMA), **common, **v, "variant": n} for n, v in enumerate(variants)]
     cells = [(f"{n}/{seed}", n, seed) for n in range(len(rows)) for seed in range(seeds)]
     return CellTable(
         pl.DataFrame(rows, schema=VARIANTS_SCHEMA, orient="row"), pl.DataFrame(cells, schema=CELLS_SCHEMA, orient="row")
@@ -24,7 +24,7 @@ def table(*variants: dict[str, object], seeds: int = 2) -> CellTable:
 
 
 def done(attempts: int = 1, **seconds: float) -> pl.DataFrame:
-    """What a store holds of done cells: id -> seconds of the attempt that was."""
+    """A store's summary of done cells: id -> seconds of the attempt."""
     return pl.DataFrame(
         [
             {
@@ -41,27 +41,26 @@ def expected(planned: Plan) -> dict[str, float | None]:
     return dict(planned.frame.filter("run").select("cell_id", "expected_seconds").iter_rows())
 
 
-def test_of_cells_that_never_ran_nothing_is_known() -> None:
+def test_cells_that_never_ran_are_of_unknown_length() -> None:
     planned = plan(table({}, {}), EMPTY_SUMMARY)
     assert set(expected(planned).values()) == {None}
     assert planned.expected().select("cells", "unknown").row(0) == (4, 4)
     assert planned.wall_seconds(lambda *_: 8) is None
 
 
-def test_the_variants_own_seeds_say_it_first() -> None:
+def test_the_variants_own_seeds_come_first() -> None:
     cells = table({"cost_hint": 1.0}, {"cost_hint": 5.0})
     assert expected(plan(cells, done(**{"0/0": 3.0, "1/0": 99.0}))) == {"0/1": 3.0, "1/1": 99.0}
 
 
-def test_hints_scale_what_ran_of_the_same_method_then_experiment_then_workload() -> None:
+def test_hints_are_scaled_by_the_same_method_then_experiment_then_workload() -> None:
     hinted = {"cost_hint": 10.0}
     cells = table(
         hinted, {"cost_hint": 20.0}, {"method": "slow", **hinted}, {"method": "slow", "cost_hint": 40.0},
         {"method": "new", "cost_hint": 30.0}, {"experiment": "new", "cost_hint": 30.0},
     )  # fmt: skip
     ran = done(**{"0/0": 1.0, "0/1": 1.0, "2/0": 5.0, "2/1": 5.0})  # 0.1 and 0.5 s a unit
-    found = expected(plan(cells, ran))
-    assert found == {
+    assert expected(plan(cells, ran)) == {
         "1/0": 2.0, "1/1": 2.0, "3/0": 20.0, "3/1": 20.0,
         **dict.fromkeys(["4/0", "4/1", "5/0", "5/1"], pytest.approx(9.0)),
     }  # fmt: skip
@@ -69,30 +68,30 @@ def test_hints_scale_what_ran_of_the_same_method_then_experiment_then_workload()
 
 def test_where_one_variant_ran_and_there_are_no_hints_it_stands_for_all() -> None:
     cells = table({}, {"method": "other"}, {"workload": "w2"})
-    found = expected(plan(cells, done(**{"0/0": 4.0, "0/1": 6.0})))
-    assert found == {"1/0": 5.0, "1/1": 5.0, "2/0": None, "2/1": None}
+    seconds = expected(plan(cells, done(**{"0/0": 4.0, "0/1": 6.0})))
+    assert seconds == {"1/0": 5.0, "1/1": 5.0, "2/0": None, "2/1": None}
 
 
-def test_seeds_that_are_not_asked_for_say_it_too() -> None:
-    """Before what is guessed from hints or other methods, and only where the store holds such seeds."""
+def test_seeds_that_are_not_requested_count_too() -> None:
+    """They come before hints and other methods, and are read only if the store has such seeds."""
     cells = table({"k": 2}, {"method": "other", "k": None}, {"method": "new"})
     others = done(**{"7/0": 1.0, "7/1": 1.0})
     keys = cells.variants.select(VARIANT)
     times = keys.with_columns(seconds=pl.Series([3.0, 8.0, None]))
-    found = expected(plan(cells, others, lambda: times))
-    assert found == {"0/0": 3.0, "0/1": 3.0, "1/0": 8.0, "1/1": 8.0, "2/0": None, "2/1": None}
+    seconds = expected(plan(cells, others, lambda: times))
+    assert seconds == {"0/0": 3.0, "0/1": 3.0, "1/0": 8.0, "1/1": 8.0, "2/0": None, "2/1": None}
     mixed = pl.concat([others, done(**{"2/0": 100.0})])
     assert expected(plan(cells, mixed, lambda: times)) == {"0/0": 3.0, "0/1": 3.0, "1/0": 8.0, "1/1": 8.0, "2/1": 100.0}
     elsewhere = times.with_columns(workload_version=pl.lit("0"))
     assert set(expected(plan(cells, others, lambda: elsewhere)).values()) == {None}
-    asked = done(**{"0/0": 4.0})
-    assert expected(plan(cells, asked, lambda: pytest.fail("nothing else is there")))["0/1"] == 4.0
+    requested = done(**{"0/0": 4.0})
+    assert expected(plan(cells, requested, lambda: pytest.fail("nothing else is there")))["0/1"] == 4.0
 
 
-def test_a_hint_of_nothing_says_nothing() -> None:
+def test_a_hint_that_is_not_positive_is_ignored() -> None:
     cells = table({"cost_hint": 0.0}, {"cost_hint": 2.0}, {"cost_hint": -1.0})
-    found = expected(plan(cells, done(**{"0/0": 4.0, "1/0": 6.0})))
-    assert found == {"0/1": 4.0, "1/1": 6.0, "2/0": 5.0, "2/1": 5.0}
+    seconds = expected(plan(cells, done(**{"0/0": 4.0, "1/0": 6.0})))
+    assert seconds == {"0/1": 4.0, "1/1": 6.0, "2/0": 5.0, "2/1": 5.0}
 
 
 def test_attempts_that_failed_are_no_measure() -> None:
@@ -126,7 +125,7 @@ def test_the_wall_clock_counts_what_runs_at_once() -> None:
     ]  # fmt: skip
 
 
-def test_plan_and_launch_say_it(cli, write) -> None:
+def test_plan_and_launch_show_the_forecast(cli, write) -> None:
     write("nap.py", "import time\ndef run(cell, context):\n    time.sleep(0.2)\n    return {}\n")
     write("nap.toml", 'name="nap"\nworkload="nap:run"\nseeds="0..9"\n[[grid]]\nmethod="m"\n')
     assert "duration unknown for 10\ntime: unknown on this machine\n" in cli("plan", "nap.toml").stdout

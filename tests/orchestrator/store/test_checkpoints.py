@@ -148,15 +148,15 @@ def chunk(workload: str, folder: Path, home: CheckpointLocation | None, cells: i
     return Chunk(0, workload, "e", tasks, 1.0, 0.0, None, (str(folder),), "cpu", 30.0, home)
 
 
-def test_a_cell_of_a_machine_that_goes_hands_itself_back(home: CheckpointLocation, folder: Path, write) -> None:
+def test_cells_of_a_machine_that_is_drained_are_requeued(home: CheckpointLocation, folder: Path, write) -> None:
     write("saves.py", "def run(cell, context):\n    context.checkpoint.save(b'x')\n    return {}\n")
-    place = WorkerPosition()
-    place.leave()
-    assert run_chunk(chunk("saves:run", folder, home, 3), place=place).handed_back == (0, 1, 2)
-    leaves = at(home)
-    leaves.leaving = True
+    position = WorkerPosition()
+    position.drain()
+    assert run_chunk(chunk("saves:run", folder, home, 3), position=position).requeued == (0, 1, 2)
+    preempted = at(home)
+    preempted.draining = True
     with pytest.raises(Preempted):
-        leaves.save(b"saved")
+        preempted.save(b"saved")
     assert at(home, 2).load() == b"saved"
 
 

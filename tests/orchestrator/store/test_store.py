@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysweep.orchestrator.errors import Fenced, InputError, StoreBusy, StoreDamaged, StoreWriteFailed
-from raysweep.orchestrator.launch.record import CompletedAttempt, Records, record
-from raysweep.orchestrator.run.messages import Array, Outcome, Worker
+from raysweep.orchestrator.launch.record import Records, record
+from raysweep.orchestrator.run.messages import Array, CompletedAttempt, Outcome, Worker
 from raysweep.orchestrator.store import holder
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS

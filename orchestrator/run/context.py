@@ -1,0 +1,143 @@
+"""The cell and context that a workload gets, and checks on the arrays and metrics that it records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from raysweep.orchestrator.run.messages import Array
+from raysweep.orchestrator.store.checkpoints import Checkpoint
+from raysweep.orchestrator.text import encodable, message_of
+
+MAX_ENTRIES = 2**27  # in one array: half of a segment's `segments.MAX_VALUES`
+_INT64 = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class RunningCell:
+    """The cell that a workload gets (`raysweep.workloads.interface.Cell`)."""
+
+    cell_id: str
+    experiment: str
+    method: str
+    k: int | None
+    seed: int
+    config: Any
+
+
+class RunContext:
+    """The context that a workload gets (`raysweep.workloads.interface.Context`).
+
+    Args:
+        device: `cpu` or `cuda`.
+        checkpoint: the cell's.
+        report: called with each progress, 0 to 1.
+    """
+
+    def __init__(self, device: str, checkpoint: Checkpoint, report: Callable[[float], None] | None = None) -> None:
+        self._report = report
+        self.device = device
+        self.checkpoint = checkpoint
+        self.arrays: list[Array] = []
+        self._parts: set[tuple[str, int]] = set()
+        self.fraction: float | None = None
+
+    def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
+        """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""
+        name = _name(name, "array")
+        what = f"context.array({name!r})"
+        try:
+            array = np.asarray(values)
+            if array.dtype != np.float64 or not isinstance(values, np.ndarray):
+                array = _float32(array)
+            step, stride = int(step), int(stride)
+        except Exception as error:
+            raise _named(what, error) from None
+        if array.ndim != 1:
+            raise ValueError(f"{what}: shape {array.shape} is not one-dimensional")
+        if len(array) > MAX_ENTRIES:
+            raise ValueError(
+                f"{what}: {len(array):,} entries; {MAX_ENTRIES:,} at most: record every n-th, and stride=n"
+            )
+        if not -_INT64 <= step < _INT64:
+            raise ValueError(f"{what}: the step does not fit 64 bits")
+        if not 1 <= stride < _INT64:
+            raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'} is not 1 or more")
+        if (name, step) in self._parts:
+            raise ValueError(f"{what}: recorded before from step {step} on; give each part a step of its own")
+        self._parts.add((name, step))
+        self.arrays.append(Array(name, step, stride, array.copy()))
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the machine is being drained: save a checkpoint now, and the cell continues on another one."""
+        return self.checkpoint.draining
+
+    def progress(self, fraction: float) -> None:
+        """Report how much of the cell is done, 0 to 1."""
+        self.fraction = min(1.0, max(0.0, float(fraction)))
+        if self._report is not None:
+            self._report(self.fraction)
+
+
+def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if array.dtype == np.float32:
+        return array
+    if np.iscomplexobj(array):
+        raise TypeError("complex numbers; record two arrays, the real and the imaginary part")
+    wide = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        narrow = wide.astype(np.float32)
+    if (np.isinf(narrow) & np.isfinite(wide)).any():
+        raise ValueError("values beyond float32; give a NumPy array of float64, which is stored as float64")
+    return narrow
+
+
+def checked_metrics(returned: Any) -> dict[str, float]:
+    """Check what a workload returned: metrics by name, as finite floats.
+
+    Raises:
+        TypeError, ValueError: not a dict, a name that cannot be stored, or a value that is not a finite number.
+    """
+    if not isinstance(returned, Mapping):
+        raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to number")
+    metrics = {}
+    for name, value in returned.items():
+        name = _name(name, "metric")
+        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+            raise TypeError(f"metric {name!r} is {type(value).__name__} {value!r}, not a number")
+        try:
+            number = float(value)
+        except Exception as error:
+            raise _named(f"metric {name!r} ({type(value).__name__})", error) from None
+        if not math.isfinite(number):
+            raise ValueError(
+                f"metric {name!r} is {number}, not finite; leave the metric out "
+                "(a diverged run returns diverged = 1 and no error figure)"
+            )
+        metrics[name] = number
+    return metrics
+
+
+def _named(what: str, error: Exception) -> Exception:
+    """The error of a failed conversion (a tensor's may raise anything), prefixed with what was converted."""
+    kind = next((kind for kind in (TypeError, MemoryError) if isinstance(error, kind)), ValueError)
+    return kind(f"{what}: {message_of(error)}")
+
+
+def _name(name: Any, what: str) -> str:
+    """Check the name of a metric or array: text that a store can hold, as a plain `str`.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"{what} name {name!r} is not text")
+    if not encodable(name):
+        raise ValueError(f"{what} name {name!r} contains NUL or invalid Unicode")
+    return "".join([name])
