@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-slow chaos check format bench results docs clean
+.PHONY: run test test-slow chaos check format bench results docs wheel clean
 
 run: $(VENV)/.user
 	@echo "Experiment 1, 40 cells. The first use compiles the learning loops, for about 20 s on each worker."
@@ -38,13 +38,17 @@ results: $(VENV)/.user
 	"$(BIN)/raysweep" launch paper/rnn
 	"$(BIN)/python" -m raysweep.analysis.publish
 
+# What would be published: a source distribution, and a wheel built from it.
+wheel: $(VENV)/.dev
+	"$(BIN)/python" -m build --outdir dist .
+
 docs: $(VENV)/.docs
 	"$(BIN)/zensical" build --config-file mkdocs.yml --strict
 
-$(VENV)/.user: pyproject.toml constraints.txt
+$(VENV)/.user: pyproject.toml setup.py constraints.txt
 	@echo "Installing into $(VENV): Ray, numba, polars and others, a minute or more."
 	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[paper,objects]"
 	touch "$@"
 
 $(VENV)/.dev: $(VENV)/.user requirements-dev.txt
@@ -54,7 +58,7 @@ $(VENV)/.dev: $(VENV)/.user requirements-dev.txt
 
 # Ray's console and job server, which `--submit` is tested against.
 $(VENV)/.cluster: $(VENV)/.dev
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[cluster]"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[paper,objects,cluster]"
 	touch "$@"
 
 $(VENV)/.docs: $(VENV)/.user requirements-docs.txt

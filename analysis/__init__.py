@@ -1,5 +1,5 @@
-"""From the store's frames to numbers: recovery, spread, tables.
+"""Numbers from a store's cells: recovery, spread, tables, figures, claims, the report.
 
-Pure functions on Polars frames, nothing read or written but the paper's own numbers. Importing this
-package loads nothing; each module imports Polars when it is needed itself.
+Folders import in one direction: `claims, figures, tables, report > cells, statistics, paper > errors, rendering`;
+figures and claims use tables, never the reverse. Importing this package loads nothing.
 """

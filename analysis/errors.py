@@ -1,4 +1,4 @@
-"""What keeps the analysis from giving a number: refusals, exit code 2; and that nothing is done yet, exit code 1."""
+"""Errors of the analysis: refusals, exit code 2; no cell is done yet, exit code 1."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from raysweep.orchestrator.errors import InputError, RaysweepError
 
 
 class NothingDone(RaysweepError):
-    """No cell of a table or figure is done; the message has the command that runs them."""
+    """No cell of a table or figure is done; the message names the command that runs them."""
 
 
 class MissingSeeds(InputError):
@@ -20,7 +20,7 @@ class AmbiguousCells(InputError):
 
     Args:
         problems: the message.
-        differing: what differs, on its own, for callers with a message of theirs.
+        differing: its part on the differences, for other messages.
         choice: an SQL predicate over the experiment's cells that leaves one setting; empty: none is known.
     """
 

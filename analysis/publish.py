@@ -2,8 +2,8 @@
 
 python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--without-figures]
 
-What can't be made of the store's cells is listed, not written. A store that is none, or a folder that can't be
-written: exit code 2.
+Tables and figures that can't be made of the cells are listed, not written. Exit code 2 where a store does not exist or
+the folder can't be written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raysweep.orchestrator.store.reader import Store
 
 
 def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
-    """Write what can be made of the cells; the names of what can't, with the reason, are returned."""
+    """Write what can be made of the cells; returns the tables and figures that can't, each with the reason."""
     folder.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
     for name, build in TABLES.items():
@@ -61,15 +61,15 @@ def main() -> None:
     )
     parser.add_argument("--to", default="docs/results")
     parser.add_argument("--without-figures", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     try:
-        source = joined([from_store(Store(store).require()) for store in asked.store])
-        lacking = write(source, Path(asked.to), not asked.without_figures)
+        source = joined([from_store(Store(store).require()) for store in options.store])
+        lacking = write(source, Path(options.to), not options.without_figures)
     except RaysweepError as error:
         complain(error.problems if isinstance(error, InputError) else [str(error)])
         sys.exit(error.exit_code)
     except OSError as error:
-        complain([f"--to {asked.to}: {error.filename or asked.to}: {error.strerror or error}"])
+        complain([f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}"])
         sys.exit(InputError.exit_code)
     for line in lacking:
         print(line)

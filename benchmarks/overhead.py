@@ -1,4 +1,4 @@
-"""What recording costs: cells that do nothing, through bare Ray, Ray Tune and raysweep.
+"""The cost of recording: cells that do nothing, through bare Ray, Ray Tune and raysweep.
 
     python benchmarks/overhead.py [--cells 5000] [--seeds 20] [--trials 20] [--json]
 
@@ -61,7 +61,7 @@ def write_sweep(folder: Path, cells: int, seeds: int) -> Any:
 
 
 def start_ray() -> Any:
-    """Ray on this machine, as every contender has it."""
+    """Ray on this machine, configured alike for every contender."""
     import logging
 
     import ray
@@ -71,7 +71,7 @@ def start_ray() -> Any:
 
 
 def bare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One task a cell; the driver holds the results, nothing is recorded."""
+    """One task per cell; the driver keeps the results in memory, nothing is recorded."""
     ray = start_ray()
 
     @ray.remote
@@ -86,7 +86,7 @@ def bare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def bare_parquet(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One task a cell, which writes a Parquet file and syncs it to disk."""
+    """One task per cell, which writes and syncs a Parquet file."""
     ray = start_ray()
     target = folder / "parquet"
     target.mkdir()
@@ -109,7 +109,7 @@ def bare_parquet(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tune(folder: Path, options: argparse.Namespace, reuse: bool | None = None) -> dict[str, Any]:
-    """Tune trials; its default where `reuse` is None."""
+    """Tune trials; `reuse` None is Tune's default."""
     try:
         from ray import tune as ray_tune
     except ImportError:
@@ -134,7 +134,7 @@ def tune(folder: Path, options: argparse.Namespace, reuse: bool | None = None) -
 
 
 def tune_reuse(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Tune at its fastest."""
+    """Tune in its fastest configuration."""
     return tune(folder, options, reuse=True)
 
 
@@ -200,7 +200,7 @@ def finished_store(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def planning(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Expand a finished sweep and find that nothing is left to run."""
+    """Expand and plan a finished sweep: nothing is left to run."""
     from raysweep.orchestrator.schedule.plan import plan
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.cells import expand
@@ -254,8 +254,8 @@ def in_child(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     if ended.returncode:
         lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
         return {"problem": lines[-1]}
-    found: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
-    return found
+    results: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
+    return results
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
@@ -297,11 +297,11 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     return {"compared": "seconds without Ray's start-up and shut-down", "machine": machine, "rows": rows, "bars": bars}
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     """Print the comparison for people."""
     head = ("contender", "cells", "seconds", "cells/s", "driver MiB", "raysweep/it")
     print(f"{head[0]:<56}{head[1]:>9}{head[2]:>10}{head[3]:>11}{head[4]:>12}{head[5]:>13}")
-    for name, row in found["rows"].items():
+    for name, row in results["rows"].items():
         if "problem" in row:
             print(f"{LABELS[name]:<56}  {row['problem']}")
             continue
@@ -310,17 +310,17 @@ def show(found: dict[str, Any]) -> None:
             f"{LABELS[name]:<56}{row['cells']:>9,}{row['seconds']:>10.2f}{row['cells_per_s']:>11,.2f}"
             f"{row['peak_driver_rss_mib']:>12.0f}{ratio:>13}"
         )
-    print(f"\nCompared: {found['compared']}, on every side.")
-    ours = found["rows"]["raysweep"]
+    print(f"\nCompared: {results['compared']}, on every side.")
+    ours = results["rows"]["raysweep"]
     if "total_s" in ours:
         print(
             f"raysweep with Ray's start-up ({ours['ray_start_s']:.2f} s) and shut-down ({ours['ray_stop_s']:.2f} s): "
             f"{ours['total_s']:.2f} s, {ours['cells'] / ours['total_s']:,.0f} cells/s."
         )
     print()
-    for bar in found["bars"]:
-        said = {True: "met", False: "NOT met", None: "not measured"}[bar["met"]]
-        print(f"{said:<14}{bar['bar']}" + ("" if bar["found"] is None else f"  ({bar['found']:,.2f})"))
+    for bar in results["bars"]:
+        verdict = {True: "met", False: "NOT met", None: "not measured"}[bar["met"]]
+        print(f"{verdict:<14}{bar['bar']}" + ("" if bar["found"] is None else f"  ({bar['found']:,.2f})"))
 
 
 def main() -> int:
@@ -335,11 +335,11 @@ def main() -> int:
     parser.add_argument("--contender", choices=CONTENDERS, help="run only this one, in this process; prints JSON")
     options = parser.parse_args()
     if options.contender is None:
-        found = compare(options)
+        results = compare(options)
         if options.json:
-            print(json.dumps(found, indent=2))
+            print(json.dumps(results, indent=2))
         else:
-            show(found)
+            show(results)
         return 0
     os.environ.update(ENVIRONMENT)
     if options.folder is None:

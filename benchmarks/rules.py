@@ -59,11 +59,11 @@ WARM_UP = 3
 SEED = 0
 
 Run = Callable[[], tuple[list[Any], dict[str, float]]]
-"""Learns from the start; gives [W U b] (n, m), V, c and what else is to be said."""
+"""Learns from the start; returns [W U b] (n, m), V, c and details of the run."""
 
 
 class Case(NamedTuple):
-    """One size, and how far it is run."""
+    """One size, and the steps to run."""
 
     n: int
     k: int
@@ -73,13 +73,13 @@ class Case(NamedTuple):
 
 def cases(sizes: list[int], quick: bool) -> list[Case]:
     """Each size sparse and in full."""
-    found = []
+    chosen = []
     for n in sizes:
         for k in (4, n):
             common = 20 if quick else max(10, min(300, round(1.7e11 / n**4)))  # some seconds of torch
             long = 100 if quick else 300 if k == n >= 200 else 2000
-            found.append(Case(n, k, common, long))
-    return found
+            chosen.append(Case(n, k, common, long))
+    return chosen
 
 
 def settled(n: int, k: int) -> tuple[str, int | None, Any]:
@@ -104,7 +104,7 @@ def built_stream(config: Any, steps: int) -> Any:
 
 
 def write_start(folder: Path, n: int, k: int, steps: int, yardstick: bool) -> None:
-    """What all contenders start from; and the kernels are compiled, if they weren't. Not a contender."""
+    """Write the common start of all contenders, and compile the kernels if necessary. Not a contender."""
     import numpy as np
 
     from raysweep.workloads.rnn.learner import build_learner, initial_theta
@@ -140,7 +140,7 @@ def read_start(folder: Path, dtype: str) -> dict[str, Any]:
 
 
 def by_torch(folder: Path, n: int, k: int, steps: int, dtype: str = "float32") -> Run:
-    """RTRL as the paper has it, in eager torch."""
+    """RTRL as in the paper, in eager torch."""
     import torch
 
     torch.set_num_threads(1)
@@ -172,7 +172,7 @@ def by_torch(folder: Path, n: int, k: int, steps: int, dtype: str = "float32") -
 
 
 def by_jax(folder: Path, n: int, k: int, steps: int) -> Run:
-    """The same in one scan."""
+    """RTRL in one JAX scan."""
     import jax
     import jax.numpy as jnp
 
@@ -259,8 +259,8 @@ def compiled(folder: Path, n: int, k: int, steps: int, dtype: str = "float32") -
         result = train_fused(learner, method, k_settled, config, theta, stream, generators(SEED))
         assert len(result.losses) == steps
         depths = result.info["credit_horizon"]
-        said = {"mean_depth": float(depths.mean()), "last_depth": float(depths[-1])}
-        return _parts(learner, result.theta), said | result.metrics
+        details = {"mean_depth": float(depths.mean()), "last_depth": float(depths[-1])}
+        return _parts(learner, result.theta), details | result.metrics
 
     return run
 
@@ -284,12 +284,12 @@ IMPORTS = {
 
 
 def peak_mib() -> float:
-    """Of this process, so far."""
+    """Peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def serve(name: str, folder: Path, n: int, k: int) -> int:
-    """A contender's process: a line of JSON once it is ready, and one for each number of steps it is told."""
+    """A contender's process: a line of JSON once it is ready, and one for each requested number of steps."""
     try:
         __import__(IMPORTS[name])
         import numpy as np
@@ -306,10 +306,10 @@ def serve(name: str, folder: Path, n: int, k: int) -> int:
         if steps not in prepared:
             prepared[steps] = prepare(folder, n, k, steps)
         wall, cpu = time.perf_counter(), time.process_time()
-        parts, said = prepared[steps]()
+        parts, details = prepared[steps]()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         np.save(folder / f"{name}-{steps}.npy", np.concatenate([np.asarray(part).ravel() for part in parts]))
-        print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mib": peak_mib(), "said": said}), flush=True)
+        print(json.dumps({"wall_s": wall, "cpu_s": cpu, "peak_mib": peak_mib(), "details": details}), flush=True)
     return 0
 
 
@@ -332,21 +332,21 @@ class Child:
 
     @functools.cached_property
     def ready(self) -> dict[str, Any]:
-        """What it says once it is."""
+        """The first answer: ready, or a problem."""
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line:
-            found: dict[str, Any] = json.loads(line)
-            return found
+            answer: dict[str, Any] = json.loads(line)
+            return answer
         lines = self.errors.read_text().strip().splitlines()
         code = self.process.wait()
         return {"problem": lines[-1] if lines else f"exit code {code}"}
 
     def ask(self, steps: int) -> dict[str, Any]:
-        """One run of so many steps."""
+        """Run this many steps."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(f"{steps}\n")
@@ -356,18 +356,18 @@ class Child:
         return self._answer()
 
     def close(self) -> None:
-        """It ends when there is nothing more to read."""
+        """Close stdin, which ends the process."""
         self.process.communicate()
 
 
 def start_for(folder: Path, n: int, k: int, steps: int, yardstick: bool = False) -> None:
-    """`write_start` in a process of its own, lest the parent's memory is found in its children's peaks."""
+    """Run `write_start` in its own process: the children's peaks would include memory of the parent."""
     given = [f"--steps={steps}", *(["--yardstick"] if yardstick else []), "--contender=start"]
     child = Child(given, folder, n, k)
-    said = child.ready
+    answer = child.ready
     child.close()
-    if "problem" in said:
-        raise RuntimeError(said["problem"])
+    if "problem" in answer:
+        raise RuntimeError(answer["problem"])
 
 
 def measured(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
@@ -379,24 +379,24 @@ def measured(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name, child in children.items():
             for steps in (case.common, case.long) if name == "compiled" else (case.common,):
-                said = ready[name] if "problem" in ready[name] else child.ask(steps)
-                runs.setdefault((name, steps), []).append(said)
+                answer = ready[name] if "problem" in ready[name] else child.ask(steps)
+                runs.setdefault((name, steps), []).append(answer)
     for child in children.values():
         child.close()
     rows = []
-    for (name, steps), found in runs.items():
+    for (name, steps), answers in runs.items():
         row: dict[str, Any] = {"contender": name, "steps": steps}
-        problems = [one["problem"] for one in found if "problem" in one]
+        problems = [one["problem"] for one in answers if "problem" in one]
         if problems:
             rows.append(row | {"problem": problems[-1]})
             continue
         row |= {
-            "wall_us": 1e6 * min(one["wall_s"] for one in found) / steps,
-            "wall_median_us": 1e6 * statistics.median(one["wall_s"] for one in found) / steps,
-            "cpu_us": 1e6 * min(one["cpu_s"] for one in found) / steps,
-            "peak_mib": found[-1]["peak_mib"],
+            "wall_us": 1e6 * min(one["wall_s"] for one in answers) / steps,
+            "wall_median_us": 1e6 * statistics.median(one["wall_s"] for one in answers) / steps,
+            "cpu_us": 1e6 * min(one["cpu_s"] for one in answers) / steps,
+            "peak_mib": answers[-1]["peak_mib"],
             "imports_mib": ready[name]["imports_mib"],
-            **found[-1]["said"],
+            **answers[-1]["details"],
         }
         torch = rows[0] if rows else row
         if "wall_us" in torch:
@@ -409,9 +409,9 @@ def measured(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
         return {"rows": rows, "yardstick": None}
     for name in ("torch64", "compiled64"):
         child = Child([f"--contender={name}"], folder, case.n, case.k)
-        said = child.ready if "problem" in child.ready else child.ask(case.common)
+        answer = child.ready if "problem" in child.ready else child.ask(case.common)
         child.close()
-        if "problem" in said:
+        if "problem" in answer:
             return {"rows": rows, "yardstick": None}
     single, torch64, compiled64 = (folder / f"{name}-{case.common}.npy" for name in ("torch", "torch64", "compiled64"))
     return {
@@ -460,9 +460,9 @@ def compare(sizes: list[int], quick: bool, folder: Path | None) -> dict[str, Any
     return {"rounds": rounds, "machine": machine, "tables": tables, "aims": aims}
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     """Print the comparison for people."""
-    for table in found["tables"]:
+    for table in results["tables"]:
         size = f"ring, k = {table['k']}" if table["k"] < table["n"] else "full, k = n"
         print(f"n = {table['n']}, {size}")
         print(
@@ -489,9 +489,9 @@ def show(found: dict[str, Any]) -> None:
             print(f"  apart from torch in float64: torch in float32 {single:.1e};", end=" ")
             print(f"raysweep compiled, float64, tol = 0: {double:.1e}")
         print()
-    machine = found["machine"]
+    machine = results["machine"]
     print(
-        f"Each contender in a process of its own, one thread, float32; {found['rounds']} rounds that alternate.\n"
+        f"Each contender in a process of its own, one thread, float32; {results['rounds']} rounds that alternate.\n"
         "us a step: of the fastest round; median: of the median round. Torch's and JAX's steps cost the same from\n"
         "first to last, so few say what one costs; the compiled loop's are timed over a long run too. peak MiB: of\n"
         "the process; imports: what it had after them. weights apart: largest difference of the final weights from\n"
@@ -501,7 +501,7 @@ def show(found: dict[str, Any]) -> None:
         f"{machine['cpus']} CPUs; load average {machine['load_at_start']:.1f} at start, {machine['load_at_end']:.1f} "
         f"at end; {machine['seconds']:.0f} s in all.\n"
     )
-    for aim in found["aims"]:
+    for aim in results["aims"]:
         if aim["met"] is None:
             print(f"aim: {aim['aim']}: not measured")
         else:
@@ -509,17 +509,17 @@ def show(found: dict[str, Any]) -> None:
 
 
 def depth(row: dict[str, Any]) -> str:
-    """What the compiled loop said."""
+    """Replay depth and hand-over of the compiled loop, as text."""
     if "mean_depth" not in row:
         return ""
-    said = f"  depth {row['mean_depth']:.0f}, {row['last_depth']:.0f}"
+    text = f"  depth {row['mean_depth']:.0f}, {row['last_depth']:.0f}"
     if "replay_cut" in row:
-        said += f"; {row['replay_cut']:,.0f} steps cut by the bound of memory"
-    return said + (f"; J carried from step {row['carried_from']:,.0f}" if "carried_from" in row else "")
+        text += f"; {row['replay_cut']:,.0f} steps cut by the bound of memory"
+    return text + (f"; J carried from step {row['carried_from']:,.0f}" if "carried_from" in row else "")
 
 
 def large(folder: Path | None) -> dict[str, Any]:
-    """Sizes that carrying J is too dear for, by the compiled loop alone."""
+    """Sizes at which carrying J is too expensive: the compiled loop alone."""
     machine = {"cpus": os.cpu_count(), "load_at_start": os.getloadavg()[0]}
     rows = []
     with tempfile.TemporaryDirectory(prefix="raysweep-rules-", dir=folder) as place:
@@ -529,18 +529,26 @@ def large(folder: Path | None) -> dict[str, Any]:
             part.mkdir()
             start_for(part, n, k, steps)
             child = Child(["--contender=compiled"], part, n, k)
-            found = child.ready if "problem" in child.ready else child.ask(steps)
+            answer = child.ready if "problem" in child.ready else child.ask(steps)
             child.close()
-            row = {"n": n, "k": k, "steps": steps, "most_s": seconds, "most_mib": mib, **found, **found.pop("said", {})}
+            row = {
+                "n": n,
+                "k": k,
+                "steps": steps,
+                "most_s": seconds,
+                "most_mib": mib,
+                **answer,
+                **answer.pop("details", {}),
+            }
             if "wall_s" in row:
                 row["met"] = bool(row["wall_s"] < seconds and row["peak_mib"] < mib)
             rows.append(row)
     return {"machine": machine | {"load_at_end": os.getloadavg()[0]}, "rows": rows}
 
 
-def show_large(found: dict[str, Any]) -> None:
+def show_large(results: dict[str, Any]) -> None:
     """Print the large runs for people."""
-    for row in found["rows"]:
+    for row in results["rows"]:
         size = f"k = {row['k']}" if row["k"] < row["n"] else "full"
         most = f"< {row['most_s']:g} s, < {row['most_mib'] / 1024:g} GiB"
         aim = f"aim: n = {row['n']}, {size}, {row['steps']:,} steps {most}"
@@ -552,7 +560,7 @@ def show_large(found: dict[str, Any]) -> None:
             f"{aim}: measured {row['wall_s']:,.1f} s ({row['cpu_s']:,.1f} s of CPU), peak {row['peak_mib']:,.0f} MiB "
             f"(one J: {carried:,.0f} MiB), {'met' if row['met'] else 'missed'};{depth(row)}"
         )
-    machine = found["machine"]
+    machine = results["machine"]
     print(
         "Each in a process of its own, one thread, float32, imports and compilation not timed.\n"
         f"{machine['cpus']} CPUs; load average {machine['load_at_start']:.1f} at start, {machine['load_at_end']:.1f} "
@@ -580,14 +588,14 @@ def main() -> int:
     if options.contender is not None:
         return serve(options.contender, options.folder, options.n, options.k)
     if options.large:
-        found = large(options.folder)
-        print(json.dumps(found, indent=2)) if options.json else show_large(found)
+        results = large(options.folder)
+        print(json.dumps(results, indent=2)) if options.json else show_large(results)
         return 0
     sizes = [int(size) for size in (options.sizes or ("32" if options.quick else "64,128,256")).split(",")]
     if min(sizes) <= 4:
         parser.error(f"--sizes {options.sizes}: each must be more than 4, which is the ring's k")
-    found = compare(sizes, options.quick, options.folder)
-    print(json.dumps(found, indent=2)) if options.json else show(found)
+    results = compare(sizes, options.quick, options.folder)
+    print(json.dumps(results, indent=2)) if options.json else show(results)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A million cells: what planning, resuming, status and a query cost, and the rate and memory of a launch.
+"""A million cells: the cost of planning, resuming, status and a query, and the rate and memory of a launch.
 
     python benchmarks/scale.py                  # 10,000, 100,000 and 1,000,000 cells; a launch of 100,000 on Ray
     python benchmarks/scale.py --sizes 10000 --launch 10000
@@ -107,7 +107,7 @@ print(json.dumps({
 
 
 class Took(NamedTuple):
-    """What a process took."""
+    """Resources used by a process."""
 
     seconds: float
     cpu: float  # seconds of processor time, its children's included
@@ -115,7 +115,7 @@ class Took(NamedTuple):
 
 
 def process(folder: Path, *command: str) -> tuple[Took, str]:
-    """What a command took in the folder, and its output."""
+    """Resources used by a command in the folder, and its output."""
     root = Path(__file__).resolve().parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "160"}
     began = time.monotonic()
@@ -125,10 +125,10 @@ def process(folder: Path, *command: str) -> tuple[Took, str]:
         started.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - began
         out.seek(0)
-        said = out.read()
+        output = out.read()
     if started.returncode != 0:
-        raise SystemExit(f"{' '.join(command)[:200]}: exit {started.returncode}\n{said[-3000:]}")
-    return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20), said
+        raise SystemExit(f"{' '.join(command)[:200]}: exit {started.returncode}\n{output[-3000:]}")
+    return Took(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20), output
 
 
 def sweep(folder: Path, cells: int) -> None:
@@ -139,21 +139,21 @@ def sweep(folder: Path, cells: int) -> None:
 
 
 def commands(folder: Path, cells: int) -> dict[str, Took]:
-    """What each command takes over this many cells."""
+    """Resources used by each command on this many cells."""
     raysweep = [sys.executable, "-m", "raysweep"]
     sweep(folder, cells)
     took: dict[str, Took] = {}
-    took["plan"], said = process(folder, *raysweep, "plan", "scale.toml", "--store", "new")
-    assert re.search(rf"{cells:,}\s+new", said), said
+    took["plan"], output = process(folder, *raysweep, "plan", "scale.toml", "--store", "new")
+    assert re.search(rf"{cells:,}\s+new", output), output
     took["fill"] = process(folder, sys.executable, "-c", textwrap.dedent(FILL))[0]
     at = ["--store", "filled"]
-    took["resume"], said = process(folder, *raysweep, "launch", "scale.toml", *at)
-    assert f"all {cells:,} cells are done" in said, said
+    took["resume"], output = process(folder, *raysweep, "launch", "scale.toml", *at)
+    assert f"all {cells:,} cells are done" in output, output
     took["status"] = process(folder, *raysweep, "status", *at)[0]
-    took["query command"], said = process(folder, *raysweep, "query", QUERY, "--format", "csv", *at)
-    assert len(said.splitlines()) == 21, said
-    inside, said = process(folder, sys.executable, "-c", QUERY_IN_PYTHON, QUERY)
-    took["query"] = inside._replace(seconds=float(said))  # without Python's own start
+    took["query command"], output = process(folder, *raysweep, "query", QUERY, "--format", "csv", *at)
+    assert len(output.splitlines()) == 21, output
+    inside, output = process(folder, sys.executable, "-c", QUERY_IN_PYTHON, QUERY)
+    took["query"] = inside._replace(seconds=float(output))  # without Python's own start
     return took
 
 
@@ -176,16 +176,16 @@ def main() -> None:
     if arguments.launch:
         with tempfile.TemporaryDirectory() as folder:
             sweep(Path(folder), arguments.launch)
-            spent, said = process(Path(folder), sys.executable, "-c", textwrap.dedent(LAUNCH), str(arguments.launch))
-        found = json.loads(said.splitlines()[-1])
+            spent, output = process(Path(folder), sys.executable, "-c", textwrap.dedent(LAUNCH), str(arguments.launch))
+        stats = json.loads(output.splitlines()[-1])
         print(
-            f"launch of {arguments.launch:,} on Ray: {found['seconds']:.1f} s, {found['rate']:,.0f} cells/s after the "
-            f"first tenth, driver {found['mib']} MiB by tenths, {found['end_mib']} at the end, peak {spent.gib:.2f} GiB"
+            f"launch of {arguments.launch:,} on Ray: {stats['seconds']:.1f} s, {stats['rate']:,.0f} cells/s after the "
+            f"first tenth, driver {stats['mib']} MiB by tenths, {stats['end_mib']} at the end, peak {spent.gib:.2f} GiB"
         )
-        if found["rate"] < RATE:
-            missed.append(f"{found['rate']:,.0f} cells/s of {RATE:,.0f}")
-        if found["end_mib"] > FLAT * found["mib"][1]:
-            missed.append(f"driver memory went from {found['mib'][1]} to {found['end_mib']} MiB")
+        if stats["rate"] < RATE:
+            missed.append(f"{stats['rate']:,.0f} cells/s of {RATE:,.0f}")
+        if stats["end_mib"] > FLAT * stats["mib"][1]:
+            missed.append(f"driver memory went from {stats['mib'][1]} to {stats['end_mib']} MiB")
     print("\n".join(f"missed: {line}" for line in missed) or "all bars are met")
     sys.exit(1 if missed else 0)
 

@@ -1,4 +1,4 @@
-"""What sparse gradient transport adds to a training step of the vision transformer: aim, at most 10 %.
+"""The cost that sparse gradient transport adds to a training step of the vision transformer: aim, at most 10 %.
 
     python benchmarks/vit.py [--rounds 15] [--patch 8] [--batch 64] [--device cpu] [--json]
 
@@ -50,7 +50,7 @@ class LoopedAttention(Attention):
 
 
 def contender(shape: Shape, images: torch.Tensor, labels: torch.Tensor, k: int | None, looped: bool = False) -> Step:
-    """A training step; each contender has a network and an optimiser of its own, alike at the start."""
+    """A training step; each contender has its own network and optimiser, equal at the start."""
     model: VisionTransformer = build(shape, 0)
     if looped:
         for block in model.blocks:
@@ -82,34 +82,34 @@ def measure(steps: dict[str, Step], rounds: int, device: str) -> dict[str, list[
         return clock() - began
 
     names = list(steps)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    seconds_of: dict[str, list[float]] = {name: [] for name in names}
     for number in range(WARM_UP + rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             seconds = timed(steps[name])
             if number >= WARM_UP:
-                found[name].append(seconds)
-    return found
+                seconds_of[name].append(seconds)
+    return seconds_of
 
 
 def main() -> None:
-    """The command."""
+    """Measure, print, exit 1 if the aim is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    shape = Shape(patch=asked.patch)
+    shape = Shape(patch=options.patch)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(asked.batch, 3, shape.image, shape.image, generator=generator).to(asked.device)
-    labels = torch.randint(shape.classes, (asked.batch,), generator=generator).to(asked.device)
+    images = torch.randn(options.batch, 3, shape.image, shape.image, generator=generator).to(options.device)
+    labels = torch.randint(shape.classes, (options.batch,), generator=generator).to(options.device)
     steps = {"plain": contender(shape, images, labels, None)}
     steps |= {name: contender(shape, images, labels, k) for name, k in SPARSE.items()}
     steps[LOOP] = contender(shape, images, labels, 6, looped=True)
-    times = measure(steps, asked.rounds, asked.device)
+    times = measure(steps, options.rounds, options.device)
     ratios = {
         name: statistics.median(own / plain for own, plain in zip(seconds, times["plain"], strict=True))
         for name, seconds in times.items()
@@ -122,15 +122,16 @@ def main() -> None:
         }
         for name in times
     }
-    held = all(ratios[name] <= AIM for name in SPARSE)
-    if asked.json:
-        print(json.dumps({"rows": rows, "aim": AIM, "holds": held, **vars(asked)}))
+    met = all(ratios[name] <= AIM for name in SPARSE)
+    if options.json:
+        print(json.dumps({"rows": rows, "aim": AIM, "holds": met, **vars(options)}))
     else:
-        print(f"{asked.device}, patches of {asked.patch}, batch {asked.batch}, {asked.rounds} rounds, one thread")
+        setup = f"{options.device}, patches of {options.patch}, batch {options.batch}"
+        print(f"{setup}, {options.rounds} rounds, one thread")
         for name, row in rows.items():
             print(f"{name:24s} {row['ms']:8.1f} ms   fastest {row['fastest_ms']:8.1f} ms   {row['ratio']:.3f} x plain")
-        print(f"sparse transport within {AIM:.2f} x plain: {'holds' if held else 'does not hold'}")
-    sys.exit(0 if held else 1)
+        print(f"sparse transport within {AIM:.2f} x plain: {'holds' if met else 'does not hold'}")
+    sys.exit(0 if met else 1)
 
 
 if __name__ == "__main__":

@@ -69,3 +69,23 @@ class StoreUnreachable(RaysweepError):
 
 class ClusterUnavailable(RaysweepError):
     """Ray could not be started or reached."""
+
+
+EXTRAS = {
+    "aiohttp": "cluster",
+    "h5py": "paper",
+    "matplotlib": "paper",
+    "numba": "paper",
+    "obstore": "objects",
+    "pooch": "paper",
+    "sklearn": "paper",
+    "torch": "torch",
+}
+"""Modules that a plain `pip install raysweep` leaves out, and the extra that brings each."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> InputError | None:
+    """What to install, where the missing module belongs to an extra; None for any other module."""
+    module = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(module)
+    return InputError(f"needs {module}, which is not installed: pip install 'raysweep[{extra}]'") if extra else None

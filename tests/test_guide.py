@@ -121,15 +121,37 @@ def test_the_notebook_goes_from_a_store_to_a_figure(started: Path) -> None:
     assert {layer["mark"]["type"] for layer in chart["layer"]} == {"point", "tick"}
 
 
-@pytest.mark.parametrize("number", range(2))
+TRAIN = """
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--rate", type=float)
+parser.add_argument("--seed", type=int)
+print("final loss", parser.parse_args().rate)
+"""
+
+
+@pytest.mark.parametrize("number", range(3))
 def test_workloads_in_the_guide_run(number: int, folder: Path) -> None:
-    programs = [block for block in blocks(DOCS / "workloads.md", "python") if "def run(" in block]
-    assert len(programs) == 2
-    (folder / f"shown{number}.py").write_text(programs[number])
-    text = f'workload = "shown{number}:run"\nseeds = [0]\n[[grid]]\nmethod = ["sgd", "momentum"]\nrate = 0.5\n'
+    workloads = [block for block in blocks(DOCS / "workloads.md", "python") if "def run(" in block]
+    assert len(workloads) == 3
+    (folder / "train.py").write_text(TRAIN)  # of the workload that starts a script
+    (folder / f"guide{number}.py").write_text(workloads[number])
+    text = f'workload = "guide{number}:run"\nseeds = [0]\n[[grid]]\nmethod = ["sgd", "momentum"]\nrate = 0.5\n'
     ended = launch(Sweep.from_text(text), "results", inline=True)
     assert (ended.done, ended.asked) == (2, 2)
     assert Store("results").sql("SELECT avg(loss) AS loss FROM cells")["loss"][0] > 0
+
+
+PYTHON_PAGE = ["", "8 0\n30\n", "['method', 'loss'] 5\n"]
+"""Output of the blocks of `python.md`: of a launch of cells that are done, then of queries."""
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON_PAGE)))
+def test_the_python_page_runs(number: int, started: Path) -> None:
+    programs = blocks(DOCS / "python.md", "python")
+    assert len(programs) == len(PYTHON_PAGE)
+    assert python(programs[number], started) == PYTHON_PAGE[number]
 
 
 @pytest.mark.slow

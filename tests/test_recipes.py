@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.rnn.local_influence import contract_local
+from raysweep.workloads.rnn.influence import contract_local
 from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 

@@ -1,4 +1,4 @@
-"""What the cells of a sweep run. Nothing here knows of Ray, the store or the analysis."""
+"""The bundled workloads. Nothing here imports Ray, the store or the analysis."""
 
 from raysweep.workloads.registry import Registry
 
@@ -10,4 +10,4 @@ WORKLOADS: Registry[str] = Registry(
         "vit": "raysweep.workloads.vit:run",
     },
 )
-"""Our own workloads by name, as `module:function` (see `raysweep.workloads.interface`)."""
+"""Bundled workloads: name -> `module:function` (see `raysweep.workloads.interface`)."""

@@ -1,18 +1,28 @@
-"""What a workload is, for ours and for a user's own alike: a module with a function.
+"""The interface of a workload: a module with a function that runs one cell.
 
-A sweep names `"package.module:function"`, or one of our `WORKLOADS`. The function takes a cell and a
-context and returns the cell's metrics; the module may say more by these names, all optional:
+A sweep names the function as `"package.module:function"`, or one of the bundled `WORKLOADS` by its name. The function
+takes a `Cell` and a `Context` and returns the cell's metrics:
 
-| name | what it is | without it |
+    def run(cell, context):
+        loss = [1 / (1 + cell.config["rate"] * step) for step in range(100)]
+        context.array("loss", loss)
+        return {"loss": loss[-1]}
+
+Metrics are finite numbers. The same seed must give the same metrics: draw all random numbers from `cell.seed`, and
+keep no state in the module, since one process runs many cells.
+
+The module may also define these names, all optional:
+
+| name | meaning | default |
 |---|---|---|
-| `Config` | a frozen pydantic model (`extra="forbid"`) of flat fields | any flat config passes |
-| `VERSION` | text; changed behaviour gets a new one, and with it new cell ids | `"1"` |
-| `METHODS` | a registry or collection of the valid method names | any name passes |
-| `settle(method, k, config)` | returns (k, config) checked and filled in; `ValueError`, a problem a line | as given |
-| `cost(method, k, config) -> float` | relative cost of a cell, for the order of a first launch | equal |
-| `lacks(config) -> str or None` | what this machine lacks that such a cell needs, and the cure, on one line | nothing |
+| `Config` | frozen pydantic model (`extra="forbid"`) of flat fields | any flat config is accepted |
+| `VERSION` | text; raise it when `run` computes something else: cells get new ids | `"1"` |
+| `METHODS` | collection of the valid method names | any name is accepted |
+| `settle(method, k, config)` | k and config, completed; raises `ValueError`, a problem a line | both unchanged |
+| `cost(method, k, config) -> float` | relative; a first launch starts the most expensive cells first | all equal |
+| `lacks(config) -> str or None` | one line: what this machine is missing, and how to get it | nothing |
 
-Importing the module must not import torch or ray: it happens while a sweep is planned.
+Sweeps are planned by importing the module: import torch and other slow libraries inside `run`.
 """
 
 from __future__ import annotations
@@ -26,22 +36,22 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class AddedLater:
-    """Marks a `Config` field that came after cells had been recorded: `Annotated[float, AddedLater(0.0)]`.
+    """Mark of a `Config` field added after cells were recorded: `momentum: Annotated[float, AddedLater(0.0)] = 0.0`.
 
     Args:
-        old: the value the old cells in effect had. At this value the field is left out of the cell's
-            hash, so that ids survive the workload's growth.
+        old: the value that earlier cells used in effect. A cell with this value leaves the field out of its id, so
+            earlier cells keep their ids.
     """
 
     old: Any
 
 
 class Cell(Protocol):
-    """One (experiment, method, k, seed) and the rest of its settings."""
+    """One run: experiment, method, k, seed and config."""
 
     @property
     def cell_id(self) -> str:
-        """24 hex characters over all that defines the cell."""
+        """24 hexadecimal characters, a hash of everything that defines the cell."""
 
     @property
     def experiment(self) -> str:
@@ -49,33 +59,33 @@ class Cell(Protocol):
 
     @property
     def method(self) -> str:
-        """Name of the method."""
+        """The method's name."""
 
     @property
     def k(self) -> int | None:
-        """Size of the method's subset, where it has one."""
+        """The size of the method's subset; None for methods without one."""
 
     @property
     def seed(self) -> int:
-        """The cell's seed."""
+        """The source of all the cell's random numbers."""
 
     @property
     def config(self) -> Any:
-        """The workload's `Config`, or a plain dict where it has none."""
+        """The module's `Config`, or a dict if it defines none."""
 
 
 class Checkpoint(Protocol):
-    """A cell's checkpoints: bytes of the workload's own making; removed when the cell is done."""
+    """Storage for one cell's progress, deleted when the cell is done. The workload chooses the format."""
 
     def save(self, data: bytes) -> None:
-        """Keep these bytes, durably. Does not return where the machine is about to go (`Context.should_stop`)."""
+        """Replace the checkpoint, durably. Does not return if the machine is draining (`Context.should_stop`)."""
 
     def load(self) -> bytes | None:
-        """The bytes last saved by any attempt at this cell; None at the first."""
+        """The checkpoint that any earlier attempt at this cell saved last; None if there is none."""
 
 
 class Context(Protocol):
-    """What a running cell may ask of its surroundings."""
+    """What a running cell can use: its device, arrays, progress and checkpoint."""
 
     @property
     def device(self) -> str:
@@ -88,21 +98,22 @@ class Context(Protocol):
         step: int = 0,
         stride: int = 1,
     ) -> None:
-        """Record a one-dimensional array: entry i belongs to step `step + i * stride`.
+        """Record a one-dimensional array; entry i belongs to step `step + i * stride`.
 
-        float64 stays float64, anything else is stored as float32.
+        float64 is stored as float64, every other type as float32.
         """
 
     def progress(self, fraction: float) -> None:
-        """Say how much of the cell is done (0 to 1)."""
+        """Report the completed fraction of the cell, 0 to 1."""
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """What a long cell goes on from after a crash, on this machine or another."""
+        """The cell's checkpoint: a long cell resumes from it after a crash, on any machine."""
 
     @property
     def should_stop(self) -> bool:
-        """Whether the machine is about to go (a spot instance, a drained node): save a checkpoint now."""
+        """Whether the machine is draining (spot reclaim, node shutdown): save a checkpoint now."""
 
 
 Metrics = Mapping[str, float]
+"""Finite numbers by name."""

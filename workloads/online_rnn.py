@@ -1,15 +1,19 @@
-"""Online learning of a recurrent network on a stream: Experiments 1 and following of the paper.
+"""Online learning of a recurrent network on a stream: Experiments 1 to 6 of the paper.
 
-A cell is one run of one learning rule (`method`, and its `k`) from one seed along one stream. It trains at
-every step and is measured by what it predicted *before* the update.
+A cell is one run of one learning rule (`method`, and its `k`) from one seed along one stream. It learns at every step;
+metrics use the prediction made *before* the update.
 
-Metrics: `mse_SEGMENT_WINDOW` over the stream's segments (`pre` and `post` the shift; `seg1`, ...; `all`) and
-windows (`all`, `last_500`, `last_200`; a window longer than its segment is absent), or on classes
-`cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`; only graded steps count. Each naive baseline of the
-stream over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`), and `constant_...`,
-the best constant of each window in hindsight, unless the stream has a constant of its own. `diverged` (0 or 1);
-`diverged_at`, the step, only if so: then a window that it falls into or before is absent; `seconds_per_step`.
-Arrays: `loss` (0 where a step is not graded), and whatever the rule reports of its steps.
+Metrics:
+
+- `mse_SEGMENT_WINDOW`; on classes `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`. Segments are the
+  stream's (`pre` and `post` the shift; `seg1`, ...; `all`), windows are `all`, `last_500`, `last_200`. Only graded
+  steps count; a window longer than its segment is absent.
+- the stream's naive baselines over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`),
+  and `constant_...`, each window's best constant in hindsight, unless the stream defines a constant baseline.
+- `diverged` (0 or 1), and if 1, `diverged_at`, the step; windows that end after that step are absent.
+- `seconds_per_step`.
+
+Arrays: `loss` (0 at steps that are not graded), the rule's numbers of each step, and the probes' measurements.
 """
 
 from __future__ import annotations
@@ -22,12 +26,13 @@ from threadpoolctl import threadpool_limits
 
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.interface import AddedLater, Cell, Context, Metrics
-from raysweep.workloads.rnn.component import fill, owners
+from raysweep.workloads.rnn.component import owners, resolve
 from raysweep.workloads.rnn.learner import (
     LearnerConfig,
     beyond_the_end,
     cost_of_step,
     learn_along,
+    missing_compiler,
     name_in,
     settle_learner,
 )
@@ -46,7 +51,7 @@ LATER = AddedLater(None)
 
 
 class Config(LearnerConfig):
-    """A learner's settings and its stream's; the defaults are the protocol `paper` on the sine."""
+    """Settings of learner and stream; the defaults are the protocol `paper` on the sine."""
 
     stream: Annotated[str, AfterValidator(name_in(STREAMS))] = "sine"
     steps: int = Field(default=2000, ge=1)
@@ -91,24 +96,24 @@ class Config(LearnerConfig):
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Fill in what follows from method and stream, refuse what has no effect or cannot be.
+    """Complete k and config from method and stream; refuse settings without effect and impossible combinations.
 
     Args:
         method: a name in `METHODS`.
-        k: as the sweep has it.
-        config: as validated.
+        k: from the sweep.
+        config: validated field by field.
 
     Returns:
-        The k that is stored (`rtrl`: n, `traces`: 0) and the full config.
+        The recorded k (`rtrl`: n, `traces`: 0) and the complete config.
 
     Raises:
-        ValueError: all that is wrong, one problem a line.
+        ValueError: all problems, one a line.
     """
     k, values, problems = settle_learner(method, k, config)
-    found, wrong = fill("stream", config.stream, STREAMS, STREAM_SETTINGS, config)
-    problems += wrong
+    own, stream_problems = resolve("stream", config.stream, STREAMS, STREAM_SETTINGS, config)
+    problems += stream_problems
     kind = STREAMS[config.stream]
-    problems += kind.problems(config.steps, found)
+    problems += kind.problems(config.steps, own)
     if kind.classes != (config.loss == CLASS_LOSS):
         valid = [CLASS_LOSS] if kind.classes else [name for name in LOSSES if name != CLASS_LOSS]
         targets = f"stream {config.stream!r}, whose targets are {'classes' if kind.classes else 'numbers'}"
@@ -116,7 +121,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
     problems += beyond_the_end(config.steps, values, config)
     if problems:
         raise ValueError("\n".join(problems))
-    return k, config.model_copy(update=values | found)
+    return k, config.model_copy(update=values | own)
 
 
 def cost(method: str, k: int | None, config: Config) -> float:
@@ -125,16 +130,21 @@ def cost(method: str, k: int | None, config: Config) -> float:
     return config.steps * cost_of_step(method, k, config, kind.inputs(kind.settings(config)))
 
 
+def lacks(config: Config) -> str | None:
+    """How to get numba, where the cell needs it and it is not installed; None elsewhere."""
+    return missing_compiler(config)
+
+
 def run(cell: Cell, context: Context) -> Metrics:
-    """Train along the stream and measure."""
+    """Train along the stream; record arrays, return metrics."""
     config: Config = cell.config
     kind = STREAMS[config.stream]
     stream = kind.build(config.steps, generators(cell.seed).stream, **kind.settings(config))
-    with threadpool_limits(1):  # how BLAS divides a product among threads would show in the last bits
+    with threadpool_limits(1):  # the last bits of a BLAS product depend on the number of threads
         result = learn_along(cell, stream, context.progress)
 
-    done = len(result.losses)
-    if done:
+    steps = len(result.losses)
+    if steps:
         context.array("loss", result.losses.astype("float32"))
     for name, values in result.info.items():
         context.array(name, values)
@@ -145,12 +155,12 @@ def run(cell: Cell, context: Context) -> Metrics:
     if result.diverged_at is not None:
         metrics["diverged_at"] = float(result.diverged_at)
     metrics |= result.metrics
-    metrics["seconds_per_step"] = result.seconds / max(done, 1)
+    metrics["seconds_per_step"] = result.seconds / max(steps, 1)
     return metrics
 
 
 def _measure(predictions: Array, stream: Stream, classes: bool) -> dict[str, float]:
-    """The run's scores and the baselines', over all windows."""
+    """Scores of the run and of the baselines over all windows."""
     segments, graded, targets = stream.segments, stream.graded, stream.targets
     metrics: dict[str, float] = {}
     for score, values in scores(predictions, targets, classes).items():

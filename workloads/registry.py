@@ -1,4 +1,4 @@
-"""The one registry mechanism: a literal dict whose misses say what was probably meant."""
+"""Registries: literal dicts whose KeyError suggests the nearest name and lists the valid ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ T = TypeVar("T")
 
 
 class UnknownName(LookupError):
-    """A name that no entry has; its text names the near miss and every valid name."""
+    """An unknown name; the message suggests the nearest valid name and lists all of them."""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """One line: what is unknown, what was probably meant, what is valid."""
-    names = sorted(known)
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
+    """One-line message: the unknown name, the nearest valid one, all valid ones."""
+    names = sorted(valid)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {name!r};{hint} Known: {', '.join(names)}"
 
 
 class Registry(dict[str, T]):
-    """Entries of one kind by name.
+    """Entries of one kind: name -> entry.
 
     Args:
-        kind: what an entry is, as a message calls it ("learning rule").
+        kind: the word for an entry in messages ("learning rule").
         entries: the literal mapping.
     """
 

@@ -1,8 +1,7 @@
-"""A cell's independent streams of random numbers, each by its own name.
+"""Independent random generators of a cell, one per purpose.
 
-Stream `name` of seed `s` is `np.random.default_rng(np.random.SeedSequence([s, CODES[name]]))`. Streams never
-share draws: another mask leaves the weights as they are, a longer noise stream the data. Codes are never
-reused.
+The generator `name` of seed `s` is `np.random.default_rng(np.random.SeedSequence([s, CODES[name]]))`. Generators never
+share draws: another mask leaves the weights unchanged, more noise the data. Codes are never reused.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 CODES = MappingProxyType({"weights": 1, "mask": 2, "noise": 3, "stream": 4})
-"""`weights`: initial parameters; `mask`: random subsets and fixed random feedback, drawn once; `noise`: what a
-stochastic rule draws each step; `stream`: the data."""
+"""`weights`: initial parameters; `mask`: random subsets and fixed random feedback, drawn once; `noise`: draws of a
+stochastic rule at each step; `stream`: the data."""
 
 
 class Generators(NamedTuple):
-    """One generator a stream; each is drawn from in the order of the steps."""
+    """One generator per purpose; each is drawn from in the order of the steps."""
 
     weights: np.random.Generator
     mask: np.random.Generator
@@ -27,7 +26,7 @@ class Generators(NamedTuple):
 
 
 def generators(seed: int) -> Generators:
-    """The streams of a seed (a non-negative integer)."""
+    """The generators of a seed (a non-negative integer)."""
     if seed < 0:
         raise ValueError(f"seed {seed} is negative; seeds are integers from 0 on")
     return Generators(

@@ -1,1 +1,1 @@
-"""The cells that tables, figures and claims are made of."""
+"""Selection of a store's cells for tables, figures and claims."""

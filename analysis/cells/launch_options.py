@@ -1,4 +1,4 @@
-"""With which settings cells were launched: said where they are not their sweep's, and typed to run what is missing."""
+"""The `--set` options with which cells were launched, for notes and for the commands that run missing cells."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.sweeps import RecordedSweep
 
 LAUNCHED_WITH = "launched_with"
-"""A column of a store's cells: the `--set` options of their launch, as they are typed; empty where it had none."""
+"""A column of a store's cells: the `--set` options of their launch as text; empty where it had none."""
 
 
 def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[str]:
-    """A command a sweep: `resume` where some of its cells are known, else `launch`.
+    """A command for each sweep: `resume` where some of its cells are known, else `launch`.
 
     Args:
-        parts: sweeps, and those of their cells that are known; of several launches the settings of most cells count.
-        at: where the store is, see `raysweep.analysis.cells.source.Source`.
+        parts: sweeps and their known cells; where launches had different options, those of most cells count.
+        at: see `raysweep.analysis.cells.source.Source`.
     """
-    known: dict[str, Counter[str]] = {}
+    launches: dict[str, Counter[str]] = {}
     for sweep, cells in parts:
-        seen = known.setdefault(sweep, Counter())
+        options = launches.setdefault(sweep, Counter())
         if LAUNCHED_WITH in cells.columns:
-            seen.update(dict(cells[LAUNCHED_WITH].value_counts(sort=True).iter_rows()))
-        else:  # made by hand
-            seen[""] += cells.height
+            options.update(dict(cells[LAUNCHED_WITH].value_counts(sort=True).iter_rows()))
+        else:  # a frame that is not of a store
+            options[""] += cells.height
     return [
-        f"raysweep resume {sweep}{seen.most_common(1)[0][0]}{at}" if seen.total() else f"raysweep launch {sweep}{at}"
-        for sweep, seen in known.items()
+        f"raysweep resume {sweep}{options.most_common(1)[0][0]}{at}"
+        if options.total()
+        else f"raysweep launch {sweep}{at}"
+        for sweep, options in launches.items()
     ]
 
 
 def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
-    """Sweep -> a note, where cells of it were launched with other settings than its file has.
+    """Sweep -> a note, where some of its cells were launched with other settings than its file has.
 
     Args:
-        parts: sweeps, and the cells that are shown of each; a cell that was launched by another sweep of the same
-            folder counts as that one's.
+        parts: sweeps and their cells; a cell that was launched by another sweep of the same folder counts as that
+            one's.
     """
     seen: set[str] = set()
     counts: dict[str, Counter[str]] = {}
@@ -58,35 +60,37 @@ def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
                 seen.add(cell_id)
                 counts.setdefault(launched_by(sweep, name), Counter())[options.strip()] += 1
     notes = {}
-    for sweep, found in counts.items():
-        others = [(options, n) for options, n in sorted(found.items(), key=lambda pair: -pair[1]) if options]
-        whole = len(found) == 1
-        said = "; ".join(options if whole else f"{options} ({n} of {found.total()} cells)" for options, n in others)
-        if said:
-            notes[sweep] = f"Not the settings of {sweep}: {said}"
+    for sweep, by_options in counts.items():
+        others = [(options, n) for options, n in sorted(by_options.items(), key=lambda pair: -pair[1]) if options]
+        alike = len(by_options) == 1
+        text = "; ".join(
+            options if alike else f"{options} ({n} of {by_options.total()} cells)" for options, n in others
+        )
+        if text:
+            notes[sweep] = f"Not the settings of {sweep}: {text}"
     return notes
 
 
 def launched_by(sweep: str, name: str | None) -> str:
-    """The sweep of a cell as commands take it.
+    """The sweep that launched a cell, as commands take it.
 
     Args:
-        sweep: one whose cells are asked for, among which the cell is.
-        name: of the cell's own, as its file gives it; None: the same.
+        sweep: the sweep by which the cell was selected.
+        name: the name of the cell's own sweep, as its file has it; None: the same sweep.
     """
-    folder, _, own = sweep.rpartition("/")
-    if name is None or name == own:
+    folder, _, bare = sweep.rpartition("/")
+    if name is None or name == bare:
         return sweep
     bundled = f"{folder}/{name}"
     return bundled if folder and (BUNDLED / f"{bundled}.toml").is_file() else name
 
 
 def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """The cells with `LAUNCHED_WITH`, by the last launch that asked for them.
+    """The cells with `LAUNCHED_WITH`, by the last launch that requested them.
 
     Args:
         cells: column cell_id.
-        recorded: oldest first.
+        recorded: the store's sweeps, oldest first.
     """
     options = [(entry.table.cells["cell_id"], typed(entry.about.get("overrides") or {})) for entry in recorded]
     if not any(words for _, words in options):
@@ -99,7 +103,7 @@ def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.D
 
 
 def typed(overrides: Mapping[str, Any]) -> str:
-    """` --set key=value` for each, as a shell takes it."""
+    """` --set key=value` for each, quoted for a shell."""
     return "".join(f" --set {shlex.quote(f'{key}={_value(key, value)}')}" for key, value in overrides.items())
 
 

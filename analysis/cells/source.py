@@ -1,16 +1,17 @@
-"""What the analysis reads: the store's cells as one wide frame, and recorded arrays by name when asked for."""
+"""Input of the analysis: a store's cells as one wide frame, and recorded arrays by name on request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from raysweep.analysis.cells.launch_options import with_options
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.query.sql import cells_frame
-from raysweep.orchestrator.store.reader import Store
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.store.reader import Store
 
 ARRAYS_SCHEMA = {
     "cell_id": pl.String,
@@ -22,52 +23,75 @@ ARRAYS_SCHEMA = {
 
 
 class Source(NamedTuple):
-    """Cells and arrays, from a store or made by hand for a test."""
+    """Cells and arrays, of a store or made by hand for a test."""
 
     cells: pl.DataFrame
-    """One row a known cell, metrics and config keys as columns, `config` as JSON text, `status`; of a store with
-    `launching.LAUNCHED_WITH`."""
+    """One row a known cell: metrics and config keys as columns, `config` as JSON text, `status`; cells of a store
+    also have `launch_options.LAUNCHED_WITH`."""
     arrays: Callable[[Sequence[str]], pl.DataFrame]
     """Names -> the done cells' arrays of those names, columns as `ARRAYS_SCHEMA`; entry i of `values` belongs to
     step `step + i * stride`."""
     at: str = ""
-    """What commands need to find the store, as ` --store runs`; empty for the default one, and for several."""
+    """The option by which commands find the store, ` --store runs`; empty for the default store and for several."""
 
 
 def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Source:
     """A store's cells.
 
     Args:
-        store: where from.
+        store: the store.
         keep: ids of the cells to see; None: all.
         at: see `Source`.
     """
+    from raysweep.orchestrator.query.sql import cells_frame  # loads DuckDB
+
     cells = with_options(cells_frame(store), store.sweeps())
     if keep is not None:
         cells = cells.filter(pl.col("cell_id").is_in(keep.implode()))
+    done = cells.filter(pl.col("status") == "done").select("cell_id", "attempt")
 
     def arrays(names: Sequence[str]) -> pl.DataFrame:
-        found = store.collect(
-            lambda: (
-                store.arrays.filter(pl.col("name").is_in(list(names)))
-                .join(store.cells.select("cell_id", kept="attempt"), on="cell_id")
-                .filter(pl.col("kept") == pl.col("attempt"))
-                .select(
-                    "cell_id",
-                    "name",
-                    pl.col("step", "stride").cast(pl.Int64),
-                    pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
-                )
-                .unique(["cell_id", "name", "step"], keep="first", maintain_order=True)
-            )
-        )
-        return found.filter(pl.col("cell_id").is_in(cells["cell_id"].implode()))
+        return read_arrays(store, done.join(pl.DataFrame({"name": names}, {"name": pl.String}), how="cross"))
 
     return Source(cells, arrays, at)
 
 
+def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Recorded arrays, columns as `ARRAYS_SCHEMA`.
+
+    Args:
+        store: the store.
+        wanted: cell_id, attempt and name of each array.
+    """
+    columns = [pl.col(name).cast(pl.Int64) for name in ("step", "stride")]
+    values = pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64)))
+    return store.collect(
+        lambda: store.arrays.filter(among(wanted))
+        .join(wanted.lazy(), on=["cell_id", "attempt", "name"], how="semi")
+        .select("cell_id", "name", *columns, values.alias("values"))
+        .unique(["cell_id", "name", "step"], keep="first", maintain_order=True)
+    )  # fmt: skip
+
+
+def among(wanted: pl.DataFrame) -> pl.Expr:
+    """Rows that may be of these arrays (cell_id, name): a predicate by which a scan skips files."""
+    return pl.col("name").is_in(wanted["name"].unique().implode()) & pl.col("cell_id").is_in(
+        wanted["cell_id"].unique().implode()
+    )
+
+
+def entries(arrays: pl.DataFrame) -> pl.DataFrame:
+    """Arrays as one row an entry: cell_id, name, step, value."""
+    return (
+        arrays.with_columns(at=pl.int_ranges(pl.col("values").list.len()))
+        .explode("at", "values")
+        .filter(pl.col("at").is_not_null())  # an array of no entries explodes to one null
+        .select("cell_id", "name", step=pl.col("step") + pl.col("at") * pl.col("stride"), value="values")
+    )
+
+
 def joined(sources: Sequence[Source]) -> Source:
-    """Several stores, such as those of machines that share no disk, as one.
+    """Several stores, such as those of machines that share no storage, as one.
 
     A cell that several know is that of the first in which it is done.
 
@@ -89,10 +113,11 @@ def joined(sources: Sequence[Source]) -> Source:
         .sort(pl.col("status") != "done", maintain_order=True)
         .unique("cell_id", keep="first", maintain_order=True)
     )
-    whose = [cells.filter(pl.col("_store") == i)["cell_id"].implode() for i in range(len(sources))]
+    ids = [cells.filter(pl.col("_store") == i)["cell_id"].implode() for i in range(len(sources))]
 
     def arrays(names: Sequence[str]) -> pl.DataFrame:
-        found = zip(sources, whose, strict=True)
-        return pl.concat([source.arrays(names).filter(pl.col("cell_id").is_in(ids)) for source, ids in found])
+        return pl.concat(
+            source.arrays(names).filter(pl.col("cell_id").is_in(own)) for source, own in zip(sources, ids, strict=True)
+        )
 
     return Source(cells.drop("_store"), arrays)

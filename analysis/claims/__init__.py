@@ -1,4 +1,4 @@
-"""The paper's claims, the follow-up's apart: what each says, what we get, how sure, and a verdict by written rules.
+"""The paper's claims, and the follow-up's: the claimed number, ours, its interval, and a verdict by written rules.
 
 `render(ledger(source), "text")` is a string to print. Rules: `docs/verdicts.md`; a family of claims a file.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from raysweep.analysis.cells.cell_notes import origins
+from raysweep.analysis.cells.notes import origins
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.claims import (
     chaos,
@@ -73,16 +73,16 @@ CLAIMS: Registry[Claim] = Registry(
 
 
 def named(names: Sequence[str]) -> frozenset[str]:
-    """Ids of the claims that begin with one of the names: `E7` is all of Experiment 7; of no name, all.
+    """Ids of the claims that begin with one of the names (`E7` is all of Experiment 7); without names, all.
 
     Raises:
-        InputError: some name no claim; the message has all that do.
+        InputError: no claim begins with a name; the message lists all ids.
     """
-    found = {name: [key for key in CLAIMS if key.lower().startswith(name.lower())] for name in names}
-    unknown = " or ".join(repr(name) for name, keys in found.items() if not name or not keys)
+    matches = {name: [key for key in CLAIMS if key.lower().startswith(name.lower())] for name in names}
+    unknown = " or ".join(repr(name) for name, keys in matches.items() if not name or not keys)
     if unknown:
         raise InputError(f"no claim begins with {unknown}; name them by id or its beginning (E7): {', '.join(CLAIMS)}")
-    return frozenset(key for keys in found.values() for key in keys) if names else frozenset(CLAIMS)
+    return frozenset(key for keys in matches.values() for key in keys) if names else frozenset(CLAIMS)
 
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -118,7 +118,7 @@ def ledger(source: Source) -> pl.DataFrame:
 
     `source` is a key of `SOURCES` and `where` a place in it; `claimed` is its number. `ours`, `lower`, `upper` are
     in `unit`, null where there is no such number; `alone` is the verdict without Holm's correction for the family's
-    other lines; `decay_0` and `naive` are in the unit of `metric`; `cells` counts those that the line asks for; `notes`
+    other lines; `decay_0` and `naive` are in the unit of `metric`; `cells` counts those that the line needs; `notes`
     are on the line's sweeps, the same for all lines of a sweep: settings that are not its own, cells that are left out.
     """
     lines = [(claim, line) for claim in CLAIMS.values() for line in claim.lines]
@@ -131,7 +131,7 @@ def ledger(source: Source) -> pl.DataFrame:
     notes = origins(part for data in loaded for part in data.parts)
     rows = []
     for i, (claim, line) in enumerate(lines):
-        # What a family's tests came to; those without a p (not run, diverged) count as 1.
+        # The family's p-values; tests without one (not run, diverged) count as 1.
         family = [j for j, (other, tested) in enumerate(lines) if other.family == claim.family and pooled(tested)]
         p_values = [1.0 if (p := judged[j].p) is None else p for j in family]
         verdict, alone, why, adjusted = settle(line, judged[i], p_values, family.index(i) if i in family else 0)
@@ -162,9 +162,9 @@ def ledger(source: Source) -> pl.DataFrame:
                 "naive": data.naive,
                 "metric": line.cells[0].metric if line.cells else None,
                 "sweep": " ".join(dict.fromkeys(cells.sweep for cells in line.cells)) or None,
-                "cells": data.asked,
+                "cells": data.expected,
                 "command": command(line, data, narrowing, source.at),
-                "notes": [said for sweep, own in origins(data.parts).items() for said in notes.get(sweep, own)],
+                "notes": [note for sweep, own in origins(data.parts).items() for note in notes.get(sweep, own)],
             }
         )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

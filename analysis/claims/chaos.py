@@ -5,43 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import FULL, K4, TRACES, UORO, Row
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Line, Share
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, UORO
+from raysweep.analysis.claims.claim import Cells, Claim, Line, Share, mse_cells
 from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "chaos"
 MULTI_SINE_CV = 7.1
-"""Of Table 5's five full RTRL runs (.0022, .0019, .0020, .0020, .0023), percent."""
+"""CV of Table 5's five full RTRL runs (.0022, .0019, .0020, .0020, .0023), percent."""
 
 
 def lorenz(hidden: int, *rows: Row, prefix: str = "") -> tuple[Cells, ...]:
     """Table 4's cells at one size, measured over the whole of the later half."""
-    return (
-        Cells("paper/e2-lorenz", "lorenz", "mse_post_all", rows, {"hidden": hidden}, "persistence_post_all", DECAY_0,
-              prefix=prefix),
-    )  # fmt: skip
+    return (mse_cells("paper/e2-lorenz", "lorenz", "post_all", rows, {"hidden": hidden}, prefix=prefix),)
 
 
 def multi_sine(*rows: Row) -> tuple[Cells, ...]:
     """Table 5's cells, measured after the first shift."""
-    return (
-        Cells(
-            "paper/e2-multisine",
-            "multi_sine",
-            "mse_seg2_last_200",
-            rows,
-            {"hidden": 64},
-            "persistence_seg2_last_200",
-            DECAY_0,
-        ),
-    )
+    return (mse_cells("paper/e2-multisine", "multi_sine", "seg2_last_200", rows, {"hidden": 64}),)
 
 
 def above_traces(columns: Columns) -> NDArray[np.bool_]:
     """Full RTRL ends above the same seed's traces, or diverges (nan is not below)."""
-    return ~(columns["full"] <= columns["traces"])
+    return ~(columns["full"] <= columns[TRACES.key])
 
 
 def _twice_k4(columns: Columns) -> str:
@@ -90,7 +76,7 @@ multisine = Claim(
             "level, k = 4",
             "k = 4 recovers 80 % at the first shift point",
             "80 (69, 85, 93, 65, 89)",
-            criteria.recovery_level("k4", "traces", "full", 80),
+            criteria.recovery_level("k4", TRACES.key, "full", 80),
             multi_sine(TRACES, K4, FULL),
         ),
         Line(
@@ -112,7 +98,7 @@ uoro = Claim(
         Line("Lorenz, below k = 4", f"{_WORDS} k = 4", "best", criteria.lower("uoro", "k4"), lorenz(64, K4, UORO)),
         Line("Lorenz, below full", f"{_WORDS} full RTRL", "best", criteria.lower("uoro", "full"),
              lorenz(64, FULL, UORO)),
-        Line("Lorenz, below traces", f"{_WORDS} traces", "best", criteria.lower("uoro", "traces"),
+        Line("Lorenz, below traces", f"{_WORDS} traces", "best", criteria.lower("uoro", TRACES.key),
              lorenz(64, TRACES, UORO)),
         Line("multi-sine, ten times k = 4", "on multi-sine UORO is ten times worse than k = 4", "10",
              criteria.orders("uoro", "k4", 1), multi_sine(K4, UORO)),

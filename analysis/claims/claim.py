@@ -1,18 +1,18 @@
-"""What a claim is: lines, each with the cells it reads and the way it is judged. Data only, no verdicts."""
+"""Claims as data: lines, each with the cells that it reads and the criterion by which it is judged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, Row
+from raysweep.analysis.cells.selection import Selection
+from raysweep.analysis.paper.values import PAPER_SEEDS
 from raysweep.analysis.statistics.inference import Array, Columns, Statistic
-
-PAPER_SEEDS = (42, 123, 7, 2024, 31337)
 
 PAPER, FOLLOW_UP, OURS = "paper", "follow-up", "ours"
 SOURCES = {
@@ -20,41 +20,46 @@ SOURCES = {
     FOLLOW_UP: "the follow-up's (arXiv 2603.28750), not the paper's",
     OURS: "ours, in neither paper",
 }
-"""Who makes a claim; what is not the paper's is counted and shown apart."""
+"""Source of a claim -> its description; claims that are not the paper's are counted and shown apart."""
 
 Reduce = Callable[[NDArray[np.int64], Array], float]
 """Steps, values of a recorded array -> one number."""
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Some cells of a sweep and the one number of each that counts.
+class Cells(Selection):
+    """Some cells of a sweep and the one number of each that counts: a metric, or an array reduced to a number.
 
     Args:
-        sweep: a bundled sweep, for the command that runs what lacks.
-        experiment: key column's value.
-        metric: the number, by its name in the store; with `reduce` the name of an array.
-        rows: which cells, one a row and seed; a line's columns are named `prefix` + row key.
-        pinned: config values that all rows share.
         naive: metric of the stream's own baseline, shown beside.
         decay_0: the row that propagates nothing and keeps no trace, shown beside.
         decay_0_metric: where that row's number has another name.
-        reduce: an array to a number.
-        prefix: tells the columns from those of the line's other cells.
-        seeds: asked for where none has been launched.
+        reduce: an array to a number; `metric` is then the array's name.
+        prefix: before the rows' keys, tells the columns from those of the line's other cells.
     """
 
-    sweep: str
-    experiment: str
-    metric: str
-    rows: tuple[Row, ...]
-    pinned: Mapping[str, object] = field(default_factory=dict)
     naive: str | None = None
     decay_0: Row | None = None
     decay_0_metric: str | None = None
     reduce: Reduce | None = None
     prefix: str = ""
-    seeds: tuple[int, ...] = PAPER_SEEDS
+
+
+def mse_cells(
+    sweep: str,
+    experiment: str,
+    steps: str,
+    rows: tuple[Row, ...],
+    pinned: Mapping[str, object],
+    naive: str = "persistence",
+    prefix: str = "",
+    seeds: tuple[int, ...] = PAPER_SEEDS,
+) -> Cells:
+    """Cells by their MSE over some steps (`post_all`), beside them a baseline and decay 0 over the same steps."""
+    metric, naive = f"mse_{steps}", f"{naive}_{steps}"
+    return Cells(
+        sweep, experiment, rows, pinned, metric=metric, naive=naive, decay_0=DECAY_0, prefix=prefix, seeds=seeds
+    )
 
 
 @dataclass(frozen=True)
@@ -63,20 +68,20 @@ class Interval:
 
     Args:
         statistic: of the line's columns.
-        low: lower end of the zone in the statistic's own scale, -inf if there is none.
+        low: lower end of the zone in the statistic's own scale; -inf if there is none.
         high: upper end.
-        unit: of what is shown.
-        shown: from the statistic's scale to the reader's, rising.
+        unit: in the reader's scale.
+        to_reader: from the statistic's scale to the reader's, rising.
         derive: columns seed by seed, before anything is resampled; nan where a seed has no such number.
-        undefined: what a nan means.
-        level: an error's or accuracy's own level, which a predictor that learned nothing may have as well.
+        undefined: the meaning of a nan.
+        level: whether it is an error's or accuracy's own level, which a predictor that learned nothing may have too.
     """
 
     statistic: Statistic
     low: float
     high: float
     unit: str
-    shown: Callable[[float], float] = float
+    to_reader: Callable[[float], float] = float
     derive: Callable[[Columns], Columns] | None = None
     undefined: str = "no number"
     level: bool = False
@@ -84,7 +89,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """Judged by how many seeds fail.
+    """Judged by the share of failing seeds.
 
     Args:
         failing: of the columns (nan: diverged), one truth value a seed.
@@ -100,22 +105,22 @@ class Share:
 
     @property
     def count(self) -> int:
-        """How many failed in the paper."""
+        """Failing seeds in the paper."""
         return round(self.paper * self.sample)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Judged by whether two properties hold on the very same seeds."""
+    """Judged by whether two properties hold on the very same seeds; `text` names them."""
 
     left: Callable[[Columns], NDArray[np.bool_]]
     right: Callable[[Columns], NDArray[np.bool_]]
-    says: str
+    text: str
 
 
 @dataclass(frozen=True)
 class ByTests:
-    """Not to be computed from a store: checked by a test, named here, and what that covers."""
+    """Not computed from a store: checked by the named test, which covers what `covers` says."""
 
     test: str
     covers: str
@@ -130,13 +135,13 @@ class Line:
 
     Args:
         part: short name within the claim.
-        says: what the paper says, one sentence.
+        says: the paper's statement, one sentence.
         paper: its number, as text; "lost" where the text at hand lacks it.
-        judge: how.
-        cells: what is read.
-        aside: more numbers for `why`, of the columns of `aside_cells` where those are complete; never decides.
+        judge: the criterion.
+        cells: the cells that are read.
+        aside: more numbers for `why`, from the columns of `aside_cells` where those are complete; never decides.
         aside_cells: read for `aside` alone.
-        source: who makes it, where that is not who makes the claim's other lines; a key of `SOURCES`.
+        source: where it differs from that of the claim's other lines; a key of `SOURCES`.
     """
 
     part: str
@@ -150,7 +155,7 @@ class Line:
 
     @property
     def unit(self) -> str | None:
-        """Of the line's number."""
+        """The unit of the line's number."""
         if isinstance(self.judge, Interval):
             return self.judge.unit
         if isinstance(self.judge, Share):
@@ -163,11 +168,11 @@ class Claim:
     """A claim of the paper, or beyond it.
 
     Args:
-        id: as the ledger names it.
-        family: over whose lines Holm's correction goes.
+        id: its name in the ledger.
+        family: Holm's correction is over all lines of a family.
         where: section and table, in the paper or in what `source` names.
         lines: one verdict each.
-        source: who makes it, a key of `SOURCES`.
+        source: a key of `SOURCES`.
     """
 
     id: str
@@ -179,7 +184,9 @@ class Claim:
     def __post_init__(self) -> None:
         unknown = {self.source, *(line.source or self.source for line in self.lines)} - SOURCES.keys()
         if unknown:
-            raise ValueError(f"claim {self.id}: source {', '.join(sorted(unknown))} is none of {', '.join(SOURCES)}")
+            raise ValueError(
+                f"claim {self.id}: unknown source {', '.join(sorted(unknown))}; known: {', '.join(SOURCES)}"
+            )
         parts = [line.part for line in self.lines]
         if not parts or len(set(parts)) < len(parts):
             raise ValueError(f"claim {self.id}: its lines need names of their own")

@@ -1,4 +1,4 @@
-"""The kinds of line that `docs/verdicts.md` lists, with their margins: one place for every number chosen by us."""
+"""The criteria that `docs/verdicts.md` lists, with their margins: every number that we chose stands here."""
 
 from __future__ import annotations
 
@@ -100,12 +100,12 @@ def variation_level(key: str, paper: float) -> Interval:
 
 
 def accuracy_level(key: str, paper: float) -> Interval:
-    """The mean within so much of the paper's."""
+    """The mean within `ACCURACY` of the paper's."""
     return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True)
 
 
 def comparable(key: str, other: str) -> Interval:
-    """Within the margin either way."""
+    """Two errors within the margin of each other."""
     return Interval(ratio(key, other), -math.log(COMPARABLE), math.log(COMPARABLE), "ratio", _exp)
 
 
@@ -115,7 +115,7 @@ def no_worse(key: str, other: str) -> Interval:
 
 
 def within(key: str, other: str, factor: float) -> Interval:
-    """Within the paper's own factor either way."""
+    """Two errors within the paper's own factor of each other."""
     return Interval(ratio(key, other), -math.log(factor), math.log(factor), "ratio", _exp)
 
 
@@ -130,7 +130,7 @@ def higher(key: str, other: str) -> Interval:
 
 
 def orders(key: str, other: str, count: int) -> Interval:
-    """At least what rounds to so many orders of magnitude."""
+    """An error that is larger by so many orders of magnitude, rounded."""
     return Interval(ratio(key, other), (count - 0.5) * math.log(10), INF, "ratio", _exp)
 
 
@@ -155,20 +155,25 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
 NO_GAP = "Eq. 10 has no gap (full RTRL no better than the floor)"
 
 
+def recovered(recovery: Callable[..., pl.DataFrame], values: Array, floor: Array, ceiling: Array) -> Array:
+    """A recovery of `statistics.recovery` seed by seed, percent; nan where a number or the gap is missing."""
+    frames = [
+        pl.DataFrame({"seed": range(column.size), "value": column}).with_columns(pl.col("value").fill_nan(None))
+        for column in (values, floor, ceiling)
+    ]
+    rated: Array = recovery(*frames, on=["seed"], value="value")["recovery"].cast(pl.Float64).to_numpy()
+    return rated
+
+
 def recoveries(key: str, floor: str, ceiling: str) -> Callable[[Columns], Columns]:
     """Eq. 10 seed by seed, as column `recovery`; nan without a gap."""
-
-    def derive(columns: Columns) -> Columns:
-        seeds = list(range(columns[key].size))
-        frames = [pl.DataFrame({"seed": seeds, "mse": columns[name]}) for name in (key, floor, ceiling)]
-        rated = log_gap_recovery(*frames, on=["seed"], value="mse")["recovery"]
-        return {**columns, "recovery": rated.cast(pl.Float64).to_numpy()}
-
-    return derive
+    return lambda columns: {
+        **columns, "recovery": recovered(log_gap_recovery, columns[key], columns[floor], columns[ceiling])
+    }  # fmt: skip
 
 
 def recovery_level(key: str, floor: str, ceiling: str, low: float, high: float | None = None) -> Interval:
-    """Mean recovery within so many points of the paper's number or range."""
+    """Mean recovery within `POINTS` of the paper's number or range."""
     top = low if high is None else high
     zone = (low - POINTS, top + POINTS)
     return Interval(mean("recovery"), *zone, "recovery %", derive=recoveries(key, floor, ceiling), undefined=NO_GAP)
@@ -185,25 +190,25 @@ def recovery_difference(key: str, other: str, floor: str, ceiling: str) -> Inter
 
 
 def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
-    """Of each group's columns (learning rates), per seed the one that is best on the other seeds.
+    """For each group of columns (learning rates), per seed the one that is best on the other seeds.
 
     With one seed there are no others: nan.
     """
 
     def derive(columns: Columns) -> Columns:
-        chosen: dict[str, Array] = {}
+        tuned_columns: dict[str, Array] = {}
         for name, keys in groups.items():
             values = np.stack([columns[key] for key in keys])
             n = values.shape[-1]
             logs = np.log(values)
             others = logs.sum(-1, keepdims=True) - logs
             best = others.argmin(0)
-            chosen[name] = values[best, np.arange(n)] if n > 1 else np.full(1, np.nan)
-        return chosen
+            tuned_columns[name] = values[best, np.arange(n)] if n > 1 else np.full(1, np.nan)
+        return tuned_columns
 
     return derive
 
 
 def rates_tuned(judge: Interval, groups: Mapping[str, Sequence[str]]) -> Interval:
     """The same judgement on columns whose learning rate was chosen on other seeds."""
-    return Interval(judge.statistic, judge.low, judge.high, judge.unit, judge.shown, tuned(groups), "one seed")
+    return Interval(judge.statistic, judge.low, judge.high, judge.unit, judge.to_reader, tuned(groups), "one seed")

@@ -1,14 +1,13 @@
-"""The follow-up's claims about the trace's decay (arXiv 2603.28750): not in the paper, and what explains its floor."""
+"""The follow-up's claims about the trace's decay (arXiv 2603.28750): not in the paper, they explain its floor."""
 
 from __future__ import annotations
 
 import math
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
 from raysweep.analysis.claims import chaos, criteria
 from raysweep.analysis.claims import sine as experiment1
-from raysweep.analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line
-from raysweep.analysis.claims.rows import DECAY_0, FULL, TRACES
+from raysweep.analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line, mse_cells
 
 FAMILY = "decay"
 PLATEAU = (0.1, 0.3, 0.5)
@@ -19,16 +18,16 @@ decay0 = Claim(
     FAMILY,
     "arXiv 2603.28750",
     (
-        Line("no worse, sine", f"{_WORDS} on the sine", "match", criteria.no_worse("decay_0", "full"),
+        Line("no worse, sine", f"{_WORDS} on the sine", "match", criteria.no_worse(DECAY_0.key, "full"),
              experiment1.cells(DECAY_0, FULL)),
-        Line("no worse, Lorenz, n = 64", f"{_WORDS} on Lorenz", "match", criteria.no_worse("decay_0", "full"),
+        Line("no worse, Lorenz, n = 64", f"{_WORDS} on Lorenz", "match", criteria.no_worse(DECAY_0.key, "full"),
              chaos.lorenz(64, DECAY_0, FULL)),
         Line("no worse, Lorenz, n = 128", f"{_WORDS} on Lorenz with 128 units", "match",
-             criteria.no_worse("decay_0", "full"), chaos.lorenz(128, DECAY_0, FULL)),
-        Line("no worse, multi-sine", f"{_WORDS} on multi-sine", "match", criteria.no_worse("decay_0", "full"),
+             criteria.no_worse(DECAY_0.key, "full"), chaos.lorenz(128, DECAY_0, FULL)),
+        Line("no worse, multi-sine", f"{_WORDS} on multi-sine", "match", criteria.no_worse(DECAY_0.key, "full"),
              chaos.multi_sine(DECAY_0, FULL)),
         Line("the decay is why traces fail", "on the sine decay .95 alone costs two orders of magnitude", "two orders",
-             criteria.orders("traces", "decay_0", 2), experiment1.cells(TRACES, DECAY_0)),
+             criteria.orders(TRACES.key, DECAY_0.key, 2), experiment1.cells(TRACES, DECAY_0)),
     ),
     FOLLOW_UP,
 )  # fmt: skip
@@ -41,14 +40,17 @@ def _key(decay: float) -> str:
 def cells(*decays: float) -> tuple[Cells, ...]:
     """Traces of these decays, keyed `decay_0.5`."""
     rows = tuple(Row(_key(decay), f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in decays)
-    return (
-        Cells("paper/decay", "decay", "mse_post_last_500", rows, {"hidden": 64}, "persistence_post_last_500", DECAY_0),
-    )
+    return (mse_cells("paper/decay", "decay", "post_last_500", rows, {"hidden": 64}),)
 
 
-_PERSISTENCE = Cells("paper/decay", "decay", "persistence_post_last_500",
-                     (Row("0.95", "decay 0.95", "traces", 0, {"decay": 0.95}),), {"hidden": 64},
-                     prefix="persistence_")  # fmt: skip
+_PERSISTENCE = Cells(
+    "paper/decay",
+    "decay",
+    (Row("0.95", "decay 0.95", "traces", 0, {"decay": 0.95}),),
+    {"hidden": 64},
+    metric="persistence_post_last_500",
+    prefix="persistence_",
+)
 
 sweep = Claim(
     "F-decaysweep",
@@ -60,7 +62,7 @@ sweep = Claim(
                 f"plateau, decay {decay:g} no worse",
                 f"decay up to .5 is a safe plateau: {decay:g} is no worse than 0",
                 "plateau",
-                criteria.no_worse(_key(decay), "decay_0"),
+                criteria.no_worse(_key(decay), _key(0.0)),
                 cells(0.0, decay),
             )
             for decay in PLATEAU

@@ -8,13 +8,11 @@ does not say, so each line is judged on both.
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.claims.claim import OURS, Cells, Claim, Interval, Line, Share
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES
 from raysweep.analysis.statistics.inference import Array, Columns
 from raysweep.analysis.statistics.recovery import drift_recovery
 
@@ -29,27 +27,22 @@ FROZEN, END = "frozen_", "end_"
 
 
 def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
-    """Late in B adapting and frozen, and at the end of A: what Eq. 12 is made of."""
+    """The terms of Eq. 12: late in B adapting and frozen, and at the end of A."""
     pinned = {"hidden": 64, "session_a": session_a, "session_b": SESSION_B}
     return (
-        Cells("paper/e9-bci", "bci", "mse_b_late", rows, pinned, "ridge_refit_b_late", DECAY_0),
-        Cells("paper/e9-bci", "bci", "frozen_b_late", rows, pinned, prefix=FROZEN),
-        Cells("paper/e9-bci", "bci", "mse_a_end", rows, pinned, prefix=END),
+        Cells("paper/e9-bci", "bci", rows, pinned, metric="mse_b_late", naive="ridge_refit_b_late", decay_0=DECAY_0),
+        Cells("paper/e9-bci", "bci", rows, pinned, metric="frozen_b_late", prefix=FROZEN),
+        Cells("paper/e9-bci", "bci", rows, pinned, metric="mse_a_end", prefix=END),
     )
 
 
 def recovered(columns: Columns, key: str) -> Array:
     """Eq. 12 seed by seed, percent; nan where the decoder diverged or nothing was lost."""
-    seeds = list(range(columns[key].size))
-    frames = [
-        pl.DataFrame({"seed": seeds, "mse": columns[name]}).with_columns(pl.col("mse").fill_nan(None))
-        for name in (key, FROZEN + key, END + key)
-    ]
-    return drift_recovery(*frames, on=["seed"])["recovery"].cast(pl.Float64).to_numpy()
+    return criteria.recovered(drift_recovery, columns[key], columns[FROZEN + key], columns[END + key])
 
 
 def level(key: str, paper: float) -> Interval:
-    """Mean recovery within so many points of the paper's."""
+    """Mean recovery within `POINTS` of the paper's."""
     zone = (paper - criteria.POINTS, paper + criteria.POINTS)
     return Interval(
         criteria.mean("recovery"),
@@ -73,7 +66,7 @@ def above(key: str, other: str) -> Interval:
 
 
 def drift(key: str, low: float, high: float) -> Interval:
-    """What the frozen decoder loses, mean over seeds, within a factor of the paper's range."""
+    """The frozen decoder's loss, mean over seeds, within a factor of the paper's range."""
     return Interval(
         criteria.mean("drift"),
         low / criteria.SAME_LEVEL,
@@ -84,12 +77,12 @@ def drift(key: str, low: float, high: float) -> Interval:
 
 
 def succeeds(columns: Columns) -> NDArray[np.bool_]:
-    """K = 4 above the threshold."""
+    """Recovery of k = 4 is above the threshold."""
     return recovered(columns, K4.key) > THRESHOLD
 
 
 def full_fails(columns: Columns) -> NDArray[np.bool_]:
-    """Full RTRL not above it; one that diverged is not."""
+    """Full RTRL is not above the threshold, or diverged."""
     return ~(recovered(columns, FULL.key) > THRESHOLD)
 
 
@@ -101,14 +94,14 @@ def _lines(session_a: str, name: str) -> tuple[Line, ...]:
         line("level, k = 4", "k = 4 recovers 80 +- 11 % of the drift", "80 +- 11", level("k4", 80), K4),
         line("every seed", "all five seeds are above 60 %", "5 of 5", Share(succeeds, 1.0, most=True), K4),
         line("full fails", "full RTRL fails on two seeds (49, 38 %)", "2 of 5", Share(full_fails, 2 / 5), FULL),
-        line("level, traces", "traces recover 58.5 %", "58.5", level("traces", 58.5), TRACES),
-        line("better than traces", "k = 4 recovers 22 points more than traces", "22", above("k4", "traces"),
+        line("level, traces", "traces recover 58.5 %", "58.5", level(TRACES.key, 58.5), TRACES),
+        line("better than traces", "k = 4 recovers 22 points more than traces", "22", above("k4", TRACES.key),
              K4, TRACES),
         line("more stable", "k = 4's MSE late in B varies less than full RTRL's", "sd 0.037 against 0.060",
              criteria.more_stable("k4", "full"), K4, FULL),
         line("drift", "the frozen decoder degrades by 0.29 to 0.47", "0.29-0.47", drift("k4", 0.29, 0.47), K4),
         line("propagation", "k = 4 is better than propagating nothing (the paper compares with traces)", "below 1",
-             criteria.lower("k4", "decay_0"), K4, DECAY_0, source=OURS),
+             criteria.lower("k4", DECAY_0.key), K4, DECAY_0, source=OURS),
     )  # fmt: skip
 
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 
-import polars as pl
-
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import (
+    DENSE,
+    RANDOM_HEADS,
+    TRACE_LIKE,
+    TRANSFORMER,
+    Row,
+    ranked_heads,
+    sparse_heads,
+)  # fmt: skip
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
 from raysweep.analysis.statistics.inference import Array, Columns
 from raysweep.analysis.statistics.recovery import accuracy_recovery
-from raysweep.analysis.tables.table10 import DENSE, FLOOR, SPEC, TRACE, sparse
-from raysweep.analysis.tables.table11 import RANDOM, ranked
 
 FAMILY, SELECTION = "heads", "head_selection"
 THRESHOLD = 70.0
 """Percent recovered: what the paper calls substantial."""
 INF = math.inf
-CEILING = DENSE.key
+FLOOR, CEILING = TRACE_LIKE.key, DENSE.key
 NO_GAP = "no gap (dense_ref no better than the floor)"
 RIDGE = "ridge_accuracy_average"
 
@@ -31,7 +35,7 @@ def _cells(
     sweep: str, experiment: str, seeds: tuple[int, ...], *rows: Row, metric: str = "accuracy_average"
 ) -> tuple[Cells, ...]:
     naive = RIDGE if metric == "accuracy_average" else None
-    return (Cells(f"paper/{sweep}", experiment, metric, rows, SPEC.pinned, naive, seeds=seeds),)
+    return (Cells(f"paper/{sweep}", experiment, rows, TRANSFORMER, metric=metric, naive=naive, seeds=seeds),)
 
 
 def heads(*rows: Row, metric: str = "accuracy_average", sweep: str = "e7-heads") -> tuple[Cells, ...]:
@@ -51,12 +55,7 @@ def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
 
 def recovered(columns: Columns, key: str, floor: str = FLOOR) -> Array:
     """Recovery seed by seed, percent; nan where there is no gap."""
-    seeds = list(range(columns[key].size))
-    frames = [
-        pl.DataFrame({"seed": seeds, "accuracy": columns[name]}).with_columns(pl.col("accuracy").fill_nan(None))
-        for name in (key, floor, CEILING)
-    ]
-    return accuracy_recovery(*frames, on=["seed"])["recovery"].cast(pl.Float64).to_numpy()
+    return criteria.recovered(accuracy_recovery, columns[key], columns[floor], columns[CEILING])
 
 
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
@@ -72,7 +71,7 @@ def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
 
 
 def near(key: str, paper: float) -> Interval:
-    """Mean recovery within so many points of the paper's."""
+    """Mean recovery within `POINTS` of the paper's."""
     return level(key, paper - criteria.POINTS, paper + criteria.POINTS)
 
 
@@ -99,12 +98,12 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
-    """Heads outside the subset zeroed in the forward pass."""
+    """Heads outside the subset are zeroed in the forward pass."""
     return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
 
 
 def after(method: str, task: int) -> Row:
-    """Six heads by a ranking made after a task."""
+    """Six heads by a ranking after a task."""
     return Row(f"{method}_{task}", f"{method} after task {task}", method, 6, {"rank_after": task})
 
 
@@ -112,7 +111,7 @@ def _random_heads(columns: Columns) -> str:
     return "tested with random heads in place: " + ", ".join(f"{values.mean():.3f}" for values in columns.values())
 
 
-def _said(columns: Columns) -> str:
+def _means(columns: Columns) -> str:
     return ", ".join(f"{key} {values.mean():.3f}" for key, values in columns.items())
 
 
@@ -122,13 +121,13 @@ threshold = Claim(
     (
         *(
             Line(f"{k} of 12 heads", f"{k} of 12 heads recover {paper} %", str(paper), near(f"k{k}", paper),
-                 heads(DENSE, sparse(k), TRACE))
+                 heads(DENSE, sparse_heads(k), TRACE_LIKE))
             for k, paper in ((6, 107), (4, 77), (2, 8))
         ),
         Line("1 of 12 heads", "one head is the floor, below the dense reference", "0.330 against 0.398",
-             above(CEILING, FLOOR), heads(DENSE, TRACE)),
+             above(CEILING, FLOOR), heads(DENSE, TRACE_LIKE)),
         Line("outperforms dense", "half of the heads outperform the dense reference", "0.401 against 0.398",
-             above("k6", CEILING), heads(DENSE, sparse(6))),
+             above("k6", CEILING), heads(DENSE, sparse_heads(6))),
     ),
 )
 forward_claim = Claim(
@@ -144,7 +143,7 @@ forward_claim = Claim(
              heads(forward(1), sweep="e7-forward"), _random_heads,
              heads(forward(1, "random_heads"), sweep="e7-forward")),
         Line("floor, against detached", "with one head it is below detaching", "0.14 against 0.33",
-             above(FLOOR, "forward_k1"), heads(TRACE, forward(1), sweep="e7-forward")),
+             above(FLOOR, "forward_k1"), heads(TRACE_LIKE, forward(1), sweep="e7-forward")),
     ),
 )
 forgetting = Claim(
@@ -155,31 +154,32 @@ forgetting = Claim(
         *(
             Line(f"less forgetting, {row.label}", "sparse transport forgets less than dense, at every sparsity",
                  "0.22 (its k is lost) against 0.45", above(CEILING, row.key, "forgetting"),
-                 heads(DENSE, row, metric="forgetting"), _said, heads(DENSE, row, metric="accuracy_new"))
-            for row in (sparse(6), sparse(4), sparse(2), TRACE)
+                 heads(DENSE, row, metric="forgetting"), _means, heads(DENSE, row, metric="accuracy_new"))
+            for row in (sparse_heads(6), sparse_heads(4), sparse_heads(2), TRACE_LIKE)
         ),
     ),
 )
-ORACLE, ANTI = ranked("fisher_oracle"), ranked("fisher_anti")
-ENTROPY, FLAT = ranked("entropy_oracle"), ranked("entropy_anti")
+ORACLE, ANTI = ranked_heads("fisher_oracle"), ranked_heads("fisher_anti")
+ENTROPY, FLAT = ranked_heads("entropy_oracle"), ranked_heads("entropy_anti")
 fisher = Claim(
     "E8-fisher", SELECTION, "Sec. 4.8, Table 11",
     (
         *(
             Line(f"level, {row.label}", f"{row.label} recovers {paper} %", str(paper), near(row.key, paper),
-                 selections(DENSE, row, TRACE))
-            for row, paper in ((ORACLE, 95.3), (ENTROPY, 76.4), (RANDOM, 77.5), (FLAT, 75.7), (ANTI, 71.0))
+                 selections(DENSE, row, TRACE_LIKE))
+            for row, paper in ((ORACLE, 95.3), (ENTROPY, 76.4), (RANDOM_HEADS, 77.5), (FLAT, 75.7), (ANTI, 71.0))
         ),
         Line("gap", "Fisher's oracle recovers 24.3 points more than its opposite", "24.3",
              apart(ORACLE.key, ANTI.key, 24.3 - criteria.POINTS, 24.3 + criteria.POINTS),
-             selections(DENSE, ORACLE, ANTI, TRACE)),
+             selections(DENSE, ORACLE, ANTI, TRACE_LIKE)),
         Line("on every seed", "the gap is positive on 5 of 5 seeds", "5 of 5",
              Share(lambda columns: columns[ORACLE.key] > columns[ANTI.key], 1.0, most=True),
              selections(ORACLE, ANTI)),
         Line("over random", "Fisher's oracle is better than random heads", "95.3 against 77.5",
-             above(ORACLE.key, RANDOM.key), selections(ORACLE, RANDOM)),
+             above(ORACLE.key, RANDOM_HEADS.key), selections(ORACLE, RANDOM_HEADS)),
         Line("entropy", "entropy's oracle is no better than random heads", "-1.1 points",
-             apart(ENTROPY.key, RANDOM.key, -INF, criteria.POINTS), selections(DENSE, ENTROPY, RANDOM, TRACE)),
+             apart(ENTROPY.key, RANDOM_HEADS.key, -INF, criteria.POINTS),
+             selections(DENSE, ENTROPY, RANDOM_HEADS, TRACE_LIKE)),
     ),
 )
 timing = Claim(
@@ -187,9 +187,9 @@ timing = Claim(
     (
         Line("after task 1", "Fisher after task 1 helps tasks 3 to 5: oracle less opposite", "22.5 points",
              apart("fisher_oracle_1", "fisher_anti_1", 22.5 - criteria.POINTS, 22.5 + criteria.POINTS),
-             timings(DENSE, after("fisher_oracle", 1), after("fisher_anti", 1), TRACE)),
+             timings(DENSE, after("fisher_oracle", 1), after("fisher_anti", 1), TRACE_LIKE)),
         Line("after task 2", "Fisher after task 2 is worse than random there", "worse",
-             above(RANDOM.key, "fisher_oracle_2"), timings(RANDOM, after("fisher_oracle", 2))),
+             above(RANDOM_HEADS.key, "fisher_oracle_2"), timings(RANDOM_HEADS, after("fisher_oracle", 2))),
         Line("rankings", "rankings after tasks 1 and 2 are correlated", "lost",
              Interval(criteria.mean(CEILING), 0.0, INF, "Spearman's rho"),
              timings(DENSE, metric="fisher_spearman_1_2")),

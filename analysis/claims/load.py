@@ -1,4 +1,4 @@
-"""What a line of the ledger reads: its columns over common seeds, and what stands beside them; or what lacks."""
+"""Data of a line of the ledger: its columns over common seeds, and numbers beside them; or what is missing."""
 
 from __future__ import annotations
 
@@ -8,37 +8,42 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from raysweep.analysis.cells.cell_notes import say_missing
 from raysweep.analysis.cells.launch_options import commands
-from raysweep.analysis.cells.selection import Chosen, Row, choose
-from raysweep.analysis.cells.source import Source
-from raysweep.analysis.claims.claim import PAPER_SEEDS, Cells
+from raysweep.analysis.cells.notes import command, missing_note
+from raysweep.analysis.cells.selection import Selected, in_order, select
+from raysweep.analysis.cells.source import Source, entries
+from raysweep.analysis.claims.claim import Cells
 from raysweep.analysis.errors import AmbiguousCells
 from raysweep.analysis.statistics.inference import Array
 
 TRIVIAL = ("persistence", "constant", "chance_accuracy")
-"""Predictors that learn nothing, as streams record them: what their metrics' names begin with."""
+"""Predictors that learn nothing, which streams record: prefixes of their metrics' names."""
+
+Recorded = tuple[NDArray[np.int64], Array]
+"""Steps and values of an array."""
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LineData:
     """A line's columns over common seeds, or why there are none."""
 
     columns: dict[str, Array]
     seeds: tuple[int, ...]
-    asked: int
+    expected: int
+    """Cells that the line needs."""
     lacking: str | None
+    """Why there are no columns."""
     decay_0: float | None = None
     naive: float | None = None
     trivial: Mapping[str, float] = field(default_factory=dict)
-    """What the stream's trivial predictors come to, by name."""
+    """Numbers of the stream's trivial predictors, by name."""
     narrowing: Mapping[str, str] = field(default_factory=dict)
-    """Where cells of several settings fit: experiment -> predicate over its cells that leaves one."""
+    """Where cells of several settings fit: experiment -> predicate over its cells that leaves one setting."""
     command: str = ""
-    """What makes the line complete, where one setting is chosen."""
-    parts: tuple[tuple[str, Chosen], ...] = ()
-    """Sweeps, and the cells chosen of each."""
+    """Runs the line's missing cells, where one setting is chosen."""
+    parts: tuple[Selected[Cells], ...] = ()
 
 
 class Reader:
@@ -46,141 +51,129 @@ class Reader:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.at = source.at
         self._frames = {str(name): part for (name,), part in source.cells.group_by("experiment", maintain_order=True)}
-        self._chosen: dict[str, Chosen] = {}
-        self._arrays: dict[str, pl.DataFrame] = {}
+        self._selected: dict[str, Selected[Cells]] = {}
+        self._arrays: dict[str, dict[str, Recorded]] = {}
 
-    def chosen(self, cells: Cells, rows: tuple[Row, ...]) -> Chosen:
-        """The cells of these rows, or the refusal of `choose`."""
-        key = repr((cells.experiment, cells.pinned, cells.seeds, rows))
-        if key not in self._chosen:
+    def select(self, cells: Cells) -> Selected[Cells]:
+        """The selected cells.
+
+        Raises:
+            AmbiguousCells: cells of several settings fit.
+        """
+        key = repr((cells.experiment, cells.pinned, cells.seeds, cells.rows))
+        if key not in self._selected:
             frame = self._frames.get(cells.experiment, self._source.cells.clear())
-            self._chosen[key] = choose(
-                frame, rows, experiment=cells.experiment, pinned=cells.pinned, default_seeds=cells.seeds
-            )
-        return self._chosen[key]
+            self._selected[key] = select(self._source._replace(cells=frame), cells)
+        return replace(self._selected[key], selection=cells)
 
-    def recorded(self, name: str) -> pl.DataFrame:
-        """All arrays of one name."""
+    def arrays(self, name: str) -> dict[str, Recorded]:
+        """All arrays of one name, by cell."""
         if name not in self._arrays:
-            self._arrays[name] = self._source.arrays([name])
+            by_cell = entries(self._source.arrays([name])).sort("step").group_by("cell_id", maintain_order=True)
+            self._arrays[name] = {
+                str(cell_id): (part["step"].to_numpy(), part["value"].to_numpy()) for (cell_id,), part in by_cell
+            }
         return self._arrays[name]
 
 
-def load(reader: Reader, parts: Sequence[Cells]) -> Loaded:
-    """The columns of a line's cells, complete and balanced, else what lacks."""
-    if not parts:
-        return Loaded({}, (), 0, "")
-    columns: dict[str, Array] = {}
-    lacking: list[str] = []
-    seeds: list[tuple[int, ...]] = []
-    asked = 0
-    found: list[tuple[str, Chosen]] = []
-    several: dict[str, AmbiguousCells] = {}
-    for cells in parts:
+def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
+    """The columns of a line's cells, complete and balanced, else what is missing."""
+    parts: list[Selected[Cells]] = []
+    ambiguous: dict[str, AmbiguousCells] = {}
+    for cells in cells_of_line:
         try:
-            chosen = reader.chosen(cells, cells.rows)
+            parts.append(reader.select(cells))
         except AmbiguousCells as error:
-            several.setdefault(cells.experiment, error)
-            continue
-        asked += chosen.asked
-        seeds.append(chosen.seeds)
-        found.append((cells.sweep, chosen))
-        if not chosen.missing.is_empty():
-            lacking.append(say_missing(chosen, cells.rows, cells.sweep, reader.at) or "")
-            continue
-        table = _values(reader, cells, chosen.done)
-        for row in cells.rows:
-            part = dict(table.filter(pl.col("row") == row.key).select("seed", "value").iter_rows())
-            values = [part.get(seed) for seed in chosen.seeds]
-            columns[cells.prefix + row.key] = np.array([math.nan if v is None else v for v in values], np.float64)
-    known = [(sweep, chosen.cells) for sweep, chosen in found]
-    if several:
-        why = "no verdict over several settings: " + "; ".join(error.differing for error in several.values())
-        narrowing = {experiment: error.choice for experiment, error in several.items()}
-        return Loaded({}, (), asked, why, narrowing=narrowing, parts=tuple(found))
-    if not lacking and any(one != seeds[0] for one in seeds):
-        why = "its sweeps were run at different seeds: " + " against ".join(map(str, dict.fromkeys(seeds)))
-        return Loaded({}, (), asked, why, command=_same_seeds(known, seeds, reader.at), parts=tuple(found))
-    if lacking:
-        return Loaded(
-            {},
-            (),
-            asked,
-            " ".join(dict.fromkeys(lacking)),
-            command=" && ".join(commands(known, reader.at)),
-            parts=tuple(found),
-        )
-    first = parts[0]
-    return Loaded(
-        columns,
+            ambiguous.setdefault(cells.experiment, error)
+    expected = sum(part.expected for part in parts)
+    if not cells_of_line:
+        return LineData({}, (), 0, "")
+    if ambiguous:
+        why = "no verdict over several settings: " + "; ".join(error.differing for error in ambiguous.values())
+        narrowing = {experiment: error.choice for experiment, error in ambiguous.items()}
+        return LineData({}, (), expected, why, narrowing=narrowing, parts=tuple(parts))
+    missing = dict.fromkeys(note for part in parts if (note := missing_note(part)))
+    if missing:
+        return LineData({}, (), expected, " ".join(missing), command=command(parts), parts=tuple(parts))
+    seeds = list(dict.fromkeys(part.seeds for part in parts))
+    if len(seeds) > 1:
+        why = "its sweeps were run at different seeds: " + " against ".join(map(str, seeds))
+        return LineData({}, (), expected, why, command=_same_seeds(parts), parts=tuple(parts))
+    first = parts[0].selection
+    return LineData(
+        {name: column for part in parts for name, column in _columns(reader, part).items()},
         seeds[0],
-        asked,
+        expected,
         None,
         _decay_0(reader, first, seeds[0]),
-        _stream(reader, first, first.naive),
-        _trivial(reader, first),
-        command=" && ".join(commands(known, reader.at)),
-        parts=tuple(found),
+        _of_stream(parts[0], first.naive),
+        _trivial(parts[0]),
+        command=command(parts),
+        parts=tuple(parts),
     )
 
 
-def _values(reader: Reader, cells: Cells, done: pl.DataFrame) -> pl.DataFrame:
-    """Columns row, seed, value: the metric, or an array put into one number."""
+def _columns(reader: Reader, part: Selected[Cells]) -> dict[str, Array]:
+    """A row's values in the order of the seeds; nan where a cell has none."""
+    columns = {}
+    table = _values(reader, part)
+    for row in part.selection.rows:
+        by_seed = dict(table.filter(pl.col("row") == row.key).select("seed", "value").iter_rows())
+        values = [by_seed.get(seed) for seed in part.seeds]
+        columns[part.selection.prefix + row.key] = np.array([math.nan if v is None else v for v in values], np.float64)
+    return columns
+
+
+def _values(reader: Reader, part: Selected[Cells]) -> pl.DataFrame:
+    """Columns row, seed, value: the metric, or an array reduced to one number."""
+    cells, done = part.selection, part.done
     if cells.reduce is None:
         value = pl.col(cells.metric) if cells.metric in done.columns else pl.lit(None)
         return done.select("row", "seed", value.cast(pl.Float64).alias("value"))
-    recorded = reader.recorded(cells.metric).filter(pl.col("cell_id").is_in(done["cell_id"].implode()))
-    series: dict[str, list[tuple[int, float]]] = {}
-    for cell_id, step, stride, values in recorded.select("cell_id", "step", "stride", "values").iter_rows():
-        series.setdefault(cell_id, []).extend((step + i * stride, value) for i, value in enumerate(values))
-    rows = []
-    for row, seed, cell_id in done.select("row", "seed", "cell_id").iter_rows():
-        pairs = sorted(series.get(cell_id, []))
-        steps = np.array([step for step, _ in pairs], np.int64)
-        number = cells.reduce(steps, np.array([v for _, v in pairs], np.float64)) if pairs else None
-        rows.append((row, seed, number))
+    recorded = reader.arrays(cells.metric)
+    rows = [
+        (row, seed, cells.reduce(*recorded[cell_id]) if cell_id in recorded else None)
+        for row, seed, cell_id in done.select("row", "seed", "cell_id").iter_rows()
+    ]
     return pl.DataFrame(rows, schema={"row": pl.String, "seed": pl.Int64, "value": pl.Float64}, orient="row")
 
 
 def _decay_0(reader: Reader, cells: Cells, seeds: tuple[int, ...]) -> float | None:
-    """Mean of the line's number over the same seeds, in the row that propagates nothing; None where not all there."""
-    row = cells.decay_0
-    if row is None:
+    """Mean of the line's number over the same seeds, in the row that propagates nothing; None where some lack it."""
+    if cells.decay_0 is None:
         return None
+    metric = cells.decay_0_metric or cells.metric
     try:
-        chosen = reader.chosen(cells, (row,))
+        part = reader.select(replace(cells, rows=(cells.decay_0,), metric=metric))
     except AmbiguousCells:
         return None
-    if not set(seeds) <= set(chosen.done["seed"].to_list()):
+    if not set(seeds) <= set(part.done["seed"].to_list()):
         return None
-    own = replace(cells, metric=cells.decay_0_metric or cells.metric)
-    values = _values(reader, own, chosen.done).filter(pl.col("seed").is_in(list(seeds)))["value"]
+    values = _values(reader, part).filter(pl.col("seed").is_in(list(seeds)))["value"]
     return None if values.null_count() else float(values.to_numpy().mean())
 
 
-def _stream(reader: Reader, cells: Cells, metric: str | None) -> float | None:
-    """Mean of a number that is the stream's own, which no method changes."""
-    done = reader.chosen(cells, cells.rows).done
-    if metric is None or metric not in done.columns:
+def _of_stream(part: Selected[Cells], metric: str | None) -> float | None:
+    """Mean of a metric that depends on the stream and not on the method."""
+    if metric is None or metric not in part.done.columns:
         return None
-    values = done[metric].drop_nulls().to_numpy()
+    values = part.done[metric].drop_nulls().to_numpy()
     return float(values.mean()) if values.size else None
 
 
-def _trivial(reader: Reader, cells: Cells) -> dict[str, float]:
+def _trivial(part: Selected[Cells]) -> dict[str, float]:
     """The stream's predictors that learn nothing, over the steps of the line's metric."""
-    if cells.reduce is not None:
+    if part.selection.reduce is not None:
         return {}
-    steps = cells.metric.split("_", 1)[-1]
-    found = {name: _stream(reader, cells, f"{name}_{steps}") for name in TRIVIAL}
-    return {name.replace("_accuracy", ""): value for name, value in found.items() if value is not None}
+    steps = part.selection.metric.split("_", 1)[-1]
+    values = {name: _of_stream(part, f"{name}_{steps}") for name in TRIVIAL}
+    return {name.replace("_accuracy", ""): value for name, value in values.items() if value is not None}
 
 
-def _same_seeds(known: Sequence[tuple[str, pl.DataFrame]], seeds: Sequence[tuple[int, ...]], at: str) -> str:
-    """Runs what each sweep, whose cells are given, lacks of the seeds that the others have."""
-    every = set().union(*seeds)
-    listed = ",".join(map(str, [s for s in PAPER_SEEDS if s in every] + sorted(every - set(PAPER_SEEDS))))
-    short = [sweep for sweep, own in zip(known, seeds, strict=True) if set(own) < every]
-    return " && ".join(f"{command} --seeds {listed}{at}" for command in commands(short))
+def _same_seeds(parts: Sequence[Selected[Cells]]) -> str:
+    """Runs each sweep at the seeds that only others have."""
+    every = in_order(seed for part in parts for seed in part.seeds)
+    short = [(part.selection.sweep, part.cells) for part in parts if set(part.seeds) < set(every)]
+    seeds, at = ",".join(map(str, every)), parts[0].source.at
+    return " && ".join(f"{command} --seeds {seeds}{at}" for command in commands(short))

@@ -7,10 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share, mse_cells
 from raysweep.analysis.statistics.inference import Array, Columns
 from raysweep.analysis.tables.table08 import PRE, PRE_NAIVE
 
@@ -23,14 +22,12 @@ PRE_SHIFT = (0.08, 0.90)
 
 def sine(*rows: Row) -> tuple[Cells, ...]:
     """Table 8's cells."""
-    return (
-        Cells("paper/e5-lstm-sine", "lstm_sine", "mse_post_all", rows, {"hidden": 64}, "persistence_post_all", DECAY_0),
-    )
+    return (mse_cells("paper/e5-lstm-sine", "lstm_sine", "post_all", rows, {"hidden": 64}),)
 
 
 def traces_fail(columns: Columns) -> NDArray[np.bool_]:
     """Traces far above k = 4 on the same seed, or diverged (nan is not below)."""
-    return ~(columns["traces"] < FAILING * columns["k4"])
+    return ~(columns[TRACES.key] < FAILING * columns["k4"])
 
 
 lstm = Claim(
@@ -49,17 +46,17 @@ lstm = Claim(
         Line("more stable", "k = 4 is more stable than full RTRL", "1.3", criteria.more_stable("k4", "full"),
              sine(K4, FULL)),
         Line("two orders, traces to k = 4", "traces are two orders of magnitude worse than k = 4", "2-220, median 127",
-             criteria.orders("traces", "k4", 2), sine(TRACES, K4)),
+             criteria.orders(TRACES.key, "k4", 2), sine(TRACES, K4)),
         Line("recovery", "k = 4 recovers 100 % of full RTRL's gain over traces (Table 14)", "100",
-             criteria.recovery_level("k4", "traces", "full", 100), sine(TRACES, K4, FULL)),
+             criteria.recovery_level("k4", TRACES.key, "full", 100), sine(TRACES, K4, FULL)),
     ),
 )  # fmt: skip
 
 
 ROWS = (TRACES, K4, FULL)
 _BEFORE = {"hidden": 64}
-_LORENZ = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", PRE, ROWS, _BEFORE, PRE_NAIVE, DECAY_0)
-_PERSISTENCE = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", PRE_NAIVE, (FULL,), _BEFORE, prefix="naive_")
+_LORENZ = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", ROWS, _BEFORE, metric=PRE, naive=PRE_NAIVE, decay_0=DECAY_0)
+_PERSISTENCE = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", (FULL,), _BEFORE, metric=PRE_NAIVE, prefix="naive_")
 
 
 def _best_to_persistence(columns: Columns) -> Array:

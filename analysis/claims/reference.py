@@ -1,4 +1,4 @@
-"""What tests check instead of a store."""
+"""The claim that tests check, not a store."""
 
 from __future__ import annotations
 

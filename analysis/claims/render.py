@@ -1,10 +1,7 @@
-"""The ledger as text, Markdown or JSON: strings only, printing them is the caller's business."""
+"""The ledger as text, Markdown or JSON: strings, which the caller prints."""
 
 from __future__ import annotations
 
-import json
-import math
-import textwrap
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,40 +10,41 @@ import polars as pl
 
 from raysweep.analysis.claims.claim import PAPER, SOURCES
 from raysweep.analysis.claims.verdict import CANNOT, NOT_RUN
+from raysweep.analysis.rendering import ABSENT, decimals, markdown_table, wrapped
+from raysweep.analysis.rendering import to_json as as_json
 from raysweep.workloads.registry import Registry
 
-ABSENT = "–"
 TERMS = "What the words mean, and by which rules: docs/verdicts.md, Verdicts: the rules, and when they were written"
 _INDENT = "  "
 _WIDTH = 120
 
 
 def to_text(frame: pl.DataFrame) -> str:
-    """A paragraph a line: verdict first, whose claim, numbers, what stands beside it, why."""
+    """A paragraph a line: verdict, statement and source, numbers, baselines, reason."""
     blocks = []
     for row in frame.to_dicts():
-        said = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
-        said.append(f"{row['says']} ({source(row)})")
-        said.append(f"{row['source']} {row['claimed']}; ours {_numbers(row)}{_beside(row)}")
-        said.append(row["why"])
+        paragraph = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
+        paragraph.append(f"{row['says']} ({source(row)})")
+        paragraph.append(f"{row['source']} {row['claimed']}; ours {_numbers(row)}{_beside(row)}")
+        paragraph.append(row["why"])
         if row["verdict"] == NOT_RUN and row["command"] and row["command"] not in row["why"]:
-            said.append(row["command"])
-        first, *rest = said
-        blocks.append("\n".join([first, *(_fill(text) for text in rest)]))
-    said = [textwrap.fill(f"{note}.", _WIDTH, break_long_words=False, break_on_hyphens=False) for note in notes(frame)]
-    return "\n\n".join([summary(frame), *said, *blocks, TERMS]) + "\n"
+            paragraph.append(row["command"])
+        first, *rest = paragraph
+        blocks.append("\n".join([first, *(wrapped(text, _WIDTH, _INDENT) for text in rest)]))
+    sweep_notes = [wrapped(f"{note}.", _WIDTH) for note in notes(frame)]
+    return "\n\n".join([summary(frame), *sweep_notes, *blocks, TERMS]) + "\n"
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
-    """A table for each that makes claims, a row a line; reasons in its last column."""
+    """A table for each source of claims, a row a line; reasons in its last column."""
     heads = ["claim", "part", "source", "claimed", "ours, 95 % interval", "seeds", "verdict", "alone", "decay 0",
              "naive", "why"]  # fmt: skip
     parts = [summary(frame), *(f"{note}." for note in notes(frame))]
-    for name, whose in SOURCES.items():
+    for name, description in SOURCES.items():
         rows = frame.filter(pl.col("source") == name).to_dicts()
         if not rows:
             continue
-        lines = [heads, ["---"] * len(heads)]
+        lines = []
         for row in rows:
             lines.append(
                 [
@@ -63,14 +61,13 @@ def to_markdown(frame: pl.DataFrame) -> str:
                     row["why"],
                 ]
             )
-        table = "\n".join(f"| {' | '.join(_cell(entry) for entry in line)} |" for line in lines)
-        parts += [f"## Claims: {whose}", table]
+        parts += [f"## Claims: {description}", markdown_table(heads, lines)]
     parts.append("Alone: without Holm's correction. Made by `raysweep claims`; rules: `docs/verdicts.md`.")
     return "\n\n".join(parts) + "\n"
 
 
 def to_json(frame: pl.DataFrame) -> str:
-    """Every column in full, one object a line; verdicts counted by who makes the claim."""
+    """Every column in full, one object a line; verdicts counted by source."""
     by_source = {name: frame.filter(pl.col("source") == name) for name in SOURCES}
     document: dict[str, Any] = {
         **{
@@ -80,7 +77,7 @@ def to_json(frame: pl.DataFrame) -> str:
         "notes": notes(frame),
         "lines": frame.to_dicts(),
     }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json(document)
 
 
 RENDERERS: Registry[Callable[[pl.DataFrame], str]] = Registry(
@@ -95,31 +92,31 @@ def render(frame: pl.DataFrame, how: str) -> str:
 
 
 def summary(frame: pl.DataFrame) -> str:
-    """For each that makes claims, how many lines came to which verdict, and what the open ones are on their own."""
+    """Lines by verdict for each source, and the open lines' verdicts on their own."""
     return "\n\n".join(
         _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
     )
 
 
 def notes(frame: pl.DataFrame) -> list[str]:
-    """What is said of the lines' sweeps, once each: settings that are not their own, cells that are left out."""
+    """Notes on the lines' sweeps, once each: settings that are not their own, cells that are left out."""
     return frame["notes"].explode().drop_nulls().unique(maintain_order=True).to_list()
 
 
 def _counts(name: str, part: pl.DataFrame) -> str:
     counts = Counter(part["verdict"].to_list())
     hidden = Counter(part.filter(pl.col("alone") != pl.col("verdict"))["alone"].to_list())
-    said = []
+    verdicts = []
     for verdict, count in counts.most_common():
         of_them = ", ".join(f"{n} {alone}" for alone, n in hidden.most_common()) if verdict == CANNOT else ""
-        said.append(f"{count} {verdict}" + (f" (of them on their own: {of_them})" if of_them else ""))
+        verdicts.append(f"{count} {verdict}" + (f" (of them on their own: {of_them})" if of_them else ""))
     claims = part["id"].n_unique()
     many = f"{part.height} line{'s' * (part.height > 1)} of {claims} claim{'s' * (claims > 1)}"
-    return f"{many}, {SOURCES[name]}: {', '.join(said)}"
+    return f"{many}, {SOURCES[name]}: {', '.join(verdicts)}"
 
 
 def source(row: dict[str, Any]) -> str:
-    """`Sec. 4.1, Table 3` of the paper; what is not the paper's says so."""
+    """The place of a claim: `Sec. 4.1, Table 3` of the paper; in another source with its name."""
     return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
 
 
@@ -128,7 +125,7 @@ def _on_its_own(row: dict[str, Any]) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> str:
-    """`0.0018 [0.0012, 0.0024] MSE, 5 seeds`, or a dash."""
+    """`0.0018 [0.0012, 0.0024] MSE`, or a dash."""
     if row["ours"] is None:
         return ABSENT
     text = _number(row["ours"])
@@ -139,9 +136,9 @@ def _numbers(row: dict[str, Any]) -> str:
 
 def _beside(row: dict[str, Any]) -> str:
     named = {"decay 0": row["decay_0"], "naive": row["naive"]}
-    said = [f"{name} {_number(value)}" for name, value in named.items() if value is not None]
+    baselines = [f"{name} {_number(value)}" for name, value in named.items() if value is not None]
     over = f"; {row['n']} seeds" if row["n"] else ""
-    return over + (f"; beside it, {row['metric']}: {', '.join(said)}" if said else "")
+    return over + (f"; beside it, {row['metric']}: {', '.join(baselines)}" if baselines else "")
 
 
 def _number(value: float | None) -> str:
@@ -149,20 +146,4 @@ def _number(value: float | None) -> str:
         return ABSENT
     if value and not 1e-4 <= abs(value) < 1e5:
         return f"{value:.2g}"
-    digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{digits}f}"
-
-
-def _fill(text: str) -> str:
-    return textwrap.fill(
-        text,
-        _WIDTH,
-        initial_indent=_INDENT,
-        subsequent_indent=_INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return f"{value:.{decimals(value, 3) if value else 0}f}"

@@ -7,10 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import FULL, K4, TRACES, Row
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share, mse_cells
 from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "scale"
@@ -24,15 +23,8 @@ PAPER_SD = 1.35
 def n256(*rows: Row, rate: float = DECIDES, prefix: str = "") -> tuple[Cells, ...]:
     """Table 9's cells at one learning rate."""
     return (
-        Cells(
-            "paper/e6-n256",
-            "sine_n256",
-            "mse_post_last_500",
-            rows,
-            {"hidden": 256, "learning_rate": rate},
-            "persistence_post_last_500",
-            DECAY_0,
-            prefix=prefix,
+        mse_cells(
+            "paper/e6-n256", "sine_n256", "post_last_500", rows, {"hidden": 256, "learning_rate": rate}, prefix=prefix
         ),
     )
 
@@ -42,11 +34,12 @@ def _at_other_rates(row: Row) -> tuple[Cells, ...]:
 
 
 def _levels(columns: Columns) -> str:
-    said = []
+    labels = {row.key: row.label for row in (TRACES, K4, FULL)}
+    groups = []
     for name, values in columns.items():
         rate, key = name.split(" ")
-        said.append(f"{key} at {rate}: {', '.join(f'{value:.2g}' for value in np.sort(values))}")
-    return "other learning rates, " + "; ".join(said)
+        groups.append(f"{labels[key]} at {rate}: {', '.join(f'{value:.2g}' for value in np.sort(values))}")
+    return "other learning rates, " + "; ".join(groups)
 
 
 def _log_mse(columns: Columns) -> Columns:
@@ -61,26 +54,25 @@ n256_claim = Claim(
         Line("level, k = 4", "MSE at k = 4", "0.0038", criteria.mse_level("k4", 0.0038), n256(K4), _levels,
              _at_other_rates(K4)),
         Line("recovery", "k = 4 recovers 78 % (66, 62, 80, 68, 116)", "78",
-             criteria.recovery_level("k4", "traces", "full", 78), n256(TRACES, K4, FULL)),
+             criteria.recovery_level("k4", TRACES.key, "full", 78), n256(TRACES, K4, FULL)),
         Line("full varies", "full RTRL varies 22-fold over seeds", "sd of ln MSE 1.35 (22x)",
              Interval(criteria.log_sample_sd("full"), math.log(PAPER_SD / criteria.SAME_LEVEL),
                       math.log(PAPER_SD * criteria.SAME_LEVEL), "sd of ln MSE", math.exp, _log_mse),
              n256(FULL), _levels, _at_other_rates(FULL)),
         Line("level, traces", "traces stay at about .45-.60", "0.45-0.60 (implied)",
-             criteria.mse_level("traces", 0.45, 0.60), n256(TRACES), _levels, _at_other_rates(TRACES)),
+             criteria.mse_level(TRACES.key, 0.45, 0.60), n256(TRACES), _levels, _at_other_rates(TRACES)),
         Line("two orders, traces to k = 4", "traces are two orders of magnitude worse than k = 4", "118-160",
-             criteria.orders("traces", "k4", 2), n256(TRACES, K4)),
+             criteria.orders(TRACES.key, "k4", 2), n256(TRACES, K4)),
     ),
 )  # fmt: skip
 
-_SINE_512 = Cells("paper/e6-n512", "sine_n512", "mse_post_last_500", (TRACES, FULL), {"hidden": 512},
-                  "persistence_post_last_500", DECAY_0, seeds=SEEDS_512)  # fmt: skip
-_DIVERGED = Cells("paper/e6-n512", "sine_n512", "diverged", (FULL,), {"hidden": 512}, prefix="diverged_",
-                  seeds=SEEDS_512)  # fmt: skip
+_SINE_512 = mse_cells("paper/e6-n512", "sine_n512", "post_last_500", (TRACES, FULL), {"hidden": 512}, seeds=SEEDS_512)
+_DIVERGED = Cells(
+    "paper/e6-n512", "sine_n512", (FULL,), {"hidden": 512}, metric="diverged", prefix="diverged_", seeds=SEEDS_512
+)
 _LORENZ_512 = (
-    Cells("paper/e6-n512-lorenz", "lorenz_n512", "mse_post_all", (TRACES, K4), {"hidden": 512},
-          "persistence_post_all", DECAY_0, seeds=SEEDS_512),
-)  # fmt: skip
+    mse_cells("paper/e6-n512-lorenz", "lorenz_n512", "post_all", (TRACES, K4), {"hidden": 512}, seeds=SEEDS_512),
+)
 
 
 def diverged(columns: Columns) -> NDArray[np.bool_]:
@@ -90,9 +82,9 @@ def diverged(columns: Columns) -> NDArray[np.bool_]:
 
 
 def _against_traces(columns: Columns) -> str:
-    pairs = zip(columns["full"], columns["traces"], strict=True)
-    said = ", ".join(f"{full:.2g} against traces' {traces:.2g}" for full, traces in pairs)
-    return f"MSE, seed by seed: {said}; the run that the paper calls diverged was at 1.8"
+    pairs = zip(columns["full"], columns[TRACES.key], strict=True)
+    numbers = ", ".join(f"{full:.2g} against traces' {traces:.2g}" for full, traces in pairs)
+    return f"MSE, seed by seed: {numbers}; the run that the paper calls diverged was at 1.8"
 
 
 n512 = Claim(
@@ -104,8 +96,8 @@ n512 = Claim(
              Share(diverged, 1 / 2, sample=len(SEEDS_512)), (_SINE_512, _DIVERGED), _against_traces,
              (_SINE_512, _DIVERGED)),
         Line("traces suffice, Lorenz", "on Lorenz traces are no worse than k = 4", "suffice",
-             criteria.no_worse("traces", "k4"), _LORENZ_512),
+             criteria.no_worse(TRACES.key, "k4"), _LORENZ_512),
         Line("propagation hurts, Lorenz", "on Lorenz k = 4 is worse than traces", "hurts",
-             criteria.higher("k4", "traces"), _LORENZ_512),
+             criteria.higher("k4", TRACES.key), _LORENZ_512),
     ),
 )  # fmt: skip

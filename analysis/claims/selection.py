@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import FULL, K4, TRACES, Row, sparse
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, mse_cells
 from raysweep.analysis.statistics.inference import Array, Columns
 
 FAMILY = "selection"
@@ -23,7 +22,7 @@ TASKS = {
 def cells(task: str, *rows: Row) -> tuple[Cells, ...]:
     """Table 6's cells on one task."""
     sweep, experiment, window = TASKS[task]
-    return (Cells(sweep, experiment, f"mse_{window}", rows, {"hidden": 64}, f"persistence_{window}", DECAY_0),)
+    return (mse_cells(sweep, experiment, window, rows, {"hidden": 64}),)
 
 
 def _dynamic_above(columns: Columns) -> Array:
@@ -71,7 +70,7 @@ fisher = Claim(
                 f"level, {name}",
                 f"selection {name} on the sine recovers {percent} %",
                 f"{percent} (3 seeds)",
-                criteria.recovery_level(name, "traces", "full", percent),
+                criteria.recovery_level(name, TRACES.key, "full", percent),
                 cells("sine", TRACES, sparse(4, name), FULL),
             )
             for name, percent in _PAPER.items()
@@ -80,7 +79,7 @@ fisher = Claim(
             "no gap",
             "Fisher's oracle and its opposite recover the same",
             "-0.6 points",
-            criteria.recovery_difference("fisher_oracle", "fisher_anti", "traces", "full"),
+            criteria.recovery_difference("fisher_oracle", "fisher_anti", TRACES.key, "full"),
             cells("sine", TRACES, sparse(4, "fisher_oracle"), sparse(4, "fisher_anti"), FULL),
         ),
     ),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row, bptt, sparse
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, mse_cells
 from raysweep.analysis.statistics.inference import Array, Columns
 
 FAMILY = "sine"
-METRIC, NAIVE = "mse_post_last_500", "persistence_post_last_500"
+STEPS = "post_last_500"
+METRIC, NAIVE = f"mse_{STEPS}", f"persistence_{STEPS}"
 PARTIAL = (4, 8, 16, 32)
 WINDOWS = (5, 10, 20, 50)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -21,7 +22,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
 def cells(*rows: Row) -> tuple[Cells, ...]:
     """Table 3's cells."""
-    return (Cells("paper/e1-sine", "sine", METRIC, rows, {"hidden": 64}, NAIVE, DECAY_0),)
+    return (mse_cells("paper/e1-sine", "sine", STEPS, rows, {"hidden": 64}),)
 
 
 recovery = Claim(
@@ -33,7 +34,7 @@ recovery = Claim(
             "level, k = 4",
             "k = 4 recovers 84 +- 6 % of full RTRL's gain over traces",
             "84 +- 6",
-            criteria.recovery_level("k4", "traces", "full", 84),
+            criteria.recovery_level("k4", TRACES.key, "full", 84),
             cells(TRACES, K4, FULL),
         ),
         *(
@@ -41,8 +42,8 @@ recovery = Claim(
                 f"level, k = {k}",
                 f"k = {k} recovers 78-84 %",
                 "78-84",
-                criteria.recovery_level(f"k{k}", "traces", "full", 78, 84),
-                cells(TRACES, sparse(k), FULL),
+                criteria.recovery_level(f"k{k}", TRACES.key, "full", 78, 84),
+                cells(TRACES, sparse(k, "ring"), FULL),
             )
             for k in PARTIAL[1:]
         ),
@@ -51,8 +52,8 @@ recovery = Claim(
                 f"flat, k = {k} against 4",
                 f"recovery is flat in k: k = {k} recovers what k = 4 does",
                 "flat",
-                criteria.recovery_difference(f"k{k}", "k4", "traces", "full"),
-                cells(TRACES, K4, sparse(k), FULL),
+                criteria.recovery_difference(f"k{k}", "k4", TRACES.key, "full"),
+                cells(TRACES, K4, sparse(k, "ring"), FULL),
             )
             for k in PARTIAL[1:]
         ),
@@ -68,10 +69,10 @@ step = Claim(
             "two orders, k = 0 to 4",
             "from k = 0 to k = 4 the post-shift MSE falls by two orders of magnitude",
             "0.23 to 0.0015 (153)",
-            criteria.orders("traces", "k4", 2),
+            criteria.orders(TRACES.key, "k4", 2),
             cells(TRACES, K4),
         ),
-        Line("level, k = 0", "MSE at k = 0", "0.23", criteria.mse_level("traces", 0.23), cells(TRACES)),
+        Line("level, k = 0", "MSE at k = 0", "0.23", criteria.mse_level(TRACES.key, 0.23), cells(TRACES)),
         Line("level, k = 4", "MSE at k = 4", "0.0015", criteria.mse_level("k4", 0.0015), cells(K4)),
         *(
             Line(
@@ -79,7 +80,7 @@ step = Claim(
                 f"k = {k} stays within a factor 3 of full RTRL's MSE",
                 "1/3 to 3",
                 criteria.within(f"k{k}", "full", 3.0),
-                cells(sparse(k), FULL),
+                cells(sparse(k, "ring"), FULL),
             )
             for k in PARTIAL
         ),
@@ -106,7 +107,7 @@ bptt1 = Claim(
             Interval(
                 _against_partial, -math.log(criteria.COMPARABLE), math.log(criteria.COMPARABLE), "ratio", math.exp
             ),
-            cells(Row("bptt", "BPTT, window 1", "bptt", None, {"window": 1}), *(sparse(k) for k in PARTIAL)),
+            cells(bptt(1), *(sparse(k, "ring") for k in PARTIAL)),
         ),
     ),
 )
@@ -124,8 +125,10 @@ def tbptt_cells(windows: tuple[int, ...]) -> tuple[Cells, ...]:
     rows = _rate_rows("k4", "k = 4", "sparse_rtrl", 4, {"selection": "ring"})
     for window in windows:
         rows += _rate_rows(f"w{window}", f"BPTT, window {window}", "bptt", None, {"window": window})
-    decay_0 = Row("decay_0", "traces, decay 0", "traces", 0, {"decay": 0.0, "learning_rate": 1e-3})
-    return (Cells("paper/e1-tbptt", "sine_tbptt", METRIC, tuple(rows), {"hidden": 64}, NAIVE, decay_0),)
+    decay_0 = replace(DECAY_0, config={**DECAY_0.config, "learning_rate": 1e-3})
+    return (
+        Cells("paper/e1-tbptt", "sine_tbptt", tuple(rows), {"hidden": 64}, metric=METRIC, naive=NAIVE, decay_0=decay_0),
+    )
 
 
 def groups(windows: tuple[int, ...]) -> dict[str, list[str]]:
@@ -166,9 +169,7 @@ tbptt = Claim(
     ),
 )
 
-_SGD = (
-    Cells("paper/sgd", "sine_sgd", METRIC, (TRACES, K4, FULL), {"hidden": 64, "learning_rate": 0.04}, NAIVE, DECAY_0),
-)
+_SGD = (mse_cells("paper/sgd", "sine_sgd", STEPS, (TRACES, K4, FULL), {"hidden": 64, "learning_rate": 0.04}),)
 _SGD_SPREAD = 1.26
 """Sample sd of the paper's five recoveries."""
 
@@ -181,7 +182,7 @@ sgd = Claim(
             "level",
             "with SGD k = 4 recovers 92 %",
             "92 (91.0, 93.5, 93.1, 91.3, 90.8)",
-            criteria.recovery_level("k4", "traces", "full", 92),
+            criteria.recovery_level("k4", TRACES.key, "full", 92),
             _SGD,
         ),
         Line(
@@ -194,7 +195,7 @@ sgd = Claim(
                 math.log(_SGD_SPREAD * criteria.SAME_LEVEL),
                 "points, sd",
                 math.exp,
-                criteria.recoveries("k4", "traces", "full"),
+                criteria.recoveries("k4", TRACES.key, "full"),
                 criteria.NO_GAP,
             ),
             _SGD,

@@ -1,38 +1,42 @@
 """Experiment 4: errors at few steps only, copy and adding (Sec. 4.4, Table 7).
 
-Each sequence begins with no memory and BPTT's window spans it, so BPTT is full RTRL, one algorithm: it is no rival of
-full RTRL in "worst of all", which it could only equal.
+Each sequence begins with no memory and BPTT's window spans it, so BPTT is full RTRL, one algorithm: it does not
+compete with full RTRL for "worst of all", which it could only equal.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row, sparse
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Line
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
+from raysweep.analysis.claims.claim import Cells, Claim, Line, mse_cells
 from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "sparse_error"
 BPTT = Row("bptt", "BPTT over the sequence", "bptt")
-OTHERS = (TRACES, K4, sparse(16))
+OTHERS = (TRACES, K4, sparse(16, "ring"))
 NAMES = [row.key for row in OTHERS]
 
 
 def copy_cells(*rows: Row) -> tuple[Cells, ...]:
     """Table 7's copy task."""
     return (
-        Cells("paper/e4-copy", "copy", "accuracy_all_last_500", rows, {"hidden": 64},
-              "chance_accuracy_all_last_500", DECAY_0),
-    )  # fmt: skip
+        Cells(
+            "paper/e4-copy",
+            "copy",
+            rows,
+            {"hidden": 64},
+            metric="accuracy_all_last_500",
+            naive="chance_accuracy_all_last_500",
+            decay_0=DECAY_0,
+        ),
+    )
 
 
 def adding_cells(*rows: Row) -> tuple[Cells, ...]:
     """Table 7's adding task."""
-    return (
-        Cells("paper/e4-adding", "adding", "mse_all_last_500", rows, {"hidden": 64}, "constant_all_last_500", DECAY_0),
-    )
+    return (mse_cells("paper/e4-adding", "adding", "all_last_500", rows, {"hidden": 64}, naive="constant"),)
 
 
 def _same_as_bptt(columns: Columns) -> str:
@@ -40,7 +44,9 @@ def _same_as_bptt(columns: Columns) -> str:
     return f"BPTT over the sequence is the same algorithm: apart by {apart:.1g} at most"
 
 
-_TRIVIAL = (Cells("paper/e4-adding", "adding", "constant_all_last_500", (FULL,), {"hidden": 64}, prefix="trivial_"),)
+_TRIVIAL = (
+    Cells("paper/e4-adding", "adding", (FULL,), {"hidden": 64}, metric="constant_all_last_500", prefix="trivial_"),
+)
 
 copy = Claim(
     "E4-copy",

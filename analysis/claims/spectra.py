@@ -1,4 +1,4 @@
-"""Why: singular values of the influence J (n x P), and the angle of gradients (Sec. 5.1, Table 13; Sec. 4.6)."""
+"""Explanation: singular values of the influence J (n x P), angles of gradients (Sec. 4.6, 5.1, Table 13)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row, sparse
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.claims.chaos import above_traces, lorenz
 from raysweep.analysis.claims.claim import Agreement, Cells, Claim, Interval, Line, Reduce
-from raysweep.analysis.claims.rows import DECAY_0, FULL, K4, TRACES, sparse
 from raysweep.analysis.statistics.inference import Array, Columns
-from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.statistics.spread import COLLAPSED
 
 FAMILY = "spectra"
 SHIFT_STEP, LAST_STEP, SHIFT = 999, 1999, 1000
@@ -27,8 +26,8 @@ def at(step: int) -> Reduce:
     """The value recorded at a step; nan if none was."""
 
     def reduce(steps: NDArray[np.int64], values: Array) -> float:
-        found = values[steps == step]
-        return float(found[0]) if found.size else math.nan
+        recorded = values[steps == step]
+        return float(recorded[0]) if recorded.size else math.nan
 
     return reduce
 
@@ -58,7 +57,19 @@ def _influence(sweep: str, metric: str, reduce: Reduce, prefix: str, **pinned: o
     alone = "immediate_condition" if metric == "condition" else None
     experiment = sweep.removeprefix("paper/").replace("-", "_")
     beside = FULL if alone else None
-    return (Cells(sweep, experiment, metric, (FULL,), pinned, None, beside, alone, reduce, prefix),)
+    return (
+        Cells(
+            sweep,
+            experiment,
+            (FULL,),
+            pinned,
+            metric=metric,
+            decay_0=beside,
+            decay_0_metric=alone,
+            reduce=reduce,
+            prefix=prefix,
+        ),
+    )
 
 
 def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
@@ -67,7 +78,7 @@ def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tup
 
 
 def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
-    """The same on the Lorenz system."""
+    """An array of full RTRL on the Lorenz system, put into one number."""
     return _influence("paper/spectra-lorenz", metric, reduce, prefix, hidden=64)
 
 
@@ -82,14 +93,14 @@ def _number(paper: float) -> Interval:
 
 
 def collapsed(columns: Columns) -> NDArray[np.bool_]:
-    """Largest condition number recorded on the seed past the bound, or gone."""
+    """The largest recorded condition number is above the bound, or there is none."""
     return ~(columns["largest_full"] <= COLLAPSED)
 
 
 def _without_collapsed(columns: Columns) -> Columns:
-    """As in Table 13, seeds whose spectrum has not collapsed; a statistic over the rest, so those are dropped."""
-    kept = ~collapsed(columns)
-    return {name: values[kept] for name, values in columns.items()}
+    """Seeds whose spectrum has not collapsed, as in Table 13."""
+    healthy = ~collapsed(columns)
+    return {name: values[healthy] for name, values in columns.items()}
 
 
 _LARGEST = chaotic("condition", largest, "largest_")
@@ -124,8 +135,14 @@ condition = Claim(
 )  # fmt: skip
 
 _TRACES = lorenz(64, TRACES)
-_OWN = Cells("paper/spectra-lorenz", "spectra_lorenz", "mse_post_all", (FULL,), {"hidden": 64},
-             "persistence_post_all")  # fmt: skip
+_OWN = Cells(
+    "paper/spectra-lorenz",
+    "spectra_lorenz",
+    (FULL,),
+    {"hidden": 64},
+    metric="mse_post_all",
+    naive="persistence_post_all",
+)
 
 
 collapse = Claim(
@@ -161,7 +178,7 @@ scale = Claim(
 
 def angle(metric: str, reduce: Reduce, *rows: Row) -> tuple[Cells, ...]:
     """An array that compares gradients, put into one number."""
-    return (Cells("paper/alignment", "alignment", metric, rows, {"hidden": 64}, decay_0=DECAY_0, reduce=reduce),)
+    return (Cells("paper/alignment", "alignment", rows, {"hidden": 64}, metric=metric, decay_0=DECAY_0, reduce=reduce),)
 
 
 def _rise(columns: Columns) -> Array:
@@ -182,7 +199,7 @@ cosine = Claim(
              Interval(criteria.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", after, K4)),
         Line("grows with k", "it grows monotonically with k after the shift", "monotone",
              Interval(_rise, 0.0, math.inf, "smallest rise of the cosine"),
-             angle("cosine_all", after, *(sparse(k) for k in ANGLES))),
+             angle("cosine_all", after, *(sparse(k, "ring") for k in ANGLES))),
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""From a line and its columns to numbers and a verdict, by the rules of `docs/verdicts.md`."""
+"""Numbers and verdict of a line, by the rules of `docs/verdicts.md`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raysweep.analysis.cells.cell_notes import named_seeds
+from raysweep.analysis.cells.notes import named_seeds
 from raysweep.analysis.claims.claim import Agreement, ByTests, Interval, Line, Share
-from raysweep.analysis.claims.load import Loaded
+from raysweep.analysis.claims.load import LineData
 from raysweep.analysis.statistics.inference import (
     LEVEL,
     Estimate,
@@ -28,13 +28,13 @@ from raysweep.analysis.statistics.inference import (
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CANNOT, NOT_RUN, BY_TESTS = "cannot be separated", "not run", "checked by tests"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, CANNOT, NOT_RUN, BY_TESTS)
-ENOUGH = 10_000
-"""More seeds than that are not worth naming."""
+MAX_NAMED = 10_000
+"""More seeds than this are not worth naming."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a line comes to before its family is known."""
+    """A line's number and verdict before its family is known."""
 
     ours: float | None = None
     lower: float | None = None
@@ -48,12 +48,12 @@ class Judged:
     """The verdict where there is no p."""
     why: str = ""
     note: str = ""
-    """Said last, whatever the verdict."""
-    found: Estimate | None = None
+    """The end of `why`, whatever the verdict."""
+    estimate: Estimate | None = None
 
 
 class Settled(NamedTuple):
-    """What a line comes to within its family."""
+    """A line's verdict within its family."""
 
     verdict: str
     alone: str
@@ -63,17 +63,17 @@ class Settled(NamedTuple):
     """P by Holm."""
 
 
-def judge(line: Line, loaded: Loaded) -> Judged:
-    """The line's number, interval and p; the verdict itself only where no family is needed for it."""
+def judge(line: Line, data: LineData) -> Judged:
+    """The line's number, interval and p; its verdict only where that does not depend on the family."""
     if isinstance(line.judge, ByTests):
         return Judged(verdict=BY_TESTS, why=f"not computed from a store: {line.judge.test}; {line.judge.covers}")
-    if loaded.lacking is not None:
-        return Judged(verdict=NOT_RUN, why=loaded.lacking)
+    if data.lacking is not None:
+        return Judged(verdict=NOT_RUN, why=data.lacking)
     if isinstance(line.judge, Interval):
-        return _interval(line.judge, loaded)
+        return _interval(line.judge, data)
     if isinstance(line.judge, Share):
-        return _share(line.judge, loaded)
-    return _agreement(line.judge, loaded)
+        return _share(line.judge, data)
+    return _agreement(line.judge, data)
 
 
 def settle(line: Line, judged: Judged, p_values: Sequence[float], i: int) -> Settled:
@@ -85,79 +85,83 @@ def settle(line: Line, judged: Judged, p_values: Sequence[float], i: int) -> Set
     adjusted = holm(p_values)[i]
     alone = judged.small if judged.p <= LEVEL else judged.large
     verdict = judged.small if adjusted <= LEVEL else CANNOT if judged.p <= LEVEL else judged.large
-    said = [judged.why, f"p = {judged.p:.2g}, by Holm over {len(p_values)} lines {adjusted:.2g}"]
+    reasons = [judged.why, f"p = {judged.p:.2g}, by Holm over {len(p_values)} lines {adjusted:.2g}"]
     if verdict == CANNOT:
-        said += [] if alone == CANNOT else [f"on its own: {alone}"]
-        said.append(_would_do(line, judged, holm_level(p_values, i)))
-    return Settled(verdict, alone, "; ".join(said) + judged.note, adjusted)
+        reasons += [] if alone == CANNOT else [f"on its own: {alone}"]
+        reasons.append(_would_do(line, judged, holm_level(p_values, i)))
+    return Settled(verdict, alone, "; ".join(reasons) + judged.note, adjusted)
 
 
 def _would_do(line: Line, judged: Judged, level: float) -> str:
     needed = None
-    if isinstance(line.judge, Interval) and judged.found is not None:
-        needed = seeds_needed(judged.found, line.judge.low, line.judge.high, level)
+    if isinstance(line.judge, Interval) and judged.estimate is not None:
+        needed = seeds_needed(judged.estimate, line.judge.low, line.judge.high, level)
     elif isinstance(line.judge, Share) and judged.ours is not None:
         needed = _share_needed(line.judge, judged.ours, level)
     elif isinstance(line.judge, Agreement):
         return "more seeds on which it fails are needed"
-    if needed is None or needed > ENOUGH:
+    if needed is None or needed > MAX_NAMED:
         return "no number of seeds worth naming would do"
     return f"about {needed} seeds would do"
 
 
-def _interval(how: Interval, loaded: Loaded) -> Judged:
-    diverged = [s for i, s in enumerate(loaded.seeds) if any(math.isnan(c[i]) for c in loaded.columns.values())]
+def _interval(criterion: Interval, data: LineData) -> Judged:
+    diverged = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in data.columns.values())]
     if diverged:
         return Judged(verdict=CANNOT, why=f"diverged, so without a number: {named_seeds(diverged)}")
-    columns = loaded.columns if how.derive is None else how.derive(loaded.columns)
-    kept = [c for c in columns.values() if c.size == len(loaded.seeds)]  # else seeds were left out on purpose
-    empty = [s for i, s in enumerate(loaded.seeds) if any(math.isnan(c[i]) for c in kept)]
-    if len(loaded.seeds) < 2:
-        value = None if empty else _shown(how, estimate(how.statistic, columns).value)
+    columns = data.columns if criterion.derive is None else criterion.derive(data.columns)
+    complete = [c for c in columns.values() if c.size == len(data.seeds)]  # else seeds were left out on purpose
+    empty = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in complete)]
+    if len(data.seeds) < 2:
+        value = None if empty else _in_reader_scale(criterion, estimate(criterion.statistic, columns).value)
         return Judged(value, verdict=CANNOT, why="one seed has no interval")
     if empty:
-        rest = {name: np.delete(c, [loaded.seeds.index(s) for s in empty]) for name, c in columns.items()}
-        left = len(loaded.seeds) - len(empty)
-        value = _shown(how, estimate(how.statistic, rest).value) if left else None
+        rest = {name: np.delete(c, [data.seeds.index(s) for s in empty]) for name, c in columns.items()}
+        left = len(data.seeds) - len(empty)
+        value = _in_reader_scale(criterion, estimate(criterion.statistic, rest).value) if left else None
         return Judged(
-            value, verdict=CANNOT, why=f"{how.undefined} on {named_seeds(empty)}; the number is over the other {left}"
+            value,
+            verdict=CANNOT,
+            why=f"{criterion.undefined} on {named_seeds(empty)}; the number is over the other {left}",
         )
-    found = estimate(how.statistic, columns)
-    low, high = found.interval()
-    ends = [f"{how.shown(end):.3g}" if math.isfinite(end) else "" for end in (how.low, how.high)]
+    estimated = estimate(criterion.statistic, columns)
+    low, high = estimated.interval()
+    ends = [f"{criterion.to_reader(end):.3g}" if math.isfinite(end) else "" for end in (criterion.low, criterion.high)]
     zone = f"{ends[0]} to {ends[1]}" if all(ends) else f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
-    inside = how.low <= found.value <= how.high
+    inside = criterion.low <= estimated.value <= criterion.high
     return Judged(
-        ours=_shown(how, found.value),
-        lower=_shown(how, low),
-        upper=_shown(how, high),
-        p=zone_p(found, how.low, how.high),
+        ours=_in_reader_scale(criterion, estimated.value),
+        lower=_in_reader_scale(criterion, low),
+        upper=_in_reader_scale(criterion, high),
+        p=zone_p(estimated, criterion.low, criterion.high),
         small=REPRODUCED if inside else NOT_REPRODUCED,
         why=f"{'inside' if inside else 'outside'} the zone ({zone})",
-        note=_indistinct(how, loaded.trivial) if inside else "",
-        found=found,
+        note=_indistinct(criterion, data.trivial) if inside else "",
+        estimate=estimated,
     )
 
 
-def _indistinct(how: Interval, trivial: Mapping[str, float]) -> str:
-    """Of a level: which predictors that learned nothing lie in its zone as well."""
-    if not how.level:
+def _indistinct(criterion: Interval, trivial: Mapping[str, float]) -> str:
+    """A sentence on predictors that learned nothing and lie in a level's zone too."""
+    if not criterion.level:
         return ""
-    low, high = how.shown(how.low), how.shown(how.high)
-    said = [f"{name}, {value:.3g}" for name, value in trivial.items() if low <= value <= high]
-    return f". The zone holds what has learned nothing too ({'; '.join(said)}): the level can't tell" if said else ""
+    low, high = criterion.to_reader(criterion.low), criterion.to_reader(criterion.high)
+    inside = [f"{name}, {value:.3g}" for name, value in trivial.items() if low <= value <= high]
+    return (
+        f". The zone holds what has learned nothing too ({'; '.join(inside)}): the level can't tell" if inside else ""
+    )
 
 
-def _share(how: Share, loaded: Loaded) -> Judged:
-    failing = how.failing(loaded.columns)
-    count, n = int(failing.sum()), len(loaded.seeds)
+def _share(criterion: Share, data: LineData) -> Judged:
+    failing = criterion.failing(data.columns)
+    count, n = int(failing.sum()), len(data.seeds)
     which = f"{count} of {n} seeds" + (
-        f" ({named_seeds([s for s, f in zip(loaded.seeds, failing, strict=True) if f])})" if count else ""
+        f" ({named_seeds([s for s, f in zip(data.seeds, failing, strict=True) if f])})" if count else ""
     )
     low, high = share_interval(count, n)
     if n < 2:
         return Judged(count / n, verdict=CANNOT, why=f"{which}: one seed has no interval")
-    if how.most:
+    if criterion.most:
         most = count / n > 0.5
         return Judged(
             count / n,
@@ -171,61 +175,61 @@ def _share(how: Share, loaded: Loaded) -> Judged:
         count / n,
         low,
         high,
-        fisher_p(count, n, how.count, how.sample),
+        fisher_p(count, n, criterion.count, criterion.sample),
         NOT_REPRODUCED,
         REPRODUCED if count else CANNOT,
-        why=f"{which}, the paper {how.count} of {how.sample}: two samples, Fisher's test",
+        why=f"{which}, the paper {criterion.count} of {criterion.sample}: two samples, Fisher's test",
     )
 
 
-def _share_needed(how: Share, share: float, level: float) -> int | None:
-    """By exact p at the same share, as a count has no width to scale."""
+def _share_needed(criterion: Share, share: float, level: float) -> int | None:
+    """Seeds at which the same share has an exact p below the level, as a count has no width to scale."""
     for n in range(2, 1000):
         count = round(share * n)
-        if not how.most and fisher_p(count, n, how.count, how.sample) <= level:
+        if not criterion.most and fisher_p(count, n, criterion.count, criterion.sample) <= level:
             return n
-        if how.most and share_p(count, n, 0.5) <= level and (count / n > 0.5) == (share > 0.5):
+        if criterion.most and share_p(count, n, 0.5) <= level and (count / n > 0.5) == (share > 0.5):
             return n
     return None
 
 
-def _agreement(how: Agreement, loaded: Loaded) -> Judged:
-    left, right = how.left(loaded.columns), how.right(loaded.columns)
-    n, count = len(loaded.seeds), int(left.sum())
+def _agreement(criterion: Agreement, data: LineData) -> Judged:
+    left, right = criterion.left(data.columns), criterion.right(data.columns)
+    n, count = len(data.seeds), int(left.sum())
     share = float((left == right).mean())
-    names = [named_seeds([s for s, f in zip(loaded.seeds, flags, strict=True) if f]) for flags in (left, right)]
-    said = f"{how.says}: {names[0] or 'none'} against {names[1] or 'none'}"
+    names = [named_seeds([s for s, f in zip(data.seeds, flags, strict=True) if f]) for flags in (left, right)]
+    sides = f"{criterion.text}: {names[0] or 'none'} against {names[1] or 'none'}"
     if n < 2:
-        return Judged(share, verdict=CANNOT, why=f"{said}; one seed")
+        return Judged(share, verdict=CANNOT, why=f"{sides}; one seed")
     if not (left == right).all():
-        return Judged(share, verdict=NOT_REPRODUCED, why=said)
+        return Judged(share, verdict=NOT_REPRODUCED, why=sides)
     if count in (0, n):
-        return Judged(share, verdict=CANNOT, why=f"{said}; it needs seeds of both kinds")
+        return Judged(share, verdict=CANNOT, why=f"{sides}; it needs seeds of both kinds")
     chance = 1 / math.comb(n, count)
-    why = f"the agreement ({said}; by accident 1 in {math.comb(n, count)})"
+    why = f"the agreement ({sides}; by accident 1 in {math.comb(n, count)})"
     return Judged(share, p=chance, small=REPRODUCED, why=why)
 
 
-def _shown(how: Interval, value: float) -> float | None:
-    """In the reader's scale; None where there is no such end."""
-    shown = how.shown(value) if not math.isnan(value) else math.nan
-    return shown if math.isfinite(shown) and math.isfinite(value) else None
+def _in_reader_scale(criterion: Interval, value: float) -> float | None:
+    """A value in the reader's scale; None where it is not finite."""
+    number = criterion.to_reader(value) if not math.isnan(value) else math.nan
+    return number if math.isfinite(number) and math.isfinite(value) else None
 
 
-def command(line: Line, data: Loaded, narrowing: Mapping[str, str], at: str = "") -> str | None:
-    """What to type: to run the line's cells, or to say which of several settings is meant.
+def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = "") -> str | None:
+    """The command that runs the line's cells, or that chooses one of several settings.
 
     Args:
         line: the line.
-        data: what was found of it.
-        narrowing: of all lines that found several settings, as one ledger is over one choice.
-        at: where the store is, see `raysweep.analysis.cells.source.Source`.
+        data: its data.
+        narrowing: of all lines for which several settings fit, as one ledger is over one choice.
+        at: see `raysweep.analysis.cells.source.Source`.
     """
     if not line.cells:
         return f"python -m pytest {line.judge.test}" if isinstance(line.judge, ByTests) else None
     if data.narrowing:
-        chosen = {**narrowing, **data.narrowing}.items()
-        where = " AND ".join(f"(experiment <> '{experiment}' OR {choice})" for experiment, choice in chosen)
+        choices = {**narrowing, **data.narrowing}.items()
+        where = " AND ".join(f"(experiment <> '{experiment}' OR {choice})" for experiment, choice in choices)
         return f'raysweep claims --where "{where}"{at}'
     return data.command or None
 

@@ -1,7 +1,7 @@
-"""The figures: `FIGURES[name](source)` draws one, `CAPTIONS[name](source)` says what it shows, `save` writes it.
+"""The figures: `FIGURES[name](source)` draws one, `CAPTIONS[name](source)` is its caption, `save` writes it.
 
-One file a figure: `data`, a pure function from a `Source` to the frame that is drawn; `figure`, the drawing
-of it; `caption`. A figure draws what is there, and its caption says what is missing. Importing this package
+One file a figure: `data`, a pure function from a `Source` to a frame; `figure`, the drawing of that frame;
+`caption`. A figure draws the cells that are done, and its caption names the missing ones. Importing this package
 loads no matplotlib; drawing does.
 """
 

@@ -7,23 +7,25 @@ Each rule is measured on its own trajectory.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import sparse
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import DOUBLE, GREEN, MARKS, PURPLE, by_seed, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
+from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, one_part, ring, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HIDDEN = 64
 WINDOW = 500
-RANDOM1 = Row("k1", "k = 1, random", "sparse_rtrl", 1, {"selection": "random"})
-LEVELS = (DECAY0, TRACES)
-PART = Part(
+RANDOM1 = replace(sparse(1, "random"), key="k1")
+LEVELS = (DECAY_0, TRACES)
+PART = Selection(
     "paper/alignment",
     "alignment",
     (*LEVELS, RANDOM1, *(ring(k) for k in (2, 4, 8, 16, 32)), FULL),
@@ -33,7 +35,7 @@ PART = Part(
 COLUMNS = {"k1": 1, "k2": 2, "k4": 4, "k8": 8, "k16": 16, "k32": 32, FULL.key: HIDDEN}
 PANELS = dict(zip(PART.arrays, ("whole gradient", "its past part"), strict=True))
 _PERIODS = {"before": (GREEN, "o", "solid", GREEN, 1.3), "after": (PURPLE, "^", (0, (4, 1.5)), "white", 0.7)}
-_take = one_part("alignment", PART)
+_select = one_part("alignment", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -41,18 +43,18 @@ def data(source: Source) -> pl.DataFrame:
 
     `cosine` is the mean over the measured steps of the `WINDOW` steps before the shift and of those after it.
     """
-    return _values(_take(source))
+    return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A panel for the whole gradient, one for its past part; traces as lines."""
-    taken = _take(source)
-    frame = _values(taken)
-    offsets = by_seed(taken.chosen.seeds, 0.22)
+    selected = _select(source)
+    frame = _values(selected)
+    offsets = by_seed(selected.seeds, 0.22)
     places = {k: i for i, k in enumerate(COLUMNS.values())}
     sheet, panels = page(DOUBLE, 2.8, 2)
-    for axes, (name, said) in zip(panels, PANELS.items(), strict=True):
+    for axes, (name, label_text) in zip(panels, PANELS.items(), strict=True):
         for period, (colour, marker, dash, fill, width) in _PERIODS.items():
             here = frame.filter((pl.col("name") == name) & (pl.col("period") == period))
             for row in LEVELS:
@@ -81,28 +83,28 @@ def figure(source: Source) -> Figure:
         axes.set_xlim(-0.5, len(places) - 0.5)
         axes.set_ylim(-0.16, 1.06)
         axes.set_xlabel(f"propagated paths a unit, k ({HIDDEN}: full RTRL)")
-        panel_label(axes, said)
+        panel_label(axes, label_text)
     panels[0].set_ylabel("cosine with the exact gradient")
     legend(sheet, panels[0], 4)
     return sheet
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Sine, n = {HIDDEN}: cosine with exact RTRL's gradient along each rule's own training, means over {WINDOW} "
         "steps; marks: seeds, lines: means over seeds, of k = 0 the thin ones after the shift; k = 1 is a random path, "
         "the others a ring"
     )
-    return sentence(what, [_take(source)], f"arrays {', '.join(PART.arrays)}")
+    return caption_of(what, [_select(source)], f"arrays {', '.join(PART.arrays)}")
 
 
-def _values(taken: Taken) -> pl.DataFrame:
-    shift = int(str(taken.chosen.settings["shift"]))
+def _values(selected: Part) -> pl.DataFrame:
+    shift = int(str(selected.settings["shift"]))
     order = pl.Enum([row.key for row in PART.rows])
     step = pl.col("step")
     return (
-        taken.series()
+        series(selected)
         .filter(step.is_between(shift - WINDOW, shift + WINDOW, closed="left") & pl.col("value").is_not_null())
         .with_columns(period=pl.when(step < shift).then(pl.lit("before")).otherwise(pl.lit("after")))
         .group_by("row", "seed", "name", "period")

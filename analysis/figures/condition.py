@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, ORANGE, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import FULL, Part, Taken, sentence, take
-from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.figures.selected import FULL, Part, caption_of, select_parts, series
+from raysweep.analysis.statistics.spread import COLLAPSED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 HIDDEN = 64
 WHOLE, IMMEDIATE = ARRAYS = ("condition", "immediate_condition")
 PARTS = {
-    "sine": Part("paper/spectra-sine", "spectra_sine", (FULL,), {"hidden": HIDDEN}, "sine", arrays=ARRAYS),
-    "Lorenz": Part("paper/spectra-lorenz", "spectra_lorenz", (FULL,), {"hidden": HIDDEN}, "Lorenz", arrays=ARRAYS),
+    "sine": Selection("paper/spectra-sine", "spectra_sine", (FULL,), {"hidden": HIDDEN}, "sine", arrays=ARRAYS),
+    "Lorenz": Selection("paper/spectra-lorenz", "spectra_lorenz", (FULL,), {"hidden": HIDDEN}, "Lorenz", arrays=ARRAYS),
 }
 _LINES = {
     WHOLE: ("J, one line a seed", BLACK, "solid"),
@@ -32,16 +33,16 @@ _LINES = {
 
 def data(source: Source) -> pl.DataFrame:
     """Columns task, seed, name ("condition" or "immediate_condition"), step, value."""
-    return _values(_take(source))
+    return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A panel a task, a thin line a seed."""
-    taken = _take(source)
-    frame = _values(taken)
+    parts = _select(source)
+    frame = _values(parts)
     sheet, panels = page(DOUBLE, 2.6, len(PARTS))
-    for axes, (task, each) in zip(panels, zip(PARTS, taken, strict=True), strict=True):
+    for axes, (task, each) in zip(panels, zip(PARTS, parts, strict=True), strict=True):
         here = frame.filter(pl.col("task") == task)
         for name, (label, colour, dash) in _LINES.items():
             of_name = here.filter(pl.col("name") == name)
@@ -53,8 +54,8 @@ def figure(source: Source) -> Figure:
                     axes.annotate(
                         f"seed {seed}", (step[top], value[top]), xytext=(3, 2), textcoords="offset points", color=colour
                     )
-        if "shift" in each.chosen.settings:
-            shift = int(str(each.chosen.settings["shift"]))
+        if "shift" in each.settings:
+            shift = int(str(each.settings["shift"]))
             axes.axvline(shift, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)), label="shift")
         axes.set_yscale("log")
         axes.locator_params(axis="x", nbins=5)
@@ -67,25 +68,25 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Condition number of full RTRL's influence matrix J (largest over smallest singular value) through training, "
         f"n = {HIDDEN}, a thin line a seed; dashed: its immediate block alone; named: seeds that collapse, "
         f"beyond {COLLAPSED:g}"
     )
-    return sentence(what, _take(source), f"arrays {', '.join(ARRAYS)}")
+    return caption_of(what, _select(source), f"arrays {', '.join(ARRAYS)}")
 
 
-def _take(source: Source) -> list[Taken]:
-    return take("condition", source, list(PARTS.values()))
+def _select(source: Source) -> list[Part]:
+    return select_parts("condition", source, list(PARTS.values()))
 
 
-def _values(taken: list[Taken]) -> pl.DataFrame:
+def _values(parts: list[Part]) -> pl.DataFrame:
     return pl.concat(
         [
-            each.series()
+            series(each)
             .filter(pl.col("value").is_not_null())
             .select(pl.lit(task).alias("task"), "seed", "name", "step", "value")
-            for task, each in zip(PARTS, taken, strict=True)
+            for task, each in zip(PARTS, parts, strict=True)
         ]
     )

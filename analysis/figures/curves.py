@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import GREY, MARKS, SINGLE, drawn, legend, page
-from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, one_part, ring, sentence
+from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, one_part, ring, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 WINDOW = 25
 BEFORE, AFTER = 200, 1000
 HIDDEN = 64
-PART = Part("paper/e1-sine", "sine", (TRACES, DECAY0, ring(4), FULL), {"hidden": HIDDEN}, arrays=("loss",))
-_take = one_part("curves", PART)
+PART = Selection("paper/e1-sine", "sine", (TRACES, DECAY_0, ring(4), FULL), {"hidden": HIDDEN}, arrays=("loss",))
+_select = one_part("curves", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -28,14 +29,14 @@ def data(source: Source) -> pl.DataFrame:
 
     A step counts only for seeds that have all `WINDOW` errors up to it: not those that diverged before.
     """
-    return _summary(_take(source))
+    return _summary(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A line for the median over seeds, a band from the best seed to the worst."""
-    taken = _take(source)
-    frame = _summary(taken)
+    selected = _select(source)
+    frame = _summary(selected)
     sheet, (axes,) = page(SINGLE, 2.8)
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
     for row in PART.rows:
@@ -57,20 +58,20 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Sine, n = {HIDDEN}: squared error around the shift, running mean of the last {WINDOW} steps; "
         "lines: median over seeds, bands: their range"
     )
-    return sentence(what, [_take(source)], "array loss")
+    return caption_of(what, [_select(source)], "array loss")
 
 
-def _summary(taken: Taken) -> pl.DataFrame:
-    series = taken.series()  # first, since it refuses cells without the array
-    shift = int(str(taken.chosen.settings["shift"]))
+def _summary(selected: Part) -> pl.DataFrame:
+    losses = series(selected)  # first, since it refuses cells without the array
+    shift = int(str(selected.settings["shift"]))
     order = pl.Enum([row.key for row in PART.rows])
     return (
-        series.with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", order_by="step"))
+        losses.with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", order_by="step"))
         .with_columns(step=pl.col("step") - shift)
         .filter(pl.col("mean").is_not_null() & pl.col("step").is_between(-BEFORE, AFTER))
         .group_by("row", "step")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import Row
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLUE, ORANGE, SINGLE, by_seed, drawn, legend, page
-from raysweep.analysis.figures.selected import Part, Taken, geometric, ring, sentence, take
+from raysweep.analysis.figures.selected import Part, caption_of, geometric, mse, ring, select_parts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,26 +21,26 @@ if TYPE_CHECKING:
 METRIC = "mse_post_last_500"
 DECAYS = (0.0, 0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.99)
 ROWS = (*(Row(f"decay{decay:g}", f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in DECAYS), ring(4))
-PARTS = {n: Part("paper/decay", "decay", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 256)}
+PARTS = {n: Selection("paper/decay", "decay", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 256)}
 _LOOKS = {64: (BLUE, "o", "solid", (0, (5, 1.5)), -0.12), 256: (ORANGE, "^", (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), 0.12)}
 
 
 def data(source: Source) -> pl.DataFrame:
     """Columns hidden, row, decay (null for k = 4), seed, mse."""
-    return _values(_take(source))
+    return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """Seeds as marks, geometric means joined; a line at k = 4's geometric mean."""
-    taken = _take(source)
-    frame = _values(taken)
+    parts = _select(source)
+    frame = _values(parts)
     levels = geometric(frame, ["hidden", "row", "decay"]).sort("hidden", "decay")
     sheet, (axes,) = page(SINGLE, 3.0)
-    for each in taken:
-        n = int(str(each.part.pinned["hidden"]))
+    for each in parts:
+        n = int(str(each.selection.pinned["hidden"]))
         colour, marker, dash, level_dash, shift = _LOOKS[n]
-        offsets = by_seed(each.chosen.seeds, 0.2)
+        offsets = by_seed(each.seeds, 0.2)
         means = levels.filter(pl.col("hidden") == n)
         dots = frame.filter((pl.col("hidden") == n) & pl.col("decay").is_not_null() & (pl.col("mse") > 0))
         x = [DECAYS.index(decay) + shift + offsets[seed] for decay, seed in dots.select("decay", "seed").iter_rows()]
@@ -69,26 +70,26 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = "Sine: error after the shift against the trace's decay; marks: seeds, lines: geometric means"
-    return sentence(what, _take(source), METRIC)
+    return caption_of(what, _select(source), METRIC)
 
 
-def _take(source: Source) -> list[Taken]:
-    return take("decay", source, list(PARTS.values()))
+def _select(source: Source) -> list[Part]:
+    return select_parts("decay", source, list(PARTS.values()))
 
 
-def _values(taken: list[Taken]) -> pl.DataFrame:
+def _values(parts: list[Part]) -> pl.DataFrame:
     decays = {row.key: row.config.get("decay") for row in ROWS}
     return pl.concat(
         [
-            each.values().select(
-                pl.lit(each.part.pinned["hidden"], dtype=pl.Int64).alias("hidden"),
+            mse(each).select(
+                pl.lit(each.selection.pinned["hidden"], dtype=pl.Int64).alias("hidden"),
                 "row",
                 pl.col("row").replace_strict(decays, return_dtype=pl.Float64).alias("decay"),
                 "seed",
                 "mse",
             )
-            for each in taken
+            for each in parts
         ]
     )

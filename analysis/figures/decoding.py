@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
+from raysweep.analysis.figures.selected import (
+    DECAY_0,
+    FULL,
+    TRACES,
+    Part,
+    caption_of,
+    per_seed,
+    ring,
+    select_parts,
+    series,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,11 +30,11 @@ if TYPE_CHECKING:
 WINDOW = 20
 """Points of a curve, 50 bins each, whose mean is drawn: 64 s."""
 SESSION_B = "20170131_02"
-ROWS = (TRACES, DECAY0, ring(4), FULL)
+ROWS = (TRACES, DECAY_0, ring(4), FULL)
 REFIT = "ridge_refit_b_late"
 ADAPTING, FROZEN = "mse_b", "frozen_b"
 PARTS = tuple(
-    Part(
+    Selection(
         "paper/e9-bci",
         "bci",
         ROWS,
@@ -40,15 +51,15 @@ def data(source: Source) -> pl.DataFrame:
 
     A time counts only for seeds that have all `WINDOW` points up to it: not those that diverged before.
     """
-    return pl.concat([_summary(taken) for taken in _take(source)])
+    return pl.concat([_summary(part) for part in _select(source)])
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A panel a pair: a line for the median over seeds, a band from the best seed to the worst."""
-    taken = _take(source)
-    sheet, panels = page(DOUBLE, 2.8, len(taken))
-    for axes, each in zip(panels, taken, strict=True):
+    parts = _select(source)
+    sheet, panels = page(DOUBLE, 2.8, len(parts))
+    for axes, each in zip(panels, parts, strict=True):
         frame = _summary(each)
         for row in ROWS:
             mark = MARKS[row.key]
@@ -70,36 +81,36 @@ def figure(source: Source) -> Figure:
             linewidth=0.6,
             label="full RTRL, frozen",
         )
-        level = each.per_seed(REFIT)["mse"].drop_nulls() if REFIT in each.chosen.done.columns else pl.Series([])
+        level = per_seed(each, REFIT)["mse"].drop_nulls() if REFIT in each.done.columns else pl.Series([])
         if level.len():
             axes.axhline(
                 float(level.to_numpy().mean()), color=GREY, linestyle=(0, (1, 1.2)), label="ridge refitted in B, late"
             )
         axes.set_xlabel("minutes into session B")
-        panel_label(axes, each.part.label)
+        panel_label(axes, each.selection.label)
     panels[0].set_ylabel("squared error, mean of 64 s")
-    legend(sheet, panels[0] if taken[0].chosen.done.height else panels[-1], 3)
+    legend(sheet, panels[0] if parts[0].done.height else panels[-1], 3)
     return sheet
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Decoding velocity in session B = {SESSION_B} after training on A: squared error of z-scored velocity, mean "
         "of the last 64 s; lines: median over seeds, bands: their range"
     )
-    return sentence(what, _take(source), f"arrays {ADAPTING}, {FROZEN}")
+    return caption_of(what, _select(source), f"arrays {ADAPTING}, {FROZEN}")
 
 
-def _take(source: Source) -> list[Taken]:
-    return take("decoding", source, PARTS)
+def _select(source: Source) -> list[Part]:
+    return select_parts("decoding", source, PARTS)
 
 
-def _summary(taken: Taken) -> pl.DataFrame:
+def _summary(part: Part) -> pl.DataFrame:
     order = pl.Enum([row.key for row in ROWS])
-    bin_ms = float(str(taken.chosen.settings.get("bin_ms", 64)))
+    bin_ms = float(str(part.settings.get("bin_ms", 64)))
     return (
-        taken.series()
+        series(part)
         .with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", "name", order_by="step"))
         .filter(pl.col("mean").is_not_null())
         .group_by("name", "row", "step")
@@ -109,7 +120,7 @@ def _summary(taken: Taken) -> pl.DataFrame:
             pl.col("mean").max().alias("high"),
         )
         .select(
-            pl.lit(taken.part.label).alias("label"),
+            pl.lit(part.selection.label).alias("label"),
             "name",
             pl.col("row").cast(order),
             (pl.col("step") * bin_ms / 60_000).alias("minutes"),

@@ -1,4 +1,4 @@
-"""Ink: page sizes, type, colours, and files whose bytes depend on nothing but what is drawn.
+"""Drawing: page sizes, type, colours, and files whose bytes depend on nothing but what is drawn.
 
 Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; every rule has a marker
 and a dash of its own besides, so that a figure survives a black-and-white printer. Matplotlib is imported
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 SINGLE, DOUBLE = 3.4, 7.0
 """Widths in inches of one column and of two."""
 
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLACK, ORANGE, GREEN = "#000000", "#E69F00", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How one rule looks in every figure."""
+    """The look of one rule in every figure."""
 
     colour: str
     marker: str
@@ -86,7 +86,7 @@ def _style() -> Iterator[None]:
 
 
 def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
-    """A drawing function with our type and line widths, whatever the caller's are."""
+    """Decorator of drawing functions: our type and line widths, whatever the caller's settings."""
 
     @functools.wraps(draw)
     def styled(source: Source) -> Figure:
@@ -100,7 +100,7 @@ def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
 
 
 def page(width: float, height: float, panels: int = 1, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """An empty figure, in inches, with panels side by side that share their y axis unless told otherwise."""
+    """An empty figure, in inches, with panels side by side that share their y axis by default."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -109,14 +109,14 @@ def page(width: float, height: float, panels: int = 1, *, share: bool = True) ->
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """One key for the whole figure, below it, of what the given axes hold."""
+    """One legend for the whole figure, below it, from the given axes."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=columns)
 
 
 def panel_label(axes: Axes, text: str) -> None:
-    """What a panel is about, above it, at its left."""
+    """A panel's title, above it at the left."""
     axes.set_title(text, loc="left")
 
 
@@ -152,7 +152,7 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def destination(path: Path | str) -> Path:
-    """Where a figure may go, before any time is spent on it.
+    """The path of a figure file, checked before any time is spent on drawing.
 
     Raises:
         InputError: another ending than those of `FORMATS`, a folder that does not exist, or a folder itself.

@@ -11,28 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from raysweep.analysis.cells.cell_notes import origin_notes
-from raysweep.analysis.cells.launch_options import commands
-from raysweep.analysis.cells.selection import Chosen, choose
+from raysweep.analysis.cells.notes import command, origin_notes
+from raysweep.analysis.cells.selection import Selection, select
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.errors import NothingDone
 from raysweep.analysis.figures.drawing import DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import DECAY0, PAPER_SEEDS, TRACES, ring
+from raysweep.analysis.figures.selected import DECAY_0, TRACES, Part, ring
 from raysweep.workloads.bci.recordings.sessions import ANOTHER_ORDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SWEEP, EXPERIMENT, HIDDEN = "paper/e9-pairs", "bci_pairs", 64
-ROWS = (TRACES, DECAY0, ring(4))
+ROWS = (TRACES, DECAY_0, ring(4))
 METRICS = ("mse_b_late", "frozen_b_late", "mse_a_end", "ridge_refit_b_late", "gap_days")
 LOWEST, HIGHEST = -50.0, 250.0
 """Percent; recoveries beyond are drawn at the edge: where little was lost, Eq. 12 divides by next to nothing."""
 REFIT = "ridge_refit_b_late"
 BEFORE = 0.5
-"""Where a gap of 0 days is drawn on a logarithmic axis."""
+"""Position of a gap of 0 days on the logarithmic axis."""
 BESIDE = (0.9, 1.0, 1.1)
-"""Of a rule's marks, so that they can be told apart."""
+"""Factors on the x axis that keep the rules' marks apart."""
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -43,15 +42,15 @@ def data(source: Source) -> pl.DataFrame:
     """
     names = [name for name in METRICS if name != "gap_days"]
     frames = []
-    for (a, b), chosen in _pairs(source):
-        done = chosen.done
+    for (a, b), part in _pairs(source):
+        done = part.done
         if done.is_empty():
             continue
-        known = [
+        metrics = [
             pl.col(name).cast(pl.Float64) if name in done.columns else pl.lit(None, pl.Float64) for name in METRICS
         ]
         frames.append(
-            done.select("row", *(column.alias(name) for column, name in zip(known, METRICS, strict=True)))
+            done.select("row", *(column.alias(name) for column, name in zip(metrics, METRICS, strict=True)))
             .group_by("row", maintain_order=True)
             .agg(
                 pl.col("gap_days").abs().max().alias("days"),
@@ -111,14 +110,14 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     frame = data(source)
     pairs = frame.select("session_a", "session_b").unique().height
     fewest, most = (int(of) for of in frame.select(pl.col("n").min(), pl.col("n").max().alias("most")).row(0))
     seeds = f"{most} seed{'' if most == 1 else 's'}" if fewest == most else f"{fewest} to {most} seeds"
     beyond = frame.filter((pl.col("recovery") < LOWEST) | (pl.col("recovery") > HIGHEST)).height
     without = frame["recovery"].null_count()
-    said = [
+    sentences = [
         f"Decoding over {pairs} ordered pairs of sessions, n = {HIDDEN}: a mark a pair, mean over seeds; hollow: a "
         "session with its channels in another order. Left: recovery; right: MSE over that of ridge fitted on B's first "
         "three minutes.",
@@ -126,37 +125,36 @@ def caption(source: Source) -> str:
         f"{beyond} recoveries lie beyond the axis and {without} are undefined, as nothing was lost, of {frame.height}.",
         _trend(frame),
     ]
-    chosen = [each for _, each in _pairs(source)]
-    said += origin_notes((SWEEP, each) for each in chosen)
-    missing = pl.concat([each.missing for each in chosen])
+    parts = [part for _, part in _pairs(source)]
+    sentences += origin_notes(parts)
+    missing = pl.concat([part.missing for part in parts])
     if missing.height:
-        fates = ", ".join(f"{n} {status}" for status, n in missing.group_by("status").len().sort("status").iter_rows())
-        asked = sum(each.asked for each in chosen)
-        (command,) = commands(((SWEEP, each.cells) for each in chosen), source.at)
-        said.append(f"Missing: {missing.height} of {asked} cells ({fates}). To run them: {command}.")
-    return " ".join(said)
+        statuses = ", ".join(
+            f"{n} {status}" for status, n in missing.group_by("status").len().sort("status").iter_rows()
+        )
+        expected = sum(part.expected for part in parts)
+        sentences.append(f"Missing: {missing.height} of {expected} cells ({statuses}). To run them: {command(parts)}.")
+    return " ".join(sentences)
 
 
 def _trend(frame: pl.DataFrame) -> str:
     """Rank correlation of gap and recovery over clean pairs, a rule a number."""
     clean = frame.filter(~pl.col("relabelled") & (pl.col("session_a") != pl.col("session_b")))
-    found = []
+    correlations = []
     for row in ROWS:
         part = clean.filter(pl.col("row") == row.key).drop_nulls(["days", "recovery"])
         if part.height > 2:
             r = part.select(pl.corr("days", "recovery", method="spearman")).item()
-            found.append(f"{row.label} {r:.2f}")
+            correlations.append(f"{row.label} {r:.2f}")
     pairs = clean.select("session_a", "session_b").unique().height
-    return f"Rank correlation of gap and recovery over the {pairs} clean pairs: {', '.join(found) or 'none'}."
+    return f"Rank correlation of gap and recovery over the {pairs} clean pairs: {', '.join(correlations) or 'none'}."
 
 
-def _pairs(source: Source) -> Iterator[tuple[tuple[str, str], Chosen]]:
+def _pairs(source: Source) -> Iterator[tuple[tuple[str, str], Part]]:
     """Each pair that the store knows, and its cells."""
     cells = source.cells.filter(pl.col("experiment") == EXPERIMENT)
     if cells.is_empty():
         return
-    for (a, b), part in sorted(cells.group_by("session_a", "session_b")):
-        yield (
-            (str(a), str(b)),
-            choose(part, ROWS, experiment=EXPERIMENT, pinned={"hidden": HIDDEN}, default_seeds=PAPER_SEEDS),
-        )
+    selection = Selection(SWEEP, EXPERIMENT, ROWS, {"hidden": HIDDEN})
+    for (a, b), pair in sorted(cells.group_by("session_a", "session_b")):
+        yield (str(a), str(b)), select(source._replace(cells=pair), selection)

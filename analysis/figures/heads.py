@@ -10,35 +10,34 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DENSE, NO_REPLAY, TRACE_LIKE, TRANSFORMER, Row, sparse_heads
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import Part, Taken, sentence, take
+from raysweep.analysis.figures.selected import Part, caption_of, mse, per_seed, select_parts
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.tables.heads import NAIVE, recovery
-from raysweep.analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HEADS = 12
+HEADS = TRANSFORMER["heads"]
 SEEDS = (42, 43, 44)
-PINNED = {"heads": HEADS, "head_dim": 16}
 METRIC = "accuracy_average"
 
 
 def zeroed(k: int) -> Row:
-    """Tested with all heads in place."""
+    """Heads outside the subset zeroed in training; tested with all heads in place."""
     return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
 
 
-DETACHED = (DENSE, sparse(6), sparse(4), sparse(2), TRACE)
+DETACHED = (DENSE, *map(sparse_heads, (6, 4, 2)), TRACE_LIKE)
 ZEROED = tuple(zeroed(k) for k in (6, 4, 2, 1))
 PARTS = (
-    Part("paper/e7-heads", "vit_heads", (*DETACHED, NO_REPLAY), PINNED, "detached", METRIC, seeds=SEEDS),
-    Part("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), PINNED, "zeroed", METRIC, seeds=SEEDS),
+    Selection("paper/e7-heads", "vit_heads", (*DETACHED, NO_REPLAY), TRANSFORMER, "detached", METRIC, seeds=SEEDS),
+    Selection("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), TRANSFORMER, "zeroed", METRIC, seeds=SEEDS),
 )
-SERIES = (("detached", TRACE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
+SERIES = (("detached", TRACE_LIKE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
 """Label of the part, its floor, colour, marker."""
 SHOWN = (-60.0, 200.0)
 LACKS = {
@@ -50,26 +49,26 @@ LACKS = {
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns part, row, k, seed, accuracy, recovery (percent) and lack, why there is no recovery: a key of `LACKS`."""
-    return _rated(_take(source))
+    """Columns part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS`: why the recovery is null)."""
+    return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """Left: recovery, seeds as dots, means as lines; right: accuracy. The dense network, common to both ways, once."""
-    taken = _take(source)
-    frame = _rated(taken)
+    parts = _select(source)
+    frame = _rated(parts)
     sheet, (left, right) = page(DOUBLE, 2.9, 2, share=False)
     for name, _, colour, marker in SERIES:
         part = frame.filter((pl.col("part") == name) & pl.col("k").is_not_null()).sort("k")
         for axes, column in ((left, "recovery"), (right, "accuracy")):
-            known = part.drop_nulls(column)
-            own = _own(known)
-            if own.is_empty():
+            with_value = part.drop_nulls(column)
+            dots = _own(with_value)
+            if dots.is_empty():
                 continue
-            y = own[column].to_list() if column == "accuracy" else own[column].clip(*SHOWN).to_list()
-            axes.plot(own["k"].to_list(), y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
-            mean = known.group_by("k", maintain_order=True).agg(pl.col(column).mean())
+            y = dots[column].to_list() if column == "accuracy" else dots[column].clip(*SHOWN).to_list()
+            axes.plot(dots["k"].to_list(), y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
+            mean = with_value.group_by("k", maintain_order=True).agg(pl.col(column).mean())
             # The marker is for the key alone.
             axes.plot(
                 mean["k"].to_list(), mean[column].to_list(), marker, ls="-", markevery=[], color=colour, label=name
@@ -86,8 +85,8 @@ def figure(source: Source) -> Figure:
     left.axhline(100, color=GREY, linewidth=0.6)
     for name, colour, dash in (("ridge", BLUE, "dashed"), ("chance", BLACK, "dotted")):
         column = f"{name}_accuracy_average"
-        if column in taken[0].chosen.done.columns and taken[0].chosen.done.height:
-            level = taken[0].per_seed(column)["mse"].mean()
+        if column in parts[0].done.columns and parts[0].done.height:
+            level = per_seed(parts[0], column)["mse"].mean()
             right.axhline(float(str(level)), color=colour, linestyle=dash, linewidth=0.9, label=NAIVE[name])
     without = frame.filter(pl.col("row") == NO_REPLAY.key)["accuracy"].drop_nulls()
     if without.len():
@@ -95,18 +94,18 @@ def figure(source: Source) -> Figure:
     left.set_ylabel("recovery, %")
     left.set_ylim(*SHOWN)
     right.set_ylabel("average accuracy")
-    for axes, said in ((left, "from one head (0 %) to dense (100 %)"), (right, "after five tasks")):
+    for axes, title in ((left, "from one head (0 %) to dense (100 %)"), (right, "after five tasks")):
         axes.set_xlabel(f"heads, of {HEADS} in a block")
         axes.set_xticks(sorted(ks.values()))
-        panel_label(axes, said)
+        panel_label(axes, title)
     legend(sheet, right, 3)
     return sheet
 
 
 def caption(source: Source) -> str:
-    """One line."""
-    taken = _take(source)
-    drawn_ones = _own(_rated(taken)).filter(pl.col("k").is_not_null())
+    """The caption, one line."""
+    parts = _select(source)
+    drawn_ones = _own(_rated(parts)).filter(pl.col("k").is_not_null())
     what = (
         f"Recovery and accuracy by the number of heads, of {HEADS} in a block, that gradients go through (detached) or "
         "that take part in training at all (zeroed), dots: seeds, lines: means; recovery from each way's own one-head "
@@ -117,23 +116,23 @@ def caption(source: Source) -> str:
         what += f"; {lost} {'recovery is' if lost == 1 else 'recoveries are'} undefined, as {why}" if lost else ""
     beyond = drawn_ones.filter(~pl.col("recovery").is_between(*SHOWN)).height
     what += f"; {beyond} beyond the axis, drawn at its end" if beyond else ""
-    return sentence(what, taken, METRIC)
+    return caption_of(what, parts, METRIC)
 
 
-def _take(source: Source) -> list[Taken]:
-    return take("heads", source, PARTS)
+def _select(source: Source) -> list[Part]:
+    return select_parts("heads", source, PARTS)
 
 
 def _own(frame: pl.DataFrame) -> pl.DataFrame:
-    """The dense network among the detached alone."""
+    """Rows of a frame, the dense network only once, among the detached."""
     return frame.filter((pl.col("row") != DENSE.key) | (pl.col("part") == SERIES[0][0]))
 
 
-def _rated(taken: list[Taken]) -> pl.DataFrame:
+def _rated(parts: list[Part]) -> pl.DataFrame:
     frames = []
-    for each, (name, floor, _, _) in zip(taken, SERIES, strict=True):
-        values = each.values().rename({"mse": "value"})
-        ks = {row.key: HEADS if row is DENSE else row.k for row in each.part.rows}
+    for each, (name, floor, _, _) in zip(parts, SERIES, strict=True):
+        values = mse(each).rename({"mse": "value"})
+        ks = {row.key: HEADS if row is DENSE else row.k for row in each.selection.rows}
         rated = recovery(values, floor).select("row", "seed", "recovery")
         has = {
             key: pl.col("seed").is_in(values.filter(pl.col("row") == key).drop_nulls("value")["seed"].implode())

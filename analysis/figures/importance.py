@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from raysweep.analysis.cells.methods import DENSE, TRANSFORMER
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLUE, GREEN, ORANGE, SINGLE, VERMILLION, drawn, legend, page
-from raysweep.analysis.figures.heads import HEADS, PINNED, SEEDS
-from raysweep.analysis.figures.selected import Part, Taken, one_part, sentence
-from raysweep.analysis.tables.table10 import DENSE
+from raysweep.analysis.figures.heads import HEADS, SEEDS
+from raysweep.analysis.figures.selected import Part, caption_of, one_part, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
 PARTS = 4
 """W_q, W_k, W_v, W_o, whose sum is a head's Fisher information."""
 FISHER, ENTROPY = "fisher_after_1", "entropy_after_1"
-PART = Part("paper/e7-heads", "vit_heads", (DENSE,), PINNED, arrays=(FISHER, ENTROPY), seeds=SEEDS)
+PART = Selection("paper/e7-heads", "vit_heads", (DENSE,), TRANSFORMER, arrays=(FISHER, ENTROPY), seeds=SEEDS)
 COLOURS, MARKERS = (BLUE, GREEN, ORANGE, VERMILLION), ("o", "s", "^", "D")
-_take = one_part("importance", PART)
+_select = one_part("importance", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
     """Columns seed, block, head (from 0), fisher, entropy (nats)."""
-    return _heads(_take(source))
+    return _heads(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A mark a head and seed, a colour a block."""
-    frame = _heads(_take(source))
+    frame = _heads(_select(source))
     sheet, (axes,) = page(SINGLE, 3.0)
     for block in sorted(set(frame["block"].to_list())):
         part = frame.filter(pl.col("block") == block)
@@ -57,23 +58,23 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
-    taken = _take(source)
-    frame = _heads(taken)
+    """The caption, one line."""
+    selected = _select(source)
+    frame = _heads(selected)
     what = (
         "Fisher information of each head's weights against the entropy of its attention, dense network after task 1; "
         f"largest over smallest Fisher information within a block {_spread(frame):.2g} (median); rank correlation with "
         f"entropy within blocks {_correlation(frame):.2f} (mean)"
     )
-    return sentence(what, [taken], f"arrays {FISHER}, {ENTROPY}")
+    return caption_of(what, [selected], f"arrays {FISHER}, {ENTROPY}")
 
 
-def _heads(taken: Taken) -> pl.DataFrame:
-    series = taken.series()
-    entropy = series.filter(pl.col("name") == ENTROPY).select("seed", at="step", entropy="value")
+def _heads(selected: Part) -> pl.DataFrame:
+    recorded = series(selected)
+    entropy = recorded.filter(pl.col("name") == ENTROPY).select("seed", at="step", entropy="value")
     count = int(entropy["at"].to_numpy().max()) + 1 if entropy.height else 1
     fisher = (
-        series.filter(pl.col("name") == FISHER)
+        recorded.filter(pl.col("name") == FISHER)
         .group_by("seed", (pl.col("step") % count).alias("at"), maintain_order=True)
         .agg(fisher=pl.col("value").sum())
     )

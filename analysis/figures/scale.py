@@ -13,31 +13,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, spread_out
-from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, ring, sentence, take
+from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, ring, select_parts
 from raysweep.analysis.paper.values import paper_values
-from raysweep.analysis.statistics.recovery import log_gap_recovery
+from raysweep.analysis.rendering import ABSENT
+from raysweep.analysis.statistics.recovery import row_recovery
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROWS = (TRACES, DECAY0, ring(4), FULL)
-RATED = (ring(4), DECAY0)
+ROWS = (TRACES, DECAY_0, ring(4), FULL)
+RATED = (ring(4), DECAY_0)
 LAST, ALL = "mse_post_last_500", "mse_post_all"
 PARTS = (
-    Part("paper/e1-sine", "sine", ROWS, {"hidden": 64}, "n = 64\nsine", LAST),
-    Part("paper/e2-lorenz", "lorenz", ROWS, {"hidden": 128}, "n = 128\nLorenz", ALL),
+    Selection("paper/e1-sine", "sine", ROWS, {"hidden": 64}, "n = 64\nsine", LAST),
+    Selection("paper/e2-lorenz", "lorenz", ROWS, {"hidden": 128}, "n = 128\nLorenz", ALL),
     *(
-        Part(
+        Selection(
             "paper/e6-n256",
             "sine_n256",
             ROWS,
             {"hidden": 256, "learning_rate": rate},
-            f"n = 256\nsine, lr {said}",
+            f"n = 256\nsine, lr {text}",
             LAST,
         )
-        for rate, said in ((3e-4, "3e-4"), (5e-4, "5e-4"), (1e-3, "1e-3"))
+        for rate, text in ((3e-4, "3e-4"), (5e-4, "5e-4"), (1e-3, "1e-3"))
     ),
 )
 SHOWN = (-50.0, 350.0)
@@ -49,26 +51,26 @@ def data(source: Source) -> pl.DataFrame:
 
     Recovery is null where full RTRL is no better than the traces; a seed without both of them is left out.
     """
-    return _rated(_take(source))
+    return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A column a size: seeds as marks, means as bars, and on how many seeds there is a gap to recover."""
-    taken = _take(source)
-    frame = _rated(taken)
+    parts = _select(source)
+    frame = _rated(parts)
     low, high = SHOWN
     sheet, (axes,) = page(DOUBLE, 2.9)
-    for level, said in ((0.0, "traces, decay 0.95"), (100.0, "full RTRL")):
+    for level, label in ((0.0, "traces, decay 0.95"), (100.0, "full RTRL")):
         mark = MARKS[TRACES.key if level == 0 else FULL.key]
-        axes.axhline(level, color=mark.colour, linestyle=mark.dash, linewidth=0.9, label=said, zorder=1)
+        axes.axhline(level, color=mark.colour, linestyle=mark.dash, linewidth=0.9, label=label, zorder=1)
     ticks: list[str] = []
-    for place, each in enumerate(taken):
+    for place, each in enumerate(parts):
         here = frame.filter(pl.col("place") == place)
         for side, row in zip((-0.2, 0.12), RATED, strict=True):
             mark = MARKS[row.key]
             part = here.filter((pl.col("row") == row.key) & pl.col("recovery").is_not_null())
-            offsets = by_seed(each.chosen.seeds, 0.2)
+            offsets = by_seed(each.seeds, 0.2)
             for seed, value in part.select("seed", "recovery").iter_rows():
                 axes.plot(
                     [place + side + offsets[seed]],
@@ -86,7 +88,8 @@ def figure(source: Source) -> Figure:
                 axes.hlines(median, place + side - 0.14, place + side + 0.14, color=mark.colour, linewidth=1.8)
         gap = here.filter(pl.col("row") == RATED[0].key)["gap"].drop_nulls()
         ticks.append(
-            f"{each.part.label}\n" + (f"gap on {gap.filter(gap > 0).len()} of {gap.len()}" if gap.len() else "–")
+            f"{each.selection.label}\n"
+            + (f"gap on {gap.filter(gap > 0).len()} of {gap.len()}" if gap.len() else ABSENT)
         )
     for row in RATED:
         axes.plot([], [], MARKS[row.key].marker, color=MARKS[row.key].colour, label=row.label)
@@ -96,7 +99,7 @@ def figure(source: Source) -> Figure:
     ticks.append("n = 256\nsine, the paper's\nlr not stated")
     seeds = _printed("table09").filter(pl.col("seed").is_not_null())["value"].to_list()
     axes.plot(
-        [len(taken) + x for x in spread_out(len(seeds), 0.3)], seeds, "o", color=GREY, mfc="none", ms=3.5, mew=0.8
+        [len(parts) + x for x in spread_out(len(seeds), 0.3)], seeds, "o", color=GREY, mfc="none", ms=3.5, mew=0.8
     )
     axes.set_ylim(low, high)
     axes.set_xlim(-0.5, len(ticks) - 0.5)
@@ -107,9 +110,9 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
-    taken = _take(source)
-    frame = _rated(taken)
+    """The caption, one line."""
+    parts = _select(source)
+    frame = _rated(parts)
     outside = frame.filter(~pl.col("recovery").is_between(*SHOWN))
     what = (
         "Recovery (Eq. 10, 0 %: traces of decay 0.95, 100 %: full RTRL) of k = 4 and of decay 0; marks: seeds, bars: "
@@ -119,24 +122,19 @@ def caption(source: Source) -> str:
     if outside.height:
         values = ", ".join(f"{value:.0f}" for value in sorted(outside["recovery"].to_list()))
         what += f"; beyond the axis, hollow at its edge: {values} %"
-    return sentence(what, taken, f"{LAST}, on Lorenz {ALL}")
+    return caption_of(what, parts, f"{LAST}, on Lorenz {ALL}")
 
 
-def _take(source: Source) -> list[Taken]:
-    return take("scale", source, PARTS)
+def _select(source: Source) -> list[Part]:
+    return select_parts("scale", source, PARTS)
 
 
-def _rated(taken: Sequence[Taken]) -> pl.DataFrame:
+def _rated(parts: Sequence[Part]) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
-    on = ["experiment", "seed"]
-    for place, each in enumerate(taken):
-        values = each.values().with_columns(place=pl.lit(place, dtype=pl.Int64))
-        floor, ceiling = (values.filter(pl.col("row") == row.key) for row in (TRACES, FULL))
-        rated = values.filter(pl.col("row").is_in([row.key for row in RATED]))
-        for reference in (floor, ceiling):
-            rated = rated.join(reference, on=on, how="semi", maintain_order="left")
-        recovered = log_gap_recovery(rated, floor, ceiling, on=on, value="mse")
-        frames.append(recovered.select("place", "row", "seed", "gap", "recovery"))
+    rated_keys = [row.key for row in RATED]
+    for place, each in enumerate(parts):
+        rated = row_recovery(each.values(), TRACES.key, FULL.key).filter(pl.col("row").is_in(rated_keys))
+        frames.append(rated.select(pl.lit(place, dtype=pl.Int64).alias("place"), "row", "seed", "gap", "recovery"))
     return pl.concat(frames)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import DECAY0, FULL, Part, Taken, ring, sentence, take
+from raysweep.analysis.figures.selected import DECAY_0, FULL, Part, caption_of, mse, per_seed, ring, select_parts
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.statistics.spread import spread
 
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 
 METRIC = "mse_post_all"
 PERSISTENCE = "persistence_post_all"
-ROWS = (DECAY0, ring(4), FULL)
-PARTS = {n: Part("paper/e2-lorenz", "lorenz", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 128)}
+ROWS = (DECAY_0, ring(4), FULL)
+PARTS = {
+    n: Selection("paper/e2-lorenz", "lorenz", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 128)
+}
 
 
 def data(source: Source) -> pl.DataFrame:
     """Columns hidden, row, seed, mse: the done cells, and row "persistence", one value a seed."""
-    return _values(_take(source))
+    return _values(_select(source))
 
 
 def variation(frame: pl.DataFrame) -> pl.DataFrame:
@@ -37,26 +40,26 @@ def variation(frame: pl.DataFrame) -> pl.DataFrame:
 @drawn
 def figure(source: Source) -> Figure:
     """A panel a size: a column a method, ours in colour at the left, the paper's in grey at the right."""
-    taken = _take(source)
-    frame = _values(taken)
+    parts = _select(source)
+    frame = _values(parts)
     varied = {(n, row): cv for n, row, cv in variation(frame).select("hidden", "row", "cv_percent").iter_rows()}
     printed = _printed()
-    sheet, panels = page(DOUBLE, 2.7, len(taken))
-    for axes, each in zip(panels, taken, strict=True):
-        n = int(str(each.part.pinned["hidden"]))
+    sheet, panels = page(DOUBLE, 2.7, len(parts))
+    for axes, each in zip(panels, parts, strict=True):
+        n = int(str(each.selection.pinned["hidden"]))
         here = frame.filter(pl.col("hidden") == n)
         ticks: list[str] = []
         for x, row in enumerate(ROWS):
             mark = MARKS[row.key]
             ours = here.filter((pl.col("row") == row.key) & (pl.col("mse") > 0))
-            theirs = printed.filter((pl.col("hidden") == n) & (pl.col("row") == row.key))
-            side = 0.2 if theirs.height else 0.0
-            own = by_seed(each.chosen.seeds, 0.28)
-            places = [x - side + own[seed] for seed in ours["seed"].to_list()]
+            printed_seeds = printed.filter((pl.col("hidden") == n) & (pl.col("row") == row.key))
+            side = 0.2 if printed_seeds.height else 0.0
+            offsets = by_seed(each.seeds, 0.28)
+            places = [x - side + offsets[seed] for seed in ours["seed"].to_list()]
             axes.plot(places, ours["mse"].to_list(), mark.marker, color=mark.colour, mew=0)
-            other = by_seed(theirs["seed"].to_list(), 0.28)
-            places = [x + side + other[seed] for seed in theirs["seed"].to_list()]
-            axes.plot(places, theirs["mse"].to_list(), mark.marker, mfc="none", mec=GREY, mew=0.8)
+            papers = by_seed(printed_seeds["seed"].to_list(), 0.28)
+            places = [x + side + papers[seed] for seed in printed_seeds["seed"].to_list()]
+            axes.plot(places, printed_seeds["mse"].to_list(), mark.marker, mfc="none", mec=GREY, mew=0.8)
             cv = varied.get((n, row.key))
             ticks.append(row.label if cv is None else f"{row.label}\nCV {cv:.0f} %")
         level = here.filter(pl.col("row") == "persistence")["mse"].drop_nulls()
@@ -71,30 +74,30 @@ def figure(source: Source) -> Figure:
         axes.set_xlim(-0.5, len(ROWS) - 0.5)
         panel_label(axes, f"n = {n}")
     panels[0].set_ylabel("MSE, all steps after the shift")
-    legend(sheet, panels[0] if taken[0].chosen.done.height else panels[-1], 3)
+    legend(sheet, panels[0] if parts[0].done.height else panels[-1], 3)
     return sheet
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         "Lorenz: error after the shift of each seed; CV: ours, population sd / mean over seeds; "
         "grey outlines: the paper's seeds"
     )
-    return sentence(what, _take(source), METRIC)
+    return caption_of(what, _select(source), METRIC)
 
 
-def _take(source: Source) -> list[Taken]:
-    return take("spread", source, list(PARTS.values()))
+def _select(source: Source) -> list[Part]:
+    return select_parts("spread", source, list(PARTS.values()))
 
 
-def _values(taken: list[Taken]) -> pl.DataFrame:
+def _values(parts: list[Part]) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
-    for each in taken:
-        hidden = pl.lit(each.part.pinned["hidden"], dtype=pl.Int64).alias("hidden")
+    for each in parts:
+        hidden = pl.lit(each.selection.pinned["hidden"], dtype=pl.Int64).alias("hidden")
         persistence = pl.lit("persistence").alias("row")
-        frames.append(each.values().select(hidden, "row", "seed", "mse"))
-        frames.append(each.per_seed(PERSISTENCE).select(hidden, persistence, "seed", "mse"))
+        frames.append(mse(each).select(hidden, "row", "seed", "mse"))
+        frames.append(per_seed(each, PERSISTENCE).select(hidden, persistence, "seed", "mse"))
     return pl.concat(frames)
 
 

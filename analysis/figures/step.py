@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import GREY, MARKS, SINGLE, by_seed, drawn, legend, page
-from raysweep.analysis.figures.selected import DECAY0, FULL, TRACES, Part, Taken, geometric, one_part, ring, sentence
+from raysweep.analysis.figures.selected import (
+    DECAY_0,
+    FULL,
+    TRACES,
+    Part,
+    caption_of,
+    geometric,
+    mse,
+    one_part,
+    per_seed,
+    ring,
+)
 from raysweep.analysis.paper.values import paper_values
 
 if TYPE_CHECKING:
@@ -21,33 +33,33 @@ if TYPE_CHECKING:
 HIDDEN = 64
 METRIC = "mse_post_last_500"
 PERSISTENCE = "persistence_post_last_500"
-PART = Part(
+PART = Selection(
     "paper/e1-sine",
     "sine",
-    (TRACES, DECAY0, *(ring(k) for k in (4, 8, 16, 32)), FULL),
+    (TRACES, DECAY_0, *(ring(k) for k in (4, 8, 16, 32)), FULL),
     {"hidden": HIDDEN},
     metric=METRIC,
 )
-COLUMNS = {TRACES.key: 0, DECAY0.key: 0, "k4": 4, "k8": 8, "k16": 16, "k32": 32, FULL.key: HIDDEN}
-_take = one_part("step", PART)
+COLUMNS = {TRACES.key: 0, DECAY_0.key: 0, "k4": 4, "k8": 8, "k16": 16, "k32": 32, FULL.key: HIDDEN}
+_select = one_part("step", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
     """Columns row, k, seed, mse: the done cells, and row "persistence", one value a seed, with a null k."""
-    return _values(_take(source))
+    return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """Dots per seed, bars at geometric means, lines for k = 0 and persistence, the paper's values."""
-    taken = _take(source)
-    frame = _values(taken)
+    selected = _select(source)
+    frame = _values(selected)
     levels = dict(geometric(frame, ["row"]).select("row", "level").iter_rows())
     sheet, (axes,) = page(SINGLE, 3.1)
     places = {k: i for i, k in enumerate(sorted(set(COLUMNS.values())))}
-    offsets = by_seed(taken.chosen.seeds, 0.4)
+    offsets = by_seed(selected.seeds, 0.4)
 
-    lines = {TRACES.key: "k = 0, decay 0.95", DECAY0.key: "k = 0, decay 0", "persistence": "persistence"}
+    lines = {TRACES.key: "k = 0, decay 0.95", DECAY_0.key: "k = 0, decay 0", "persistence": "persistence"}
     for key, label in lines.items():
         if key in levels:
             mark = MARKS[key]
@@ -84,17 +96,17 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = (
         f"Sine, n = {HIDDEN}: error after the shift against k; dots: seeds, bars and lines: geometric means; "
         "the paper's full RTRL is implied by its Eq. 10"
     )
-    return sentence(what, [_take(source)], METRIC)
+    return caption_of(what, [_select(source)], METRIC)
 
 
-def _values(taken: Taken) -> pl.DataFrame:
-    persistence = taken.per_seed(PERSISTENCE).select(
+def _values(selected: Part) -> pl.DataFrame:
+    persistence = per_seed(selected, PERSISTENCE).select(
         pl.lit("persistence").alias("row"), pl.lit(None, dtype=pl.Int64).alias("k"), "seed", "mse"
     )
     k = pl.col("row").replace_strict(COLUMNS, return_dtype=pl.Int64).alias("k")
-    return pl.concat([taken.values().select("row", k, "seed", "mse"), persistence])
+    return pl.concat([mse(selected).select("row", k, "seed", "mse"), persistence])

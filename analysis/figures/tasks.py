@@ -1,4 +1,4 @@
-"""Accuracy on each task after each task: what is learned, what is kept (Sec. 4.7 of arXiv 2603.15195)."""
+"""Accuracy on each task after each task: learning and forgetting (Sec. 4.7 of arXiv 2603.15195)."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from raysweep.analysis.cells.methods import DENSE, NO_REPLAY, TRACE_LIKE, TRANSFORMER, sparse_heads
+from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import DOUBLE, drawn, page, panel_label
-from raysweep.analysis.figures.heads import PINNED, SEEDS
-from raysweep.analysis.figures.selected import Part, Taken, one_part, sentence
-from raysweep.analysis.tables.table10 import DENSE, NO_REPLAY, TRACE, sparse
+from raysweep.analysis.figures.heads import SEEDS
+from raysweep.analysis.figures.selected import Part, caption_of, one_part, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TASKS = 5
 NAMES = tuple(f"accuracy_after_{i}" for i in range(1, TASKS + 1))
-ROWS = (DENSE, sparse(6), sparse(4), TRACE, NO_REPLAY)
-PART = Part("paper/e7-heads", "vit_heads", ROWS, PINNED, arrays=NAMES, seeds=SEEDS)
-_take = one_part("tasks", PART)
+ROWS = (DENSE, sparse_heads(6), sparse_heads(4), TRACE_LIKE, NO_REPLAY)
+PART = Selection("paper/e7-heads", "vit_heads", ROWS, TRANSFORMER, arrays=NAMES, seeds=SEEDS)
+_select = one_part("tasks", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
     """Columns row, after, task (both from 1), accuracy: mean over seeds, n."""
-    return _matrix(_take(source))
+    return _matrix(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
     """A panel a method: rows are times, columns tasks; darker is better, numbers are percent."""
-    frame = _matrix(_take(source))
+    frame = _matrix(_select(source))
     there = [row for row in ROWS if row.key in frame["row"].to_list()]
     sheet, panels = page(DOUBLE, 1.9, len(there))
     for axes, row in zip(panels, there, strict=True):
@@ -59,14 +60,14 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """One line."""
+    """The caption, one line."""
     what = "Accuracy in percent on each task (columns) after each task (rows), mean over seeds, one ten-way head"
-    return sentence(what, [_take(source)], "arrays accuracy_after_1 to accuracy_after_5")
+    return caption_of(what, [_select(source)], "arrays accuracy_after_1 to accuracy_after_5")
 
 
-def _matrix(taken: Taken) -> pl.DataFrame:
+def _matrix(selected: Part) -> pl.DataFrame:
     return (
-        taken.series()
+        series(selected)
         .filter(pl.col("value").is_not_null())
         .select(
             "row",

@@ -1,7 +1,7 @@
 """The numbers of the paper (arXiv 2603.15195) that tables and claims are compared with.
 
-One CSV a table under `paper_values/`. Each value says where it stands, because the text at hand lost
-much of the paper's mathematics; what is not known is not listed.
+One CSV a table beside this file. Each value says where it stands, because the text at hand lost much of the paper's
+mathematics; what is not known is not listed.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ from pathlib import Path
 
 import polars as pl
 
+PAPER_SEEDS = (42, 123, 7, 2024, 31337)
+"""The paper's five seeds, of all experiments but those of the vision transformer."""
+
 STANDINGS = {
     "table": "printed in the paper's table",
     "text": "printed in the paper's running text",
     "restored": "lost from the text at hand, put back from elsewhere in the paper",
     "implied": "computed from other numbers of the paper, not printed there",
 }
-"""How sure a value is, from printed in the table down to implied."""
+"""Certainty of a value, from printed in the table down to implied."""
 
 
 def paper_values(name: str) -> pl.DataFrame:
     """The paper's numbers for one table.
 
     Args:
-        name: a file of `paper_values/`, without `.csv` (`"table03"`).
+        name: a CSV file of this folder, without `.csv` (`"table03"`).
 
     Returns:
         Columns `row`, `quantity`, `value` (of a range its lower end), `upper` (of a range), `sd`,

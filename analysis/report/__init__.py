@@ -1,8 +1,8 @@
-"""One page about a store: what ran and where, what is missing, claims, tables, figures, curves, failures, cells.
+"""One page about a store: what ran and where, missing cells, claims, tables, figures, curves, failures, single cells.
 
-`to_html(gather(store))` is a page that needs no network; `to_markdown(gather(store))` is the same for a README.
-What is the paper's is there only where the store holds the paper's cells; the rest serves any sweep. A file does one
-thing: `gather` reads the store, `completeness`, `whereabouts`, `settings`, `metrics`, `curves`, `failures` and `drill`
-are pure functions of frames, `paper` asks the analysis, `charts` draws, `page` and `markdown` write.
+`to_html(build(store))` is a page that needs no network; `to_markdown(build(store))` is the same for a README.
+The paper's claims, tables and figures are there only where the store holds the paper's cells; all else works for any
+sweep. `build` reads the store; `completeness`, `provenance`, `variants`, `metrics` and `curves` are pure functions of
+frames; `paper` calls the analysis, `charts` draws, `html` and `markdown` write.
 Importing this package loads nothing heavy.
 """

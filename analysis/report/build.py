@@ -1,4 +1,4 @@
-"""From a store to everything that the page says; what it keeps is bounded."""
+"""From a store to a `Report`, all content of the page, in bounded size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NamedTuple
 import polars as pl
 
 from raysweep.analysis.report import cell_details, completeness, metrics, provenance
-from raysweep.analysis.report.curve_data import drawn_of
+from raysweep.analysis.report.curve_data import curves_of
 from raysweep.analysis.report.curves import Curve
 from raysweep.analysis.report.paper import Paper, paper_of
-from raysweep.analysis.report.settings import with_settings
+from raysweep.analysis.report.variants import with_variants
 from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
 from raysweep.orchestrator.query.sql import cells_frame, matching
 from raysweep.orchestrator.query.widen import widen
@@ -25,29 +25,29 @@ from raysweep.orchestrator.text import at_store, listed
 
 MAX_EXPERIMENTS = 60
 MAX_METRICS = 5
-MAX_SETTINGS = 40
+MAX_VARIANTS = 40
 MAX_FAILED = 20_000
-"""Failed attempts that are looked through, with their tracebacks."""
+"""Failed attempts that are grouped, with their tracebacks."""
 MAX_ROWS = 50
-"""Rows of the tables of what is missing and of failures."""
+"""Rows of the tables of missing cells and of failures."""
 NEEDED = (
     "cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed", "config", "status",
     "attempt", "metrics", "git_commit", "git_dirty", "source_digest", "packages", "finished_at",
 )  # fmt: skip
 """Columns of cells that the report reads."""
-OURS = "^[A-Za-z0-9_]+$"
-"""A workload of ours has a bare name; a user's is `module:function`."""
+BUNDLED = "^[A-Za-z0-9_]+$"
+"""A bundled workload has a bare name; a user's is `module:function`."""
 
 
 class Experiment(NamedTuple):
-    """What the page shows of an experiment."""
+    """An experiment on the page."""
 
     name: str
     titles: tuple[str, ...]
     cells: int
     done: int
-    settings: pl.DataFrame
-    """setting, label and the columns of `settings.KEYS`."""
+    variants: pl.DataFrame
+    """Columns variant, label and `variants.KEYS`."""
     metrics: metrics.Metrics
     column_of: Mapping[str, str]
     """Metric -> its column in SQL."""
@@ -55,23 +55,23 @@ class Experiment(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that is on the page; frames as the modules that make them say."""
+    """All content of the page; frames have the columns that the modules document which make them."""
 
     title: str
     store: str
     where: str | None
     made_at: datetime
     version: str
-    asked: int
+    requested: int
     done: int
     experiments: tuple[Experiment, ...]
-    unshown: tuple[str, ...]
+    omitted: tuple[str, ...]
     """Experiments beyond `MAX_EXPERIMENTS`."""
     completeness: pl.DataFrame
     missing: pl.DataFrame
     missing_more: int
     missing_old: int
-    """Missing cells of an older version of their workload: nothing runs them again."""
+    """Missing cells of an older version of their workload, which are not run again."""
     began: datetime | None
     ended: datetime | None
     cost: provenance.Cost
@@ -80,66 +80,66 @@ class Report(NamedTuple):
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
-    """As `failure_groups.grouped`, with label, error_message, traceback and log_tail of the example."""
+    """Columns of `failure_groups.grouped`, with label, error_message, traceback and log_tail of the example."""
     failures_more: int
     failed_attempts: int
-    drill: cell_details.Drill
+    details: cell_details.CellDetails
     paper: Paper | None
 
 
-def gather(
+def build(
     store: Store,
     *,
     named: str | None = None,
     title: str | None = None,
     where: str | None = None,
-    asked_metrics: Sequence[str] = (),
-    carried_bytes: int = cell_details.BYTES,
+    metric_names: Sequence[str] = (),
+    detail_bytes: int = cell_details.BYTES,
 ) -> Report:
-    """Read a store.
+    """The report of a store.
 
     Args:
-        store: where from.
-        named: the store as commands are to name it; None: its path.
-        title: of the page; None: the store's name.
+        store: the store.
+        named: the store as commands name it; None: its path.
+        title: the page's; None: the store's name.
         where: an SQL predicate over its cells.
-        asked_metrics: names of metrics to show; empty: some of all.
-        carried_bytes: room for single cells.
+        metric_names: metrics to show; empty: some of all.
+        detail_bytes: room for single cells.
 
     Raises:
         InputError: the predicate is wrong.
-        StoreDamaged: a file is.
+        StoreDamaged: a file of the store is damaged.
     """
     from importlib.metadata import version
 
     cells = cells_frame(store, f"SELECT {', '.join(NEEDED)}").select(NEEDED)
-    kept = None
+    selected = None
     if where is not None:
-        kept, _ = matching(store.known(), store.summary(), where)
-        cells = cells.filter(pl.col("cell_id").is_in(kept.implode()))
+        selected, _ = matching(store.known(), store.summary(), where)
+        cells = cells.filter(pl.col("cell_id").is_in(selected.implode()))
     columns = _metric_columns(cells)
-    cells, settings = with_settings(cells)
-    cells = cells.join(settings.select("setting", "label"), on="setting", how="left", maintain_order="left")
+    cells, variants = with_variants(cells)
+    cells = cells.join(variants.select("variant", "label"), on="variant", how="left", maintain_order="left")
     done = cells.filter(pl.col("status") == "done")
     attempts = _attempts(store, cells)
     recorded = store.sweeps()
     old = request_state(recorded).filter(pl.col("request_state") == SUPERSEDED)
     titles = {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in recorded}
     names = cells["experiment"].unique(maintain_order=True).to_list()
-    drawn = drawn_of(store, done, names[:MAX_EXPERIMENTS])
+    curves = curves_of(store, done, names[:MAX_EXPERIMENTS])
     experiments = []
-    for name, drawing in drawn.items():
-        asked = cells.filter(pl.col("experiment") == name)
-        mine = asked.filter(pl.col("status") == "done")
-        sweeps = asked["sweep"].unique(maintain_order=True).to_list()
+    for name, drawing in curves.items():
+        own = cells.filter(pl.col("experiment") == name)
+        own_done = own.filter(pl.col("status") == "done")
+        sweeps = own["sweep"].unique(maintain_order=True).to_list()
         experiments.append(
             Experiment(
                 name,
                 tuple(dict.fromkeys(titles[s] for s in sweeps if titles.get(s))),
-                asked.height,
-                mine.height,
-                settings.filter(pl.col("experiment") == name),
-                metrics.tabulate(mine, asked_metrics, MAX_METRICS, MAX_SETTINGS),
+                own.height,
+                own_done.height,
+                variants.filter(pl.col("experiment") == name),
+                metrics.tabulate(own_done, metric_names, MAX_METRICS, MAX_VARIANTS),
                 columns,
                 drawing.curves,
             )
@@ -153,10 +153,10 @@ def gather(
         where=where,
         made_at=datetime.now(UTC).replace(microsecond=0),
         version=version("raysweep"),
-        asked=cells.height,
+        requested=cells.height,
         done=done.height,
         experiments=tuple(experiments),
-        unshown=tuple(names[MAX_EXPERIMENTS:]),
+        omitted=tuple(names[MAX_EXPERIMENTS:]),
         completeness=completeness.by_experiment(cells),
         missing=missing,
         missing_more=missing_more,
@@ -171,8 +171,10 @@ def gather(
         failures=failures,
         failures_more=failures_more,
         failed_attempts=attempts.filter(pl.col("status") != "done").height,
-        drill=cell_details.carry(store, cells, [single for d in drawn.values() for single in d.singles], carried_bytes),
-        paper=paper_of(store, kept, at) if cells["workload"].str.contains(OURS).any() else None,
+        details=cell_details.details(
+            store, cells, [c for drawing in curves.values() for c in drawing.cells], detail_bytes
+        ),
+        paper=paper_of(store, selected, at) if cells["workload"].str.contains(BUNDLED).any() else None,
     )
 
 
@@ -181,12 +183,12 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
         "cell_id", "status", "seconds", "cpu_seconds", "cpus", "gpus", "host", "node_id", "device",
         "started_at", "finished_at",
     ]  # fmt: skip
-    found = store.collect(lambda: store.attempts.select(columns))
-    return found.join(cells.select("cell_id"), on="cell_id", how="semi", maintain_order="left")
+    attempts = store.collect(lambda: store.attempts.select(columns))
+    return attempts.join(cells.select("cell_id"), on="cell_id", how="semi", maintain_order="left")
 
 
 def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
-    """Metric -> the column that `widen` makes of it beside all config keys."""
+    """Metric -> its column in SQL, which `widen` names apart from config keys."""
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
     if not metrics:
         return {}
@@ -202,26 +204,26 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Cells that are not done, by the likeness of their last attempts."""
+    """Failed cells in groups of similar last attempts; and how many groups more there are."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     columns = [*key, "workload", "method", "seed", "status", "error_type", "error_message", "traceback", "log_tail"]
-    found = store.collect(
+    failed = store.collect(
         lambda: store.attempts.filter(pl.col("status") != "done").select(columns).join(
             bad.lazy().select(key), on=key, how="semi"
         )
     )  # fmt: skip
-    groups = grouped(found)
-    shown = groups.head(MAX_ROWS).join(
-        found.select("cell_id", "error_message", "traceback", "log_tail").unique("cell_id"),
+    groups = grouped(failed)
+    rows = groups.head(MAX_ROWS).join(
+        failed.select("cell_id", "error_message", "traceback", "log_tail").unique("cell_id"),
         left_on="example",
         right_on="cell_id",
         how="left",
         maintain_order="left",
     )
-    shown = shown.with_columns(
-        pl.Series("seeds", [listed(seeds, completeness.MAX_SEEDS) for seeds in shown["seeds"]], pl.String)
+    rows = rows.with_columns(
+        pl.Series("seeds", [listed(seeds, completeness.MAX_SEEDS) for seeds in rows["seeds"]], pl.String)
     )
     labelled = cells.select("cell_id", "experiment", "label", "seed")
-    shown = shown.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
-    return shown, max(0, groups.height - MAX_ROWS)
+    rows = rows.join(labelled, left_on="example", right_on="cell_id", how="left", maintain_order="left")
+    return rows, max(0, groups.height - MAX_ROWS)

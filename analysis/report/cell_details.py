@@ -1,4 +1,4 @@
-"""Single cells that the page carries: all that failed, then some of every setting, as many as there is room for."""
+"""Single cells on the page: the failed ones, then some of every variant, as many as there is room for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from raysweep.analysis.report.settings import shared_config
+from raysweep.analysis.report.variants import shared_config
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.text import printable
 
@@ -17,10 +17,10 @@ BYTES = 1_000_000
 MAX_CELLS = 2_000
 POINTS = 40
 _TEXT = 4_000
-"""Letters of a traceback or of what was printed; its end is kept, where the error is."""
+"""Letters of a traceback or of a log; the end is kept, where the error is."""
 
 
-class Single(NamedTuple):
+class CellCurve(NamedTuple):
     """A curve of one cell."""
 
     cell_id: str
@@ -29,95 +29,97 @@ class Single(NamedTuple):
     values: list[float]
 
 
-class Drill(NamedTuple):
-    """Cells as a document for the page, and how many of how many are in it."""
+class CellDetails(NamedTuple):
+    """Cells as a document for the page."""
 
     document: dict[str, Any]
-    carried: int
+    included: int
+    """Cells in the document."""
     known: int
+    """Cells of the store."""
 
 
-def singles(name: str, curves: pl.DataFrame) -> list[Single]:
+def cell_curves(name: str, curves: pl.DataFrame) -> list[CellCurve]:
     """Curves of single cells, thinned to `POINTS`.
 
     Args:
-        name: of the array.
+        name: the array's.
         curves: cell_id, step, value; from `curves.series`.
     """
-    made = []
+    thinned = []
     for (cell_id,), part in curves.group_by("cell_id", maintain_order=True):
         thin = part.gather_every(-(-part.height // POINTS))
-        made.append(Single(str(cell_id), name, thin["step"].to_list(), [_short(v) for v in thin["value"]]))
-    return made
+        thinned.append(CellCurve(str(cell_id), name, thin["step"].to_list(), [_short(v) for v in thin["value"]]))
+    return thinned
 
 
-def carry(store: Store, cells: pl.DataFrame, curves: Sequence[Single], room: int = BYTES) -> Drill:
-    """Choose cells and write them down.
+def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room: int = BYTES) -> CellDetails:
+    """As many cells as there is room for, with their attempts and curves.
 
     Args:
-        store: where their attempts are.
-        cells: all known ones, with setting and label.
+        store: the store of their attempts.
+        cells: all known ones, with variant and label.
         curves: of some cells.
         room: bytes.
     """
-    chosen = _chosen(cells)
-    ids = chosen["cell_id"].implode()
+    candidates = _candidates(cells)
+    ids = candidates["cell_id"].implode()
     attempts = store.collect(lambda: store.attempts.filter(pl.col("cell_id").is_in(ids)).sort("attempt"))
     tries: dict[str, list[dict[str, Any]]] = {}
     for row in attempts.iter_rows(named=True):
         tries.setdefault(row["cell_id"], []).append(_attempt(row))
     curve_of = {curve.cell_id: curve for curve in curves}
     names: dict[str, dict[str, int]] = {}
-    written, left, bad_left = [], room, room // 2
-    for row in chosen.iter_rows(named=True):
+    included, left, bad_left = [], room, room // 2
+    for row in candidates.iter_rows(named=True):
         bad = row["status"] != "done"
-        about = _cell(row, tries.get(row["cell_id"], []), curve_of.get(row["cell_id"]), names)
-        size = len(json.dumps(about))
+        entry = _cell(row, tries.get(row["cell_id"], []), curve_of.get(row["cell_id"]), names)
+        size = len(json.dumps(entry))
         if size > left or (bad and size > bad_left):
             continue
         left -= size
         bad_left -= size if bad else 0
-        written.append(about)
-    used = chosen.filter(pl.col("setting").is_in([about["setting"] for about in written]))
-    settings, shared = _settings(used)
+        included.append(entry)
+    used = candidates.filter(pl.col("variant").is_in([entry["variant"] for entry in included]))
+    variants, shared = _variants(used)
     document = {
-        "settings": settings,
+        "variants": variants,
         "shared": shared,
         "metrics": {printable(experiment): [printable(n) for n in order] for experiment, order in names.items()},
-        "cells": written,
+        "cells": included,
     }
-    return Drill(document, len(written), cells.height)
+    return CellDetails(document, len(included), cells.height)
 
 
-def _chosen(cells: pl.DataFrame) -> pl.DataFrame:
-    """Failed cells, then the first of every setting, the second of every setting, and so on."""
-    tried = cells.filter(pl.col("attempt").is_not_null()).sort("setting", "seed", maintain_order=True)
+def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
+    """Failed cells, then the first of every variant, the second of every variant, and so on."""
+    tried = cells.filter(pl.col("attempt").is_not_null()).sort("variant", "seed", maintain_order=True)
     tried = tried.with_columns(
-        good=pl.col("status") == "done", turn=pl.int_range(pl.len()).over("setting", pl.col("status") == "done")
+        good=pl.col("status") == "done", turn=pl.int_range(pl.len()).over("variant", pl.col("status") == "done")
     )
-    return tried.sort("good", "turn", "setting").head(MAX_CELLS)
+    return tried.sort("good", "turn", "variant").head(MAX_CELLS)
 
 
 def _cell(
-    row: Mapping[str, Any], attempts: list[dict[str, Any]], curve: Single | None, names: dict[str, dict[str, int]]
+    row: Mapping[str, Any], attempts: list[dict[str, Any]], curve: CellCurve | None, names: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
     order = names.setdefault(row["experiment"], {})
     values: dict[str, float] = {}
     for metric in row["metrics"] or ():
         values[str(order.setdefault(metric["name"], len(order)))] = _short(metric["value"])
-    about: dict[str, Any] = {
-        "id": row["cell_id"], "setting": row["setting"], "seed": row["seed"], "status": row["status"],
+    entry: dict[str, Any] = {
+        "id": row["cell_id"], "variant": row["variant"], "seed": row["seed"], "status": row["status"],
         "metrics": values, "attempts": attempts,
     }  # fmt: skip
     if curve is not None:
-        about["curve"] = {"name": printable(curve.name), "steps": curve.steps, "values": curve.values}
-    return about
+        entry["curve"] = {"name": printable(curve.name), "steps": curve.steps, "values": curve.values}
+    return entry
 
 
 def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What happened, where, with what; nothing that is empty."""
+    """One attempt for the page, without empty values."""
     error = f"{row['error_type']}: {row['error_message']}" if row["error_type"] else None
-    about = {
+    entry = {
         "attempt": row["attempt"],
         "status": row["status"],
         "began": f"{row['started_at']:%Y-%m-%d %H:%M:%S} UTC" if row["started_at"] else None,
@@ -130,25 +132,25 @@ def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
         "traceback": _end(row["traceback"]),
         "printed": _end(row["log_tail"]),
     }
-    return {key: value for key, value in about.items() if value not in (None, "")}
+    return {key: value for key, value in entry.items() if value not in (None, "")}
 
 
-def _settings(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Setting -> what it is, with the part of its config that others lack; experiment -> the part that all have."""
-    made: dict[str, Any] = {}
+def _variants(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variant -> its description and own part of the config; experiment -> the part of the config that all share."""
+    described: dict[str, Any] = {}
     common: dict[str, Any] = {}
-    for (name,), part in used.unique("setting", maintain_order=True).group_by("experiment", maintain_order=True):
+    for (name,), part in used.unique("variant", maintain_order=True).group_by("experiment", maintain_order=True):
         shared, own = shared_config(part["config"].to_list())
         common[printable(name)] = _plain(shared)
         for row, config in zip(part.iter_rows(named=True), own, strict=True):
             texts = {"experiment": name, "label": row["label"], "workload": row["workload"], "method": row["method"]}
-            made[str(row["setting"])] = {
+            described[str(row["variant"])] = {
                 **{key: printable(text) for key, text in texts.items()},
                 "version": printable(row["workload_version"]),
                 "k": row["k"],
                 "config": _plain(config),
             }
-    return made, common
+    return described, common
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,5 +166,5 @@ def _end(text: str | None) -> str | None:
 
 
 def _short(value: float) -> float:
-    """Five digits: what a page shows."""
+    """Five significant digits, as many as the page shows."""
     return float(f"{value:.5g}")

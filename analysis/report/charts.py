@@ -35,15 +35,15 @@ Columns = dict[str, list[Any]]
 Scale = Literal["log", "linear"]
 
 
-def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec, Columns]:
-    """A metric's means and intervals: against k where it varies and few series have it, else a row a setting.
+def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
+    """A metric's means and intervals: against k where it varies and few series have it, else a row a variant.
 
     Args:
         name: of the metric.
         rows: as `metrics.SCHEMA`.
-        settings: setting, label, series, k.
+        variants: variant, label, series, k.
     """
-    frame = rows.join(settings.select("setting", "label", "series", "k"), on="setting", maintain_order="left")
+    frame = rows.join(variants.select("variant", "label", "series", "k"), on="variant", maintain_order="left")
     scale = _scale([*frame["least"], *frame["most"]])
     floor = float(frame["least"].min() or 0.0)  # type: ignore[arg-type]
     ends = [frame[end].fill_null(frame["mean"]).to_list() for end in ("low", "high")]
@@ -72,26 +72,26 @@ def metric(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec,
             layer["encoding"]["y"]["bandPosition"] = 0 if "text" in layer["encoding"] else 1 - _GAP / row
         _title(spec, "x", printable(name))
     spec["description"] = printable(
-        f"{name} by setting: mean over seeds and its 95 % interval; the table beside says the same"
+        f"{name} by variant: mean over seeds and its 95 % interval; the table beside says the same"
     )
     return spec, columns
 
 
-def curve(name: str, rows: pl.DataFrame, settings: pl.DataFrame) -> tuple[Spec, Columns]:
+def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
     """Medians over seeds as lines, ranges as bands.
 
     Args:
         name: of the array.
         rows: as `curves.SCHEMA`.
-        settings: setting and label.
+        variants: variant and label.
     """
-    frame = rows.join(settings.select("setting", "label"), on="setting", maintain_order="left")
+    frame = rows.join(variants.select("variant", "label"), on="variant", maintain_order="left")
     values = [*frame["low"], *frame["high"]]
     spec = copy.deepcopy(_curve(_scale(values)))
     _title(spec, "y", printable(name))
     spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in frame["label"].unique(maintain_order=True)]
     spec["description"] = printable(
-        f"{name} over steps, by setting: median over seeds, band from the lowest to the highest"
+        f"{name} over steps, by variant: median over seeds, band from the lowest to the highest"
     )
     columns: Columns = {
         "step": frame["step"].cast(pl.Int64).to_list(), "median": _numbers(frame["median"]),

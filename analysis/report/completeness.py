@@ -1,4 +1,4 @@
-"""What was asked for against what is done: counts by experiment, and what is missing by setting."""
+"""Requested cells against done ones by experiment, and missing cells by variant."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from raysweep.orchestrator.text import listed
 
 PENDING = "pending"
 MAX_SEEDS = 8
-"""That are named."""
+"""Seeds that are named."""
 
 
 def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
-    """One row an experiment, in order of appearance: experiment, asked, done, failed, pending, sweeps.
+    """One row an experiment, in order of appearance: experiment, requested, done, failed, pending, sweeps.
 
     `failed` counts every cell whose last attempt ended badly; `pending` those without any.
 
@@ -21,7 +21,7 @@ def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
     """
     done, pending = pl.col("status") == "done", pl.col("status") == PENDING
     return cells.group_by("experiment", maintain_order=True).agg(
-        asked=pl.len().cast(pl.Int64),
+        requested=pl.len().cast(pl.Int64),
         done=done.sum().cast(pl.Int64),
         failed=(~done & ~pending).sum().cast(pl.Int64),
         pending=pending.sum().cast(pl.Int64),
@@ -30,21 +30,21 @@ def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
-    """Settings of which cells lack, the emptiest first: experiment, label, status, cells, seeds (as text).
+    """Variants with missing cells, those with most first: experiment, label, status, cells, seeds (as text).
 
     Args:
         cells: with experiment, label, status and seed.
-        most: rows to give.
+        most: rows of the result.
 
     Returns:
         The rows, and how many more there are.
     """
-    lacking = (
+    missing_cells = (
         cells.filter(pl.col("status") != "done")
         .group_by("experiment", "label", "status", maintain_order=True)
         .agg(cells=pl.len().cast(pl.Int64), seeds=pl.col("seed").sort())
         .sort("cells", "label", "status", descending=[True, False, False], maintain_order=True)
     )
-    shown = lacking.head(most)
-    seeds = pl.Series("seeds", [listed(s, MAX_SEEDS) for s in shown["seeds"]], pl.String)
-    return shown.with_columns(seeds), max(0, lacking.height - most)
+    first = missing_cells.head(most)
+    seeds = pl.Series("seeds", [listed(s, MAX_SEEDS) for s in first["seeds"]], pl.String)
+    return first.with_columns(seeds), max(0, missing_cells.height - most)

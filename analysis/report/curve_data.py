@@ -1,4 +1,4 @@
-"""Which recorded arrays are drawn as curves, and of which cells; their entries, read for all experiments together."""
+"""The recorded arrays that are drawn as curves, and their cells; entries are read for all experiments together."""
 
 from __future__ import annotations
 
@@ -7,72 +7,74 @@ from typing import NamedTuple
 
 import polars as pl
 
+from raysweep.analysis.cells.source import among, read_arrays
 from raysweep.analysis.report import cell_details
 from raysweep.analysis.report.curves import Curve, series, summary
 from raysweep.orchestrator.store.reader import Store
 
 MAX_CURVES = 2
-"""Of an experiment."""
-MAX_SETTINGS = 10
+"""Curves of an experiment."""
+MAX_VARIANTS = 10
 MAX_CELLS = 20
-"""Of a setting; a curve is of its first seeds where it has more."""
+"""Cells of a variant, the first seeds."""
 MAX_VALUES = 4_000_000
-"""Entries of one array that are read."""
-TOGETHER = 1_000_000
-"""Entries of several arrays that are read at once."""
+"""Entries that are read of one array."""
+MAX_BATCH = 1_000_000
+"""Entries that are read at once."""
 _MAX_NAMES = 20
-"""Arrays of an experiment that are looked at."""
+"""Arrays of an experiment that are considered."""
 
 
-class Drawn(NamedTuple):
+class ExperimentCurves(NamedTuple):
     """An experiment's curves, and those of its single cells."""
 
     curves: tuple[Curve, ...] = ()
-    singles: tuple[cell_details.Single, ...] = ()
+    cells: tuple[cell_details.CellCurve, ...] = ()
 
 
 class _Array(NamedTuple):
-    """One array of an experiment, and the cells of which it is read: cell_id, attempt, setting."""
+    """One array of an experiment, and the cells whose values are read: cell_id, attempt, variant."""
 
     experiment: str
     name: str
     cells: pl.DataFrame
     values: int
-    """Entries, if all cells have as many as the one that was looked at."""
+    """Entries, if all cells have as many as the sampled one."""
     others: int
-    """Settings that are left out."""
+    """Variants that are left out."""
 
 
-def drawn_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> dict[str, Drawn]:
-    """Curves by experiment: of arrays of which a cell has one row, so that they have a number a step.
+def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> dict[str, ExperimentCurves]:
+    """Curves by experiment, of the arrays that have one number a step.
 
     Args:
-        store: where from.
-        done: done cells, with setting, workload_version and finished_at.
+        store: the store.
+        done: done cells, with variant, workload_version and finished_at.
         experiments: those to draw.
     """
-    drawn = dict.fromkeys(experiments, Drawn())
+    drawn = dict.fromkeys(experiments, ExperimentCurves())
     done = done.filter(pl.col("experiment").is_in(list(experiments)))
     left: dict[str, list[tuple[str, int]]] = {}
     for experiment, name, length in _candidates(store, done).iter_rows():
         left.setdefault(experiment, []).append((name, length))
-    settings = {experiment: _settings(done.filter(pl.col("experiment") == experiment)) for experiment in left}
+    variants = {experiment: _variants(done.filter(pl.col("experiment") == experiment)) for experiment in left}
     while any(left.values()):  # a second time only where an array had no finite number
-        asked = []
+        batchable = []
         for experiment, names in left.items():
             room = MAX_CURVES - len(drawn[experiment].curves)
-            asked += [_array(experiment, name, length, settings[experiment]) for name, length in names[:room]]
+            batchable += [_array(experiment, name, length, variants[experiment]) for name, length in names[:room]]
             left[experiment] = names[room:] if room else []
-        for batch in _batches(asked):
-            entries = _entries(store, batch)
+        for batch in _batches(batchable):
+            wanted = pl.concat(a.cells.select("cell_id", "attempt", name=pl.lit(a.name)) for a in batch)
+            arrays = read_arrays(store, wanted)
             for array in batch:
-                drawn[array.experiment] = _with(drawn[array.experiment], array, entries)
+                drawn[array.experiment] = _with(drawn[array.experiment], array, arrays)
     return drawn
 
 
 def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Arrays to draw, the likeliest first: experiment, name, length (entries of one cell)."""
-    found = store.collect(
+    """Arrays that may be drawn, the best first: experiment, name, length (entries of one cell)."""
+    recorded = store.collect(
         lambda: store.arrays.select("cell_id", "attempt", "name").join(
             done.lazy().select("cell_id", "attempt", "experiment"), on=["cell_id", "attempt"]
         )
@@ -86,11 +88,11 @@ def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("rows") == pl.col("cells"))
     )  # fmt: skip
     key = ["cell_id", "attempt", "name"]
-    some = found.sort(
+    some = recorded.sort(
         pl.col("name") != "loss", pl.col("cells"), pl.col("name"), descending=[False, True, False]
     ).filter(pl.int_range(pl.len()).over("experiment") < _MAX_NAMES)
     lengths = store.collect(
-        lambda: store.arrays.filter(_among(some))
+        lambda: store.arrays.filter(among(some))
         .join(some.lazy(), on=key, how="semi")
         .select(*key, length=pl.coalesce(pl.col("values_f64").list.len(), pl.col("values").list.len()))
     ).unique(key)  # fmt: skip
@@ -101,8 +103,8 @@ def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _settings(done: pl.DataFrame) -> list[pl.DataFrame]:
-    """Cells by setting: those of each workload's newest version first, as what an older one gave is history."""
+def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
+    """Cells by variant, those of each workload's newest version first."""
     versions = ["workload", "workload_version"]
     age = (
         done.group_by(versions)
@@ -112,24 +114,24 @@ def _settings(done: pl.DataFrame) -> list[pl.DataFrame]:
     return (
         done.join(age, on=versions, maintain_order="left")
         .sort("age", maintain_order=True)
-        .select("cell_id", "attempt", "setting", "seed")
-        .partition_by("setting", maintain_order=True)
+        .select("cell_id", "attempt", "variant", "seed")
+        .partition_by("variant", maintain_order=True)
     )
 
 
-def _array(experiment: str, name: str, length: int, settings: Sequence[pl.DataFrame]) -> _Array:
-    """What to read of an array: first seeds of the first settings, no more than fit into memory."""
-    some = settings[:MAX_SETTINGS]
+def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFrame]) -> _Array:
+    """The part of an array that is read: first seeds of the first variants, no more than fit into memory."""
+    some = variants[:MAX_VARIANTS]
     each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))
     cells = pl.concat(part.sort("seed").head(each) for part in some)
-    return _Array(experiment, name, cells, length * len(cells), len(settings) - len(some))
+    return _Array(experiment, name, cells, length * len(cells), len(variants) - len(some))
 
 
 def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
-    """Arrays that are read together: few times through the store, and little at once."""
+    """Arrays that are read together, so that the store is read few times, and little at once."""
     batch: list[_Array] = []
     for array in arrays:
-        if batch and sum(a.values for a in batch) + array.values > TOGETHER:
+        if batch and sum(a.values for a in batch) + array.values > MAX_BATCH:
             yield batch
             batch = []
         batch.append(array)
@@ -137,36 +139,12 @@ def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
         yield batch
 
 
-def _entries(store: Store, arrays: Sequence[_Array]) -> pl.DataFrame:
-    """Arrays of some done cells: columns as `raysweep.analysis.cells.source.ARRAYS_SCHEMA`."""
-    key = ["cell_id", "attempt", "name"]
-    wanted = pl.concat(a.cells.select("cell_id", "attempt", name=pl.lit(a.name)) for a in arrays)
-    return store.collect(
-        lambda: store.arrays.filter(_among(wanted))
-        .join(wanted.lazy(), on=key, how="semi")
-        .select(
-            "cell_id",
-            "name",
-            "step",
-            "stride",
-            pl.coalesce(pl.col("values_f64"), pl.col("values").cast(pl.List(pl.Float64))).alias("values"),
-        )
-        .unique(["cell_id", "name", "step"], keep="first")
-    )  # fmt: skip
-
-
-def _among(keys: pl.DataFrame) -> pl.Expr:
-    """Rows that may have one of these keys: what a scan can leave unread."""
-    return pl.col("name").is_in(keys["name"].unique().implode()) & pl.col("cell_id").is_in(
-        keys["cell_id"].unique().implode()
-    )
-
-
-def _with(drawn: Drawn, array: _Array, entries: pl.DataFrame) -> Drawn:
-    """The same with one curve more, if there is a number in it."""
-    mine = (pl.col("name") == array.name) & pl.col("cell_id").is_in(array.cells["cell_id"].implode())
-    found, width = series(entries.filter(mine))
-    if found.is_empty():
+def _with(drawn: ExperimentCurves, array: _Array, arrays: pl.DataFrame) -> ExperimentCurves:
+    """The curves with one more, if the array has a finite number."""
+    own = (pl.col("name") == array.name) & pl.col("cell_id").is_in(array.cells["cell_id"].implode())
+    binned, width = series(arrays.filter(own))
+    if binned.is_empty():
         return drawn
-    curve = Curve(array.name, summary(found, array.cells.select("cell_id", "setting")), width, array.others)
-    return Drawn((*drawn.curves, curve), drawn.singles or tuple(cell_details.singles(array.name, found)))
+    curve = Curve(array.name, summary(binned, array.cells.select("cell_id", "variant")), width, array.others)
+    cells = drawn.cells or tuple(cell_details.cell_curves(array.name, binned))
+    return ExperimentCurves((*drawn.curves, curve), cells)

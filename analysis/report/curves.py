@@ -1,4 +1,4 @@
-"""Recorded curves by setting: median and range over seeds, in bins of steps, so that any length is drawn alike."""
+"""Recorded curves by variant: median and range over seeds, in bins of steps, so that any length is drawn alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ POINTS = 80
 """Bins of a curve on the page."""
 
 SCHEMA = {
-    "setting": pl.UInt32,
+    "variant": pl.UInt32,
     "step": pl.Float64,
     "median": pl.Float64,
     "low": pl.Float64,
@@ -27,13 +27,13 @@ Values = NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """One array of an experiment, columns as `SCHEMA`; a value is the mean within `width` steps."""
+    """One array of an experiment, columns as `SCHEMA`; a value is the mean over `width` steps."""
 
     name: str
     rows: pl.DataFrame
     width: int
     others: int
-    """Settings that are left out."""
+    """Variants that are left out."""
 
 
 def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, int]:
@@ -59,9 +59,9 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
         values, end = flat[end : end + length], end + length
         finite = np.isfinite(values)
         at = (step + by * np.arange(length)[finite] - low) // width
-        found = [np.bincount(at, weights, minlength=points) for weights in (values[finite], None)]
+        sums_here = [np.bincount(at, weights, minlength=points) for weights in (values[finite], None)]
         before = sums.setdefault(cell_id, [np.zeros(points), np.zeros(points)])
-        sums[cell_id] = [old + new for old, new in zip(before, found, strict=True)]
+        sums[cell_id] = [old + new for old, new in zip(before, sums_here, strict=True)]
     columns: dict[str, list[Any]] = {name: [] for name in SERIES}
     for cell_id, (total, count) in sums.items():
         bins = np.flatnonzero(count)
@@ -71,22 +71,22 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
     return pl.DataFrame(columns, schema=SERIES), width
 
 
-def summary(curves: pl.DataFrame, setting_of: pl.DataFrame) -> pl.DataFrame:
-    """Median and range over a setting's cells, bin by bin.
+def summary(curves: pl.DataFrame, variant_of: pl.DataFrame) -> pl.DataFrame:
+    """Median and range over a variant's cells, bin by bin.
 
     Args:
         curves: from `series`.
-        setting_of: cell_id and setting.
+        variant_of: cell_id and variant.
     """
     return (
-        curves.join(setting_of, on="cell_id")
-        .group_by("setting", pl.col("step").cast(pl.Float64))
+        curves.join(variant_of, on="cell_id")
+        .group_by("variant", pl.col("step").cast(pl.Float64))
         .agg(
             median=pl.col("value").median(),
             low=pl.col("value").min(),
             high=pl.col("value").max(),
             n=pl.len().cast(pl.Int64),
         )
-        .sort("setting", "step")
+        .sort("variant", "step")
         .select(list(SCHEMA))
     )

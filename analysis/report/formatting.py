@@ -1,4 +1,4 @@
-"""Numbers, times and commands as a reader sees them, in the page and in Markdown alike."""
+"""Numbers, times and commands for readers, the same in the page and in Markdown."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import re
 import shlex
 from datetime import datetime
 
+from raysweep.analysis.rendering import ABSENT
 from raysweep.orchestrator.query.hints import identifier
 from raysweep.orchestrator.text import at_store
 
-ABSENT = "–"
-
 
 def number(value: float | None) -> str:
-    """Four digits; a dash where there is none."""
+    """Four significant digits; a dash for an absent value."""
     return ABSENT if value is None else f"{value:.4g}"
 
 
@@ -33,17 +32,17 @@ def with_interval(mean: float, low: float | None, high: float | None) -> str:
 
 
 def query_of_metric(column: str, experiment: str, store: str, where: str | None = None) -> str:
-    """The query that gives a metric's means by setting.
+    """The query that gives a metric's means by variant.
 
     Args:
-        column: of the metric in SQL.
+        column: the metric's in SQL.
         experiment: its name.
         store: as the user names it.
-        where: the predicate that the report was made with.
+        where: the report's predicate.
     """
     quoted = identifier(column)
     sql = (
-        f"SELECT {_SETTING}, count(*) AS seeds, avg({quoted}) AS mean, stddev({quoted}) AS sd, "  # noqa: S608 - to be typed
+        f"SELECT {_VARIANT}, count(*) AS seeds, avg({quoted}) AS mean, stddev({quoted}) AS sd, "  # noqa: S608 - to be typed
         f"min({quoted}) AS lowest, max({quoted}) AS highest FROM cells WHERE {_done(experiment, where)} "
         f"AND {quoted} IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
@@ -53,28 +52,28 @@ def query_of_metric(column: str, experiment: str, store: str, where: str | None 
 def query_of_array(name: str, experiment: str, store: str, where: str | None = None) -> str:
     """The query that gives an array of all cells of an experiment."""
     sql = (
-        f"SELECT cell_id, {_SETTING}, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
+        f"SELECT cell_id, {_VARIANT}, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
         f"WHERE {_done(experiment, where)} AND name = {_literal(name)}"
     )
     return f"raysweep query{at_store(store)} {_shell(sql)}"
 
 
 def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
-    """The query that counts a setting's cells by the code that computed them."""
+    """The query that counts a variant's cells by the code that computed them."""
     sql = (
-        f"SELECT {_SETTING}, source_digest, count(*) AS cells, max(finished_at) AS last FROM cells "  # noqa: S608
+        f"SELECT {_VARIANT}, source_digest, count(*) AS cells, max(finished_at) AS last FROM cells "  # noqa: S608
         f"WHERE {_done(experiment, where)} GROUP BY ALL ORDER BY ALL"
     )
     return f"raysweep query{at_store(store)} {_shell(sql)}"
 
 
 def resume(store: str, where: str | None) -> str:
-    """The command that runs what is missing."""
+    """The command that runs the missing cells."""
     return f"raysweep resume{at_store(store)}" + (f" --where {_shell(where)}" if where else "")
 
 
-_SETTING = "workload, workload_version, method, k, config"
-"""What tells the rows of a table apart (`settings.KEYS`, within an experiment)."""
+_VARIANT = "workload, workload_version, method, k, config"
+"""Columns that tell the rows of a table apart: `variants.KEYS` within an experiment."""
 
 
 def _done(experiment: str, where: str | None) -> str:
@@ -86,5 +85,5 @@ def _literal(text: str) -> str:
 
 
 def _shell(sql: str) -> str:
-    """Quoted for a shell: in double quotes, but where an interactive one would read a `!`."""
+    """Text quoted for a shell: in double quotes, unless it has a `!`, which an interactive shell would expand."""
     return shlex.quote(sql) if "!" in sql else '"' + re.sub(r'(["$`\\])', r"\\\1", sql) + '"'

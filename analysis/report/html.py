@@ -1,4 +1,4 @@
-"""A `Report` as one HTML page that asks nothing of a network: charts, data, figures and code are within it."""
+"""A `Report` as one HTML page without network requests: charts, data, figures and code are within it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
+from raysweep.analysis.rendering import ABSENT
 from raysweep.analysis.report import charts, text_tables
 from raysweep.analysis.report.formatting import (
-    ABSENT,
     number,
     query_of_array,
     query_of_code,
@@ -23,6 +23,7 @@ from raysweep.analysis.report.formatting import (
     whole,
 )
 from raysweep.analysis.report.metrics import BOOTSTRAP_UP_TO
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import at_store, listed, printable
 
 if TYPE_CHECKING:
@@ -32,30 +33,30 @@ if TYPE_CHECKING:
     from raysweep.analysis.report.paper import Paper
 
 MAX_NAMES = 12
-"""In a list."""
+"""Names in a list."""
 MAX_BYTES = 5 * 2**20 - 2**16
-"""A page stays below it, shortened where need be."""
+"""The page's size; it is shortened where necessary."""
 
 
 class Level(NamedTuple):
-    """How much of each experiment is shown, and what to say of it."""
+    """Limits on each experiment, and the text that states them."""
 
     metrics: int
     curves: int
     rows: int
-    says: str
+    text: str
 
 
 LEVELS = (
     Level(5, 2, 40, ""),
     Level(3, 1, 40, "3 metrics and 1 curve of each experiment"),
-    Level(1, 1, 20, "1 metric and 1 curve of each experiment, 20 settings at most"),
-    Level(1, 0, 10, "1 metric of each experiment, 10 settings at most"),
+    Level(1, 1, 20, "1 metric and 1 curve of each experiment, 20 variants at most"),
+    Level(1, 0, 10, "1 metric of each experiment, 10 variants at most"),
 )
 
 
 def to_html(report: Report) -> str:
-    """The page; if it would be too large, with less of each experiment."""
+    """The page, with less of each experiment if it were too large."""
     fixed = _fixed(report)
     template = _environment().get_template("page.html")
     page = ""
@@ -67,7 +68,7 @@ def to_html(report: Report) -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON that can stand in a script element: nothing in it that HTML or JavaScript would take for its own."""
+    """JSON for a script element, without characters that HTML or JavaScript would interpret."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -89,7 +90,7 @@ def _environment() -> Environment:
 
 
 def _fixed(report: Report) -> dict[str, Any]:
-    """All but the experiments."""
+    """The template's variables but for the experiments."""
     from markupsafe import Markup
 
     of_package: dict[str, int] = {}
@@ -116,9 +117,9 @@ def _fixed(report: Report) -> dict[str, Any]:
         "mixed": ", ".join(name for name, versions in of_package.items() if versions > 1),
         "claims": claims,
         "paper": paper,
-        "unshown": ", ".join(report.unshown),
+        "omitted": ", ".join(report.omitted),
         "bootstrap": BOOTSTRAP_UP_TO,
-        "drill": Markup(as_json(report.drill.document)),  # noqa: S704 - as_json escapes
+        "details": Markup(as_json(report.details.document)),  # noqa: S704 - as_json escapes
         "css": Markup(_asset("page.css")),  # noqa: S704 - ours
         "js": Markup(_asset("page.js")),  # noqa: S704 - ours
         "vega": Markup(_vega()),  # noqa: S704 - Vega's own
@@ -130,31 +131,32 @@ def _experiments(report: Report, level: Level) -> dict[str, Any]:
 
     drawn: list[dict[str, Any]] = []
     experiments = [_experiment(report, e, level, drawn) for e in report.experiments]
-    together = {"config": charts.config(), "single": charts.single(), "charts": drawn}
+    document = {"config": charts.config(), "single": charts.single(), "charts": drawn}
     return {
         "experiments": experiments,
-        "level": level.says,
-        "shortened": f"{MAX_BYTES / 2**20:.1f} MiB" if level.says else "",
-        "charts": Markup(as_json(together)),  # noqa: S704 - as_json escapes
+        "level": level.text,
+        "shortened": f"{MAX_BYTES / 2**20:.1f} MiB" if level.text else "",
+        "charts": Markup(as_json(document)),  # noqa: S704 - as_json escapes
     }
 
 
 def _experiment(report: Report, experiment: Experiment, level: Level, drawn: list[dict[str, Any]]) -> dict[str, Any]:
-    def chart(made: tuple[charts.Spec, charts.Columns]) -> int:
-        drawn.append({"spec": made[0], "columns": made[1]})
+    def chart(spec_and_columns: tuple[charts.Spec, charts.Columns]) -> int:
+        spec, columns = spec_and_columns
+        drawn.append({"spec": spec, "columns": columns})
         return len(drawn) - 1
 
     metrics = []
-    for metric in experiment.metrics.shown[: level.metrics]:
-        kept = metric.rows.head(level.rows)
-        sheet = text_tables.metric(metric, experiment.settings, level.rows)
+    for metric in experiment.metrics.tables[: level.metrics]:
+        rows = metric.rows.head(level.rows)
+        table = text_tables.metric(metric, experiment.variants, level.rows)
         metrics.append(
             {
                 "name": metric.name,
-                "head": sheet.head,
-                "rows": sheet.rows,
-                "others": metric.others + metric.rows.height - kept.height,
-                "chart": chart(charts.metric(metric.name, kept, experiment.settings)),
+                "head": table.head,
+                "rows": table.rows,
+                "others": metric.others + metric.rows.height - rows.height,
+                "chart": chart(charts.metric(metric.name, rows, experiment.variants)),
                 "command": query_of_metric(
                     experiment.column_of[metric.name], experiment.name, report.store, report.where
                 ),
@@ -165,14 +167,14 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
             "name": curve.name,
             "width": curve.width,
             "others": curve.others,
-            "chart": chart(charts.curve(curve.name, curve.rows, experiment.settings)),
+            "chart": chart(charts.curve(curve.name, curve.rows, experiment.variants)),
             "command": query_of_array(curve.name, experiment.name, report.store, report.where),
         }
         for curve in experiment.curves[: level.curves]
     ]
     same = experiment.metrics.same
     mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)
-    unshown = [*(metric.name for metric in experiment.metrics.shown[level.metrics :]), *experiment.metrics.unshown]
+    omitted = [*(metric.name for metric in experiment.metrics.tables[level.metrics :]), *experiment.metrics.omitted]
     return {
         "name": experiment.name,
         "titles": experiment.titles,
@@ -183,7 +185,7 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "metrics": metrics,
         "curves": curves,
         "same": listed([f"{name} {number(value)}" for name, value in same.items()], MAX_NAMES),
-        "unshown": listed(unshown, MAX_NAMES),
+        "omitted": listed(omitted, MAX_NAMES),
     }
 
 
@@ -196,7 +198,7 @@ def _claims(frame: pl.DataFrame) -> dict[str, Any]:
             "ours": ABSENT if row["ours"] is None else _ours(row),
             "decay_0": number(row["decay_0"]),
             "naive": number(row["naive"]),
-            "whose": source(row),
+            "source_text": source(row),
         }
         for row in frame.to_dicts()
     ]
@@ -217,13 +219,13 @@ def _ours(row: dict[str, Any]) -> str:
 def _paper(paper: Paper) -> dict[str, Any]:
     tables = []
     for table in paper.tables:
-        sheet = text_tables.of_analysis(table)
+        text = text_tables.of_table(table)
         lack = f"{table.missing.height} of {table.cells} cells are missing; run: {table.command}"
         tables.append(
             {
                 "title": f"Table {table.name}. {table.title}",
-                "head": sheet.head,
-                "rows": sheet.rows,
+                "head": text.head,
+                "rows": text.rows,
                 "notes": table.notes,
                 "missing": "" if table.complete else lack,
                 "command": f"raysweep table {table.name}",
@@ -246,10 +248,13 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed, some 0.9 MiB."""
-    import vl_convert
-
-    return _script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    """Vega, Vega-Lite and Vega-Embed, some 0.9 MiB; the build (`setup.py`) has put them beside this file."""
+    try:
+        return _script(_asset("vega.js"))
+    except FileNotFoundError:
+        raise InputError(
+            "report: the JavaScript of its charts is missing from this checkout; build it: pip install --editable ."
+        ) from None
 
 
 def _script(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A `Report` as Markdown, for a README: the same numbers without charts; figures by the commands that draw them."""
+"""A `Report` as Markdown, for a README: the same numbers without charts; instead of figures their commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from raysweep.analysis.rendering import markdown_table
 from raysweep.analysis.report import text_tables
 from raysweep.analysis.report.formatting import number, query_of_code, query_of_metric, resume, time, whole
 from raysweep.orchestrator.text import at_store, printable
@@ -15,48 +16,47 @@ if TYPE_CHECKING:
     from raysweep.analysis.report.paper import Paper
 
 MAX_METRICS = 3
-"""Of an experiment."""
+"""Metrics of an experiment."""
 
 
 def to_markdown(report: Report) -> str:
-    """Headings, pipe tables, and what to type for each."""
+    """Headings, tables, and the command behind each."""
     at = at_store(report.store)
-    parts = [f"# {_line(report.title)}", _made(report), *_completeness(report, at), *_ran(report)]
+    parts = [f"# {_line(report.title)}", _origin(report), *_completeness(report, at), *_ran(report)]
     if report.paper is not None:
         parts += _paper(report.paper, at)
     parts.append("## Experiments")
     for experiment in report.experiments:
         parts += _experiment(experiment, report)
-    if report.unshown:
-        parts.append(f"Not shown: {_line(', '.join(report.unshown))}.")
+    if report.omitted:
+        parts.append(f"Not shown: {_line(', '.join(report.omitted))}.")
     return "\n\n".join(parts) + "\n"
 
 
-def pipe_table(sheet: text_tables.Sheet) -> str:
-    """A sheet as a pipe table; text from cells stands there as text."""
-    head = [_line(h.text) for h in sheet.head]
-    rule = ["---:" if h.number else "---" for h in sheet.head]
-    rows = [[_line(cell) for cell in row] for row in sheet.rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+def pipe_table(table: text_tables.TextTable) -> str:
+    """A table in Markdown, in which text from cells is never markup."""
+    return markdown_table([h.text for h in table.head], table.rows, [h.number for h in table.head], _line)
 
 
-def _made(report: Report) -> str:
+def _origin(report: Report) -> str:
     only = f", only cells with {_code(report.where)}" if report.where else ""
     return f"Made {time(report.made_at)} by raysweep {report.version} from store {_code(report.store)}{only}."
 
 
 def _completeness(report: Report, at: str) -> list[str]:
-    lacking = report.asked - report.done
-    if not lacking:
-        said = f"**All {whole(report.asked)} cells are done.**"
+    missing = report.requested - report.done
+    if not missing:
+        text = f"**All {whole(report.requested)} cells are done.**"
     else:
-        said = f"**{whole(lacking)} of {whole(report.asked)} cells are missing**; all numbers are over what is done."
+        text = (
+            f"**{whole(missing)} of {whole(report.requested)} cells are missing**; all numbers are over what is done."
+        )
         if report.missing_old:
-            said += f" {whole(report.missing_old)} are of an older version of their workload and are not run again."
-        if lacking > report.missing_old:
-            said += f" To run what is missing: {_code(resume(report.store, report.where))}"
-    parts = ["## Is it complete?", said, pipe_table(text_tables.completeness(report))]
-    if lacking:
+            text += f" {whole(report.missing_old)} are of an older version of their workload and are not run again."
+        if missing > report.missing_old:
+            text += f" To run what is missing: {_code(resume(report.store, report.where))}"
+    parts = ["## Is it complete?", text, pipe_table(text_tables.completeness(report))]
+    if missing:
         parts.append(pipe_table(text_tables.missing(report)))
     if report.missing_more:
         parts.append(f"And {whole(report.missing_more)} rows more.")
@@ -71,16 +71,16 @@ def _completeness(report: Report, at: str) -> list[str]:
 
 def _ran(report: Report) -> list[str]:
     cost = report.cost
-    said = (
-        f"{whole(cost.attempts)} attempts, {number(cost.cpu)} cpu-hours held ({number(cost.busy)} used), "
-        f"{number(cost.gpu)} gpu-hours held"
+    text = (
+        f"{whole(cost.attempts)} attempts, {number(cost.cpu)} cpu-hours reserved ({number(cost.busy)} used), "
+        f"{number(cost.gpu)} gpu-hours reserved"
     )
     if cost.lost_attempts:
-        said += f"; {whole(cost.lost_attempts)} attempts ended badly ({number(cost.lost_cpu)} cpu-hours)"
+        text += f"; {whole(cost.lost_attempts)} attempts were unsuccessful ({number(cost.lost_cpu)} cpu-hours)"
     if report.began and report.ended:
-        said += f"; {time(report.began)} to {time(report.ended)}"
+        text += f"; {time(report.began)} to {time(report.ended)}"
     tables = [pipe_table(make(report)) for make in (text_tables.machines, text_tables.code, text_tables.packages)]
-    return ["## What ran, where, at what cost", f"{said}.", *tables]
+    return ["## What ran, where, at what cost", f"{text}.", *tables]
 
 
 def _paper(paper: Paper, at: str) -> list[str]:
@@ -101,27 +101,27 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
     mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)["label"].to_list()
     if mixed:
         parts.append(
-            "Cells of one setting were done under different code of one version, and its means are over all of them: "
+            "Cells of one variant were done under different code of one version, and its means are over all of them: "
             f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
         )
-    for metric in experiment.metrics.shown[:MAX_METRICS]:
+    for metric in experiment.metrics.tables[:MAX_METRICS]:
         parts += [
             f"**{_line(metric.name)}**",
-            pipe_table(text_tables.metric(metric, experiment.settings, metric.rows.height)),
+            pipe_table(text_tables.metric(metric, experiment.variants, metric.rows.height)),
             _code(query_of_metric(experiment.column_of[metric.name], experiment.name, report.store, report.where)),
         ]
     return parts
 
 
 def _line(text: str) -> str:
-    """One line in which nothing is markup, neither Markdown's nor HTML's."""
+    """Text on one line, with Markdown and HTML markup escaped."""
     line = " ".join(printable(text).split())
     line = "".join(f"\\{c}" if c in "\\`*_{}[]#|~" else c for c in line)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _code(text: str) -> str:
-    """Inline code, in more backticks than it holds."""
+    """Inline code, fenced by more backticks than the text has."""
     line = " ".join(printable(text).split())
     fence = "`"
     while fence in line:

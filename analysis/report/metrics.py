@@ -1,4 +1,4 @@
-"""Metrics by setting, with intervals over seeds: the tables that any sweep has, whatever it is about."""
+"""Metrics by variant, with intervals over seeds: the tables of any sweep."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import polars as pl
 from raysweep.analysis.statistics.inference import LEVEL, Array, estimate, t_quantile
 
 BOOTSTRAP_UP_TO = 30
-"""Seeds; with more, t's interval alone says the same and costs nothing."""
+"""Seeds; with more, t's interval alone is as good and costs nothing."""
 _NORMAL = 1000
 """Degrees of freedom from which t's quantile no longer changes in the third digit."""
 
 SCHEMA = {
-    "setting": pl.UInt32,
+    "variant": pl.UInt32,
     "n": pl.Int64,
     "mean": pl.Float64,
     "sd": pl.Float64,
@@ -30,7 +30,7 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """One metric of an experiment: a row a setting, columns as `SCHEMA`; `others` settings are left out."""
+    """One metric of an experiment: a row a variant, columns as `SCHEMA`; `others` variants are left out."""
 
     name: str
     rows: pl.DataFrame
@@ -38,50 +38,50 @@ class Metric(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """An experiment's metrics: tables of some, the rest by name."""
+    """An experiment's metrics: tables of some, the names of the rest."""
 
-    shown: tuple[Metric, ...]
+    tables: tuple[Metric, ...]
     same: Mapping[str, float]
-    """Metrics with one mean in all settings, as naive baselines have; not shown apart."""
-    unshown: tuple[str, ...]
+    """Metrics with one mean in all variants, such as naive baselines; they have no table."""
+    omitted: tuple[str, ...]
 
 
-def tabulate(cells: pl.DataFrame, asked: Sequence[str], most_metrics: int, most_settings: int) -> Metrics:
+def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Tables of an experiment's metrics.
 
-    Metrics that most settings have come first, times (`seconds...`) last; each group by name. Of very many
-    settings, those with the lowest and the highest means are kept, as which of them is better is not known here.
+    Metrics that most variants have come first, times (`seconds...`) last; each group by name. Of very many
+    variants, those with the lowest and the highest means are kept, as either may be the better ones.
 
     Args:
-        cells: done cells of one experiment, with setting and metrics.
-        asked: names of metrics to show, in this order; empty: `most_metrics` of all.
-        most_metrics: metrics to show.
-        most_settings: settings to show in each.
+        cells: done cells of one experiment, with variant and metrics.
+        requested: names of metrics to show, in this order; empty: `max_metrics` of all.
+        max_metrics: metrics to show.
+        max_variants: variants to show in each.
     """
     long = (
-        cells.select("setting", "metrics")
+        cells.select("variant", "metrics")
         .explode("metrics", empty_as_null=False)
         .drop_nulls("metrics")
         .unnest("metrics")
     )
-    total = dict(cells.group_by("setting").agg(pl.len().cast(pl.Int64)).iter_rows())
-    means = long.group_by("name", "setting").agg(pl.col("value").mean()).sort("name", "setting")
-    about = means.group_by("name").agg(low=pl.col("value").min(), high=pl.col("value").max(), settings=pl.len())
+    total = dict(cells.group_by("variant").agg(pl.len().cast(pl.Int64)).iter_rows())
+    means = long.group_by("name", "variant").agg(pl.col("value").mean()).sort("name", "variant")
+    ranges = means.group_by("name").agg(low=pl.col("value").min(), high=pl.col("value").max(), variants=pl.len())
     same = {
         name: low
-        for name, low, high, settings in about.sort("name").iter_rows()
-        if low == high and settings > 1 and name not in asked
+        for name, low, high, variants in ranges.sort("name").iter_rows()
+        if low == high and variants > 1 and name not in requested
     }
-    common = dict(about.select("name", pl.col("settings") * 2 >= len(total)).iter_rows())
+    common = dict(ranges.select("name", pl.col("variants") * 2 >= len(total)).iter_rows())
     names = sorted(set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], n))
-    chosen = [name for name in asked if name in set(names)] if asked else names[:most_metrics]
-    shown = []
+    chosen = [name for name in requested if name in set(names)] if requested else names[:max_metrics]
+    tables = []
     for name in chosen:
-        order = means.filter(pl.col("name") == name).sort("value", "setting")["setting"].to_list()
-        kept = _ends(order, most_settings)
-        part = long.filter((pl.col("name") == name) & pl.col("setting").is_in(kept))
-        shown.append(Metric(name, _rows(part, total), len(order) - len(kept)))
-    return Metrics(tuple(shown), same, tuple(n for n in names if n not in chosen))
+        order = means.filter(pl.col("name") == name).sort("value", "variant")["variant"].to_list()
+        ends = _ends(order, max_variants)
+        part = long.filter((pl.col("name") == name) & pl.col("variant").is_in(ends))
+        tables.append(Metric(name, _rows(part, total), len(order) - len(ends)))
+    return Metrics(tuple(tables), same, tuple(n for n in names if n not in chosen))
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
@@ -98,12 +98,12 @@ def interval(values: Array) -> tuple[float | None, float | None]:
 
 def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:
     rows = []
-    for setting, values in part.group_by("setting").agg("value").sort("setting").iter_rows():
+    for variant, values in part.group_by("variant").agg("value").sort("variant").iter_rows():
         array = np.array(values, dtype=np.float64)
         low, high = interval(array)
         sd = float(array.std(ddof=1)) if array.size > 1 else None
         ends = float(array.min()), float(array.max())
-        rows.append((setting, array.size, float(array.mean()), sd, low, high, *ends, total[setting]))
+        rows.append((variant, array.size, float(array.mean()), sd, low, high, *ends, total[variant]))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 

@@ -3,7 +3,7 @@
 // text, never as HTML.
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
-  const drill = JSON.parse(document.getElementById("drill").textContent);
+  const details = JSON.parse(document.getElementById("details").textContent);
 
   function rowsOf(columns) {
     const names = Object.keys(columns);
@@ -18,8 +18,8 @@
   }
 
   const drawOnce = (place) => {
-    if (place.dataset.asked || !place.offsetParent) return;
-    place.dataset.asked = "yes";
+    if (place.dataset.requested || !place.offsetParent) return;
+    place.dataset.requested = "yes";
     place.textContent = "";
     const { spec, columns } = charts.charts[Number(place.dataset.chart)];
     draw(place, spec, columns);
@@ -41,15 +41,15 @@
   const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
   const rest = places.slice();
   (function next() { // the others while nothing else is to be done, so that the page prints as a whole
-    const place = rest.find((p) => !p.dataset.asked && p.offsetParent);
+    const place = rest.find((p) => !p.dataset.requested && p.offsetParent);
     if (place) later(() => { drawOnce(place); next(); });
   })();
 
   function element(name, text, attributes = {}) {
-    const made = document.createElement(name);
-    if (text !== undefined) made.textContent = text;
-    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-    return made;
+    const node = document.createElement(name);
+    if (text !== undefined) node.textContent = text;
+    Object.entries(attributes).forEach(([key, value]) => node.setAttribute(key, value));
+    return node;
   }
 
   const form = document.getElementById("claim-filter");
@@ -73,19 +73,19 @@
   const view = document.getElementById("cell");
   const find = document.getElementById("cell-filter");
   const nameOf = (cell) => {
-    const setting = drill.settings[cell.setting];
-    return `${setting.experiment}, ${setting.label}, seed ${cell.seed}`;
+    const variant = details.variants[cell.variant];
+    return `${variant.experiment}, ${variant.label}, seed ${cell.seed}`;
   };
-  const words = drill.cells.map((cell) => `${nameOf(cell)} ${cell.status}`.toLowerCase().split(/[\s,]+/));
-  const matches = (i, asked) => words[i].some((word) => word.startsWith(asked))
-    || (asked.length >= 4 && drill.cells[i].id.startsWith(asked)); // shorter ones mean a k or a seed
+  const words = details.cells.map((cell) => `${nameOf(cell)} ${cell.status}`.toLowerCase().split(/[\s,]+/));
+  const matches = (i, query) => words[i].some((word) => word.startsWith(query))
+    || (query.length >= 4 && details.cells[i].id.startsWith(query)); // shorter ones mean a k or a seed
 
   function table(pairs) {
     const body = element("tbody");
     pairs.forEach(([key, value]) => {
       const row = element("tr");
-      const shown = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
-      row.append(element("th", key, { scope: "row" }), element("td", shown));
+      const text = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
+      row.append(element("th", key, { scope: "row" }), element("td", text));
       body.append(row);
     });
     const whole = element("table");
@@ -96,10 +96,10 @@
   }
 
   function show(cell) {
-    const setting = drill.settings[cell.setting];
-    const shared = drill.shared[setting.experiment];
+    const variant = details.variants[cell.variant];
+    const shared = details.shared[variant.experiment];
     view.replaceChildren(element("h3", nameOf(cell)));
-    const line = element("p", `${cell.id} · ${setting.workload} version ${setting.version} · `);
+    const line = element("p", `${cell.id} · ${variant.workload} version ${variant.version} · `);
     line.append(element("span", cell.status, { class: `status ${cell.status.replace(/_/g, "-")}` }));
     view.append(line);
     if (cell.curve) {
@@ -110,23 +110,23 @@
       spec.description = `${cell.curve.name} over steps`;
       draw(place, spec, { step: cell.curve.steps, value: cell.curve.values });
     }
-    const names = drill.metrics[setting.experiment] || [];
+    const names = details.metrics[variant.experiment] || [];
     const metrics = Object.entries(cell.metrics).map(([i, value]) => [names[i], value]);
     if (metrics.length) view.append(element("h4", "Metrics"), table(metrics));
-    const config = Object.entries({ ...shared, ...setting.config }).sort(([a], [b]) => (a < b ? -1 : 1));
-    view.append(element("h4", "Config"), table([["method", setting.method], ["k", setting.k ?? "–"], ["seed", cell.seed], ...config]));
+    const config = Object.entries({ ...shared, ...variant.config }).sort(([a], [b]) => (a < b ? -1 : 1));
+    view.append(element("h4", "Config"), table([["method", variant.method], ["k", variant.k ?? "–"], ["seed", cell.seed], ...config]));
     view.append(element("h4", "Attempts"));
-    cell.attempts.forEach(({ traceback, printed, ...about }) => {
-      view.append(table(Object.entries(about)));
+    cell.attempts.forEach(({ traceback, printed, ...attempt }) => {
+      view.append(table(Object.entries(attempt)));
       if (traceback) view.append(element("pre", traceback, { tabindex: "0" }));
-      if (printed) view.append(element("p", "It printed:"), element("pre", printed, { tabindex: "0" }));
+      if (printed) view.append(element("p", "Log:"), element("pre", printed, { tabindex: "0" }));
     });
   }
 
   function search() {
-    const asked = find.elements.text.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
-    const found = drill.cells.filter((_, i) => asked.every((word) => matches(i, word)));
-    list.replaceChildren(...found.slice(0, most).map((cell) => {
+    const query = find.elements.text.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    const matching = details.cells.filter((_, i) => query.every((word) => matches(i, word)));
+    list.replaceChildren(...matching.slice(0, most).map((cell) => {
       const button = element("button", nameOf(cell), { type: "button", "aria-pressed": "false" });
       if (cell.status !== "done") button.append(" ", element("span", cell.status, { class: `status ${cell.status.replace(/_/g, "-")}` }));
       button.addEventListener("click", () => {
@@ -138,7 +138,7 @@
       item.append(button);
       return item;
     }));
-    find.querySelector("output").textContent = `${found.length} found${found.length > most ? `, the first ${most} listed` : ""}`;
+    find.querySelector("output").textContent = `${matching.length} found${matching.length > most ? `, the first ${most} listed` : ""}`;
   }
   find.addEventListener("input", search);
   find.addEventListener("submit", (event) => event.preventDefault());

@@ -1,4 +1,4 @@
-"""What the analysis makes of a store that holds the paper's cells: claims, tables, figures. Else nothing."""
+"""Claims, tables and figures of a store that holds the paper's cells; of any other store nothing."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
 
 SVG_BYTES = 200_000
-"""A figure that is larger as SVG is carried as PNG."""
+"""Figures that are larger as SVG are included as PNG."""
 ALL_BYTES = 1_700_000
-"""Room for all figures; what does not fit is named with its command."""
+"""Room for all figures; others are named with their commands."""
 
 
-class Drawn(NamedTuple):
+class FigureFile(NamedTuple):
     """A figure as a file's bytes."""
 
     name: str
     caption: str
     kind: str
-    """Its media type."""
+    """Media type."""
     data: bytes
 
 
 class Paper(NamedTuple):
-    """Claims as `analysis.claims.SCHEMA`; tables and figures that could be made, the others with the reason."""
+    """Claims as `analysis.claims.SCHEMA`; tables and figures; reasons why others are lacking."""
 
     claims: pl.DataFrame
     tables: tuple[Table, ...]
-    figures: tuple[Drawn, ...]
+    figures: tuple[FigureFile, ...]
     lacking: tuple[str, ...]
 
 
@@ -48,7 +48,7 @@ def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None
     """Claims, tables and figures; None where no table and no figure can be made of the cells.
 
     Args:
-        store: where from.
+        store: the store.
         keep: ids of the cells to see; None: all.
         at: see `raysweep.analysis.cells.source.Source`.
     """
@@ -67,7 +67,7 @@ def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None
 def _tables(source: Source, lacking: list[str]) -> tuple[Table, ...]:
     from raysweep.analysis.tables import TABLES
 
-    made = []
+    tables = []
     for name, build in TABLES.items():
         try:
             table = build(source)
@@ -75,16 +75,16 @@ def _tables(source: Source, lacking: list[str]) -> tuple[Table, ...]:
             lacking.append(f"table {name}: {error}")
             continue
         if table.lack is None:
-            made.append(table)
+            tables.append(table)
         else:
             lacking.append(table.lack)
-    return tuple(made)
+    return tuple(tables)
 
 
-def _figures(source: Source, lacking: list[str]) -> tuple[Drawn, ...]:
+def _figures(source: Source, lacking: list[str]) -> tuple[FigureFile, ...]:
     from raysweep.analysis.figures import CAPTIONS, FIGURES
 
-    made: list[Drawn] = []
+    figures: list[FigureFile] = []
     left = ALL_BYTES
     for name, draw in FIGURES.items():
         try:
@@ -97,8 +97,8 @@ def _figures(source: Source, lacking: list[str]) -> tuple[Drawn, ...]:
             lacking.append(f"figure {name}: no room on this page; run: raysweep figure {name}{source.at}")
             continue
         left -= len(figure[1])
-        made.append(Drawn(name, caption, *figure))
-    return tuple(made)
+        figures.append(FigureFile(name, caption, *figure))
+    return tuple(figures)
 
 
 def _encoded(source: Source, draw: Callable[[Source], Figure]) -> tuple[str, bytes]:

@@ -1,4 +1,4 @@
-"""Where cells ran, with what, and what it cost: machines, code, packages, hours."""
+"""Provenance and cost of the cells: machines, code, packages, hours."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import polars as pl
 
 
 class Cost(NamedTuple):
-    """Hours of the attempts that ended; `lost` is the part of those that did not end well.
+    """Hours of the attempts that ended; `lost_...` of those that are not done.
 
-    `cpu` and `gpu` are what was held (seconds times cpus or gpus); `busy` is processor time really used.
+    `cpu` and `gpu` are reserved (seconds times cpus or gpus); `busy` is used processor time.
     """
 
     attempts: int
@@ -24,7 +24,7 @@ class Cost(NamedTuple):
 
 
 def cost(attempts: pl.DataFrame) -> Cost:
-    """What all attempts cost, in hours.
+    """The cost of all attempts.
 
     Args:
         attempts: with status, seconds, cpu_seconds, cpus, gpus.
@@ -48,7 +48,7 @@ def cost(attempts: pl.DataFrame) -> Cost:
 
 
 def machines(attempts: pl.DataFrame) -> pl.DataFrame:
-    """One row a host and device: host, device, starts, attempts, hours (held cpu-hours), first and last (UTC).
+    """One row a host and device: host, device, starts, attempts, hours (reserved cpu-hours), first and last (UTC).
 
     `starts`: how often Ray was started there, once a launch where the launch starts it; 0 where cells ran without it.
     """
@@ -89,16 +89,16 @@ def code(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
-    """Settings whose cells were done under different code of one version: experiment, label, codes, cells.
+    """Variants whose cells were done under different code of one version: experiment, label, codes, cells.
 
     Args:
-        cells: done ones, with experiment, setting, label and source_digest.
+        cells: done ones, with experiment, variant, label and source_digest.
     """
     return (
-        cells.group_by("experiment", "setting", "label", maintain_order=True)
+        cells.group_by("experiment", "variant", "label", maintain_order=True)
         .agg(codes=pl.col("source_digest").n_unique().cast(pl.Int64), cells=pl.len().cast(pl.Int64))
         .filter(pl.col("codes") > 1)
-        .drop("setting")
+        .drop("variant")
     )
 
 

@@ -1,4 +1,4 @@
-"""The report's tables as text: a head and rows, which page and Markdown write each in its way."""
+"""The report's tables as text, headings and rows, for the page and for Markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
-from raysweep.analysis.report.formatting import ABSENT, number, time, whole, with_interval
+from raysweep.analysis.rendering import ABSENT
+from raysweep.analysis.report.formatting import number, time, whole, with_interval
 from raysweep.orchestrator.text import printable
 
 if TYPE_CHECKING:
@@ -16,46 +17,46 @@ if TYPE_CHECKING:
     from raysweep.analysis.tables.table import Table
 
 
-class Head(NamedTuple):
-    """Of a column; numbers stand at its right."""
+class Heading(NamedTuple):
+    """A column's heading; numbers are aligned to the right."""
 
     text: str
     number: bool
 
 
-class Sheet(NamedTuple):
+class TextTable(NamedTuple):
     """A table of text without control characters."""
 
-    head: tuple[Head, ...]
+    head: tuple[Heading, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
-def completeness(report: Report) -> Sheet:
+def completeness(report: Report) -> TextTable:
     """Cells by experiment."""
-    return _sheet(
+    return _text_table(
         ["experiment", "sweeps"],
-        ["asked for", "done", "failed", "not run", "done, %"],
+        ["requested", "done", "failed", "not run", "done, %"],
         (
-            (row["experiment"], ", ".join(row["sweeps"]), whole(row["asked"]), whole(row["done"]), whole(row["failed"]),
-             whole(row["pending"]), _percent(row["done"], row["asked"]))
+            (row["experiment"], ", ".join(row["sweeps"]), whole(row["requested"]), whole(row["done"]),
+             whole(row["failed"]), whole(row["pending"]), _percent(row["done"], row["requested"]))
             for row in report.completeness.to_dicts()
         ),
     )  # fmt: skip
 
 
-def missing(report: Report) -> Sheet:
-    """What lacks, by setting."""
+def missing(report: Report) -> TextTable:
+    """Missing cells, by variant."""
     rows = report.missing.select("experiment", "label", "status", "seeds", "cells").rows()
-    return _sheet(
-        ["experiment", "setting", "status", "seeds"],
+    return _text_table(
+        ["experiment", "variant", "status", "seeds"],
         ["cells"],
         ((experiment, label, status, seeds, whole(cells)) for experiment, label, status, seeds, cells in rows),
     )
 
 
-def machines(report: Report) -> Sheet:
+def machines(report: Report) -> TextTable:
     """Hosts and devices."""
-    return _sheet(
+    return _text_table(
         ["host", "device", "first", "last"],
         ["Ray starts", "attempts", "cpu-hours", "gpu-hours"],
         (
@@ -66,9 +67,9 @@ def machines(report: Report) -> Sheet:
     )  # fmt: skip
 
 
-def code(report: Report) -> Sheet:
+def code(report: Report) -> TextTable:
     """Workloads, their versions and commits."""
-    return _sheet(
+    return _text_table(
         ["workload", "version", "commit", "uncommitted changes", "source"],
         ["cells"],
         (
@@ -80,16 +81,16 @@ def code(report: Report) -> Sheet:
     )  # fmt: skip
 
 
-def packages(report: Report) -> Sheet:
+def packages(report: Report) -> TextTable:
     """Versions of Python and of packages that the cells ran with."""
-    return _sheet(["package", "version"], ["cells"], ((n, v, whole(cells)) for n, v, cells in report.packages))
+    return _text_table(["package", "version"], ["cells"], ((n, v, whole(cells)) for n, v, cells in report.packages))
 
 
-def metric(made: Metric, settings: pl.DataFrame, most: int) -> Sheet:
-    """A metric by setting: mean, interval, sd, n."""
-    frame = made.rows.head(most).join(settings.select("setting", "label"), on="setting", maintain_order="left")
-    return _sheet(
-        ["setting"],
+def metric(metric: Metric, variants: pl.DataFrame, most: int) -> TextTable:
+    """A metric by variant: mean, interval, sd, n."""
+    frame = metric.rows.head(most).join(variants.select("variant", "label"), on="variant", maintain_order="left")
+    return _text_table(
+        ["variant"],
         ["mean, 95 % interval", "sd", "lowest", "highest", "seeds"],
         (
             (row["label"], with_interval(row["mean"], row["low"], row["high"]), number(row["sd"]), number(row["least"]),
@@ -99,19 +100,19 @@ def metric(made: Metric, settings: pl.DataFrame, most: int) -> Sheet:
     )  # fmt: skip
 
 
-def of_analysis(table: Table) -> Sheet:
+def of_table(table: Table) -> TextTable:
     """A table of the analysis."""
     from raysweep.analysis.tables.render import shown
 
-    return Sheet(
-        tuple(Head(printable(column.heading), column.format != "text") for column in table.columns),
+    return TextTable(
+        tuple(Heading(printable(column.heading), column.format != "text") for column in table.columns),
         tuple(tuple(printable(shown(column, row)) for column in table.columns) for row in table.frame.to_dicts()),
     )
 
 
-def _sheet(texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> Sheet:
-    head = (*(Head(text, False) for text in texts), *(Head(text, True) for text in numbers))
-    return Sheet(head, tuple(tuple(printable(cell) for cell in row) for row in rows))
+def _text_table(texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Sequence[str]]) -> TextTable:
+    head = (*(Heading(text, False) for text in texts), *(Heading(text, True) for text in numbers))
+    return TextTable(head, tuple(tuple(printable(cell) for cell in row) for row in rows))
 
 
 def _percent(part: int, total: int) -> str:

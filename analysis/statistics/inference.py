@@ -1,4 +1,4 @@
-"""Intervals over a few seeds, p-values and their correction: what the verdicts of the ledger rest on.
+"""Intervals over a few seeds, p-values and their correction, the basis of the ledger's verdicts.
 
 Rules and reasons: `docs/verdicts.md`. NumPy only. A statistic is a function of columns, arrays whose last
 axis is seeds, that reduces this axis; so one call evaluates all resamples, and columns are resampled
@@ -29,7 +29,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic over seeds and what is known of its error.
+    """A statistic over seeds and its error.
 
     Args:
         value: on all seeds.
@@ -44,13 +44,13 @@ class Estimate:
     n: int
 
     @property
-    def known(self) -> bool:
-        """Whether there is an interval at all."""
+    def has_interval(self) -> bool:
+        """Whether there is an interval."""
         return self.n > 1 and math.isfinite(self.value) and math.isfinite(self.error) and self.resampled.size > 0
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Hull of percentile and t interval at 1 - level; everything where nothing is known."""
-        if not self.known:
+        """Hull of percentile and t interval at 1 - level; the whole line where there is no interval."""
+        if not self.has_interval:
             return -math.inf, math.inf
         low, high = np.quantile(self.resampled, [level / 2, 1 - level / 2], method="nearest")
         half = t_quantile(1 - level / 2, self.n - 1) * self.error
@@ -58,7 +58,7 @@ class Estimate:
 
     def p_beyond(self, end: float) -> float:
         """Two-sided p of the true value lying on the other side of `end`: the larger of t's and the bootstrap's."""
-        if not self.known or self.value == end:
+        if not self.has_interval or self.value == end:
             return 1.0
         beyond = self.resampled <= end if self.value > end else self.resampled >= end
         boot = 2 * (1 + int(beyond.sum())) / (1 + beyond.size)
@@ -91,27 +91,27 @@ def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return drawn, np.array([[j for j in range(n) if j != i] for i in range(n)])
 
 
-def zone_p(found: Estimate, low: float, high: float) -> float:
+def zone_p(estimated: Estimate, low: float, high: float) -> float:
     """P of a verdict: inside the zone the larger over its ends (TOST), outside that of the end passed."""
-    if low <= found.value <= high:
-        return max((found.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
-    return found.p_beyond(low if found.value < low else high)
+    if low <= estimated.value <= high:
+        return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
+    return estimated.p_beyond(low if estimated.value < low else high)
 
 
-def seeds_needed(found: Estimate, low: float, high: float, level: float) -> int | None:
+def seeds_needed(estimated: Estimate, low: float, high: float, level: float) -> int | None:
     """Seeds at which the interval, shrunk as 1 / sqrt(n), would lie on its side of the zone's ends; None: no such n."""
-    if not found.known:
+    if not estimated.has_interval:
         return None
-    bottom, top = found.interval(level)
-    inside = low <= found.value <= high
-    ends = [low, high] if inside else [low if found.value < low else high]
+    bottom, top = estimated.interval(level)
+    inside = low <= estimated.value <= high
+    ends = [low, high] if inside else [low if estimated.value < low else high]
     needed = 2
     for end in (end for end in ends if math.isfinite(end)):
-        distance = abs(found.value - end)
-        half = found.value - bottom if end < found.value else top - found.value
+        distance = abs(estimated.value - end)
+        half = estimated.value - bottom if end < estimated.value else top - estimated.value
         if distance == 0 or not math.isfinite(half):
             return None
-        needed = max(needed, math.ceil(found.n * (half / distance) ** 2))
+        needed = max(needed, math.ceil(estimated.n * (half / distance) ** 2))
     return needed
 
 

@@ -34,7 +34,7 @@ from raysweep.orchestrator.errors import InputError
 KEYS = ("experiment", "seed")
 """Key columns by default; a caller with several networks or tasks in one frame adds theirs."""
 
-_SHOWN = 5
+_MAX_KEYS = 5
 _ADDED = ("floor", "ceiling", "gap", "recovery")
 
 
@@ -122,6 +122,33 @@ def accuracy_recovery(
     return _recovery(frame, floor, ceiling, on, value, lambda accuracy: accuracy)
 
 
+def row_recovery(
+    values: pl.DataFrame,
+    floor: str,
+    ceiling: str,
+    by: Callable[..., pl.DataFrame] = log_gap_recovery,
+    *,
+    on: Sequence[str] = KEYS,
+    with_value: bool = False,
+) -> pl.DataFrame:
+    """Recovery of every row of a table from one of its rows to another, on the seeds that have both.
+
+    Args:
+        values: `row`, the columns `on`, `value`.
+        floor: the row of 0 %.
+        ceiling: the row of 100 %.
+        by: one of the recoveries above.
+        on: key columns.
+        with_value: leave out seeds whose floor or ceiling has no value, whose recovery is null otherwise.
+    """
+    usable = pl.col("value").is_not_null() | pl.lit(not with_value)
+    low, high = (values.filter((pl.col("row") == key) & usable) for key in (floor, ceiling))
+    rated = values
+    for reference in (low, high):
+        rated = rated.join(reference, on=list(on), how="semi", maintain_order="left")
+    return by(rated, low, high, on=on, value="value")
+
+
 def _recovery(
     frame: pl.DataFrame,
     floor: pl.DataFrame,
@@ -130,9 +157,9 @@ def _recovery(
     value: str,
     score: Callable[[pl.Expr], pl.Expr],
 ) -> pl.DataFrame:
-    taken = [name for name in _ADDED if name in frame.columns]
-    if taken:
-        raise InputError(f"frame already has a column {', '.join(taken)}; rename it, the recovery adds its own")
+    clashing = [name for name in _ADDED if name in frame.columns]
+    if clashing:
+        raise InputError(f"frame already has a column {', '.join(clashing)}; rename it, the recovery adds its own")
     _check("frame", frame, on, value)
     joined = frame
     for name, reference in {"floor": floor, "ceiling": ceiling}.items():
@@ -146,7 +173,7 @@ def _recovery(
 
 
 def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str) -> pl.DataFrame:
-    """The reference's keys and value, after making sure that every key of `frame` is there, once."""
+    """The reference's keys and value; refuses keys of `frame` that it lacks or has twice."""
     _check(name, reference, on, value)
     repeated = reference.filter(reference.select(pl.struct(on).is_duplicated()).to_series())
     if repeated.height:
@@ -162,9 +189,9 @@ def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequ
 def _check(name: str, frame: pl.DataFrame, on: Sequence[str], value: str) -> None:
     if not on:
         raise InputError("on: at least one key column is needed; rows are never matched by position")
-    lacking = [column for column in (*on, value) if column not in frame.columns]
-    if lacking:
-        raise InputError(f"{name}: no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
+    absent = [column for column in (*on, value) if column not in frame.columns]
+    if absent:
+        raise InputError(f"{name}: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
     unkeyed = frame.filter(pl.any_horizontal(pl.col(*on).is_null()))
     if unkeyed.height:
         raise InputError(f"{name}: {unkeyed.height} rows have no value in a key column ({', '.join(on)})")
@@ -176,7 +203,7 @@ def _check(name: str, frame: pl.DataFrame, on: Sequence[str], value: str) -> Non
 
 
 def _list(frame: pl.DataFrame, on: Sequence[str]) -> str:
-    """The distinct keys of the rows, as a message says them: `experiment=sine seed=7; ...`."""
+    """The distinct keys of the rows, as messages have them: `experiment=sine seed=7; ...`."""
     keys = frame.select(*on).unique(maintain_order=True).to_dicts()
-    shown = "; ".join(" ".join(f"{key}={entry}" for key, entry in row.items()) for row in keys[:_SHOWN])
-    return shown + (f"; and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
+    first = "; ".join(" ".join(f"{key}={entry}" for key, entry in row.items()) for row in keys[:_MAX_KEYS])
+    return first + (f"; and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else "")

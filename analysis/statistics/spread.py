@@ -1,4 +1,4 @@
-"""Mean and spread over seeds, per group.
+"""Mean and spread over seeds, per group; and when a spectrum has collapsed.
 
 Two conventions meet in the paper (arXiv 2603.15195), both settled by its own per-seed tables: a "+-" is
 the *sample* standard deviation (ddof 1), a coefficient of variation divides the *population* standard
@@ -12,6 +12,11 @@ from collections.abc import Sequence
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
+
+COLLAPSED = 100.0
+"""Condition number of the influence J (largest over smallest singular value) above which its spectrum has collapsed; on
+a seed this holds once any recorded step is above it, or the run diverged. The paper's own bound is lost. Ten times the
+10 from which, by its Sec. 5.1, random paths no longer do."""
 
 _STATISTICS = ("mean", "sd", "cv_percent", "n", "absent")
 
@@ -32,9 +37,9 @@ def spread(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
           has no spread; the latter also where the mean is not positive,
         - `n`, seeds with a value, and `absent`, seeds without.
     """
-    lacking = [column for column in (*by, value) if column not in frame.columns]
-    if lacking:
-        raise InputError(f"frame: no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
+    absent = [column for column in (*by, value) if column not in frame.columns]
+    if absent:
+        raise InputError(f"frame: no column {', '.join(absent)}; it has {', '.join(frame.columns)}")
     clash = [name for name in by if name in _STATISTICS]
     if clash:
         raise InputError(f"by: {', '.join(clash)} is the name of a statistic; rename the column")

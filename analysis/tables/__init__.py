@@ -1,15 +1,18 @@
 """The paper's tables, ours beside the paper's: a `Source` in, a `Table` out, one file a table.
 
-`RENDERERS["text"](TABLES["3"](from_store(store)))` is a string to print (`RENDERERS`: `analysis.tables.render`,
-`from_store`: `raysweep.analysis.cells.source`).
+`tables.render.RENDERERS["text"](TABLES["3"](cells.source.from_store(store)))` is a string to print. Most tables are a
+specification, a `SPEC`, that `comparison` or `heads` builds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from raysweep.analysis.tables import (
+    comparison,
+    heads,
     table03,
     table04,
     table05,
@@ -34,16 +37,16 @@ __all__ = ["TABLES", "Column", "Table"]
 TABLES: Registry[Callable[[Source], Table]] = Registry(
     "table",
     {
-        "3": table03.table,
-        "4": table04.table,
-        "5": table05.table,
-        "6": table06.table,
-        "7": table07.table,
-        "8": table08.table,
-        "9": table09.table,
-        "10": table10.table,
-        "11": table11.table,
-        "12": table12.table,
+        "3": partial(comparison.build, table03.SPEC),
+        "4": partial(comparison.build, table04.SPEC),
+        "5": partial(comparison.build, table05.SPEC),
+        "6": partial(comparison.build, table06.SPEC),
+        "7": partial(comparison.build, table07.SPEC),
+        "8": partial(comparison.build, table08.SPEC),
+        "9": partial(comparison.build, table09.SPEC),
+        "10": partial(heads.build, table10.SPEC),
+        "11": partial(heads.build, table11.SPEC),
+        "12": partial(comparison.build, table12.SPEC),
         "13": table13.table,
         "14": table14.table,
     },

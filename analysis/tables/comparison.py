@@ -1,11 +1,11 @@
 """Tables of one shape: methods in rows, one metric over seeds, panel by panel, beside the paper's numbers.
 
-A table file is a `Comparison`, the specification, and what is special about it; `build` does the rest:
+A table's file holds its specification, a `Comparison`, and notes of its own; `build` does the rest:
 
-- `measure` chooses a panel's cells and gives values and recoveries seed by seed;
+- `measure` selects a panel's cells and gives values and recoveries seed by seed;
 - statistics over seeds (`analysis.statistics.spread`) and the paper's numbers (`tables.paper_columns`) make the
   frame: paper and ours in the same row, or, where values are shown seed by seed, one below the other;
-- `raysweep.analysis.cells.notes` adds what a reader must know: settings, gaps, divergence, what is missing.
+- `tables.notes` adds gaps and divergence, `tables.assembly` settings and missing cells.
 
 Recovery is Eq. 10, twice: from traces with decay .95, the paper's floor, and from decay 0, which keeps the
 immediate derivative alone (Eq. 5). The ceiling is full RTRL, which the paper takes for 100 %.
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells import notes
-from raysweep.analysis.cells.cell_notes import origin_notes
-from raysweep.analysis.cells.selection import Chosen, choose
+from raysweep.analysis.cells.selection import Selected, select
+from raysweep.analysis.paper.values import PAPER_SEEDS
+from raysweep.analysis.statistics.recovery import row_recovery
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables import paper_columns
-from raysweep.analysis.tables.per_row import PAPER_SEEDS, at_seeds, join, prefixed, rates, recovery
+from raysweep.analysis.tables import notes, paper_columns
+from raysweep.analysis.tables.assembly import assemble
+from raysweep.analysis.tables.per_row import at_seeds, join, prefixed, rates
 from raysweep.analysis.tables.spec import FLOOR, RECOVERIES, Comparison, Measured, Panel
 from raysweep.analysis.tables.table import Column, Table
 
@@ -37,55 +38,43 @@ def build(spec: Comparison, source: Source) -> Table:
         AmbiguousCells: a panel's cells differ in a setting that it does not pin; the message says in which,
             and how to choose by `--where`.
     """
-    measured = [measure(panel, source.cells) for panel in spec.panels]
-    known = paper_columns.values(spec.paper)
+    measured = [measure(panel, source) for panel in spec.panels]
+    paper = paper_columns.values(spec.paper)
     ours = pl.concat([_ours(part, spec.quantity) for part in measured], how="diagonal")
-    theirs = pl.concat([_theirs(part.panel, known, spec.quantity) for part in measured], how="diagonal")
-    frame = _stacked(ours, theirs, spec.quantity) if spec.by_seed else _beside(ours, theirs)
-    return Table(
-        name=spec.name,
-        title=spec.title,
-        columns=_columns(spec, frame),
-        frame=frame,
-        notes=(
-            notes.legend(spec, [theirs]),
-            *spec.notes,
-            *(spec.remarks(measured) if spec.remarks else ()),
-            *(note for part in measured for note in notes.of_panel(part, spec.panels)),
-            *origin_notes((part.panel.sweep, part.chosen) for part in measured),
-            *notes.settings([(part.panel.label, part.chosen) for part in measured]),
-            *notes.missing([(part.panel, part.chosen) for part in measured], source.at),
-        ),
-        sweeps=tuple(dict.fromkeys(panel.sweep for panel in spec.panels)),
-        command=notes.command([(part.panel, part.chosen) for part in measured], source.at),
-        missing=notes.missing_frame([(part.panel, part.chosen) for part in measured]),
-        cells=sum(part.chosen.asked for part in measured),
-        settings=notes.shared([part.chosen.settings for part in measured]),
+    papers = pl.concat([_papers(part.panel, paper, spec.quantity) for part in measured], how="diagonal")
+    frame = _stacked(ours, papers) if spec.by_seed else _beside(ours, papers)
+    own_notes = (
+        notes.legend(spec, [papers]),
+        *spec.notes,
+        *(spec.remarks(measured) if spec.remarks else ()),
+        *(note for part in measured for note in notes.of_panel(part, spec.panels)),
     )
+    parts = [part.selected for part in measured]
+    return assemble(spec.name, spec.title, _columns(spec, frame), frame, own_notes, parts)
 
 
-def measure(panel: Panel, cells: pl.DataFrame) -> Measured:
+def measure(panel: Panel, source: Source) -> Measured:
     """A panel's values and recoveries; seeds whose floor or ceiling is missing have no recovery."""
-    chosen = choose(cells, panel.rows, experiment=panel.experiment, pinned=panel.pinned, default_seeds=PAPER_SEEDS)
-    values = _values(panel, chosen, panel.metric)
+    selected = select(source, panel)
+    values = _values(selected, panel.metric)
     floors = [row.key for row in panel.rows if row.key in RECOVERIES] if panel.ceiling else []
     return Measured(
-        panel=panel,
-        chosen=chosen,
+        selected=selected,
         values=values,
-        recovery={floor: recovery(values, floor, panel.ceiling or "") for floor in floors},
-        extra={name: _values(panel, chosen, metric) for name, metric in panel.extra.items()},
+        recovery={floor: row_recovery(values, floor, panel.ceiling or "") for floor in floors},
+        extra={name: _values(selected, metric) for name, metric in panel.extra.items()},
     )
 
 
-def _values(panel: Panel, chosen: Chosen, metric: str) -> pl.DataFrame:
-    parts = [chosen.values(metric).rename({metric: "value"})]
+def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
+    panel, done = selected.selection, selected.done
+    parts = [selected.values(metric)]
     for naive in panel.naive:
         name = naive.metric(metric)
-        if not metric.startswith(f"{panel.quantity}_") or name not in chosen.done.columns:
+        if not metric.startswith(f"{panel.quantity}_") or name not in done.columns:
             continue  # a metric of another kind has no counterpart; cells of an older workload have no such baseline
         of_stream = pl.col(name).cast(pl.Float64).drop_nulls().first().alias("value")
-        by_seed = chosen.done.group_by("experiment", "seed", maintain_order=True).agg(of_stream)
+        by_seed = done.group_by("experiment", "seed", maintain_order=True).agg(of_stream)
         parts.append(by_seed.select(pl.lit(naive.key).alias("row"), "experiment", "seed", "value"))
     return pl.concat(parts)
 
@@ -117,31 +106,31 @@ def _ours(part: Measured, quantity: str) -> pl.DataFrame:
     )
 
 
-def _theirs(panel: Panel, known: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    """The paper's rows for a panel, under the panel's names; none where it says nothing."""
+def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
+    """The paper's rows for a panel, under the panel's names; empty where the paper has no numbers."""
     names = {panel.paper_name(row): (panel.name(row), row) for row in panel.labels}
-    mine = known.filter(pl.col("row").is_in(list(names))).with_columns(
+    own = paper.filter(pl.col("row").is_in(list(names))).with_columns(
         pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)
     )
-    frame = paper_columns.summary(mine, panel.quantity, quantity, FLOOR, panel.ceiling)
+    frame = paper_columns.summary(own, panel.quantity, quantity, FLOOR, panel.ceiling)
     return frame.with_columns(
         pl.lit(panel.label).alias("panel"), pl.col("row").map_elements(panel.name, return_dtype=pl.String)
     )
 
 
-def _beside(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
-    """One row a row, the paper's columns named `paper_...`."""
-    return join(ours, theirs.drop("panel").rename(lambda name: name if name == "row" else f"paper_{name}"))
+def _beside(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
+    """The paper's columns in the same rows as ours, named `paper_...`."""
+    return join(ours, papers.drop("panel").rename(lambda name: name if name == "row" else f"paper_{name}"))
 
 
-def _stacked(ours: pl.DataFrame, theirs: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    """The paper's row below each of ours that it knows, in the same columns; `whose` tells them apart."""
+def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
+    """The paper's row below ours, in the same columns; `whose` tells them apart."""
     order = ours.select("row", _order=pl.int_range(pl.len()))
-    mine = ours.with_columns(pl.lit("ours").alias("whose"))
-    paper = join(theirs, ours.select("row", "k", "fraction_percent")).with_columns(
+    own = ours.with_columns(pl.lit("ours").alias("whose"))
+    paper = join(papers, ours.select("row", "k", "fraction_percent")).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
     )
-    both = pl.concat([mine, paper], how="diagonal_relaxed").join(order, on="row", how="left", maintain_order="left")
+    both = pl.concat([own, paper], how="diagonal_relaxed").join(order, on="row", how="left", maintain_order="left")
     return both.sort("_order", "whose", maintain_order=True).drop("_order")
 
 

@@ -1,4 +1,4 @@
-"""What the tables of the vision transformer share: accuracies by seed, recovery from a floor, the paper's row below.
+"""Tables of the vision transformer: accuracies by seed, recovery from a floor, the paper's row below ours.
 
 Recovery is that of Sec. 4.7 of arXiv 2603.15195, linear in the accuracy: 0 % with one head, 100 % dense.
 """
@@ -7,29 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from raysweep.analysis.cells import notes as remarks
-from raysweep.analysis.cells.cell_notes import origin_notes, say_missing
-from raysweep.analysis.cells.launch_options import commands
-from raysweep.analysis.cells.selection import Chosen, Row, choose
-from raysweep.analysis.paper.values import paper_values
-from raysweep.analysis.statistics.recovery import accuracy_recovery
+from raysweep.analysis.cells.methods import DENSE
+from raysweep.analysis.cells.notes import command
+from raysweep.analysis.cells.selection import Selected, select
+from raysweep.analysis.statistics.recovery import accuracy_recovery, row_recovery
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.paper_columns import MARKS
-from raysweep.analysis.tables.per_row import join, prefixed
+from raysweep.analysis.tables import paper_columns
+from raysweep.analysis.tables.assembly import assemble
+from raysweep.analysis.tables.notes import standings
+from raysweep.analysis.tables.per_row import at_seeds, join, prefixed
+from raysweep.analysis.tables.spec import Panel
 from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
 
-CEILING = "dense_ref"
-ON = ["experiment", "seed"]
+CEILING = DENSE.key
 NAIVE = {"ridge": "ridge on 8 x 8 pixels", "nearest_mean": "nearest class mean", "chance": "chance"}
-"""Baselines that every cell records; the data's and not the method's."""
+"""Baselines that every cell records; they depend on the data alone."""
 NAIVE_NOTE = (
     "Ridge: linear regression of the class on 8 x 8 pixels; nearest class mean: on all pixels. Both are sums over the "
     "same training images, so that the order of the tasks does not matter to them. Accuracy on the first classes falls "
@@ -44,51 +44,29 @@ class HeadsTable:
     Args:
         name: its name in `TABLES`.
         title: one line.
-        sweep: the sweep that has the cells.
-        experiment: their experiment.
-        rows: the methods.
-        seeds: the paper's.
-        floors: row of 0 % -> what its recovery is called in the frame.
-        by_seed: what the seeds' columns show.
-        metric: an accuracy.
-        pinned: config values that the table is about.
-        extra: name in the frame -> another metric.
-        extra_columns: to show of them.
-        floor_headings: of the recoveries' columns, in the order of `floors`.
-        notes: what a reader must know.
-        remarks: further notes that depend on the numbers: values and recoveries by floor.
+        panel: the cells; their metric is an accuracy.
+        floors: row of 0 % -> its recovery's name in the frame.
+        by_seed: the quantity in the columns of seeds.
+        extra_columns: seed_format columns of the panel's extra metrics.
+        floor_headings: headings of the recoveries' columns, in the order of `floors`.
+        notes: facts that a reader must know.
+        remarks: makes further notes from values and recoveries by floor.
     """
 
     name: str
     title: str
-    sweep: str
-    experiment: str
-    rows: tuple[Row, ...]
-    seeds: tuple[int, ...]
+    panel: Panel
     floors: Mapping[str, str]
     by_seed: Literal["accuracy", "recovery"]
-    metric: str = "accuracy_average"
-    pinned: Mapping[str, object] = field(default_factory=lambda: {"heads": 12, "head_dim": 16})
-    extra: Mapping[str, str] = field(default_factory=dict)
     extra_columns: tuple[Column, ...] = ()
     floor_headings: tuple[str, ...] = ("recovery\n%",)
     notes: tuple[str, ...] = ()
     remarks: Callable[[pl.DataFrame, Mapping[str, pl.DataFrame]], Sequence[str]] | None = None
 
 
-def recovery(values: pl.DataFrame, floor: str, ceiling: str = CEILING) -> pl.DataFrame:
-    """Recovery of every row, on the seeds that have floor and ceiling with a value.
-
-    Args:
-        values: `row`, `experiment`, `seed`, `value`.
-        floor: the row of 0 %.
-        ceiling: the row of 100 %.
-    """
-    low, high = (values.filter((pl.col("row") == key) & pl.col("value").is_not_null()) for key in (floor, ceiling))
-    rated = values
-    for reference in (low, high):
-        rated = rated.join(reference, on=ON, how="semi", maintain_order="left")
-    return accuracy_recovery(rated, low, high, on=ON, value="value")
+def recovery(values: pl.DataFrame, floor: str) -> pl.DataFrame:
+    """Recovery of every row towards the dense reference, on the seeds where it and the floor have a value."""
+    return row_recovery(values, floor, CEILING, accuracy_recovery, with_value=True)
 
 
 def build(spec: HeadsTable, source: Source) -> Table:
@@ -97,69 +75,56 @@ def build(spec: HeadsTable, source: Source) -> Table:
     Raises:
         AmbiguousCells: cells of several settings fit; the message says how to choose by `--where`.
     """
-    chosen = choose(source.cells, spec.rows, experiment=spec.experiment, pinned=spec.pinned, default_seeds=spec.seeds)
-    values = _values(chosen, spec.metric)
+    selected = select(source, spec.panel)
+    values = _values(selected, spec.panel.metric)
     rated = {floor: recovery(values, floor) for floor in spec.floors}
-    frame = _stacked(_ours(spec, chosen, values, rated), _theirs(spec))
-    (command,) = commands([(spec.sweep, chosen.cells)], source.at)
-    missing = say_missing(chosen, spec.rows, spec.sweep, source.at)
-    return Table(
-        name=spec.name,
-        title=spec.title,
-        columns=_columns(spec),
-        frame=frame,
-        notes=(
-            f"Accuracy: {spec.metric}, mean ± sample sd over n seeds. Recovery: "
-            "100 (accuracy - floor) / (dense_ref - floor) seed by seed, then mean ± sample sd; null where dense_ref is "
-            "no better than the floor. " + remarks.standings([frame.select(mark="recovery_mark")]),
-            *spec.notes,
-            NAIVE_NOTE,
-            *(spec.remarks(values, rated) if spec.remarks else ()),
-            *_gaps(spec, rated),
-            *origin_notes([(spec.sweep, chosen)]),
-            *remarks.settings([("", chosen)]),
-            *_other_seeds(spec, chosen, command),
-            *([missing] if missing else []),
-        ),
-        sweeps=(spec.sweep,),
-        command=command,
-        missing=chosen.missing,
-        cells=chosen.asked,
-        settings=chosen.settings,
+    frame = _stacked(_ours(spec, selected, values, rated), _papers(spec))
+    notes = (
+        f"Accuracy: {spec.panel.metric}, mean ± sample sd over n seeds. Recovery: "
+        "100 (accuracy - floor) / (dense_ref - floor) seed by seed, then mean ± sample sd; null where dense_ref is "
+        "no better than the floor. " + standings([frame.select(mark="recovery_mark")]),
+        *spec.notes,
+        NAIVE_NOTE,
+        *(spec.remarks(values, rated) if spec.remarks else ()),
+        *_gaps(spec, rated),
     )
+    return assemble(spec.name, spec.title, _columns(spec), frame, notes, [selected], _other_seeds(selected))
 
 
-def _values(chosen: Chosen, metric: str) -> pl.DataFrame:
+def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
     """Row, experiment, seed, value, methods and baselines; null where a run diverged."""
-    parts = [chosen.values(metric).rename({metric: "value"})]
+    parts = [selected.values(metric)]
     for name in NAIVE:
         column = f"{name}_{metric}"
-        if column in chosen.done.columns:
-            known = pl.col(column).cast(pl.Float64).drop_nulls().first().alias("value")
-            by_seed = chosen.done.group_by(ON, maintain_order=True).agg(known)
-            parts.append(by_seed.select(pl.lit(name).alias("row"), *ON, "value"))
+        if column in selected.done.columns:
+            of_data = pl.col(column).cast(pl.Float64).drop_nulls().first().alias("value")
+            by_seed = selected.done.group_by("experiment", "seed", maintain_order=True).agg(of_data)
+            parts.append(by_seed.select(pl.lit(name).alias("row"), "experiment", "seed", "value"))
     return pl.concat(parts)
 
 
-def _ours(spec: HeadsTable, chosen: Chosen, values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    heads = int(str(spec.pinned["heads"]))
+def _ours(
+    spec: HeadsTable, selected: Selected[Panel], values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame:
+    panel = spec.panel
+    heads = int(str(panel.pinned["heads"]))
     rows = pl.DataFrame(
         [
-            *((row.key, row.label, heads if row.k is None else row.k) for row in spec.rows),
+            *((row.key, row.label, heads if row.k is None else row.k) for row in panel.rows),
             *((key, label, None) for key, label in NAIVE.items()),
         ],
         schema={"row": pl.String, "label": pl.String, "k": pl.Int64},
         orient="row",
     )
     body = join(rows, prefixed(spread(values, ["row"], "value"), "accuracy_", {"n": "n", "absent": "without_value"}))
-    shown = values if spec.by_seed == "accuracy" else next(iter(rated.values())).rename({"recovery": "shown"})
-    body = join(body, _at_seeds(shown, "value" if spec.by_seed == "accuracy" else "shown", spec.seeds))
+    by_seed = (values, "value") if spec.by_seed == "accuracy" else (next(iter(rated.values())), "recovery")
+    body = join(body, at_seeds(*by_seed, "seed_", panel.seeds))
     for floor, name in spec.floors.items():
-        found = prefixed(spread(rated[floor], ["row"], "recovery"), f"{name}_")
-        defined = pl.col("row").is_in([floor, CEILING])  # 0 and 100 on every seed: no spread to speak of
-        body = join(body, found.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd")))
-    for name, metric in spec.extra.items():
-        other = _values(chosen, metric) if metric in chosen.done.columns else values.clear()
+        summary = prefixed(spread(rated[floor], ["row"], "recovery"), f"{name}_")
+        defined = pl.col("row").is_in([floor, CEILING])  # 0 and 100 by definition, so without a spread
+        body = join(body, summary.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd")))
+    for name, metric in panel.extra.items():
+        other = _values(selected, metric) if metric in selected.done.columns else values.clear()
         body = join(body, prefixed(spread(other, ["row"], "value"), f"{name}_"))
     counts = [name for name in body.columns if name.endswith(("_n", "_absent"))]
     return body.with_columns(
@@ -169,15 +134,14 @@ def _ours(spec: HeadsTable, chosen: Chosen, values: pl.DataFrame, rated: Mapping
     )
 
 
-def _theirs(spec: HeadsTable) -> pl.DataFrame:
+def _papers(spec: HeadsTable) -> pl.DataFrame:
     """The paper's rows, in the same columns."""
-    known = paper_values(f"table{spec.name}").with_columns(
-        mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String)
-    )
-    rows = known.select("row").unique(maintain_order=True)
-    by_seed = known.filter(pl.col("seed").is_not_null())
-    over = known.filter(pl.col("seed").is_null())
-    body = join(rows, _at_seeds(by_seed.filter(pl.col("quantity") == spec.by_seed), "value", spec.seeds))
+    paper = paper_columns.values(f"table{spec.name}")
+    rows = paper.select("row").unique(maintain_order=True)
+    by_seed = paper.filter(pl.col("seed").is_not_null())
+    over = paper.filter(pl.col("seed").is_null())
+    printed_seeds = by_seed.filter(pl.col("quantity") == spec.by_seed)
+    body = join(rows, at_seeds(printed_seeds, "value", "seed_", spec.panel.seeds))
     for quantity in ("accuracy", "recovery", "forgetting"):
         printed = over.filter(pl.col("quantity") == quantity)
         body = join(body, printed.select("row", pl.col("value").alias(f"{quantity}_mean")))
@@ -185,31 +149,25 @@ def _theirs(spec: HeadsTable) -> pl.DataFrame:
             body = join(body, printed.select("row", recovery_mark="mark"))
         seeds = spread(by_seed.filter(pl.col("quantity") == quantity), ["row"], "value")
         body = join(body, seeds.select("row", pl.col("sd").alias(f"{quantity}_sd")))
-    counts = by_seed.filter(pl.col("quantity") == spec.by_seed).group_by("row").agg(n=pl.len().cast(pl.Int64))
+    counts = printed_seeds.group_by("row").agg(n=pl.len().cast(pl.Int64))
     return join(body, counts).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label"), recovery_n=pl.col("n")
     )
 
 
-def _at_seeds(frame: pl.DataFrame, value: str, seeds: Sequence[int]) -> pl.DataFrame:
-    return frame.group_by("row", maintain_order=True).agg(
-        pl.col(value).filter(pl.col("seed") == seed).first().cast(pl.Float64).alias(f"seed_{seed}") for seed in seeds
-    )
-
-
-def _stacked(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
-    """The paper's row below each of ours that it knows; `whose` tells them apart."""
+def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
+    """The paper's row below ours; `whose` tells them apart."""
     order = ours.select("row", _order=pl.int_range(pl.len()))
-    both = pl.concat([ours, theirs], how="diagonal_relaxed").join(order, on="row", how="inner", maintain_order="left")
+    both = pl.concat([ours, papers], how="diagonal_relaxed").join(order, on="row", how="inner", maintain_order="left")
     return both.sort("_order", "whose", maintain_order=True).drop("_order")
 
 
 def _columns(spec: HeadsTable) -> tuple[Column, ...]:
-    shown: Literal["three", "percent"] = "three" if spec.by_seed == "accuracy" else "percent"
+    seed_format: Literal["three", "percent"] = "three" if spec.by_seed == "accuracy" else "percent"
     return (
         Column("", "label"),
         Column("k", "k", "count"),
-        *(Column(f"{spec.by_seed}\n{seed}", f"seed_{seed}", shown) for seed in spec.seeds),
+        *(Column(f"{spec.by_seed}\n{seed}", f"seed_{seed}", seed_format) for seed in spec.panel.seeds),
         Column("accuracy\nmean ± sd", "accuracy_mean", "three", sd="accuracy_sd"),
         Column("n", "n", "count"),
         *(
@@ -224,8 +182,8 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Where the dense reference is no better than a floor, or not surely so, the recovery means nothing, or little."""
-    labels = {row.key: row.label for row in spec.rows}
+    """Floors that the dense reference does not beat, or not significantly: recovery from them means little."""
+    labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():
         gaps = frame.filter(pl.col("row") == CEILING)["gap"].drop_nulls()
@@ -241,38 +199,36 @@ def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
 
 
 def _unsure(floor: str, gaps: pl.Series) -> list[str]:
-    """A note where the mean gap over seeds can't be told from none, as recoveries of hundreds of percent come of that.
+    """A note where the mean gap may be 0, which leads to recoveries of hundreds of percent.
 
     Args:
         floor: its label.
         gaps: accuracy of the dense reference less the floor's, a seed each.
     """
-    from raysweep.analysis.statistics.inference import LEVEL, t_quantile
+    from raysweep.analysis.statistics.inference import LEVEL, t_quantile  # loads NumPy
 
     mean, n = float(gaps.to_numpy().mean()), gaps.len()
     if n == 1:
-        said = f"it is {mean:.3f} on the one seed"
+        size = f"it is {mean:.3f} on the one seed"
     else:
         half = t_quantile(1 - LEVEL / 2, n - 1) * float(gaps.to_numpy().std(ddof=1)) / math.sqrt(n)
         if mean > half:
             return []
-        said = f"{mean:.3f}, 95 % interval {mean - half:.3f} to {mean + half:.3f} over {n} seeds"
+        size = f"{mean:.3f}, 95 % interval {mean - half:.3f} to {mean + half:.3f} over {n} seeds"
     return [
-        f"Small gap: the accuracy of dense_ref less that of {floor} can't be told from 0 ({said}). Recovery divides by "
+        f"Small gap: the accuracy of dense_ref less that of {floor} can't be told from 0 ({size}). Recovery divides by "
         "it seed by seed, so compare accuracies."
     ]
 
 
-def _other_seeds(spec: HeadsTable, chosen: Chosen, command: str) -> list[str]:
-    """Seeds with a column and without a cell, and seeds in the means without a column, which are the paper's."""
-    if chosen.cells.is_empty():
+def _other_seeds(selected: Selected[Panel]) -> list[str]:
+    """The paper's seeds that have a column and no cell, and other seeds, which have cells and no column."""
+    if selected.cells.is_empty():
         return []
-    absent, more = (
-        ", ".join(str(seed) for seed in seeds if seed not in others)
-        for seeds, others in ((spec.seeds, chosen.seeds), (chosen.seeds, spec.seeds))
-    )
-    notes = [f"Of the paper's seeds, not launched here: {absent}. To run them: {command}"] if absent else []
+    papers, ours = selected.selection.seeds, selected.seeds
+    absent = ", ".join(str(seed) for seed in papers if seed not in ours)
+    more = ", ".join(str(seed) for seed in ours if seed not in papers)
     return [
-        *notes,
+        *([f"Of the paper's seeds, not launched here: {absent}. To run them: {command([selected])}"] if absent else []),
         *([f"In the means, without a column of their own: seeds {more}."] if more else []),
     ]

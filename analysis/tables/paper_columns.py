@@ -1,8 +1,8 @@
-"""The paper's side of a table: printed values, and what its per-seed values give by our own functions.
+"""The paper's columns of a table: printed values, and statistics that our functions compute from its per-seed values.
 
-Mean, sd, CV and recovery that the text at hand lost are computed where the paper's per-seed values give them,
-by the same functions as ours (`tests/analysis/paper/test_paper_numbers.py` has that they give the printed ones,
-where those are known), and marked as implied. A printed one takes precedence.
+Mean, sd, CV and recovery that the text at hand lost are computed where the paper's per-seed values allow it, by the
+same functions as ours (`tests/analysis/paper/test_paper_numbers.py` checks that they give the printed ones, where
+those are paper), and marked as implied. A printed one takes precedence.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import polars as pl
 
 from raysweep.analysis.paper.values import paper_values
+from raysweep.analysis.statistics.recovery import row_recovery
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.per_row import at_seeds, join, prefixed, recovery
+from raysweep.analysis.tables.per_row import at_seeds, join, prefixed
 
 MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 """Standing -> the sign behind the number."""
@@ -22,28 +23,28 @@ def values(name: str) -> pl.DataFrame:
     return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
 
 
-def summary(known: pl.DataFrame, quantity: str, called: str, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """One row a row that the paper knows anything of.
+def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:
+    """The paper's statistics, one row for each row of which it gives any number.
 
     Args:
-        known: as `values`, the rows of one panel.
-        quantity: what the values call the metric.
-        called: what the frame shall call it.
+        paper: as `values`, the rows of one panel.
+        quantity: the metric's name among the values.
+        name: its name in the frame.
         floor: row of 0 % recovery.
         ceiling: row of 100 %; None: no recovery.
 
     Returns:
-        `row`, then for the metric `{called}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`,
+        `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`,
         `cv_mark`, `n` (values by seed), `seed_...`; the same of `recovery`.
     """
-    rows = known.select("row").unique(maintain_order=True)
-    by_seed = _by_seed(known, quantity)
-    rated = _rated(by_seed, _by_seed(known, "recovery"), floor, ceiling)
+    rows = paper.select("row").unique(maintain_order=True)
+    by_seed = _by_seed(paper, quantity)
+    rated = _rated(by_seed, _by_seed(paper, "recovery"), floor, ceiling)
     parts = [
-        prefixed(_one(known, quantity, by_seed, "value", ()), f"{called}_", {"n": "n"}),
-        _coefficients(known, by_seed, called),
+        prefixed(_one(paper, quantity, by_seed, "value", ()), f"{name}_", {"n": "n"}),
+        _coefficients(paper, by_seed, name),
         at_seeds(by_seed, "value", "seed_"),
-        prefixed(_one(known, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
+        prefixed(_one(paper, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
         at_seeds(rated, "recovery", "recovery_seed_"),
     ]
     for part in parts:
@@ -51,29 +52,29 @@ def summary(known: pl.DataFrame, quantity: str, called: str, floor: str, ceiling
     return rows
 
 
-def _by_seed(known: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    found = known.filter((pl.col("quantity") == quantity) & pl.col("seed").is_not_null())
-    return found.select("row", pl.lit("paper").alias("experiment"), "seed", "value")
+def _by_seed(paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
+    by_seed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_not_null())
+    return by_seed.select("row", pl.lit("paper").alias("experiment"), "seed", "value")
 
 
 def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
     """Recoveries by seed: printed, else by Eq. 10 from printed values."""
-    own = printed.rename({"value": "recovery"})
+    printed = printed.rename({"value": "recovery"})
     if ceiling is None:
-        return own
-    given = recovery(values, floor, ceiling).select(own.columns)
-    return pl.concat([own, given.join(own, on="row", how="anti", maintain_order="left")])
+        return printed
+    computed = row_recovery(values, floor, ceiling).select(printed.columns)
+    return pl.concat([printed, computed.join(printed, on="row", how="anti", maintain_order="left")])
 
 
 def _one(
-    known: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
+    paper: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
 ) -> pl.DataFrame:
     """The summary of one quantity: printed, else over the printed seeds."""
-    printed = known.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
+    printed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
         "row", pl.col("value").alias("mean"), "upper", "sd", "mark", "standing"
     )
     defined = pl.col("row").is_in([key for key in by_definition if key is not None])
-    given = spread(by_seed, ["row"], value).select(
+    computed = spread(by_seed, ["row"], value).select(
         "row",
         "mean",
         pl.lit(None, dtype=pl.Float64).alias("upper"),
@@ -82,17 +83,17 @@ def _one(
         pl.when(pl.col("mean").is_not_null()).then(pl.lit("implied")).alias("standing"),
         "n",
     )
-    implied = given.drop("n").join(printed, on="row", how="anti", maintain_order="left")
-    return pl.concat([printed, implied]).join(given.select("row", "n"), on="row", how="left", maintain_order="left")
+    implied = computed.drop("n").join(printed, on="row", how="anti", maintain_order="left")
+    return pl.concat([printed, implied]).join(computed.select("row", "n"), on="row", how="left", maintain_order="left")
 
 
-def _coefficients(known: pl.DataFrame, by_seed: pl.DataFrame, called: str) -> pl.DataFrame:
-    printed = known.filter(pl.col("quantity") == "cv_percent").select(
-        "row", pl.col("value").alias(f"{called}_cv_percent"), pl.col("mark").alias("cv_mark")
+def _coefficients(paper: pl.DataFrame, by_seed: pl.DataFrame, name: str) -> pl.DataFrame:
+    printed = paper.filter(pl.col("quantity") == "cv_percent").select(
+        "row", pl.col("value").alias(f"{name}_cv_percent"), pl.col("mark").alias("cv_mark")
     )
-    given = spread(by_seed, ["row"], "value").select(
+    computed = spread(by_seed, ["row"], "value").select(
         "row",
-        pl.col("cv_percent").alias(f"{called}_cv_percent"),
+        pl.col("cv_percent").alias(f"{name}_cv_percent"),
         pl.when(pl.col("cv_percent").is_not_null()).then(pl.lit(MARKS["implied"])).alias("cv_mark"),
     )
-    return pl.concat([printed, given.join(printed, on="row", how="anti", maintain_order="left")])
+    return pl.concat([printed, computed.join(printed, on="row", how="anti", maintain_order="left")])

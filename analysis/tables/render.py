@@ -1,28 +1,27 @@
-"""A `Table` as text, Markdown, CSV or JSON: strings only, printing them is the caller's business."""
+"""A `Table` as text, Markdown, CSV or JSON: strings, which the caller prints."""
 
 from __future__ import annotations
 
 import io
-import json
-import math
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from raysweep.analysis.rendering import ABSENT, decimals, markdown_table, wrapped
+from raysweep.analysis.rendering import to_json as as_json
 from raysweep.analysis.tables.table import Column, Format, Table
 from raysweep.workloads.registry import Registry
 
-ABSENT = "–"
 DIGITS: Mapping[Format, int] = {"mse": 2, "three": 3}
-_NARROWEST_NOTE = 72
+_MIN_NOTE = 72
 
 
 def to_text(table: Table, width: int | None = None) -> str:
     """Aligned columns, the notes below.
 
     Args:
-        table: what to show.
-        width: of the terminal; columns wrap to fit. None: as wide as the table needs.
+        table: the table.
+        width: the terminal's; columns wrap to fit. None: as wide as the table needs.
     """
     from rich import box
     from rich.console import Console
@@ -41,21 +40,22 @@ def to_text(table: Table, width: int | None = None) -> str:
     console.width = natural if width is None else min(width, natural)
     console.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-    room = max(console.width, _NARROWEST_NOTE) if width is None else width
-    notes = [textwrap.fill(note, room, break_long_words=False, break_on_hyphens=False) for note in table.notes]
+    room = max(console.width, _MIN_NOTE) if width is None else width
+    notes = [wrapped(note, room) for note in table.notes]
     return "\n".join([*textwrap.wrap(f"Table {table.name}. {table.title}", room), "", *lines, "", *notes]) + "\n"
 
 
 def to_markdown(table: Table) -> str:
     """A heading, a pipe table and the notes as a list."""
-    head = [_cell(column.heading.replace("\n", " ")) for column in table.columns]
-    rule = ["---" if column.format == "text" else "---:" for column in table.columns]
-    body = [[_cell(shown(column, row)) for column in table.columns] for row in table.frame.to_dicts()]
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
+    cells = markdown_table(
+        [column.heading for column in table.columns],
+        [[shown(column, row) for column in table.columns] for row in table.frame.to_dicts()],
+        [column.format != "text" for column in table.columns],
+    )
     notes = [f"- {note}" for note in table.notes]
     sweeps = ", ".join(f"`{sweep}`" for sweep in table.sweeps)
-    made = f"Made by `raysweep table {table.name}` out of {sweeps}."
-    return "\n".join([f"### Table {table.name}. {table.title}", "", *lines, "", *notes, "", made]) + "\n"
+    origin = f"Made by `raysweep table {table.name}` out of {sweeps}."
+    return "\n".join([f"### Table {table.name}. {table.title}", "", cells, "", *notes, "", origin]) + "\n"
 
 
 def to_csv(table: Table) -> str:
@@ -77,7 +77,7 @@ def to_json(table: Table) -> str:
         "rows": table.frame.to_dicts(),
         "notes": list(table.notes),
     }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json(document)
 
 
 RENDERERS: Registry[Callable[[Table], str]] = Registry(
@@ -87,13 +87,14 @@ RENDERERS: Registry[Callable[[Table], str]] = Registry(
 
 
 def shown(column: Column, row: Mapping[str, Any]) -> str:
-    """One entry as a reader sees it: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
+    """One entry for readers: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
     number = row[column.value]
     if number is None:
         text = ABSENT
     else:
         sd = None if column.sd is None else row[column.sd]
-        places = None if sd is None or column.format not in DIGITS else _places(number, DIGITS[column.format])
+        aligned = sd is not None and column.format in DIGITS and 1e-4 <= abs(number) < 100
+        places = decimals(number, DIGITS[column.format]) if aligned else None  # else a power of ten reads better
         text = _number(number, column.format, places)
         if column.upper is not None and row[column.upper] is not None:
             text += f"–{_number(row[column.upper], column.format)}"
@@ -108,13 +109,6 @@ def shown(column: Column, row: Mapping[str, Any]) -> str:
     return text
 
 
-def _places(value: float, digits: int) -> int | None:
-    """Decimal places of so many digits, for a number and its sd alike; None where a power of ten reads better."""
-    if not 1e-4 <= abs(value) < 100:
-        return None
-    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
-
-
 def _number(value: Any, form: Format, places: int | None = None) -> str:
     if places is not None:
         return f"{value:.{places}f}" if value else "0"
@@ -125,7 +119,3 @@ def _number(value: Any, form: Format, places: int | None = None) -> str:
     if form == "exact":
         return f"{value:.4g}"
     return str(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""What a table of one shape is specified by, and what is measured for it: rows, panels, the whole comparison."""
+"""The specification of a comparison table (baselines, panels, the whole), and what is measured for a panel."""
 
 from __future__ import annotations
 
@@ -7,40 +7,29 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Chosen, Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES
+from raysweep.analysis.cells.selection import Selected, Selection
 from raysweep.analysis.tables.table import Column, Format
 
-FLOOR, FLOOR_DECAY0, CEILING = "traces_decay095", "traces_decay0", "full"
+FLOOR, FLOOR_DECAY0, CEILING = TRACES.key, DECAY_0.key, FULL.key
 RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}
-"""Floor -> how its recovery is called in frames."""
-
-TRACES = (
-    Row(FLOOR, "k = 0, decay 0.95", "traces", 0, {"decay": 0.95}),
-    Row(FLOOR_DECAY0, "k = 0, decay 0", "traces", 0, {"decay": 0.0}),
-)
-FULL = Row(CEILING, "full RTRL", "rtrl")
-UORO = Row("uoro", "UORO", "uoro")
-
-
-def sparse(k: int, label: str | None = None) -> Row:
-    """Sparse RTRL with k sources a unit."""
-    return Row(f"k{k}", label or f"k = {k}", "sparse_rtrl", k)
+"""Floor -> its recovery's name in frames."""
 
 
 @dataclass(frozen=True)
 class Naive:
-    """A baseline that the workload records in every cell; the stream's and not the method's.
+    """A baseline that the workload records in every cell; a property of the stream and not of the method.
 
     Args:
-        key: its row, and what its metrics' names begin with (`persistence_post_all`).
-        label: as shown.
+        key: its row, and the prefix of its metrics' names (`persistence_post_all`).
+        label: its name for readers.
     """
 
     key: str
     label: str
 
     def metric(self, metric: str) -> str:
-        """Its counterpart of a method's metric, over the same steps."""
+        """The baseline's counterpart of a method's metric, over the same steps."""
         return f"{self.key}_{metric.split('_', 1)[1]}"
 
 
@@ -48,30 +37,18 @@ NAIVE = (Naive("persistence", "persistence"), Naive("rls2", "RLS, 2 taps"))
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(Selection):
     """One experiment at one setting: the cells that are compared with one another.
 
     Args:
-        sweep: the sweep that has the cells.
-        experiment: their experiment.
-        metric: what is compared, `mse_post_all` for example.
-        rows: the methods.
-        pinned: config values that tell the panel's cells from others of the experiment.
-        key: what its rows' names begin with in frames; empty in a table of one panel.
-        label: as shown.
-        naive: baselines shown below the methods.
+        key: prefix of its rows' names in frames; empty in a table of one panel.
+        naive: baselines below the methods.
         ceiling: the row of 100 % recovery; None: recovery means nothing here.
         extra: more metrics to summarise, name in the frame -> metric.
-        paper: what the paper's rows' names begin with, where several panels face the same numbers.
+        paper: prefix of the paper's rows' names, where several panels face the same numbers; None: `key`.
     """
 
-    sweep: str
-    experiment: str
-    metric: str
-    rows: tuple[Row, ...]
-    pinned: Mapping[str, object] = field(default_factory=dict)
     key: str = ""
-    label: str = ""
     naive: tuple[Naive, ...] = NAIVE
     ceiling: str | None = CEILING
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +65,7 @@ class Panel:
 
     @property
     def quantity(self) -> str:
-        """What the paper's values call the metric: `mse`, `accuracy`."""
+        """The metric's name among the paper's values: `mse`, `accuracy`."""
         return self.metric.split("_", 1)[0]
 
     @property
@@ -102,18 +79,21 @@ class Measured:
     """A panel's numbers, seed by seed.
 
     Args:
-        panel: what was asked for.
-        chosen: its cells.
+        selected: its cells.
         values: `row`, `experiment`, `seed`, `value`, methods and baselines; null where a run diverged.
-        recovery: floor -> those with `recovery` in percent, on the seeds that have floor and ceiling.
+        recovery: floor -> the values with `recovery` in percent, on the seeds that have floor and ceiling.
         extra: name -> as `values`, of another metric.
     """
 
-    panel: Panel
-    chosen: Chosen
+    selected: Selected[Panel]
     values: pl.DataFrame
     recovery: Mapping[str, pl.DataFrame]
     extra: Mapping[str, pl.DataFrame]
+
+    @property
+    def panel(self) -> Panel:
+        """The query of its cells."""
+        return self.selected.selection
 
 
 @dataclass(frozen=True)
@@ -125,13 +105,13 @@ class Comparison:
         title: one line.
         panels: one below the other.
         paper: the file of the paper's values (`"table04"`).
-        notes: what the table's reader must know about the paper's side and the choice of metric.
-        remarks: further notes that depend on the numbers.
+        notes: facts about the paper's numbers and the choice of metric.
+        remarks: makes further notes from the numbers.
         by_seed: show the paper's seeds, with the paper's row below ours, instead of the paper's columns beside.
         fraction: show k / n.
-        digits: how values are written: "mse" to two digits, "three" to three.
+        digits: the format of values: "mse" to two digits, "three" to three.
         extra: columns of the panels' extra metrics.
-        quantity: what the values are called in the frame and the heading.
+        quantity: the values' name in the frame and the heading.
     """
 
     name: str

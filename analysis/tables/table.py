@@ -1,4 +1,4 @@
-"""What a table is: numbers in full in a frame, and which of them are shown together in a column."""
+"""A table: numbers in full in a frame, and columns, each of which shows one or several of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Column:
     """One shown column; every name is a column of the table's frame.
 
     Args:
-        heading: as shown; a line break keeps a column narrow in text.
+        heading: a line break keeps a column narrow in text.
         value: the number or text itself; shown as "–" where null.
-        format: how numbers are written: "mse" to two digits, "three" to three, "exact" to four, "percent"
+        format: of numbers: "mse" to two digits, "three" to three, "exact" to four, "percent"
             to whole ones.
         upper: upper end, where the value is the lower end of a range.
         sd: shown after "±" where there is one; of "mse" and "three" to the last place of the value.
-        mark: text put behind the number, a footnote's sign.
-        count: over how many seeds, shown as "(count of total)" where it is below `total`.
-        total: out of how many.
+        mark: text behind the number, a footnote's sign.
+        count: seeds that the number is over, shown as "(count of total)" where it is below `total`.
+        total: seeds in all.
     """
 
     heading: str
@@ -38,7 +38,7 @@ class Column:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns of the frame that it reads."""
+        """The frame's columns that it shows."""
         parts = (self.value, self.upper, self.sd, self.mark, self.count, self.total)
         return tuple(part for part in parts if part is not None)
 
@@ -50,13 +50,13 @@ class Table:
     Args:
         name: its name in `TABLES`.
         title: one line.
-        columns: what is shown, in order.
-        frame: the numbers in full, one row a row of the table; what CSV and JSON give.
-        notes: what a reader must know to read the numbers rightly, a sentence or two each.
+        columns: the shown columns, in order.
+        frame: the numbers in full, one row a row of the table; CSV and JSON give all of it.
+        notes: what a reader must know, a sentence or two each.
         sweeps: the sweeps whose cells it is made of.
-        command: the command that runs what it lacks, or makes it.
-        missing: cells asked for and not done, `row`, `seed`, `status` ("not launched" where unknown).
-        cells: how many cells it asks for.
+        command: the command that runs the missing cells.
+        missing: cells that are expected and not done: `row`, `seed`, `status` ("not launched" where unknown).
+        cells: how many cells are expected.
         settings: config values that all its cells share.
     """
 
@@ -80,12 +80,12 @@ class Table:
 
     @property
     def complete(self) -> bool:
-        """Whether every cell that it asks for is done."""
+        """Whether every expected cell is done."""
         return self.missing.is_empty()
 
     @property
     def lack(self) -> str | None:
-        """Where none of the cells is done: that, and what to type; there is nothing to show then."""
+        """The message where no cell is done, so that there is nothing to show; else None."""
         if self.missing.height < self.cells:
             return None
         return f"table {self.name} has nothing to show, as none of its {self.cells} cells is done; run: {self.command}"

@@ -12,15 +12,10 @@ What differs from the paper:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from raysweep.analysis.cells.selection import Row
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import CEILING, TRACES, Comparison, Panel, sparse
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
+from raysweep.analysis.tables.spec import Comparison, Panel
 
 HIDDEN = 64
 
@@ -30,10 +25,11 @@ PANEL = Panel(
     metric="mse_post_last_500",
     pinned={"hidden": HIDDEN},
     rows=(
-        *TRACES,
+        TRACES,
+        DECAY_0,
         *map(sparse, (4, 8, 16, 32)),
-        Row(CEILING, f"k = {HIDDEN} (full)", "rtrl"),
-        Row("bptt_window1", "BPTT, window 1", "bptt", None, {"window": 1}),
+        replace(FULL, label=f"k = {HIDDEN} (full)"),
+        bptt(1, "bptt_window1"),
     ),
 )
 
@@ -52,8 +48,3 @@ SPEC = Comparison(
         "by construction.",
     ),
 )
-
-
-def table(source: Source) -> Table:
-    """Table 3 out of a store's cells: of the experiment "sine" only those with 64 hidden units count."""
-    return build(SPEC, source)

@@ -6,17 +6,13 @@ What differs from the paper: decay 0, UORO and the naive baselines stand beside 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.per_row import PAPER_SEEDS
-from raysweep.analysis.tables.spec import FLOOR, FULL, TRACES, UORO, Comparison, Measured, Panel, sparse
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
+from raysweep.analysis.paper.values import PAPER_SEEDS
+from raysweep.analysis.rendering import ABSENT
+from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
 
 PAPER_RECOVERY = "69, 85, 93, 65, 89"
 
@@ -24,11 +20,11 @@ PAPER_RECOVERY = "69, 85, 93, 65, 89"
 def recovery_by_seed(part: Measured, paper: str) -> list[str]:
     """The recoveries of k = 4 that the paper prints by seed, beside ours from its floor."""
     rated = part.recovery[FLOOR].filter(pl.col("row") == "k4")
-    of = dict(rated.select("seed", "recovery").iter_rows())
-    if not of:
+    by_seed = dict(rated.select("seed", "recovery").iter_rows())
+    if not by_seed:
         return []
     lead = f"{part.panel.label}: " if part.panel.label else ""
-    ours = ", ".join("–" if of.get(seed) is None else f"{of[seed]:.0f}" for seed in PAPER_SEEDS)
+    ours = ", ".join(ABSENT if by_seed.get(seed) is None else f"{by_seed[seed]:.0f}" for seed in PAPER_SEEDS)
     seeds = ", ".join(map(str, PAPER_SEEDS))
     return [f"{lead}Recovery of k = 4 from decay 0.95 at seeds {seeds}, %: ours {ours}; paper {paper}."]
 
@@ -46,7 +42,7 @@ SPEC = Comparison(
             experiment="multi_sine",
             metric="mse_seg2_last_200",
             pinned={"hidden": 64},
-            rows=(*TRACES, sparse(4), FULL, UORO),
+            rows=(TRACES, DECAY_0, sparse(4), FULL, UORO),
         ),
     ),
     paper="table05",
@@ -57,8 +53,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 5 out of a store's cells."""
-    return build(SPEC, source)

@@ -7,18 +7,12 @@ which "all equal" cannot be told from "none needed"; and how often each selectio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FLOOR, FULL, TRACES, Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
 
 FIVE = ("ring", "random", "oracle", "anti_oracle", "dynamic")
 FISHER_WINDOW = 200
@@ -36,7 +30,8 @@ ROWS = (
     _row("dynamic", "dynamic"),
     _row("fisher_oracle", "Fisher oracle", {"fisher_window": FISHER_WINDOW}),
     _row("fisher_anti", "Fisher anti-oracle", {"fisher_window": FISHER_WINDOW}),
-    *TRACES,
+    TRACES,
+    DECAY_0,
     FULL,
 )
 
@@ -58,21 +53,21 @@ def _remarks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _winners(part: Measured) -> list[str]:
-    """Which of the paper's five is lowest and highest, on the seeds that have all five."""
+    """The lowest and the highest of the paper's five, on the seeds that have all five."""
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))
     if whole.is_empty():
         return []
     n = whole["seed"].n_unique()
     ends = {
-        said: _counted(part, whole.filter(pl.col("value") == expression.over("seed")))
-        for said, expression in (("lowest", pl.col("value").min()), ("highest", pl.col("value").max()))
+        end: _counted(part, whole.filter(pl.col("value") == expression.over("seed")))
+        for end, expression in (("lowest", pl.col("value").min()), ("highest", pl.col("value").max()))
     }
     mean = spread(whole, ["row"], "value").sort("mean")
     ratio = mean["mean"][-1] / mean["mean"][0]
     return [
         f"{part.panel.label}, of the paper's five selections on {n} seed{'s' * (n > 1)}: "
-        + "; ".join(f"{said} {counts}" for said, counts in ends.items())
+        + "; ".join(f"{end} {counts}" for end, counts in ends.items())
         + f"; highest over lowest mean {ratio:.2g}."
     ]
 
@@ -91,12 +86,12 @@ def _fisher_gap(part: Measured) -> list[str]:
     gaps = wide.with_columns(gap=pl.col("fisher_oracle") - pl.col("fisher_anti")).drop_nulls("gap")
     if gaps.is_empty():
         return []
-    found = spread(gaps, [], "gap").row(0, named=True)
-    sd = "" if found["sd"] is None else f" ± {found['sd']:.1f}"
+    gap = spread(gaps, [], "gap").row(0, named=True)
+    sd = "" if gap["sd"] is None else f" ± {gap['sd']:.1f}"
     paper = "; paper -0.6 (78.8 - 79.4, 3 seeds)" if part.panel.key == "sine" else ""
     return [
-        f"{part.panel.label}: recovery of the Fisher oracle less that of its opposite {found['mean']:.1f}{sd} points, "
-        f"n = {found['n']}{paper}."
+        f"{part.panel.label}: recovery of the Fisher oracle less that of its opposite {gap['mean']:.1f}{sd} points, "
+        f"n = {gap['n']}{paper}."
     ]
 
 
@@ -116,8 +111,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 6 out of a store's cells."""
-    return build(SPEC, source)

@@ -8,22 +8,16 @@ a whole sequence is full RTRL, one algorithm in two rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row, sparse
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
-from raysweep.analysis.tables.table import Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel
 
 
 def _rows(window: int) -> tuple[Row, ...]:
-    return (Row("bptt", "BPTT", "bptt", None, {"window": window}), *TRACES, sparse(4), sparse(16), FULL)
+    return (Row("bptt", "BPTT", "bptt", None, {"window": window}), TRACES, DECAY_0, sparse(4), sparse(16), FULL)
 
 
 WINDOWS: Mapping[str, Callable[[int, int], int]] = {
@@ -60,7 +54,7 @@ def _worst(measured: Sequence[Measured]) -> list[str]:
     """The method that does worst on average, which the paper says is full RTRL, and how far all are from trivial."""
     notes: list[str] = []
     for part in measured:
-        one = _spans(part.panel, part.chosen.settings)
+        one = _spans(part.panel, part.selected.settings)
         if one:
             notes.append(_one_algorithm(part))
         compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
@@ -86,7 +80,7 @@ def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
 
 
 def _one_algorithm(part: Measured) -> str:
-    """Where BPTT is full RTRL: why, and how far apart the two came."""
+    """The reason why BPTT is full RTRL, and the largest difference between the two rows."""
     pair = [part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in ("bptt", FULL.key)]
     apart = pair[0].join(pair[1], on="seed").select((pl.col("value") - pl.col("value_right")).abs().max()).item()
     lead = (
@@ -109,8 +103,3 @@ SPEC = Comparison(
     ),
     remarks=_worst,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 7 out of a store's cells."""
-    return build(SPEC, source)

@@ -11,16 +11,12 @@ What differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Panel, sparse
-from raysweep.analysis.tables.table import Column, Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
+from raysweep.analysis.tables.spec import Comparison, Measured, Panel
+from raysweep.analysis.tables.table import Column
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
 """Converged, here and in the ledger: the former below the latter. A bound on the MSE itself would hang on the stream's
@@ -35,7 +31,7 @@ def _panel(stream: str, label: str) -> Panel:
         experiment=f"lstm_{stream}",
         metric="mse_post_all",
         pinned={"hidden": 64},
-        rows=(*TRACES, sparse(0, "k = 0, cell path"), sparse(4), FULL),
+        rows=(TRACES, DECAY_0, sparse(0, label="k = 0, cell path"), sparse(4), FULL),
         key=stream,
         label=label,
         extra={"pre": PRE},
@@ -47,7 +43,7 @@ def _remarks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _converged(part: Measured) -> list[str]:
-    """Which runs had not beaten persistence before the shift."""
+    """Runs that had not beaten persistence before the shift."""
     pre = part.extra["pre"]
     naive = pre.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = pre.filter(pl.col("row").is_in([row.key for row in part.panel.rows])).drop_nulls("value")
@@ -61,19 +57,19 @@ def _converged(part: Measured) -> list[str]:
         return [f"{lead}none of {both.height}."]
     if late.height == both.height:
         return [f"{lead}all {both.height}: by that measure none had converged, and the rest says little of adaptation."]
-    said = "; ".join(
+    runs = "; ".join(
         f"{part.panel.labels[str(key)]}: seed {', '.join(map(str, rows['seed'].to_list()))}"
         for (key,), rows in late.group_by("row", maintain_order=True)
     )
-    return [f"{lead}{late.height} of {both.height} ({said}): by that measure these had not converged."]
+    return [f"{lead}{late.height} of {both.height} ({runs}): by that measure these had not converged."]
 
 
 def _at_rest(part: Measured) -> list[str]:
     """A Lorenz system with rho below 24.7 has stable fixed points: after the shift it may stop moving."""
     names = ("constant_pre_last_500", "constant_post_last_500")
-    if not set(names) <= set(part.chosen.done.columns):
+    if not set(names) <= set(part.selected.done.columns):
         return []
-    streams = part.chosen.done.select("seed", *names).drop_nulls().unique("seed", keep="first", maintain_order=True)
+    streams = part.selected.done.select("seed", *names).drop_nulls().unique("seed", keep="first", maintain_order=True)
     still = streams.filter(pl.col(names[1]) < AT_REST * pl.col(names[0]))
     if still.is_empty():
         return []
@@ -99,8 +95,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 8 out of a store's cells."""
-    return build(SPEC, source)

@@ -7,15 +7,10 @@ about .5 and full RTRL at .0003. So all three are shown, each beside the same nu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.spec import FULL, TRACES, Comparison, Measured, Panel, sparse
-from raysweep.analysis.tables.table import Table
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
+from raysweep.analysis.tables.spec import Comparison, Measured, Panel
 from raysweep.analysis.tables.table05 import recovery_by_seed
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
 
 PAPER_RECOVERY = "66, 62, 80, 68, 116"
 
@@ -26,7 +21,7 @@ def _panel(rate: float, text: str) -> Panel:
         experiment="sine_n256",
         metric="mse_post_last_500",
         pinned={"hidden": 256, "learning_rate": rate},
-        rows=(*TRACES, sparse(4), FULL),
+        rows=(TRACES, DECAY_0, sparse(4), FULL),
         key=f"lr{text}",
         label=f"rate {text}",
         paper="",
@@ -49,8 +44,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 9 out of a store's cells."""
-    return build(SPEC, source)

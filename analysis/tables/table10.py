@@ -10,29 +10,19 @@ What differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
-from raysweep.analysis.tables.heads import CEILING, NAIVE, HeadsTable, build
-from raysweep.analysis.tables.table import Column, Table
+from raysweep.analysis.cells.methods import DENSE, NO_REPLAY, TRACE_LIKE, TRANSFORMER, Row, sparse_heads
+from raysweep.analysis.tables.heads import CEILING, NAIVE, HeadsTable
+from raysweep.analysis.tables.spec import Panel
+from raysweep.analysis.tables.table import Column
 
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
-
-FLOOR = "trace_like"
-DENSE, TRACE = Row(CEILING, "dense_ref", "dense_ref"), Row(FLOOR, "trace_like", "trace_like", 1)
-NO_REPLAY = Row("no_replay", "dense, no replay", "no_replay")
-
-
-def sparse(k: int) -> Row:
-    """Gradients through k random heads of each block."""
-    return Row(f"k{k}", f"sparse, k = {k}", "sparse", k)
+FLOOR = TRACE_LIKE.key
 
 
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """How far the rows are from what needs no network."""
+    """The dense reference against the best baseline that needs no network."""
     means = dict(values.group_by("row", maintain_order=True).agg(pl.col("value").mean()).iter_rows())
     naive = {key: means[key] for key in NAIVE if means.get(key) is not None}
     if not naive or means.get(CEILING) is None:
@@ -48,13 +38,23 @@ def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[st
 SPEC = HeadsTable(
     name="10",
     title="Vision transformer on Split CIFAR-10: accuracy after five tasks, by the heads that gradients go through",
-    sweep="paper/e7-heads",
-    experiment="vit_heads",
-    rows=(Row("bptt_ref", "bptt_ref", "bptt_ref"), DENSE, sparse(6), sparse(4), sparse(2), TRACE, NO_REPLAY),
-    seeds=(42, 43, 44),
+    panel=Panel(
+        sweep="paper/e7-heads",
+        experiment="vit_heads",
+        metric="accuracy_average",
+        pinned=TRANSFORMER,
+        rows=(
+            Row("bptt_ref", "bptt_ref", "bptt_ref"),
+            DENSE,
+            *map(sparse_heads, (6, 4, 2)),
+            TRACE_LIKE,
+            NO_REPLAY,
+        ),
+        seeds=(42, 43, 44),
+        extra={"forgetting": "forgetting", "new": "accuracy_new"},
+    ),
     floors={FLOOR: "recovery"},
     by_seed="accuracy",
-    extra={"forgetting": "forgetting", "new": "accuracy_new"},
     extra_columns=(
         Column("forgetting", "forgetting_mean", "three", sd="forgetting_sd"),
         Column("accuracy\non new tasks", "new_mean", "three", sd="new_sd"),
@@ -68,8 +68,3 @@ SPEC = HeadsTable(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 10 out of a store's cells."""
-    return build(SPEC, source)

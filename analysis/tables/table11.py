@@ -8,43 +8,23 @@ does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
+from raysweep.analysis.cells.methods import DENSE, RANDOM_HEADS, TRACE_LIKE, TRANSFORMER, Row, ranked_heads
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.heads import HeadsTable, build
-from raysweep.analysis.tables.table import Table
-from raysweep.analysis.tables.table10 import DENSE, FLOOR, TRACE
+from raysweep.analysis.tables.heads import HeadsTable
+from raysweep.analysis.tables.spec import Panel
+from raysweep.analysis.tables.table10 import FLOOR
 
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
-
-LABELS = {
-    "fisher_oracle": "Fisher oracle",
-    "entropy_oracle": "entropy oracle",
-    "entropy_anti": "entropy anti",
-    "fisher_anti": "Fisher anti",
-}
-RANDOM = Row("random", "random", "random", 6)
 RANDOM_1 = Row("random_k1", "random, k = 1", "random", 1)
-
-
-def ranked(method: str) -> Row:
-    """Six heads by a ranking."""
-    return Row(method, LABELS[method], method, 6)
-
-
 ROWS = (
     DENSE,
-    ranked("fisher_oracle"),
-    ranked("entropy_oracle"),
-    RANDOM,
-    ranked("entropy_anti"),
-    ranked("fisher_anti"),
+    *map(ranked_heads, ("fisher_oracle", "entropy_oracle")),
+    RANDOM_HEADS,
+    *map(ranked_heads, ("entropy_anti", "fisher_anti")),
     RANDOM_1,
-    TRACE,
+    TRACE_LIKE,
 )
 GAPS = (("fisher", "Fisher", "24.3"), ("entropy", "Entropy", "0.7"))
 
@@ -52,7 +32,7 @@ GAPS = (("fisher", "Fisher", "24.3"), ("entropy", "Entropy", "0.7"))
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
     """Oracle less its opposite, in points of recovery and in accuracy."""
     notes = []
-    for score, said, paper in GAPS:
+    for score, name, paper in GAPS:
         parts = []
         for frame, column, unit in ((rated[FLOOR], "recovery", "points"), (values, "value", "accuracy")):
             one, other = (
@@ -63,24 +43,28 @@ def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[st
             gaps = both.drop_nulls("gap")
             if gaps.is_empty():
                 continue
-            found = spread(gaps, [], "gap").row(0, named=True)
+            gap = spread(gaps, [], "gap").row(0, named=True)
             digits = 1 if unit == "points" else 3
-            sd = "" if found["sd"] is None else f" ± {found['sd']:.{digits}f}"
+            sd = "" if gap["sd"] is None else f" ± {gap['sd']:.{digits}f}"
             positive = gaps.filter(pl.col("gap") > 0).height
-            parts.append(f"{found['mean']:.{digits}f}{sd} {unit}, positive on {positive} of {found['n']} seeds")
+            parts.append(f"{gap['mean']:.{digits}f}{sd} {unit}, positive on {positive} of {gap['n']} seeds")
         if parts:
-            notes.append(f"{said}, oracle less its opposite: {'; '.join(parts)}. Paper: {paper} points.")
+            notes.append(f"{name}, oracle less its opposite: {'; '.join(parts)}. Paper: {paper} points.")
     return notes
 
 
 SPEC = HeadsTable(
     name="11",
     title="Vision transformer: recovery by the six heads of twelve that gradients go through in tasks 2 to 5",
-    sweep="paper/e8-selection",
-    experiment="vit_selection",
-    rows=ROWS,
-    seeds=(7, 42, 43, 44, 2024),
-    floors={FLOOR: "recovery", "random_k1": "recovery_k1"},
+    panel=Panel(
+        sweep="paper/e8-selection",
+        experiment="vit_selection",
+        metric="accuracy_average",
+        pinned=TRANSFORMER,
+        rows=ROWS,
+        seeds=(7, 42, 43, 44, 2024),
+    ),
+    floors={FLOOR: "recovery", RANDOM_1.key: "recovery_k1"},
     by_seed="recovery",
     floor_headings=("recovery\n%", "recovery from\nrandom k = 1, %"),
     notes=(
@@ -90,8 +74,3 @@ SPEC = HeadsTable(
     ),
     remarks=_remarks,
 )
-
-
-def table(source: Source) -> Table:
-    """Table 11 out of a store's cells."""
-    return build(SPEC, source)

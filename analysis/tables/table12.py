@@ -12,27 +12,18 @@ What differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells.selection import Row
-from raysweep.analysis.paper.values import paper_values
-from raysweep.analysis.tables.comparison import build
-from raysweep.analysis.tables.per_row import PAPER_SEEDS
-from raysweep.analysis.tables.spec import FLOOR_DECAY0, FULL, TRACES, Comparison, Measured, Naive, Panel, sparse
-from raysweep.analysis.tables.table import Column, Table
-
-if TYPE_CHECKING:
-    from raysweep.analysis.cells.source import Source
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
+from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
+from raysweep.analysis.tables.spec import FLOOR_DECAY0, Comparison, Measured, Naive, Panel
+from raysweep.analysis.tables.table import Column
 
 SESSION_B = "20170131_02"
 METRIC = "mse_b_late"
 REFIT = "ridge_refit"
-BPTT = (
-    Row("bptt", "BPTT, window 1", "bptt", None, {"window": 1}),
-    Row("bptt20", "BPTT, window 20", "bptt", None, {"window": 20}),
-)
+BPTT = (bptt(1), bptt(20, "bptt20"))
 NAIVE = (
     Naive("ridge_frozen", "ridge, fitted on A"),
     Naive("kalman_frozen", "Kalman, fitted on A"),
@@ -47,7 +38,7 @@ def _panel(session_a: str, label: str) -> Panel:
         experiment="bci",
         metric=METRIC,
         pinned={"hidden": 64, "session_a": session_a, "session_b": SESSION_B},
-        rows=(*TRACES, sparse(4), FULL, *BPTT),
+        rows=(TRACES, DECAY_0, sparse(4), FULL, *BPTT),
         key=session_a,
         label=label,
         naive=NAIVE,
@@ -62,13 +53,13 @@ def _remarks(measured: Sequence[Measured]) -> list[str]:
 
 
 def _frozen_of_the_paper() -> str:
-    known = dict(paper_values("table12").filter(pl.col("row") == "frozen").select("seed", "value").iter_rows())
-    listed = ", ".join(f"{known[seed]:g}" for seed in PAPER_SEEDS)
+    by_seed = dict(paper_values("table12").filter(pl.col("row") == "frozen").select("seed", "value").iter_rows())
+    listed = ", ".join(f"{by_seed[seed]:g}" for seed in PAPER_SEEDS)
     return f"Paper: its frozen decoder at these seeds {listed}; the ends of session A are not given."
 
 
 def _against_refit(part: Measured) -> list[str]:
-    """Which rules are better on every seed than a decoder fitted on three minutes of B."""
+    """Rules that are better on every seed than a decoder fitted on three minutes of B."""
     naive = part.values.filter(pl.col("row") == REFIT).select("seed", naive="value")
     rows = [row.key for row in part.panel.rows]
     both = part.values.filter(pl.col("row").is_in(rows)).drop_nulls("value").join(naive, on="seed", how="inner")
@@ -77,12 +68,12 @@ def _against_refit(part: Measured) -> list[str]:
     better = both.group_by("row").agg((pl.col("value") < pl.col("naive")).all().alias("all"))
     winners = dict(better.iter_rows())
     named = ", ".join(part.panel.labels[key] for key in rows if winners.get(key))
-    said = f"better on every seed: {named}" if named else "no rule is better on every seed"
-    return [f"{part.panel.label}: beside ridge refitted in B, {said}."]
+    verdict = f"better on every seed: {named}" if named else "no rule is better on every seed"
+    return [f"{part.panel.label}: beside ridge refitted in B, {verdict}."]
 
 
 def _rounding(part: Measured) -> list[str]:
-    """Decay 0 and BPTT over one step are one rule in two roundings: what lies between them is no difference."""
+    """Rounding error: the difference between decay 0 and BPTT over one step, which are the same rule."""
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]
@@ -125,8 +116,3 @@ SPEC = Comparison(
     ),
     remarks=_remarks,
 )  # fmt: skip
-
-
-def table(source: Source) -> Table:
-    """Table 12 out of a store's cells."""
-    return build(SPEC, source)

@@ -7,7 +7,7 @@ What differs from the paper:
 - The immediate influence I_t beside J: its rows are orthogonal, so it is near-isotropic by construction, and
   what the recurrence adds is J against I_t.
 - Sparse RTRL's own J, k = 0 (which is I_t), 4 and 16; 256 units at two learning rates; all five seeds each.
-- Which seeds collapse. As in the paper they are not in the means, which is a selection by outcome and said so.
+- The seeds that collapse. As in the paper they are not in the means: a selection by outcome, which a note says.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells import notes as remarks
-from raysweep.analysis.cells.cell_notes import origin_notes
-from raysweep.analysis.cells.selection import Chosen, Row, choose
-from raysweep.analysis.statistics.spectrum import COLLAPSED
-from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.cells.methods import FULL, Row, sparse
+from raysweep.analysis.cells.selection import Selected, select
+from raysweep.analysis.cells.source import entries
+from raysweep.analysis.rendering import ABSENT
+from raysweep.analysis.statistics.spread import COLLAPSED, spread
 from raysweep.analysis.tables import paper_columns
-from raysweep.analysis.tables.per_row import PAPER_SEEDS, join, prefixed
-from raysweep.analysis.tables.spec import FULL, Panel, sparse
+from raysweep.analysis.tables.assembly import assemble
+from raysweep.analysis.tables.notes import standings
+from raysweep.analysis.tables.per_row import join, prefixed
+from raysweep.analysis.tables.spec import Panel
 from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ CONDITION, RANK = "condition", "effective_rank"
 IMMEDIATE_CONDITION, IMMEDIATE_RANK = "immediate_condition", "immediate_effective_rank"
 ARRAYS = (CONDITION, RANK, IMMEDIATE_CONDITION, IMMEDIATE_RANK)
 
-_SHOWN = {
+_STATISTICS = {
     "condition_at_shift": (CONDITION, "shift"),
     "condition_at_end": (CONDITION, "end"),
     "immediate_at_shift": (IMMEDIATE_CONDITION, "shift"),
@@ -44,7 +46,7 @@ _SHOWN = {
     "rank_at_end": (RANK, "end"),
     "immediate_rank_at_shift": (IMMEDIATE_RANK, "shift"),
 }
-"""Statistic -> array and when it is read."""
+"""Statistic -> array and the step at which it is read."""
 
 
 def _panel(stream: str, hidden: int, rate: str | None, rows: tuple[Row, ...], metric: str) -> Panel:
@@ -90,105 +92,79 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Spectra:
-    """A panel's cells and what their spectra give, one row a cell.
+    """A panel's cells and statistics of their spectra, one row a cell.
 
     Args:
-        panel: what was asked for.
-        chosen: its cells.
+        selected: the panel's cells.
         cells: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest` condition, and the
-            statistics of `_SHOWN`.
+            statistics of `_STATISTICS`.
     """
 
-    panel: Panel
-    chosen: Chosen
+    selected: Selected[Panel]
     cells: pl.DataFrame
+
+    @property
+    def panel(self) -> Panel:
+        """The query of the cells."""
+        return self.selected.selection
 
 
 def table(source: Source) -> Table:
     """Table 13 out of a store's cells and their arrays `condition`, `effective_rank` and the immediate ones."""
-    arrays = _entries(source.arrays(ARRAYS))
-    parts = [_spectra(panel, source.cells, arrays) for panel in PANELS]
-    known = paper_columns.values("table13")
+    arrays = entries(source.arrays(ARRAYS)).drop_nulls("value")
+    parts = [_spectra(panel, source, arrays) for panel in PANELS]
     ours = pl.concat([_ours(part) for part in parts])
-    theirs = _theirs(known)
+    papers = _papers(paper_columns.values("table13"))
     order = ours.select("row", _order=pl.int_range(pl.len()))
     both = pl.concat(
         [
             ours.with_columns(pl.lit("ours").alias("whose")),
-            join(theirs, ours.select("row", "panel")).with_columns(
+            join(papers, ours.select("row", "panel")).with_columns(
                 pl.lit("  paper").alias("label"), pl.lit("paper").alias("whose")
             ),
         ],
         how="diagonal_relaxed",
     )
     frame = join(both, order).sort("_order", "whose").drop("_order")
-    pairs = [(part.panel, part.chosen) for part in parts]
-    return Table(
-        name="13",
-        title="Singular values of the influence J through training",
-        columns=COLUMNS,
-        frame=frame,
-        notes=(
-            "Condition: largest over smallest singular value of J (n x P), mean ± sample sd over the seeds that did "
-            f"not collapse (condition above {COLLAPSED:g} at a recorded step, or diverged), as in the paper: a "
-            "selection by outcome. Through training: least to greatest over these seeds and all recorded steps. Rank: "
-            "least number of singular values that hold 95 % of their squares' sum. Immediate: of the immediate "
-            "influence alone, which k = 0 is. " + remarks.standings([theirs]),
-            "The paper's table lost its cells. It says besides: 2.6–6.5 across all tasks and seeds, never above 10; "
-            "effective rank close to n; on Lorenz 3 of 5 seeds, the other two being those where full RTRL failed; n = "
-            "256 (3 seeds) better conditioned than n = 64.",
-            *_collapsed_notes(parts),
-            *origin_notes((part.panel.sweep, part.chosen) for part in parts),
-            *remarks.settings([(part.panel.label, part.chosen) for part in parts]),
-            *remarks.missing(pairs, source.at),
-        ),
-        sweeps=tuple(dict.fromkeys(panel.sweep for panel in PANELS)),
-        command=remarks.command(pairs, source.at),
-        missing=remarks.missing_frame(pairs),
-        cells=sum(part.chosen.asked for part in parts),
-        settings=remarks.shared([part.chosen.settings for part in parts]),
+    notes = (
+        "Condition: largest over smallest singular value of J (n x P), mean ± sample sd over the seeds that did "
+        f"not collapse (condition above {COLLAPSED:g} at a recorded step, or diverged), as in the paper: a "
+        "selection by outcome. Through training: least to greatest over these seeds and all recorded steps. Rank: "
+        "least number of singular values that hold 95 % of their squares' sum. Immediate: of the immediate "
+        "influence alone, which k = 0 is. " + standings([papers]),
+        "The paper's table lost its cells. It says besides: 2.6–6.5 across all tasks and seeds, never above 10; "
+        "effective rank close to n; on Lorenz 3 of 5 seeds, the other two being those where full RTRL failed; n = "
+        "256 (3 seeds) better conditioned than n = 64.",
+        *_collapsed_notes(parts),
     )
+    title = "Singular values of the influence J through training"
+    return assemble("13", title, COLUMNS, frame, notes, [part.selected for part in parts])
 
 
-def _entries(arrays: pl.DataFrame) -> pl.DataFrame:
-    """Arrays as one row an entry: `cell_id`, `name`, `step`, `value`."""
-    return (
-        arrays.with_columns(
-            step=pl.struct("step", "stride", pl.col("values").list.len().alias("n")).map_elements(
-                lambda a: [a["step"] + i * (a["stride"] or 0) for i in range(a["n"])], return_dtype=pl.List(pl.Int64)
-            )
-        )
-        .explode("step", "values")
-        .select("cell_id", "name", "step", value="values")
-        .drop_nulls("value")
-    )
-
-
-def _spectra(panel: Panel, cells: pl.DataFrame, arrays: pl.DataFrame) -> Spectra:
-    chosen = choose(cells, panel.rows, experiment=panel.experiment, pinned=panel.pinned, default_seeds=PAPER_SEEDS)
-    steps = _steps(chosen.settings)
-    diverged = pl.col("diverged") > 0 if "diverged" in chosen.done.columns else pl.lit(False)
-    done = chosen.done.select("cell_id", diverged.fill_null(False).alias("diverged"))
-    values = chosen.values(panel.metric).rename({panel.metric: "value"}).drop("experiment")
-    frame = pl.concat([done, values], how="horizontal")
-    mine = arrays.filter(pl.col("cell_id").is_in(done["cell_id"].implode()))
+def _spectra(panel: Panel, source: Source, arrays: pl.DataFrame) -> Spectra:
+    selected = select(source, panel)
+    steps = _steps(selected.settings)
+    diverged = pl.col("diverged") > 0 if "diverged" in selected.done.columns else pl.lit(False)
+    done = selected.done.select("cell_id", diverged.fill_null(False).alias("diverged"))
+    frame = pl.concat([done, selected.values().drop("experiment")], how="horizontal")
+    own = arrays.filter(pl.col("cell_id").is_in(done["cell_id"].implode()))
     whole = (
-        mine.filter(pl.col("name") == CONDITION)
+        own.filter(pl.col("name") == CONDITION)
         .group_by("cell_id")
         .agg(pl.col("value").min().alias("lowest"), pl.col("value").max().alias("highest"))
     )
     frame = frame.join(whole, on="cell_id", how="left", maintain_order="left")
-    for statistic, (name, when) in _SHOWN.items():
-        at = mine.filter((pl.col("name") == name) & (pl.col("step") == steps[when]))
+    for statistic, (name, when) in _STATISTICS.items():
+        at = own.filter((pl.col("name") == name) & (pl.col("step") == steps[when]))
         frame = frame.join(
             at.select("cell_id", pl.col("value").alias(statistic)), on="cell_id", how="left", maintain_order="left"
         )
     collapsed = pl.col("diverged") | (pl.col("highest") > COLLAPSED).fill_null(False)
-    return Spectra(panel, chosen, frame.with_columns(collapsed.alias("collapsed")))
+    return Spectra(selected, frame.with_columns(collapsed.alias("collapsed")))
 
 
 def _steps(settings: Mapping[str, object]) -> dict[str, int]:
-    """The last step before the shift and the last of all; no step where there is no cell to say."""
+    """The last step before the shift and the last of all; -1 without a cell."""
 
     def before(name: str) -> int:
         value = settings.get(name)
@@ -199,7 +175,7 @@ def _steps(settings: Mapping[str, object]) -> dict[str, int]:
 
 def _ours(part: Spectra) -> pl.DataFrame:
     panel = part.panel
-    kept = part.cells.filter(~pl.col("collapsed"))
+    healthy = part.cells.filter(~pl.col("collapsed"))
     body = pl.DataFrame(
         [(row.key, row.label) for row in panel.rows], schema={"row": pl.String, "label": pl.String}, orient="row"
     )
@@ -217,13 +193,13 @@ def _ours(part: Spectra) -> pl.DataFrame:
     )
     body = join(
         body,
-        kept.group_by("row", maintain_order=True).agg(
+        healthy.group_by("row", maintain_order=True).agg(
             pl.col("lowest").min().alias("condition_lowest"), pl.col("highest").max().alias("condition_highest")
         ),
     )
-    for statistic in _SHOWN:
-        found = spread(kept, ["row"], statistic).select("row", "mean", "sd")
-        body = join(body, prefixed(found, f"{statistic}_"))
+    for statistic in _STATISTICS:
+        summary = spread(healthy, ["row"], statistic).select("row", "mean", "sd")
+        body = join(body, prefixed(summary, f"{statistic}_"))
     return body.select(
         pl.lit(panel.label).alias("panel"),
         pl.col("row").map_elements(panel.name, return_dtype=pl.String),
@@ -231,19 +207,19 @@ def _ours(part: Spectra) -> pl.DataFrame:
     )
 
 
-def _theirs(known: pl.DataFrame) -> pl.DataFrame:
-    rows = known.select("row").unique(maintain_order=True)
+def _papers(paper: pl.DataFrame) -> pl.DataFrame:
+    rows = paper.select("row").unique(maintain_order=True)
     for statistic in ("condition_at_shift", "condition_at_end"):
-        found = known.filter(pl.col("quantity") == statistic)
-        rows = join(rows, found.select("row", pl.col("value").alias(f"{statistic}_mean")))
-    spans = known.filter(pl.col("quantity") == "condition")
-    rows = join(rows, spans.select("row", condition_lowest="value", condition_highest="upper"))
-    lost = known.filter(pl.col("quantity") == "collapsed").group_by("row", maintain_order=True)
+        printed = paper.filter(pl.col("quantity") == statistic)
+        rows = join(rows, printed.select("row", pl.col("value").alias(f"{statistic}_mean")))
+    ranges = paper.filter(pl.col("quantity") == "condition")
+    rows = join(rows, ranges.select("row", condition_lowest="value", condition_highest="upper"))
+    lost = paper.filter(pl.col("quantity") == "collapsed").group_by("row", maintain_order=True)
     return join(rows, lost.agg(pl.col("seed").cast(pl.String).str.join(", ").alias("collapsed")))
 
 
 def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
-    """What became of the runs whose spectrum collapsed, and of the others."""
+    """MSE of the runs whose spectrum collapsed, and of the others."""
     notes: list[str] = []
     for part in parts:
         labels = {row.key: row.label for row in part.panel.rows}
@@ -252,11 +228,11 @@ def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
             others = sorted(rows.filter(~pl.col("collapsed"))["value"].drop_nulls().to_list())
             if lost.is_empty():
                 continue
-            said = "; ".join(
-                f"seed {seed}: condition up to {'–' if highest is None else f'{highest:.2g}'}, "
+            runs = "; ".join(
+                f"seed {seed}: condition up to {ABSENT if highest is None else f'{highest:.2g}'}, "
                 + ("diverged" if value is None else f"MSE {value:.2g}")
                 for seed, highest, value in lost.select("seed", "highest", "value").iter_rows()
             )
             rest = f"; the other {len(others)}: MSE {others[0]:.2g} to {others[-1]:.2g}" if others else ""
-            notes.append(f"Collapsed, {part.panel.label}, {labels[str(key)]}: {said}{rest} ({part.panel.metric}).")
+            notes.append(f"Collapsed, {part.panel.label}, {labels[str(key)]}: {runs}{rest} ({part.panel.metric}).")
     return notes

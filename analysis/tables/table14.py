@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from raysweep.analysis.cells import notes as remarks
-from raysweep.analysis.cells.cell_notes import origin_notes
+from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
 from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables import paper_columns, table03, table08
+from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.comparison import measure
-from raysweep.analysis.tables.spec import CEILING, FLOOR, FLOOR_DECAY0, FULL, TRACES, Measured, Panel, sparse
+from raysweep.analysis.tables.notes import of_panel, standings
+from raysweep.analysis.tables.spec import CEILING, FLOOR, FLOOR_DECAY0, Measured, Panel
 from raysweep.analysis.tables.table import Column, Table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ PANELS = (
         experiment="gru_sine",
         metric="mse_post_all",
         pinned={"hidden": UNITS},
-        rows=(*TRACES, sparse(0, "k = 0, own path"), sparse(4), FULL),
+        rows=(TRACES, DECAY_0, sparse(0, label="k = 0, own path"), sparse(4), FULL),
         key="gru",
         label="GRU",
     ),
@@ -77,41 +78,28 @@ COLUMNS = (
 
 def table(source: Source) -> Table:
     """Table 14 out of the cells of Experiments 1 and 5 and of the GRU."""
-    measured = [measure(panel, source.cells) for panel in PANELS]
-    known = paper_columns.values("table14")
-    rows = [_row(part, known) for part in measured]
-    rows.append({"row": "transformer", "label": "Transformer", "threshold": NOT_RUN} | _paper(known, "transformer", 12))
+    measured = [measure(panel, source) for panel in PANELS]
+    paper = paper_columns.values("table14")
+    rows = [_row(part, paper) for part in measured]
+    rows.append({"row": "transformer", "label": "Transformer", "threshold": NOT_RUN} | _paper(paper, "transformer", 12))
     frame = pl.DataFrame(
         [row | {"unit": TRANSPORT[str(row["row"])]} for row in rows], schema=_SCHEMA, orient="row"
     ).with_columns(pl.col("n").fill_null(0))
-    pairs = [(part.panel, part.chosen) for part in measured]
-    return Table(
-        name="14",
-        title="Redundancy of transport by architecture, on the sine",
-        columns=COLUMNS,
-        frame=frame,
-        notes=(
-            f"Threshold: least k > 0 of those run whose mean recovery reaches {SUBSTANTIAL} %. Recovery: Eq. 10 seed "
-            "by seed from traces with decay 0.95, 100 % full RTRL; mean ± sample sd; at the threshold, then of k = 4, "
-            "of k = 0 with decay 0 and of k = 0 with the architecture's own path. MSE at decay 0.95: the degenerate "
-            "floor. MSE: "
-            + ", ".join(f"{panel.metric} ({panel.label})" for panel in PANELS)
-            + ". "
-            + remarks.standings([frame.select(mark="paper_mark")]),
-            "The paper has no GRU. Its recovery of the RNN is that of Table 3; its degenerate values are lost but for "
-            "“fails”. Transformer: not run (Experiment 7).",
-            *_free(measured),
-            *(note for part in measured for note in remarks.of_panel(part, PANELS)),
-            *origin_notes((part.panel.sweep, part.chosen) for part in measured),
-            *remarks.settings([(part.panel.label, part.chosen) for part in measured]),
-            *remarks.missing(pairs, source.at),
-        ),
-        sweeps=tuple(panel.sweep for panel in PANELS),
-        command=remarks.command(pairs, source.at),
-        missing=remarks.missing_frame(pairs),
-        cells=sum(part.chosen.asked for part in measured),
-        settings=remarks.shared([part.chosen.settings for part in measured]),
+    notes = (
+        f"Threshold: least k > 0 of those run whose mean recovery reaches {SUBSTANTIAL} %. Recovery: Eq. 10 seed "
+        "by seed from traces with decay 0.95, 100 % full RTRL; mean ± sample sd; at the threshold, then of k = 4, "
+        "of k = 0 with decay 0 and of k = 0 with the architecture's own path. MSE at decay 0.95: the degenerate "
+        "floor. MSE: "
+        + ", ".join(f"{panel.metric} ({panel.label})" for panel in PANELS)
+        + ". "
+        + standings([frame.select(mark="paper_mark")]),
+        "The paper has no GRU. Its recovery of the RNN is that of Table 3; its degenerate values are lost but for "
+        "“fails”. Transformer: not run (Experiment 7).",
+        *_without_transport(measured),
+        *(note for part in measured for note in of_panel(part, PANELS)),
     )
+    title = "Redundancy of transport by architecture, on the sine"
+    return assemble("14", title, COLUMNS, frame, notes, [part.selected for part in measured])
 
 
 _NUMBERS = (
@@ -128,69 +116,77 @@ _SCHEMA = {
 }
 
 
-def _row(part: Measured, known: pl.DataFrame) -> dict[str, object]:
-    of = _by_row(part.recovery[FLOOR], "recovery")
+Summaries = Mapping[str, Mapping[str, float | None]]
+"""Row -> statistic over seeds -> value."""
+
+
+def _row(part: Measured, paper: pl.DataFrame) -> dict[str, object]:
+    summaries = _by_row(part.recovery[FLOOR], "recovery")
     mse = _by_row(part.values, "value")
-    threshold = _threshold(part, of)
-    row: dict[str, object] = {"row": part.panel.key, "label": part.panel.label, "threshold": _said(part, of, threshold)}
+    threshold = _threshold(part, summaries)
+    row: dict[str, object] = {
+        "row": part.panel.key,
+        "label": part.panel.label,
+        "threshold": _threshold_text(part, summaries, threshold),
+    }
     for name, key in (("at_threshold", threshold), ("k4", "k4"), (FLOOR_DECAY0, FLOOR_DECAY0), ("k0", "k0")):
-        found = of.get(key or "", {})
-        row |= {f"{name}_{statistic}": found.get(statistic) for statistic in ("mean", "sd", "n")}
+        summary = summaries.get(key or "", {})
+        row |= {f"{name}_{statistic}": summary.get(statistic) for statistic in ("mean", "sd", "n")}
     for key in (FLOOR, CEILING):
         row |= {f"{key}_mse": mse.get(key, {}).get("mean"), f"{key}_mse_sd": mse.get(key, {}).get("sd")}
     row["persistence_mse"] = mse.get("persistence", {}).get("mean")
     row["n"] = mse.get(f"k{PAPER_K}", {}).get("n", 0)
-    return row | _paper(known, part.panel.key, UNITS)
+    return row | _paper(paper, part.panel.key, UNITS)
 
 
-def _by_row(frame: pl.DataFrame, value: str) -> dict[str, dict[str, float | None]]:
-    return {str(found["row"]): found for found in spread(frame, ["row"], value).to_dicts()}
+def _by_row(frame: pl.DataFrame, value: str) -> Summaries:
+    return {str(summary["row"]): summary for summary in spread(frame, ["row"], value).to_dicts()}
 
 
 def _sources(part: Measured) -> dict[str, int]:
     """The rows that a threshold may fall on, k ascending."""
-    found = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+    ks = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
+    return dict(sorted(ks.items(), key=lambda pair: pair[1]))
 
 
-def _threshold(part: Measured, of: Mapping[str, Mapping[str, float | None]]) -> str | None:
+def _threshold(part: Measured, summaries: Summaries) -> str | None:
     for key in _sources(part):
-        mean = of.get(key, {}).get("mean")
+        mean = summaries.get(key, {}).get("mean")
         if mean is not None and mean >= SUBSTANTIAL:
             return key
     return None
 
 
-def _said(part: Measured, of: Mapping[str, Mapping[str, float | None]], threshold: str | None) -> str | None:
-    """`4/64`; where none reaches it, which were tried; nothing before any has a value."""
+def _threshold_text(part: Measured, summaries: Summaries, threshold: str | None) -> str | None:
+    """`4/64`; where no k reaches the level, the k that were tried; None before any has a value."""
     ks = _sources(part)
     if threshold is not None:
         return f"{ks[threshold]}/{UNITS}"
-    tried = [str(k) for key, k in ks.items() if of.get(key, {}).get("mean") is not None]
+    tried = [str(k) for key, k in ks.items() if summaries.get(key, {}).get("mean") is not None]
     return f"none of {', '.join(tried)}" if tried else None
 
 
-def _paper(known: pl.DataFrame, row: str, units: int) -> dict[str, object]:
-    mine = {entry["quantity"]: entry for entry in known.filter(pl.col("row") == row).to_dicts()}
-    if not mine:
+def _paper(paper: pl.DataFrame, row: str, units: int) -> dict[str, object]:
+    printed = {entry["quantity"]: entry for entry in paper.filter(pl.col("row") == row).to_dicts()}
+    if not printed:
         return {}
-    threshold, found = mine["threshold"], mine["recovery"]
+    threshold, recovery = printed["threshold"], printed["recovery"]
     upper = "" if threshold["upper"] is None else f"–{threshold['upper']:.0f}"
     return {
         "paper_threshold": f"{threshold['value']:.0f}{upper}/{units}{threshold['mark']}",
-        "paper_recovery": found["value"],
-        "paper_recovery_upper": found["upper"],
-        "paper_recovery_sd": found["sd"],
-        "paper_mark": found["mark"],
+        "paper_recovery": recovery["value"],
+        "paper_recovery_upper": recovery["upper"],
+        "paper_recovery_sd": recovery["sd"],
+        "paper_mark": recovery["mark"],
     }
 
 
-def _free(measured: Sequence[Measured]) -> list[str]:
-    """What reaches the threshold's level without any k."""
+def _without_transport(measured: Sequence[Measured]) -> list[str]:
+    """Rows that reach the threshold's level with k = 0."""
     notes: list[str] = []
     for part in measured:
-        of = _by_row(part.recovery[FLOOR], "recovery")
-        free = [key for key in (FLOOR_DECAY0, "k0") if (of.get(key, {}).get("mean") or 0) >= SUBSTANTIAL]
+        summaries = _by_row(part.recovery[FLOOR], "recovery")
+        free = [key for key in (FLOOR_DECAY0, "k0") if (summaries.get(key, {}).get("mean") or 0) >= SUBSTANTIAL]
         if free:
             named = " and ".join(part.panel.labels[key] for key in free)
             notes.append(

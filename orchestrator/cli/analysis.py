@@ -114,7 +114,7 @@ def report(
 
     raysweep report --metric loss --where "k <= 8" --markdown report.md
     """
-    from raysweep.analysis.report.build import gather
+    from raysweep.analysis.report.build import build
     from raysweep.analysis.report.html import to_html
     from raysweep.analysis.report.markdown import to_markdown
     from raysweep.orchestrator.store.reader import Store
@@ -128,7 +128,7 @@ def report(
             fail(f"{path}: no such folder {str(path.parent)!r}; create it first")
         if path.is_dir():
             fail(f"{path} is a folder; name a file in it")
-    page = gather(Store(store).require(), named=store, title=title, where=where, asked_metrics=metric or ())
+    page = build(Store(store).require(), named=store, title=title, where=where, metric_names=metric or ())
     names = {name for experiment in page.experiments for name in experiment.column_of}
     unknown = [name for name in metric or () if name not in names]
     if unknown:
@@ -140,7 +140,7 @@ def report(
         except OSError as error:
             fail(f"{path}: {error.strerror or error}")
         say(f"{path}: {len(text.encode()) / 2**20:.1f} MiB")
-    say(f"{page.done:,} of {page.asked:,} cells done; {page.drill.carried:,} with details in the report")
+    say(f"{page.done:,} of {page.requested:,} cells done; {page.details.included:,} with details in the report")
 
 
 def _source(path: str, where: str | None) -> Source:

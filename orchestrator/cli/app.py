@@ -31,7 +31,7 @@ app.add_typer(cluster_app, name="cluster")
 
 def main() -> None:
     """Entry point: our errors become one message and their exit code."""
-    from raysweep.orchestrator.errors import InputError, RaysweepError
+    from raysweep.orchestrator.errors import InputError, RaysweepError, missing_extra
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -47,6 +47,11 @@ def main() -> None:
     except RaysweepError as error:
         complain([str(error)])
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        complain(missing.problems)
+        sys.exit(missing.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

@@ -41,18 +41,20 @@ def test_a_figure_of_nothing_ends_as_a_table_of_nothing(tmp_path: Path, monkeypa
 def test_commands_name_the_store_that_was_given(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What one is told to type is about the store that one asked, not the default one."""
+    """Commands in messages are about the same store, not the default one."""
     one = frame(one_seed(42)[:1])
     source = Source(one, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA), at=" --store runs")
     monkeypatch.setattr(analysis, "_source", lambda path, where: source)
     analysis.table("3")
-    said = " ".join(capsys.readouterr().out.split())
-    assert "raysweep resume paper/e1-sine --store runs" in said
+    output_text = " ".join(capsys.readouterr().out.split())
+    assert "raysweep resume paper/e1-sine --store runs" in output_text
     assert CAPTIONS["step"](source).endswith("To run them: raysweep resume paper/e1-sine --store runs.")
     analysis.claims()
-    said = " ".join(capsys.readouterr().out.split())
-    assert "raysweep launch paper/e7-heads --store runs" in said
-    assert said.count("raysweep launch paper/") == said.count(" --store runs") - said.count("raysweep resume paper/")
+    output_text = " ".join(capsys.readouterr().out.split())
+    assert "raysweep launch paper/e7-heads --store runs" in output_text
+    assert output_text.count("raysweep launch paper/") == output_text.count(" --store runs") - output_text.count(
+        "raysweep resume paper/"
+    )
     two = pl.concat([one, frame(one_seed(42, full=0.5)).with_columns(cell_id=pl.lit("b") + pl.col("cell_id"))])
     two = two.with_columns(
         config=pl.col("config").str.replace("0.001", pl.lit("0.00") + pl.int_range(pl.len()).cast(pl.String))
@@ -72,9 +74,9 @@ def test_a_store_elsewhere_is_named(cli, write) -> None:
     drawn = cli("figure", "step", "-o", "step.png", "--store", "runs")
     assert drawn.returncode == 1
     assert drawn.stderr.rstrip().endswith("run: raysweep launch paper/e1-sine --store runs")
-    told = cli("claims", "E7-threshold", "e8", "--store", "runs")
-    assert told.returncode == 0
-    assert {line.split(",")[0] for line in told.stdout.splitlines() if line.endswith(": NOT RUN")} == {
+    claims = cli("claims", "E7-threshold", "e8", "--store", "runs")
+    assert claims.returncode == 0
+    assert {line.split(",")[0] for line in claims.stdout.splitlines() if line.endswith(": NOT RUN")} == {
         "E7-threshold", "E8-fisher", "E8-timing",
     }  # fmt: skip
     refused = cli("claims", "E77", "E1", "X", "--store", "runs")
@@ -89,7 +91,7 @@ def test_a_table_of_some_cells_is_shown(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 @pytest.mark.parametrize(
-    ("output", "said"),
+    ("output", "message"),
     [
         ("step", "must end in .svg or .png"),
         ("step.pdf", "must end in .svg or .png"),
@@ -98,12 +100,12 @@ def test_a_table_of_some_cells_is_shown(monkeypatch: pytest.MonkeyPatch, capsys:
         ("", "must end in .svg or .png"),
     ],
 )
-def test_a_figure_goes_nowhere_odd(output: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_goes_nowhere_odd(output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before the store is read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(analysis, "_source", lambda path, where: pytest.fail("the store was read"))
     (tmp_path / "folder.svg").mkdir()
-    with pytest.raises(InputError, match=said.replace(".", r"\.")) as raised:
+    with pytest.raises(InputError, match=message.replace(".", r"\.")) as raised:
         analysis.figure("step", output=output)
     assert raised.value.exit_code == 2
     assert [path.name for path in tmp_path.iterdir()] == ["folder.svg"]

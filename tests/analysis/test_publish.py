@@ -1,4 +1,4 @@
-"""The folder of results: all of it from one source, the same bytes twice, and what is lacking is said."""
+"""The folder of results: all of it from one source, the same bytes twice; what is lacking is reported."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_results_are_the_same_bytes_twice_and_say_what_they_lack(tmp_path: Path)
     assert lacking[0] == lacking[1]
     files = {path.name: path.read_bytes() for path in folders[0].iterdir()}
     assert files == {path.name: path.read_bytes() for path in folders[1].iterdir()}
-    said = {line.split(":")[0] for line in lacking[0]}
-    assert "figure curves" in said  # no loss curves were recorded
+    lacking_names = {line.split(":")[0] for line in lacking[0]}
+    assert "figure curves" in lacking_names  # no loss curves were recorded
     assert any(line.startswith("table 4: table 4 has nothing to show, as none of its ") for line in lacking[0])
-    made = {f"table{name}.md" for name in TABLES if f"table {name}" not in said}
-    made |= {f"{name}.svg" for name in FIGURES if f"figure {name}" not in said}
-    assert files.keys() == made | {"figures.md", "claims.md"}
+    expected = {f"table{name}.md" for name in TABLES if f"table {name}" not in lacking_names}
+    expected |= {f"{name}.svg" for name in FIGURES if f"figure {name}" not in lacking_names}
+    assert files.keys() == expected | {"figures.md", "claims.md"}
     assert b"not run" in files["claims.md"]
 
 
@@ -45,8 +45,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def test_a_store_that_is_none_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(monkeypatch, capsys, "--store", str(tmp_path / "nowhere"), "--to", str(tmp_path / "to"))
-    assert said.startswith(f"error: no store at {tmp_path / 'nowhere'}: launch a sweep first")
+    message = refused(monkeypatch, capsys, "--store", str(tmp_path / "nowhere"), "--to", str(tmp_path / "to"))
+    assert message.startswith(f"error: no store at {tmp_path / 'nowhere'}: launch a sweep first")
     assert not (tmp_path / "to").exists()
 
 
@@ -57,5 +57,5 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_line(
     monkeypatch.setattr(publish, "from_store", lambda store: source)
     monkeypatch.setattr(publish.Store, "require", lambda store: store)
     (tmp_path / "file").write_text("in the way")
-    said = refused(monkeypatch, capsys, "--store", "any", "--to", str(tmp_path / "file"), "--without-figures")
-    assert said == f"error: --to {tmp_path / 'file'}: {tmp_path / 'file'}: File exists\n"
+    message = refused(monkeypatch, capsys, "--store", "any", "--to", str(tmp_path / "file"), "--without-figures")
+    assert message == f"error: --to {tmp_path / 'file'}: {tmp_path / 'file'}: File exists\n"

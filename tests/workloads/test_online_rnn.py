@@ -66,7 +66,7 @@ def test_defaults_are_pinned():
 
 
 @pytest.mark.parametrize(
-    ("method", "asked", "stored", "own"),
+    ("method", "requested", "stored", "own"),
     [
         ("rtrl", None, 64, REPLAYED),
         ("rtrl", 64, 64, REPLAYED),
@@ -77,8 +77,8 @@ def test_defaults_are_pinned():
         ("uoro", None, None, {"uoro_variant": "guarded", "noise": "sign", "implementation": "readable"}),
     ],
 )
-def test_settle_fills_in_what_the_choices_leave_open(method, asked, stored, own):
-    k, config = settle(method, asked, Config())
+def test_settle_fills_in_what_the_choices_leave_open(method, requested, stored, own):
+    k, config = settle(method, requested, Config())
     assert k == stored
     assert config.model_dump(exclude_none=True) == PAPER_DEFAULTS | FILLED | own
     assert settle(method, k, config) == (k, config)
@@ -323,19 +323,20 @@ def test_importing_the_workload_imports_nothing_heavy():
 
 THREADS = """
 from tests.workloads.rnn.replay import run_cell
-_, recorder = run_cell({method!r}, {k!r}, hidden=140, steps=6, shift=3)
-print(recorder.arrays["loss"].tobytes().hex())
+for method, k in (("rtrl", None), ("sparse_rtrl", 2)):
+    _, recorder = run_cell(method, k, hidden=140, steps=6, shift=3)
+    print(recorder.arrays["loss"].tobytes().hex())
 """
 
 
-@pytest.mark.parametrize(("method", "k"), [("rtrl", None), ("sparse_rtrl", 2)])
-def test_results_do_not_depend_on_the_thread_count(method, k):
-    code = THREADS.format(method=method, k=k)
+def test_results_do_not_depend_on_the_thread_count():
+    command = [sys.executable, "-c", THREADS]
     curves = []
     for threads in ("1", "2"):
         environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        curves.append(out.stdout)
+        out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        curves.append(out.stdout.split())
+    assert len(curves[0]) == 2
     assert curves[0] == curves[1]
 
 
@@ -399,8 +400,8 @@ def test_experiment_1_comes_out_as_measured_before(method, k, config, least, mos
 
 
 def test_one_step_windows_learn_as_traces_without_decay():
-    asked = (("bptt", {"window": 1}), ("traces", {"decay": 0.0}))
-    one, other = (run_cell(m, implementation="readable", steps=500, shift=250, **c)[1] for m, c in asked)
+    variants = (("bptt", {"window": 1}), ("traces", {"decay": 0.0}))
+    one, other = (run_cell(m, implementation="readable", steps=500, shift=250, **c)[1] for m, c in variants)
     assert one.arrays["loss"].tobytes() == other.arrays["loss"].tobytes()
-    one, other = (run_cell(m, dtype="float64", **c)[1].arrays["loss"] for m, c in asked)
+    one, other = (run_cell(m, dtype="float64", **c)[1].arrays["loss"] for m, c in variants)
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The data sets that workloads read and do not make themselves: what `raysweep data` fetches and lists."""
+"""Data sets that workloads read; `raysweep data` lists and fetches them."""
 
 from raysweep.workloads.registry import Registry
 
@@ -6,4 +6,4 @@ DATASETS: Registry[str] = Registry(
     "data set",
     {"indy": "raysweep.workloads.bci.recordings.indy:DATASET", "cifar10": "raysweep.workloads.vit.cifar10:DATASET"},
 )
-"""Data sets by name, as `module:object` of a `raysweep.workloads.datasets.dataset.Dataset`."""
+"""Name -> `module:object`, a `raysweep.workloads.datasets.dataset.Dataset`."""

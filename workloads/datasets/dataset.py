@@ -1,7 +1,7 @@
-"""What a data set is: where it comes from, how it is fetched, what of it lies in a folder.
+"""A data set: its source, its download, its files in the data folder.
 
-Its files lie in the data folder, `$RAYSWEEP_DATA`, or `data` in the current folder. The folder is never part of a
-cell; what its files hold may be, by a digest.
+The data folder is `$RAYSWEEP_DATA`, or `data` in the current folder. The path is never part of a cell; the content of
+the files may be, as a digest.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ VARIABLE = "RAYSWEEP_DATA"
 
 
 def data_folder() -> Path:
-    """Where data sets lie: `$RAYSWEEP_DATA`, or `data`."""
+    """The data folder: `$RAYSWEEP_DATA`, or `data`."""
     return Path(os.environ.get(VARIABLE) or "data")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What of a data set lies in a folder.
+    """The part of a data set present in a folder.
 
     Args:
-        rows: one a part (a session, say); the same keys in each, a number, text or None.
-        notes: what a reader must know of it, a sentence or two each.
+        rows: one per part (a session, say); all with the same keys, values are numbers, text or None.
+        notes: remarks for the reader, a sentence or two each.
     """
 
     rows: Sequence[Mapping[str, float | int | str | None]]
@@ -37,13 +37,12 @@ class Dataset:
     """An entry of `DATASETS`.
 
     Args:
-        title: one line: what, and by whom.
+        title: content and authors, one line.
         source: where it is published, and its licence.
-        fetch: (data folder, say, own options by keyword) -> files that are there now. `say` is told one line a file.
-            ValueError or OSError, one message, where that cannot be; what was downloaded so far is kept and gone on
-            from.
-        listing: of a data folder; ValueError where a file of it cannot be read.
-        options: names of the options of `raysweep data fetch` that `fetch` takes; others are refused.
+        fetch: (data folder, say, options by keyword) -> the files now present. `say` receives a line per file. Raises
+            ValueError or OSError with one message; a partial download is resumed by the next call.
+        listing: (data folder) -> its `Listing`; raises ValueError if a file cannot be read.
+        options: the options of `raysweep data fetch` that `fetch` accepts; others are refused.
     """
 
     title: str

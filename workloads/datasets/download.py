@@ -1,8 +1,8 @@
-"""Downloads that are checked and that go on where an interrupted one stopped.
+"""Downloads with a checksum that resume after an interruption.
 
-Pooch keeps what is there, compares checksums and puts a file in its place only when it is whole. It cannot go on
-with half a file, so its downloader is ours: bytes are kept in `NAME.part` beside the file, and the next request asks
-for the rest of them (RFC 9110, Sec. 14.2). A server without ranges sends all of it again.
+Pooch skips files already present, compares checksums and moves only complete files into place. It cannot resume a
+partial file, so the downloader is ours: `NAME.part` beside the file holds the bytes so far, and the next request asks
+for the rest (RFC 9110, Sec. 14.2). A server without range requests sends the whole file again.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 
 CHUNK = 2**16
 TIMEOUT_S = 60.0
-"""Without a byte from the server."""
+"""Longest wait for the next byte from the server."""
 SAY_EVERY = 64 * 2**20
 
 Say = Callable[[str], None]
 
 
 def download(url: str, path: Path, checksum: str | None, say: Say = lambda line: None) -> Path:
-    """The file at `path`, fetched unless it is there with this checksum.
+    """Download `path` unless it exists with this checksum.
 
     Args:
         url: http or https.
-        path: where it shall lie.
-        checksum: `md5:...` or `sha256:...`; None: any content will do.
-        say: is told of the progress, a line at a time.
+        path: the file to write.
+        checksum: `md5:...` or `sha256:...`; None accepts any content.
+        say: receives progress, a line at a time.
 
     Raises:
-        ValueError: another scheme, a wrong checksum (the file is not kept), or the server's refusal.
-        OSError: the connection broke, or the file came short; the bytes so far are kept.
+        ValueError: not http(s), a wrong checksum (the file is deleted), or an error status from the server.
+        OSError: the connection broke or the file is incomplete; the next call resumes.
     """
     import pooch
 
@@ -46,74 +46,71 @@ def download(url: str, path: Path, checksum: str | None, say: Say = lambda line:
     except ValueError as error:
         if "hash" in str(error):
             raise ValueError(
-                f"{url}: what came is not what was published: {_hashes(str(error), checksum)}; nothing was kept; fetch "
-                "it again, or from another place"
+                f"{url}: wrong checksum: {_hashes(str(error), checksum)}; the file was deleted; fetch it again, or "
+                "from another mirror"
             ) from error
         raise
     return path
 
 
 def _hashes(message: str, checksum: str | None) -> str:
-    found = re.findall(r"\b[0-9a-f]{32,128}\b", message)
-    got = [digest for digest in found if checksum is None or digest not in checksum]
+    digests = re.findall(r"\b[0-9a-f]{32,128}\b", message)
+    got = [digest for digest in digests if checksum is None or digest not in checksum]
     return f"expected {checksum}, got {got[0] if got else 'another'}"
 
 
 def _resuming(path: Path, say: Say) -> Callable[[str, str, Any], None]:
-    """A downloader as pooch calls it: (address, file to write, pooch)."""
+    """A downloader with pooch's signature: (address, file to write, pooch)."""
     part = path.with_name(path.name + ".part")
 
     def fetch(url: str, output_file: str, _: Any) -> None:
         import requests
 
-        kept = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={kept}-"} if kept else {}
+        start = part.stat().st_size if part.exists() else 0
+        headers = {"Range": f"bytes={start}-"} if start else {}
         try:
             with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
                 if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                    whole = _total(answer)
-                    if whole != kept:
+                    total = _total(answer)
+                    if total != start:
                         part.unlink()
-                        raise OSError(f"{url}: {part} holds {kept:,} bytes of {whole}; removed, fetch again")
+                        raise OSError(f"{url}: {part} had {start:,} bytes of {total}; it was deleted, fetch again")
                 else:
-                    _write(url, answer, part, kept, say)
+                    _write(url, answer, part, start, say)
         except requests.RequestException as error:
-            have = part.stat().st_size if part.exists() else 0
-            raise OSError(
-                f"{url}: {_reason(error)}; {have:,} bytes are kept, the same command goes on from there"
-            ) from error
+            size = part.stat().st_size if part.exists() else 0
+            raise OSError(f"{url}: {_reason(error)} after {size:,} bytes; the same command resumes") from error
         os.replace(part, output_file)
 
     return fetch
 
 
-def _write(url: str, answer: Any, part: Path, kept: int, say: Say) -> None:
+def _write(url: str, answer: Any, part: Path, start: int, say: Say) -> None:
     if answer.status_code not in (200, 206):
-        raise ValueError(f"{url}: the server says {answer.status_code} {answer.reason}; is the name right?")
-    going_on = answer.status_code == 206
-    whole = _total(answer) if going_on else int(answer.headers.get("Content-Length", -1))
-    done = kept if going_on else 0
-    said = done
-    if going_on:
-        say(f"{part.name}: going on from {done:,} bytes")
-    with part.open("ab" if going_on else "wb") as file:
+        raise ValueError(f"{url}: HTTP {answer.status_code} {answer.reason}; check the name and the mirror")
+    resumed = answer.status_code == 206
+    total = _total(answer) if resumed else int(answer.headers.get("Content-Length", -1))
+    done = reported = start if resumed else 0
+    if resumed:
+        say(f"{part.name}: resuming at {done:,} bytes")
+    with part.open("ab" if resumed else "wb") as file:
         for chunk in answer.iter_content(CHUNK):
             file.write(chunk)
             done += len(chunk)
-            if done - said >= SAY_EVERY:
-                said = done
-                say(f"{part.name}: {done / 1e6:,.0f} MB" + (f" of {whole / 1e6:,.0f}" if whole > 0 else ""))
-    if 0 <= whole != done:
-        raise OSError(f"{url}: cut short, {done:,} bytes of {whole:,}; the same command goes on from there")
+            if done - reported >= SAY_EVERY:
+                reported = done
+                say(f"{part.name}: {done / 1e6:,.0f} MB" + (f" of {total / 1e6:,.0f}" if total > 0 else ""))
+    if 0 <= total != done:
+        raise OSError(f"{url}: incomplete, {done:,} bytes of {total:,}; the same command resumes")
 
 
 def _total(answer: Any) -> int:
-    """Of a `Content-Range`; -1 where the server does not say."""
-    found = re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
-    return int(found[1]) if found else -1
+    """The size of the whole file from `Content-Range`; -1 if absent."""
+    match = re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
+    return int(match[1]) if match else -1
 
 
 def _reason(error: Exception) -> str:
-    """What broke, without the reprs of the libraries below."""
+    """A short message for a requests error, without nested reprs."""
     name = type(error).__name__
     return {"ConnectionError": "no connection", "ChunkedEncodingError": "the connection broke"}.get(name, name)

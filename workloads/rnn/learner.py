@@ -1,8 +1,7 @@
-"""The settings of an online learner, whatever it learns from: what every workload with our rules shares.
+"""Settings of an online learner and how to run it: shared by all workloads that use the learning rules.
 
-The defaults are the protocol `paper`: the values that the paper states, and for those it leaves open the ones
-that came nearest to its numbers (its learning rate, initialisation and evaluation window are not in its
-text).
+The defaults are the protocol `paper`: the values stated in the paper, and where it states none (learning rate,
+initialisation, evaluation window) those that came nearest to its numbers.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.interface import Cell
 from raysweep.workloads.registry import Registry, unknown_name
+from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
-from raysweep.workloads.rnn.component import Scalar, fill, owners
+from raysweep.workloads.rnn.component import Scalar, owners, resolve
 from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
 from raysweep.workloads.rnn.initial import INITIALIZERS, Initial
 from raysweep.workloads.rnn.losses import LOSSES
@@ -32,7 +32,7 @@ from raysweep.workloads.seeds import generators
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
-    """A validator: the name must be one of the registry's."""
+    """A pydantic validator: the name must be in the registry."""
 
     def check(name: str) -> str:
         if name not in registry:
@@ -46,7 +46,7 @@ InitializerName = Annotated[str, AfterValidator(name_in(INITIALIZERS))]
 
 
 class LearnerConfig(BaseModel):
-    """Settings of network, rule and optimiser; a field left None takes the default of what it belongs to."""
+    """Settings of network, rule and optimiser; None stands for the default of the component that owns the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -105,30 +105,30 @@ KINDS = (
 RULE_SETTINGS = owners(RULES)
 SELECTION_SETTINGS = owners(SELECTIONS)
 CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
-"""Rules that have a J to measure."""
+"""Rules that carry J, which spectrum probes measure."""
 DEFAULT_TOL = 1e-8
-"""Coarser ones move full RTRL: 1e-5 once changed a five-seed mean from .0008 to .0045."""
+"""A larger tolerance changes full RTRL: 1e-5 once moved a five-seed mean from .0008 to .0045."""
 
 
 def settle_learner(
     method: str, k: int | None, config: LearnerConfig
 ) -> tuple[int | None, dict[str, Scalar], list[str]]:
-    """The k that is stored, the settings that follow from the choices made, and what is wrong with them.
+    """The recorded k, the settings completed from the chosen components, and the problems.
 
     Args:
         method: name of the rule.
-        k: as asked for.
-        config: as validated.
+        k: as requested.
+        config: validated field by field.
     """
     values: dict[str, Scalar] = {}
     problems: list[str] = []
     for label, registry, owned in KINDS:
-        found, wrong = fill(label, getattr(config, label), registry, owned, config)
-        values |= found
-        problems += wrong
+        settings, more = resolve(label, getattr(config, label), registry, owned, config)
+        values |= settings
+        problems += more
     if method not in RULES:
         return k, values, [*problems, unknown_name("method", method, RULES)]
-    found, wrong = fill("method", method, RULES, RULE_SETTINGS, config)
+    own, rule_problems = resolve("method", method, RULES, RULE_SETTINGS, config)
     rule = RULES[method]
     kind = ARCHITECTURES[config.architecture]
     reason = rule.undefined_on(kind.build(**{name: values[name] for name in kind.defaults}))
@@ -140,38 +140,44 @@ def settle_learner(
             f"method {method!r} is not defined on architecture {config.architecture!r}: {reason}; "
             f"it is on: {', '.join(fitting)}"
         )
-    selection = found.get("selection")
+    selection = own.get("selection")
     if selection is not None:
-        extra, more = fill("selection", str(selection), SELECTIONS, SELECTION_SETTINGS, config)
-        found |= extra
-        wrong += more
+        settings, more = resolve("selection", str(selection), SELECTIONS, SELECTION_SETTINGS, config)
+        own |= settings
+        rule_problems += more
     elif config.fisher_window is not None:
-        wrong.append(f"fisher_window has no effect on method {method!r}; it belongs to: sparse_rtrl")
+        rule_problems.append(f"fisher_window has no effect on method {method!r}; it belongs to: sparse_rtrl")
     if rule.settle_k is None:
-        wrong_k = [] if k is None else [f"k = {k} has no effect on method {method!r}; leave k out"]
+        k_problems = [] if k is None else [f"k = {k} has no effect on method {method!r}; leave k out"]
     else:
-        k, wrong_k = rule.settle_k(k, config.hidden, found)
+        k, k_problems = rule.settle_k(k, config.hidden, own)
     if config.spectrum_every is not None and method not in CARRY_INFLUENCE:
-        wrong.append(f"spectrum_every has no effect on method {method!r}; it belongs to: {', '.join(CARRY_INFLUENCE)}")
-    chosen, wrong_form = _settle_implementation(propagation_of(method, k, config.hidden, found), config)
-    return k, values | found | chosen, problems + wrong + wrong_k + wrong_form
+        carriers = ", ".join(CARRY_INFLUENCE)
+        rule_problems.append(f"spectrum_every has no effect on method {method!r}; it belongs to: {carriers}")
+    loop, loop_problems = _settle_implementation(propagation_of(method, k, config.hidden, own), config)
+    return k, values | own | loop, problems + rule_problems + k_problems + loop_problems
 
 
 def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConfig) -> list[str]:
-    """What would never happen within that many steps, one problem a line; `values` as settled."""
+    """Windows and intervals longer than the run, one problem a line; `values` as settled."""
     problems = []
     probes = {"spectrum_every": config.spectrum_every, "alignment_every": config.alignment_every}
     for name in ("window", "fisher_window", *probes):
         value = probes[name] if name in probes else values.get(name)
-        most = steps - (name == "fisher_window")  # the step after it is the first under the mask it chose
-        if isinstance(value, int) and value > most:
-            valid = f"1 to {most}" if most > 0 else f"none; more than {steps} steps"
+        longest = steps - (name == "fisher_window")  # the mask it chooses acts from the next step on
+        if isinstance(value, int) and value > longest:
+            valid = f"1 to {longest}" if longest > 0 else f"none; more than {steps} steps"
             problems.append(f"{name} = {value} with steps = {steps}; valid: {valid}")
     return problems
 
 
+def missing_compiler(config: LearnerConfig) -> str | None:
+    """How to get numba, where a settled config needs it and it is not installed; None elsewhere."""
+    return missing_module("numba", "paper") if config.implementation == "fused" else None
+
+
 def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
-    """Compiled wherever it can be, unless told otherwise; `tol` where something is replayed."""
+    """The compiled loop where possible and faster, unless the config chooses; `tol` if the loop replays."""
     reason = not_fused(form, config.architecture, config.loss, config.optimizer)
     implementation = config.implementation or ("readable" if reason or not _compiling_pays(form, config) else "fused")
     if implementation == "fused" and reason:
@@ -185,7 +191,7 @@ def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> t
 
 
 def _compiling_pays(form: Propagation | None, config: LearnerConfig) -> bool:
-    """False where J must be carried along so many sources that NumPy's dense product is the faster."""
+    """Whether the compiled loop is faster: not if it carries J along so many sources that a dense product wins."""
     if form is None or not form.carried:
         return True
     kind = ARCHITECTURES[config.architecture]
@@ -233,13 +239,13 @@ def learn_along(
     progress: Callable[[float], None] = lambda fraction: None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Online learning of a settled cell from its seed; the same steps from the same data, whatever follows them.
+    """Run a settled cell along a stream. Equal prefixes of a stream give equal steps.
 
     Args:
         cell: its config is a `LearnerConfig`.
         stream: the data.
-        progress: is told the fraction done.
-        keep_at: the step before which the parameters are kept.
+        progress: called with the completed fraction.
+        keep_at: the step whose initial parameters are returned as `kept`.
     """
     config: LearnerConfig = cell.config
     rngs = generators(cell.seed)
@@ -259,11 +265,10 @@ def learn_along(
 
 
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
-    """Microseconds of a step of a settled cell on one core, within a factor of a few: for the order of a launch.
+    """Microseconds per step of a settled cell on one core, within a factor of a few: orders a launch.
 
-    See `raysweep.workloads.rnn.fused.form.Size`. How far a replay goes back
-    depends on what is learned: with n = 64 a tanh RNN had 10 to 12 steps at k = 4 and 80 to 290 at k = n, an LSTM
-    about a hundred at any k, along its cells.
+    See `raysweep.workloads.rnn.fused.form.Size`. The depth of a replay depends on the data: with n = 64, a tanh RNN
+    went back 10 to 12 steps at k = 4 and 80 to 290 at k = n, an LSTM about a hundred at any k, along its cells.
     """
     n = config.hidden
     kind = ARCHITECTURES[config.architecture]
@@ -281,7 +286,7 @@ def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -
     if form.decay is not None or form.window is not None:
         steps_back = min(form.window or 1, steps_back)
     size = Size(n, form.k, components, gates, m)
-    made = 5 + gates * n * m / 2000  # forward and the optimizer's step
+    common = 5 + gates * n * m / 2000  # forward pass and optimiser
     if form.carried:
-        return made + size.gathered_us
-    return made + min(steps_back * size.back_us, size.gathered_us, size.dense_us)
+        return common + size.gathered_us
+    return common + min(steps_back * size.back_us, size.gathered_us, size.dense_us)

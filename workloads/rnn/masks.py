@@ -27,9 +27,7 @@ from raysweep.workloads.arrays import Array, Indices, Mask
 from raysweep.workloads.registry import Registry
 
 WEIGHTS_EVERY = 200
-"""Steps after which a mask chosen by weights is chosen again (Section 4.3 of the paper)."""
-
-
+"""Interval, in steps, at which a mask chosen by weights is chosen again (Section 4.3 of the paper)."""
 FISHER = {"fisher_window": 200}
 
 
@@ -41,11 +39,11 @@ class Selection(NamedTuple):
     problem: Callable[[int, int, bool], str | None]
     """(n, k, include_self) -> why there is no such mask, or None."""
     score: Literal["weights", "influence", "fisher"] | None = None
-    """What the mask is chosen by, if it is not only drawn."""
+    """The score that chooses the mask; None: it is only drawn."""
     largest: bool = True
-    """Whether the sources with the largest scores are kept, or with the smallest."""
+    """Whether the largest scores are chosen, or the smallest."""
     defaults: Mapping[str, int] = MappingProxyType({})
-    """Its own settings in `Config`, as a `Component`'s."""
+    """Its settings in `Config`, as in a `Component`."""
 
     def due(self, t: int, fisher_window: int | None) -> bool:
         """Whether step t (from 0) chooses a new mask before it propagates."""
@@ -55,7 +53,7 @@ class Selection(NamedTuple):
 
 
 def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """The nearest units on a ring, half on each side: S_i = {i +- 1, ..., i +- k // 2}, with i if asked."""
+    """The nearest units on a ring, half on each side: S_i = {i +- 1, ..., i +- k // 2}, plus i if `include_self`."""
     units = np.arange(n)
     distance = (units[None, :] - units[:, None]) % n
     distance = np.minimum(distance, n - distance)
@@ -64,7 +62,7 @@ def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> M
 
 
 def ring_problem(n: int, k: int, include_self: bool) -> str | None:
-    """A ring takes as many from the left as from the right."""
+    """A ring has equally many sources on both sides."""
     if k % 2 == int(include_self):
         return None
     least = 1 if include_self else 2
@@ -75,7 +73,7 @@ def ring_problem(n: int, k: int, include_self: bool) -> str | None:
 
 
 def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """Any k of the units, uniformly and independently for each row (self given, the other k - 1)."""
+    """Any k of the units, uniformly and independently for each row (with self, the other k - 1)."""
     mask = np.zeros((n, n), np.bool_)
     for unit in range(n):
         others = rng.choice(n - 1, k - include_self, replace=False)
@@ -104,7 +102,7 @@ SELECTIONS: Registry[Selection] = Registry(
 
 
 def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """M (n, n) with k sources a row; raises ValueError where `mask_problem` has something to say."""
+    """M (n, n) with k sources a row; raises ValueError if `mask_problem` finds a problem."""
     problem = mask_problem(selection, n, k, include_self)
     if problem:
         raise ValueError(problem)
@@ -114,7 +112,7 @@ def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random
 
 
 def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | None:
-    """Why no mask has k sources of n, in one line, or None if one has."""
+    """One line: why there is no mask with k sources of n; None if there is one."""
     if not 0 <= k <= n:
         return f"k = {k} with {n} hidden units; valid: 0 to {n}"
     if k == 0 and include_self:
@@ -132,7 +130,7 @@ def sources_of(mask: Mask) -> Indices:
 
 
 def readers_of(mask: Mask) -> tuple[Indices, Indices]:
-    """Who reads each source: (n + 1,) where the readers of source j begin, and all readers (n k,), source by source."""
+    """Readers of each source: the offsets (n + 1,) of source j's readers, and all readers (n k,), source by source."""
     begins = np.concatenate([[0], np.cumsum(mask.sum(0))])
     return begins.astype(np.intp), np.nonzero(mask.T)[1]
 
@@ -141,10 +139,10 @@ def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
     """M (n, n) with the k best of each row.
 
     Args:
-        score: (n, n), [i, j] of source j for unit i; ties go to the lower j.
+        score: (n, n), entry [i, j] for source j of unit i; ties go to the lower j.
         k: sources a row, 0 < k < n.
-        include_self: whether self is one of the k whatever its score; else it is none.
-        largest: whether a large score is good.
+        include_self: whether self is one of the k whatever its score; otherwise it is excluded.
+        largest: whether the largest scores are chosen, or the smallest.
     """
     n = len(score)
     rank = np.array(-score if largest else score, np.float64)
@@ -175,5 +173,5 @@ def by_influence(weights: Array, influence: Array) -> Array:
 
 
 def by_fisher(fisher: Array) -> Array:
-    """Score of the Fisher selections, one for each source, whoever reads it: (n, n) from F (n,)."""
+    """Score of the Fisher selections, the same for every reader of a source: (n, n) from F (n,)."""
     return np.broadcast_to(fisher, (len(fisher), len(fisher)))

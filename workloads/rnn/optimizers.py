@@ -101,7 +101,7 @@ def clip_by_global_norm(gradient: Array, limit: float) -> tuple[Array, float]:
 
     Args:
         gradient: (P,)
-        limit: greatest norm; 0 switches the clip off.
+        limit: greatest norm; 0 disables the clip.
     """
     # np.sum adds pairwise in one thread; a BLAS dot would depend on the thread count from 10,000 elements on.
     norm = float(np.sqrt(np.sum(np.square(gradient))))

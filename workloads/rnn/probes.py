@@ -1,16 +1,16 @@
-r"""Measurements of a rule's influence and gradient at chosen steps, beside the training and without effect on it.
+r"""Measurements of a rule's influence and gradient at chosen steps, without effect on the training.
 
-Spectrum (Section 5.1 of the paper), of the rows of J_t that the readout sees, (Q n, P):
+Spectrum (Section 5.1 of the paper) of the rows of J_t that the readout sees, (Q n, P):
 
     sigma_1 >= ... >= sigma_n;  condition = sigma_1 / sigma_n;
     effective_rank = least r with sum_{i <= r} sigma_i^2 >= 0.95 sum_i sigma_i^2
 
-and the same of the immediate influence I_t alone, whose rows are orthogonal: its condition number says how
-unequal the units' slopes are and nothing of what was propagated.
+and the same for the immediate influence I_t alone. Its rows are orthogonal: its condition number reflects unequal
+slopes of the units, not propagation.
 
-Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's (the same trajectory read back whole,
-with the weights of each time), for each group of parameters (`all`, `W`, `U`, `b`, ...), and of their past
-parts, G_t - I_t^T q_t. The immediate part of every rule that is given the true learning signal is exact.
+Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's (backpropagation through the same trajectory
+to its start, with the weights of each step), for each group of parameters (`all`, `W`, `U`, `b`, ...), and the same for
+their past parts, G_t - I_t^T q_t. The immediate part is exact in every rule that uses the true learning signal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from raysweep.workloads.rnn.linearization import Step, at_state, local_gradient,
 
 RANK_SHARE = 0.95
 SINGULAR = 1e15
-"""The condition number recorded of a singular matrix: records hold finite numbers."""
+"""The condition number recorded for a singular matrix, since metrics are finite."""
 ROUNDING = 1e-6
+"""A past part below this share of the gradient's norm is rounding error and set to zero."""
 FORGOTTEN = 1e-14
-"""What of an adjoint's norm is read back no further."""
+"""Reading back stops when the adjoint's norm falls below this share of its first value."""
 
 
 class Recorded(NamedTuple):
-    """An array of the cell: entry i belongs to step `step + i * stride`, or all of it to `step`."""
+    """An array for the cell's record: entry i belongs to step `step + i * stride` (a spectrum: all to `step`)."""
 
     name: str
     values: Array
@@ -41,14 +42,14 @@ class Recorded(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """Which steps are measured: every so many, the last of each stretch; None: none."""
+    """Measured steps: with an interval E, steps E - 1, 2 E - 1, ...; None measures no steps."""
 
     spectrum_every: int | None = None
     alignment_every: int | None = None
 
     @property
     def any(self) -> bool:
-        """Whether anything is to be measured."""
+        """Whether any step is measured."""
         return self.spectrum_every is not None or self.alignment_every is not None
 
     def spectrum(self, t: int) -> bool:
@@ -60,13 +61,12 @@ class Schedule(NamedTuple):
         return self.alignment_every is not None and (t + 1) % self.alignment_every == 0
 
     def next(self, t: int) -> int:
-        """The first step from t on that is measured."""
-        found = [t + every - 1 - t % every for every in self if every is not None]
-        return min(found)
+        """The first measured step from t on."""
+        return min(t + every - 1 - t % every for every in self if every is not None)
 
 
 class Findings:
-    """Gathers what is measured; one of a run."""
+    """Collects the measurements of one run."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -94,23 +94,23 @@ class Findings:
         signal: Array,
         groups: Callable[[Array], Mapping[str, Array]],
     ) -> None:
-        """Measure a gradient (G, n, m) against exact RTRL's, from the steps newest first."""
+        """Compare a gradient (G, n, m) with exact RTRL's; `steps` of the sequence so far, newest first."""
         exact, immediate = exact_gradient(steps, signal)
         past = (gradient - immediate, exact - immediate)
         for part, whole in zip(past, (gradient, exact), strict=True):
             if np.linalg.norm(part) <= ROUNDING * np.linalg.norm(whole):
-                part[...] = 0.0  # two roundings of the immediate part, not a past
-        for prefix, (ours, theirs) in {"": (gradient, exact), "past_": past}.items():
-            pairs = {"all": (ours.ravel(), theirs.ravel())}
-            theirs_by_group = groups(theirs)
-            pairs |= {name: (g.ravel(), theirs_by_group[name].ravel()) for name, g in groups(ours).items()}
+                part[...] = 0.0  # the difference of two roundings of the immediate part
+        for prefix, (estimate, reference) in {"": (gradient, exact), "past_": past}.items():
+            pairs = {"all": (estimate, reference)}
+            reference_groups = groups(reference)
+            pairs |= {name: (group, reference_groups[name]) for name, group in groups(estimate).items()}
             for name, (one, other) in pairs.items():
-                cosine, ratio = compare(one, other)
+                cosine, ratio = compare(one.ravel(), other.ravel())
                 self._put(t, f"{prefix}cosine_{name}", cosine)
                 self._put(t, f"{prefix}ratio_{name}", ratio)
 
     def arrays(self) -> list[Recorded]:
-        """All of it, for the cell's record."""
+        """All measurements, as arrays for the cell's record."""
         every = {True: self.schedule.alignment_every or 1, False: self.schedule.spectrum_every or 1}
         series = [
             Recorded(name, np.array(values), self._first[name], every["cosine" in name or "ratio" in name])
@@ -132,7 +132,7 @@ def singular_values(influence: Array) -> Array:
 
 
 def immediate_singular_values(step: Step) -> Array:
-    """Of I_t at the hidden component: sqrt(sum_g (gain[g, i] ||inputs_g||)^2) for each unit, descending."""
+    """Singular values of I_t at the hidden component: sqrt(sum_g (gain[g, i] ||inputs_g||)^2) per unit, descending."""
     (stage,) = step
     gain, inputs = stage.gain[-1].astype(np.float64), stage.inputs.astype(np.float64)
     squares = np.einsum("gi,gi,gl,gl->i", gain, gain, inputs, inputs)
@@ -145,13 +145,13 @@ def condition(sigma: Array) -> float:
 
 
 def effective_rank(sigma: Array, share: float = RANK_SHARE) -> int:
-    """Least r whose first r singular values hold this share of the sum of squares; 0 of a zero matrix."""
+    """Least r whose first r singular values hold this share of the sum of squares; 0 for a zero matrix."""
     squares = np.cumsum(sigma**2)
     return int(np.searchsorted(squares, share * squares[-1]) + 1) if squares[-1] > 0 else 0
 
 
 def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
-    """RTRL's gradient by reading the steps back, newest first, and the newest step's part; (G, n, m) each."""
+    """RTRL's gradient, by reading steps back (newest first), and its immediate part; (G, n, m) each."""
     total: Array | None = None
     immediate: Array | None = None
     adjoint: Array = signal
@@ -167,14 +167,14 @@ def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
         if float(np.linalg.norm(adjoint)) <= FORGOTTEN * first:
             break
     if total is None or immediate is None:
-        raise ValueError("no step was kept")
+        raise ValueError("an alignment needs at least one step of the sequence")
     return total, immediate
 
 
-def compare(ours: Array, theirs: Array) -> tuple[float, float]:
-    """Cosine of two vectors and ||ours|| / ||theirs||; 0 where one of them is zero."""
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    own, other = float(np.linalg.norm(ours)), float(np.linalg.norm(theirs))
-    if own == 0.0 or other == 0.0:
+def compare(estimate: Array, reference: Array) -> tuple[float, float]:
+    """Cosine of two vectors and ||estimate|| / ||reference||; 0 if either vector is zero."""
+    a, b = estimate.astype(np.float64), reference.astype(np.float64)
+    norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if norm_a == 0.0 or norm_b == 0.0:
         return 0.0, 0.0
-    return float(ours @ theirs) / (own * other), own / other
+    return float(a @ b) / (norm_a * norm_b), norm_a / norm_b

@@ -1,4 +1,4 @@
-"""Online learning: one update a step, in the order of the paper.
+"""The readable loop of online learning: one update per step, in the paper's order.
 
 At step t, with theta_{t-1}: forward -> loss, error e_t, learning signal q_t -> the rule's influence and
 gradient -> clip -> theta_t. The influence is not recomputed after the update.
@@ -25,22 +25,22 @@ from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.seeds import Generators
 
 DIVERGED_ABOVE = 1e6
-"""A loss above this (data are of order 1) or not finite, or a gradient that is not finite, ends a run."""
+"""A run diverges at a loss above this (data are of order 1), a loss that is not finite, or such a gradient."""
 
 
 class Learner(NamedTuple):
-    """All that defines an online learner, but for its numbers."""
+    """The definition of an online learner; its numbers are in `Learning`."""
 
     architecture: Architecture
     layout: Layout
     rule: Rule
     optimizer: Optimizer
     loss: Loss
-    clip: float  # greatest global norm of the gradient; 0: no clip
+    clip: float  # greatest global norm of the gradient; 0 disables it
 
 
 class Learning(NamedTuple):
-    """The numbers: everything that changes from step to step."""
+    """The state of learning: everything that changes from step to step."""
 
     theta: Array  # (P,) all parameters, flat
     state: Array  # (C, n) of the network
@@ -49,7 +49,7 @@ class Learning(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What one step gave."""
+    """The result of one step."""
 
     loss: float
     prediction: Array  # (n_out,)
@@ -57,24 +57,24 @@ class Outcome(NamedTuple):
     norm: float  # of that gradient
     info: Info
     seen: Observation
-    by_gates: Array  # (G, n, m) the rule's part of the gradient
+    by_gates: Array  # (G, n, m) the rule's gradient
 
 
 class Trajectory(NamedTuple):
-    """A run, up to its divergence if it diverged; T' steps."""
+    """A run of T' steps: up to its divergence, if it diverged."""
 
     losses: Array  # (T',) float64; 0 where a step is not graded
     predictions: Array  # (T', n_out) float64
     info: dict[str, Array]  # (T',) each
-    metrics: dict[str, float]  # what the run as a whole says of itself
+    metrics: dict[str, float]  # of the run as a whole
     diverged_at: int | None
     seconds: float
     theta: Array  # (P,) at the end
     probed: list[Recorded]
-    kept: Array | None = None  # (P,) before the step that was asked for, if the run came to it
+    kept: Array | None = None  # (P,) before step `keep_at`, if the run reached it
 
     def then(self, rest: Trajectory, at: int) -> Trajectory:
-        """This run's steps before `at`, and the rest that another loop made from there."""
+        """This run's steps before `at`, continued by another loop's run from there."""
         return Trajectory(
             np.concatenate([self.losses[:at], rest.losses]),
             np.concatenate([self.predictions[:at], rest.predictions]),
@@ -89,14 +89,14 @@ class Trajectory(NamedTuple):
 
 
 def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Generator) -> Learning:
-    """Before the first step: s_0 = 0, no influence.
+    """The state before the first step: s_0 = 0, no influence.
 
     Args:
-        learner: what is to learn.
+        learner: the learner.
         theta: initial parameters (P,); their dtype is the run's.
         n: hidden units.
         n_in: inputs.
-        rng: for what the rule draws once (masks).
+        rng: for the rule's one-time draws (masks).
     """
     architecture = learner.architecture
     state = np.zeros((architecture.components, n), theta.dtype)
@@ -149,8 +149,8 @@ def learn_step(
         }
     )
     if not graded and not gradient.any():
-        kept = Learning(now.theta, state, rule_state, now.optimizer_state)
-        return kept, Outcome(loss, prediction, gradient, 0.0, info, seen, by_gates)
+        unchanged = Learning(now.theta, state, rule_state, now.optimizer_state)
+        return unchanged, Outcome(loss, prediction, gradient, 0.0, info, seen, by_gates)
     clipped, norm = clip_by_global_norm(gradient, learner.clip)
     theta, optimizer_state = learner.optimizer.update(clipped, now.optimizer_state, now.theta)
     return Learning(theta, state, rule_state, optimizer_state), Outcome(
@@ -170,22 +170,22 @@ def train(
     fresh: Any = None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Learn along a stream, until its end or the divergence.
+    """Learn along a stream, up to its end or the divergence.
 
-    A step that is not graded has no loss and, unless the rule has a gradient of earlier ones to give, makes no
-    update. Before a step that begins a sequence, state and influence are zero again.
+    A step that is not graded has no loss, and makes no update unless the rule returns a gradient of earlier losses.
+    Before the first step of a sequence, state and influence are reset to zero.
 
     Args:
-        learner: what learns.
-        now: from `begin`, or where another loop stopped.
-        stream: the data, rounded to theta's dtype.
-        rngs: the cell's generators; `noise` is drawn from.
-        progress: is told the fraction done, every hundred steps.
-        first: the step to go on from.
-        findings: where probes put what they measure; None: nothing is probed.
-        so_far: for an alignment probe, the steps of the sequence before `first`.
-        fresh: the rule's state at a sequence's begin, where `now` is not from `begin`.
-        keep_at: the step before which the parameters are kept.
+        learner: the learner.
+        now: from `begin`, or the state in which another loop stopped.
+        stream: the data; rounded to theta's dtype here.
+        rngs: the cell's generators; only `noise` is used.
+        progress: called with the completed fraction every hundred steps.
+        first: the step to start from.
+        findings: collects the probes' measurements; None disables probes.
+        so_far: steps of the current sequence before `first`, for alignment probes.
+        fresh: the rule's state at the start of a sequence, if `now` is not from `begin`.
+        keep_at: the step whose initial parameters are returned as `kept`.
     """
     dtype = now.theta.dtype
     inputs = stream.inputs[first:].astype(dtype)
@@ -197,14 +197,14 @@ def train(
     diverged_at = None
     done = 0
     begun = now.rule_state if fresh is None else fresh
-    steps_seen = list(so_far)  # of the sequence, where a probe wants them
+    sequence = list(so_far)  # its steps so far, for alignment probes
     kept = None
     started = time.perf_counter()
-    with np.errstate(over="ignore", invalid="ignore"):  # a run that blows up is recorded as such, not warned of
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is recorded, not warned about
         for t in range(steps):
             if stream.begins[first + t]:
                 now = now._replace(state=np.zeros_like(now.state), rule_state=learner.rule.reset(now.rule_state, begun))
-                steps_seen.clear()
+                sequence.clear()
             if first + t == keep_at:
                 kept = now.theta
             now, outcome = learn_step(learner, now, inputs[t], targets[t], rngs.noise, stream.graded[first + t])
@@ -217,7 +217,7 @@ def train(
                 info.setdefault(name, []).append(value)
             done = t + 1
             if findings is not None:
-                _probe(first + t, learner, now, outcome, steps_seen, findings)
+                _probe(first + t, learner, now, outcome, sequence, findings)
             if done % 100 == 0:
                 progress((first + done) / (first + steps))
     seconds = time.perf_counter() - started
@@ -226,11 +226,11 @@ def train(
     return Trajectory(losses[:done], predictions[:done], arrays, {}, diverged_at, seconds, now.theta, probed, kept)
 
 
-def _probe(t: int, learner: Learner, now: Learning, outcome: Outcome, kept: list[Step], findings: Findings) -> None:
-    seen, due = outcome.seen, findings.schedule
-    if due.alignment_every is not None:
-        kept.append(seen.step)
-    if due.spectrum(t) and learner.rule.influence is not None:
+def _probe(t: int, learner: Learner, now: Learning, outcome: Outcome, sequence: list[Step], findings: Findings) -> None:
+    seen, schedule = outcome.seen, findings.schedule
+    if schedule.alignment_every is not None:
+        sequence.append(seen.step)
+    if schedule.spectrum(t) and learner.rule.influence is not None:
         findings.spectrum(t, learner.rule.influence(now.rule_state), seen.step, learner.architecture.read)
-    if due.alignment(t):
-        findings.alignment(t, outcome.by_gates, reversed(kept), seen.signal, learner.architecture.unpack)
+    if schedule.alignment(t):
+        findings.alignment(t, outcome.by_gates, reversed(sequence), seen.signal, learner.architecture.unpack)

@@ -1,6 +1,6 @@
 """Means over named windows of a stream's segments: `mse_pre_all`, `mse_post_last_500`, ...
 
-Where not every step is graded, windows count graded steps only: `last_200` are the last 200 of them.
+Windows count graded steps only: `last_200` are the last 200 of those.
 """
 
 from __future__ import annotations
@@ -17,45 +17,49 @@ LAST = (500, 200)
 
 
 def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str, Indices]:
-    """The steps of each window that fits into its segment, of segments that a run reached the end of.
+    """Steps of each window that fits into its segment; only segments that the run completed.
 
     Args:
         graded: (T,) steps that count.
-        segments: where the windows lie.
-        reached: steps made, fewer than T if the run diverged.
+        segments: of the stream.
+        reached: completed steps; fewer than T if the run diverged.
     """
-    found: dict[str, Indices] = {}
+    steps_of: dict[str, Indices] = {}
     for segment in segments:
         steps = segment.start + np.flatnonzero(graded[segment.start : segment.stop])
         if segment.stop > reached or not len(steps):
             continue
-        found[f"{segment.name}_all"] = steps
-        found |= {f"{segment.name}_last_{length}": steps[-length:] for length in LAST if length <= len(steps)}
-    return found
+        steps_of[f"{segment.name}_all"] = steps
+        steps_of |= {f"{segment.name}_last_{length}": steps[-length:] for length in LAST if length <= len(steps)}
+    return steps_of
 
 
 def window_means(name: str, values: Array, segments: Sequence[Segment], graded: Mask | None = None) -> dict[str, float]:
-    """Means of per-step values over each window that the values reach to its end.
+    """Means of per-step values over each completed window.
 
     Args:
         name: prefix of the metrics.
-        values: (T',), fewer than the stream's steps if the run diverged.
-        segments: where the windows lie.
+        values: (T',); T' < T if the run diverged.
+        segments: of the stream.
         graded: (T,) steps that count; None: all.
     """
     if graded is None:
         graded = np.ones(len(values), np.bool_)
-    found = windows(graded, segments, len(values))
-    return {f"{name}_{window}": float(np.mean(values[steps])) for window, steps in found.items()}
+    return {
+        f"{name}_{window}": float(np.mean(values[steps]))
+        for window, steps in windows(graded, segments, len(values)).items()
+    }
 
 
 def constant_means(targets: Array, segments: Sequence[Segment], graded: Mask) -> dict[str, float]:
     """`constant_...`: squared errors of each window's best constant, the mean of its own targets.
 
-    It is known in hindsight only, so no predictor that sees the past alone need reach it.
+    Known in hindsight only: a predictor that sees only the past need not reach it.
     """
-    found = windows(graded, segments, len(targets))
-    return {f"constant_{window}": float(np.mean(np.var(targets[steps], axis=0))) for window, steps in found.items()}
+    return {
+        f"constant_{window}": float(np.mean(np.var(targets[steps], axis=0)))
+        for window, steps in windows(graded, segments, len(targets)).items()
+    }
 
 
 def squared_errors(predictions: Array, targets: Array) -> Array:
@@ -74,14 +78,14 @@ def cross_entropies(predictions: Array, targets: Array) -> Array:
 
 
 def accuracies(predictions: Array, targets: Array) -> Array:
-    """1 where the class of the highest score is the target, 0 elsewhere; of c equal ones each counts as 1/c."""
+    """1 where the class of the highest score is the target, 0 elsewhere; c tied classes count 1/c each."""
     highest = predictions == predictions.max(axis=1, keepdims=True)
     shares: Array = np.sum(targets[: len(predictions)] * highest, axis=1) / np.sum(highest, axis=1)
     return shares
 
 
 def scores(predictions: Array, targets: Array, classes: bool) -> dict[str, Array]:
-    """What each of the T' steps predicted is measured by.
+    """Scores of each of the T' predicted steps, by name.
 
     Args:
         predictions: (T', n_out)

@@ -1,14 +1,14 @@
-"""What needs no network: classifiers on pixels whose state is a sum over the images seen.
+"""Baselines without a network: classifiers on pixels whose state is a sum over the images seen.
 
-The sums are the same in whatever order images come, and nothing that went in is lost. Accuracy on a task falls all the
-same while other classes arrive, as they compete with its own; by the accuracies after each task that is forgetting,
-and is recorded (`raysweep.workloads.vit.metrics`). Both are fitted anew to the classes seen after every task.
+The sums do not depend on the order of the images and lose nothing. Accuracy on a task still falls as other classes
+arrive, since they compete with its own; the metrics count that as forgetting (`raysweep.workloads.vit.metrics`). Both
+classifiers are fitted again after every task, to the classes seen so far.
 
 - nearest class mean: the class whose mean image is nearest.
 - ridge: linear regression of the ten indicators on 8 x 8 pixels (means of 4 x 4) and a constant. Its two sums,
   X^T X and X^T Y, grow task by task. Its strength, relative to the mean diagonal of X^T X, is the one of `RIDGES` that
-  does best on every fifth image of each class seen, fitted on the others; test images have no say. So it does need a
-  buffer: a fifth of the images, as 193 numbers each, must be kept for the choice.
+  does best on every fifth image of each class seen, fitted on the others; test images are not used. So it needs a
+  buffer: a fifth of the images, as 193 numbers each.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT = 5
 PATCH = 4
 CHUNK = 1000
-"""Images that are numbers at a time: as float64 the whole set takes 1.2 GB."""
+"""Images converted at a time: the whole set takes 1.2 GB as float64."""
 Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 
 
-def nearest_mean_scores(images: Bytes, labels: Bytes, asked: Bytes) -> Array:
+def nearest_mean_scores(images: Bytes, labels: Bytes, queries: Bytes) -> Array:
     """Minus squared distance to each class's mean: (M, 10); -inf for a class without images."""
     seen = np.unique(labels)
     sums = np.stack([images[labels == label].sum(0, dtype=np.float64).ravel() for label in seen])
     means = sums / np.array([np.sum(labels == label) for label in seen])[:, None] / 255.0 - 0.5
-    scores = np.full((len(asked), CLASSES), -np.inf)
-    for start in range(0, len(asked), CHUNK):
-        z = asked[start : start + CHUNK].reshape(-1, means.shape[1]) / 255.0 - 0.5
-        # of the distance, what differs between classes
+    scores = np.full((len(queries), CLASSES), -np.inf)
+    for start in range(0, len(queries), CHUNK):
+        z = queries[start : start + CHUNK].reshape(-1, means.shape[1]) / 255.0 - 0.5
+        # the part of the distance that differs between classes
         scores[start : start + CHUNK, seen] = 2 * z @ means.T - np.square(means).sum(1)
     return scores
 
 
-def ridge_scores(images: Bytes, labels: Bytes, asked: Bytes) -> Array:
-    """Predicted indicators: (M, 10); of a class without images 0."""
+def ridge_scores(images: Bytes, labels: Bytes, queries: Bytes) -> Array:
+    """Predicted indicators, (M, 10); 0 for a class without images."""
     x, targets = _coarse(images), np.eye(CLASSES)[labels]
-    held = np.zeros(len(labels), np.bool_)
+    held_out = np.zeros(len(labels), np.bool_)
     for label in range(CLASSES):
-        held[np.flatnonzero(labels == label)[HELD_OUT - 1 :: HELD_OUT]] = True
+        held_out[np.flatnonzero(labels == label)[HELD_OUT - 1 :: HELD_OUT]] = True
     ridge = RIDGES[0]
-    if held.any():
-        moments = _moments(x[~held], targets[~held])
-        right = [np.mean((x[held] @ _solve(*moments, each)).argmax(1) == labels[held]) for each in RIDGES]
+    if held_out.any():
+        moments = _moments(x[~held_out], targets[~held_out])
+        right = [np.mean((x[held_out] @ _solve(*moments, each)).argmax(1) == labels[held_out]) for each in RIDGES]
         ridge = RIDGES[int(np.argmax(right))]
-    scores: Array = _coarse(asked) @ _solve(*_moments(x, targets), ridge)
+    scores: Array = _coarse(queries) @ _solve(*_moments(x, targets), ridge)
     return scores
 
 
 def _coarse(images: Bytes) -> Array:
     few = SIDE // PATCH
-    found = np.ones((len(images), few * few * 3 + 1))
+    features = np.ones((len(images), few * few * 3 + 1))
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
         means = part.reshape(len(part), few, PATCH, few, PATCH, 3).mean((2, 4), dtype=np.float64)
-        found[start : start + CHUNK, :-1] = means.reshape(len(part), -1) / 255.0 - 0.5
-    return found
+        features[start : start + CHUNK, :-1] = means.reshape(len(part), -1) / 255.0 - 0.5
+    return features
 
 
 def _moments(x: Array, targets: Array) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
-"""What a cell can be taken up from: its state between two epochs, as bytes.
+"""Checkpoints: a cell's state between two epochs, as bytes.
 
-Written by `torch.save` and read with `weights_only=True`, which makes tensors, numbers, text and plain containers and
-runs no code of the file's. Random numbers need no state: each epoch has generators of its own.
+Written by `torch.save` and read with `weights_only=True`, which loads tensors, numbers, text and plain containers and
+runs no code from the file. Random generators have no state to save: each epoch creates its own.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass
 class State:
-    """All that an epoch changes.
+    """Everything that an epoch changes.
 
     Args:
         model: the network.
         optimizer: of its parameters.
-        moving: (depth, H) float64, on the model's device, how far the task's steps so far moved each head
+        moving: (depth, H) float64, on the model's device: movement of each head in this task so far
             (`raysweep.workloads.vit.movement`).
-        task: from 0, the one to train.
-        epoch: from 0, of that task.
-        held: positions of the images in the buffer.
-        kept: the heads that a ranking chose; None: none was made yet.
-        losses: one a step.
-        rows: accuracies after each task on the tasks up to it.
+        task: the current task, from 0.
+        epoch: the current epoch of the task, from 0.
+        held: positions of the images in the replay buffer.
+        kept: (depth, H), the heads chosen by the ranking; None before it.
+        losses: one per step.
+        rows: accuracies after each task on the tasks so far.
         heads: scores of the heads after each task.
-        movement: `moving` of each task, at its end.
-        diverged_at: the first step that had, or would have had, no finite loss; None: there was none.
-        seconds: of training.
-        images: trained on, counted as often as they were seen.
+        movement: `moving` at the end of each task.
+        diverged_at: the first step whose loss is, or would be, not finite; None if there is none.
+        seconds: training time.
+        images: number of training images, with repetitions.
     """
 
     model: VisionTransformer
@@ -62,7 +62,7 @@ class State:
 
 
 def saved(state: State, cell: Cell) -> bytes:
-    """The state as bytes; tensors are copied to the CPU by whoever reads them."""
+    """The state as bytes; `restore` loads its tensors onto the CPU."""
     buffer = io.BytesIO()
     torch.save(
         {
@@ -90,40 +90,40 @@ def saved(state: State, cell: Cell) -> bytes:
 
 
 def restore(data: bytes, state: State, cell: Cell) -> None:
-    """Put a saved state into one just begun.
+    """Load a saved state into a new one.
 
-    Everything is read onto the CPU, and `load_state_dict` copies what belongs elsewhere: read onto a GPU, AdamW's
-    counts of steps would stay there, and each step would wait for each of them.
+    Everything is loaded onto the CPU, and `load_state_dict` copies tensors to the device: loaded onto a GPU, AdamW's
+    step counts would stay there and each step would wait for them.
 
     Raises:
-        ValueError: the bytes are no checkpoint, or another cell's; one line.
+        ValueError: one line: the bytes are not a checkpoint of this cell.
     """
     try:
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        ours = isinstance(found, dict) and (found.get("format"), found.get("cell_id")) == (FORMAT, cell.cell_id)
-        if ours:
-            _put_back(found, state)
-    except (MemoryError, torch.cuda.OutOfMemoryError):  # the machine's fault, not the checkpoint's
+        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        valid = isinstance(stored, dict) and (stored.get("format"), stored.get("cell_id")) == (FORMAT, cell.cell_id)
+        if valid:
+            _load(stored, state)
+    except (MemoryError, torch.cuda.OutOfMemoryError):  # not the checkpoint's fault
         raise
-    except Exception as error:  # bytes from anywhere: whatever is wrong with them shows in torch or here
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the checkpoint of cell {cell.cell_id} cannot be read, remove it: {said}") from error
-    if not ours:
-        raise ValueError(f"the checkpoint found for cell {cell.cell_id} is not of this cell and version; remove it")
+    except Exception as error:  # arbitrary bytes raise arbitrary errors
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"the checkpoint of cell {cell.cell_id} cannot be read, remove it: {message}") from error
+    if not valid:
+        raise ValueError(f"the checkpoint of cell {cell.cell_id} belongs to another cell or version; remove it")
 
 
-def _put_back(found: dict[str, Any], state: State) -> None:
-    state.model.load_state_dict(found["model"])
-    state.optimizer.load_state_dict(found["optimizer"])
-    state.task, state.epoch = int(found["task"]), int(found["epoch"])
-    state.held = found["held"].numpy()
-    state.kept = None if found["kept"] is None else found["kept"].numpy()
-    state.losses = found["losses"].tolist()
-    state.rows = [row.tolist() for row in found["rows"]]
+def _load(stored: dict[str, Any], state: State) -> None:
+    state.model.load_state_dict(stored["model"])
+    state.optimizer.load_state_dict(stored["optimizer"])
+    state.task, state.epoch = int(stored["task"]), int(stored["epoch"])
+    state.held = stored["held"].numpy()
+    state.kept = None if stored["kept"] is None else stored["kept"].numpy()
+    state.losses = stored["losses"].tolist()
+    state.rows = [row.tolist() for row in stored["rows"]]
     state.heads = [
         Heads(fisher.numpy(), entropy.numpy())
-        for fisher, entropy in zip(found["fisher"], found["entropy"], strict=True)
+        for fisher, entropy in zip(stored["fisher"], stored["entropy"], strict=True)
     ]
-    state.moving.copy_(found["moving"])
-    state.movement = [moved.numpy() for moved in found["movement"]]
-    state.diverged_at, state.seconds, state.images = found["diverged_at"], found["seconds"], found["images"]
+    state.moving.copy_(stored["moving"])
+    state.movement = [moved.numpy() for moved in stored["movement"]]
+    state.diverged_at, state.seconds, state.images = stored["diverged_at"], stored["seconds"], stored["images"]

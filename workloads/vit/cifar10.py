@@ -1,9 +1,9 @@
-"""The official archive of CIFAR-10 into the prepared Parquet that `raysweep.workloads.vit.data` reads.
+"""Convert the official archive of CIFAR-10 to the prepared Parquet that `raysweep.workloads.vit.data` reads.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, the binary version: six files of 10,000 records of one label byte
 and 3,072 bytes, 1,024 red, then green, then blue, row by row. (The Python version holds pickles, which are not read
-here.) The archive is checked by its SHA-256 when it is downloaded, and each of its files by its SHA-1 when it is
-converted, so that a local copy packed otherwise will do.
+here.) A downloaded archive is checked by SHA-256, and each of its files by SHA-1 when converted, so that a repacked
+local copy is accepted.
 """
 
 from __future__ import annotations
@@ -33,60 +33,60 @@ SHA1 = {
     "data_batch_5": "26e2849e66a845b7f1e4614ae70f4889ae604628",
     "test_batch": "67eb016db431130d61cd03c7ad570b013799c88c",
 }
-"""Of each file, without `.bin`, in the order of the prepared rows."""
+"""SHA-1 of each file, named without `.bin`, in the order of the prepared rows."""
 
 
 def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | None = None) -> Sequence[Path]:
-    """Make `cifar10/cifar10.parquet` in a data folder, unless it is there.
+    """Create `cifar10/cifar10.parquet` in a data folder, unless it exists.
 
     Args:
         folder: the data folder.
-        say: is told of the progress, a line at a time.
-        mirror: another place that has the archive, by its own name.
-        archive: a local copy of the archive; None: downloaded, 170 MB, and removed once it is converted.
+        say: receives progress, a line at a time.
+        mirror: URL of a folder with the archive, under its own name.
+        archive: a local copy of the archive; None: download it (170 MB) and delete it after conversion.
 
     Returns:
         The prepared file.
 
     Raises:
-        ValueError: the archive does not hold what it should.
-        OSError: the download broke off; what came is gone on from.
+        ValueError: invalid content of the archive.
+        OSError: the download was interrupted; the next call resumes.
     """
     prepared = folder / NAME / f"{NAME}.parquet"
     if prepared.is_file():
-        say(f"{prepared}: is there")
+        say(f"{prepared}: already present")
         return [prepared]
     if archive is not None:
         digest = convert(archive, prepared)
     else:
         url = f"{mirror.rstrip('/')}/{FILE}" if mirror else URL
-        fetched = download(url, folder / NAME / FILE, f"sha256:{SHA256}", say)
-        digest = convert(fetched, prepared)
-        fetched.unlink()
+        downloaded = download(url, folder / NAME / FILE, f"sha256:{SHA256}", say)
+        digest = convert(downloaded, prepared)
+        downloaded.unlink()
     say(f"{prepared}: digest {digest}")
     return [prepared]
 
 
 def listing(folder: Path) -> Listing:
-    """The prepared files of a data folder that a cell can name."""
+    """The prepared files in a data folder that a cell can name."""
     paths = sorted([*filter(_has_images, folder.glob("*.parquet")), *(folder / NAME).glob("*.parquet")])
     rows: list[dict[str, float | int | str | None]] = []
     notes = []
     for path in paths:
-        found = read(path)
-        if KNOWN.get(path.stem, found.digest) != found.digest:
+        images = read(path)
+        if KNOWN.get(path.stem, images.digest) != images.digest:
             notes.append(
-                f"{path} is not the {path.stem} that cells ask for (digest {KNOWN[path.stem]}); to use it, give it "
-                f"another name, or --set digest={found.digest}"
+                f"{path} differs from the {path.stem} that cells use (digest {KNOWN[path.stem]}); to use it, "
+                f"rename it, or --set digest={images.digest}"
             )
-        known = next((name for name, digest in KNOWN.items() if digest == found.digest), None)
+        known_as = next((name for name, digest in KNOWN.items() if digest == images.digest), None)
         rows.append(
             {
                 "data_set": path.stem,
-                "train": len(found.train_labels),
-                "test": len(found.test_labels),
-                "digest": found.digest,
-                "known as": known,
+                "train": len(images.train_labels),
+                "test": len(images.test_labels),
+                "digest": images.digest,
+                "known as": known_as,
                 "path": str(path),
             }
         )
@@ -94,29 +94,29 @@ def listing(folder: Path) -> Listing:
 
 
 def _has_images(path: Path) -> bool:
-    """Whether a file is meant to be such a set, by its columns; others may lie in the same folder."""
+    """Whether a file is a prepared set, by its columns; the folder may contain other Parquet files."""
     import pyarrow
     import pyarrow.parquet as pq
 
     try:
         return set(READ) <= set(pq.read_schema(path).names)
     except (OSError, pyarrow.ArrowException):
-        return path.stem.startswith(NAME)  # to be told of
+        return path.stem.startswith(NAME)  # unreadable, so that `listing` reports it
 
 
 def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -> str:
-    """Write the prepared file, whole or not at all.
+    """Write the prepared file, atomically.
 
     Args:
         archive: the `.tar.gz`.
-        prepared: the Parquet to write; its folder is made if need be.
-        sha1: of each file; None: those of the release.
+        prepared: the Parquet file to write; its folder is created if missing.
+        sha1: SHA-1 of each file; None: those of the release.
 
     Returns:
-        The digest that cells will have.
+        The digest that cells record.
 
     Raises:
-        ValueError: the archive does not hold what it should; one line.
+        ValueError: one line: invalid content of the archive.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -147,23 +147,23 @@ def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -
 
 
 def _batches(archive: Path, sha1: dict[str, str]) -> dict[str, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
-    """Name -> its records, (N, 3073) uint8. Members are read by name; nothing is unpacked to disk."""
-    found = {}
+    """Name -> records, (N, 3073) uint8. Members are read by name; nothing is unpacked to disk."""
+    batches = {}
     try:
         with tarfile.open(archive) as tar:
             for name, expected in sha1.items():
                 member = tar.extractfile(f"{FOLDER}/{name}.bin")
                 if member is None:
-                    raise ValueError(f"{archive}: {FOLDER}/{name}.bin is no file")
+                    raise ValueError(f"{archive}: {FOLDER}/{name}.bin is not a file")
                 raw = member.read()
-                seen = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
-                if seen != expected:
-                    raise ValueError(f"{archive}: {name}.bin has the SHA-1 {seen}, expected {expected}; fetch it again")
-                found[name] = np.frombuffer(raw, np.uint8).reshape(-1, PIXELS + 1)
+                digest = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
+                if digest != expected:
+                    raise ValueError(f"{archive}: {name}.bin has SHA-1 {digest}, expected {expected}; fetch it again")
+                batches[name] = np.frombuffer(raw, np.uint8).reshape(-1, PIXELS + 1)
     except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        said = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{archive}: is not the archive {FILE}, or cut short: {said}") from error
-    return found
+        message = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{archive}: not the archive {FILE}, or cut short: {message}") from error
+    return batches
 
 
 DATASET = Dataset(

@@ -1,17 +1,17 @@
 """CIFAR-10 from a prepared Parquet file, and Split CIFAR-10: its classes as a sequence of tasks.
 
 Source: Krizhevsky (2009), "Learning multiple layers of features from tiny images"; 50,000 training and 10,000 test
-images of 32 x 32 pixels in ten classes. A prepared file has a row an image; of its columns these are read:
+images of 32 x 32 pixels in ten classes. A prepared file has one row per image; these columns are read:
 
-| column | what |
+| column | content |
 |---|---|
 | `image` | 3,072 bytes: uint8, row by row, R G B of a pixel side by side |
 | `label` | 0 to 9 |
 | `split` | `train` or `test` |
 
 Data set NAME is the file `NAME.parquet` in `$RAYSWEEP_DATA` (default `data`, in the current folder) or its subfolder
-`cifar10`. The folder never is part of a cell; what the file holds is, by its digest. `workloads.vit.cifar10` makes the
-whole set, `cifar10`, out of the official archive.
+`cifar10`. The path is never part of a cell; the digest of the file's content is. `workloads.vit.cifar10` creates the
+whole set, `cifar10`, from the official archive.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ PIXELS = SIDE * SIDE * 3
 SPLITS = ("train", "test")
 READ = ("image", "label", "split")
 ROWS = 4096
-"""Images read at a time."""
+"""Rows read at a time."""
 DIGITS = 16
-"""Hexadecimal digits kept of a digest."""
+"""Hexadecimal digits of a digest."""
 
 KNOWN = {"cifar10": "e439eaa2f74677f3", "cifar10_subset": "37ecff36803d9dae"}
-"""Digests of files as we know them: a plan needs one for every cell and must not read files of megabytes for it."""
+"""Digests of the data sets in use: a plan needs one for every cell, and must not read large files for it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Images:
         train_labels: (N,) uint8.
         test: (M, 32, 32, 3) uint8.
         test_labels: (M,) uint8.
-        digest: of all four.
+        digest: of all four arrays.
         path: the file.
     """
 
@@ -70,21 +70,21 @@ def find(name: str, folder: Path | None = None) -> Path:
 
     Args:
         name: its name.
-        folder: holds the file itself or in a subfolder `cifar10`; None: `data_folder()`.
+        folder: contains the file, directly or in a subfolder `cifar10`; None: `data_folder()`.
 
     Raises:
         ValueError: no such file.
     """
     folder = data_folder() if folder is None else folder
-    places = (folder, folder / "cifar10")
-    for place in places:
+    folders = (folder, folder / "cifar10")
+    for place in folders:
         if (place / f"{name}.parquet").is_file():
             return place / f"{name}.parquet"
-    others = sorted({file.stem for place in places for file in place.glob("*.parquet")})
-    there = f"; there are: {', '.join(others)}" if others else ""
+    others = sorted({file.stem for place in folders for file in place.glob("*.parquet")})
+    present = f"; there are: {', '.join(others)}" if others else ""
     raise ValueError(
-        f"no file {name}.parquet in {folder} or {places[1]}, for data_set {name!r}: name the folder that holds it by "
-        f"--data-dir or RAYSWEEP_DATA, or raysweep data fetch cifar10 (the whole set, data_set 'cifar10'){there}"
+        f"no file {name}.parquet in {folder} or {folders[1]}, for data_set {name!r}: set --data-dir or RAYSWEEP_DATA "
+        f"to its folder, or run: raysweep data fetch cifar10 (the whole set, data_set 'cifar10'){present}"
     )
 
 
@@ -96,7 +96,7 @@ def load(name: str, folder: Path | None = None) -> Images:
         folder: as for `find`.
 
     Raises:
-        ValueError: no such file, or it does not hold what it should; one line.
+        ValueError: one line: no such file, or invalid content.
     """
     return read(find(name, folder))
 
@@ -105,51 +105,51 @@ def read(path: Path) -> Images:
     """A data set from a file.
 
     Raises:
-        ValueError: it does not hold what it should; one line.
+        ValueError: one line: invalid content.
     """
     import pyarrow
     import pyarrow.parquet as pq
 
     try:
-        lacking = [name for name in READ if name not in pq.read_schema(path).names]
-        if lacking:
-            raise ValueError(f"{path}: no column {', '.join(lacking)}; it is no prepared set of images")
+        missing = [name for name in READ if name not in pq.read_schema(path).names]
+        if missing:
+            raise ValueError(f"{path}: no column {', '.join(missing)}; not a prepared set of images")
         table = pq.read_table(path, columns=["label", "split"])
         images = _images(path)
         labels = _labels(path, table["label"])
     except (OSError, pyarrow.ArrowException) as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(f"{path}: cannot be read as a prepared Parquet, it may be cut short: {said}") from error
+        message = str(error).splitlines()[0]
+        raise ValueError(f"{path}: cannot be read as a prepared Parquet, it may be cut short: {message}") from error
     if pyarrow.types.is_nested(table["split"].type):
-        raise ValueError(f"{path}: split is of type {table['split'].type}; valid: text, {' or '.join(SPLITS)}")
+        raise ValueError(f"{path}: split has type {table['split'].type}; valid: text, {' or '.join(SPLITS)}")
     splits = np.array(table["split"].to_pylist(), dtype=np.str_)
     if not np.isin(splits, SPLITS).all():
         raise ValueError(f"{path}: split is {sorted(set(splits.tolist()))}; valid: {', '.join(SPLITS)}")
     parts = {}
     for split in SPLITS:
         here = splits == split
-        found = sorted(set(labels[here].tolist()))
-        if found != list(range(CLASSES)):
+        classes = sorted(set(labels[here].tolist()))
+        if classes != list(range(CLASSES)):
             raise ValueError(
-                f"{path}: the {split} images have the labels {found}; valid: 0 to {CLASSES - 1}, all of them"
+                f"{path}: the {split} images have the labels {classes}; valid: 0 to {CLASSES - 1}, all of them"
             )
         parts[split] = (images[here], labels[here].astype(np.uint8))
     return Images(*parts["train"], *parts["test"], digest=digest_of(parts), path=path)
 
 
 def _images(path: Path) -> npt.NDArray[np.uint8]:
-    """The images, (N, 32, 32, 3), a few thousand rows at a time: the whole set is held once, and no object an image."""
+    """The images, (N, 32, 32, 3), a few thousand rows at a time: one copy in memory, without an object per image."""
     import pyarrow
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        found = np.empty((file.metadata.num_rows, PIXELS), np.uint8)
+        images = np.empty((file.metadata.num_rows, PIXELS), np.uint8)
         done = 0
         for batch in file.iter_batches(ROWS, columns=["image"]):
             column = batch["image"]
             if pyarrow.types.is_nested(column.type):
-                raise ValueError(f"{path}: image is of type {column.type}; valid: binary, {PIXELS} bytes a row")
+                raise ValueError(f"{path}: image has type {column.type}; valid: binary, {PIXELS} bytes per row")
             column = column.cast(pyarrow.large_binary())
             sizes = pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False)
             if (sizes != PIXELS).any():
@@ -159,38 +159,38 @@ def _images(path: Path) -> npt.NDArray[np.uint8]:
             if len(column):
                 first = int(np.frombuffer(offsets, np.int64)[column.offset])
                 pixels = np.frombuffer(values, np.uint8, len(column) * PIXELS, first)
-                found[done : done + len(column)] = pixels.reshape(-1, PIXELS)
+                images[done : done + len(column)] = pixels.reshape(-1, PIXELS)
             done += len(column)
-    return found.reshape(-1, SIDE, SIDE, 3)
+    return images.reshape(-1, SIDE, SIDE, 3)
 
 
 def _labels(path: Path, column: pyarrow.ChunkedArray) -> npt.NDArray[Any]:
-    """As numbers, whatever they are; not a number where there is none."""
+    """Labels as numbers of the column's type; NaN for nulls."""
     import pyarrow
 
     kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
     if not any(fits(kind) for fits in (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_decimal)):
-        raise ValueError(f"{path}: label is of type {column.type}; valid: whole numbers, 0 to {CLASSES - 1}")
+        raise ValueError(f"{path}: label has type {column.type}; valid: whole numbers, 0 to {CLASSES - 1}")
     labels: npt.NDArray[Any] = column.cast(kind).to_numpy()
     return labels
 
 
 def digest_of(parts: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]) -> str:
     """First 16 hex digits of SHA-256 over each split's name, size, labels and images, in order."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for split in SPLITS:
         images, labels = parts[split]
-        found.update(f"{split} {len(labels)}\n".encode())
-        found.update(np.ascontiguousarray(labels).reshape(-1).data)
-        found.update(np.ascontiguousarray(images).reshape(-1).data)
-    return found.hexdigest()[:DIGITS]
+        sha.update(f"{split} {len(labels)}\n".encode())
+        sha.update(np.ascontiguousarray(labels).reshape(-1).data)
+        sha.update(np.ascontiguousarray(images).reshape(-1).data)
+    return sha.hexdigest()[:DIGITS]
 
 
 def digest(name: str, folder: Path | None = None) -> str:
-    """What a cell says of a data set: as tabled, or of the file where the set is not in the table.
+    """The digest of a data set that its cells record: from `KNOWN`, or from the file.
 
     Raises:
-        ValueError: the set is not in the table and has no file that can be read.
+        ValueError: the set is not in `KNOWN` and has no readable file.
     """
     if name in KNOWN:
         return KNOWN[name]
@@ -201,20 +201,20 @@ def digest(name: str, folder: Path | None = None) -> str:
 
 @lru_cache(maxsize=16)
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    """Computed once a file, not once a cell; the last two arguments tell another file in its place."""
+    """Digest of a file, computed once, not per cell; the last two arguments change when the file is replaced."""
     return read(path).digest
 
 
 def verify(images: Images, expected: str | None) -> None:
-    """Refuse data other than those that a cell was planned for.
+    """Refuse data that differ from those the cell was planned with.
 
     Raises:
-        ValueError: they differ.
+        ValueError: the digests differ.
     """
     if images.digest != expected:
         raise ValueError(
-            f"{images.path}: its images have the digest {images.digest}, expected {expected}; "
-            f"put the file right, or set digest = '{images.digest}' to use this one"
+            f"{images.path}: digest {images.digest}, expected {expected}; "
+            f"restore the file, or set digest = '{images.digest}' to use this one"
         )
 
 
@@ -227,12 +227,12 @@ def task_classes(tasks: int) -> tuple[tuple[int, ...], ...]:
 def positions(
     labels: npt.NDArray[np.uint8], classes: tuple[int, ...], per_class: int | None = None
 ) -> npt.NDArray[np.int64]:
-    """Where a task's images stand, in order.
+    """Positions of a task's images, ascending.
 
     Args:
         labels: (N,).
-        classes: the task's.
-        per_class: the first so many of each class; None: all.
+        classes: of the task.
+        per_class: number of first images of each class; None: all.
     """
-    found = [np.flatnonzero(labels == label)[:per_class] for label in classes]
-    return np.sort(np.concatenate(found)).astype(np.int64)
+    places = [np.flatnonzero(labels == label)[:per_class] for label in classes]
+    return np.sort(np.concatenate(places)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""How much each head matters: its Fisher information, and how peaked its attention is (arXiv 2603.15195, Sec. 4.8).
+"""Scores of each head: its Fisher information and the entropy of its attention (arXiv 2603.15195, Sec. 4.8).
 
 With g_b the gradient of sample b's cross-entropy, true label, and P_h the parameters of head h, its rows of W_q, W_k,
 W_v and columns of W_o:
@@ -7,9 +7,9 @@ W_v and columns of W_o:
 
     E_h = mean over b and queries of  - sum over keys of a log a,  a = softmax(q k^T / sqrt(c))       nats
 
-Biases belong to no head's W and are left out. No sample has a backward pass of its own: a linear layer's gradient for
-sample b is delta_b^T x_b, from the layer's inputs x (B, T, n) and the gradients delta (B, T, m) at its outputs, and
-samples of a batch do not touch one another (there is no batch norm).
+Biases are left out. One backward pass serves a whole batch: a linear layer's gradient for sample b is delta_b^T x_b,
+from the layer's inputs x (B, T, n) and the gradients delta (B, T, m) at its outputs, and samples of a batch are
+independent (there is no batch norm).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Heads(NamedTuple):
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, competing: Tensor | None) -> Tensor:
-    """Of each sample, (B,), in nats.
+    """Cross-entropy of each sample, (B,), in nats.
 
     Args:
         logits: (B, classes).
@@ -54,11 +54,11 @@ def cross_entropies(logits: Tensor, labels: Tensor, competing: Tensor | None) ->
 
 
 def measure(model: VisionTransformer, images: Tensor, labels: Tensor, competing: Tensor | None = None) -> Heads:
-    """Fisher information and entropy of all heads over some images; the model is left as it is.
+    """Fisher information and entropy of all heads over some images; the model is not changed.
 
     Args:
-        model: all heads take part.
-        images: (B, 3, side, side), as the model takes them.
+        model: the network, with all heads.
+        images: (B, 3, side, side), network inputs.
         labels: (B,) int64.
         competing: as for `cross_entropies`.
     """
@@ -69,11 +69,11 @@ def measure(model: VisionTransformer, images: Tensor, labels: Tensor, competing:
     layers = [layer for attention in attentions for layer in (attention.qkv, attention.out)]
     for start in range(0, len(images), BATCH):
         x, y = images[start : start + BATCH], labels[start : start + BATCH]
-        seen, logits = _observed(model, layers, x)
+        passed, logits = _observed(model, layers, x)
         loss = cross_entropies(logits, y, competing).sum()
-        deltas = torch.autograd.grad(loss, [output for _, output in seen])
+        deltas = torch.autograd.grad(loss, [output for _, output in passed])
         for layer, attention in enumerate(attentions):
-            (into, projected), (outputs, _) = seen[2 * layer : 2 * layer + 2]
+            (into, projected), (outputs, _) = passed[2 * layer : 2 * layer + 2]
             rows = torch.einsum("btm,btn->bmn", deltas[2 * layer], into).square().sum((0, 2))
             columns = torch.einsum("btm,btn->bmn", deltas[2 * layer + 1], outputs).square().sum((0, 1))
             fisher[:3, layer] += rows.double().view(3, shape.heads, shape.head_dim).sum(-1).cpu()
@@ -87,10 +87,10 @@ def _observed(
     model: VisionTransformer, layers: Sequence[nn.Module], images: Tensor
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
     """Each layer's input and output in a forward pass, in order, and the logits."""
-    seen: list[tuple[Tensor, Tensor]] = []
+    passed: list[tuple[Tensor, Tensor]] = []
 
     def observe(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append((inputs[0].detach(), output))
+        passed.append((inputs[0].detach(), output))
 
     hooks = [layer.register_forward_hook(observe) for layer in layers]
     try:
@@ -98,11 +98,11 @@ def _observed(
     finally:
         for hook in hooks:
             hook.remove()
-    return seen, logits
+    return passed, logits
 
 
 def _entropy(attention: Attention, projected: Tensor) -> Tensor:
-    """(H,), summed over samples, mean over queries."""
+    """Entropy of attention, (H,): summed over samples, mean over queries."""
     q, k, _ = attention.split(projected)
     weights = (q @ k.transpose(-1, -2) / attention.head_dim**0.5).softmax(-1)
     total: Tensor = torch.special.entr(weights).sum(-1).mean(-1).sum(0).double()

@@ -1,11 +1,10 @@
-"""Heads that stand still in the steps that cut them (`cut_heads = "still"`).
+"""Heads outside S left unchanged by an optimiser's step (`cut_heads = "still"`).
 
-A head outside S has gradient 0 for its W_q, W_k, W_v, which is not no gradient: an optimiser with moments moves it all
-the same, by what it has learnt of earlier steps, and weight decay shrinks it. arXiv 2603.15195 speaks of gradients
-alone (Eq. 11) and does not say which it means. Here all that a step does to these rows, weights and biases, and to
-their moments (AdamW's `exp_avg` and `exp_avg_sq`, the `momentum_buffer` of SGD), is undone for the heads outside S:
-bit for bit as before the step. The others' rows are those of a step that holds nothing. AdamW's count of steps, from
-which it corrects the bias of young moments, is one a tensor and goes on for all heads.
+A head outside S has gradient 0 for its W_q, W_k, W_v, but an optimiser with moments still moves it, and weight decay
+shrinks it. arXiv 2603.15195 defines gradients alone (Eq. 11) and leaves this open. Here a step's changes to these rows
+(weights and biases) and to their moments (AdamW's `exp_avg` and `exp_avg_sq`, SGD's `momentum_buffer`) are undone for
+the heads outside S, bit for bit. Rows of heads in S are those of a plain step. AdamW's step count, which corrects the
+bias of its moments, is one per tensor and advances for all heads.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 @contextmanager
 def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tensor) -> Iterator[None]:
-    """Around an optimiser's step: the heads outside S come out as they went in.
+    """Around an optimiser's step: restore the heads outside S afterwards.
 
-    All heads at once, a copy of the rows each way; nothing waits for the device.
+    Handles all heads at once, with one copy of the rows, and never synchronises with the device.
 
     Args:
-        model: its W_q, W_k, W_v, of every block.
+        model: the network; W_q, W_k, W_v of every block are restored.
         optimizer: of the model's parameters.
         kept: (depth, H) bool on the model's device, each block's set S.
     """
@@ -47,12 +46,12 @@ def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tenso
             stays = ~rows[layer].view(-1, *[1] * (parameter.ndim - 1))
             parameter.copy_(torch.where(stays, old[None], parameter))
             for name, value in _moments(optimizer, parameter):
-                # Moments are made in the first step, of nothing.
+                # Moments do not exist before the first step: they start at zero.
                 value.copy_(torch.where(stays, old.get(name, torch.zeros_like(value)), value))
 
 
 def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
-    """What the optimiser keeps of each entry of a parameter, by name; its count of steps is none of it."""
+    """The optimiser's state per entry of a parameter, by name; excludes its step count."""
     return [
         (name, value)
         for name, value in optimizer.state[parameter].items()

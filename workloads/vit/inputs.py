@@ -1,4 +1,4 @@
-"""Stored images to what a network takes, on the device where they lie."""
+"""Stored images to network inputs, on the images' device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 SHIFT = 4
-"""Pixels, at most, up or down and left or right."""
+"""Largest shift in pixels, vertically and horizontally."""
 
 
 def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None) -> Tensor:
@@ -15,8 +15,8 @@ def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None
 
     Args:
         images: (N, 3, side, side) uint8.
-        which: (B,) int64, positions of some of them, on their device.
-        rng: of the flips and shifts; None: as they are.
+        which: (B,) int64, positions of the images, on their device.
+        rng: for flips and shifts; None: no augmentation.
     """
     if rng is None:
         return images[which].float() / 127.5 - 1
@@ -28,7 +28,7 @@ def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None
     columns = np.where(flips[:, None], at[::-1], at) + shifts[1][:, None]
     outside = (rows < 0)[:, :, None] | (rows >= side)[:, :, None]
     outside = outside | ((columns < 0) | (columns >= side))[:, None, :]
-    rows, columns, gone = (
+    rows, columns, blank = (
         torch.from_numpy(part).to(images.device)
         for part in (rows.clip(0, side - 1), columns.clip(0, side - 1), outside)
     )
@@ -36,4 +36,4 @@ def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None
     picked = images[
         which[:, None, None, None], channels[None, :, None, None], rows[:, None, :, None], columns[:, None, None, :]
     ]
-    return picked.float().div_(127.5).sub_(1).masked_fill_(gone[:, None], 0.0)  # 0 is mid grey
+    return picked.float().div_(127.5).sub_(1).masked_fill_(blank[:, None], 0.0)  # 0 is mid grey

@@ -1,4 +1,4 @@
-"""What is made of accuracies on each task after each task, and of rankings of heads.
+"""Metrics of accuracies on each task after each task, and of rankings of heads.
 
 Row t of a matrix holds the accuracies on tasks 0 to t after task t, so row t has t + 1 entries; T tasks.
 
@@ -6,7 +6,7 @@ Row t of a matrix holds the accuracies on tasks 0 to t after task t, so row t ha
     forgetting          mean over i < T-1 of  max over t in i..T-2 of A[t, i]  -  A[T-1, i]    (Chaudhry et al., 2018)
     backward transfer   mean over i < T-1 of  A[T-1, i] - A[i, i]       (Lopez-Paz and Ranzato, 2017)
 
-arXiv 2603.15195 does not say which definitions it uses; these are the usual ones.
+arXiv 2603.15195 does not state its definitions; these are the usual ones.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ Array = npt.NDArray[np.float64]
 
 
 def average_accuracy(rows: Rows) -> float:
-    """Over all tasks, after the last."""
+    """Mean accuracy over all tasks, after the last."""
     return float(np.mean(rows[-1]))
 
 
 def forgetting(rows: Rows) -> float | None:
-    """What was lost since each task was at its best; None with one task."""
+    """Mean loss of accuracy since each task's best; None with one task."""
     last = len(rows) - 1
     lost = [max(rows[t][i] for t in range(i, last)) - rows[last][i] for i in range(last)]
     return float(np.mean(lost)) if lost else None
 
 
 def backward_transfer(rows: Rows) -> float | None:
-    """What later tasks changed, mostly below 0; None with one task."""
+    """Mean change of accuracy by later tasks, mostly negative; None with one task."""
     last = len(rows) - 1
     gained = [rows[last][i] - rows[i][i] for i in range(last)]
     return float(np.mean(gained)) if gained else None
 
 
 def spearman(one: Array, other: Array) -> float | None:
-    """Spearman's rank correlation within each block, mean over blocks; None where a block's scores are all equal.
+    """Spearman's rank correlation within each block, mean over blocks; None if a block's scores are all equal.
 
     Args:
         one: (depth, H).
         other: the same heads' scores at another time.
     """
-    found = []
+    correlations = []
     for left, right in zip(one, other, strict=True):
         a, b = (ranks - ranks.mean() for ranks in (_ranks(left), _ranks(right)))
         norm = np.sqrt((a @ a) * (b @ b))
         if norm == 0:
             return None
-        found.append(float(a @ b / norm))
-    return float(np.mean(found))
+        correlations.append(float(a @ b / norm))
+    return float(np.mean(correlations))
 
 
 def _ranks(values: Array) -> Array:
-    """From 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values share their mean rank."""
     below = (values[:, None] > values).sum(1)
     equal = (values[:, None] == values).sum(1)
     ranks: Array = below + (equal + 1) / 2

@@ -1,4 +1,4 @@
-"""A vision transformer whose heads can be left out of the gradient, or out of the network, one by one.
+"""A vision transformer whose heads can be cut out of the gradient, or out of the network, one by one.
 
 Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. With the heads' outputs o_1, ..., o_H of one
 block, each (B, T, c), and W_o (H c, d), a block's attention is
@@ -8,13 +8,13 @@ block, each (B, T, c), and W_o (H c, d), a block's attention is
     sparse forward      y = [m_1 o_1; ...; m_H o_H] W_o,  m_h = 1 where h is in S, else 0               (Sec. 4.7)
 
 (arXiv 2603.15195). Under Eq. 11 the forward pass is that of the plain model; W_q, W_k, W_v of a head outside S get no
-gradient, and nothing flows through that head to earlier blocks. (An optimiser with moments moves them all the same,
-unless `cut_heads = "still"`: `workloads.vit.hold`.) W_o gets its whole gradient, as do the MLP and the path around
-attention: they are not what a head transports. No loop over heads: the gradient that arrives at the heads' outputs,
-(B, H, T, c), is cut by a mask over H. The cut costs one pass over that array.
+gradient, and nothing flows through that head to earlier blocks. (An optimiser with moments still moves them,
+unless `cut_heads = "still"`: `workloads.vit.hold`.) W_o, the MLP and the residual path get their whole
+gradient: heads do not transport it. There is no loop over heads: a mask over H cuts the gradient at the heads' outputs,
+(B, H, T, c), in one pass over that array.
 
-What the paper leaves open: class token or mean, MLP ratio, positions, dropout (here none). It gives embedding 192,
-depth 4, 12 heads of 16.
+Stated in the paper: embedding 192, depth 4, 12 heads of 16. Not stated: class token or mean, MLP ratio, positions,
+dropout (here none).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
 
 class CutGradient(torch.autograd.Function):
-    """The identity, and stopgrad for the heads outside S: exactly 0 there, whatever arrives, as `.detach()` gives."""
+    """The identity, with stopgrad for the heads outside S: their gradient is exactly 0, as with `.detach()`."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, kept: Tensor) -> Tensor:
@@ -68,13 +68,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.heads * shape.head_dim, shape.embed)
 
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `qkv` gives, (B, T, 3 H c), as queries, keys and values, (B, H, T, c) each."""
+        """Queries, keys and values, (B, H, T, c) each, from the output of `qkv`, (B, T, 3 H c)."""
         batch, tokens, _ = projected.shape
         q, k, v = projected.view(batch, tokens, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """X (B, T, d); kept (H,) bool, the set S; None: the plain model."""
+        """Attention on x (B, T, d); kept (H,) bool, the set S; None: the plain model."""
         outputs = scaled_dot_product_attention(*self.split(self.qkv(x)))
         if kept is not None:
             if transport == "gradient":
@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each behind a norm and beside a path around it."""
+    """Attention, then an MLP, each behind a norm and with a residual path."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(shape.embed, wide), nn.GELU(), nn.Linear(wide, shape.embed))
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """X (B, T, d)."""
+        """One block on x (B, T, d)."""
         x = x + self.attention(self.norm_attention(x), kept, transport)
         changed: Tensor = x + self.mlp(self.norm_mlp(x))
         return changed
@@ -123,7 +123,7 @@ class VisionTransformer(nn.Module):
         Args:
             images: (B, 3, side, side).
             kept: (depth, H) bool, each block's set S; None: the plain model.
-            transport: what a head outside S loses: its gradient, or itself.
+            transport: what is cut of a head outside S: its gradient, or its output.
         """
         x = self.patches(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.positions
@@ -136,9 +136,9 @@ class VisionTransformer(nn.Module):
 
 
 def build(shape: Shape, seed: int) -> VisionTransformer:
-    """A network with the weights of a seed, on the CPU; the same whatever device it goes to.
+    """A network initialised from a seed, on the CPU, so that weights do not depend on the device.
 
-    Matrices N(0, 0.02^2) cut at two deviations, as in the authors' own code for ViT's successors; the patches'
+    Matrices N(0, 0.02^2) truncated at two deviations, as in the authors' code for ViT's successors; the patch
     projection by its fan-in; biases and token 0, norms the identity.
     """
     generator = torch.Generator().manual_seed(seed)

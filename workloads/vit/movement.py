@@ -1,4 +1,4 @@
-"""How far a step moves each head: of its rows of W_q, W_k, W_v, without biases, the Euclidean norm of the change."""
+"""Movement of each head in a step: the Euclidean norm of the change of its rows of W_q, W_k, W_v, without biases."""
 
 from __future__ import annotations
 

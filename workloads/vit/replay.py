@@ -1,4 +1,4 @@
-"""A replay buffer that holds equally many examples of each class seen, as positions in the training set."""
+"""A class-balanced replay buffer of positions in the training set."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ def refill(
 ) -> Indices:
     """The buffer after a task.
 
-    Each of the C classes seen gets size // C places, the first size % C of them one more. Examples of earlier classes
-    are those already held, the ones longest held first; of new classes they are drawn at random. A class with fewer
-    examples than places has them all, and its other places stay empty.
+    Each of the C classes seen gets size // C places, the first size % C of them one more. Earlier classes keep their
+    oldest examples; examples of new classes are drawn at random. A class with fewer examples than places has all of
+    them, and its other places stay empty.
 
     Args:
-        held: positions held so far, classes in the order in which they came.
+        held: positions in the buffer, classes in order of arrival.
         labels: (N,), of the whole training set.
         new: positions of the task's training examples.
-        size: places.
-        rng: of the draw.
+        size: places in the buffer.
+        rng: for the draws.
     """
     old_classes, new_classes = (list(dict.fromkeys(labels[part].tolist())) for part in (held, np.sort(new)))
     candidates = {label: held[labels[held] == label] for label in old_classes}
     for label in sorted(set(new_classes) - set(old_classes)):
         candidates[label] = rng.permutation(new[labels[new] == label])
     places, rest = divmod(size, len(candidates))
-    kept = [found[: places + (i < rest)] for i, found in enumerate(candidates.values())]
-    return np.concatenate([held[:0], *kept])
+    chosen = [examples[: places + (i < rest)] for i, examples in enumerate(candidates.values())]
+    return np.concatenate([held[:0], *chosen])

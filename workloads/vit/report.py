@@ -15,22 +15,22 @@ from raysweep.workloads.vit.data import Images, load, positions, task_classes, v
 from raysweep.workloads.vit.training import Run, full_float32, learn, prepare
 
 if TYPE_CHECKING:
-    from raysweep.workloads.vit import Config
+    from raysweep.workloads.vit.workload import Config
 
 
 def train_and_measure(cell: Cell, context: Context) -> Metrics:
-    """The workload's `run`, where torch is there.
+    """The workload's `run`, given that torch is installed.
 
     Raises:
-        MemoryError: the GPU's memory ran out. To torch it is a RuntimeError, which would be the cell's own fault.
-        ValueError: the data are not those that the cell was planned for, or there is no GPU.
+        MemoryError: out of GPU memory. Torch raises a RuntimeError, which would count as the cell's own failure.
+        ValueError: the data differ from those the cell was planned with, or there is no GPU.
     """
     try:
         return _train_and_measure(cell, context)
     except torch.cuda.OutOfMemoryError as error:
         raise MemoryError(
-            "the GPU's memory ran out; give each cell a larger share of the GPU, gpus = ... in [resources], or set a "
-            f"smaller batch: {str(error).splitlines()[0] if str(error) else 'torch says no more'}"
+            "out of GPU memory; give each cell a larger share of the GPU, gpus = ... in [resources], or set a "
+            f"smaller batch: {str(error).splitlines()[0] if str(error) else 'no details from torch'}"
         ) from error
 
 
@@ -47,22 +47,22 @@ def _train_and_measure(cell: Cell, context: Context) -> Metrics:
 
 def summary(run: Run, state: State) -> dict[str, float]:
     """The network's metrics."""
-    found = {"diverged": float(state.diverged_at is not None)}
+    values = {"diverged": float(state.diverged_at is not None)}
     if state.diverged_at is not None:
-        found["diverged_at"] = float(state.diverged_at)
+        values["diverged_at"] = float(state.diverged_at)
     else:
         rows = state.rows
-        found["accuracy_average"] = metrics.average_accuracy(rows)
-        found["accuracy_new"] = float(np.mean([row[-1] for row in rows]))
-        found |= {f"accuracy_task_{i}": value for i, value in enumerate(rows[-1], 1)}
+        values["accuracy_average"] = metrics.average_accuracy(rows)
+        values["accuracy_new"] = float(np.mean([row[-1] for row in rows]))
+        values |= {f"accuracy_task_{i}": value for i, value in enumerate(rows[-1], 1)}
         if len(rows) > 2:
-            found["accuracy_later"] = float(np.mean(rows[-1][2:]))
+            values["accuracy_later"] = float(np.mean(rows[-1][2:]))
         for name, value in (
             ("forgetting", metrics.forgetting(rows)),
             ("backward_transfer", metrics.backward_transfer(rows)),
         ):
             if value is not None:
-                found[name] = value
+                values[name] = value
     for j in range(1, len(state.heads)):
         for i in range(j):
             for name, one, other in (
@@ -71,42 +71,41 @@ def summary(run: Run, state: State) -> dict[str, float]:
             ):
                 value = metrics.spearman(one, other)
                 if value is not None:
-                    found[f"{name}_spearman_{i + 1}_{j + 1}"] = value
+                    values[f"{name}_spearman_{i + 1}_{j + 1}"] = value
     if state.heads:
-        found["images_measured"] = float(min(run.measured(task) for task in range(len(state.heads))))
+        values["images_measured"] = float(min(run.measured(task) for task in range(len(state.heads))))
     if state.seconds > 0:
-        found["images_per_s"] = state.images / state.seconds
+        values["images_per_s"] = state.images / state.seconds
     if run.device.type == "cuda":
-        found["peak_device_mib"] = torch.cuda.max_memory_allocated(run.device) / 2**20
-    return found
+        values["peak_device_mib"] = torch.cuda.max_memory_allocated(run.device) / 2**20
+    return values
 
 
 def baselines(images: Images, config: Config) -> dict[str, float]:
-    """Average accuracy and forgetting of what needs no network, from the same training images task by task."""
+    """Average accuracy and forgetting of the baselines, fitted to the same training images task by task."""
     classes = task_classes(config.tasks)
-    told = config.scenario == "task_incremental"
-    found = {"chance_accuracy_average": 1 / len(classes[0]) if told else 1 / sum(map(len, classes))}
+    task_known = config.scenario == "task_incremental"
+    values = {"chance_accuracy_average": 1 / len(classes[0]) if task_known else 1 / sum(map(len, classes))}
     for name, score in (("nearest_mean", nearest_mean_scores), ("ridge", ridge_scores)):
         rows = []
         for task in range(config.tasks):
-            seen = sum(classes[: task + 1], ())
-            used = positions(images.train_labels, seen, config.train_per_class)
+            used = positions(images.train_labels, sum(classes[: task + 1], ()), config.train_per_class)
             scores = score(images.train[used], images.train_labels[used], images.test)
-            rows.append([_right(scores, images.test_labels, part, told) for part in classes[: task + 1]])
-        found[f"{name}_accuracy_average"] = metrics.average_accuracy(rows)
+            rows.append([_right(scores, images.test_labels, part, task_known) for part in classes[: task + 1]])
+        values[f"{name}_accuracy_average"] = metrics.average_accuracy(rows)
         lost = metrics.forgetting(rows)
         if lost is not None:
-            found[f"{name}_forgetting"] = lost
-    return found
+            values[f"{name}_forgetting"] = lost
+    return values
 
 
-def _right(scores: Array, labels: Bytes, part: tuple[int, ...], told: bool) -> float:
-    """Accuracy on the images of a task; told which it is, its classes alone compete."""
+def _right(scores: Array, labels: Bytes, part: tuple[int, ...], task_known: bool) -> float:
+    """Accuracy on the images of a task; if the task is known, only its classes compete."""
     here = positions(labels, part)
-    own = scores[here]
-    if told:
-        own = np.where(np.isin(np.arange(own.shape[1]), part), own, -np.inf)
-    return float(np.mean(own.argmax(1) == labels[here]))
+    competing = scores[here]
+    if task_known:
+        competing = np.where(np.isin(np.arange(competing.shape[1]), part), competing, -np.inf)
+    return float(np.mean(competing.argmax(1) == labels[here]))
 
 
 def _record(state: State, context: Context) -> None:

@@ -5,17 +5,17 @@ arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of one block,
 | method | k | through which heads |
 |---|---|---|
 | `bptt_ref` | H | the plain model |
-| `dense_ref` | H | all, by the code of the sparse ones: bit for bit the plain model's gradient |
+| `dense_ref` | H | all, by the code of the sparse methods: bit for bit the plain model's gradient |
 | `no_replay` | H | the plain model without a buffer of earlier examples: the baseline of forgetting |
 | `sparse` | given | a random S, new in each block at every forward pass |
 | `trace_like` | 1 | the same with one head: the paper's floor |
 | `sparse_forward` | given | the heads outside S are zeroed in the forward pass instead |
 | `random` | given | all until `select_from`, from that task on as `sparse` |
 | `fisher_oracle`, `fisher_anti` | given | all until then, then the k heads of most, of least Fisher information |
-| `entropy_oracle`, `entropy_anti` | given | likewise, of the most peaked, the flattest attention |
+| `entropy_oracle`, `entropy_anti` | given | likewise, of the most peaked, of the flattest attention |
 
-Rankings are made once, after task `rank_after`, within each block. What the paper leaves open and is read so: until
-the selection begins all heads learn (it says "for tasks 2-5"); a ranking is within a block.
+Rankings are made once, after task `rank_after`, within each block. Our reading where the paper is silent:
+all heads learn until the selection begins (it says "for tasks 2-5"); rankings are within a block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Method:
-    """How heads are chosen.
+    """How a method chooses heads.
 
     Args:
         transport: what a head outside S loses; None: nothing is cut.

@@ -1,9 +1,9 @@
-"""A cell's whole course: tasks, epochs, tests, rankings; and the state it can be taken up from after any epoch.
+"""The course of a cell: tasks, epochs, tests, rankings, and a checkpoint after every epoch.
 
-Randomness of task t and epoch e comes from `SeedSequence([seed, code, t + 1, e + 1])`, one code a purpose: none of it
-has to be kept in a checkpoint, and another k or way to choose heads changes neither the order of the images nor their
-shifts. A method without a buffer (`no_replay`) has the same order, and other shifts from the second task on: it draws
-for fewer images a step.
+Randomness of task t and epoch e comes from `SeedSequence([seed, code, t + 1, e + 1])`, one code per purpose: a
+checkpoint needs none of it, and another k or selection of heads changes neither the order of the images nor their
+shifts. A method without a buffer (`no_replay`) has the same order, but different shifts from the second task on, since
+it draws for fewer images per step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from raysweep.workloads.vit.replay import refill
 from raysweep.workloads.vit.selection import METHODS, draw, ranked
 
 if TYPE_CHECKING:
-    from raysweep.workloads.vit import Config
+    from raysweep.workloads.vit.workload import Config
 
 TEST_BATCH = 250
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -58,19 +58,19 @@ class Run:
         return np.random.default_rng(np.random.SeedSequence([self.cell.seed, CODES[purpose], task + 1, epoch + 1]))
 
     def positions(self, task: int) -> Indices:
-        """Of a task's training images."""
+        """Positions of a task's training images."""
         return positions(self.labels, self.classes[task], self.config.train_per_class)
 
     def measured(self, task: int) -> int:
-        """Images of a task that heads are measured on: as many as asked for, or all there are."""
+        """Number of a task's images that heads are measured on: as requested, or all if there are fewer."""
         return min(self.config.measured_images, len(self.positions(task)))
 
     def at(self, which: Indices) -> Tensor:
-        """Positions, on the device."""
+        """Positions as a tensor on the device."""
         return torch.from_numpy(which).to(self.device)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Bfloat16 where it is asked for."""
+        """Autocast to bfloat16 if the config requests it."""
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -78,47 +78,47 @@ class Run:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Float32 is float32: by default cuDNN rounds what it convolves, here the patches, to the 10 bits of TF32."""
+    """Disable TF32 in cuDNN, which by default rounds the inputs of a convolution (here the patches) to 10 bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before  # it is the process's
+        torch.backends.cudnn.allow_tf32 = before  # the setting is global to the process
 
 
 def prepare(cell: Cell, images: Images, device: str) -> Run:
-    """Put the data where the network will be: uint8, a quarter of what they take as numbers.
+    """Put the data on the network's device, as uint8: a quarter of the size of float32.
 
     Raises:
-        ValueError: a GPU is asked for and torch sees none, or more images of a class than there are.
+        ValueError: the device is a GPU and torch sees none, or `train_per_class` exceeds the data.
     """
     config: Config = cell.config
     fewest = int(np.bincount(images.train_labels, minlength=CLASSES).min())
     if config.train_per_class is not None and config.train_per_class > fewest:
         raise ValueError(
-            f"train_per_class = {config.train_per_class}, but {images.path} has a class of {fewest} training images; "
-            f"valid: up to {fewest}, or none given for all"
+            f"train_per_class = {config.train_per_class}, but {images.path} has a class with {fewest} training images; "
+            f"valid: up to {fewest}, or leave it out for all"
         )
-    place = torch.device(device)
-    if place.type == "cuda":
+    target = torch.device(device)
+    if target.type == "cuda":
         if not torch.cuda.is_available():
             raise ValueError(
-                f"the cell was given a GPU, but torch {torch.__version__} sees none here; install a build of torch for "
-                "the GPU's driver, or launch with --device cpu"
+                f"the cell has a GPU, but torch {torch.__version__} does not see it; install a build of torch for the "
+                "GPU's driver, or launch with --device cpu"
             )
-        torch.cuda.reset_peak_memory_stats(place)
+        torch.cuda.reset_peak_memory_stats(target)
 
     def stored(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(place)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(target)
 
     def targets(labels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-        return torch.from_numpy(labels.astype(np.int64)).to(place)
+        return torch.from_numpy(labels.astype(np.int64)).to(target)
 
     return Run(
         cell=cell,
         config=config,
-        device=place,
+        device=target,
         labels=images.train_labels,
         test_labels=images.test_labels,
         train=stored(images.train),
@@ -130,7 +130,7 @@ def prepare(cell: Cell, images: Images, device: str) -> Run:
 
 
 def begin(run: Run) -> State:
-    """Initial weights of the seed, and the optimiser; it goes on from task to task."""
+    """Initial weights of the seed, and the optimiser, which is not reset between tasks."""
     config = run.config
     shape = Shape(config.heads, config.head_dim, config.embed, config.depth, config.mlp_ratio, config.patch)
     seed = int(generators(run.cell.seed).weights.integers(2**62))
@@ -146,7 +146,7 @@ def begin(run: Run) -> State:
 
 
 def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], None]) -> State:
-    """From the checkpoint, or the beginning, to the end; a checkpoint after every epoch."""
+    """Train from the checkpoint, or from the start, to the end; save a checkpoint after every epoch."""
     state = begin(run)
     data = checkpoint.load() if checkpoint is not None else None
     if data is not None:
@@ -169,10 +169,10 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
 
 
 def one_epoch(run: Run, state: State) -> None:
-    """Every image of the task once, in an order of the epoch's own.
+    """Train on every image of the task once, in the epoch's random order.
 
-    What follows a loss or parameters that are no numbers does not count: `diverged_at` is the first such step, or the
-    one after the epoch's last.
+    Steps after a loss or parameters that are not finite do not count: `diverged_at` is the first step with such a loss,
+    or the step after the epoch's last.
     """
     config, model, optimizer = run.config, state.model, state.optimizer
     order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
@@ -182,16 +182,16 @@ def one_epoch(run: Run, state: State) -> None:
     device_losses: list[Tensor] = []
     model.train()
     for start in range(0, len(order), config.batch):
-        own = order[start : start + config.batch]
+        new = order[start : start + config.batch]
         old = state.held[:0]
         if len(state.held) and config.replay_batch:
             old = order_rng.choice(state.held, min(config.replay_batch, len(state.held)), replace=False)
-        which = run.at(np.concatenate([own, old]))
+        which = run.at(np.concatenate([new, old]))
         x, y = network_input(run.train, which, shift_rng if config.augment else None), run.train_targets[which]
         kept, transport = subset(run, state, mask_rng)
         with run.autocast():
             logits = network(x, kept, transport)
-        loss = _loss(logits.float(), y, len(own), allowed, config.replay_weight)
+        loss = _loss(logits.float(), y, len(new), allowed, config.replay_weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if config.clip:
@@ -203,17 +203,17 @@ def one_epoch(run: Run, state: State) -> None:
         state.images += len(which)
         device_losses.append(loss.detach())
     losses: list[float] = torch.stack(device_losses).double().cpu().tolist()
-    wrong = next((i for i, value in enumerate(losses) if not math.isfinite(value)), None)
-    if wrong is not None:
-        state.diverged_at = len(state.losses) + wrong
-    state.losses += losses[:wrong]
-    # The loss is looked at before each step: what the last step did shows in the parameters alone.
-    if wrong is None and not bool(torch.stack([part.isfinite().all() for part in model.parameters()]).all()):
+    diverged = next((i for i, value in enumerate(losses) if not math.isfinite(value)), None)
+    if diverged is not None:
+        state.diverged_at = len(state.losses) + diverged
+    state.losses += losses[:diverged]
+    # Each loss precedes its step: the effect of the last step shows only in the parameters.
+    if diverged is None and not bool(torch.stack([part.isfinite().all() for part in model.parameters()]).all()):
         state.diverged_at = len(state.losses)
 
 
 def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
-    """This forward pass's set S of every block, (depth, H), and what the others lose; None: nothing is cut."""
+    """The sets S of this forward pass, (depth, H), and what is cut of the other heads; None: nothing is cut."""
     config, how = run.config, METHODS[run.cell.method]
     staged = how.staged and config.select_from is not None and state.task + 1 < config.select_from
     if how.transport is None or staged:
@@ -224,12 +224,14 @@ def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | N
             raise ValueError(f"method {run.cell.method!r} without k")
         mask = draw(rng, config.depth, config.heads, run.cell.k)
     if mask is None:
-        raise ValueError(f"no ranking of heads in task {state.task + 1}; it is made after task {config.rank_after}")
+        raise ValueError(
+            f"no ranking of heads in task {state.task + 1}; heads are ranked after task {config.rank_after}"
+        )
     return torch.from_numpy(mask).to(run.device), how.transport
 
 
 def competing(run: Run) -> Tensor | None:
-    """Of task-incremental learning: (10, 10), row c says which classes compete with class c. None: all do."""
+    """In task-incremental learning (10, 10), row c: the classes that compete with class c. None: all do."""
     if run.config.scenario == "class_incremental":
         return None
     same = torch.zeros(CLASSES, CLASSES, dtype=torch.bool)
@@ -238,17 +240,17 @@ def competing(run: Run) -> Tensor | None:
     return same.to(run.device)
 
 
-def _loss(logits: Tensor, y: Tensor, own: int, allowed: Tensor | None, weight: float | None) -> Tensor:
-    """Mean over the first `own` images, the task's, plus weight times mean over the rest, the replayed."""
+def _loss(logits: Tensor, y: Tensor, new: int, allowed: Tensor | None, weight: float | None) -> Tensor:
+    """Mean loss over the first `new` images, the task's, plus weight times that over the others, the replayed."""
     losses = cross_entropies(logits, y, allowed)
-    loss = losses[:own].mean()
-    if len(losses) > own and weight:
-        loss = loss + weight * losses[own:].mean()
+    loss = losses[:new].mean()
+    if len(losses) > new and weight:
+        loss = loss + weight * losses[new:].mean()
     return loss
 
 
 def end_task(run: Run, state: State) -> None:
-    """Test, measure and perhaps rank the heads, put examples into the buffer."""
+    """Test, measure the heads and rank them if due, refill the replay buffer."""
     config, task = run.config, state.task
     how = METHODS[run.cell.method]
     state.model.eval()
@@ -269,18 +271,18 @@ def end_task(run: Run, state: State) -> None:
 
 
 def accuracy(run: Run, state: State, task: int, rng: np.random.Generator) -> float:
-    """Accuracy on a task's test images, all heads in place unless the cell says otherwise.
+    """Accuracy on a task's test images, with all heads unless `forward_test` is `random_heads`.
 
     Args:
         run: the cell.
-        state: its network, in evaluation mode.
+        state: the network, in evaluation mode.
         task: from 0.
-        rng: of random heads.
+        rng: for random heads.
     """
     config = run.config
     where = run.at(positions(run.test_labels, run.classes[task]))
     allowed = competing(run)
-    right = 0
+    correct = 0
     with torch.inference_mode(), run.autocast():
         for start in range(0, len(where), TEST_BATCH):
             part = where[start : start + TEST_BATCH]
@@ -291,5 +293,5 @@ def accuracy(run: Run, state: State, task: int, rng: np.random.Generator) -> flo
             logits = state.model(network_input(run.test, part, None), kept, "forward")
             if allowed is not None:
                 logits = logits.masked_fill(~allowed[y], -math.inf)
-            right += int((logits.argmax(1) == y).sum())
-    return right / len(where)
+            correct += int((logits.argmax(1) == y).sum())
+    return correct / len(where)

@@ -247,7 +247,9 @@ class ObjectStorage:
             try:
                 import obstore.store
             except ImportError as error:
-                raise InputError(f"store {self}: needs the package obstore: pip install obstore ({error})") from None
+                raise InputError(
+                    f"store {self}: needs the package obstore: pip install 'raysweep[objects]' ({error})"
+                ) from None
             kind = getattr(obstore.store, KINDS[self._scheme])
             try:
                 self._clients[seconds] = kind(

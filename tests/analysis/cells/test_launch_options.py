@@ -85,9 +85,9 @@ def test_nothing_is_said_of_cells_that_were_launched_as_the_file_is() -> None:
     )
 )
 def test_what_is_typed_is_what_was_set(value: object) -> None:
-    option, said = shlex.split(typed({"key": value}))
+    option, text = shlex.split(typed({"key": value}))
     assert option == "--set"
-    name, read = setting(said)
+    name, read = setting(text)
     assert (name, read) == ("key", value)
     assert type(read) is type(value)
 

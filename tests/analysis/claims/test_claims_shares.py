@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raysweep.analysis.claims.claim import Line, Share
-from raysweep.analysis.claims.load import Loaded
+from raysweep.analysis.claims.load import LineData
 from raysweep.analysis.claims.verdict import judge, settle
 from raysweep.analysis.statistics.inference import fisher_p
 
@@ -51,7 +51,7 @@ def verdicts(failing: int, n: int, paper: float, others: int = 0) -> tuple[str, 
     """With and without the correction for so many other lines whose p is 1."""
     line = Line("x", "x", "x", Share(lambda columns: columns["x"] > 0, paper))
     columns = {"x": np.array([1.0] * failing + [0.0] * (n - failing))}
-    judged = judge(line, Loaded(columns, tuple(range(n)), n, None, frozenset()))
+    judged = judge(line, LineData(columns, tuple(range(n)), n, None))
     settled = settle(line, judged, [judged.p or 1.0, *[1.0] * others], 0)
     return settled.verdict, settled.alone
 

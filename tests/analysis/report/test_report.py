@@ -19,7 +19,7 @@ from raysweep.analysis.report import (
     curves,
     formatting,
     metrics,
-    settings,
+    variants,
 )
 from raysweep.analysis.report import (
     html as page,
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def gathered(store: Store) -> Report:
-    return build.gather(store, named="results")
+    return build.build(store, named="results")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_what_is_missing_comes_first_and_is_named(gathered: Report, written: str
 
 def test_means_and_intervals_are_those_of_the_cells(gathered: Report, store: Store) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
-    labels = dict(experiment.settings.select("label", "setting").iter_rows())
-    row = loss.rows.filter(pl.col("setting") == labels["sgd, rate = 0.2"]).row(0, named=True)
+    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
+    labels = dict(experiment.variants.select("label", "variant").iter_rows())
+    row = loss.rows.filter(pl.col("variant") == labels["sgd, rate = 0.2"]).row(0, named=True)
     values = store.sql("SELECT loss FROM cells WHERE status = 'done' AND method = 'sgd' AND rate = 0.2")["loss"]
     assert (row["n"], row["cells"]) == (4, 4)
     assert row["mean"] == pytest.approx(values.mean())
@@ -100,47 +100,47 @@ def test_an_interval_holds_the_mean_as_often_as_it_says() -> None:
     assert high == pytest.approx(many.mean() + 1.966 * many.std(ddof=1) / 20, abs=1e-3)
 
 
-def test_settings_are_told_apart_by_what_differs() -> None:
-    def setting(method: str, k: int | None, version: str = "1", **config: object) -> dict[str, object]:
+def test_variants_are_told_apart_by_what_differs() -> None:
+    def variant(method: str, k: int | None, version: str = "1", **config: object) -> dict[str, object]:
         about = {"experiment": "e", "workload": "w", "workload_version": version, "method": method, "k": k}
         return {**about, "config": json.dumps(config)}
 
-    made = settings.labels(
+    names = variants.labels(
         [
-            setting("a", 1, rate=0.1, hidden=8, note=None),
-            setting("a", 2, rate=0.1, hidden=8, note="x"),
-            setting("b", None, rate=0.1, hidden=8),
-            setting("b", None, rate=0.1, hidden=8, extra=1),
+            variant("a", 1, rate=0.1, hidden=8, note=None),
+            variant("a", 2, rate=0.1, hidden=8, note="x"),
+            variant("b", None, rate=0.1, hidden=8),
+            variant("b", None, rate=0.1, hidden=8, extra=1),
         ]
     )
-    assert [label for label, _ in made] == ["a, k = 1", "a, k = 2, note = x", "b", "b, extra = 1"]
-    assert [series for _, series in made] == ["a", "a, note = x", "b", "b, extra = 1"]
-    two = settings.labels([setting("a", None), setting("a", None, version="2")])
+    assert [label for label, _ in names] == ["a, k = 1", "a, k = 2, note = x", "b", "b, extra = 1"]
+    assert [series for _, series in names] == ["a", "a, note = x", "b", "b, extra = 1"]
+    two = variants.labels([variant("a", None), variant("a", None, version="2")])
     assert [label for label, _ in two] == ["a, w version 1", "a, w version 2"]
-    both = settings.labels([setting("a", 3, rate=1), setting("a", 3, version="2", rate=2, note="n" * 200)])
+    both = variants.labels([variant("a", 3, rate=1), variant("a", 3, version="2", rate=2, note="n" * 200)])
     assert both[1][0].startswith("a, k = 3, w version 2, rate = 2")  # what is cut off is no version
-    long = settings.labels([setting("m" * 200, None, rate=1), setting("m" * 200, None, rate=2)])
+    long = variants.labels([variant("m" * 200, None, rate=1), variant("m" * 200, None, rate=2)])
     assert len({label for label, _ in long}) == 2  # cut short, and numbered
 
 
-def test_settings_come_in_the_order_of_their_keys_and_numbers_by_size() -> None:
+def test_variants_come_in_the_order_of_their_keys_and_numbers_by_size() -> None:
     configs = ['{"rate":10}', '{"rate":0.5}', '{"note":"b","rate":0.5}', "{}", '{"rate":9}']
     rows = [("e", "w", version, method, k, config) for version in ("10", "9") for method in "ba"
             for k in (16, None, 4) for config in configs]  # fmt: skip
-    cells = pl.DataFrame(rows, schema=list(settings.KEYS), orient="row")
-    numbered, found = settings.with_settings(cells)
-    assert found["workload_version"].to_list() == ["9"] * 30 + ["10"] * 30
-    assert found["method"].to_list()[:30] == ["a"] * 15 + ["b"] * 15
-    assert found["k"].to_list()[:15] == [None] * 5 + [4] * 5 + [16] * 5
-    assert found["config"].to_list()[:5] == [
+    cells = pl.DataFrame(rows, schema=list(variants.KEYS), orient="row")
+    numbered, numbers = variants.with_variants(cells)
+    assert numbers["workload_version"].to_list() == ["9"] * 30 + ["10"] * 30
+    assert numbers["method"].to_list()[:30] == ["a"] * 15 + ["b"] * 15
+    assert numbers["k"].to_list()[:15] == [None] * 5 + [4] * 5 + [16] * 5
+    assert numbers["config"].to_list()[:5] == [
         "{}",
         '{"note":"b","rate":0.5}',
         '{"rate":0.5}',
         '{"rate":9}',
         '{"rate":10}',
     ]
-    assert numbered.select(settings.KEYS).equals(cells)  # the cells keep their order
-    assert numbered.select("setting", *settings.KEYS).sort("setting").equals(found.select("setting", *settings.KEYS))
+    assert numbered.select(variants.KEYS).equals(cells)  # the cells keep their order
+    assert numbered.select("variant", *variants.KEYS).sort("variant").equals(numbers.select("variant", *variants.KEYS))
 
 
 def test_a_curve_is_binned_over_all_steps_and_keeps_what_is_finite() -> None:
@@ -152,29 +152,29 @@ def test_a_curve_is_binned_over_all_steps_and_keeps_what_is_finite() -> None:
             "values": [[1.0, 3.0, 5.0, float("nan")], [7.0, 9.0], [2.0, 4.0, float("inf")]],
         }
     )
-    found, width = curves.series(arrays, points=3)
+    binned, width = curves.series(arrays, points=3)
     assert width == 2
-    assert found.rows() == [("a", 0, 2.0), ("a", 2, 5.0), ("a", 4, 8.0), ("b", 0, 2.0), ("b", 2, 4.0)]
-    both = curves.summary(found, pl.DataFrame({"cell_id": ["a", "b"], "setting": [0, 0]}))
+    assert binned.rows() == [("a", 0, 2.0), ("a", 2, 5.0), ("a", 4, 8.0), ("b", 0, 2.0), ("b", 2, 4.0)]
+    both = curves.summary(binned, pl.DataFrame({"cell_id": ["a", "b"], "variant": [0, 0]}))
     assert both.select("step", "median", "low", "high", "n").rows() == [
         (0.0, 2.0, 2.0, 2.0, 2), (2.0, 4.5, 4.0, 5.0, 2), (4.0, 8.0, 8.0, 8.0, 1),
     ]  # fmt: skip
 
 
-def test_of_very_many_settings_the_lowest_and_the_highest_are_kept() -> None:
+def test_of_very_many_variants_the_lowest_and_the_highest_are_kept() -> None:
     cells = pl.DataFrame(
         {
-            "setting": pl.Series(range(100), dtype=pl.UInt32),
+            "variant": pl.Series(range(100), dtype=pl.UInt32),
             "metrics": [
                 [{"name": "loss", "value": float(i)}, {"name": "seconds", "value": 1.0 + i}] for i in range(100)
             ],
         }
     )
-    made = metrics.tabulate(cells, [], 5, 10)
-    assert [m.name for m in made.shown] == ["loss", "seconds"]
-    assert made.shown[0].rows["setting"].to_list() == [0, 1, 2, 3, 4, 95, 96, 97, 98, 99]
-    assert made.shown[0].others == 90
-    assert [m.name for m in metrics.tabulate(cells, ["seconds"], 5, 10).shown] == ["seconds"]
+    tabulated = metrics.tabulate(cells, [], 5, 10)
+    assert [m.name for m in tabulated.tables] == ["loss", "seconds"]
+    assert tabulated.tables[0].rows["variant"].to_list() == [0, 1, 2, 3, 4, 95, 96, 97, 98, 99]
+    assert tabulated.tables[0].others == 90
+    assert [m.name for m in metrics.tabulate(cells, ["seconds"], 5, 10).tables] == ["seconds"]
 
 
 def test_text_from_cells_stays_text(written: str, gathered: Report) -> None:
@@ -184,7 +184,7 @@ def test_text_from_cells_stays_text(written: str, gathered: Report) -> None:
     assert html.escape("</script>|<b>sparse") in bare
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", bare)
     assert written.count("</script>") == 4  # the page's own
-    document = script(written, "drill")
+    document = script(written, "details")
     assert "\x1b" not in json.dumps(document, ensure_ascii=False)
     assert hostile_sweep.NASTY.replace("\x1b", "\ufffd") in json.dumps(document, ensure_ascii=False).replace('\\"', '"')
     assert "<" not in page.as_json({"a": "</script><!--\u2028"})
@@ -201,7 +201,7 @@ def test_the_page_asks_nothing_of_a_network(written: str) -> None:
 
 
 def test_failed_cells_can_be_looked_at_with_their_tracebacks(written: str) -> None:
-    document = script(written, "drill")
+    document = script(written, "details")
     cells = document["cells"]
     assert isinstance(cells, list)
     assert len(cells) == 30
@@ -212,11 +212,11 @@ def test_failed_cells_can_be_looked_at_with_their_tracebacks(written: str) -> No
 
 
 def test_single_cells_have_bounded_room(store: Store) -> None:
-    small = build.gather(store, carried_bytes=6_000)
-    assert len(json.dumps(small.drill.document["cells"])) <= 6_000 + 2 * small.drill.carried
-    statuses = {cell["status"] for cell in small.drill.document["cells"]}
+    small = build.build(store, detail_bytes=6_000)
+    assert len(json.dumps(small.details.document["cells"])) <= 6_000 + 2 * small.details.included
+    statuses = {cell["status"] for cell in small.details.document["cells"]}
     assert statuses == {"done", "failed"}  # failures may not take all of it
-    assert 0 < small.drill.carried < 30
+    assert 0 < small.details.included < 30
 
 
 def test_a_page_too_large_is_shortened_and_says_so(
@@ -230,7 +230,7 @@ def test_a_page_too_large_is_shortened_and_says_so(
 
 def test_commands_on_the_page_give_its_numbers(gathered: Report, store: Store) -> None:
     (experiment,) = gathered.experiments
-    for metric in experiment.metrics.shown:
+    for metric in experiment.metrics.tables:
         command = formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results")
         sql = re.sub(r'\\(["$`\\])', r"\1", command.removeprefix('raysweep query "')[:-1])
         answer = store.sql(sql)
@@ -249,11 +249,11 @@ def test_charts_are_vega_lite(scale: charts.Scale) -> None:
 
 def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
-    spec, columns = charts.metric("loss", loss.rows, experiment.settings)
+    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
+    spec, columns = charts.metric("loss", loss.rows, experiment.variants)
     assert columns["k"] == ["1", "2", "4", "none", "none"]
     assert spec["encoding"]["x"]["sort"] == ["none", "1", "2", "4"]
-    spec, columns = charts.metric("loss", loss.rows.tail(2), experiment.settings)
+    spec, columns = charts.metric("loss", loss.rows.tail(2), experiment.variants)
     assert "k" not in columns
     assert columns["label"] == ["sgd, rate = 0.1", "sgd, rate = 0.2"]
     assert columns["lines"] == columns["label"]
@@ -263,9 +263,9 @@ def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
 
 def test_labels_of_charts_stand_whole_in_lines(gathered: Report) -> None:
     (experiment,) = gathered.experiments
-    (loss,) = [m for m in experiment.metrics.shown if m.name == "loss"]
+    (loss,) = [m for m in experiment.metrics.tables if m.name == "loss"]
     long = "stochastic_gradient, rate = 1e-4, schedule = cosine_with_warm_restarts"
-    named = experiment.settings.with_columns(
+    named = experiment.variants.with_columns(
         label=pl.when(pl.col("label") == "sgd, rate = 0.1").then(pl.lit(long)).otherwise("label")
     )
     spec, columns = charts.metric("loss", loss.rows.tail(2), named)
@@ -282,7 +282,7 @@ def test_labels_of_charts_stand_whole_in_lines(gathered: Report) -> None:
 def test_the_command_writes_both_and_refuses_what_it_cannot(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = str(store.disk)
+    named = str(store.storage)
     out, text = tmp_path / "r.html", tmp_path / "r.md"
     report(named, where="method = 'sgd'", output=str(out), markdown=str(text), metric=["window"], title="Mine & yours")
     assert "8 of 10 cells done" in capsys.readouterr().out

@@ -18,7 +18,7 @@ import pytest
 from raysweep.analysis.report import build
 from raysweep.analysis.report.html import to_html
 from raysweep.analysis.report.paper import Paper
-from raysweep.orchestrator.launch.record import Finished, record
+from raysweep.orchestrator.launch.record import CompletedAttempt, record
 from raysweep.orchestrator.run.messages import Array, Outcome, Worker
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.writer import StoreWriter
@@ -41,16 +41,16 @@ DRAWN = """() => [...document.querySelectorAll("[data-chart]")].filter((place) =
 
 
 class Opened:
-    """A page, and what it said and asked for."""
+    """A page with its console messages and its requests."""
 
     def __init__(self, browser: Any, path: Path, **context: Any) -> None:
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.messages: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri(), timeout=60_000)
         self.page.wait_for_function(DRAWN, timeout=120_000)
 
@@ -69,7 +69,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        report = build.gather(Store(hostile_sweep.make(folder)), named="results")
+        report = build.build(Store(hostile_sweep.make(folder)), named="results")
     path = folder / "report.html"
     path.write_text(to_html(report), encoding="utf-8")
     return path
@@ -90,7 +90,7 @@ def with_paper(own: Path) -> Path:
     paper = Paper(ledger(source), _tables(source, lacking), _figures(source, lacking), tuple(lacking))
     assert paper.tables
     assert paper.figures
-    report = build.gather(Store(own.parent / "results"), named="results")._replace(paper=paper)
+    report = build.build(Store(own.parent / "results"), named="results")._replace(paper=paper)
     path = own.parent / "paper.html"
     path.write_text(to_html(report), encoding="utf-8")
     return path
@@ -101,8 +101,8 @@ def with_paper(own: Path) -> Path:
 def test_it_opens_without_an_error_or_a_request(browser: Any, with_paper: Path, width: int, scheme: str) -> None:
     opened = Opened(browser, with_paper, viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = opened.page
-    assert opened.said == []
-    assert [url for url in opened.asked if not url.startswith("data:")] == [with_paper.as_uri()]
+    assert opened.messages == []
+    assert [url for url in opened.requests if not url.startswith("data:")] == [with_paper.as_uri()]
     assert page.title() == "Sweep results: results"  # no text of a cell ran
     assert page.locator("body img").count() == page.locator("main figure img").count()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -157,7 +157,7 @@ def test_single_cells_are_found_and_shown_as_text(browser: Any, own: Path) -> No
     page.locator("#cell-list button").first.click()
     page.wait_for_selector("#cell [data-drawn] svg path")
     assert "0.048619" in view.inner_text()  # 1 / 21 + 0.001, to five digits
-    assert opened.said == []
+    assert opened.messages == []
     opened.context.close()
 
 
@@ -179,8 +179,8 @@ def test_it_is_accessible(browser: Any, with_paper: Path, scheme: str) -> None:
     # The page's own policy would keep axe out, too.
     opened = Opened(browser, with_paper, bypass_csp=True, color_scheme=scheme, viewport={"width": 1280, "height": 900})
     opened.page.locator("#cell-list button").first.click()
-    found = axe.Axe().run(opened.page).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in {"serious", "critical"}] == []
+    violations = axe.Axe().run(opened.page).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in violations if v["impact"] in {"serious", "critical"}] == []
     opened.context.close()
 
 
@@ -208,14 +208,14 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
                     arrays=() if bad else (Array("loss", 0, 1, curve),),
                     error_type=error[0], error_message=error[1], traceback=error[2],
                 )  # fmt: skip
-                ended.append(Finished(outcome, worker))
+                ended.append(CompletedAttempt(outcome, worker))
             owner.append(record(ended, table.cells, table.variants, owner.epoch, {}))
     page = tmp_path / "report.html"
-    asked = f"raysweep report --store {tmp_path / 'results'} --output {page}"
+    command = f"raysweep report --store {tmp_path / 'results'} --output {page}"
     code = (
         "import resource, sys, time; began = time.process_time()\n"
         "from raysweep.orchestrator.cli.app import app\n"
-        f"try:\n    app({asked.split()[1:]!r})\nexcept SystemExit:\n    pass\n"
+        f"try:\n    app({command.split()[1:]!r})\nexcept SystemExit:\n    pass\n"
         "usage = resource.getrusage(resource.RUSAGE_SELF)\n"
         "print(time.process_time() - began, usage.ru_maxrss / 1024, file=sys.stderr)\n"
     )
@@ -228,7 +228,7 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
     assert mebibytes < 1024
     assert page.stat().st_size < 5 * 2**20
     opened = Opened(browser, page, viewport={"width": 1600, "height": 900})
-    assert opened.said == []
+    assert opened.messages == []
     timing = opened.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     assert timing < 3_000  # milliseconds
     size = page.stat().st_size / 2**20

@@ -12,7 +12,7 @@ import pytest
 
 from raysweep import Sweep, launch
 from raysweep.analysis.report import curve_data, formatting, html
-from raysweep.analysis.report.build import Report, gather
+from raysweep.analysis.report.build import Report, build
 from raysweep.analysis.report.markdown import to_markdown
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep import workload
@@ -23,7 +23,7 @@ VERSION = "{version}"
 
 def run(cell, context):
     if cell.method == "old":
-        raise ValueError("no longer asked for")
+        raise ValueError("no longer requested")
     value = {factor} * cell.config["rate"] + cell.seed
     context.array("loss", [value / (1 + step) for step in range(10)])
     context.array("aaa_empty", [float("nan")] * 10)
@@ -65,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def report(store: Store) -> Report:
-    return gather(store, named="results")
+    return build(store, named="results")
 
 
 def answer(store: Store, command: str) -> pl.DataFrame:
@@ -77,41 +77,41 @@ def answer(store: Store, command: str) -> pl.DataFrame:
 
 @pytest.mark.parametrize("where", [None, "rate < 1.2 and seed <= 1", "workload_version = '2' or k = 1"])
 def test_each_printed_query_gives_the_numbers_of_its_table(store: Store, where: str | None) -> None:
-    (experiment,) = gather(store, named="results", where=where).experiments
-    assert {m.name for m in experiment.metrics.shown} == {"extra", "loss"}
-    for metric in experiment.metrics.shown:
-        told = answer(
+    (experiment,) = build(store, named="results", where=where).experiments
+    assert {m.name for m in experiment.metrics.tables} == {"extra", "loss"}
+    for metric in experiment.metrics.tables:
+        queried = answer(
             store, formatting.query_of_metric(experiment.column_of[metric.name], experiment.name, "results", where)
         )
-        shown = metric.rows.join(experiment.settings, on="setting")
+        shown = metric.rows.join(experiment.variants, on="variant")
         key = ["workload", "workload_version", "method", "k", "config"]
-        both = shown.join(told, on=key, how="full", suffix="_told", nulls_equal=True)
-        assert len(both) == len(shown) == len(told)
-        for ours, theirs in (("n", "seeds"), ("mean", "mean_told"), ("sd", "sd_told"), ("least", "lowest"),
+        both = shown.join(queried, on=key, how="full", suffix="_queried", nulls_equal=True)
+        assert len(both) == len(shown) == len(queried)
+        for ours, theirs in (("n", "seeds"), ("mean", "mean_queried"), ("sd", "sd_queried"), ("least", "lowest"),
                              ("most", "highest")):  # fmt: skip
             assert both[ours].to_list() == pytest.approx(both[theirs].to_list()), (metric.name, ours)
 
 
-def test_settings_computed_by_several_codes_are_named(store: Store, report: Report) -> None:
+def test_variants_computed_by_several_codes_are_named(store: Store, report: Report) -> None:
     assert report.mixed_code.select("codes", "cells").unique().rows() == [(2, 3)]
     assert len(report.mixed_code) == 6
     assert all("version 2" in label for label in report.mixed_code["label"])
     (experiment,) = report.experiments
     written, text = html.to_html(report), to_markdown(report)
-    told = "under different code of one version"
-    assert written.count(told) == text.count(told) == 1
+    warning = "under different code of one version"
+    assert written.count(warning) == text.count(warning) == 1
     command = formatting.query_of_code(experiment.name, "results")
     assert command in text
     counts = answer(store, command).filter(pl.col("workload_version") == "2")
     assert counts.group_by("k", "config").agg(pl.col("cells").sort()).select("cells").unique().rows() == [([1, 2],)]
-    alone = gather(store, where="workload_version = '1'")
-    assert told not in html.to_html(alone)
-    assert told not in to_markdown(alone)
+    alone = build(store, where="workload_version = '1'")
+    assert warning not in html.to_html(alone)
+    assert warning not in to_markdown(alone)
 
 
 def test_resume_is_advised_only_where_it_runs_something(store: Store, report: Report) -> None:
     """All 6 cells that lack are of version 1."""
-    assert (report.asked - report.done, report.missing_old) == (6, 6)
+    assert (report.requested - report.done, report.missing_old) == (6, 6)
     for text in (html.to_html(report), to_markdown(report)):
         bare = text.split("<script", 1)[0]
         assert "of an older version of their workload" in bare
@@ -126,30 +126,30 @@ def test_resume_is_advised_only_where_it_runs_something(store: Store, report: Re
 def test_curves_of_the_newest_version_come_first(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     (experiment,) = report.experiments
     (curve,) = experiment.curves  # `aaa_empty` has no number
-    versions = dict(experiment.settings.select("setting", "workload_version").iter_rows())
-    drawn = [versions[setting] for setting in curve.rows["setting"].unique()]
+    versions = dict(experiment.variants.select("variant", "workload_version").iter_rows())
+    drawn = [versions[variant] for variant in curve.rows["variant"].unique()]
     assert (drawn.count("2"), drawn.count("1"), curve.others) == (6, 4, 2)
-    monkeypatch.setattr(curve_data, "MAX_SETTINGS", 3)
-    (few,) = gather(store).experiments[0].curves
-    assert {versions[setting] for setting in few.rows["setting"]} == {"2"}
+    monkeypatch.setattr(curve_data, "MAX_VARIANTS", 3)
+    (few,) = build(store).experiments[0].curves
+    assert {versions[variant] for variant in few.rows["variant"]} == {"2"}
     assert few.others == 9
 
 
 def test_curves_read_in_parts_are_the_same(store: Store, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = report.experiments[0].curves
     read = []
-    entries = curve_data._entries
-    monkeypatch.setattr(curve_data, "_entries", lambda *arguments: read.append(1) or entries(*arguments))
-    gather(store)
+    read_arrays = curve_data.read_arrays
+    monkeypatch.setattr(curve_data, "read_arrays", lambda *arguments: read.append(1) or read_arrays(*arguments))
+    build(store)
     assert read == [1]  # both arrays at once
-    monkeypatch.setattr(curve_data, "TOGETHER", 250)
-    monkeypatch.setattr(curve_data, "MAX_VALUES", 250)  # of ten settings, two seeds each have room
+    monkeypatch.setattr(curve_data, "MAX_BATCH", 250)
+    monkeypatch.setattr(curve_data, "MAX_VALUES", 250)  # of ten variants, two seeds each have room
     read.clear()
-    (parts,) = gather(store).experiments[0].curves
+    (parts,) = build(store).experiments[0].curves
     assert read == [1, 1]
     assert parts.rows["n"].max() == 2
-    settings = [curve.rows["setting"].unique().sort().to_list() for curve in (whole, parts)]
-    assert settings[0] == settings[1]
+    variants = [curve.rows["variant"].unique().sort().to_list() for curve in (whole, parts)]
+    assert variants[0] == variants[1]
 
 
 def test_starts_of_ray_are_counted_and_said(report: Report) -> None:

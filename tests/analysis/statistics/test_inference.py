@@ -58,9 +58,9 @@ def test_the_bootstrap_distribution_of_three_seeds_is_the_enumerated_one() -> No
     """27 ordered resamples, all of the same chance."""
     values = (0.0, 1.0, 5.0)
     means = np.array([np.mean(draw) for draw in product(values, repeat=3)])
-    found = of(*values)
+    estimated = of(*values)
     for x in np.unique(means):
-        assert (found.resampled <= x + 1e-9).mean() == pytest.approx((means <= x + 1e-9).mean(), abs=0.015)
+        assert (estimated.resampled <= x + 1e-9).mean() == pytest.approx((means <= x + 1e-9).mean(), abs=0.015)
 
 
 def test_coverage_on_normal_data_of_five_seeds() -> None:
@@ -68,10 +68,10 @@ def test_coverage_on_normal_data_of_five_seeds() -> None:
     rng, trials = np.random.default_rng(1), 700
     hull = alone = 0
     for _ in range(trials):
-        found = of(*rng.normal(size=5))
-        low, high = found.interval()
+        estimated = of(*rng.normal(size=5))
+        low, high = estimated.interval()
         hull += low <= 0 <= high
-        percentile = np.quantile(found.resampled, [0.025, 0.975])
+        percentile = np.quantile(estimated.resampled, [0.025, 0.975])
         alone += percentile[0] <= 0 <= percentile[1]
     sd = math.sqrt(0.95 * 0.05 / trials)
     assert 0.95 - 3 * sd < hull / trials < 0.975
@@ -79,12 +79,12 @@ def test_coverage_on_normal_data_of_five_seeds() -> None:
 
 
 def test_p_is_the_level_at_which_the_interval_touches() -> None:
-    found = of(1.0, 2.0, 2.5, 3.0, 4.5)
+    estimated = of(1.0, 2.0, 2.5, 3.0, 4.5)
     for end in (0.5, 1.4, 4.2):
-        p = found.p_beyond(end)
-        low, high = found.interval(p * 1.01)
+        p = estimated.p_beyond(end)
+        low, high = estimated.interval(p * 1.01)
         assert not low <= end <= high
-        low, high = found.interval(p * 0.97)
+        low, high = estimated.interval(p * 0.97)
         assert low <= end <= high
 
 
@@ -103,22 +103,22 @@ def test_equivalence_does_not_hang_on_which_of_two_is_named_first() -> None:
         results = []
         for one, two in (("a", "b"), ("b", "a")):
             how = criteria.comparable(one, two)
-            found = estimate(how.statistic, columns)
-            results.append((zone_p(found, how.low, how.high), *sorted(map(abs, found.interval()))))
+            estimated = estimate(how.statistic, columns)
+            results.append((zone_p(estimated, how.low, how.high), *sorted(map(abs, estimated.interval()))))
         assert results[0] == pytest.approx(results[1], rel=1e-12)
 
 
 def test_equivalence_needs_both_ends_and_difference_only_one() -> None:
-    found = of(0.0, 0.1, -0.1, 0.05, 0.02)
-    assert zone_p(found, -1, 1) == max(found.p_beyond(-1), found.p_beyond(1))
-    assert zone_p(found, 0.5, 1) == found.p_beyond(0.5)
-    assert zone_p(found, -math.inf, 1) == found.p_beyond(1)
+    estimated = of(0.0, 0.1, -0.1, 0.05, 0.02)
+    assert zone_p(estimated, -1, 1) == max(estimated.p_beyond(-1), estimated.p_beyond(1))
+    assert zone_p(estimated, 0.5, 1) == estimated.p_beyond(0.5)
+    assert zone_p(estimated, -math.inf, 1) == estimated.p_beyond(1)
 
 
 def test_one_seed_knows_nothing() -> None:
-    found = of(3.0)
-    assert (found.value, found.known, found.interval()) == (3.0, False, (-math.inf, math.inf))
-    assert (zone_p(found, 0, 1), seeds_needed(found, 0, 1, 0.05)) == (1.0, None)
+    estimated = of(3.0)
+    assert (estimated.value, estimated.has_interval, estimated.interval()) == (3.0, False, (-math.inf, math.inf))
+    assert (zone_p(estimated, 0, 1), seeds_needed(estimated, 0, 1, 0.05)) == (1.0, None)
 
 
 def test_two_seeds_have_the_t_interval_of_one_degree_of_freedom() -> None:
@@ -126,37 +126,37 @@ def test_two_seeds_have_the_t_interval_of_one_degree_of_freedom() -> None:
 
 
 def test_seeds_of_no_spread_leave_the_bootstraps_smallest_p() -> None:
-    found = of(2.0, 2.0, 2.0)
-    assert found.interval() == (2.0, 2.0)
-    assert found.p_beyond(1.0) == pytest.approx(2 / 10_001)
-    assert found.p_beyond(2.0) == 1.0
+    estimated = of(2.0, 2.0, 2.0)
+    assert estimated.interval() == (2.0, 2.0)
+    assert estimated.p_beyond(1.0) == pytest.approx(2 / 10_001)
+    assert estimated.p_beyond(2.0) == 1.0
 
 
 def test_a_spread_of_two_seeds_has_no_interval() -> None:
     """Without one of two seeds there is no spread left, so the jackknife has no error."""
-    found = estimate(criteria.variation("x"), {"x": np.array([1.0, 2.0])})
-    assert not found.known
+    estimated = estimate(criteria.variation("x"), {"x": np.array([1.0, 2.0])})
+    assert not estimated.has_interval
 
 
 def test_a_spread_is_resampled_over_more_than_one_seed() -> None:
     """One seed drawn five times has no spread; a ratio of two such is no number, and poisons no interval."""
     columns = {"x": np.array([1.0, 2.0, 3.0, 4.0, 5.0]), "y": np.array([0.1, 1.1, 1.3, 0.9, 0.7])}
-    found = estimate(criteria.more_stable("y", "x").statistic, columns)
-    assert 0.997 < found.resampled.size / 10_000 < 0.9995  # 1 - 1/625
-    low, high = found.interval()
+    estimated = estimate(criteria.more_stable("y", "x").statistic, columns)
+    assert 0.997 < estimated.resampled.size / 10_000 < 0.9995  # 1 - 1/625
+    low, high = estimated.interval()
     assert math.isfinite(low)
-    assert low < found.value < high
+    assert low < estimated.value < high
 
 
 def test_seeds_needed_by_hand() -> None:
     """Half-width 2.776 s / sqrt(5) must shrink to the distance from 1 to 0."""
     values = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
-    found = of(*values)
+    estimated = of(*values)
     half = 2.7764451052 * values.std(ddof=1) / math.sqrt(5)
-    assert seeds_needed(found, 0, math.inf, 0.05) == math.ceil(5 * half**2)
-    assert seeds_needed(found, 2, math.inf, 0.05) == math.ceil(5 * half**2)  # outside by the same distance
-    assert seeds_needed(found, 0, 1.5, 0.05) == math.ceil(5 * (half / 0.5) ** 2)  # inside: the nearer end counts
-    assert seeds_needed(found, 1, math.inf, 0.05) is None
+    assert seeds_needed(estimated, 0, math.inf, 0.05) == math.ceil(5 * half**2)
+    assert seeds_needed(estimated, 2, math.inf, 0.05) == math.ceil(5 * half**2)  # outside by the same distance
+    assert seeds_needed(estimated, 0, 1.5, 0.05) == math.ceil(5 * (half / 0.5) ** 2)  # inside: the nearer end counts
+    assert seeds_needed(estimated, 1, math.inf, 0.05) is None
 
 
 def test_holm_by_hand() -> None:

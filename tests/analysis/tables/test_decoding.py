@@ -79,8 +79,8 @@ def as_printed(session_a: str = "20160624_03") -> list[dict[str, Any]]:
 
 
 def row(frame: pl.DataFrame, name: str, whose: str = "ours") -> dict[str, Any]:
-    found: dict[str, Any] = frame.filter((pl.col("row") == name) & (pl.col("whose") == whose)).row(0, named=True)
-    return found
+    result: dict[str, Any] = frame.filter((pl.col("row") == name) & (pl.col("whose") == whose)).row(0, named=True)
+    return result
 
 
 def lines(cells: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -105,8 +105,8 @@ def test_the_papers_numbers_as_cells_give_its_results() -> None:
     assert ours["mse_mean"] == approx(paper["mse_mean"])
     # the text's other recoveries follow from the same ends of A: traces 58.5, full RTRL 48.9 and 37.6 where it fails
     assert row(frame, "20160624_03/traces_decay095")["recovery_mean"] == approx(58.5, abs=0.5)
-    found = {c["seed"]: c["recovery_b_late"] for c in as_printed() if c["method"] == "rtrl"}
-    assert sorted(found.values())[:2] == [approx(37.6, abs=0.3), approx(48.9, abs=0.3)]
+    result = {c["seed"]: c["recovery_b_late"] for c in as_printed() if c["method"] == "rtrl"}
+    assert sorted(result.values())[:2] == [approx(37.6, abs=0.3), approx(48.9, abs=0.3)]
 
 
 def test_baselines_have_no_recovery_and_no_frozen_self() -> None:
@@ -133,8 +133,8 @@ def test_notes_name_who_beats_a_refitted_ridge_and_what_rounding_does() -> None:
 
 
 def test_the_ledger_finds_the_papers_claims_in_the_papers_numbers() -> None:
-    found = lines(as_printed())
-    clean = {part.removesuffix(", clean pair"): line for part, line in found.items() if part.endswith("clean pair")}
+    result = lines(as_printed())
+    clean = {part.removesuffix(", clean pair"): line for part, line in result.items() if part.endswith("clean pair")}
     assert clean["level, k = 4"]["ours"] == approx(80.36)
     assert clean["level, traces"]["ours"] == approx(58.5, abs=0.5)
     assert clean["every seed"]["ours"] == 1.0
@@ -143,7 +143,7 @@ def test_the_ledger_finds_the_papers_claims_in_the_papers_numbers() -> None:
     assert 0.29 < clean["drift"]["ours"] < 0.47
     assert clean["more stable"]["ours"] > 1
     assert clean["propagation"]["ours"] > 1  # the paper's own reference, if its window is 1, is better than k = 4
-    assert {line["verdict"] for part, line in found.items() if part.endswith("relabelled pair")} == {"not run"}
+    assert {line["verdict"] for part, line in result.items() if part.endswith("relabelled pair")} == {"not run"}
     assert clean["level, k = 4"]["naive"] == approx(0.35)
     assert clean["propagation"]["source"] == "ours"
 

@@ -17,7 +17,6 @@ from raysweep.analysis.figures import CAPTIONS, heads, importance, tasks
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.tables import TABLES, Table
 from raysweep.analysis.tables.heads import recovery
-from raysweep.orchestrator.errors import InputError
 from tests.analysis.vit_frames import cell
 
 approx = pytest.approx
@@ -60,8 +59,8 @@ def row(table: Table, name: str, whose: str = "ours") -> dict[str, Any]:
 
 
 def note(table: Table, start: str) -> str:
-    (found,) = [text for text in table.notes if text.startswith(start)]
-    return found
+    (result,) = [text for text in table.notes if text.startswith(start)]
+    return result
 
 
 def test_table_10_of_the_papers_accuracies_gives_its_recoveries() -> None:
@@ -145,12 +144,12 @@ def test_recovery_of_a_hand_made_frame_and_of_no_gap() -> None:
         schema=["row", "experiment", "seed", "value"],
         orient="row",
     )
-    found = {
+    result = {
         (key, seed): r for key, seed, r in recovery(frame, "trace_like").select("row", "seed", "recovery").iter_rows()
     }
-    assert found["k6", 1] == approx(150)
-    assert found["k6", 2] is None
-    assert ("k6", 3) not in found
+    assert result["k6", 1] == approx(150)
+    assert result["k6", 2] is None
+    assert ("k6", 3) not in result
 
 
 def test_a_gap_that_is_none_is_said() -> None:
@@ -164,7 +163,7 @@ def test_a_gap_that_is_none_is_said() -> None:
 def test_a_gap_that_is_not_sure_is_said(name: str, experiment: str) -> None:
     """Two seeds, .010 and .018: chance then recovers hundreds of percent below 0. Not so where seeds agree."""
 
-    def made(gaps: Mapping[int, float]) -> Table:
+    def table_of(gaps: Mapping[int, float]) -> Table:
         cells = [
             cell(key, seed, {"accuracy_average": 0.15 + gap}, experiment)
             for seed, own in gaps.items()
@@ -172,12 +171,12 @@ def test_a_gap_that_is_not_sure_is_said(name: str, experiment: str) -> None:
         ]
         return TABLES[name](source(cells))
 
-    assert note(made({42: 0.010, 43: 0.018}), "Small gap") == (
+    assert note(table_of({42: 0.010, 43: 0.018}), "Small gap") == (
         "Small gap: the accuracy of dense_ref less that of trace_like can't be told from 0 (0.014, 95 % interval "
         "-0.037 to 0.065 over 2 seeds). Recovery divides by it seed by seed, so compare accuracies."
     )
-    assert "(it is 0.070 on the one seed)" in note(made({42: 0.07}), "Small gap")
-    assert not any(text.startswith("Small gap") for text in made({42: 0.070, 43: 0.071, 44: 0.069}).notes)
+    assert "(it is 0.070 on the one seed)" in note(table_of({42: 0.07}), "Small gap")
+    assert not any(text.startswith("Small gap") for text in table_of({42: 0.070, 43: 0.071, 44: 0.069}).notes)
     assert not any(text.startswith("Small gap") for text in TABLES["10"](source(papers_table_10())).notes)
 
 
@@ -196,29 +195,16 @@ def test_seeds_columns_are_the_papers_and_which_are_not_launched_is_said() -> No
     )
 
 
-def test_other_schedules_in_one_store_are_refused_with_a_choice() -> None:
-    cells = papers_table_10()
-    cells += [cell(key, 42, {"accuracy_average": 0.2}, epochs=2) for key in ("dense_ref", "k4")]
-    with pytest.raises(InputError, match=r"epochs: 5 \(18 cells\), 2 \(2 cells\)"):
-        TABLES["10"](source(cells))
-
-
-def test_settings_that_are_not_the_sweeps_are_said_below_the_table_and_in_the_caption() -> None:
-    own = {LAUNCHED_WITH: " --set epochs=5 --set patch=8", "sweep": "e7-heads"}
-    given = source([row | own for row in papers_table_10()])
-    said = "Not the settings of paper/e7-heads: --set epochs=5 --set patch=8."
-    assert said in TABLES["10"](given).notes
-    assert CAPTIONS["heads"](given).count(said) == 1
-    as_the_file = source([row | {LAUNCHED_WITH: ""} for row in papers_table_10()])
-    assert not any("Not the settings" in note for note in TABLES["10"](as_the_file).notes)
-    assert "Not the settings" not in CAPTIONS["heads"](as_the_file)
-
-
-def test_cells_of_another_schedule_that_are_not_done_do_not_stop_a_figure() -> None:
-    cells = [*papers_table_10(), cell("dense_ref", 42, {}, epochs=9) | {"status": "timed_out"}]
-    assert "Left out of paper/e7-heads: 1 cell of other settings, not done (epochs=9)." in CAPTIONS["heads"](
-        source(cells)
-    )
+def test_notes_on_settings_reach_the_table_and_the_caption() -> None:
+    launch = {LAUNCHED_WITH: " --set patch=8", "sweep": "e7-heads"}
+    other = cell("dense_ref", 42, {}, epochs=9) | {"status": "timed_out"}
+    cells = source([row | launch for row in (*papers_table_10(), other)])
+    for note_text in (
+        "Not the settings of paper/e7-heads: --set patch=8.",
+        "Left out of paper/e7-heads: 1 cell of other settings, not done (epochs=9).",
+    ):
+        assert note_text in TABLES["10"](cells).notes
+        assert CAPTIONS["heads"](cells).count(note_text) == 1
 
 
 def line(frame: pl.DataFrame, claim: str, part: str) -> dict[str, Any]:
@@ -277,12 +263,12 @@ def test_figure_heads_rates_each_way_from_its_own_floor() -> None:
         for k, value in ((6, 0.30), (4, 0.20), (2, 0.15), (1, 0.14))
     ]
     frame = heads.data(source(cells))
-    found = {
+    result = {
         (part, k): r for part, k, seed, r in frame.select("part", "k", "seed", "recovery").iter_rows() if seed == 42
     }
-    assert found["detached", 1] == 0
-    assert found["detached", 12] == found["zeroed", 12] == 100
-    assert found["zeroed", 6] == approx(100 * (0.30 - 0.14) / (0.403 - 0.14))
+    assert result["detached", 1] == 0
+    assert result["detached", 12] == result["zeroed", 12] == 100
+    assert result["zeroed", 6] == approx(100 * (0.30 - 0.14) / (0.403 - 0.14))
     assert "Missing" in CAPTIONS["heads"](source(cells))
 
 

@@ -12,10 +12,9 @@ import pytest
 
 from raysweep.analysis.cells.source import ARRAYS_SCHEMA, Source
 from raysweep.analysis.errors import AmbiguousCells
-from raysweep.analysis.paper.values import paper_values
-from raysweep.analysis.statistics.spectrum import COLLAPSED
+from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
+from raysweep.analysis.statistics.spread import COLLAPSED
 from raysweep.analysis.tables import TABLES, Table, paper_columns
-from raysweep.analysis.tables.comparison import PAPER_SEEDS
 
 approx = pytest.approx
 BASE = {"hidden": 64, "learning_rate": 0.001, "decay": None, "window": None, "selection": None, "fisher_window": None}
@@ -65,14 +64,14 @@ def row(table: Table, name: str, whose: str = "ours") -> dict[str, Any]:
     frame = table.frame.filter(pl.col("row") == name)
     if "whose" in frame.columns:
         frame = frame.filter(pl.col("whose") == whose)
-    found: dict[str, Any] = frame.row(0, named=True)
-    return found
+    result: dict[str, Any] = frame.row(0, named=True)
+    return result
 
 
 def note(table: Table, start: str) -> str:
-    found = [text for text in table.notes if text.startswith(start)]
-    assert len(found) == 1, table.notes
-    return found[0]
+    result = [text for text in table.notes if text.startswith(start)]
+    assert len(result) == 1, table.notes
+    return result[0]
 
 
 def papers(name: str) -> dict[tuple[str, str], dict[int, float]]:
@@ -86,10 +85,10 @@ def papers(name: str) -> dict[tuple[str, str], dict[int, float]]:
 
 def as_cells(name: str, experiment: str, metric: str, panel: str = "", **config: Any) -> list[dict[str, Any]]:
     """The paper's per-seed values as if they were ours."""
-    found = papers(name)
+    result = papers(name)
     return [
         cell(key.removeprefix(panel), experiment, seed, {metric: value}, **config)
-        for (key, quantity), values in found.items()
+        for (key, quantity), values in result.items()
         if quantity == "mse" and key.startswith(panel)
         for seed, value in values.items()
     ]
@@ -375,12 +374,12 @@ def test_spectra_are_read_at_the_last_step_before_the_shift_and_at_the_end() -> 
             (i, "immediate_effective_rank", [61.0] * len(condition)),
         ]
     table = TABLES["13"](source(cells, arrays))
-    found = row(table, "sine64/full")
-    assert (found["condition_at_shift_mean"], found["condition_at_shift_sd"]) == (4.0, approx(2**0.5))
-    assert (found["condition_at_end_mean"], found["rank_at_shift_mean"]) == (5.0, 58.0)
-    assert (found["immediate_at_shift_mean"], found["immediate_rank_at_shift_mean"]) == (approx(1.1), 61.0)
-    assert (found["condition_lowest"], found["condition_highest"]) == (1.5, 6.0)
-    assert (found["n"], found["kept"], found["collapsed"]) == (4, 2, "7, 2024")
+    result = row(table, "sine64/full")
+    assert (result["condition_at_shift_mean"], result["condition_at_shift_sd"]) == (4.0, approx(2**0.5))
+    assert (result["condition_at_end_mean"], result["rank_at_shift_mean"]) == (5.0, 58.0)
+    assert (result["immediate_at_shift_mean"], result["immediate_rank_at_shift_mean"]) == (approx(1.1), 61.0)
+    assert (result["condition_lowest"], result["condition_highest"]) == (1.5, 6.0)
+    assert (result["n"], result["kept"], result["collapsed"]) == (4, 2, "7, 2024")
     assert note(table, "Collapsed, sine, n = 64, full RTRL") == (
         "Collapsed, sine, n = 64, full RTRL: seed 7: condition up to 1e+02, MSE 0.01; seed 2024: condition up to 2, "
         "diverged; the other 2: MSE 0.01 to 0.01 (mse_post_last_500)."
@@ -409,9 +408,9 @@ def test_the_threshold_is_the_least_k_at_seventy_percent_and_decay_0_is_held_aga
     table = TABLES["14"](source(cells))
     assert table.frame["row"].to_list() == ["rnn", "lstm", "gru", "transformer"]
     assert table.frame["threshold"].to_list() == ["8/64", "none of 4", None, "not run"]
-    found = row(table, "rnn")
-    assert (found["at_threshold_mean"], found["k4_mean"]) == (approx(84.948, abs=0.001), approx(50))
-    assert (found["traces_decay0_mean"], found["traces_decay095_mse"]) == (approx(100), 1.0)
+    result = row(table, "rnn")
+    assert (result["at_threshold_mean"], result["k4_mean"]) == (approx(84.948, abs=0.001), approx(50))
+    assert (result["traces_decay0_mean"], result["traces_decay095_mse"]) == (approx(100), 1.0)
     assert row(table, "lstm")["at_threshold_mean"] is None
     assert row(table, "lstm")["k0_mean"] == approx(15.05, abs=0.01)
     assert [text for text in table.notes if "without any k" in text] == [

@@ -100,20 +100,20 @@ def test_channels_of_other_areas_are_left_out(tmp_path, original):
 @pytest.mark.parametrize(
     ("other", "bin_ms", "says"),
     [
-        ({"channels": 95}, 64, "95 of its 95 channels are of M1; valid: 96"),
-        ({"areas": ("S1",)}, 64, "0 of its 96 channels are of M1; valid: 96"),
+        ({"channels": 95}, 64, "95 of its 95 channels are in M1; valid: 96"),
+        ({"areas": ("S1",)}, 64, "0 of its 96 channels are in M1; valid: 96"),
         (
             {"t": 2e4 + 0.004 * np.arange(SAMPLES)[None]},
             64,
             "no overlap of spikes and behaviour: spikes from 1.0 to 1065.0",
         ),
-        ({}, 7000, "bin_ms = 7000 leaves no bins of a session that lasts 6000 ms"),
-        ({"t": None}, 64, "no t in it; is it a session of the release?"),
-        ({"t": np.zeros((1, SAMPLES))}, 64, "t does not rise"),
+        ({}, 7000, "bin_ms = 7000 is longer than the session, 6000 ms"),
+        ({"t": None}, 64, "no t; is it a session of the release?"),
+        ({"t": np.zeros((1, SAMPLES))}, 64, "t is not strictly increasing"),
         (
             {"finger_pos": np.zeros((2, SAMPLES))},
             64,
-            "finger_pos has the shape (2, 1501); valid: (3, 1501) or (6, 1501)",
+            "finger_pos has shape (2, 1501); valid: (3, 1501) or (6, 1501)",
         ),
     ],
 )
@@ -138,7 +138,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.hang_up_after, self.ranges = folder, 10**9, True
-        self.asked: list[str | None] = []
+        self.range_headers: list[str | None] = []
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -148,13 +148,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.server.folder / self.path.lstrip("/")
-        asked = self.headers.get("Range")
-        self.server.asked.append(asked)
+        range_header = self.headers.get("Range")
+        self.server.range_headers.append(range_header)
         if not path.is_file():
             self.send_error(404)
             return
         data = path.read_bytes()
-        begin = int(re.findall(r"\d+", asked)[0]) if asked and self.server.ranges else 0
+        begin = int(re.findall(r"\d+", range_header)[0]) if range_header and self.server.ranges else 0
         if begin >= len(data):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(data)}")
@@ -194,20 +194,20 @@ def test_an_interrupted_download_goes_on(server, tmp_path, ranges):
     published.write_bytes(np.random.default_rng(0).bytes(300_000))
     path = tmp_path / "here" / "file.bin"
     server.hang_up_after, server.ranges = 120_000, ranges
-    with pytest.raises(OSError, match=r"the connection broke; .* bytes are kept, the same command goes on|cut short"):
+    with pytest.raises(OSError, match=r"the connection broke after .* bytes; the same command resumes|incomplete"):
         download(f"{server.url}/file.bin", path, md5(published))
     kept = path.with_name("file.bin.part").stat().st_size
     assert 0 < kept <= 120_000
     assert not path.exists()
     server.hang_up_after = 10**9
-    said: list[str] = []
-    assert download(f"{server.url}/file.bin", path, md5(published), said.append) == path
+    lines: list[str] = []
+    assert download(f"{server.url}/file.bin", path, md5(published), lines.append) == path
     assert path.read_bytes() == published.read_bytes()
-    assert server.asked == [None, f"bytes={kept}-"]
-    assert said == ([f"file.bin.part: going on from {kept:,} bytes"] if ranges else [])
+    assert server.range_headers == [None, f"bytes={kept}-"]
+    assert lines == ([f"file.bin.part: resuming at {kept:,} bytes"] if ranges else [])
     assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
     download(f"{server.url}/file.bin", path, md5(published))
-    assert len(server.asked) == 2  # nothing is fetched twice
+    assert len(server.range_headers) == 2  # nothing is fetched twice
 
 
 def test_all_but_the_rename_was_done(server, tmp_path):
@@ -218,7 +218,7 @@ def test_all_but_the_rename_was_done(server, tmp_path):
     assert download(f"{server.url}/file.bin", path, md5(published)).read_bytes() == b"x" * 1000
     path.unlink()
     path.with_name("file.bin.part").write_bytes(b"x" * 1001)
-    with pytest.raises(OSError, match="holds 1,001 bytes of 1000; removed, fetch again"):
+    with pytest.raises(OSError, match="had 1,001 bytes of 1000; it was deleted, fetch again"):
         download(f"{server.url}/file.bin", path, md5(published))
 
 
@@ -227,39 +227,39 @@ def test_downloads_that_are_refused(server, tmp_path):
     path = tmp_path / "file.bin"
     wanted = "md5:" + "0" * 32
     with pytest.raises(
-        ValueError, match=f"expected {wanted}, got {md5(server.folder / 'file.bin')[4:]}; nothing was kept"
+        ValueError, match=f"expected {wanted}, got {md5(server.folder / 'file.bin')[4:]}; the file was deleted"
     ):
         download(f"{server.url}/file.bin", path, wanted)
     assert list(tmp_path.glob("file*")) == []
-    with pytest.raises(ValueError, match="the server says 404 Not Found; is the name right"):
+    with pytest.raises(ValueError, match="HTTP 404 Not Found; check the name"):
         download(f"{server.url}/other.bin", path, None)
     with pytest.raises(ValueError, match="not an http or https address"):
         download("ftp://127.0.0.1/file.bin", path, None)
     server.shutdown()
     server.server_close()
-    with pytest.raises(OSError, match="no connection; 0 bytes are kept"):
+    with pytest.raises(OSError, match="no connection after 0 bytes"):
         download(f"{server.url}/file.bin", path, None)
 
 
 def test_fetch_makes_a_session_that_loads(server, tmp_path, monkeypatch):
     published = write(server.folder / original_name(SESSION))
     monkeypatch.setitem(MD5, SESSION, md5(published)[4:])
-    said: list[str] = []
+    lines: list[str] = []
     folder = tmp_path / "data"
-    (path,) = fetch(folder, said.append, sessions=SESSION, mirror=server.url)
+    (path,) = fetch(folder, lines.append, sessions=SESSION, mirror=server.url)
     assert path == folder / "indy" / f"indy_{SESSION}.npz"
-    found = load(SESSION, folder=folder)
-    np.testing.assert_array_equal(found.counts, bin_original(published, SESSION, 64)["counts"])
-    assert found.date == "2016-10-05"
-    (fine,) = fetch(folder, said.append, sessions=SESSION, bin_ms=20, mirror=server.url)
+    recording = load(SESSION, folder=folder)
+    np.testing.assert_array_equal(recording.counts, bin_original(published, SESSION, 64)["counts"])
+    assert recording.date == "2016-10-05"
+    (fine,) = fetch(folder, lines.append, sessions=SESSION, bin_ms=20, mirror=server.url)
     assert (load(SESSION, 20, folder).bins, fine.name) == (300, f"indy_{SESSION}_20ms.npz")
-    fetch(folder, said.append, sessions=SESSION, mirror=server.url)
-    assert len(server.asked) == 1  # binned from the original that is there
-    assert said[-1] == f"indy_{SESSION}.npz: there already"
+    fetch(folder, lines.append, sessions=SESSION, mirror=server.url)
+    assert len(server.range_headers) == 1  # binned from the original that is there
+    assert lines[-1] == f"indy_{SESSION}.npz: already present"
     monkeypatch.setitem(MD5, SESSION, "0" * 32)
     path.unlink()
     with pytest.raises(ValueError, match=r"expected md5:0{32}"):
-        fetch(folder, said.append, sessions=SESSION, mirror=server.url)
+        fetch(folder, lines.append, sessions=SESSION, mirror=server.url)
     assert not path.exists()
 
 
@@ -278,9 +278,9 @@ def test_checksums_that_we_lack_are_asked_of_the_record(monkeypatch):
     monkeypatch.setattr(indy, "published_checksums", lambda: {"indy_20160624_03.mat": "md5:abc"})
     assert indy.checksum("20160624_03", None, print) == "md5:abc"
     assert indy.checksum("20170131_02", None, print) == f"md5:{MD5['20170131_02']}"
-    said: list[str] = []
-    assert indy.checksum("20160624_03", "http://127.0.0.1", said.append) is None
-    assert "not known" in said[0]
+    lines: list[str] = []
+    assert indy.checksum("20160624_03", "http://127.0.0.1", lines.append) is None
+    assert "no known checksum" in lines[0]
 
 
 def test_every_data_set_can_be_imported():

@@ -61,12 +61,12 @@ def test_a_file_is_found_in_the_folder_or_its_subfolder(tmp_path, monkeypatch):
 
 def test_what_is_loaded(tmp_path):
     path = write(tmp_path)
-    found = load("20160624_03", folder=tmp_path)
+    recording = load("20160624_03", folder=tmp_path)
     with np.load(path) as stored:
-        np.testing.assert_array_equal(found.counts, stored["counts"])
-        np.testing.assert_array_equal(found.position_mm, stored["finger_xy_mm"])
-        np.testing.assert_array_equal(found.velocity_mm_s, stored["finger_vel_mm_s"])
-    assert (found.bins, found.bin_width_s, found.date) == (40, 0.064, "2016-06-24")
+        np.testing.assert_array_equal(recording.counts, stored["counts"])
+        np.testing.assert_array_equal(recording.position_mm, stored["finger_xy_mm"])
+        np.testing.assert_array_equal(recording.velocity_mm_s, stored["finger_vel_mm_s"])
+    assert (recording.bins, recording.bin_width_s, recording.date) == (40, 0.064, "2016-06-24")
 
 
 def nan_rows(*rows: int) -> np.ndarray:
@@ -78,12 +78,12 @@ def nan_rows(*rows: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"channels": 192}, "counts has the shape (40, 192); valid: (bins, 96), the channels of M1"),
+        ({"channels": 192}, "counts has shape (40, 192); valid: (bins, 96), the channels of M1"),
         ({"counts": np.zeros((40, 96), np.uint8)}, "no overlap of spikes and behaviour"),
         ({"finger_vel_mm_s": nan_rows(*range(40))}, "no overlap of spikes and behaviour"),
         ({"finger_vel_mm_s": nan_rows(3, 4)}, "behaviour is not finite in 2 of 40 bins"),
         ({"finger_xy_mm": np.zeros((40, 2), np.float32)}, "finger_xy_mm has 40 rows for 40 bins; valid: 41"),
-        ({"counts": None}, "no array counts; it is no prepared recording"),
+        ({"counts": None}, "no array counts; not a prepared recording"),
         ({"bin_width_s": np.array(0.0)}, "bin_width_s = 0.0"),
     ],
 )
@@ -108,7 +108,7 @@ def test_missing_unknown_and_broken_files(tmp_path):
         load("20160624_03", folder=tmp_path)
     np.save(tmp_path / "x.npy", np.ones(3))
     (tmp_path / "x.npy").rename(path)
-    with pytest.raises(ValueError, match="no archive"):
+    with pytest.raises(ValueError, match="not an archive"):
         load("20160624_03", folder=tmp_path)
 
 
@@ -136,7 +136,7 @@ def test_known_sessions_need_no_file_and_other_data_are_refused(tmp_path):
     with pytest.raises(ValueError, match=f"expected {KNOWN['20160624_03'].digest}") as caught:
         verify(other, KNOWN["20160624_03"].digest, "digest_a")
     assert str(path) in str(caught.value)
-    assert f"launch anew with digest_a = '{other.digest}'" in str(caught.value)
+    assert f"launch again with digest_a = '{other.digest}'" in str(caught.value)
     verify(other, other.digest, "digest_a")
 
 
@@ -172,7 +172,7 @@ def test_bins_are_merged_in_whole_multiples(tmp_path):
     for bin_ms in (32, 100):
         with pytest.raises(ValueError, match=f"bin_ms = {bin_ms}: .* bins of 64 ms; valid: its whole multiples"):
             rebin(one, bin_ms)
-    with pytest.raises(ValueError, match="leaves no bins of session '20160624_03', which lasts 2624 ms"):
+    with pytest.raises(ValueError, match="is longer than session '20160624_03', 2624 ms"):
         rebin(one, 64 * 42)
 
 
@@ -207,13 +207,13 @@ with threadpool_limits(1):
     transform = fit(counts, counts[:, :2], 40)
     print(hash(transform.inputs(counts).tobytes()))
 """
-    found = set()
+    outputs = set()
     for argument, threads in (("loaded", "1"), ("fresh", "2")):
         environment = os.environ | {"OPENBLAS_NUM_THREADS": threads, "PYTHONHASHSEED": "0"}
         command = [sys.executable, "-c", code, argument]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        found.add(ended.stdout)
-    assert len(found) == 1
+        outputs.add(ended.stdout)
+    assert len(outputs) == 1
 
 
 def test_silent_channels_and_too_many_components():
@@ -222,7 +222,7 @@ def test_silent_channels_and_too_many_components():
     counts[:, :3] = rng.poisson(2.0, (50, 3))
     inputs = fit(counts, rng.standard_normal((50, 2)), 6).inputs(counts)
     np.testing.assert_allclose(inputs.std(0), [1, 1, 1, 0, 0, 0], atol=1e-6)
-    with pytest.raises(ValueError, match="components = 9 of 50 bins and 8 channels; at most 8"):
+    with pytest.raises(ValueError, match="components = 9 with 50 bins and 8 channels; valid: at most 8"):
         fit(counts, np.zeros((50, 2)), 9)
 
 
@@ -237,16 +237,16 @@ def test_a_wiener_filter_finds_a_linear_map():
     inputs = rng.standard_normal((2000, 3))
     weights = rng.standard_normal((6, 2))
     targets = lagged(inputs, 2) @ weights + 5
-    found = fit_wiener(inputs, targets, 2)
-    assert found.penalty == 1e-3  # no noise: the least
-    np.testing.assert_allclose(found.predict(inputs), targets, atol=0.05)
+    wiener = fit_wiener(inputs, targets, 2)
+    assert wiener.penalty == 1e-3  # no noise: the least
+    np.testing.assert_allclose(wiener.predict(inputs), targets, atol=0.05)
     # by hand: with the penalty as extra rows of data, ordinary least squares
     features = lagged(inputs, 2)
     rows = np.concatenate([features - features.mean(0), np.sqrt(1e-3 * 2000) * np.eye(6)])
     padded = np.concatenate([targets - targets.mean(0), np.zeros((6, 2))])
-    np.testing.assert_allclose(found.weights, np.linalg.lstsq(rows, padded, rcond=None)[0], atol=1e-12)
+    np.testing.assert_allclose(wiener.weights, np.linalg.lstsq(rows, padded, rcond=None)[0], atol=1e-12)
     noise = fit_wiener(inputs, rng.standard_normal((2000, 2)), 2)
-    assert noise.penalty > found.penalty
+    assert noise.penalty > wiener.penalty
 
 
 def test_the_kalman_filter_is_the_conditional_mean():
@@ -254,10 +254,10 @@ def test_the_kalman_filter_is_the_conditional_mean():
     rng = np.random.default_rng(2)
     steps, size, seen = 5, 4, 6
     path = rng.standard_normal((400, size)).cumsum(0) * 0.1
-    found = fit_kalman(path @ rng.standard_normal((size, seen)) + 0.3 * rng.standard_normal((400, seen)), path)
-    A, W, H, Q = found.dynamics, found.drive, found.observation, found.noise
+    kalman = fit_kalman(path @ rng.standard_normal((size, seen)) + 0.3 * rng.standard_normal((400, seen)), path)
+    A, W, H, Q = kalman.dynamics, kalman.drive, kalman.observation, kalman.noise
     blocks = [[np.zeros((size, size))] * steps for _ in range(steps)]
-    covariance = found.spread
+    covariance = kalman.spread
     for t in range(steps):
         if t:
             covariance = A @ covariance @ A.T + W
@@ -269,8 +269,8 @@ def test_the_kalman_filter_is_the_conditional_mean():
     observe, noise = np.kron(np.eye(steps), H), np.kron(np.eye(steps), Q)
     inputs = rng.standard_normal((steps, seen))
     gain = prior @ observe.T @ np.linalg.inv(observe @ prior @ observe.T + noise)
-    expected = (gain @ (inputs - found.input_mean).ravel())[-size:] + found.mean
-    np.testing.assert_allclose(found.predict(inputs)[-1], expected, atol=1e-9)
+    expected = (gain @ (inputs - kalman.input_mean).ravel())[-size:] + kalman.mean
+    np.testing.assert_allclose(kalman.predict(inputs)[-1], expected, atol=1e-9)
 
 
 def session_like(name: str, day: str, order: np.ndarray, seed: int) -> Recording:
@@ -287,11 +287,11 @@ def test_another_order_is_seen_by_rates_and_by_transfer():
     same, other = np.arange(96), np.random.default_rng(8).permutation(96)
     days = [f"2016-06-{day:02}" for day in (1, 2, 4, 20)]
     sessions = [session_like(f"s{i}", day, other if i == 2 else same, i) for i, day in enumerate(days)]
-    found = neighbours(sessions)
-    assert [name for name, seen in found.items() if seen.another_order] == ["s2"]
-    assert found["s0"].rate_correlation > 0.9
-    assert found["s0"].transfer > 0.5
-    assert found["s2"].transfer < 0
+    comparisons = neighbours(sessions)
+    assert [name for name, comparison in comparisons.items() if comparison.another_order] == ["s2"]
+    assert comparisons["s0"].rate_correlation > 0.9
+    assert comparisons["s0"].transfer > 0.5
+    assert comparisons["s2"].transfer < 0
     assert neighbours(sessions[:1]) == {}
     # the rank correlation is that of scipy, ties and all
     rates = np.round(np.random.default_rng(3).uniform(0, 9, (96, 2)))
@@ -316,8 +316,8 @@ def test_the_release_has_two_sessions_in_another_order():
 def test_shared_files_have_the_digests_of_the_table():
     folder = shared()
     for session in ("20160419_01", "20170131_02"):
-        found = load(session, folder=folder)
-        assert (found.digest, found.bins) == KNOWN[session]
+        recording = load(session, folder=folder)
+        assert (recording.digest, recording.bins) == KNOWN[session]
 
 
 def by_a(columns: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -328,11 +328,11 @@ def by_a(columns: np.ndarray, a: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("session", ["20160624_03", "20170131_02"])
 def test_ridge_decodes_velocity_within_a_session(session):
-    found = load(session, folder=shared())
-    first = int(0.8 * found.bins)  # as these figures are known
-    inputs = by_a(found.counts, found.counts[:first])
-    decoder = fit_wiener(inputs[:first], found.velocity_mm_s[:first], 13)
-    assert 0.34 < r2(decoder.predict(inputs)[first:], found.velocity_mm_s[first:]) < 0.72
+    recording = load(session, folder=shared())
+    first = int(0.8 * recording.bins)  # as these figures are known
+    inputs = by_a(recording.counts, recording.counts[:first])
+    decoder = fit_wiener(inputs[:first], recording.velocity_mm_s[:first], 13)
+    assert 0.34 < r2(decoder.predict(inputs)[first:], recording.velocity_mm_s[first:]) < 0.72
 
 
 def test_ridge_across_seven_months_fails_unless_rescaled():

@@ -13,11 +13,13 @@ import pytest
 from raysweep.workloads import online_rnn
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.linearization import Stage
 from raysweep.workloads.rnn.losses import LOSSES
 from raysweep.workloads.rnn.optimizers import Optimizer, sgd
 from raysweep.workloads.rnn.parameters import Layout
 from raysweep.workloads.rnn.rules import RULES
-from raysweep.workloads.rnn.rules.rule import Rule
+from raysweep.workloads.rnn.rules.rule import Observation, Rule
+from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState, sparse_rtrl
 from raysweep.workloads.rnn.training import Learner, begin, learn_step
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -28,13 +30,13 @@ def golden(name: str) -> dict[str, np.ndarray]:
     folder = Path(os.environ.get("RAYSWEEP_SHARED", SHARED)) / "golden"
     if not folder.is_dir():
         pytest.skip(f"no golden vectors at {folder}; set RAYSWEEP_SHARED to the folder that holds golden/")
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for case in (name.split("_")[0], name):
         for file in ("marschall.npz", "torch.npz"):
-            with np.load(folder / file) as arrays:
-                found |= {k.split("/")[1]: arrays[k] for k in arrays.files if k.split("/")[0] == case}
-    assert "grads" in found, name
-    return found
+            with np.load(folder / file) as stored:
+                arrays |= {k.split("/")[1]: stored[k] for k in stored.files if k.split("/")[0] == case}
+    assert "grads" in arrays, name
+    return arrays
 
 
 PAIRS = [
@@ -88,17 +90,17 @@ class Problem:
         )
         mask_rng, noise = np.random.default_rng(seed), np.random.default_rng(seed + 1)
         now = begin(learner, self.theta, self.n, self.n_in, mask_rng)._replace(state=self.state)
-        kept: dict[str, list[Any]] = {name: [] for name in ("grads", "losses", "states", "thetas", "infos")}
+        series: dict[str, list[Any]] = {name: [] for name in ("grads", "losses", "states", "thetas", "infos")}
         for x, target in zip(self.inputs, self.targets, strict=True):
             now, outcome = learn_step(learner, now, x, target, noise)
             for name, value in zip(
-                kept,
+                series,
                 (outcome.gradient, outcome.loss, now.state, now.theta, outcome.info),
                 strict=True,
             ):
-                kept[name].append(value)
-        arrays = {name: np.array(values) for name, values in kept.items() if name != "infos"}
-        return SimpleNamespace(**arrays, infos=kept["infos"], rule_state=now.rule_state)
+                series[name].append(value)
+        arrays = {name: np.array(values) for name, values in series.items() if name != "infos"}
+        return SimpleNamespace(**arrays, infos=series["infos"], rule_state=now.rule_state)
 
 
 def example_rule(name: str, n: int) -> Rule:
@@ -106,6 +108,35 @@ def example_rule(name: str, n: int) -> Rule:
     entry = RULES[name]
     size = {"k": 2 * (n // 4)} if entry.takes_k else {}
     return entry.build(**size, **entry.defaults)
+
+
+def masked(mask: np.ndarray, gather: bool) -> Rule:
+    """Sparse RTRL under a stored mask instead of a drawn one."""
+    k = int(mask[0].sum())
+    rule = sparse_rtrl(k, selection="random", gather=gather)
+
+    def init(shape, rng):
+        sources = np.nonzero(mask)[1].reshape(len(mask), k) if gather else None
+        return SparseState(rule.init(shape, rng).influence, mask, sources)
+
+    return Rule(init, rule.update)
+
+
+def chain(components, gates, n, m, steps, seed=0) -> list[Observation]:
+    """Linearised steps of no particular network, with other weights at each."""
+    rng = np.random.default_rng(seed)
+    empty = np.zeros(0)
+    observations = []
+    for _ in range(steps):
+        stage = Stage(
+            own=0.5 * rng.standard_normal((components, components, n)),
+            gain=0.5 * rng.standard_normal((components, gates, n)),
+            weights=0.5 * rng.standard_normal((gates, n, n)),
+            inputs=rng.standard_normal((gates, m)),
+        )
+        signal = rng.standard_normal((1, n))
+        observations.append(Observation((stage,), signal, {}, empty, empty, empty, empty, empty, lambda state: state))
+    return observations
 
 
 class Recorder:

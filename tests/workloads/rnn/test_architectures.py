@@ -22,8 +22,7 @@ from raysweep.workloads.rnn.optimizers import adam, sgd
 from raysweep.workloads.rnn.rules.bptt import bptt
 from raysweep.workloads.rnn.rules.rtrl import rtrl
 from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
-from tests.workloads.rnn.replay import Problem, golden
-from tests.workloads.rnn.test_golden import masked
+from tests.workloads.rnn.replay import Problem, golden, masked
 
 CASES = {
     "lstm": "lstm",

@@ -234,11 +234,11 @@ def test_weights_follow_marschalls_framework(case, method, leak):
     names = dict(zip("WUbVc", ("W_rec", "W_in", "b_rec", "W_out", "b_out"), strict=True))
     theta = learner.layout.join({name: stored[old] for name, old in names.items()})
     loop = fused._Loop(learner, *asked, theta, stream, generators(0), 2**20, Findings(Schedule()))
-    loop.state[0] = stored["a0"]
+    loop.carried.state[0] = stored["a0"]
     thetas = []
     for t in range(200):
         loop.run(t, t + 1)
-        thetas.append(loop.flat(loop.theta, loop.readout, loop.bias).copy())
+        thetas.append(loop.flat_theta())
     at = np.abs(np.array(thetas)[:, None] - stored["weights"][None]).max(-1).argmin(0)
     assert set(np.diff(at)) == {10}
     np.testing.assert_allclose(np.array(thetas)[at], stored["weights"], rtol=0, atol=1e-12)

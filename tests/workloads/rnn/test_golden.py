@@ -8,22 +8,9 @@ import pytest
 from raysweep.workloads.rnn.optimizers import sgd
 from raysweep.workloads.rnn.rules.bptt import bptt
 from raysweep.workloads.rnn.rules.rtrl import rtrl
-from raysweep.workloads.rnn.rules.rule import Rule
-from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState, sparse_rtrl
+from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
 from raysweep.workloads.rnn.rules.traces import traces
-from tests.workloads.rnn.replay import Problem, golden
-
-
-def masked(mask: np.ndarray, gather: bool) -> Rule:
-    """Sparse RTRL under a stored mask instead of a drawn one."""
-    k = int(mask[0].sum())
-    rule = sparse_rtrl(k, selection="random", gather=gather)
-
-    def init(shape, rng):
-        sources = np.nonzero(mask)[1].reshape(len(mask), k) if gather else None
-        return SparseState(rule.init(shape, rng).influence, mask, sources)
-
-    return Rule(init, rule.update)
+from tests.workloads.rnn.replay import Problem, golden, masked
 
 
 @pytest.mark.parametrize(

@@ -8,37 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from raysweep.workloads.rnn.linearization import Stage
 from raysweep.workloads.rnn.losses import LOSSES
 from raysweep.workloads.rnn.optimizers import adam, sgd
 from raysweep.workloads.rnn.rules.bptt import bptt
 from raysweep.workloads.rnn.rules.rtrl import rtrl
-from raysweep.workloads.rnn.rules.rule import Observation, Shape
+from raysweep.workloads.rnn.rules.rule import Shape
 from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
 from raysweep.workloads.rnn.rules.traces import traces
 from raysweep.workloads.rnn.training import Learner, begin, learn_step
-from tests.workloads.rnn.replay import Problem, every_pair, example_rule
+from tests.workloads.rnn.replay import Problem, chain, every_pair, example_rule
 
 
 def close(got, expected, atol=1e-12):
     np.testing.assert_allclose(got, expected, rtol=0, atol=atol)
-
-
-def chain(components, gates, n, m, steps, seed=0) -> list[Observation]:
-    """Linearised steps of no particular network, with other weights at each."""
-    rng = np.random.default_rng(seed)
-    empty = np.zeros(0)
-    seen = []
-    for _ in range(steps):
-        stage = Stage(
-            own=0.5 * rng.standard_normal((components, components, n)),
-            gain=0.5 * rng.standard_normal((components, gates, n)),
-            weights=0.5 * rng.standard_normal((gates, n, n)),
-            inputs=rng.standard_normal((gates, m)),
-        )
-        signal = rng.standard_normal((1, n))
-        seen.append(Observation((stage,), signal, {}, empty, empty, empty, empty, empty, lambda state: state))
-    return seen
 
 
 def gradients(rule, seen):

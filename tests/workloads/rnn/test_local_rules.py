@@ -27,8 +27,7 @@ from raysweep.workloads.rnn.rules.snap import reach, snap
 from raysweep.workloads.rnn.rules.sparse_rtrl import sparse_rtrl
 from raysweep.workloads.rnn.rules.traces import traces
 from raysweep.workloads.rnn.training import Learner, begin, learn_step
-from tests.workloads.rnn.replay import Problem, golden, run_cell
-from tests.workloads.rnn.test_limiting_cases import chain
+from tests.workloads.rnn.replay import Problem, chain, golden, run_cell
 
 
 def close(got, expected, atol=1e-12):

@@ -101,17 +101,17 @@ def test_both_implementations_find_the_same_and_training_is_the_same_with_and_wi
     own = SMALL | {"architecture": architecture} | ({"selection": selection} if selection else {})
     if selection == "fisher_anti":
         own["fisher_window"] = 10
-    asked = {"alignment_every": 20} | ({} if method == "traces" else {"spectrum_every": 15})
+    intervals = {"alignment_every": 20} | ({} if method == "traces" else {"spectrum_every": 15})
     exactly = {} if method == "traces" or selection == "dynamic" else {"tol": 0.0}
-    found = []
+    measured = []
     for more in ({"implementation": "readable"}, {"implementation": "fused", **exactly}):
         plain, before = run_cell(method, k, **own, **more)
-        probed, after = run_cell(method, k, **own, **more, **asked)
+        probed, after = run_cell(method, k, **own, **more, **intervals)
         assert before.arrays["loss"].tobytes() == after.arrays["loss"].tobytes()
         plain.pop("seconds_per_step"), probed.pop("seconds_per_step")
         assert plain == probed
-        found.append({name: value for name, value in after.arrays.items() if name not in before.arrays})
-    readable, compiled = found
+        measured.append({name: value for name, value in after.arrays.items() if name not in before.arrays})
+    readable, compiled = measured
     assert readable.keys() == compiled.keys()
     for name, values in readable.items():
         np.testing.assert_allclose(compiled[name], values, rtol=1e-6, atol=1e-9, err_msg=name)
@@ -130,12 +130,12 @@ def test_full_rtrl_is_aligned_with_itself_and_a_trace_is_not():
 
 
 def test_alignment_is_against_the_whole_past_whatever_the_rule_keeps():
-    found = [
+    cosines = [
         run_cell("bptt", **SMALL, window=1, alignment_every=20, implementation=how)[1].arrays["cosine_all"]
         for how in ("readable", "fused")
     ]
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
-    assert found[0].max() < 0.999
+    np.testing.assert_allclose(cosines[0], cosines[1], rtol=1e-9)
+    assert cosines[0].max() < 0.999
 
 
 @pytest.mark.parametrize("implementation", ["readable", "fused"])
@@ -143,5 +143,5 @@ def test_alignment_does_not_reach_over_the_beginning_of_a_sequence(implementatio
     # length 5: a sequence of ten steps; step 29 is graded, its past begins at step 20
     copied = {"stream": "copy", "loss": "cross_entropy", "steps": 40, "hidden": 6, "dtype": "float64"}
     exactly = {"tol": 0.0} if implementation == "fused" else {}
-    _, found = run_cell("rtrl", **copied, **exactly, implementation=implementation, alignment_every=15)
-    np.testing.assert_allclose(found.arrays["cosine_all"], [0.0, 1.0], atol=1e-9)  # step 14 is not graded
+    _, recorder = run_cell("rtrl", **copied, **exactly, implementation=implementation, alignment_every=15)
+    np.testing.assert_allclose(recorder.arrays["cosine_all"], [0.0, 1.0], atol=1e-9)  # step 14 is not graded

@@ -64,15 +64,15 @@ def test_the_table_of_architectures_is_what_cells_are_told():
     assert [row[0] for row in table[1:]] == [f"`{rule}`" for rule in RULES]
     for rule, *cells in table[1:]:
         for architecture, cell in zip(names, cells, strict=True):
-            said = refused(rule.strip("`"), architecture=architecture)
-            assert bool(said) == cell.startswith("no")
-            for letter in cell.removeprefix("no: ").split(", ") if said else ():
-                assert reasons[letter] in said
+            problem = refused(rule.strip("`"), architecture=architecture)
+            assert bool(problem) == cell.startswith("no")
+            for letter in cell.removeprefix("no: ").split(", ") if problem else ():
+                assert reasons[letter] in problem
 
 
 def test_what_is_marked_as_compiled_is_what_runs_compiled():
-    found = {row[0].strip("`"): row[-1] for row in rows(describe.traits())[2:]}
-    for rule, mark in found.items():
+    marks = {row[0].strip("`"): row[-1] for row in rows(describe.traits())[2:]}
+    for rule, mark in marks.items():
         own = {name: values for name, values in describe.CHOICES.items() if name in RULES[rule].defaults}
         for name, values in own.items() or (("hidden", (4,)),):
             for value in values:
@@ -86,7 +86,7 @@ def test_every_rule_selection_and_test_that_is_named_exists():
     headings = re.findall(r"^### `(\w+)`$", TEXT, re.M)
     assert sorted(headings) == sorted(RULES)
     assert f"{len(RULES)} rules on {len(ARCHITECTURES)} architectures" in TEXT
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", TEXT))
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
     assert [name for name in SELECTIONS if not re.search(rf"\b{name}\b", TEXT.split("## Masks")[1])] == []
@@ -149,7 +149,7 @@ def test_every_symbol_that_a_rule_defines_is_in_the_notation():
 def test_every_name_in_the_notation_is_in_the_code():
     package = describe.PACKAGE
     common, single = (rows(part)[1:] for part in NOTATION.split("## Letters of single rules"))
-    everything = [*package.rglob("*.py"), *(package.parent / "analysis").rglob("*.py")]
+    everything = [*package.rglob("*.py"), *(package.parents[1] / "analysis").rglob("*.py")]
     source = "\n".join(path.read_text(encoding="utf-8") for path in everything)
     for row in common:
         for name in re.findall(r"`(\w+)`", row[1]):

@@ -21,8 +21,7 @@ from raysweep.workloads.rnn.rules import RULES, kf_rtrl, ok, rkf_rtrl, uoro
 from raysweep.workloads.rnn.rules.bptt import bptt
 from raysweep.workloads.rnn.rules.rtrl import rtrl
 from raysweep.workloads.rnn.rules.rule import Observation, Rule, Shape
-from tests.workloads.rnn.replay import SHARED, Problem, golden, run_cell
-from tests.workloads.rnn.test_limiting_cases import chain
+from tests.workloads.rnn.replay import SHARED, Problem, chain, golden, run_cell
 
 MODULES = {"uoro": uoro, "kf_rtrl": kf_rtrl, "rkf_rtrl": rkf_rtrl, "ok": ok}
 EPSILON_VARIANTS = ("guarded", "tallec", "sketched", "braintrace")  # those with an exact D A

@@ -14,13 +14,8 @@ from raysweep.workloads.rnn.streams.baselines import RIDGE, last_target, rls2
 from raysweep.workloads.rnn.streams.lorenz import flow, runge_kutta
 from raysweep.workloads.rnn.streams.stream import Segment, Stream
 from raysweep.workloads.rnn.windows import (
-    accuracies,
-    constant_means,
-    cross_entropies,
-    scores,
     squared_errors,
     window_means,
-    windows,
 )
 from raysweep.workloads.seeds import generators
 from tests.workloads.rnn.replay import run_cell
@@ -184,6 +179,38 @@ def test_settle_fills_in_the_streams_own_settings(name):
 def test_numbers_out_of_range(field, value):
     with pytest.raises(ValidationError, match="greater than"):
         Config.model_validate({field: value})
+
+
+# --- sine
+
+
+def test_sine_jumps():
+    stream = build("sine")
+    assert stream.inputs.shape == stream.targets.shape == (2000, 1)
+    x = [math.sin((0.1 if t <= 1000 else 0.3) * t) for t in range(2001)]
+    np.testing.assert_allclose(stream.inputs[:, 0], x[:-1], atol=1e-12)
+    np.testing.assert_allclose(stream.targets[:, 0], x[1:], atol=1e-12)
+    assert stream.segments == (Segment("pre", 0, 1000), Segment("post", 1000, 2000))
+
+
+def test_sine_goes_on():
+    stream = build("sine", phase="continuous", shift=5, frequency_before=0.2, frequency_after=0.7)
+    phase, x = 0.0, []
+    for t in range(2001):
+        x.append(math.sin(phase))
+        phase += 0.2 if t < 5 else 0.7
+    np.testing.assert_allclose(stream.inputs[:, 0], x[:-1], atol=1e-10)
+    np.testing.assert_allclose(stream.targets[:, 0], x[1:], atol=1e-10)
+
+
+def test_sine_persistence():
+    stream = build("sine")
+    errors = squared_errors(stream.baselines["persistence"], stream.targets)
+    means = window_means("persistence", errors, stream.segments)
+    # y_1000 jumps; that is the shift, so it falls after it
+    assert errors[999] < 0.01 < 0.1 < errors[1000]
+    assert means["persistence_pre_last_500"] == pytest.approx(2 * math.sin(0.05) ** 2, rel=0.02)
+    assert means["persistence_post_last_500"] == pytest.approx(2 * math.sin(0.15) ** 2, rel=0.02)
 
 
 # --- multi_sine
@@ -418,52 +445,7 @@ def test_last_target():
     assert last_target(targets, graded).tolist() == [[0.0], [0.0], [2.0], [2.0], [4.0]]
 
 
-def test_no_constant_beats_the_windows_own_mean():
-    rng = np.random.default_rng(0)
-    targets = rng.standard_normal((600, 2)) + np.array([1.0, -2.0])
-    graded = rng.random(600) < 0.9
-    segments = (Segment("pre", 0, 300), Segment("post", 300, 600))
-    means = constant_means(targets, segments, graded)
-    found = windows(graded, segments, 600)
-    assert means.keys() == {f"constant_{name}" for name in found}
-    for name, steps in found.items():
-        own = targets[steps].mean(axis=0)
-        best = squared_errors(np.tile(own, (600, 1)), targets)[steps].mean()
-        assert means[f"constant_{name}"] == pytest.approx(best, rel=1e-12)
-        for nudge in ([0.01, 0.0], [0.0, -0.01]):
-            assert squared_errors(np.tile(own + nudge, (600, 1)), targets)[steps].mean() > best
-
-
-# --- windows and scores
-
-
-def test_windows_count_graded_steps_only():
-    graded = np.arange(3000) % 3 == 2
-    segments = (Segment("all", 0, 3000),)
-    values = np.where(graded, np.arange(3000.0), 1e9)
-    means = window_means("mse", values, segments, graded)
-    assert means == {
-        "mse_all_all": np.mean(np.arange(2.0, 3000, 3)),
-        "mse_all_last_500": np.mean(np.arange(2.0, 3000, 3)[-500:]),
-        "mse_all_last_200": np.mean(np.arange(2.0, 3000, 3)[-200:]),
-    }
-    assert window_means("mse", values[:2999], segments, graded) == {}
-    assert window_means("mse", values[:1200], (Segment("pre", 0, 1200),), graded).keys() == {
-        "mse_pre_all",
-        "mse_pre_last_200",
-    }
-    assert window_means("mse", values, segments, np.zeros(3000, np.bool_)) == {}
-
-
-def test_scores_of_classes():
-    targets = np.eye(3)[[0, 1, 2, 2]]
-    predictions = np.array([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 5.0, 5.0]])
-    assert accuracies(predictions, targets).tolist() == [1.0, 0.0, 1 / 3, 1 / 2]
-    p = np.exp(predictions) / np.exp(predictions).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(cross_entropies(predictions, targets), -np.log((p * targets).sum(axis=1)), rtol=1e-13)
-    assert cross_entropies(np.array([[1e300, 0.0, 0.0]]), targets)[0] == 0.0
-    assert scores(predictions[:2], targets, classes=True).keys() == {"accuracy", "cross_entropy"}
-    assert scores(predictions[:2], targets, classes=False)["mse"].shape == (2,)
+# --- divergence
 
 
 def test_a_divergence_leaves_the_classes_unmeasured():

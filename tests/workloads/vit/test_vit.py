@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from raysweep.workloads import WORKLOADS, vit
-from raysweep.workloads.vit import Config, metrics, settle
+from raysweep.workloads.vit import Config, metrics, settle, workload
 from raysweep.workloads.vit.replay import refill
 from raysweep.workloads.vit.selection import METHODS
 from tests.conftest import ROOT
@@ -113,9 +113,9 @@ def test_settling_fills_what_belongs_to_the_method_and_is_idempotent():
 
 
 @pytest.mark.parametrize(
-    ("method", "k", "config", "said"),
+    ("method", "k", "config", "message"),
     [
-        ("sparse", None, {}, "method 'sparse' needs k, the heads of each block that it keeps; valid: 1 to 4"),
+        ("sparse", None, {}, "method 'sparse' needs k, the number of heads of each block in S; valid: 1 to 4"),
         ("sparse", 5, {}, "k = 5 with 4 heads; valid: 1 to 4"),
         ("sparse", 0, {}, "k = 0 with 4 heads"),
         ("trace_like", 2, {}, "k = 2 with method 'trace_like', which has k = 1; leave k out"),
@@ -131,8 +131,8 @@ def test_settling_fills_what_belongs_to_the_method_and_is_idempotent():
         ("dense_ref", None, {"data_set": "other"}, "no file other.parquet in "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_said(method, k, config, said):
-    with pytest.raises(ValueError, match=said.replace("(", "\\(")) as caught:
+def test_impossible_settings_are_refused(method, k, config, message):
+    with pytest.raises(ValueError, match=message.replace("(", "\\(")) as caught:
         cell_of(method, k, **config)
     assert "\n" not in str(caught.value)
 
@@ -150,13 +150,13 @@ def test_a_config_refuses(config):
 
 
 def test_without_torch_the_plan_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(vit, "find_spec", lambda name: None)
-    vit.has_torch.cache_clear()
+    monkeypatch.setattr(workload, "find_spec", lambda name: None)
+    workload.has_torch.cache_clear()
     try:
         with pytest.raises(ValueError, match="needs torch, which is not installed: pip install torch"):
             cell_of("dense_ref")
     finally:
-        vit.has_torch.cache_clear()
+        workload.has_torch.cache_clear()
 
 
 def test_planning_imports_no_torch():
@@ -178,15 +178,15 @@ ARRAYS |= {f"head_movement_{i}" for i in range(1, 6)}
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_cell_records(method):
-    found, context = run(cell_of(method, None if METHODS[method].k else 2))
-    assert set(found) == METRICS
+    recorded, context = run(cell_of(method, None if METHODS[method].k else 2))
+    assert set(recorded) == METRICS
     assert set(context.arrays) == ARRAYS | ({"kept"} if method in RANKED else set())
     assert len(context.arrays["loss"]) == 5 * 2  # tasks, steps
     rows = [context.arrays[f"accuracy_after_{i}"] for i in range(1, 6)]
     assert [len(row) for row in rows] == [1, 2, 3, 4, 5]
-    assert found["accuracy_average"] == pytest.approx(np.mean(rows[-1]))
-    assert found["forgetting"] == pytest.approx(metrics.forgetting([row.tolist() for row in rows]))
-    assert found["accuracy_later"] == pytest.approx(np.mean(rows[-1][2:]))
+    assert recorded["accuracy_average"] == pytest.approx(np.mean(rows[-1]))
+    assert recorded["forgetting"] == pytest.approx(metrics.forgetting([row.tolist() for row in rows]))
+    assert recorded["accuracy_later"] == pytest.approx(np.mean(rows[-1][2:]))
     assert context.arrays["fisher_after_3"].shape == (4 * 2 * 4,)
     assert (context.arrays["fisher_after_3"] > 0).all()
     assert context.arrays["entropy_after_3"].shape == (2 * 4,)
@@ -241,8 +241,8 @@ def test_a_cell_taken_up_from_any_epoch_ends_in_the_same_bits(method, stop):
     with pytest.raises(Stopped):
         run(cell, stopped)
     resumed = Context(data=stopped.data)
-    found, _ = run(cell, resumed)
-    assert timeless(found) == timeless(whole)
+    recorded, _ = run(cell, resumed)
+    assert timeless(recorded) == timeless(whole)
     assert resumed.saves == 10 - stop
     assert resumed.fractions == context.fractions[stop:]
     assert set(resumed.arrays) == set(context.arrays)
@@ -263,7 +263,7 @@ def test_a_checkpoint_of_another_cell_or_of_none_is_refused():
     stopped = Context(stop_after=1)
     with pytest.raises(Stopped):
         run(cell_of("dense_ref", seed=1), stopped)
-    with pytest.raises(ValueError, match="is not of this cell and version; remove it"):
+    with pytest.raises(ValueError, match="belongs to another cell or version; remove it"):
         run(cell_of("dense_ref", seed=2), Context(data=stopped.data))
     for data in (b"", b"no checkpoint", stopped.data[: len(stopped.data) // 2]):
         with pytest.raises(ValueError, match=r"checkpoint of cell 0+1 cannot be read, remove it"):
@@ -289,10 +289,10 @@ def test_a_checkpoint_of_another_form_is_refused_in_a_line(changed):
     cell, stopped = cell_of("dense_ref"), Context(stop_after=1)
     with pytest.raises(Stopped):
         run(cell, stopped)
-    found = torch.load(io.BytesIO(stopped.data), weights_only=True)
+    stored = torch.load(io.BytesIO(stopped.data), weights_only=True)
     buffers = [io.BytesIO(), io.BytesIO()]
-    torch.save(found | changed, buffers[0])
-    torch.save({name: value for name, value in found.items() if name not in changed}, buffers[1])
+    torch.save(stored | changed, buffers[0])
+    torch.save({name: value for name, value in stored.items() if name not in changed}, buffers[1])
     for buffer in buffers:
         with pytest.raises(ValueError, match=r"^the checkpoint of cell 0+1 cannot be read, remove it: \S") as caught:
             run(cell, Context(data=buffer.getvalue()))
@@ -342,7 +342,7 @@ def test_a_context_without_checkpoints_will_do():
 def test_a_gpu_that_torch_does_not_see_is_said():
     context = Context(keeps=False)
     context.device = "cuda"
-    with pytest.raises(ValueError, match=r"torch .* sees none here; install .*, or launch with --device cpu"):
+    with pytest.raises(ValueError, match=r"torch .* does not see it; install .*, or launch with --device cpu"):
         run(cell_of("dense_ref"), context)
 
 
@@ -353,33 +353,35 @@ def test_a_gpu_learns_as_the_cpu_does(precision):
     cell = cell_of("sparse", 2, precision=precision)
     context = Context(keeps=False)
     context.device = "cuda"
-    found, _ = run(cell, context)
+    recorded, _ = run(cell, context)
     reference, on_cpu = run(cell)
     np.testing.assert_allclose(
         context.arrays["loss"], on_cpu.arrays["loss"], atol=0.02 if precision == "float32" else 0.3
     )
-    assert set(found) == set(reference) | {"peak_device_mib"}
+    assert set(recorded) == set(reference) | {"peak_device_mib"}
 
 
 def test_divergence_ends_training_and_leaves_no_accuracy():
     cell = cell_of("dense_ref", learning_rate=1e30, optimizer="sgd", clip=None, epochs=2)
-    found, context = run(cell)
-    assert found["diverged"] == 1
-    assert found["diverged_at"] == len(context.arrays["loss"]) < 4
-    assert not {name for name in found if name.startswith(("accuracy", "forgetting"))}
+    recorded, context = run(cell)
+    assert recorded["diverged"] == 1
+    assert recorded["diverged_at"] == len(context.arrays["loss"]) < 4
+    assert not {name for name in recorded if name.startswith(("accuracy", "forgetting"))}
     assert np.isfinite(context.arrays["loss"]).all()
-    assert found["ridge_accuracy_average"] > 0.1
+    assert recorded["ridge_accuracy_average"] > 0.1
 
 
 def test_more_images_than_there_are_of_a_class_are_refused():
     assert run(cell_of("dense_ref", train_per_class=8))[0]["diverged"] == 0
-    with pytest.raises(ValueError, match=r"^train_per_class = 9, but \S+tiny.parquet has a class of 8 training images"):
+    with pytest.raises(
+        ValueError, match=r"^train_per_class = 9, but \S+tiny.parquet has a class with 8 training images"
+    ):
         run(cell_of("dense_ref", train_per_class=9))
 
 
-@pytest.mark.parametrize(("asked", "there"), [(6, 6), (16, 16), (17, 16)])
-def test_how_many_images_heads_were_measured_on_is_recorded(asked, there):
-    assert run(cell_of("dense_ref", measured_images=asked))[0]["images_measured"] == there
+@pytest.mark.parametrize(("requested", "measured"), [(6, 6), (16, 16), (17, 16)])
+def test_how_many_images_heads_were_measured_on_is_recorded(requested, measured):
+    assert run(cell_of("dense_ref", measured_images=requested))[0]["images_measured"] == measured
 
 
 def test_a_gpu_whose_memory_runs_out_is_no_fault_of_the_cell(monkeypatch):
@@ -407,9 +409,9 @@ def test_divergence_in_the_last_step_is_seen(monkeypatch, at):
                 self.param_groups[0]["params"][-1][0] = float("nan")
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    found, context = run(cell_of("dense_ref"), Context())
-    assert (found["diverged"], found["diverged_at"], len(context.arrays["loss"])) == (1, at, at)
-    assert not {name for name in found if name.startswith(("accuracy", "forgetting"))}
+    recorded, context = run(cell_of("dense_ref"), Context())
+    assert (recorded["diverged"], recorded["diverged_at"], len(context.arrays["loss"])) == (1, at, at)
+    assert not {name for name in recorded if name.startswith(("accuracy", "forgetting"))}
     assert f"accuracy_after_{at // 2}" not in context.arrays
 
 
@@ -422,9 +424,9 @@ def test_it_learns_colours_and_forgets_them_without_a_buffer():
     assert lost["accuracy_average"] < 0.35
     assert lost["forgetting"] > kept["forgetting"] + 0.3
     assert kept["chance_accuracy_average"] == 0.1
-    told, _ = run(cell_of("dense_ref", **common, scenario="task_incremental"))
-    assert told["accuracy_average"] > 0.8
-    assert told["chance_accuracy_average"] == 0.5
+    task_incremental, _ = run(cell_of("dense_ref", **common, scenario="task_incremental"))
+    assert task_incremental["accuracy_average"] > 0.8
+    assert task_incremental["chance_accuracy_average"] == 0.5
 
 
 def test_the_order_of_images_is_the_same_without_a_buffer(monkeypatch):
@@ -434,10 +436,10 @@ def test_the_order_of_images_is_the_same_without_a_buffer(monkeypatch):
     real, seen = training.network_input, []
 
     def noted(images, which, rng):
-        found = real(images, which, rng)
+        inputs = real(images, which, rng)
         if rng is not None:
-            seen.append((which[:8].tolist(), found[:8]))
-        return found
+            seen.append((which[:8].tolist(), inputs[:8]))
+        return inputs
 
     monkeypatch.setattr(training, "network_input", noted)
     for method in ("dense_ref", "no_replay"):
@@ -498,7 +500,7 @@ def test_compiled_is_the_same_but_for_rounding():
 def test_other_data_than_planned_for_are_refused(tmp_path):
     cell = cell_of("dense_ref")
     write_images(tmp_path / "tiny.parquet", seed=1)
-    with pytest.raises(ValueError, match=rf"digest \w+, expected {cell.config.digest}; put the file right, or set"):
+    with pytest.raises(ValueError, match=rf"digest \w+, expected {cell.config.digest}; restore the file, or set"):
         run(cell)
 
 

@@ -41,13 +41,13 @@ def official(path: Path, seed: int = 0) -> tuple[np.ndarray, np.ndarray, dict[st
 def test_the_archive_comes_back_pixel_by_pixel(tmp_path):
     images, labels, sha1 = official(tmp_path / "a.tar.gz")
     prepared = tmp_path / "data" / "cifar10" / "cifar10.parquet"
-    said = cifar10.convert(tmp_path / "a.tar.gz", prepared, sha1)
-    found = load("cifar10", tmp_path / "data")
-    np.testing.assert_array_equal(found.train, images[:100])
-    np.testing.assert_array_equal(found.test, images[100:])
-    np.testing.assert_array_equal(found.train_labels, labels[:100])
-    np.testing.assert_array_equal(found.test_labels, labels[100:])
-    assert found.digest == said
+    digest = cifar10.convert(tmp_path / "a.tar.gz", prepared, sha1)
+    data = load("cifar10", tmp_path / "data")
+    np.testing.assert_array_equal(data.train, images[:100])
+    np.testing.assert_array_equal(data.test, images[100:])
+    np.testing.assert_array_equal(data.train_labels, labels[:100])
+    np.testing.assert_array_equal(data.test_labels, labels[100:])
+    assert data.digest == digest
     table = pq.read_table(prepared)
     assert table["batch"].to_pylist()[::20] == list(PLACES)
     assert table["index"].to_pylist() == list(range(20)) * 6
@@ -57,18 +57,18 @@ def test_the_archive_comes_back_pixel_by_pixel(tmp_path):
 def test_a_changed_file_is_refused_and_leaves_nothing(tmp_path):
     _, _, sha1 = official(tmp_path / "a.tar.gz")
     prepared = tmp_path / "out" / "x.parquet"
-    with pytest.raises(ValueError, match=r"data_batch_3.bin has the SHA-1 \w{40}, expected 0+; fetch it again"):
+    with pytest.raises(ValueError, match=r"data_batch_3.bin has SHA-1 \w{40}, expected 0+; fetch it again"):
         cifar10.convert(tmp_path / "a.tar.gz", prepared, sha1 | {"data_batch_3": "0" * 40})
     assert not prepared.exists()
 
 
-def test_what_is_no_archive_is_said_in_one_line(tmp_path):
+def test_another_archive_is_refused_in_one_line(tmp_path):
     official(tmp_path / "whole.tar.gz")
     whole = (tmp_path / "whole.tar.gz").read_bytes()
     for name, data in (("cut", whole[:5000]), ("text", b"<html>not found</html>"), ("empty", b"")):
         path = tmp_path / f"{name}.tar.gz"
         path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"is not the archive cifar-10-binary\.tar\.gz, or cut short") as caught:
+        with pytest.raises(ValueError, match=r"not the archive cifar-10-binary\.tar\.gz, or cut short") as caught:
             cifar10.convert(path, tmp_path / "x.parquet")
         assert "\n" not in str(caught.value)
     with tarfile.open(tmp_path / "other.tar", "w"):
@@ -80,16 +80,16 @@ def test_what_is_no_archive_is_said_in_one_line(tmp_path):
 def test_fetch_converts_once(tmp_path, monkeypatch):
     _, _, sha1 = official(tmp_path / "a.tar.gz")
     monkeypatch.setattr(cifar10, "SHA1", sha1)
-    said = []
-    (prepared,) = cifar10.fetch(tmp_path / "data", said.append, archive=tmp_path / "a.tar.gz")
+    lines = []
+    (prepared,) = cifar10.fetch(tmp_path / "data", lines.append, archive=tmp_path / "a.tar.gz")
     assert find("cifar10", tmp_path / "data") == prepared
-    assert cifar10.fetch(tmp_path / "data", said.append, archive=tmp_path / "absent") == [prepared]
-    assert said == [f"{prepared}: digest {read(prepared).digest}", f"{prepared}: is there"]
+    assert cifar10.fetch(tmp_path / "data", lines.append, archive=tmp_path / "absent") == [prepared]
+    assert lines == [f"{prepared}: digest {read(prepared).digest}", f"{prepared}: already present"]
     listing = cifar10.listing(tmp_path / "data")
     (row,) = listing.rows
     assert (row["data_set"], row["train"], row["test"], row["known as"]) == ("cifar10", 100, 20, None)
     (note,) = listing.notes
-    assert note.startswith(f"{prepared} is not the cifar10 that cells ask for (digest {KNOWN['cifar10']}); to use it")
+    assert note.startswith(f"{prepared} differs from the cifar10 that cells use (digest {KNOWN['cifar10']}); to use it")
 
 
 def test_every_set_that_a_cell_can_name_is_listed(tmp_path):
@@ -105,16 +105,16 @@ def test_every_set_that_a_cell_can_name_is_listed(tmp_path):
 def test_fetch_downloads_the_official_archive_and_checks_it(tmp_path, monkeypatch):
     _, _, sha1 = official(tmp_path / "a.tar.gz")
     monkeypatch.setattr(cifar10, "SHA1", sha1)
-    asked = []
+    downloads = []
 
     def served(url, path, checksum, say):
-        asked.append((url, checksum))
+        downloads.append((url, checksum))
         path.parent.mkdir(parents=True)
         return (tmp_path / "a.tar.gz").rename(path)
 
     monkeypatch.setattr(cifar10, "download", served)
     (prepared,) = cifar10.fetch(tmp_path / "data", lambda line: None)
-    assert asked == [
+    assert downloads == [
         (
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -124,10 +124,10 @@ def test_fetch_downloads_the_official_archive_and_checks_it(tmp_path, monkeypatc
 
 
 def test_the_subset_at_hand_has_the_digest_in_the_table(subset):
-    found = read(subset)
-    assert found.digest == KNOWN["cifar10_subset"]
-    assert np.bincount(found.train_labels).tolist() == [1000] * 10
-    assert np.bincount(found.test_labels).tolist() == [200] * 10
+    data = read(subset)
+    assert data.digest == KNOWN["cifar10_subset"]
+    assert np.bincount(data.train_labels).tolist() == [1000] * 10
+    assert np.bincount(data.test_labels).tolist() == [200] * 10
 
 
 @pytest.fixture
@@ -172,31 +172,31 @@ def test_the_digest_is_of_what_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "said"),
+    ("column", "values", "message"),
     [
         ("image", [b"short"], "the image in row 0 is not 3072 bytes"),
         ("image", [None], "the image in row 0 is not 3072 bytes"),
-        ("label", ["0"], "label is of type string; valid: whole numbers, 0 to 9"),
-        ("label", [[0]], r"label is of type list<.*>; valid: whole numbers"),
-        ("label", [{"a": 0}], r"label is of type struct<.*>; valid: whole numbers"),
+        ("label", ["0"], "label has type string; valid: whole numbers, 0 to 9"),
+        ("label", [[0]], r"label has type list<.*>; valid: whole numbers"),
+        ("label", [{"a": 0}], r"label has type struct<.*>; valid: whole numbers"),
         ("label", [None], r"images have the labels \[.*nan.*\]; valid"),
         ("label", [0.5], r"images have the labels \[.*0.5.*\]; valid"),
-        ("split", [["train"]], r"split is of type list<.*>; valid: text, train or test"),
+        ("split", [["train"]], r"split has type list<.*>; valid: text, train or test"),
         ("split", [1], r"split is \['1'\]; valid: train, test"),
-        ("image", [[0] * 3072], r"image is of type list<.*>; valid: binary, 3072 bytes a row"),
+        ("image", [[0] * 3072], r"image has type list<.*>; valid: binary, 3072 bytes per row"),
         ("image", ["x"], "the image in row 0 is not 3072 bytes"),
         ("split", ["valid"], r"split is \['test', 'train', 'valid'\]; valid: train, test"),
         ("label", [10], r"the (train|test) images have the labels \[.*10\]; valid: 0 to 9, all of them"),
     ],
 )
-def test_a_file_of_another_form_is_refused(tmp_path, column, values, said):
+def test_a_file_of_another_form_is_refused(tmp_path, column, values, message):
     table = pq.read_table(write_images(tmp_path / "a.parquet"))
     at = table.column_names.index(column)
     changed = values + table[column].to_pylist()[1:]
     if type(values[0]) not in (type(changed[1]), type(None)) and not isinstance(values[0], float):
         changed = values * len(table)  # a column is of one type
     pq.write_table(table.set_column(at, column, pa.array(changed)), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path / "b.parquet")
     assert "\n" not in str(caught.value)
 
@@ -212,9 +212,9 @@ def test_images_are_read_in_parts_whatever_their_column_is(tmp_path, monkeypatch
         column = raw.cast(pa.binary()).dictionary_encode() if pa.types.is_dictionary(kind) else raw.cast(kind)
         changed = table.set_column(table.column_names.index("image"), "image", column)
         pq.write_table(changed, tmp_path / f"{i}.parquet", row_group_size=50)
-        found = read(tmp_path / f"{i}.parquet")
-        np.testing.assert_array_equal(found.train, whole.train)
-        assert found.digest == whole.digest == digest_of_bytes(whole)
+        images = read(tmp_path / f"{i}.parquet")
+        np.testing.assert_array_equal(images.train, whole.train)
+        assert images.digest == whole.digest == digest_of_bytes(whole)
     images = table["image"].to_pylist()
     images[23] = images[23][:-1]
     pq.write_table(table.set_column(0, "image", pa.array(images)), tmp_path / "short.parquet")
@@ -223,13 +223,13 @@ def test_images_are_read_in_parts_whatever_their_column_is(tmp_path, monkeypatch
 
 
 def digest_of_bytes(images) -> str:
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for split, pixels, labels in (
         ("train", images.train, images.train_labels),
         ("test", images.test, images.test_labels),
     ):
-        found.update(f"{split} {len(labels)}\n".encode() + labels.tobytes() + pixels.tobytes())
-    return found.hexdigest()[:16]
+        sha.update(f"{split} {len(labels)}\n".encode() + labels.tobytes() + pixels.tobytes())
+    return sha.hexdigest()[:16]
 
 
 def test_no_parquet_and_no_column_are_said_in_one_line(tmp_path):
@@ -308,7 +308,7 @@ def test_baselines_forget_by_the_accuracies_after_each_task(tmp_path, scenario):
     from raysweep.workloads.vit.report import baselines
 
     images = read(write_images(tmp_path / "a.parquet", train=12, test=6))
-    found = baselines(images, Config(tasks=5, scenario=scenario))
+    measured = baselines(images, Config(tasks=5, scenario=scenario))
     for name, score in (("nearest_mean", nearest_mean_scores), ("ridge", ridge_scores)):
         rows = []
         for seen in range(2, 12, 2):
@@ -317,23 +317,23 @@ def test_baselines_forget_by_the_accuracies_after_each_task(tmp_path, scenario):
             row = []
             for first in range(0, seen, 2):
                 here = images.test_labels // 2 == first // 2
-                told = slice(first, first + 2) if scenario == "task_incremental" else slice(0, 10)
-                row.append(np.mean(scores[here, told].argmax(1) + told.start == images.test_labels[here]))
+                competing = slice(first, first + 2) if scenario == "task_incremental" else slice(0, 10)
+                row.append(np.mean(scores[here, competing].argmax(1) + competing.start == images.test_labels[here]))
             rows.append(row)
-        assert found[f"{name}_accuracy_average"] == pytest.approx(np.mean(rows[-1]))
-        assert found[f"{name}_forgetting"] == pytest.approx(metrics.forgetting(rows))
+        assert measured[f"{name}_accuracy_average"] == pytest.approx(np.mean(rows[-1]))
+        assert measured[f"{name}_forgetting"] == pytest.approx(metrics.forgetting(rows))
     assert "ridge_forgetting" not in baselines(images, Config(tasks=1))
 
 
 def test_nearest_mean_is_the_class_of_the_nearest_mean(tmp_path):
     images = read(write_images(tmp_path / "a.parquet"))
-    found = nearest_mean_scores(images.train, images.train_labels, images.test)
+    scores = nearest_mean_scores(images.train, images.train_labels, images.test)
     flat = images.train.reshape(-1, 3072).astype(float)
     means = np.stack([flat[images.train_labels == label].mean(0) for label in range(10)])
     apart = ((images.test.reshape(-1, 1, 3072).astype(float) - means) ** 2).sum(-1)
-    np.testing.assert_array_equal(found.argmax(1), apart.argmin(1))
+    np.testing.assert_array_equal(scores.argmax(1), apart.argmin(1))
     shuffled = np.random.default_rng(0).permutation(len(flat))
     again = nearest_mean_scores(images.train[shuffled], images.train_labels[shuffled], images.test)
-    np.testing.assert_allclose(found, again, atol=1e-8)  # whatever the order of the tasks
+    np.testing.assert_allclose(scores, again, atol=1e-8)  # whatever the order of the tasks
     unseen = nearest_mean_scores(images.train, np.minimum(images.train_labels, 8), images.test)
     assert (unseen[:, 9] == -np.inf).all()

@@ -59,11 +59,11 @@ def step(model, optimizer, kept, still: bool) -> None:
 
 def everything(model, optimizer) -> dict[str, torch.Tensor]:
     """Copies of all parameters and of all that the optimiser keeps of them."""
-    found = {}
+    snapshot = {}
     for name, parameter in model.named_parameters():
-        found[name] = parameter.detach().clone()
-        found |= {f"{name} {what}": torch.as_tensor(v).clone() for what, v in optimizer.state[parameter].items()}
-    return found
+        snapshot[name] = parameter.detach().clone()
+        snapshot |= {f"{name} {what}": torch.as_tensor(v).clone() for what, v in optimizer.state[parameter].items()}
+    return snapshot
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -161,8 +161,8 @@ def test_a_still_cell_is_taken_up_as_it_was():
     stopped = Context(stop_after=3)
     with pytest.raises(Stopped):
         run(cell, stopped)
-    found, again = run(cell, Context(data=stopped.data))
-    assert timeless(found) == timeless(whole)
+    recorded, again = run(cell, Context(data=stopped.data))
+    assert timeless(recorded) == timeless(whole)
     for name, values in context.arrays.items():
         np.testing.assert_array_equal(again.arrays[name], values)
 

@@ -119,8 +119,8 @@ def test_each_cell_where_it_belongs_and_a_killed_gpu_worker_goes_on(write, folde
         time.sleep(0.05)
     os.kill(int(epochs.read_text().splitlines()[-1]), signal.SIGKILL)
     killed_after = len(epochs.read_text().splitlines())
-    said, _ = driver.communicate(timeout=150)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=150)
+    assert driver.returncode == 0, output
 
     cells = Store(folder / "results").sql(
         "SELECT sweep, device, count(*) FROM cells WHERE status = 'done' GROUP BY ALL"
@@ -131,6 +131,6 @@ def test_each_cell_where_it_belongs_and_a_killed_gpu_worker_goes_on(write, folde
     assert len(epochs.read_text().splitlines()) - killed_after <= 10 - killed_after + 1  # at most one epoch again
     torch.set_num_threads(1)
     whole, _ = run(cell, Context(keeps=False))
-    found = Store(folder / "results").sql("SELECT * FROM cells WHERE sweep = 'vit'").to_dicts()[0]
+    row = Store(folder / "results").sql("SELECT * FROM cells WHERE sweep = 'vit'").to_dicts()[0]
     for name, value in timeless(whole).items():
-        assert found[name] == value, name
+        assert row[name] == value, name

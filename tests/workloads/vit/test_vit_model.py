@@ -85,12 +85,12 @@ def test_all_heads_kept_is_the_plain_model_to_the_bit(dtype):
 def test_k_of_12_is_a_loop_over_heads_with_detach(transport, k):
     model, (images, labels) = model_of(TWELVE), batch_of(TWELVE)
     kept = torch.from_numpy(draw(np.random.default_rng(k), TWELVE.depth, TWELVE.heads, k))
-    found = gradients(model, images, labels, kept, transport)
+    actual = gradients(model, images, labels, kept, transport)
     model.zero_grad()
     logits = head_by_head(model, images, kept, transport)
     torch.testing.assert_close(model(images, kept, transport), logits, atol=1e-12, rtol=0)
     cross_entropy(logits, labels).backward()
-    for parameter, gradient in zip(model.parameters(), found, strict=True):
+    for parameter, gradient in zip(model.parameters(), actual, strict=True):
         torch.testing.assert_close(gradient, parameter.grad, atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(gradient, parameter.grad, atol=1e-12, rtol=1e-9)
 
@@ -182,19 +182,19 @@ def test_the_oracle_of_entropy_keeps_peaked_heads_and_fishers_informative_ones()
     assert not METHODS["fisher_anti"].most
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_fisher_per_head_is_the_mean_of_autograds_squares_sample_by_sample(told):
+@pytest.mark.parametrize("task_incremental", [False, True])
+def test_fisher_per_head_is_the_mean_of_autograds_squares_sample_by_sample(task_incremental):
     model, (images, labels) = model_of(SMALL), batch_of(SMALL, size=7)
     competing = None
-    if told:
+    if task_incremental:
         competing = torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)).bool()
-    found = fisher.measure(model, images, labels, competing).fisher
+    measured = fisher.measure(model, images, labels, competing).fisher
     expected = np.zeros((4, SMALL.depth, SMALL.heads))
     c = SMALL.head_dim
     for image, label in zip(images, labels, strict=True):
         model.zero_grad()
         logits = model(image[None])
-        if told:
+        if task_incremental:
             logits = logits[:, competing[label]]
             label = label % 2
         cross_entropy(logits, label[None]).backward()
@@ -203,7 +203,7 @@ def test_fisher_per_head_is_the_mean_of_autograds_squares_sample_by_sample(told)
             expected[:3, layer] += squares.numpy()
             squares = block.attention.out.weight.grad.square().view(SMALL.embed, SMALL.heads, c).sum((0, 2))
             expected[3, layer] += squares.numpy()
-    np.testing.assert_allclose(found, expected / 7, rtol=1e-10)
+    np.testing.assert_allclose(measured, expected / 7, rtol=1e-10)
 
 
 def test_measuring_in_batches_is_measuring_at_once(monkeypatch):
@@ -236,10 +236,10 @@ def test_head_count_and_size_are_free():
         shape = TWELVE._replace(heads=heads, head_dim=head_dim)
         model, (images, labels) = model_of(shape), batch_of(shape)
         kept = torch.from_numpy(draw(np.random.default_rng(0), shape.depth, heads, heads // 2))
-        found = gradients(model, images, labels, kept)
+        actual = gradients(model, images, labels, kept)
         model.zero_grad()
         cross_entropy(head_by_head(model, images, kept, "gradient"), labels).backward()
-        for parameter, gradient in zip(model.parameters(), found, strict=True):
+        for parameter, gradient in zip(model.parameters(), actual, strict=True):
             torch.testing.assert_close(gradient, parameter.grad, atol=1e-10, rtol=1e-8)
 
 

@@ -30,9 +30,9 @@ def inputs(monkeypatch):
     real, seen = training.network_input, []
 
     def noted(images, which, rng):
-        found = real(images, which, rng)
-        seen.append((images, which.clone(), rng is not None, found))
-        return found
+        inputs = real(images, which, rng)
+        seen.append((images, which.clone(), rng is not None, inputs))
+        return inputs
 
     monkeypatch.setattr(training, "network_input", noted)
     return seen
@@ -78,11 +78,11 @@ def test_two_steps_by_hand(inputs, clip):
                 parameter.sub_(rate * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
     assert min(norms) > 0.5
     assert abs(norms[0] / norms[1] - 1) > 0.05
-    for (name, found), expected in zip(state.model.named_parameters(), model.parameters(), strict=True):
+    for (name, parameter), expected in zip(state.model.named_parameters(), model.parameters(), strict=True):
         if name.endswith("qkv.bias"):  # keys' have no gradient but rounding, which AdamW makes a step of
-            wide = len(found) // 3
-            found, expected = (torch.cat([part[:wide], part[2 * wide :]]) for part in (found, expected))
-        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0, msg=name)
+            wide = len(parameter) // 3
+            parameter, expected = (torch.cat([part[:wide], part[2 * wide :]]) for part in (parameter, expected))
+        torch.testing.assert_close(parameter, expected, atol=2e-5, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("augment", [True, False])

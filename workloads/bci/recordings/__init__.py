@@ -1,1 +1,1 @@
-"""Neural recordings: prepared files, what makes them a decoder's data, and the decoders in use for them."""
+"""Neural recordings: prepared files, their preprocessing, pairs of sessions, and classical decoders."""

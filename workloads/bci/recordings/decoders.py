@@ -1,11 +1,11 @@
-r"""Decoders that a laboratory would use instead of a learning network: the Wiener and the Kalman filter.
+r"""Classical decoders, the baselines of the learning networks: the Wiener and the Kalman filter.
 
 Wiener filter: ridge regression on the last L bins of input, z-scored inputs x (T, k) to z-scored targets y (T, 2),
 
-    phi_t = [x_t; x_{t-1}; ...; x_{t-L+1}]             (k L,); what lies before the session counts as 0    (1)
+    phi_t = [x_t; x_{t-1}; ...; x_{t-L+1}]             (k L,); inputs before the session are 0             (1)
     B = (Phi^T Phi + penalty T I)^-1 Phi^T (Y - mean Y)  with Phi centred; the intercept is not penalised   (2)
 
-where the penalty, of `PENALTIES`, is the one that predicts the last fifth of the fitted data best from their first
+where the penalty, one of `PENALTIES`, is the one that predicts the last fifth of the data best when fitted to the first
 four fifths; B is then fitted to all of them.
 
 Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scored,
@@ -14,11 +14,11 @@ Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scor
     A, H by least squares, W, Q from their residuals                                                        (4)
     P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s = A s- + P H^T Q^-1 (x - H A s-)                    (5)
 
-It begins at the mean state with the covariance that states have over the fitted session, and never sees the
-movement that it decodes. Q has `JITTER` of its mean variance added to its diagonal, so that it has an inverse.
+It starts at the mean state with the states' covariance over the fitted session, and never sees the decoded movement.
+`JITTER` times Q's mean variance is added to its diagonal, so that Q is invertible.
 
-Both are linear and cost milliseconds. Repeating the last movement (persistence) is no baseline here: it sees the
-target that is to be decoded.
+Both are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would see the
+decoded target.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from raysweep.workloads.arrays import Array
 
 LAGS = 10
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Times T: inputs have variance 1, so penalty 1 halves what a lone input explains."""
+"""Relative to T: inputs have variance 1, so penalty 1 halves the weight of a single input."""
 VALIDATED = 5
-"""One part in so many, the last, is held out to choose the penalty."""
+"""The last 1 / VALIDATED of the data is held out to choose the penalty."""
 JITTER = 1e-6
 
 
@@ -52,14 +52,14 @@ class Wiener(NamedTuple):
 
 
 def lagged(inputs: Array, lags: int) -> Array:
-    """Equation (1) for all steps: (T, k L)."""
+    """Equation (1) for all steps, (T, k L)."""
     steps, width = inputs.shape
     padded = np.concatenate([np.zeros((lags - 1, width), inputs.dtype), inputs])
     return np.concatenate([padded[lags - 1 - lag : lags - 1 - lag + steps] for lag in range(lags)], axis=1)
 
 
 def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
-    """Fit by equation (2), with a penalty chosen within the same data.
+    """Fit by equation (2), with a penalty chosen on the same data.
 
     Args:
         inputs: (T, k)
@@ -71,21 +71,21 @@ def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
     """
     held_out = len(inputs) // VALIDATED
     if held_out == 0:
-        raise ValueError(f"{len(inputs)} bins to fit a decoder to; at least {VALIDATED} are needed")
+        raise ValueError(f"{len(inputs)} bins are too few to fit a decoder; needed: at least {VALIDATED}")
     features = lagged(inputs, lags)
     early = len(features) - held_out
-    seen, rest = _moments(features[:early], targets[:early]), _moments(features[early:], targets[early:])
+    first, last = _moments(features[:early], targets[:early]), _moments(features[early:], targets[early:])
     errors = []
     for penalty in PENALTIES:
-        weights, intercept = _ridge(seen, penalty)
+        weights, intercept = _ridge(first, penalty)
         errors.append(float(np.mean((features[early:] @ weights + intercept - targets[early:]) ** 2)))
     penalty = PENALTIES[int(np.argmin(errors))]
-    weights, intercept = _ridge([one + other for one, other in zip(seen, rest, strict=True)], penalty)
+    weights, intercept = _ridge([one + other for one, other in zip(first, last, strict=True)], penalty)
     return Wiener(weights, intercept, lags, penalty)
 
 
 def _moments(features: Array, targets: Array) -> list[Array]:
-    """Sums over steps: their number, phi, y, phi phi^T, phi y^T; those of a whole are the sums of its parts'."""
+    """Sums over steps of 1, phi, y, phi phi^T, phi y^T; moments of two parts add up to those of the whole."""
     steps = np.array(float(len(features)))
     return [steps, features.sum(0), targets.sum(0), features.T @ features, features.T @ targets]
 
@@ -117,8 +117,8 @@ class Kalman(NamedTuple):
         evidence = (inputs - self.input_mean) @ gain.T  # (T, s)
         state, covariance = np.zeros_like(self.mean), self.spread
         states = np.empty((len(inputs), len(state)))
-        steady = False  # the covariance does not depend on the inputs: once it repeats itself, it is what it will be
-        for t, seen in enumerate(evidence):
+        steady = False  # the covariance does not depend on the inputs: once it repeats, it is constant
+        for t, observed in enumerate(evidence):
             if t:
                 state = self.dynamics @ state
             if not steady:
@@ -127,7 +127,7 @@ class Kalman(NamedTuple):
                 covariance = np.linalg.inv(np.linalg.inv(predicted) + information)
                 covariance = 0.5 * (covariance + covariance.T)
                 steady = t > 0 and np.array_equal(covariance, before)
-            state = state + covariance @ (seen - information @ state)  # (5)
+            state = state + covariance @ (observed - information @ state)  # (5)
             states[t] = state
         return states + self.mean
 
@@ -140,11 +140,11 @@ def fit_kalman(inputs: Array, states: Array) -> Kalman:
         states: (T, s): position and velocity at each step.
     """
     mean, input_mean = states.mean(0), inputs.mean(0)
-    centred, seen = states - mean, inputs - input_mean
+    centred, centred_inputs = states - mean, inputs - input_mean
     dynamics = np.linalg.lstsq(centred[:-1], centred[1:], rcond=None)[0].T
-    observation = np.linalg.lstsq(centred, seen, rcond=None)[0].T
+    observation = np.linalg.lstsq(centred, centred_inputs, rcond=None)[0].T
     drive = _covariance(centred[1:] - centred[:-1] @ dynamics.T)
-    noise = _covariance(seen - centred @ observation.T)
+    noise = _covariance(centred_inputs - centred @ observation.T)
     return Kalman(dynamics, drive, observation, noise, _covariance(centred), mean, input_mean)
 
 

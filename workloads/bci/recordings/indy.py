@@ -1,7 +1,7 @@
-"""The data set `indy`: fetch sessions of the release and prepare them; list those at hand and what is odd about them.
+"""The data set `indy`: fetch sessions of the release, prepare them, list the prepared ones and their channel order.
 
-In the data folder: `indy/original/indy_SESSION.mat` as published, `indy/indy_SESSION.npz` in bins of 64 ms,
-`indy/indy_SESSION_20ms.npz` in others.
+Files in the data folder: `indy/original/indy_SESSION.mat` as published, `indy/indy_SESSION.npz` in bins of 64 ms,
+`indy/indy_SESSION_20ms.npz` in bins of 20 ms.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from raysweep.workloads.registry import unknown_name
 def fetch(
     folder: Path, say: Say, sessions: str | None = None, bin_ms: int = USUAL_MS, mirror: str | None = None
 ) -> Sequence[Path]:
-    """Originals downloaded and checked, and binned.
+    """Download originals, check and bin them.
 
     Args:
         folder: the data folder.
-        say: is told what is done, a line at a time.
+        say: receives progress, a line at a time.
         sessions: names, separated by commas, or "all".
         bin_ms: width of a bin, milliseconds.
-        mirror: address of a folder with the same files.
+        mirror: URL of a folder with the same files.
 
     Raises:
-        ValueError: an unknown session, a wrong checksum, a file that does not hold what it should.
-        OSError: the connection broke; what came is kept.
+        ValueError: an unknown session, a wrong checksum, or invalid content.
+        OSError: the connection broke; the next call resumes.
     """
-    names, place = _names(sessions), (mirror or PUBLISHED).rstrip("/")
+    names, source = _names(sessions), (mirror or PUBLISHED).rstrip("/")
     files = []
     for session in names:
         prepared = folder / "indy" / prepared_name(session, bin_ms)
         if prepared.is_file():
             load_file(prepared, session)
-            say(f"{prepared.name}: there already")
+            say(f"{prepared.name}: already present")
         else:
             original = folder / "indy" / "original" / original_name(session)
-            say(f"{original.name}: from {place}")
-            download(f"{place}/{original.name}", original, checksum(session, mirror, say), say)
+            say(f"{original.name}: from {source}")
+            download(f"{source}/{original.name}", original, checksum(session, mirror, say), say)
             prepare(original, prepared, session, bin_ms)
             say(f"{prepared.name}: bins of {bin_ms} ms")
         files.append(prepared)
@@ -55,31 +55,31 @@ def fetch(
 
 
 def prepare(original: Path, prepared: Path, session: str, bin_ms: int) -> None:
-    """An original in bins, as a file that is there whole or not at all."""
+    """Bin an original into a prepared file, atomically."""
     arrays = bin_original(original, session, bin_ms)
-    begun = prepared.with_name(prepared.name + ".part")
-    with begun.open("wb") as file:
+    partial = prepared.with_name(prepared.name + ".part")
+    with partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    load_file(begun, session)  # refused here, not by a cell months later
-    os.replace(begun, prepared)
+    load_file(partial, session)  # validate now, not in a cell months later
+    os.replace(partial, prepared)
 
 
 def checksum(session: str, mirror: str | None, say: Say) -> str | None:
-    """Of a session's original; None where only a mirror is asked and we know none.
+    """The checksum of a session's original; None if it is unknown to us and a mirror is used.
 
     Raises:
-        OSError: Zenodo does not say.
+        OSError: Zenodo does not return its checksums.
     """
     if session in MD5:
         return f"md5:{MD5[session]}"
     if mirror:
-        say(f"{original_name(session)}: its checksum is not known to us; what comes is taken as it is")
+        say(f"{original_name(session)}: no known checksum; accepted unchecked")
         return None
     return published_checksums()[original_name(session)]
 
 
 def published_checksums() -> dict[str, str]:
-    """What the release's record says of its files, by name."""
+    """Checksums from the release's Zenodo record, by file name."""
     import pooch
     import requests
 
@@ -87,23 +87,23 @@ def published_checksums() -> dict[str, str]:
     try:
         record.load_registry_from_doi()
     except (requests.RequestException, ValueError) as error:
-        raise OSError(f"doi:{DOI}: Zenodo does not give its checksums: {type(error).__name__}") from error
-    found: dict[str, str] = record.registry
-    return found
+        raise OSError(f"doi:{DOI}: cannot get the checksums from Zenodo: {type(error).__name__}") from error
+    checksums: dict[str, str] = record.registry
+    return checksums
 
 
 def listing(folder: Path) -> Listing:
     """The sessions in a data folder, by date.
 
     Raises:
-        ValueError: a file that is no prepared recording.
+        ValueError: a file is not a prepared recording.
     """
     paths = {path.name: path for place in (folder / "indy", folder) for path in place.glob("indy_*.npz")}
-    found = [load_file(paths[name], session_of(paths[name])) for name in sorted(paths)]
-    compared = neighbours([recording for recording in found if recording.usual])
+    recordings = [load_file(paths[name], session_of(paths[name])) for name in sorted(paths)]
+    comparisons = neighbours([recording for recording in recordings if recording.usual])
     rows: list[dict[str, float | int | str | None]] = []
-    for recording in found:
-        seen = compared.get(recording.session) if recording.usual else None
+    for recording in recordings:
+        comparison = comparisons.get(recording.session) if recording.usual else None
         rates = recording.counts.mean(0) / recording.bin_width_s
         rows.append(
             {
@@ -115,9 +115,9 @@ def listing(folder: Path) -> Listing:
                 "channels": len(rates),
                 "silent": int(np.count_nonzero(rates == 0)),
                 "rate_hz": round(float(rates.mean()), 1),
-                "rate_correlation": None if seen is None else round(seen.rate_correlation, 2),
-                "transfer_r2": None if seen is None else round(seen.transfer, 2),
-                "order": "" if seen is None else "another" if seen.another_order else "as its neighbours'",
+                "rate_correlation": None if comparison is None else round(comparison.rate_correlation, 2),
+                "transfer_r2": None if comparison is None else round(comparison.transfer, 2),
+                "order": "" if comparison is None else "another" if comparison.another_order else "as its neighbours'",
             }
         )
     return Listing(rows, _notes(rows))
@@ -127,14 +127,14 @@ def _notes(rows: Sequence[dict[str, float | int | str | None]]) -> list[str]:
     notes = []
     if any(row["order"] for row in rows):
         notes.append(
-            "rate_correlation: rank correlation of the channels' rates; transfer_r2: velocity R2 of a ridge decoder of "
-            "another session, both z-scored by themselves; the best of the four nearest sessions at hand."
+            "rate_correlation: rank correlation of the channels' rates; transfer_r2: velocity R2 of a ridge decoder "
+            "fitted on another session, each z-scored by itself; both: the best over the four nearest sessions present."
         )
     odd = [str(row["session"]) for row in rows if row["order"] == "another"]
     if odd:
         notes.append(
-            f"channels in another order than their neighbours': {', '.join(odd)}; in a pair with such a session "
-            "relabelling comes on top of drift"
+            f"channels in a different order from the neighbouring sessions: {', '.join(odd)}; a pair with such a "
+            "session measures relabelling as well as drift"
         )
     return notes
 

@@ -1,14 +1,14 @@
-"""Whether a session has its channels in the order of its neighbours in time: by rates, and by decoding.
+"""Does a session have its channels in the order of the sessions around it? Tested by firing rates and by decoding.
 
-Electrodes drift, but from one session to the next most channels keep much of their firing rate, and a decoder that is
-fitted on one still says something of the other's movement. Where both fail with all of the nearest sessions, the
-channels are in another order: so are 20160630_01 and 20170124_01 in the public release.
+Electrodes drift, but from one session to the next most channels keep much of their firing rate, and a decoder fitted on
+one still predicts some of the other's movement. If both tests fail for all of the nearest sessions, the channels are in
+another order, as in 20160630_01 and 20170124_01 of the public release.
 
-- rate correlation: Spearman's, over channels, of mean rates. Of unrelated orders it is 0 +- 1 / sqrt(95) = .10.
-- transfer: velocity R^2 of a Wiener filter of 5 bins, fitted on the other session. Each session's square-root counts
-  and velocities are z-scored by itself, so that drifting means and gains do not count.
+- rate correlation: Spearman's, over channels, of mean rates. For unrelated orders it is 0 +- 1 / sqrt(95) = .10.
+- transfer: velocity R^2 of a Wiener filter of 5 bins, fitted on the other session. Square-root counts
+  and velocities are z-scored within each session, so that drifting means and gains have no effect.
 
-Of both the best of the four nearest sessions counts, as those may be the odd ones themselves.
+Both tests use the best of the four nearest sessions, since a neighbour may itself have another order.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from raysweep.workloads.bci.recordings.recording import Recording
 NEAREST = 4
 LAGS = 5
 UNRELATED = 0.3
-"""A rate correlation below. Seven sessions with their channels permuted by us, eight ways each: -.12 to .25; the eight
-at hand that are in the usual order: .44 to .98."""
+"""Rate correlations below fail. Seven sessions with channels permuted, eight ways each: -.12 to .25; the eight sessions
+we have in the usual order: .44 to .98."""
 NO_TRANSFER = 0.15
-"""An R^2 below. The same permuted sessions: -.20 to .07; the eight: .33 to .51."""
+"""An R^2 below fails. The same permuted sessions: -.20 to .07; the eight: .33 to .51."""
 
 
-class Compared(NamedTuple):
-    """A session against its neighbours."""
+class Comparison(NamedTuple):
+    """A session compared with its neighbours."""
 
     rate_correlation: float
     transfer: float
@@ -43,26 +43,26 @@ class Compared(NamedTuple):
         return self.rate_correlation < UNRELATED and self.transfer < NO_TRANSFER
 
 
-def neighbours(recordings: Sequence[Recording]) -> Mapping[str, Compared]:
-    """Each session with a date against the nearest of the others; none where there is only one."""
+def neighbours(recordings: Sequence[Recording]) -> Mapping[str, Comparison]:
+    """Compare each dated session with the nearest others; empty if there are fewer than two."""
     dated = [recording for recording in recordings if recording.day is not None]
     if len(dated) < 2:
         return {}
     fitted = {recording.session: _fit(recording) for recording in dated}
     rates = {recording.session: _ranks(recording.counts.mean(0)) for recording in dated}
-    found = {}
+    comparisons = {}
     for one in dated:
         others = sorted((other for other in dated if other is not one), key=lambda other: _apart(one, other))[:NEAREST]
         inputs, targets = scored(np.sqrt(one.counts)), scored(one.velocity_mm_s)
-        found[one.session] = Compared(
+        comparisons[one.session] = Comparison(
             max(float(np.corrcoef(rates[one.session], rates[other.session])[0, 1]) for other in others),
             max(r2(fitted[other.session].predict(inputs), targets) for other in others),
         )
-    return found
+    return comparisons
 
 
 def scored(columns: Array) -> Array:
-    """Mean 0 and deviation 1 by itself; a column that does not vary becomes 0."""
+    """Columns with mean 0 and deviation 1; a constant column becomes 0."""
     deviation = columns.std(0)
     result: Array = (columns - columns.mean(0)) / np.where(deviation > 0, deviation, 1.0)
     return result
@@ -78,7 +78,7 @@ def _fit(recording: Recording) -> Wiener:
 
 
 def _apart(one: Recording, other: Recording) -> tuple[int, str]:
-    """Days between, then the name, so that the choice is always the same."""
+    """Sort key: days between, then the name, so that ties are broken consistently."""
     if one.day is None or other.day is None:
         raise ValueError("a session without a date has no neighbours")
     return abs((other.day - one.day).days), other.session

@@ -1,20 +1,19 @@
-"""Originals of the release, MATLAB v7.3: read, check, bin at any width.
+"""Originals of the release, MATLAB v7.3 files: read, check, bin at any width.
 
-Such a file is HDF5 (h5py; `scipy.io.loadmat` cannot read it), and its arrays come transposed against MATLAB's:
+The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it), with arrays transposed relative to MATLAB:
 
-| data set | shape in h5py | what |
+| data set | shape in h5py | content |
 |---|---|---|
 | `t` | (1, K) | seconds, every 4 ms |
 | `finger_pos` | (3, K) or (6, K) | z, -x, -y of the fingertip in cm, then angles |
 | `chan_names` | (1, n) | references to text as uint16: "M1 001" to "M1 096", in some files "S1 001" and on |
-| `spikes` | (units, n) | references to (1, m) spike times in seconds; unit 0 is what was not sorted |
+| `spikes` | (units, n) | references to (1, m) spike times in seconds; unit 0 holds the unsorted spikes |
 
-A cell without spikes is stored as its MATLAB dimensions, two uint64, with the attribute `MATLAB_empty`. Spikes were
-recorded before the behaviour began and after it ended; they are left out. Only channels of M1 are kept, all units of
-one summed.
+An empty entry is stored as its MATLAB dimensions, two uint64, with the attribute `MATLAB_empty`. Spikes before the
+behaviour began and after it ended are dropped. Only channels of M1 are used, summed over their units.
 
-Bins begin at t[0]; what is left at the end is no bin. Positions are interpolated linearly at the bins' edges;
-velocity is their difference over the width, so the mean velocity within the bin.
+Bins begin at t[0]; an incomplete last bin is dropped. Positions are interpolated linearly at the bins' edges; velocity
+is their difference divided by the width, the mean velocity within the bin.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ AREA = "M1"
 CHANNELS = 96
 MM_PER_CM = 10.0
 ROUNDING = 1e-6
-"""Of a bin that may lack at the end, as times are sums of 4 ms."""
+"""Share of the last bin that may be missing, as times are sums of 4 ms."""
 NEEDED = ("t", "finger_pos", "spikes")
 
 
@@ -44,16 +43,16 @@ def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]
         bin_ms: width of a bin, milliseconds.
 
     Raises:
-        ValueError: not such a file, or cut short; no 96 channels of M1; spikes and behaviour do not overlap; no whole
-            bin. One line.
+        ValueError: one line: not such a file, or truncated; not 96 channels of M1; no overlap of spikes and behaviour;
+            no complete bin.
     """
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
-            lacking = [name for name in NEEDED if name not in file]
-            if lacking:
-                raise ValueError(f"no {', '.join(lacking)} in it; is it a session of the release?")
+            missing = [name for name in NEEDED if name not in file]
+            if missing:
+                raise ValueError(f"no {', '.join(missing)}; is it a session of the release?")
             times = np.asarray(file["t"], np.float64).ravel()
             finger = np.asarray(file["finger_pos"], np.float64)
             spikes = _spikes(file)
@@ -62,7 +61,7 @@ def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]
         counts = np.stack([_counts(channel, edges) for channel in spikes], axis=1)
         if not counts.any():
             raise ValueError(_no_overlap(spikes, edges))
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py says of files that are torn or no HDF5
+    except (OSError, RuntimeError, KeyError) as error:  # h5py's errors for truncated files and other formats
         raise ValueError(f"{path}: cannot be read, it may be cut short: {str(error).splitlines()[0]}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -80,26 +79,26 @@ def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]
 
 
 def _edges(times: Array, bin_ms: int) -> Array:
-    """Of the bins, (T + 1,)."""
+    """Edges of the bins, (T + 1,)."""
     if len(times) < 2 or not (np.diff(times) > 0).all():
-        raise ValueError("t does not rise from sample to sample")
-    lasts = times[-1] - times[0]
-    bins = int(lasts / (bin_ms / 1000) + ROUNDING)
+        raise ValueError("t is not strictly increasing")
+    duration = times[-1] - times[0]
+    bins = int(duration / (bin_ms / 1000) + ROUNDING)
     if bins == 0:
-        raise ValueError(f"bin_ms = {bin_ms} leaves no bins of a session that lasts {1000 * lasts:.0f} ms")
+        raise ValueError(f"bin_ms = {bin_ms} is longer than the session, {1000 * duration:.0f} ms")
     edges: Array = times[0] + np.arange(bins + 1) * (bin_ms / 1000)
     return edges
 
 
 def _position(finger: Array, times: Array, edges: Array) -> Array:
-    """X and y at the edges, (T + 1, 2), mm."""
+    """Positions x, y at the edges, (T + 1, 2), mm."""
     if finger.ndim != 2 or finger.shape[0] not in (3, 6) or finger.shape[1] != len(times):
-        raise ValueError(f"finger_pos has the shape {finger.shape}; valid: (3, {len(times)}) or (6, {len(times)})")
+        raise ValueError(f"finger_pos has shape {finger.shape}; valid: (3, {len(times)}) or (6, {len(times)})")
     return np.stack([np.interp(edges, times, -MM_PER_CM * finger[row]) for row in (1, 2)], axis=1)
 
 
 def _spikes(file: Any) -> list[Array]:
-    """Spike times of each channel of M1, in seconds, all its units together, not sorted."""
+    """Spike times of each channel of M1, in seconds, over all its units, unordered."""
     references = file["spikes"]
     channels = references.shape[1]
     if "chan_names" in file:
@@ -108,21 +107,21 @@ def _spikes(file: Any) -> list[Array]:
             raise ValueError(f"chan_names names {len(names)} channels, spikes has {channels}")
     else:
         names = [AREA] * channels
-    kept = [i for i, name in enumerate(names) if name.startswith(AREA)]
-    if len(kept) != CHANNELS:
-        raise ValueError(f"{len(kept)} of its {channels} channels are of {AREA}; valid: {CHANNELS}")
-    return [np.concatenate([_times(file[ref]) for ref in references[:, i]]) for i in kept]
+    chosen = [i for i, name in enumerate(names) if name.startswith(AREA)]
+    if len(chosen) != CHANNELS:
+        raise ValueError(f"{len(chosen)} of its {channels} channels are in {AREA}; valid: {CHANNELS}")
+    return [np.concatenate([_times(file[ref]) for ref in references[:, i]]) for i in chosen]
 
 
 def _times(stored: Any) -> Array:
-    """One unit's; a cell that MATLAB left empty holds its dimensions instead."""
+    """Spike times of one unit; an empty MATLAB entry holds its dimensions instead."""
     if stored.attrs.get("MATLAB_empty", 0) or stored.dtype.kind != "f":
         return np.zeros(0)
     return np.asarray(stored, np.float64).ravel()
 
 
 def _counts(times: Array, edges: Array) -> Indices:
-    """Spikes in each bin, (T,); those outside all bins are left out."""
+    """Spikes in each bin, (T,); spikes outside all bins are dropped."""
     bins = len(edges) - 1
     of = np.searchsorted(edges, times, side="right") - 1
     return np.bincount(of[(of >= 0) & (of < bins)], minlength=bins)
@@ -130,5 +129,5 @@ def _counts(times: Array, edges: Array) -> Indices:
 
 def _no_overlap(spikes: list[Array], edges: Array) -> str:
     every = np.concatenate(spikes)
-    seen = f"spikes from {every.min():.1f} to {every.max():.1f} s" if every.size else "no spikes at all"
-    return f"no overlap of spikes and behaviour: {seen}, behaviour from {edges[0]:.1f} to {edges[-1]:.1f} s"
+    recorded = f"spikes from {every.min():.1f} to {every.max():.1f} s" if every.size else "no spikes at all"
+    return f"no overlap of spikes and behaviour: {recorded}, behaviour from {edges[0]:.1f} to {edges[-1]:.1f} s"

@@ -1,6 +1,6 @@
-"""Two sessions as a decoder meets them: A, on which all is fitted, then B through A's transform; and its baselines.
+"""A pair of sessions as a decoder's data: A, on which everything is fitted, then B through A's transform; baselines.
 
-Where A and B are the same session, A is its first half and B its second: what is lost with no gap between them.
+If A and B are the same session, A is its first half and B its second: the control without a gap.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class Pair(NamedTuple):
 
 
 class Session(NamedTuple):
-    """A session as a cell names it."""
+    """A session and its file."""
 
     name: str
     digest: str | None
     path: Path
-    changed_ns: int  # tells another file in its place
+    changed_ns: int  # changes when the file is replaced
 
 
 def session_at(name: str, digest: str | None, path: Path) -> Session:
-    """A session in its file."""
+    """A session with its file's modification time."""
     return Session(name, digest, path, path.stat().st_mtime_ns)
 
 
@@ -54,17 +54,17 @@ def session_at(name: str, digest: str | None, path: Path) -> Session:
 def prepare(
     a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
 ) -> tuple[Pair, Mapping[str, float]]:
-    """A pair and its baselines, once for the cells of a process that differ in method or seed only.
+    """A pair and its baselines, cached for the cells of a process that differ in method or seed only.
 
     Raises:
-        ValueError: a file that does not hold what the cell was planned with, or too few bins.
+        ValueError: a file has changed since the cell was planned, or too few bins.
     """
-    read = []
+    recordings = []
     for one, setting in ((a, "digest_a"), (b, "digest_b")):
         recording = load_file(one.path, one.name)
         verify(recording, one.digest, setting)
-        read.append(rebin(recording, bin_ms))
-    pair = pair_of(read[0], read[1], components, target, limit, relabel)
+        recordings.append(rebin(recording, bin_ms))
+    pair = pair_of(recordings[0], recordings[1], components, target, limit, relabel)
     return pair, baselines(pair, target)
 
 
@@ -74,11 +74,11 @@ def pair_of(
     """Both sessions as a decoder's data.
 
     Args:
-        a: trained on; all that is fitted is fitted on it.
-        b: met afterwards; the same as `a`: halves.
+        a: the session to train on; everything is fitted on it.
+        b: the session decoded afterwards; if the same as `a`, its halves are used.
         components: principal components of the counts.
-        target: what is decoded.
-        limit: first bins of each used; None: all.
+        target: the decoded quantity.
+        limit: number of first bins used of each; None: all.
         relabel: seed of a permutation of B's channels; None: as recorded.
 
     Raises:
@@ -90,7 +90,7 @@ def pair_of(
         a, b = part(a, 0, half), part(a, half, a.bins)
     a, b = (part(one, 0, limit or one.bins) for one in (a, b))
     if b.bins < 3:
-        raise ValueError(f"{b.bins} bins of {1000 * b.bin_width_s:g} ms in session_b = {b.session!r}; 3 or more needed")
+        raise ValueError(f"{b.bins} bins of {1000 * b.bin_width_s:g} ms in session_b = {b.session!r}; valid: 3 or more")
     counts_b = b.counts
     if relabel is not None:
         counts_b = counts_b[:, np.random.default_rng(relabel).permutation(counts_b.shape[1])]
@@ -108,7 +108,7 @@ def pair_of(
 
 
 def part(recording: Recording, start: int, stop: int) -> Recording:
-    """Bins start <= t < stop of a session."""
+    """Bins start <= t < stop of a recording."""
     return replace(
         recording,
         counts=recording.counts[start:stop],
@@ -129,7 +129,7 @@ def windows_b(bins: int) -> tuple[Segment, ...]:
 
 
 def baselines(pair: Pair, target: Target) -> dict[str, float]:
-    """Errors late in B of decoders that are fitted in one go, `NAME_b_late`."""
+    """Errors of the classical decoders late in B, `NAME_b_late`."""
     late = windows_b(len(pair.inputs_b))[-1]
     columns = slice(0, 2) if target == "position" else slice(2, 4)
     guesses = {
@@ -138,8 +138,8 @@ def baselines(pair: Pair, target: Target) -> dict[str, float]:
         "mean": np.zeros_like(pair.targets_b),
     }
     if VALIDATED <= pair.refit <= late.start:
-        seen = slice(0, pair.refit)
-        guesses["ridge_refit"] = fit_wiener(pair.inputs_b[seen], pair.targets_b[seen]).predict(pair.inputs_b)
+        start = slice(0, pair.refit)
+        guesses["ridge_refit"] = fit_wiener(pair.inputs_b[start], pair.targets_b[start]).predict(pair.inputs_b)
     return {
         f"{name}_{LATE}": float(squared_errors(predictions, pair.targets_b)[late.start : late.stop].mean())
         for name, predictions in guesses.items()

@@ -1,4 +1,4 @@
-"""What makes a session a decoder's data: PCA and z-scores, fitted on one session and applied to any.
+"""Preprocessing of a session for a decoder: PCA and z-scores, fitted on one session and applied to any.
 
 With counts c (T, d) of session A:
 
@@ -7,8 +7,8 @@ With counts c (T, d) of session A:
     y = (v - mean_A v) / std_A v                      targets (T, 2): finger velocity or position        (3)
 
 by scikit-learn's `PCA` (full SVD; the sign of a component makes its entry of largest magnitude positive, so the same
-data give the same numbers) and `StandardScaler`. Session B goes through A's means, components and deviations: what
-drifted between the sessions stays in its data.
+data give the same numbers) and `StandardScaler`. Session B is transformed with A's means, components and deviations, so
+drift between the sessions remains in its data.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from raysweep.workloads.bci.recordings.recording import Recording
 
 Target = Literal["velocity", "position"]
 FLAT = 1e-9
-"""Of the largest deviation among the columns: one below this share does not vary, and keeps the scale 1."""
+"""A column whose deviation is below this share of the largest counts as constant and is not scaled."""
 
 
 class Transform(NamedTuple):
-    """Fitted on one session."""
+    """A transform fitted on one session."""
 
     components: Any  # a fitted PCA, d -> k
     input_scaler: Any  # a fitted StandardScaler of the components
-    target_scaler: Any  # and of the movement
+    target_scaler: Any  # a fitted StandardScaler of the movement
 
     def inputs(self, counts: Array) -> Array:
         """(T, k) of counts (T, d)."""
@@ -60,23 +60,23 @@ def fit(counts: Array, movement: Array, components: int) -> Transform:
     Raises:
         ValueError: fewer bins or channels than components.
     """
-    from sklearn.decomposition import PCA  # a second to import: not while a sweep is planned
+    from sklearn.decomposition import PCA  # takes a second to import: not while a sweep is planned
 
-    most = min(counts.shape)
-    if components > most:
+    limit = min(counts.shape)
+    if components > limit:
         raise ValueError(
-            f"components = {components} of {len(counts)} bins and {counts.shape[1]} channels; at most {most}"
+            f"components = {components} with {len(counts)} bins and {counts.shape[1]} channels; valid: at most {limit}"
         )
-    with threadpool_limits(1):  # of SciPy's BLAS too, which has only now been loaded: threads would show in last bits
+    with threadpool_limits(1):  # also of SciPy's BLAS, loaded just now: the last bits depend on the threads
         fitted = PCA(components, svd_solver="full").fit(counts)
     return Transform(fitted, scaler(fitted.transform(counts)), scaler(movement))
 
 
 def scaler(columns: Array) -> Any:
-    """Mean 0 and deviation 1 of the columns; one that does not vary (a component beyond the rank) keeps its scale."""
+    """A StandardScaler fitted to columns; a constant column (a component beyond the rank) keeps its scale."""
     from sklearn.preprocessing import StandardScaler
 
-    found = StandardScaler().fit(columns)
-    deviation = np.sqrt(found.var_)
-    found.scale_ = np.where(deviation > FLAT * max(float(deviation.max()), FLAT), deviation, 1.0)
-    return found
+    fitted = StandardScaler().fit(columns)
+    deviation = np.sqrt(fitted.var_)
+    fitted.scale_ = np.where(deviation > FLAT * max(float(deviation.max()), FLAT), deviation, 1.0)
+    return fitted

@@ -4,18 +4,17 @@ Source: O'Doherty, Cardoso, Makin and Sabes (2017), "Nonhuman primate reaching w
 cortex electrophysiology", Zenodo 583331 and 3854034, CC BY 4.0: 37 sessions of one macaque ("Indy") with a
 96-channel array in M1, ten of another. A prepared file holds one session, binned; of its arrays these are read:
 
-| array | shape | what |
+| array | shape | content |
 |---|---|---|
-| `counts` | (T, 96) | threshold crossings of a channel in a bin, all its units together |
-| `t_s` | (T,) | a bin's begin, seconds |
+| `counts` | (T, 96) | threshold crossings of a channel in a bin, over all its units |
+| `t_s` | (T,) | start of a bin, seconds |
 | `finger_xy_mm` | (T + 1, 2) | position of the fingertip at the bins' edges |
-| `finger_vel_mm_s` | (T, 2) | its mean velocity within a bin |
-| `bin_width_s` | () | a bin's width |
-| `date` | () | `YYYY-MM-DD`; may be absent |
+| `finger_vel_mm_s` | (T, 2) | mean velocity within a bin |
+| `bin_width_s` | () | width of a bin |
+| `date` | () | `YYYY-MM-DD`; optional |
 
-`indy_SESSION.npz` has bins of 64 ms, `indy_SESSION_20ms.npz` of 20. Files are looked for in the data folder
-(`workloads.datasets.dataset`) and its subfolder `indy`. The folder never is part of a cell; what the arrays hold is,
-by their digest.
+`indy_SESSION.npz` has bins of 64 ms, `indy_SESSION_20ms.npz` of 20. Files are searched in the data folder
+(`workloads.datasets.dataset`) and its subfolder `indy`. The path is never part of a cell; the arrays' digest is.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ from raysweep.workloads.datasets.dataset import data_folder
 from raysweep.workloads.registry import unknown_name
 
 USUAL_MS = 64
-"""Width of bins where a file's name says none."""
+"""Width of bins in a file whose name states none."""
 DIGITS = 16
-"""Hexadecimal digits kept of a digest."""
+"""Hexadecimal digits of a digest."""
 READ = ("counts", "t_s", "finger_xy_mm", "finger_vel_mm_s", "bin_width_s")
 
 
@@ -69,53 +68,53 @@ class Recording:
 
     @property
     def bins(self) -> int:
-        """T."""
+        """The number of bins, T."""
         return len(self.counts)
 
     @property
     def day(self) -> datetime.date | None:
-        """Its date."""
+        """The date, or None."""
         return datetime.date.fromisoformat(self.date) if self.date else None
 
     @property
     def usual(self) -> bool:
-        """Whether its bins have the usual width."""
+        """Whether the bins have the usual width."""
         return round(1000 * self.bin_width_s) == USUAL_MS
 
 
 def prepared_name(session: str, bin_ms: int) -> str:
-    """The name of a prepared file."""
+    """The file name of a prepared session."""
     return f"indy_{session}.npz" if bin_ms == USUAL_MS else f"indy_{session}_{bin_ms}ms.npz"
 
 
 def session_of(path: Path) -> str:
-    """The session of a prepared file, by its name."""
+    """The session that a prepared file's name states."""
     return re.sub(r"_\d+ms$", "", path.name.removesuffix(".npz").removeprefix("indy_"))
 
 
 def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Path:
-    """The file of a session: in bins of this width, or the usual one where its bins can be merged.
+    """The file of a session: in bins of this width, or of the usual width if those can be merged into it.
 
     Args:
         session: its name.
         bin_ms: milliseconds.
-        folder: holds the file itself or in a subfolder `indy`; None: `data_folder()`.
+        folder: contains the file, directly or in a subfolder `indy`; None: `data_folder()`.
 
     Raises:
         ValueError: no such file, or no such session.
     """
     folder = data_folder() if folder is None else folder
     names = dict.fromkeys(prepared_name(session, width) for width in (bin_ms, USUAL_MS) if bin_ms % width == 0)
-    for place in (folder / "indy" / name if sub else folder / name for name in names for sub in (False, True)):
-        if place.is_file():
-            return place
+    for path in (folder / "indy" / name if sub else folder / name for name in names for sub in (False, True)):
+        if path.is_file():
+            return path
     if session not in RELEASE:
         raise ValueError(
             f"{unknown_name('session', session, RELEASE)}; and no file {prepared_name(session, bin_ms)} in {folder}"
         )
     raise ValueError(
-        f"session {session!r}: no file {' or '.join(names)} in {folder} or {folder / 'indy'}; name its folder by "
-        f"--data-dir or RAYSWEEP_DATA, or: raysweep data fetch indy --sessions {session}"
+        f"session {session!r}: no file {' or '.join(names)} in {folder} or {folder / 'indy'}; set --data-dir or "
+        f"RAYSWEEP_DATA to its folder, or run: raysweep data fetch indy --sessions {session}"
         + ("" if bin_ms == USUAL_MS else f" --bin-ms {bin_ms}")
     )
 
@@ -124,36 +123,35 @@ def load(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Re
     """A session in bins of a width, from its prepared file; arguments as for `find`.
 
     Raises:
-        ValueError: no such session or file, the file does not hold what it should, or has bins that cannot be
-            merged to that width; one line.
+        ValueError: one line: no such session or file, invalid content, or bins that cannot be merged to that width.
     """
     return rebin(load_file(find(session, bin_ms, folder), session), bin_ms)
 
 
 def load_file(path: Path, session: str) -> Recording:
-    """A session from a prepared file, as it is.
+    """A session from a prepared file, in the file's bins.
 
     Raises:
-        ValueError: the file does not hold what it should; one line.
+        ValueError: one line: invalid content.
     """
     arrays = _arrays(path)
     counts, position, velocity = (arrays[name] for name in ("counts", "finger_xy_mm", "finger_vel_mm_s"))
     width = float(arrays["bin_width_s"])
     if counts.ndim != 2 or counts.shape[1] != CHANNELS:
-        raise ValueError(f"{path}: counts has the shape {counts.shape}; valid: (bins, {CHANNELS}), the channels of M1")
+        raise ValueError(f"{path}: counts has shape {counts.shape}; valid: (bins, {CHANNELS}), the channels of M1")
     bins = len(counts)
     for name, rows in (("t_s", bins), ("finger_vel_mm_s", bins), ("finger_xy_mm", bins + 1)):
         if len(arrays[name]) != rows:
             raise ValueError(f"{path}: {name} has {len(arrays[name])} rows for {bins} bins; valid: {rows}")
     if position.shape[1:] != (2,) or velocity.shape[1:] != (2,):
-        raise ValueError(f"{path}: behaviour has the shapes {position.shape} and {velocity.shape}; valid: (rows, 2)")
+        raise ValueError(f"{path}: behaviour has shapes {position.shape} and {velocity.shape}; valid: (rows, 2)")
     if not width > 0:
         raise ValueError(f"{path}: bin_width_s = {width}; valid: above 0")
-    there = np.isfinite(velocity).all(1) & np.isfinite(position[1:]).all(1) & np.isfinite(position[:-1]).all(1)
-    if not counts[there].any():
+    finite = np.isfinite(velocity).all(1) & np.isfinite(position[1:]).all(1) & np.isfinite(position[:-1]).all(1)
+    if not counts[finite].any():
         raise ValueError(f"{path}: no overlap of spikes and behaviour: no bin has both")
-    if not there.all():
-        raise ValueError(f"{path}: behaviour is not finite in {np.count_nonzero(~there)} of {bins} bins")
+    if not finite.all():
+        raise ValueError(f"{path}: behaviour is not finite in {np.count_nonzero(~finite)} of {bins} bins")
     return Recording(
         session=session,
         date=str(arrays["date"]) if "date" in arrays else "",
@@ -167,21 +165,21 @@ def load_file(path: Path, session: str) -> Recording:
 
 
 def digest_of(arrays: dict[str, np.ndarray]) -> str:
-    """First 16 hex digits of SHA-256 over name, type, shape and bytes of each array that is read."""
-    found = hashlib.sha256()
+    """First 16 hex digits of SHA-256 over name, type, shape and bytes of each array in `READ`."""
+    sha = hashlib.sha256()
     for name in READ:
         array = np.ascontiguousarray(arrays[name])
         little = array.astype(array.dtype.newbyteorder("<"))
-        found.update(f"{name} {little.dtype.str} {array.shape}\n".encode())
-        found.update(little.tobytes())
-    return found.hexdigest()[:DIGITS]
+        sha.update(f"{name} {little.dtype.str} {array.shape}\n".encode())
+        sha.update(little.tobytes())
+    return sha.hexdigest()[:DIGITS]
 
 
 def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> str:
-    """What a cell says of a session's data: of the file at hand, or as tabled where there is none.
+    """The digest of a session's data that its cells record: from the file, or from `KNOWN` if there is no file.
 
     Raises:
-        ValueError: no file that can be read, and the session is not in the table.
+        ValueError: no readable file, and the session is not in `KNOWN`.
     """
     try:
         path = find(session, bin_ms, folder).resolve()
@@ -195,58 +193,56 @@ def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> 
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    """Computed once a file, not once a cell; the last two arguments tell another file in its place."""
+    """Digest of a file, computed once, not per cell; the last two arguments change when the file is replaced."""
     return digest_of(_arrays(path))
 
 
 def verify(recording: Recording, expected: str | None, setting: str) -> None:
-    """Refuse data other than those that a cell was planned for.
+    """Refuse data that differ from those the cell was planned with.
 
     Args:
-        recording: as loaded.
+        recording: the loaded session.
         expected: the cell's digest.
-        setting: the config's name for it.
+        setting: the config field of the digest.
 
     Raises:
-        ValueError: they differ.
+        ValueError: the digests differ.
     """
     if recording.digest != expected:
         raise ValueError(
-            f"{recording.path}: its arrays have the digest {recording.digest}, expected {expected}; "
-            f"the cell was planned with other data. Put that file there, or launch anew with {setting} = "
-            f"'{recording.digest}'"
+            f"{recording.path}: digest {recording.digest}, expected {expected}: the cell was planned with other data; "
+            f"restore that file, or launch again with {setting} = '{recording.digest}'"
         )
 
 
 def rebin(recording: Recording, bin_ms: int) -> Recording:
-    """The same session in bins of another width, a whole multiple of the file's; a rest at the end is left out.
+    """The same session in bins of another width, a whole multiple of the file's; an incomplete last bin is dropped.
 
     Counts are summed, velocities averaged (both exact), positions taken at the new edges.
 
     Raises:
-        ValueError: no whole multiple, or no whole bin.
+        ValueError: not a whole multiple, or no complete bin.
     """
     width_ms = recording.bin_width_s * 1000
     factor = round(bin_ms / width_ms)
     if factor < 1 or abs(factor * width_ms - bin_ms) > 1e-6 * width_ms:
         raise ValueError(
-            f"bin_ms = {bin_ms}: {recording.path} has bins of {width_ms:g} ms; valid: its whole multiples, or another "
-            f"file: raysweep data fetch indy --sessions {recording.session} --bin-ms {bin_ms}"
+            f"bin_ms = {bin_ms}: {recording.path} has bins of {width_ms:g} ms; valid: its whole multiples; for other "
+            f"bins: raysweep data fetch indy --sessions {recording.session} --bin-ms {bin_ms}"
         )
     bins = recording.bins // factor
     if bins == 0:
         raise ValueError(
-            f"bin_ms = {bin_ms} leaves no bins of session {recording.session!r}, "
-            f"which lasts {recording.bins * width_ms:g} ms"
+            f"bin_ms = {bin_ms} is longer than session {recording.session!r}, {recording.bins * width_ms:g} ms"
         )
-    kept = bins * factor
+    used = bins * factor
     return Recording(
         session=recording.session,
         date=recording.date,
         bin_width_s=recording.bin_width_s * factor,
-        counts=recording.counts[:kept].reshape(bins, factor, -1).sum(1),
-        position_mm=recording.position_mm[: kept + 1 : factor],
-        velocity_mm_s=recording.velocity_mm_s[:kept].reshape(bins, factor, 2).mean(1),
+        counts=recording.counts[:used].reshape(bins, factor, -1).sum(1),
+        position_mm=recording.position_mm[: used + 1 : factor],
+        velocity_mm_s=recording.velocity_mm_s[:used].reshape(bins, factor, 2).mean(1),
         digest=recording.digest,
         path=recording.path,
     )
@@ -257,11 +253,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             if isinstance(stored, np.ndarray):
-                raise ValueError("no archive of arrays (.npz)")
+                raise ValueError("not an archive of arrays (.npz)")
             arrays = {name: stored[name] for name in (*READ, "date") if name in stored.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be read, it may be cut short: {error}") from error
     missing = [name for name in READ if name not in arrays]
     if missing:
-        raise ValueError(f"{path}: no array {', '.join(missing)}; it is no prepared recording")
+        raise ValueError(f"{path}: no array {', '.join(missing)}; not a prepared recording")
     return arrays

@@ -1,4 +1,4 @@
-"""The release's sessions by name, where they are published, and what we know of some of their files."""
+"""Sessions of the release: names, URLs, checksums, and digests of prepared files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOI = f"10.5281/zenodo.{RECORD}"
 
 
 class Known(NamedTuple):
-    """A prepared file, binned at 64 ms."""
+    """Digest and bins of a prepared file, binned at 64 ms."""
 
     digest: str
     bins: int
@@ -29,10 +29,10 @@ KNOWN = {
     "20170127_03": Known("f2d74b18c3988fde", 11461),
     "20170131_02": Known("00e01e2a3430163b", 12749),
 }
-"""The files that our results come from, so that a plan can be made where they do not lie."""
+"""The files behind our results, so that sweeps can be planned without them."""
 
 ANOTHER_ORDER = frozenset({"20160630_01", "20170124_01"})
-"""Sessions of `KNOWN` whose channels stand in another order than their neighbours' (`recordings.order`)."""
+"""Sessions of `KNOWN` whose channels are in another order than their neighbours' (`recordings.order`)."""
 
 MD5 = {
     "20160622_01": "c33d5fff31320d709d23fe445561fb6e",
@@ -45,7 +45,7 @@ MD5 = {
     "loco_20170215_02": "739b70762d838f3a1f358733c426bb02",
     "loco_20170301_05": "47342da09f9c950050c9213c3df38ea3",
 }
-"""Of originals; those of the others are asked of Zenodo."""
+"""MD5 of originals; Zenodo is queried for the others."""
 
 _DAYS = {
     "201604": "07_02 11_01 11_02 18_01 19_01 20_01 26_01",
@@ -65,6 +65,6 @@ def original_name(session: str) -> str:
 
 
 def date_of(session: str) -> str:
-    """`YYYY-MM-DD` out of a session's name, or "" where it has none."""
+    """`YYYY-MM-DD` from a session's name, or "" if it has no date."""
     digits = session.removeprefix("loco_")[:8]
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 and digits.isdigit() else ""

@@ -1,4 +1,4 @@
-"""Influence carried from step to step, compiled: within units, and along the sources of a mask by gather."""
+"""Influence carried from step to step, compiled: within units, or from unit to unit along a mask."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from raysweep.workloads.arrays import Array, Indices
 from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 COLUMNS = 1024
-"""Columns of J that are carried at a time, so that those of all rows stay in cache."""
+"""Columns of J that are computed at a time, few enough for all rows of them to stay in cache."""
 
 
 @compiled
 def carry(
-    trace: Array, decay: float, own: Array, gain: Array, inputs: Array, theta: Array, recurrent: int, loops: bool
+    trace: Array, decay: float, own: Array, gain: Array, inputs: Array, theta: Array, recurrent: int, self_loop: bool
 ) -> None:
-    """What is carried within units, one step on, in place.
+    """Advance `trace` by one step, in place.
 
-    A decaying trace (1, G, n, m), see `rules.traces`; or the local influence S (C, G, n, m), C <= 2, see
-    `local_influence`, over own paths and, with `loops`, over each unit's recurrent connection to itself.
+    It is a decaying trace (1, G, n, m), see `rules.traces`; or, with `decay` < 0, the local influence S (C, G, n, m),
+    C <= 2, see `local_influence`, which passes through each unit's own components and, with `self_loop`, through its
+    recurrent connection to itself.
     """
     components, gates, n, m = trace.shape
     last = gain.shape[0] - 1
@@ -29,7 +30,7 @@ def carry(
             for c in range(components):
                 for other in range(components):
                     path[c, other] = own[c, other, i]
-                if loops:
+                if self_loop:
                     for gate in range(recurrent):
                         path[c, last] += gain[c, gate, i] * theta[gate, i, i]
         else:
@@ -54,17 +55,17 @@ def carry(
 def carry_gathered(
     before: Array, after: Array, own: Array, gain: Array, inputs: Array, theta: Array, sources: Indices, recurrent: int
 ) -> None:
-    """J_t = D_t J_{t-1} + I_t, reading the sources of each row alone: (Eq. 8 of the paper), k C G n^2 m.
+    """J_t = D_t J_{t-1} + I_t (Eq. 8 of the paper) along the mask's connections, in k C G n^2 m operations.
 
     Args:
         before: J_{t-1} (C, n, G n m).
-        after: is filled with J_t.
-        own: (C, C, n), of this step as gain.
-        gain: (C, G, n).
+        after: overwritten with J_t.
+        own: (C, C, n) of this step.
+        gain: (C, G, n) of this step.
         inputs: (1 or G, m).
         theta: (G, n, m), the weights of the forward pass.
         sources: S_i (n, k).
-        recurrent: gates that read the hidden state, the first of them.
+        recurrent: how many gates, counted from the first, read the hidden state.
     """
     components, n, size = before.shape
     gates, _, m = theta.shape
@@ -113,7 +114,7 @@ def carry_gathered(
 
 @compiled
 def contract(influence: Array, signal: Array, gradient: Array) -> None:
-    """G_t (G, n, m) is filled with q_t^T J_t[h]; influence (C, n, G n m), signal (n,)."""
+    """Fill `gradient` (G, n, m) with q_t^T J_t[h], from `influence` J_t (C, n, G n m) and `signal` q_t (n,)."""
     components, n, _ = influence.shape
     flat = gradient.reshape(-1)
     flat[...] = 0
@@ -125,14 +126,14 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
 
 @compiled
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
-    """The sources that `masks.choose` takes by `masks.by_influence`; `sources` (n, k) is filled, each row ascending.
+    """Fill `sources` (n, k) as `masks.choose` does by `masks.by_influence`, each row ascending.
 
     Args:
         influence: J_{t-1} (C, n, G n m).
         theta: (G, n, m).
-        recurrent: gates that count, the first of them.
-        include_self: whether self is one of the k whatever its score; else it is none.
-        sources: is filled.
+        recurrent: how many gates, counted from the first, read the hidden state.
+        include_self: whether each unit is always one of its own sources; else it never is.
+        sources: overwritten.
     """
     n, k = sources.shape
     rows = influence[influence.shape[0] - 1]
@@ -155,7 +156,7 @@ def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_
         taken[i] = True
         for _ in range(k - include_self):
             best = -1
-            for j in range(n):  # of equal scores the lower j
+            for j in range(n):  # the lower j where scores are equal
                 if not taken[j] and (best < 0 or score[j] > score[best]):
                     best = j
             taken[best] = True

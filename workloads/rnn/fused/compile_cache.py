@@ -1,7 +1,7 @@
-"""Compiled kernels on disk, found again by what they were compiled from, not by where that lay.
+"""A cache of compiled kernels on disk, keyed by a digest of their sources.
 
-A Ray worker imports this package from a folder that is new at every launch, so numba's own cache, which goes by
-the folder, would compile again each time. Ours is one folder a version of the sources, below the user's cache
+numba's own cache is keyed by the path of the sources. A Ray worker imports this package from a new folder at every
+launch, so it would compile each time. This cache has one folder for each version of the sources, in the user's cache
 folder (`RAYSWEEP_CACHE`, else `XDG_CACHE_HOME`, else `~/.cache`).
 """
 
@@ -18,13 +18,11 @@ from numba.core.caching import CacheImpl, _CacheLocator
 
 F = TypeVar("F", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
-
-
 COMPILED = ("carry.py", "compile_cache.py", "elementwise.py", "kernel.py", "replay.py", "update.py")
 
 
 def sources_digest() -> str:
-    """Of all files that hold compiled functions: a kernel inlines the others."""
+    """Digest of all files that hold compiled functions: all of them, as a kernel inlines functions of other files."""
     digest = hashlib.sha256(numba.__version__.encode())
     for name in COMPILED:
         digest.update((HERE / name).read_bytes())
@@ -35,32 +33,32 @@ DIGEST = sources_digest()
 
 
 def cache_folder() -> Path:
-    """Where this version's kernels lie."""
+    """The folder of this version's kernels."""
     base = os.environ.get("RAYSWEEP_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "raysweep" / "kernels" / DIGEST
 
 
 class BySource(_CacheLocator):
-    """Takes this package's functions only; numba asks its other locators for the rest."""
+    """Tells numba where to cache this package's functions; for others it goes on to its own locators."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._line = function.__code__.co_firstlineno
 
     def get_cache_path(self) -> str:
-        """The folder."""
+        """The folder of the cached files."""
         return str(cache_folder())
 
     def get_source_stamp(self) -> str:
-        """What a stored kernel must have been compiled from."""
+        """The digest of the sources; a cached kernel with another one is out of date."""
         return DIGEST
 
     def get_disambiguator(self) -> str:
-        """Tells functions of one name apart."""
+        """The line, which tells apart functions of the same name."""
         return str(self._line)
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> BySource | None:
-        """Ours, if the function is and the folder can be written."""
+        """A locator if the function is in this package and the cache folder can be written, else None."""
         if Path(file).resolve().parent != HERE:
             return None
         locator = cls(function)
@@ -75,11 +73,11 @@ CacheImpl._locator_classes.insert(0, BySource)  # type: ignore[arg-type]
 
 
 def compiled(function: F) -> F:
-    """`numba.njit`, cached on disk; sums may be reordered, NaN and infinity keep their meaning."""
+    """`numba.njit`, cached on disk; sums may be reordered, NaN and infinity behave as usual."""
     flags = {"reassoc", "contract", "nsz"}
-    made: dict[str, Any] = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
     try:
-        kernel: Any = numba.njit(cache=True, **made)(function)
-    except RuntimeError:  # no folder anywhere that can be written: compiled in each process, nothing worse
-        kernel = numba.njit(**made)(function)
+        kernel: Any = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no cache folder can be written: each process compiles for itself
+        kernel = numba.njit(**options)(function)
     return cast("F", kernel)

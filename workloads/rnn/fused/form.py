@@ -1,4 +1,4 @@
-"""Which learners the compiled loop can run, and in which terms. Imports no compiler: plans ask it."""
+"""Which learners the compiled loop can run, and what it costs. Imports no compiler, as planning a sweep calls it."""
 
 from __future__ import annotations
 
@@ -11,79 +11,79 @@ OPTIMIZERS = ("adam", "adam_reference", "sgd")
 
 
 class Size(NamedTuple):
-    """What a step costs by, in microseconds on one core of an AMD EPYC in float32.
+    """The sizes that the cost of a step depends on, and that cost: microseconds on one AMD EPYC core in float32.
 
-    Measured for n = 16 to 256, tanh RNN, LSTM and GRU: a small overhead, and multiply-adds at the rate that
-    memory allows. The three forms' ratios are within a factor of two of these.
+    A small overhead, and multiply-adds at the rate that memory allows. Fitted to measurements of the tanh RNN, LSTM
+    and GRU at n = 16 to 256; the measured ratios of the three costs are within a factor of two of these.
     """
 
     n: int  # hidden units
-    k: int  # sources of each
+    k: int  # recurrent sources of each unit
     components: int
     gates: int
-    m: int  # inputs of a gate
+    m: int  # inputs of each gate, the bias's 1 included
 
     @property
     def back_us(self) -> float:
-        """Replay, for each step that it goes back."""
+        """Cost of replay for each step that it goes back."""
         return 0.3 + self.gates * self.n * (self.m + self.k) / 7500
 
     @property
     def gathered_us(self) -> float:
-        """Carrying J compiled, k sources a unit."""
+        """Cost of carrying J in the compiled loop, from k sources to each unit."""
         rows = self.components * self.n
         return rows * (self.k + self.components) * self.gates * self.n * self.m / 3000
 
     @property
     def dense_us(self) -> float:
-        """Carrying J by NumPy's dense product."""
+        """Cost of carrying J by NumPy's dense product."""
         return 300 + (self.components * self.n) ** 2 * self.gates * self.n * self.m / 40000
 
     @property
     def gather_pays(self) -> bool:
-        """Whether the compiled way to carry J is the faster one."""
+        """Whether J is carried faster in the compiled loop than by NumPy."""
         return self.gathered_us <= self.dense_us
 
 
 class Propagation(NamedTuple):
-    """A rule of the masked-RTRL family: what is propagated along which connections."""
+    """A rule of the masked-RTRL family: the connections along which it propagates influence."""
 
-    n: int  # units
-    k: int  # sources of each
-    selection: str | None  # None: k is 0 or n, or each unit itself alone
+    n: int  # hidden units
+    k: int  # recurrent sources of each unit
+    selection: str | None  # None: no sources, all, or each unit itself alone
     include_self: bool
     decay: float | None = None  # of a carried trace
-    window: int | None = None  # steps that a replay goes back at most; None: as far as tol says
+    window: int | None = None  # greatest number of steps that a replay goes back; None: until `tol` ends it
 
     @property
     def local(self) -> bool:
-        """Whether influence stays within units, so that carrying it is cheapest."""
+        """Whether influence stays within units; carrying it is cheapest then."""
         return self.decay is None and self.window is None and (self.k == 0 or self.each_itself)
 
     @property
     def each_itself(self) -> bool:
-        """Whether each unit keeps its connection to itself alone."""
+        """Whether each unit's only source is itself."""
         return self.k == 1 and self.include_self
 
     @property
     def carried(self) -> bool:
-        """Whether J itself is needed at every step, to choose the mask by."""
+        """Whether every step needs J, to choose the mask."""
         return self.selection == "dynamic" and 0 < self.k < self.n
 
     @property
     def replays(self) -> bool:
-        """Whether the gradient is read back over the trajectory as far as `tol` says."""
+        """Whether the gradient is read back over the trajectory until `tol` ends it."""
         return self.decay is None and self.window is None and not self.local and not self.carried
 
 
 def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, Any]) -> Propagation | None:
-    """The rule in those terms, or None if it is not of the family.
+    """The rule as a `Propagation`, or None if it is not of the family.
 
     Args:
         method: name of the rule.
-        k: as settled.
+        k: the cell's, settled.
         n: hidden units.
-        settings: the rule's own.
+        settings: the rule's own settings.
     """
     if method == "traces":
         return Propagation(n, 0, None, False, settings["decay"])
@@ -101,7 +101,7 @@ def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, An
 
 
 def not_fused(form: Propagation | None, architecture: str, loss: str, optimizer: str) -> str | None:
-    """Why there is no compiled loop, or None if there is."""
+    """Why the compiled loop can't run this, or None if it can."""
     if form is None:
         return "the rule is not of the masked-RTRL family, or needs the influence itself"
     for what, name, known in (

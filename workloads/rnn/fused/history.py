@@ -1,8 +1,8 @@
-"""The influence J_t out of a kept trajectory: what the carried form would hold, up to rounding.
+"""The influence J_t from a kept trajectory: equal to the carried J_t up to rounding.
 
     J_t = sum_{s <= t} B_s I_s,   B_t = 1,   B_{s-1} = B_s D_s (masked as step s was)                   (1)
 
-Used where replay hands over to the carried form, and where a probe asks for J itself.
+Used where the run goes on from replay to carrying J, and by probes of J.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from raysweep.workloads.arrays import Array
 from raysweep.workloads.rnn.linearization import Stage, transition
 
 FORGOTTEN = 1e-30
-"""Influence of steps beyond a product of Jacobians below this is far under the rounding of the rest."""
+"""Steps before one where all entries of B_s are below this are left out: far below rounding of the sum."""
 AT_ONCE = 64
-"""Steps whose outer products are summed as one matrix product."""
+"""Steps whose outer products are summed by one matrix product."""
 
 
 def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Array:

@@ -1,133 +1,128 @@
 """The online loop of the masked-RTRL family as one compiled function: forward, gradient, clip, optimiser.
 
-A gradient is read back over the kept trajectory (`replay`) or contracted out of an influence that is carried
-(`carry`). Everything is in one dtype. Parameters lie by gates, theta (G, n, m), and the readout V (n_out, n), c.
+The gradient is read back over the kept trajectory (`replay`) or contracted from a carried influence (`carry`).
+All numbers have one dtype. Shapes: T steps, n hidden units of C components, G gates that read m inputs each.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from raysweep.workloads.arrays import Array, Indices
+from raysweep.workloads.arrays import Array, Indices, Mask
 from raysweep.workloads.rnn.fused.carry import carry, carry_gathered, choose_by_influence, contract
 from raysweep.workloads.rnn.fused.compile_cache import compiled
 from raysweep.workloads.rnn.fused.elementwise import GRU_RESET_AFTER, LSTM, gru_reset_after, lstm, tanh_rnn
-from raysweep.workloads.rnn.fused.replay import BLOCK, Masks, Rings, replay
-from raysweep.workloads.rnn.fused.update import loss_and_error, optimizer_numbers, update
+from raysweep.workloads.rnn.fused.replay import BLOCK, Masks, Rings, Scratch, replay
+from raysweep.workloads.rnn.fused.update import Optimizer, loss_and_error, optimizer_numbers, update
 
-FINISHED, DIVERGED, DEEP = 0, 1, 2
-"""Why the loop ended: all steps done; a loss or gradient that is no number; replay has become the dearer form."""
+FINISHED, DIVERGED, TOO_DEEP = 0, 1, 2
+"""How `run` ended: all steps done; a loss too large, or it or a gradient not finite; replay dearer than carrying J."""
 SMOOTHING = 0.05
+UPDATES, START, MASK, DONE, NEWEST = 0, 1, 2, 3, 4
+"""Places in `Carried.counters`: updates so far, first step of the sequence, mask in force, steps done, J's half."""
+
+
+class Network(NamedTuple):
+    """The forward pass; its parameters are changed in place."""
+
+    architecture: int  # TANH_RNN, LSTM or GRU_RESET_AFTER
+    leak: float  # alpha of the tanh RNN, else 1; in the run's dtype
+    shared_inputs: bool  # all gates read [h; x; 1]; else gates r and z read that, s [h; 0; 1] and u [0; x; 1]
+    theta: Array  # (G, n, m)
+    readout: Array  # V (n_out, n)
+    bias: Array  # c (n_out,)
+
+
+class Data(NamedTuple):
+    """The stream, with inputs and targets in the run's dtype."""
+
+    inputs: Array  # (T, n_in)
+    targets: Array  # (T, n_out)
+    graded: Mask  # (T,) steps whose loss counts and that learn
+    begins: Mask  # (T,) steps before which state and influence are set to zero
+
+
+class Rule(NamedTuple):
+    """How the gradient is computed."""
+
+    full: bool  # influence passes along all connections, whatever the mask
+    reach: int  # steps that replay goes back at most: BPTT's window
+    tol: float  # replay ends where the signal's norm has shrunk to this fraction
+    max_depth: float  # mean depth of replay above which carrying J is cheaper
+    decay: float  # of a carried trace; below 0: the local influence is carried; in the run's dtype
+    self_loop: bool  # the local influence also passes through each unit's connection to itself
+    dynamic: bool  # the mask is chosen by J, at every step
+    include_self: bool  # such a mask keeps each unit's connection to itself
+    fisher_window: int  # number of first steps over which `Carried.fisher` is summed
+
+
+class Descent(NamedTuple):
+    """How a prediction's error becomes an update."""
+
+    loss: int  # MSE, HALF_SSE or CROSS_ENTROPY
+    max_loss: float  # a loss above it ends the run
+    clip: float  # greatest global norm of the gradient; 0: no clip
+    optimizer: Optimizer
+
+
+class Carried(NamedTuple):
+    """What one step hands to the next, changed in place; `trace` and `influence` are empty where not in use."""
+
+    state: Array  # (C, n)
+    moments: tuple[Array, ...]  # first and second of theta, readout and bias in turn, flat
+    counters: npt.NDArray[np.int64]  # (5,)
+    mean_depth: npt.NDArray[np.float64]  # (1,) running mean of the depth of replay
+    trace: Array  # (1, G, n, m) decaying trace, or (C, G, n, m) local influence
+    influence: Array  # (2, C, n, G n m) J and room for the next J
+    sources: Indices  # (n, k) S_i of the mask in force
+    fisher: npt.NDArray[np.float64]  # (n,) sum over steps of each unit's squared exact gradient
+
+
+class Record(NamedTuple):
+    """What the run leaves behind; losses, depths and remainders are 0 at steps that are not graded."""
+
+    losses: npt.NDArray[np.float64]  # (T,)
+    predictions: npt.NDArray[np.float64]  # (T, n_out)
+    depths: npt.NDArray[np.int32]  # (T,) steps over which the learning signal was read back
+    remainders: npt.NDArray[np.float32]  # (T,) fraction of the signal's norm that was left there
+    signal: Array  # (n,) learning signal of the last graded step
+    gradient: Array  # (G, n, m) of the last graded step, before the clip
 
 
 @compiled
 def run(
     begin: int,
     stop: int,
-    architecture: int,
-    loss_kind: int,
-    optimizer: int,
-    decay: Array,
-    loops: bool,
-    leak: Array,
-    reach: int,
-    tol: float,
-    clip: float,
-    bound: float,
-    deep: float,
-    hyper: npt.NDArray[np.float64],
-    inputs: Array,
-    targets: Array,
-    graded: npt.NDArray[np.bool_],
-    begins: npt.NDArray[np.bool_],
-    shared: bool,
-    theta: Array,
-    readout: Array,
-    bias: Array,
-    moments: tuple[Array, ...],
-    state: Array,
-    counters: npt.NDArray[np.int64],
-    smooth: npt.NDArray[np.float64],
-    trace: Array,
-    influence: Array,
-    sources: Indices,
-    dynamic: bool,
-    include_self: bool,
-    fisher: npt.NDArray[np.float64],
-    fisher_window: int,
+    network: Network,
+    data: Data,
+    rule: Rule,
+    descent: Descent,
+    carried: Carried,
     rings: Rings,
     masks: Masks,
-    gathered: bool,
-    full: bool,
-    losses: npt.NDArray[np.float64],
-    predictions: npt.NDArray[np.float64],
-    depths: npt.NDArray[np.int32],
-    remainders: npt.NDArray[np.float32],
-    signal: Array,
-    gradient: Array,
+    record: Record,
 ) -> int:
-    """Steps begin <= t < stop; everything that changes is changed in place.
-
-    Args:
-        begin: first step.
-        stop: step after the last.
-        architecture: TANH_RNN, LSTM or GRU_RESET_AFTER.
-        loss_kind: MSE, HALF_SSE or CROSS_ENTROPY.
-        optimizer: ADAM, ADAM_REFERENCE or SGD.
-        decay: (1,) of a carried trace; below 0: the local influence is carried, over own paths.
-        loops: and over each unit's connection to itself.
-        leak: (1,) alpha of the tanh RNN, 1 otherwise.
-        reach: steps that a replay goes back at most: BPTT's window.
-        tol: where replay stops.
-        clip: greatest global norm of the gradient; 0: no clip.
-        bound: a loss above it ends the run.
-        deep: mean depth above which the carried form is cheaper, while the trajectory is whole.
-        hyper: of the optimiser.
-        inputs: (T, n_in).
-        targets: (T, n_out).
-        graded: (T,) steps whose loss counts and that learn.
-        begins: (T,) steps before which state and influence are set to zero.
-        shared: whether all gates see [h; x; 1]; else the reset-after GRU's [h; x; 1], [h; 0; 1], [0; x; 1].
-        theta: (G, n, m).
-        readout: V (n_out, n).
-        bias: c (n_out,).
-        moments: first and second, flat, of each of the three.
-        state: (C, n).
-        counters: (5,) updates made, first step of the sequence, mask in force, steps done, which of `influence`.
-        smooth: (1,) running mean of the depth.
-        trace: (1 or C, G, n, m) of what is carried within units, or empty: then the gradient is replayed.
-        influence: (2, C, n, G n m), J and room for the next, if it is carried along a mask; else empty.
-        sources: S_i (n, k) of the mask in force, for that.
-        dynamic: whether they are chosen again at every step.
-        include_self: whether a unit is then one of its own.
-        fisher: (n,) sum over steps of a unit's squared exact gradient.
-        fisher_window: steps that add to it; 0: none does.
-        rings: the trajectory, as far as it is kept.
-        masks: all so far.
-        gathered: how weights lie, see `Rings`.
-        full: whether all connections are propagated along.
-        losses: (T,) result.
-        predictions: (T, n_out) result.
-        depths: (T,) result, steps that the learning signal was read back over.
-        remainders: (T,) result, the part of its norm that was left there.
-        signal: (n,) of the last graded step.
-        gradient: (G, n, m) of the last graded step, before the clip.
-    """
+    """Do steps begin <= t < stop, with `masks` all masks so far; return FINISHED, DIVERGED or TOO_DEEP."""
+    theta, readout, bias = network.theta, network.readout, network.bias
+    inputs, targets, graded, begins = data
+    state, moments, counters, mean_depth, trace, influence, sources, fisher = carried
+    losses, predictions, depths, remainders, signal, gradient = record
+    shared, fisher_window = network.shared_inputs, rule.fisher_window
     gates, n, m = theta.shape
     components = state.shape[0]
     n_in, n_out = inputs.shape[1], targets.shape[1]
     ring = rings.gain.shape[0]
     recurrent = rings.weights.shape[1]
-    unit = leak[0]
-    zero = unit - unit
+    leak = network.leak
+    zero = leak - leak
     pre = np.empty((gates, n), theta.dtype)
     after = np.empty_like(state)
-    adjoint, earlier = np.empty_like(state), np.empty_like(state)
     block = np.empty((BLOCK, gates, n), theta.dtype)
-    slots = np.empty(BLOCK, np.intp)
+    scratch = Scratch(np.empty_like(state), np.empty_like(state), block, np.empty(BLOCK, np.intp))
     readout_gradient = np.empty_like(readout)
     exact = np.empty_like(theta if fisher_window else theta[:0])
     error, prediction = np.empty_like(bias), np.empty_like(bias)
@@ -138,7 +133,7 @@ def run(
             state[...] = 0
             trace[...] = 0
             influence[...] = 0
-            counters[1] = t
+            counters[START] = t
         slot = t % ring
         # forward
         own, gain, seen = rings.own[slot], rings.gain[slot], rings.inputs[slot]
@@ -159,16 +154,16 @@ def run(
                 for j in range(m):
                     total += weights[j] * row[j]
                 pre[gate, i] = total
-        if architecture == LSTM:
-            lstm(pre, state, unit, after, own, gain)
-        elif architecture == GRU_RESET_AFTER:
-            gru_reset_after(pre, state, unit, after, own, gain)
+        if network.architecture == LSTM:
+            lstm(pre, state, leak, after, own, gain)
+        elif network.architecture == GRU_RESET_AFTER:
+            gru_reset_after(pre, state, leak, after, own, gain)
         else:
-            tanh_rnn(pre, state, unit, after, own, gain)
+            tanh_rnn(pre, state, leak, after, own, gain)
         state[...] = after
-        rings.mask[slot] = counters[2]
-        if gathered:
-            opens, reader = masks.starts[counters[2]], masks.readers[counters[2]]
+        rings.mask[slot] = counters[MASK]
+        if rings.gathered:
+            opens, reader = masks.starts[counters[MASK]], masks.readers[counters[MASK]]
             for gate in range(recurrent):
                 kept = rings.weights[slot, gate]
                 for j in range(n):
@@ -181,13 +176,13 @@ def run(
                     for j in range(n):
                         kept[j] = theta[gate, i, j]
         if trace.size:
-            carry(trace, decay[0], own, gain, seen, theta, recurrent, loops)
+            carry(trace, rule.decay, own, gain, seen, theta, recurrent, rule.self_loop)
         if influence.size:
-            now, following = influence[counters[4]], influence[1 - counters[4]]
-            if dynamic:
-                choose_by_influence(now, theta, recurrent, include_self, sources)
+            now, following = influence[counters[NEWEST]], influence[1 - counters[NEWEST]]
+            if rule.dynamic:
+                choose_by_influence(now, theta, recurrent, rule.include_self, sources)
             carry_gathered(now, following, own, gain, seen, theta, sources, recurrent)
-            counters[4] = 1 - counters[4]
+            counters[NEWEST] = 1 - counters[NEWEST]
         hidden = state[components - 1]
         for o in range(n_out):
             total = bias[o]
@@ -199,9 +194,9 @@ def run(
             losses[t] = 0.0
             depths[t] = 0
             remainders[t] = 0
-            counters[3] = t + 1
+            counters[DONE] = t + 1
             continue
-        loss = loss_and_error(loss_kind, prediction, targets[t], error)
+        loss = loss_and_error(descent.loss, prediction, targets[t], error)
         losses[t] = loss
         # learning signal and gradients
         for i in range(n):
@@ -212,34 +207,30 @@ def run(
                 readout_gradient[o, i] = error[o] * hidden[i]
         if trace.size:
             depth, rest = 1, 0.0
-            carried = trace[trace.shape[0] - 1]
+            hidden_trace = trace[trace.shape[0] - 1]
             for gate in range(gates):
                 for i in range(n):
                     for j in range(m):
-                        gradient[gate, i, j] = signal[i] * carried[gate, i, j]
+                        gradient[gate, i, j] = signal[i] * hidden_trace[gate, i, j]
         elif influence.size:
-            depth, rest = t - counters[1] + 1, 0.0
-            contract(influence[counters[4]], signal, gradient)
+            depth, rest = t - counters[START] + 1, 0.0
+            contract(influence[counters[NEWEST]], signal, gradient)
         else:
-            depth, rest = replay(
-                signal, t, counters[1], reach, tol, rings, masks, gathered, full, adjoint, earlier, block, slots,
-                gradient,
-            )  # fmt: skip
+            oldest = max(counters[START], t - rule.reach + 1)
+            depth, rest = replay(signal, t, oldest, rule.tol, rings, masks, rule.full, scratch, gradient)
         if t < fisher_window:
-            replay(
-                signal, t, counters[1], t + 1, tol, rings, masks, gathered, True, adjoint, earlier, block, slots, exact
-            )
+            replay(signal, t, counters[START], rule.tol, rings, masks, True, scratch, exact)
             for gate in range(gates):
                 for i in range(n):
                     for j in range(m):
                         fisher[i] += exact[gate, i, j] * exact[gate, i, j]
         depths[t] = depth
         remainders[t] = rest
-        smooth[0] += SMOOTHING * (depth - smooth[0])
+        mean_depth[0] += SMOOTHING * (depth - mean_depth[0])
         # clip
         squares = 0.0
         flat, flat_readout = gradient.reshape(-1), readout_gradient.reshape(-1)
-        for row in range(gates * n):  # a row's sum in the run's dtype, theirs in float64
+        for row in range(gates * n):  # a row is summed in the run's dtype, the rows in float64
             total = zero
             for j in range(row * m, row * m + m):
                 total += flat[j] * flat[j]
@@ -249,18 +240,18 @@ def run(
         for o in range(n_out):
             squares += error[o] * error[o]
         norm = math.sqrt(squares)
-        if not (loss <= bound) or not math.isfinite(norm):
+        if not (loss <= descent.max_loss) or not math.isfinite(norm):
             return DIVERGED
-        counters[3] = t + 1
+        counters[DONE] = t + 1
         scale[0] = 1
-        if clip > 0 and clip < norm + 1e-6:
-            scale[0] = clip / (norm + 1e-6)
+        if descent.clip > 0 and descent.clip < norm + 1e-6:
+            scale[0] = descent.clip / (norm + 1e-6)
         # update
-        counters[0] += 1
-        optimizer_numbers(optimizer, counters[0], hyper, numbers)
-        update(theta.reshape(-1), flat, moments[0], moments[1], scale, optimizer, numbers)
-        update(readout.reshape(-1), flat_readout, moments[2], moments[3], scale, optimizer, numbers)
-        update(bias, error, moments[4], moments[5], scale, optimizer, numbers)
-        if smooth[0] > deep and t >= fisher_window and t - counters[1] + 1 <= ring:
-            return DEEP
+        counters[UPDATES] += 1
+        optimizer_numbers(descent.optimizer, counters[UPDATES], numbers)
+        update(theta.reshape(-1), flat, moments[0], moments[1], scale, descent.optimizer.kind, numbers)
+        update(readout.reshape(-1), flat_readout, moments[2], moments[3], scale, descent.optimizer.kind, numbers)
+        update(bias, error, moments[4], moments[5], scale, descent.optimizer.kind, numbers)
+        if mean_depth[0] > rule.max_depth and t >= fisher_window and t - counters[START] + 1 <= ring:
+            return TOO_DEEP
     return FINISHED

@@ -7,8 +7,8 @@ With the weights *of each time* (a_s = dL_t/ds_s, C components; M_s the mask in 
     a_{s-1}[c'] = sum_c own_s[c, c'] a_s[c];  a_{s-1}[h] += sum_g (M_s * W_s[g])^T v_s[g]                (3)
     until ||a_{s-1}|| < tol ||a_t||, or the trajectory's beginning
 
-In exact arithmetic this is the G of the carried form, also while weights change; only the cut at `tol` is
-left out. Depth times G n (m + k) operations a step instead of k C G n^2 m.
+In exact arithmetic this is the G of the carried form, even while weights change, but for what is cut off at `tol`.
+It takes depth times G n (m + k) operations a step; carrying J takes k C G n^2 m.
 """
 
 from __future__ import annotations
@@ -24,24 +24,34 @@ from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 
 class Rings(NamedTuple):
-    """The kept trajectory: rings over steps, step t at t % R."""
+    """The kept trajectory, the last R steps: step t is at t % R. Gr gates read the hidden state, the first of them."""
 
     own: Array  # (R, C, C, n)
     gain: Array  # (R, C, G, n)
     inputs: Array  # (R, 1 or G, m)
-    weights: Array  # (R, Gr, n k) gathered, in the order of the mask's readers; else (R, Gr, n^2), by rows
+    weights: Array  # (R, Gr, n k) if gathered, in the order of the mask's readers; else (R, Gr, n^2), by rows
     mask: Indices  # (R,) number of the mask in force
+    gathered: bool  # only the weights on the mask are kept
 
 
 class Masks(NamedTuple):
-    """Who reads each source, one source after the other, of each mask; see `masks.readers_of`."""
+    """For each of N masks, the units that read each source, source by source; see `masks.readers_of`."""
 
-    starts: npt.NDArray[np.uint32]  # (number, n + 1)
-    readers: npt.NDArray[np.uint32]  # (number, n k)
+    starts: npt.NDArray[np.uint32]  # (N, n + 1)
+    readers: npt.NDArray[np.uint32]  # (N, n k)
+
+
+class Scratch(NamedTuple):
+    """Room for a replay to work in; what it holds before and after means nothing."""
+
+    adjoint: Array  # (C, n)
+    before: Array  # (C, n)
+    block: Array  # (BLOCK, G, n)
+    slots: Indices  # (BLOCK,)
 
 
 BLOCK = 32
-"""Steps whose v are gathered before they are multiplied with their inputs, so that a row of G stays in cache."""
+"""Steps whose v_s are kept and then summed into G together, so that a row of G stays in cache."""
 
 
 @compiled
@@ -98,23 +108,31 @@ def pull(v: Array, weights: Array, target: Array) -> None:
 def replay(
     signal: Array,
     t: int,
-    start: int,
-    reach: int,
+    oldest: int,
     tol: float,
     rings: Rings,
     masks: Masks,
-    gathered: bool,
     full: bool,
-    adjoint: Array,
-    before: Array,
-    block: Array,
-    slots: Indices,
+    scratch: Scratch,
     gradient: Array,
 ) -> tuple[int, float]:
-    """Equations (1) to (3) from step t back to `start`; the depth, and what of the signal was left at its end.
+    """Fill `gradient` (G, n, m) by equations (1) to (3) from step t back to `oldest`, or as far as is kept.
 
-    With `full` all weights are read, whatever the mask; else `gathered` says how they lie.
+    Args:
+        signal: q_t (n,).
+        t: the newest step.
+        oldest: the step to end at.
+        tol: see above.
+        rings: the kept trajectory.
+        masks: all masks so far.
+        full: read all weights, whatever the mask.
+        scratch: overwritten.
+        gradient: result.
+
+    Returns:
+        The number of steps read back over, and the fraction of the signal's norm that was left at the last.
     """
+    adjoint, before, block, slots = scratch
     ring, components, gates, n = rings.gain.shape
     recurrent = rings.weights.shape[1]
     gradient[...] = 0
@@ -128,7 +146,7 @@ def replay(
     depth, count = 0, 0
     if first == 0.0:
         return 0, 0.0
-    oldest = max(start, t - min(ring, reach) + 1)
+    oldest = max(oldest, t - ring + 1)
     s = t
     while True:
         slot = s % ring
@@ -167,7 +185,7 @@ def replay(
                     total = last[j]
                     for e in range(np.intp(opens[j]), np.intp(opens[j + 1])):
                         unit = np.intp(reader[e])
-                        total += v[gate, unit] * weights[e if gathered else unit * n + j]
+                        total += v[gate, unit] * weights[e if rings.gathered else unit * n + j]
                     last[j] = total
         left = 0.0
         for c in range(components):

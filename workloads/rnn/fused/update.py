@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from raysweep.workloads.arrays import Array
 from raysweep.workloads.rnn.fused.compile_cache import compiled
@@ -14,11 +14,21 @@ MSE, HALF_SSE, CROSS_ENTROPY = 0, 1, 2
 ADAM, ADAM_REFERENCE, SGD = 0, 1, 2
 
 
+class Optimizer(NamedTuple):
+    """An optimiser's settings; those that it does not have are 0."""
+
+    kind: int  # ADAM, ADAM_REFERENCE or SGD
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+
+
 @compiled
 def update(
     parameters: Array, gradient: Array, first: Array, second: Array, scale: Array, kind: int, numbers: Array
 ) -> None:
-    """One optimiser's step in place on flat arrays; `numbers` as `optimizer_numbers` gives them."""
+    """Update flat parameters and their moments in place by scale[0] * gradient, with `optimizer_numbers`' numbers."""
     rate, _, add1, keep2, add2, correction, epsilon = numbers
     factor = scale[0]
     if kind == SGD:
@@ -33,16 +43,9 @@ def update(
 
 
 @compiled
-def optimizer_numbers(kind: int, t: int, hyper: npt.NDArray[np.float64], numbers: Array) -> None:
-    """What step t (from 1) of the optimiser multiplies with, rounded to the run's dtype.
-
-    Args:
-        kind: ADAM, ADAM_REFERENCE or SGD.
-        t: updates made, this one included.
-        hyper: learning rate, beta1, beta2, epsilon.
-        numbers: is filled.
-    """
-    rate, beta1, beta2, epsilon = hyper
+def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
+    """Fill `numbers` (7,), in the run's dtype, with what `update` needs for the update number t, from 1."""
+    kind, rate, beta1, beta2, epsilon = optimizer
     correction = 1.0
     if kind == ADAM:
         correction = 1.0 / math.sqrt(1.0 - beta2**t)
@@ -60,7 +63,7 @@ def optimizer_numbers(kind: int, t: int, hyper: npt.NDArray[np.float64], numbers
 
 @compiled
 def loss_and_error(kind: int, prediction: Array, target: Array, error: Array) -> float:
-    """The loss; `error` = dL/dz is filled."""
+    """Return the loss of a prediction z (n_out,), and fill `error` (n_out,) with dL/dz."""
     size = prediction.size
     total = 0.0
     if kind == CROSS_ENTROPY:

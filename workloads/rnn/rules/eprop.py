@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.rnn.local_influence import advance_local, contract_local
+from raysweep.workloads.rnn.influence import advance_local, contract_local
 from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
 
 

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.rnn.influence import advance, contract, none_yet
-from raysweep.workloads.rnn.local_influence import advance_local, contract_local
+from raysweep.workloads.rnn.influence import advance, advance_local, contract, contract_local, none_yet
 from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, Rule, Shape
 
 

@@ -33,9 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Mask
-from raysweep.workloads.rnn.influence import advance, contract, none_yet
+from raysweep.workloads.rnn.influence import advance, advance_local, contract, contract_local, none_yet
 from raysweep.workloads.rnn.linearization import Step
-from raysweep.workloads.rnn.local_influence import advance_local, contract_local
 from raysweep.workloads.rnn.rules.rule import RECURRENT, Info, LearningRule, Observation, Rule, Shape
 
 

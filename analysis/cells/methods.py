@@ -1,0 +1,93 @@
+"""The rows that the paper compares, named once for tables, figures and claims.
+
+A row is a method with the settings that tell its cells from others of the same method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table and the cells that belong to it.
+
+    Args:
+        key: its name in frames and among the paper's values.
+        label: its name for readers.
+        method: the cells' method.
+        k: the cells' k; None matches any.
+        config: config values that tell the row from others of the same method.
+    """
+
+    key: str
+    label: str
+    method: str
+    k: int | None = None
+    config: Mapping[str, object] = field(default_factory=dict)
+
+    def has(self, method: str, k: int | None, config: Mapping[str, object]) -> bool:
+        """Whether a cell belongs to this row."""
+        return (
+            method == self.method
+            and (self.k is None or k == self.k)
+            and all(name in config and config[name] == value for name, value in self.config.items())
+        )
+
+
+# Recurrent networks: Experiments 1 to 6 and 9.
+
+TRACES = Row("traces_decay095", "k = 0, decay 0.95", "traces", 0, {"decay": 0.95})
+"""The paper's floor; it does not state the decay, .95 comes out at its level."""
+DECAY_0 = Row("traces_decay0", "k = 0, decay 0", "traces", 0, {"decay": 0.0})
+"""The immediate derivative alone (Eq. 5): nothing is propagated and no trace is kept."""
+FULL = Row("full", "full RTRL", "rtrl")
+UORO = Row("uoro", "UORO", "uoro")
+
+
+def sparse(k: int, selection: str | None = None, *, label: str = "") -> Row:
+    """Sparse RTRL with k sources a unit, chosen by `selection`; None matches any, the paper's default is "ring"."""
+    named = selection if selection != "ring" else None
+    return Row(
+        named or f"k{k}",
+        label or f"k = {k}" + (f", {named}" if named else ""),
+        "sparse_rtrl",
+        k,
+        {} if selection is None else {"selection": selection},
+    )
+
+
+K4 = sparse(4, "ring")
+
+
+def bptt(window: int, key: str = "bptt") -> Row:
+    """BPTT truncated to a window of steps."""
+    return Row(key, f"BPTT, window {window}", "bptt", None, {"window": window})
+
+
+# Vision transformer: Experiments 7 and 8.
+
+TRANSFORMER = {"heads": 12, "head_dim": 16}
+"""Config values of every cell that tables, figures and claims compare."""
+DENSE = Row("dense_ref", "dense_ref", "dense_ref")
+TRACE_LIKE = Row("trace_like", "trace_like", "trace_like", 1)
+"""The floor: gradients through one random head of each block."""
+NO_REPLAY = Row("no_replay", "dense, no replay", "no_replay")
+RANDOM_HEADS = Row("random", "random", "random", 6)
+RANKINGS = {
+    "fisher_oracle": "Fisher oracle",
+    "entropy_oracle": "entropy oracle",
+    "entropy_anti": "entropy anti",
+    "fisher_anti": "Fisher anti",
+}
+
+
+def sparse_heads(k: int) -> Row:
+    """Gradients through k random heads of each block."""
+    return Row(f"k{k}", f"sparse, k = {k}", "sparse", k)
+
+
+def ranked_heads(method: str) -> Row:
+    """Gradients through the six heads that a ranking prefers."""
+    return Row(method, RANKINGS[method], method, 6)

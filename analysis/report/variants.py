@@ -1,0 +1,116 @@
+"""Variants: all that a cell is but its seed, and a short name for each, unique in its experiment."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+KEYS = ("experiment", "workload", "workload_version", "method", "k", "config")
+_MAX_KEYS = 6
+"""Config keys in a name; where these are the same, a number tells variants apart."""
+_MAX_LETTERS = 120
+
+
+def with_variants(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Number the variants in the order of their keys, numeric values by size.
+
+    Args:
+        cells: with the columns `KEYS`.
+
+    Returns:
+        The cells with a column `variant`; and the variants, one row each: `variant`, `KEYS`, `label`, `series` (the
+        label without its k, which variants that differ in k alone share).
+    """
+    rows = cells.select(KEYS).unique(maintain_order=True)
+    variants = rows[sorted(range(rows.height), key=[*map(_place, rows.iter_rows())].__getitem__)].with_row_index(
+        "variant"
+    )
+    numbered = cells.join(variants, on=list(KEYS), how="left", nulls_equal=True, maintain_order="left")
+    named = labels(variants.to_dicts())
+    return numbered, variants.with_columns(
+        pl.Series("label", [label for label, _ in named], pl.String),
+        pl.Series("series", [series for _, series in named], pl.String),
+    )
+
+
+def _place(variant: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Sort key of a variant: `version 10` comes after `version 9`, 0.1 before 0.5, an absent value before both."""
+    *keys, config = variant
+    return (*map(_rank, keys), sorted((key, _rank(value)) for key, value in _config(config).items()))
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    if value is None:
+        return 0, 0.0, ""
+    try:
+        return 1, float(value), ""
+    except (TypeError, ValueError):
+        return 2, 0.0, _text(value)
+
+
+def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """A name for each variant, unique in its experiment: `traces, k = 0, decay = 0.95`; and the same without its k.
+
+    It has the config keys that differ within the experiment's method, but for null values.
+    """
+    configs = [_config(s["config"]) for s in variants]
+    values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    versions: dict[str, set[str]] = defaultdict(set)
+    for variant, config in zip(variants, configs, strict=True):
+        seen = values[variant["experiment"], variant["method"]]
+        for key, value in config.items():
+            seen[key].add(_text(value))
+        versions[variant["experiment"]].add(f"{variant['workload']} {variant['workload_version']}")
+    absent = _sometimes_absent(variants, configs)
+    uses: Counter[tuple[str, str]] = Counter()
+    names = []
+    for variant, config in zip(variants, configs, strict=True):
+        group = (variant["experiment"], variant["method"])
+        differing = [k for k in config if len(values[group][k]) > 1 or k in absent[group]]
+        values_text = [f"{key} = {_text(config[key])}" for key in differing if config[key] is not None]
+        version = f"{variant['workload']} version {variant['workload_version']}"
+        values_text = [version] * (len(versions[variant["experiment"]]) > 1) + values_text[:_MAX_KEYS]
+        k = [] if variant["k"] is None else [f"k = {variant['k']}"]
+        label, series = (_cut(", ".join([variant["method"], *part, *values_text])) for part in (k, []))
+        uses[variant["experiment"], label] += 1
+        again = uses[variant["experiment"], label]
+        names.append((label, series) if again == 1 else (f"{label} #{again}", f"{series} #{again}"))
+    return names
+
+
+def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The common part of configs (JSON texts), and the rest of each."""
+    parsed = [_config(text) for text in configs]
+    if not parsed:
+        return {}, []
+    shared = {k: v for k, v in parsed[0].items() if all(k in p and _text(p[k]) == _text(v) for p in parsed)}
+    return shared, [{k: v for k, v in p.items() if k not in shared} for p in parsed]
+
+
+def _sometimes_absent(
+    variants: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]
+) -> Mapping[tuple[str, str], set[str]]:
+    """Config keys that some variants of a method lack, as a workload without a config model allows."""
+    count: Counter[tuple[str, str]] = Counter()
+    with_key: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for variant, config in zip(variants, configs, strict=True):
+        group = (variant["experiment"], variant["method"])
+        count[group] += 1
+        with_key[group].update(config.keys())
+    return {g: {key for key, n in with_key[g].items() if n < count[g]} for g in count}
+
+
+def _config(text: str | None) -> dict[str, Any]:
+    return dict(json.loads(text)) if text else {}
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= _MAX_LETTERS else label[: _MAX_LETTERS - 1] + "…"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

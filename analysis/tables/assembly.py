@@ -1,0 +1,56 @@
+"""A `Table` from its numbers and its cells, with the notes on cells that all tables have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from raysweep.analysis.cells import notes as cell_notes
+from raysweep.analysis.cells.selection import MISSING_SCHEMA, Selected
+from raysweep.analysis.tables.spec import Panel
+from raysweep.analysis.tables.table import Column, Table
+
+
+def assemble(
+    name: str,
+    title: str,
+    columns: tuple[Column, ...],
+    frame: pl.DataFrame,
+    notes: Sequence[str],
+    parts: Sequence[Selected[Panel]],
+    seed_notes: Sequence[str] = (),
+) -> Table:
+    """The table, with notes on the settings of its cells, on cells left out and on missing ones.
+
+    Args:
+        name: its name in `TABLES`.
+        title: one line.
+        columns: the shown columns.
+        frame: the numbers in full.
+        notes: the table's own.
+        parts: its cells, panel by panel.
+        seed_notes: notes on seeds, before that on missing cells.
+    """
+    missing = [
+        part.missing.with_columns(pl.col("row").map_elements(part.selection.name, return_dtype=pl.String))
+        for part in parts
+    ]
+    return Table(
+        name=name,
+        title=title,
+        columns=columns,
+        frame=frame,
+        notes=(
+            *notes,
+            *cell_notes.origin_notes(parts),
+            *cell_notes.settings_note(parts),
+            *seed_notes,
+            *cell_notes.missing_notes(parts),
+        ),
+        sweeps=tuple(dict.fromkeys(part.selection.sweep for part in parts)),
+        command=cell_notes.command(parts),
+        missing=pl.concat([pl.DataFrame(schema=MISSING_SCHEMA), *missing]),
+        cells=sum(part.expected for part in parts),
+        settings=cell_notes.shared_settings(parts),
+    )

@@ -1,0 +1,88 @@
+"""Notes below comparison tables: the legend, seeds without a gap for Eq. 10, runs that diverged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from raysweep.analysis.paper.values import STANDINGS
+from raysweep.analysis.rendering import ABSENT
+from raysweep.analysis.tables.paper_columns import MARKS
+from raysweep.analysis.tables.spec import Comparison, Measured, Panel
+
+_BASELINES = {
+    "persistence": "Persistence predicts that nothing changes from one step to the next.",
+    "rls2": "RLS, 2 taps: each coordinate by recursive least squares on its own last two values.",
+    "constant": "The constant is the best one, known in hindsight only.",
+}
+
+
+def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
+    """The numbers: metric, statistics, recovery, baselines, and how certain the paper's are."""
+    metrics = dict.fromkeys(panel.metric for panel in spec.panels)
+    where = {metric: [panel.label for panel in spec.panels if panel.metric == metric] for metric in metrics}
+    names = " and ".join(
+        metric if len(metrics) == 1 else f"{metric} ({', '.join(labels)})" for metric, labels in where.items()
+    )
+    sentences = [f"{spec.heading}: {names}, mean ± sample sd over n seeds; CV: population sd / mean."]
+    if any(panel.ceiling for panel in spec.panels):
+        sentences.append(
+            "Recovery: Eq. 10 seed by seed, then mean ± sample sd; 0 % is k = 0 with that decay, 100 % full RTRL."
+        )
+    naive = dict.fromkeys(naive.key for panel in spec.panels for naive in panel.naive)
+    sentences += [_BASELINES[key] for key in naive if key in _BASELINES]
+    return " ".join([*sentences, standings(papers)]).strip()
+
+
+def standings(frames: Iterable[pl.DataFrame]) -> str:
+    """The meaning of the signs behind the paper's numbers, and of a dash."""
+    signs = {sign for frame in frames for name in frame.columns if name.endswith("mark") for sign in frame[name]}
+    explained = [
+        f"{MARKS[standing]} {STANDINGS[standing]}" for standing in STANDINGS if MARKS[standing] in signs - {""}
+    ]
+    return "Paper: " + "; ".join([f"{ABSENT}, not known to us", *explained]) + "."
+
+
+def of_panel(part: Measured, panels: Sequence[Panel]) -> list[str]:
+    """Seeds without a gap, and runs that diverged."""
+    lead = f"{part.panel.label}: " if len(panels) > 1 else ""
+    return [f"{lead}{note}" for note in (*_gaps(part), *_diverged(part))]
+
+
+def _gaps(part: Measured) -> list[str]:
+    """Floors that leave no gap to recover: on how many seeds, and what the recovery is then."""
+    notes: list[str] = []
+    for floor, rated in part.recovery.items():
+        gaps = rated.filter(pl.col("row") == part.panel.ceiling)["gap"].drop_nulls()
+        closed = gaps.filter(gaps <= 0).len()
+        if not closed:
+            continue
+        label = part.panel.labels[floor]
+        ratio = math.exp(-float(gaps.to_numpy().mean()))
+        where = (
+            "recovery from that floor is null throughout"
+            if closed == gaps.len()
+            else "recovery from that floor is over the other seeds, a selection in favour of full RTRL"
+        )
+        notes.append(
+            f"Eq. 10 needs a gap: full RTRL is no better than {label} on {closed} of {gaps.len()} seeds; {where}. "
+            f"Over all {gaps.len()}, full RTRL's MSE is {ratio:.2g} times that of {label} (geometric mean)."
+        )
+    heights = [rated.height for rated in part.recovery.values()]
+    if any(heights) and min(heights) < part.values.height:
+        notes.append("Recovery leaves out seeds whose floor or full RTRL is missing.")
+    return notes
+
+
+def _diverged(part: Measured) -> list[str]:
+    """The done cells that have no value: means are over the other seeds."""
+    absent = part.values.filter(pl.col("value").is_null() & pl.col("row").is_in([row.key for row in part.panel.rows]))
+    if absent.is_empty():
+        return []
+    rows = [
+        f"{part.panel.labels[str(key)]}: seed {', '.join(map(str, group['seed'].to_list()))}"
+        for (key,), group in absent.group_by("row", maintain_order=True)
+    ]
+    return [f"Diverged, so without a value and not in the means: {'; '.join(rows)}."]

@@ -1,0 +1,205 @@
+"""Sparse gradient transport in a vision transformer: Experiments 7 and 8 of the paper (Sec. 4.7, 4.8, Tables 10, 11).
+
+A cell trains one network on Split CIFAR-10, five tasks of two classes one after the other, with a class-balanced
+buffer of earlier examples, by one `method` (which heads gradients go through: `workloads.vit.selection`) from one
+seed. After each task it is tested on every task so far.
+
+Metrics: `accuracy_average` (over all tasks, after the last), `accuracy_task_I`, `accuracy_later` (tasks from the third
+on), `forgetting`, `backward_transfer`, `accuracy_new` (mean accuracy on each task right after it); all absent if
+training diverged (`diverged` 1, and `diverged_at`, the step). `fisher_spearman_I_J`,
+`entropy_spearman_I_J`: rank correlation of heads' scores after tasks I and J, I < J, within blocks; `images_measured`,
+the fewest images behind such a score. `images_per_s` of training; `peak_device_mib` on a GPU. Baselines, which depend
+only on the data: `chance_accuracy_average`, and `nearest_mean_` and `ridge_` `accuracy_average` and `forgetting`
+(`raysweep.workloads.vit.baselines`).
+
+Arrays: `loss`, one value per step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
+W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of a step's change of a
+head's W_q, W_k, W_v, summed over the steps of task I; `kept`, (depth, H), 1 for the heads chosen by a ranking.
+
+The cell saves a checkpoint after every epoch. All randomness of an epoch follows from seed, task and epoch, so a run
+resumed from a checkpoint draws the same numbers as an uninterrupted one (the same bits on a CPU).
+
+Not stated in the paper: optimiser, learning rate, batch, epochs, augmentation, weight of the replayed examples; whether
+the task is known at test time (its accuracies near .4 fit one ten-way head, the default; `scenario`). `docs/vit.md`
+explains the choices.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from raysweep.workloads.interface import AddedLater, Cell, Context, Metrics
+from raysweep.workloads.vit.data import CLASSES, SIDE, digest, find
+from raysweep.workloads.vit.selection import METHODS, Method
+
+VERSION = "1"
+IMAGES_PER_CLASS = 5000
+TESTED_PER_CLASS = 1000
+REPLAY, REPLAY_BATCH, REPLAY_WEIGHT = 1000, 32, 1.0
+"""Defaults of methods that replay; the first is the paper's."""
+
+
+class Config(BaseModel):
+    """Settings of data, network, learning and measurement."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    data_set: str = Field(default="cifar10", pattern=r"^\w+$", description="name of a prepared file, without .parquet")
+    digest: str | None = Field(default=None, description="digest of the images; None: from our table or the file")
+    train_per_class: int | None = Field(
+        default=None, ge=1, description="number of first images used of each class; None: all"
+    )
+    tasks: int = Field(default=5, ge=1, description="divides the ten classes")
+    scenario: Literal["class_incremental", "task_incremental"] = "class_incremental"
+
+    heads: int = Field(default=12, ge=1)
+    head_dim: int = Field(default=16, ge=1)
+    embed: int = Field(default=192, ge=1)
+    depth: int = Field(default=4, ge=1)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    patch: int = Field(default=4, ge=1, description="pixels, divides 32")
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float | None = Field(default=1.0, ge=0, description="greatest norm of the gradient; 0: no clip")
+    batch: int = Field(default=32, ge=1, description="images of the task per step")
+    epochs: int = Field(default=5, ge=1, description="epochs per task")
+    augment: bool = Field(default=True, description="flips, and shifts of up to 4 pixels")
+    replay: int | None = Field(default=None, ge=1, description="examples in the replay buffer; at least one per class")
+    replay_batch: int | None = Field(
+        default=None, ge=1, description="replayed images per step, at most as many as the buffer holds"
+    )
+    replay_weight: float | None = Field(
+        default=None, ge=0, description="weight of their mean loss relative to the task's"
+    )
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="bf16: training and tests, except the logits; float32 does not use TF32 on a GPU"
+    )
+    compile: bool = False
+
+    rank_after: int | None = Field(default=None, ge=1, description="task after which heads are ranked")
+    select_from: int | None = Field(default=None, ge=2, description="first task with a selection of heads")
+    forward_test: Literal["all_heads", "random_heads"] | None = Field(
+        default=None, description="of sparse_forward: active heads in tests"
+    )
+    cut_heads: Annotated[Literal["coast", "still"], AddedLater("coast")] = Field(
+        default="coast",
+        description="heads outside S in a step: moved by the optimiser's moments and weight decay, or unchanged",
+    )
+    measured_images: int = Field(
+        default=500, ge=1, description="images per task, at most, for Fisher information and entropy"
+    )
+
+
+def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
+    """Complete k and config from the method; refuse settings without effect and impossible combinations.
+
+    Args:
+        method: a name in `METHODS`.
+        k: from the sweep.
+        config: validated field by field.
+
+    Returns:
+        The recorded k (`dense_ref`: all heads, `trace_like`: 1) and the complete config, with the digest.
+
+    Raises:
+        ValueError: all problems, one a line.
+    """
+    how = METHODS[method]
+    problems = [] if has_torch() else ["the workload 'vit' needs torch, which is not installed: pip install torch"]
+    k, problem = _settle_k(method, how, k, config.heads)
+    problems += problem
+    if CLASSES % config.tasks:
+        problems.append(f"tasks = {config.tasks} do not divide the {CLASSES} classes; valid: 1, 2, 5, 10")
+    if SIDE % config.patch:
+        problems.append(f"patch = {config.patch} does not divide {SIDE} pixels; valid: 1, 2, 4, 8, 16, 32")
+    values: dict[str, object] = {}
+    staged = ", ".join(name for name, entry in METHODS.items() if entry.staged)
+    replaying = "all methods but " + ", ".join(name for name, entry in METHODS.items() if not entry.replay)
+    ranking = ", ".join(name for name, entry in METHODS.items() if entry.score)
+    cutting = ", ".join(name for name, entry in METHODS.items() if entry.cuts)
+    rank_after = config.rank_after or 1
+    for name, value, default, used, owners in (
+        ("rank_after", config.rank_after, 1, how.score is not None, ranking),
+        ("select_from", config.select_from, rank_after + 1, how.staged, staged),
+        ("forward_test", config.forward_test, "all_heads", how.transport == "forward", "sparse_forward"),
+        ("cut_heads", config.cut_heads if config.cut_heads != "coast" else None, "coast", how.cuts, cutting),
+        ("replay", config.replay, REPLAY, how.replay, replaying),
+        ("replay_batch", config.replay_batch, REPLAY_BATCH, how.replay, replaying),
+        ("replay_weight", config.replay_weight, REPLAY_WEIGHT, how.replay, replaying),
+    ):
+        if used:
+            values[name] = default if value is None else value
+        elif value is not None:
+            problems.append(f"{name} has no effect on method {method!r}; it belongs to: {owners}")
+    places = values.get("replay")
+    if isinstance(places, int) and places < CLASSES:
+        problems.append(f"replay = {places} places for {CLASSES} classes; valid: {CLASSES} or more")
+    first = values.get("select_from")
+    if isinstance(first, int):
+        if first > config.tasks:
+            problems.append(f"select_from = {first} with tasks = {config.tasks}; valid: 2 to {config.tasks}")
+        elif how.score and first <= rank_after:
+            problems.append(f"select_from = {first} with rank_after = {rank_after}; valid: {rank_after + 1} or more")
+    try:
+        values["digest"] = config.digest or digest(config.data_set)
+    except ValueError as error:
+        problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return k, config.model_copy(update=values)
+
+
+def _settle_k(method: str, how: Method, k: int | None, heads: int) -> tuple[int | None, list[str]]:
+    fixed = heads if how.k == "all" else how.k
+    if fixed is not None:
+        return fixed, [] if k in (None, fixed) else [
+            f"k = {k} with method {method!r}, which has k = {fixed}; leave k out"
+        ]
+    if k is None:
+        return None, [f"method {method!r} needs k, the number of heads of each block in S; valid: 1 to {heads}"]
+    return k, [] if 1 <= k <= heads else [f"k = {k} with {heads} heads; valid: 1 to {heads}"]
+
+
+@lru_cache(maxsize=1)
+def has_torch() -> bool:
+    """Whether torch is installed; checked once per process, without importing it."""
+    return find_spec("torch") is not None
+
+
+def cost(method: str, k: int | None, config: Config) -> float:
+    """Relative cost of a settled cell: images times multiplications per image."""
+    per_class = min(config.train_per_class or IMAGES_PER_CLASS, IMAGES_PER_CLASS)
+    share = (config.replay_batch or 0) / config.batch * (config.tasks - 1) / config.tasks
+    passes = config.epochs * per_class * CLASSES * (1 + share) + TESTED_PER_CLASS * config.tasks
+    tokens = (SIDE // config.patch) ** 2 + 1
+    wide = config.heads * config.head_dim
+    block = config.embed * (4 * wide + 2 * config.embed * config.mlp_ratio) + 2 * tokens * wide
+    return passes * tokens * config.depth * block
+
+
+def lacks(config: Config) -> str | None:
+    """The data set if its file is not in the data folder, and how to fetch it; None if it is there."""
+    try:
+        find(config.data_set)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def run(cell: Cell, context: Context) -> Metrics:
+    """Train on the tasks in order; record arrays, return metrics.
+
+    Raises:
+        ValueError: torch is not installed, or the data differ from those the cell was planned with.
+    """
+    if not has_torch():
+        raise ValueError("the workload 'vit' needs torch, which is not installed: pip install torch")
+    from raysweep.workloads.vit.report import train_and_measure
+
+    return train_and_measure(cell, context)
