@@ -45,8 +45,8 @@ class AzureServer:
 
     def _make(self, container: str) -> None:
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
-        lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
-        text = "PUT" + 12 * "\n" + f"{lines}/{ACCOUNT}/{ACCOUNT}/{container}\nrestype:container"
+        canonical = "".join(f"{name}:{value}\n" for name, value in headers.items())
+        text = "PUT" + 12 * "\n" + f"{canonical}/{ACCOUNT}/{ACCOUNT}/{container}\nrestype:container"
         sign = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()).decode()
         headers |= {"Authorization": f"SharedKey {ACCOUNT}:{sign}", "Content-Length": "0"}
         url = f"http://127.0.0.1:{self.port}/{ACCOUNT}/{container}?restype=container"

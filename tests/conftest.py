@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -12,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import command_line
 from tests.azure_store import CONTAINER, PROGRAM, AzureServer
+from tests.command_line import RAYSWEEP as RAYSWEEP
+from tests.command_line import Ended
+from tests.command_line import environment as environment
 from tests.object_store import BUCKET, Proxy, Server, set_variables
 
-ROOT = Path(__file__).resolve().parent.parent
-RAYSWEEP = [sys.executable, "-m", "raysweep"]
+ROOT = command_line.ROOT
 
 SWEEP = """
 name = "tiny"
@@ -41,15 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(path)
     monkeypatch.delenv("RAYSWEEP_STORE", raising=False)
     yield path
-    forget(path)
-
-
-def forget(folder: Path) -> None:
-    """Modules that were imported from a folder: another test's of the same name is another one."""
-    for name, module in list(sys.modules.items()):
-        if str(folder) in str(getattr(module, "__file__", "")):
-            del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
+    command_line.forget_users()  # another test's module of the same name is another one
+    sys.path[:] = [entry for entry in sys.path if entry != str(path)]
 
 
 @pytest.fixture
@@ -65,20 +59,24 @@ def write(folder: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def cli(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line as a process of its own, in the folder."""
+def cli(folder: Path) -> Callable[..., Ended]:
+    """Run a command line in the folder: in this process, or in one of its own if it may start Ray."""
 
-    def run(*arguments: str, timeout: float = 90) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*RAYSWEEP, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
-        )
+    def run(*arguments: str, timeout: float = 90) -> Ended:
+        is_apart = command_line.starts_ray(arguments)
+        return (command_line.in_own_process if is_apart else command_line.in_this_process)(arguments, folder, timeout)
 
     return run
 
 
-def environment() -> dict[str, str]:
-    """The environment of a child process that finds this checkout first."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+@pytest.fixture
+def cli_process(folder: Path) -> Callable[..., Ended]:
+    """Run a command line in the folder as a process of its own, where the process is the point of the test."""
+
+    def run(*arguments: str, timeout: float = 90) -> Ended:
+        return command_line.in_own_process(arguments, folder, timeout)
+
+    return run
 
 
 @pytest.fixture(scope="session")

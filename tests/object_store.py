@@ -112,9 +112,9 @@ class Proxy:
                         passed = http.client.HTTPConnection("127.0.0.1", upstream, timeout=30)
                         passed.request(self.command, self.path, body, dict(self.headers))
                         answer = passed.getresponse()
-                        parts = answer.status, answer.getheaders(), answer.read()
+                        response = answer.status, answer.getheaders(), answer.read()
                         passed.close()
-                    return parts
+                    return response
 
                 if what in {"late", "reset"}:
                     proxy.late += [forward] if what == "late" else []
@@ -130,7 +130,7 @@ class Proxy:
                 if what == "drop":
                     self.close_connection = True
                     return
-                with contextlib.suppress(OSError):  # the client is gone
+                with contextlib.suppress(OSError):  # the client has disconnected
                     self._answer(status, headers, data, cut=what == "cut")
 
             def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, cut: bool) -> None:

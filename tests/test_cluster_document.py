@@ -1,4 +1,4 @@
-"""`docs/cluster.md` holds: its manifest, its Slurm script, its commands, as far as that shows without a cloud."""
+"""`docs/cluster.md` is right: its manifest, Slurm script and commands, as far as can be tested without a cloud."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_the_slurm_script_uses_what_ray_has(tmp_path) -> None:
     path = tmp_path / "job.sh"
     path.write_text(script)
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
-    given = dict(re.findall(r"(RAY_\w+)=(\w+)", script))
-    assert given.items() >= (KEEPALIVE | {"RAY_AUTH_MODE": "token"}).items()
+    variables = dict(re.findall(r"(RAY_\w+)=(\w+)", script))
+    assert variables.items() >= (KEEPALIVE | {"RAY_AUTH_MODE": "token"}).items()
     words = shlex.split(script[script.index("ray symmetric-run") :].replace("\\\n", " "))
     ours = words[words.index("--") + 1 :]
     assert ours[0] == "raysweep"

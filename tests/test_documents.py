@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import subprocess
@@ -21,8 +20,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def block(language: str, holding: str) -> str:
-    (found,) = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if holding in b]
-    return found
+    (text,) = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if holding in b]
+    return text
 
 
 def test_readme_workload_runs_fails_as_it_says_and_resumes(cli, folder: Path) -> None:
@@ -38,17 +37,17 @@ def test_readme_workload_runs_fails_as_it_says_and_resumes(cli, folder: Path) ->
     assert len(json.loads(cli("query", average, "--json").stdout)) == 4
     bad = json.loads(cli("query", failures, "--json").stdout)
     assert sorted({row["status"] for row in bad}) == ["failed", "timed_out"]
-    shown = cli("show", next(row["cell_id"] for row in bad if row["status"] == "failed")).stdout
-    assert "seed 3 is unlucky" in shown
-    assert "attempts: 2" in shown
+    failed = cli("show", next(row["cell_id"] for row in bad if row["status"] == "failed")).stdout
+    assert "seed 3 is unlucky" in failed
+    assert "attempts: 2" in failed
     source = (folder / "digits.py").read_text()
     (folder / "digits.py").write_text(source.replace("cell.seed == 3", "False").replace("cell.seed == 4", "False"))
-    resumed = cli("resume", "digits.toml", timeout=200)
+    resumed = cli("resume", "digits.toml", "--inline", timeout=200)
     assert resumed.returncode == 0, resumed.stderr
     assert "20 of 20 cells done (8 now" in resumed.stdout
     assert Store(folder / "results").cells.collect().height == 20
-    shown = re.findall(r"raysweep show (\w+)", commands)
-    assert f"cell_id: {shown[0]}" in cli("show", shown[0]).stdout
+    cell_id = re.findall(r"raysweep show (\w+)", commands)[0]
+    assert f"cell_id: {cell_id}" in cli("show", cell_id).stdout
     script = block("python", "from raysweep import") + "print(frame.height)\n"
     command = [sys.executable, "-c", script]
     ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
@@ -62,33 +61,10 @@ def test_links_exist(path: Path) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from raysweep.orchestrator.cli.app import app, cluster_app, data_app, store_app
-
-    text = "\n".join(p.read_text(encoding="utf-8") for p in DOCUMENTS)
-    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    pages = [path.read_text(encoding="utf-8") for path in DOCUMENTS if path.name != "commands.md"]  # which is generated
+    text = "\n".join(pages)
+    names = re.findall(r"^## raysweep (.+)$", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), re.M)
+    assert len(names) > 15
     assert [n for n in names if f"raysweep {n}" not in text and f"`{n}`" not in text] == []
-    assert [c.name for c in store_app.registered_commands if f"store {c.name}" not in text] == []
-    assert [c.name for c in cluster_app.registered_commands if f"cluster {c.name}" not in text] == []
-    assert [c.name for c in data_app.registered_commands if f"data {c.name}" not in text] == []
     assert [n for n in RULES if f"`{n}`" not in text] == []
     assert set(EXECUTORS) == {"inline", "ray"}
-
-
-ALLOWED = {"workloads": set(), "orchestrator": {"workloads"}, "analysis": {"workloads", "orchestrator"}}
-
-
-def test_layers_import_one_way_and_only_executors_know_ray() -> None:
-    wrong = []
-    for package, allowed in ALLOWED.items():
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-                names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-                for top in {name.partition(".")[0] for name in names}:
-                    place = path.relative_to(ROOT).as_posix()
-                    ours = (
-                        top in ALLOWED and top != package and top not in allowed and place != "orchestrator/cli/app.py"
-                    )
-                    if ours or (top == "ray" and "executors/" not in place):
-                        wrong.append(f"{place} imports {top}")
-    assert wrong == []

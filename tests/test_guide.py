@@ -1,4 +1,4 @@
-"""The guide holds: every command that it shows is one, its code runs on a store, its site builds without a warning."""
+"""The guide is right: every command in it parses, its code runs on a store, its site builds without a warning."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pytest
 import typer
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.cli import new
+from raysweep.orchestrator.cli import scaffold
 from raysweep.orchestrator.cli.app import app
-from tests.conftest import ROOT, environment, forget
+from raysweep.orchestrator.cli.reference import page
+from tests.command_line import forget_users
+from tests.conftest import ROOT, environment
 from tests.test_documents import DOCUMENTS
 
 DOCS = ROOT / "docs"
@@ -28,7 +30,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 
 def commands(path: Path) -> Iterator[list[str]]:
-    """What a reader would type: raysweep's commands in the shell blocks of a document, as words."""
+    """Yield the raysweep commands in the shell blocks of a document, as words."""
     for block in blocks(path, "sh"):
         for line in re.sub(r'("[^"]*")|\\\n', lambda m: (m[1] or " ").replace("\n", " "), block).splitlines():
             words = shlex.split(line, comments=True)
@@ -39,11 +41,11 @@ def commands(path: Path) -> Iterator[list[str]]:
                 words = words[end + 1 :]
 
 
-SHOWN = sorted({(path.name, shlex.join(words)) for path in DOCUMENTS for words in commands(path)})
+COMMANDS = sorted({(path.name, shlex.join(words)) for path in DOCUMENTS for words in commands(path)})
 
 
 def parse(words: list[str]) -> None:
-    """As the command line would, up to running it; raises what it would say."""
+    """Parse words as the command line does, without running the command."""
     command = typer.main.get_command(app)
     context = command.make_context("raysweep", list(words))
     while hasattr(command, "resolve_command"):
@@ -51,17 +53,17 @@ def parse(words: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
-def test_the_documents_show_commands() -> None:
-    assert len(SHOWN) > 40
-    assert {"start.md", "workloads.md", "failures.md", "reading.md", "README.md"} <= {name for name, _ in SHOWN}
+def test_the_documents_have_commands() -> None:
+    assert len(COMMANDS) > 40
+    assert {"start.md", "workloads.md", "failures.md", "reading.md", "README.md"} <= {name for name, _ in COMMANDS}
 
 
-@pytest.mark.parametrize(("document", "line"), SHOWN)
-def test_a_command_that_is_shown_is_one(document: str, line: str) -> None:
+@pytest.mark.parametrize(("document", "line"), COMMANDS)
+def test_a_command_in_the_documents_parses(document: str, line: str) -> None:
     parse(shlex.split(line))
 
 
-def test_a_command_that_is_none_would_be_noticed() -> None:
+def test_a_wrong_command_would_be_noticed() -> None:
     with pytest.raises(Exception, match="No such option: --sedes"):
         parse(["launch", "a.toml", "--sedes", "0..1"])
     with pytest.raises(Exception, match="No such command 'lunch'"):
@@ -70,16 +72,20 @@ def test_a_command_that_is_none_would_be_noticed() -> None:
         parse(["show"])
 
 
+def test_the_page_of_commands_is_up_to_date() -> None:
+    assert (DOCS / "commands.md").read_text(encoding="utf-8") == page(), "run raysweep.orchestrator.cli.reference"
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what `raysweep new first` and a launch leave."""
+    """A folder after `raysweep new first` and a launch."""
     folder = tmp_path_factory.mktemp("started")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("RAYSWEEP_STORE", raising=False)
-        new.write("first", folder)
+        scaffold.write("first", folder)
         assert launch(Sweep.load("first.toml"), "results", inline=True).done == 30
-    forget(folder)
+    forget_users()
     return folder
 
 
@@ -109,10 +115,10 @@ def test_the_notebook_goes_from_a_store_to_a_figure(started: Path) -> None:
     document = json.loads((ROOT / "examples" / "figure.ipynb").read_text(encoding="utf-8"))
     source = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
     assert len([line for line in "\n".join(source).splitlines() if line.strip()]) <= 10
-    made = json.loads(python("\n".join([*source, "print(chart.to_json())"]), started))
-    (data,) = made["datasets"].values()
+    chart = json.loads(python("\n".join([*source, "print(chart.to_json())"]), started))
+    (data,) = chart["datasets"].values()
     assert len(data) == 20
-    assert {layer["mark"]["type"] for layer in made["layer"]} == {"point", "tick"}
+    assert {layer["mark"]["type"] for layer in chart["layer"]} == {"point", "tick"}
 
 
 TRAIN = """
@@ -151,15 +157,15 @@ def test_the_python_page_runs(number: int, started: Path) -> None:
 @pytest.mark.slow
 def test_five_minutes_go_as_written(folder: Path, cli) -> None:
     """On Ray, every command of `docs/start.md` in its order, and what it prints where that is shown."""
-    said = []
+    outputs = []
     for words in commands(DOCS / "start.md"):
         ended = cli(*words, timeout=200)
         assert ended.returncode == 0, (words, ended.stderr)
-        said.append(ended.stdout)
+        outputs.append(ended.stdout)
     plan, launched, table = blocks(DOCS / "start.md", "text")
-    assert plan in "".join(said)
-    assert re.sub(r"in [\d.]+ s", "", launched) in re.sub(r"in [\d.]+ s", "", "".join(said))
-    assert table.strip() in "".join(said)
+    assert plan in "".join(outputs)
+    assert re.sub(r"in [\d.]+ s", "", launched) in re.sub(r"in [\d.]+ s", "", "".join(outputs))
+    assert table.strip() in "".join(outputs)
     assert (folder / "report.html").stat().st_size > 500_000
     assert Store("results").cells.collect().height == 90
     assert (folder / "cells.parquet").is_file()

@@ -1,7 +1,8 @@
-"""The commands `table`, `figure` and `claims`; `raysweep.orchestrator.cli.app` puts them beside its own."""
+"""The commands `table`, `figure`, `claims` and `report`: the analysis of a store."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,14 +14,17 @@ from raysweep.orchestrator.text import at_store
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
 
-Format = Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")]
-
 
 def table(
-    name: Annotated[str, typer.Argument(help="A table of the paper, by number: 3 to 14.")],
-    store: StoreOption = "results", where: Where = None, format_: Format = "text", as_json: Json = False,
+    name: Annotated[str, typer.Argument(help="Number of a table of the paper: 3 to 14.")],
+    store: StoreOption = "results", where: Where = None,
+    format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
+    as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Print one table of the analysis, ours beside the paper's."""
+    """Print a table of the paper, its numbers beside the store's.
+
+    raysweep table 3
+    """
     from raysweep.analysis.errors import NothingDone
     from raysweep.analysis.tables import TABLES
     from raysweep.analysis.tables.render import RENDERERS
@@ -30,10 +34,10 @@ def table(
         build, render = TABLES[name], RENDERERS["json" if as_json else format_]
     except UnknownName as error:
         fail(str(error))
-    made = build(_source(store, where))
-    if made.lack is not None:
-        raise NothingDone(made.lack)
-    say(render(made).rstrip("\n"))
+    built = build(_source(store, where))
+    if built.lack is not None:
+        raise NothingDone(built.lack)
+    say(render(built).rstrip("\n"))
 
 
 def figure(
@@ -45,10 +49,13 @@ def figure(
     ],
     store: StoreOption = "results", where: Where = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="An .svg or .png file; default NAME.svg.")
+        str | None, typer.Option("--output", "-o", help="An .svg or .png file. Default: NAME.svg.")
     ] = None,
 ) -> None:  # fmt: skip
-    """Draw one figure of the analysis into a file, and print its caption."""
+    """Draw a figure into a file, and print its caption.
+
+    raysweep figure curves -o curves.png
+    """
     from raysweep.analysis.figures import CAPTIONS, FIGURES, destination, save
     from raysweep.workloads.registry import UnknownName
 
@@ -60,21 +67,23 @@ def figure(
     source = _source(store, where)
     save(draw(source), path)
     say(caption(source))
-    say(f"written to {path}")
+    say(f"written: {path}")
 
 
 def claims(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="CLAIM", help="Ids or their beginnings (E7); default: all.")
+        list[str] | None,
+        typer.Argument(metavar="CLAIM", help="Ids of claims or their first characters (E7). Default: all."),
     ] = None,
     store: StoreOption = "results", where: Where = None,
     format_: Annotated[str, typer.Option("--format", help="text, markdown or json.")] = "text", as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Hold every claim of the paper against the store: the paper's number, ours, its interval, a verdict.
+    """Test the claims of the paper on the store.
 
     raysweep claims E7 E8
 
-    The correction for many comparisons is over all claims of a family, whichever are shown.
+    A claim has the paper's number, the store's with its interval, and a verdict. The correction for multiple
+    comparisons is over all claims of a family, also those that are not printed.
     """
     from raysweep.analysis.claims import RENDERERS, ledger, named, render
     from raysweep.workloads.registry import UnknownName
@@ -83,9 +92,55 @@ def claims(
         RENDERERS["json" if as_json else format_]
     except UnknownName as error:
         fail(str(error))
-    shown = named(names or ())
+    ids = named(names or ())
     lines = ledger(_source(store, where))
-    say(render(lines.filter(lines["id"].is_in(shown)), "json" if as_json else format_).rstrip("\n"))
+    say(render(lines.filter(lines["id"].is_in(ids)), "json" if as_json else format_).rstrip("\n"))
+
+
+def report(
+    store: StoreOption = "results", where: Where = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="The HTML file.")] = "report.html",
+    markdown: Annotated[str | None, typer.Option(help="Write the report into this Markdown file as well.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric to show; may be repeated. Default: chosen by the report.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+) -> None:  # fmt: skip
+    """Write a report of a store as one HTML file.
+
+    It shows what ran, what is missing, results, failures and single cells.
+
+    raysweep report -o report.html
+
+    raysweep report --metric loss --where "k <= 8" --markdown report.md
+    """
+    from raysweep.analysis.report.build import build
+    from raysweep.analysis.report.html import to_html
+    from raysweep.analysis.report.markdown import to_markdown
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.workloads.registry import unknown_name
+
+    if Path(output).suffix.lower() in {".md", ".markdown"}:
+        fail(f"{output}: the report is HTML; to write Markdown as well, add --markdown {output}")
+    files = [Path(output), *([Path(markdown)] if markdown else [])]
+    for path in files:
+        if not path.parent.is_dir():
+            fail(f"{path}: no such folder {str(path.parent)!r}; create it first")
+        if path.is_dir():
+            fail(f"{path} is a folder; name a file in it")
+    page = build(Store(store).require(), named=store, title=title, where=where, metric_names=metric or ())
+    names = {name for experiment in page.experiments for name in experiment.column_of}
+    unknown = [name for name in metric or () if name not in names]
+    if unknown:
+        fail("; ".join(unknown_name("metric", name, sorted(names)) for name in unknown))
+    texts = [to_html(page), *([to_markdown(page)] if markdown else [])]
+    for path, text in zip(files, texts, strict=True):
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            fail(f"{path}: {error.strerror or error}")
+        say(f"{path}: {len(text.encode()) / 2**20:.1f} MiB")
+    say(f"{page.done:,} of {page.requested:,} cells done; {page.details.included:,} with details in the report")
 
 
 def _source(path: str, where: str | None) -> Source:
@@ -93,9 +148,9 @@ def _source(path: str, where: str | None) -> Source:
     from raysweep.orchestrator.query.sql import matching
     from raysweep.orchestrator.store.reader import Store
 
-    opened = Store(path).require()
+    store = Store(path).require()
     if where is None:
-        return from_store(opened, at=at_store(path))
-    kept, warning = matching(opened.known(), opened.summary(), where)
+        return from_store(store, at=at_store(path))
+    cells, warning = matching(store.known(), store.summary(), where)
     warn((warning,) if warning else ())
-    return from_store(opened, kept, at_store(path))
+    return from_store(store, cells, at_store(path))

@@ -1,168 +1,40 @@
-"""The commands that read a store: status, show, failures."""
+"""The commands on single cells and on failures: `show`, `failures`, `debug`."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say, warn
+from raysweep.orchestrator.cli.data import use_data
+from raysweep.orchestrator.cli.options import DataDir, Json, StoreOption, TrustStore, Where
+from raysweep.orchestrator.cli.output import fail, print_json, say, warn
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from raysweep.orchestrator.run.context import RunContext
+    from raysweep.orchestrator.store.checkpoints import CheckpointLocation
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.cells import CellTable
+    from raysweep.orchestrator.sweep.workload import Workload
 
-MAX_SEEDS = 5
-"""Of a group of failures that are named."""
-WATCH_S = 2.0
-"""Between two looks of `status --watch`."""
+MAX_SEEDS, MAX_IDS = 5, 5
+"""Seeds of a group of failures, and ids that begin alike, that are listed."""
+PROGRESS_S = 5.0
+"""Least seconds between two lines on the progress of a cell."""
 
-
-def status(
-    store: StoreOption = "results",
-    where: Where = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, till the launch ends.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Count the cells by experiment, method and status; say what runs now.
-
-    raysweep status --watch
-    """
-    import polars as pl
-
-    from raysweep.orchestrator.cli.watch import next_steps
-    from raysweep.orchestrator.launch.announce import who_starts
-    from raysweep.orchestrator.launch.drift import request_state
-    from raysweep.orchestrator.launch.request import select
-    from raysweep.orchestrator.store.lease import current_owner
-    from raysweep.orchestrator.store.reader import Store
-    from raysweep.orchestrator.store.sweeps import known_cells
-    from raysweep.orchestrator.sweep.identity import cell_name
-
-    opened = Store(store)
-    if watch:
-        _watch(opened, where, store, as_json)
-        return
-    begun = who_starts(opened.storage.location)
-    if begun and not opened.exists():
-        if as_json:
-            print_json({"counts": [], "running": [], "owner": None, "starting": begun})
-        else:
-            say(f"no store at {opened.storage} yet; a launch is starting: {begun}")
-        return
-    recorded = opened.require().sweeps()
-    known, warnings = select(known_cells(recorded), opened, where)
-    warn(warnings)
-    states = (
-        known.wide()
-        .drop("source_digest")
-        .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
-        .join(request_state(recorded), on="cell_id", how="left")
-    )
-    states = states.with_columns(pl.col("status").fill_null("pending"))
-    counts = (
-        states.group_by("experiment", "workload_version", "method", "k", "status")
-        .len("cells")
-        .sort("experiment", "workload_version", "method", "k", "status")
-    )
-    held = current_owner(opened.storage)
-    owner, running = held or (None, {})
-    if as_json:
-        told = {cell_id: far for cell_id, far in running.items() if far is not None}
-        now = {"running": list(running), "progress": told, "owner": owner, "starting": begun}
-        print_json({"counts": counts.to_dicts(), **now})
-        return
-    print_frame(counts)
-    named = states.filter(pl.col("cell_id").is_in(list(running))).select("experiment", "method", "k", "seed", "cell_id")
-    for row in named.iter_rows():
-        far = running[row[-1]]
-        say(f"running: {cell_name(*row)}" + ("" if far is None else f", {far:.0%}"))
-    left = states.filter(pl.col("status") != "done")
-    done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
-    say("; ".join([done, *next_steps(left["request_state"], owner, begun, at_store(store))]))
+CellId = Annotated[str, typer.Argument(metavar="CELL_ID", help="A cell id, or the first characters of one.")]
 
 
-def _watch(store: Store, where: str | None, named: str, as_json: bool) -> None:
-    """Look again and again, till the launch ends: a screen on a terminal, else what changes; `--json`: objects."""
-    from raysweep.orchestrator.cli.watch import event, lines, snapshot
-    from raysweep.orchestrator.launch.drift import REQUESTED
-
-    screen = sys.stdout.isatty() and not as_json
-    first_seen: dict[str, datetime] = {}
-    last, watched = "", False
-    _await(store, as_json)
-    while True:
-        seen, warnings = snapshot(store, where)
-        first_seen = {cell_id: first_seen.get(cell_id, seen.now) for cell_id in seen.running}
-        said = [json.dumps(event(seen))] if as_json else lines(seen, first_seen, at_store(named))
-        to_come = ((seen.states["status"] != "done") & (seen.states["request_state"] == REQUESTED)).any()
-        at_work = seen.owner is not None or seen.starting is not None
-        ended = not at_work and (watched or not to_come)  # of a launch that is yet to come, too
-        watched = watched or at_work
-        if screen:
-            print("\x1b[H\x1b[J", end="")
-        if screen or as_json or ended:
-            warn(warnings)
-            say("\n".join(said))
-        elif said[0] != last:
-            say(said[0])
-        last = said[0]
-        sys.stdout.flush()
-        if ended:
-            return
-        time.sleep(WATCH_S)
-
-
-def _await(store: Store, as_json: bool) -> None:
-    """Wait for the store that a launch which is starting will make."""
-    from raysweep.orchestrator.launch.announce import who_starts
-
-    said = False
-    while not store.exists():
-        begun = who_starts(store.storage.location)
-        if begun is None:
-            store.require()  # it may have been made since it was looked for
-            return
-        if not said:
-            said = True
-            line = f"no store at {store.storage} yet; a launch is starting: {begun}"
-            say(json.dumps({"starting": begun}) if as_json else line)
-            sys.stdout.flush()
-        time.sleep(WATCH_S)
-
-
-def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
-    """The one of these cells, with its variant's columns, whose id begins so; or InputError."""
-    import polars as pl
-
-    prefix = cell.rpartition("#")[2].lower()
-    found = known.keep(known.cells.filter(pl.col("cell_id").str.starts_with(prefix))["cell_id"]).wide()
-    if not prefix or found.height != 1:
-        some = ", ".join(found["cell_id"][:5])
-        fail(
-            f"cell {cell!r}: "
-            + (
-                f"{found.height} cells begin like this: {some}; give more of the id"
-                if prefix and found.height
-                else 'no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists them'
-            )
-        )
-    return found.row(0, named=True)
-
-
-def show(
-    cell: Annotated[str, typer.Argument(metavar="CELL_ID", help="An id or the beginning of one.")],
-    store: StoreOption = "results",
-    as_json: Json = False,
-) -> None:
-    """Show one cell: config, attempts, metrics, traceback, where it ran.
+def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) -> None:
+    """Show one cell: config, metrics, attempts, traceback.
 
     raysweep show 3f5b
     """
@@ -173,11 +45,11 @@ def show(
 
     opened = Store(store).require()
     key = one_cell(opened.known(), cell)
-    this = pl.col("cell_id") == key["cell_id"]
-    done = opened.collect(lambda: opened.cells.filter(this)).to_dicts()
-    attempts = opened.collect(lambda: opened.attempts.filter(this).sort("attempt")).to_dicts()
+    is_cell = pl.col("cell_id") == key["cell_id"]
+    done = opened.collect(lambda: opened.cells.filter(is_cell)).to_dicts()
+    attempts = opened.collect(lambda: opened.attempts.filter(is_cell).sort("attempt")).to_dicts()
     last = done[0] if done else attempts[-1] if attempts else None
-    about = {
+    document = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
         "cell_id": key["cell_id"], "sweep": key["sweep"], "experiment": key["experiment"],
         "method": key["method"], "k": key["k"], "seed": key["seed"],
@@ -186,35 +58,63 @@ def show(
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
     if as_json:
-        print_json({**about, "attempts": attempts})
+        print_json({**document, "attempts": attempts})
         return
-    for name, value in about.items():
+    for name, value in document.items():
         if isinstance(value, dict):
-            say(f"{name}:" + ("" if value else " none"))
-            for k, v in value.items():
-                say(f"  {k} = {v}")
+            _say_items(name, value)
         else:
             say(f"{name}: {value}")
     say(f"attempts: {len(attempts)}")
-    for a in attempts:
-        seconds = "" if a["seconds"] is None else f", {a['seconds']:.3g} s"
-        where = f" on {a['host']} (pid {a['pid']})" if a["host"] else ""
-        commit = (
-            f", commit {a['git_commit'][:10]}{' with changes' if a['git_dirty'] else ''}" if a["git_commit"] else ""
-        )
-        say(f"  {a['attempt']}: {a['status']}, {a['started_at']:%Y-%m-%d %H:%M:%S} UTC{seconds}{where}{commit}")
-        if a["error_type"]:
-            say(f"     {a['error_type']}: {a['error_message']}")
-        if a["traceback"]:
-            say("     " + a["traceback"].rstrip().replace("\n", "\n     "))
-        if a["log_tail"]:
-            say("     printed: " + a["log_tail"].rstrip().replace("\n", "\n              "))
+    for attempt in attempts:
+        _say_attempt(attempt)
+
+
+def _say_items(title: str, items: Mapping[str, object]) -> None:
+    say(f"{title}:" + ("" if items else " none"))
+    for name, value in items.items():
+        say(f"  {name} = {value}")
+
+
+def _say_attempt(attempt: Mapping[str, Any]) -> None:
+    parts = [f"  {attempt['attempt']}: {attempt['status']}", f"{attempt['started_at']:%Y-%m-%d %H:%M:%S} UTC"]
+    where = f" on {attempt['host']} (pid {attempt['pid']})" if attempt["host"] else ""
+    if attempt["seconds"] is not None:
+        parts.append(f"{attempt['seconds']:.3g} s")
+    text = ", ".join(parts) + where
+    if attempt["git_commit"]:
+        text += f", commit {attempt['git_commit'][:10]}{' with changes' if attempt['git_dirty'] else ''}"
+    say(text)
+    if attempt["error_type"]:
+        say(f"     {attempt['error_type']}: {attempt['error_message']}")
+    if attempt["traceback"]:
+        say("     " + attempt["traceback"].rstrip().replace("\n", "\n     "))
+    if attempt["log_tail"]:
+        say("     output: " + attempt["log_tail"].rstrip().replace("\n", "\n             "))
+
+
+def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
+    """Find the cell whose id begins like this; a row with its variant's columns.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    import polars as pl
+
+    prefix = cell.rpartition("#")[2].lower()
+    rows = known.keep(known.cells.filter(pl.col("cell_id").str.starts_with(prefix))["cell_id"]).wide()
+    if not prefix or rows.is_empty():
+        fail(f'cell {cell!r}: no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists the ids')
+    if rows.height > 1:
+        ids = join_first(rows["cell_id"], MAX_IDS)
+        fail(f"cell {cell!r}: {rows.height} cells begin like this: {ids}; give more characters of the id")
+    return rows.row(0, named=True)
 
 
 def failures(store: StoreOption = "results", where: Where = None, as_json: Json = False) -> None:
-    """Group cells that failed by likeness: their last error, its message without what varies, where it was raised.
+    """Group failed cells by their last error.
 
-    Cells that are done since are only counted.
+    Errors of one group have the same type and place and similar messages. Cells that are done now are only counted.
     """
     import polars as pl
 
@@ -228,23 +128,23 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     opened = Store(store).require()
     recorded = opened.sweeps()
     charged = [status for status, policy in POLICIES.items() if policy.budget]
-    what = ["cell_id", "attempt", "workload", "method", "seed", "status", "error_type", "error_message", "traceback"]
+    columns = ["cell_id", "attempt", "workload", "method", "seed", "status", "error_type", "error_message", "traceback"]
     last = opened.collect(
         lambda: (
             opened.attempts.filter(pl.col("status").is_in(charged))
-            .select(what)
+            .select(columns)
             .sort("attempt")
             .unique("cell_id", keep="last")
         )
     )
     if where is not None:
-        chosen, warnings = select(known_cells(recorded), opened, where)
+        selected, warnings = select(known_cells(recorded), opened, where)
         warn(warnings)
-        last = last.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
-    about = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
-    about = about.join(request_state(recorded), on="cell_id", how="left")
-    done = about.filter(pl.col("status") == "done")["cell_id"]
-    older = about.filter((pl.col("status") != "done") & (pl.col("request_state") == SUPERSEDED))["cell_id"]
+        last = last.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
+    now = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
+    now = now.join(request_state(recorded), on="cell_id", how="left")
+    done = now.filter(pl.col("status") == "done")["cell_id"]
+    older = now.filter((pl.col("status") != "done") & (pl.col("request_state") == SUPERSEDED))["cell_id"]
     groups = grouped(last.filter(~pl.col("cell_id").is_in([*done, *older]))).drop("attempts")
     if as_json:
         print_json(groups.to_dicts())
@@ -253,10 +153,129 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
         seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {join_first(group['seeds'], MAX_SEEDS)}"
         say(f"{count_cells(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
         say(f"    {group['failure']}")
-        say(f"    such as: raysweep show {group['example'][:8]}{at_store(store)}")
+        say(f"    example: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():
-        say("no cell has failed" if last.is_empty() else "no cell is failed now")
+        say("no cell has failed" if last.is_empty() else "no failed cells now")
     if len(done):
-        say(f"{count_cells(len(done))} failed at first and {'is' if len(done) == 1 else 'are'} done since")
+        say(f"{count_cells(len(done))} failed earlier and {'is' if len(done) == 1 else 'are'} done now")
     if len(older):
-        say(f"{count_cells(len(older))} failed under an earlier version of the workload, and are not run again")
+        say(f"{count_cells(len(older))} failed under an earlier version of the workload; they are not run again")
+
+
+def debug(
+    cell: CellId,
+    store: StoreOption = "results",
+    pdb: Annotated[bool, typer.Option("--pdb", help="Open the debugger where the cell raises.")] = False,
+    data_dir: DataDir = None,
+    trust_store: TrustStore = False,
+) -> None:
+    """Run one cell again in this process, and record nothing.
+
+    The cell may be done or failed. Prints, breakpoint() and profilers work as in any script; Ctrl-C shows where the
+    cell is. At the end the metrics are compared with the recorded ones. Exit 1 if the cell raises.
+
+    raysweep debug 3f5b
+
+    raysweep debug 3f5b --pdb
+    """
+    from raysweep.orchestrator.run.cell import call, formatted
+    from raysweep.orchestrator.run.context import RunContext
+    from raysweep.orchestrator.run.messages import Task
+    from raysweep.orchestrator.run.threads import threads
+    from raysweep.orchestrator.store.checkpoints import Checkpoint
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.identity import cell_name
+    from raysweep.orchestrator.sweep.workload import shadowed_module
+
+    if pdb and (sys.stdin is None or sys.stdin.closed):
+        fail("--pdb: the debugger needs an input for its commands, and this process has none")
+    use_data(data_dir)
+    opened = Store(store).require()
+    key = one_cell(opened.known(), cell)
+    workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
+    name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
+    say(f"running {name} from {workload.source_path} in this process; nothing is recorded")
+    warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
+    if workload.version != key["workload_version"]:
+        warn([f"the cell is of version {key['workload_version']!r} of {workload.name}, now it is {workload.version!r}"])
+    task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(_checkpoints_in(Path(folder)), key["cell_id"], 1, workload.source_digest)
+        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, _progress_printer())
+        began = time.perf_counter()
+        try:
+            with threads(key["cpus"]):
+                metrics = call(workload, key["experiment"], task, context)
+        except BaseException as error:  # Ctrl-C too: it is how one finds where a cell hangs
+            trace = error.__traceback__ and error.__traceback__.tb_next  # without the frame here
+            say(formatted(error.with_traceback(trace)).rstrip())
+            if pdb:
+                import pdb as debugger
+
+                debugger.post_mortem(trace)
+            raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
+        _say_items("metrics", metrics)
+        _say_arrays(context)
+        say(f"took {time.perf_counter() - began:.3g} s")
+        say(_comparison(opened, key["cell_id"], metrics, workload.source_digest))
+
+
+def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
+    """Load the cell's workload from where `resume` without a sweep would."""
+    import polars as pl
+
+    from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.workload import load_workload
+
+    entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
+    entry = max(entries, key=lambda e: e.own)
+    if not trust:
+        refuse_foreign(store, [entry])
+    return load_workload(name, (*entry.about["search"], str(Path.cwd())))
+
+
+def _checkpoints_in(folder: Path) -> CheckpointLocation:
+    """Create a place for the cell's checkpoints in a temporary folder."""
+    from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+
+    (folder / "_tmp").mkdir()
+    (folder / "proof").write_bytes(b"")
+    return CheckpointLocation(str(folder), "proof", hashlib.sha256().hexdigest())
+
+
+def _comparison(store: Store, cell_id: str, metrics: Mapping[str, float], digest: str) -> str:
+    """Say whether these metrics are the recorded ones."""
+    import polars as pl
+
+    done = store.collect(lambda: store.cells.filter(pl.col("cell_id") == cell_id).select("metrics", "source_digest"))
+    if done.is_empty():
+        return "no recorded result to compare with"
+    recorded = {metric["name"]: metric["value"] for metric in done["metrics"][0]}
+    code = "" if done["source_digest"][0] == digest else " (with other code)"
+    if recorded == metrics:
+        return f"the recorded metrics are the same{code}"
+    others = [f"{name} = {value}" for name, value in recorded.items() if metrics.get(name) != value]
+    others += [f"no {name}" for name in metrics if name not in recorded]
+    same = len(recorded.items() & metrics.items())
+    return f"the recorded metrics differ{code}: {', '.join(others)}; {same} are the same"
+
+
+def _progress_printer() -> Callable[[float], None]:
+    """Return what prints the progress of a cell, every few seconds at most."""
+    last = time.monotonic()
+
+    def report(fraction: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PROGRESS_S:
+            last = time.monotonic()
+            typer.echo(f"{fraction:.0%}", err=True)
+
+    return report
+
+
+def _say_arrays(context: RunContext) -> None:
+    say("arrays:" + ("" if context.arrays else " none"))
+    for array in context.arrays:
+        last = array.step + (len(array.values) - 1) * array.stride
+        steps = f", steps {array.step} to {last}" if len(array.values) else ""
+        say(f"  {array.name}: {len(array.values):,} of {array.values.dtype}{steps}")

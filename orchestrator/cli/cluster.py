@@ -1,4 +1,4 @@
-"""The command `cluster check`: is a cluster file right, and has every cell of a sweep a node to run on."""
+"""The command `cluster check`: is a cluster file valid, and can every cell of a sweep run on some node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raysweep.orchestrator.cli.options import Address, Device, Json, Seeds, Set
 from raysweep.orchestrator.cli.output import fail, print_json, say, warn
 from raysweep.orchestrator.text import count_cells
 
-cluster_app = typer.Typer(help="Check a cluster before its first bill.", no_args_is_help=True)
+cluster_app = typer.Typer(help="Check a cluster before it costs money.", no_args_is_help=True)
 FILE = "cluster.yaml"
 
 
@@ -20,12 +20,14 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="[CLUSTER.YAML] [SWEEP...]",
-            help=f"Ray's cluster file (default: {FILE}, if there is no --address), and sweeps to be run on it.",
+            help=f"Ray's cluster file (default without --address: {FILE}), and the sweeps to run on it.",
         ),
     ] = None,
     address: Address = None, device: Device = "auto", set_: Set = None, seeds: Seeds = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Validate a cluster file, offline, by Ray's rules; say whether it, or a running cluster, offers what cells need.
+    """Validate a cluster file offline, and check what cells need.
+
+    The file is checked by Ray's rules. With sweeps, every cell must have a node, in the file or the running cluster.
 
     raysweep cluster check cluster.yaml paper/e7-heads
 
@@ -38,45 +40,46 @@ def check(
     files = [name for name in names or () if name.endswith((".yaml", ".yml"))]
     sweeps = [name for name in names or () if name not in files]
     if len(files) > 1 or (files and address is not None):
-        fail("give one cluster file, or --address of a running cluster")
-    asked = _sizes(sweeps, set_, seeds, device)  # what is wrong with the sweeps is said before a cluster is asked
+        fail("give either one cluster file or --address of a running cluster")
+    requested = _demands(sweeps, set_, seeds, device)  # first, so that errors in sweeps show without a cluster
     if address is None:
         file = read(files[0] if files else FILE)
-        found, where, advice = of_file(file), f"{file.path} (provider {file.provider})", list(file.advice)
+        offered, where, advice = of_file(file), f"{file.path} (provider {file.provider})", list(file.advice)
     else:
-        found, where, advice = of_cluster(address), f"the cluster at {address}", []
+        offered, where, advice = of_cluster(address), f"the cluster at {address}", []
     remedies = ["add a node type that has it"] if address is None else ["--address a larger cluster"]
-    problems = found.problems(asked, remedies)
+    problems = offered.problems(requested, remedies)
+    cells = sum(count for _, count in requested)
+    scaling = offered.scaling
     if as_json:
         print_json(
             {
-                "nodes": found.nodes, "types": [vars(kind) for kind in found.scaling.types] if found.scaling else [],
-                "most_nodes": found.scaling.most if found.scaling else None, "advice": advice, "problems": problems,
-                "cells": sum(count for _, count in asked),
+                "nodes": offered.nodes, "types": [vars(kind) for kind in scaling.types] if scaling else [],
+                "most_nodes": scaling.most if scaling else None, "advice": advice, "problems": problems, "cells": cells,
             }
         )  # fmt: skip
     else:
-        say(f"{where}: " + ("valid" if address is None else how_many_nodes(len(found.nodes))))
-        for node in found.nodes:
-            say(f"  a node: {offer(node)}")
-        if found.scaling is not None:
-            types = listed(found.scaling) if found.scaling.types_known else "of types that it does not tell"
-            say(f"  may start {found.scaling.most or 'more'} nodes: {types}")
+        say(f"{where}: " + ("valid" if address is None else count_nodes(len(offered.nodes))))
+        for node in offered.nodes:
+            say(f"  node: {offer(node)}")
+        if scaling is not None:
+            types = listed(scaling) if scaling.types_known else "of unknown types"
+            say(f"  may start {scaling.most or 'more'} nodes: {types}")
         warn(advice)
         for problem in problems:
             say(problem)
         if sweeps and not problems:
-            say(f"each of {count_cells(sum(count for _, count in asked))} has a node to run on")
+            say(f"every one of {count_cells(cells)} has a node to run on")
     if problems:
         raise typer.Exit(1)
 
 
-def how_many_nodes(count: int) -> str:
+def count_nodes(count: int) -> str:
     """Say `1 node up`, `3 nodes up`."""
     return f"{count} node{'' if count == 1 else 's'} up"
 
 
-def _sizes(sweeps: list[str], set_: list[str] | None, seeds: str | None, device: str) -> list[tuple[Any, int]]:
+def _demands(sweeps: list[str], set_: list[str] | None, seeds: str | None, device: str) -> list[tuple[Any, int]]:
     from raysweep.orchestrator.executors.resources import demands
     from raysweep.orchestrator.launch.launch import on_device
     from raysweep.orchestrator.sweep.cells import expand
@@ -84,8 +87,8 @@ def _sizes(sweeps: list[str], set_: list[str] | None, seeds: str | None, device:
 
     if not sweeps:
         if set_ or seeds:
-            fail("--set and --seeds are for sweeps: name some")
+            fail("--set and --seeds apply to sweeps; name some")
         return []
-    asked = changed(load_all(sweeps), dict(setting(text) for text in set_ or ()), seeds)
-    table = on_device(expand(asked), device)
+    requested = changed(load_all(sweeps), dict(setting(text) for text in set_ or ()), seeds)
+    table = on_device(expand(requested), device)
     return demands(table.cells, table.variants)

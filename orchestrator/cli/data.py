@@ -15,14 +15,14 @@ from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say
 if TYPE_CHECKING:
     from raysweep.workloads.datasets.dataset import Dataset
 
-data_app = typer.Typer(help="Data sets that workloads read: list, fetch.", no_args_is_help=True)
+data_app = typer.Typer(help="List and download the data sets that workloads read.", no_args_is_help=True)
 
 
 def use_data(folder: str | None) -> None:
-    """Make a folder that was named the data folder, of this process and of the workers that it starts.
+    """Make a folder the data folder of this process and of the workers that it starts; None changes nothing.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: the folder does not exist.
     """
     from raysweep.workloads.datasets.dataset import VARIABLE
 
@@ -36,33 +36,33 @@ def use_data(folder: str | None) -> None:
 
 @data_app.command("list")
 def data_list(
-    name: Annotated[str | None, typer.Argument(help="A data set; default: all.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A data set. Default: all.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show what of each data set lies in the data folder, and what is odd about it."""
+    """List what the data folder holds of each data set, with known peculiarities of the recordings."""
     from raysweep.workloads.datasets import DATASETS
     from raysweep.workloads.datasets.dataset import data_folder
 
     use_data(data_dir)
-    chosen = {known: _dataset(known) for known in ([name] if name else DATASETS)}
+    datasets = {each: _dataset(each) for each in ([name] if name else DATASETS)}
     try:
-        found = {known: dataset.listing(data_folder()) for known, dataset in chosen.items()}
+        listings = {each: dataset.listing(data_folder()) for each, dataset in datasets.items()}
     except (ValueError, OSError) as error:
         fail(str(error))
     if as_json:
-        print_json({known: {"rows": list(of.rows), "notes": list(of.notes)} for known, of in found.items()})
+        print_json({each: {"rows": list(of.rows), "notes": list(of.notes)} for each, of in listings.items()})
         return
     import polars as pl
 
-    for known, of in found.items():
-        say(f"{known}: {chosen[known].title}")
-        say(f"  {chosen[known].source}")
-        if of.rows:
-            print_frame(pl.DataFrame(list(of.rows), infer_schema_length=None))
+    for each, listing in listings.items():
+        say(f"{each}: {datasets[each].title}")
+        say(f"  {datasets[each].source}")
+        if listing.rows:
+            print_frame(pl.DataFrame(list(listing.rows), infer_schema_length=None))
         else:
-            say(f"  nothing of it in {data_folder()}; raysweep data fetch {known}")
-        for note in of.notes:
+            say(f"  nothing in {data_folder()} yet; to download it: raysweep data fetch {each}")
+        for note in listing.notes:
             say(note)
 
 
@@ -70,31 +70,31 @@ def data_list(
 def data_fetch(
     name: Annotated[str, typer.Argument(help="A data set.")],
     sessions: Annotated[
-        str | None, typer.Option(help='Of indy: names, as "20160624_03,20170131_02", or "all".')
+        str | None, typer.Option(help='For indy: sessions, such as "20160624_03,20170131_02", or "all".')
     ] = None,
-    bin_ms: Annotated[int | None, typer.Option(min=1, help="Of indy: the width of bins, milliseconds.")] = None,
-    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Another place that has the same files.")] = None,
+    bin_ms: Annotated[int | None, typer.Option(min=1, help="For indy: the bin width in milliseconds.")] = None,
+    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Another server with the same files.")] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Download a data set into the data folder, check it, and prepare it; goes on where it was interrupted."""
+    """Download a data set into the data folder, verify and prepare it; an interrupted download is continued."""
     from raysweep.workloads.datasets.dataset import data_folder
 
     dataset = _dataset(name)
     options: dict[str, Any] = {"sessions": sessions, "bin_ms": bin_ms, "mirror": mirror}
-    given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
+    typed = {option: value for option, value in options.items() if value is not None}
+    for option in typed:
         if option not in dataset.options:
             fail(f"--{option.replace('_', '-')} has no effect on data set {name!r}; leave it out")
     folder = Path(data_dir).resolve() if data_dir else data_folder()
     try:
-        files = dataset.fetch(folder, (lambda line: None) if as_json else say, **given)
+        files = dataset.fetch(folder, (lambda line: None) if as_json else say, **typed)
     except (ValueError, OSError) as error:
         fail(str(error))
     if as_json:
         print_json({"files": [str(file) for file in files]})
         return
-    say(f"{len(files)} files in {folder}; they are found by --data-dir {folder}, or RAYSWEEP_DATA")
+    say(f"{len(files)} files in {folder}; commands find them with --data-dir {folder}, or RAYSWEEP_DATA")
 
 
 def _dataset(name: str) -> Dataset:
@@ -105,5 +105,5 @@ def _dataset(name: str) -> Dataset:
         module, _, entry = DATASETS[name].partition(":")
     except UnknownName as error:
         fail(str(error))
-    found: Dataset = getattr(importlib.import_module(module), entry)
-    return found
+    dataset: Dataset = getattr(importlib.import_module(module), entry)
+    return dataset

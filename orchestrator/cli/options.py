@@ -1,69 +1,119 @@
-"""The options that several commands share."""
+"""Options that several commands share, and the words of a command line that repeat those that were typed."""
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 import typer
 
-from raysweep.orchestrator.schedule.limits import MAX_ALIKE as MAX_ALIKE
-from raysweep.orchestrator.schedule.limits import NODE_WAIT_MIN as NODE_WAIT_MIN
+from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 
-MANY = 10_000
+CONFIRM_ABOVE = 10_000
+"""More new cells than this are run only after a confirmation."""
 
 
 def _finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"{value} is no finite number")
+        raise typer.BadParameter(f"expected a finite number, got {value}")
     return value
 
 
 Sweeps = Annotated[
     list[str],
-    typer.Argument(metavar="SWEEP...", help="A .toml, a folder, or a bundled name or prefix (paper/e1-sine)."),
+    typer.Argument(metavar="SWEEP...", help="A .toml file, a folder, or a bundled name or prefix (paper/e1-sine)."),
 ]
 MaybeSweeps = Annotated[
-    list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: everything the store knows.")
+    list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: every sweep recorded in the store.")
 ]
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="RAYSWEEP_STORE", help="The store: a folder, or s3://BUCKET/PREFIX.")
 ]
 DataDir = Annotated[
-    str | None, typer.Option("--data-dir", help="Where data sets lie; default: RAYSWEEP_DATA, or ./data.")
+    str | None, typer.Option("--data-dir", help="Folder of the data sets. Default: RAYSWEEP_DATA, or ./data.")
 ]
-Where = Annotated[str | None, typer.Option(help='SQL predicate over cells: "k <= 8 and seed = 42".')]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a config key; gives new cells.")]
-Seeds = Annotated[str | None, typer.Option(help='Other seeds: "0..19" or "1,2,5".')]
+Where = Annotated[str | None, typer.Option(help='Only cells that match this SQL predicate: "k <= 8 and seed = 42".')]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a config key; this makes new cells.")
+]
+Seeds = Annotated[str | None, typer.Option(help='Use other seeds: "0..19" or "1,2,5".')]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Address = Annotated[
-    str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: Ray on this machine.")
+    str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: start Ray on this machine.")
 ]
 Submit = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="As a Ray job on the cluster whose head's console is at http://HEAD:8265."),
+    typer.Option(metavar="URL", help="Run as a Ray job on a cluster; URL is its dashboard, http://HEAD:8265."),
 ]
-Follow = Annotated[bool, typer.Option("--follow", help="With --submit: show the job's log till it ends.")]
-Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")]
-Device = Annotated[str, typer.Option(help="auto: the GPUs that cells ask for; cpu: none; cuda: one at least.")]
-Timeout = Annotated[float | None, typer.Option(min=0.001, max=1e9, callback=_finite, help="Seconds a cell may run.")]
-Retries = Annotated[int | None, typer.Option(min=0, max=1_000_000, help="Repeats after a cell's own error.")]
-MaxFailures = Annotated[int | None, typer.Option(min=1, help="Begin no more cells after so many failed.")]
+Follow = Annotated[bool, typer.Option("--follow", help="With --submit: show the job's log until it ends.")]
+Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
+Device = Annotated[
+    str, typer.Option(help="auto: as many GPUs as cells request; cpu: no GPUs; cuda: at least one GPU for each cell.")
+]
+Timeout = Annotated[
+    float | None, typer.Option(min=0.001, max=1e9, callback=_finite, help="Time limit of a cell, in seconds.")
+]
+Retries = Annotated[int | None, typer.Option(min=0, max=1_000_000, help="Retries after an error of the cell itself.")]
+MaxFailures = Annotated[int | None, typer.Option(min=1, help="Start no more cells after this many have failed.")]
 MaxAlike = Annotated[
     int,
-    typer.Option(min=0, help="Stop a method in which so many cells fail alike, and no fewer than succeed; 0: never."),
+    typer.Option(min=0, help="Stop a method once this many cells failed alike, unless more succeeded; 0: never."),
 ]
-MaxHours = Annotated[float | None, typer.Option(min=0.0, callback=_finite, help="Begin no more cells after so long.")]
+MaxHours = Annotated[
+    float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")
+]
 NodeWait = Annotated[
     float,
-    typer.Option(
-        min=0.0, callback=_finite, help="Minutes to wait for a node that an autoscaler is to bring; 0: for ever."
-    ),
+    typer.Option(min=0.0, callback=_finite, help="Minutes to wait for a node from the autoscaler; 0: without a limit."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help=f"Do not ask before more than {MANY:,} new cells.")]
+Yes = Annotated[bool, typer.Option("--yes", help=f"Do not ask before running more than {CONFIRM_ABOVE:,} new cells.")]
 TrustStore = Annotated[
     bool,
-    typer.Option("--trust-store", help="Run users' modules that the store names, though someone else recorded them."),
+    typer.Option("--trust-store", help="Run the user modules named in the store even if another user recorded them."),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the store to end.")]
-Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again whose workload's code changed.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the same store to end.")]
+Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again if their workload's code changed.")]
+
+
+def launch_options(
+    store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
+    address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
+    retries: Retries = None, max_failures: MaxFailures = None, max_alike: MaxAlike = MAX_ALIKE,
+    max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN, submit: Submit = None, follow: Follow = False,
+    data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Declare the options that `launch` and `resume` share."""
+
+
+def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `launch_options` after its own; it reads them from click's context."""
+    own, shared = (inspect.signature(function, eval_str=True) for function in (command, launch_options))
+    parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    command.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*parameters, *shared.parameters.values()]
+    )
+    return command
+
+
+def typed_options(context: typer.Context, without: Collection[str]) -> list[str]:
+    """The options that were typed or set by the environment, as words of a command line.
+
+    Args:
+        context: of the command.
+        without: names of parameters to leave out.
+    """
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        if name in without or source is None or source.name.startswith("DEFAULT"):
+            continue
+        option, value = max(parameter.opts, key=len), context.params[name]
+        if isinstance(value, bool):
+            words += [option] if value else []
+        else:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                words += [option, f"{each:.15g}" if isinstance(each, float) else str(each)]
+    return words

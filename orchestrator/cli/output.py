@@ -1,4 +1,4 @@
-"""What the command line prints: results, frames, progress, complaints; nothing from a cell unfiltered."""
+"""What commands print: results, tables, warnings, errors; control characters in text from cells are replaced."""
 
 from __future__ import annotations
 
@@ -6,86 +6,85 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import count_cells, duration, printable
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from raysweep.orchestrator.launch.launch import Result
     from raysweep.orchestrator.schedule.plan import Plan
 
-
 MIN_HOURS = 0.01
-"""Less than these are not told apart."""
+"""Hours of work below this are printed as `under 0.01`."""
+MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
+"""Rows of a table; rows that are printed as a block each; letters of a value in such a block."""
 
 
-def print_result(result: Result, as_json: bool, resume: list[str], at: str) -> None:
-    """Counts, and what to type next.
+def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
+    """Print how a launch ended, and what to type next.
 
     Args:
         result: of the launch.
-        as_json: for machines.
-        resume: the words after `raysweep resume` that ask for the same cells.
+        as_json: as one event.
+        resume: the command that runs the rest.
         at: see `at_store`.
     """
     from dataclasses import asdict
 
-    again = shlex.join(["raysweep", "resume", *resume])
     if as_json:
-        event("end", **asdict(result), resume=again if result.done < result.asked else None)
+        event("end", **asdict(result), resume=resume if result.done < result.asked else None)
         return
     if not result.asked:
-        print("nothing to run: no cell is asked for")
+        print("nothing to run: no cells requested")
     elif not result.ran and not result.failed and result.done == result.asked:
         print(f"nothing to run: all {result.asked:,} cells are done")
     else:
         parts = [f"{result.done:,} of {result.asked:,} cells done ({result.ran:,} now, in {result.seconds:.1f} s)"]
         if result.failed:
-            parts.append(
-                f"{result.failed:,} failed"
-                + (f" ({result.exhausted:,} of them had used up their attempts before)" if result.exhausted else "")
-            )
+            before = f" ({result.exhausted:,} of them had no attempts left)" if result.exhausted else ""
+            parts.append(f"{result.failed:,} failed{before}")
         if result.left:
             parts.append(f"{result.left:,} left")
         print("; ".join(parts))
         if result.stopped:
             say(f"ended early: {result.stopped}")
     if result.changed:
-        say(f"{result.changed:,} of the done ran with other code than there is now (launch --rerun-changed)")
+        say(f"{result.changed:,} of the done cells ran other code than the current (see launch --rerun-changed)")
     if result.done < result.asked:
         if result.failed:
             say(f"see:    raysweep failures{at}")
         say(f"query:  raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
-        new_ones = "  (which gives new attempts)" if result.exhausted else ""
-        say(f"resume: {again}{new_ones}")
+        say(f"resume: {resume}{'  (grants new attempts)' if result.exhausted else ''}")
     else:
         say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
-    """What will run by resource, what it takes, and how long that is; what is not known is said so.
+    """Lines on what will run, by resource, and how long it takes; an unknown duration is printed as such.
 
     Args:
         planned: the plan.
         slots: how many cells of (cpus, gpus, memory_gib) run at once.
         where: whose slots they are: `on this machine`.
     """
-    said, unknown_in_all = [], 0
-    expected = planned.expected()
-    for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in expected.iter_rows():
-        known = f"{_hours(cpu_hours)} cpu-hours" + (f", {_hours(gpu_hours)} gpu-hours" if gpus else "")
+    lines, all_unknown = [], 0
+    for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in planned.expected().iter_rows():
+        work = f"{_hours(cpu_hours)} CPU-hours" + (f", {_hours(gpu_hours)} GPU-hours" if gpus else "")
         if unknown:
-            known = f"length unknown for {unknown:,}" + (f", {known} for the others" if unknown < cells else "")
-        said.append(
-            f"to run: {count_cells(cells)} on {cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "") + f" each; {known}"
-        )
-        unknown_in_all += unknown
-    seconds = planned.wall_seconds(slots)
-    if said:
-        others = " for those of known length" if seconds is not None and unknown_in_all else ""
-        said.append(f"time: {'unknown' if seconds is None else f'about {duration(max(1.0, seconds))}'}{others} {where}")
-    return said
+            work = f"duration unknown for {unknown:,}" + (f", {work} for the others" if unknown < cells else "")
+        gpu = f" and {gpus:g} GPU" if gpus else ""
+        lines.append(f"to run: {count_cells(cells)} on {cpus:g} CPU{gpu} each; {work}")
+        all_unknown += unknown
+    if lines:
+        seconds = planned.wall_seconds(slots)
+        time = "unknown" if seconds is None else f"about {duration(max(1.0, seconds))}"
+        others = " for cells of known duration" if seconds is not None and all_unknown else ""
+        lines.append(f"time: {time}{others} {where}")
+    return lines
 
 
 def _hours(hours: float) -> str:
@@ -93,118 +92,119 @@ def _hours(hours: float) -> str:
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
-    """How many cells of a size this machine's processors run at once; 0 where that can't be said: with GPUs."""
+    """Return how many cells of a size this machine runs at once; 0 if unknown, as with GPUs."""
     return 0 if gpus else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 
-def print_frame(frame: Any) -> None:
-    """A table, or where its columns would be too narrow to read a block a row."""
+def print_frame(frame: pl.DataFrame) -> None:
+    """Print a table or, if its columns would be too narrow to read, a block for each row."""
     import shutil
 
     import polars as pl
 
     width = shutil.get_terminal_size((160, 24)).columns
-    if frame.height and 8 * frame.width > width:  # columns of a few characters can't be read: a row a line then
+    if frame.height and 8 * frame.width > width:
         longest = max(map(len, frame.columns))
-        for number, row in enumerate(frame.head(50).iter_rows(named=True), 1):
+        for number, row in enumerate(frame.head(MAX_BLOCKS).iter_rows(named=True), 1):
             print(f"row {number}")
             for name, value in row.items():
                 if value is not None:
                     text = str(value).replace("\n", " ")
-                    say(f"  {name:<{longest}}  {text[:200]}{'…' if len(text) > 200 else ''}")
-        if frame.height > 50:
-            print(f"and {frame.height - 50:,} rows more; --format csv or --output FILE gives all")
+                    say(f"  {name:<{longest}}  {text[:MAX_LETTERS]}{'…' if len(text) > MAX_LETTERS else ''}")
+        if frame.height > MAX_BLOCKS:
+            print(f"and {frame.height - MAX_BLOCKS:,} more rows; --format csv or --output FILE prints all")
         return
-    letters = _letters(frame)
     with pl.Config(
-        tbl_rows=-1 if frame.height <= 1000 else 50, tbl_cols=-1, fmt_str_lengths=letters,
+        tbl_rows=-1 if frame.height <= MAX_ROWS else 50, tbl_cols=-1, fmt_str_lengths=_max_letters(frame),
         tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_width_chars=max(width, 100),
     ):  # fmt: skip
-        say(_rendered(frame))
+        try:
+            text = str(frame)
+        except pl.exceptions.PanicException:
+            fail("the answer holds values that cannot be printed, such as dates out of range; CAST them to VARCHAR")
+        say(text)
 
 
-def _letters(frame: Any) -> int:
-    """How many letters of a text are shown: more than 60 where the rows shown could not be told apart by these."""
+def _max_letters(frame: pl.DataFrame) -> int:
+    """Letters of a text to print: 60, or more where the printed rows would otherwise look the same."""
     import polars as pl
 
-    if frame.height > 1000:
+    if frame.height > MAX_ROWS:
         frame = pl.concat([frame.head(25), frame.tail(25)])
     flat = frame.select(name for name, kind in frame.schema.items() if not kind.is_nested())
     texts = [name for name, kind in flat.schema.items() if str(kind) == "String"]
-    apart = flat.n_unique() if texts else 0
-    for most in (60, 200, 1000):
-        if not texts or flat.with_columns(flat[name].str.head(most) for name in texts).n_unique() == apart:
-            return most
+    distinct = flat.n_unique() if texts else 0
+    for letters in (60, 200, 1000):
+        if not texts or flat.with_columns(flat[name].str.head(letters) for name in texts).n_unique() == distinct:
+            return letters
     return 1000
 
 
-def _rendered(frame: Any) -> str:
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with nested columns as JSON text, since CSV has no other form for them."""
     import polars as pl
 
-    try:
-        return str(frame)
-    except pl.exceptions.PanicException:
-        fail("the answer holds values that can't be shown, such as times beyond any calendar; CAST them to VARCHAR")
+    def text(value: Any) -> str | None:
+        return None if value is None else json.dumps(value.to_list() if hasattr(value, "to_list") else value)
+
+    nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
+    return frame.with_columns(pl.Series(name, [text(value) for value in frame[name]], pl.String) for name in nested)
 
 
-def flat(frame: Any) -> Any:
-    """Nested columns as JSON text, which CSV has no other form for."""
-    import polars as pl
-
-    nested = [n for n, kind in frame.schema.items() if kind.is_nested()]
-    return frame.with_columns(
-        pl.Series(
-            n,
-            [None if v is None else json.dumps(v.to_list() if hasattr(v, "to_list") else v) for v in frame[n]],
-            pl.String,
-        )
-        for n in nested
-    )
-
-
-def say(line: str) -> None:
-    """A line of output, or several, without control characters."""
-    print(printable(line))
+def say(text: str) -> None:
+    """Print one or several lines, without control characters."""
+    print(printable(text))
 
 
 def event(kind: str, **values: Any) -> None:
-    """One object on one line, as of a launch with `--json`."""
+    """Print one JSON object on one line, such as a launch with `--json` prints."""
     print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
 def print_json(document: Any) -> None:
-    """A document for machines."""
+    """Print a JSON document."""
     print(json.dumps(document, default=str, indent=2))
 
 
-def warn(lines: Any) -> None:
-    """Warnings, a line each."""
+def warn(lines: Iterable[str]) -> None:
+    """Print warnings, a line each."""
     for line in lines:
         print(f"warning: {printable(line)}", file=sys.stderr)
 
 
-def complain(problems: Any) -> None:
-    """Errors, a line each."""
+def complain(problems: Iterable[str]) -> None:
+    """Print errors, a line each."""
     for problem in problems:
         print(f"error: {printable(problem)}", file=sys.stderr)
 
 
-def ask_before_many(count: int, words: str = "") -> None:
-    """Ask before so many new cells run; without a terminal, say that `--yes` is needed (exit 2)."""
+def confirm_many(count: int, prefix: str = "") -> None:
+    """Ask before very many new cells run.
+
+    Args:
+        count: of new cells.
+        prefix: `up to `, if there may be fewer.
+
+    Raises:
+        InputError: there is no terminal to ask on.
+    """
     import typer
 
-    from raysweep.orchestrator.cli.options import MANY
+    from raysweep.orchestrator.cli.options import CONFIRM_ABOVE
 
-    if count <= MANY:
+    if count <= CONFIRM_ABOVE:
         return
-    would_run = f"{words}{count:,} new cells would run"
+    would_run = f"{prefix}{count:,} new cells would run"
     if not sys.stdin.isatty():
-        fail(f"{would_run}; more than {MANY:,} need --yes without a terminal")
-    typer.confirm(f"{would_run[0].upper()}{would_run[1:]}. Go on?", abort=True)
+        fail(f"{would_run}; without a terminal, more than {CONFIRM_ABOVE:,} need --yes")
+    typer.confirm(f"{would_run[0].upper()}{would_run[1:]}. Continue?", abort=True)
+
+
+def typed_command() -> str:
+    """Return the command line of this process, as typed."""
+    return "raysweep " + shlex.join(sys.argv[1:])
 
 
 def fail(message: str) -> NoReturn:
     """Refuse the input."""
-    from raysweep.orchestrator.errors import InputError
-
     raise InputError(message)

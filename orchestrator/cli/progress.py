@@ -1,4 +1,4 @@
-"""What a launch says while it runs: a line that changes for people, an object a line for machines."""
+"""Progress of a running launch on the screen: a line that changes for people, JSON lines for machines."""
 
 from __future__ import annotations
 
@@ -11,43 +11,54 @@ from raysweep.orchestrator.cli.output import event
 from raysweep.orchestrator.text import duration, printable, rate
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.schedule.progress import Progress
+    from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 
 TERMINAL_S, LINES_S, EVENTS_S = 0.2, 10.0, 2.0
-"""Between two looks: on a terminal, elsewhere, of `--json`."""
-SOON_S = 2.0
-"""What went wrong, or what cells wait for, may call for somebody's hand, and is said as soon as this."""
-SHOWN = 3
-"""Bad attempts that are named between two looks, the last ones."""
+"""Seconds between two updates: on a terminal, elsewhere, with `--json`."""
+NEWS_S = 2.0
+"""The same elsewhere than on a terminal, once an attempt went wrong or what cells wait for has changed."""
+MAX_NAMED = 3
+"""Unsuccessful attempts that are named between two updates, the last ones."""
 
 
 def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:
-    """What is to be told how a launch goes; `at`: see `console.at_store`."""
-    if as_json:
-        return _Events()
-    return _Line(sys.stderr.isatty(), at)
+    """Return what prints the progress of a launch; `at`: see `at_store`."""
+    return _Events() if as_json else _Line(sys.stderr.isatty(), at)
+
+
+class _News:
+    """The unsuccessful attempts since the last update."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, progress: Progress) -> tuple[int, list[FailedAttempt]]:
+        """How many there are, and those of them that the progress still holds."""
+        new = progress.bad_attempts - self.count
+        self.count = progress.bad_attempts
+        return new, list(progress.bad)[-new:] if new else []
 
 
 class _Line:
-    """A line that changes on a terminal, one every ten seconds elsewhere; before it what went wrong since the last."""
+    """A line that changes on a terminal, elsewhere one every ten seconds; unsuccessful attempts on lines before it."""
 
     def __init__(self, terminal: bool, at: str) -> None:
         self.terminal, self.at = terminal, at
         self.began = time.monotonic()
-        self.last, self.told = 0.0, 0
+        self.last = 0.0
+        self.news = _News()
         self.waiting: tuple[str, ...] = ()
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        news = progress.waiting != self.waiting or progress.bad_attempts != self.told
-        pause = TERMINAL_S if self.terminal else SOON_S if news else LINES_S
+        is_news = progress.waiting != self.waiting or progress.bad_attempts != self.news.count
+        pause = TERMINAL_S if self.terminal else NEWS_S if is_news else LINES_S
         if now - self.last < pause:
             return
         self.last, self.waiting = now, progress.waiting
-        lines = self._bad(progress)
         if self.terminal:
             print("\r\x1b[K", end="", file=sys.stderr)
-        for line in lines:
+        for line in self._bad(progress):
             print(printable(line), file=sys.stderr)
         text = printable(self._text(progress, now))
         if not self.terminal:
@@ -56,29 +67,34 @@ class _Line:
             print(text if progress.left else "", end="", file=sys.stderr, flush=True)
 
     def _bad(self, progress: Progress) -> list[str]:
-        new = progress.bad_attempts - self.told
-        self.told = progress.bad_attempts
-        named = list(progress.bad)[-min(new, SHOWN) :] if new else []
+        new, attempts = self.news(progress)
+        named = attempts[-MAX_NAMED:]
         lines = [f"{bad.status}: {bad.reason} (raysweep show {bad.cell_id[:8]}{self.at})" for bad in named]
         more = new - len(named)
-        return [*([f"{more:,} more bad attempt{'' if more == 1 else 's'}"] if more else []), *lines]
+        return [f"{more:,} more unsuccessful attempt{'' if more == 1 else 's'}", *lines] if more else lines
 
     def _text(self, progress: Progress, now: float) -> str:
         cells_per_s, seconds_left = progress.pace(self.began, now)
-        running = f"{progress.running:,} running, " if progress.running else ""
-        again = f"{progress.to_retry:,} to be tried again, " if progress.to_retry else ""
-        text = f"{progress.done:,} done, {running}{again}{progress.failed:,} failed, {progress.left:,} left"
+        counts = [f"{progress.done:,} done"]
+        counts += [f"{progress.running:,} running"] if progress.running else []
+        counts += [f"{progress.to_retry:,} waiting for a retry"] if progress.to_retry else []
+        text = ", ".join([*counts, f"{progress.failed:,} failed", f"{progress.left:,} left"])
         if cells_per_s:
             text += f"; {rate(cells_per_s)}"
         if seconds_left is not None and progress.left:
-            text += f", about {duration(seconds_left)} more"
+            text += f", about {duration(seconds_left)} left"
         if progress.slow:
             cell_id, seconds, usual = progress.slow[0]
             more = f" and {len(progress.slow) - 1:,} more" if len(progress.slow) > 1 else ""
-            text += f"; slow: {cell_id[:8]} for {duration(seconds)}, its like took {duration(usual)}{more}"
+            text += f"; slow: {cell_id[:8]}, {slow(seconds, usual)}{more}"
         if progress.waiting:
             text += f"; waiting for {', and '.join(progress.waiting)}"
         return text
+
+
+def slow(seconds: float, usual: float) -> str:
+    """Say `40 min so far (similar cells took 3 min)`."""
+    return f"{duration(seconds)} so far (similar cells took {duration(usual)})"
 
 
 class _Events:
@@ -86,13 +102,12 @@ class _Events:
 
     def __init__(self) -> None:
         self.began = time.monotonic()
-        self.last, self.told = 0.0, 0
+        self.last = 0.0
+        self.news = _News()
 
     def __call__(self, progress: Progress) -> None:
-        new = min(progress.bad_attempts - self.told, len(progress.bad))
-        for bad in list(progress.bad)[len(progress.bad) - new :]:
+        for bad in self.news(progress)[1]:
             event("bad_attempt", **bad._asdict())
-        self.told = progress.bad_attempts
         now = time.monotonic()
         if now - self.last < EVENTS_S and progress.left:
             return

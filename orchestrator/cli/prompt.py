@@ -1,4 +1,7 @@
-"""A small SQL prompt over a store: completion of tables and columns, history, the last query kept by name."""
+"""The SQL prompt of `query`: completion of tables and columns, history, saved queries.
+
+A file of its own, since prompt_toolkit is slow to import.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +29,21 @@ SQL_WORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "AND", "OR", "NOT", "IS NULL", "AS", "JOIN", "USING",
     "HAVING", "DISTINCT", "DESC", "count(*)", "avg(", "stddev(", "min(", "max(", "median(", "quantile_cont(",
 )  # fmt: skip
-HELP = "SQL; or: describe [TABLE], save NAME (the last query), saved, NAME (a saved one), help, quit (Ctrl-D)"
+HELP = "SQL, or: describe [TABLE], save NAME (the last query), saved (list), NAME (run it), help, quit (Ctrl-D)"
 
 
 class SqlCompleter(Completer):
-    """Completes the word under the cursor: columns and tables first, then SQL's words.
+    """Completes the word at the cursor: columns and tables first, then SQL keywords.
 
     Args:
-        names: columns of each table.
+        names: table -> its columns.
     """
 
     def __init__(self, names: dict[str, list[str]]) -> None:
         self._names = names
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """What may stand here; after FROM and JOIN, tables."""
+        """Yield the candidates; after FROM and JOIN, tables only."""
         before = document.text_before_cursor
         word = re.search(r'"?[\w.]*$', before)
         typed = word[0] if word else ""
@@ -48,15 +51,15 @@ class SqlCompleter(Completer):
         if re.search(rf"\b(from|join)\s+{re.escape(typed)}$", before, re.IGNORECASE):
             candidates: Iterable[str] = self._names
         else:
-            own = dict.fromkeys(name for table in self._names.values() for name in table)
-            candidates = (*own, *self._names, *SQL_WORDS)
+            columns = dict.fromkeys(name for table in self._names.values() for name in table)
+            candidates = (*columns, *self._names, *SQL_WORDS)
         for candidate in candidates:
             if candidate.strip('"').lower().startswith(bare) and (bare or candidates is self._names):
                 yield Completion(candidate, start_position=-len(typed.rpartition(".")[2]))
 
 
 def run(store: Store) -> None:
-    """Ask and answer until Ctrl-D; each query looks at the store anew, so that a running launch shows."""
+    """Read and answer queries until Ctrl-D; each one reads the store again, and so sees a running launch."""
     described = columns(store)
     names: dict[str, list[str]] = {}
     for table, column in described.select("table", "column").iter_rows():
@@ -73,7 +76,7 @@ def run(store: Store) -> None:
         try:
             text = session.prompt().strip().rstrip(";").strip()
         except KeyboardInterrupt:
-            continue  # as a shell does: the line is given up
+            continue  # as in a shell, only the line is discarded
         except EOFError:
             return
         if text.lower() in {"quit", "exit", "\\q", ".quit"}:
@@ -87,7 +90,7 @@ def run(store: Store) -> None:
 
 
 def _answer(store: Store, text: str, last: str) -> str:
-    """Do what a line says; the query that `save` would keep afterwards."""
+    """Execute a line; returns the query that `save` would save next."""
     import polars as pl
 
     word, _, rest = text.partition(" ")
@@ -102,8 +105,8 @@ def _answer(store: Store, text: str, last: str) -> str:
         print_frame(saved.listed())
     elif word.lower() == "save" and rest and " " not in rest:
         if not last:
-            raise InputError("save: no query has been answered yet")
-        say(f"kept as {rest!r}: {saved.keep(rest, last)}")
+            raise InputError("save: no query has succeeded yet")
+        say(f"saved as {rest!r}: {saved.keep(rest, last)}")
     else:
         sql = saved.resolve(text)
         print_frame(store.sql(sql))

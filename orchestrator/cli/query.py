@@ -13,8 +13,6 @@ from raysweep.orchestrator.cli.output import fail, flat, print_frame, say, warn
 if TYPE_CHECKING:
     import polars as pl
 
-    from raysweep.orchestrator.store.reader import Store
-
 FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 
 Format = Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")]
@@ -23,21 +21,24 @@ Format = Annotated[str | None, typer.Option("--format", help="table, csv, json, 
 def query(
     sql: Annotated[
         str | None,
-        typer.Argument(metavar="[SQL]", help="Over cells, attempts, arrays; or a saved name. None: a prompt."),
+        typer.Argument(
+            metavar="[SQL]",
+            help="SQL over cells, attempts and arrays, or a saved query's name. Default: a prompt.",
+        ),
     ] = None,
     store: StoreOption = "results",
     describe: Annotated[bool, typer.Option("--describe", help="List tables and columns.")] = False,
     save: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Keep the SQL under this name, for any store.")
+        str | None, typer.Option(metavar="NAME", help="Save the SQL under this name, for use with any store.")
     ] = None,
-    saved: Annotated[bool, typer.Option("--saved", help="List what is kept.")] = False,
+    saved: Annotated[bool, typer.Option("--saved", help="List the saved queries.")] = False,
     format_: Format = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="Write to this file; its ending chooses the format.")
+        str | None, typer.Option("--output", "-o", help="Write to this file; its extension sets the format.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer SQL over the store; metrics and config keys are columns.
+    """Run SQL on the store; metrics and config keys are columns.
 
     raysweep query "SELECT method, k, avg(loss), count(*) FROM cells WHERE status = 'done' GROUP BY ALL ORDER BY ALL"
 
@@ -62,25 +63,36 @@ def query(
         return
     if sql is None:
         if save is not None:
-            fail("--save: give the SQL to keep, too")
-        _prompt(opened)
+            fail("--save: give the SQL to save as well")
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            fail(
+                'the prompt needs a terminal; give the SQL: raysweep query "SELECT * FROM cells LIMIT 5" '
+                "(--describe lists tables and columns, --saved the saved queries)"
+            )
+        from raysweep.orchestrator.cli.prompt import run
+
+        run(opened)
         return
     sql = saved_queries.resolve(sql)
     if save is not None:
         saved_queries.check_name(save)
     frame = opened.sql(sql)
-    if save is not None:  # what can be answered, only
-        say(f"kept as {save!r}: {saved_queries.keep(save, sql)}")
+    if save is not None:  # only SQL that works
+        say(f"saved as {save!r}: {saved_queries.keep(save, sql)}")
     _put(frame, kind, output)
 
 
 def export(
     store: StoreOption = "results",
     where: Where = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="Its ending chooses the format.")] = "cells.csv",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The file; its extension sets the format.")
+    ] = "cells.csv",
     format_: Format = None,
 ) -> None:
-    """Write the cells as one wide frame: a row a cell, a column a key, config key and metric.
+    """Write all cells into one wide table.
+
+    A row for each cell; a column for each key, config key and metric.
 
     raysweep export -o cells.parquet
 
@@ -94,42 +106,31 @@ def export(
 
     kind = _kind(format_, output, False)
     opened = Store(store).require()
-    frame = cells_frame(opened).drop("metrics", "config")  # both are columns of their own already
+    frame = cells_frame(opened).drop("metrics", "config")  # each of their entries is a column
     if where is not None:
-        chosen, warnings = select(opened.known(), opened, where)
+        selected, warnings = select(opened.known(), opened, where)
         warn(warnings)
-        frame = frame.filter(pl.col("cell_id").is_in(chosen.cells["cell_id"].implode()))
+        frame = frame.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
     _put(frame, kind, output)
     say(f"{output}: {frame.height:,} cells, {frame.width} columns")
 
 
-def _prompt(store: Store) -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        fail(
-            'there is no terminal for a prompt; give the SQL: raysweep query "SELECT * FROM cells LIMIT 5" '
-            "(--describe lists tables and columns, --saved the queries that are kept)"
-        )
-    from raysweep.orchestrator.cli.prompt import run
-
-    run(store)
-
-
-def _kind(asked: str | None, output: str | None, as_json: bool) -> str:
-    """The format that is meant.
+def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
+    """The format, as requested or by the file's extension.
 
     Raises:
-        InputError: it is none, or can't be known.
+        InputError: it is unknown.
     """
     from raysweep.workloads.registry import unknown_name
 
     ending = (output or "").rpartition(".")[2].lower()
-    kind = "json" if as_json else asked or (ending if ending in FORMATS else "table")
+    kind = "json" if as_json else requested or (ending if ending in FORMATS else "table")
     if kind not in FORMATS:
         fail(f"--format: {unknown_name('format', kind, FORMATS)}")
-    if output and asked is None and not as_json and ending not in (*FORMATS, "txt"):
+    if output and requested is None and not as_json and ending not in (*FORMATS, "txt"):
         fail(
-            f"--output {output}: its ending names no format; "
-            "end it in .csv, .json, .ndjson, .parquet or .txt, or say --format"
+            f"--output {output}: its extension is not a known format; use .csv, .json, .ndjson, .parquet or .txt, or "
+            "add --format"
         )
     if kind == "parquet" and output is None:
         fail("--format parquet: binary; name a file with --output")
@@ -137,7 +138,7 @@ def _kind(asked: str | None, output: str | None, as_json: bool) -> str:
 
 
 def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
-    """Show a frame, or write it."""
+    """Print a frame, or write it to a file."""
     if kind == "table" and output is None:
         print_frame(frame)
         return
@@ -155,6 +156,6 @@ def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
             with open(target, "w", encoding="utf-8") as file:
                 file.write(str(frame) + "\n")
     except BrokenPipeError:
-        raise  # whoever reads has had enough
+        raise  # the reader has closed the pipe
     except OSError as error:
         fail(f"--output {output}: {error.strerror or error}")

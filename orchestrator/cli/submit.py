@@ -1,80 +1,152 @@
-"""`launch` and `resume` with --submit: the driver runs on the cluster's head, and this machine may go."""
+"""`launch` and `resume` with --submit: shipped files, the command on the cluster's head, and the job's log."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
 
-from raysweep.orchestrator.cli.output import ask_before_many, fail, print_json, say
+from raysweep.orchestrator.cli.options import typed_options
+from raysweep.orchestrator.cli.output import confirm_many, fail, print_json, say
+from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
+from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
+from raysweep.orchestrator.launch.provenance import commits_of, to_ship
+from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.source import own_files
 from raysweep.orchestrator.text import count_cells
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.launch.request import Request
+    from raysweep.orchestrator.sweep.spec import Sweep
 
-_HERE = {"sweeps", "submit", "follow", "address", "inline", "yes"}
-"""Parameters that are not passed on to the head."""
+MAX_MIB = 64
+"""Limit of the shipped Python files of a workload; data sets are never shipped."""
+_NOT_PASSED_ON = {"sweeps", "submit", "follow", "address", "inline", "yes"}
+"""Parameters that the command on the head does not get, or gets with another value."""
 
 
-def submit(context: typer.Context, verb: str, prepared: Request | None) -> None:
+def submit(context: typer.Context, request: Request | None) -> None:
     """Ship a launch to the head and start it there.
 
     Args:
-        context: of the command, with what was typed.
-        verb: launch or resume.
-        prepared: the sweeps, read here, so that what is wrong with them is said here; None: what the store knows.
+        context: of the command, `launch` or `resume`.
+        request: the sweeps, read here so that their errors show here; None: everything that the store knows.
 
     Raises:
-        InputError: the store or the data would not be found on the head, or nothing answers there.
+        InputError: the head could not find the store or the data, or nothing answers there.
         typer.Exit: with --follow, with the job's own exit code.
     """
-    from raysweep.orchestrator.cli.submission import check_data, check_store, job
-    from raysweep.orchestrator.executors.ray.jobs import Jobs
-
-    given = context.params
-    if given["address"] is not None or given["inline"]:
-        fail("--submit runs the launch on the cluster's head: without --address and --inline")
-    store, address = given["store"], given["submit"]
+    params = context.params
+    if params["address"] is not None or params["inline"]:
+        fail("--submit runs the launch on the cluster's head; it takes no --address or --inline")
+    store = params["store"]
     check_store(store)
-    check_data(given["data_dir"])
-    if not given["yes"]:  # which of them are done, the head's store alone knows
-        ask_before_many(0 if prepared is None else len(prepared.table), "up to ")
-    with job(verb, prepared, passed_on(context)) as made:
-        jobs = Jobs(address)
-        number = jobs.submit(made)
+    check_data(params["data_dir"])
+    if not params["yes"]:  # only the head's store knows which of the cells are done
+        confirm_many(0 if request is None else len(request.table), "up to ")
+    with job(str(context.info_name), request, typed_options(context, _NOT_PASSED_ON)) as shipped:
+        jobs = Jobs(params["submit"])
+        number = jobs.submit(shipped)
     log = f"ray job logs --address {shlex.quote(jobs.address)} --follow {number}"
     stop = f"ray job stop --address {shlex.quote(jobs.address)} {number}"
     status = f"raysweep status --store {shlex.quote(store)}"
-    if given["as_json"] and not given["follow"]:
+    if params["as_json"] and not params["follow"]:
         print_json({"job": number, "address": jobs.address, "store": store, "log": log, "stop": stop, "status": status})
         return
-    cells = "" if prepared is None else f", {count_cells(len(prepared.table))} asked for"
-    say(f"submitted as {number} to {jobs.address}{cells}; this machine may go")
-    say(f"log:    {log}\nstop:   {stop}\nstatus: {status} (where the store is seen)")
+    cells = "" if request is None else f", {count_cells(len(request.table))} requested"
+    say(f"submitted as {number} to {jobs.address}{cells}; you can disconnect")
+    say(f"log:    {log}\nstop:   {stop}\nstatus: {status} (from a machine that can reach the store)")
     sys.stdout.flush()
-    if not given["follow"]:
+    if not params["follow"]:
         return
     try:
         code = jobs.follow(number, say)
     except KeyboardInterrupt:
-        say(f"\n{number} runs on; to end it: {stop}")
+        say(f"\n{number} keeps running; to stop it: {stop}")
         raise typer.Exit(130) from None
     raise typer.Exit(code)
 
 
-def passed_on(context: typer.Context) -> list[str]:
-    """The options that were typed, or set by the environment, as words for the head's command line."""
-    words = []
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        source = context.get_parameter_source(name)
-        if name in _HERE or source is None or source.name.startswith("DEFAULT"):
-            continue
-        option, value = max(parameter.opts, key=len), context.params[name]
-        if isinstance(value, bool):
-            words += [option] if value else []
-        else:
-            words += [f"{option}={each}" for each in (value if isinstance(value, list | tuple) else [value])]
-    return words
+def check_store(store: str) -> None:
+    """Refuse a store that the head could not find again.
+
+    Raises:
+        InputError: its path is relative.
+    """
+    if "://" not in store and not Path(store).is_absolute():
+        fail(
+            f"--store {store}: relative path; with --submit the driver runs on the cluster's head, in a temporary "
+            "folder. Give an absolute path on the head, on a disk that outlives it, or an address such as s3://BUCKET"
+        )
+
+
+def check_data(folder: str | None) -> None:
+    """Refuse a data folder that nodes could not find.
+
+    Raises:
+        InputError: its path is relative.
+    """
+    if folder is not None and not Path(folder).is_absolute():
+        fail(f"--data-dir {folder}: relative path; with --submit give the absolute path of the folder on the nodes")
+
+
+@contextmanager
+def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[Job]:
+    """Gather a launch in a temporary folder, which is deleted at the end.
+
+    Args:
+        verb: launch or resume.
+        request: its sweeps, read and expanded here; None: everything that the store knows.
+        options: of the command on the head.
+
+    Raises:
+        InputError: it is too large to ship.
+    """
+    with TemporaryDirectory(prefix="raysweep-job-") as temporary:
+        folder = Path(temporary)
+        copy_package(folder)
+        package_mib = _mib(folder)
+        names = []
+        if request is None:
+            python_files(Path.cwd(), folder)  # the store recorded only the names of workloads' modules
+        for number, sweep in enumerate(request.sweeps if request else ()):
+            names.append(_put(sweep, request, folder / "sweeps" / str(number)))  # type: ignore[arg-type]
+        _refuse_large(folder, package_mib)
+        words = ["python", "-m", "raysweep", verb, *names, "--address", "auto", "--yes", *options]
+        commits = {} if request is None else commits_of(request.workloads)
+        yield Job(folder, shlex.join(words), to_ship(commits) if commits else {})
+
+
+def _put(sweep: Sweep, request: Request, folder: Path) -> str:
+    """Ship a sweep file with the Python files beside its workload; its name in the job's folder."""
+    path = Path(str(sweep.path))
+    workload = request.workloads[sweep.workload]
+    if path.is_relative_to(BUNDLED) and workload.folder is None:
+        return path.relative_to(BUNDLED).with_suffix("").as_posix()
+    folder.mkdir(parents=True)
+    shutil.copy2(path, folder / path.name)
+    if workload.folder is not None:
+        python_files(Path(workload.folder), folder, own_files(workload.module, workload.source_path, workload.folder))
+    return (folder / path.name).relative_to(folder.parent.parent).as_posix()
+
+
+def _refuse_large(folder: Path, package_mib: float) -> None:
+    size = _mib(folder) - package_mib
+    if size > MAX_MIB:
+        files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: -p.stat().st_size)[:3]
+        largest = ", ".join(f"{p.relative_to(folder)} ({p.stat().st_size / 2**20:.1f} MiB)" for p in files)
+        fail(
+            f"{size:.0f} MiB of Python files to ship, more than the limit of {MAX_MIB}; the largest: {largest}. "
+            "Keep the workload's module in a folder with little else"
+        )
+
+
+def _mib(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20

@@ -26,7 +26,7 @@ from raysweep.analysis.report import (
 )
 from raysweep.analysis.report.build import Report
 from raysweep.analysis.report.markdown import to_markdown
-from raysweep.orchestrator.cli.report import report
+from raysweep.orchestrator.cli.analysis import report
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from tests.analysis.report import hostile_sweep

@@ -1,4 +1,4 @@
-"""`debug`: a cell that is done or failed runs again in this process, and no file of the store changes."""
+"""`debug`: a done or failed cell runs again in this process, and no file of the store changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.cli.debug import debug
+from raysweep.orchestrator.cli.cells import debug
 from raysweep.orchestrator.errors import InputError
 
 WORKLOAD = """
@@ -40,19 +40,19 @@ def files() -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(Path("results").rglob("*")) if path.is_file()}
 
 
-def test_a_done_cell_says_what_it_returns_and_records(ids: dict[int, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_done_cell_prints_metrics_and_arrays(ids: dict[int, str], capsys: pytest.CaptureFixture[str]) -> None:
     before = files()
     debug(ids[0][:6])
-    shown = capsys.readouterr().out
-    assert shown.splitlines()[:-2] == [
-        f"odd/a/seed=0#{ids[0][:8]} by {Path('odd.py').resolve()}, in this process; nothing is recorded",
+    output = capsys.readouterr().out
+    assert output.splitlines()[:-2] == [
+        f"running odd/a/seed=0#{ids[0][:8]} from {Path('odd.py').resolve()} in this process; nothing is recorded",
         "seed 0 0.5",
         "metrics:",
         "  loss = 0.25",
         "arrays:",
         "  curve: 3 of float32, steps 10 to 20",
     ]
-    assert shown.splitlines()[-1] == "the same metrics are recorded"
+    assert output.splitlines()[-1] == "the recorded metrics are the same"
     assert files() == before
 
 
@@ -64,11 +64,11 @@ def test_a_failed_cell_shows_its_own_frames_and_the_debugger_where_it_raised(
     with pytest.raises(typer.Exit) as ended:
         debug(ids[1], pdb=True)
     assert ended.value.exit_code == 1
-    shown = capsys.readouterr().out
-    trace = shown[shown.index("Traceback") : shown.index("ValueError: unlucky\n")]
+    output = capsys.readouterr().out
+    trace = output[output.index("Traceback") : output.index("ValueError: unlucky\n")]
     assert trace.count("File ") == 1
     assert "odd.py" in trace
-    assert "(Pdb) 42" in shown
+    assert "(Pdb) 42" in output
     assert files() == before
 
 
@@ -87,20 +87,21 @@ def test_an_interrupt_shows_where_a_cell_hangs(
     assert "in wait\n    raise KeyboardInterrupt" in capsys.readouterr().out
 
 
-def test_metrics_that_differ_from_the_recorded_ones_are_told(
+def test_metrics_that_differ_from_the_recorded_ones_are_reported(
     ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import odd  # type: ignore[import-not-found]
 
     monkeypatch.setattr(odd, "run", lambda cell, context: {"loss": 0.5})
     debug(ids[0])
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said == "recorded, and not the same: loss = 0.25; 0 are the same"
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert "differ" in last_line
+    assert "loss = 0.25; 0 are the same" in last_line
     debug(ids[1])
-    assert capsys.readouterr().out.splitlines()[-1] == "nothing is recorded of it to compare with"
+    assert "no recorded result" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_a_copied_project_is_told_whose_code_runs(
+def test_a_copied_project_is_warned_of_code_from_elsewhere(
     ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from raysweep.orchestrator.launch.request import from_store
@@ -114,14 +115,16 @@ def test_a_copied_project_is_told_whose_code_runs(
     assert f"odd:run runs out of {here}" in capsys.readouterr().err
 
 
-def test_a_version_that_is_another_now_is_said(
+def test_another_version_is_a_warning(
     ids: dict[int, str], write: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import odd  # type: ignore[import-not-found]
 
     monkeypatch.setattr(odd, "VERSION", "2", raising=False)
     debug(ids[0])
-    assert "it is of version '1' of odd:run, and what runs is '2'" in capsys.readouterr().err
+    warning = capsys.readouterr().err
+    assert "version '1' of odd:run" in warning
+    assert "'2'" in warning
 
 
 def test_a_strangers_store_runs_nothing_unless_it_is_trusted(
@@ -135,12 +138,12 @@ def test_a_strangers_store_runs_nothing_unless_it_is_trusted(
     assert "loss = 0.25" in capsys.readouterr().out
 
 
-def test_a_cell_that_is_none(ids: dict[int, str]) -> None:
+def test_an_unknown_cell_is_refused(ids: dict[int, str]) -> None:
     with pytest.raises(InputError, match="no such cell"):
         debug("zz")
 
 
-def test_how_far_it_is_is_told_now_and_then(
+def test_progress_is_printed_now_and_then(
     ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import odd  # type: ignore[import-not-found]
@@ -153,6 +156,6 @@ def test_how_far_it_is_is_told_now_and_then(
     monkeypatch.setattr(odd, "run", run)
     debug(ids[0])
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("raysweep.orchestrator.cli.debug.TELL_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.cli.cells.PROGRESS_S", 0.0)
     debug(ids[0])
     assert capsys.readouterr().err == "25%\n50%\n"

@@ -1,4 +1,4 @@
-"""What a launch says while it runs: its pace follows from the work that is left, and bad attempts are named."""
+"""Progress of a running launch: its pace follows from the work left, and unsuccessful attempts are named."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_after_one_batch_it_is_that_since_the_beginning_too() -> None:
     assert one.pace(100.0, 220.0) == pytest.approx((1 / 120, 720.0))
 
 
-def test_a_rate_is_said_in_a_unit_in_which_it_is_no_nothing() -> None:
+def test_a_slow_rate_has_a_longer_unit() -> None:
     assert [rate(r) for r in (1234.5, 1.0, 0.5, 1 / 60, 1 / 120, 1 / 36000)] == [
         "1,234.5 cells/s", "1.0 cells/s", "30 cells a minute", "1 cells a minute",
         "30 cells an hour", "0.1 cells an hour",
@@ -49,7 +49,7 @@ def test_before_anything_has_ended_there_is_no_rate(capsys, monkeypatch) -> None
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False)
     show(progress(done=0, work_done=0.0, running=2, to_retry=3))
-    assert capsys.readouterr().err == "0 done, 2 running, 3 to be tried again, 0 failed, 10 left\n"
+    assert capsys.readouterr().err == "0 done, 2 running, 3 waiting for a retry, 0 failed, 10 left\n"
 
 
 def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
@@ -69,19 +69,19 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
     assert known.weights().to_list() == [7.0] * 4  # of the same workload, so that all are guessed
 
 
-def test_what_went_wrong_is_named_once_and_nothing_commands_the_terminal(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("raysweep.orchestrator.cli.progress.SOON_S", 0.0)
+def test_unsuccessful_attempts_are_named_once_without_control_characters(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("raysweep.orchestrator.cli.progress.NEWS_S", 0.0)
     monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
     show = live(False, " --store here")
     bad = deque(FailedAttempt(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
     show(progress(bad=bad, bad_attempts=5, slow=[("a" * 24, 700.0, 60.0)], waiting=("a node with a GPU",)))
     show(progress(bad=bad, bad_attempts=5, done=10))
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "2 more bad attempts"
-    assert said[1] == "failed: ValueError: \ufffd[31m2 (raysweep show 00000000 --store here)"
-    assert len(said) == 6
-    assert "slow: aaaaaaaa for 12 min, its like took 60 s; waiting for a node with a GPU" in said[4]
-    assert "bad" not in said[5]
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[0] == "2 more unsuccessful attempts"
+    assert printed[1] == "failed: ValueError: \ufffd[31m2 (raysweep show 00000000 --store here)"
+    assert len(printed) == 6
+    assert "slow: aaaaaaaa, 12 min so far (similar cells took 60 s); waiting for a node with a GPU" in printed[4]
+    assert "unsuccessful" not in printed[5]
 
 
 def test_events_are_one_object_a_line_and_end_with_the_result(cli, write) -> None:
@@ -107,7 +107,7 @@ def test_events_are_one_object_a_line_and_end_with_the_result(cli, write) -> Non
     assert events[-1]["resume"].startswith("raysweep resume")
 
 
-def test_a_launch_names_what_failed(cli, write) -> None:
+def test_a_launch_names_failed_cells(cli, write) -> None:
     write("half.py", "import time\ndef run(cell, context):\n    time.sleep(1.2)\n    raise ValueError('no more')\n")
     write("half.toml", 'name="half"\nworkload="half:run"\nseeds="0..2"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n')
     assert "failed: ValueError: no more (raysweep show " in cli("launch", "half.toml", "--inline").stderr

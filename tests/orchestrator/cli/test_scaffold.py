@@ -1,4 +1,4 @@
-"""What one starts with: `new` writes what plans and runs as it is; the schema agrees with the spec."""
+"""`new` writes files that plan and run unchanged; the schema agrees with the spec; `workload` lists settings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from raysweep import Sweep, launch
-from raysweep.orchestrator.cli import new
-from raysweep.orchestrator.cli.workload_settings import settings
+from raysweep.orchestrator.cli import scaffold
+from raysweep.orchestrator.cli.scaffold import settings
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
@@ -26,8 +26,8 @@ from tests.conftest import ROOT
 GOOD = 'workload = "w:run"\nseeds = "0..2"\n[[grid]]\nmethod = "a"\n'
 
 
-def valid(text: str, made: dict[str, Any]) -> bool:
-    return jsonschema.Draft7Validator(made).is_valid(tomllib.loads(text))
+def valid(text: str, json_schema: dict[str, Any]) -> bool:
+    return jsonschema.Draft7Validator(json_schema).is_valid(tomllib.loads(text))
 
 
 def test_what_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -> None:
@@ -39,28 +39,28 @@ def test_what_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -
     assert loss.height == 4  # two methods, and sgd at two k
     assert loss["most"].max() < 1  # it descends: half the squared norm begins near 5
     assert Store("results").sql("SELECT len(values) AS n FROM arrays").unique()["n"].to_list() == [200]
-    made = schema(load_workload("first:run", (str(folder),)))
-    assert valid((folder / "first.toml").read_text(), made)
-    assert not valid((folder / "first.toml").read_text().replace("rate = 0.2", "raet = 0.2"), made)
-    assert not valid((folder / "first.toml").read_text().replace('"momentum"', '"momentun"'), made)
+    first = schema(load_workload("first:run", (str(folder),)))
+    assert valid((folder / "first.toml").read_text(), first)
+    assert not valid((folder / "first.toml").read_text().replace("rate = 0.2", "raet = 0.2"), first)
+    assert not valid((folder / "first.toml").read_text().replace('"momentum"', '"momentun"'), first)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("my-sweep", "letters, digits and '_'"),
         ("class", "letters, digits and '_'"),
         ("../up", "letters, digits and '_'"),
         ("", "letters, digits and '_'"),
-        ("json", "a module of Python's own"),
-        ("workloads", "a module of raysweep's own"),
-        ("there", "there.py is there already"),
+        ("json", "a module of Python"),
+        ("raysweep", "a module of raysweep"),
+        ("there", "there.py exists already"),
     ],
 )
-def test_new_refuses_what_would_not_work(name: str, said: str, folder: Path) -> None:
+def test_new_refuses_names_that_would_not_work(name: str, message: str, folder: Path) -> None:
     (folder / "there.py").write_text("mine")
-    with pytest.raises(InputError, match=said.replace(".", r"\.")):
-        new.write(name, folder)
+    with pytest.raises(InputError, match=message.replace(".", r"\.")):
+        scaffold.write(name, folder)
     assert [path.name for path in folder.iterdir()] == ["there.py"]
     assert (folder / "there.py").read_text() == "mine"
 
@@ -119,7 +119,7 @@ def test_schema_and_spec_refuse_the_same(text: str) -> None:
 
 
 @pytest.mark.parametrize("extra", ["", "k = [1, 2]\n", 'rate = [0.1, "x", true]\n', "resources = {gpus = 0.5}\n"])
-def test_schema_and_spec_take_the_same(extra: str) -> None:
+def test_schema_and_spec_accept_the_same(extra: str) -> None:
     assert valid(GOOD + extra, schema())
     assert Sweep.from_text(GOOD + extra).problems == ()
 
@@ -133,21 +133,21 @@ def test_a_workload_without_a_model_takes_any_key(write: Callable[..., Path], fo
 
 @pytest.mark.parametrize("name", sorted(WORKLOADS))
 def test_every_setting_of_ours_is_shown_with_what_is_valid(name: str) -> None:
-    found = settings(load_workload(name))
+    keys = settings(load_workload(name))
     model = load_workload(name).config_model
-    assert [key.name for key in found] == list(model.model_fields)
-    for key in found:
+    assert [key.name for key in keys] == list(model.model_fields)
+    for key in keys:
         assert key.valid
         default = json.loads(key.default) if key.default else None
         assert default == model.model_fields[key.name].default
         assert model.model_validate({key.name: default})
 
 
-def test_a_workload_says_what_it_can_be_asked_for(cli, write) -> None:
-    said = cli("workload", "vit").stdout.splitlines()
-    assert said[0].startswith("vit: Sparse gradient transport in a vision transformer")
-    assert said[1].startswith("methods: bptt_ref, dense_ref, ")
-    (row,) = (line.split()[:4] for line in said if line.split()[0] == "precision")
+def test_workload_lists_methods_and_settings(cli, write) -> None:
+    lines = cli("workload", "vit").stdout.splitlines()
+    assert lines[0].startswith("vit: Sparse gradient transport in a vision transformer")
+    assert lines[1].startswith("methods: bptt_ref, dense_ref, ")
+    (row,) = (line.split()[:4] for line in lines if line.split()[0] == "precision")
     assert row == ["precision", '"float32"', '"float32",', '"bf16"']
     assert [line.split()[0] for line in cli("workload").stdout.splitlines()] == sorted(WORKLOADS)
     model = "class Config(pydantic.BaseModel):\n    rate: float\n    deep: list[int] | None = None\n"
@@ -158,5 +158,5 @@ def test_a_workload_says_what_it_can_be_asked_for(cli, write) -> None:
         {"name": "deep", "default": "", "valid": "list", "about": ""},
     ]
     write("any.py", "def run(cell, context):\n    return {}\n")
-    assert cli("workload", "any:run").stdout.splitlines()[2] == "settings: any key, as it declares no Config"
+    assert cli("workload", "any:run").stdout.splitlines()[2] == "settings: any key, as the workload has no Config"
     assert cli("workload", "vitt").returncode == 2

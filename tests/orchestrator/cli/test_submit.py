@@ -1,4 +1,4 @@
-"""What a submitted launch consists of: files, the head's command line; and what is refused before it is sent."""
+"""A submitted launch: its files and command on the head, and input that is refused before it is sent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from raysweep.orchestrator.cli import submission
+from raysweep.orchestrator.cli import submit
 from raysweep.orchestrator.cli.app import app
-from raysweep.orchestrator.cli.submission import check_data, check_store, job
-from raysweep.orchestrator.cli.submit import passed_on
+from raysweep.orchestrator.cli.options import typed_options
+from raysweep.orchestrator.cli.submit import check_data, check_store, job
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.jobs import Jobs
 from raysweep.orchestrator.launch.provenance import Commit, shipped, to_ship
@@ -26,7 +26,7 @@ URL = "http://127.0.0.1:1"
 
 @pytest.fixture
 def ready(write, folder: Path):
-    """A sweep with its workload in a folder of its own, another beside, and things that stay at home."""
+    """Two sweeps, each in a folder with its workload and files that are not shipped, and a bundled one."""
     (folder / "one").mkdir()
     (folder / "two").mkdir()
     for name in ("one", "two"):
@@ -40,36 +40,36 @@ def ready(write, folder: Path):
 
 
 def test_each_sweep_is_shipped_with_the_modules_of_its_own_folder(ready) -> None:
-    with job("launch", ready, ["--store=/s", "--where=k < 3"]) as made:
-        files = {p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file()}
+    with job("launch", ready, ["--store=/s", "--where=k < 3"]) as shipped_job:
+        files = {p.relative_to(shipped_job.folder).as_posix() for p in shipped_job.folder.rglob("*") if p.is_file()}
         assert {f for f in files if f.startswith("sweeps/")} == {
             f"sweeps/{n}/{f}"
             for n, name in enumerate(("one", "two"))
             for f in ("s.toml", "helper.py", f"cells_{name}.py")
         }
-        assert {"orchestrator/cli/app.py", "workloads/paper/e1-sine.toml", "orchestrator/cli/report.py"} <= files
+        assert {f"raysweep/{f}" for f in ("orchestrator/cli/app.py", "workloads/paper/e1-sine.toml")} <= files
         assert not [f for f in files if "__pycache__" in f]
-        assert shlex.split(made.command) == [
+        assert shlex.split(shipped_job.command) == [
             *("python", "-m", "raysweep", "launch", "sweeps/0/s.toml", "sweeps/1/s.toml", "paper/e1-sine"),
             *("--address", "auto", "--yes", "--store=/s", "--where=k < 3"),
         ]
-        kept = made.folder
-    assert not kept.exists()
+        folder = shipped_job.folder
+    assert not folder.exists()
 
 
 def test_a_bare_resume_ships_the_modules_that_lie_here(ready, write) -> None:
     write("mine.py", "")
-    with job("resume", None, []) as made:
-        assert (made.folder / "mine.py").is_file()
-        assert not (made.folder / "one").exists()  # no package
-        assert made.command == "python -m raysweep resume --address auto --yes"
+    with job("resume", None, []) as shipped_job:
+        assert (shipped_job.folder / "mine.py").is_file()
+        assert not (shipped_job.folder / "one").exists()  # no package
+        assert shipped_job.command == "python -m raysweep resume --address auto --yes"
 
 
 def test_too_much_is_refused_by_name(ready, monkeypatch, write) -> None:
-    monkeypatch.setattr(submission, "MAX_MIB", 0.5)
+    monkeypatch.setattr(submit, "MAX_MIB", 0.5)
     write("two/large.py", "#" * 2**20)
     with (
-        pytest.raises(InputError, match=r"1 MiB of Python files .* more than 0\.5; the largest: sweeps/1/large\.py"),
+        pytest.raises(InputError, match=r"1 MiB of Python files .* 0\.5; the largest: sweeps/1/large\.py"),
         job("launch", ready, []),
     ):
         pass
@@ -79,8 +79,8 @@ def test_the_commit_goes_along(monkeypatch) -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("no repository")
     prepared = from_sweeps(load_all(["paper/e1-sine"]), Store("none"))
-    with job("launch", prepared, []) as made:
-        for name, value in made.environment.items():
+    with job("launch", prepared, []) as shipped_job:
+        for name, value in shipped_job.environment.items():
             monkeypatch.setenv(name, value)
     ((digest, commit),) = shipped().items()
     assert digest == prepared.workloads["online_rnn"].source_digest
@@ -96,57 +96,58 @@ def context_of(*words: str) -> typer.Context:
     return command.make_context(name, rest, parent=context)
 
 
-def test_options_are_passed_on_as_they_were_typed(monkeypatch) -> None:
+def test_typed_options_are_passed_on(monkeypatch) -> None:
     monkeypatch.setenv("RAYSWEEP_STORE", "/s")
     typed = (
         *("launch", "a.toml", "--submit", URL, "--follow", "--yes", "--set", "a=1", "--set", 'b="x y"'),
         *("--where", "k < 3", "--retries", "2", "--timeout", "0.5", "--json", "--device", "auto", "--rerun-changed"),
     )
-    assert sorted(passed_on(context_of(*typed))) == sorted(
-        [
-            *("--store=/s", "--set=a=1", '--set=b="x y"', "--where=k < 3", "--retries=2", "--timeout=0.5"),
-            *("--json", "--device=auto", "--rerun-changed"),
-        ]
-    )
+    assert typed_options(context_of(*typed), {"sweeps", "submit", "follow", "yes"}) == [
+        *("--rerun-changed", "--store", "/s", "--where", "k < 3", "--set", "a=1", "--set", 'b="x y"'),
+        *("--device", "auto", "--timeout", "0.5", "--retries", "2", "--json"),
+    ]
 
 
-def test_paths_that_the_head_would_not_find_are_refused() -> None:
+def test_relative_paths_are_refused() -> None:
     for store in ("results", "./x", "~/x"):
-        with pytest.raises(InputError, match="is relative, and with --submit"):
+        with pytest.raises(InputError, match=f"--store {store}: relative path"):
             check_store(store)
     check_store("/mnt/sweeps")
     check_store("s3://bucket/sweeps")
     check_data(None)
     check_data("/data")
-    with pytest.raises(InputError, match="--data-dir data: is relative"):
+    with pytest.raises(InputError, match="--data-dir data: relative path"):
         check_data("data")
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:8265", "ray://head:10001", "http://", "http://h:x", "file:///etc/passwd"]
 )
-def test_an_address_that_is_none(address: str) -> None:
+def test_a_malformed_address_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="is not of the form http://HEAD:8265"):
         Jobs(address)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["--address", "auto", "--store", "/s"], "without --address and --inline"),
-        (["--inline", "--store", "/s"], "without --address and --inline"),
-        ([], "--store results: is relative"),
-        (["--store", "/s", "--seeds", "0..9999"], ",000 new cells would run; more than 10,000 need --yes"),
+        (["--address", "auto", "--store", "/s"], "--address or --inline"),
+        (["--inline", "--store", "/s"], "--address or --inline"),
+        ([], "--store results: relative path"),
+        (
+            ["--store", "/s", "--seeds", "0..9999"],
+            "more than 10,000 need --yes",
+        ),
         (["--store", "/s", "--seeds", "0..9999", "--yes"], "nothing answers there"),
         (["--store", "/s", "--where", "kk < 3"], "kk"),
     ],
 )
-def test_what_is_refused_before_anything_is_sent(words, said, folder: Path, monkeypatch, capsys) -> None:
+def test_wrong_input_is_refused_before_anything_is_sent(words, message, folder: Path, monkeypatch, capsys) -> None:
     from raysweep.orchestrator.cli import app as cli
 
     monkeypatch.setattr("sys.argv", ["raysweep", "launch", "paper/e1-sine", "--submit", URL, *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(folder.iterdir()) == []

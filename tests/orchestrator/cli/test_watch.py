@@ -36,10 +36,10 @@ BAD = """
 """
 
 
-def seen(
+def moment(
     statuses: list[str], expected: list[float | None], ended: list[tuple[float, str, float]], **changes: Any
 ) -> Snapshot:
-    """A store with such cells; `ended`: seconds ago, status, seconds it took."""
+    """A store with such cells; `ended`: seconds since it ended, status, duration."""
     states = pl.DataFrame(
         {
             "cell_id": [f"cell{i}" for i in range(len(statuses))],
@@ -54,136 +54,139 @@ def seen(
     )
     rows = [(NOW - timedelta(seconds=ago), status, seconds) for ago, status, seconds in ended]
     schema = {"finished_at": pl.Datetime("us", "UTC"), "status": pl.String, "seconds": pl.Float64}
-    look = Snapshot(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), {}, "pid 1")
-    return look._replace(**changes)
+    now = Snapshot(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), {}, "pid 1")
+    return now._replace(**changes)
 
 
 def test_time_left_is_by_what_is_left_and_not_by_how_many() -> None:
     """In 100 s two cells of 50 s have ended, one after the other; one of 100 s is left, and one that failed."""
-    look = seen(["done", "done", "failed", "pending"], [50, 50, 200, 100], [(100, "done", 50), (50, "done", 50)])
-    found = totals(look)
-    assert (found.done, found.failed, found.left) == (2, 1, 1)
-    assert found.cells_a_minute == pytest.approx(1.2)
-    assert found.seconds_left == pytest.approx(100)
+    now = moment(["done", "done", "failed", "pending"], [50, 50, 200, 100], [(100, "done", 50), (50, "done", 50)])
+    counts = totals(now)
+    assert (counts.done, counts.failed, counts.left) == (2, 1, 1)
+    assert counts.cells_a_minute == pytest.approx(1.2)
+    assert counts.seconds_left == pytest.approx(100)
 
 
 def test_two_at_a_time_take_half_as_long() -> None:
     ended = [(100.0, "done", 100.0), (100.0, "done", 100.0)]
-    assert totals(seen(["done", "done", "pending"], [100, 100, 100], ended)).seconds_left == pytest.approx(50)
+    assert totals(moment(["done", "done", "pending"], [100, 100, 100], ended)).seconds_left == pytest.approx(50)
 
 
-def test_without_lengths_cells_count_alike_and_without_an_owner_nothing_is_foretold() -> None:
-    look = seen(["done", "pending", "pending"], [None] * 3, [(10, "done", 0.0)])
-    assert totals(look).seconds_left == pytest.approx(20)
-    assert totals(look._replace(owner=None)).seconds_left is None
-    assert totals(seen(["pending"], [1.0], [])).seconds_left is None
+def test_without_durations_cells_count_alike_and_without_an_owner_there_is_no_forecast() -> None:
+    now = moment(["done", "pending", "pending"], [None] * 3, [(10, "done", 0.0)])
+    assert totals(now).seconds_left == pytest.approx(20)
+    assert totals(now._replace(owner=None)).seconds_left is None
+    assert totals(moment(["pending"], [1.0], [])).seconds_left is None
 
 
-def test_a_cell_is_slow_by_the_measure_of_its_like() -> None:
-    look = seen(["pending"] * 3, [10.0, 100.0, None], [], running=dict.fromkeys(["cell0", "cell1", "cell2"]))
-    began = dict.fromkeys(look.running, NOW - timedelta(seconds=120))
-    shown = [line for line in lines(look, began, "") if line.startswith("slow")]
-    assert shown == ["slow: e/m/seed=0#cell0 for 2 min at least; its like took 10 s"]
-    assert not any(line.startswith("slow") for line in lines(look, {}, ""))  # seen for the first time
+def test_a_cell_is_slow_compared_with_similar_cells() -> None:
+    now = moment(["pending"] * 3, [10.0, 100.0, None], [], running=dict.fromkeys(["cell0", "cell1", "cell2"]))
+    began = dict.fromkeys(now.running, NOW - timedelta(seconds=120))
+    slow = [line for line in lines(now, began, "") if line.startswith("slow")]
+    assert slow == ["slow: e/m/seed=0#cell0, at least 2 min so far (similar cells took 10 s)"]
+    assert not any(line.startswith("slow") for line in lines(now, {}, ""))  # seen for the first time
 
 
-def test_what_is_shown_ends_in_what_to_type() -> None:
+def test_the_screen_ends_with_the_next_command() -> None:
     failed = pl.DataFrame([("cell1", "failed", "ValueError", "unlucky\nmore", NOW)], FAILURES, orient="row")
-    look = seen(["done", "failed"], [1.0, 1.0], [], failures=failed)
-    assert lines(look, {}, "")[-1] == "a launch is at work: pid 1"
-    shown = lines(look._replace(owner=None), {}, " --store here")
-    assert shown == [
+    now = moment(["done", "failed"], [1.0, 1.0], [], failures=failed)
+    assert lines(now, {}, "")[-1] == "a launch is running: pid 1"
+    screen = lines(now._replace(owner=None), {}, " --store here")
+    assert screen == [
         "1 of 2 cells done, 0 running, 1 failed, 0 left",
         "2026-01-01 12:00:00 UTC, failed: ValueError: unlucky (raysweep show cell1 --store here)",
-        "no launch holds the store; next: raysweep resume --store here",
+        "no launch is running; next: raysweep resume --store here",
     ]
-    assert json.loads(json.dumps(event(look)))["failures"][0]["error_message"] == "unlucky\nmore"
+    assert json.loads(json.dumps(event(now)))["failures"][0]["error_message"] == "unlucky\nmore"
 
 
 @pytest.mark.parametrize(
-    ("request_state", "owner", "starting", "said"),
+    ("request_state", "owner", "starting", "steps"),
     [
-        (REQUESTED, "pid 1", None, ["a launch is at work: pid 1"]),
+        (REQUESTED, "pid 1", None, ["a launch is running: pid 1"]),
         (REQUESTED, None, "pid 2", ["a launch is starting: pid 2"]),
         (REQUESTED, None, None, ["next: raysweep resume"]),
         (SUPERSEDED, None, None, ["1 cell of an earlier version of the workload: not run again"]),
-        (DROPPED, None, None, ["1 cell asked for only before the sweep file changed: a bare resume runs them, too"]),
+        (
+            DROPPED,
+            None,
+            None,
+            ["1 cell requested only before the sweep file changed: `raysweep resume` alone runs them"],
+        ),
         (None, None, None, []),
     ],
 )
-def test_a_resume_is_advised_where_it_would_run_what_is_asked_for(
-    request_state: str | None, owner: str | None, starting: str | None, said: list[str]
+def test_a_resume_is_advised_if_it_would_run_requested_cells(
+    request_state: str | None, owner: str | None, starting: str | None, steps: list[str]
 ) -> None:
     undone = pl.Series([] if request_state is None else [request_state], dtype=pl.String)
-    assert next_steps(undone, owner, starting, "") == said
+    assert next_steps(undone, owner, starting, "") == steps
 
 
 def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callable[..., Path]) -> None:
     write("some.py", BAD)
     write("some.toml", 'name="some"\nworkload="some:run"\nseeds="0..3"\n[[grid]]\nmethod="a"\n')
     launch(Sweep.load("some.toml"), inline=True)
-    found, _ = snapshot(Store(), None)
-    counts = totals(found)
+    after, _ = snapshot(Store(), None)
+    counts = totals(after)
     assert (counts.done, counts.failed, counts.left) == (1, 2, 1)  # seed 3 was cancelled: nobody's fault
-    assert found.failures["status"].to_list() == ["failed"] * 2  # of four attempts
-    states = dict(found.states.select("cell_id", "name").iter_rows())
-    assert {states[i] for i in found.failures["cell_id"]} == {"some/a/seed=1", "some/a/seed=2"}
+    assert after.failures["status"].to_list() == ["failed"] * 2  # of four attempts
+    states = dict(after.states.select("cell_id", "name").iter_rows())
+    assert {states[i] for i in after.failures["cell_id"]} == {"some/a/seed=1", "some/a/seed=2"}
     with StoreWriter(Store(), "raysweep resume"):
         again, _ = snapshot(Store(), None)
         assert again.failures.is_empty()
         assert (totals(again).failed, totals(again).left) == (0, 3)
 
 
-def test_what_will_be_tried_again_is_left_and_not_failed(
-    write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cell_with_retries_left_is_not_failed(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
     write("some.py", BAD)
-    seen = set()
+    observed = set()
 
     def watch(progress: object) -> None:
         counts = totals(snapshot(Store(), None)[0])
-        seen.add((Store().attempts.collect().height, counts.failed, counts.left))
+        observed.add((Store().attempts.collect().height, counts.failed, counts.left))
 
     launch(
         Sweep.from_text('name="some"\nworkload="some:run"\nseeds=[1]\n[[grid]]\nmethod="a"\n'),
         inline=True,
         progress=watch,
     )
-    assert (1, 0, 1) in seen
-    assert {one[1:] for one in seen if one[0] < 2} == {(0, 1)}
-    found = totals(snapshot(Store(), None)[0])
-    assert (found.failed, found.left) == (1, 0)
+    assert (1, 0, 1) in observed
+    assert {one[1:] for one in observed if one[0] < 2} == {(0, 1)}
+    counts = totals(snapshot(Store(), None)[0])
+    assert (counts.failed, counts.left) == (1, 0)
 
 
-def test_resources_are_told_apart_where_they_differ() -> None:
-    look = seen(["done", "pending"], [1.0, 1.0], [], running={"cell1": 0.4})
-    states = look.states.with_columns(gpus=pl.Series([0.0, 1.0]))
-    shown = lines(look._replace(states=states), {}, "")
-    assert "  on 1 CPU: 1 of 1 done, 0 running" in shown
-    assert "  on 1 CPU and 1 GPU: 0 of 1 done, 1 running" in shown
-    assert "running: e/m/seed=1#cell1, 40%" in shown
-    assert event(look)["progress"] == {"cell1": 0.4}
+def test_different_resources_have_lines_of_their_own() -> None:
+    now = moment(["done", "pending"], [1.0, 1.0], [], running={"cell1": 0.4})
+    states = now.states.with_columns(gpus=pl.Series([0.0, 1.0]))
+    screen = lines(now._replace(states=states), {}, "")
+    assert "  on 1 CPU: 1 of 1 done, 0 running" in screen
+    assert "  on 1 CPU and 1 GPU: 0 of 1 done, 1 running" in screen
+    assert "running: e/m/seed=1#cell1, 40%" in screen
+    assert event(now)["progress"] == {"cell1": 0.4}
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h"), (3 * 86_400, "3 days")])
-def test_durations(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h"), (3 * 86_400, "3 days")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_the_command_ends_when_all_is_done(write: Callable[..., Path], cli: Callable[..., Any], folder: Path) -> None:
     write("fine.py", "def run(cell, context):\n    return {'loss': 1.0}\n")
     write("fine.toml", 'name = "fine"\nworkload = "fine:run"\nseeds = "0..3"\n[[grid]]\nmethod = "a"\n')
     assert cli("launch", "fine.toml", "--inline").returncode == 0
-    shown = cli("status", "--watch")
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout == ("4 of 4 cells done, 0 running, 0 failed, 0 left\nall done; next: raysweep report\n")
-    assert "\x1b" not in shown.stdout  # no terminal, no screen
+    ended = cli("status", "--watch")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ("4 of 4 cells done, 0 running, 0 failed, 0 left\nall done; next: raysweep report\n")
+    assert "\x1b" not in ended.stdout  # no terminal, no screen
     machine = json.loads(cli("status", "--watch", "--json", "--where", "seed < 2").stdout)
     assert (machine["cells"], machine["done"], machine["left"]) == (2, 2, 0)
 
 
-def test_a_launch_that_is_starting_is_told_of(
+def test_a_starting_launch_is_reported(
     write: Callable[..., Path], cli: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -193,9 +196,9 @@ def test_a_launch_that_is_starting_is_told_of(
     with starting(location, "raysweep launch x.toml"):
         assert "raysweep launch x.toml" in str(who_starts(location))
         assert who_starts("elsewhere") is None
-        shown = cli("status")
-        assert (shown.returncode, shown.stderr) == (0, "")
-        assert shown.stdout.startswith("no store at results yet; a launch is starting: pid ")
+        ended = cli("status")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.startswith("no store at results yet; a launch is starting: pid ")
         note = next(folder.glob("raysweep-*/starting-*.json"))
         note.write_text(note.read_text().replace('"started": "', '"started": "9'))  # its process is no more
         assert who_starts(location) is None
@@ -207,7 +210,7 @@ def test_a_launch_that_is_starting_is_told_of(
 
 
 @pytest.mark.parametrize("kind", ["pid", "deep", "fifo", "large", "text"])
-def test_odd_notes_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_malformed_notes_are_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     with starting("here", "raysweep launch x.toml"):
         note = next(folder.glob("raysweep-*/starting-*.json"))
@@ -225,9 +228,7 @@ def test_odd_notes_are_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch
             assert who_starts("elsewhere") is None
 
 
-def test_without_a_folder_for_notes_launches_run_and_nobody_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_folder_for_notes_launches_run_unannounced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(folder / "none"))
     with starting("here", "raysweep launch x.toml"):
         assert who_starts("here") is None

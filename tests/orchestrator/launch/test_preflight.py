@@ -51,7 +51,7 @@ def test_what_is_not_run_may_lack_it(cli, needs, write) -> None:
 def test_a_plan_warns(cli, needs) -> None:
     planned = cli("plan", "n.toml")
     assert planned.returncode == 0
-    assert "warning: not on this machine: no b.txt: get it by hand (2 cells)" in planned.stderr
+    assert "no b.txt: get it by hand (2 cells)" in planned.stderr
     assert json.loads(cli("plan", "n.toml", "--json").stdout)["lacks_here"] == ["no b.txt: get it by hand (2 cells)"]
 
 

@@ -119,10 +119,10 @@ FORKS = """
 """
 
 
-def test_a_forked_child_never_drives(cli, write) -> None:
+def test_a_forked_child_never_drives(cli_process, write) -> None:
     write("forks.py", FORKS)
     write("forks.toml", 'name="forks"\nworkload="forks:run"\nseeds="0..2"\n[[grid]]\nmethod="m"\n')
-    ended = cli("launch", "forks.toml", "--inline", timeout=30)
+    ended = cli_process("launch", "forks.toml", "--inline", timeout=30)
     assert ended.returncode == 0, ended.stderr
     assert Store("results").sql("SELECT seed, loss FROM cells ORDER BY seed").rows() == [(0, 1.0), (1, 1.0), (2, 1.0)]
 

@@ -140,5 +140,5 @@ def test_failures_are_listed_by_signature(cli, write) -> None:
         "1 cell of m, seed 0, failed:",
         "    AssertionError: another (two.py:2 in run)",
     ]  # its last error
-    assert lines[-1] == "2 cells failed at first and are done since"
+    assert lines[-1] == "2 cells failed earlier and are done now"
     assert pl.DataFrame([group]).height == 1

@@ -225,9 +225,9 @@ def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, fo
     driver.kill()
     driver.wait()
     before = len(steps(folder))
-    assert "1 cell of these to go on from a checkpoint" in cli("plan", "c.toml").stdout
+    assert "1 cell will resume from a checkpoint" in cli("plan", "c.toml").stdout
     write("counts.py", COUNTS + "\n    # other code, which begins anew\n")
-    assert "go on from" not in cli("plan", "c.toml").stdout
+    assert "checkpoint" not in cli("plan", "c.toml").stdout
     write("counts.py", COUNTS)
     assert cli("launch", "c.toml", "--inline").returncode == 0
     check_resumed(folder, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -221,29 +222,21 @@ def test_command_line_refuses_and_writes_nothing(cli, write, folder: Path, argum
     assert sorted(p.relative_to(folder) for p in folder.rglob("*") if "__pycache__" not in p.parts) == before
 
 
-def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(
-    write, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from raysweep.orchestrator.cli import app
-
+def test_a_list_in_config_is_warned_of_where_no_config_model_checks_it(cli, write) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nrate = [1, 2]\n[[grid]]"))
-    _, request = app._prepare(["tiny.toml"], "results", None, None, None)
-    assert len(request.table) == 8  # the list is one value
+    planned = cli("plan", "tiny.toml", "--json")
+    assert json.loads(planned.stdout)["cells"] == 8  # the list is one value
     assert (
         "config.rate: each cell gets the whole list; to try its values one by one, write rate = [1, 2] in [[grid]]"
-        in (capsys.readouterr().err)
+        in planned.stderr
     )
-    app._prepare(["tiny.toml"], "results", None, ["rate=[3, 4]"], None)  # requested by its name
-    assert "whole list" not in capsys.readouterr().err
+    assert "whole list" not in cli("plan", "tiny.toml", "--set", "rate=[3, 4]").stderr  # requested by its name
 
 
-def test_a_limit_among_the_settings_is_warned_of(write, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from raysweep.orchestrator.cli import app
-
+def test_a_limit_among_the_settings_is_warned_of(cli, write) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nretries = 3\n[[grid]]\ntimeout_s = 5"))
-    app._prepare(["tiny.toml"], "results", None, None, None)
-    messages = capsys.readouterr().err
-    assert "grid[0].timeout_s: is a setting of the workload here; a limit belongs under [resources]" in messages
-    assert "config.retries: is a setting" in messages
+    warnings = cli("plan", "tiny.toml").stderr
+    assert "grid[0].timeout_s: is a setting of the workload here; a limit belongs under [resources]" in warnings
+    assert "config.retries: is a setting" in warnings

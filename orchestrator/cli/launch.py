@@ -1,0 +1,225 @@
+"""The commands `plan`, `launch` and `resume`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from raysweep.orchestrator.cli.data import use_data
+from raysweep.orchestrator.cli.options import (
+    DataDir,
+    Device,
+    Json,
+    MaybeSweeps,
+    Rerun,
+    Seeds,
+    Set,
+    StoreOption,
+    Sweeps,
+    TrustStore,
+    Where,
+    typed_options,
+    with_launch_options,
+)
+from raysweep.orchestrator.cli.output import (
+    confirm_many,
+    event,
+    fail,
+    forecast,
+    local_slots,
+    print_json,
+    print_result,
+    say,
+    typed_command,
+    warn,
+)
+from raysweep.orchestrator.text import at_store, count_cells
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.executors.executor import Executor
+    from raysweep.orchestrator.launch.request import Options, Request
+    from raysweep.orchestrator.schedule.plan import Plan
+    from raysweep.orchestrator.store.reader import Store
+
+_NOT_IN_HINT = {"sweeps", "rerun_changed", "submit", "follow", "yes", "wait", "as_json"}
+"""Parameters of a launch that the command to resume it does not repeat."""
+
+
+def plan(
+    context: typer.Context,
+    sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
+    device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Show what a launch would run, without running it.
+
+    raysweep plan paper/e1-sine
+
+    raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
+    """
+    from raysweep.orchestrator.launch.drift import drift
+    from raysweep.orchestrator.launch.launch import plan_of
+    from raysweep.orchestrator.launch.preflight import lacking
+    from raysweep.orchestrator.schedule.plan import STATES
+    from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
+    from raysweep.orchestrator.store.reader import Store
+
+    use_data(data_dir)
+    opened = Store(store)
+    request = _request(context.params, opened)
+    planned = plan_of(request, opened, _options(context))
+    missing = lacking(planned, request.workloads)
+    checkpoints = resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage)))
+    recorded = opened.sweeps() if opened.exists() else []
+    drifted, new_keys = drift(request.sweeps, request.every, recorded, request.workloads)
+    if as_json:
+        print_json(
+            {
+                "cells": len(planned.table), "states": planned.counts(), "to_run": int(planned.frame["run"].sum()),
+                "with_checkpoint": len(checkpoints), "no_longer_asked_for": sum(drifted.values()),
+                "new_config_keys": new_keys, "by_resource": planned.expected().to_dicts(),
+                "wall_seconds_here": planned.wall_seconds(local_slots), "warnings": list(request.warnings),
+                "lacks_here": missing,
+            }
+        )  # fmt: skip
+        return
+    warn([*request.warnings, *(f"missing on this machine: {line}" for line in missing)])
+    names = ", ".join(sweep.name for sweep in request.sweeps)
+    say(f"{count_cells(len(planned.table))} in {names}" + ("" if opened.exists() else f"; new store {opened.storage}"))
+    for state, count in planned.counts().items():
+        if count:
+            say(f"  {count:>9,}  {state:<10} {STATES[state]}")
+    for reason, count in drifted.items():
+        say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
+    for workload, keys in new_keys.items():
+        say(f"Config of {workload} has new keys, which give existing cells new ids: {', '.join(keys)}")
+        say("  To keep the ids, mark each key with the value it had before: Annotated[float, AddedLater(0.0)],")
+        say("  see workloads/interface.py.")
+    for line in forecast(planned, local_slots, "on this machine"):
+        say(line)
+    if checkpoints:
+        say(f"{count_cells(len(checkpoints))} will resume from a checkpoint")
+    if not planned.frame["run"].any():
+        say("nothing to run")
+
+
+@with_launch_options
+def launch(context: typer.Context, sweeps: Sweeps, rerun_changed: Rerun = False, **_: Any) -> None:
+    """Run the cells that are not done, and print the next command.
+
+    raysweep launch digits.toml
+
+    raysweep launch paper/e1-sine --seeds 0..19 --set learning_rate=3e-4 --store ~/runs/sine
+    """
+    _launch(context)
+
+
+@with_launch_options
+def resume(
+    context: typer.Context, sweeps: MaybeSweeps = None, trust_store: TrustStore = False, **_: Any
+) -> None:  # fmt: skip
+    """Run failed, timed-out and unfinished cells with new attempts.
+
+    raysweep resume
+
+    raysweep resume digits.toml --where "status = 'timed_out'" --timeout 600
+    """
+    if not sweeps and (context.params["set_"] or context.params["seeds"]):
+        fail("--set and --seeds define new cells; name the sweeps they apply to")
+    _launch(context)
+
+
+def _launch(context: typer.Context) -> None:
+    """Run `launch` or `resume`, here or, with --submit, on a cluster's head."""
+    from raysweep.orchestrator.launch.request import from_store
+    from raysweep.orchestrator.store.reader import Store
+
+    params = context.params
+    if params["submit"] is not None:
+        from raysweep.orchestrator.cli.submit import submit
+
+        with tempfile.TemporaryDirectory() as folder:  # the head alone sees the store
+            nowhere = Store(Path(folder) / "none")
+            submit(context, _request(params, nowhere) if params["sweeps"] else None)
+        return
+    use_data(params["data_dir"])
+    store = Store(params["store"])
+    if params["sweeps"]:
+        request = _request(params, store)
+    else:
+        request = from_store(
+            store.require(), params["where"], params["timeout"], params["retries"], trust=params["trust_store"]
+        )
+    again = [*(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)]
+    _finish(store, request, _options(context), params["yes"], params["as_json"], again, at_store(params["store"]))
+
+
+def _request(params: Mapping[str, Any], store: Store) -> Request:
+    """Read the sweeps of a command line, with its --set, --seeds, --timeout and --retries; warn of suspicious keys."""
+    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
+    from raysweep.orchestrator.sweep.spec import changed, load_all, setting
+
+    overrides = dict(setting(text) for text in params["set_"] or ())
+    sweeps = load_all(list(params["sweeps"]))
+    for name in overrides:
+        axes = [b.axes[name] for s in sweeps for b in s.blocks if len(b.axes.get(name, ())) > 1]
+        if axes:
+            values = sorted({value for axis in axes for value in axis}, key=str)
+            warn([f"--set {name} replaces the grid's list {values}, so that there are fewer cells"])
+    limits = {"timeout_s": params.get("timeout"), "retries": params.get("retries")}
+    sweeps = [sweep.with_resources(**limits) for sweep in changed(sweeps, overrides, params["seeds"])]
+    request = from_sweeps(sweeps, store, params["where"])
+    for sweep in sweeps:
+        if request.workloads[sweep.workload].config_model is None:  # a model has checked the keys already
+            warn(suspicious_keys(sweep, overrides))
+    return request
+
+
+def _options(context: typer.Context) -> Options:
+    """How to run, from what was typed; a parameter that the command does not have keeps its default."""
+    from raysweep.orchestrator.launch.request import Options
+
+    params = context.params
+    names = ("where", "address", "device", "max_failures", "max_hours", "wait", "rerun_changed")
+    options: dict[str, Any] = {name: params[name] for name in names if name in params}
+    for name in ("max_alike", "node_wait"):
+        if name in params:
+            options[name] = params[name] or None  # 0: no limit
+    if params.get("inline"):
+        options["executor"] = "inline"
+    return Options(**options, resume=context.info_name == "resume", command=typed_command())
+
+
+def _finish(
+    opened: Store, prepared: Request, options: Options, yes: bool, as_json: bool, again: list[str], at: str
+) -> None:  # fmt: skip
+    from raysweep.orchestrator.cli.progress import live
+    from raysweep.orchestrator.launch.launch import Launch
+
+    this = Launch(prepared, opened, options, lambda owner: warn([f"waiting for another launch to end: {owner}"]))
+    planned = this.plan()
+    new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
+    if not yes:
+        confirm_many(new)
+    warn(prepared.warnings)
+    if planned.frame["run"].any() and not as_json:
+        count = int(planned.frame["run"].sum())
+        starting = "" if options.executor == "inline" or options.address else "; starting Ray"
+        print(f"{count_cells(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
+    if as_json:
+        event("start", cells=len(planned.table), to_run=int(planned.frame["run"].sum()), store=opened.storage.location)
+
+    def announce(plan: Plan, executor: Executor) -> None:
+        if not as_json:
+            where = "in this process" if options.executor == "inline" else "on Ray's current resources"
+            print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
+
+    result = this.run(live(as_json, at), announce)
+    warn(line for line in result.warnings if line not in prepared.warnings)
+    print_result(result, as_json, shlex.join(["raysweep", "resume", *again]), at)
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,134 @@
+"""The command `status`, and its --watch."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raysweep.orchestrator.cli.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.output import print_frame, print_json, say, warn
+from raysweep.orchestrator.text import at_store, count_cells
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from raysweep.orchestrator.store.reader import Store
+
+WATCH_S = 2.0
+"""Seconds between two updates of `status --watch`."""
+
+
+def status(
+    store: StoreOption = "results",
+    where: Where = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Update every 2 s until the launch ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count cells by experiment, method and status; list running ones.
+
+    raysweep status --watch
+    """
+    import polars as pl
+
+    from raysweep.orchestrator.cli.watch import next_steps
+    from raysweep.orchestrator.launch.announce import who_starts
+    from raysweep.orchestrator.launch.drift import request_state
+    from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.store.lease import current_owner
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.sweeps import known_cells
+    from raysweep.orchestrator.sweep.identity import cell_name
+
+    opened = Store(store)
+    if watch:
+        _watch(opened, where, store, as_json)
+        return
+    starting = who_starts(opened.storage.location)
+    if starting and not opened.exists():
+        if as_json:
+            print_json({"counts": [], "running": [], "owner": None, "starting": starting})
+        else:
+            say(_no_store_yet(opened, starting))
+        return
+    recorded = opened.require().sweeps()
+    cells, warnings = select(known_cells(recorded), opened, where)
+    warn(warnings)
+    states = (
+        cells.wide()
+        .drop("source_digest")
+        .join(opened.summary().select("cell_id", "status"), on="cell_id", how="left")
+        .join(request_state(recorded), on="cell_id", how="left")
+        .with_columns(pl.col("status").fill_null("pending"))
+    )
+    group = ("experiment", "workload_version", "method", "k", "status")
+    counts = states.group_by(group).len("cells").sort(group)
+    owner, running = current_owner(opened.storage) or (None, {})
+    if as_json:
+        progress = {cell_id: fraction for cell_id, fraction in running.items() if fraction is not None}
+        now = {"running": list(running), "progress": progress, "owner": owner, "starting": starting}
+        print_json({"counts": counts.to_dicts(), **now})
+        return
+    print_frame(counts)
+    rows = states.filter(pl.col("cell_id").is_in(list(running))).select("experiment", "method", "k", "seed", "cell_id")
+    for row in rows.iter_rows():
+        fraction = running[row[-1]]
+        say(f"running: {cell_name(*row)}" + ("" if fraction is None else f", {fraction:.0%}"))
+    left = states.filter(pl.col("status") != "done")
+    done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
+    say("; ".join([done, *next_steps(left["request_state"], owner, starting, at_store(store))]))
+
+
+def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
+    """Update until the launch ends: a whole screen on a terminal, elsewhere what changed; `--json`: objects."""
+    from raysweep.orchestrator.cli.watch import event, lines, snapshot
+    from raysweep.orchestrator.launch.drift import REQUESTED
+
+    is_screen = sys.stdout.isatty() and not as_json
+    first_seen: dict[str, datetime] = {}
+    last, was_running = "", False
+    _await_store(store, as_json)
+    while True:
+        moment, warnings = snapshot(store, where)
+        first_seen = {cell_id: first_seen.get(cell_id, moment.now) for cell_id in moment.running}
+        text = [json.dumps(event(moment))] if as_json else lines(moment, first_seen, at_store(path))
+        pending = ((moment.states["status"] != "done") & (moment.states["request_state"] == REQUESTED)).any()
+        is_running = moment.owner is not None or moment.starting is not None
+        ended = not is_running and (was_running or not pending)  # a launch may also be yet to come
+        was_running = was_running or is_running
+        if is_screen:
+            print("\x1b[H\x1b[J", end="")
+        if is_screen or as_json or ended:
+            warn(warnings)
+            say("\n".join(text))
+        elif text[0] != last:
+            say(text[0])
+        last = text[0]
+        sys.stdout.flush()
+        if ended:
+            return
+        time.sleep(WATCH_S)
+
+
+def _await_store(store: Store, as_json: bool) -> None:
+    """Wait for a store that a starting launch is going to create."""
+    from raysweep.orchestrator.launch.announce import who_starts
+
+    is_printed = False
+    while not store.exists():
+        starting = who_starts(store.storage.location)
+        if starting is None:
+            store.require()  # it may have been created a moment ago
+            return
+        if not is_printed:
+            is_printed = True
+            say(json.dumps({"starting": starting}) if as_json else _no_store_yet(store, starting))
+            sys.stdout.flush()
+        time.sleep(WATCH_S)
+
+
+def _no_store_yet(store: Store, starting: str) -> str:
+    return f"no store at {store.storage} yet; a launch is starting: {starting}"

@@ -1,0 +1,138 @@
+"""raysweep's command line for tests: in this process, left as it was before, or in a process of its own."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import importlib
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RAYSWEEP = [sys.executable, "-m", "raysweep"]
+TERMINAL = {"COLUMNS": "160"}
+
+Ended = subprocess.CompletedProcess[str]
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child process that finds this checkout first."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **TERMINAL}
+
+
+def in_own_process(arguments: Sequence[str], folder: Path, timeout: float = 90) -> Ended:
+    """Run a command line as a process, with `folder` as the current one."""
+    return subprocess.run(
+        [*RAYSWEEP, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
+    )
+
+
+def starts_ray(arguments: Sequence[str]) -> bool:
+    """Whether a command line may start Ray or connect to it, which no test does in pytest's own process."""
+    runs_cells = arguments[0] in {"launch", "resume"} and not {"--inline", "--submit", "--help"} & set(arguments)
+    return runs_cells or "--address" in arguments
+
+
+def in_this_process(
+    arguments: Sequence[str], folder: Path, timeout: float = 90, variables: Mapping[str, str] = TERMINAL
+) -> Ended:
+    """Run a command line by the entry point of users, and undo what it leaves in this process.
+
+    As in a process of its own: exit code, encoded streams, the current folder, a fresh import of users' modules.
+
+    Args:
+        arguments: after `raysweep`.
+        folder: the current one.
+        timeout: seconds after which the command is interrupted.
+        variables: in addition to the environment.
+    """
+    from raysweep.orchestrator.cli.app import main
+
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n") for _ in range(2))
+    watchdog = threading.Timer(timeout, _thread.interrupt_main)
+    watchdog.daemon = True
+    with _restored(), pytest.MonkeyPatch.context() as patch, open(os.devnull, encoding="utf-8") as empty:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)  # as `python -m` does
+        patch.setattr(sys, "argv", ["raysweep", *arguments])
+        patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # pytest's; a usage line names it
+        for name, stream in (("stdin", empty), ("stdout", out), ("stderr", err)):
+            patch.setattr(sys, name, stream)
+        watchdog.start()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException:
+            traceback.print_exc(file=err)
+            code = 1
+        finally:
+            watchdog.cancel()
+    return Ended(arguments, code, _text(out), _text(err))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    written = stream.detach()
+    assert isinstance(written, io.BytesIO)
+    return written.getvalue().decode(errors="replace")
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Begin without users' modules and cached results, as a new process would; end with all that was before."""
+    variables, path, hook = dict(os.environ), list(sys.path), sys.excepthook
+    folder, temporary = Path.cwd(), tempfile.tempdir
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    levels = {name: logging.getLogger(name).level for name in logging.root.manager.loggerDict}
+    standard_output = os.dup(1)
+    tempfile.tempdir = None
+    forget_users()
+    try:
+        yield
+    finally:
+        forget_users()
+        tempfile.tempdir = temporary
+        os.dup2(standard_output, 1)
+        os.close(standard_output)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.chdir(folder)
+        sys.path[:], sys.excepthook = path, hook
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
+
+
+def forget_users() -> None:
+    """Unload modules that lie elsewhere than Python's, its packages' and ours; drop our cached results."""
+    installed = (str(ROOT), sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
+    for name, module in list(sys.modules.items()):
+        names = getattr(module, "__dict__", {})  # without the `__getattr__` of a module, which may raise anything
+        places = [names.get("__file__"), *names.get("__path__", ())]
+        if any(os.path.isabs(place) and not place.startswith(installed) for place in places if isinstance(place, str)):
+            del sys.modules[name]
+        elif name.startswith("raysweep."):
+            for value in list(names.values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+    importlib.invalidate_caches()

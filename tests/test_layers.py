@@ -1,0 +1,145 @@
+"""Which folder may import which: one direction, in every import statement, and no circle of modules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+
+from tests.conftest import ROOT
+
+FLOORS = {
+    "raysweep.orchestrator": (
+        {"cli"}, {"launch"}, {"schedule"}, {"executors"}, {"query", "run"}, {"store"}, {"sweep"},
+        {"text", "errors", "process", "status"},
+    ),
+    "raysweep.analysis": (
+        {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells"}, {"statistics", "paper"},
+        {"rendering", "errors"},
+    ),
+}  # fmt: skip
+"""Package -> its folders and modules by floor: each may import lower floors only, and nothing of its own floor."""
+
+LIBRARIES = {"ray": "raysweep.orchestrator.executors.ray", "typer": "raysweep.orchestrator.cli"}
+"""Library -> the only package that imports it."""
+
+PACKAGES = {
+    "raysweep.workloads": set(),
+    "raysweep.orchestrator": {"raysweep.workloads"},
+    "raysweep.analysis": {"raysweep.workloads", "raysweep.orchestrator"},
+    "raysweep.orchestrator.cli": {"raysweep.analysis"},
+}
+"""Package -> other packages of ours that it may import, besides what its parent may."""
+
+EXCEPTIONS = {
+    (
+        "raysweep.orchestrator.store.reader",
+        "raysweep.orchestrator.query.sql",
+    ): "`Store.sql`, lazy",
+    # To be removed:
+    ("raysweep.orchestrator.query.saved", "raysweep.orchestrator.cli.output"): "`fail`; raise InputError there",
+    ("raysweep.orchestrator.query.saved", "typer"): "`get_app_dir`",
+    ("raysweep.orchestrator.store.writer", "raysweep.orchestrator.launch.record"): "`Records`, a type",
+    ("raysweep.orchestrator.store.check", "raysweep.orchestrator.store.reader"): "`Store`, a type",
+    ("raysweep.orchestrator.query.sql", "raysweep.orchestrator.store.reader"): "`Store`, a type",
+    ("raysweep.analysis.publish", "raysweep.orchestrator.cli.output"): "`complain`",
+    ("raysweep.workloads.vit.report", "raysweep.workloads.vit.workload"): "`Config`, a type",
+    ("raysweep.workloads.vit.training", "raysweep.workloads.vit.workload"): "`Config`, a type",
+}
+"""Importing module, imported module or library -> why it may."""
+
+
+def modules() -> dict[str, str]:
+    """Name -> source of every module of ours."""
+    texts = {}
+    for folder in ("orchestrator", "workloads", "analysis"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(["raysweep", *(parts[:-1] if parts[-1] == "__init__" else parts)])
+            texts[name] = path.read_text(encoding="utf-8")
+    return texts
+
+
+def imported(text: str) -> Iterator[str]:
+    """Modules that a source imports anywhere, in functions and under TYPE_CHECKING as well."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports are not followed here"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES or node.module == "raysweep" else str(node.module)
+
+
+MODULES = modules()
+IMPORTS = {(name, other) for name, text in MODULES.items() for other in imported(text) if other != name}
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def floor(name: str, package: str) -> int:
+    """The floor of a module of a package, 0 the highest."""
+    part = name.removeprefix(f"{package}.").partition(".")[0]
+    (number,) = [number for number, parts in enumerate(FLOORS[package]) if part in parts] or [None]
+    assert number is not None, f"{package}.{part} has no place in FLOORS"
+    return number
+
+
+def refused(name: str, other: str) -> bool:
+    """Whether an import goes against a rule."""
+    if (library := other.partition(".")[0]) in LIBRARIES:
+        return not within(name, LIBRARIES[library])
+    if not within(other, "raysweep") or other == "raysweep":  # the face, which imports the rest on use
+        return False
+    homes = [package for package in PACKAGES if within(name, package)]
+    allowed = {*homes, *(package for home in homes for package in PACKAGES[home])}
+    if not any(within(other, package) for package in allowed):
+        return True
+    for package in FLOORS:
+        if within(other, package) and package not in (name, other):
+            folder = ".".join(other.split(".")[:3])
+            if not within(name, package):
+                return folder == "raysweep.orchestrator.cli"  # the top; nothing below or beside needs it
+            return not within(name, folder) and floor(name, package) >= floor(other, package)
+    return False
+
+
+def test_every_import_goes_down() -> None:
+    against = {pair for pair in IMPORTS if refused(*pair)}
+    libraries = {(name, other.partition(".")[0]) for name, other in against if not within(other, "raysweep")}
+    ours = {pair for pair in against if within(pair[1], "raysweep")}
+    assert (ours | libraries) - EXCEPTIONS.keys() == set()
+
+
+def test_no_modules_import_each_other() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in MODULES}
+    for name, other in IMPORTS:
+        if other in MODULES and (name, other) not in EXCEPTIONS:
+            graph[name].add(other)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def test_no_exception_is_out_of_date() -> None:
+    pairs = {(name, other if other in MODULES else other.partition(".")[0]) for name, other in IMPORTS}
+    assert EXCEPTIONS.keys() - pairs == set()
+
+
+def test_an_import_against_a_rule_would_be_noticed() -> None:
+    orchestrator = "raysweep.orchestrator"
+    assert refused(f"{orchestrator}.store.writer", f"{orchestrator}.run.cell")
+    assert refused(f"{orchestrator}.run.cell", f"{orchestrator}.query.sql")
+    assert refused(f"{orchestrator}.text", f"{orchestrator}.errors")
+    assert refused(f"{orchestrator}.launch.launch", "ray.util")
+    assert refused(f"{orchestrator}.launch.launch", "raysweep.analysis.errors")
+    assert refused("raysweep.workloads.arrays", f"{orchestrator}.text")
+    assert refused("raysweep.analysis.cells.source", "raysweep.analysis.tables.render")
+    assert not refused(f"{orchestrator}.cli.analysis", "raysweep.analysis.tables")
+    assert not refused(f"{orchestrator}.executors.ray.worker", "ray")
+    assert not refused(f"{orchestrator}.launch.launch", f"{orchestrator}.store.reader")
+    assert not refused("raysweep.analysis.cells.source", f"{orchestrator}.store.reader")
