@@ -19,9 +19,9 @@ from raysweep.analysis.errors import NothingDone
 from raysweep.analysis.figures import CAPTIONS, FIGURES, save
 from raysweep.analysis.tables import TABLES
 from raysweep.analysis.tables.render import RENDERERS
-from raysweep.orchestrator.cli.output import complain
 from raysweep.orchestrator.errors import InputError, RaysweepError
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.text import printable
 
 
 def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
@@ -65,12 +65,12 @@ def main() -> None:
     try:
         source = joined([from_store(Store(store).require()) for store in options.store])
         lacking = write(source, Path(options.to), not options.without_figures)
-    except RaysweepError as error:
-        complain(error.problems if isinstance(error, InputError) else [str(error)])
+    except (RaysweepError, OSError) as error:
+        if isinstance(error, OSError):
+            error = InputError(f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}")
+        for problem in error.problems:
+            print(f"error: {printable(problem)}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
-        complain([f"--to {options.to}: {error.filename or options.to}: {error.strerror or error}"])
-        sys.exit(InputError.exit_code)
     for line in lacking:
         print(line)
 

@@ -41,7 +41,6 @@ QUERY = "SELECT method, k, count(*) AS n, avg(loss) AS loss FROM cells WHERE sta
 FILL = """
 import sys
 from raysweep.orchestrator.run.messages import Outcome, Worker
-from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
 from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.schedule.plan import plan
@@ -51,7 +50,7 @@ from raysweep.orchestrator.store.reader import Store
 
 store = Store("filled")
 prepared = from_sweeps(load_all(["scale.toml"]), store)
-planned = plan(prepared.table, EMPTY_SUMMARY)
+planned = plan(prepared.table, store.summary())
 worker = Worker("host", None, 1, "cpu", prepared.table.variants["source_digest"][0], "noop.py", "{}")
 with StoreWriter(store, "fill") as owner:
     for sweep in prepared.sweeps:
@@ -76,7 +75,7 @@ print(time.monotonic() - began)
 
 LAUNCH = """
 import json, sys
-from raysweep.orchestrator.launch.launch import run
+from raysweep.orchestrator.launch.launch import Launch
 from raysweep.orchestrator.launch.request import Options, from_sweeps
 from raysweep.orchestrator.sweep.spec import load_all
 from raysweep.orchestrator.store.reader import Store
@@ -95,7 +94,7 @@ def report(progress):
     seen.setdefault(tenth, (round(rss_mib()), round(time.monotonic() - began[0], 2), progress.done))
 
 store = Store("launched")
-result = run(from_sweeps(load_all(["scale.toml"]), store), store, Options(), report)
+result = Launch(from_sweeps(load_all(["scale.toml"]), store), store, Options()).run(report)
 assert result.done == total, result
 first = seen[min(t for t in seen if t > 0)]
 last = time.monotonic() - began[0]

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 
 class RaysweepError(Exception):
-    """Base class of our errors, which are printed as one message without a traceback."""
-
-    exit_code = 1
-
-
-class InputError(RaysweepError):
-    """The input is wrong; nothing was written.
+    """Base class of our errors, which are printed without a traceback.
 
     Args:
         problems: one line each: where, what is wrong, the value, what is valid, the likely fix.
     """
 
-    exit_code = 2
+    exit_code = 1
 
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class InputError(RaysweepError):
+    """The input is wrong; nothing was written."""
+
+    exit_code = 2
 
 
 class StoreDamaged(InputError):

@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,21 +21,30 @@ MAX_NOTE_BYTES = 2**20
 
 
 @contextmanager
-def held_off() -> Iterator[None]:
-    """Defer `SIGNALS` that arrive inside the block until it has ended."""
+def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle `SIGNALS` by this function inside the block."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
-    deferred: list[int] = []
     before: dict[int, Any] = {}
     try:
         for number in SIGNALS:
-            before[number] = signal.signal(number, lambda number, frame: deferred.append(number))
+            before[number] = signal.signal(number, handler)
         yield
     finally:
-        for number, handler in before.items():
-            if handler is not None:  # a handler that was not set from Python cannot be restored from it
-                signal.signal(number, handler)
+        for number, former in before.items():
+            if former is not None:  # a handler that was not set from Python cannot be restored from it
+                signal.signal(number, former)
+
+
+@contextmanager
+def held_off() -> Iterator[None]:
+    """Defer `SIGNALS` that arrive inside the block until it has ended."""
+    deferred: list[int] = []
+    try:
+        with signals_handled(lambda number, frame: deferred.append(number)):
+            yield
+    finally:
         for number in deferred[:1]:
             signal.raise_signal(number)
 

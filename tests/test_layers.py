@@ -32,17 +32,7 @@ PACKAGES = {
 """Package -> other packages of ours that it may import, besides what its parent may."""
 
 EXCEPTIONS = {
-    (
-        "raysweep.orchestrator.store.reader",
-        "raysweep.orchestrator.query.sql",
-    ): "`Store.sql`, lazy",
-    # To be removed:
-    ("raysweep.orchestrator.query.saved", "raysweep.orchestrator.cli.output"): "`fail`; raise InputError there",
-    ("raysweep.orchestrator.query.saved", "typer"): "`get_app_dir`",
-    ("raysweep.orchestrator.store.writer", "raysweep.orchestrator.launch.record"): "`Records`, a type",
-    ("raysweep.orchestrator.store.check", "raysweep.orchestrator.store.reader"): "`Store`, a type",
-    ("raysweep.orchestrator.query.sql", "raysweep.orchestrator.store.reader"): "`Store`, a type",
-    ("raysweep.analysis.publish", "raysweep.orchestrator.cli.output"): "`complain`",
+    ("raysweep.orchestrator.store.reader", "raysweep.orchestrator.query.sql"): "`Store.sql`, lazy",
     ("raysweep.workloads.vit.report", "raysweep.workloads.vit.workload"): "`Config`, a type",
     ("raysweep.workloads.vit.training", "raysweep.workloads.vit.workload"): "`Config`, a type",
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import fail, say, warn
+from raysweep.orchestrator.cli.output import entry, fail, say, warn
 from raysweep.orchestrator.text import at_store
 
 if TYPE_CHECKING:
@@ -28,12 +28,8 @@ def table(
     from raysweep.analysis.errors import NothingDone
     from raysweep.analysis.tables import TABLES
     from raysweep.analysis.tables.render import RENDERERS
-    from raysweep.workloads.registry import UnknownName
 
-    try:
-        build, render = TABLES[name], RENDERERS["json" if as_json else format_]
-    except UnknownName as error:
-        fail(str(error))
+    build, render = entry(TABLES, name), entry(RENDERERS, "json" if as_json else format_)
     built = build(_source(store, where))
     if built.lack is not None:
         raise NothingDone(built.lack)
@@ -57,12 +53,8 @@ def figure(
     raysweep figure curves -o curves.png
     """
     from raysweep.analysis.figures import CAPTIONS, FIGURES, destination, save
-    from raysweep.workloads.registry import UnknownName
 
-    try:
-        draw, caption = FIGURES[name], CAPTIONS[name]
-    except UnknownName as error:
-        fail(str(error))
+    draw, caption = entry(FIGURES, name), entry(CAPTIONS, name)
     path = destination(f"{name}.svg" if output is None else output)
     source = _source(store, where)
     save(draw(source), path)
@@ -86,15 +78,12 @@ def claims(
     comparisons is over all claims of a family, also those that are not printed.
     """
     from raysweep.analysis.claims import RENDERERS, ledger, named, render
-    from raysweep.workloads.registry import UnknownName
 
-    try:
-        RENDERERS["json" if as_json else format_]
-    except UnknownName as error:
-        fail(str(error))
+    kind = "json" if as_json else format_
+    entry(RENDERERS, kind)  # refused before the store is read
     ids = named(names or ())
     lines = ledger(_source(store, where))
-    say(render(lines.filter(lines["id"].is_in(ids)), "json" if as_json else format_).rstrip("\n"))
+    say(render(lines.filter(lines["id"].is_in(ids)), kind).rstrip("\n"))
 
 
 def report(

@@ -31,7 +31,7 @@ app.add_typer(cluster_app, name="cluster")
 
 def main() -> None:
     """Entry point: our errors become one message and their exit code."""
-    from raysweep.orchestrator.errors import InputError, RaysweepError, missing_extra
+    from raysweep.orchestrator.errors import RaysweepError, missing_extra
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -41,11 +41,8 @@ def main() -> None:
             app()
         finally:
             sys.stdout.flush()  # here, where an error of a full disk is still reported
-    except InputError as error:
-        complain(error.problems)
-        sys.exit(error.exit_code)
     except RaysweepError as error:
-        complain([str(error)])
+        complain(error.problems)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if (missing := missing_extra(error)) is None:

@@ -59,7 +59,8 @@ def check(
             }
         )  # fmt: skip
     else:
-        say(f"{where}: " + ("valid" if address is None else count_nodes(len(offered.nodes))))
+        up = f"{len(offered.nodes)} node{'' if len(offered.nodes) == 1 else 's'} up"
+        say(f"{where}: {'valid' if address is None else up}")
         for node in offered.nodes:
             say(f"  node: {offer(node)}")
         if scaling is not None:
@@ -72,11 +73,6 @@ def check(
             say(f"every one of {count_cells(cells)} has a node to run on")
     if problems:
         raise typer.Exit(1)
-
-
-def count_nodes(count: int) -> str:
-    """Say `1 node up`, `3 nodes up`."""
-    return f"{count} node{'' if count == 1 else 's'} up"
 
 
 def _demands(sweeps: list[str], set_: list[str] | None, seeds: str | None, device: str) -> list[tuple[Any, int]]:

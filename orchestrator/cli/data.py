@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import DataDir, Json
-from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say
+from raysweep.orchestrator.cli.output import entry, fail, print_frame, print_json, say
 
 if TYPE_CHECKING:
     from raysweep.workloads.datasets.dataset import Dataset
@@ -99,11 +99,7 @@ def data_fetch(
 
 def _dataset(name: str) -> Dataset:
     from raysweep.workloads.datasets import DATASETS
-    from raysweep.workloads.registry import UnknownName
 
-    try:
-        module, _, entry = DATASETS[name].partition(":")
-    except UnknownName as error:
-        fail(str(error))
-    dataset: Dataset = getattr(importlib.import_module(module), entry)
+    module, _, attribute = entry(DATASETS, name).partition(":")
+    dataset: Dataset = getattr(importlib.import_module(module), attribute)
     return dataset

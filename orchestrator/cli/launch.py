@@ -63,7 +63,7 @@ def plan(
     raysweep plan digits.toml --seeds 0..9 --where "method = 'sgd' and rate < 0.2"
     """
     from raysweep.orchestrator.launch.drift import drift
-    from raysweep.orchestrator.launch.launch import plan_of
+    from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.preflight import lacking
     from raysweep.orchestrator.schedule.plan import STATES
     from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
@@ -72,7 +72,7 @@ def plan(
     use_data(data_dir)
     opened = Store(store)
     request = _request(context.params, opened)
-    planned = plan_of(request, opened, _options(context))
+    planned = Launch(request, opened, _options(context)).current_plan()
     missing = lacking(planned, request.workloads)
     checkpoints = resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage)))
     recorded = opened.sweeps() if opened.exists() else []
@@ -80,7 +80,7 @@ def plan(
     if as_json:
         print_json(
             {
-                "cells": len(planned.table), "states": planned.counts(), "to_run": int(planned.frame["run"].sum()),
+                "cells": len(planned.table), "states": planned.counts(), "to_run": planned.to_run,
                 "with_checkpoint": len(checkpoints), "no_longer_asked_for": sum(drifted.values()),
                 "new_config_keys": new_keys, "by_resource": planned.expected().to_dicts(),
                 "wall_seconds_here": planned.wall_seconds(local_slots), "warnings": list(request.warnings),
@@ -104,7 +104,7 @@ def plan(
         say(line)
     if checkpoints:
         say(f"{count_cells(len(checkpoints))} will resume from a checkpoint")
-    if not planned.frame["run"].any():
+    if not planned.to_run:
         say("nothing to run")
 
 
@@ -155,8 +155,7 @@ def _launch(context: typer.Context) -> None:
         request = from_store(
             store.require(), params["where"], params["timeout"], params["retries"], trust=params["trust_store"]
         )
-    again = [*(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)]
-    _finish(store, request, _options(context), params["yes"], params["as_json"], again, at_store(params["store"]))
+    _run(context, store, request)
 
 
 def _request(params: Mapping[str, Any], store: Store) -> Request:
@@ -195,24 +194,23 @@ def _options(context: typer.Context) -> Options:
     return Options(**options, resume=context.info_name == "resume", command=typed_command())
 
 
-def _finish(
-    opened: Store, prepared: Request, options: Options, yes: bool, as_json: bool, again: list[str], at: str
-) -> None:  # fmt: skip
+def _run(context: typer.Context, store: Store, request: Request) -> None:
+    """Run a request here, print how it ended, and exit."""
     from raysweep.orchestrator.cli.progress import live
     from raysweep.orchestrator.launch.launch import Launch
 
-    this = Launch(prepared, opened, options, lambda owner: warn([f"waiting for another launch to end: {owner}"]))
+    params, options = context.params, _options(context)
+    as_json, at = params["as_json"], at_store(params["store"])
+    this = Launch(request, store, options, lambda owner: warn([f"waiting for another launch to end: {owner}"]))
     planned = this.plan()
-    new = int((planned.frame["run"] & (planned.frame["state"] == "new")).sum())
-    if not yes:
-        confirm_many(new)
-    warn(prepared.warnings)
-    if planned.frame["run"].any() and not as_json:
-        count = int(planned.frame["run"].sum())
-        starting = "" if options.executor == "inline" or options.address else "; starting Ray"
-        print(f"{count_cells(len(planned.table))}, {count:,} to run{starting}", file=sys.stderr)
+    if not params["yes"]:
+        confirm_many(int((planned.frame["run"] & (planned.frame["state"] == "new")).sum()))
+    warn(request.warnings)
     if as_json:
-        event("start", cells=len(planned.table), to_run=int(planned.frame["run"].sum()), store=opened.storage.location)
+        event("start", cells=len(planned.table), to_run=planned.to_run, store=store.storage.location)
+    elif planned.to_run:
+        starting = "" if options.executor == "inline" or options.address else "; starting Ray"
+        print(f"{count_cells(len(planned.table))}, {planned.to_run:,} to run{starting}", file=sys.stderr)
 
     def announce(plan: Plan, executor: Executor) -> None:
         if not as_json:
@@ -220,6 +218,7 @@ def _finish(
             print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
 
     result = this.run(live(as_json, at), announce)
-    warn(line for line in result.warnings if line not in prepared.warnings)
-    print_result(result, as_json, shlex.join(["raysweep", "resume", *again]), at)
+    warn(line for line in result.warnings if line not in request.warnings)
+    again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
+    print_result(result, as_json, again, at)
     raise typer.Exit(result.exit_code)

@@ -7,16 +7,19 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import count_cells, duration, printable
+from raysweep.orchestrator.text import count_cells, duration, printable, rate
+from raysweep.workloads.registry import Registry, UnknownName
 
 if TYPE_CHECKING:
     import polars as pl
 
     from raysweep.orchestrator.launch.launch import Result
     from raysweep.orchestrator.schedule.plan import Plan
+
+_Entry = TypeVar("_Entry")
 
 MIN_HOURS = 0.01
 """Hours of work below this are printed as `under 0.01`."""
@@ -85,6 +88,12 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
         others = " for cells of known duration" if seconds is not None and all_unknown else ""
         lines.append(f"time: {time}{others} {where}")
     return lines
+
+
+def pace_in_words(cells_per_s: float | None, seconds_left: float | None) -> str:
+    """Say `; 12 cells a minute, about 3 min left`, without what is unknown."""
+    text = f"; {rate(cells_per_s)}" if cells_per_s else ""
+    return text if seconds_left is None else f"{text}, about {duration(seconds_left)} left"
 
 
 def _hours(hours: float) -> str:
@@ -208,3 +217,11 @@ def typed_command() -> str:
 def fail(message: str) -> NoReturn:
     """Refuse the input."""
     raise InputError(message)
+
+
+def entry(registry: Registry[_Entry], name: str) -> _Entry:
+    """The entry of this name; InputError if there is none."""
+    try:
+        return registry[name]
+    except UnknownName as error:
+        fail(str(error))

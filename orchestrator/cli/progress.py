@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from raysweep.orchestrator.cli.output import event
-from raysweep.orchestrator.text import duration, printable, rate
+from raysweep.orchestrator.cli.output import event, pace_in_words
+from raysweep.orchestrator.text import duration, printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
@@ -79,10 +79,7 @@ class _Line:
         counts += [f"{progress.running:,} running"] if progress.running else []
         counts += [f"{progress.to_retry:,} waiting for a retry"] if progress.to_retry else []
         text = ", ".join([*counts, f"{progress.failed:,} failed", f"{progress.left:,} left"])
-        if cells_per_s:
-            text += f"; {rate(cells_per_s)}"
-        if seconds_left is not None and progress.left:
-            text += f", about {duration(seconds_left)} left"
+        text += pace_in_words(cells_per_s, seconds_left if progress.left else None)
         if progress.slow:
             cell_id, seconds, usual = progress.slow[0]
             more = f" and {len(progress.slow) - 1:,} more" if len(progress.slow) > 1 else ""

@@ -17,9 +17,9 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
+from raysweep.orchestrator.cli import saved
 from raysweep.orchestrator.cli.output import complain, print_frame, say
 from raysweep.orchestrator.errors import InputError, RaysweepError
-from raysweep.orchestrator.query import saved
 from raysweep.orchestrator.query.catalog import columns
 
 if TYPE_CHECKING:
@@ -83,10 +83,8 @@ def run(store: Store) -> None:
             return
         try:
             last = _answer(store, text, last)
-        except InputError as error:
-            complain(error.problems)
         except RaysweepError as error:
-            complain([str(error)])
+            complain(error.problems)
 
 
 def _answer(store: Store, text: str, last: str) -> str:

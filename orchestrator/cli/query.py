@@ -48,7 +48,7 @@ def query(
 
     raysweep query losses --output losses.csv
     """
-    from raysweep.orchestrator.query import saved as saved_queries
+    from raysweep.orchestrator.cli import saved as saved_queries
     from raysweep.orchestrator.store.reader import Store
 
     kind = _kind(format_, output, as_json)

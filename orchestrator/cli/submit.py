@@ -47,8 +47,7 @@ def submit(context: typer.Context, request: Request | None) -> None:
     if params["address"] is not None or params["inline"]:
         fail("--submit runs the launch on the cluster's head; it takes no --address or --inline")
     store = params["store"]
-    check_store(store)
-    check_data(params["data_dir"])
+    check_paths(store, params["data_dir"])
     if not params["yes"]:  # only the head's store knows which of the cells are done
         confirm_many(0 if request is None else len(request.table), "up to ")
     with job(str(context.info_name), request, typed_options(context, _NOT_PASSED_ON)) as shipped:
@@ -74,27 +73,15 @@ def submit(context: typer.Context, request: Request | None) -> None:
     raise typer.Exit(code)
 
 
-def check_store(store: str) -> None:
-    """Refuse a store that the head could not find again.
-
-    Raises:
-        InputError: its path is relative.
-    """
+def check_paths(store: str, data: str | None) -> None:
+    """Refuse relative paths, which the head and the nodes could not find."""
     if "://" not in store and not Path(store).is_absolute():
         fail(
             f"--store {store}: relative path; with --submit the driver runs on the cluster's head, in a temporary "
             "folder. Give an absolute path on the head, on a disk that outlives it, or an address such as s3://BUCKET"
         )
-
-
-def check_data(folder: str | None) -> None:
-    """Refuse a data folder that nodes could not find.
-
-    Raises:
-        InputError: its path is relative.
-    """
-    if folder is not None and not Path(folder).is_absolute():
-        fail(f"--data-dir {folder}: relative path; with --submit give the absolute path of the folder on the nodes")
+    if data is not None and not Path(data).is_absolute():
+        fail(f"--data-dir {data}: relative path; with --submit give the absolute path of the folder on the nodes")
 
 
 @contextmanager

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
+from raysweep.orchestrator.cli.output import pace_in_words
 from raysweep.orchestrator.cli.progress import slow
-from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
+from raysweep.orchestrator.launch.announce import who_starts
+from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED, request_state
+from raysweep.orchestrator.launch.request import select
 from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
+from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import pace
 from raysweep.orchestrator.status import CHARGES, POLICIES, statuses_of, used_up
-from raysweep.orchestrator.text import count_cells, duration, one_line, rate
-
-if TYPE_CHECKING:
-    from raysweep.orchestrator.store.reader import Store
-    from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.store.lease import current_owner, newest_epoch
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.sweeps import known_cells
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.text import count_cells, one_line
 
 WINDOW_S = 300.0
 """Rates are over attempts that ended in these last seconds."""
@@ -62,13 +66,6 @@ class Totals(NamedTuple):
 
 def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]]:
     """Read the store; also returns warnings on the predicate."""
-    from raysweep.orchestrator.launch.announce import who_starts
-    from raysweep.orchestrator.launch.drift import request_state
-    from raysweep.orchestrator.launch.request import select
-    from raysweep.orchestrator.schedule.plan import plan
-    from raysweep.orchestrator.store.lease import current_owner, newest_epoch
-    from raysweep.orchestrator.store.sweeps import known_cells
-
     recorded = store.sweeps()
     cells, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
@@ -172,9 +169,10 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
         at: see `at_store`.
     """
     counts = totals(moment)
+    cells_per_s = None if counts.cells_a_minute is None else counts.cells_a_minute / 60
     text = [
         f"{counts.done:,} of {count_cells(moment.states.height)} done, {counts.running:,} running, "
-        f"{counts.failed:,} failed, {counts.left:,} left" + _pace(counts)
+        f"{counts.failed:,} failed, {counts.left:,} left" + pace_in_words(cells_per_s, counts.seconds_left)
     ]
     text += _by_resource(moment)
     text += _limited("running", _running(moment), MAX_RUNNING)
@@ -226,11 +224,6 @@ def event(moment: Snapshot) -> dict[str, object]:
         "owner": moment.owner, "starting": moment.starting,
         "failures": [{**row, "finished_at": str(row["finished_at"])} for row in moment.failures.iter_rows(named=True)],
     }  # fmt: skip
-
-
-def _pace(counts: Totals) -> str:
-    text = f"; {rate(counts.cells_a_minute / 60)}" if counts.cells_a_minute else ""
-    return text if counts.seconds_left is None else f"{text}, about {duration(counts.seconds_left)} left"
 
 
 def _limited(title: str, items: list[str], most: int) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,12 @@ from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
-from raysweep.orchestrator.process import SIGNALS, held_off
+from raysweep.orchestrator.process import held_off, signals_handled
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
-from raysweep.orchestrator.status import CHARGES
 from raysweep.orchestrator.store.lease import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
@@ -94,12 +91,7 @@ def launch(
     request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
     executor = "inline" if inline else "ray"
     options = Options(where=where, executor=executor, address=address, device=device, command="launch()")
-    return run(request, opened, options, progress)
-
-
-def run(request: Request, store: Store, options: Options, report: Callable[[Progress], None] | None = None) -> Result:
-    """Run a request; see `Launch`."""
-    return Launch(request, store, options).run(report)
+    return Launch(request, opened, options).run(progress)
 
 
 class Launch:
@@ -132,14 +124,10 @@ class Launch:
 
     def current_plan(self) -> Plan:
         """The plan, whoever owns the store; computed anew only if the store's rows have changed since the last time."""
-        store, options = self.store, self.options
-        summary = store.summary() if store.exists() else EMPTY_SUMMARY
-        if summary.is_empty():
-            summary = EMPTY_SUMMARY
+        summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store gives one object while its rows are the same
-            times = None if summary is EMPTY_SUMMARY else store.times
-            changes = {"resume": options.resume, "rerun_changed": options.rerun_changed}
-            self._plan, self._summary = plan(self._table, summary, times, **changes), summary
+            changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
+            self._plan, self._summary = plan(self._table, summary, self.store.times, **changes), summary
         return self._plan
 
     def run(
@@ -162,7 +150,7 @@ class Launch:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
             executor = None
             planned = self.plan()
-            if planned.frame["run"].any():  # what cannot run is refused before the store is taken
+            if planned.to_run:  # what cannot run is refused before the store is taken
                 refuse_lacking(planned, request, options)
                 begun.enter_context(starting(store.storage.location, options.command))
                 executor = open_executor(request, options)
@@ -175,7 +163,7 @@ class Launch:
                     writer.record_sweep(*entry)
             planned = self.current_plan()  # another launch may have owned the store since, or left half a commit
             warnings = list(request.warnings)
-            if not planned.frame["run"].any():
+            if not planned.to_run:
                 return _result(planned, None, began, warnings)
             if executor is None:  # cells that were done a moment ago were deleted by hand
                 executor = open_executor(request, options)
@@ -198,11 +186,6 @@ class Launch:
             return _result(planned, driver.progress, began, warnings)
 
 
-def plan_of(request: Request, store: Store, options: Options) -> Plan:
-    """The plan against the store's rows of now, whoever owns it."""
-    return Launch(request, store, options).current_plan()
-
-
 def on_device(table: CellTable, device: str) -> CellTable:
     """The cells with the GPUs that they get: as requested (`auto`), none (`cpu`), at least one (`cuda`)."""
     if device not in DEVICES:
@@ -210,18 +193,6 @@ def on_device(table: CellTable, device: str) -> CellTable:
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
     gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
     return replace(table, variants=table.variants.with_columns(gpus=gpus))
-
-
-EMPTY_SUMMARY = pl.DataFrame(
-    schema={
-        "cell_id": pl.String,
-        "status": pl.String,
-        "attempts": pl.Int32,
-        **dict.fromkeys(CHARGES, pl.UInt32),
-        "seconds": pl.Float64,
-        "source_digest": pl.String,
-    }
-)
 
 
 def _commit_all(
@@ -292,12 +263,8 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
     )
 
 
-@contextmanager
-def _interruptible(driver: Driver, executor: Executor) -> Iterator[None]:
-    """Turn the first Ctrl-C (or SIGTERM) into a clean end; a second one is as rude as it sounds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _interruptible(driver: Driver, executor: Executor) -> AbstractContextManager[None]:
+    """End the launch cleanly at the first Ctrl-C or SIGTERM inside the block, and at once at the second."""
 
     def stop(signum: int, frame: Any) -> None:
         if driver.stop_asked:
@@ -305,9 +272,4 @@ def _interruptible(driver: Driver, executor: Executor) -> Iterator[None]:
         driver.stop_asked = True
         executor.interrupt()
 
-    before = {s: signal.signal(s, stop) for s in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return signals_handled(stop)

@@ -192,5 +192,5 @@ def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable
         return table, ()
     from raysweep.orchestrator.query.sql import matching
 
-    matches, warning = matching(table, store.summary() if store.exists() else None, where)
+    matches, warning = matching(table, store.summary(), where)
     return table.keep(matches), (warning,) if warning else ()

@@ -5,20 +5,24 @@ from __future__ import annotations
 import polars as pl
 
 from raysweep.orchestrator.query.hints import identifier
-from raysweep.orchestrator.query.sql import Tables, cells_frame
+from raysweep.orchestrator.query.sql import cells_frame
 from raysweep.orchestrator.query.widen import widen
+from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS
 
 
-def columns(store: Tables) -> pl.DataFrame:
+def columns(store: Store) -> pl.DataFrame:
     """Every column of `cells`, `attempts` and `arrays`: table, column, type, what (its category).
 
     `column` is quoted for SQL if need be. `what` is "identity", "status", "metric", "config", "time", "machine",
     "code", "list" (all metrics, the whole config) or "launch", in this order; for arrays it is "array".
     """
-    attempts = store.collect(lambda: store.attempts)
-    arrays = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
-    rows = [*_rows("cells", cells_frame(store)), *_rows("attempts", widen(attempts)), *_rows("arrays", arrays)]
+    tables = {
+        "cells": cells_frame(store),
+        "attempts": widen(store.collect(lambda: store.attempts)),
+        "arrays": pl.DataFrame(pl.from_arrow(ARRAYS.empty_table())),
+    }
+    rows = [row for table, frame in tables.items() for row in _rows(table, frame)]
     return pl.DataFrame(rows, schema=["table", "column", "type", "what"], orient="row")
 
 

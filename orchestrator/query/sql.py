@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Protocol
 
 import duckdb
 import polars as pl
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.query.hints import advice, missing_column
 from raysweep.orchestrator.query.widen import reachable, widen
+from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import encodable
@@ -30,29 +30,7 @@ _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_
 """DuckDB's suggestion of one of its own tables."""
 
 
-class Tables(Protocol):
-    """The tables that SQL reads: `store.reader.Store`."""
-
-    @property
-    def cells(self) -> pl.LazyFrame:
-        """One row for each done cell."""
-
-    @property
-    def attempts(self) -> pl.LazyFrame:
-        """One row for each attempt that ended."""
-
-    @property
-    def arrays(self) -> pl.LazyFrame:
-        """Recorded arrays."""
-
-    def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
-        """Collect a frame over these tables; `frame` is called again if files were merged away meanwhile."""
-
-    def known(self) -> CellTable:
-        """Every cell that any launch requested."""
-
-
-def query(store: Tables, sql: str) -> pl.DataFrame:
+def query(store: Store, sql: str) -> pl.DataFrame:
     """Answer one SQL statement.
 
     Raises:
@@ -70,8 +48,7 @@ def query(store: Tables, sql: str) -> pl.DataFrame:
         if schema or "cells" in low:
             connection.register("cells", cells_frame(store, sql).to_arrow())
         if schema or "attempts" in low:
-            attempts = store.collect(lambda: store.attempts)
-            connection.register("attempts", widen(attempts, sql).to_arrow())
+            connection.register("attempts", widen(store.collect(lambda: store.attempts), sql).to_arrow())
         if schema or "arrays" in low:
             connection.register("arrays", _arrays(store).to_arrow())
         _lock(connection)
@@ -140,11 +117,11 @@ def _free(name: str, taken: Collection[str]) -> str:
     return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1))) if n not in taken)
 
 
-def cells_frame(store: Tables, sql: str | None = None) -> pl.DataFrame:
+def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
     """Build the `cells` table: one row for each requested cell, metrics and config keys as columns.
 
     Args:
-        store: the tables.
+        store: the store.
         sql: build only the metric and config columns that it may reach; None builds all.
     """
     reaches = reachable(sql)
@@ -160,12 +137,8 @@ def cells_frame(store: Tables, sql: str | None = None) -> pl.DataFrame:
             .unique("cell_id", keep="last", maintain_order=True)
         )
     )
-    frame = pl.concat(
-        [
-            done.with_columns(pl.lit(None, pl.String).alias(e) for e in _ERRORS),
-            tried.select([*done.columns, *_ERRORS]),
-        ]
-    )
+    done = done.with_columns(pl.lit(None, pl.String).alias(e) for e in _ERRORS)
+    frame = pl.concat([done, tried.select(done.columns)])
     known = store.known()
     known = replace(known, cells=known.cells.join(frame.select("cell_id"), on="cell_id", how="anti"))
     wide = known.wide()
@@ -182,7 +155,7 @@ _ERRORS = ("error_type", "error_message")
 _CHOICE = "SELECT cell_id, k IS NULL, ({}\n) FROM cells"
 
 
-def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tuple[pl.Series, str | None]:
+def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Series, str | None]:
     """Ids of the cells for which a predicate is true, and a warning if a null k excluded some.
 
     Raises:
@@ -191,11 +164,8 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     if not encodable(where):
         raise InputError(f"--where {where!r}: contains NUL or invalid Unicode")
     wide = table.wide().drop("source_digest", "cost_hint")
-    if summary is None:
-        wide = wide.with_columns(status=pl.lit("pending"))
-    else:
-        wide = wide.join(summary.select("cell_id", "status"), on="cell_id", how="left", maintain_order="left")
-        wide = wide.with_columns(pl.col("status").fill_null("pending"))
+    wide = wide.join(summary.select("cell_id", "status"), on="cell_id", how="left", maintain_order="left")
+    wide = wide.with_columns(pl.col("status").fill_null("pending"))
     connection = _sandbox()
     try:
         connection.register("cells", widen(wide, where).drop("config").to_arrow())
@@ -221,7 +191,7 @@ def matching(table: CellTable, summary: pl.DataFrame | None, where: str) -> tupl
     return pl.Series("cell_id", matches, pl.String), warning
 
 
-def _arrays(store: Tables) -> pl.DataFrame:
+def _arrays(store: Store) -> pl.DataFrame:
     """Arrays of done cells, from the attempt in `cells`: none of other attempts or of half commits."""
     return store.collect(
         lambda: store.arrays.join(

@@ -34,6 +34,11 @@ class Plan:
     frame: pl.DataFrame
 
     @property
+    def to_run(self) -> int:
+        """Number of cells to run."""
+        return int(self.frame["run"].sum())
+
+    @property
     def order(self) -> list[int]:
         """Rows to run, longest first; before them, in the order of the file, those of unknown length."""
         return (

@@ -10,7 +10,6 @@ import pytest
 
 from raysweep import Sweep
 from raysweep.orchestrator.cli.progress import live
-from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
 from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
@@ -62,10 +61,10 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
     write("plain.toml", sweep.format("tiny"))
     write("hints.toml", sweep.format("hinted"))
     plain, hints = (from_sweeps([Sweep.load(name)], Store("none")).table for name in ("plain.toml", "hints.toml"))
-    assert plan(plain, EMPTY_SUMMARY).weights().to_list() == [1.0] * 4
-    assert sorted(plan(hints, EMPTY_SUMMARY).weights()) == [3.0, 3.0, 6.0, 6.0]
+    assert plan(plain, Store("none").summary()).weights().to_list() == [1.0] * 4
+    assert sorted(plan(hints, Store("none").summary()).weights()) == [3.0, 3.0, 6.0, 6.0]
     done = pl.DataFrame({"cell_id": plain.cells["cell_id"][:1], "status": ["done"], "seconds": [7.0]})
-    known = plan(plain, pl.concat([EMPTY_SUMMARY, done], how="diagonal_relaxed"))
+    known = plan(plain, pl.concat([Store("none").summary(), done], how="diagonal_relaxed"))
     assert known.weights().to_list() == [7.0] * 4  # of the same workload, so that all are guessed
 
 

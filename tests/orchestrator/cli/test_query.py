@@ -19,9 +19,9 @@ from prompt_toolkit.output import DummyOutput
 
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.cli import query as query_commands
+from raysweep.orchestrator.cli import saved
 from raysweep.orchestrator.cli.prompt import SqlCompleter, run
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.query import saved
 from raysweep.orchestrator.query.catalog import columns
 from raysweep.orchestrator.query.hints import identifier
 

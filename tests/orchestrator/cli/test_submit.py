@@ -12,7 +12,7 @@ import typer
 from raysweep.orchestrator.cli import submit
 from raysweep.orchestrator.cli.app import app
 from raysweep.orchestrator.cli.options import typed_options
-from raysweep.orchestrator.cli.submit import check_data, check_store, job
+from raysweep.orchestrator.cli.submit import check_paths, job
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.jobs import Jobs
 from raysweep.orchestrator.launch.provenance import Commit, shipped, to_ship
@@ -111,13 +111,11 @@ def test_typed_options_are_passed_on(monkeypatch) -> None:
 def test_relative_paths_are_refused() -> None:
     for store in ("results", "./x", "~/x"):
         with pytest.raises(InputError, match=f"--store {store}: relative path"):
-            check_store(store)
-    check_store("/mnt/sweeps")
-    check_store("s3://bucket/sweeps")
-    check_data(None)
-    check_data("/data")
+            check_paths(store, None)
+    check_paths("/mnt/sweeps", None)
+    check_paths("s3://bucket/sweeps", "/data")
     with pytest.raises(InputError, match="--data-dir data: relative path"):
-        check_data("data")
+        check_paths("/mnt/sweeps", "data")
 
 
 @pytest.mark.parametrize(

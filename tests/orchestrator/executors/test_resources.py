@@ -20,7 +20,7 @@ from raysweep.orchestrator.executors.resources import (
     slots_of,
     unmet,
 )
-from raysweep.orchestrator.launch.launch import run
+from raysweep.orchestrator.launch.launch import Launch
 from raysweep.orchestrator.launch.request import Options, from_sweeps
 from raysweep.orchestrator.store.reader import Store
 
@@ -156,7 +156,7 @@ def test_cells_whose_node_does_not_come_are_left_once_nothing_else_runs(write, f
     monkeypatch.setattr(inline, "InlineExecutor", NodeLess)
     store, waits = Store("results"), []
     prepared = from_sweeps([Sweep.load("n.toml")], store)
-    ended = run(prepared, store, Options(executor="inline", node_wait=1.0), lambda p: waits.append(p.waiting))
+    ended = Launch(prepared, store, Options(executor="inline", node_wait=1.0)).run(lambda p: waits.append(p.waiting))
     assert (ended.done, ended.failed, ended.left, ended.exit_code) == (10, 0, 10, 1)
     assert "1 min for a node with 2 CPUs (--node-wait)" in ended.stopped
     assert ("a node with 2 CPUs",) in waits

@@ -14,7 +14,7 @@ from raysweep.orchestrator.errors import InputError, StoreBusy
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch import launch as launcher
-from raysweep.orchestrator.launch.launch import Launch, launch, plan_of, run
+from raysweep.orchestrator.launch.launch import Launch, launch
 from raysweep.orchestrator.launch.request import Options, from_store, from_sweeps
 from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, Event, Task
 from raysweep.orchestrator.schedule.plan import plan
@@ -109,7 +109,7 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
     importlib.reload(importlib.import_module("failing"))
     source.source_digest.cache_clear()
     store = Store()
-    resumed = run(from_store(store, None), store, Options(resume=True, executor="inline"))
+    resumed = Launch(from_store(store, None), store, Options(resume=True, executor="inline")).run()
     assert (resumed.ran, resumed.done, resumed.exit_code) == (4, 6, 0)
     assert store.summary().sort("attempts")["attempts"].to_list() == [1, 1, 3, 3, 3, 3]
 
@@ -120,7 +120,7 @@ def test_max_failures_stops_gracefully(write) -> None:
         'name="b"\nworkload="bad:run"\nseeds="0..19"\n[resources]\nretries=0\n[[grid]]\nmethod="m"\n'
     )
     store = Store()
-    result = run(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3))
+    result = Launch(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3)).run()
     assert result.stopped == "--max-failures 3 was met"
     assert result.failed >= 3
     assert result.left == 20 - result.failed > 0
@@ -133,9 +133,9 @@ def test_changed_code_is_reported_and_rerun_only_on_request(sweep: Sweep, write)
     source.source_digest.cache_clear()
     store = Store()
     request = from_sweeps([sweep], store)
-    assert plan_of(request, store, Options()).counts()["changed"] == 8
-    assert run(request, store, Options(executor="inline")).ran == 0
-    assert run(request, store, Options(executor="inline", rerun_changed=True)).ran == 8
+    assert Launch(request, store, Options()).current_plan().counts()["changed"] == 8
+    assert Launch(request, store, Options(executor="inline")).run().ran == 0
+    assert Launch(request, store, Options(executor="inline", rerun_changed=True)).run().ran == 8
     assert store.sql("SELECT max(value), max(attempt), count(*) FROM cells").rows() == [(9.0, 2, 8)]
     assert store.check() == []
 

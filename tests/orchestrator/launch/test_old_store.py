@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from raysweep import Store, Sweep, launch
-from raysweep.orchestrator.launch.launch import plan_of, run
+from raysweep.orchestrator.launch.launch import Launch
 from raysweep.orchestrator.launch.request import Options, from_sweeps
 from raysweep.orchestrator.sweep.source import source_digest
 from tests.conftest import ROOT
@@ -46,7 +46,8 @@ def states(sweep: str, **options: bool) -> dict[str, set[str]]:
     """Plan state -> cell ids, by the files as they are now."""
     source_digest.cache_clear()
     store = Store()
-    planned = plan_of(from_sweeps([Sweep.load(f"{sweep}.toml")], store), store, Options(**options))  # type: ignore[arg-type]
+    request = from_sweeps([Sweep.load(f"{sweep}.toml")], store)
+    planned = Launch(request, store, Options(**options)).current_plan()  # type: ignore[arg-type]
     groups = planned.frame.group_by("state").agg("cell_id").iter_rows()
     return {state: set(ids) for state, ids in groups}
 
@@ -103,6 +104,6 @@ def test_more_seeds_add_cells(old: Path) -> None:
     result = launch(Sweep.load("measure.toml").with_seeds("0..5"), inline=True)
     assert (result.asked, result.done, result.ran, result.exhausted) == (24, 20, 8, 4)
     sine = from_sweeps([Sweep.load("sine.toml").with_seeds([0, 3])], store)
-    assert run(sine, store, Options(executor="inline")).ran == 3
+    assert Launch(sine, store, Options(executor="inline")).run().ran == 3
     assert store.cells.collect().height == before + 8 + 3
     assert set(store.cells.filter(pl.col("epoch") < 2).collect()["cell_id"]) >= MEASURE

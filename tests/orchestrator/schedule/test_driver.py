@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY, launch
+from raysweep.orchestrator.launch.launch import launch
 from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.run.messages import (
     Beat,
@@ -78,7 +78,7 @@ def drive(write, monkeypatch: pytest.MonkeyPatch):
         text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'
         prepared = from_sweeps([Sweep.from_text(text)], Store())
         executor = Scripted(end)
-        driver = Driver(plan(prepared.table, EMPTY_SUMMARY), executor, {}, limits or Limits())
+        driver = Driver(plan(prepared.table, Store().summary()), executor, {}, limits or Limits())
         ended = []
         for batch in driver.run():
             ended += [f.outcome for f in batch]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from raysweep.orchestrator.launch.launch import EMPTY_SUMMARY
 from raysweep.orchestrator.schedule.plan import Plan, plan
+from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANT, VARIANTS_SCHEMA, CellTable
+
+EMPTY = Store("none").summary()
 
 
 def table(*variants: dict[str, object], seeds: int = 2) -> CellTable:
@@ -28,12 +30,12 @@ def done(attempts: int = 1, **seconds: float) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
-                **dict.fromkeys(EMPTY_SUMMARY.columns), "cell_id": cell, "status": "done", "attempts": attempts,
+                **dict.fromkeys(EMPTY.columns), "cell_id": cell, "status": "done", "attempts": attempts,
                 "own_errors": attempts - 1, "seconds": s, "source_digest": "d",
             }
             for cell, s in seconds.items()
         ],
-        schema=EMPTY_SUMMARY.schema,
+        schema=EMPTY.schema,
     )  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def expected(planned: Plan) -> dict[str, float | None]:
 
 
 def test_cells_that_never_ran_are_of_unknown_length() -> None:
-    planned = plan(table({}, {}), EMPTY_SUMMARY)
+    planned = plan(table({}, {}), EMPTY)
     assert set(expected(planned).values()) == {None}
     assert planned.expected().select("cells", "unknown").row(0) == (4, 4)
     assert planned.wall_seconds(lambda *_: 8) is None

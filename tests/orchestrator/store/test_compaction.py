@@ -141,14 +141,14 @@ def test_readers_beside_it_see_each_row_once(sweep: Sweep) -> None:
 
 def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     launch(sweep, inline=True)
-    from raysweep.orchestrator.launch.launch import run
+    from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.request import Options, from_sweeps
     from raysweep.orchestrator.sweep.source import source_digest
 
     Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
     source_digest.cache_clear()
     store = Store()
-    result = run(from_sweeps([sweep], store), store, Options(executor="inline", rerun_changed=True))
+    result = Launch(from_sweeps([sweep], store), store, Options(executor="inline", rerun_changed=True)).run()
     assert result.ran == CELLS
     assert Store().check() == []
     totals = Store().sql("SELECT count(*), count(DISTINCT cell_id), min(attempt), max(attempt) FROM cells").row(0)

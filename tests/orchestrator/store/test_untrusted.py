@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.launch.launch import launch, run
+from raysweep.orchestrator.launch.launch import Launch, launch
 from raysweep.orchestrator.launch.request import Options, from_store
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
@@ -427,7 +427,7 @@ def test_a_users_own_store_needs_no_word(results: Path, state: Path) -> None:
     launch(Sweep.load("s.toml").with_seeds("0..5"), inline=True)
     store = Store()
     assert [entry.own for entry in store.sweeps()] == [True, True]
-    assert run(from_store(store, None), store, Options(resume=True, executor="inline")).failed == 2
+    assert Launch(from_store(store, None), store, Options(resume=True, executor="inline")).run().failed == 2
     assert (state / "raysweep/key").stat().st_mode & 0o777 == 0o600
     assert [p.name for p in (state / "raysweep").iterdir()] == ["key"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.launch.launch import Options, launch, run
+from raysweep.orchestrator.launch.launch import Launch, Options, launch
 from raysweep.orchestrator.launch.request import from_store, from_sweeps
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
@@ -37,7 +37,7 @@ def test_two_sweeps_of_one_name_each_find_their_own(folder: Path) -> None:
     for name in ("A", "B"):
         launch(Sweep.load(folder / name / "s.toml"), inline=True)
     store = Store()
-    run(from_store(store, None), store, Options(resume=True, executor="inline"))
+    Launch(from_store(store, None), store, Options(resume=True, executor="inline")).run()
     attempts = store.attempts.sort("workload", "attempt").select("workload", "attempt", "error_type").collect()
     assert attempts.rows() == [("modA:run", 1, "ValueError"), ("modA:run", 2, "ValueError"), ("modB:run", 1, None)]
     sizes = {entry.key: len(entry.table) for entry in store.sweeps()}
