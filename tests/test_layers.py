@@ -33,8 +33,6 @@ PACKAGES = {
 
 EXCEPTIONS = {
     ("raysweep.orchestrator.store.reader", "raysweep.orchestrator.query.sql"): "`Store.sql`, lazy",
-    ("raysweep.workloads.vit.report", "raysweep.workloads.vit.workload"): "`Config`, a type",
-    ("raysweep.workloads.vit.training", "raysweep.workloads.vit.workload"): "`Config`, a type",
 }
 """Importing module, imported module or library -> why it may."""
 

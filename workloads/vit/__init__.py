@@ -4,7 +4,8 @@
 that import torch are imported by `run` only.
 """
 
+from raysweep.workloads.vit.config import Config
 from raysweep.workloads.vit.selection import METHODS
-from raysweep.workloads.vit.workload import VERSION, Config, cost, lacks, run, settle
+from raysweep.workloads.vit.workload import VERSION, cost, lacks, run, settle
 
 __all__ = ["METHODS", "VERSION", "Config", "cost", "lacks", "run", "settle"]

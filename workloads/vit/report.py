@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
@@ -11,11 +9,9 @@ from raysweep.workloads.interface import Cell, Context, Metrics
 from raysweep.workloads.vit import metrics
 from raysweep.workloads.vit.baselines import Array, Bytes, nearest_mean_scores, ridge_scores
 from raysweep.workloads.vit.checkpoint import State
+from raysweep.workloads.vit.config import Config
 from raysweep.workloads.vit.data import Images, load, positions, task_classes, verify
 from raysweep.workloads.vit.training import Run, full_float32, learn, prepare
-
-if TYPE_CHECKING:
-    from raysweep.workloads.vit.workload import Config
 
 
 def train_and_measure(cell: Cell, context: Context) -> Metrics:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from raysweep.workloads.interface import Cell, Checkpoint
 from raysweep.workloads.seeds import CODES, generators
 from raysweep.workloads.vit.checkpoint import State, restore, saved
+from raysweep.workloads.vit.config import Config
 from raysweep.workloads.vit.data import CLASSES, Images, positions, task_classes
 from raysweep.workloads.vit.fisher import cross_entropies, measure
 from raysweep.workloads.vit.hold import hold
@@ -30,9 +31,6 @@ from raysweep.workloads.vit.model import Shape, Transport, build
 from raysweep.workloads.vit.movement import moved, weights
 from raysweep.workloads.vit.replay import refill
 from raysweep.workloads.vit.selection import METHODS, draw, ranked
-
-if TYPE_CHECKING:
-    from raysweep.workloads.vit.workload import Config
 
 TEST_BATCH = 250
 Indices = np.ndarray[Any, np.dtype[np.int64]]
