@@ -152,13 +152,9 @@ class Driver:
             if rows[-1] in self._single:
                 break
         chunk = Chunk(
+            **key._asdict(),
             number=next(self._numbers),
-            workload=key.workload,
-            experiment=key.experiment,
             tasks=tuple(map(self.attempts.begin, rows)),
-            cpus=key.cpus,
-            gpus=key.gpus,
-            memory_gib=key.memory_gib,
             search=self.search.get(key.workload, ()),
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,

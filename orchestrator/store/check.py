@@ -58,10 +58,7 @@ def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]
     for name in names:
         try:
             segment = inspect(storage, folder, name)
-            with (
-                storage.open(segment.path) as opened,
-                pq.ParquetFile(opened, page_checksum_verification=True) as file,
-            ):
+            with storage.open(segment.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
                 for group in range(file.num_row_groups):
                     file.read_row_group(group)
             good.append(segment)

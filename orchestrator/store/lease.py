@@ -100,12 +100,7 @@ def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] |
     Raises:
         StoreBusy: it is owned, and `wait` is False.
     """
-
-    def owner() -> str | None:
-        ownership = current_owner(storage)
-        return None if ownership is None else ownership.who
-
-    _wait_while(owner, storage, wait, report)
+    _wait_while(lambda: current_owner(storage), storage, wait, report)
 
 
 def take_over(storage: Storage, wait: bool) -> Lock:
@@ -116,11 +111,10 @@ def take_over(storage: Storage, wait: bool) -> Lock:
     """
     locks: list[Lock] = []
 
-    def owner() -> str | None:
+    def owner() -> Ownership | None:
         lock = storage.try_lock()
         if lock is None:
-            ownership = current_owner(storage)
-            return "which has just begun" if ownership is None else ownership.who
+            return current_owner(storage) or Ownership("which has just begun", {})
         try:
             ownership = current_owner(storage, DEAD_AFTER_S, locked=True)
         except BaseException:
@@ -128,19 +122,20 @@ def take_over(storage: Storage, wait: bool) -> Lock:
             raise
         if ownership is None:
             locks.append(lock)
-            return None
-        lock.release()
-        return ownership.who
+        else:
+            lock.release()
+        return ownership
 
     _wait_while(owner, storage, wait, None)
     return locks[0]
 
 
 def _wait_while(
-    owner: Callable[[], str | None], storage: Storage, wait: bool, report: Callable[[str], None] | None
+    owner: Callable[[], Ownership | None], storage: Storage, wait: bool, report: Callable[[str], None] | None
 ) -> None:
     reported: set[str] = set()
-    while (who := owner()) is not None:
+    while (ownership := owner()) is not None:
+        who = ownership.who
         if not wait:
             raise StoreBusy(f"store {storage} is owned by another launch ({who}); wait for it (--wait) or end it first")
         if report is not None and who not in reported:

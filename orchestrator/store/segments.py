@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,19 +83,11 @@ def encode(
         metadata[_REPLACED] = json.dumps(joined(run for segment in replaces for run in _with_itself(segment))).encode()
     schema = TABLES[folder].with_metadata(metadata or None)
     sink = io.BytesIO()
-    split = {
-        "column_encoding": {
-            "values.list.element": "BYTE_STREAM_SPLIT",
-            "values_f64.list.element": "BYTE_STREAM_SPLIT",
-        }
-    }
-    with pq.ParquetWriter(
-        sink,
-        schema,
-        compression="zstd",
-        write_page_checksum=True,
-        **({"use_dictionary": ["cell_id", "name"], **split} if folder == "arrays" else {}),
-    ) as writer:
+    options: dict[str, Any] = {}
+    if folder == "arrays":
+        encoding = dict.fromkeys(("values.list.element", "values_f64.list.element"), "BYTE_STREAM_SPLIT")
+        options = {"use_dictionary": ["cell_id", "name"], "column_encoding": encoding}
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, **options) as writer:
         for table in [tables] if isinstance(tables, pa.Table) else tables:
             writer.write_table(table.cast(TABLES[folder]).replace_schema_metadata(schema.metadata))
     return sink.getvalue()

@@ -257,18 +257,15 @@ class StoreWriter:
 
         It also finishes half commits of any age, as `Store.check` reports them.
         """
-        with self._writes:
-            return self._compact()
-
-    def _compact(self) -> dict[str, tuple[int, int]]:
         report = {}
-        self._finish_commits(epochs(self.storage))
-        for folder in TABLES:
-            before = [s for s in self.store.segments(folder) if not s.seal]
-            for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MAX_ROWS):
-                if len(run) > 1:
-                    self._merge(folder, run)
-            report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
+        with self._writes:
+            self._finish_commits(epochs(self.storage))
+            for folder in TABLES:
+                before = [s for s in self.store.segments(folder) if not s.seal]
+                for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MAX_ROWS):
+                    if len(run) > 1:
+                        self._replace(folder, self._merged(folder, run), run)
+                report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
         return report
 
     def _merge_due(self, folder: str) -> None:
@@ -284,9 +281,6 @@ class StoreWriter:
                     self._replace(folder, merged, batch)
             del merged
             pa.default_memory_pool().release_unused()
-
-    def _merge(self, folder: str, batch: list[Segment]) -> None:
-        self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> bytes:
         """Encode one segment of these, reading in parts: memory that Arrow has allocated stays with the process."""

@@ -7,10 +7,9 @@ or a config key that is both in `[config]` and varied.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S, Resources
+from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.workload import Workload
@@ -18,32 +17,32 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 _LINE: Schema = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\x00-\\x1f]*$"}
-_SEED: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
-_K: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_NATURAL: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 _VALUE: Schema = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}
 _PART_OR_WHOLE: Schema = {"anyOf": [{"type": "number", "maximum": 1}, {"type": "integer"}]}
 """CPUs or GPUs: a fraction of one, or a whole number."""
-_RESOURCES: dict[str, Schema] = {
-    "cpus": {
-        **_PART_OR_WHOLE, "exclusiveMinimum": 0, "maximum": 1e6,
-        "description": "CPUs of a cell; its thread pools get as many threads.",
+_POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
+_RESOURCES: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "cpus": {
+            **_PART_OR_WHOLE, "exclusiveMinimum": 0, "maximum": 1e6,
+            "description": "CPUs of a cell; its thread pools get as many threads.",
+        },
+        "gpus": {**_PART_OR_WHOLE, "minimum": 0, "maximum": 1e6, "description": "GPUs of a cell; 0.5 shares one."},
+        "memory_gib": {**_POSITIVE, "maximum": 1e9, "description": "Memory of a cell, GiB."},
+        "timeout_s": {**_POSITIVE, "maximum": MAX_TIMEOUT_S, "description": "Seconds a cell may run."},
+        "retries": {**_NATURAL, "maximum": MAX_RETRIES, "description": "Repeats after a cell's own error."},
     },
-    "gpus": {**_PART_OR_WHOLE, "minimum": 0, "maximum": 1e6, "description": "GPUs of a cell; 0.5 shares one."},
-    "memory_gib": {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9, "description": "Memory of a cell, GiB."},
-    "timeout_s": {
-        "type": "number", "exclusiveMinimum": 0, "maximum": MAX_TIMEOUT_S, "description": "Seconds a cell may run."
-    },
-    "retries": {
-        "type": "integer", "minimum": 0, "maximum": MAX_RETRIES, "description": "Repeats after a cell's own error."
-    },
+    "description": "Resources that a cell runs with; never part of its id.",
 }  # fmt: skip
 
 
 def schema(workload: Workload | None = None) -> Schema:
     """The schema of sweep files; with a workload, of its sweep files only, including config keys and methods."""
     config, definitions = _config(workload)
-    resources = _resources()
     description = "Shared settings; a key is either here or in [[grid]] blocks, not in both."
     result: Schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -64,14 +63,14 @@ def schema(workload: Workload | None = None) -> Schema:
             "seeds": {
                 "description": "A list, or a range \"0..19\" with both ends.",
                 "anyOf": [
-                    {"type": "array", "items": _SEED, "minItems": 1, "uniqueItems": True},
+                    {"type": "array", "items": _NATURAL, "minItems": 1, "uniqueItems": True},
                     {"type": "string", "pattern": "^\\s*\\d{1,18}\\s*\\.\\.\\s*\\d{1,18}\\s*$"},
                 ],
             },
             "config": {"type": "object", "description": description, **config},
-            "resources": resources,
+            "resources": _RESOURCES,
             "grid": {
-                "type": "array", "minItems": 1, "items": _block(workload, config, resources),
+                "type": "array", "minItems": 1, "items": _block(workload, config),
                 "description": "Each block is the product of its lists.",
             },
         },
@@ -81,16 +80,7 @@ def schema(workload: Workload | None = None) -> Schema:
     return result
 
 
-def _resources() -> Schema:
-    if set(_RESOURCES) != {field.name for field in fields(Resources)}:
-        raise ValueError("the schema of [resources] lacks a field of Resources")
-    return {
-        "type": "object", "additionalProperties": False, "properties": _RESOURCES,
-        "description": "Resources that a cell runs with; never part of its id.",
-    }  # fmt: skip
-
-
-def _block(workload: Workload | None, config: Mapping[str, Any], resources: Schema) -> Schema:
+def _block(workload: Workload | None, config: Mapping[str, Any]) -> Schema:
     method: Schema = dict(_LINE)
     if workload is not None and workload.methods is not None:
         method = {"type": "string", "enum": sorted(workload.methods)}
@@ -100,8 +90,8 @@ def _block(workload: Workload | None, config: Mapping[str, Any], resources: Sche
         "required": ["method"],
         "properties": {
             "method": {**_axis(method), "description": "The key column `method`; a list makes cells of each."},
-            "k": {**_axis(_K), "description": "The key column `k`; may be left out."},
-            "resources": resources,
+            "k": {**_axis(_NATURAL), "description": "The key column `k`; may be left out."},
+            "resources": _RESOURCES,
             "seed": False,
             "seeds": False,
             **keys,

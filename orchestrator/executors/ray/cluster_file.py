@@ -6,14 +6,13 @@ import contextlib
 import copy
 import io
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
+from raysweep.orchestrator.executors.ray.executor import KEEPALIVE, quiet
 from raysweep.orchestrator.executors.resources import Autoscaler, NodeType, autoscaler
 from raysweep.orchestrator.text import short_repr
 
@@ -69,9 +68,7 @@ def read(path: str) -> ClusterFile:
         problems = [f"{path}: {problem}"]
     if prepared is None or problems:
         raise InputError(problems)
-    problem = _semantic_error(prepared) or ""
-    if problem:
-        raise InputError(f"{path}: {problem}")
+    _refuse_unusable(path, prepared)
     return _summary(path, prepared)
 
 
@@ -101,10 +98,8 @@ def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
         with _quiet() as output:
             prepared: dict[str, Any] = prepare_config(copy.deepcopy(dict(raw)))
     except NotImplementedError:
-        return (
-            None,
-            f"provider.type: Ray has no {short_repr(provider['type'])}; it has aws, gcp, azure, local and others",
-        )
+        kind = short_repr(provider["type"])
+        return None, f"provider.type: Ray has no {kind}; it has aws, gcp, azure, local and others"
     except Exception as error:  # from Ray's reading: a KeyError, an AttributeError, click's
         message = getattr(error, "message", None) or str(error)
         return None, f"Ray refuses it: {message if message else output.getvalue().strip()} ({type(error).__name__})"
@@ -131,16 +126,15 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
             yield path, error.message
 
 
-def _semantic_error(prepared: Mapping[str, Any]) -> str | None:
-    """A problem that Ray reports beyond its schema."""
+def _refuse_unusable(path: str, prepared: Mapping[str, Any]) -> None:
+    """Raise InputError for a problem that Ray reports beyond its schema."""
     from ray.autoscaler._private.util import validate_config
 
     try:
         with _quiet():
             validate_config(copy.deepcopy(dict(prepared)))
     except Exception as error:
-        return f"Ray refuses it: {str(error) or type(error).__name__}"
-    return None
+        raise InputError(f"{path}: Ray refuses it: {str(error) or type(error).__name__}") from None
 
 
 def _summary(path: str, prepared: Mapping[str, Any]) -> ClusterFile:
@@ -207,15 +201,10 @@ def _line(path: str, root: Any, keys: Sequence[str | int], message: str) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[io.StringIO]:
     """Capture Ray's output."""
-    logger = logging.getLogger("ray")
-    before, output = logger.level, io.StringIO()
-    logger.setLevel(logging.ERROR)
-    inner = logging.getLogger("ray.autoscaler._private.util")
-    inner_before = inner.level
-    inner.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            yield output
-    finally:
-        logger.setLevel(before)
-        inner.setLevel(inner_before)
+    output = io.StringIO()
+    with (
+        quiet("ray", "ray.autoscaler._private.util"),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
+    ):
+        yield output

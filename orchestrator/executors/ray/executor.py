@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -122,7 +122,7 @@ class RayExecutor:
         logging.getLogger("ray").setLevel(logging.ERROR)
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
-            with _quiet():
+            with quiet("ray._private.authentication.authentication_token_setup"):  # its start-up notices
                 if address is not None:
                     variables = dict.fromkeys(VARIABLES, "1") | {
                         name: os.environ[name] for name in _FORWARDED if name in os.environ
@@ -133,13 +133,8 @@ class RayExecutor:
                     # No runtime environment: with one, Ray starts its workers twice, 1.4 s. Workers inherit the
                     # variables, and import from the current folder, which stays until the launch ends.
                     with contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
-                        ray.init(
-                            "local",
-                            num_gpus=gpus,
-                            include_dashboard=False,
-                            object_store_memory=_OBJECT_STORE,
-                            **common,
-                        )
+                        common |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+                        ray.init("local", num_gpus=gpus, **common)
         except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
             self._launch_folder.remove()
             where = f"Ray at {address}" if address else "an embedded Ray"
@@ -379,12 +374,13 @@ def _line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """Hide Ray's start-up notices; errors are still raised."""
-    logger = logging.getLogger("ray._private.authentication.authentication_token_setup")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet(*loggers: str) -> Iterator[None]:
+    """Hide notices and warnings of these loggers inside the block; exceptions are still raised."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

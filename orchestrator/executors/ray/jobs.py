@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
+from raysweep.orchestrator.run.threads import environment
 
 CONNECT_S = 10.0
 POLL_S = 2.0  # between two reads of a job's log
@@ -61,7 +62,7 @@ class Jobs:
 
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._refused: type[Exception] = ray.exceptions.AuthenticationError
-        with _without(_OVERRIDES), self._one_error():
+        with environment(dict.fromkeys(_OVERRIDES)), self._one_error():
             self._client: Any = JobSubmissionClient(self.address)
         logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
 
@@ -72,9 +73,9 @@ class Jobs:
             ClusterUnavailable: the server refuses it.
         """
         number = f"raysweep-{secrets.token_hex(6)}"
-        environment = {"working_dir": str(job.folder), "env_vars": dict(job.environment)}
+        runtime = {"working_dir": str(job.folder), "env_vars": dict(job.environment)}
         with self._one_error():
-            self._client.submit_job(entrypoint=job.command, submission_id=number, runtime_env=environment)
+            self._client.submit_job(entrypoint=job.command, submission_id=number, runtime_env=runtime)
         return number
 
     def follow(self, number: str, show: Callable[[str], None]) -> int:
@@ -133,12 +134,3 @@ def _check(address: str) -> None:
 
 def _has_token() -> bool:
     return any(os.environ.get(name) for name in _TOKENS) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
-@contextlib.contextmanager
-def _without(names: tuple[str, ...]) -> Iterator[None]:
-    removed = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(removed)

@@ -9,15 +9,7 @@ from pathlib import Path
 import raysweep
 from raysweep.orchestrator.sweep.source import OURS
 
-_SKIP = {
-    "results",
-    "data",
-    "build",
-    "dist",
-    "node_modules",
-    OURS,
-    "__pycache__",
-}
+_SKIP = {"results", "data", "build", "dist", "node_modules", OURS, "__pycache__"}
 
 
 def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
@@ -61,7 +53,5 @@ def python_files(folder: Path, into: Path, more: Iterable[Path] = ()) -> None:
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:
-    wanted = {
-        n for n in names if n.endswith(".py") or ((Path(folder) / n).is_dir() and n not in {"__pycache__", "results"})
-    }
-    return set(names) - {n for n in wanted if not n.startswith(".")}
+    folders = {name for name in names if (Path(folder) / name).is_dir()} - {"__pycache__", "results"}
+    return {name for name in names if name.startswith(".") or not (name.endswith(".py") or name in folders)}

@@ -7,6 +7,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import obstore
+
 
 class Diagnosis(NamedTuple):
     """Kind of a failure, and the reason for a message."""
@@ -15,11 +17,10 @@ class Diagnosis(NamedTuple):
     reason: str
 
 
+_NO_ACCESS = "access is denied; these credentials need to list, get, put and delete under it"
 _NO_BUCKET = (
-    r"NoSuchBucket|ContainerNotFound|bucket does not exist",
-    "denied",
-    "there is no such bucket; create it first",
-)
+    r"NoSuchBucket|ContainerNotFound|bucket does not exist", "denied", "there is no such bucket; create it first"
+)  # fmt: skip
 _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message, kind, reason; the first match counts
     (
         r"status code: (50[0234]|429)|status: (50[0234]|429)|SlowDown",
@@ -39,11 +40,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
         "denied",
         "the credentials are wrong or expired",
     ),
-    (
-        r"403 Forbidden|AccessDenied",
-        "denied",
-        "access is denied; these credentials need to list, get, put and delete under it",
-    ),
+    (r"403 Forbidden|AccessDenied", "denied", _NO_ACCESS),
     (
         r"PermanentRedirect|AuthorizationHeaderMalformed|301 Moved|IllegalLocationConstraint|redirect without LOCATION",
         "denied",
@@ -57,11 +54,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
     ),
     (r"ConnectionRefused", "silent", "nothing answers at {endpoint} (connection refused)"),
     (r"dns error", "silent", "{endpoint} is not a known host"),
-    (
-        r"InvalidContentType|certificate|Tls",
-        "silent",
-        "{endpoint} does not speak TLS; http:// instead of https://?",
-    ),
+    (r"InvalidContentType|certificate|Tls", "silent", "{endpoint} does not speak TLS; http:// instead of https://?"),
     (r"TimedOut|kind: Timeout", "silent", "no answer from {endpoint} in {timeout:g} s"),
     (
         r"Incomplete(Message|Body)|Connection(Reset|Aborted)|BrokenPipe",
@@ -78,8 +71,6 @@ def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
         error: the client's exception.
         timeout_s: the request's timeout, for the message.
     """
-    import obstore
-
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"
@@ -90,7 +81,7 @@ def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
     if isinstance(error, FileNotFoundError):
         return Diagnosis("absent", "it does not exist")
     if isinstance(error, obstore.exceptions.PermissionDeniedError | obstore.exceptions.UnauthenticatedError):
-        return Diagnosis("denied", "access is denied; these credentials need to list, get, put and delete under it")
+        return Diagnosis("denied", _NO_ACCESS)
     if isinstance(error, obstore.exceptions.InvalidPathError):
         return Diagnosis("torn", "not a valid path")
     return Diagnosis("silent", f"the request to {host} failed ({type(error).__name__})")

@@ -20,9 +20,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import obstore
+import obstore.store
 import pyarrow as pa
 
-from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreDenied, StoreUnreachable, StoreWriteFailed
+from raysweep.orchestrator.errors import StoreDamaged, StoreDenied, StoreUnreachable, StoreWriteFailed
 from raysweep.orchestrator.store.storage.address import http_allowed, parse, refuse_plain_http
 from raysweep.orchestrator.store.storage.diagnosis import diagnose
 
@@ -64,7 +66,7 @@ class ObjectStorage:
         self._silent_since: float | None = None
         self._unsure: dict[str, bytes] = {}  # name -> digest of the bytes that were sent under it
         refuse_plain_http(self._scheme, self.location)
-        self._client(TIMEOUT_S)
+        self._default = self._client(TIMEOUT_S)
 
     def __str__(self) -> str:
         return self.location
@@ -91,15 +93,13 @@ class ObjectStorage:
             StoreWriteFailed: no answer came, and the name is unsure; or writing is no longer allowed.
             InputError: writing was never allowed.
         """
-        import obstore
-
         digest = hashlib.sha256(data).digest()
         if self._unsure.get(name, digest) != digest:
             raise StoreWriteFailed(
                 f"store {self}: it is unknown whether an earlier write of {name} succeeded, as no answer came; "
                 "launch again to find out"
             )
-        client = self._client(TIMEOUT_S + len(data) / SLOWEST if len(data) > WHOLE else TIMEOUT_S)
+        client = self._client(TIMEOUT_S + len(data) / SLOWEST) if len(data) > WHOLE else self._default
         try:
             # In one request: a multipart upload would overwrite.
             self._ask(name, lambda: obstore.put(client, name, data, mode="create", use_multipart=False))
@@ -110,7 +110,9 @@ class ObjectStorage:
             self._unsure[name] = digest
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
         except StoreDenied as error:
-            raise self._refused(name, error) from None
+            if not self._wrote:
+                raise
+            raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
         self._unsure.pop(name, None)
         self._wrote = True
         return True
@@ -122,37 +124,27 @@ class ObjectStorage:
         except StoreUnreachable as error:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
 
-    def _refused(self, name: str, error: StoreDenied) -> StoreWriteFailed | StoreDenied:
-        if not self._wrote:
-            return error
-        return StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}")
-
     def replace(self, name: str, data: bytes) -> None:
         """Overwrite an object, by a single request that may get lost (a heartbeat).
 
         Raises:
             StoreWriteFailed: it failed.
         """
-        import obstore
-
         try:
-            obstore.put(self._client(TIMEOUT_S), name, data, use_multipart=False)
+            obstore.put(self._default, name, data, use_multipart=False)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {diagnose(error, TIMEOUT_S).reason}") from None
 
     def read(self, name: str) -> bytes | None:
         """Read an object; None if it does not exist."""
-        import obstore
-
-        client = self._client(TIMEOUT_S)
 
         def get() -> bytes:
-            answer = obstore.get(client, name)
+            answer = obstore.get(self._default, name)
             size = answer.meta["size"]
             if size <= PIECE:
                 return bytes(answer.bytes())
             return b"".join(
-                bytes(obstore.get_range(client, name, start=start, end=min(start + PIECE, size)))
+                bytes(obstore.get_range(self._default, name, start=start, end=min(start + PIECE, size)))
                 for start in range(0, size, PIECE)
             )
 
@@ -167,9 +159,7 @@ class ObjectStorage:
         Raises:
             FileNotFoundError: it does not exist.
         """
-        import obstore
-
-        client = self._client(TIMEOUT_S)
+        client = self._default
 
         def tail() -> tuple[int, bytes]:
             if self._scheme == "az":  # Azure does not support ranges from the end
@@ -193,10 +183,7 @@ class ObjectStorage:
 
     def names(self, folder: str) -> list[str]:
         """Sorted names directly under a folder; an empty list if there are none."""
-        import obstore
-
-        client = self._client(TIMEOUT_S)
-        answer = self._ask(folder, lambda: obstore.list_with_delimiter(client, folder or None))
+        answer = self._ask(folder, lambda: obstore.list_with_delimiter(self._default, folder or None))
         paths = [*answer["common_prefixes"], *(entry["path"] for entry in answer["objects"])]
         return sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
 
@@ -206,10 +193,7 @@ class ObjectStorage:
         Raises:
             FileNotFoundError: it does not exist.
         """
-        import obstore
-
-        client = self._client(TIMEOUT_S)
-        return int(self._ask(name, lambda: obstore.head(client, name))["size"])
+        return int(self._ask(name, lambda: obstore.head(self._default, name))["size"])
 
     def delete(self, name: str) -> None:
         """Remove an object, if it exists."""
@@ -220,12 +204,9 @@ class ObjectStorage:
         self._delete([f"{name}/{inner}" for inner in self.names(name)])
 
     def _delete(self, names: list[str]) -> None:
-        import obstore
-
-        client = self._client(TIMEOUT_S)
         try:
             if names:
-                self._ask(names[0], lambda: obstore.delete(client, names))
+                self._ask(names[0], lambda: obstore.delete(self._default, names))
         except FileNotFoundError:
             return
         except (StoreUnreachable, StoreDenied) as error:
@@ -245,12 +226,6 @@ class ObjectStorage:
     def _client(self, seconds: float) -> Any:
         """A client with this timeout of its requests."""
         if seconds not in self._clients:
-            try:
-                import obstore.store
-            except ImportError as error:
-                raise InputError(
-                    f"store {self}: requires obstore, which is not installed: pip install 'raysweep[objects]' ({error})"
-                ) from None
             kind = getattr(obstore.store, KINDS[self._scheme])
             try:
                 self._clients[seconds] = kind(
@@ -276,8 +251,6 @@ class ObjectStorage:
             StoreDenied: the bucket does not exist, or access is denied.
             StoreUnreachable: no answer came in time, to this request or to others meanwhile.
         """
-        import obstore
-
         pause = PAUSE_S
         while True:
             try:

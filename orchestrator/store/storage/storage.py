@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.store.storage.address import parse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,8 +97,13 @@ def open_storage(location: str) -> Storage:
     if is_url:
         if scheme.lower() not in SCHEMES:
             raise InputError(f"store {scheme}://...: unknown kind of storage; give a folder, {_EXAMPLES}")
-        from raysweep.orchestrator.store.storage.object import ObjectStorage
-
+        parse(location)  # refuses an invalid one, which may hold a secret
+        try:
+            from raysweep.orchestrator.store.storage.object import ObjectStorage
+        except ImportError as error:
+            raise InputError(
+                f"store {location}: requires obstore, which is not installed: pip install 'raysweep[objects]' ({error})"
+            ) from None
         return ObjectStorage(location)
     if slip := re.match(r"(s3a?|gcs|abfss?|" + "|".join(SCHEMES) + r"):", location, re.IGNORECASE):
         named = location.rpartition("@")[2]  # without a secret that may stand before it

@@ -19,6 +19,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.sweep.json_schema import schema
+from raysweep.orchestrator.sweep.spec import RESOURCES
 from raysweep.orchestrator.sweep.workload import load_workload
 from raysweep.workloads import WORKLOADS
 from tests.conftest import ROOT
@@ -76,6 +77,10 @@ def test_the_readme_sweep_fits_the_schema() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     text = readme.partition('name = "digits"')[2].partition("```")[0]
     assert valid('name = "digits"' + text, schema())
+
+
+def test_the_schema_has_every_resource() -> None:
+    assert tuple(schema()["properties"]["resources"]["properties"]) == RESOURCES
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
