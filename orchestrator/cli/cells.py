@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.workload import Workload
 
 MAX_SEEDS, MAX_IDS = 5, 5
-"""Seeds of a group of failures, and ids that begin alike, that are listed."""
+"""How many seeds of a group of failures, and how many ids with a common beginning, are printed."""
 PROGRESS_S = 5.0
-"""Least seconds between two lines on the progress of a cell."""
+"""Minimum seconds between two lines on the progress of a cell."""
 
 CellId = Annotated[str, typer.Argument(metavar="CELL_ID", help="A cell id, or the first characters of one.")]
 

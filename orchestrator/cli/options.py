@@ -98,12 +98,7 @@ def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def typed_options(context: typer.Context, without: Collection[str]) -> list[str]:
-    """The options that were typed or set by the environment, as words of a command line.
-
-    Args:
-        context: of the command.
-        without: names of parameters to leave out.
-    """
+    """The options that were typed or set by the environment, `without` some parameters, as words of a command line."""
     words: list[str] = []
     for parameter in context.command.params:
         name = str(parameter.name)

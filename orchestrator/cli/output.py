@@ -28,14 +28,7 @@ MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
 
 
 def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
-    """Print how a launch ended, and what to type next.
-
-    Args:
-        result: of the launch.
-        as_json: as one event.
-        resume: the command that runs the rest.
-        at: see `at_store`.
-    """
+    """Print how a launch ended, and what to type next: `resume` runs the rest, `at` names the store (`at_store`)."""
     from dataclasses import asdict
 
     if as_json:
@@ -188,11 +181,7 @@ def complain(problems: Iterable[str]) -> None:
 
 
 def confirm_many(count: int, prefix: str = "") -> None:
-    """Ask before very many new cells run.
-
-    Args:
-        count: of new cells.
-        prefix: `up to `, if there may be fewer.
+    """Ask before very many new cells run; `prefix` is "up to " if there may be fewer.
 
     Raises:
         InputError: there is no terminal to ask on.

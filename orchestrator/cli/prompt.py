@@ -33,13 +33,9 @@ HELP = "SQL, or: describe [TABLE], save NAME (the last query), saved (list), NAM
 
 
 class SqlCompleter(Completer):
-    """Completes the word at the cursor: columns and tables first, then SQL keywords.
+    """Completes the word at the cursor: columns and tables first, then SQL keywords."""
 
-    Args:
-        names: table -> its columns.
-    """
-
-    def __init__(self, names: dict[str, list[str]]) -> None:
+    def __init__(self, names: dict[str, list[str]]) -> None:  # table -> its columns
         self._names = names
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:

@@ -161,13 +161,7 @@ def totals(moment: Snapshot) -> Totals:
 
 
 def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list[str]:
-    """The lines of the screen.
-
-    Args:
-        moment: the store now.
-        first_seen: when the watcher first saw each running cell, UTC.
-        at: see `at_store`.
-    """
+    """The lines of the screen; `first_seen`: when the watcher first saw each running cell, UTC."""
     counts = totals(moment)
     cells_per_s = None if counts.cells_a_minute is None else counts.cells_a_minute / 60
     text = [
@@ -190,14 +184,7 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 
 
 def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, at: str) -> list[str]:
-    """What to do about the cells that are not done, and which of them no command will run.
-
-    Args:
-        request_state: of each (see `drift`).
-        owner: the launch that owns the store, if any.
-        starting: the launch that is about to own it.
-        at: see `at_store`.
-    """
+    """What to do about the cells that are not done, by their request states, and which of them no command will run."""
     superseded, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []
     if owner:

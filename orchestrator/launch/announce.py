@@ -15,12 +15,7 @@ from raysweep.orchestrator.store.storage.scratch import scratch
 
 @contextlib.contextmanager
 def starting(store: str, command: str) -> Iterator[None]:
-    """Announce a launch to watchers on this machine until it owns its store or has ended.
-
-    Args:
-        store: its location.
-        command: as the user gave it.
-    """
+    """Announce a launch on the store at this location to watchers on this machine, inside the block."""
     path = None
     with contextlib.suppress(OSError, RaysweepError):  # a machine without room for a note launches as well
         path = _note(store, command)
@@ -41,7 +36,7 @@ def _note(store: str, command: str) -> Path:
 
 
 def who_starts(store: str) -> str | None:
-    """The launch that is about to take a store, as a message names it; None where none is known of."""
+    """Describe the launch on this machine that is about to own the store at this location; None if there is none."""
     for path in _notes():
         note = ProcessNote.read(path)
         if note.fields.get("store") == store and note.is_alive():

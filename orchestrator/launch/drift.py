@@ -84,14 +84,7 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """The recorded cells of these sweeps that are not requested now.
-
-    Args:
-        sweeps: the sweeps requested now.
-        every: all their cells.
-        recorded: all sweeps on record.
-        workloads: the workloads of the sweeps.
-    """
+    """The recorded cells of these sweeps that are not among `every`, the cells requested now."""
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None, return_dtype=pl.String)

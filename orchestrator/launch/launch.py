@@ -97,11 +97,7 @@ def launch(
 class Launch:
     """One launch, from the request to its result.
 
-    Args:
-        request: the cells.
-        store: where their results go.
-        options: how to run them.
-        on_wait: called with a description of the owner when the launch waits for it (`Options.wait`).
+    `on_wait` is called with a description of the store's owner if the launch waits for it (`Options.wait`).
     """
 
     def __init__(
@@ -267,9 +263,9 @@ def _interruptible(driver: Driver, executor: Executor) -> AbstractContextManager
     """End the launch cleanly at the first Ctrl-C or SIGTERM inside the block, and at once at the second."""
 
     def stop(signum: int, frame: Any) -> None:
-        if driver.stop_asked:
+        if driver.stop_requested:
             raise KeyboardInterrupt
-        driver.stop_asked = True
+        driver.stop_requested = True
         executor.interrupt()
 
     return signals_handled(stop)

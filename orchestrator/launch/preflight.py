@@ -16,12 +16,7 @@ _MAX_LINES = 5
 
 
 def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
-    """A line for each requirement that the workloads declare (`lacks`) and this machine does not meet.
-
-    Args:
-        plan: only the cells to run count.
-        workloads: by name.
-    """
+    """A line for each requirement of the cells to run that their workload declares and this machine does not meet."""
     running = plan.frame.filter("run").group_by("variant").len("cells").sort("variant")
     counts: dict[str, int] = {}
     variants = plan.table.variants.select("variant", "workload", "config")

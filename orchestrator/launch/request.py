@@ -137,9 +137,7 @@ def _checked(request: Request) -> Request:
 def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
     """Warnings about keys of a sweep that are probably in the wrong place, for a workload without `Config`.
 
-    Args:
-        sweep: the sweep.
-        typed: keys set on the command line, which are not warned about.
+    Keys that were `typed` on the command line are not warned about.
     """
     lists = [
         f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "

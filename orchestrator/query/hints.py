@@ -27,13 +27,9 @@ def reserved() -> frozenset[str]:
 
 
 def advice(sql: str, error: Exception, columns: Collection[str], answer: Callable[[str], object]) -> str:
-    """Advise on SQL that DuckDB rejected, as the end of a message; "" if there is no advice.
+    """Advise on a query or predicate that DuckDB rejected, as the end of a message; "" if there is no advice.
 
-    Args:
-        sql: a query, or a predicate.
-        error: DuckDB's error.
-        columns: names of the columns.
-        answer: raises a `duckdb.Error` for invalid SQL.
+    `answer` raises a `duckdb.Error` for invalid SQL.
     """
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"

@@ -14,7 +14,7 @@ from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.text import encodable, message_of
 
-MAX_ENTRIES = 2**27  # in one array: half of a segment's `segments.MAX_VALUES`
+MAX_ENTRIES = 2**27  # in one array: half of a segment's `untrusted.MAX_VALUES`
 _INT64 = 2**63
 
 

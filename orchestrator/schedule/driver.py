@@ -65,7 +65,7 @@ class Driver:
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
-        self.stop_asked = False
+        self.stop_requested = False
         self._began = time.monotonic()
         self._numbers = itertools.count()
         self._queues: dict[ChunkKey, deque[int]] = {}
@@ -83,11 +83,11 @@ class Driver:
     def run(self) -> Iterator[list[CompletedAttempt]]:
         """Yield batches of completed attempts, each attempt once; an empty batch is a tick.
 
-        Ends when nothing is left, at `stop_asked`, or at a limit. The caller closes the executor.
+        Ends when nothing is left, at `stop_requested`, or at a limit. The caller closes the executor.
         """
         while True:
             self._check_limits()
-            if self.stop_asked:
+            if self.stop_requested:
                 yield self._cancel()
                 return
             if self.progress.stopped is None:

@@ -34,13 +34,7 @@ def place(traceback: str | None) -> str | None:
 def signature(error_type: str | None, message: str | None, traceback: str | None, *, whole: bool = False) -> str:
     """One text for failures that are alike: error type, message with its variable parts masked, and place.
 
-    A timeout has no place: it may interrupt a cell anywhere.
-
-    Args:
-        error_type: name of the exception.
-        message: of the exception; its first line is used.
-        traceback: as recorded.
-        whole: mask nothing.
+    A timeout has no place: it may interrupt a cell anywhere. `whole`: mask nothing.
     """
     line = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
     text = (line if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", line))))[:160].strip()

@@ -62,9 +62,7 @@ class Progress:
     def pace(self, began: float, now: float) -> Pace:
         """Pace over the last batches: the first seconds go into starting up, and the longest cells run first.
 
-        Args:
-            began: when the launch began, by the monotonic clock.
-            now: by the same clock.
+        Both times are by the monotonic clock; `began` is the launch's beginning.
         """
         since, done, work = self.recent[0] if self.recent else (began, 0, 0.0)
         if done in (0, self.done):  # too few batches for a window

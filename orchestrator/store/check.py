@@ -49,7 +49,7 @@ def damage(storage: Storage, folder: str) -> list[str]:
 
 
 def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]:
-    """Likewise, and put the readable ones into `good`."""
+    """Describe each unreadable segment of a folder, and append the readable ones to `good`."""
     try:
         names = listed(storage, folder)
     except StoreDamaged as error:

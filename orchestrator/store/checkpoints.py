@@ -156,12 +156,7 @@ def cells_with_checkpoints(storage: Storage) -> list[str]:
 
 
 def resumable_cells(storage: Storage, sources: Mapping[str, str]) -> list[str]:
-    """Ids of the cells with a checkpoint written by their current source.
-
-    Args:
-        storage: the store's.
-        sources: cell id -> its workload's `source_digest`.
-    """
+    """Ids of the cells with a checkpoint written by their current source; `sources`: cell id -> `source_digest`."""
     return [c for c, source in sources.items() if any(s.source == source for s in _saved(storage, f"{FOLDER}/{c}"))]
 
 

@@ -70,11 +70,7 @@ def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 class Compactor(threading.Thread):
-    """Calls `merge` whenever a folder has `FAN` new segments.
-
-    Args:
-        merge: merges the due segments of a folder; called on this thread.
-    """
+    """A thread that calls `merge` with each folder that has `FAN` new segments."""
 
     def __init__(self, merge: Callable[[str], None]) -> None:
         super().__init__(name="raysweep-compaction", daemon=True)

@@ -11,11 +11,7 @@ _KIND = np.dtype("S12")
 
 
 class IdSet:
-    """A set of ids of 24 hex characters: sorted runs, merged when neighbours are of similar length.
-
-    Args:
-        ids: initial ids.
-    """
+    """A set of ids of 24 hex characters: sorted runs, merged when neighbours are of similar length."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self._runs: list[npt.NDArray[np.bytes_]] = []

@@ -25,7 +25,7 @@ FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 _MAX_TRIES = 100
-"""Of a read whose files are merged away meanwhile."""
+"""How often a read is tried while a launch merges its files away."""
 
 
 class Store:

@@ -46,11 +46,7 @@ class RecordedSweep:
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """Every cell that any of these requested, with the resources and limits of its last request.
-
-    Args:
-        recorded: oldest first.
-    """
+    """Every cell that any of these sweeps, oldest first, requested; with resources and limits of its last request."""
     return merge([entry.table for entry in reversed(recorded)])
 
 

@@ -202,13 +202,7 @@ class StoreWriter:
             self.storage.delete_folder(f"{FOLDER}/{cell_id}")
 
     def record_sweep(self, about: Mapping[str, Any], table: CellTable, digest: str) -> None:
-        """Record the requested cells, so that `resume` and `status` need no sweep file; equal sweeps once.
-
-        Args:
-            about: the sweep's metadata.
-            table: its cells.
-            digest: names the record; equal for equal sweeps.
-        """
+        """Record the requested cells, so that `resume` and `status` need no sweep file; sweeps of one digest once."""
         stamped = {**about, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
         recorded = sweep_bytes(stamped, table)
         is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)

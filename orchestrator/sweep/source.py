@@ -71,11 +71,7 @@ def own_files(module: str, path: str, folder: str | None) -> list[Path]:
 
 
 def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Modules of one name that differ between folders: the cells of one launch share their modules.
-
-    Args:
-        own: folder -> the `own_files` of the workloads found there.
-    """
+    """Modules of one name that differ between folders (folder -> `own_files`): cells of one launch share modules."""
     conflicts: dict[frozenset[Path], str] = {}
     for folder, files in own.items():
         for name in files:

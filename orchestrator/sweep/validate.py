@@ -31,15 +31,7 @@ Mistake = tuple[str, str]
 def validate(
     workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool
 ) -> tuple[Settled | None, list[Mistake]]:
-    """The valid point, or None and what is wrong with it.
-
-    Args:
-        workload: the sweep's workload.
-        method: of the point.
-        k: of the point.
-        config: the sweep's config with the point's values.
-        settle: also call the workload's own functions.
-    """
+    """The valid point, or None and what is wrong with it; `settle`: call the workload's own functions as well."""
     problems: list[Mistake] = []
     is_known = workload.methods is None or method in workload.methods
     if not is_known:

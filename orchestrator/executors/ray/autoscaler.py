@@ -131,8 +131,7 @@ def _in_words(starting: Sequence[str], refused: Sequence[str]) -> str:
 def local_configuration(port: str) -> dict[str, Any] | None:
     """Node types of the autoscaler on this machine; {} if none runs here, None if it runs without a cluster file.
 
-    Args:
-        port: of the head, to tell apart clusters on one machine.
+    The port is the head's: it tells apart clusters on one machine.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -23,11 +23,7 @@ _SESSION = re.compile(r"session_[\w.-]{20,100}")
 
 
 class LaunchFolder:
-    """A launch's folder on its driver's machine.
-
-    Args:
-        launch: the id.
-    """
+    """The folder of the launch with this id on its driver's machine."""
 
     def __init__(self, launch: str) -> None:
         self.path = scratch() / f"launch-{launch}"

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,11 +173,8 @@ def _advice(prepared: Mapping[str, Any], head_cpus: float | None) -> Iterator[st
         )
     missing = [name for name in KEEPALIVE if name not in every]
     if missing:
-        yield f"a frozen node is noticed only after minutes: `ray start` needs {_assigned(missing)} in its environment"
-
-
-def _assigned(names: Iterable[str]) -> str:
-    return " ".join(f"{name}={KEEPALIVE[name]}" for name in names)
+        assigned = " ".join(f"{name}={KEEPALIVE[name]}" for name in missing)
+        yield f"a frozen node is noticed only after minutes: `ray start` needs {assigned} in its environment"
 
 
 def _line(path: str, root: Any, keys: Sequence[str | int], message: str) -> str:

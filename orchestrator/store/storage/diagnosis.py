@@ -65,12 +65,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
 
 
 def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
-    """Diagnose a failed request.
-
-    Args:
-        error: the client's exception.
-        timeout_s: the request's timeout, for the message.
-    """
+    """Diagnose a failed request, from the client's exception and, for the message, its timeout."""
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"
