@@ -92,7 +92,7 @@ def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.D
         cells: column cell_id.
         recorded: the store's sweeps, oldest first.
     """
-    options = [(entry.table.cells["cell_id"], typed(entry.about.get("overrides") or {})) for entry in recorded]
+    options = [(entry.table.cells["cell_id"], typed(entry.metadata.get("overrides") or {})) for entry in recorded]
     if not any(words for _, words in options):
         return cells.with_columns(pl.lit("").alias(LAUNCHED_WITH))
     by_cell = pl.concat(pl.select(ids, pl.lit(words).alias(LAUNCHED_WITH)) for ids, words in options)

@@ -124,7 +124,7 @@ def build(
     attempts = _attempts(store, cells)
     recorded = store.sweeps()
     old = request_state(recorded).filter(pl.col("request_state") == SUPERSEDED)
-    titles = {s.about["name"]: Sweep.from_text(s.about["text"]).title for s in recorded}
+    titles = {s.metadata["name"]: Sweep.from_text(s.metadata["text"]).title for s in recorded}
     names = cells["experiment"].unique(maintain_order=True).to_list()
     curves = curves_of(store, done, names[:MAX_EXPERIMENTS])
     experiments = []

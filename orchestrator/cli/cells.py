@@ -231,7 +231,7 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     entry = max(entries, key=lambda e: e.own)
     if not trust:
         refuse_foreign(store, [entry])
-    return load_workload(name, (*entry.about["search"], str(Path.cwd())))
+    return load_workload(name, (*entry.metadata["search"], str(Path.cwd())))
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:

@@ -30,11 +30,11 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
     texts: dict[tuple[str, str], str] = {}
     versions: dict[str, str] = {}
     for entry in recorded:
-        texts[entry.key] = entry.about["text"]
+        texts[entry.key] = entry.metadata["text"]
         versions.update(entry.table.variants.select("workload", "workload_version").iter_rows())
     for entry in recorded:  # the file may have an older text again
-        if entry.about["path"] and entry.own and _reads(entry.about["path"], entry.about["text"]):
-            texts[entry.key] = entry.about["text"]
+        if entry.metadata["path"] and entry.own and _reads(entry.metadata["path"], entry.metadata["text"]):
+            texts[entry.key] = entry.metadata["text"]
     states = [REQUESTED, DROPPED, SUPERSEDED]  # by rank
     parts = [pl.DataFrame(schema={"cell_id": pl.String, "rank": pl.Int32})]
     for entry in recorded:
@@ -42,7 +42,7 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
         rank = (
             pl.when(pl.col("workload_version") != newest)
             .then(2)
-            .otherwise(int(entry.about["text"] != texts[entry.key]))
+            .otherwise(int(entry.metadata["text"] != texts[entry.key]))
         )
         shared = entry.table.variants.select("variant", rank=rank.cast(pl.Int32))
         parts.append(entry.table.cells.join(shared, on="variant", how="left").select("cell_id", "rank"))
@@ -97,10 +97,10 @@ def drift(
         configs.append(entry.table.variants.filter(is_current).select("workload", "config"))
         cells = entry.table.cells.join(every.cells, on="cell_id", how="anti")
         dropped = CellTable(entry.table.variants, cells).wide()
-        if entry.about["text"] != sweep.text:
+        if entry.metadata["text"] != sweep.text:
             why = pl.lit(4)
         else:
-            otherwise = 2 if entry.about.get("overrides") == dict(sweep.overrides) else 1
+            otherwise = 2 if entry.metadata.get("overrides") == dict(sweep.overrides) else 1
             seeds = every.cells["seed"].unique().implode()
             why = pl.when(~is_current).then(3).when(~pl.col("seed").is_in(seeds)).then(0).otherwise(otherwise)
         parts.append(dropped.select("cell_id", why=why.cast(pl.Int32)))

@@ -98,8 +98,8 @@ def from_store(
     search: dict[str, tuple[str, ...]] = {}  # of every workload of the cells
     texts: dict[str, set[str]] = {}
     for entry in recorded:
-        path, text = entry.about["path"], entry.about["text"]
-        folders = (*entry.about["search"], str(Path.cwd()))  # the recorded ones may be on another machine
+        path, text = entry.metadata["path"], entry.metadata["text"]
+        folders = (*entry.metadata["search"], str(Path.cwd()))  # the recorded ones may be on another machine
         sweeps[entry.key] = replace(Sweep.from_text(text, Path(path) if path else None), search=folders)
         search.update(dict.fromkeys(entry.table.variants["workload"].unique(), folders))
         texts.setdefault(path, set()).add(text)
@@ -158,7 +158,7 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
     """Raise InputError for users' modules that only someone else has recorded: importing them would run their code."""
     foreign = {
-        (entry.about["name"], workload): ", ".join(entry.about["search"]) or "the Python path"
+        (entry.metadata["name"], workload): ", ".join(entry.metadata["search"]) or "the Python path"
         for entry in recorded
         if not entry.own
         for workload in entry.table.variants["workload"].unique(maintain_order=True)

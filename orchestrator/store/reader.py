@@ -135,7 +135,8 @@ class Store:
     def sweeps(self) -> list[RecordedSweep]:
         """The sweeps that launches recorded, oldest first."""
         names = [name for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
-        return sorted((read_sweep(self.storage, name) for name in names), key=lambda s: str(s.about.get("recorded_at")))
+        sweeps = [read_sweep(self.storage, name) for name in names]
+        return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
 
     def known(self) -> CellTable:
         """Every cell that any launch requested."""

@@ -33,16 +33,16 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class RecordedSweep:
-    """A sweep as a launch recorded it: `about` is its file and overrides, `table` its cells."""
+    """A sweep as a launch recorded it: `metadata` is its file and overrides, `table` its cells."""
 
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     table: CellTable
     own: bool = False  # recorded by this user on this machine
 
     @property
     def key(self) -> tuple[str, str]:
         """Name and path: two files may give one name."""
-        return self.about["name"], self.about["path"]
+        return self.metadata["name"], self.metadata["path"]
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
@@ -50,17 +50,17 @@ def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
     return merge([entry.table for entry in reversed(recorded)])
 
 
-def sweep_bytes(about: Mapping[str, Any], table: CellTable) -> bytes:
+def sweep_bytes(metadata: Mapping[str, Any], table: CellTable) -> bytes:
     """Encode a recorded sweep: metadata as JSON, variants and cells as Arrow files, a checksum."""
     frames = [_ipc(table.variants), _ipc(table.cells)]
-    signed = {**about, _SIGNED: sign(_to_sign(about, frames))}
+    signed = {**metadata, _SIGNED: sign(_to_sign(metadata, frames))}
     parts = [json.dumps(signed, sort_keys=True).encode(), *frames]
     parts.append(_checksum(parts))
     return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 
 
-def _to_sign(about: Mapping[str, Any], frames: Sequence[bytes]) -> bytes:
-    rest = {name: value for name, value in about.items() if name != _SIGNED}
+def _to_sign(metadata: Mapping[str, Any], frames: Sequence[bytes]) -> bytes:
+    rest = {name: value for name, value in metadata.items() if name != _SIGNED}
     return _checksum([json.dumps(rest, sort_keys=True).encode(), b"\0", *frames])
 
 
@@ -95,7 +95,7 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
         head, variants, cells, *checksum = parts
         if at != len(data) or checksum not in ([], [_checksum(parts[:3])]):  # the oldest have none
             raise ValueError("wrong checksum")
-        about = parse_head(head)
+        metadata = parse_head(head)
         table = CellTable(parse_frame(variants, VARIANTS_SCHEMA), parse_frame(cells, CELLS_SCHEMA))
         check_cells(table)
     except (ValueError, KeyError, RecursionError, MemoryError, pa.ArrowException, pl.exceptions.PolarsError) as error:
@@ -103,7 +103,7 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
         raise StoreDamaged(f"{where}: torn or foreign: {message}") from None
     except OSError as error:  # Arrow raises it, too
         raise StoreDamaged(f"{where}: torn or foreign: {str(error)[:200]}") from None
-    return RecordedSweep(about, table, is_own(_to_sign(about, [variants, cells]), about.get(_SIGNED)))
+    return RecordedSweep(metadata, table, is_own(_to_sign(metadata, [variants, cells]), metadata.get(_SIGNED)))
 
 
 # Signatures

@@ -201,9 +201,9 @@ class StoreWriter:
         for cell_id in cells:
             self.storage.delete_folder(f"{FOLDER}/{cell_id}")
 
-    def record_sweep(self, about: Mapping[str, Any], table: CellTable, digest: str) -> None:
+    def record_sweep(self, metadata: Mapping[str, Any], table: CellTable, digest: str) -> None:
         """Record the requested cells, so that `resume` and `status` need no sweep file; sweeps of one digest once."""
-        stamped = {**about, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
+        stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
         recorded = sweep_bytes(stamped, table)
         is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
         if not is_new and not any(

@@ -196,19 +196,19 @@ def recorded(change: Callable[[dict[str, Any], dict[str, pl.DataFrame]], None]) 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
         sweep = read_sweep(Store(store).storage, path.name)
-        about, frames = dict(sweep.about), {"variants": sweep.table.variants, "cells": sweep.table.cells}
-        change(about, frames)
-        (store / "_sweeps/bad.arrow").write_bytes(sweep_bytes(about, type(sweep.table)(**frames)))
+        metadata, frames = dict(sweep.metadata), {"variants": sweep.table.variants, "cells": sweep.table.cells}
+        change(metadata, frames)
+        (store / "_sweeps/bad.arrow").write_bytes(sweep_bytes(metadata, type(sweep.table)(**frames)))
 
     return put
 
 
 def says(**what: Any) -> Callable[[Path], None]:
-    return recorded(lambda about, frames: about.update(what))
+    return recorded(lambda metadata, frames: metadata.update(what))
 
 
 def variant(**what: Any) -> Callable[[Path], None]:
-    def change(about: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
+    def change(metadata: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
         schema = frames["variants"].schema
         frames["variants"] = frames["variants"].with_columns(
             pl.lit(value).cast(schema[name]).alias(name) for name, value in what.items()
@@ -218,7 +218,7 @@ def variant(**what: Any) -> Callable[[Path], None]:
 
 
 def cell(**what: Any) -> Callable[[Path], None]:
-    def change(about: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
+    def change(metadata: dict[str, Any], frames: dict[str, pl.DataFrame]) -> None:
         schema = frames["cells"].schema
         frames["cells"] = frames["cells"].with_columns(pl.lit(v).cast(schema[n]).alias(n) for n, v in what.items())
 
@@ -397,8 +397,8 @@ def pending(entry: RecordedSweep, workload: str, search: list[str], first: str) 
     """Record cells that never ran, as a stranger's launch would that found the module there; ids begin with `first`."""
     variants = entry.table.variants.with_columns(workload=pl.lit(workload))
     cells = entry.table.cells.with_columns(pl.col("cell_id").str.replace("^.", first))
-    about = {**entry.about, "search": search, "text": SWEEP.replace("arr:run", workload), "path": None}
-    recorded = sweep_bytes(about, type(entry.table)(variants, cells))
+    metadata = {**entry.metadata, "search": search, "text": SWEEP.replace("arr:run", workload), "path": None}
+    recorded = sweep_bytes(metadata, type(entry.table)(variants, cells))
     Path(f"results/_sweeps/{first}.arrow").write_bytes(recorded)
 
 
@@ -436,8 +436,8 @@ def test_all_of_a_sweep_is_signed(results: Path, state: Path) -> None:
     store = Store()
     (entry,) = store.sweeps()
     (path,) = (results / "_sweeps").iterdir()
-    changed = dict(entry.about) | {"search": ["/tmp"]}
-    old, new = (json.dumps(dict(about), sort_keys=True).encode() for about in (entry.about, changed))
+    changed = dict(entry.metadata) | {"search": ["/tmp"]}
+    old, new = (json.dumps(dict(metadata), sort_keys=True).encode() for metadata in (entry.metadata, changed))
     data = path.read_bytes().replace(len(old).to_bytes(8, "little") + old, len(new).to_bytes(8, "little") + new)
     body = data[: -8 - 32]
     digest = hashlib.sha256()
@@ -446,7 +446,7 @@ def test_all_of_a_sweep_is_signed(results: Path, state: Path) -> None:
         digest.update(body[8 : 8 + size])
         body = body[8 + size :]
     path.write_bytes(data[:-32] + digest.digest())
-    assert [(e.about["search"], e.own) for e in store.sweeps()] == [(["/tmp"], False)]
+    assert [(e.metadata["search"], e.own) for e in store.sweeps()] == [(["/tmp"], False)]
     path.unlink()
     launch(Sweep.load("s.toml"), inline=True)
     assert store.sweeps()[0].own
