@@ -37,11 +37,7 @@ EXCEPTIONS = {
         "raysweep.orchestrator.query.sql",
     ): "`Store.sql`, lazy",
     # To be removed:
-    ("raysweep.orchestrator.query.saved", "raysweep.orchestrator.cli.output"): "`fail`; raise InputError there",
     ("raysweep.orchestrator.query.saved", "typer"): "`get_app_dir`",
-    ("raysweep.orchestrator.store.writer", "raysweep.orchestrator.launch.record"): "`Records`, a type",
-    ("raysweep.orchestrator.store.check", "raysweep.orchestrator.store.reader"): "`Store`, a type",
-    ("raysweep.orchestrator.query.sql", "raysweep.orchestrator.store.reader"): "`Store`, a type",
     ("raysweep.analysis.publish", "raysweep.orchestrator.cli.output"): "`complain`",
     ("raysweep.workloads.vit.report", "raysweep.workloads.vit.workload"): "`Config`, a type",
     ("raysweep.workloads.vit.training", "raysweep.workloads.vit.workload"): "`Config`, a type",

@@ -183,7 +183,7 @@ def test_plain_http_must_be_allowed(s3: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_the_package_it_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(InputError, match="pip install obstore"):
+    with pytest.raises(InputError, match=r"raysweep\[objects\]"):
         open_storage(s3)
 
 
