@@ -1,6 +1,6 @@
 """CONTRIBUTING's recipes followed in a copy: a rule, a stream, a workload; the contract tests run on them.
 
-What is added here is small but real; what the recipes forget to say would fail here.
+The additions in `tests/recipes` are small but real; a step that the recipes forget fails here.
 """
 
 from __future__ import annotations
@@ -18,54 +18,6 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-RULE = '''r"""A window of immediate influences, each counted in full; what `traces` forgets by degrees goes at once.
-
-    B_t = I_{t-horizon+1}[h] + ... + I_t[h]    I_t[h] immediate influence on h, none before the start        (1)
-    G_t = q_t * B_t                            B_t (Q, G, n, m), q_t (Q, n)                                  (2)
-
-Biased. horizon = 1 is the immediate gradient, `traces` with decay 0. Time G n m, memory horizon G n m a step.
-Ours, after no source; a box where Eq. 6 of the paper has an exponential.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-
-from raysweep.workloads.arrays import Array
-from raysweep.workloads.rnn.influence import contract_local
-from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Observation, Rule, Shape
-
-
-def recent(horizon: int) -> Rule:
-    """Sum of the last immediate influences.
-
-    Args:
-        horizon: how many.
-    """
-
-    def init(shape: Shape, rng: np.random.Generator) -> Array:
-        return np.zeros((horizon, shape.read, shape.gates, shape.n, shape.m), shape.dtype)
-
-    def update(seen: Observation, last: Array, rng: np.random.Generator) -> tuple[Array, Array, Info]:
-        (stage,) = seen.step
-        read = stage.gain[-len(seen.signal) :]
-        last = np.concatenate([(read[:, :, :, None] * stage.inputs[None, :, None, :])[None], last[:-1]])
-        trace = last.sum(axis=0)  # (1)
-        return contract_local(trace, seen.signal), last, {}  # (2)
-
-    return Rule(init, update)
-
-
-def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """Nothing is propagated, so k is stored as 0."""
-    return (0, []) if k in (None, 0) else (k, [f"k = {k} on method 'recent', which propagates nothing; leave k out"])
-
-
-RECENT = LearningRule(recent, {"horizon": 5}, gradient="biased", settle_k=settle_k, needs=(ONE_STAGE,))
-'''
 
 RULE_TEST = """
 
@@ -78,74 +30,6 @@ def test_a_horizon_of_one_is_the_immediate_gradient():
         np.testing.assert_array_equal(mine, other)
 """
 
-STREAM = '''r"""A square wave whose half-period changes once; the next value is to be predicted.
-
-    x_t = 1 where floor(t / half) is even, else -1;   y_t = x_{t+1}
-    half = half_before for t <= shift, half_after for t > shift
-
-x dimensionless, half-periods in steps. n_in = n_out = 1. Nothing is drawn. Naive baseline: persistence, z_t = x_t,
-wrong at every switch only: mean squared error 4 / half.
-"""
-
-from __future__ import annotations
-
-import numpy as np
-
-from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, shift_within
-
-
-def square(steps: int, rng: np.random.Generator, shift: int, half_before: int, half_after: int) -> Stream:
-    """The square wave.
-
-    Args:
-        steps: T.
-        rng: not used; every stream gets one.
-        shift: first step whose target has the later half-period.
-        half_before: steps.
-        half_after: steps.
-    """
-    t = np.arange(steps + 1)
-    x = np.where(t // np.where(t <= shift, half_before, half_after) % 2, -1.0, 1.0)[:, None]
-    return Stream(
-        inputs=x[:-1],
-        targets=x[1:],
-        segments=(Segment("pre", 0, shift), Segment("post", shift, steps)),
-        baselines={"persistence": x[:-1]},
-    )
-
-
-SQUARE = StreamKind(square, {"shift": 1000, "half_before": 10, "half_after": 4}, problems=shift_within)
-'''
-
-WORKLOAD = '''"""A coin thrown `steps` times: the share of heads."""
-
-from __future__ import annotations
-
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-
-from raysweep.workloads.interface import Cell, Context, Metrics
-
-VERSION = "1"
-METHODS = ("fair", "bent")
-
-
-class Config(BaseModel):
-    """Settings of a cell."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int = Field(default=100, ge=1)
-
-
-def run(cell: Cell, context: Context) -> Metrics:
-    """Throw it."""
-    share = 0.5 if cell.method == "fair" else 0.9
-    heads = np.random.default_rng(cell.seed).random(cell.config.steps) < share
-    context.array("heads", heads.cumsum() / (1 + np.arange(len(heads))))
-    return {"heads": float(heads.mean())}
-'''
-
 
 class Copy:
     """A working copy to follow a recipe in."""
@@ -154,14 +38,19 @@ class Copy:
         self.folder = folder
         for name in ("workloads", "orchestrator", "analysis", "tests", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "raysweep", folder / "raysweep", symlinks=True)
         for path in [*ROOT.glob("*.md"), ROOT / "pyproject.toml"]:
             shutil.copy(path, folder)
+
+    def add(self, name: str, folder: str) -> None:
+        """Put a file of `tests/recipes` into a folder."""
+        shutil.copy(ROOT / "tests" / "recipes" / name, self.folder / folder)
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, encoding="utf-8")
 
     def change(self, name: str, old: str, new: str) -> None:
-        """Put something in one place; the place has to be there, once."""
+        """Replace a text that occurs exactly once."""
         text = (self.folder / name).read_text(encoding="utf-8")
         assert text.count(old) == 1, (name, old, text.count(old))
         self.write(name, text.replace(old, new))
@@ -192,7 +81,7 @@ def recipes() -> str:
 
 def test_a_learning_rule(copy: Copy, recipes: str) -> None:
     assert "## A learning rule" in recipes
-    copy.write("workloads/rnn/rules/recent.py", RULE)
+    copy.add("recent.py", "workloads/rnn/rules")
     package = "workloads/rnn/rules/__init__.py"
     copy.change(
         package,
@@ -223,7 +112,7 @@ def test_a_learning_rule(copy: Copy, recipes: str) -> None:
     copy.change("docs/rules.md", f"{count} rules on ", f"{count + 1} rules on ")
     row = "| recent | B_t | `trace` | sum of the last immediate influences | (Q, G, n, m) |\n"
     copy.change("docs/notation.md", "| bptt | w |", row + "| bptt | w |")
-    tests = copy.folder / "tests" / "workloads" / "test_rules.py"
+    tests = copy.folder / "tests" / "workloads" / "rnn" / "test_rules.py"
     tests.write_text(tests.read_text(encoding="utf-8") + RULE_TEST, encoding="utf-8")
     copy.run("raysweep.workloads.rnn.rules.describe")
     assert (
@@ -240,7 +129,7 @@ def test_a_learning_rule(copy: Copy, recipes: str) -> None:
 
 def test_a_stream(copy: Copy, recipes: str) -> None:
     assert "## A stream" in recipes
-    copy.write("workloads/rnn/streams/square.py", STREAM)
+    copy.add("square.py", "workloads/rnn/streams")
     package = "workloads/rnn/streams/__init__.py"
     copy.change(
         package,
@@ -283,14 +172,15 @@ def test_a_stream(copy: Copy, recipes: str) -> None:
 
 def test_a_workload(copy: Copy, recipes: str) -> None:
     assert "## A workload" in recipes
-    copy.write("workloads/coin.py", WORKLOAD)
-    package = copy.folder / "workloads" / "__init__.py"
-    before, opening, after = package.read_text(encoding="utf-8").partition('{"online_rnn"')
-    assert opening
-    package.write_text(before + '{"coin": "workloads.coin:run", "online_rnn"' + after, encoding="utf-8")
+    copy.add("coin.py", "workloads")
+    copy.change(
+        "workloads/__init__.py",
+        '        "online_rnn": ',
+        '        "coin": "raysweep.workloads.coin:run",\n        "online_rnn": ',
+    )
     sweep = 'name = "coin"\ntitle = "Coins"\nworkload = "coin"\nseeds = "0..9"\n[[grid]]\nmethod = ["fair", "bent"]\n'
     copy.write("workloads/paper/coin.toml", sweep)
-    assert copy.test("tests/orchestrator/cli/test_scaffold.py", "-k", "coin") == 2  # its sweep, its schema
+    assert copy.test("tests/orchestrator/cli/test_scaffold.py", "-k", "coin") == 3  # its sweep, schema and settings
     copy.run("raysweep", "launch", "paper/coin", "--inline")
     sql = "SELECT method, avg(heads) AS heads FROM cells GROUP BY ALL ORDER BY ALL"
     bent, fair = json.loads(copy.run("raysweep", "query", sql, "--json"))

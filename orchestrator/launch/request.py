@@ -102,7 +102,8 @@ def from_store(
         folders = (*entry.metadata["search"], str(Path.cwd()))  # the recorded ones may be on another machine
         sweeps[entry.key] = replace(Sweep.from_text(text, Path(path) if path else None), search=folders)
         search.update(dict.fromkeys(entry.table.variants["workload"].unique(), folders))
-        texts.setdefault(path, set()).add(text)
+        if entry.own:  # a stranger's store could name a device or a pipe
+            texts.setdefault(path, set()).add(text)
     for name in filter(None, texts):
         if _changed(Path(name), texts[name]):
             warnings.append(f"{name} has changed since it was launched; name it to read it again")

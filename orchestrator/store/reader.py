@@ -15,7 +15,7 @@ from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store.check import check, damage
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
-from raysweep.orchestrator.store.segments import Segment, inspected, listed, live
+from raysweep.orchestrator.store.segments import Segment, inspected, listed, live, verify
 from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
 from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_sweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
@@ -41,6 +41,7 @@ class Store:
     def __init__(self, path: str | Path = DEFAULT) -> None:
         self.storage = open_storage(str(path))
         self._footers: dict[tuple[str, str], Segment] = {}
+        self._verified: set[str] = set()  # paths of segments
         self._summary_of: tuple[tuple[str, ...], pl.DataFrame] | None = None  # paths of segments, their summary
         check_format(self.storage)
 
@@ -102,8 +103,17 @@ class Store:
         raise StoreDamaged(f"{self.storage}: its files change faster than they can be read")
 
     def scan(self, folder: str) -> pl.LazyFrame:
-        """Scan one of the folders `cells`, `attempts`, `arrays` into a lazy frame of its fixed schema."""
-        paths = [self.storage.locate(s.path) for s in self.segments(folder) if s.rows]
+        """Scan one of the folders `cells`, `attempts`, `arrays` into a lazy frame of its fixed schema.
+
+        All of its segments are verified first, each once.
+
+        Raises:
+            StoreDamaged: a file, which the message names, is damaged.
+        """
+        segments = [segment for segment in self.segments(folder) if segment.rows]
+        verify(self.storage, [segment for segment in segments if segment.path not in self._verified])
+        self._verified.update(segment.path for segment in segments)
+        paths = [self.storage.locate(segment.path) for segment in segments]
         if not paths:
             empty = pl.from_arrow(TABLES[folder].empty_table())
             assert isinstance(empty, pl.DataFrame)  # noqa: S101 - for the type checker

@@ -12,18 +12,20 @@ import contextlib
 import io
 import json
 import re
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store import checksums
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.untrusted import THRIFT_LIMITS, check_footer, max_values
@@ -33,8 +35,11 @@ _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep
 _LAST = 99_999_999  # the largest number of eight digits
 # Of `parts`: rows that are read at once, and rows or bytes of a table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
+_BLOCK_BYTES = 4 * 2**20  # read at once by `verify`
 HINT = "; `raysweep store check` lists all damage"
 
+T = TypeVar("T")
+R = TypeVar("R")
 Run = tuple[int, int, int]
 """Consecutive names of one generation: its number, the first sequence number, the last."""
 
@@ -52,6 +57,8 @@ class Segment:
     seal: bool
     replaces: tuple[Run, ...]  # all segments that it was merged from, directly or through others
     values: int = 0  # in the longest column
+    pages: int = 0  # bytes before the footer
+    checksum: int | None = None  # their CRC-32
 
     @property
     def path(self) -> str:
@@ -90,6 +97,9 @@ def encode(
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, **options) as writer:
         for table in [tables] if isinstance(tables, pa.Table) else tables:
             writer.write_table(table.cast(TABLES[folder]).replace_schema_metadata(schema.metadata))
+        writer.add_key_value_metadata({checksums.KEY: checksums.BLANK})
+    with sink.getbuffer() as encoded:
+        checksums.fill_in(encoded)
     return sink.getvalue()
 
 
@@ -128,7 +138,7 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
             size = opened.size()
             if size == 0:
                 raise StoreDamaged(f"{where}: is empty (0 bytes){HINT}")
-            check_footer(opened, size)
+            pages, checksum = check_footer(opened, size)
             with pq.ParquetFile(opened, pre_buffer=False, **THRIFT_LIMITS) as file:
                 values = max_values(file.metadata, folder, size)
                 schema, rows = file.schema_arrow, file.metadata.num_rows
@@ -141,16 +151,47 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
     if not schema.remove_metadata().equals(TABLES[folder]):
         raise StoreDamaged(f"{where}: its schema is not this version's for {folder}: {_difference(schema, folder)}")
     replaced = _replaced(metadata, folder, (epoch, sequence), where)
-    return Segment(folder, name, epoch, sequence, rows, size, _SEAL in metadata, replaced, values)
+    seal = _SEAL in metadata
+    return Segment(folder, name, epoch, sequence, rows, size, seal, replaced, values, pages, checksum)
 
 
 def inspected(storage: Storage, folder: str, names: Sequence[str]) -> Iterator[Segment]:
     """Read several footers as `inspect` does, in this order, several at once if the storage is quicker that way."""
-    if storage.readers == 1 or len(names) < 2:
-        yield from (inspect(storage, folder, name) for name in names)
+    return _each(storage, partial(inspect, storage, folder), names)
+
+
+def verify(storage: Storage, segments: Sequence[Segment]) -> None:
+    """Verify all pages of segments: by the segment's checksum, or by Parquet's if an older version wrote it.
+
+    Raises:
+        StoreDamaged: a file, which the message names, is damaged.
+        FileNotFoundError: a file is gone (merged by a compaction).
+    """
+    for _ in _each(storage, partial(_verify, storage), segments):
+        pass
+
+
+def _verify(storage: Storage, segment: Segment) -> None:
+    with _damage_of(segment), storage.open(segment.path) as opened:
+        if segment.checksum is None:
+            with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file:
+                for _ in file.iter_batches(READ_ROWS, use_threads=False):
+                    pass
+            return
+        checksum, left = 0, segment.pages
+        while left and (block := opened.read(min(left, _BLOCK_BYTES))):
+            checksum, left = zlib.crc32(block, checksum), left - len(block)
+        if checksum != segment.checksum:
+            raise OSError("its pages are damaged (checksum mismatch)")
+
+
+def _each(storage: Storage, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Apply a function in order, several at once if the storage is quicker that way."""
+    if storage.readers == 1 or len(items) < 2:
+        yield from map(function, items)
         return
     with ThreadPoolExecutor(storage.readers) as pool:
-        yield from pool.map(partial(inspect, storage, folder), names)
+        yield from pool.map(function, items)
 
 
 def _difference(schema: pa.Schema, folder: str) -> str:
@@ -233,6 +274,7 @@ def read_segment(storage: Storage, segment: Segment, columns: list[str] | None =
     Raises:
         StoreDamaged: its pages are damaged.
     """
+    _verify(storage, segment)
     with _damage_of(segment), storage.open(segment.path) as opened:
         table = pq.read_table(opened, columns=columns, partitioning=None, page_checksum_verification=True)
     return table.replace_schema_metadata(None)
@@ -264,6 +306,7 @@ def parts(storage: Storage, segments: Iterable[Segment]) -> Iterator[pa.Table]:
 
 
 def _batches(storage: Storage, segment: Segment) -> Iterator[pa.RecordBatch]:
+    _verify(storage, segment)
     # Without Arrow's threads: memory that one thread has freed is not reused by another.
     with (
         _damage_of(segment),

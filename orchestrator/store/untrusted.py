@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysweep.orchestrator.store import checksums
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import CELL_ID
 
@@ -29,8 +30,12 @@ THRIFT_LIMITS = {"thrift_string_size_limit": MAX_FOOTER, "thrift_container_size_
 _MIN_ROW_BYTES = 4  # in cells and attempts, where each row has an id and a time of its own
 
 
-def check_footer(file: pa.NativeFile, size: int) -> None:
-    """Check the end of a Parquet file: its mark, and the length of its footer."""
+def check_footer(file: pa.NativeFile, size: int) -> tuple[int, int | None]:
+    """Check the end of a Parquet file: its mark, the length of its footer, and the footer's checksum.
+
+    Returns:
+        Bytes before the footer, and their checksum (None in segments of versions before 0.1.0).
+    """
     if size < 12:
         raise ValueError(f"only {size} bytes long")
     file.seek(size - 8)
@@ -40,7 +45,10 @@ def check_footer(file: pa.NativeFile, size: int) -> None:
         raise ValueError("no Parquet footer at its end")
     if length > min(size - 12, MAX_FOOTER):
         raise ValueError(f"claims a footer of {length:,} bytes in a file of {size:,} (at most {MAX_FOOTER:,})")
+    file.seek(size - 8 - length)
+    checksum = checksums.check_footer(file.read(length + 8))
     file.seek(0)
+    return size - 8 - length, checksum
 
 
 def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:

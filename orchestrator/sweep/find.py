@@ -23,6 +23,8 @@ def find(name: str) -> list[Path]:
     Raises:
         InputError: nothing matches; the message suggests the file or bundled sweep of the nearest name.
     """
+    if not name.strip():
+        raise InputError("sweep '': the name is empty (an unset variable?); give a path to a .toml or a bundled name")
     try:
         path = Path(name).expanduser()
         is_file = path.is_file()

@@ -140,7 +140,7 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
             got = f" (got {short_repr(problem['input'])})" if place else ""
             field = workload.config_model.model_fields.get(place)  # type: ignore[union-attr]
             if problem["type"] == "string_pattern_mismatch" and field is not None and field.description:
-                got += f"; it is {field.description}"
+                got += f"; expected: {field.description}"
             if isinstance(problem["input"], list):
                 got += f"; to try its values one by one, write {place} = {short_repr(problem['input'])} in [[grid]]"
             lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")

@@ -187,8 +187,9 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
         if value is None:
             return None
         if what == "VERSION":
+            fits = isinstance(value, str | int | float)  # of another object, each process might make another text
             value = str(value)
-            fits = 0 < len(value) <= 300 and encodable(value)
+            fits = fits and 0 < len(value) <= 300 and encodable(value)
         elif what == "Config":
             fits = isinstance(value, type) and issubclass(value, pydantic.BaseModel)
         elif what == "METHODS":
@@ -205,7 +206,7 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
 
 
 _DECLARED = {
-    "VERSION": "a line of text of 300 characters at most",
+    "VERSION": "text of 300 characters at most, or a number",
     "Config": "a pydantic model (a class derived from pydantic.BaseModel)",
     "METHODS": "a collection of method names",
     "settle": "a function (method, k, config) -> (k, config)",

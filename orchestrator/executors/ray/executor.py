@@ -132,13 +132,22 @@ class RayExecutor:
                 else:
                     # No runtime environment: with one, Ray starts its workers twice, 1.4 s. Workers inherit the
                     # variables, and import from the current folder, which stays until the launch ends.
+                    common |= {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
                     with contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
-                        common |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-                        ray.init("local", num_gpus=gpus, **common)
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+                        try:
+                            ray.init("local", **common)
+                        except Exception:  # a busy or suspended machine: Ray gives up after a fixed time
+                            ray.shutdown()
+                            ray.init("local", **common)
+        except Exception as error:  # Ray raises bare ones too
             self._launch_folder.remove()
-            where = f"Ray at {address}" if address else "an embedded Ray"
-            raise ClusterUnavailable(f"{where} could not be reached: {str(error).splitlines()[0]}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if address is not None:
+                raise ClusterUnavailable(f"Ray at {address} could not be reached: {reason}") from error
+            raise ClusterUnavailable(
+                f"Ray could not be started here, in two tries: {reason} If the machine is busy or was suspended, run "
+                "the command again; `--inline` runs without Ray"
+            ) from error
         self._remote = ray.remote(max_retries=0)(work)
         if self._embedded:
             node: Any = ray._private.worker.global_worker.node

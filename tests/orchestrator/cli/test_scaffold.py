@@ -150,7 +150,8 @@ def test_every_setting_of_ours_is_shown_with_what_is_valid(name: str) -> None:
 
 def test_workload_lists_methods_and_settings(cli, write) -> None:
     lines = cli("workload", "vit").stdout.splitlines()
-    assert lines[0].startswith("vit: Sparse gradient transport in a vision transformer")
+    assert lines[0].startswith("vit: ")
+    assert "sparse gradient transport in a vision transformer" in lines[0].lower()
     assert lines[1].startswith("methods: bptt_ref, dense_ref, ")
     (row,) = (line.split()[:4] for line in lines if line.split()[0] == "precision")
     assert row == ["precision", '"float32"', '"float32",', '"bf16"']

@@ -109,7 +109,17 @@ def test_a_gpu_in_this_process_is_refused_where_there_is_none(cli, write) -> Non
 
 def test_a_bare_resume_runs_cells_where_they_were_launched(cli, write) -> None:
     """On CPUs by `--device cpu`; with the limits of the last launch that requested them."""
-    write("any.py", "def run(cell, context):\n    if not open('ready').read():\n        raise OSError\n    return {}\n")
+    write(
+        "any.py",
+        """
+        from pathlib import Path
+
+        def run(cell, context):
+            if not Path("ready").read_text():
+                raise OSError
+            return {}
+        """,
+    )
     write("ready", "")
     text = 'name="g"\nworkload="any:run"\nseeds=[1, 2]\n[resources]\ngpus=1\nretries={}\n[[grid]]\nmethod="m"\n'
     write("g.toml", text.format(3))

@@ -13,7 +13,7 @@ from raysweep.orchestrator.launch.launch import launch
 from raysweep.orchestrator.launch.request import select
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import Sweep
-from tests.conftest import forget
+from tests.command_line import forget_users
 
 ODD = """
 def run(cell, context):
@@ -35,7 +35,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with contextlib.chdir(folder):
         launch(Sweep.from_text(text), store=folder / "results", inline=True)
     yield Store(folder / "results")
-    forget(folder)
+    forget_users()
 
 
 def test_names_that_sql_takes_for_one_are_kept_apart(odd: Store) -> None:

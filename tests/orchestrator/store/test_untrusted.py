@@ -457,6 +457,14 @@ def test_all_of_a_sweep_is_signed(results: Path, state: Path) -> None:
     from_store(store, None, trust=True)
 
 
+def test_no_file_that_a_strangers_sweep_names_is_read(
+    results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path, **_: pytest.fail(f"{path} was read"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user's"))
+    assert len(from_store(Store(), None, trust=True).table) == 4
+
+
 def test_a_strangers_sweep_that_is_launched_by_name_is_recorded_again(
     results: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ def test_two_sweeps_of_one_name_each_find_their_own(folder: Path) -> None:
         ("class Config:\n    pass\n", "Config is <class 'hooks.Config'>; it must be a pydantic model"),
         ("METHODS = 5\n", "METHODS: TypeError"),
         ("VERSION = '\\ud800'\n", "VERSION is"),
+        ("VERSION = object()\n", "VERSION is"),  # its text, with an address, would make new ids in each process
         ("class E(Exception):\n    def __str__(self):\n        raise SystemExit(9)\nraise E\n", "does not import: E"),
         ("def __getattr__(name):\n    raise KeyError(name)\n", "hooks.py: VERSION: KeyError"),
         ("settle = 5\n", "settle is 5; it must be a function"),

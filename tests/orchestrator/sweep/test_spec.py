@@ -92,7 +92,7 @@ def test_a_mistake_of_several_blocks_is_reported_once_and_where_it_was_made() ->
 
 def test_a_value_that_fits_no_pattern_is_described() -> None:
     message = problems(VIT + '[config]\ndata_set="cifar10_subset.parquet"\n[[grid]]\nmethod="dense_ref"\n')
-    assert message.endswith("(got 'cifar10_subset.parquet'); it is a prepared file's name, without .parquet")
+    assert message.endswith("(got 'cifar10_subset.parquet'); expected: name of a prepared file, without .parquet")
 
 
 def test_a_key_in_the_wrong_place_is_sent_to_the_right_one() -> None:
@@ -162,6 +162,13 @@ def test_groups_are_of_sweeps_that_there_are_and_known_by_name() -> None:
         assert len(find(group)) > 3
     with pytest.raises(InputError, match=r"did you mean 'paper/vit'\?.* paper/rnn, "):
         find("paper/wit")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_every_sweep(name: str, write) -> None:
+    write("tiny.toml", SWEEP)
+    with pytest.raises(InputError, match="empty"):
+        find(name)
 
 
 def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:

@@ -1,0 +1,109 @@
+"""A damaged byte anywhere in a segment is named; it never changes an answer, ends a process or shows a traceback."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from raysweep import Store, Sweep, launch
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.segments import inspect, verify
+
+WORKLOAD = """
+    def run(cell, context):
+        if cell.seed == 3:
+            raise ValueError("unlucky")
+        context.array("loss", [1.0 / (1 + step + cell.seed) for step in range(50)])
+        return {"loss": cell.seed * 0.5}
+"""
+SWEEP = 'workload = "lossy:run"\nseeds = "0..5"\n[resources]\nretries = 0\n[[grid]]\nmethod = ["a", "b"]\n'
+QUERIES = (
+    "SELECT * FROM cells ORDER BY cell_id",
+    "SELECT * FROM attempts ORDER BY cell_id, attempt",
+    "SELECT cell_id, name, step, values FROM arrays ORDER BY ALL",
+)
+
+
+def answers() -> list[str]:
+    """What a new process would read: rows, each cell's status, recorded sweeps."""
+    store = Store("results")
+    return [
+        *(store.sql(query).write_json() for query in QUERIES),
+        store.summary().sort("cell_id").write_json(),
+        str(len(store.known())),
+    ]
+
+
+def flip_bit(data: bytearray, chance: random.Random) -> None:
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+def zero_block(data: bytearray, chance: random.Random) -> None:
+    start, length = chance.randrange(len(data)), chance.choice([16, 128, 512])
+    data[start : start + length] = bytes(len(data[start : start + length]))
+
+
+def truncate(data: bytearray, chance: random.Random) -> None:
+    del data[chance.randrange(len(data)) :]
+
+
+DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (flip_bit, flip_bit, flip_bit, zero_block, truncate)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_damage_is_named_and_changes_no_answer(seed: int, write, folder: Path) -> None:
+    write("lossy.py", WORKLOAD)
+    launch(Sweep.load(write("lossy.toml", SWEEP)), inline=True)
+    files = sorted(path for kind in ("cells", "attempts", "arrays") for path in Path("results", kind).glob("*.parquet"))
+    assert len(files) >= 3
+    sound = answers()
+    chance = random.Random(seed)
+    for _ in range(40):
+        path = chance.choice(files)
+        original = path.read_bytes()
+        damaged = bytearray(original)
+        chance.choice(DAMAGES)(damaged, chance)
+        path.write_bytes(damaged)
+        message = ""
+        try:
+            assert answers() == sound, f"{path} at seed {seed}"
+        except StoreDamaged as error:
+            message = str(error)
+        assert damaged == original or path.name in message
+        path.write_bytes(original)
+    assert answers() == sound
+
+
+def test_each_byte_of_a_footer_and_of_a_page_is_covered(folder: Path, write) -> None:
+    write("lossy.py", WORKLOAD)
+    launch(Sweep.load(write("lossy.toml", SWEEP)), inline=True)
+    (path, *_) = sorted(Path("results/cells").glob("*.parquet"))
+    original = path.read_bytes()
+    storage = Store("results").storage
+    for index in range(0, len(original), 23):
+        damaged = bytearray(original)
+        damaged[index] ^= 16
+        path.write_bytes(damaged)
+        with pytest.raises(StoreDamaged, match=path.name):
+            verify(storage, [inspect(storage, "cells", path.name)])
+
+
+def test_a_segment_of_an_older_version_is_verified_by_parquets_own_checksums(folder: Path, write) -> None:
+    write("lossy.py", WORKLOAD)
+    launch(Sweep.load(write("lossy.toml", SWEEP)), inline=True)
+    sound = answers()
+    (path, *_) = sorted(Path("results/arrays").glob("*.parquet"))
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table, path, compression="none", write_page_checksum=True)  # as versions before wrote them
+    assert inspect(Store("results").storage, "arrays", path.name).checksum is None
+    assert answers() == sound
+    data = bytearray(path.read_bytes())
+    values = table["values"][0].values.to_numpy().tobytes()
+    data[data.index(values) + 5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreDamaged, match=path.name):
+        answers()
