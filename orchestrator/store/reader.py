@@ -115,9 +115,7 @@ class Store:
         self._verified.update(segment.path for segment in segments)
         paths = [self.storage.locate(segment.path) for segment in segments]
         if not paths:
-            empty = pl.from_arrow(TABLES[folder].empty_table())
-            assert isinstance(empty, pl.DataFrame)  # noqa: S101 - for the type checker
-            return empty.lazy()
+            return _empty(folder)
         return pl.scan_parquet(paths, glob=False, storage_options=self.storage.reading, credential_provider=None)
 
     @property
@@ -154,9 +152,11 @@ class Store:
 
     def summary(self) -> pl.DataFrame:
         """One row for each cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        if not self.exists():
+            return _summary(_empty("cells"), _empty("attempts")).collect()
         paths = self._paths()
         if self._summary_of is None or self._summary_of[0] != paths:
-            summary = self.collect(self._summary)
+            summary = self.collect(lambda: _summary(self.cells, self.attempts))
             if self._paths() != paths:
                 return summary  # not to be cached: which segments it read is unknown
             self._summary_of = (paths, summary)
@@ -168,29 +168,6 @@ class Store:
 
     def _paths(self) -> tuple[str, ...]:
         return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder) if s.rows)
-
-    def _summary(self) -> pl.LazyFrame:
-        done = self.cells.select(
-            "cell_id", "attempt", "seconds", "source_digest", pl.lit("done").alias("status")
-        ).unique("cell_id", keep="first")
-        tried = (
-            self.attempts.select("cell_id", "attempt", "status")
-            .group_by("cell_id")
-            .agg(
-                pl.col("attempt").max().alias("attempts"),
-                *(pl.col("status").is_in(statuses_of(budget)).sum().alias(budget) for budget in CHARGES),
-                pl.col("status").sort_by("attempt").last().alias("last"),
-            )
-        )
-        return (
-            done.join(tried, on="cell_id", how="full", coalesce=True)
-            .with_columns(
-                pl.coalesce("status", "last").alias("status"),
-                pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),
-                pl.col(*CHARGES).fill_null(0),
-            )
-            .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest")
-        )
 
     def check(self) -> list[str]:
         """Verify every file, page checksums included; one line for each problem."""
@@ -218,3 +195,33 @@ def check_format(storage: Storage) -> None:
             f"store {storage}: has format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
             f"{SCHEMA_VERSION}: upgrade it"
         )
+
+
+def _empty(folder: str) -> pl.LazyFrame:
+    frame = pl.from_arrow(TABLES[folder].empty_table())
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - for the type checker
+    return frame.lazy()
+
+
+def _summary(cells: pl.LazyFrame, attempts: pl.LazyFrame) -> pl.LazyFrame:
+    done = cells.select("cell_id", "attempt", "seconds", "source_digest", pl.lit("done").alias("status")).unique(
+        "cell_id", keep="first"
+    )
+    tried = (
+        attempts.select("cell_id", "attempt", "status")
+        .group_by("cell_id")
+        .agg(
+            pl.col("attempt").max().alias("attempts"),
+            *(pl.col("status").is_in(statuses_of(budget)).sum().alias(budget) for budget in CHARGES),
+            pl.col("status").sort_by("attempt").last().alias("last"),
+        )
+    )
+    return (
+        done.join(tried, on="cell_id", how="full", coalesce=True)
+        .with_columns(
+            pl.coalesce("status", "last").alias("status"),
+            pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),
+            pl.col(*CHARGES).fill_null(0),
+        )
+        .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest")
+    )

@@ -258,7 +258,7 @@ class StoreWriter:
                 before = [s for s in self.store.segments(folder) if not s.seal]
                 for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MAX_ROWS):
                     if len(run) > 1:
-                        self._replace(folder, self._merged(folder, run), run)
+                        self._merge(folder, run)
                 report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
         return report
 
@@ -275,6 +275,9 @@ class StoreWriter:
                     self._replace(folder, merged, batch)
             del merged
             pa.default_memory_pool().release_unused()
+
+    def _merge(self, folder: str, batch: list[Segment]) -> None:
+        self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> bytes:
         """Encode one segment of these, reading in parts: memory that Arrow has allocated stays with the process."""
