@@ -7,13 +7,13 @@ a whole sequence is full RTRL, one algorithm in two rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row, sparse
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel
+from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel, per_panel
 
 
 def _rows(window: int) -> tuple[Row, ...]:
@@ -50,24 +50,20 @@ ADDING = Panel(
 )
 
 
-def _worst(measured: Sequence[Measured]) -> list[str]:
+def _worst(part: Measured) -> list[str]:
     """The method that does worst on average, which the paper says is full RTRL, and how far all are from trivial."""
-    notes: list[str] = []
-    for part in measured:
-        one = _spans(part.panel, part.selected.settings)
-        if one:
-            notes.append(_one_algorithm(part))
-        compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
-        methods = part.values.filter(pl.col("row").is_in(compared))
-        means = spread(methods, ["row"], "value").drop_nulls("mean").sort("mean", maintain_order=True)
-        if means.height < len(compared):
-            continue
-        best, worst = (means["row"][0], means["row"][-1])
-        if part.panel.quantity == "accuracy":
-            best, worst = worst, best
-        labels = part.panel.labels | ({FULL.key: f"{FULL.label} (which BPTT is here)"} if one else {})
-        notes.append(f"{part.panel.label}: best on average {labels[best]}, worst {labels[worst]}.")
-    return notes
+    one = _spans(part.panel, part.selected.settings)
+    notes = [_one_algorithm(part)] if one else []
+    compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
+    methods = part.values.filter(pl.col("row").is_in(compared))
+    means = spread(methods, ["row"], "value").drop_nulls("mean").sort("mean", maintain_order=True)
+    if means.height < len(compared):
+        return notes
+    best, worst = (means["row"][0], means["row"][-1])
+    if part.panel.quantity == "accuracy":
+        best, worst = worst, best
+    labels = part.panel.labels | ({FULL.key: f"{FULL.label} (which BPTT is here)"} if one else {})
+    return [*notes, f"{part.panel.label}: best on average {labels[best]}, worst {labels[worst]}."]
 
 
 def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
@@ -101,5 +97,5 @@ SPEC = Comparison(
         "The paper's two values of k are lost; they stand beside k = 4 and k = 16 in its order. It has full RTRL as "
         "the worst method on both tasks. Its trivial baselines: chance .125, and .167, the variance of the sum.",
     ),
-    remarks=_worst,
+    remarks=per_panel(_worst),
 )
