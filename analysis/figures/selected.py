@@ -30,9 +30,8 @@ def ring(k: int) -> methods.Row:
 def parts_of(figure: str, selections: Iterable[Selection]) -> Callable[[Source], list[Part]]:
     """A function from a source to every part's cells.
 
-    It raises:
-        NothingDone: no cell of any part is done; the message names the commands to run.
-        AmbiguousCells: cells of several settings fit a part.
+    It raises `NothingDone` where no cell of any part is done; the message names the commands to run. It raises
+    `AmbiguousCells` where cells of several settings fit a part.
     """
 
     def select_parts(source: Source) -> list[Part]:

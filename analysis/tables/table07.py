@@ -15,39 +15,29 @@ from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row, sparse
 from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel, per_panel
 
-
-def _rows(window: int) -> tuple[Row, ...]:
-    return (Row("bptt", "BPTT", "bptt", None, {"window": window}), TRACES, DECAY_0, sparse(4), sparse(16), FULL)
-
-
 WINDOWS: Mapping[str, Callable[[int, int], int]] = {
     "copy": lambda length, delay: 2 * length + delay,
     "adding": lambda length, _: length,
 }
 """Steps of a sequence."""
 
-COPY = Panel(
-    sweep="paper/e4-copy",
-    experiment="copy",
-    metric="accuracy_all_last_500",
-    pinned={"hidden": 64},
-    rows=_rows(10),
-    key="copy",
-    label="copy, accuracy",
-    naive=(Naive("chance_accuracy", "chance"),),
-    ceiling=None,
-)
-ADDING = Panel(
-    sweep="paper/e4-adding",
-    experiment="adding",
-    metric="mse_all_last_500",
-    pinned={"hidden": 64},
-    rows=_rows(50),
-    key="adding",
-    label="adding, MSE",
-    naive=(Naive("constant", "constant"), Naive("persistence", "persistence")),
-    ceiling=None,
-)
+
+def _panel(task: str, metric: str, label: str, window: int, *naive: Naive) -> Panel:
+    return Panel(
+        sweep=f"paper/e4-{task}",
+        experiment=task,
+        metric=metric,
+        pinned={"hidden": 64},
+        rows=(Row("bptt", "BPTT", "bptt", None, {"window": window}), TRACES, DECAY_0, sparse(4), sparse(16), FULL),
+        key=task,
+        label=label,
+        naive=naive,
+        ceiling=None,
+    )
+
+
+CHANCE = Naive("chance_accuracy", "chance")
+CONSTANT, PERSISTENCE = Naive("constant", "constant"), Naive("persistence", "persistence")
 
 
 def _worst(part: Measured) -> list[str]:
@@ -89,7 +79,10 @@ def _one_algorithm(part: Measured) -> str:
 SPEC = Comparison(
     name="7",
     title="Sparse errors, 64 hidden units: accuracy on the copy task (higher is better), MSE on adding",
-    panels=(COPY, ADDING),
+    panels=(
+        _panel("copy", "accuracy_all_last_500", "copy, accuracy", 10, CHANCE),
+        _panel("adding", "mse_all_last_500", "adding, MSE", 50, CONSTANT, PERSISTENCE),
+    ),
     paper="table07",
     quantity="value",
     digits="three",

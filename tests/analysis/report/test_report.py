@@ -291,7 +291,7 @@ def test_the_command_writes_both_and_refuses_what_it_cannot(
     assert "**loss**" not in text.read_text()
     with pytest.raises(InputError, match="did you mean 'loss'"):
         report(named, metric=["los"], output=str(out))
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="no such folder"):
         report(named, output=str(tmp_path / "nowhere" / "r.html"))
     with pytest.raises(InputError, match="is a folder"):
         report(named, output=str(tmp_path))
