@@ -39,7 +39,12 @@ _ADDED = ("floor", "ceiling", "gap", "recovery")
 
 
 def log_gap_recovery(
-    frame: pl.DataFrame, floor: pl.DataFrame, ceiling: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str
+    frame: pl.DataFrame,
+    floor: pl.DataFrame,
+    ceiling: pl.DataFrame,
+    *,
+    on: Sequence[str] = KEYS,
+    value: str = "mse_post_last_500",
 ) -> pl.DataFrame:
     """Gap recovery on a log scale, Eq. 10: `100 (ln floor - ln mse) / (ln floor - ln ceiling)`.
 
@@ -69,7 +74,7 @@ def log_gap_recovery(
 
 
 def drift_recovery(
-    frame: pl.DataFrame, frozen: pl.DataFrame, target: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str
+    frame: pl.DataFrame, frozen: pl.DataFrame, target: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str = "mse"
 ) -> pl.DataFrame:
     """Share of a drift's damage undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
 
@@ -80,7 +85,12 @@ def drift_recovery(
 
 
 def accuracy_recovery(
-    frame: pl.DataFrame, floor: pl.DataFrame, ceiling: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str
+    frame: pl.DataFrame,
+    floor: pl.DataFrame,
+    ceiling: pl.DataFrame,
+    *,
+    on: Sequence[str] = KEYS,
+    value: str = "accuracy",
 ) -> pl.DataFrame:
     """Recovery on an accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
 
