@@ -48,6 +48,7 @@ METHODS = RULES
 STREAM_SETTINGS = owners(STREAMS)
 CLASS_LOSS = "cross_entropy"
 LATER = AddedLater(None)
+OfMultiSine = Annotated[float | None, LATER, Field(gt=0, lt=math.pi, description="of multi_sine, radians a step")]
 
 
 class Config(LearnerConfig):
@@ -60,18 +61,10 @@ class Config(LearnerConfig):
     frequency_after: float | None = Field(default=None, gt=0, lt=math.pi, description="radians a step")
     phase: Literal["jump", "continuous"] | None = None
     segment: Annotated[int | None, LATER] = Field(default=None, ge=1, description="of multi_sine: steps a frequency")
-    frequency_1: Annotated[float | None, LATER] = Field(
-        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
-    )
-    frequency_2: Annotated[float | None, LATER] = Field(
-        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
-    )
-    frequency_3: Annotated[float | None, LATER] = Field(
-        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
-    )
-    frequency_4: Annotated[float | None, LATER] = Field(
-        default=None, gt=0, lt=math.pi, description="of multi_sine, radians a step"
-    )
+    frequency_1: OfMultiSine = None
+    frequency_2: OfMultiSine = None
+    frequency_3: OfMultiSine = None
+    frequency_4: OfMultiSine = None
     dt: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz: time between two states")
     sigma: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz")
     beta: Annotated[float | None, LATER] = Field(default=None, gt=0, description="of lorenz")
@@ -143,20 +136,13 @@ def run(cell: Cell, context: Context) -> Metrics:
     with threadpool_limits(1):  # the last bits of a BLAS product depend on the number of threads
         result = learn_along(cell, stream, context.progress)
 
-    steps = len(result.losses)
-    if steps:
+    if len(result.losses):
         context.array("loss", result.losses.astype("float32"))
     for name, values in result.info.items():
         context.array(name, values)
     for probed in result.probed:
         context.array(*probed)
-    metrics = _measure(result.predictions, stream, kind.classes)
-    metrics["diverged"] = float(result.diverged_at is not None)
-    if result.diverged_at is not None:
-        metrics["diverged_at"] = float(result.diverged_at)
-    metrics |= result.metrics
-    metrics["seconds_per_step"] = result.seconds / max(steps, 1)
-    return metrics
+    return _measure(result.predictions, stream, kind.classes) | result.outcome()
 
 
 def _measure(predictions: Array, stream: Stream, classes: bool) -> dict[str, float]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from raysweep.analysis.cells.methods import FULL, K4, TRACES, UORO, Row
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Line, Share, mse_cells
+from raysweep.analysis.claims.claim import Cells, Claim, Line, Share, scored_cells
 from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "chaos"
@@ -17,12 +17,12 @@ MULTI_SINE_CV = 7.1
 
 def lorenz(hidden: int, *rows: Row, prefix: str = "") -> tuple[Cells, ...]:
     """Table 4's cells at one size, measured over the whole of the later half."""
-    return (mse_cells("paper/e2-lorenz", "lorenz", "post_all", rows, {"hidden": hidden}, prefix=prefix),)
+    return (scored_cells("paper/e2-lorenz", "lorenz", "post_all", rows, {"hidden": hidden}, prefix=prefix),)
 
 
 def multi_sine(*rows: Row) -> tuple[Cells, ...]:
     """Table 5's cells, measured after the first shift."""
-    return (mse_cells("paper/e2-multisine", "multi_sine", "seg2_last_200", rows, {"hidden": 64}),)
+    return (scored_cells("paper/e2-multisine", "multi_sine", "seg2_last_200", rows, {"hidden": 64}),)
 
 
 def above_traces(columns: Columns) -> NDArray[np.bool_]:

@@ -45,7 +45,7 @@ class Cells(Selection):
     prefix: str = ""
 
 
-def mse_cells(
+def scored_cells(
     sweep: str,
     experiment: str,
     steps: str,
@@ -54,9 +54,10 @@ def mse_cells(
     naive: str = "persistence",
     prefix: str = "",
     seeds: tuple[int, ...] = PAPER_SEEDS,
+    score: str = "mse",
 ) -> Cells:
-    """Cells by their MSE over some steps (`post_all`), beside them a baseline and decay 0 over the same steps."""
-    metric, naive = f"mse_{steps}", f"{naive}_{steps}"
+    """Cells by their score over some steps (`post_all`), beside them a baseline and decay 0 over the same steps."""
+    metric, naive = f"{score}_{steps}", f"{naive}_{steps}"
     return Cells(
         sweep, experiment, rows, pinned, metric=metric, naive=naive, decay_0=DECAY_0, prefix=prefix, seeds=seeds
     )

@@ -40,6 +40,16 @@ def ratio(above: str, below: str) -> Statistic:
     return lambda columns: (np.log(columns[above]) - np.log(columns[below])).mean(-1)
 
 
+def ratio_to_all(above: str, below: Sequence[str]) -> Statistic:
+    """Mean of the paired ln ratio to the geometric mean of several."""
+    return lambda columns: (np.log(columns[above]) - np.stack([np.log(columns[key]) for key in below]).mean(0)).mean(-1)
+
+
+def smallest(statistics: Sequence[Statistic]) -> Statistic:
+    """The smallest of several statistics."""
+    return lambda columns: np.stack([statistic(columns) for statistic in statistics]).min(0)
+
+
 def variation(key: str) -> Statistic:
     """Ln of the coefficient of variation, population sd over mean."""
     return lambda columns: np.log(columns[key].std(-1) / columns[key].mean(-1))
@@ -152,6 +162,15 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
     return Interval(statistic, 0.0, INF, unit)
 
 
+def derived(
+    values: Callable[[Columns], Array], low: float, high: float, unit: str, undefined: str = "no number"
+) -> Interval:
+    """Mean of a number that each seed's columns give, from `low` to `high`; `undefined` says why it may be nan."""
+    return Interval(
+        mean("derived"), low, high, unit, derive=lambda columns: {"derived": values(columns)}, undefined=undefined
+    )
+
+
 NO_GAP = "Eq. 10 has no gap (full RTRL no better than the floor)"
 
 
@@ -182,11 +201,11 @@ def recovery_level(key: str, floor: str, ceiling: str, low: float, high: float |
 def recovery_difference(key: str, other: str, floor: str, ceiling: str) -> Interval:
     """Difference of two recoveries, points, within the margin either way."""
 
-    def derive(columns: Columns) -> Columns:
+    def difference(columns: Columns) -> Array:
         one, two = (recoveries(name, floor, ceiling)(columns)["recovery"] for name in (key, other))
-        return {"difference": one - two}
+        return one - two
 
-    return Interval(mean("difference"), -POINTS, POINTS, "points", derive=derive, undefined=NO_GAP)
+    return derived(difference, -POINTS, POINTS, "points", NO_GAP)
 
 
 def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:

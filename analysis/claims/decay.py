@@ -7,7 +7,7 @@ import math
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
 from raysweep.analysis.claims import chaos, criteria
 from raysweep.analysis.claims import sine as experiment1
-from raysweep.analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line, mse_cells
+from raysweep.analysis.claims.claim import FOLLOW_UP, Cells, Claim, Interval, Line, scored_cells
 
 FAMILY = "decay"
 PLATEAU = (0.1, 0.3, 0.5)
@@ -40,7 +40,7 @@ def _key(decay: float) -> str:
 def cells(*decays: float) -> tuple[Cells, ...]:
     """Traces of these decays, keyed `decay_0.5`."""
     rows = tuple(Row(_key(decay), f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in decays)
-    return (mse_cells("paper/decay", "decay", "post_last_500", rows, {"hidden": 64}),)
+    return (scored_cells("paper/decay", "decay", "post_last_500", rows, {"hidden": 64}),)
 
 
 _PERSISTENCE = Cells(

@@ -43,37 +43,22 @@ def recovered(columns: Columns, key: str) -> Array:
 
 def level(key: str, paper: float) -> Interval:
     """Mean recovery within `POINTS` of the paper's."""
-    zone = (paper - criteria.POINTS, paper + criteria.POINTS)
-    return Interval(
-        criteria.mean("recovery"),
-        *zone,
-        "recovery %",
-        derive=lambda columns: {"recovery": recovered(columns, key)},
-        undefined=NO_DRIFT,
-    )
+    low, high = paper - criteria.POINTS, paper + criteria.POINTS
+    return criteria.derived(lambda columns: recovered(columns, key), low, high, "recovery %", NO_DRIFT)
 
 
 def above(key: str, other: str) -> Interval:
     """Difference of two recoveries, beyond 0."""
-    return Interval(
-        criteria.mean("difference"),
-        0.0,
-        criteria.INF,
-        "points",
-        derive=lambda columns: {"difference": recovered(columns, key) - recovered(columns, other)},
-        undefined=NO_DRIFT,
+    return criteria.derived(
+        lambda columns: recovered(columns, key) - recovered(columns, other), 0.0, criteria.INF, "points", NO_DRIFT
     )
 
 
 def drift(key: str, low: float, high: float) -> Interval:
     """The frozen decoder's loss, mean over seeds, within a factor of the paper's range."""
-    return Interval(
-        criteria.mean("drift"),
-        low / criteria.SAME_LEVEL,
-        high * criteria.SAME_LEVEL,
-        "MSE, frozen late in B - end of A",
-        derive=lambda columns: {"drift": columns[FROZEN + key] - columns[END + key]},
-    )
+    low, high = low / criteria.SAME_LEVEL, high * criteria.SAME_LEVEL
+    unit = "MSE, frozen late in B - end of A"
+    return criteria.derived(lambda columns: columns[FROZEN + key] - columns[END + key], low, high, unit)
 
 
 def succeeds(columns: Columns) -> NDArray[np.bool_]:

@@ -60,14 +60,7 @@ def recovered(columns: Columns, key: str, floor: str = FLOOR) -> Array:
 
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
     """Mean recovery from `low` to `high`, percent."""
-    return Interval(
-        criteria.mean("recovery"),
-        low,
-        high,
-        "recovery %",
-        derive=lambda columns: {"recovery": recovered(columns, key, floor)},
-        undefined=NO_GAP,
-    )
+    return criteria.derived(lambda columns: recovered(columns, key, floor), low, high, "recovery %", NO_GAP)
 
 
 def near(key: str, paper: float) -> Interval:
@@ -77,13 +70,8 @@ def near(key: str, paper: float) -> Interval:
 
 def apart(key: str, other: str, low: float, high: float) -> Interval:
     """Difference of two recoveries from `low` to `high`, points."""
-    return Interval(
-        criteria.mean("difference"),
-        low,
-        high,
-        "points",
-        derive=lambda columns: {"difference": recovered(columns, key) - recovered(columns, other)},
-        undefined=NO_GAP,
+    return criteria.derived(
+        lambda columns: recovered(columns, key) - recovered(columns, other), low, high, "points", NO_GAP
     )
 
 

@@ -44,23 +44,22 @@ def to_markdown(frame: pl.DataFrame) -> str:
         rows = frame.filter(pl.col("source") == name).to_dicts()
         if not rows:
             continue
-        lines = []
-        for row in rows:
-            lines.append(
-                [
-                    row["id"],
-                    row["part"],
-                    source(row),
-                    row["claimed"],
-                    _numbers(row),
-                    str(row["n"]) if row["n"] else ABSENT,
-                    row["verdict"],
-                    row["alone"] if row["alone"] != row["verdict"] else "the same",
-                    _number(row["decay_0"]),
-                    _number(row["naive"]),
-                    row["why"],
-                ]
-            )
+        lines = [
+            [
+                row["id"],
+                row["part"],
+                source(row),
+                row["claimed"],
+                _numbers(row),
+                str(row["n"]) if row["n"] else ABSENT,
+                row["verdict"],
+                row["alone"] if row["alone"] != row["verdict"] else "the same",
+                _number(row["decay_0"]),
+                _number(row["naive"]),
+                row["why"],
+            ]
+            for row in rows
+        ]
         parts += [f"## Claims: {description}", markdown_table(heads, lines)]
     parts.append("Alone: without Holm's correction. Made by `raysweep claims`; rules: `docs/verdicts.md`.")
     return "\n\n".join(parts) + "\n"

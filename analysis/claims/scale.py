@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raysweep.analysis.cells.methods import FULL, K4, TRACES, Row
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share, mse_cells
+from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share, scored_cells
 from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "scale"
@@ -23,7 +23,7 @@ PAPER_SD = 1.35
 def n256(*rows: Row, rate: float = DECIDES, prefix: str = "") -> tuple[Cells, ...]:
     """Table 9's cells at one learning rate."""
     return (
-        mse_cells(
+        scored_cells(
             "paper/e6-n256", "sine_n256", "post_last_500", rows, {"hidden": 256, "learning_rate": rate}, prefix=prefix
         ),
     )
@@ -66,12 +66,14 @@ n256_claim = Claim(
     ),
 )  # fmt: skip
 
-_SINE_512 = mse_cells("paper/e6-n512", "sine_n512", "post_last_500", (TRACES, FULL), {"hidden": 512}, seeds=SEEDS_512)
+_SINE_512 = scored_cells(
+    "paper/e6-n512", "sine_n512", "post_last_500", (TRACES, FULL), {"hidden": 512}, seeds=SEEDS_512
+)
 _DIVERGED = Cells(
     "paper/e6-n512", "sine_n512", (FULL,), {"hidden": 512}, metric="diverged", prefix="diverged_", seeds=SEEDS_512
 )
 _LORENZ_512 = (
-    mse_cells("paper/e6-n512-lorenz", "lorenz_n512", "post_all", (TRACES, K4), {"hidden": 512}, seeds=SEEDS_512),
+    scored_cells("paper/e6-n512-lorenz", "lorenz_n512", "post_all", (TRACES, K4), {"hidden": 512}, seeds=SEEDS_512),
 )
 
 

@@ -52,38 +52,24 @@ def middle(_: NDArray[np.int64], values: Array) -> float:
     return float(np.median(values))
 
 
-def _influence(sweep: str, metric: str, reduce: Reduce, prefix: str, **pinned: object) -> tuple[Cells, ...]:
+def _influence(stream: str, metric: str, reduce: Reduce, prefix: str, **pinned: object) -> tuple[Cells, ...]:
     """An array of full RTRL; beside a condition number that of the immediate influence, nothing propagated."""
-    alone = "immediate_condition" if metric == "condition" else None
-    experiment = sweep.removeprefix("paper/").replace("-", "_")
-    beside = FULL if alone else None
-    return (
-        Cells(
-            sweep,
-            experiment,
-            (FULL,),
-            pinned,
-            metric=metric,
-            decay_0=beside,
-            decay_0_metric=alone,
-            reduce=reduce,
-            prefix=prefix,
-        ),
-    )
+    cells = Cells(f"paper/spectra-{stream}", f"spectra_{stream}", (FULL,), pinned, metric=metric)
+    cells = replace(cells, reduce=reduce, prefix=prefix)
+    return (replace(cells, decay_0=FULL, decay_0_metric="immediate_condition") if metric == "condition" else cells,)
 
 
 def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
     """An array of full RTRL on the sine, put into one number."""
-    return _influence("paper/spectra-sine", metric, reduce, prefix, hidden=hidden, learning_rate=1e-3)
+    return _influence("sine", metric, reduce, prefix, hidden=hidden, learning_rate=1e-3)
 
 
 def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
     """An array of full RTRL on the Lorenz system, put into one number."""
-    return _influence("paper/spectra-lorenz", metric, reduce, prefix, hidden=64)
+    return _influence("lorenz", metric, reduce, prefix, hidden=64)
 
 
-def _near_isotropic(unit: str = "condition number") -> Interval:
-    return Interval(criteria.geometric("full"), math.log(LOW), math.log(HIGH), unit, math.exp)
+_NEAR_ISOTROPIC = Interval(criteria.geometric("full"), math.log(LOW), math.log(HIGH), "condition number", math.exp)
 
 
 def _number(paper: float) -> Interval:
@@ -111,17 +97,16 @@ condition = Claim(
     FAMILY,
     "Sec. 5.1, Table 13",
     (
-        Line("sine, n = 64", "condition number of J between 2.6 and 6.5", "2.6-6.5", _near_isotropic(),
+        Line("sine, n = 64", "condition number of J between 2.6 and 6.5", "2.6-6.5", _NEAR_ISOTROPIC,
              sine("condition", at(LAST_STEP))),
         Line("Lorenz, n = 64", "the same on Lorenz, where the spectrum has not collapsed", "2.6-6.5",
-             Interval(criteria.geometric("full"), math.log(LOW), math.log(HIGH), "condition number", math.exp,
-                      _without_collapsed), _CHAOTIC),
+             replace(_NEAR_ISOTROPIC, derive=_without_collapsed), _CHAOTIC),
         Line("Lorenz below sine", "lower on Lorenz than on the sine, where the spectrum has not collapsed", "below 1",
              replace(criteria.lower("full", "sine_full"), derive=_without_collapsed),
              (*_CHAOTIC, *sine("condition", at(LAST_STEP), prefix="sine_"))),
-        Line("sine, n = 128", "the same with 128 units", "2.6-6.5", _near_isotropic(),
+        Line("sine, n = 128", "the same with 128 units", "2.6-6.5", _NEAR_ISOTROPIC,
              sine("condition", at(LAST_STEP), 128)),
-        Line("sine, n = 256", "the same with 256 units", "2.6-6.5", _near_isotropic(),
+        Line("sine, n = 256", "the same with 256 units", "2.6-6.5", _NEAR_ISOTROPIC,
              sine("condition", at(LAST_STEP), 256)),
         Line("sine, at the shift", "2.9 at the shift point", "2.9", _number(2.9), sine("condition", at(SHIFT_STEP))),
         Line("sine, at the end", "3.9 at the end", "3.9", _number(3.9), sine("condition", at(LAST_STEP))),

@@ -163,23 +163,14 @@ def _share(criterion: Share, data: LineData) -> Judged:
         return Judged(count / n, verdict=CANNOT, why=f"{which}: one seed has no interval")
     if criterion.most:
         most = count / n > 0.5
-        return Judged(
-            count / n,
-            low,
-            high,
-            share_p(count, n, 0.5),
-            REPRODUCED if most else NOT_REPRODUCED,
-            why=f"{'inside' if most else 'outside'} the zone (more than half): {which}",
-        )
-    return Judged(
-        count / n,
-        low,
-        high,
-        fisher_p(count, n, criterion.count, criterion.sample),
-        NOT_REPRODUCED,
-        REPRODUCED if count else CANNOT,
-        why=f"{which}, the paper {criterion.count} of {criterion.sample}: two samples, Fisher's test",
-    )
+        p = share_p(count, n, 0.5)
+        small, large = REPRODUCED if most else NOT_REPRODUCED, CANNOT
+        why = f"{'inside' if most else 'outside'} the zone (more than half): {which}"
+    else:
+        p = fisher_p(count, n, criterion.count, criterion.sample)
+        small, large = NOT_REPRODUCED, REPRODUCED if count else CANNOT
+        why = f"{which}, the paper {criterion.count} of {criterion.sample}: two samples, Fisher's test"
+    return Judged(count / n, low, high, p, small, large, why=why)
 
 
 def _share_needed(criterion: Share, share: float, level: float) -> int | None:

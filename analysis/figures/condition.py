@@ -13,7 +13,7 @@ import polars as pl
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, ORANGE, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import FULL, Part, caption_of, select_parts, series
+from raysweep.analysis.figures.selected import FULL, Part, caption_of, parts_of, series
 from raysweep.analysis.statistics.spread import COLLAPSED
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _LINES = {
     WHOLE: ("J, one line a seed", BLACK, "solid"),
     IMMEDIATE: ("its immediate block", ORANGE, (0, (4, 1.5))),
 }
+_select = parts_of("condition", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -75,10 +76,6 @@ def caption(source: Source) -> str:
         f"beyond {COLLAPSED:g}"
     )
     return caption_of(what, _select(source), f"arrays {', '.join(ARRAYS)}")
-
-
-def _select(source: Source) -> list[Part]:
-    return select_parts("condition", source, list(PARTS.values()))
 
 
 def _values(parts: list[Part]) -> pl.DataFrame:

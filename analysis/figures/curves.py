@@ -11,8 +11,8 @@ import polars as pl
 
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
-from raysweep.analysis.figures.drawing import GREY, MARKS, SINGLE, drawn, legend, page
-from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, one_part, ring, series
+from raysweep.analysis.figures.drawing import GREY, SINGLE, draw_band, drawn, legend, page
+from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, one_part, ring, running, series
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,12 +43,7 @@ def figure(source: Source) -> Figure:
         part = frame.filter(pl.col("row") == row.key)
         if part.is_empty():
             continue
-        mark, step = MARKS[row.key], part["step"].to_list()
-        axes.fill_between(
-            step, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0
-        )
-        label = f"k = 0, {row.label}" if row.method == "traces" else row.label
-        axes.plot(step, part["median"].to_list(), color=mark.colour, linestyle=mark.dash, linewidth=1, label=label)
+        draw_band(axes, part, "step", row)
     axes.set_yscale("log")
     axes.set_xlim(-BEFORE, AFTER)
     axes.set_xlabel("steps after the shift")
@@ -71,15 +66,8 @@ def _summary(selected: Part) -> pl.DataFrame:
     shift = int(str(selected.settings["shift"]))
     order = pl.Enum([row.key for row in PART.rows])
     return (
-        losses.with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", order_by="step"))
+        running(losses, WINDOW, ["row"])
         .with_columns(step=pl.col("step") - shift)
-        .filter(pl.col("mean").is_not_null() & pl.col("step").is_between(-BEFORE, AFTER))
-        .group_by("row", "step")
-        .agg(
-            pl.col("mean").median().alias("median"),
-            pl.col("mean").min().alias("low"),
-            pl.col("mean").max().alias("high"),
-            n=pl.len().cast(pl.Int64),
-        )
+        .filter(pl.col("step").is_between(-BEFORE, AFTER))
         .sort(pl.col("row").cast(order), "step")
     )

@@ -13,7 +13,7 @@ from raysweep.analysis.cells.methods import Row
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLUE, ORANGE, SINGLE, by_seed, drawn, legend, page
-from raysweep.analysis.figures.selected import Part, caption_of, geometric, mse, ring, select_parts
+from raysweep.analysis.figures.selected import Part, caption_of, geometric, mse, parts_of, ring
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +23,7 @@ DECAYS = (0.0, 0.1, 0.3, 0.5, 0.8, 0.9, 0.95, 0.99)
 ROWS = (*(Row(f"decay{decay:g}", f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in DECAYS), ring(4))
 PARTS = {n: Selection("paper/decay", "decay", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 256)}
 _LOOKS = {64: (BLUE, "o", "solid", (0, (5, 1.5)), -0.12), 256: (ORANGE, "^", (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), 0.12)}
+_select = parts_of("decay", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -73,10 +74,6 @@ def caption(source: Source) -> str:
     """The caption, one line."""
     what = "Sine: error after the shift against the trace's decay; marks: seeds, lines: geometric means"
     return caption_of(what, _select(source), METRIC)
-
-
-def _select(source: Source) -> list[Part]:
-    return select_parts("decay", source, list(PARTS.values()))
 
 
 def _values(parts: list[Part]) -> pl.DataFrame:

@@ -11,16 +11,17 @@ import polars as pl
 
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
-from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, drawn, legend, page, panel_label
+from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, draw_band, drawn, legend, page, panel_label
 from raysweep.analysis.figures.selected import (
     DECAY_0,
     FULL,
     TRACES,
     Part,
     caption_of,
+    parts_of,
     per_seed,
     ring,
-    select_parts,
+    running,
     series,
 )
 
@@ -44,6 +45,7 @@ PARTS = tuple(
     )
     for session_a, label in (("20160630_01", "20160630_01, relabelled"), ("20160624_03", "20160624_03, clean"))
 )
+_select = parts_of("decoding", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -62,17 +64,9 @@ def figure(source: Source) -> Figure:
     for axes, each in zip(panels, parts, strict=True):
         frame = _summary(each)
         for row in ROWS:
-            mark = MARKS[row.key]
             part = frame.filter((pl.col("row") == row.key) & (pl.col("name") == ADAPTING))
             if part.height:
-                minutes = part["minutes"].to_list()
-                axes.fill_between(
-                    minutes, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0
-                )
-                label = f"k = 0, {row.label}" if row.method == "traces" else row.label
-                axes.plot(
-                    minutes, part["median"].to_list(), color=mark.colour, linestyle=mark.dash, linewidth=1, label=label
-                )
+                draw_band(axes, part, "minutes", row)
         frozen = frame.filter((pl.col("row") == FULL.key) & (pl.col("name") == FROZEN))
         axes.plot(
             frozen["minutes"].to_list(),
@@ -102,23 +96,11 @@ def caption(source: Source) -> str:
     return caption_of(what, _select(source), f"arrays {ADAPTING}, {FROZEN}")
 
 
-def _select(source: Source) -> list[Part]:
-    return select_parts("decoding", source, PARTS)
-
-
 def _summary(part: Part) -> pl.DataFrame:
     order = pl.Enum([row.key for row in ROWS])
     bin_ms = float(str(part.settings.get("bin_ms", 64)))
     return (
-        series(part)
-        .with_columns(mean=pl.col("value").rolling_mean(WINDOW).over("row", "seed", "name", order_by="step"))
-        .filter(pl.col("mean").is_not_null())
-        .group_by("name", "row", "step")
-        .agg(
-            pl.col("mean").median().alias("median"),
-            pl.col("mean").min().alias("low"),
-            pl.col("mean").max().alias("high"),
-        )
+        running(series(part), WINDOW, ["name", "row"])
         .select(
             pl.lit(part.selection.label).alias("label"),
             "name",

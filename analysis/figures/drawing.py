@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raysweep.analysis.cells.methods import Row
 from raysweep.analysis.cells.source import Source
 from raysweep.orchestrator.errors import InputError
 
 if TYPE_CHECKING:
+    import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -113,6 +115,14 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=columns)
+
+
+def draw_band(axes: Axes, part: pl.DataFrame, x: str, row: Row) -> None:
+    """A line through a rule's medians, a band from low to high (`selected.running`), placed by column `x`."""
+    mark, places = MARKS[row.key], part[x].to_list()
+    axes.fill_between(places, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0)
+    label = f"k = 0, {row.label}" if row.method == "traces" else row.label
+    axes.plot(places, part["median"].to_list(), color=mark.colour, linestyle=mark.dash, linewidth=1, label=label)
 
 
 def panel_label(axes: Axes, text: str) -> None:

@@ -14,7 +14,7 @@ from raysweep.analysis.cells.methods import DENSE, NO_REPLAY, TRACE_LIKE, TRANSF
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, BLUE, DOUBLE, GREEN, GREY, ORANGE, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import Part, caption_of, mse, per_seed, select_parts
+from raysweep.analysis.figures.selected import Part, caption_of, mse, parts_of, per_seed
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.tables.heads import NAIVE, recovery
 
@@ -46,6 +46,7 @@ LACKS = {
     "dense": "their seeds have no dense network yet",
 }
 """Why a recovery is undefined though its cell has an accuracy."""
+_select = parts_of("heads", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -117,10 +118,6 @@ def caption(source: Source) -> str:
     beyond = drawn_ones.filter(~pl.col("recovery").is_between(*SHOWN)).height
     what += f"; {beyond} beyond the axis, drawn at its end" if beyond else ""
     return caption_of(what, parts, METRIC)
-
-
-def _select(source: Source) -> list[Part]:
-    return select_parts("heads", source, PARTS)
 
 
 def _own(frame: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,7 @@ import polars as pl
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, spread_out
-from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, ring, select_parts
+from raysweep.analysis.figures.selected import DECAY_0, FULL, TRACES, Part, caption_of, parts_of, ring
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.rendering import ABSENT
 from raysweep.analysis.statistics.recovery import row_recovery
@@ -44,6 +44,7 @@ PARTS = (
 )
 SHOWN = (-50.0, 350.0)
 """Percent; what lies beyond stands hollow at the edge, its value in the caption."""
+_select = parts_of("scale", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -123,10 +124,6 @@ def caption(source: Source) -> str:
         values = ", ".join(f"{value:.0f}" for value in sorted(outside["recovery"].to_list()))
         what += f"; beyond the axis, hollow at its edge: {values} %"
     return caption_of(what, parts, f"{LAST}, on Lorenz {ALL}")
-
-
-def _select(source: Source) -> list[Part]:
-    return select_parts("scale", source, PARTS)
 
 
 def _rated(parts: Sequence[Part]) -> pl.DataFrame:

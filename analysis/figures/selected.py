@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -27,26 +27,30 @@ def ring(k: int) -> methods.Row:
     return methods.sparse(k, "ring")
 
 
-def select_parts(figure: str, source: Source, selections: Sequence[Selection]) -> list[Part]:
-    """Every part's cells.
+def parts_of(figure: str, selections: Iterable[Selection]) -> Callable[[Source], list[Part]]:
+    """A function from a source to every part's cells.
 
-    Raises:
-        NothingDone: no cell of any part is done; the message names the commands to run.
-        AmbiguousCells: cells of several settings fit a part.
+    It raises `NothingDone` where no cell of any part is done; the message names the commands to run. It raises
+    `AmbiguousCells` where cells of several settings fit a part.
     """
-    parts = [select(source, selection) for selection in selections]
-    if all(part.done.is_empty() for part in parts):
-        expected = sum(part.expected for part in parts)
-        raise NothingDone(
-            f"figure {figure!r} has nothing to draw, as none of its {expected} cells is done; "
-            f"run: {command(parts, '; ')}"
-        )
-    return parts
+
+    def select_parts(source: Source) -> list[Part]:
+        parts = [select(source, selection) for selection in selections]
+        if all(part.done.is_empty() for part in parts):
+            expected = sum(part.expected for part in parts)
+            raise NothingDone(
+                f"figure {figure!r} has nothing to draw, as none of its {expected} cells is done; "
+                f"run: {command(parts, '; ')}"
+            )
+        return parts
+
+    return select_parts
 
 
 def one_part(figure: str, selection: Selection) -> Callable[[Source], Part]:
-    """`select_parts` for a figure of one part."""
-    return lambda source: select_parts(figure, source, [selection])[0]
+    """`parts_of` for a figure of one part."""
+    select_parts = parts_of(figure, [selection])
+    return lambda source: select_parts(source)[0]
 
 
 def mse(part: Part) -> pl.DataFrame:
@@ -79,6 +83,17 @@ def series(part: Part) -> pl.DataFrame:
             f"the sweep that records it: raysweep launch {selection.sweep}{source.at}"
         )
     return recorded
+
+
+def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame:
+    """Mean of each seed's last `window` entries of a series, then over seeds: `by`, step, median, low, high, n."""
+    mean = pl.col("mean")
+    return (
+        frame.with_columns(mean=pl.col("value").rolling_mean(window).over(*by, "seed", order_by="step"))
+        .filter(mean.is_not_null())
+        .group_by(*by, "step")
+        .agg(median=mean.median(), low=mean.min(), high=mean.max(), n=pl.len().cast(pl.Int64))
+    )
 
 
 def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.DataFrame:

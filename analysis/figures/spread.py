@@ -12,7 +12,7 @@ import polars as pl
 from raysweep.analysis.cells.selection import Selection
 from raysweep.analysis.cells.source import Source
 from raysweep.analysis.figures.drawing import BLACK, DOUBLE, GREY, MARKS, by_seed, drawn, legend, page, panel_label
-from raysweep.analysis.figures.selected import DECAY_0, FULL, Part, caption_of, mse, per_seed, ring, select_parts
+from raysweep.analysis.figures.selected import DECAY_0, FULL, Part, caption_of, mse, parts_of, per_seed, ring
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.statistics.spread import spread
 
@@ -25,6 +25,7 @@ ROWS = (DECAY_0, ring(4), FULL)
 PARTS = {
     n: Selection("paper/e2-lorenz", "lorenz", ROWS, {"hidden": n}, label=f"n = {n}", metric=METRIC) for n in (64, 128)
 }
+_select = parts_of("spread", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
@@ -85,10 +86,6 @@ def caption(source: Source) -> str:
         "grey outlines: the paper's seeds"
     )
     return caption_of(what, _select(source), METRIC)
-
-
-def _select(source: Source) -> list[Part]:
-    return select_parts("spread", source, list(PARTS.values()))
 
 
 def _values(parts: list[Part]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import copy
 import functools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
@@ -166,8 +166,8 @@ def _against_k(scale: Scale) -> Spec:
         opacity=alt.condition(hover, alt.value(1), alt.value(0.15)),
         tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
     )
-    value = alt.Y("mean:Q", scale=_vega_scale(scale), axis=_axis())
-    rule = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", scale=_vega_scale(scale), axis=_axis()), y2="high:Q")
+    value = _number_axis(alt.Y, "mean:Q", scale)
+    rule = base.mark_rule(strokeWidth=1.5).encode(y=_number_axis(alt.Y, "low:Q", scale), y2="high:Q")
     point = base.mark_point(filled=True, size=55).encode(y=value, shape=alt.Shape("series:N", legend=None))
     return _lift(_spec(alt.layer(rule, point).add_params(hover), 280), "x", "color")
 
@@ -181,12 +181,8 @@ def _row_a_setting(scale: Scale) -> Spec:
         tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
     )
     text = base.mark_text().encode(text="lines:N", x=alt.value(0))
-    rule = base.mark_rule(strokeWidth=1.5, color=COLOURS[0]).encode(
-        x=alt.X("low:Q", scale=_vega_scale(scale), axis=_axis()), x2="high:Q"
-    )
-    point = base.mark_point(filled=True, size=55, color=COLOURS[0]).encode(
-        x=alt.X("mean:Q", scale=_vega_scale(scale), axis=_axis())
-    )
+    rule = base.mark_rule(strokeWidth=1.5, color=COLOURS[0]).encode(x=_number_axis(alt.X, "low:Q", scale), x2="high:Q")
+    point = base.mark_point(filled=True, size=55, color=COLOURS[0]).encode(x=_number_axis(alt.X, "mean:Q", scale))
     return _spec(alt.layer(rule, point, text), _LINE + _MARK + _GAP)
 
 
@@ -199,12 +195,12 @@ def _curve(scale: Scale) -> Spec:
         x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)), color=alt.Color("label:N", legend=_legend())
     )
     band = base.mark_area().encode(
-        y=alt.Y("low:Q", scale=_vega_scale(scale), axis=_axis()),
+        y=_number_axis(alt.Y, "low:Q", scale),
         y2="high:Q",
         opacity=alt.condition(hover, alt.value(0.14), alt.value(0.02)),
     )
     line = base.mark_line(strokeWidth=1.5).encode(
-        y=alt.Y("median:Q", scale=_vega_scale(scale), axis=_axis()),
+        y=_number_axis(alt.Y, "median:Q", scale),
         opacity=alt.condition(hover, alt.value(1), alt.value(0.1)),
         tooltip=_tooltip("label:N", "step:Q", "median:Q", "low:Q", "high:Q", "seeds:Q"),
     )
@@ -224,17 +220,12 @@ def _legend() -> alt.Legend:
     return alt.Legend(labelExpr="split(datum.label, '\\n')")
 
 
-def _vega_scale(scale: Scale) -> alt.Scale:
+def _number_axis(channel: Callable[..., Any], field: str, scale: Scale) -> Any:
+    """A channel with few lines on its axis: a logarithmic one would have nine a decade."""
     import altair as alt
 
-    return alt.Scale(type="log") if scale == "log" else alt.Scale(type="linear", zero=False)
-
-
-def _axis() -> alt.Axis:
-    """Few lines: a logarithmic axis would have nine a decade."""
-    import altair as alt
-
-    return alt.Axis(tickCount=6, format="~g")
+    range_of = alt.Scale(type="log") if scale == "log" else alt.Scale(type="linear", zero=False)
+    return channel(field, scale=range_of, axis=alt.Axis(tickCount=6, format="~g"))
 
 
 def _data() -> alt.NamedData:
@@ -245,11 +236,11 @@ def _data() -> alt.NamedData:
 
 def _spec(chart: Any, height: int) -> Spec:
     """As a dictionary, checked against Vega-Lite's schema."""
-    made: Spec = chart.properties(width="container", height=height).to_dict()
-    made.pop("config", None)  # the page's own is given once, to all
-    made.pop("$schema")
-    made["autosize"] = {"type": "fit-x", "contains": "padding"}  # its height is its own
-    return made
+    spec: Spec = chart.properties(width="container", height=height).to_dict()
+    spec.pop("config", None)  # the page's own is given once, to all
+    spec.pop("$schema")
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}  # its height is its own
+    return spec
 
 
 def _lift(spec: Spec, *channels: str) -> Spec:

@@ -74,26 +74,12 @@ def log_gap_recovery(
 
 
 def drift_recovery(
-    frame: pl.DataFrame,
-    frozen: pl.DataFrame,
-    target: pl.DataFrame,
-    *,
-    on: Sequence[str] = KEYS,
-    value: str = "mse",
+    frame: pl.DataFrame, frozen: pl.DataFrame, target: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str = "mse"
 ) -> pl.DataFrame:
     """Share of a drift's damage undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
 
-    Linear in the MSE, so not comparable with Eq. 10.
-
-    Args:
-        frame: rows to rate: MSE of the adapting decoders late in session B.
-        frozen: one row per key: the decoder without adaptation, late in session B (0 %).
-        target: one row per key: the same decoder at the end of session A (100 %).
-        on: key columns, present in all three frames.
-        value: the MSE's column.
-
-    Returns:
-        As `log_gap_recovery`; `gap` is the drift itself, `frozen - target`.
+    Linear in the MSE, so not comparable with Eq. 10. As `log_gap_recovery`; the frames have the MSE of decoders that
+    adapt, late in session B; of those that do not, there too; and of the latter at the end of session A.
     """
     return _recovery(frame, frozen, target, on, value, lambda mse: -mse)
 
@@ -108,16 +94,8 @@ def accuracy_recovery(
 ) -> pl.DataFrame:
     """Recovery on an accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
 
-    Args:
-        frame: rows to rate.
-        floor: one row per key: the trace-like network (gradient through one head).
-        ceiling: one row per key: the dense reference.
-        on: key columns, present in all three frames.
-        value: the accuracy's column.
-
-    Returns:
-        As `log_gap_recovery`; `gap` is `ceiling - floor`, null recovery where it is not positive (the
-        paper sets such inverted seeds aside as unreliable).
+    As `log_gap_recovery`; the floor is the trace-like network (gradient through one head), the ceiling the dense
+    reference. The paper too sets seeds aside whose gap is not positive.
     """
     return _recovery(frame, floor, ceiling, on, value, lambda accuracy: accuracy)
 
@@ -128,25 +106,23 @@ def row_recovery(
     ceiling: str,
     by: Callable[..., pl.DataFrame] = log_gap_recovery,
     *,
-    on: Sequence[str] = KEYS,
     with_value: bool = False,
 ) -> pl.DataFrame:
     """Recovery of every row of a table from one of its rows to another, on the seeds that have both.
 
     Args:
-        values: `row`, the columns `on`, `value`.
+        values: `row`, `KEYS`, `value`.
         floor: the row of 0 %.
         ceiling: the row of 100 %.
         by: one of the recoveries above.
-        on: key columns.
         with_value: leave out seeds whose floor or ceiling has no value, whose recovery is null otherwise.
     """
     usable = pl.col("value").is_not_null() | pl.lit(not with_value)
     low, high = (values.filter((pl.col("row") == key) & usable) for key in (floor, ceiling))
     rated = values
     for reference in (low, high):
-        rated = rated.join(reference, on=list(on), how="semi", maintain_order="left")
-    return by(rated, low, high, on=on, value="value")
+        rated = rated.join(reference, on=list(KEYS), how="semi", maintain_order="left")
+    return by(rated, low, high, value="value")
 
 
 def _recovery(

@@ -23,9 +23,9 @@ from raysweep.analysis.statistics.recovery import row_recovery
 from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables import notes, paper_columns
 from raysweep.analysis.tables.assembly import assemble
-from raysweep.analysis.tables.per_row import at_seeds, join, prefixed, rates
+from raysweep.analysis.tables.per_row import at_seeds, baseline, join, prefixed, rates, stacked
 from raysweep.analysis.tables.spec import FLOOR, RECOVERIES, Comparison, Measured, Panel
-from raysweep.analysis.tables.table import Column, Table
+from raysweep.analysis.tables.table import Column, Table, over_seeds
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
@@ -73,9 +73,7 @@ def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
         name = naive.metric(metric)
         if not metric.startswith(f"{panel.quantity}_") or name not in done.columns:
             continue  # a metric of another kind has no counterpart; cells of an older workload have no such baseline
-        of_stream = pl.col(name).cast(pl.Float64).drop_nulls().first().alias("value")
-        by_seed = done.group_by("experiment", "seed", maintain_order=True).agg(of_stream)
-        parts.append(by_seed.select(pl.lit(naive.key).alias("row"), "experiment", "seed", "value"))
+        parts.append(baseline(done, naive.key, name))
     return pl.concat(parts)
 
 
@@ -124,14 +122,11 @@ def _beside(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """The paper's row below ours, in the same columns; `whose` tells them apart."""
-    order = ours.select("row", _order=pl.int_range(pl.len()))
-    own = ours.with_columns(pl.lit("ours").alias("whose"))
+    """The paper's row below ours, with our k."""
     paper = join(papers, ours.select("row", "k", "fraction_percent")).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
     )
-    both = pl.concat([own, paper], how="diagonal_relaxed").join(order, on="row", how="left", maintain_order="left")
-    return both.sort("_order", "whose", maintain_order=True).drop("_order")
+    return stacked(ours.with_columns(pl.lit("ours").alias("whose")), paper)
 
 
 def _columns(spec: Comparison, frame: pl.DataFrame) -> tuple[Column, ...]:
@@ -144,61 +139,21 @@ def _columns(spec: Comparison, frame: pl.DataFrame) -> tuple[Column, ...]:
     rated = any(panel.ceiling for panel in spec.panels)
     if spec.by_seed:
         columns += [Column(str(seed), f"seed_{seed}", "three") for seed in PAPER_SEEDS]
-        columns += [
-            Column(f"{head}\nmean ± sd", f"{q}_mean", spec.digits, upper=f"{q}_upper", sd=f"{q}_sd", mark=f"{q}_mark"),
-            Column("CV %", f"{q}_cv_percent", "percent", mark="cv_mark"),
-            Column("n", "n", "count"),
-            *spec.extra,
+        own = Column(f"{head}\nmean ± sd", f"{q}_mean", spec.digits, f"{q}_upper", f"{q}_sd", f"{q}_mark")
+        recoveries = [
+            over_seeds("recovery from\ndecay 0.95, %", "recovery", upper="recovery_upper", mark="recovery_mark"),
+            over_seeds("recovery from\ndecay 0, %", "recovery_decay0"),
         ]
-        if rated:
-            columns += [
-                Column(
-                    "recovery from\ndecay 0.95, %",
-                    "recovery_mean",
-                    "percent",
-                    upper="recovery_upper",
-                    sd="recovery_sd",
-                    mark="recovery_mark",
-                    count="recovery_n",
-                    total="n",
-                ),
-                _from_decay0("recovery from\ndecay 0, %"),
-            ]
-        return tuple(columns)
-    if frame[f"paper_{q}_mean"].count():
-        columns.append(
-            Column(f"paper\n{head}", f"paper_{q}_mean", spec.digits, upper=f"paper_{q}_upper", mark=f"paper_{q}_mark")
-        )
-    columns += [
-        Column(f"ours\n{head}", f"{q}_mean", spec.digits, sd=f"{q}_sd"),
-        Column("CV %", f"{q}_cv_percent", "percent"),
-        Column("n", "n", "count"),
-        *spec.extra,
-    ]
-    if rated:
-        columns += [
-            Column(
-                "paper\nrecovery %",
-                "paper_recovery_mean",
-                "percent",
-                upper="paper_recovery_upper",
-                sd="paper_recovery_sd",
-                mark="paper_recovery_mark",
-            ),
-            Column(
-                "ours, from\ndecay 0.95, %",
-                "recovery_mean",
-                "percent",
-                sd="recovery_sd",
-                count="recovery_n",
-                total="n",
-            ),
-            _from_decay0("ours, from\ndecay 0, %"),
+    else:
+        if frame[f"paper_{q}_mean"].count():
+            paper = Column(f"paper\n{head}", f"paper_{q}_mean", spec.digits, f"paper_{q}_upper", mark=f"paper_{q}_mark")
+            columns.append(paper)
+        own = Column(f"ours\n{head}", f"{q}_mean", spec.digits, sd=f"{q}_sd")
+        printed = ("paper_recovery_upper", "paper_recovery_sd", "paper_recovery_mark")
+        recoveries = [
+            Column("paper\nrecovery %", "paper_recovery_mean", "percent", *printed),
+            over_seeds("ours, from\ndecay 0.95, %", "recovery"),
+            over_seeds("ours, from\ndecay 0, %", "recovery_decay0"),
         ]
-    return tuple(columns)
-
-
-def _from_decay0(heading: str) -> Column:
-    return Column(
-        heading, "recovery_decay0_mean", "percent", sd="recovery_decay0_sd", count="recovery_decay0_n", total="n"
-    )
+    variation = Column("CV %", f"{q}_cv_percent", "percent", mark="cv_mark" if spec.by_seed else None)
+    return (*columns, own, variation, Column("n", "n", "count"), *spec.extra, *(recoveries if rated else ()))

@@ -20,9 +20,9 @@ from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables import paper_columns
 from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.notes import standings
-from raysweep.analysis.tables.per_row import at_seeds, join, prefixed
+from raysweep.analysis.tables.per_row import at_seeds, baseline, join, prefixed, stacked
 from raysweep.analysis.tables.spec import Panel
-from raysweep.analysis.tables.table import Column, Table
+from raysweep.analysis.tables.table import Column, Table, over_seeds
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
@@ -78,7 +78,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
     selected = select(source, spec.panel)
     values = _values(selected, spec.panel.metric)
     rated = {floor: recovery(values, floor) for floor in spec.floors}
-    frame = _stacked(_ours(spec, selected, values, rated), _papers(spec))
+    frame = stacked(_ours(spec, selected, values, rated), _papers(spec))
     notes = (
         f"Accuracy: {spec.panel.metric}, mean ± sample sd over n seeds. Recovery: "
         "100 (accuracy - floor) / (dense_ref - floor) seed by seed, then mean ± sample sd; null where dense_ref is "
@@ -97,9 +97,7 @@ def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
     for name in NAIVE:
         column = f"{name}_{metric}"
         if column in selected.done.columns:
-            of_data = pl.col(column).cast(pl.Float64).drop_nulls().first().alias("value")
-            by_seed = selected.done.group_by("experiment", "seed", maintain_order=True).agg(of_data)
-            parts.append(by_seed.select(pl.lit(name).alias("row"), "experiment", "seed", "value"))
+            parts.append(baseline(selected.done, name, column))
     return pl.concat(parts)
 
 
@@ -155,13 +153,6 @@ def _papers(spec: HeadsTable) -> pl.DataFrame:
     )
 
 
-def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """The paper's row below ours; `whose` tells them apart."""
-    order = ours.select("row", _order=pl.int_range(pl.len()))
-    both = pl.concat([ours, papers], how="diagonal_relaxed").join(order, on="row", how="inner", maintain_order="left")
-    return both.sort("_order", "whose", maintain_order=True).drop("_order")
-
-
 def _columns(spec: HeadsTable) -> tuple[Column, ...]:
     seed_format: Literal["three", "percent"] = "three" if spec.by_seed == "accuracy" else "percent"
     return (
@@ -171,14 +162,11 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
         Column("accuracy\nmean ± sd", "accuracy_mean", "three", sd="accuracy_sd"),
         Column("n", "n", "count"),
         *(
-            Column(
-                heading, f"{name}_mean", "percent", sd=f"{name}_sd", count=f"{name}_n", total="n",
-                mark="recovery_mark" if name == "recovery" else None,
-            )
+            over_seeds(heading, name, mark="recovery_mark" if name == "recovery" else None)
             for heading, name in zip(spec.floor_headings, spec.floors.values(), strict=True)
         ),
         *spec.extra_columns,
-    )  # fmt: skip
+    )
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:

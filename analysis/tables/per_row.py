@@ -25,6 +25,20 @@ def at_seeds(frame: pl.DataFrame, value: str, prefix: str, seeds: Sequence[int] 
     )
 
 
+def baseline(done: pl.DataFrame, row: str, metric: str) -> pl.DataFrame:
+    """Columns row, experiment, seed, value of a metric that depends on the stream and not on the method."""
+    value = pl.col(metric).cast(pl.Float64).drop_nulls().first().alias("value")
+    by_seed = done.group_by("experiment", "seed", maintain_order=True).agg(value)
+    return by_seed.select(pl.lit(row).alias("row"), "experiment", "seed", "value")
+
+
+def stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
+    """The paper's row below ours, in the same columns; `whose` tells them apart."""
+    order = ours.select("row", _order=pl.int_range(pl.len()))
+    both = pl.concat([ours, papers], how="diagonal_relaxed").join(order, on="row", how="inner", maintain_order="left")
+    return both.sort("_order", "whose", maintain_order=True).drop("_order")
+
+
 def prefixed(frame: pl.DataFrame, prefix: str, names: Mapping[str, str] | None = None) -> pl.DataFrame:
     """Columns renamed by `names`, else prefixed; `row` stays."""
     new_names = {"row": "row", **(names or {})}

@@ -130,3 +130,8 @@ class Comparison:
     def heading(self) -> str:
         """The quantity as a heading has it."""
         return self.quantity.upper() if self.quantity == "mse" else self.quantity
+
+
+def per_panel(*remarks: Callable[[Measured], Sequence[str]]) -> Callable[[Sequence[Measured]], list[str]]:
+    """The `remarks` of a table that are made panel by panel."""
+    return lambda measured: [note for part in measured for remark in remarks for note in remark(part)]

@@ -43,6 +43,11 @@ class Column:
         return tuple(part for part in parts if part is not None)
 
 
+def over_seeds(heading: str, name: str, *, upper: str | None = None, mark: str | None = None) -> Column:
+    """A mean over seeds in percent, ± its sd, with the number of seeds where some of the row's have no value."""
+    return Column(heading, f"{name}_mean", "percent", upper, f"{name}_sd", mark, f"{name}_n", "n")
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of the analysis.

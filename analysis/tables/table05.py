@@ -5,14 +5,14 @@ What differs from the paper: decay 0, UORO and the naive baselines stand beside 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, UORO, sparse
 from raysweep.analysis.paper.values import PAPER_SEEDS
 from raysweep.analysis.rendering import ABSENT
-from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
+from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel, per_panel
 
 PAPER_RECOVERY = "69, 85, 93, 65, 89"
 
@@ -27,10 +27,6 @@ def recovery_by_seed(part: Measured, paper: str) -> list[str]:
     ours = ", ".join(ABSENT if by_seed.get(seed) is None else f"{by_seed[seed]:.0f}" for seed in PAPER_SEEDS)
     seeds = ", ".join(map(str, PAPER_SEEDS))
     return [f"{lead}Recovery of k = 4 from decay 0.95 at seeds {seeds}, %: ours {ours}; paper {paper}."]
-
-
-def _remarks(measured: Sequence[Measured]) -> list[str]:
-    return recovery_by_seed(measured[0], PAPER_RECOVERY)
 
 
 SPEC = Comparison(
@@ -51,5 +47,5 @@ SPEC = Comparison(
         "The paper does not name its frequencies; ours are guessed (.1, .3, .05, .2). It says besides that UORO is an "
         "order of magnitude worse than k = 4; the number is lost.",
     ),
-    remarks=_remarks,
+    remarks=per_panel(partial(recovery_by_seed, paper=PAPER_RECOVERY)),
 )

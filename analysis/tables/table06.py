@@ -6,13 +6,13 @@ which "all equal" cannot be told from "none needed"; and how often each selectio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel
+from raysweep.analysis.tables.spec import FLOOR, Comparison, Measured, Panel, per_panel
 
 FIVE = ("ring", "random", "oracle", "anti_oracle", "dynamic")
 FISHER_WINDOW = 200
@@ -46,10 +46,6 @@ def _panel(stream: str, label: str, metric: str) -> Panel:
         key=stream,
         label=label,
     )
-
-
-def _remarks(measured: Sequence[Measured]) -> list[str]:
-    return [note for part in measured for note in (*_winners(part), *_fisher_gap(part))]
 
 
 def _winners(part: Measured) -> list[str]:
@@ -109,5 +105,5 @@ SPEC = Comparison(
         "task is not named), where random did best.",
         "The weakest connections propagate next to nothing: compare the anti-oracle with k = 0, decay 0.",
     ),
-    remarks=_remarks,
+    remarks=per_panel(_winners, _fisher_gap),
 )

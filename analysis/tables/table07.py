@@ -7,18 +7,13 @@ a whole sequence is full RTRL, one algorithm in two rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, Row, sparse
 from raysweep.analysis.statistics.spread import spread
-from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel
-
-
-def _rows(window: int) -> tuple[Row, ...]:
-    return (Row("bptt", "BPTT", "bptt", None, {"window": window}), TRACES, DECAY_0, sparse(4), sparse(16), FULL)
-
+from raysweep.analysis.tables.spec import Comparison, Measured, Naive, Panel, per_panel
 
 WINDOWS: Mapping[str, Callable[[int, int], int]] = {
     "copy": lambda length, delay: 2 * length + delay,
@@ -26,48 +21,39 @@ WINDOWS: Mapping[str, Callable[[int, int], int]] = {
 }
 """Steps of a sequence."""
 
-COPY = Panel(
-    sweep="paper/e4-copy",
-    experiment="copy",
-    metric="accuracy_all_last_500",
-    pinned={"hidden": 64},
-    rows=_rows(10),
-    key="copy",
-    label="copy, accuracy",
-    naive=(Naive("chance_accuracy", "chance"),),
-    ceiling=None,
-)
-ADDING = Panel(
-    sweep="paper/e4-adding",
-    experiment="adding",
-    metric="mse_all_last_500",
-    pinned={"hidden": 64},
-    rows=_rows(50),
-    key="adding",
-    label="adding, MSE",
-    naive=(Naive("constant", "constant"), Naive("persistence", "persistence")),
-    ceiling=None,
-)
+
+def _panel(task: str, metric: str, label: str, window: int, *naive: Naive) -> Panel:
+    return Panel(
+        sweep=f"paper/e4-{task}",
+        experiment=task,
+        metric=metric,
+        pinned={"hidden": 64},
+        rows=(Row("bptt", "BPTT", "bptt", None, {"window": window}), TRACES, DECAY_0, sparse(4), sparse(16), FULL),
+        key=task,
+        label=label,
+        naive=naive,
+        ceiling=None,
+    )
 
 
-def _worst(measured: Sequence[Measured]) -> list[str]:
+CHANCE = Naive("chance_accuracy", "chance")
+CONSTANT, PERSISTENCE = Naive("constant", "constant"), Naive("persistence", "persistence")
+
+
+def _worst(part: Measured) -> list[str]:
     """The method that does worst on average, which the paper says is full RTRL, and how far all are from trivial."""
-    notes: list[str] = []
-    for part in measured:
-        one = _spans(part.panel, part.selected.settings)
-        if one:
-            notes.append(_one_algorithm(part))
-        compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
-        methods = part.values.filter(pl.col("row").is_in(compared))
-        means = spread(methods, ["row"], "value").drop_nulls("mean").sort("mean", maintain_order=True)
-        if means.height < len(compared):
-            continue
-        best, worst = (means["row"][0], means["row"][-1])
-        if part.panel.quantity == "accuracy":
-            best, worst = worst, best
-        labels = part.panel.labels | ({FULL.key: f"{FULL.label} (which BPTT is here)"} if one else {})
-        notes.append(f"{part.panel.label}: best on average {labels[best]}, worst {labels[worst]}.")
-    return notes
+    one = _spans(part.panel, part.selected.settings)
+    notes = [_one_algorithm(part)] if one else []
+    compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
+    methods = part.values.filter(pl.col("row").is_in(compared))
+    means = spread(methods, ["row"], "value").drop_nulls("mean").sort("mean", maintain_order=True)
+    if means.height < len(compared):
+        return notes
+    best, worst = (means["row"][0], means["row"][-1])
+    if part.panel.quantity == "accuracy":
+        best, worst = worst, best
+    labels = part.panel.labels | ({FULL.key: f"{FULL.label} (which BPTT is here)"} if one else {})
+    return [*notes, f"{part.panel.label}: best on average {labels[best]}, worst {labels[worst]}."]
 
 
 def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
@@ -93,7 +79,10 @@ def _one_algorithm(part: Measured) -> str:
 SPEC = Comparison(
     name="7",
     title="Sparse errors, 64 hidden units: accuracy on the copy task (higher is better), MSE on adding",
-    panels=(COPY, ADDING),
+    panels=(
+        _panel("copy", "accuracy_all_last_500", "copy, accuracy", 10, CHANCE),
+        _panel("adding", "mse_all_last_500", "adding, MSE", 50, CONSTANT, PERSISTENCE),
+    ),
     paper="table07",
     quantity="value",
     digits="three",
@@ -101,5 +90,5 @@ SPEC = Comparison(
         "The paper's two values of k are lost; they stand beside k = 4 and k = 16 in its order. It has full RTRL as "
         "the worst method on both tasks. Its trivial baselines: chance .125, and .167, the variance of the sum.",
     ),
-    remarks=_worst,
+    remarks=per_panel(_worst),
 )

@@ -10,12 +10,10 @@ What differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
-from raysweep.analysis.tables.spec import Comparison, Measured, Panel
+from raysweep.analysis.tables.spec import Comparison, Measured, Panel, per_panel
 from raysweep.analysis.tables.table import Column
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
@@ -36,10 +34,6 @@ def _panel(stream: str, label: str) -> Panel:
         label=label,
         extra={"pre": PRE},
     )
-
-
-def _remarks(measured: Sequence[Measured]) -> list[str]:
-    return [note for part in measured for note in (*_converged(part), *_at_rest(part))]
 
 
 def _converged(part: Measured) -> list[str]:
@@ -93,5 +87,5 @@ SPEC = Comparison(
         "full RTRL, and none at seed 123, where the gap is inverted. On Lorenz it gives MSE before the shift alone, "
         ".08 to .90 over all methods and seeds, not converged, against .01 to .05 for its vanilla RNN.",
     ),
-    remarks=_remarks,
+    remarks=per_panel(_converged, _at_rest),
 )

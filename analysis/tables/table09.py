@@ -6,10 +6,10 @@ about .5 and full RTRL at .0003. So all three are shown, each beside the same nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, sparse
-from raysweep.analysis.tables.spec import Comparison, Measured, Panel
+from raysweep.analysis.tables.spec import Comparison, Panel, per_panel
 from raysweep.analysis.tables.table05 import recovery_by_seed
 
 PAPER_RECOVERY = "66, 62, 80, 68, 116"
@@ -28,10 +28,6 @@ def _panel(rate: float, text: str) -> Panel:
     )
 
 
-def _remarks(measured: Sequence[Measured]) -> list[str]:
-    return [note for part in measured for note in recovery_by_seed(part, PAPER_RECOVERY)]
-
-
 SPEC = Comparison(
     name="9",
     title="Sine, 256 hidden units: post-shift MSE seed by seed, at three learning rates",
@@ -42,5 +38,5 @@ SPEC = Comparison(
         "The paper states no learning rate; its numbers stand in all three panels. It prints recoveries and no floor: "
         ".45–.60 is what they imply for the traces.",
     ),
-    remarks=_remarks,
+    remarks=per_panel(partial(recovery_by_seed, paper=PAPER_RECOVERY)),
 )

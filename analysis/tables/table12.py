@@ -18,7 +18,7 @@ import polars as pl
 from raysweep.analysis.cells.methods import DECAY_0, FULL, TRACES, bptt, sparse
 from raysweep.analysis.paper.values import PAPER_SEEDS, paper_values
 from raysweep.analysis.tables.spec import FLOOR_DECAY0, Comparison, Measured, Naive, Panel
-from raysweep.analysis.tables.table import Column
+from raysweep.analysis.tables.table import Column, over_seeds
 
 SESSION_B = "20170131_02"
 METRIC = "mse_b_late"
@@ -100,10 +100,7 @@ SPEC = Comparison(
     extra=(
         Column("frozen", "frozen_mean", "three", sd="frozen_sd"),
         Column("end of A", "end_mean", "three", sd="end_sd"),
-        Column(
-            "recovery,\nEq. 12, %", "recovery_mean", "percent", sd="recovery_sd", mark="recovery_mark",
-            count="recovery_n", total="n",
-        ),
+        over_seeds("recovery,\nEq. 12, %", "recovery", mark="recovery_mark"),
     ),
     notes=(
         f"Session B: {SESSION_B}. Late: its last third; end of A: its last tenth. MSE of z-scored velocity, so 1 is "
@@ -115,4 +112,4 @@ SPEC = Comparison(
         "Ridge: ten bins of history; refitted: on B's first three minutes, a recalibration that networks do not get.",
     ),
     remarks=_remarks,
-)  # fmt: skip
+)

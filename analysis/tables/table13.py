@@ -26,7 +26,7 @@ from raysweep.analysis.statistics.spread import COLLAPSED, spread
 from raysweep.analysis.tables import paper_columns
 from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.notes import standings
-from raysweep.analysis.tables.per_row import join, prefixed
+from raysweep.analysis.tables.per_row import join, prefixed, stacked
 from raysweep.analysis.tables.spec import Panel
 from raysweep.analysis.tables.table import Column, Table
 
@@ -115,17 +115,11 @@ def table(source: Source) -> Table:
     parts = [_spectra(panel, source, arrays) for panel in PANELS]
     ours = pl.concat([_ours(part) for part in parts])
     papers = _papers(paper_columns.values("table13"))
-    order = ours.select("row", _order=pl.int_range(pl.len()))
-    both = pl.concat(
-        [
-            ours.with_columns(pl.lit("ours").alias("whose")),
-            join(papers, ours.select("row", "panel")).with_columns(
-                pl.lit("  paper").alias("label"), pl.lit("paper").alias("whose")
-            ),
-        ],
-        how="diagonal_relaxed",
+    beside = join(papers, ours.select("row", "panel"))
+    frame = stacked(
+        ours.with_columns(pl.lit("ours").alias("whose")),
+        beside.with_columns(pl.lit("  paper").alias("label"), pl.lit("paper").alias("whose")),
     )
-    frame = join(both, order).sort("_order", "whose").drop("_order")
     notes = (
         "Condition: largest over smallest singular value of J (n x P), mean ± sample sd over the seeds that did "
         f"not collapse (condition above {COLLAPSED:g} at a recorded step, or diverged), as in the paper: a "

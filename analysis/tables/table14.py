@@ -22,7 +22,7 @@ from raysweep.analysis.tables.assembly import assemble
 from raysweep.analysis.tables.comparison import measure
 from raysweep.analysis.tables.notes import of_panel, standings
 from raysweep.analysis.tables.spec import CEILING, FLOOR, FLOOR_DECAY0, Measured, Panel
-from raysweep.analysis.tables.table import Column, Table
+from raysweep.analysis.tables.table import Column, Table, over_seeds
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
@@ -48,10 +48,6 @@ TRANSPORT = {"rnn": "neuron", "lstm": "gate Jacobian", "gru": "gate Jacobian", "
 NOT_RUN = "not run"
 
 
-def _recovery(heading: str, name: str) -> Column:
-    return Column(heading, f"{name}_mean", "percent", sd=f"{name}_sd", count=f"{name}_n", total="n")
-
-
 COLUMNS = (
     Column("", "label"),
     Column("transport\nunit", "unit"),
@@ -65,10 +61,10 @@ COLUMNS = (
         sd="paper_recovery_sd",
         mark="paper_mark",
     ),
-    _recovery("recovery\nours, %", "at_threshold"),
-    _recovery("k = 4,\n%", "k4"),
-    _recovery("decay 0,\n%", FLOOR_DECAY0),
-    _recovery("own path,\n%", "k0"),
+    over_seeds("recovery\nours, %", "at_threshold"),
+    over_seeds("k = 4,\n%", "k4"),
+    over_seeds("decay 0,\n%", FLOOR_DECAY0),
+    over_seeds("own path,\n%", "k0"),
     Column("MSE at\ndecay 0.95", f"{FLOOR}_mse", "mse", sd=f"{FLOOR}_mse_sd"),
     Column("persis-\ntence", "persistence_mse", "mse"),
     Column("full\nRTRL", f"{CEILING}_mse", "mse"),

@@ -218,12 +218,7 @@ def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
         recovered = recovery(metrics[f"frozen_{LATE}"], metrics[f"mse_{LATE}"], metrics["mse_a_end"])
         if recovered is not None:
             metrics[f"recovery_{LATE}"] = recovered
-    metrics["diverged"] = float(whole.diverged_at is not None)
-    if whole.diverged_at is not None:
-        metrics["diverged_at"] = float(whole.diverged_at)
-    metrics |= whole.metrics
-    metrics["seconds_per_step"] = whole.seconds / max(len(whole.losses), 1)
-    return metrics
+    return metrics | whole.outcome()
 
 
 def _measure(error: str, r2: str, predictions: Array, targets: Array, windows: tuple[Segment, ...]) -> dict[str, float]:

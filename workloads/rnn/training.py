@@ -73,6 +73,12 @@ class Trajectory(NamedTuple):
     probed: list[Recorded]
     kept: Array | None = None  # (P,) before step `keep_at`, if the run reached it
 
+    def outcome(self) -> dict[str, float]:
+        """Metrics of the run as a whole: whether and where it diverged, its own, and the time of a step."""
+        at = {} if self.diverged_at is None else {"diverged_at": float(self.diverged_at)}
+        seconds = self.seconds / max(len(self.losses), 1)
+        return {"diverged": float(bool(at)), **at, **self.metrics, "seconds_per_step": seconds}
+
     def then(self, rest: Trajectory, at: int) -> Trajectory:
         """This run's steps before `at`, continued by another loop's run from there."""
         return Trajectory(

@@ -40,26 +40,26 @@ def settled(method, k=None, **config):
     return method, k, full
 
 
-def prepared(asked, stream, seed=3):
-    method, k, config = asked
+def prepared(setup, stream, seed=3):
+    method, k, config = setup
     n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
     learner = build_learner(method, k, config, n_in, n_out)
     return learner, initial_theta(learner, config, n_in, n_out, generators(seed).weights)
 
 
-def by_kernel(asked, stream, seed=3, **more):
-    learner, theta = prepared(asked, stream, seed)
-    return fused.train_fused(learner, *asked, theta, stream, generators(seed), **more)
+def by_kernel(setup, stream, seed=3, **more):
+    learner, theta = prepared(setup, stream, seed)
+    return fused.train_fused(learner, *setup, theta, stream, generators(seed), **more)
 
 
-def by_hand(asked, stream, seed=3):
-    learner, theta = prepared(asked, stream, seed)
+def by_hand(setup, stream, seed=3):
+    learner, theta = prepared(setup, stream, seed)
     rngs = generators(seed)
-    return train(learner, begin(learner, theta, asked[2].hidden, stream.inputs.shape[1], rngs.mask), stream, rngs)
+    return train(learner, begin(learner, theta, setup[2].hidden, stream.inputs.shape[1], rngs.mask), stream, rngs)
 
 
-def agree(asked, stream, atol=1e-9, **more):
-    got, expected = by_kernel(asked, stream, **more), by_hand(asked, stream)
+def agree(setup, stream, atol=1e-9, **more):
+    got, expected = by_kernel(setup, stream, **more), by_hand(setup, stream)
     for name in ("losses", "predictions", "theta"):
         np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=0, atol=atol, err_msg=name)
     assert got.diverged_at == expected.diverged_at
@@ -116,8 +116,8 @@ def test_any_learner_of_the_family(data):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_two_thousand_steps_of_sparse_rtrl(architecture, optimizer):
     stream = random_stream(2000)
-    asked = settled("sparse_rtrl", 4, hidden=12, architecture=architecture, optimizer=optimizer, tol=0.0)
-    agree(asked, stream)
+    setup = settled("sparse_rtrl", 4, hidden=12, architecture=architecture, optimizer=optimizer, tol=0.0)
+    agree(setup, stream)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -128,8 +128,8 @@ def test_three_hundred_steps_of_full_rtrl(architecture, tol, atol):
 
 @pytest.mark.parametrize("selection", ["oracle", "anti_oracle"])
 def test_masks_chosen_again_every_two_hundred_steps(selection):
-    asked = settled("sparse_rtrl", 2, hidden=8, selection=selection, tol=0.0, learning_rate=0.01)
-    got, _ = agree(asked, random_stream(650))
+    setup = settled("sparse_rtrl", 2, hidden=8, selection=selection, tol=0.0, learning_rate=0.01)
+    got, _ = agree(setup, random_stream(650))
     # and the choice matters
     ring = by_kernel(settled("sparse_rtrl", 2, hidden=8, tol=0.0, learning_rate=0.01), random_stream(650))
     assert np.abs(got.theta - ring.theta).max() > 1e-3
@@ -137,9 +137,9 @@ def test_masks_chosen_again_every_two_hundred_steps(selection):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_masks_chosen_by_influence_at_every_step(architecture):
-    asked = settled("sparse_rtrl", 2, hidden=8, selection="dynamic", learning_rate=0.01, architecture=architecture)
-    assert asked[2].implementation == "fused"
-    got, _ = agree(asked, random_stream(400))
+    setup = settled("sparse_rtrl", 2, hidden=8, selection="dynamic", learning_rate=0.01, architecture=architecture)
+    assert setup[2].implementation == "fused"
+    got, _ = agree(setup, random_stream(400))
     assert got.metrics == {"carried_from": 0.0}
     assert "credit_horizon" not in got.info
 
@@ -166,8 +166,8 @@ def test_masks_chosen_by_fisher_information_once(selection):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_float32_to_rounding(method, architecture):
     k = 4 if method == "sparse_rtrl" else None
-    asked = settled(method, k, hidden=16, architecture=architecture, dtype="float32")
-    got, _ = agree(asked, random_stream(100, 2, 2), 2e-5)
+    setup = settled(method, k, hidden=16, architecture=architecture, dtype="float32")
+    got, _ = agree(setup, random_stream(100, 2, 2), 2e-5)
     assert got.theta.dtype == np.float32
 
 
@@ -188,9 +188,9 @@ def test_carrying_takes_over_where_replay_is_dear(monkeypatch, architecture, met
     monkeypatch.setattr(fused, "dear_depth", lambda size: 5.0)
     monkeypatch.setattr(Size, "gather_pays", compiled)
     more = {"selection": "oracle"} if k else {}  # chosen again while J is carried
-    asked = settled(method, k, hidden=6, architecture=architecture, tol=0.0, learning_rate=0.01, **more)
+    setup = settled(method, k, hidden=6, architecture=architecture, tol=0.0, learning_rate=0.01, **more)
     stream = random_stream(230, 2, 2, begins=np.isin(np.arange(230), (0, 90)))
-    got, _ = agree(asked, stream, 1e-10)
+    got, _ = agree(setup, stream, 1e-10)
     at = got.metrics["carried_from"]
     assert 5 < at < 40
     assert len(got.info["credit_horizon"]) == at
@@ -205,17 +205,17 @@ def test_the_dearer_form_is_not_taken():
 
 def test_a_full_memory_is_said(monkeypatch):
     monkeypatch.setattr(fused, "dear_depth", lambda size: np.inf)
-    asked = settled("rtrl", hidden=6, recurrent_scale=1.5, tol=1e-12)
+    setup = settled("rtrl", hidden=6, recurrent_scale=1.5, tol=1e-12)
     stream = random_stream(120)
-    assert "replay_cut" not in by_kernel(asked, stream).metrics
-    short = by_kernel(asked, stream, history_bytes=6000)
+    assert "replay_cut" not in by_kernel(setup, stream).metrics
+    short = by_kernel(setup, stream, history_bytes=6000)
     assert short.metrics["replay_cut"] > 10
     assert "carried_from" not in short.metrics
 
 
 def test_a_run_that_diverges_ends_at_the_same_step():
-    asked = settled("rtrl", hidden=5, optimizer="sgd", learning_rate=50.0, clip=0.0, tol=0.0)
-    got, expected = by_kernel(asked, random_stream(60)), by_hand(asked, random_stream(60))
+    setup = settled("rtrl", hidden=5, optimizer="sgd", learning_rate=50.0, clip=0.0, tol=0.0)
+    got, expected = by_kernel(setup, random_stream(60)), by_hand(setup, random_stream(60))
     assert got.diverged_at == expected.diverged_at is not None
     assert len(got.losses) == got.diverged_at
     assert np.isfinite(got.losses).all()
@@ -228,12 +228,12 @@ def test_weights_follow_marschalls_framework(case, method, leak):
     n = len(stored["b_rec"])
     config = {"optimizer": "sgd", "learning_rate": rate, "loss": loss, "clip": 0.0, "tol": 0.0}
     of = "copy" if loss == "cross_entropy" else "sine"
-    asked = settled(method, hidden=n, leak=leak, stream=of, **config)
+    setup = settled(method, hidden=n, leak=leak, stream=of, **config)
     stream = Stream(stored["X"], stored["Y"], (), {}, begins=np.zeros(200, np.bool_))
-    learner, _ = prepared(asked, stream)
+    learner, _ = prepared(setup, stream)
     names = dict(zip("WUbVc", ("W_rec", "W_in", "b_rec", "W_out", "b_out"), strict=True))
     theta = learner.layout.join({name: stored[old] for name, old in names.items()})
-    loop = fused._Loop(learner, *asked, theta, stream, generators(0), 2**20, Findings(Schedule()))
+    loop = fused._Loop(learner, *setup, theta, stream, generators(0), 2**20, Findings(Schedule()))
     loop.carried.state[0] = stored["a0"]
     thetas = []
     for t in range(200):

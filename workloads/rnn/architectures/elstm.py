@@ -26,12 +26,11 @@ from __future__ import annotations
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Parameters
-from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.architecture import Architecture, separate_gates
 from raysweep.workloads.rnn.architectures.lstm import sigmoid
 from raysweep.workloads.rnn.initial import Initial, Weights
 from raysweep.workloads.rnn.linearization import Stage, Step
 from raysweep.workloads.rnn.parameters import Layout
-from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
 
 
 def elstm() -> Architecture:
@@ -73,28 +72,13 @@ def elstm() -> Architecture:
         )
         return (f * before + (1 - f) * z)[None], (stage,)  # (3)
 
-    def pack(parameters: Parameters) -> Array:
-        n, n_in = parameters["Uz"].shape
-        rows = np.zeros((4, n, n_in + 1), parameters["Uz"].dtype)
-        for gate, weights in enumerate(("Uz", "Uf")):
-            rows[gate, :, :-1] = parameters[weights]
-        for gate, one in enumerate(("bz", "bf", "wz", "wf")):
-            rows[gate, :, -1] = parameters[one]
-        return rows
-
-    def unpack(gradient: Array) -> dict[str, Array]:
-        bz, bf, wz, wf = gradient[:, :, -1]
-        return {"Uz": gradient[0, :, :-1], "Uf": gradient[1, :, :-1], "wz": wz, "wf": wf, "bz": bz, "bf": bf}
-
+    pack, unpack = separate_gates((("Uz", "bz"), ("Uf", "bf"), ("", "wz"), ("", "wf")))
     return Architecture(
         components=1,
         gates=4,
         layout=layout,
         init=init,
         forward=forward,
-        predict=predict,
-        readout_gradients=readout_gradients,
-        signal=transposed_readout,
         pack=pack,
         unpack=unpack,
         inputs=lambda n, n_in: n_in + 1,

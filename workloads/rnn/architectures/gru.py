@@ -39,12 +39,11 @@ from __future__ import annotations
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Parameters
-from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.architecture import Architecture, stacked_gates
 from raysweep.workloads.rnn.architectures.lstm import sigmoid
 from raysweep.workloads.rnn.initial import Initial
 from raysweep.workloads.rnn.linearization import Stage, Step
 from raysweep.workloads.rnn.parameters import Layout
-from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
 
 
 def gru_reset_after() -> Architecture:
@@ -55,7 +54,7 @@ def gru_reset_after() -> Architecture:
         return Layout({**recurrent, "V": (n_out, n), "c": (n_out,)})
 
     def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
-        return _three_gates(n, n_in, n_out, initial, rng) | {"bhn": np.zeros(n)}
+        return three.init(n, n_in, n_out, initial, rng) | {"bhn": np.zeros(n)}
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
         before = state[0]
@@ -96,26 +95,12 @@ def gru_reset_after() -> Architecture:
             "bhn": gradient[2, :, -1],
         }
 
-    return Architecture(
-        components=1,
-        gates=4,
-        layout=layout,
-        init=init,
-        forward=forward,
-        predict=predict,
-        readout_gradients=readout_gradients,
-        signal=transposed_readout,
-        pack=pack,
-        unpack=unpack,
-        shared_inputs=False,
-    )
+    three = stacked_gates(3, forward)
+    return three._replace(gates=4, layout=layout, init=init, pack=pack, unpack=unpack, shared_inputs=False)
 
 
 def gru_reset_before() -> Architecture:
     """The architecture of equations (1), (2b) and (3), linearised by (5) and (6)."""
-
-    def layout(n: int, n_in: int, n_out: int) -> Layout:
-        return Layout({"W": (3 * n, n), "U": (3 * n, n_in), "b": (3 * n,), "V": (n_out, n), "c": (n_out,)})
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
         before = state[-1]
@@ -139,37 +124,4 @@ def gru_reset_before() -> Architecture:
         after = (1 - z) * candidate + z * before  # (3)
         return np.stack([np.zeros_like(after), after]), (first, second)
 
-    def pack(parameters: Parameters) -> Array:
-        rows = np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)
-        return rows.reshape(3, len(rows) // 3, -1)
-
-    def unpack(gradient: Array) -> dict[str, Array]:
-        gates, n, m = gradient.shape
-        rows = gradient.reshape(gates * n, m)
-        return {"W": rows[:, :n], "U": rows[:, n:-1], "b": rows[:, -1]}
-
-    return Architecture(
-        components=2,
-        gates=3,
-        layout=layout,
-        init=_three_gates,
-        forward=forward,
-        predict=predict,
-        readout_gradients=readout_gradients,
-        signal=transposed_readout,
-        pack=pack,
-        unpack=unpack,
-        stages=2,
-        shared_inputs=False,
-    )
-
-
-def _three_gates(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
-    """What both forms have: a recurrent and an input block for each of r, z, n, drawn one by one; the readout."""
-    return {
-        "W": np.concatenate([initial.recurrent_weights(rng, n) for _ in range(3)]),
-        "U": np.concatenate([initial.input_weights(rng, n, n_in) for _ in range(3)]),
-        "b": np.zeros(3 * n),
-        "V": initial.output_weights(rng, n, n_out),
-        "c": np.zeros(n_out),
-    }
+    return stacked_gates(3, forward, components=2)._replace(stages=2, shared_inputs=False)

@@ -33,7 +33,7 @@ import math
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Parameters
-from raysweep.workloads.rnn.architectures.architecture import Architecture
+from raysweep.workloads.rnn.architectures.architecture import Architecture, separate_gates
 from raysweep.workloads.rnn.initial import Initial
 from raysweep.workloads.rnn.linearization import Stage, Step
 from raysweep.workloads.rnn.parameters import Layout
@@ -109,25 +109,7 @@ def lru(radius_min: float = 0.0, radius_max: float = 1.0, phase_max: float = 2 *
     def signal(parameters: Parameters, error: Array) -> Array:
         return np.stack([error @ parameters["C_re"], -(error @ parameters["C_im"])])  # (6)
 
-    def pack(parameters: Parameters) -> Array:
-        n, n_in = parameters["B_re"].shape
-        rows = np.zeros((5, n, n_in + 1), parameters["nu"].dtype)
-        for gate, one in enumerate(("nu", "theta", "gamma_log")):
-            rows[gate, :, -1] = parameters[one]
-        for gate, weights in enumerate(("B_re", "B_im"), start=3):
-            rows[gate, :, :-1] = parameters[weights]
-        return rows
-
-    def unpack(gradient: Array) -> dict[str, Array]:
-        nu, theta, gamma_log = gradient[:3, :, -1]
-        return {
-            "nu": nu,
-            "theta": theta,
-            "gamma_log": gamma_log,
-            "B_re": gradient[3, :, :-1],
-            "B_im": gradient[4, :, :-1],
-        }
-
+    pack, unpack = separate_gates((("", "nu"), ("", "theta"), ("", "gamma_log"), ("B_re", ""), ("B_im", "")))
     return Architecture(
         components=2,
         gates=5,

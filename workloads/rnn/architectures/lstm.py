@@ -26,11 +26,8 @@ from __future__ import annotations
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Parameters
-from raysweep.workloads.rnn.architectures.architecture import Architecture
-from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.architectures.architecture import Architecture, stacked_gates
 from raysweep.workloads.rnn.linearization import Stage, Step
-from raysweep.workloads.rnn.parameters import Layout
-from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
 
 
 def lstm(forget_bias: float = 1.0) -> Architecture:
@@ -39,18 +36,6 @@ def lstm(forget_bias: float = 1.0) -> Architecture:
     Args:
         forget_bias: initial bias of the forget gate; the others start at 0.
     """
-
-    def layout(n: int, n_in: int, n_out: int) -> Layout:
-        return Layout({"W": (4 * n, n), "U": (4 * n, n_in), "b": (4 * n,), "V": (n_out, n), "c": (n_out,)})
-
-    def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
-        return {
-            "W": np.concatenate([initial.recurrent_weights(rng, n) for _ in range(4)]),
-            "U": np.concatenate([initial.input_weights(rng, n, n_in) for _ in range(4)]),
-            "b": np.repeat([0.0, forget_bias, 0.0, 0.0], n),
-            "V": initial.output_weights(rng, n, n_out),
-            "c": np.zeros(n_out),
-        }
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
         cell, hidden = state
@@ -74,27 +59,7 @@ def lstm(forget_bias: float = 1.0) -> Architecture:
         stage = Stage(own, gain, parameters["W"].reshape(4, n, n), np.tile(inputs, (4, 1)))
         return np.stack([after, o * squashed]), (stage,)  # (4)
 
-    def pack(parameters: Parameters) -> Array:
-        rows = np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)
-        return rows.reshape(4, len(rows) // 4, -1)
-
-    def unpack(gradient: Array) -> dict[str, Array]:
-        gates, n, m = gradient.shape
-        rows = gradient.reshape(gates * n, m)
-        return {"W": rows[:, :n], "U": rows[:, n:-1], "b": rows[:, -1]}
-
-    return Architecture(
-        components=2,
-        gates=4,
-        layout=layout,
-        init=init,
-        forward=forward,
-        predict=predict,
-        readout_gradients=readout_gradients,
-        signal=transposed_readout,
-        pack=pack,
-        unpack=unpack,
-    )
+    return stacked_gates(4, forward, components=2, biases=(0.0, forget_bias, 0.0, 0.0))
 
 
 def sigmoid(pre: Array) -> Array:

@@ -13,11 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from raysweep.workloads.arrays import Array, Parameters
-from raysweep.workloads.rnn.architectures.architecture import Architecture
-from raysweep.workloads.rnn.initial import Initial
+from raysweep.workloads.rnn.architectures.architecture import Architecture, stacked_gates
 from raysweep.workloads.rnn.linearization import Stage, Step
-from raysweep.workloads.rnn.parameters import Layout
-from raysweep.workloads.rnn.readout import predict, readout_gradients, transposed_readout
 
 
 def tanh_rnn(leak: float = 1.0) -> Architecture:
@@ -26,18 +23,6 @@ def tanh_rnn(leak: float = 1.0) -> Architecture:
     Args:
         leak: alpha; 1 has no leak.
     """
-
-    def layout(n: int, n_in: int, n_out: int) -> Layout:
-        return Layout({"W": (n, n), "U": (n, n_in), "b": (n,), "V": (n_out, n), "c": (n_out,)})
-
-    def init(n: int, n_in: int, n_out: int, initial: Initial, rng: np.random.Generator) -> dict[str, Array]:
-        return {
-            "W": initial.recurrent_weights(rng, n),
-            "U": initial.input_weights(rng, n, n_in),
-            "b": np.zeros(n),
-            "V": initial.output_weights(rng, n, n_out),
-            "c": np.zeros(n_out),
-        }
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
         before = state[0]
@@ -52,23 +37,4 @@ def tanh_rnn(leak: float = 1.0) -> Architecture:
         )
         return after[None], (stage,)
 
-    def pack(parameters: Parameters) -> Array:
-        return np.concatenate([parameters["W"], parameters["U"], parameters["b"][:, None]], axis=1)[None]
-
-    def unpack(gradient: Array) -> dict[str, Array]:
-        rows = gradient[0]
-        n = len(rows)
-        return {"W": rows[:, :n], "U": rows[:, n:-1], "b": rows[:, -1]}
-
-    return Architecture(
-        components=1,
-        gates=1,
-        layout=layout,
-        init=init,
-        forward=forward,
-        predict=predict,
-        readout_gradients=readout_gradients,
-        signal=transposed_readout,
-        pack=pack,
-        unpack=unpack,
-    )
+    return stacked_gates(1, forward)
