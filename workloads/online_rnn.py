@@ -100,7 +100,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         The recorded k (`rtrl`: n, `traces`: 0) and the complete config.
 
     Raises:
-        ValueError: all problems, one a line.
+        ValueError: all problems, one per line.
     """
     k, values, problems = settle_learner(method, k, config)
     own, stream_problems = resolve("stream", config.stream, STREAMS, STREAM_SETTINGS, config)
@@ -124,7 +124,7 @@ def cost(method: str, k: int | None, config: Config) -> float:
 
 
 def lacks(config: Config) -> str | None:
-    """How to get numba, where the cell needs it and it is not installed; None elsewhere."""
+    """Installation command for numba if the cell needs it and it is not installed; otherwise None."""
     return missing_compiler(config)
 
 

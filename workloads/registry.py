@@ -14,7 +14,7 @@ class UnknownName(LookupError):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """One-line message: the unknown name, the nearest valid one, all valid ones."""
+    """A one-line message with the unknown name, the nearest valid one and all valid ones."""
     names = sorted(valid)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 
 def missing_module(module: str, extra: str) -> str | None:
-    """How to get a module that is not installed, without importing it; None where it is.
+    """Installation command for a module if it is not installed; otherwise None. The module is not imported.
 
     Args:
         module: its import name.

@@ -1,4 +1,4 @@
-"""The workload `bci`: neural decoding across sessions (`workload`), from recordings of reaching (`recordings`)."""
+"""Neural decoding across recording sessions, Experiment 9 of the paper."""
 
 from raysweep.workloads.bci.workload import METHODS, VERSION, Config, cost, lacks, run, settle
 

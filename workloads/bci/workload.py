@@ -106,7 +106,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         The recorded k and the complete config, with both digests.
 
     Raises:
-        ValueError: all problems, one a line.
+        ValueError: all problems, one per line.
     """
     k, values, problems = settle_learner(method, k, config)
     if config.loss == "cross_entropy":
@@ -145,7 +145,7 @@ def lacks(config: Config) -> str | None:
 
 
 def _bins(config: Config) -> list[int]:
-    """Bins of both sessions; `USUAL_BINS` for one that is not in `KNOWN`."""
+    """Number of bins of each session; `USUAL_BINS` if it is not in `KNOWN`."""
     return [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)

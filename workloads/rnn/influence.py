@@ -92,7 +92,7 @@ def _add_immediate(influence: Array, stage: Stage, gate: int) -> int:
 
 
 def advance_local(influence: Array, stage: Stage, self_weights: bool = False) -> Array:
-    """S_t from S_{t-1}; `self_weights` adds each unit's recurrent connection to itself to its own path."""
+    """Compute S_t from S_{t-1}. With `self_weights`, each unit's own path includes its recurrent self-connection."""
     path = stage.own
     if self_weights and len(stage.weights):
         path = path.copy()
@@ -102,6 +102,6 @@ def advance_local(influence: Array, stage: Stage, self_weights: bool = False) ->
 
 
 def contract_local(influence: Array, signal: Array) -> Array:
-    """G_t[g, i, l] = sum_c signal[c, i] S_t[c, g, i, l] over the Q components that are read; (G, n, m)."""
+    """G_t[g, i, l] = sum_c signal[c, i] S_t[c, g, i, l], over the Q state components that are read. Shape (G, n, m)."""
     gradient: Array = (signal[:, None, :, None] * influence[-len(signal) :]).sum(0)
     return gradient

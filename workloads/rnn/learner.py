@@ -172,7 +172,7 @@ def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConf
 
 
 def missing_compiler(config: LearnerConfig) -> str | None:
-    """How to get numba, where a settled config needs it and it is not installed; None elsewhere."""
+    """Installation command for numba if a settled config needs it and it is not installed; otherwise None."""
     return missing_module("numba", "paper") if config.implementation == "fused" else None
 
 

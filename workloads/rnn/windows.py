@@ -17,11 +17,11 @@ LAST = (500, 200)
 
 
 def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str, Indices]:
-    """Steps of each window that fits into its segment; only segments that the run completed.
+    """Steps of each window that fits into its segment, for the segments that the run completed.
 
     Args:
         graded: (T,) steps that count.
-        segments: of the stream.
+        segments: the stream's segments.
         reached: completed steps; fewer than T if the run diverged.
     """
     steps_of: dict[str, Indices] = {}
@@ -40,7 +40,7 @@ def window_means(name: str, values: Array, segments: Sequence[Segment], graded: 
     Args:
         name: prefix of the metrics.
         values: (T',); T' < T if the run diverged.
-        segments: of the stream.
+        segments: the stream's segments.
         graded: (T,) steps that count; None: all.
     """
     if graded is None:
@@ -78,7 +78,7 @@ def cross_entropies(predictions: Array, targets: Array) -> Array:
 
 
 def accuracies(predictions: Array, targets: Array) -> Array:
-    """1 where the class of the highest score is the target, 0 elsewhere; c tied classes count 1/c each."""
+    """1 if the class with the highest score is the target, otherwise 0; c tied classes count 1/c each."""
     highest = predictions == predictions.max(axis=1, keepdims=True)
     shares: Array = np.sum(targets[: len(predictions)] * highest, axis=1) / np.sum(highest, axis=1)
     return shares

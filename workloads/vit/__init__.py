@@ -1,4 +1,4 @@
-"""The workload `vit`: sparse gradient transport in a vision transformer on Split CIFAR-10.
+"""Sparse gradient transport in a vision transformer on Split CIFAR-10, Experiments 7 and 8 of the paper.
 
 `workload` holds its config and what `settle` checks, `training` the course of a cell, `report` its metrics. Modules
 that import torch are imported by `run` only.

@@ -29,7 +29,7 @@ class State:
 
     Args:
         model: the network.
-        optimizer: of its parameters.
+        optimizer: the optimiser of its parameters.
         moving: (depth, H) float64, on the model's device: movement of each head in this task so far
             (`raysweep.workloads.vit.movement`).
         task: the current task, from 0.
@@ -92,11 +92,11 @@ def saved(state: State, cell: Cell) -> bytes:
 def restore(data: bytes, state: State, cell: Cell) -> None:
     """Load a saved state into a new one.
 
-    Everything is loaded onto the CPU, and `load_state_dict` copies tensors to the device: loaded onto a GPU, AdamW's
-    step counts would stay there and each step would wait for them.
+    Everything is loaded onto the CPU; `load_state_dict` then copies tensors to the device. If AdamW's step counts were
+    loaded onto a GPU, they would stay there and each step would wait for them.
 
     Raises:
-        ValueError: one line: the bytes are not a checkpoint of this cell.
+        ValueError: the bytes are not a checkpoint of this cell; the message is one line.
     """
     try:
         stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

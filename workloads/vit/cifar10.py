@@ -68,7 +68,7 @@ def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | Non
 
 
 def listing(folder: Path) -> Listing:
-    """The prepared files in a data folder that a cell can name."""
+    """The prepared data sets in a data folder, each usable as a cell's `data_set`."""
     paths = sorted([*filter(_has_images, folder.glob("*.parquet")), *(folder / NAME).glob("*.parquet")])
     rows: list[dict[str, float | int | str | None]] = []
     notes = []
@@ -76,8 +76,8 @@ def listing(folder: Path) -> Listing:
         images = read(path)
         if KNOWN.get(path.stem, images.digest) != images.digest:
             notes.append(
-                f"{path} differs from the {path.stem} that cells use (digest {KNOWN[path.stem]}); to use it, "
-                f"rename it, or --set digest={images.digest}"
+                f"{path} is not the {path.stem} that cells use: its digest is {images.digest}, theirs is "
+                f"{KNOWN[path.stem]}. To use this file, rename it, or give --set digest={images.digest}"
             )
         known_as = next((name for name, digest in KNOWN.items() if digest == images.digest), None)
         rows.append(
@@ -116,7 +116,7 @@ def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -
         The digest that cells record.
 
     Raises:
-        ValueError: one line: invalid content of the archive.
+        ValueError: the archive's content is invalid; the message is one line.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

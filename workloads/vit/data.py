@@ -53,7 +53,7 @@ class Images:
         train_labels: (N,) uint8.
         test: (M, 32, 32, 3) uint8.
         test_labels: (M,) uint8.
-        digest: of all four arrays.
+        digest: digest of the four arrays.
         path: the file.
     """
 
@@ -96,7 +96,7 @@ def load(name: str, folder: Path | None = None) -> Images:
         folder: as for `find`.
 
     Raises:
-        ValueError: one line: no such file, or invalid content.
+        ValueError: the file does not exist or its content is invalid; the message is one line.
     """
     return read(find(name, folder))
 
@@ -105,7 +105,7 @@ def read(path: Path) -> Images:
     """A data set from a file.
 
     Raises:
-        ValueError: one line: invalid content.
+        ValueError: the content is invalid; the message is one line.
     """
     import pyarrow
     import pyarrow.parquet as pq
@@ -187,7 +187,7 @@ def digest_of(parts: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
 
 
 def digest(name: str, folder: Path | None = None) -> str:
-    """The digest of a data set that its cells record: from `KNOWN`, or from the file.
+    """The digest that cells record for a data set: from `KNOWN`, or else read from its file.
 
     Raises:
         ValueError: the set is not in `KNOWN` and has no readable file.
@@ -231,7 +231,7 @@ def positions(
 
     Args:
         labels: (N,).
-        classes: of the task.
+        classes: the task's classes.
         per_class: number of first images of each class; None: all.
     """
     places = [np.flatnonzero(labels == label)[:per_class] for label in classes]

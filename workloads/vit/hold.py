@@ -20,13 +20,13 @@ from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 @contextmanager
 def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tensor) -> Iterator[None]:
-    """Around an optimiser's step: restore the heads outside S afterwards.
+    """Context of an optimiser's step; at its end the heads outside S are restored.
 
     Handles all heads at once, with one copy of the rows, and never synchronises with the device.
 
     Args:
         model: the network; W_q, W_k, W_v of every block are restored.
-        optimizer: of the model's parameters.
+        optimizer: the optimiser of the model's parameters.
         kept: (depth, H) bool on the model's device, each block's set S.
     """
     parameters = [

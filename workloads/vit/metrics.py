@@ -43,7 +43,7 @@ def spearman(one: Array, other: Array) -> float | None:
     """Spearman's rank correlation within each block, mean over blocks; None if a block's scores are all equal.
 
     Args:
-        one: (depth, H).
+        one: scores of the heads, (depth, H).
         other: the same heads' scores at another time.
     """
     correlations = []

@@ -96,7 +96,7 @@ def baselines(images: Images, config: Config) -> dict[str, float]:
 
 
 def _right(scores: Array, labels: Bytes, part: tuple[int, ...], task_known: bool) -> float:
-    """Accuracy on the images of a task; if the task is known, only its classes compete."""
+    """Accuracy on the images of a task; in task-incremental learning only the task's classes compete."""
     here = positions(labels, part)
     competing = scores[here]
     if task_known:

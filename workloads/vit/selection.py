@@ -40,7 +40,7 @@ class Method:
         k: the method's own k, `"all"` for H; None: given by the cell.
         staged: all heads learn until task `select_from`.
         score: what heads are ranked by; None: S is random.
-        most: the k heads of the highest score, else of the lowest.
+        most: keep the k heads with the highest scores; otherwise those with the lowest.
         replay: earlier examples are kept and replayed.
     """
 
@@ -53,7 +53,7 @@ class Method:
 
     @property
     def cuts(self) -> bool:
-        """Gradients of some head are cut in some step: what `cut_heads` is about."""
+        """Whether any step cuts the gradient of any head, so that `cut_heads` has an effect."""
         return self.transport == "gradient" and self.k != "all"
 
 

@@ -53,7 +53,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         The recorded k (`dense_ref`: all heads, `trace_like`: 1) and the complete config, with the digest.
 
     Raises:
-        ValueError: all problems, one a line.
+        ValueError: all problems, one per line.
     """
     how = METHODS[method]
     problems = [] if has_torch() else ["the workload 'vit' needs torch, which is not installed: pip install torch"]

@@ -46,7 +46,7 @@ class Wiener(NamedTuple):
     penalty: float
 
     def predict(self, inputs: Array) -> Array:
-        """(T, n_out) of inputs (T, k)."""
+        """Predictions (T, n_out) from inputs (T, k)."""
         predictions: Array = lagged(inputs, self.lags) @ self.weights + self.intercept
         return predictions
 

@@ -43,7 +43,7 @@ def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]
         bin_ms: width of a bin, milliseconds.
 
     Raises:
-        ValueError: one line: not such a file, or truncated; not 96 channels of M1; no overlap of spikes and behaviour;
+        ValueError: not an original, or truncated; not 96 channels of M1; no overlap of spikes and behaviour;
             no complete bin.
     """
     import h5py

@@ -34,12 +34,12 @@ class Transform(NamedTuple):
     target_scaler: Any  # a fitted StandardScaler of the movement
 
     def inputs(self, counts: Array) -> Array:
-        """(T, k) of counts (T, d)."""
+        """Network inputs (T, k) from counts (T, d)."""
         scaled: Array = self.input_scaler.transform(self.components.transform(counts))  # (1), (2)
         return scaled
 
     def targets(self, movement: Array) -> Array:
-        """(T, 2), z-scored."""
+        """Targets (T, 2): the movement, z-scored."""
         scaled: Array = self.target_scaler.transform(movement)  # (3)
         return scaled
 
@@ -53,8 +53,8 @@ def fit(counts: Array, movement: Array, components: int) -> Transform:
     """The transform of equations (1) to (3).
 
     Args:
-        counts: (T, d) of session A.
-        movement: (T, 2) of session A.
+        counts: session A's, (T, d).
+        movement: session A's, (T, 2).
         components: k.
 
     Raises:

@@ -49,11 +49,11 @@ class Recording:
     Args:
         session: its name, `20160624_03`.
         date: `YYYY-MM-DD`, or "".
-        bin_width_s: seconds a bin.
-        counts: (T, 96) float64, spikes a bin.
+        bin_width_s: width of a bin, seconds.
+        counts: (T, 96) float64, spikes per bin.
         position_mm: (T + 1, 2) float64, at the bins' edges.
         velocity_mm_s: (T, 2) float64, mean within a bin.
-        digest: of the file's arrays (`digest_of`).
+        digest: digest of the file's arrays (`digest_of`).
         path: the file.
     """
 
@@ -123,7 +123,7 @@ def load(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Re
     """A session in bins of a width, from its prepared file; arguments as for `find`.
 
     Raises:
-        ValueError: one line: no such session or file, invalid content, or bins that cannot be merged to that width.
+        ValueError: unknown session, missing file, invalid content, or bins that cannot be merged to that width.
     """
     return rebin(load_file(find(session, bin_ms, folder), session), bin_ms)
 
@@ -132,7 +132,7 @@ def load_file(path: Path, session: str) -> Recording:
     """A session from a prepared file, in the file's bins.
 
     Raises:
-        ValueError: one line: invalid content.
+        ValueError: the content is invalid; the message is one line.
     """
     arrays = _arrays(path)
     counts, position, velocity = (arrays[name] for name in ("counts", "finger_xy_mm", "finger_vel_mm_s"))
@@ -176,7 +176,7 @@ def digest_of(arrays: dict[str, np.ndarray]) -> str:
 
 
 def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> str:
-    """The digest of a session's data that its cells record: from the file, or from `KNOWN` if there is no file.
+    """The digest that cells record for a session's data: read from its file, or from `KNOWN` if there is no file.
 
     Raises:
         ValueError: no readable file, and the session is not in `KNOWN`.

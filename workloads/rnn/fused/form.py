@@ -25,12 +25,12 @@ class Size(NamedTuple):
 
     @property
     def back_us(self) -> float:
-        """Cost of replay for each step that it goes back."""
+        """Estimated time of a replay per step that it goes back, in microseconds."""
         return 0.3 + self.gates * self.n * (self.m + self.k) / 7500
 
     @property
     def gathered_us(self) -> float:
-        """Cost of carrying J in the compiled loop, from k sources to each unit."""
+        """Estimated time per step of carrying J in the compiled loop with k sources per unit, in microseconds."""
         rows = self.components * self.n
         return rows * (self.k + self.components) * self.gates * self.n * self.m / 3000
 

@@ -68,7 +68,7 @@ def sparse_rtrl(
         selection: a name in `SELECTIONS`.
         include_self: whether a unit is one of its own k sources.
         gather: the form of the product; None takes the faster one.
-        fisher_window: of the Fisher selections, in steps.
+        fisher_window: window of the Fisher selections, in steps.
     """
     chosen = SELECTIONS[selection]
 
