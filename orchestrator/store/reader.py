@@ -152,13 +152,14 @@ class Store:
 
     def summary(self) -> pl.DataFrame:
         """One row for each cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
-        if not self.exists():
-            return _summary(_empty("cells"), _empty("attempts")).collect()
-        paths = self._paths()
+        paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
-            summary = self.collect(lambda: _summary(self.cells, self.attempts))
-            if self._paths() != paths:
-                return summary  # not to be cached: which segments it read is unknown
+            if paths:
+                summary = self.collect(lambda: _summary(self.cells, self.attempts))
+                if self._paths() != paths:
+                    return summary  # not to be cached: which segments it read is unknown
+            else:
+                summary = _summary(_empty("cells"), _empty("attempts")).collect()
             self._summary_of = (paths, summary)
         return self._summary_of[1]
 
