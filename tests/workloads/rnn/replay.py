@@ -21,8 +21,9 @@ from raysweep.workloads.rnn.rules import RULES
 from raysweep.workloads.rnn.rules.rule import Observation, Rule
 from raysweep.workloads.rnn.rules.sparse_rtrl import SparseState, sparse_rtrl
 from raysweep.workloads.rnn.training import Learner, begin, learn_step
+from tests.conftest import ROOT
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+SHARED = ROOT.parent / "shared"
 
 
 def golden(name: str) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ import pytest
 from raysweep.workloads.vit import cifar10
 from raysweep.workloads.vit.baselines import nearest_mean_scores, ridge_scores
 from raysweep.workloads.vit.data import KNOWN, digest, find, load, positions, read, task_classes, verify
+from tests.conftest import ROOT
 from tests.workloads.vit.vit_cells import write_images
 
 PLACES = {f"data_batch_{i}": range(20 * (i - 1), 20 * i) for i in range(1, 6)} | {"test_batch": range(100, 120)}
@@ -136,7 +137,7 @@ def subset() -> Path:
     """The prepared subset, where it lies."""
     import os
 
-    shared = Path(os.environ.get("RAYSWEEP_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    shared = Path(os.environ.get("RAYSWEEP_SHARED", ROOT.parent / "shared"))
     path = shared / "data" / "cifar10" / "cifar10_subset.parquet"
     if not path.is_file():
         pytest.skip(f"no prepared subset at {path}; set RAYSWEEP_SHARED to the folder that holds data/")
