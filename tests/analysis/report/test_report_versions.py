@@ -98,7 +98,7 @@ def test_variants_computed_by_several_codes_are_named(store: Store, report: Repo
     assert all("version 2" in label for label in report.mixed_code["label"])
     (experiment,) = report.experiments
     written, text = html.to_html(report), to_markdown(report)
-    warning = "under different code of one version"
+    warning = "different code of one workload version"
     assert written.count(warning) == text.count(warning) == 1
     command = formatting.query_of_code(experiment.name, "results")
     assert command in text
