@@ -50,7 +50,7 @@ def cost(attempts: pl.DataFrame) -> Cost:
 def machines(attempts: pl.DataFrame) -> pl.DataFrame:
     """One row per host and device. Columns: host, device, starts, attempts, cpu_hours, gpu_hours, first, last (UTC).
 
-    Hours are reserved hours. `starts` counts the starts of Ray on the host: one per launch that starts Ray itself.
+    Hours are reserved. `starts` counts Ray starts on the host: one per launch that starts Ray itself, 0 without Ray.
     """
     return (
         attempts.filter(pl.col("host").is_not_null())
