@@ -1,4 +1,4 @@
-"""Build step: puts the JavaScript of the report's charts into the package; users need not install its generator."""
+"""Build step that bundles the charts' JavaScript into the package, so that users need not install its generator."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ GENERATOR = "vl-convert-python"
 
 
 class BuildWithCharts(build_py):
-    """Writes Vega, Vega-Lite and Vega-Embed (BSD-3-Clause) as one file, unless this version has written it before."""
+    """Bundles Vega, Vega-Lite and Vega-Embed (BSD-3-Clause) in one file, unless it is there from this generator."""
 
     def run(self) -> None:
-        """Write the file, then build as usual."""
+        """Write the bundle, then build as usual."""
         import vl_convert
 
         head = f"// Vega, Vega-Lite and Vega-Embed (BSD-3-Clause), bundled by {GENERATOR} {version(GENERATOR)}\n"

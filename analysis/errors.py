@@ -1,4 +1,4 @@
-"""Errors of the analysis: refusals, exit code 2; no cell is done yet, exit code 1."""
+"""Errors of the analysis: invalid input (exit code 2) and no completed cell (exit code 1)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from raysweep.orchestrator.errors import InputError, RaysweepError
 
 
 class NothingDone(RaysweepError):
-    """No cell of a table or figure is done; the message names the command that runs them."""
+    """No cell of a table or figure is done; the message gives the command that runs the cells."""
 
 
 class MissingSeeds(InputError):
-    """A reference (floor or ceiling) lacks cells that the frame has; the message names them."""
+    """A reference (floor or ceiling) has no value for some rows of the frame; the message lists them."""
 
 
 class AmbiguousCells(InputError):
-    """The frame holds cells of several settings where one is needed; the message says which differ.
+    """The frame has cells of several settings, but one setting is needed; the message lists the differences.
 
     Args:
         problems: the message.
-        differing: its part on the differences, for other messages.
-        choice: an SQL predicate over the experiment's cells that leaves one setting; empty: none is known.
+        differing: the part of the message that lists the differences; other messages reuse it.
+        choice: an SQL predicate that selects one setting of the experiment; empty if unknown.
     """
 
     def __init__(self, problems: Sequence[str] | str, differing: str = "", choice: str = "") -> None:

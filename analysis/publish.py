@@ -1,9 +1,9 @@
-"""Writes `docs/results`: every table, figure and the claims, from stores; the same bytes from the same cells.
+"""Writes all tables, all figures and the claims of stores to `docs/results`; the same cells give the same bytes.
 
 python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--without-figures]
 
-Tables and figures that can't be made of the cells are listed, not written. Exit code 2 where a store does not exist or
-the folder can't be written.
+Tables and figures that can't be made from the cells are listed, not written. Exit code 2: a store does not exist or the
+folder can't be written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raysweep.orchestrator.text import printable
 
 
 def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
-    """Write what can be made of the cells; returns the tables and figures that can't, each with the reason."""
+    """Write the tables, figures and claims; return the tables and figures that can't be made, with the reasons."""
     folder.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
     for name, build in TABLES.items():
@@ -54,10 +54,10 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--store", nargs="+", default=["results"], help="one, or several whose cells are taken together"
+        "--store", nargs="+", default=["results"], help="one store, or several whose cells are combined"
     )
     parser.add_argument("--to", default="docs/results")
     parser.add_argument("--without-figures", action="store_true")

@@ -1,4 +1,4 @@
-"""Rendering of values and tables: the sign for an absent number, digits, Markdown tables, wrapped text, JSON."""
+"""Rendering of values and tables: absent values, significant digits, Markdown tables, wrapped text, JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ABSENT = "–"
 
 
 def decimals(value: float, digits: int) -> int:
-    """Decimal places that show a number, not 0, with so many significant digits."""
+    """Number of decimal places that gives a nonzero number `digits` significant digits."""
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
 def escaped(text: str) -> str:
-    """Text for a cell of a Markdown table."""
+    """Text escaped for one field of a Markdown table; line breaks become spaces."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -27,13 +27,13 @@ def markdown_table(
     numeric: Sequence[bool] = (),
     escape: Callable[[str], str] = escaped,
 ) -> str:
-    """A pipe table.
+    """A Markdown pipe table.
 
     Args:
-        head: the columns' names.
-        rows: text of each cell.
-        numeric: which columns are aligned to the right; empty: none.
-        escape: makes text fit for a cell.
+        head: the column headings.
+        rows: the text of each field, row by row.
+        numeric: for each column, whether it is aligned right; empty: all are aligned left.
+        escape: escapes the text of one field.
     """
     rule = ["---:" if right else "---" for right in numeric or [False] * len(head)]
     lines = [[escape(text) for text in head], rule, *([escape(text) for text in row] for row in rows)]
@@ -41,12 +41,12 @@ def markdown_table(
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:
-    """Text in lines of at most `width` letters; words, as paths and commands are, stay whole."""
+    """Text in lines of at most `width` characters; words are never broken, so that paths stay intact."""
     return textwrap.fill(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    """JSON for programs that is legible too."""
+    """Indented JSON, for programs and readers."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,8 +1,8 @@
-"""The figures: `FIGURES[name](source)` draws one, `CAPTIONS[name](source)` is its caption, `save` writes it.
+"""The figures: `FIGURES[name](source)` draws one, `CAPTIONS[name](source)` returns its caption, `save` writes it.
 
-One file a figure: `data`, a pure function from a `Source` to a frame; `figure`, the drawing of that frame;
-`caption`. A figure draws the cells that are done, and its caption names the missing ones. Importing this package
-loads no matplotlib; drawing does.
+Each figure has one file with `data`, a pure function from a `Source` to a frame; `figure`, which draws that frame;
+and `caption`. A figure shows the done cells, and its caption lists the missing ones. Matplotlib is imported only when
+a figure is drawn.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FIGURES: Registry[Callable[[Source], Figure]] = Registry(
         "importance": importance.figure,
     },
 )
-"""Name -> function from a store's source to that figure."""
+"""Name -> function that draws the figure from a store's source."""
 
 CAPTIONS: Registry[Callable[[Source], str]] = Registry(
     "figure",
@@ -69,4 +69,4 @@ CAPTIONS: Registry[Callable[[Source], str]] = Registry(
         "importance": importance.caption,
     },
 )
-"""Name -> function from a store's source to that figure's caption, one line."""
+"""Name -> function that returns the figure's caption, one line, from a store's source."""

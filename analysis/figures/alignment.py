@@ -1,7 +1,7 @@
 """Cosine of each rule's gradient with exact RTRL's against k, before and after the shift (Sec. 5.1).
 
-What differs from the paper: the cosine of the past parts stands beside that of the whole gradients, whose
-immediate part every rule here but the decaying trace has right for nothing; and k = 0 is drawn.
+Unlike the paper, the figure includes k = 0 and shows the past part of the gradient separately: every rule except
+the decaying trace has the exact immediate part, which raises the cosine of the whole gradient.
 Each rule is measured on its own trajectory.
 """
 
@@ -48,7 +48,7 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A panel for the whole gradient, one for its past part; traces as lines."""
+    """One panel for the whole gradient, one for its past part; k = 0 as horizontal lines."""
     selected = _select(source)
     frame = _values(selected)
     offsets = by_seed(selected.seeds, 0.22)
@@ -82,7 +82,7 @@ def figure(source: Source) -> Figure:
         axes.set_xticks(list(places.values()), [str(k) for k in places])
         axes.set_xlim(-0.5, len(places) - 0.5)
         axes.set_ylim(-0.16, 1.06)
-        axes.set_xlabel(f"propagated paths a unit, k ({HIDDEN}: full RTRL)")
+        axes.set_xlabel(f"propagated paths per unit, k ({HIDDEN}: full RTRL)")
         panel_label(axes, label_text)
     panels[0].set_ylabel("cosine with the exact gradient")
     legend(sheet, panels[0], 4)
@@ -90,11 +90,11 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = (
         f"Sine, n = {HIDDEN}: cosine with exact RTRL's gradient along each rule's own training, means over {WINDOW} "
-        "steps; marks: seeds, lines: means over seeds, of k = 0 the thin ones after the shift; k = 1 is a random path, "
-        "the others a ring"
+        "steps; marks: seeds, lines: means over seeds (for k = 0, thin: after the shift); k = 1 uses a random path, "
+        "larger k a ring"
     )
     return caption_of(what, [_select(source)], f"arrays {', '.join(PART.arrays)}")
 

@@ -1,7 +1,7 @@
 """Condition number of the influence matrix J through training, on the sine and on Lorenz (Sec. 5.1).
 
-What differs from the paper's reading: the immediate block alone, whose condition number says how unequal the
-units' slopes are and nothing of what was propagated, is drawn beside it.
+Unlike the paper, the figure also shows the immediate block alone, whose condition number depends only on how
+unequal the units' slopes are, not on propagation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = {
     "Lorenz": Selection("paper/spectra-lorenz", "spectra_lorenz", (FULL,), {"hidden": HIDDEN}, "Lorenz", arrays=ARRAYS),
 }
 _LINES = {
-    WHOLE: ("J, one line a seed", BLACK, "solid"),
+    WHOLE: ("J, one line per seed", BLACK, "solid"),
     IMMEDIATE: ("its immediate block", ORANGE, (0, (4, 1.5))),
 }
 _select = parts_of("condition", PARTS.values())
@@ -39,7 +39,7 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A panel a task, a thin line a seed."""
+    """One panel per task, one thin line per seed."""
     parts = _select(source)
     frame = _values(parts)
     sheet, panels = page(DOUBLE, 2.6, len(PARTS))
@@ -69,11 +69,11 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = (
         f"Condition number of full RTRL's influence matrix J (largest over smallest singular value) through training, "
-        f"n = {HIDDEN}, a thin line a seed; dashed: its immediate block alone; named: seeds that collapse, "
-        f"beyond {COLLAPSED:g}"
+        f"n = {HIDDEN}, one thin line per seed; dashed: its immediate block alone; labelled: seeds that collapse "
+        f"(above {COLLAPSED:g})"
     )
     return caption_of(what, _select(source), f"arrays {', '.join(ARRAYS)}")
 

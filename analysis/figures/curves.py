@@ -1,6 +1,6 @@
-"""Squared error around the sine's shift, over time: who follows the change, and how fast?
+"""Squared error over time around the sine's shift: which rules follow the change, and how fast?
 
-A running mean over the steps up to each one, so that no step before the shift knows of it.
+The running mean at a step covers only that step and earlier ones; values before the shift exclude errors after it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _select = one_part("curves", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns row, step (0 is the first after the shift), median, low, high, n over seeds of the running mean.
+    """Running mean, summarized over seeds. Columns row, step (0: first after the shift), median, low, high, n.
 
-    A step counts only for seeds that have all `WINDOW` errors up to it: not those that diverged before.
+    A seed counts at a step only if it has all `WINDOW` errors up to the step, so not after it has diverged.
     """
     return _summary(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A line for the median over seeds, a band from the best seed to the worst."""
+    """Lines: median over seeds; bands: from the best seed to the worst."""
     selected = _select(source)
     frame = _summary(selected)
     sheet, (axes,) = page(SINGLE, 2.8)
@@ -53,7 +53,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = (
         f"Sine, n = {HIDDEN}: squared error around the shift, running mean of the last {WINDOW} steps; "
         "lines: median over seeds, bands: their range"
@@ -62,7 +62,7 @@ def caption(source: Source) -> str:
 
 
 def _summary(selected: Part) -> pl.DataFrame:
-    losses = series(selected)  # first, since it refuses cells without the array
+    losses = series(selected)  # first, because it rejects cells without the array
     shift = int(str(selected.settings["shift"]))
     order = pl.Enum([row.key for row in PART.rows])
     return (

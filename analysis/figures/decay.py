@@ -1,6 +1,6 @@
-"""Post-shift MSE over the trace's decay, with k = 4's level: beyond the paper, which has one decay only.
+"""Post-shift MSE against the trace's decay, with the level of k = 4; the paper has only one decay.
 
-If the step from k = 0 to k = 4 were the propagation's doing, no decay would reach k = 4's level.
+If propagation caused the improvement from k = 0 to k = 4, no decay would reach the level of k = 4.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Seeds as marks, geometric means joined; a line at k = 4's geometric mean."""
+    """Marks: seeds; joined line: geometric means; horizontal line: geometric mean of k = 4."""
     parts = _select(source)
     frame = _values(parts)
     levels = geometric(frame, ["hidden", "row", "decay"]).sort("hidden", "decay")
@@ -71,7 +71,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = "Sine: error after the shift against the trace's decay; marks: seeds, lines: geometric means"
     return caption_of(what, _select(source), METRIC)
 

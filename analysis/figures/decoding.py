@@ -1,6 +1,6 @@
-"""Error over session B, adapting and frozen, on both pairs of Experiment 9: who follows the drift, and how fast?
+"""Error over session B, adapting and frozen, on both pairs of Experiment 9: which rules follow the drift, how fast?
 
-What differs from the paper, which has no such figure: decay 0, and ridge refitted on B's first three minutes.
+The paper has no such figure. Added here: decay 0, and ridge refitted on B's first three minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WINDOW = 20
-"""Points of a curve, 50 bins each, whose mean is drawn: 64 s."""
+"""Length of the running mean in points of 50 bins each: 64 s."""
 SESSION_B = "20170131_02"
 ROWS = (TRACES, DECAY_0, ring(4), FULL)
 REFIT = "ridge_refit_b_late"
@@ -49,16 +49,16 @@ _select = parts_of("decoding", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high over seeds of the running mean.
+    """Running mean, summarized over seeds. Columns label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high.
 
-    A time counts only for seeds that have all `WINDOW` points up to it: not those that diverged before.
+    A seed counts at a time only if it has all `WINDOW` points up to the time, so not after it has diverged.
     """
     return pl.concat([_summary(part) for part in _select(source)])
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A panel a pair: a line for the median over seeds, a band from the best seed to the worst."""
+    """One panel per pair. Lines: median over seeds; bands: from the best seed to the worst."""
     parts = _select(source)
     sheet, panels = page(DOUBLE, 2.8, len(parts))
     for axes, each in zip(panels, parts, strict=True):
@@ -88,7 +88,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = (
         f"Decoding velocity in session B = {SESSION_B} after training on A: squared error of z-scored velocity, mean "
         "of the last 64 s; lines: median over seeds, bands: their range"

@@ -1,8 +1,8 @@
-"""Drawing: page sizes, type, colours, and files whose bytes depend on nothing but what is drawn.
+"""Drawing: page sizes, fonts, colours, and figure files with reproducible bytes.
 
-Colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; every rule has a marker
-and a dash of its own besides, so that a figure survives a black-and-white printer. Matplotlib is imported
-inside the functions only, pyplot never: a figure is a value, and nothing global is left behind.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish; each rule also has its own
+marker and dash, so that figures stay readable in black and white. Matplotlib is imported inside the functions;
+pyplot is never used, so that drawing leaves no global state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SINGLE, DOUBLE = 3.4, 7.0
-"""Widths in inches of one column and of two."""
+"""Widths in inches of a one-column and a two-column figure."""
 
 BLACK, ORANGE, GREEN = "#000000", "#E69F00", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
@@ -49,7 +49,7 @@ MARKS = {
 }
 
 FORMATS = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
-"""File endings and the metadata left out, so that two saves are the same to the byte."""
+"""File ending -> metadata that is left out, so that repeated saves give the same bytes."""
 
 _STYLE: dict[str, Any] = {
     "font.size": 8,
@@ -74,8 +74,8 @@ _STYLE: dict[str, Any] = {
     "lines.markersize": 3.5,
     "figure.dpi": 100,
     "savefig.dpi": 300,
-    "svg.fonttype": "path",  # looks the same without our font
-    "svg.hashsalt": "raysweep",  # else ids are random
+    "svg.fonttype": "path",  # text as outlines needs no installed font
+    "svg.hashsalt": "raysweep",  # otherwise ids are random
 }
 
 
@@ -83,26 +83,26 @@ _STYLE: dict[str, Any] = {
 def _style() -> Iterator[None]:
     import matplotlib.style
 
-    with matplotlib.style.context(["default", _STYLE]):  # whatever the user's matplotlibrc says
+    with matplotlib.style.context(["default", _STYLE]):  # ignores the user's matplotlibrc
         yield
 
 
 def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
-    """Decorator of drawing functions: our type and line widths, whatever the caller's settings."""
+    """Decorator that draws with our fonts and line widths, regardless of the caller's settings."""
 
     @functools.wraps(draw)
     def styled(source: Source) -> Figure:
         with _style():
             figure = draw(source)
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out once: each further time would move things by a hair
+            figure.set_layout_engine("none")  # a second layout would shift elements slightly
             return figure
 
     return styled
 
 
 def page(width: float, height: float, panels: int = 1, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """An empty figure, in inches, with panels side by side that share their y axis by default."""
+    """An empty figure (sizes in inches) with panels side by side, which share their y axis by default."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -111,14 +111,14 @@ def page(width: float, height: float, panels: int = 1, *, share: bool = True) ->
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """One legend for the whole figure, below it, from the given axes."""
+    """Add one legend below the figure, with the entries of the given axes."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=columns)
 
 
 def draw_band(axes: Axes, part: pl.DataFrame, x: str, row: Row) -> None:
-    """A line through a rule's medians, a band from low to high (`selected.running`), placed by column `x`."""
+    """Draw a rule's medians as a line and low to high as a band (from `selected.running`) against column `x`."""
     mark, places = MARKS[row.key], part[x].to_list()
     axes.fill_between(places, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0)
     label = f"k = 0, {row.label}" if row.method == "traces" else row.label
@@ -126,29 +126,29 @@ def draw_band(axes: Axes, part: pl.DataFrame, x: str, row: Row) -> None:
 
 
 def panel_label(axes: Axes, text: str) -> None:
-    """A panel's title, above it at the left."""
+    """Set a panel's title, above the panel on the left."""
     axes.set_title(text, loc="left")
 
 
 def spread_out(count: int, width: float) -> list[float]:
-    """Offsets that keep the dots of a column apart, symmetric about 0."""
+    """Offsets, symmetric about 0, that keep the dots of a column apart."""
     return [0.0] if count == 1 else [width * (i / (count - 1) - 0.5) for i in range(count)]
 
 
 def by_seed(seeds: Sequence[int], width: float) -> dict[int, float]:
-    """The same offset for a seed in every column, so that the eye can follow it."""
+    """Seed -> offset of its dot, the same in every column, so that the eye can follow a seed."""
     return dict(zip(seeds, spread_out(len(seeds), width), strict=True))
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure as its path's ending says, in the same bytes each time.
+    """Write a figure in the format of the path's ending; repeated saves give the same bytes.
 
     Args:
-        figure: one of `FIGURES`' results.
-        path: ends in .svg (text as outlines) or .png (300 dots an inch), in a folder that exists.
+        figure: a figure from `FIGURES`.
+        path: a path in an existing folder, ending in .svg (text as outlines) or .png (300 dpi).
 
     Raises:
-        InputError: see `destination`, or it can't be written.
+        InputError: the path is invalid (see `destination`) or the file can't be written.
     """
     path = destination(path)
     kind = path.suffix.lower()
@@ -162,10 +162,10 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def destination(path: Path | str) -> Path:
-    """The path of a figure file, checked before any time is spent on drawing.
+    """Check the path of a figure file before drawing, and return it.
 
     Raises:
-        InputError: another ending than those of `FORMATS`, a folder that does not exist, or a folder itself.
+        InputError: the ending is not in `FORMATS`, the parent folder does not exist, or the path is a folder.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:

@@ -1,7 +1,7 @@
-"""Recovery by Eq. 12, and error beside a refitted ridge's, against the days between sessions: does the gap matter?
+"""Recovery (Eq. 12), and error relative to a refitted ridge, against the days between sessions: does the gap matter?
 
-The paper has one pair and calls for more; here is every ordered pair of the sessions at hand, forwards and backwards
-in time. Pairs with a session whose channels stand in another order are drawn apart.
+The paper has one pair and calls for more; this figure has every ordered pair of the available sessions, forwards and
+backwards in time. Pairs with a session whose channels are in another order have hollow marks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SWEEP, EXPERIMENT, HIDDEN = "paper/e9-pairs", "bci_pairs", 64
 ROWS = (TRACES, DECAY_0, ring(4))
 METRICS = ("mse_b_late", "frozen_b_late", "mse_a_end", "ridge_refit_b_late", "gap_days")
 LOWEST, HIGHEST = -50.0, 250.0
-"""Percent; recoveries beyond are drawn at the edge: where little was lost, Eq. 12 divides by next to nothing."""
+"""Axis range in percent; recoveries beyond it, where Eq. 12 divides by a loss near 0, are drawn at the edge."""
 REFIT = "ridge_refit_b_late"
 BEFORE = 0.5
 """Position of a gap of 0 days on the logarithmic axis."""
@@ -35,10 +35,10 @@ BESIDE = (0.9, 1.0, 1.1)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """One row a pair and rule, means over seeds.
+    """One row per pair and rule, with means over seeds.
 
-    Columns session_a, session_b, row, days (absolute), relabelled, n, the metrics, and `recovery`, Eq. 12 of the
-    means in percent, null where nothing was lost.
+    Columns session_a, session_b, row, days (absolute), relabelled, n, the metrics, and recovery (Eq. 12 of the
+    means, in percent; null if nothing was lost).
     """
     names = [name for name in METRICS if name != "gap_days"]
     frames = []
@@ -79,7 +79,7 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Left: recovery; right: the error, in units of a refitted ridge's. A mark a pair, hollow where relabelled."""
+    """Left: recovery; right: error relative to a refitted ridge. One mark per pair, hollow if relabelled."""
     frame = data(source).filter(pl.col("days").is_not_null())
     sheet, (left, right) = page(DOUBLE, 3.0, 2, share=False)
     for row, aside in zip(ROWS, BESIDE, strict=True):
@@ -100,7 +100,7 @@ def figure(source: Source) -> Figure:
     right.set_yscale("log")
     right.set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
     right.yaxis.set_minor_formatter("")
-    for axes, name in ((left, "what is recovered"), (right, "what is left")):
+    for axes, name in ((left, "recovery"), (right, "remaining error")):
         axes.set_xscale("log")
         axes.set_xticks([BEFORE, 1, 10, 100], ["0", "1", "10", "100"])
         axes.set_xlabel("days between the sessions")
@@ -110,7 +110,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     frame = data(source)
     pairs = frame.select("session_a", "session_b").unique().height
     fewest, most = (int(of) for of in frame.select(pl.col("n").min(), pl.col("n").max().alias("most")).row(0))
@@ -118,11 +118,11 @@ def caption(source: Source) -> str:
     beyond = frame.filter((pl.col("recovery") < LOWEST) | (pl.col("recovery") > HIGHEST)).height
     without = frame["recovery"].null_count()
     sentences = [
-        f"Decoding over {pairs} ordered pairs of sessions, n = {HIDDEN}: a mark a pair, mean over seeds; hollow: a "
-        "session with its channels in another order. Left: recovery; right: MSE over that of ridge fitted on B's first "
-        "three minutes.",
+        f"Decoding over {pairs} ordered pairs of sessions, n = {HIDDEN}: one mark per pair, mean over seeds; hollow: "
+        "channels of one session in another order. Left: recovery; right: MSE divided by that of ridge fitted on B's "
+        "first three minutes.",
         f"Metric: Eq. 12 of mse_b_late, frozen_b_late, mse_a_end; sweep: {SWEEP}; n = {seeds}.",
-        f"{beyond} recoveries lie beyond the axis and {without} are undefined, as nothing was lost, of {frame.height}.",
+        f"Of {frame.height} recoveries, {beyond} lie beyond the axis; {without} are undefined, as nothing was lost.",
         _trend(frame),
     ]
     parts = [part for _, part in _pairs(source)]
@@ -138,7 +138,7 @@ def caption(source: Source) -> str:
 
 
 def _trend(frame: pl.DataFrame) -> str:
-    """Rank correlation of gap and recovery over clean pairs, a rule a number."""
+    """Rank correlation of gap and recovery over clean pairs, one number per rule, as a sentence."""
     clean = frame.filter(~pl.col("relabelled") & (pl.col("session_a") != pl.col("session_b")))
     correlations = []
     for row in ROWS:
@@ -151,7 +151,7 @@ def _trend(frame: pl.DataFrame) -> str:
 
 
 def _pairs(source: Source) -> Iterator[tuple[tuple[str, str], Part]]:
-    """Each pair that the store knows, and its cells."""
+    """Yield each session pair of the store with its cells."""
     cells = source.cells.filter(pl.col("experiment") == EXPERIMENT)
     if cells.is_empty():
         return

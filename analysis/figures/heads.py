@@ -1,7 +1,7 @@
-"""Recovery, and accuracy itself, against the share of heads that gradients go through (arXiv 2603.15195, Sec. 4.7).
+"""Recovery and accuracy against the number of heads that gradients pass through (arXiv 2603.15195, Sec. 4.7).
 
-What differs from the paper, which has no such figure: heads zeroed in the forward pass on the same axis, each way of
-cutting from its own floor, one head; and what needs no network, beside the accuracies.
+The paper has no such figure. Heads that are detached and heads that are zeroed in the forward pass share the axis;
+each variant's recovery starts from its own one-head floor. Naive baselines are drawn beside the accuracies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METRIC = "accuracy_average"
 
 
 def zeroed(k: int) -> Row:
-    """Heads outside the subset zeroed in training; tested with all heads in place."""
+    """The row whose training zeroes all heads outside the subset; testing uses all heads."""
     return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
 
 
@@ -38,25 +38,25 @@ PARTS = (
     Selection("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), TRANSFORMER, "zeroed", METRIC, seeds=SEEDS),
 )
 SERIES = (("detached", TRACE_LIKE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
-"""Label of the part, its floor, colour, marker."""
+"""For each part: label, key of its floor's row, colour, marker."""
 SHOWN = (-60.0, 200.0)
 LACKS = {
-    "gap": "the dense network is no better than the floor on their seeds",
-    "floor": "their seeds have no one-head floor yet",
-    "dense": "their seeds have no dense network yet",
+    "gap": "the dense network is not better than the floor on these seeds",
+    "floor": "these seeds have no one-head floor yet",
+    "dense": "these seeds have no dense network yet",
 }
-"""Why a recovery is undefined though its cell has an accuracy."""
+"""Reasons for an undefined recovery of a cell that has an accuracy."""
 _select = parts_of("heads", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS`: why the recovery is null)."""
+    """Columns part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS` if recovery is null)."""
     return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Left: recovery, seeds as dots, means as lines; right: accuracy. The dense network, common to both ways, once."""
+    """Left: recovery; right: accuracy. Dots: seeds; lines: means. The seeds of the dense network are drawn once."""
     parts = _select(source)
     frame = _rated(parts)
     sheet, (left, right) = page(DOUBLE, 2.9, 2, share=False)
@@ -70,7 +70,7 @@ def figure(source: Source) -> Figure:
             y = dots[column].to_list() if column == "accuracy" else dots[column].clip(*SHOWN).to_list()
             axes.plot(dots["k"].to_list(), y, marker, color=colour, alpha=0.6, mew=0, zorder=3)
             mean = with_value.group_by("k", maintain_order=True).agg(pl.col(column).mean())
-            # The marker is for the key alone.
+            # The marker appears only in the legend.
             axes.plot(
                 mean["k"].to_list(), mean[column].to_list(), marker, ls="-", markevery=[], color=colour, label=name
             )
@@ -96,7 +96,7 @@ def figure(source: Source) -> Figure:
     left.set_ylim(*SHOWN)
     right.set_ylabel("average accuracy")
     for axes, title in ((left, "from one head (0 %) to dense (100 %)"), (right, "after five tasks")):
-        axes.set_xlabel(f"heads, of {HEADS} in a block")
+        axes.set_xlabel(f"heads, of {HEADS} per block")
         axes.set_xticks(sorted(ks.values()))
         panel_label(axes, title)
     legend(sheet, right, 3)
@@ -104,24 +104,24 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     parts = _select(source)
     drawn_ones = _own(_rated(parts)).filter(pl.col("k").is_not_null())
     what = (
-        f"Recovery and accuracy by the number of heads, of {HEADS} in a block, that gradients go through (detached) or "
-        "that take part in training at all (zeroed), dots: seeds, lines: means; recovery from each way's own one-head "
-        "floor"
+        f"Recovery and accuracy by the number of heads, of {HEADS} per block, that gradients pass through (detached) "
+        "or that are active in training (zeroed); dots: seeds, lines: means; each variant's recovery starts from its "
+        "own one-head floor"
     )
     for lack, why in LACKS.items():
         lost = drawn_ones.filter(pl.col("lack") == lack).height
-        what += f"; {lost} {'recovery is' if lost == 1 else 'recoveries are'} undefined, as {why}" if lost else ""
+        what += f"; {lost} {'recovery is' if lost == 1 else 'recoveries are'} undefined because {why}" if lost else ""
     beyond = drawn_ones.filter(~pl.col("recovery").is_between(*SHOWN)).height
-    what += f"; {beyond} beyond the axis, drawn at its end" if beyond else ""
+    what += f"; {beyond} beyond the axis, drawn at its edge" if beyond else ""
     return caption_of(what, parts, METRIC)
 
 
 def _own(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a frame, the dense network only once, among the detached."""
+    """The frame without the dense network's rows in the zeroed part, which repeat those in the detached part."""
     return frame.filter((pl.col("row") != DENSE.key) | (pl.col("part") == SERIES[0][0]))
 
 

@@ -1,7 +1,7 @@
 """Each head's Fisher information against its entropy, after the first task: do they rank heads alike (Sec. 4.8)?
 
-The paper (arXiv 2603.15195) ranks by either and finds that one matters. Here are both, of every head of the dense
-network, from the same images.
+The paper (arXiv 2603.15195) ranks heads by either measure and finds that one matters. This figure shows both for
+every head of the dense network, from the same images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = 4
-"""W_q, W_k, W_v, W_o, whose sum is a head's Fisher information."""
+"""Number of weight matrices (W_q, W_k, W_v, W_o) whose values add up to a head's Fisher information."""
 FISHER, ENTROPY = "fisher_after_1", "entropy_after_1"
 PART = Selection("paper/e7-heads", "vit_heads", (DENSE,), TRANSFORMER, arrays=(FISHER, ENTROPY), seeds=SEEDS)
 COLOURS, MARKERS = (BLUE, GREEN, ORANGE, VERMILLION), ("o", "s", "^", "D")
@@ -36,7 +36,7 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A mark a head and seed, a colour a block."""
+    """One mark per head and seed, one colour per block."""
     frame = _heads(_select(source))
     sheet, (axes,) = page(SINGLE, 3.0)
     for block in sorted(set(frame["block"].to_list())):
@@ -58,13 +58,13 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     selected = _select(source)
     frame = _heads(selected)
     what = (
         "Fisher information of each head's weights against the entropy of its attention, dense network after task 1; "
-        f"largest over smallest Fisher information within a block {_spread(frame):.2g} (median); rank correlation with "
-        f"entropy within blocks {_correlation(frame):.2f} (mean)"
+        f"largest over smallest Fisher information within a block: {_spread(frame):.2g} (median); rank correlation "
+        f"with entropy within blocks: {_correlation(frame):.2f} (mean)"
     )
     return caption_of(what, [selected], f"arrays {FISHER}, {ENTROPY}")
 

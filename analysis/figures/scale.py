@@ -1,8 +1,8 @@
 """Recovery against network size: is k = 4 enough at any n?
 
-The question of Sec. 4.6 of arXiv 2603.15195, by its Eq. 10 from traces of decay .95 up to full RTRL, seed by
-seed. What differs: decay 0 is rated like k = 4; n = 256 stands once a learning rate, which the paper doesn't
-state; bars are medians, as a mean is its one seed whose gap is small.
+Sec. 4.6 of arXiv 2603.15195 asks this. Recovery is Eq. 10 per seed, from traces of decay .95 (0 %) to full RTRL.
+Unlike the paper, decay 0 is rated like k = 4; n = 256 has one column per learning rate, as the paper states none;
+bars are medians, because a single seed with a small gap dominates a mean.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ PARTS = (
     ),
 )
 SHOWN = (-50.0, 350.0)
-"""Percent; what lies beyond stands hollow at the edge, its value in the caption."""
+"""Axis range in percent; values beyond it are hollow marks at the edge, and the caption lists them."""
 _select = parts_of("scale", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
     """Columns place (index into `PARTS`), row (k = 4 or decay 0), seed, gap (log), recovery (percent).
 
-    Recovery is null where full RTRL is no better than the traces; a seed without both of them is left out.
+    Recovery is null if full RTRL is not better than the traces; a seed that lacks either of them is left out.
     """
     return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A column a size: seeds as marks, means as bars, and on how many seeds there is a gap to recover."""
+    """One column per part: seeds as marks, medians as bars, and the number of seeds with a gap to recover."""
     parts = _select(source)
     frame = _rated(parts)
     low, high = SHOWN
@@ -111,14 +111,14 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     parts = _select(source)
     frame = _rated(parts)
     outside = frame.filter(~pl.col("recovery").is_between(*SHOWN))
     what = (
         "Recovery (Eq. 10, 0 %: traces of decay 0.95, 100 %: full RTRL) of k = 4 and of decay 0; marks: seeds, bars: "
-        "medians; below: on how many seeds full RTRL is better than the traces, as the others have no recovery; "
-        "the paper's: mean and sd at n = 64, seeds at n = 256"
+        "medians; below: number of seeds with a gap, where full RTRL is better than the traces; others have no "
+        "recovery; the paper's: mean and sd at n = 64, seeds at n = 256"
     )
     if outside.height:
         values = ", ".join(f"{value:.0f}" for value in sorted(outside["recovery"].to_list()))

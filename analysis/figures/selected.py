@@ -1,4 +1,4 @@
-"""Data and captions of all figures: rows, selected cells, geometric means, wording."""
+"""Shared parts of the figures: rows, selection of cells, series, means, captions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def ring(k: int) -> methods.Row:
 
 
 def parts_of(figure: str, selections: Iterable[Selection]) -> Callable[[Source], list[Part]]:
-    """A function from a source to every part's cells.
+    """Return a function that selects the cells of each part from a source.
 
-    It raises `NothingDone` where no cell of any part is done; the message names the commands to run. It raises
-    `AmbiguousCells` where cells of several settings fit a part.
+    That function raises `NothingDone` if no cell of any part is done; the message gives the commands to run. It raises
+    `AmbiguousCells` if cells of several settings match a part.
     """
 
     def select_parts(source: Source) -> list[Part]:
@@ -48,27 +48,27 @@ def parts_of(figure: str, selections: Iterable[Selection]) -> Callable[[Source],
 
 
 def one_part(figure: str, selection: Selection) -> Callable[[Source], Part]:
-    """`parts_of` for a figure of one part."""
+    """Like `parts_of`, for a figure with one part."""
     select_parts = parts_of(figure, [selection])
     return lambda source: select_parts(source)[0]
 
 
 def mse(part: Part) -> pl.DataFrame:
-    """Columns row, experiment, seed and `mse`, the part's metric, of the done cells; null where a cell has none."""
+    """The part's metric in its done cells. Columns row, experiment, seed, mse (null if a cell lacks the metric)."""
     return part.values().rename({"value": "mse"})
 
 
 def per_seed(part: Part, metric: str) -> pl.DataFrame:
-    """Columns seed, mse: a metric that depends on the stream and not on the method, once a seed."""
+    """A metric that depends on the stream, not on the method, one row per seed. Columns seed, mse."""
     mean = pl.col("value").drop_nulls().mean().alias("mse")
     return part.values(metric).group_by("seed", maintain_order=True).agg(mean)
 
 
 def series(part: Part) -> pl.DataFrame:
-    """The part's arrays, one row an entry: row, seed, name, step, value (null if not finite).
+    """The part's arrays, one row per entry. Columns row, seed, name, step, value (null if not finite).
 
     Raises:
-        InputError: cells are done, and none of them has such an array.
+        InputError: the part has done cells, but none of them has any of the arrays.
     """
     selection, source, value = part.selection, part.source, pl.col("value")
     recorded = (
@@ -86,7 +86,7 @@ def series(part: Part) -> pl.DataFrame:
 
 
 def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame:
-    """Mean of each seed's last `window` entries of a series, then over seeds: `by`, step, median, low, high, n."""
+    """Each seed's running mean of `window` entries, summarized over seeds. Columns `by`, step, median, low, high, n."""
     mean = pl.col("mean")
     return (
         frame.with_columns(mean=pl.col("value").rolling_mean(window).over(*by, "seed", order_by="step"))
@@ -97,7 +97,7 @@ def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame
 
 
 def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.DataFrame:
-    """Geometric mean over seeds, `level`, and the `n` seeds it is over; a group without any is left out."""
+    """Geometric mean (`level`) and number (`n`) of a group's positive values; a group without any is left out."""
     positive = frame.filter(pl.col(value) > 0)
     return positive.group_by(list(by), maintain_order=True).agg(
         pl.col(value).log().mean().exp().alias("level"), n=pl.len().cast(pl.Int64)
@@ -105,7 +105,7 @@ def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.
 
 
 def caption_of(what: str, parts: Sequence[Part], metric: str) -> str:
-    """A caption, one line: what is drawn, its sweeps, metric and seeds, and which cells are missing."""
+    """A one-line caption: the description `what`, then the metric, sweeps, number of seeds and missing cells."""
     sweeps = list(dict.fromkeys(part.selection.sweep for part in parts))
     counts = [group.height for part in parts for group in part.done.partition_by("row")]
     seeds = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
@@ -123,7 +123,7 @@ def caption_of(what: str, parts: Sequence[Part], metric: str) -> str:
 
 
 def _diverged(part: Part) -> str | None:
-    """Done cells that ended early: without a metric to draw, or with shorter arrays."""
+    """A note on diverged cells, which have no metric to draw or shorter arrays; None if no cell diverged."""
     if part.selection.metric:
         early, drawing = mse(part).filter(~(pl.col("mse") > 0).fill_null(value=False)), "so not drawn"
     elif "diverged" in part.done.columns:
@@ -140,7 +140,7 @@ def _diverged(part: Part) -> str | None:
 
 
 def _missing(part: Part) -> str:
-    """Number and names of the missing cells; rows with the same seeds and status together."""
+    """Number and list of the missing cells; rows with the same seeds and status are listed together."""
     missing = part.missing
     statuses = missing["status"].unique(maintain_order=True).to_list()
     if missing.height == part.expected and len(statuses) == 1:

@@ -1,6 +1,6 @@
-"""Lorenz: how far seeds differ, sparse against full RTRL, at two sizes (arXiv 2603.15195, Table 4).
+"""Lorenz: spread over seeds of sparse and full RTRL, at two sizes (arXiv 2603.15195, Table 4).
 
-What differs: decay 0, which propagates nothing, and persistence stand beside the paper's two methods.
+Unlike the paper, decay 0, which propagates nothing, and persistence are shown beside the paper's two methods.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _select = parts_of("spread", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns hidden, row, seed, mse: the done cells, and row "persistence", one value a seed."""
+    """Errors of the done cells, plus one row "persistence" per seed. Columns hidden, row, seed, mse."""
     return _values(_select(source))
 
 
 def variation(frame: pl.DataFrame) -> pl.DataFrame:
-    """Coefficient of variation over seeds, population sd / mean, in percent: hidden, row, cv_percent, n."""
+    """Coefficient of variation over seeds, population sd / mean, in percent. Columns hidden, row, cv_percent, n."""
     return spread(frame, ["hidden", "row"], "mse").select("hidden", "row", "cv_percent", "n")
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """A panel a size: a column a method, ours in colour at the left, the paper's in grey at the right."""
+    """One panel per size, one column per method; our seeds in colour on the left, the paper's in grey on the right."""
     parts = _select(source)
     frame = _values(parts)
     varied = {(n, row): cv for n, row, cv in variation(frame).select("hidden", "row", "cv_percent").iter_rows()}
@@ -68,8 +68,8 @@ def figure(source: Source) -> Figure:
             mark = MARKS["persistence"]
             mean = float(level.to_numpy().mean())
             axes.axhline(mean, color=mark.colour, linestyle=mark.dash, label="persistence")
-        axes.plot([], [], "o", color=BLACK, mew=0, label="ours, a mark a seed")
-        axes.plot([], [], "o", mfc="none", mec=GREY, mew=0.8, label="the paper's, a mark a seed")
+        axes.plot([], [], "o", color=BLACK, mew=0, label="ours, one mark per seed")
+        axes.plot([], [], "o", mfc="none", mec=GREY, mew=0.8, label="the paper's, one mark per seed")
         axes.set_yscale("log")
         axes.set_xticks(range(len(ROWS)), ticks)
         axes.set_xlim(-0.5, len(ROWS) - 0.5)
@@ -80,7 +80,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = (
         "Lorenz: error after the shift of each seed; CV: ours, population sd / mean over seeds; "
         "grey outlines: the paper's seeds"
@@ -99,7 +99,7 @@ def _values(parts: list[Part]) -> pl.DataFrame:
 
 
 def _printed() -> pl.DataFrame:
-    """Table 4's seeds: hidden, row, seed, mse."""
+    """The seeds of the paper's Table 4. Columns hidden, row, seed, mse."""
     name = pl.col("row").str.extract_groups(r"^n(?<hidden>\d+)/(?<key>\w+)$").struct
     return (
         paper_values("table04")

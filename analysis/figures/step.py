@@ -1,7 +1,7 @@
-"""Post-shift MSE over k on the sine: where is the step, between k = 0 and k = 4 or between two decays?
+"""Post-shift MSE against k on the sine: does it drop between k = 0 and k = 4, or between two decays of k = 0?
 
-Table 3 of arXiv 2603.15195 as a picture. What differs: k = 0 stands twice, with the decay .95 that
-reproduces the paper's level and with decay 0, and persistence is drawn beside them.
+Table 3 of arXiv 2603.15195 as a figure. Unlike the paper, it shows k = 0 twice, with the decay .95 that
+reproduces the paper's level and with decay 0; it also shows persistence.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _select = one_part("step", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns row, k, seed, mse: the done cells, and row "persistence", one value a seed, with a null k."""
+    """Errors of the done cells, plus one row "persistence" per seed with null k. Columns row, k, seed, mse."""
     return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Dots per seed, bars at geometric means, lines for k = 0 and persistence, the paper's values."""
+    """Dots: seeds; bars: geometric means; lines: k = 0 and persistence; crosses: the paper's values."""
     selected = _select(source)
     frame = _values(selected)
     levels = dict(geometric(frame, ["row"]).select("row", "level").iter_rows())
@@ -89,14 +89,14 @@ def figure(source: Source) -> Figure:
     )
     axes.set_yscale("log")
     axes.set_xticks(list(places.values()), [str(k) for k in places])
-    axes.set_xlabel("propagated paths a unit, k")
+    axes.set_xlabel("propagated paths per unit, k")
     axes.set_ylabel("MSE, last 500 steps")
     legend(sheet, axes, 2)
     return sheet
 
 
 def caption(source: Source) -> str:
-    """The caption, one line."""
+    """The figure's caption, in one line."""
     what = (
         f"Sine, n = {HIDDEN}: error after the shift against k; dots: seeds, bars and lines: geometric means; "
         "the paper's full RTRL is implied by its Eq. 10"

@@ -1,4 +1,4 @@
-"""From a store to a `Report`, all content of the page, in bounded size."""
+"""Builds a `Report`, the content of the page, from a store; its size is bounded."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ MAX_EXPERIMENTS = 60
 MAX_METRICS = 5
 MAX_VARIANTS = 40
 MAX_FAILED = 20_000
-"""Failed attempts that are grouped, with their tracebacks."""
+"""Maximum number of failed cells whose last attempts are read and grouped."""
 MAX_ROWS = 50
-"""Rows of the tables of missing cells and of failures."""
+"""Maximum number of rows in the tables of missing cells and of failures."""
 NEEDED = (
     "cell_id", "sweep", "experiment", "workload", "workload_version", "method", "k", "seed", "config", "status",
     "attempt", "metrics", "git_commit", "git_dirty", "source_digest", "packages", "finished_at",
 )  # fmt: skip
-"""Columns of cells that the report reads."""
+"""Cell columns that the report reads."""
 BUNDLED = "^[A-Za-z0-9_]+$"
-"""A bundled workload has a bare name; a user's is `module:function`."""
+"""Pattern of a bundled workload's name; a user's workload is named `module:function`."""
 
 
 class Experiment(NamedTuple):
-    """An experiment on the page."""
+    """One experiment of the report."""
 
     name: str
     titles: tuple[str, ...]
@@ -50,12 +50,12 @@ class Experiment(NamedTuple):
     """Columns variant, label and `variants.KEYS`."""
     metrics: metrics.Metrics
     column_of: Mapping[str, str]
-    """Metric -> its column in SQL."""
+    """Metric -> SQL column."""
     curves: tuple[Curve, ...]
 
 
 class Report(NamedTuple):
-    """All content of the page; frames have the columns that the modules document which make them."""
+    """All content of the page; the module that builds a frame documents its columns."""
 
     title: str
     store: str
@@ -66,12 +66,12 @@ class Report(NamedTuple):
     done: int
     experiments: tuple[Experiment, ...]
     omitted: tuple[str, ...]
-    """Experiments beyond `MAX_EXPERIMENTS`."""
+    """Names of the experiments beyond `MAX_EXPERIMENTS`."""
     completeness: pl.DataFrame
     missing: pl.DataFrame
     missing_more: int
     missing_old: int
-    """Missing cells of an older version of their workload, which are not run again."""
+    """Number of missing cells that belong to an older workload version; they are not run again."""
     began: datetime | None
     ended: datetime | None
     cost: provenance.Cost
@@ -80,7 +80,7 @@ class Report(NamedTuple):
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
-    """Columns of `failure_groups.grouped`, with label, error_message, traceback and log_tail of the example."""
+    """Columns of `failure_groups.grouped`, plus label, error_message, traceback and log_tail of the example."""
     failures_more: int
     failed_attempts: int
     details: cell_details.CellDetails
@@ -96,18 +96,18 @@ def build(
     metric_names: Sequence[str] = (),
     detail_bytes: int = cell_details.BYTES,
 ) -> Report:
-    """The report of a store.
+    """Build the report on a store.
 
     Args:
         store: the store.
-        named: the store as commands name it; None: its path.
-        title: the page's; None: the store's name.
-        where: an SQL predicate over its cells.
-        metric_names: metrics to show; empty: some of all.
-        detail_bytes: room for single cells.
+        named: the store's name in the report's commands; None: its path.
+        title: the page's title; None: a title with the store's name.
+        where: an SQL predicate that selects cells; None: all cells.
+        metric_names: metrics to show; empty: the first `MAX_METRICS` of each experiment.
+        detail_bytes: maximum size of the single cells' data.
 
     Raises:
-        InputError: the predicate is wrong.
+        InputError: the predicate is invalid.
         StoreDamaged: a file of the store is damaged.
     """
     from importlib.metadata import version
@@ -188,7 +188,7 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
-    """Metric -> its column in SQL, which `widen` names apart from config keys."""
+    """Metric -> SQL column; `widen` renames a metric that has the name of a config key."""
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
     if not metrics:
         return {}
@@ -204,7 +204,7 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Failed cells in groups of similar last attempts; and how many groups more there are."""
+    """Failed cells grouped by similar last attempts, and the number of groups beyond `MAX_ROWS`."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     columns = [*key, "workload", "method", "seed", "status", "error_type", "error_message", "traceback", "log_tail"]

@@ -1,4 +1,4 @@
-"""Single cells on the page: the failed ones, then some of every variant, as many as there is room for."""
+"""Single cells on the page: failed cells first, then some of each variant, up to a size limit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.text import printable
 
 BYTES = 1_000_000
-"""Room for cells on the page, as JSON; failed ones get half of it."""
+"""Maximum size of the cells on the page, as JSON; failed cells get at most half of it."""
 MAX_CELLS = 2_000
 POINTS = 40
 _TEXT = 4_000
-"""Letters of a traceback or of a log; the end is kept, where the error is."""
+"""Maximum characters of a traceback or log; its end is kept, because the error is there."""
 
 
 class CellCurve(NamedTuple):
@@ -30,21 +30,21 @@ class CellCurve(NamedTuple):
 
 
 class CellDetails(NamedTuple):
-    """Cells as a document for the page."""
+    """The cells as a JSON document for the page."""
 
     document: dict[str, Any]
     included: int
-    """Cells in the document."""
+    """Number of cells in the document."""
     known: int
-    """Cells of the store."""
+    """Number of cells that the report covers."""
 
 
 def cell_curves(name: str, curves: pl.DataFrame) -> list[CellCurve]:
-    """Curves of single cells, thinned to `POINTS`.
+    """Curves of single cells, thinned to at most `POINTS` points.
 
     Args:
-        name: the array's.
-        curves: cell_id, step, value; from `curves.series`.
+        name: the array's name.
+        curves: columns cell_id, step, value, as from `curves.series`.
     """
     thinned = []
     for (cell_id,), part in curves.group_by("cell_id", maintain_order=True):
@@ -54,13 +54,13 @@ def cell_curves(name: str, curves: pl.DataFrame) -> list[CellCurve]:
 
 
 def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room: int = BYTES) -> CellDetails:
-    """As many cells as there is room for, with their attempts and curves.
+    """Collect cells with their attempts and curves, up to a size limit.
 
     Args:
-        store: the store of their attempts.
-        cells: all known ones, with variant and label.
-        curves: of some cells.
-        room: bytes.
+        store: the store with the attempts.
+        cells: the report's cells, with variant and label.
+        curves: curves of some of the cells.
+        room: the size limit in bytes.
     """
     candidates = _candidates(cells)
     ids = candidates["cell_id"].implode()
@@ -92,7 +92,7 @@ def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room
 
 
 def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
-    """Failed cells, then the first of every variant, the second of every variant, and so on."""
+    """Failed cells, then the first done cell of each variant, the second of each, and so on; at most `MAX_CELLS`."""
     tried = cells.filter(pl.col("attempt").is_not_null()).sort("variant", "seed", maintain_order=True)
     tried = tried.with_columns(
         good=pl.col("status") == "done", turn=pl.int_range(pl.len()).over("variant", pl.col("status") == "done")
@@ -136,7 +136,7 @@ def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variants(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variant -> its description and own part of the config; experiment -> the part of the config that all share."""
+    """Two maps: variant -> description and own config; experiment -> the config that all its variants share."""
     described: dict[str, Any] = {}
     common: dict[str, Any] = {}
     for (name,), part in used.unique("variant", maintain_order=True).group_by("experiment", maintain_order=True):
@@ -166,5 +166,5 @@ def _end(text: str | None) -> str | None:
 
 
 def _short(value: float) -> float:
-    """Five significant digits, as many as the page shows."""
+    """A number rounded to five significant digits, the page's precision."""
     return float(f"{value:.5g}")

@@ -1,7 +1,7 @@
-"""Charts as Vega-Lite, made with Altair: a specification without data, and its data by column.
+"""Vega-Lite charts, built with Altair: each is a specification without data, plus its data by column.
 
-Ink is `currentColor`, so that a chart follows the page from light to dark and to paper by itself. Altair is imported
-inside the functions.
+Text and lines have the colour `currentColor`, so that charts follow the page's light, dark and print styles. Altair is
+imported inside the functions.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import altair as alt
 
 COLOURS = ["#3a86d4", "#e07b2c", "#2a9d6f", "#c2558f", "#8f7ad1", "#b5a02c", "#2aa3b8", "#d05656", "#7d8b99", "#8c6b4f"]
-"""Legible on white and on black; ten, so that charts have ten series at most."""
+"""Colours of the series, legible on white and on black; a chart has at most one series per colour."""
 NO_K = "none"
 _LETTERS = 44
-"""In a line of a label: as many as a telephone is wide."""
+"""Maximum characters in one line of a label, so that it fits a telephone's width."""
 _LINE, _MARK, _GAP = 14, 7, 17
-"""Heights: of such a line, from it to the interval below, from there to the next label."""
+"""Heights in pixels: one label line, from the label to its interval, from the interval to the next label."""
 _WIDE_RANGE = 30
-"""Largest over smallest value from which an axis is logarithmic."""
+"""An axis is logarithmic if the ratio of its largest to its smallest value is above this."""
 
 Spec = dict[str, Any]
 Columns = dict[str, list[Any]]
@@ -36,12 +36,12 @@ Scale = Literal["log", "linear"]
 
 
 def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """A metric's means and intervals: against k where it varies and few series have it, else a row a variant.
+    """Chart of a metric's means and intervals: against k if k varies and few series have it, otherwise by variant.
 
     Args:
-        name: of the metric.
-        rows: as `metrics.SCHEMA`.
-        variants: variant, label, series, k.
+        name: the metric's name.
+        rows: columns as `metrics.SCHEMA`.
+        variants: columns variant, label, series, k.
     """
     frame = rows.join(variants.select("variant", "label", "series", "k"), on="variant", maintain_order="left")
     scale = _scale([*frame["least"], *frame["most"]])
@@ -65,25 +65,25 @@ def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec,
         spec = copy.deepcopy(_row_a_setting(scale))
         lines = [_in_lines(label) for label in frame["label"]]
         most = max(text.count("\n") for text in lines)
-        columns["lines"] = ["\n" * (most - text.count("\n")) + text for text in lines]  # all end where the mark is
+        columns["lines"] = ["\n" * (most - text.count("\n")) + text for text in lines]  # align the labels' ends
         row = _LINE * (most + 1) + _MARK + _GAP
-        spec["height"] = row * frame.height  # Vega warns of its own steps beside a width that fits
+        spec["height"] = row * frame.height  # Vega-Lite warns if a fitted width meets step heights
         for layer in spec["layer"]:
             layer["encoding"]["y"]["bandPosition"] = 0 if "text" in layer["encoding"] else 1 - _GAP / row
         _title(spec, "x", printable(name))
     spec["description"] = printable(
-        f"{name} by variant: mean over seeds and its 95 % interval; the table beside says the same"
+        f"{name} by variant: mean over seeds and its 95 % interval; the table below has the same numbers"
     )
     return spec, columns
 
 
 def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Medians over seeds as lines, ranges as bands.
+    """Chart of a recorded array by variant: medians over seeds as lines, ranges as bands.
 
     Args:
-        name: of the array.
-        rows: as `curves.SCHEMA`.
-        variants: variant and label.
+        name: the array's name.
+        rows: columns as `curves.SCHEMA`.
+        variants: columns variant and label.
     """
     frame = rows.join(variants.select("variant", "label"), on="variant", maintain_order="left")
     values = [*frame["low"], *frame["high"]]
@@ -102,7 +102,7 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
 
 
 def single() -> Spec:
-    """A curve of one cell; the page fills it in: columns step and value."""
+    """Chart of one cell's curve; the page adds the data, columns step and value."""
     import altair as alt
 
     chart = alt.Chart(_data()).mark_line(strokeWidth=1.5, color=COLOURS[0])
@@ -115,7 +115,7 @@ def single() -> Spec:
 
 
 def config() -> Spec:
-    """What all charts share."""
+    """The Vega-Lite configuration of all charts."""
     ink = "currentColor"
     grid = {"gridColor": ink, "gridOpacity": 0.15, "domainColor": ink, "tickColor": ink, "domainOpacity": 0.5}
     words = {
@@ -151,7 +151,7 @@ def config() -> Spec:
     }
 
 
-# Templates: data and titles are put in later, as making a chart costs more than filling one.
+# Templates without data and titles, cached because building a chart costs more than filling one in.
 
 
 @functools.cache
@@ -214,14 +214,14 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
 
 
 def _legend() -> alt.Legend:
-    """Its labels in as many lines as they have."""
+    """A legend whose labels keep their line breaks."""
     import altair as alt
 
     return alt.Legend(labelExpr="split(datum.label, '\\n')")
 
 
 def _number_axis(channel: Callable[..., Any], field: str, scale: Scale) -> Any:
-    """A channel with few lines on its axis: a logarithmic one would have nine a decade."""
+    """A channel whose axis has few grid lines; by default, a logarithmic axis has nine per decade."""
     import altair as alt
 
     range_of = alt.Scale(type="log") if scale == "log" else alt.Scale(type="linear", zero=False)
@@ -235,16 +235,16 @@ def _data() -> alt.NamedData:
 
 
 def _spec(chart: Any, height: int) -> Spec:
-    """As a dictionary, checked against Vega-Lite's schema."""
+    """A chart as a dictionary, validated against Vega-Lite's schema."""
     spec: Spec = chart.properties(width="container", height=height).to_dict()
-    spec.pop("config", None)  # the page's own is given once, to all
+    spec.pop("config", None)  # the page sets one config for all charts
     spec.pop("$schema")
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}  # its height is its own
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}  # the height is not fitted to the page
     return spec
 
 
 def _lift(spec: Spec, *channels: str) -> Spec:
-    """Encodings that all layers share stand once, above them, where they are filled in."""
+    """Move encodings that all layers share to the top level, where `metric` and `curve` fill them in."""
     spec["encoding"] = {channel: spec["layer"][0]["encoding"][channel] for channel in channels}
     for layer in spec["layer"]:
         for channel in channels:
@@ -259,12 +259,12 @@ def _title(spec: Spec, channel: str, text: str) -> None:
 
 
 def _in_lines(label: str) -> str:
-    """A label without control characters, in lines that fit."""
+    """A label without control characters, in lines of at most `_LETTERS` characters."""
     return textwrap.fill(printable(label), _LETTERS, break_on_hyphens=False)
 
 
 def _scale(values: Sequence[float | None]) -> Scale:
-    """Logarithmic where all are positive and far apart."""
+    """Logarithmic if all values are positive and their range exceeds `_WIDE_RANGE`, otherwise linear."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     return "log" if known and min(known) > 0 and max(known) / min(known) > _WIDE_RANGE else "linear"
 

@@ -1,4 +1,4 @@
-"""Requested cells against done ones by experiment, and missing cells by variant."""
+"""Counts of requested and done cells by experiment, and of missing cells by variant."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from raysweep.orchestrator.text import join_first
 
 PENDING = "pending"
 MAX_SEEDS = 8
-"""Seeds that are named."""
+"""Maximum number of seeds that are listed."""
 
 
 def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
-    """One row an experiment, in order of appearance: experiment, requested, done, failed, pending, sweeps.
+    """One row per experiment, in order of appearance. Columns: experiment, requested, done, failed, pending, sweeps.
 
-    `failed` counts every cell whose last attempt ended badly; `pending` those without any.
+    `failed` counts cells whose last attempt was unsuccessful; `pending` counts cells without an attempt.
 
     Args:
-        cells: one row a known cell, with experiment, sweep and status.
+        cells: one row per known cell, with experiment, sweep and status.
     """
     done, pending = pl.col("status") == "done", pl.col("status") == PENDING
     return cells.group_by("experiment", maintain_order=True).agg(
@@ -30,14 +30,14 @@ def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
-    """Variants with missing cells, those with most first: experiment, label, status, cells, seeds (as text).
+    """Variants with missing cells, most first. Columns: experiment, label, status, cells, seeds (as text).
 
     Args:
-        cells: with experiment, label, status and seed.
-        most: rows of the result.
+        cells: columns experiment, label, status and seed.
+        most: maximum number of rows.
 
     Returns:
-        The rows, and how many more there are.
+        The first rows, and the number of rows that are left out.
     """
     missing_cells = (
         cells.filter(pl.col("status") != "done")

@@ -1,4 +1,4 @@
-"""The recorded arrays that are drawn as curves, and their cells; entries are read for all experiments together."""
+"""Selects and reads the recorded arrays that are drawn as curves; one read may cover several experiments."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from raysweep.analysis.report.curves import Curve, series, summary
 from raysweep.orchestrator.store.reader import Store
 
 MAX_CURVES = 2
-"""Curves of an experiment."""
+"""Maximum curves per experiment."""
 MAX_VARIANTS = 10
 MAX_CELLS = 20
-"""Cells of a variant, the first seeds."""
+"""Maximum cells per variant; the lowest seeds are taken."""
 MAX_VALUES = 4_000_000
-"""Entries that are read of one array."""
+"""Maximum entries that are read for one array, over all its cells."""
 MAX_BATCH = 1_000_000
-"""Entries that are read at once."""
+"""Maximum entries per read, unless a single array has more."""
 _MAX_NAMES = 20
-"""Arrays of an experiment that are considered."""
+"""Maximum arrays of an experiment that are considered."""
 
 
 class ExperimentCurves(NamedTuple):
-    """An experiment's curves, and those of its single cells."""
+    """An experiment's curves: those by variant and those of single cells."""
 
     curves: tuple[Curve, ...] = ()
     cells: tuple[cell_details.CellCurve, ...] = ()
 
 
 class _Array(NamedTuple):
-    """One array of an experiment, and the cells whose values are read: cell_id, attempt, variant."""
+    """One array of an experiment, and the cells that are read (columns cell_id, attempt, variant)."""
 
     experiment: str
     name: str
     cells: pl.DataFrame
     values: int
-    """Entries, if all cells have as many as the sampled one."""
+    """Number of entries, estimated from the length in one cell."""
     others: int
-    """Variants that are left out."""
+    """Number of variants that are left out."""
 
 
 def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> dict[str, ExperimentCurves]:
-    """Curves by experiment, of the arrays that have one number a step.
+    """Curves by experiment, from the arrays with one number per step.
 
     Args:
         store: the store.
         done: done cells, with variant, workload_version and finished_at.
-        experiments: those to draw.
+        experiments: names of the experiments to draw.
     """
     drawn = dict.fromkeys(experiments, ExperimentCurves())
     done = done.filter(pl.col("experiment").is_in(list(experiments)))
@@ -58,7 +58,7 @@ def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> d
     for experiment, name, length in _candidates(store, done).iter_rows():
         left.setdefault(experiment, []).append((name, length))
     variants = {experiment: _variants(done.filter(pl.col("experiment") == experiment)) for experiment in left}
-    while any(left.values()):  # a second time only where an array had no finite number
+    while any(left.values()):  # repeats only if an array had no finite number
         batchable = []
         for experiment, names in left.items():
             room = MAX_CURVES - len(drawn[experiment].curves)
@@ -73,7 +73,7 @@ def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> d
 
 
 def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Arrays that may be drawn, the best first: experiment, name, length (entries of one cell)."""
+    """Arrays that can be drawn, best first. Columns: experiment, name, length (entries in one cell)."""
     recorded = store.collect(
         lambda: store.arrays.select("cell_id", "attempt", "name").join(
             done.lazy().select("cell_id", "attempt", "experiment"), on=["cell_id", "attempt"]
@@ -104,7 +104,7 @@ def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
 
 
 def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
-    """Cells by variant, those of each workload's newest version first."""
+    """One frame of cells per variant; variants of each workload's newest version come first."""
     versions = ["workload", "workload_version"]
     age = (
         done.group_by(versions)
@@ -120,7 +120,7 @@ def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFrame]) -> _Array:
-    """The part of an array that is read: first seeds of the first variants, no more than fit into memory."""
+    """The part of an array that is read: the lowest seeds of the first variants, about `MAX_VALUES` entries at most."""
     some = variants[:MAX_VARIANTS]
     each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))
     cells = pl.concat(part.sort("seed").head(each) for part in some)
@@ -128,7 +128,7 @@ def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFr
 
 
 def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
-    """Arrays that are read together, so that the store is read few times, and little at once."""
+    """Group arrays into batches of at most `MAX_BATCH` entries (or one array), to read the store few times."""
     batch: list[_Array] = []
     for array in arrays:
         if batch and sum(a.values for a in batch) + array.values > MAX_BATCH:
@@ -140,7 +140,7 @@ def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
 
 
 def _with(drawn: ExperimentCurves, array: _Array, arrays: pl.DataFrame) -> ExperimentCurves:
-    """The curves with one more, if the array has a finite number."""
+    """Add the array's curve to the drawn curves if the array has a finite number."""
     own = (pl.col("name") == array.name) & pl.col("cell_id").is_in(array.cells["cell_id"].implode())
     binned, width = series(arrays.filter(own))
     if binned.is_empty():

@@ -1,4 +1,4 @@
-"""Recorded curves by variant: median and range over seeds, in bins of steps, so that any length is drawn alike."""
+"""Recorded curves by variant: median and range over seeds; steps are binned to bound the number of points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 POINTS = 80
-"""Bins of a curve on the page."""
+"""Maximum number of bins per curve."""
 
 SCHEMA = {
     "variant": pl.UInt32,
@@ -27,25 +27,25 @@ Values = NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """One array of an experiment, columns as `SCHEMA`; a value is the mean over `width` steps."""
+    """One array of an experiment; `rows` has columns as `SCHEMA`, and each bin covers `width` steps."""
 
     name: str
     rows: pl.DataFrame
     width: int
     others: int
-    """Variants that are left out."""
+    """Number of variants that are left out."""
 
 
 def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, int]:
-    """Curves in bins of steps.
+    """Average each cell's curve in bins of steps.
 
     Args:
-        arrays: one array name, columns as `cells.source.ARRAYS_SCHEMA` and any others; entry i of `values` belongs
-            to step `step + i * stride`, and several rows of a cell are one curve.
-        points: bins at most.
+        arrays: rows of one array name, columns as `cells.source.ARRAYS_SCHEMA`; entry i of `values` belongs to step
+            `step + i * stride`; several rows of a cell form one curve.
+        points: maximum number of bins.
 
     Returns:
-        cell_id, step (where the bin begins), value (the mean of the finite ones within it); and the bins' width.
+        Columns cell_id, step (the bin's first), value (mean of the bin's finite entries); and the bin width in steps.
     """
     some = arrays.filter(pl.col("values").list.len() > 0).sort("cell_id")
     lengths = some["values"].list.len().cast(pl.Int64).to_numpy()
@@ -53,7 +53,7 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
     first, stride = some["step"].to_numpy(), some["stride"].to_numpy()
     low, high = (int(first.min()), int((first + stride * (lengths - 1)).max())) if len(some) else (0, 0)
     width = max(1, -(-(high - low + 1) // points))
-    sums: dict[str, list[Values]] = {}  # of each cell: sums and counts, a bin an entry
+    sums: dict[str, list[Values]] = {}  # cell -> sums and counts, one entry per bin
     end = 0
     for cell_id, step, by, length in zip(some["cell_id"], first, stride, lengths, strict=True):
         values, end = flat[end : end + length], end + length
@@ -72,11 +72,11 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
 
 
 def summary(curves: pl.DataFrame, variant_of: pl.DataFrame) -> pl.DataFrame:
-    """Median and range over a variant's cells, bin by bin.
+    """Median and range over a variant's cells in each bin.
 
     Args:
-        curves: from `series`.
-        variant_of: cell_id and variant.
+        curves: the frame from `series`.
+        variant_of: columns cell_id and variant.
     """
     return (
         curves.join(variant_of, on="cell_id")

@@ -1,4 +1,4 @@
-"""Numbers, times and commands for readers, the same in the page and in Markdown."""
+"""Formatting of numbers, times and commands, shared by the page and Markdown."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from raysweep.orchestrator.text import at_store
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a dash for an absent value."""
+    """A number with four significant digits, or a dash if it is absent."""
     return ABSENT if value is None else f"{value:.4g}"
 
 
 def whole(value: int) -> str:
-    """`12,345`."""
+    """An integer with thousands separators, such as `12,345`."""
     return f"{value:,}"
 
 
 def time(value: datetime) -> str:
-    """`2026-11-24 09:09 UTC`."""
+    """A time to the minute, such as `2026-11-24 09:09 UTC`."""
     return f"{value:%Y-%m-%d %H:%M} UTC"
 
 
 def with_interval(mean: float, low: float | None, high: float | None) -> str:
-    """`0.12 [0.1, 0.14]`, or the mean alone."""
+    """A mean with its interval, such as `0.12 [0.1, 0.14]`, or the mean alone if an end is absent."""
     return number(mean) if low is None or high is None else f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
 def query_of_metric(column: str, experiment: str, store: str, where: str | None = None) -> str:
-    """The query that gives a metric's means by variant.
+    """The command that queries a metric's mean, sd and range by variant.
 
     Args:
-        column: the metric's in SQL.
-        experiment: its name.
-        store: as the user names it.
+        column: the metric's SQL column.
+        experiment: the experiment's name.
+        store: the store's name in commands.
         where: the report's predicate.
     """
     quoted = identifier(column)
     sql = (
-        f"SELECT {_VARIANT}, count(*) AS seeds, avg({quoted}) AS mean, stddev({quoted}) AS sd, "  # noqa: S608 - to be typed
+        f"SELECT {_VARIANT}, count(*) AS seeds, avg({quoted}) AS mean, stddev({quoted}) AS sd, "  # noqa: S608 - printed only
         f"min({quoted}) AS lowest, max({quoted}) AS highest FROM cells WHERE {_done(experiment, where)} "
         f"AND {quoted} IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
@@ -50,7 +50,7 @@ def query_of_metric(column: str, experiment: str, store: str, where: str | None 
 
 
 def query_of_array(name: str, experiment: str, store: str, where: str | None = None) -> str:
-    """The query that gives an array of all cells of an experiment."""
+    """The command that queries one array of an experiment's done cells."""
     sql = (
         f"SELECT cell_id, {_VARIANT}, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
         f"WHERE {_done(experiment, where)} AND name = {_literal(name)}"
@@ -59,7 +59,7 @@ def query_of_array(name: str, experiment: str, store: str, where: str | None = N
 
 
 def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
-    """The query that counts a variant's cells by the code that computed them."""
+    """The command that counts each variant's done cells by source digest."""
     sql = (
         f"SELECT {_VARIANT}, source_digest, count(*) AS cells, max(finished_at) AS last FROM cells "  # noqa: S608
         f"WHERE {_done(experiment, where)} GROUP BY ALL ORDER BY ALL"
@@ -68,12 +68,12 @@ def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
 
 
 def resume(store: str, where: str | None) -> str:
-    """The command that runs the missing cells."""
+    """The command that runs the store's missing cells."""
     return f"raysweep resume{at_store(store)}" + (f" --where {_shell(where)}" if where else "")
 
 
 _VARIANT = "workload, workload_version, method, k, config"
-"""Columns that tell the rows of a table apart: `variants.KEYS` within an experiment."""
+"""Columns that identify a variant within an experiment: `variants.KEYS` without the experiment."""
 
 
 def _done(experiment: str, where: str | None) -> str:

@@ -1,4 +1,4 @@
-"""A `Report` as one HTML page without network requests: charts, data, figures and code are within it."""
+"""A `Report` as one HTML page without network requests: charts, data, figures and scripts are embedded."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from raysweep.analysis.report.paper import Paper
 
 MAX_NAMES = 12
-"""Names in a list."""
+"""Maximum names in a list."""
 MAX_BYTES = 5 * 2**20 - 2**16
-"""The page's size; it is shortened where necessary."""
+"""Maximum size of the page; a larger page is shortened, see `LEVELS`."""
 
 
 class Level(NamedTuple):
-    """Limits on each experiment, and the text that states them."""
+    """Limits per experiment, and the text that states them."""
 
     metrics: int
     curves: int
@@ -56,7 +56,7 @@ LEVELS = (
 
 
 def to_html(report: Report) -> str:
-    """The page, with less of each experiment if it were too large."""
+    """Render a report as HTML, with less content per experiment if the page would exceed `MAX_BYTES`."""
     fixed = _fixed(report)
     template = _environment().get_template("page.html")
     page = ""
@@ -68,7 +68,7 @@ def to_html(report: Report) -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON for a script element, without characters that HTML or JavaScript would interpret."""
+    """JSON for a script element; characters that HTML or JavaScript would interpret are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -90,7 +90,7 @@ def _environment() -> Environment:
 
 
 def _fixed(report: Report) -> dict[str, Any]:
-    """The template's variables but for the experiments."""
+    """The template's variables, except those of the experiments."""
     from markupsafe import Markup
 
     of_package: dict[str, int] = {}
@@ -248,17 +248,17 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed, some 0.9 MiB; the build (`setup.py`) has put them beside this file."""
+    """The JavaScript of Vega, Vega-Lite and Vega-Embed, about 0.9 MiB, which `setup.py` writes beside this file."""
     try:
         return _script(_asset("vega.js"))
     except FileNotFoundError:
         raise InputError(
-            "report: the JavaScript of its charts is missing from this checkout; build it: pip install --editable ."
+            "report: the charts' JavaScript (vega.js) is missing from this checkout; build it: pip install --editable ."
         ) from None
 
 
 def _script(text: str) -> str:
-    """JavaScript that can stand in a script element."""
+    """JavaScript escaped for a script element."""
     return re.sub(r"<(?=/script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""A `Report` as Markdown, for a README: the same numbers without charts; instead of figures their commands."""
+"""A `Report` as Markdown for a README: the page's numbers without charts, and commands in place of figures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from raysweep.analysis.report.paper import Paper
 
 MAX_METRICS = 3
-"""Metrics of an experiment."""
+"""Maximum metrics per experiment."""
 
 
 def to_markdown(report: Report) -> str:
-    """Headings, tables, and the command behind each."""
+    """Render a report as headings, tables and commands."""
     at = at_store(report.store)
     parts = [f"# {_line(report.title)}", _origin(report), *_completeness(report, at), *_ran(report)]
     if report.paper is not None:
@@ -34,7 +34,7 @@ def to_markdown(report: Report) -> str:
 
 
 def pipe_table(table: text_tables.TextTable) -> str:
-    """A table in Markdown, in which text from cells is never markup."""
+    """A Markdown table; text from cells is escaped."""
     return markdown_table([h.text for h in table.head], table.rows, [h.number for h in table.head], _line)
 
 
@@ -49,17 +49,17 @@ def _completeness(report: Report, at: str) -> list[str]:
         text = f"**All {whole(report.requested)} cells are done.**"
     else:
         text = (
-            f"**{whole(missing)} of {whole(report.requested)} cells are missing**; all numbers are over what is done."
+            f"**{whole(missing)} of {whole(report.requested)} cells are missing**; all numbers cover only done cells."
         )
         if report.missing_old:
-            text += f" {whole(report.missing_old)} are of an older version of their workload and are not run again."
+            text += f" {whole(report.missing_old)} belong to an older version of their workload and are not run again."
         if missing > report.missing_old:
-            text += f" To run what is missing: {_code(resume(report.store, report.where))}"
+            text += f" To run the missing cells: {_code(resume(report.store, report.where))}"
     parts = ["## Is it complete?", text, pipe_table(text_tables.completeness(report))]
     if missing:
         parts.append(pipe_table(text_tables.missing(report)))
     if report.missing_more:
-        parts.append(f"And {whole(report.missing_more)} rows more.")
+        parts.append(f"And {whole(report.missing_more)} more rows.")
     parts += [
         f"- {row['status']}, {whole(row['cells'])} cells of {_line(row['method'])}, seeds {row['seeds']}: "
         f"{_line(row['failure'])} "
@@ -101,7 +101,7 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
     mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)["label"].to_list()
     if mixed:
         parts.append(
-            "Cells of one variant were done under different code of one version, and its means are over all of them: "
+            "Cells of these variants ran different code of one workload version, and the means are over all of them: "
             f"{_line('; '.join(mixed))}. {_code(query_of_code(experiment.name, report.store, report.where))}"
         )
     for metric in experiment.metrics.tables[:MAX_METRICS]:
@@ -121,7 +121,7 @@ def _line(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Inline code, fenced by more backticks than the text has."""
+    """Inline code, fenced by more backticks than the text has in a row."""
     line = " ".join(printable(text).split())
     fence = "`"
     while fence in line:

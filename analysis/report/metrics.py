@@ -1,4 +1,4 @@
-"""Metrics by variant, with intervals over seeds: the tables of any sweep."""
+"""Tables of metrics by variant, with intervals over seeds, for any sweep."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import polars as pl
 from raysweep.analysis.statistics.inference import LEVEL, Array, estimate, t_quantile
 
 BOOTSTRAP_UP_TO = 30
-"""Seeds; with more, t's interval alone is as good and costs nothing."""
+"""Maximum number of seeds for the bootstrap; with more, the t interval alone is as good and cheap."""
 _NORMAL = 1000
-"""Degrees of freedom from which t's quantile no longer changes in the third digit."""
+"""Degrees of freedom above which the t quantile is constant to three digits."""
 
 SCHEMA = {
     "variant": pl.UInt32,
@@ -30,7 +30,7 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """One metric of an experiment: a row a variant, columns as `SCHEMA`; `others` variants are left out."""
+    """One metric of an experiment: one row per variant, columns as `SCHEMA`; `others` variants are left out."""
 
     name: str
     rows: pl.DataFrame
@@ -38,25 +38,25 @@ class Metric(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """An experiment's metrics: tables of some, the names of the rest."""
+    """An experiment's metrics: tables of some metrics, and the names of the rest."""
 
     tables: tuple[Metric, ...]
     same: Mapping[str, float]
-    """Metrics with one mean in all variants, such as naive baselines; they have no table."""
+    """Metrics whose mean is the same in all variants, such as naive baselines; they have no table."""
     omitted: tuple[str, ...]
 
 
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
-    """Tables of an experiment's metrics.
+    """Tabulate an experiment's metrics.
 
-    Metrics that most variants have come first, times (`seconds...`) last; each group by name. Of very many
-    variants, those with the lowest and the highest means are kept, as either may be the better ones.
+    Metrics that at least half of the variants have come first, times (`seconds...`) last; each group is sorted by
+    name. If there are too many variants, those with the lowest and highest means are kept: either may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
-        requested: names of metrics to show, in this order; empty: `max_metrics` of all.
-        max_metrics: metrics to show.
-        max_variants: variants to show in each.
+        requested: names of the metrics to show, in this order; empty: the first `max_metrics`.
+        max_metrics: maximum number of metrics if none is requested.
+        max_variants: maximum number of variants per metric.
     """
     long = (
         cells.select("variant", "metrics")
@@ -85,7 +85,7 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
-    """95 % interval of the mean of some seeds: the hull of t's and the percentile bootstrap's; none for one seed."""
+    """95 % interval of the mean: hull of t and percentile bootstrap, t alone for many seeds; (None, None) for one."""
     n = values.size
     if n < 2:
         return None, None
@@ -108,7 +108,7 @@ def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:
 
 
 def _ends(order: Sequence[int], most: int) -> Collection[int]:
-    """The first and the last of a list, `most` in all."""
+    """The first and last entries of a list, at most `most` in total."""
     if len(order) <= most:
         return list(order)
     return [*order[: (most + 1) // 2], *order[len(order) - most // 2 :]]

@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts when they come near, filters the claims, shows single cells. What comes from cells is put in as
-// text, never as HTML.
+// Draws the charts before they scroll into view, filters the claims, shows single cells. Values from cells are inserted
+// as text, never as HTML.
 (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const details = JSON.parse(document.getElementById("details").textContent);
@@ -34,13 +34,13 @@
   window.addEventListener("beforeprint", () => {
     const more = [...document.querySelectorAll("main details:not([open])")];
     more.forEach((details) => { details.open = true; });
-    closed = closed.concat(more); // a second event may come before the page is printed
+    closed = closed.concat(more); // the event can fire twice before printing
     places.forEach(drawOnce);
   });
   window.addEventListener("afterprint", () => closed.splice(0).forEach((details) => { details.open = false; }));
   const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
   const rest = places.slice();
-  (function next() { // the others while nothing else is to be done, so that the page prints as a whole
+  (function next() { // draws the remaining charts in idle time, so that the whole page can be printed
     const place = rest.find((p) => !p.dataset.requested && p.offsetParent);
     if (place) later(() => { drawOnce(place); next(); });
   })();
@@ -78,7 +78,7 @@
   };
   const words = details.cells.map((cell) => `${nameOf(cell)} ${cell.status}`.toLowerCase().split(/[\s,]+/));
   const matches = (i, query) => words[i].some((word) => word.startsWith(query))
-    || (query.length >= 4 && details.cells[i].id.startsWith(query)); // shorter ones mean a k or a seed
+    || (query.length >= 4 && details.cells[i].id.startsWith(query)); // a shorter query means a k or a seed
 
   function table(pairs) {
     const body = element("tbody");

@@ -1,4 +1,4 @@
-"""Claims, tables and figures of a store that holds the paper's cells; of any other store nothing."""
+"""Claims, tables and figures for a store with cells of the paper; nothing for any other store."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
 
 SVG_BYTES = 200_000
-"""Figures that are larger as SVG are included as PNG."""
+"""Maximum size of an SVG figure; a larger figure is included as PNG."""
 ALL_BYTES = 1_700_000
-"""Room for all figures; others are named with their commands."""
+"""Maximum size of all figures together; for the rest, the commands are listed."""
 
 
 class FigureFile(NamedTuple):
-    """A figure as a file's bytes."""
+    """A figure as the bytes of an image file."""
 
     name: str
     caption: str
@@ -36,7 +36,7 @@ class FigureFile(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """Claims as `analysis.claims.SCHEMA`; tables and figures; reasons why others are lacking."""
+    """Claims (columns as `analysis.claims.SCHEMA`), tables, figures, and the reasons why others are lacking."""
 
     claims: pl.DataFrame
     tables: tuple[Table, ...]
@@ -45,11 +45,11 @@ class Paper(NamedTuple):
 
 
 def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None:
-    """Claims, tables and figures; None where no table and no figure can be made of the cells.
+    """Build the claims, tables and figures; None if the cells allow neither a table nor a figure.
 
     Args:
         store: the store.
-        keep: ids of the cells to see; None: all.
+        keep: ids of the cells to use; None: all cells.
         at: see `raysweep.analysis.cells.source.Source`.
     """
     from raysweep.analysis.cells.source import from_store
@@ -94,7 +94,7 @@ def _figures(source: Source, lacking: list[str]) -> tuple[FigureFile, ...]:
             lacking.append(f"figure {name}: {error}")
             continue
         if len(figure[1]) > left:
-            lacking.append(f"figure {name}: no room on this page; run: raysweep figure {name}{source.at}")
+            lacking.append(f"figure {name}: left out to limit the page's size; run: raysweep figure {name}{source.at}")
             continue
         left -= len(figure[1])
         figures.append(FigureFile(name, caption, *figure))

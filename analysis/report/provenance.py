@@ -1,4 +1,4 @@
-"""Provenance and cost of the cells: machines, code, packages, hours."""
+"""Provenance and cost of the cells: machines, code, packages and hours."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import polars as pl
 
 
 class Cost(NamedTuple):
-    """Hours of the attempts that ended; `lost_...` of those that are not done.
+    """Cost of the ended attempts in hours; the `lost_...` fields cover only the unsuccessful attempts.
 
-    `cpu` and `gpu` are reserved (seconds times cpus or gpus); `busy` is used processor time.
+    `cpu` and `gpu` are reserved hours (duration times cpus or gpus); `busy` is the processor time used.
     """
 
     attempts: int
@@ -24,10 +24,10 @@ class Cost(NamedTuple):
 
 
 def cost(attempts: pl.DataFrame) -> Cost:
-    """The cost of all attempts.
+    """Total cost of the attempts.
 
     Args:
-        attempts: with status, seconds, cpu_seconds, cpus, gpus.
+        attempts: columns status, seconds, cpu_seconds, cpus, gpus.
     """
     hours = attempts.select(
         bad=pl.col("status") != "done",
@@ -48,9 +48,9 @@ def cost(attempts: pl.DataFrame) -> Cost:
 
 
 def machines(attempts: pl.DataFrame) -> pl.DataFrame:
-    """One row a host and device: host, device, starts, attempts, hours (reserved cpu-hours), first and last (UTC).
+    """One row per host and device. Columns: host, device, starts, attempts, cpu_hours, gpu_hours, first, last (UTC).
 
-    `starts`: how often Ray was started there, once a launch where the launch starts it; 0 where cells ran without it.
+    Hours are reserved. `starts` counts Ray starts on the host: one per launch that starts Ray itself, 0 without Ray.
     """
     return (
         attempts.filter(pl.col("host").is_not_null())
@@ -68,10 +68,10 @@ def machines(attempts: pl.DataFrame) -> pl.DataFrame:
 
 
 def code(cells: pl.DataFrame) -> pl.DataFrame:
-    """One row a workload, version and state of the code: workload, workload_version, commit, changes, source, cells.
+    """One row per code state. Columns: workload, workload_version, commit, changes, source, cells.
 
     Args:
-        cells: done ones, with workload, workload_version, git_commit, git_dirty, source_digest.
+        cells: done cells, with workload, workload_version, git_commit, git_dirty, source_digest.
     """
     return (
         cells.group_by("workload", "workload_version", "git_commit", "git_dirty", "source_digest", maintain_order=True)
@@ -89,10 +89,10 @@ def code(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
-    """Variants whose cells were done under different code of one version: experiment, label, codes, cells.
+    """Variants whose cells ran different code of one workload version. Columns: experiment, label, codes, cells.
 
     Args:
-        cells: done ones, with experiment, variant, label and source_digest.
+        cells: done cells, with experiment, variant, label and source_digest.
     """
     return (
         cells.group_by("experiment", "variant", "label", maintain_order=True)
@@ -103,7 +103,7 @@ def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def packages(cells: pl.DataFrame) -> list[tuple[str, str, int]]:
-    """Package, version and cells that ran with it; several rows of one package mean mixed versions."""
+    """Package, version and number of cells that used it; several rows for one package mean mixed versions."""
     counts: dict[tuple[str, str], int] = {}
     for text, count in cells.group_by("packages").len().sort("packages").iter_rows():
         versions: dict[str, Any] = json.loads(text) if text else {}

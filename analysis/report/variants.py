@@ -1,4 +1,4 @@
-"""Variants: all that a cell is but its seed, and a short name for each, unique in its experiment."""
+"""Variants (cells that differ only in their seed), and a short name for each, unique in its experiment."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import polars as pl
 
 KEYS = ("experiment", "workload", "workload_version", "method", "k", "config")
 _MAX_KEYS = 6
-"""Config keys in a name; where these are the same, a number tells variants apart."""
+"""Maximum config keys in a name; variants that agree in these keys are numbered."""
 _MAX_LETTERS = 120
 
 
 def with_variants(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the variants in the order of their keys, numeric values by size.
+    """Number the variants in the order of `KEYS`; numeric values are ordered by size.
 
     Args:
-        cells: with the columns `KEYS`.
+        cells: cells with the columns `KEYS`.
 
     Returns:
-        The cells with a column `variant`; and the variants, one row each: `variant`, `KEYS`, `label`, `series` (the
-        label without its k, which variants that differ in k alone share).
+        The cells with a column `variant`; and one row per variant with `variant`, `KEYS`, `label` and `series` (the
+        label without k, shared by variants that differ only in k).
     """
     rows = cells.select(KEYS).unique(maintain_order=True)
     variants = rows[sorted(range(rows.height), key=[*map(_place, rows.iter_rows())].__getitem__)].with_row_index(
@@ -38,7 +38,7 @@ def with_variants(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _place(variant: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Sort key of a variant: `version 10` comes after `version 9`, 0.1 before 0.5, an absent value before both."""
+    """Sort key of a variant: version 10 comes after version 9, 0.1 before 0.5, an absent value before both."""
     *keys, config = variant
     return (*map(_rank, keys), sorted((key, _rank(value)) for key, value in _config(config).items()))
 
@@ -53,9 +53,9 @@ def _rank(value: Any) -> tuple[int, float, str]:
 
 
 def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """A name for each variant, unique in its experiment: `traces, k = 0, decay = 0.95`; and the same without its k.
+    """Each variant's label, unique in its experiment, such as `traces, k = 0, decay = 0.95`, and the label without k.
 
-    It has the config keys that differ within the experiment's method, but for null values.
+    A label has the config keys that differ among the experiment's variants of the method, except null values.
     """
     configs = [_config(s["config"]) for s in variants]
     values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -83,7 +83,7 @@ def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The common part of configs (JSON texts), and the rest of each."""
+    """Split configs (JSON texts) into the part that all share and the rest of each."""
     parsed = [_config(text) for text in configs]
     if not parsed:
         return {}, []
@@ -94,7 +94,7 @@ def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str
 def _sometimes_absent(
     variants: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]
 ) -> Mapping[tuple[str, str], set[str]]:
-    """Config keys that some variants of a method lack, as a workload without a config model allows."""
+    """Config keys that some variants of a method lack; possible if the workload has no config model."""
     count: Counter[tuple[str, str]] = Counter()
     with_key: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for variant, config in zip(variants, configs, strict=True):

@@ -391,7 +391,7 @@ def test_gap_is_eq_12_of_means_over_seeds() -> None:
     ]
     caption = CAPTIONS["gap"](store(rows))
     assert "Decoding over 4 ordered pairs" in caption
-    assert "0 recoveries lie beyond the axis and 1 are undefined, as nothing was lost, of 4." in caption
+    assert "Of 4 recoveries, 0 lie beyond the axis; 1 are undefined, as nothing was lost." in caption
     assert "n = 1 to 2 seeds." in caption
 
 

@@ -98,7 +98,7 @@ def test_variants_computed_by_several_codes_are_named(store: Store, report: Repo
     assert all("version 2" in label for label in report.mixed_code["label"])
     (experiment,) = report.experiments
     written, text = html.to_html(report), to_markdown(report)
-    warning = "under different code of one version"
+    warning = "different code of one workload version"
     assert written.count(warning) == text.count(warning) == 1
     command = formatting.query_of_code(experiment.name, "results")
     assert command in text
@@ -114,12 +114,12 @@ def test_resume_is_advised_only_where_it_runs_something(store: Store, report: Re
     assert (report.requested - report.done, report.missing_old) == (6, 6)
     for text in (html.to_html(report), to_markdown(report)):
         bare = text.split("<script", 1)[0]
-        assert "of an older version of their workload" in bare
+        assert "to an older version of their workload" in bare
         assert "raysweep resume" not in bare
     now = report._replace(missing_old=0, where="k = 1")
     for text in (html.to_html(now), to_markdown(now)):
         bare = text.split("<script", 1)[0].replace("&#34;", '"')
-        assert "of an older version" not in bare
+        assert "an older version" not in bare
         assert 'raysweep resume --where "k = 1"' in bare
 
 
@@ -156,4 +156,4 @@ def test_starts_of_ray_are_counted_and_said(report: Report) -> None:
     assert report.machines["starts"].to_list() == [0]  # in process
     written = html.to_html(report)
     assert re.search(r"<th[^>]*>Ray starts", written)
-    assert "how often Ray was started" in written
+    assert "number of times that Ray was started" in written

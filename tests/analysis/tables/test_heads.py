@@ -289,11 +289,11 @@ def test_figure_heads_says_why_recoveries_are_undefined() -> None:
     ]
     assert sorted(heads.data(source(cells)).drop_nulls("k")["lack"].drop_nulls().unique()) == ["floor", "gap"]
     caption = CAPTIONS["heads"](source(cells))
-    assert "; 5 recoveries are undefined, as the dense network is no better than the floor on their seeds" in caption
-    assert "; 6 recoveries are undefined, as their seeds have no one-head floor yet." in caption
+    assert "; 5 recoveries are undefined because the dense network is not better than the floor" in caption
+    assert "; 6 recoveries are undefined because these seeds have no one-head floor yet." in caption
     assert "undefined" not in CAPTIONS["heads"](source(papers_table_10()))
     far = CAPTIONS["heads"](source([*papers_table_10(), *zeroed_cells({1: 0.14, 2: 0.8})]))
-    assert "; 3 beyond the axis, drawn at its end." in far
+    assert "; 3 beyond the axis, drawn at its edge." in far
 
 
 def test_figure_heads_has_in_its_key_what_is_drawn() -> None:
