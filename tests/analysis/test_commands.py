@@ -27,7 +27,7 @@ def test_a_table_of_nothing_is_no_success_and_says_what_to_launch(monkeypatch: p
         analysis.table("3")
     assert raised.value.exit_code == 1
     assert str(raised.value) == (
-        "table 3 has nothing to show, as none of its 40 cells is done; run: raysweep launch paper/e1-sine"
+        "table 3 is empty, as none of its 40 cells is done; run: raysweep launch paper/e1-sine"
     )
 
 
