@@ -59,7 +59,7 @@ def test_commands_name_the_store_that_was_given(
     two = two.with_columns(
         config=pl.col("config").str.replace("0.001", pl.lit("0.00") + pl.int_range(pl.len()).cast(pl.String))
     )
-    line = ledger(source._replace(cells=two)).filter(pl.col("why").str.starts_with("no verdict over several"))
+    line = ledger(source._replace(cells=two)).filter(pl.col("why").str.starts_with("no verdict, cells of"))
     assert line["command"].str.contains('^raysweep claims --where ".*" --store runs$').all()
     assert line.height
 
