@@ -1,4 +1,4 @@
-"""The refusal of cells that fit a selection in several ways: their differences, and a predicate that leaves one."""
+"""Errors for ambiguous selections: the differences between the cells, and a predicate that chooses among them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _MAX_GROUPS = 5
 
 
 def several_settings(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> AmbiguousCells:
-    """The refusal of cells of several settings.
+    """The error for a selection whose cells have several settings.
 
     Args:
-        counts: setting -> its values, as JSON, and how many cells have each.
+        counts: setting -> value as JSON -> number of cells.
         settings_of: all settings of each cell.
     """
     lines = [
         f"  {name}: " + ", ".join(f"{text} ({count_cells(n)})" for text, n in _commonest(values))
         for name, values in counts.items()
     ]
-    what = "the table needs cells of one setting, and the store has several that fit it"
+    what = "the table needs cells of one setting, but cells of several settings fit it"
     return _ambiguous(what, lines, _choice(counts, settings_of))
 
 
 def several_cells(repeated: pl.DataFrame) -> AmbiguousCells:
-    """The refusal of cells that share row and seed."""
+    """The error for several cells with the same row and seed."""
     groups = repeated.partition_by("row", "seed", maintain_order=True)
     lines = [
         f"  {group['row'][0]}, seed {group['seed'][0]}: cells {', '.join(group['cell_id'])} "
@@ -44,12 +44,12 @@ def several_cells(repeated: pl.DataFrame) -> AmbiguousCells:
 
 
 def _ambiguous(what: str, lines: Sequence[str], choice: str) -> AmbiguousCells:
-    message = "\n".join([f"{what}:", *lines, f'Say which by --where, for example --where "{choice}"'])
+    message = "\n".join([f"{what}:", *lines, f'Choose by --where, for example --where "{choice}"'])
     return AmbiguousCells(message, "; ".join(line.strip() for line in lines), choice)
 
 
 def _differences(group: pl.DataFrame) -> str:
-    """The keys that tell the group's cells apart, with their values."""
+    """The config keys in which the group's cells differ, with their values."""
     configs = [json.loads(text) if text else {} for text in group["config"].to_list()]
     names = ["k", *dict.fromkeys(name for config in configs for name in config)]
     parts: list[str] = []
@@ -58,13 +58,13 @@ def _differences(group: pl.DataFrame) -> str:
         texts = list(dict.fromkeys(json.dumps(value, sort_keys=True) for value in values))
         if len(texts) > 1:
             parts.append(f"{name} ({', '.join(texts)})")
-    return ", ".join(parts) or "nothing that a config says"
+    return ", ".join(parts) or "no config key"
 
 
 def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> str:
-    """SQL over cells for one value of each setting: the commonest among the cells that have those chosen before.
+    """SQL predicate that chooses one value per setting, each the commonest among the cells left by the choices before.
 
-    Cells that have no such setting are kept, unless it is null against one value: both are settings then.
+    Cells in which a setting is null are kept; but if it has only one other value, null and that value are alternatives.
     """
     left = list(settings_of)
     parts: list[str] = []
@@ -79,12 +79,12 @@ def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[st
 
 
 def _commonest(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Values by frequency; ties by name, so that a message does not depend on the store's order."""
+    """Values by descending frequency, ties by name, so that messages do not depend on the store's order."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _predicate(name: str, text: str) -> str:
-    """SQL over cells for `name = value`, the value as JSON."""
+    """SQL predicate `name = value`, from the value as JSON."""
     value: Any = json.loads(text)
     if value is None:
         return f"{name} IS NULL"

@@ -1,4 +1,4 @@
-"""The `--set` options with which cells were launched, for notes and for the commands that run missing cells."""
+"""The `--set` options of the cells' launches, for notes and for the commands that run missing cells."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.sweeps import RecordedSweep
 
 LAUNCHED_WITH = "launched_with"
-"""A column of a store's cells: the `--set` options of their launch as text; empty where it had none."""
+"""Column of a store's cells with the `--set` options of their launch as text; empty if it had none."""
 
 
 def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[str]:
-    """A command for each sweep: `resume` where some of its cells are known, else `launch`.
+    """One command per sweep: `resume` if the store has some of its cells, otherwise `launch`.
 
     Args:
-        parts: sweeps and their known cells; where launches had different options, those of most cells count.
+        parts: sweeps and their cells in the store; if their options differ, the commonest are used.
         at: see `raysweep.analysis.cells.source.Source`.
     """
     launches: dict[str, Counter[str]] = {}
@@ -32,7 +32,7 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[st
         options = launches.setdefault(sweep, Counter())
         if LAUNCHED_WITH in cells.columns:
             options.update(dict(cells[LAUNCHED_WITH].value_counts(sort=True).iter_rows()))
-        else:  # a frame that is not of a store
+        else:  # a frame that was not read from a store
             options[""] += cells.height
     return [
         f"raysweep resume {sweep}{options.most_common(1)[0][0]}{at}"
@@ -43,11 +43,10 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[st
 
 
 def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
-    """Sweep -> a note, where some of its cells were launched with other settings than its file has.
+    """Sweep -> a note on the settings in which launches of its cells differed from its file; no entry if none did.
 
     Args:
-        parts: sweeps and their cells; a cell that was launched by another sweep of the same folder counts as that
-            one's.
+        parts: sweeps and their cells; a cell counts for the sweep that launched it (see `launched_by`).
     """
     seen: set[str] = set()
     counts: dict[str, Counter[str]] = {}
@@ -72,11 +71,11 @@ def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
 
 
 def launched_by(sweep: str, name: str | None) -> str:
-    """The sweep that launched a cell, as commands take it.
+    """The sweep that launched a cell, in the form that commands accept.
 
     Args:
         sweep: the sweep by which the cell was selected.
-        name: the name of the cell's own sweep, as its file has it; None: the same sweep.
+        name: the name of the sweep that launched the cell, as in its file; None: unknown, taken to be `sweep`.
     """
     folder, _, bare = sweep.rpartition("/")
     if name is None or name == bare:
@@ -86,10 +85,10 @@ def launched_by(sweep: str, name: str | None) -> str:
 
 
 def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """The cells with `LAUNCHED_WITH`, by the last launch that requested them.
+    """The cells with the added column `LAUNCHED_WITH`: the options of the last launch that requested each cell.
 
     Args:
-        cells: column cell_id.
+        cells: cells of the store; needs the column cell_id.
         recorded: the store's sweeps, oldest first.
     """
     options = [(entry.table.cells["cell_id"], typed(entry.metadata.get("overrides") or {})) for entry in recorded]
@@ -103,7 +102,7 @@ def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.D
 
 
 def typed(overrides: Mapping[str, Any]) -> str:
-    """` --set key=value` for each, quoted for a shell."""
+    """One ` --set key=value` per override, quoted for a shell."""
     return "".join(f" --set {shlex.quote(f'{key}={_value(key, value)}')}" for key, value in overrides.items())
 
 

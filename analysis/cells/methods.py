@@ -1,7 +1,4 @@
-"""The rows that the paper compares, named once for tables, figures and claims.
-
-A row is a method with the settings that tell its cells from others of the same method.
-"""
+"""The rows (methods with settings) that tables, figures and claims compare."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table and the cells that belong to it.
+    """One row of a table, and the conditions that its cells meet.
 
     Args:
-        key: its name in frames and among the paper's values.
-        label: its name for readers.
+        key: the row's name in frames and in the paper's values.
+        label: the row's name for readers.
         method: the cells' method.
         k: the cells' k; None matches any.
-        config: config values that tell the row from others of the same method.
+        config: config values that distinguish the row from others of the same method.
     """
 
     key: str
@@ -39,15 +36,15 @@ class Row:
 # Recurrent networks: Experiments 1 to 6 and 9.
 
 TRACES = Row("traces_decay095", "k = 0, decay 0.95", "traces", 0, {"decay": 0.95})
-"""The paper's floor; it does not state the decay, .95 comes out at its level."""
+"""The paper's floor. The paper does not state the decay; .95 reproduces its level."""
 DECAY_0 = Row("traces_decay0", "k = 0, decay 0", "traces", 0, {"decay": 0.0})
-"""The immediate derivative alone (Eq. 5): nothing is propagated and no trace is kept."""
+"""Only the immediate derivative (Eq. 5): nothing is propagated and no trace is kept."""
 FULL = Row("full", "full RTRL", "rtrl")
 UORO = Row("uoro", "UORO", "uoro")
 
 
 def sparse(k: int, selection: str | None = None, *, label: str = "") -> Row:
-    """Sparse RTRL with k sources a unit, chosen by `selection`; None matches any, the paper's default is "ring"."""
+    """Sparse RTRL with k sources per unit, chosen by `selection` (the paper's default: "ring"); None matches any."""
     named = selection if selection != "ring" else None
     return Row(
         named or f"k{k}",
@@ -69,7 +66,7 @@ def bptt(window: int, key: str = "bptt") -> Row:
 # Vision transformer: Experiments 7 and 8.
 
 TRANSFORMER = {"heads": 12, "head_dim": 16}
-"""Config values of every cell that tables, figures and claims compare."""
+"""Config values of all vision transformer cells in tables, figures and claims."""
 DENSE = Row("dense_ref", "dense_ref", "dense_ref")
 TRACE_LIKE = Row("trace_like", "trace_like", "trace_like", 1)
 """The floor: gradients through one random head of each block."""

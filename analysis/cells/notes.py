@@ -1,4 +1,4 @@
-"""Notes on selected cells: missing ones, settings, cells that were left out; and the commands that run them."""
+"""Notes on selected cells: missing cells and the commands that run them, settings, cells left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parts = Sequence[Selected[Selection]]
 
 
 def missing_note(part: Selected[Selection]) -> str | None:
-    """A note on the missing cells, their status, and the command that runs them; None without missing cells."""
+    """A note on the missing cells, their status and the command that runs them; None if no cell is missing."""
     missing, rows = part.missing, part.selection.rows
     if missing.is_empty():
         return None
@@ -29,21 +29,21 @@ def missing_note(part: Selected[Selection]) -> str | None:
 
 
 def missing_notes(parts: Parts) -> list[str]:
-    """A note for each part with missing cells, behind its label where there are several parts."""
+    """One note per part with missing cells, preceded by the part's label if there are several parts."""
     return [
         f"{part.selection.label}: {note}" if len(parts) > 1 else note for part in parts if (note := missing_note(part))
     ]
 
 
 def command(parts: Iterable[Selected[Selection]], between: str = " && ") -> str:
-    """The command that runs the missing cells, or all where none was launched."""
+    """The commands that run the sweeps' missing cells, joined by `between`."""
     parts = list(parts)
     at = parts[0].source.at if parts else ""
     return between.join(commands(((part.selection.sweep, part.cells) for part in parts), at))
 
 
 def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
-    """Sweep -> notes: launched with other settings than its file has; cells of other settings that were left out.
+    """Sweep -> notes on cells launched with settings that differ from the sweep's file, and on cells left out.
 
     A cell that is in several parts counts once.
     """
@@ -61,12 +61,12 @@ def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
 
 
 def origin_notes(parts: Iterable[Selected[Selection]]) -> list[str]:
-    """`origins` as sentences."""
+    """The notes of `origins` as sentences."""
     return [f"{note}." for notes in origins(parts).values() for note in notes]
 
 
 def settings_note(parts: Parts) -> list[str]:
-    """One note: the settings that all cells share, then each part's own; settings that no method has are left out."""
+    """A note on the settings: those that all cells share, then each part's others; null settings are left out."""
     filled = [part for part in parts if part.cells.height]
     if not filled:
         return []
@@ -86,12 +86,12 @@ def shared_settings(parts: Iterable[Selected[Selection]]) -> dict[str, object]:
 
 
 def seeds_of(part: Selected[Selection], seeds: Sequence[int]) -> str:
-    """`all seeds`, or their names."""
+    """`all seeds`, or the seeds as `named_seeds` lists them."""
     return "all seeds" if len(seeds) == len(part.seeds) else named_seeds(seeds)
 
 
 def named_seeds(seeds: Sequence[int]) -> str:
-    """`seed 7`, `seeds 7, 42`; empty without seeds."""
+    """The seeds in prose: `seed 7` or `seeds 7, 42`; empty without seeds."""
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
 
 

@@ -1,9 +1,9 @@
-"""Selection of the cells of a table, panel or line: by row, of one setting, one a seed, none dropped silently.
+"""Selection of the cells of a table, panel or line: all of one setting, one cell per row and seed.
 
-A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the
-workload). A selection pins what it is about (`pinned`) and what tells its rows apart (`Row`); all other
-settings must then be the same throughout, else the user chooses, by `--where`. Cells that are not done
-choose nothing: those that differ from the done ones are left out, and counted.
+A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the workload).
+A selection fixes some config values for all rows (`pinned`) and others for each row (`Row`). All other settings must
+be the same in all done cells; otherwise the user has to choose by `--where`. Cells that are not done and differ from
+the done ones are left out, and a note counts them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LEFT_OUT_SCHEMA = {"cell_id": pl.String, "sweep": pl.String, "differs": pl.Strin
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
 _BY_ROW = ("implementation", "tol")
-"""The computation of a rule: may differ between rows, as not every rule has a fused kernel, but not within one."""
+"""Settings that may differ between rows but not within a row, as not every rule has a fused kernel."""
 _MAX_DIFFERENCES = 5
 
 Texts = Mapping[str, str]
@@ -42,14 +42,14 @@ class Selection:
     """A query for cells of a store.
 
     Args:
-        sweep: the sweep that runs them, as commands take it.
-        experiment: key column's value.
-        rows: the rows that are compared; a cell belongs to the first that has it.
-        pinned: config values of all rows; cells with others are ignored.
-        label: names the selection in notes; empty where a table or figure has one only.
-        metric: the metric that is read, `mse_post_all` for example; empty where arrays are.
-        arrays: the recorded arrays that are read.
-        seeds: expected where no cell has been launched; otherwise every seed that one of the rows has.
+        sweep: the sweep that runs the cells, in the form that commands accept.
+        experiment: the cells' experiment.
+        rows: the rows to compare; a cell belongs to the first row whose conditions it meets.
+        pinned: config values of all rows; cells with other values are ignored.
+        label: the selection's name in notes; empty if a table or figure has only one selection.
+        metric: the metric to read, such as `mse_post_all`; empty if only arrays are read.
+        arrays: the recorded arrays to read.
+        seeds: the expected seeds if no cell has been launched; otherwise all seeds of the launched cells are expected.
     """
 
     sweep: str
@@ -62,7 +62,7 @@ class Selection:
     seeds: tuple[int, ...] = PAPER_SEEDS
 
     def row_labels(self, keys: Iterable[str]) -> str:
-        """The rows of these keys, in the selection's order, as a list in prose."""
+        """The labels of the rows with these keys, in the selection's order, joined by commas."""
         wanted = set(keys)
         return ", ".join(row.label for row in self.rows if row.key in wanted)
 
@@ -73,18 +73,18 @@ S_co = TypeVar("S_co", bound=Selection, covariant=True)
 
 @dataclass(frozen=True)
 class Selected(Generic[S_co]):
-    """The selected cells.
+    """The result of a selection.
 
     Args:
-        selection: what they were selected by.
-        source: what they were selected from.
-        cells: rows of the source's frame, with their `row` key first.
-        done: the done ones; one a row and seed at most.
-        seeds: all expected seeds, the paper's first.
-        missing: row, seed, status of cells that are expected and not done.
-        expected: number of cells: every row at every seed.
-        settings: config values that all cells share, but for those that tell rows apart.
-        left_out: cells of other settings, none of them done: cell_id, sweep, in what each differs from the done ones.
+        selection: the query.
+        source: the source of the cells.
+        cells: the selected rows of the source's frame, with `row`, the row's key, as first column.
+        done: the done cells; at most one per row and seed.
+        seeds: all expected seeds, the selection's first.
+        missing: expected cells that are not done. Columns: row, seed, status.
+        expected: the number of expected cells: rows times seeds.
+        settings: config values that all cells share, without those that distinguish rows.
+        left_out: cells left out because of other settings, none done. Columns: cell_id, sweep, differs.
     """
 
     selection: S_co
@@ -98,18 +98,18 @@ class Selected(Generic[S_co]):
     left_out: pl.DataFrame
 
     def values(self, metric: str = "") -> pl.DataFrame:
-        """Columns row, experiment, seed, value of the done cells; null where a cell has no value.
+        """The done cells' values; null if a cell has none. Columns: row, experiment, seed, value.
 
         Args:
-            metric: empty: the selection's.
+            metric: the metric to read; empty: the selection's metric.
 
         Raises:
-            InputError: no cell of the store has this metric though some are done.
+            InputError: some cells are done, but no cell of the store has this metric.
         """
         metric = metric or self.selection.metric
         if metric in self.done.columns:
             column = pl.col(metric).cast(pl.Float64)
-        elif self.done.is_empty():  # the store's frame has a column only for metrics that some cell has
+        elif self.done.is_empty():  # the frame has columns only for metrics that some cell has
             column = pl.lit(None, dtype=pl.Float64)
         else:
             raise InputError(
@@ -119,11 +119,11 @@ class Selected(Generic[S_co]):
 
 
 def select(source: Source, selection: S) -> Selected[S]:
-    """The selected cells. If all done ones share one setting, the others are of that setting too, else left out.
+    """Select the cells of one setting; cells that are not done and differ from the done ones are left out.
 
     Raises:
-        AmbiguousCells: the done cells (where none is, all) differ in a setting, or two of them share row and seed;
-            the message says how to choose by `--where`.
+        AmbiguousCells: the done cells (all cells if none is done) differ in a setting, or several cells have the
+            same row and seed; the message gives an example of a `--where` that chooses.
     """
     cells, configs = _matching(source.cells, selection)
     settings_of = _settings(cells, configs, selection)
@@ -157,13 +157,13 @@ def select(source: Source, selection: S) -> Selected[S]:
 
 
 def in_order(seeds: Iterable[int], first: Sequence[int] = PAPER_SEEDS) -> tuple[int, ...]:
-    """Distinct seeds: those of `first` in its order, then the others ascending."""
+    """The distinct seeds: those in `first` in its order, then the others in ascending order."""
     distinct = set(seeds)
     return (*(seed for seed in first if seed in distinct), *sorted(distinct - set(first)))
 
 
 def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, list[Mapping[str, object]]]:
-    """The cells that belong to a row, with its key as `row`; and their configs."""
+    """The cells that belong to a row, with the row's key in the column `row`, and their configs."""
     lacking = [column for column in _NEEDED if column not in frame.columns]
     if lacking:
         raise InputError(f"the frame of cells has no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
@@ -182,9 +182,9 @@ def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, 
 
 
 def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], selection: Selection) -> list[Texts]:
-    """Every cell's settings, workload and version among them, but those that the selection tells apart.
+    """Each cell's settings, including workload and version, without those that the selection fixes.
 
-    A key that a cell's config lacks came later than the cell and says nothing.
+    A cell whose config lacks a key is older than the key; the key is then ignored for this cell.
     """
     telling = {name for row in selection.rows for name in row.config} | set(selection.pinned)
     outside = cells.select(name for name in _OUTSIDE_CONFIG if name in cells.columns).to_dicts()
@@ -198,12 +198,12 @@ def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], sele
 
 
 def _groups(cells: pl.DataFrame) -> list[dict[bool, str]]:
-    """For each cell the group in which a setting has one value, by `name in _BY_ROW`: its row, or its method."""
+    """For each cell, the group within which a setting must not vary: the row (key True: `_BY_ROW`) or the method."""
     return [{True: row, False: method} for row, method in cells.select("row", "method").iter_rows()]
 
 
 def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> list[str]:
-    """For each cell that is not done, the settings in which it differs from the done ones: `epochs=2`; else nothing."""
+    """For each cell that is not done, the settings in which it differs from the done ones (`epochs=2`); else empty."""
     values: dict[str, set[str]] = {}
     within: dict[tuple[str, str], set[str]] = {}
     done = [status == "done" for status in cells["status"]]
@@ -227,11 +227,11 @@ def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) ->
 
 
 def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
-    """For each cell that is not done, beside a done one of its row and seed, their differences; else nothing.
+    """For each cell that is not done, its differences from a done cell of the same row and seed; empty without one.
 
     Args:
-        cells: all that belong to a row.
-        alike: which of them have the table's settings; the others don't matter.
+        cells: the cells that belong to a row.
+        alike: whether each cell has the settings of the done ones; only these cells are compared.
     """
     columns = cells.select("row", "seed", "status", "k", "config").iter_rows()
     entries = [
@@ -245,17 +245,17 @@ def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
             differences.append("")
         else:
             other = {name: value for name, value in config.items() if done[place].get(name) != value}
-            differences.append(_listed(other) or "nothing that its config says")
+            differences.append(_listed(other) or "identical config")
     return differences
 
 
 def _one_setting(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> dict[str, object]:
-    """The one value of every setting.
+    """Setting -> its only value; settings that only differ between rows (`_BY_ROW`) are left out.
 
-    A null says that the method has no such setting: it may differ between methods, not within one.
+    Null means that the method does not have the setting; this may differ between methods, but not within one.
 
     Raises:
-        AmbiguousCells: settings have several values; the message names all of them.
+        AmbiguousCells: some settings have several values; the message lists the settings and values.
     """
     counts: dict[str, Counter[str]] = {}
     within: dict[tuple[str, str], set[str]] = {}
@@ -270,7 +270,7 @@ def _one_setting(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> dict[str,
     shared: dict[str, object] = {}
     for name in sorted(counts):
         values = sorted(counts[name].keys() - {"null"})
-        if len(values) < 2:  # else each method has its own
+        if len(values) < 2:  # otherwise it differs between rows
             shared[name] = json.loads(values[0]) if values else None
     return shared
 
@@ -282,7 +282,7 @@ def _left_out(cells: pl.DataFrame, differences: Sequence[str]) -> pl.DataFrame:
 
 
 def _listed(settings: Mapping[str, object]) -> str:
-    """`epochs=2, patch=8`, some of them; empty without settings."""
+    """The first settings as `epochs=2, patch=8`; empty without settings."""
     return join_first((f"{name}={value}" for name, value in settings.items()), _MAX_DIFFERENCES)
 
 

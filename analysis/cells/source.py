@@ -1,4 +1,4 @@
-"""Input of the analysis: a store's cells as one wide frame, and recorded arrays by name on request."""
+"""Input of the analysis: a store's cells as one wide frame, and recorded arrays, which are read on request."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ ARRAYS_SCHEMA = {
 
 
 class Source(NamedTuple):
-    """Cells and arrays, of a store or made by hand for a test."""
+    """Cells and arrays, from a store or made by hand for a test."""
 
     cells: pl.DataFrame
-    """One row a known cell: metrics and config keys as columns, `config` as JSON text, `status`; cells of a store
-    also have `launch_options.LAUNCHED_WITH`."""
+    """One row per cell. Columns: metrics, config keys, `config` as JSON text, `status`; also
+    `launch_options.LAUNCHED_WITH` if the cells are from a store."""
     arrays: Callable[[Sequence[str]], pl.DataFrame]
-    """Names -> the done cells' arrays of those names, columns as `ARRAYS_SCHEMA`; entry i of `values` belongs to
-    step `step + i * stride`."""
+    """Function that returns the done cells' arrays with the given names. Columns: `ARRAYS_SCHEMA`; entry i of `values`
+    belongs to step `step + i * stride`."""
     at: str = ""
-    """The option by which commands find the store, ` --store runs`; empty for the default store and for several."""
+    """The command-line option for the store, such as ` --store runs`; empty for the default store or several stores."""
 
 
 def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Source:
-    """A store's cells.
+    """The cells and arrays of a store.
 
     Args:
         store: the store.
-        keep: ids of the cells to see; None: all.
+        keep: ids of the cells to include; None: all.
         at: see `Source`.
     """
     from raysweep.orchestrator.query.sql import cells_frame  # loads DuckDB
@@ -57,7 +57,7 @@ def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Sou
 
 
 def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:
-    """Recorded arrays, columns as `ARRAYS_SCHEMA`.
+    """Read recorded arrays. Columns: `ARRAYS_SCHEMA`.
 
     Args:
         store: the store.
@@ -74,29 +74,29 @@ def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:
 
 
 def among(wanted: pl.DataFrame) -> pl.Expr:
-    """Rows that may be of these arrays (cell_id, name): a predicate by which a scan skips files."""
+    """A coarse predicate for the rows of these arrays (cell_id, name), by which a scan skips files."""
     return pl.col("name").is_in(wanted["name"].unique().implode()) & pl.col("cell_id").is_in(
         wanted["cell_id"].unique().implode()
     )
 
 
 def entries(arrays: pl.DataFrame) -> pl.DataFrame:
-    """Arrays as one row an entry: cell_id, name, step, value."""
+    """Arrays as a frame with one row per entry. Columns: cell_id, name, step, value."""
     return (
         arrays.with_columns(at=pl.int_ranges(pl.col("values").list.len()))
         .explode("at", "values")
-        .filter(pl.col("at").is_not_null())  # an array of no entries explodes to one null
+        .filter(pl.col("at").is_not_null())  # an empty array explodes to one null
         .select("cell_id", "name", step=pl.col("step") + pl.col("at") * pl.col("stride"), value="values")
     )
 
 
 def joined(sources: Sequence[Source]) -> Source:
-    """Several stores, such as those of machines that share no storage, as one.
+    """Several stores, such as those of machines without shared storage, as one source.
 
-    A cell that several know is that of the first in which it is done.
+    A cell in several stores is taken from the first store in which it is done; if in none, from the first.
 
     Raises:
-        InputError: a setting is another column in one store than in another, as a metric there has its name.
+        InputError: a column is `n` in one store and `config_n` or `metric_n` in another, due to a name clash there.
     """
     columns = set().union(*(source.cells.columns for source in sources))
     for source in sources:

@@ -1,6 +1,6 @@
-"""The paper's claims, and the follow-up's: the claimed number, ours, its interval, and a verdict by written rules.
+"""Verdicts on the claims of the paper and of its follow-up: the claimed number, ours with its interval, the verdict.
 
-`render(ledger(source), "text")` is a string to print. Rules: `docs/verdicts.md`; a family of claims a file.
+`render(ledger(source), "text")` returns the printable ledger. Rules: `docs/verdicts.md`. One module per claim family.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ CLAIMS: Registry[Claim] = Registry(
         "F-decaysweep": decay.sweep,
     },
 )
-"""Id -> claim, in the paper's order, what is not the paper's last."""
+"""Id -> claim: the paper's claims in its order, then the others."""
 
 
 def named(names: Sequence[str]) -> frozenset[str]:
-    """Ids of the claims that begin with one of the names (`E7` is all of Experiment 7); without names, all.
+    """The claim ids that begin with one of the names (`E7`: all of Experiment 7); all ids if `names` is empty.
 
     Raises:
         InputError: no claim begins with a name; the message lists all ids.
@@ -114,12 +114,12 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def ledger(source: Source) -> pl.DataFrame:
-    """Every line of every claim, one row each, columns as `SCHEMA`.
+    """A frame with one row per line of every claim. Columns: `SCHEMA`.
 
-    `source` is a key of `SOURCES` and `where` a place in it; `claimed` is its number. `ours`, `lower`, `upper` are
-    in `unit`, null where there is no such number; `alone` is the verdict without Holm's correction for the family's
-    other lines; `decay_0` and `naive` are in the unit of `metric`; `cells` counts those that the line needs; `notes`
-    are on the line's sweeps, the same for all lines of a sweep: settings that are not its own, cells that are left out.
+    `source` is a key of `SOURCES`, `where` the place in that source, `claimed` the number claimed there. `ours`,
+    `lower` and `upper` are in `unit`, or null. `alone` is the verdict without Holm's correction for the family.
+    `decay_0` and `naive` are in the unit of `metric`. `cells` is the number of cells that the line needs. `notes` are
+    the same for all lines of a sweep: settings that differ from the sweep's file, cells left out.
     """
     lines = [(claim, line) for claim in CLAIMS.values() for line in claim.lines]
     reader = Reader(source)

@@ -16,17 +16,17 @@ MULTI_SINE_CV = 7.1
 
 
 def lorenz(hidden: int, *rows: Row, prefix: str = "") -> tuple[Cells, ...]:
-    """Table 4's cells at one size, measured over the whole of the later half."""
+    """Table 4's cells at one size, with the MSE over all steps after the shift."""
     return (scored_cells("paper/e2-lorenz", "lorenz", "post_all", rows, {"hidden": hidden}, prefix=prefix),)
 
 
 def multi_sine(*rows: Row) -> tuple[Cells, ...]:
-    """Table 5's cells, measured after the first shift."""
+    """Table 5's cells, with the MSE after the first shift."""
     return (scored_cells("paper/e2-multisine", "multi_sine", "seg2_last_200", rows, {"hidden": 64}),)
 
 
 def above_traces(columns: Columns) -> NDArray[np.bool_]:
-    """Full RTRL ends above the same seed's traces, or diverges (nan is not below)."""
+    """Whether full RTRL has a larger MSE than traces, per seed; a diverged run (nan) counts as larger."""
     return ~(columns["full"] <= columns[TRACES.key])
 
 

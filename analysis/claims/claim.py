@@ -1,4 +1,4 @@
-"""Claims as data: lines, each with the cells that it reads and the criterion by which it is judged."""
+"""Claims as data. A claim has lines; a line names the cells that it reads and the criterion that judges it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ SOURCES = {
     FOLLOW_UP: "the follow-up's (arXiv 2603.28750), not the paper's",
     OURS: "ours, in neither paper",
 }
-"""Source of a claim -> its description; claims that are not the paper's are counted and shown apart."""
+"""Source of a claim -> its description. Each source's claims are counted and shown separately."""
 
 Reduce = Callable[[NDArray[np.int64], Array], float]
-"""Steps, values of a recorded array -> one number."""
+"""Function that reduces a recorded array (steps, values) to one number."""
 
 
 @dataclass(frozen=True)
 class Cells(Selection):
-    """Some cells of a sweep and the one number of each that counts: a metric, or an array reduced to a number.
+    """A selection of cells with one number per cell: a metric, or a recorded array reduced to a number.
 
     Args:
-        naive: metric of the stream's own baseline, shown beside.
-        decay_0: the row that propagates nothing and keeps no trace, shown beside.
-        decay_0_metric: where that row's number has another name.
-        reduce: an array to a number; `metric` is then the array's name.
-        prefix: before the rows' keys, tells the columns from those of the line's other cells.
+        naive: the metric of the stream's naive baseline, shown for comparison.
+        decay_0: the row that propagates nothing and keeps no trace, shown for comparison.
+        decay_0_metric: the metric of the `decay_0` row; None: the same metric.
+        reduce: reduces the array named by `metric` to a number; None: `metric` is a scalar metric.
+        prefix: put before the rows' keys to form column names that are unique within the line.
     """
 
     naive: str | None = None
@@ -56,7 +56,7 @@ def scored_cells(
     seeds: tuple[int, ...] = PAPER_SEEDS,
     score: str = "mse",
 ) -> Cells:
-    """Cells by their score over some steps (`post_all`), beside them a baseline and decay 0 over the same steps."""
+    """Cells with their score over `steps` (`post_all`), and with a baseline and decay 0 over the same steps."""
     metric, naive = f"{score}_{steps}", f"{naive}_{steps}"
     return Cells(
         sweep, experiment, rows, pinned, metric=metric, naive=naive, decay_0=DECAY_0, prefix=prefix, seeds=seeds
@@ -65,17 +65,17 @@ def scored_cells(
 
 @dataclass(frozen=True)
 class Interval:
-    """Judged by where a statistic's interval lies.
+    """Criterion that compares the confidence interval of a statistic with a zone.
 
     Args:
-        statistic: of the line's columns.
-        low: lower end of the zone in the statistic's own scale; -inf if there is none.
-        high: upper end.
-        unit: in the reader's scale.
-        to_reader: from the statistic's scale to the reader's, rising.
-        derive: columns seed by seed, before anything is resampled; nan where a seed has no such number.
-        undefined: the meaning of a nan.
-        level: whether it is an error's or accuracy's own level, which a predictor that learned nothing may have too.
+        statistic: computes the statistic from the line's columns.
+        low: the zone's lower end in the statistic's scale (often ln); -inf if the zone has none.
+        high: the zone's upper end, likewise; inf if the zone has none.
+        unit: the unit of the reported number, after `to_reader`.
+        to_reader: increasing function from the statistic's scale to the reported one.
+        derive: computes new columns seed by seed before resampling; nan for a seed without the number.
+        undefined: the reason for such a nan, for messages.
+        level: whether the statistic is an absolute error or accuracy, which a trivial predictor may reach too.
     """
 
     statistic: Statistic
@@ -90,13 +90,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """Judged by the share of failing seeds.
+    """Criterion that judges a claim by the share of seeds that fail (or have another property, such as success).
 
     Args:
-        failing: of the columns (nan: diverged), one truth value a seed.
+        failing: computes from the columns (nan: diverged) whether each seed has the property.
         paper: the paper's share.
-        most: the claim is that more than half do; else that some do, as often as in the paper's sample.
-        sample: seeds that the paper had.
+        most: True: the claim is that over half of the seeds have it. False: that some do, as often as in the paper.
+        sample: the paper's number of seeds.
     """
 
     failing: Callable[[Columns], NDArray[np.bool_]]
@@ -106,13 +106,13 @@ class Share:
 
     @property
     def count(self) -> int:
-        """Failing seeds in the paper."""
+        """The number of the paper's seeds that have the property."""
         return round(self.paper * self.sample)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Judged by whether two properties hold on the very same seeds; `text` names them."""
+    """Criterion that two properties hold on exactly the same seeds; `text` names the properties."""
 
     left: Callable[[Columns], NDArray[np.bool_]]
     right: Callable[[Columns], NDArray[np.bool_]]
@@ -121,7 +121,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ByTests:
-    """Not computed from a store: checked by the named test, which covers what `covers` says."""
+    """Criterion that a test checks, without a store; `covers` describes the scope of the test."""
 
     test: str
     covers: str
@@ -132,17 +132,17 @@ Judgement = Interval | Share | Agreement | ByTests
 
 @dataclass(frozen=True)
 class Line:
-    """One verdict.
+    """One statement of a claim, with its own verdict.
 
     Args:
         part: short name within the claim.
         says: the paper's statement, one sentence.
-        paper: its number, as text; "lost" where the text at hand lacks it.
+        paper: the paper's number, as text; "lost" if our copy of the paper lacks it.
         judge: the criterion.
-        cells: the cells that are read.
-        aside: more numbers for `why`, from the columns of `aside_cells` where those are complete; never decides.
-        aside_cells: read for `aside` alone.
-        source: where it differs from that of the claim's other lines; a key of `SOURCES`.
+        cells: the cells that the criterion reads.
+        aside: formats further numbers for `why`, once all `aside_cells` are done; it does not affect the verdict.
+        aside_cells: the cells that only `aside` reads.
+        source: a key of `SOURCES`; None: the claim's source.
     """
 
     part: str
@@ -166,13 +166,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, or beyond it.
+    """A claim of the paper, of its follow-up, or of ours.
 
     Args:
-        id: its name in the ledger.
-        family: Holm's correction is over all lines of a family.
-        where: section and table, in the paper or in what `source` names.
-        lines: one verdict each.
+        id: the claim's name in the ledger.
+        family: the group of claims over whose lines Holm's correction is computed.
+        where: section and table in the source.
+        lines: the claim's statements, each with its own verdict.
         source: a key of `SOURCES`.
     """
 
@@ -190,7 +190,7 @@ class Claim:
             )
         parts = [line.part for line in self.lines]
         if not parts or len(set(parts)) < len(parts):
-            raise ValueError(f"claim {self.id}: its lines need names of their own")
+            raise ValueError(f"claim {self.id}: at least one line is needed, and their `part` names must be unique")
         for line in self.lines:
             if isinstance(line.judge, Interval) and math.isinf(line.judge.low) and math.isinf(line.judge.high):
-                raise ValueError(f"claim {self.id}, {line.part}: a zone needs an end")
+                raise ValueError(f"claim {self.id}, {line.part}: the zone needs a finite end")

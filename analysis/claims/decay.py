@@ -1,4 +1,4 @@
-"""The follow-up's claims about the trace's decay (arXiv 2603.28750): not in the paper, they explain its floor."""
+"""The follow-up's claims about the trace's decay (arXiv 2603.28750), which explain the paper's floor."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _key(decay: float) -> str:
 
 
 def cells(*decays: float) -> tuple[Cells, ...]:
-    """Traces of these decays, keyed `decay_0.5`."""
+    """Cells of traces with these decays; row keys such as `decay_0.5`."""
     rows = tuple(Row(_key(decay), f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in decays)
     return (scored_cells("paper/decay", "decay", "post_last_500", rows, {"hidden": 64}),)
 

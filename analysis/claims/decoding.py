@@ -1,8 +1,8 @@
 """Experiment 9: decoding across sessions (Sec. 4.9, Table 12), on both pairs that the paper's dates allow.
 
-Its session A is of June 2016, B of January 2017, seven months on. 20160630_01 has its channels in another order than
-its neighbours, so its pair is relabelling and drift at once; 20160624_03 is the clean pair. Which one the paper had it
-does not say, so each line is judged on both.
+The paper's session A is of June 2016, B of January 2017. It does not say which session A it used, so each line is
+judged on two: 20160630_01 has its channels in another order than its neighbours, so its pair combines relabelling
+and drift; 20160624_03 is the clean pair.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from raysweep.analysis.statistics.recovery import drift_recovery
 FAMILY = "decoding"
 SESSION_B = "20170131_02"
 PAIRS = {"20160630_01": "relabelled pair", "20160624_03": "clean pair"}
-"""Session A -> what the ledger calls its pair with B."""
+"""Session A -> the ledger's name of its pair with B."""
 THRESHOLD = 60.0
-"""Percent recovered: the paper's own bound of success."""
+"""The paper's bound of success, percent recovered."""
 NO_DRIFT = "Eq. 12 has no drift to undo (the frozen decoder late in B is no worse than at the end of A)"
 FROZEN, END = "frozen_", "end_"
 
 
 def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
-    """The terms of Eq. 12: late in B adapting and frozen, and at the end of A."""
+    """Cells with the three MSEs of Eq. 12: late in B adapting, late in B frozen, and at the end of A."""
     pinned = {"hidden": 64, "session_a": session_a, "session_b": SESSION_B}
     return (
         Cells("paper/e9-bci", "bci", rows, pinned, metric="mse_b_late", naive="ridge_refit_b_late", decay_0=DECAY_0),
@@ -37,37 +37,37 @@ def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
 
 
 def recovered(columns: Columns, key: str) -> Array:
-    """Eq. 12 seed by seed, percent; nan where the decoder diverged or nothing was lost."""
+    """Eq. 12 seed by seed, percent; nan if the decoder diverged or there is no drift to undo."""
     return criteria.recovered(drift_recovery, columns[key], columns[FROZEN + key], columns[END + key])
 
 
 def level(key: str, paper: float) -> Interval:
-    """Mean recovery within `POINTS` of the paper's."""
+    """The mean recovery is within `POINTS` of the paper's."""
     low, high = paper - criteria.POINTS, paper + criteria.POINTS
     return criteria.derived(lambda columns: recovered(columns, key), low, high, "recovery %", NO_DRIFT)
 
 
 def above(key: str, other: str) -> Interval:
-    """Difference of two recoveries, beyond 0."""
+    """The recovery of `key` is above that of `other`."""
     return criteria.derived(
         lambda columns: recovered(columns, key) - recovered(columns, other), 0.0, criteria.INF, "points", NO_DRIFT
     )
 
 
 def drift(key: str, low: float, high: float) -> Interval:
-    """The frozen decoder's loss, mean over seeds, within a factor of the paper's range."""
+    """The frozen decoder's rise in MSE, mean over seeds, is within a factor `SAME_LEVEL` of the paper's range."""
     low, high = low / criteria.SAME_LEVEL, high * criteria.SAME_LEVEL
     unit = "MSE, frozen late in B - end of A"
     return criteria.derived(lambda columns: columns[FROZEN + key] - columns[END + key], low, high, unit)
 
 
 def succeeds(columns: Columns) -> NDArray[np.bool_]:
-    """Recovery of k = 4 is above the threshold."""
+    """Whether the recovery of k = 4 is above the threshold, per seed."""
     return recovered(columns, K4.key) > THRESHOLD
 
 
 def full_fails(columns: Columns) -> NDArray[np.bool_]:
-    """Full RTRL is not above the threshold, or diverged."""
+    """Whether full RTRL diverged or its recovery is not above the threshold, per seed."""
     return ~(recovered(columns, FULL.key) > THRESHOLD)
 
 

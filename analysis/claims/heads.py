@@ -1,7 +1,7 @@
 """Experiments 7 and 8: gradients through few heads of a vision transformer (Sec. 4.7, 4.8, Tables 10, 11).
 
-Recovery is linear in the accuracy, from `trace_like` (one head) up to `dense_ref`. What needs no network, ridge on
-pixels, stands beside each line as its naive number.
+Recovery is linear in the accuracy, from `trace_like` (one head) up to `dense_ref`. The naive baseline of each line is
+ridge regression on pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from raysweep.analysis.statistics.recovery import accuracy_recovery
 
 FAMILY, SELECTION = "heads", "head_selection"
 THRESHOLD = 70.0
-"""Percent recovered: what the paper calls substantial."""
+"""The recovery that the paper calls substantial, percent."""
 INF = math.inf
 FLOOR, CEILING = TRACE_LIKE.key, DENSE.key
 NO_GAP = "no gap (dense_ref no better than the floor)"
@@ -39,7 +39,7 @@ def _cells(
 
 
 def heads(*rows: Row, metric: str = "accuracy_average", sweep: str = "e7-heads") -> tuple[Cells, ...]:
-    """Cells of Table 10, and of the forward variant."""
+    """Cells of Table 10, or of the forward variant."""
     return _cells(sweep, "vit_heads", (42, 43, 44), *rows, metric=metric)
 
 
@@ -49,34 +49,34 @@ def selections(*rows: Row) -> tuple[Cells, ...]:
 
 
 def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
-    """Cells of the timing experiment, by accuracy on tasks 3 to 5."""
+    """Cells of the timing experiment, with the accuracy on tasks 3 to 5."""
     return _cells("e8-timing", "vit_timing", (42, 43, 44, 45, 46), *rows, metric=metric)
 
 
 def recovered(columns: Columns, key: str, floor: str = FLOOR) -> Array:
-    """Recovery seed by seed, percent; nan where there is no gap."""
+    """Recovery seed by seed, percent; nan without a gap."""
     return criteria.recovered(accuracy_recovery, columns[key], columns[floor], columns[CEILING])
 
 
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
-    """Mean recovery from `low` to `high`, percent."""
+    """The mean recovery is from `low` to `high`, percent."""
     return criteria.derived(lambda columns: recovered(columns, key, floor), low, high, "recovery %", NO_GAP)
 
 
 def near(key: str, paper: float) -> Interval:
-    """Mean recovery within `POINTS` of the paper's."""
+    """The mean recovery is within `POINTS` of the paper's."""
     return level(key, paper - criteria.POINTS, paper + criteria.POINTS)
 
 
 def apart(key: str, other: str, low: float, high: float) -> Interval:
-    """Difference of two recoveries from `low` to `high`, points."""
+    """The recovery of `key` less that of `other` is from `low` to `high`, points."""
     return criteria.derived(
         lambda columns: recovered(columns, key) - recovered(columns, other), low, high, "points", NO_GAP
     )
 
 
 def above(key: str, other: str, unit: str = "accuracy") -> Interval:
-    """The larger of two numbers: mean of the paired difference above 0."""
+    """`key` is larger than `other`: the mean of their paired difference is above 0."""
 
     def statistic(columns: Columns) -> Array:
         result: Array = (columns[key] - columns[other]).mean(-1)
@@ -86,12 +86,12 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
-    """Heads outside the subset are zeroed in the forward pass."""
+    """Row of the forward variant, which zeroes all but k heads in the forward pass."""
     return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
 
 
 def after(method: str, task: int) -> Row:
-    """Six heads by a ranking after a task."""
+    """Row of the timing experiment: six heads by a ranking computed after `task`."""
     return Row(f"{method}_{task}", f"{method} after task {task}", method, 6, {"rank_after": task})
 
 

@@ -1,4 +1,4 @@
-"""Data of a line of the ledger: its columns over common seeds, and numbers beside them; or what is missing."""
+"""Data of a line of the ledger: columns over common seeds and baselines, or a message on missing cells."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from raysweep.analysis.errors import AmbiguousCells
 from raysweep.analysis.statistics.inference import Array
 
 TRIVIAL = ("persistence", "constant", "chance_accuracy")
-"""Predictors that learn nothing, which streams record: prefixes of their metrics' names."""
+"""Metric prefixes of the stream's trivial predictors, which learn nothing."""
 
 Recorded = tuple[NDArray[np.int64], Array]
-"""Steps and values of an array."""
+"""Steps and values of a recorded array."""
 
 
 @dataclass(frozen=True)
 class LineData:
-    """A line's columns over common seeds, or why there are none."""
+    """A line's columns over common seeds, or the reason why there are none."""
 
     columns: dict[str, Array]
     seeds: tuple[int, ...]
     expected: int
-    """Cells that the line needs."""
+    """The number of cells that the line needs."""
     lacking: str | None
-    """Why there are no columns."""
+    """The reason why there are no columns; None: there are."""
     decay_0: float | None = None
     naive: float | None = None
     trivial: Mapping[str, float] = field(default_factory=dict)
-    """Numbers of the stream's trivial predictors, by name."""
+    """Trivial predictor -> its mean score on the stream."""
     narrowing: Mapping[str, str] = field(default_factory=dict)
-    """Where cells of several settings fit: experiment -> predicate over its cells that leaves one setting."""
+    """Experiment with cells of several settings -> SQL predicate that selects one setting."""
     command: str = ""
-    """Runs the line's missing cells, where one setting is chosen."""
+    """The command that runs the line's missing cells; empty if cells of several settings fit."""
     parts: tuple[Selected[Cells], ...] = ()
 
 
 class Reader:
-    """A source read once: lines ask for the same cells and arrays again and again."""
+    """A source with a cache of selections and arrays, as many lines need the same ones."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -68,7 +68,7 @@ class Reader:
         return replace(self._selected[key], selection=cells)
 
     def arrays(self, name: str) -> dict[str, Recorded]:
-        """All arrays of one name, by cell."""
+        """Cell id -> the cell's array of this name."""
         if name not in self._arrays:
             by_cell = entries(self._source.arrays([name])).sort("step").group_by("cell_id", maintain_order=True)
             self._arrays[name] = {
@@ -78,7 +78,7 @@ class Reader:
 
 
 def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
-    """The columns of a line's cells, complete and balanced, else what is missing."""
+    """The columns of a line's cells if all are done at the same seeds; otherwise the reason why not."""
     parts: list[Selected[Cells]] = []
     ambiguous: dict[str, AmbiguousCells] = {}
     for cells in cells_of_line:
@@ -90,7 +90,7 @@ def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
     if not cells_of_line:
         return LineData({}, (), 0, "")
     if ambiguous:
-        why = "no verdict over several settings: " + "; ".join(error.differing for error in ambiguous.values())
+        why = "no verdict, cells of several settings fit: " + "; ".join(error.differing for error in ambiguous.values())
         narrowing = {experiment: error.choice for experiment, error in ambiguous.items()}
         return LineData({}, (), expected, why, narrowing=narrowing, parts=tuple(parts))
     missing = dict.fromkeys(note for part in parts if (note := missing_note(part)))
@@ -98,7 +98,7 @@ def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
         return LineData({}, (), expected, " ".join(missing), command=command(parts), parts=tuple(parts))
     seeds = list(dict.fromkeys(part.seeds for part in parts))
     if len(seeds) > 1:
-        why = "its sweeps were run at different seeds: " + " against ".join(map(str, seeds))
+        why = "the line's sweeps were run at different seeds: " + " against ".join(map(str, seeds))
         return LineData({}, (), expected, why, command=_same_seeds(parts), parts=tuple(parts))
     first = parts[0].selection
     return LineData(
@@ -115,7 +115,7 @@ def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
 
 
 def _columns(reader: Reader, part: Selected[Cells]) -> dict[str, Array]:
-    """A row's values in the order of the seeds; nan where a cell has none."""
+    """Column name -> a row's values in the order of the seeds; nan for a cell without a value."""
     columns = {}
     table = _values(reader, part)
     for row in part.selection.rows:
@@ -126,7 +126,7 @@ def _columns(reader: Reader, part: Selected[Cells]) -> dict[str, Array]:
 
 
 def _values(reader: Reader, part: Selected[Cells]) -> pl.DataFrame:
-    """Columns row, seed, value: the metric, or an array reduced to one number."""
+    """The metric, or the array reduced to one number, of each done cell. Columns: row, seed, value."""
     cells, done = part.selection, part.done
     if cells.reduce is None:
         value = pl.col(cells.metric) if cells.metric in done.columns else pl.lit(None)
@@ -140,7 +140,7 @@ def _values(reader: Reader, part: Selected[Cells]) -> pl.DataFrame:
 
 
 def _decay_0(reader: Reader, cells: Cells, seeds: tuple[int, ...]) -> float | None:
-    """Mean of the line's number over the same seeds, in the row that propagates nothing; None where some lack it."""
+    """Mean of the line's number over `seeds` in the row that propagates nothing; None if any seed lacks it."""
     if cells.decay_0 is None:
         return None
     metric = cells.decay_0_metric or cells.metric
@@ -155,7 +155,7 @@ def _decay_0(reader: Reader, cells: Cells, seeds: tuple[int, ...]) -> float | No
 
 
 def _of_stream(part: Selected[Cells], metric: str | None) -> float | None:
-    """Mean of a metric that depends on the stream and not on the method."""
+    """Mean over the done cells of a metric that depends only on the stream; None without a value."""
     if metric is None or metric not in part.done.columns:
         return None
     values = part.done[metric].drop_nulls().to_numpy()
@@ -163,7 +163,7 @@ def _of_stream(part: Selected[Cells], metric: str | None) -> float | None:
 
 
 def _trivial(part: Selected[Cells]) -> dict[str, float]:
-    """The stream's predictors that learn nothing, over the steps of the line's metric."""
+    """Trivial predictor -> its mean score over the steps of the line's metric."""
     if part.selection.reduce is not None:
         return {}
     steps = part.selection.metric.split("_", 1)[-1]
@@ -172,7 +172,7 @@ def _trivial(part: Selected[Cells]) -> dict[str, float]:
 
 
 def _same_seeds(parts: Sequence[Selected[Cells]]) -> str:
-    """Runs each sweep at the seeds that only others have."""
+    """The command that runs all seeds of the line in each sweep that lacks some of them."""
     every = in_order(seed for part in parts for seed in part.seeds)
     short = [(part.selection.sweep, part.cells) for part in parts if set(part.seeds) < set(every)]
     seeds, at = ",".join(map(str, every)), parts[0].source.at

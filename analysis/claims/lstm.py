@@ -15,18 +15,18 @@ from raysweep.analysis.tables.table08 import PRE, PRE_NAIVE
 
 FAMILY = "lstm"
 FAILING = 10.0
-"""Traces fail where their MSE is so many times k = 4's on the same seed."""
+"""Traces fail on a seed if their MSE is at least this many times that of k = 4."""
 PRE_SHIFT = (0.08, 0.90)
 """The paper's range of MSE on Lorenz before the shift, over methods and seeds."""
 
 
 def sine(*rows: Row) -> tuple[Cells, ...]:
-    """Table 8's cells."""
+    """The cells of Table 8's sine panel."""
     return (scored_cells("paper/e5-lstm-sine", "lstm_sine", "post_all", rows, {"hidden": 64}),)
 
 
 def traces_fail(columns: Columns) -> NDArray[np.bool_]:
-    """Traces far above k = 4 on the same seed, or diverged (nan is not below)."""
+    """Whether traces have `FAILING` times the MSE of k = 4, per seed; a diverged run (nan) counts as failing."""
     return ~(columns[TRACES.key] < FAILING * columns["k4"])
 
 
@@ -61,7 +61,7 @@ _PERSISTENCE = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", (FULL,), _BEFORE, me
 
 _BEST_TO_PERSISTENCE = criteria.smallest([criteria.ratio(row.key, "naive_full") for row in ROWS])
 _BEST_LEVEL = criteria.smallest([criteria.level(row.key) for row in ROWS])
-"""Ln of MSE over persistence (geometric mean) of the method that converged best; ln of the smallest mean MSE of any."""
+"""Ln of the smallest ratio of MSE to persistence (geometric mean) of any method; ln of the smallest mean MSE."""
 
 
 def _runs_converged(columns: Columns) -> str:

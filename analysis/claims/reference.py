@@ -1,4 +1,4 @@
-"""The claim that tests check, not a store."""
+"""The claim that is checked by a test instead of a store's cells."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from raysweep.analysis.claims.claim import ByTests, Claim, Line
 FAMILY = "unrun"
 COVERS = (
     "stored runs of that framework with SGD over 200 steps: gradients, states, losses and weights to 1e-12, float64; "
-    "it needs the golden vectors and is skipped without"
+    "the test is skipped without the golden vectors"
 )
 REFERENCE = "tests/workloads/rnn/test_golden.py::test_learning_with_sgd_follows_marschalls_framework"
 

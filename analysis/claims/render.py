@@ -20,7 +20,7 @@ _WIDTH = 120
 
 
 def to_text(frame: pl.DataFrame) -> str:
-    """A paragraph a line: verdict, statement and source, numbers, baselines, reason."""
+    """One paragraph per line: verdict, statement and source, numbers, baselines, reason."""
     blocks = []
     for row in frame.to_dicts():
         paragraph = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
@@ -36,7 +36,7 @@ def to_text(frame: pl.DataFrame) -> str:
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
-    """A table for each source of claims, a row a line; reasons in its last column."""
+    """One table per source of claims, one row per line, the reasons in the last column."""
     heads = ["claim", "part", "source", "claimed", "ours, 95 % interval", "seeds", "verdict", "alone", "decay 0",
              "naive", "why"]  # fmt: skip
     parts = [summary(frame), *(f"{note}." for note in notes(frame))]
@@ -66,7 +66,7 @@ def to_markdown(frame: pl.DataFrame) -> str:
 
 
 def to_json(frame: pl.DataFrame) -> str:
-    """Every column in full, one object a line; verdicts counted by source."""
+    """All columns, one object per line, and counts of the verdicts by source."""
     by_source = {name: frame.filter(pl.col("source") == name) for name in SOURCES}
     document: dict[str, Any] = {
         **{
@@ -82,7 +82,7 @@ def to_json(frame: pl.DataFrame) -> str:
 RENDERERS: Registry[Callable[[pl.DataFrame], str]] = Registry(
     "ledger format", {"text": to_text, "markdown": to_markdown, "json": to_json}
 )
-"""Format -> the ledger's frame to string."""
+"""Format -> function that renders the ledger's frame."""
 
 
 def render(frame: pl.DataFrame, how: str) -> str:
@@ -91,14 +91,14 @@ def render(frame: pl.DataFrame, how: str) -> str:
 
 
 def summary(frame: pl.DataFrame) -> str:
-    """Lines by verdict for each source, and the open lines' verdicts on their own."""
+    """Counts of the lines by verdict for each source; open lines also by their verdict without Holm's correction."""
     return "\n\n".join(
         _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
     )
 
 
 def notes(frame: pl.DataFrame) -> list[str]:
-    """Notes on the lines' sweeps, once each: settings that are not their own, cells that are left out."""
+    """The distinct notes on the lines' sweeps: settings that differ from the sweep's file, cells left out."""
     return frame["notes"].explode().drop_nulls().unique(maintain_order=True).to_list()
 
 
@@ -115,7 +115,7 @@ def _counts(name: str, part: pl.DataFrame) -> str:
 
 
 def source(row: dict[str, Any]) -> str:
-    """The place of a claim: `Sec. 4.1, Table 3` of the paper; in another source with its name."""
+    """The place of a claim: `Sec. 4.1, Table 3`, preceded by the source's name if it is not the paper."""
     return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
 
 
@@ -124,7 +124,7 @@ def _on_its_own(row: dict[str, Any]) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> str:
-    """`0.0018 [0.0012, 0.0024] MSE`, or a dash."""
+    """Our number, interval and unit: `0.0018 [0.0012, 0.0024] MSE`, or a dash."""
     if row["ours"] is None:
         return ABSENT
     text = _number(row["ours"])

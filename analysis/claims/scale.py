@@ -78,8 +78,8 @@ _LORENZ_512 = (
 
 
 def diverged(columns: Columns) -> NDArray[np.bool_]:
-    """Ended by the workload for a loss that is not finite or above 1e6."""
-    ended_early: NDArray[np.bool_] = columns["diverged_full"] != 0  # nan: without a record that it did not
+    """Whether the workload ended full RTRL's run because the loss was not finite or above 1e6, per seed."""
+    ended_early: NDArray[np.bool_] = columns["diverged_full"] != 0  # nan (not recorded) counts as diverged
     return ended_early
 
 

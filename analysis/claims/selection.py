@@ -1,4 +1,4 @@
-"""Experiment 3: does it matter which four sources a unit keeps (Sec. 4.3, Table 6; Sec. 4.8)?"""
+"""Experiment 3: the selection of the four sources that a unit keeps (Sec. 4.3, Table 6; Sec. 4.8)."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def _rate_rows(name: str, label: str, method: str, k: int | None, config: dict[s
 
 
 def tbptt_cells(windows: tuple[int, ...]) -> tuple[Cells, ...]:
-    """Truncated BPTT of these windows, and k = 4, at every learning rate."""
+    """Cells of truncated BPTT with these windows, and of k = 4, at every learning rate."""
     rows = _rate_rows("k4", "k = 4", "sparse_rtrl", 4, {"selection": "ring"})
     for window in windows:
         rows += _rate_rows(f"w{window}", f"BPTT, window {window}", "bptt", None, {"window": window})
@@ -129,7 +129,7 @@ def tbptt_cells(windows: tuple[int, ...]) -> tuple[Cells, ...]:
 
 
 def groups(windows: tuple[int, ...]) -> dict[str, list[str]]:
-    """Method -> its columns, one a learning rate."""
+    """Method -> its columns, one per learning rate."""
     return {name: [f"{name}_{rate:g}" for rate in RATES] for name in ("k4", *(f"w{w}" for w in windows))}
 
 

@@ -1,7 +1,7 @@
 """Experiment 4: errors at few steps only, copy and adding (Sec. 4.4, Table 7).
 
-Each sequence begins with no memory and BPTT's window spans it, so BPTT is full RTRL, one algorithm: it does not
-compete with full RTRL for "worst of all", which it could only equal.
+Each sequence begins with no memory and BPTT's window spans it, so BPTT and full RTRL are the same algorithm. BPTT is
+therefore left out when the worst method is determined.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ HIDDEN = {"hidden": 64}
 
 
 def copy_cells(*rows: Row) -> tuple[Cells, ...]:
-    """Table 7's copy task."""
+    """Cells of Table 7's copy task."""
     naive = "chance_accuracy"
     return (scored_cells("paper/e4-copy", "copy", "all_last_500", rows, HIDDEN, naive, score="accuracy"),)
 
 
 def adding_cells(*rows: Row) -> tuple[Cells, ...]:
-    """Table 7's adding task."""
+    """Cells of Table 7's adding task."""
     return (scored_cells("paper/e4-adding", "adding", "all_last_500", rows, HIDDEN, "constant"),)
 
 
 def _same_as_bptt(columns: Columns) -> str:
     apart = float(np.abs(columns["full"] - columns["bptt"]).max())
-    return f"BPTT over the sequence is the same algorithm: apart by {apart:.1g} at most"
+    return f"BPTT over the sequence is the same algorithm; the largest difference is {apart:.1g}"
 
 
 _TRIVIAL = Cells("paper/e4-adding", "adding", (FULL,), HIDDEN, metric="constant_all_last_500", prefix="trivial_")

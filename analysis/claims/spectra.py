@@ -1,4 +1,4 @@
-"""Explanation: singular values of the influence J (n x P), angles of gradients (Sec. 4.6, 5.1, Table 13)."""
+"""Claims about singular values of the influence J (n x P) and angles of gradients (Sec. 4.6, 5.1, Table 13)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANGLES = (2, 4, 8, 16, 32)
 
 
 def at(step: int) -> Reduce:
-    """The value recorded at a step; nan if none was."""
+    """Function that returns the value recorded at `step`; nan if none was."""
 
     def reduce(steps: NDArray[np.int64], values: Array) -> float:
         recorded = values[steps == step]
@@ -53,19 +53,19 @@ def middle(_: NDArray[np.int64], values: Array) -> float:
 
 
 def _influence(stream: str, metric: str, reduce: Reduce, prefix: str, **pinned: object) -> tuple[Cells, ...]:
-    """An array of full RTRL; beside a condition number that of the immediate influence, nothing propagated."""
+    """An array of full RTRL reduced to a number; the baseline of `condition` is the immediate influence's."""
     cells = Cells(f"paper/spectra-{stream}", f"spectra_{stream}", (FULL,), pinned, metric=metric)
     cells = replace(cells, reduce=reduce, prefix=prefix)
     return (replace(cells, decay_0=FULL, decay_0_metric="immediate_condition") if metric == "condition" else cells,)
 
 
 def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
-    """An array of full RTRL on the sine, put into one number."""
+    """An array of full RTRL on the sine, reduced to one number."""
     return _influence("sine", metric, reduce, prefix, hidden=hidden, learning_rate=1e-3)
 
 
 def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
-    """An array of full RTRL on the Lorenz system, put into one number."""
+    """An array of full RTRL on the Lorenz system, reduced to one number."""
     return _influence("lorenz", metric, reduce, prefix, hidden=64)
 
 
@@ -79,12 +79,12 @@ def _number(paper: float) -> Interval:
 
 
 def collapsed(columns: Columns) -> NDArray[np.bool_]:
-    """The largest recorded condition number is above the bound, or there is none."""
+    """Whether the largest recorded condition number is above the bound, or missing, per seed."""
     return ~(columns["largest_full"] <= COLLAPSED)
 
 
 def _without_collapsed(columns: Columns) -> Columns:
-    """Seeds whose spectrum has not collapsed, as in Table 13."""
+    """The columns without the seeds whose spectrum has collapsed, as in Table 13."""
     healthy = ~collapsed(columns)
     return {name: values[healthy] for name, values in columns.items()}
 
@@ -162,7 +162,7 @@ scale = Claim(
 
 
 def angle(metric: str, reduce: Reduce, *rows: Row) -> tuple[Cells, ...]:
-    """An array that compares gradients, put into one number."""
+    """An array that compares gradients, reduced to one number."""
     return (Cells("paper/alignment", "alignment", rows, {"hidden": 64}, metric=metric, decay_0=DECAY_0, reduce=reduce),)
 
 

@@ -29,26 +29,26 @@ REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 CANNOT, NOT_RUN, BY_TESTS = "cannot be separated", "not run", "checked by tests"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, CANNOT, NOT_RUN, BY_TESTS)
 MAX_NAMED = 10_000
-"""More seeds than this are not worth naming."""
+"""Numbers of needed seeds above this one are not reported."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A line's number and verdict before its family is known."""
+    """A line's number and p-value before Holm's correction."""
 
     ours: float | None = None
     lower: float | None = None
     upper: float | None = None
     p: float | None = None
     small: str = CANNOT
-    """The verdict where p is small."""
+    """The verdict if p is at most `LEVEL`."""
     large: str = CANNOT
-    """The verdict where p is not small even without a correction."""
+    """The verdict if p is above `LEVEL` even without Holm's correction."""
     verdict: str | None = None
-    """The verdict where there is no p."""
+    """The verdict if there is no p; otherwise None."""
     why: str = ""
     note: str = ""
-    """The end of `why`, whatever the verdict."""
+    """Text appended to `why` for every verdict."""
     estimate: Estimate | None = None
 
 
@@ -57,14 +57,14 @@ class Settled(NamedTuple):
 
     verdict: str
     alone: str
-    """Without the correction for the family's other lines."""
+    """The verdict without Holm's correction for the family's other lines."""
     why: str
     adjusted: float | None
-    """P by Holm."""
+    """Holm's adjusted p."""
 
 
 def judge(line: Line, data: LineData) -> Judged:
-    """The line's number, interval and p; its verdict only where that does not depend on the family."""
+    """The line's number, interval and p; also its verdict if that does not depend on the family."""
     if isinstance(line.judge, ByTests):
         return Judged(verdict=BY_TESTS, why=f"not computed from a store: {line.judge.test}; {line.judge.covers}")
     if data.lacking is not None:
@@ -77,7 +77,7 @@ def judge(line: Line, data: LineData) -> Judged:
 
 
 def settle(line: Line, judged: Judged, p_values: Sequence[float], i: int) -> Settled:
-    """Verdict, with and without Holm's correction, why, and adjusted p of a line, test i of its family."""
+    """The line's verdict with and without Holm's correction; the line is test i of the family's `p_values`."""
     if judged.verdict is not None:
         return Settled(judged.verdict, judged.verdict, judged.why + judged.note, None)
     if judged.p is None:
@@ -99,16 +99,16 @@ def _would_do(line: Line, judged: Judged, level: float) -> str:
     elif isinstance(line.judge, Share) and judged.ours is not None:
         needed = _share_needed(line.judge, judged.ours, level)
     elif isinstance(line.judge, Agreement):
-        return "more seeds on which it fails are needed"
+        return "more seeds with these properties are needed"
     if needed is None or needed > MAX_NAMED:
-        return "no number of seeds worth naming would do"
-    return f"about {needed} seeds would do"
+        return "no feasible number of seeds would decide it"
+    return f"about {needed} seeds would decide it"
 
 
 def _interval(criterion: Interval, data: LineData) -> Judged:
     diverged = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in data.columns.values())]
     if diverged:
-        return Judged(verdict=CANNOT, why=f"diverged, so without a number: {named_seeds(diverged)}")
+        return Judged(verdict=CANNOT, why=f"no number, as these diverged: {named_seeds(diverged)}")
     columns = data.columns if criterion.derive is None else criterion.derive(data.columns)
     complete = [c for c in columns.values() if c.size == len(data.seeds)]  # else seeds were left out on purpose
     empty = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in complete)]
@@ -142,14 +142,12 @@ def _interval(criterion: Interval, data: LineData) -> Judged:
 
 
 def _indistinct(criterion: Interval, trivial: Mapping[str, float]) -> str:
-    """A sentence on predictors that learned nothing and lie in a level's zone too."""
+    """A sentence on the trivial predictors that lie in the zone too; empty unless the statistic is a level."""
     if not criterion.level:
         return ""
     low, high = criterion.to_reader(criterion.low), criterion.to_reader(criterion.high)
     inside = [f"{name}, {value:.3g}" for name, value in trivial.items() if low <= value <= high]
-    return (
-        f". The zone holds what has learned nothing too ({'; '.join(inside)}): the level can't tell" if inside else ""
-    )
+    return f". Trivial predictors lie in the zone too ({'; '.join(inside)}): the level proves nothing" if inside else ""
 
 
 def _share(criterion: Share, data: LineData) -> Judged:
@@ -174,7 +172,7 @@ def _share(criterion: Share, data: LineData) -> Judged:
 
 
 def _share_needed(criterion: Share, share: float, level: float) -> int | None:
-    """Seeds at which the same share has an exact p below the level, as a count has no width to scale."""
+    """The least number of seeds at which the same share has an exact p of at most `level`; None: 1000 or more."""
     for n in range(2, 1000):
         count = round(share * n)
         if not criterion.most and fisher_p(count, n, criterion.count, criterion.sample) <= level:
@@ -191,18 +189,18 @@ def _agreement(criterion: Agreement, data: LineData) -> Judged:
     names = [named_seeds([s for s, f in zip(data.seeds, flags, strict=True) if f]) for flags in (left, right)]
     sides = f"{criterion.text}: {names[0] or 'none'} against {names[1] or 'none'}"
     if n < 2:
-        return Judged(share, verdict=CANNOT, why=f"{sides}; one seed")
+        return Judged(share, verdict=CANNOT, why=f"{sides}; one seed can't decide")
     if not (left == right).all():
         return Judged(share, verdict=NOT_REPRODUCED, why=sides)
     if count in (0, n):
-        return Judged(share, verdict=CANNOT, why=f"{sides}; it needs seeds of both kinds")
+        return Judged(share, verdict=CANNOT, why=f"{sides}; no verdict without seeds of both kinds")
     chance = 1 / math.comb(n, count)
-    why = f"the agreement ({sides}; by accident 1 in {math.comb(n, count)})"
+    why = f"the same seeds ({sides}; by chance 1 in {math.comb(n, count)})"
     return Judged(share, p=chance, small=REPRODUCED, why=why)
 
 
 def _in_reader_scale(criterion: Interval, value: float) -> float | None:
-    """A value in the reader's scale; None where it is not finite."""
+    """A value in the reported scale; None if it is not finite."""
     number = criterion.to_reader(value) if not math.isnan(value) else math.nan
     return number if math.isfinite(number) and math.isfinite(value) else None
 
@@ -213,7 +211,7 @@ def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = 
     Args:
         line: the line.
         data: its data.
-        narrowing: of all lines for which several settings fit, as one ledger is over one choice.
+        narrowing: experiment -> predicate, of all lines for which several settings fit; one choice serves them all.
         at: see `raysweep.analysis.cells.source.Source`.
     """
     if not line.cells:
@@ -226,5 +224,5 @@ def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = 
 
 
 def pooled(line: Line) -> bool:
-    """Whether a p-value may decide the line, so that it counts in its family."""
+    """Whether a p-value can decide the line, which then counts as a test of its family."""
     return isinstance(line.judge, Interval | Agreement | Share)

@@ -1,7 +1,7 @@
-"""The numbers of the paper (arXiv 2603.15195) that tables and claims are compared with.
+"""The numbers of the paper (arXiv 2603.15195) with which tables and claims are compared.
 
-One CSV a table beside this file. Each value says where it stands, because the text at hand lost much of the paper's
-mathematics; what is not known is not listed.
+One CSV file per table, in this folder. Each value has a source and a standing, because our copy of the paper lost
+much of its mathematics; unknown values are not listed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 PAPER_SEEDS = (42, 123, 7, 2024, 31337)
-"""The paper's five seeds, of all experiments but those of the vision transformer."""
+"""The paper's five seeds of all experiments except those with the vision transformer."""
 
 STANDINGS = {
     "table": "printed in the paper's table",
@@ -19,18 +19,18 @@ STANDINGS = {
     "restored": "lost from the text at hand, put back from elsewhere in the paper",
     "implied": "computed from other numbers of the paper, not printed there",
 }
-"""Certainty of a value, from printed in the table down to implied."""
+"""Standing of a value -> its description, from most to least certain."""
 
 
 def paper_values(name: str) -> pl.DataFrame:
     """The paper's numbers for one table.
 
     Args:
-        name: a CSV file of this folder, without `.csv` (`"table03"`).
+        name: the name of a CSV file in this folder, without `.csv` (`"table03"`).
 
     Returns:
-        Columns `row`, `quantity`, `value` (of a range its lower end), `upper` (of a range), `sd`,
-        `seed` (null: over seeds), `standing` (a key of `STANDINGS`) and `source`.
+        Columns: `row`, `quantity`, `value` (or the lower end of a range), `upper` (the upper end of a range), `sd`,
+        `seed` (null: over seeds), `standing` (a key of `STANDINGS`), `source`.
     """
     schema = {
         "row": pl.String,

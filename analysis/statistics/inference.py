@@ -1,11 +1,10 @@
-"""Intervals over a few seeds, p-values and their correction, the basis of the ledger's verdicts.
+"""Confidence intervals over a few seeds, p-values and Holm's correction, for the ledger's verdicts.
 
-Rules and reasons: `docs/verdicts.md`. NumPy only. A statistic is a function of columns, arrays whose last
-axis is seeds, that reduces this axis; so one call evaluates all resamples, and columns are resampled
-together (seeds are paired).
+Rules and reasons: `docs/verdicts.md`. Columns are arrays whose last axis is seeds; a statistic is a function of the
+columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired seeds).
 
-What differs from textbooks: an interval is the hull of the percentile bootstrap's and the t interval on the
-jackknife's standard error, as the former alone is too narrow for five seeds.
+An interval is the hull of the percentile bootstrap's interval, which alone is too narrow for five seeds, and the t
+interval with the jackknife's standard error.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ class Estimate:
     """A statistic over seeds and its error.
 
     Args:
-        value: on all seeds.
-        error: the jackknife's standard error; nan where there is none (one seed, or no spread left in a subset).
-        resampled: the statistic on every bootstrap resample that has one, sorted.
-        n: seeds.
+        value: the statistic on all seeds.
+        error: the jackknife's standard error; nan if it is undefined (one seed, or a subset without spread).
+        resampled: the finite values of the statistic on the bootstrap resamples, sorted.
+        n: the number of seeds.
     """
 
     value: float
@@ -45,11 +44,11 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there is an interval."""
+        """Whether a bounded interval can be computed."""
         return self.n > 1 and math.isfinite(self.value) and math.isfinite(self.error) and self.resampled.size > 0
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Hull of percentile and t interval at 1 - level; the whole line where there is no interval."""
+        """Hull of percentile and t interval at 1 - level; (-inf, inf) if neither can be computed."""
         if not self.has_interval:
             return -math.inf, math.inf
         low, high = np.quantile(self.resampled, [level / 2, 1 - level / 2], method="nearest")
@@ -72,7 +71,7 @@ def estimate(statistic: Statistic, columns: Columns) -> Estimate:
     n = next(iter(columns.values())).shape[-1]
     if n == 0:
         return Estimate(math.nan, math.nan, np.array([math.nan]), n)
-    with np.errstate(divide="ignore", invalid="ignore"):  # seeds that are all alike have no spread: ln 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # ln 0 if all seeds have the same value
         value = float(statistic(columns))
         if n < 2:
             return Estimate(value, math.nan, np.array([value]), n)
@@ -80,26 +79,26 @@ def estimate(statistic: Statistic, columns: Columns) -> Estimate:
         resampled = statistic({name: column[drawn] for name, column in columns.items()})
         without = statistic({name: column[others] for name, column in columns.items()})
         error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-    # A spread is undefined on a resample of one seed only: left out, 1 in n^(n-1) of them.
+    # Left out: resamples that repeat one seed, 1 in n^(n-1), where the log of a spread is undefined.
     return Estimate(value, error, np.sort(resampled[np.isfinite(resampled)]), n)
 
 
 @functools.cache
 def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Seeds of every bootstrap resample, and of every jackknife one; the same for every line."""
+    """Indices of the seeds in every bootstrap and every jackknife resample, the same for every line."""
     drawn = np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))
     return drawn, np.array([[j for j in range(n) if j != i] for i in range(n)])
 
 
 def zone_p(estimated: Estimate, low: float, high: float) -> float:
-    """P of a verdict: inside the zone the larger over its ends (TOST), outside that of the end passed."""
+    """P of a verdict: inside the zone the larger p of its two ends (TOST), outside the p of the nearer end."""
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)
 
 
 def seeds_needed(estimated: Estimate, low: float, high: float, level: float) -> int | None:
-    """Seeds at which the interval, shrunk as 1 / sqrt(n), would lie on its side of the zone's ends; None: no such n."""
+    """The n at which the interval, scaled by 1 / sqrt(n), would contain no end of the zone; None: no such n."""
     if not estimated.has_interval:
         return None
     bottom, top = estimated.interval(level)
@@ -116,7 +115,7 @@ def seeds_needed(estimated: Estimate, low: float, high: float, level: float) -> 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given; compare each with the level itself."""
+    """Holm's adjusted p-values, in the order of `p_values`, to be compared with the uncorrected level."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -133,7 +132,7 @@ def holm_level(p_values: Sequence[float], i: int, level: float = LEVEL) -> float
 
 
 def t_cdf(t: float, df: int) -> float:
-    """Student's distribution function for whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    """Student's distribution function for integer degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
     theta = math.atan(t / math.sqrt(df))
     sine, cosine = math.sin(theta), math.cos(theta)
     term, total = (cosine, 0.0) if df % 2 else (1.0, 0.0)
@@ -145,7 +144,7 @@ def t_cdf(t: float, df: int) -> float:
 
 
 def t_quantile(share: float, df: int) -> float:
-    """Inverse of `t_cdf` by bisection, for shares of one half or more."""
+    """Inverse of `t_cdf` by bisection, for shares of at least one half."""
     high = 1.0
     while t_cdf(high, df) < share:
         high *= 2
@@ -153,7 +152,7 @@ def t_quantile(share: float, df: int) -> float:
 
 
 def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Clopper and Pearson's interval for a share, exact for binomial counts."""
+    """Clopper and Pearson's exact interval for a binomial share."""
     low = bisect(lambda p: _at_least(count, n, p) - level / 2, 0.0, 1.0) if count else 0.0
     high = bisect(lambda p: level / 2 - _at_least(n - count, n, 1 - p), 0.0, 1.0) if count < n else 1.0
     return low, high
@@ -166,9 +165,9 @@ def share_p(count: int, n: int, end: float) -> float:
 
 
 def fisher_p(count: int, n: int, other: int, m: int) -> float:
-    """Fisher's exact test of two shares, `count` of `n` against `other` of `m`: two-sided p.
+    """Two-sided p of Fisher's exact test of two shares, `count` of `n` against `other` of `m`.
 
-    The sum over all tables of the same margins that are no likelier than the one seen.
+    The p is the total probability of all tables with the same margins that are at most as likely as the observed one.
     """
     total = count + other
     tables = range(max(0, total - m), min(n, total) + 1)
@@ -182,7 +181,7 @@ def _at_least(count: int, n: int, p: float) -> float:
 
 
 def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
-    """The zero of a rising function between low and high."""
+    """The zero of an increasing function between low and high."""
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < 0 else (low, middle)

@@ -1,10 +1,10 @@
-"""How much of the gap between a floor and a ceiling a method closes, seed by seed, in percent.
+"""Recovery: the share of the gap between a floor and a ceiling that a method closes, seed by seed, in percent.
 
-With a score s that is better when higher, every form is
+With a score s (higher is better), every form is
 
     R = 100 (s - s_floor) / (s_ceiling - s_floor)                                            (*)
 
-and the forms differ in s alone:
+and the forms differ only in s:
 
 | function | s | floor | ceiling | source |
 |---|---|---|---|---|
@@ -16,10 +16,10 @@ Equations of arXiv 2603.15195. Values are per seed; the paper's summaries averag
 (`analysis.statistics.spread`). Floor and ceiling are the caller's choice, and frames are matched by key columns,
 never by position.
 
-What the paper leaves open: (*) means nothing where the ceiling is no better than the floor (it would
-turn a method that does worse into one above 100 %). The recovery is null there, and the column `gap`
-says why. It is null as well where a value is (a diverged run has no MSE). A seed that a reference lacks
-altogether is an error: dropping it would change over which seeds the methods are compared.
+Cases that the paper leaves open: (*) is meaningless if the ceiling is no better than the floor (a method worse than
+both would get over 100 %). The recovery is then null, and the column `gap` is not positive. It is also null if a
+value is null (a diverged run has no MSE). A seed that is missing in floor or ceiling is an error, as dropping it would
+change the set of seeds over which the methods are compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
 from raysweep.orchestrator.errors import InputError
 
 KEYS = ("experiment", "seed")
-"""Key columns by default; a caller with several networks or tasks in one frame adds theirs."""
+"""The default key columns; a caller with several networks or tasks in one frame adds their columns."""
 
 _MAX_KEYS = 5
 _ADDED = ("floor", "ceiling", "gap", "recovery")
@@ -51,15 +51,15 @@ def log_gap_recovery(
     50 % is the geometric mean of floor and ceiling; above 100 % the method beats the ceiling.
 
     Args:
-        frame: rows to rate; several per key (one a method or k, say) are fine.
-        floor: one row per key, 0 % by definition (the paper's: traces, k = 0).
-        ceiling: one row per key, 100 % by definition (the paper's: full RTRL).
+        frame: the rows to rate; may have several rows per key (for example one per method or k).
+        floor: one row per key, 0 % by definition (in the paper: traces, k = 0).
+        ceiling: one row per key, 100 % by definition (in the paper: full RTRL).
         on: key columns, present in all three frames.
         value: the MSE's column; positive, or null.
 
     Returns:
-        `frame`, rows in order, with `floor` and `ceiling` (MSE), `gap` (ln floor - ln ceiling) and
-        `recovery` (percent; null where a value is null or the gap is not positive).
+        `frame`, rows in the same order, with added columns `floor` and `ceiling` (MSE), `gap`
+        (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
 
     Raises:
         MissingSeeds: a key of `frame` is absent from `floor` or `ceiling`.
@@ -76,10 +76,10 @@ def log_gap_recovery(
 def drift_recovery(
     frame: pl.DataFrame, frozen: pl.DataFrame, target: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str = "mse"
 ) -> pl.DataFrame:
-    """Share of a drift's damage undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
+    """Share of a drift's damage that is undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
 
-    Linear in the MSE, so not comparable with Eq. 10. As `log_gap_recovery`; the frames have the MSE of decoders that
-    adapt, late in session B; of those that do not, there too; and of the latter at the end of session A.
+    Linear in the MSE, so not comparable with Eq. 10. Used like `log_gap_recovery`: `frame` has the adapting decoders'
+    MSE late in session B, `frozen` that of the frozen decoders there, `target` that at the end of session A.
     """
     return _recovery(frame, frozen, target, on, value, lambda mse: -mse)
 
@@ -92,10 +92,10 @@ def accuracy_recovery(
     on: Sequence[str] = KEYS,
     value: str = "accuracy",
 ) -> pl.DataFrame:
-    """Recovery on an accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
+    """Recovery of accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
 
-    As `log_gap_recovery`; the floor is the trace-like network (gradient through one head), the ceiling the dense
-    reference. The paper too sets seeds aside whose gap is not positive.
+    Used like `log_gap_recovery`; the floor is the trace-like network (gradient through one head), the ceiling the
+    dense reference. The paper, too, excludes seeds whose gap is not positive.
     """
     return _recovery(frame, floor, ceiling, on, value, lambda accuracy: accuracy)
 
@@ -108,14 +108,14 @@ def row_recovery(
     *,
     with_value: bool = False,
 ) -> pl.DataFrame:
-    """Recovery of every row of a table from one of its rows to another, on the seeds that have both.
+    """Recovery of every row of a table between two of its rows, on the seeds that have both.
 
     Args:
-        values: `row`, `KEYS`, `value`.
+        values: frame with the columns `row`, `KEYS` and `value`.
         floor: the row of 0 %.
         ceiling: the row of 100 %.
-        by: one of the recoveries above.
-        with_value: leave out seeds whose floor or ceiling has no value, whose recovery is null otherwise.
+        by: one of the recovery functions above.
+        with_value: drop seeds whose floor or ceiling is null; otherwise their recovery is null.
     """
     usable = pl.col("value").is_not_null() | pl.lit(not with_value)
     low, high = (values.filter((pl.col("row") == key) & usable) for key in (floor, ceiling))
@@ -149,7 +149,7 @@ def _recovery(
 
 
 def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str) -> pl.DataFrame:
-    """The reference's keys and value; refuses keys of `frame` that it lacks or has twice."""
+    """The reference's keys and value, after a check that it has exactly one row for every key of `frame`."""
     _check(name, reference, on, value)
     repeated = reference.filter(reference.select(pl.struct(on).is_duplicated()).to_series())
     if repeated.height:
@@ -157,7 +157,7 @@ def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequ
     absent = frame.join(reference, on=list(on), how="anti", maintain_order="left")
     if absent.height:
         raise MissingSeeds(
-            f"{name}: no row for {_list(absent, on)}; run those cells, or leave these out of the comparison on purpose"
+            f"{name}: no row for {_list(absent, on)}; run those cells, or remove these rows from the comparison"
         )
     return reference.select(*on, pl.col(value).alias(name))
 
@@ -179,7 +179,7 @@ def _check(name: str, frame: pl.DataFrame, on: Sequence[str], value: str) -> Non
 
 
 def _list(frame: pl.DataFrame, on: Sequence[str]) -> str:
-    """The distinct keys of the rows, as messages have them: `experiment=sine seed=7; ...`."""
+    """The distinct keys of the rows, for messages: `experiment=sine seed=7; ...`."""
     keys = frame.select(*on).unique(maintain_order=True).to_dicts()
     first = "; ".join(" ".join(f"{key}={entry}" for key, entry in row.items()) for row in keys[:_MAX_KEYS])
     return first + (f"; and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else "")

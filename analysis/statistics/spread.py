@@ -1,8 +1,7 @@
-"""Mean and spread over seeds, per group; and when a spectrum has collapsed.
+"""Mean and spread over seeds, per group, and the bound for a collapsed spectrum.
 
-Two conventions meet in the paper (arXiv 2603.15195), both settled by its own per-seed tables: a "+-" is
-the *sample* standard deviation (ddof 1), a coefficient of variation divides the *population* standard
-deviation (ddof 0) by the mean.
+The paper (arXiv 2603.15195) uses two conventions, as its per-seed tables show: a "+-" is the *sample* standard
+deviation (ddof 1); a coefficient of variation is the *population* standard deviation (ddof 0) over the mean.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import polars as pl
 from raysweep.orchestrator.errors import InputError
 
 COLLAPSED = 100.0
-"""Condition number of the influence J (largest over smallest singular value) above which its spectrum has collapsed; on
-a seed this holds once any recorded step is above it, or the run diverged. The paper's own bound is lost. Ten times the
-10 from which, by its Sec. 5.1, random paths no longer do."""
+"""The spectrum of the influence J has collapsed if its condition number (largest over smallest singular value) is above
+this bound at any recorded step, or the run diverged. The paper's bound is lost; this is ten times the 10 above which,
+by its Sec. 5.1, random paths no longer suffice."""
 
 _STATISTICS = ("mean", "sd", "cv_percent", "n", "absent")
 
@@ -25,17 +24,17 @@ def spread(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
     """Mean, sample sd, coefficient of variation and n of `value` for each group.
 
     Args:
-        frame: one row a seed.
-        by: columns that name a group; empty for one group of all rows. Null is a group like any other.
-        value: a numeric column; null where a seed has no value (it diverged, say).
+        frame: one row per seed of each group.
+        by: the columns that define a group; empty: all rows are one group. Null is a group like any other.
+        value: a numeric column; null if a seed has no value (for example because it diverged).
 
     Returns:
-        One row a group, in order of appearance: `by`, then
+        One row per group, in order of appearance. Columns: `by`, then
 
-        - `mean` (null where no seed has a value),
-        - `sd`, ddof 1, and `cv_percent`, 100 * sd with ddof 0 / mean: both null for n < 2, as one seed
-          has no spread; the latter also where the mean is not positive,
-        - `n`, seeds with a value, and `absent`, seeds without.
+        - `mean`: null if no seed has a value,
+        - `sd`: ddof 1; null if n < 2,
+        - `cv_percent`: 100 * sd with ddof 0 / mean; null if n < 2 or the mean is not positive,
+        - `n`, the number of seeds with a value, and `absent`, the number without.
     """
     absent = [column for column in (*by, value) if column not in frame.columns]
     if absent:

@@ -1,7 +1,7 @@
-"""The paper's tables, ours beside the paper's: a `Source` in, a `Table` out, one file a table.
+"""The paper's tables with our numbers beside the paper's. One module per table; each makes a `Table` from a `Source`.
 
-`tables.render.RENDERERS["text"](TABLES["3"](cells.source.from_store(store)))` is a string to print. Most tables are a
-specification, a `SPEC`, that `comparison` or `heads` builds.
+`tables.render.RENDERERS["text"](TABLES["3"](cells.source.from_store(store)))` returns the printable table. Most
+modules hold only a specification, `SPEC`, from which `comparison` or `heads` builds the table.
 """
 
 from __future__ import annotations
@@ -51,4 +51,4 @@ TABLES: Registry[Callable[[Source], Table]] = Registry(
         "14": table14.table,
     },
 )
-"""Number in the paper -> pure function from a store's cells and arrays to that table."""
+"""Table number in the paper -> pure function that makes the table from a store's cells and arrays."""

@@ -1,4 +1,4 @@
-"""A `Table` from its numbers and its cells, with the notes on cells that all tables have."""
+"""Construction of a `Table` from its numbers and cells, with the notes that all tables have."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def assemble(
     parts: Sequence[Selected[Panel]],
     seed_notes: Sequence[str] = (),
 ) -> Table:
-    """The table, with notes on the settings of its cells, on cells left out and on missing ones.
+    """The table, with added notes on the cells' settings, on cells left out and on missing cells.
 
     Args:
-        name: its name in `TABLES`.
-        title: one line.
+        name: the table's name in `TABLES`.
+        title: the title, one line.
         columns: the shown columns.
-        frame: the numbers in full.
-        notes: the table's own.
-        parts: its cells, panel by panel.
-        seed_notes: notes on seeds, before that on missing cells.
+        frame: the unrounded numbers.
+        notes: the table's own notes.
+        parts: the selected cells of each panel.
+        seed_notes: notes on seeds, placed before the note on missing cells.
     """
     missing = [
         part.missing.with_columns(pl.col("row").map_elements(part.selection.name, return_dtype=pl.String))

@@ -1,14 +1,14 @@
-"""Tables of one shape: methods in rows, one metric over seeds, panel by panel, beside the paper's numbers.
+"""Comparison tables: panels with methods in rows and one metric over seeds, beside the paper's numbers.
 
-A table's file holds its specification, a `Comparison`, and notes of its own; `build` does the rest:
+A table's module holds its specification, a `Comparison`, and its own notes; `build` does the rest:
 
-- `measure` selects a panel's cells and gives values and recoveries seed by seed;
+- `measure` selects a panel's cells and returns values and recoveries seed by seed;
 - statistics over seeds (`analysis.statistics.spread`) and the paper's numbers (`tables.paper_columns`) make the
-  frame: paper and ours in the same row, or, where values are shown seed by seed, one below the other;
-- `tables.notes` adds gaps and divergence, `tables.assembly` settings and missing cells.
+  frame: the paper's in the same row as ours or, in tables that show values by seed, in the row below;
+- `tables.notes` adds notes on gaps and divergence, `tables.assembly` on settings and missing cells.
 
-Recovery is Eq. 10, twice: from traces with decay .95, the paper's floor, and from decay 0, which keeps the
-immediate derivative alone (Eq. 5). The ceiling is full RTRL, which the paper takes for 100 %.
+Recovery is Eq. 10 from two floors: traces with decay .95, the paper's floor, and decay 0, which keeps only the
+immediate derivative (Eq. 5). The ceiling is full RTRL, the paper's 100 %.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 def build(spec: Comparison, source: Source) -> Table:
-    """The table out of a store's cells.
+    """Build a comparison table from a store's cells.
 
     Raises:
-        AmbiguousCells: a panel's cells differ in a setting that it does not pin; the message says in which,
-            and how to choose by `--where`.
+        AmbiguousCells: a panel's cells differ in a setting that the panel does not pin; the message names the
+            setting and a `--where` predicate that chooses one.
     """
     measured = [measure(panel, source) for panel in spec.panels]
     paper = paper_columns.values(spec.paper)
@@ -54,7 +54,7 @@ def build(spec: Comparison, source: Source) -> Table:
 
 
 def measure(panel: Panel, source: Source) -> Measured:
-    """A panel's values and recoveries; seeds whose floor or ceiling is missing have no recovery."""
+    """A panel's values and recoveries; a seed without floor or ceiling has no recovery."""
     selected = select(source, panel)
     values = _values(selected, panel.metric)
     floors = [row.key for row in panel.rows if row.key in RECOVERIES] if panel.ceiling else []
@@ -72,13 +72,13 @@ def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
     for naive in panel.naive:
         name = naive.metric(metric)
         if not metric.startswith(f"{panel.quantity}_") or name not in done.columns:
-            continue  # a metric of another kind has no counterpart; cells of an older workload have no such baseline
+            continue  # the metric has no baseline, or the cells are of a workload version without this baseline
         parts.append(baseline(done, naive.key, name))
     return pl.concat(parts)
 
 
 def _ours(part: Measured, quantity: str) -> pl.DataFrame:
-    """A row a method or baseline: statistics over seeds, and values at the paper's seeds."""
+    """One row per method or baseline: statistics over seeds, and values at the paper's seeds."""
     panel = part.panel
     hidden = panel.pinned.get("hidden")
     rows = pl.DataFrame(
@@ -105,7 +105,7 @@ def _ours(part: Measured, quantity: str) -> pl.DataFrame:
 
 
 def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    """The paper's rows for a panel, under the panel's names; empty where the paper has no numbers."""
+    """The paper's rows for a panel, under the panel's names; no row for a method without numbers in the paper."""
     names = {panel.paper_name(row): (panel.name(row), row) for row in panel.labels}
     own = paper.filter(pl.col("row").is_in(list(names))).with_columns(
         pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)
@@ -117,12 +117,12 @@ def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
 
 
 def _beside(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """The paper's columns in the same rows as ours, named `paper_...`."""
+    """Our rows with the paper's numbers in added columns `paper_...`."""
     return join(ours, papers.drop("panel").rename(lambda name: name if name == "row" else f"paper_{name}"))
 
 
 def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """The paper's row below ours, with our k."""
+    """Our rows, each followed by the paper's row with the same k."""
     paper = join(papers, ours.select("row", "k", "fraction_percent")).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
     )

@@ -1,4 +1,4 @@
-"""Tables of the vision transformer: accuracies by seed, recovery from a floor, the paper's row below ours.
+"""Tables of the vision transformer: accuracies by seed and recovery from a floor, with the paper's row below ours.
 
 Recovery is that of Sec. 4.7 of arXiv 2603.15195, linear in the accuracy: 0 % with one head, 100 % dense.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CEILING = DENSE.key
 NAIVE = {"ridge": "ridge on 8 x 8 pixels", "nearest_mean": "nearest class mean", "chance": "chance"}
-"""Baselines that every cell records; they depend on the data alone."""
+"""Baselines that every cell records; they depend only on the data."""
 NAIVE_NOTE = (
     "Ridge: linear regression of the class on 8 x 8 pixels; nearest class mean: on all pixels. Both are sums over the "
     "same training images, so that the order of the tasks does not matter to them. Accuracy on the first classes falls "
@@ -39,18 +39,18 @@ NAIVE_NOTE = (
 
 @dataclass(frozen=True)
 class HeadsTable:
-    """A table to be built.
+    """The specification of a vision transformer's table.
 
     Args:
-        name: its name in `TABLES`.
-        title: one line.
-        panel: the cells; their metric is an accuracy.
-        floors: row of 0 % -> its recovery's name in the frame.
+        name: the table's name in `TABLES`.
+        title: the title, one line.
+        panel: the selection of cells; its metric is an accuracy.
+        floors: row of 0 % -> name in the frame of the recovery from it.
         by_seed: the quantity in the columns of seeds.
-        extra_columns: seed_format columns of the panel's extra metrics.
+        extra_columns: columns of the panel's extra metrics.
         floor_headings: headings of the recoveries' columns, in the order of `floors`.
-        notes: facts that a reader must know.
-        remarks: makes further notes from values and recoveries by floor.
+        notes: the table's own notes.
+        remarks: makes further notes from the values and from the recoveries by floor.
     """
 
     name: str
@@ -65,12 +65,12 @@ class HeadsTable:
 
 
 def recovery(values: pl.DataFrame, floor: str) -> pl.DataFrame:
-    """Recovery of every row towards the dense reference, on the seeds where it and the floor have a value."""
+    """Recovery of every row between `floor` and the dense reference, on the seeds where both have a value."""
     return row_recovery(values, floor, CEILING, accuracy_recovery, with_value=True)
 
 
 def build(spec: HeadsTable, source: Source) -> Table:
-    """The table out of a store's cells.
+    """Build a table of vision transformer results from a store's cells.
 
     Raises:
         AmbiguousCells: cells of several settings fit; the message says how to choose by `--where`.
@@ -92,7 +92,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
 
 
 def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
-    """Row, experiment, seed, value, methods and baselines; null where a run diverged."""
+    """Values of methods and baselines; null if the run diverged. Columns: row, experiment, seed, value."""
     parts = [selected.values(metric)]
     for name in NAIVE:
         column = f"{name}_{metric}"
@@ -119,7 +119,7 @@ def _ours(
     body = join(body, at_seeds(*by_seed, "seed_", panel.seeds))
     for floor, name in spec.floors.items():
         summary = prefixed(spread(rated[floor], ["row"], "recovery"), f"{name}_")
-        defined = pl.col("row").is_in([floor, CEILING])  # 0 and 100 by definition, so without a spread
+        defined = pl.col("row").is_in([floor, CEILING])  # 0 and 100 by definition: no spread
         body = join(body, summary.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd")))
     for name, metric in panel.extra.items():
         other = _values(selected, metric) if metric in selected.done.columns else values.clear()
@@ -133,7 +133,7 @@ def _ours(
 
 
 def _papers(spec: HeadsTable) -> pl.DataFrame:
-    """The paper's rows, in the same columns."""
+    """The paper's rows, with the same column names as ours."""
     paper = paper_columns.values(f"table{spec.name}")
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = paper.filter(pl.col("seed").is_not_null())
@@ -170,7 +170,7 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Floors that the dense reference does not beat, or not significantly: recovery from them means little."""
+    """Notes on floors that the dense reference does not beat (significantly), so that recovery means little."""
     labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():
@@ -187,11 +187,11 @@ def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
 
 
 def _unsure(floor: str, gaps: pl.Series) -> list[str]:
-    """A note where the mean gap may be 0, which leads to recoveries of hundreds of percent.
+    """A note if the mean gap is not significantly above 0, which leads to recoveries of hundreds of percent.
 
     Args:
-        floor: its label.
-        gaps: accuracy of the dense reference less the floor's, a seed each.
+        floor: the floor's label.
+        gaps: accuracy of the dense reference less that of the floor, one entry per seed.
     """
     from raysweep.analysis.statistics.inference import LEVEL, t_quantile  # loads NumPy
 
@@ -210,7 +210,7 @@ def _unsure(floor: str, gaps: pl.Series) -> list[str]:
 
 
 def _other_seeds(selected: Selected[Panel]) -> list[str]:
-    """The paper's seeds that have a column and no cell, and other seeds, which have cells and no column."""
+    """Notes on the paper's seeds that have no cell, and on other seeds, which have no column."""
     if selected.cells.is_empty():
         return []
     papers, ours = selected.selection.seeds, selected.seeds
@@ -218,5 +218,5 @@ def _other_seeds(selected: Selected[Panel]) -> list[str]:
     more = ", ".join(str(seed) for seed in ours if seed not in papers)
     return [
         *([f"Of the paper's seeds, not launched here: {absent}. To run them: {command([selected])}"] if absent else []),
-        *([f"In the means, without a column of their own: seeds {more}."] if more else []),
+        *([f"Included in the means, but not shown in a column: seeds {more}."] if more else []),
     ]

@@ -20,7 +20,7 @@ _BASELINES = {
 
 
 def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
-    """The numbers: metric, statistics, recovery, baselines, and how certain the paper's are."""
+    """The legend: metric, statistics, recovery, baselines, and the certainty of the paper's numbers."""
     metrics = dict.fromkeys(panel.metric for panel in spec.panels)
     where = {metric: [panel.label for panel in spec.panels if panel.metric == metric] for metric in metrics}
     names = " and ".join(
@@ -37,7 +37,7 @@ def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
 
 
 def standings(frames: Iterable[pl.DataFrame]) -> str:
-    """The meaning of the signs behind the paper's numbers, and of a dash."""
+    """The legend of the marks after the paper's numbers, and of a dash."""
     signs = {sign for frame in frames for name in frame.columns if name.endswith("mark") for sign in frame[name]}
     explained = [
         f"{MARKS[standing]} {STANDINGS[standing]}" for standing in STANDINGS if MARKS[standing] in signs - {""}
@@ -46,13 +46,13 @@ def standings(frames: Iterable[pl.DataFrame]) -> str:
 
 
 def of_panel(part: Measured, panels: Sequence[Panel]) -> list[str]:
-    """Seeds without a gap, and runs that diverged."""
+    """Notes on seeds without a gap and on diverged runs, preceded by the panel's label if there are several panels."""
     lead = f"{part.panel.label}: " if len(panels) > 1 else ""
     return [f"{lead}{note}" for note in (*_gaps(part), *_diverged(part))]
 
 
 def _gaps(part: Measured) -> list[str]:
-    """Floors that leave no gap to recover: on how many seeds, and what the recovery is then."""
+    """Notes on the seeds where full RTRL is no better than the floor, and on seeds left out of the recovery."""
     notes: list[str] = []
     for floor, rated in part.recovery.items():
         gaps = rated.filter(pl.col("row") == part.panel.ceiling)["gap"].drop_nulls()
@@ -77,7 +77,7 @@ def _gaps(part: Measured) -> list[str]:
 
 
 def _diverged(part: Measured) -> list[str]:
-    """The done cells that have no value: means are over the other seeds."""
+    """A note on the done cells without a value; means are over the other seeds."""
     absent = part.values.filter(pl.col("value").is_null() & pl.col("row").is_in([row.key for row in part.panel.rows]))
     if absent.is_empty():
         return []
@@ -85,4 +85,4 @@ def _diverged(part: Measured) -> list[str]:
         f"{part.panel.labels[str(key)]}: seed {', '.join(map(str, group['seed'].to_list()))}"
         for (key,), group in absent.group_by("row", maintain_order=True)
     ]
-    return [f"Diverged, so without a value and not in the means: {'; '.join(rows)}."]
+    return [f"Diverged, so not in the means: {'; '.join(rows)}."]

@@ -1,8 +1,8 @@
 """The paper's columns of a table: printed values, and statistics that our functions compute from its per-seed values.
 
-Mean, sd, CV and recovery that the text at hand lost are computed where the paper's per-seed values allow it, by the
-same functions as ours (`tests/analysis/paper/test_paper_numbers.py` checks that they give the printed ones, where
-those are paper), and marked as implied. A printed one takes precedence.
+A mean, sd, CV or recovery that our copy of the paper lacks is computed from the paper's per-seed values, if there are
+any, by the functions that compute ours, and marked as implied. A printed value takes precedence;
+`tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the printed values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from raysweep.analysis.statistics.spread import spread
 from raysweep.analysis.tables.per_row import at_seeds, join, prefixed
 
 MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
-"""Standing -> the sign behind the number."""
+"""Standing -> the mark after the number."""
 
 
 def values(name: str) -> pl.DataFrame:
@@ -24,18 +24,18 @@ def values(name: str) -> pl.DataFrame:
 
 
 def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """The paper's statistics, one row for each row of which it gives any number.
+    """The paper's statistics, one row per row of a panel for which the paper has a number.
 
     Args:
-        paper: as `values`, the rows of one panel.
-        quantity: the metric's name among the values.
-        name: its name in the frame.
-        floor: row of 0 % recovery.
-        ceiling: row of 100 %; None: no recovery.
+        paper: the rows of one panel, columns as `values` returns them.
+        quantity: the metric's name in the column `quantity`.
+        name: the metric's name in the result.
+        floor: the row of 0 % recovery.
+        ceiling: the row of 100 %; None: no recovery.
 
     Returns:
         `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`,
-        `cv_mark`, `n` (values by seed), `seed_...`; the same of `recovery`.
+        `cv_mark`, `n` (number of per-seed values), `seed_...`; likewise for `recovery`.
     """
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = _by_seed(paper, quantity)
@@ -58,7 +58,7 @@ def _by_seed(paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
 
 
 def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """Recoveries by seed: printed, else by Eq. 10 from printed values."""
+    """Recoveries by seed: the printed ones; for rows without any, Eq. 10 on the printed values."""
     printed = printed.rename({"value": "recovery"})
     if ceiling is None:
         return printed
@@ -69,7 +69,7 @@ def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str
 def _one(
     paper: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
 ) -> pl.DataFrame:
-    """The summary of one quantity: printed, else over the printed seeds."""
+    """The summary of one quantity: as printed; for rows without one, computed from the per-seed values."""
     printed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
         "row", pl.col("value").alias("mean"), "upper", "sd", "mark", "standing"
     )

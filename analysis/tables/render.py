@@ -17,11 +17,11 @@ _MIN_NOTE = 72
 
 
 def to_text(table: Table, width: int | None = None) -> str:
-    """Aligned columns, the notes below.
+    """The table with aligned columns and the notes below.
 
     Args:
         table: the table.
-        width: the terminal's; columns wrap to fit. None: as wide as the table needs.
+        width: the terminal's width, to which columns are wrapped; None: as wide as the table needs.
     """
     from rich import box
     from rich.console import Console
@@ -59,12 +59,12 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The frame in full: unrounded, empty where unknown, without the notes."""
+    """The whole frame, unrounded, without the notes; null is an empty field."""
     return table.frame.write_csv()
 
 
 def to_json(table: Table) -> str:
-    """Everything, for programs: rows in full, notes, missing cells, settings."""
+    """The whole table for programs: unrounded rows, notes, missing cells, settings."""
     document: dict[str, Any] = {
         "name": table.name,
         "title": table.title,
@@ -83,18 +83,18 @@ def to_json(table: Table) -> str:
 RENDERERS: Registry[Callable[[Table], str]] = Registry(
     "table format", {"text": to_text, "markdown": to_markdown, "csv": to_csv, "json": to_json}
 )
-"""Format -> `Table` to string."""
+"""Format -> function that renders a `Table`."""
 
 
 def shown(column: Column, row: Mapping[str, Any]) -> str:
-    """One entry for readers: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
+    """The text of one entry: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
     number = row[column.value]
     if number is None:
         text = ABSENT
     else:
         sd = None if column.sd is None else row[column.sd]
         aligned = sd is not None and column.format in DIGITS and 1e-4 <= abs(number) < 100
-        places = decimals(number, DIGITS[column.format]) if aligned else None  # else a power of ten reads better
+        places = decimals(number, DIGITS[column.format]) if aligned else None  # otherwise scientific notation
         text = _number(number, column.format, places)
         if column.upper is not None and row[column.upper] is not None:
             text += f"–{_number(row[column.upper], column.format)}"

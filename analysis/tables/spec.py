@@ -1,4 +1,4 @@
-"""The specification of a comparison table (baselines, panels, the whole), and what is measured for a panel."""
+"""The specification of a comparison table (baselines, panels, the table), and the measured values of a panel."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from raysweep.analysis.tables.table import Column, Format
 
 FLOOR, FLOOR_DECAY0, CEILING = TRACES.key, DECAY_0.key, FULL.key
 RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}
-"""Floor -> its recovery's name in frames."""
+"""Floor -> name in frames of the recovery from it."""
 
 
 @dataclass(frozen=True)
 class Naive:
-    """A baseline that the workload records in every cell; a property of the stream and not of the method.
+    """A naive baseline, recorded by the workload in every cell; it depends only on the stream.
 
     Args:
-        key: its row, and the prefix of its metrics' names (`persistence_post_all`).
-        label: its name for readers.
+        key: the baseline's row and the prefix of its metrics' names (`persistence_post_all`).
+        label: the baseline's name for readers.
     """
 
     key: str
     label: str
 
     def metric(self, metric: str) -> str:
-        """The baseline's counterpart of a method's metric, over the same steps."""
+        """The name of the baseline's metric over the same steps as a method's metric."""
         return f"{self.key}_{metric.split('_', 1)[1]}"
 
 
@@ -38,14 +38,14 @@ NAIVE = (Naive("persistence", "persistence"), Naive("rls2", "RLS, 2 taps"))
 
 @dataclass(frozen=True)
 class Panel(Selection):
-    """One experiment at one setting: the cells that are compared with one another.
+    """The cells of one experiment at one setting, which a table compares with one another.
 
     Args:
-        key: prefix of its rows' names in frames; empty in a table of one panel.
-        naive: baselines below the methods.
-        ceiling: the row of 100 % recovery; None: recovery means nothing here.
-        extra: more metrics to summarise, name in the frame -> metric.
-        paper: prefix of the paper's rows' names, where several panels face the same numbers; None: `key`.
+        key: prefix of the panel's row names in frames; empty if the table has only one panel.
+        naive: baselines, in rows below the methods.
+        ceiling: the row of 100 % recovery; None: the panel has no recovery.
+        extra: further metrics to summarise, name in the frame -> metric.
+        paper: prefix of the row names in the paper's values, if it is not `key`.
     """
 
     key: str = ""
@@ -59,13 +59,13 @@ class Panel(Selection):
         return f"{self.key}/{row}" if self.key else row
 
     def paper_name(self, row: str) -> str:
-        """A row's name among the paper's values."""
+        """A row's name in the paper's values."""
         prefix = self.key if self.paper is None else self.paper
         return f"{prefix}/{row}" if prefix else row
 
     @property
     def quantity(self) -> str:
-        """The metric's name among the paper's values: `mse`, `accuracy`."""
+        """The metric's name in the paper's values: `mse` or `accuracy`."""
         return self.metric.split("_", 1)[0]
 
     @property
@@ -79,10 +79,10 @@ class Measured:
     """A panel's numbers, seed by seed.
 
     Args:
-        selected: its cells.
-        values: `row`, `experiment`, `seed`, `value`, methods and baselines; null where a run diverged.
-        recovery: floor -> the values with `recovery` in percent, on the seeds that have floor and ceiling.
-        extra: name -> as `values`, of another metric.
+        selected: the panel's cells.
+        values: `row`, `experiment`, `seed`, `value` of methods and baselines; `value` is null if the run diverged.
+        recovery: floor -> `values` with `recovery` in percent, on the seeds that have floor and ceiling.
+        extra: name -> the same columns as `values`, for an extra metric.
     """
 
     selected: Selected[Panel]
@@ -92,22 +92,22 @@ class Measured:
 
     @property
     def panel(self) -> Panel:
-        """The query of its cells."""
+        """The panel by which the cells were selected."""
         return self.selected.selection
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table to be built.
+    """The specification of a comparison table.
 
     Args:
-        name: its name in `TABLES`.
-        title: one line.
-        panels: one below the other.
+        name: the table's name in `TABLES`.
+        title: the title, one line.
+        panels: the panels, from top to bottom.
         paper: the file of the paper's values (`"table04"`).
-        notes: facts about the paper's numbers and the choice of metric.
+        notes: the table's own notes.
         remarks: makes further notes from the numbers.
-        by_seed: show the paper's seeds, with the paper's row below ours, instead of the paper's columns beside.
+        by_seed: True: one column per seed, the paper's row below ours. False: the paper's columns beside ours.
         fraction: show k / n.
         digits: the format of values: "mse" to two digits, "three" to three.
         extra: columns of the panels' extra metrics.
@@ -128,10 +128,10 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        """The quantity as a heading has it."""
+        """The quantity as it is written in headings."""
         return self.quantity.upper() if self.quantity == "mse" else self.quantity
 
 
 def per_panel(*remarks: Callable[[Measured], Sequence[str]]) -> Callable[[Sequence[Measured]], list[str]]:
-    """The `remarks` of a table that are made panel by panel."""
+    """Combine functions that make notes for one panel into the `remarks` of a table."""
     return lambda measured: [note for part in measured for remark in remarks for note in remark(part)]

@@ -1,4 +1,4 @@
-"""A table: numbers in full in a frame, and columns, each of which shows one or several of them."""
+"""A table: a frame of unrounded numbers, and shown columns, each of which formats one or several of the frame's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Format = Literal["text", "count", "mse", "three", "percent", "exact"]
 
 @dataclass(frozen=True)
 class Column:
-    """One shown column; every name is a column of the table's frame.
+    """One shown column. All arguments but `heading` and `format` name columns of the table's frame.
 
     Args:
-        heading: a line break keeps a column narrow in text.
-        value: the number or text itself; shown as "–" where null.
-        format: of numbers: "mse" to two digits, "three" to three, "exact" to four, "percent"
-            to whole ones.
-        upper: upper end, where the value is the lower end of a range.
-        sd: shown after "±" where there is one; of "mse" and "three" to the last place of the value.
-        mark: text behind the number, a footnote's sign.
-        count: seeds that the number is over, shown as "(count of total)" where it is below `total`.
-        total: seeds in all.
+        heading: the heading; line breaks keep a column narrow in text.
+        value: the number or text; null is shown as "–".
+        format: the number format: "mse" with two significant digits, "three" with three, "exact" with four, "percent"
+            without decimals.
+        upper: the upper end of a range whose lower end is `value`.
+        sd: shown after "±" unless null; for "mse" and "three" with as many decimals as the value.
+        mark: text after the number, such as a footnote mark.
+        count: number of seeds behind the value; shown as "(count of total)" if below `total`.
+        total: number of all seeds.
     """
 
     heading: str
@@ -38,13 +38,13 @@ class Column:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The frame's columns that it shows."""
+        """The columns of the frame that this column shows."""
         parts = (self.value, self.upper, self.sd, self.mark, self.count, self.total)
         return tuple(part for part in parts if part is not None)
 
 
 def over_seeds(heading: str, name: str, *, upper: str | None = None, mark: str | None = None) -> Column:
-    """A mean over seeds in percent, ± its sd, with the number of seeds where some of the row's have no value."""
+    """A column of mean ± sd over seeds, in percent, with the number of seeds if some seeds have no value."""
     return Column(heading, f"{name}_mean", "percent", upper, f"{name}_sd", mark, f"{name}_n", "n")
 
 
@@ -53,16 +53,16 @@ class Table:
     """A table of the analysis.
 
     Args:
-        name: its name in `TABLES`.
-        title: one line.
+        name: the table's name in `TABLES`.
+        title: the title, one line.
         columns: the shown columns, in order.
-        frame: the numbers in full, one row a row of the table; CSV and JSON give all of it.
-        notes: what a reader must know, a sentence or two each.
-        sweeps: the sweeps whose cells it is made of.
+        frame: the unrounded numbers, one row per row of the table; CSV and JSON contain all columns.
+        notes: notes for readers, a sentence or two each.
+        sweeps: the sweeps of the table's cells.
         command: the command that runs the missing cells.
-        missing: cells that are expected and not done: `row`, `seed`, `status` ("not launched" where unknown).
-        cells: how many cells are expected.
-        settings: config values that all its cells share.
+        missing: expected cells that are not done: `row`, `seed`, `status` ("not launched" if not in the store).
+        cells: the number of expected cells.
+        settings: config values that all cells share.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Table:
 
     @property
     def lack(self) -> str | None:
-        """The message where no cell is done, so that there is nothing to show; else None."""
+        """The message for a table without any done cell; otherwise None."""
         if self.missing.height < self.cells:
             return None
-        return f"table {self.name} has nothing to show, as none of its {self.cells} cells is done; run: {self.command}"
+        return f"table {self.name} is empty, as none of its {self.cells} cells is done; run: {self.command}"

@@ -2,11 +2,11 @@
 
 What differs from the paper:
 
-- The k = 0 row stands twice. The paper's traces carry a decay that it does not state; .95 is what comes
-  out at its level. Decay 0 keeps the immediate derivative alone (Eq. 5), which is the same rule as BPTT
-  with window 1. So recovery stands twice too: from the paper's floor and from the decay 0 one.
-- Naive baselines: persistence, which predicts that nothing changes from one step to the next, and least
-  squares on the last two values, which a sine obeys exactly.
+- Two rows for k = 0. The paper does not state the decay of its traces; .95 reproduces their level. Decay 0 keeps
+  only the immediate derivative (Eq. 5), the same rule as BPTT with window 1. So there are two recoveries, one from
+  each floor.
+- Naive baselines: persistence, which predicts that nothing changes from one step to the next, and least squares on
+  the last two values, which predict a sine exactly.
 - Standard deviation, coefficient of variation and n over seeds.
 """
 

@@ -1,7 +1,7 @@
 """Table 4: the Lorenz system at n = 64 and 128 (arXiv 2603.15195, Sec. 4.2).
 
-What differs from the paper: its table shows k = 4 and full RTRL; traces (decay .95 and 0), UORO, which it
-compares with in the text, and the naive baselines stand beside them here.
+What differs from the paper: its table has only k = 4 and full RTRL. Ours also has traces (decay .95 and 0), UORO,
+which the paper mentions in the text, and the naive baselines.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _panel(hidden: int) -> Panel:
 
 
 def _below_persistence(part: Measured) -> list[str]:
-    """Number of runs that beat persistence, without which a comparison says little."""
+    """A note on the number of runs that beat persistence; if few do, comparing the methods says little."""
     naive = part.values.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = part.values.filter(pl.col("row").is_in([row.key for row in part.panel.rows]))
     both = methods.join(naive, on="seed", how="inner").drop_nulls("value")
@@ -34,10 +34,10 @@ def _below_persistence(part: Measured) -> list[str]:
 
 
 def _failed(part: Measured) -> list[str]:
-    """Seeds on which full RTRL fails: by the paper's measure, worse than traces, and against k = 4.
+    """A note on the seeds on which full RTRL fails by two measures: worse than traces, or over twice the MSE of k = 4.
 
-    Our traces are worse than the paper's, so its measure is laxer here. Twice the MSE of k = 4 is one under
-    which the paper's own values give the 2 and 3 of 5 seeds that it says.
+    The first is the paper's; our traces are worse than the paper's, so it detects fewer failures here. By the second,
+    the paper's values give the 2 and 3 of 5 failing seeds that the paper states.
     """
     full = part.values.filter(pl.col("row") == CEILING).select("seed", full="value")
     comparisons: list[str] = []

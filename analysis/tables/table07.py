@@ -1,8 +1,8 @@
 """Table 7: sparse errors, the copy task and the adding problem (arXiv 2603.15195, Sec. 4.4).
 
-What differs from the paper: decay 0 besides decay .95, persistence on adding, spread over seeds. No recovery:
-where full RTRL is no better than traces, as the paper has it on both tasks, there is no gap to recover. BPTT over
-a whole sequence is full RTRL, one algorithm in two rows.
+What differs from the paper: decay 0 besides decay .95, persistence on adding, spread over seeds. There is no
+recovery, as the paper has full RTRL no better than traces on both tasks, which leaves no gap. BPTT over a whole
+sequence and full RTRL are the same algorithm in two rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOWS: Mapping[str, Callable[[int, int], int]] = {
     "copy": lambda length, delay: 2 * length + delay,
     "adding": lambda length, _: length,
 }
-"""Steps of a sequence."""
+"""Task -> steps of a sequence, from its `length` and `delay`."""
 
 
 def _panel(task: str, metric: str, label: str, window: int, *naive: Naive) -> Panel:
@@ -41,7 +41,7 @@ CONSTANT, PERSISTENCE = Naive("constant", "constant"), Naive("persistence", "per
 
 
 def _worst(part: Measured) -> list[str]:
-    """The method that does worst on average, which the paper says is full RTRL, and how far all are from trivial."""
+    """Notes on the best and the worst method on average (the paper: full RTRL is worst), and on BPTT as full RTRL."""
     one = _spans(part.panel, part.selected.settings)
     notes = [_one_algorithm(part)] if one else []
     compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
@@ -57,16 +57,16 @@ def _worst(part: Measured) -> list[str]:
 
 
 def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
-    """Whether BPTT's window spans a whole sequence, at whose beginning nothing is remembered."""
+    """Whether BPTT's window is as long as a sequence."""
     length, delay = settings.get("length"), settings.get("delay") or 0
     if not isinstance(length, int) or not isinstance(delay, int):
-        return False  # no cell to say
+        return False  # unknown without cells
     window = next(row.config["window"] for row in panel.rows if row.key == "bptt")
     return window == WINDOWS[panel.key](length, delay)
 
 
 def _one_algorithm(part: Measured) -> str:
-    """The reason why BPTT is full RTRL, and the largest difference between the two rows."""
+    """A note on why BPTT is full RTRL, with the largest difference between the two rows."""
     pair = [part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in ("bptt", FULL.key)]
     apart = pair[0].join(pair[1], on="seed").select((pl.col("value") - pl.col("value_right")).abs().max()).item()
     lead = (

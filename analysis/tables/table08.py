@@ -2,10 +2,10 @@
 
 What differs from the paper:
 
-- MSE before the shift stands beside that after it: the paper insists that a network which has not converged says
-  nothing about adaptation. Its measure is not stated; here it is persistence on the same steps.
-- k = 0 of sparse RTRL: the cell's own path alone, without any through the gates (e-prop).
-- The Lorenz panel, of which the paper gives the range before the shift only.
+- The MSE before the shift is added, as the paper insists that a network that has not converged says nothing about
+  adaptation. The paper states no measure of convergence; here it is an MSE below persistence on the same steps.
+- Sparse RTRL with k = 0 is added: only the cell's own path, no paths through the gates (e-prop).
+- The Lorenz panel is added; the paper gives only its range before the shift.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from raysweep.analysis.tables.spec import Comparison, Measured, Panel, per_panel
 from raysweep.analysis.tables.table import Column
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
-"""Converged, here and in the ledger: the former below the latter. A bound on the MSE itself would hang on the stream's
-scale, which the paper leaves open."""
+"""A run has converged (here and in the ledger) if the first is below the second. A bound on the MSE itself would
+depend on the stream's scale, which the paper leaves open."""
 AT_REST = 1e-4
-"""Variance left in the stream, relative to before the shift, below which it has come to rest."""
+"""The stream is at rest if its variance after the shift is below this share of that before."""
 
 
 def _panel(stream: str, label: str) -> Panel:
@@ -37,7 +37,7 @@ def _panel(stream: str, label: str) -> Panel:
 
 
 def _converged(part: Measured) -> list[str]:
-    """Runs that had not beaten persistence before the shift."""
+    """A note on the runs that were worse than persistence before the shift."""
     pre = part.extra["pre"]
     naive = pre.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = pre.filter(pl.col("row").is_in([row.key for row in part.panel.rows])).drop_nulls("value")
@@ -59,7 +59,7 @@ def _converged(part: Measured) -> list[str]:
 
 
 def _at_rest(part: Measured) -> list[str]:
-    """A Lorenz system with rho below 24.7 has stable fixed points: after the shift it may stop moving."""
+    """A note on seeds whose stream comes to rest after the shift; the Lorenz system may if rho is below 24.7."""
     names = ("constant_pre_last_500", "constant_post_last_500")
     if not set(names) <= set(part.selected.done.columns):
         return []

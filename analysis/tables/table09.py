@@ -1,7 +1,7 @@
 """Table 9: 256 hidden units on the sine (arXiv 2603.15195, Sec. 4.6).
 
-What differs from the paper: it states no learning rate, and no one of ours gives both of its levels, traces at
-about .5 and full RTRL at .0003. So all three are shown, each beside the same numbers of the paper.
+What differs from the paper: it states no learning rate, and none of our three reproduces both of its levels (traces
+about .5, full RTRL .0003). So the table has a panel for each rate, all with the same numbers of the paper.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 What differs from the paper:
 
-- What it takes to beat stands beside it: a network without replay, and classifiers on pixels.
-- `bptt_ref` and `dense_ref` are one computation here, to the bit. The paper's differ, by up to .027 on a seed.
-- Forgetting, which it gives for the dense reference and for one k that the text at hand lost.
+- Baselines are added: a network without replay, and classifiers on pixels.
+- `bptt_ref` and `dense_ref` are the same computation here, bit for bit. The paper's differ by up to .027 on a seed.
+- Forgetting is added; the paper gives it for the dense reference and for one k, which our copy of the paper lacks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLOOR = TRACE_LIKE.key
 
 
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """The dense reference against the best baseline that needs no network."""
+    """A note that compares the dense reference with the best baseline without a network."""
     means = dict(values.group_by("row", maintain_order=True).agg(pl.col("value").mean()).iter_rows())
     naive = {key: means[key] for key in NAIVE if means.get(key) is not None}
     if not naive or means.get(CEILING) is None:

@@ -1,13 +1,13 @@
 """Table 13: singular values of the influence J, n x P, through training (arXiv 2603.15195, Sec. 5.1).
 
-Condition number sigma_1 / sigma_n, and effective rank, the least r that holds 95 % of the sum of sigma^2.
+Condition number: sigma_1 / sigma_n. Effective rank: the least r whose first r sigma^2 hold 95 % of their sum.
 
 What differs from the paper:
 
-- The immediate influence I_t beside J: its rows are orthogonal, so it is near-isotropic by construction, and
-  what the recurrence adds is J against I_t.
-- Sparse RTRL's own J, k = 0 (which is I_t), 4 and 16; 256 units at two learning rates; all five seeds each.
-- The seeds that collapse. As in the paper they are not in the means: a selection by outcome, which a note says.
+- The immediate influence I_t is added. Its rows are orthogonal, so it is near-isotropic by construction; the
+  difference between J and I_t is the effect of the recurrence.
+- Sparse RTRL's own J is added for k = 0 (which is I_t), 4 and 16; 256 units at two learning rates; always five seeds.
+- Collapsed seeds are listed. As in the paper they are not in the means; a note says that this selects by outcome.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Spectra:
-    """A panel's cells and statistics of their spectra, one row a cell.
+    """A panel's cells and the statistics of their spectra, one row per cell.
 
     Args:
         selected: the panel's cells.
@@ -105,12 +105,12 @@ class Spectra:
 
     @property
     def panel(self) -> Panel:
-        """The query of the cells."""
+        """The panel by which the cells were selected."""
         return self.selected.selection
 
 
 def table(source: Source) -> Table:
-    """Table 13 out of a store's cells and their arrays `condition`, `effective_rank` and the immediate ones."""
+    """Build Table 13 from a store's cells and their arrays `ARRAYS`."""
     arrays = entries(source.arrays(ARRAYS)).drop_nulls("value")
     parts = [_spectra(panel, source, arrays) for panel in PANELS]
     ours = pl.concat([_ours(part) for part in parts])
@@ -158,7 +158,7 @@ def _spectra(panel: Panel, source: Source, arrays: pl.DataFrame) -> Spectra:
 
 
 def _steps(settings: Mapping[str, object]) -> dict[str, int]:
-    """The last step before the shift and the last of all; -1 without a cell."""
+    """The last step before the shift ("shift") and the last step of the run ("end"); -1 if unknown."""
 
     def before(name: str) -> int:
         value = settings.get(name)
@@ -213,7 +213,7 @@ def _papers(paper: pl.DataFrame) -> pl.DataFrame:
 
 
 def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
-    """MSE of the runs whose spectrum collapsed, and of the others."""
+    """Notes on the MSE of the runs whose spectrum collapsed, and of the others."""
     notes: list[str] = []
     for part in parts:
         labels = {row.key: row.label for row in part.panel.rows}

@@ -1,10 +1,10 @@
-"""Table 14: how much transport each architecture needs (arXiv 2603.15195, Sec. 5.2).
+"""Table 14: the transport that each architecture needs (arXiv 2603.15195, Sec. 5.2).
 
-A threshold is the least k whose mean recovery reaches 70 %, the level that the paper calls substantial; its
-floor is the paper's, traces with decay .95.
+The threshold is the least k whose mean recovery from the paper's floor (traces with decay .95) reaches 70 %, the level
+that the paper calls substantial.
 
-What differs from the paper: the recovery of what propagates nothing (decay 0) and of an architecture's own path
-alone, from the same floor, since a threshold k means something only if these stay below it; a GRU; persistence.
+Added to the paper's table: a GRU, persistence, and the recovery of decay 0, which propagates nothing, and of the
+architecture's own path alone, as a threshold k means something only if these stay below 70 %.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ COLUMNS = (
 
 
 def table(source: Source) -> Table:
-    """Table 14 out of the cells of Experiments 1 and 5 and of the GRU."""
+    """Build Table 14 from the cells of Experiments 1 and 5 and of the GRU sweep."""
     measured = [measure(panel, source) for panel in PANELS]
     paper = paper_columns.values("table14")
     rows = [_row(part, paper) for part in measured]
@@ -140,7 +140,7 @@ def _by_row(frame: pl.DataFrame, value: str) -> Summaries:
 
 
 def _sources(part: Measured) -> dict[str, int]:
-    """The rows that a threshold may fall on, k ascending."""
+    """Row -> k of sparse RTRL with k > 0, in ascending order of k: the candidates for the threshold."""
     ks = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
     return dict(sorted(ks.items(), key=lambda pair: pair[1]))
 
@@ -154,7 +154,7 @@ def _threshold(part: Measured, summaries: Summaries) -> str | None:
 
 
 def _threshold_text(part: Measured, summaries: Summaries, threshold: str | None) -> str | None:
-    """`4/64`; where no k reaches the level, the k that were tried; None before any has a value."""
+    """The threshold as `4/64`; `none of 4, 8` if no k reaches it; None if no k has a value yet."""
     ks = _sources(part)
     if threshold is not None:
         return f"{ks[threshold]}/{UNITS}"
@@ -178,7 +178,7 @@ def _paper(paper: pl.DataFrame, row: str, units: int) -> dict[str, object]:
 
 
 def _without_transport(measured: Sequence[Measured]) -> list[str]:
-    """Rows that reach the threshold's level with k = 0."""
+    """Notes on the rows with k = 0 that reach the threshold's recovery."""
     notes: list[str] = []
     for part in measured:
         summaries = _by_row(part.recovery[FLOOR], "recovery")

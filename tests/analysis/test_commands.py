@@ -27,7 +27,7 @@ def test_a_table_of_nothing_is_no_success_and_says_what_to_launch(monkeypatch: p
         analysis.table("3")
     assert raised.value.exit_code == 1
     assert str(raised.value) == (
-        "table 3 has nothing to show, as none of its 40 cells is done; run: raysweep launch paper/e1-sine"
+        "table 3 is empty, as none of its 40 cells is done; run: raysweep launch paper/e1-sine"
     )
 
 
@@ -59,7 +59,7 @@ def test_commands_name_the_store_that_was_given(
     two = two.with_columns(
         config=pl.col("config").str.replace("0.001", pl.lit("0.00") + pl.int_range(pl.len()).cast(pl.String))
     )
-    line = ledger(source._replace(cells=two)).filter(pl.col("why").str.starts_with("no verdict over several"))
+    line = ledger(source._replace(cells=two)).filter(pl.col("why").str.starts_with("no verdict, cells of"))
     assert line["command"].str.contains('^raysweep claims --where ".*" --store runs$').all()
     assert line.height
 

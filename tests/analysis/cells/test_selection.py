@@ -29,9 +29,9 @@ def test_other_settings_are_refused_naming_them_and_the_choice() -> None:
     with pytest.raises(AmbiguousCells) as raised:
         selected(cells)
     assert str(raised.value) == (
-        "the table needs cells of one setting, and the store has several that fit it:\n"
+        "the table needs cells of one setting, but cells of several settings fit it:\n"
         "  learning_rate: 0.001 (8 cells), 0.01 (1 cell)\n"
-        'Say which by --where, for example --where "learning_rate = 0.001"'
+        'Choose by --where, for example --where "learning_rate = 0.001"'
     )
 
 
@@ -126,9 +126,9 @@ def test_the_same_row_and_seed_twice_is_refused_naming_the_cells() -> None:
         selected(cells)
     assert str(raised.value) == (
         "more than one cell for the same row and seed:\n"
-        "  full, seed 1: cells cell6, cell9 differ in nothing that a config says\n"
+        "  full, seed 1: cells cell6, cell9 differ in no config key\n"
         "  bptt_window1, seed 1: cells cell7, cell8 differ in k (null, 1)\n"
-        "Say which by --where, for example --where \"cell_id NOT IN ('cell8', 'cell9')\""
+        "Choose by --where, for example --where \"cell_id NOT IN ('cell8', 'cell9')\""
     )
 
 

@@ -287,7 +287,8 @@ def test_table_3_as_printed_is_reproduced_with_the_two_facts_beside(table3: pl.D
 
 
 @pytest.mark.parametrize(
-    ("mse", "ending"), [(0.2, r"about 5\d\d seeds would do"), (5.0, "no number of seeds worth naming would do")]
+    ("mse", "ending"),
+    [(0.2, r"about 5\d\d seeds would decide it"), (5.0, "no feasible number of seeds would decide it")],
 )
 def test_one_seed_changed_by_hand_changes_the_verdict_that_depends_on_it(
     mse: float, ending: str, all_cells: pl.DataFrame, table3: pl.DataFrame
@@ -336,7 +337,7 @@ def test_a_diverged_seed_is_not_averaged_away(all_cells: pl.DataFrame) -> None:
     frame = ledger(source(of(all_cells, "sine"), sine({("sparse_rtrl", 4, 7): None})))
     result = row(frame, *ORDERS)
     assert (result["verdict"], result["ours"]) == ("cannot be separated", None)
-    assert result["why"] == "diverged, so without a number: seed 7"
+    assert "diverged: seed 7" in result["why"]
 
 
 def test_a_seed_without_a_gap_is_not_left_out_of_a_recovery(all_cells: pl.DataFrame) -> None:
@@ -435,7 +436,7 @@ def test_bptt_over_a_whole_sequence_is_no_rival_of_full_rtrl(all_cells: pl.DataF
     """One algorithm, so full RTRL can only equal it; the worst of the others decides."""
     worst = row(ledger(source(of(all_cells, "adding"), adding(0.289, 0.289))), "E4-adding", "full worst")
     assert (worst["verdict"], round(worst["ours"], 3)) == ("reproduced", 0.089)
-    assert "BPTT over the sequence is the same algorithm: apart by 0 at most" in worst["why"]
+    assert "BPTT over the sequence is the same algorithm; the largest difference is 0" in worst["why"]
     assert (
         row(ledger(source(of(all_cells, "adding"), adding(0.19, 0.19))), "E4-adding", "full worst")["verdict"]
         == "not reproduced"
@@ -458,7 +459,7 @@ def test_a_level_whose_zone_holds_the_trivial_predictor_says_so(all_cells: pl.Da
 
     result = row(ledger(source(of(all_cells, "copy"), only("copy", fill))), "E4-copy", "level, full")
     assert result["verdict"] == "reproduced"
-    assert result["why"].endswith("The zone holds what has learned nothing too (chance, 0.125): the level can't tell")
+    assert "Trivial predictors lie in the zone too (chance, 0.125)" in result["why"]
     assert "learned nothing" not in row(ledger(source(of(all_cells, "sine"), sine())), "E1-step", "level, k = 4")["why"]
 
 
@@ -486,7 +487,7 @@ def test_collapse_on_the_failing_seeds(all_cells: pl.DataFrame) -> None:
     assert verdict({7, 123}, {7})[0] == "not reproduced"
     agreed, why = verdict({7}, {7})
     assert agreed == "cannot be separated"
-    assert "by accident 1 in 5" in why
+    assert "by chance 1 in 5" in why
     assert verdict(set(), set())[0] == "cannot be separated"
 
 
@@ -506,7 +507,7 @@ def test_cells_of_two_settings_are_not_judged(all_cells: pl.DataFrame) -> None:
     )
     result = row(ledger(Source(pl.concat([both, other]), lambda names: NO_ARRAYS)), *ORDERS)
     assert (result["verdict"], result["ours"]) == ("not run", None)
-    assert result["why"] == "no verdict over several settings: clip: 1 (10 cells), 2 (2 cells)"
+    assert result["why"] == "no verdict, cells of several settings fit: clip: 1 (10 cells), 2 (2 cells)"
     assert result["command"] == "raysweep claims --where \"(experiment <> 'sine' OR clip = 1)\""
 
 
@@ -645,11 +646,11 @@ def test_what_would_be_separated_on_its_own_is_not_hidden(all_cells: pl.DataFram
 
 def test_a_claim_refuses_two_lines_of_one_name_and_a_zone_without_ends() -> None:
     claim = CLAIMS["E1-step"]
-    with pytest.raises(ValueError, match="names of their own"):
+    with pytest.raises(ValueError, match="names must be unique"):
         type(claim)("x", "x", "x", (claim.lines[0], claim.lines[0]))
     how = claim.lines[0].judge
     boundless = Line("x", "x", "x", type(how)(how.statistic, -math.inf, math.inf, "x"))  # type: ignore[union-attr, call-arg]
-    with pytest.raises(ValueError, match="a zone needs an end"):
+    with pytest.raises(ValueError, match="the zone needs a finite end"):
         type(claim)("x", "x", "x", (boundless,))
     with pytest.raises(ValueError, match="claim x: unknown source elsewhere; known: paper, follow-up, ours"):
         type(claim)("x", "x", "x", claim.lines, "elsewhere")

@@ -118,7 +118,7 @@ def test_a_seed_that_a_reference_lacks_is_named(recovery: Recovery) -> None:
         recovery(frame, frame, rows({42: 1.0}), value="y")
     assert str(raised.value) == (
         "ceiling: no row for experiment=sine seed=7; experiment=sine seed=2024; "
-        "run those cells, or leave these out of the comparison on purpose"
+        "run those cells, or remove these rows from the comparison"
     )
     with pytest.raises(MissingSeeds, match=r"^floor: no row for experiment=sine seed=7; "):
         recovery(frame, rows({42: 1.0, 2024: 1.0}), frame, value="y")

@@ -188,7 +188,7 @@ def test_seeds_columns_are_the_papers_and_which_are_not_launched_is_said() -> No
     assert note(table, "Of the paper's seeds") == (
         "Of the paper's seeds, not launched here: 7, 44, 2024. To run them: raysweep resume paper/e8-selection"
     )
-    assert "In the means, without a column of their own: seeds 5." in table.notes
+    assert "Included in the means, but not shown in a column: seeds 5." in table.notes
     assert not any(
         "seeds, not launched" in text or "In the means" in text
         for text in TABLES["11"](source(papers_table_10())).notes

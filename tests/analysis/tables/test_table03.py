@@ -121,9 +121,7 @@ def test_diverged_seeds_are_counted_and_named_not_averaged() -> None:
     assert ours(table, "k4") == (approx(0.1), approx(0), 2, approx(50), None, 1)
     assert ours(table, "full") == (approx(0.01), approx(0), 2, approx(100), None, 2)
     assert table.frame["without_value"].to_list() == [0, 0, 1, 0, 0, 0, 1, 0, 0, 0]
-    assert note(table, "Diverged") == (
-        "Diverged, so without a value and not in the means: k = 4: seed 1; k = 64 (full): seed 3."
-    )
+    assert note(table, "Diverged") == ("Diverged, so not in the means: k = 4: seed 1; k = 64 (full): seed 3.")
     assert table.complete
 
 
