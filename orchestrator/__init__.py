@@ -1,5 +1,5 @@
-"""Plans, schedules, runs, records and queries the cells of sweeps.
+"""The orchestrator: plans, schedules, runs, records and queries the cells of sweeps.
 
-A folder a stage; each imports only what stands to its right:
+One folder per stage; a folder imports only from those to its right:
 cli > launch > schedule > executors > query, run > store > sweep > text, errors, process, status
 """

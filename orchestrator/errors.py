@@ -9,7 +9,7 @@ class RaysweepError(Exception):
     """Base class of our errors, which are printed without a traceback.
 
     Args:
-        problems: one line each: where, what is wrong, the value, what is valid, the likely fix.
+        problems: one line per problem: where, what is wrong, the value, what is valid, the likely fix.
     """
 
     exit_code = 1
@@ -42,11 +42,11 @@ class Fenced(RaysweepError):
 
 
 class StoreWriteFailed(RaysweepError):
-    """The store could not be written (a full disk, a lost mount); acknowledged results are safe."""
+    """The store cannot be written to (a full disk, a lost mount); committed results are safe."""
 
 
 class StoreDenied(InputError):
-    """The store's storage refuses access: no such bucket, no credentials, no permission."""
+    """The storage refuses access: the bucket does not exist, or credentials or a permission are missing."""
 
     def __init__(self, store: str, reason: str) -> None:
         self.reason = reason
@@ -57,9 +57,9 @@ class StoreUnreachable(RaysweepError):
     """The store's storage did not answer in time.
 
     Args:
-        store: its address.
-        reason: one line.
-        first: it has never answered this process, so that the address is probably wrong.
+        store: the store's address.
+        reason: the reason, on one line.
+        first: whether the storage has never answered this process; its address is then probably wrong.
     """
 
     def __init__(self, store: str, reason: str, *, first: bool) -> None:
@@ -81,11 +81,11 @@ EXTRAS = {
     "sklearn": "paper",
     "torch": "torch",
 }
-"""Modules that a plain `pip install raysweep` leaves out, and the extra that brings each."""
+"""Optional module -> the extra of raysweep that installs it."""
 
 
 def missing_extra(error: ModuleNotFoundError) -> InputError | None:
-    """What to install, where the missing module belongs to an extra; None for any other module."""
+    """An error with the install command if the missing module belongs to an extra; otherwise None."""
     module = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(module)
     return InputError(f"needs {module}, which is not installed: pip install 'raysweep[{extra}]'") if extra else None

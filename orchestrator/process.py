@@ -1,4 +1,4 @@
-"""Processes: which one this is, whether another is alive, and signals held off during a commit."""
+"""Identity and liveness of processes, and deferral of signals during a commit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 MAX_NOTE_BYTES = 2**20
-"""No process's note about itself is longer."""
+"""Maximum size of a process note."""
 
 
 @contextmanager
 def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Handle `SIGNALS` by this function inside the block."""
+    """Use `handler` for `SIGNALS` inside the block; outside the main thread, do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
@@ -39,7 +39,7 @@ def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Defer `SIGNALS` that arrive inside the block until it has ended."""
+    """Defer `SIGNALS` that arrive inside the block to its end; only the first of them is then raised."""
     deferred: list[int] = []
     try:
         with signals_handled(lambda number, frame: deferred.append(number)):
@@ -50,13 +50,13 @@ def held_off() -> Iterator[None]:
 
 
 def boot_id() -> str:
-    """Identify the running kernel: processes on one kernel see each other's file locks."""
+    """Identifier of the running kernel. Processes under the same kernel see each other's file locks."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.is_file() else socket.gethostname()
 
 
 def this_process() -> dict[str, str | None]:
-    """PID namespace and start time: they tell this process from a later one with the same number."""
+    """PID namespace and start time, which distinguish this process from a later one with the same PID."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -74,7 +74,7 @@ def _started(pid: int) -> str | None:
 
 
 def _is_alive(pid: Any, started: Any) -> bool:
-    """Whether the process of this number that started then is alive."""
+    """Whether the process with this PID and start time is alive."""
     if not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
     now = _started(pid)
@@ -85,24 +85,24 @@ def _is_alive(pid: Any, started: Any) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # another user's
+        return True  # it belongs to another user
     return True
 
 
 @dataclass(frozen=True)
 class ProcessNote:
-    """What a process writes about itself, as JSON, so that others can name it and tell whether it is alive.
+    """A process's JSON note about itself, from which others can name it and check whether it is alive.
 
     Args:
-        fields: `pid`, `host`, `boot`, `process` (see `this_process`), `started_at`, and what the writer adds, such as
-            `command`. Notes of other versions may lack some.
+        fields: `pid`, `host`, `boot`, `process` (see `this_process`), `started_at`, and fields that the writer adds,
+            such as `command`. Notes of other versions may lack some.
     """
 
     fields: Mapping[str, Any]
 
     @classmethod
     def of_this_process(cls, **more: Any) -> ProcessNote:
-        """Describe this process."""
+        """A note about this process, with additional fields."""
         return cls(
             {
                 "host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "process": this_process(),
@@ -112,7 +112,7 @@ class ProcessNote:
 
     @classmethod
     def parse(cls, data: bytes) -> ProcessNote:
-        """Parse JSON; ValueError if it is torn or not an object."""
+        """Parse a note from JSON; ValueError if the data is torn or not an object."""
         try:
             fields = json.loads(data)
         except RecursionError as error:
@@ -123,7 +123,7 @@ class ProcessNote:
 
     @classmethod
     def read(cls, path: Path) -> ProcessNote:
-        """Read a file of this machine; a note without fields if it is just being written, gone, or not a note."""
+        """Read a note from a local file; it has no fields if the file is missing, incomplete or not a note."""
         try:
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and status.st_size < MAX_NOTE_BYTES:  # reading a pipe would block
@@ -133,15 +133,15 @@ class ProcessNote:
         return cls({})
 
     def to_json(self) -> bytes:
-        """Encode for a file."""
+        """Encode the note as JSON."""
         return json.dumps(self.fields).encode()
 
     def is_of_this_kernel(self) -> bool:
-        """Whether the process ran on this machine since its last boot, in whatever container."""
+        """Whether the process was started under this machine's running kernel, in any container."""
         return bool(self.fields.get("boot") == boot_id())
 
     def is_alive(self) -> bool | None:
-        """Whether the process is alive; None if unknown here: it runs on another machine or in another container."""
+        """Whether the process is alive; None if it runs on another machine or in another container."""
         process = self.fields.get("process")
         if not isinstance(process, dict) or not self.is_of_this_kernel():
             return None

@@ -1,4 +1,4 @@
-"""Statuses of attempts, the budgets that they are charged to, and the size of the budgets."""
+"""Statuses of attempts, the retry budgets that they are charged to, and the budgets' limits."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 Budget = Literal["own_errors", "losses", "memory"]
 CHARGES: tuple[Budget, ...] = ("own_errors", "losses", "memory")
-"""The budgets, each with a limit of its own."""
+"""All retry budgets; each has its own limit."""
 
 
 class Policy(NamedTuple):
-    """What happens after an attempt with a given status.
+    """The retry policy after an attempt with a given status.
 
     Args:
-        budget: charged with the attempt; None: the retry is free.
+        budget: the budget that is charged with the attempt; None if the retry is free.
         retried: whether the cell is tried again while its budgets last.
         backs_off: whether the retry waits for a back-off.
     """
@@ -37,9 +37,9 @@ POLICIES: dict[str, Policy] = {
 
 
 LOSS_BUDGET = 5
-"""Crashes and lost nodes that a cell survives in one launch."""
+"""Number of crashes and lost nodes that a cell survives in one launch."""
 MEMORY_BUDGET = 1
-"""Retries of a cell that runs out of memory, each with more of it."""
+"""Number of retries after a cell runs out of memory; each retry gets more memory."""
 
 
 def statuses_of(budget: Budget) -> list[str]:

@@ -1,4 +1,4 @@
-"""Untrusted text (of cells, users' modules, command lines) made safe to record or print; counts and times in words."""
+"""Conversion of untrusted text into text that is safe to record or print, and of counts and times into words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 CELL_ID = re.compile(r"[0-9a-f]{24}")
-"""A cell's id, in the names of the store's files too."""
+"""Pattern of a cell id, also in names of the store's files."""
 
 _MAX_REPR = 200
 
@@ -20,7 +20,7 @@ def encodable(text: str) -> bool:
 
 
 def storable(text: str) -> str:
-    """The text with a replacement character for each one that a store cannot hold."""
+    """The text, with U+FFFD instead of each character that a store cannot hold."""
     if text.isascii() and "\0" not in text:
         return text
     return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
@@ -35,14 +35,14 @@ def message_of(error: BaseException) -> str:
 
 
 def join_first(items: Iterable[object], limit: int, separator: str = ", ") -> str:
-    """The first items, and the number of the others: `1, 2, 3 and 4 more`."""
+    """The first `limit` items and the number of the others, such as `1, 2, 3 and 4 more`."""
     texts = [str(item) for item in items]
     first = separator.join(texts[:limit])
     return first if len(texts) <= limit else f"{first} and {len(texts) - limit:,} more"
 
 
 def short_repr(value: Any) -> str:
-    """`repr`, shortened to fit into a message; for an integer too long to convert, its size."""
+    """A value's `repr`, shortened for a message; type and size if the value is too large to convert."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
@@ -58,19 +58,19 @@ def one_line(error_type: object, message: object) -> str:
 
 
 def printable(value: Any) -> str:
-    """The text without control characters, which could control a terminal."""
+    """The text, with U+FFFD instead of non-printable characters, which could control a terminal."""
     return "".join(
         c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in str(value)
     )
 
 
 def at_store(store: str) -> str:
-    """The option that names the store to a command; "" for the default store."""
+    """The `--store` option for a command line; "" for the default store."""
     return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3 min`, `2.5 h`, `3 days`."""
+    """A duration in words: `45 s`, `3 min`, `2.5 h`, `3 days`."""
     for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
         if seconds < limit * length:
             return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
@@ -78,7 +78,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(cells_per_s: float) -> str:
-    """`120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
+    """A rate in words: `120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
     if cells_per_s >= 1:
         return f"{cells_per_s:,.1f} cells/s"
     return (
@@ -87,5 +87,5 @@ def rate(cells_per_s: float) -> str:
 
 
 def count_cells(count: int) -> str:
-    """The number in words: `1 cell`, `2,000 cells`."""
+    """A number of cells in words: `1 cell`, `2,000 cells`."""
     return f"{count:,} cell{'' if count == 1 else 's'}"

@@ -25,7 +25,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that `raysweep --help` and a worker load only what they need."""
+    """Import a public name at its first use, so that `raysweep --help` and workers load only what they need."""
     if name not in _MODULES:
         raise AttributeError(f"module 'raysweep' has no attribute {name!r}")
     import importlib

@@ -1,4 +1,4 @@
-"""raysweep's command line for tests: in this process, left as it was before, or in a process of its own."""
+"""Running raysweep's command line in tests: in this process, which is restored afterwards, or in a separate one."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ Ended = subprocess.CompletedProcess[str]
 
 
 def environment() -> dict[str, str]:
-    """The environment of a child process that finds this checkout first."""
+    """Environment variables for a child process, with this checkout first on the Python path."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **TERMINAL}
 
 
 def in_own_process(arguments: Sequence[str], folder: Path, timeout: float = 90) -> Ended:
-    """Run a command line as a process, with `folder` as the current one."""
+    """Run a command line in a separate process, with `folder` as its current folder."""
     return subprocess.run(
         [*RAYSWEEP, *arguments], cwd=folder, env=environment(), capture_output=True, text=True, timeout=timeout
     )
 
 
 def starts_ray(arguments: Sequence[str]) -> bool:
-    """Whether a command line may start Ray or connect to it, which no test does in pytest's own process."""
+    """Whether a command line may start Ray or connect to it; such a command line never runs in pytest's process."""
     runs_cells = arguments[0] in {"launch", "resume"} and not {"--inline", "--submit", "--help"} & set(arguments)
     return runs_cells or "--address" in arguments
 
@@ -47,15 +47,15 @@ def starts_ray(arguments: Sequence[str]) -> bool:
 def in_this_process(
     arguments: Sequence[str], folder: Path, timeout: float = 90, variables: Mapping[str, str] = TERMINAL
 ) -> Ended:
-    """Run a command line by the entry point of users, and undo what it leaves in this process.
+    """Run a command line through the CLI's entry point, and undo its effects on this process.
 
-    As in a process of its own: exit code, encoded streams, the current folder, a fresh import of users' modules.
+    Exit code, encoded streams, current folder and imports of users' modules are as in a separate process.
 
     Args:
-        arguments: after `raysweep`.
-        folder: the current one.
+        arguments: the arguments after `raysweep`.
+        folder: the current folder of the command.
         timeout: seconds after which the command is interrupted.
-        variables: in addition to the environment.
+        variables: environment variables to add.
     """
     from raysweep.orchestrator.cli.app import main
 
@@ -68,7 +68,7 @@ def in_this_process(
         patch.chdir(folder)
         patch.syspath_prepend(folder)  # as `python -m` does
         patch.setattr(sys, "argv", ["raysweep", *arguments])
-        patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # pytest's; a usage line names it
+        patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # usage lines would show pytest's
         for name, stream in (("stdin", empty), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, stream)
         watchdog.start()
@@ -97,7 +97,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE, signal
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    """Begin without users' modules and cached results, as a new process would; end with all that was before."""
+    """Start without users' modules and cached results, as a new process would; restore the earlier state at the end."""
     variables, path, hook = dict(os.environ), list(sys.path), sys.excepthook
     folder, temporary = Path.cwd(), tempfile.tempdir
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -124,7 +124,7 @@ def _restored() -> Iterator[None]:
 
 
 def forget_users() -> None:
-    """Unload modules that lie elsewhere than Python's, its packages' and ours; drop our cached results."""
+    """Unload users' modules (neither Python's, nor of an installed package, nor ours); clear our functions' caches."""
     installed = (str(ROOT), sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
     for name, module in list(sys.modules.items()):
         names = getattr(module, "__dict__", {})  # without the `__getattr__` of a module, which may raise anything

@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and a small sweep for all tests."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ TINY = """
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of its own, with a space in its name, as the current one."""
+    """A new current folder for the test, with a space in its name."""
     path = tmp_path / "a folder"
     path.mkdir()
     monkeypatch.chdir(path)
     monkeypatch.delenv("RAYSWEEP_STORE", raising=False)
     yield path
-    command_line.forget_users()  # another test's module of the same name is another one
+    command_line.forget_users()  # another test may write another module of the same name
     sys.path[:] = [entry for entry in sys.path if entry != str(path)]
 
 
 @pytest.fixture
 def write(folder: Path) -> Callable[..., Path]:
-    """Write a file of the folder, dedented."""
+    """A function that writes dedented text to a file in the folder."""
 
     def put(name: str, text: str) -> Path:
         path = folder / name
@@ -60,7 +60,7 @@ def write(folder: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def cli(folder: Path) -> Callable[..., Ended]:
-    """Run a command line in the folder: in this process, or in one of its own if it may start Ray."""
+    """A function that runs a command line in the folder: in this process, or in a separate one if it may start Ray."""
 
     def run(*arguments: str, timeout: float = 90) -> Ended:
         is_apart = command_line.starts_ray(arguments)
@@ -71,7 +71,7 @@ def cli(folder: Path) -> Callable[..., Ended]:
 
 @pytest.fixture
 def cli_process(folder: Path) -> Callable[..., Ended]:
-    """Run a command line in the folder as a process of its own, where the process is the point of the test."""
+    """A function that runs a command line in the folder in a separate process, for tests about that process."""
 
     def run(*arguments: str, timeout: float = 90) -> Ended:
         return command_line.in_own_process(arguments, folder, timeout)
@@ -81,7 +81,7 @@ def cli_process(folder: Path) -> Callable[..., Ended]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[Server]:
-    """A real S3 server on loopback, of this session."""
+    """A real S3 server on loopback, shared by all tests of the session."""
     server = Server()
     yield server
     server.close()
@@ -89,14 +89,14 @@ def s3_server() -> Iterator[Server]:
 
 @pytest.fixture
 def s3(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new place in a bucket, to which the environment leads."""
+    """Address of a new store in a bucket; environment variables point to its server."""
     set_variables(monkeypatch, s3_server.endpoint)
     return f"s3://{BUCKET}/{secrets.token_hex(4)}/a store"
 
 
 @pytest.fixture
 def proxy(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A way to that server that goes wrong on purpose; the environment leads over it."""
+    """A proxy that injects faults between client and S3 server; environment variables point to the proxy."""
     proxy = Proxy(s3_server.port)
     set_variables(monkeypatch, proxy.endpoint)
     yield proxy
@@ -105,7 +105,7 @@ def proxy(s3_server: Server, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture(scope="session")
 def azure_server() -> Iterator[AzureServer]:
-    """A real server of Azure's blobs on loopback, of this session."""
+    """A real Azure Blob Storage server on loopback, shared by all tests of the session."""
     if PROGRAM is None:
         pytest.skip("azurite-blob is not on the path (npm install azurite)")
     server = AzureServer()
@@ -115,14 +115,14 @@ def azure_server() -> Iterator[AzureServer]:
 
 @pytest.fixture
 def az(azure_server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new place in a container, to which the environment leads."""
+    """Address of a new store in a container; environment variables point to its server."""
     azure_server.set_variables(monkeypatch)
     return f"az://{CONTAINER}/{secrets.token_hex(4)}/a store"
 
 
 @pytest.fixture(params=["local", "s3", *([pytest.param("az", marks=pytest.mark.slow)] if PROGRAM else [])])
 def place(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the store that a test calls `results` lies: in its folder, or in a bucket."""
+    """Location of the store that a test calls `results`: a folder, or an object store."""
     if request.param == "local":
         return "results"
     from raysweep.orchestrator.store import reader

@@ -1,4 +1,4 @@
-"""Which folder may import which: one direction, in every import statement, and no circle of modules."""
+"""Imports between our folders go in one direction only, and no modules import each other in a circle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOORS = {
         {"rendering", "errors"},
     ),
 }  # fmt: skip
-"""Package -> its folders and modules by floor: each may import lower floors only, and nothing of its own floor."""
+"""Package -> its folders and modules by floor, the highest first; each may import from lower floors only."""
 
 LIBRARIES = {"ray": "raysweep.orchestrator.executors.ray", "typer": "raysweep.orchestrator.cli"}
 """Library -> the only package that imports it."""
@@ -29,16 +29,16 @@ PACKAGES = {
     "raysweep.analysis": {"raysweep.workloads", "raysweep.orchestrator"},
     "raysweep.orchestrator.cli": {"raysweep.analysis"},
 }
-"""Package -> other packages of ours that it may import, besides what its parent may."""
+"""Package -> other packages of ours that it may import, in addition to those of its parent package."""
 
 EXCEPTIONS = {
     ("raysweep.orchestrator.store.reader", "raysweep.orchestrator.query.sql"): "`Store.sql`, lazy",
 }
-"""Importing module, imported module or library -> why it may."""
+"""(Importing module, imported module or library) -> the reason for the exception."""
 
 
 def modules() -> dict[str, str]:
-    """Name -> source of every module of ours."""
+    """Name -> source text of all our modules."""
     texts = {}
     for folder in ("orchestrator", "workloads", "analysis"):
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -49,7 +49,7 @@ def modules() -> dict[str, str]:
 
 
 def imported(text: str) -> Iterator[str]:
-    """Modules that a source imports anywhere, in functions and under TYPE_CHECKING as well."""
+    """Modules that a source text imports, also in functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -69,7 +69,7 @@ def within(name: str, package: str) -> bool:
 
 
 def floor(name: str, package: str) -> int:
-    """The floor of a module of a package, 0 the highest."""
+    """Number of a module's floor in its package; 0 is the highest floor."""
     part = name.removeprefix(f"{package}.").partition(".")[0]
     (number,) = [number for number, parts in enumerate(FLOORS[package]) if part in parts] or [None]
     assert number is not None, f"{package}.{part} has no place in FLOORS"
@@ -77,10 +77,10 @@ def floor(name: str, package: str) -> int:
 
 
 def refused(name: str, other: str) -> bool:
-    """Whether an import goes against a rule."""
+    """Whether an import breaks a rule."""
     if (library := other.partition(".")[0]) in LIBRARIES:
         return not within(name, LIBRARIES[library])
-    if not within(other, "raysweep") or other == "raysweep":  # the face, which imports the rest on use
+    if not within(other, "raysweep") or other == "raysweep":  # the public package, which imports the rest lazily
         return False
     homes = [package for package in PACKAGES if within(name, package)]
     allowed = {*homes, *(package for home in homes for package in PACKAGES[home])}
@@ -90,7 +90,7 @@ def refused(name: str, other: str) -> bool:
         if within(other, package) and package not in (name, other):
             folder = ".".join(other.split(".")[:3])
             if not within(name, package):
-                return folder == "raysweep.orchestrator.cli"  # the top; nothing below or beside needs it
+                return folder == "raysweep.orchestrator.cli"  # the top floor, which no other package may import
             return not within(name, folder) and floor(name, package) >= floor(other, package)
     return False
 

@@ -12,9 +12,9 @@ from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS
 
 
 def columns(store: Store) -> pl.DataFrame:
-    """Every column of `cells`, `attempts` and `arrays`: table, column, type, what (its category).
+    """One row per column of `cells`, `attempts` and `arrays`. Columns: table, column, type, what (the category).
 
-    `column` is quoted for SQL if need be. `what` is "identity", "status", "metric", "config", "time", "machine",
+    `column` is quoted for SQL if necessary. `what` is "identity", "status", "metric", "config", "time", "machine",
     "code", "list" (all metrics, the whole config) or "launch", in this order; for arrays it is "array".
     """
     tables = {
@@ -27,7 +27,7 @@ def columns(store: Store) -> pl.DataFrame:
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Describe a frame from `widen`: columns of the schema, then config keys, then metrics."""
+    """Rows for the columns of a frame from `widen`, whose order is: schema, config keys, metrics."""
     metrics = 0
     if "metrics" in frame.columns:
         metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()

@@ -1,4 +1,4 @@
-"""Names quoted for SQL, and advice on SQL that DuckDB rejects."""
+"""Quoting of names for SQL, and advice on SQL that DuckDB rejects."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection
 
 
 def identifier(name: str) -> str:
-    """Quote a column for SQL if it is not a plain word or is a reserved one."""
+    """Quote a column's name for SQL if it is a reserved word or not a plain word."""
     plain = re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in reserved()
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 @functools.cache
 def reserved() -> frozenset[str]:
-    """Reserved words of SQL."""
+    """DuckDB's reserved words."""
     import duckdb
 
     words = duckdb.connect(":memory:").execute(
@@ -27,9 +27,9 @@ def reserved() -> frozenset[str]:
 
 
 def advice(sql: str, error: Exception, columns: Collection[str], answer: Callable[[str], object]) -> str:
-    """Advise on a query or predicate that DuckDB rejected, as the end of a message; "" if there is no advice.
+    """Advice on a query or predicate that DuckDB rejected, to append to a message; "" if there is no advice.
 
-    `answer` raises a `duckdb.Error` for invalid SQL.
+    `answer` executes SQL and raises a `duckdb.Error` if it is invalid; a corrected query is tried with it.
     """
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"
@@ -42,23 +42,23 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
     if quoted != sql:
         with contextlib.suppress(duckdb.Error):
             answer(quoted)
-            return f" (text goes in single quotes: {quoted})"
+            return f" (put text in single quotes: {quoted})"
     if table := re.search(r"Table with name (.+) does not exist!", str(error)):
         near = difflib.get_close_matches(table[1].lower(), _TABLES, n=1)
-        return f" (there are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"
+        return f" (the tables are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"
     missing = missing_column(error)
     near = _similar(missing.lower(), columns) if missing else []
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def missing_column(error: Exception) -> str | None:
-    """The column name that DuckDB's error reports as missing; None if the error is another."""
+    """Name of the column that DuckDB's error reports as missing; None for any other error."""
     missing = re.search(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"', str(error))
     return missing[1] or missing[2] if missing else None
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Columns that continue the name after an underscore, else the one with the most similar spelling."""
+    """Columns that start with the name and an underscore; if there are none, the column of most similar spelling."""
     longer = [column for column in columns if column.lower().startswith(f"{name}_")]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
 
@@ -67,11 +67,11 @@ _MAX_SIMILAR = 3
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
-"""A comparison with a name on its right, in double quotes or none; it is text if no column has this name."""
+"""A comparison with a word or double-quoted text on its right, which is meant as text unless it names a column."""
 
 
 def _with_text_quoted(sql: str, columns: Collection[str]) -> str:
-    """Put single quotes around right-hand sides of comparisons that are not columns."""
+    """Put single quotes around right-hand sides of comparisons that are not names of columns."""
 
     def quoted(match: re.Match[str]) -> str:
         word = match[4] if match[3] is None else match[3]

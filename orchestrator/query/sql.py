@@ -1,8 +1,8 @@
-"""Stage 8: SQL -> frame. Tables `cells`, `attempts` and `arrays`, with metrics and config keys as columns.
+"""Stage 8, queries: SQL over the tables `cells`, `attempts` and `arrays`, with metrics and config keys as columns.
 
-`cells` has one row for each requested cell: its done row, else its last attempt with its status, else `pending`. The
-SQL is DuckDB's, in an in-memory database that can reach no file and no network. Only metric and config columns that
-the SQL may reach are built, so that a million cells stay quick.
+`cells` has one row per requested cell: its done row; otherwise its last attempt; otherwise a row of status `pending`.
+The SQL is DuckDB's. Its in-memory database cannot access files or the network. Only the metric and config columns that
+the SQL may reach are built, so that queries over a million cells stay fast.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_
 
 
 def query(store: Store, sql: str) -> pl.DataFrame:
-    """Answer one SQL statement.
+    """Execute one SQL query, and return its rows.
 
     Raises:
-        InputError: the SQL is wrong; the message is DuckDB's, with advice.
-        StoreDamaged: a file that it reads is damaged.
+        InputError: the SQL is invalid; the message is DuckDB's, with advice.
+        StoreDamaged: a file that the query reads is damaged.
     """
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
@@ -68,7 +68,7 @@ def query(store: Store, sql: str) -> pl.DataFrame:
 
 
 def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
-    """Fetch the rows; intervals, unions and times near infinity, which no data frame can hold, as text."""
+    """Fetch the rows. Intervals, unions and times near infinity become text, as no data frame can hold them."""
     kinds = [str(kind) for kind in result.types]
     texts = [i for i, kind in enumerate(kinds) if re.search(r"\b(INTERVAL|UNION)\b", kind)]
     table = _cast(result, texts).to_arrow_table()
@@ -113,16 +113,16 @@ def _beyond(column: pa.ChunkedArray) -> bool:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The name, with the first number appended that makes it differ from those taken."""
+    """The name, with a number appended if it is taken."""
     return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1))) if n not in taken)
 
 
 def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
-    """Build the `cells` table: one row for each requested cell, metrics and config keys as columns.
+    """Build the `cells` table: one row per requested cell, with metrics and config keys as columns.
 
     Args:
         store: the store.
-        sql: build only the metric and config columns that it may reach; None builds all.
+        sql: a query; only the metric and config columns that it may reach are built. None builds all.
     """
     reaches = reachable(sql)
     columns = [name for name in CELLS.names if reaches is None or name in _ALWAYS or reaches(name)]
@@ -156,10 +156,10 @@ _CHOICE = "SELECT cell_id, k IS NULL, ({}\n) FROM cells"
 
 
 def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Series, str | None]:
-    """Ids of the cells for which a predicate is true, and a warning if a null k excluded some.
+    """Ids of the cells for which a SQL predicate is true, and a warning if it excluded some because of a null k.
 
     Raises:
-        InputError: the predicate is wrong, or true for no cell.
+        InputError: the predicate is invalid, or true for no cell.
     """
     if not encodable(where):
         raise InputError(f"--where {where!r}: contains NUL or invalid Unicode")
@@ -180,7 +180,7 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     finally:
         connection.close()
     if any(not isinstance(value, bool | None) for _, _, value in rows):
-        raise InputError(f'--where {where!r}: not a condition; write a comparison such as "k <= 8 and seed = 42"')
+        raise InputError(f'--where {where!r}: is not a condition; write a comparison such as "k <= 8 and seed = 42"')
     matches = [cell_id for cell_id, _, value in rows if value]
     without_k = sum(1 for _, no_k, value in rows if no_k and value is None) if re.search(r"\bk\b", where.lower()) else 0
     warning = None
@@ -192,7 +192,7 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
 
 
 def _arrays(store: Store) -> pl.DataFrame:
-    """Arrays of done cells, from the attempt in `cells`: none of other attempts or of half commits."""
+    """Arrays of the attempts recorded in `cells`, without those of other attempts or of half commits."""
     return store.collect(
         lambda: store.arrays.join(
             store.cells.select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi", maintain_order="left"
@@ -205,7 +205,7 @@ def _sandbox() -> duckdb.DuckDBPyConnection:
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Before the user's SQL runs, which may be a stranger's: forbid files, network and loading of code."""
+    """Forbid access to files, network and code before SQL is executed, which may come from a stranger."""
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

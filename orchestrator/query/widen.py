@@ -23,7 +23,7 @@ _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|\bcount\s*\(\s*\*\s*\)", re.DOTALL)
 def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
     """Add metrics and config keys as columns. SQL ignores case: `loss` and `Loss` are one name.
 
-    A name that is taken becomes `metric_X` or `config_X`; if that is taken, too, it gets a number.
+    A name that is taken becomes `metric_X` or `config_X`; if that is taken, too, a number is appended.
     """
     new = [("config", name, series) for name, series in _config_columns(frame).items()]
     new += [("metric", name, series) for name, series in _metric_columns(frame).items()]
@@ -44,7 +44,7 @@ def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
 
 
 def reachable(sql: str | None) -> Callable[[str], bool] | None:
-    """A predicate: whether SQL may reach a column of this name. None if it may reach any."""
+    """A predicate that tells whether SQL may reach a column of a given name; None if it may reach any column."""
     if sql is None:
         return None
     text = sql.lower().replace('""', '"')  # a quote within a quoted name is doubled
@@ -54,16 +54,16 @@ def reachable(sql: str | None) -> Callable[[str], bool] | None:
 
 
 def _row_of(table: str, text: str) -> bool:
-    """Whether the SQL may refer to whole rows: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
+    """Whether the SQL may refer to whole rows, as `SELECT cells FROM cells` or `SELECT c FROM cells AS c` do.
 
-    A name that occurs twice without a dot counts as one; a wrong guess only costs time.
+    A table or alias that occurs twice without a dot counts as such a reference; a wrong guess only costs time.
     """
     names = [table, *re.findall(rf"\b{table}\b\"?\s+(?:as\s+)?\"?(\w+)", text)]
     return any(len(re.findall(rf"\b{name}\b\"?(?!\s*\.)", text)) > 1 for name in names)
 
 
 def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """One float column for each metric, null for cells without it; by one pass over the flat list."""
+    """One float column per metric, null for cells without it."""
     if "metrics" not in frame.columns:
         return {}
     metrics = frame["metrics"]
@@ -84,7 +84,7 @@ def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _config_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """One column for each config key, parsed once for each distinct config; mixed types become text."""
+    """One column per config key; values of mixed types become text. Each distinct config is parsed once."""
     if "config" not in frame.columns:
         return {}
     config = frame["config"]

@@ -25,7 +25,7 @@ def check(storage: Storage) -> list[str]:
     try:
         owner = current_owner(storage)
     except StoreDamaged:
-        owner = None  # the torn file is named below
+        owner = None  # the torn file is reported below
     sound: dict[str, list[Segment]] = {}
     for folder in TABLES:
         good: list[Segment] = []
@@ -108,7 +108,7 @@ def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: b
     try:
         tables = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}
     except FileNotFoundError:
-        return  # merged away meanwhile, by an owner that reads all it merges
+        return  # merged away meanwhile, by an owner, which reads all that it merges
     empty = pl.DataFrame(schema={"cell_id": pl.String, "attempt": pl.Int32, "status": pl.String})
     arrays = pl.concat([empty.select(_KEY), *(frame.unique() for frame in tables["arrays"])])
     attempts, cells = (pl.concat([empty, *tables[folder]]) for folder in ("attempts", "cells"))
@@ -117,17 +117,17 @@ def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: b
     yield from _duplicates("arrays", arrays, "attempts have their arrays twice")
     wrong = cells.filter(pl.col("status") != "done").height
     if wrong:
-        yield f"cells: {wrong} rows are not done"
+        yield f"cells: {wrong} rows have another status than done"
     if owned or current_owner(storage):
-        return  # a living owner may be in the middle of a commit; older half commits it has finished when it began
+        return  # a living owner may be in the middle of a commit; it finished older half commits when it began
     repair = "a commit was interrupted, or files are missing; `raysweep store compact` repairs it"
     if (orphans := arrays.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
-        yield f"{_count('arrays', orphans, 'attempts have arrays and no row in attempts')} ({repair})"
+        yield f"{_count('arrays', orphans, 'attempts have arrays but no row in attempts')} ({repair})"
     if (lost := cells.join(attempts, on=_KEY, how="anti")).height:
-        yield _count("cells", lost, "cells have no row in attempts, where files are missing")
+        yield _count("cells", lost, "cells have no row in attempts (files are missing)")
     done = attempts.filter(pl.col("status") == "done")
     if (lost := done.join(cells, on="cell_id", how="anti").unique("cell_id")).height:
-        yield f"{_count('attempts', lost, 'cells are done and have no row in cells')} ({repair})"
+        yield f"{_count('attempts', lost, 'cells are done but have no row in cells')} ({repair})"
 
 
 def _duplicates(folder: str, rows: pl.DataFrame, problem: str) -> Iterator[str]:

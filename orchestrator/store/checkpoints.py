@@ -2,10 +2,10 @@
 
 They lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's bytes and
 nothing else; the digest in its name detects a torn file, and a checkpoint with the digest of another source is not
-loaded. Two are stored for each cell; the driver removes them when the cell's row is committed.
+loaded. Two are stored per cell; the driver removes them when the cell's row is committed.
 
-A worker that does not see the launch's store (a local path, from another machine) stores them on its own disk, where
-only a later attempt on that machine finds them; the driver warns of it.
+A worker without access to the launch's store (a local path on another machine) stores them on its own disk, where
+only a later attempt on the same machine finds them; the driver warns about this.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class _Saved(NamedTuple):
 
 
 class Checkpoint:
-    """Loads and saves the checkpoints of one cell (`context.checkpoint`). Opens no storage before it is used.
+    """Loads and saves the checkpoints of one cell (`context.checkpoint`). Storage is opened at the first use.
 
     Args:
-        location: where they are stored; None outside a launch.
-        cell_id: the cell.
-        attempt: the running attempt.
+        location: where the checkpoints are stored; None outside a launch.
+        cell_id: the cell's id.
+        attempt: the number of the running attempt.
         source: 16 hex characters of the workload's source digest; checkpoints of other code are not loaded.
     """
 
@@ -80,7 +80,7 @@ class Checkpoint:
     def save(self, data: bytes) -> None:
         """Store these bytes durably; of earlier checkpoints only the latest remains.
 
-        On a draining node it does not return: the cell is requeued, and resumes from here elsewhere.
+        On a draining node `save` does not return: the cell is requeued, and resumes from here on another node.
 
         Raises:
             TypeError: the argument is not bytes.
@@ -95,14 +95,14 @@ class Checkpoint:
         earlier = _saved(storage, self._folder)
         new = _Saved(self._attempt, max((s.number for s in earlier), default=-1) + 1, self._source, digest)
         storage.create(f"{self._folder}/{new.name}", data)
-        # In order of attempts: a late writer of an earlier attempt cannot displace what a later one has saved.
+        # Sorted by attempt, so that a late writer of an earlier attempt cannot displace a later attempt's checkpoint.
         for old in sorted([*earlier, new])[:-KEPT]:
             storage.delete(f"{self._folder}/{old.name}")
         if self.draining:
             raise Preempted("the node is draining; the cell resumes from its checkpoint elsewhere")
 
     def load(self) -> bytes | None:
-        """Load the bytes last saved by any attempt at this cell; None if there are none, or none can be read."""
+        """Load the newest undamaged checkpoint that an attempt at this cell saved with the same code, or None."""
         storage = self._storage()
         checkpoints = _saved(storage, self._folder)
         self.used = self.used or bool(checkpoints)
@@ -118,7 +118,7 @@ class Checkpoint:
         return None
 
     def forget(self) -> None:
-        """Remove checkpoints that the driver cannot reach."""
+        """Remove this cell's checkpoints on this machine's own disk, which the driver cannot reach."""
         if self.is_local and self.used:
             self._storage().delete_folder(self._folder)
 
@@ -129,7 +129,7 @@ class Checkpoint:
             try:
                 store = open_storage(self._location.location)
                 proof = store.read(self._location.proof)
-            except InputError as error:  # a machine without credentials for the launch's bucket, say
+            except InputError as error:  # such as: no credentials for the launch's bucket on this machine
                 _log(f"checkpoints stay on this machine: {error}")
                 proof = None
             self.is_local = proof is None or hashlib.sha256(proof).hexdigest() != self._location.digest
@@ -145,7 +145,7 @@ def _saved(storage: Storage, folder: str) -> list[_Saved]:
 
 
 def local_folder(location: CheckpointLocation) -> Path:
-    """Folder of checkpoints on a machine that does not see the store; the same for every launch."""
+    """Folder of checkpoints on a machine without access to the store; the same for every launch."""
     key = hashlib.sha256(f"{location.host}:{location.location}".encode()).hexdigest()[:16]
     return scratch() / f"store-{key}"
 

@@ -12,7 +12,7 @@ import zlib
 
 KEY = b"raysweep.crc32"
 BLANK = b"pages=00000000 footer=00000000"
-"""What a footer holds under `KEY` until `fill_in` has computed both."""
+"""Placeholder under `KEY` in a footer, until `fill_in` has computed both checksums."""
 _ENTRY = re.compile(re.escape(KEY) + rb"\x18\x1epages=([0-9a-f]{8}) footer=([0-9a-f]{8})")
 """The entry as Parquet writes it: field header and length (30) stand before the value."""
 

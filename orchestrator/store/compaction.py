@@ -1,7 +1,7 @@
-"""Which small segments to merge during a launch, so that readers of a million cells open tens of files, not thousands.
+"""Merges of small segments during a launch, so that readers of a million cells open tens of files, not thousands.
 
 Sixteen segments of one size class are merged at a time, so that a row is rewritten only a few times. The merged
-segment names those that it replaces and appears in one step; then they are deleted (`docs/store.md`).
+segment names those that it replaces and appears in one step; then those are deleted (`docs/store.md`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from raysweep.orchestrator.store.untrusted import MAX_VALUES
 
 FAN = 16
 SMALLEST = 32 * 2**10
-# A segment of so many bytes or rows is not merged; equal values are small on disk and large in memory.
+# Segments of at least so many bytes or rows are not merged; equal values are small on disk but large in memory.
 LARGEST, MANY_ROWS = 16 * 2**20, 32_768
 BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # limits of one merge, which is held in memory
 
 
 def size_class(size: int, rows: int) -> int | None:
-    """0 for the smallest segments, one more for each factor of `FAN`; None for segments that are not merged."""
+    """A segment's size class: 0 for the smallest, one more per factor of `FAN`; None if it is not to be merged."""
     if size >= LARGEST or rows >= MANY_ROWS:
         return None
     number, limit = 0, SMALLEST
@@ -32,12 +32,12 @@ def size_class(size: int, rows: int) -> int | None:
 
 
 def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Segment]]:
-    """Cut segments into runs, in order, whose sums keep within limits; one that exceeds them by itself is alone.
+    """Split segments, in order, into runs within limits; a segment that exceeds a limit is a run by itself.
 
     Args:
         segments: the segments.
-        size: most bytes of a run.
-        rows: most rows of a run. It has at most `MAX_VALUES` values, since readers refuse more.
+        size: maximum number of bytes per run.
+        rows: maximum number of rows per run. The maximum number of values is `MAX_VALUES`: readers refuse more.
     """
     limits = (size, rows, MAX_VALUES)
     run: list[Segment] = []
@@ -54,7 +54,7 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Batches to merge now, in the order of names: `FAN` segments or more of one size class, or a full batch."""
+    """Batches of segments to merge now: of one size class, and either full or of at least `FAN` segments."""
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
         number = None if segment.seal else size_class(segment.size, segment.rows)
@@ -63,14 +63,14 @@ def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
     due = []
     for same in classes.values():
         *full, last = runs(same, BATCH, BATCH_ROWS)
-        due += [run for run in full if len(run) > 1]  # one alone would be rewritten each time, for nothing
+        due += [run for run in full if len(run) > 1]  # a single segment would be rewritten each time in vain
         if len(last) >= FAN:
             due.append(last)
     return due
 
 
 class Compactor(threading.Thread):
-    """A thread that calls `merge` with each folder that has `FAN` new segments."""
+    """A thread that calls `merge(folder)` whenever a folder has `FAN` new segments."""
 
     def __init__(self, merge: Callable[[str], None]) -> None:
         super().__init__(name="raysweep-compaction", daemon=True)
@@ -98,13 +98,13 @@ class Compactor(threading.Thread):
                 self._new[folder] = 0
                 try:
                     self._merge(folder)
-                except RaysweepError as error:  # on a full disk, say; the launch goes on with small segments
+                except RaysweepError as error:  # such as a full disk; the launch continues with small segments
                     self.problem = error
                     self._ended.set()
                     return
 
     def end(self) -> None:
-        """Wait for the current merge, and begin no other."""
+        """Stop the thread after its current merge."""
         self._ended.set()
         self._wake.set()
         if self.is_alive():

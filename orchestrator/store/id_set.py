@@ -29,7 +29,7 @@ class IdSet:
             self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
 
     def has(self, ids: Sequence[str]) -> list[bool]:
-        """Whether the set contains each of these."""
+        """For each id, whether the set contains it."""
         contained: list[bool] = self._contains(_packed(ids)).tolist()
         return contained
 

@@ -1,4 +1,4 @@
-"""Who owns a store: liveness, take-over, generations and seals. `writer` has the protocol.
+"""Ownership of a store: liveness, take-over, generations and seals. `writer` documents the protocol.
 
 A *generation* is the ownership of one launch; names of files and columns call it the epoch.
 """
@@ -20,9 +20,9 @@ from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, r
 from raysweep.orchestrator.text import CELL_ID
 
 BEAT_S = 2.0
-"""Period of an owner's heartbeat."""
+"""Seconds between heartbeats of an owner."""
 DEAD_AFTER_S = 15.0
-"""Silence after which a take-over presumes an owner on another machine dead, by the observer's clock."""
+"""Seconds of silence, by the observer's clock, after which an owner on another machine is presumed dead."""
 EPOCH_FILE = re.compile(r"[0-9]{8}\.json")
 LAST_EPOCH = 99_999_999
 MAX_BEAT_BYTES = 8 * 2**20
@@ -31,7 +31,7 @@ _POLL_S = 0.5
 
 
 class Ownership(NamedTuple):
-    """Who owns a store, and its running cells by its last heartbeat: cell id -> progress, 0 to 1 where known."""
+    """A store's owner, and the running cells in its last heartbeat: cell id -> progress (0 to 1; None: unknown)."""
 
     who: str
     running: Mapping[str, float | None]
@@ -41,9 +41,9 @@ def current_owner(storage: Storage, patience: float | None = None, *, locked: bo
     """Find the living owner of a store without writing or locking anything; None if there is none.
 
     Args:
-        storage: the store's.
+        storage: the store's storage.
         patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25 beats.
-        locked: whether this process has the host-wide lock, so that no owner under this kernel can be alive.
+        locked: whether this process has acquired the host-wide lock; then no owner under this kernel is alive.
 
     Raises:
         StoreDamaged: the newest generation's file is torn.
@@ -61,7 +61,7 @@ def current_owner(storage: Storage, patience: float | None = None, *, locked: bo
 
 
 def _beats(storage: Storage, epoch: int, patience: float) -> bool:
-    """Whether the heartbeat changes within so many seconds, on this process's monotonic clock."""
+    """Whether the heartbeat changes within `patience` seconds of this process's monotonic clock."""
     beat = f"_hb/{epoch:08d}"
     first, end = read_at_most(storage, beat, MAX_BEAT_BYTES), time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
@@ -74,11 +74,11 @@ def _beats(storage: Storage, epoch: int, patience: float) -> bool:
 
 
 def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
-    """Running cells by the last heartbeat, whoever wrote it; older versions listed ids without progress."""
+    """Running cells in the last heartbeat, even if it is foreign; older versions listed ids without progress."""
     try:
         heartbeat = json.loads(read_at_most(storage, f"_hb/{epoch:08d}", MAX_BEAT_BYTES) or b"{}")
     except (ValueError, RecursionError):
-        return {}  # half a heartbeat on a disk without atomic renames; the next one is seconds away
+        return {}  # half a heartbeat, on a disk without atomic renames; the next one follows in seconds
     cells = heartbeat.get("running") if isinstance(heartbeat, dict) else None
     if isinstance(cells, list):
         cells = dict.fromkeys(map(str, cells))
@@ -93,21 +93,21 @@ def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] |
     """Check that nobody owns the store, before anything is prepared for a launch on it.
 
     Args:
-        storage: the store's.
+        storage: the store's storage.
         wait: whether to wait for a living owner to end.
         report: called once with each owner that is waited for.
 
     Raises:
-        StoreBusy: it is owned, and `wait` is False.
+        StoreBusy: the store is owned, and `wait` is False.
     """
     _wait_while(lambda: current_owner(storage), storage, wait, report)
 
 
 def take_over(storage: Storage, wait: bool) -> Lock:
-    """Acquire the host-wide lock of a store that nobody owns, here or elsewhere.
+    """Acquire a store's host-wide lock, once no launch on any machine owns the store.
 
     Raises:
-        StoreBusy: it is owned, and `wait` is False.
+        StoreBusy: the store is owned, and `wait` is False.
     """
     locks: list[Lock] = []
 
@@ -148,12 +148,12 @@ def _wait_while(
 
 
 def newest_epoch(storage: Storage) -> int | None:
-    """Number of the last launch that took the store."""
+    """Number of the newest generation; None in a new store."""
     return max(epochs(storage), default=None)
 
 
 def epochs(storage: Storage) -> list[int]:
-    """Numbers of all launches that ever took the store."""
+    """Numbers of all generations."""
     return [int(name[:8]) for name in storage.names("_epochs") if EPOCH_FILE.fullmatch(name)]
 
 
@@ -176,24 +176,24 @@ def read_note(storage: Storage, epoch: int) -> ProcessNote:
 
 
 def new_epoch(storage: Storage, command: str) -> int:
-    """Begin the next generation, under this process's note.
+    """Begin the next generation with a note about this process, and return its number.
 
     Raises:
         StoreBusy: another launch began it first.
         StoreDamaged: there is no next number.
     """
-    # The token: of two owners that begin at once, each knows its own file.
+    # By the token, two owners that begin at the same time can tell their files apart.
     note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
     epoch = max(epochs(storage), default=-1) + 1
     if epoch > LAST_EPOCH:
-        raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: no store has seen so many launches; remove it")
+        raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: its number is too high for a launch; remove it")
     if not storage.create(f"_epochs/{epoch:08d}.json", note.to_json()):
         raise StoreBusy(f"store {storage}: another launch took it at the same moment ({read_note(storage, epoch)})")
     return epoch
 
 
 def seal(storage: Storage, folder: str, epoch: int) -> None:
-    """Occupy the generation's next name. Whoever wins a name, the generation ends in a seal."""
+    """Occupy the next segment name of a generation; repeat if its owner was faster, until it ends in a seal."""
     while True:
         names = [name for name in listed(storage, folder) if parse_name(folder, name)[0] == epoch]
         if names and inspect(storage, folder, names[-1]).seal:
@@ -204,6 +204,6 @@ def seal(storage: Storage, folder: str, epoch: int) -> None:
 
 
 def _merged_up_to(storage: Storage, folder: str, epoch: int) -> int:
-    """First name that a generation without files never used, by what compactions record as replaced."""
+    """First number that a generation without files never used, as compactions recorded the names they replaced."""
     segments = inspected(storage, folder, listed(storage, folder))
     return max((last for s in segments for replaced, _, last in s.replaces if replaced == epoch), default=-1) + 1

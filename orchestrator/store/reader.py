@@ -1,6 +1,6 @@
 """Stage 7, reading: segments become lazy frames.
 
-Readers never block and never write; writing is `writer`'s.
+Readers never block and never write; `writer` does the writing.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 _MAX_TRIES = 100
-"""How often a read is tried while a launch merges its files away."""
+"""Number of tries of a read while a launch merges the files away."""
 
 
 class Store:
     """A store to read.
 
     Args:
-        path: its folder, or its address on an object store. It need not exist yet.
+        path: the store's folder or its address on an object store. The store need not exist yet.
 
     Raises:
-        InputError: the path is not a store, or one of a newer format.
+        InputError: there is no store at the path but other files, or the store has a newer format.
     """
 
     def __init__(self, path: str | Path = DEFAULT) -> None:
@@ -49,17 +49,17 @@ class Store:
         return f"Store({str(self.storage)!r})"
 
     def exists(self) -> bool:
-        """Whether a launch has created it yet."""
+        """Whether a launch has created the store."""
         return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
-        """Return the store itself; raise InputError if nothing was launched into it."""
+        """Return the store itself; raise InputError if no launch has created it."""
         if not self.exists():
             raise InputError(f"no store at {self.storage}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
         return self
 
     def segments(self, folder: str) -> list[Segment]:
-        """Live segments, their footers checked.
+        """Live segments of a folder; their footers are checked.
 
         Raises:
             StoreDamaged: a file is torn, foreign or of another schema.
@@ -67,7 +67,7 @@ class Store:
         return live(self.every_segment(folder))
 
     def every_segment(self, folder: str) -> list[Segment]:
-        """All segments, with those that a compaction has replaced."""
+        """All segments of a folder, including those that a compaction has replaced."""
         for _ in range(_MAX_TRIES):
             names = listed(self.storage, folder)
             new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
@@ -82,13 +82,13 @@ class Store:
         raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
-        """Collect a lazy frame over `cells`, `attempts` and `arrays`, while a launch may merge segments.
+        """Collect a lazy frame over `cells`, `attempts` and `arrays`, even while a launch merges segments.
 
         Args:
-            frame: builds it; called again if a file was merged away before it was read.
+            frame: builds the lazy frame; called again if a file was merged away before it was read.
 
         Raises:
-            StoreDamaged: pages of a file, which the message names, are damaged.
+            StoreDamaged: pages of a file are damaged; the message names the file.
         """
         for _ in range(_MAX_TRIES):
             try:
@@ -108,7 +108,7 @@ class Store:
         All of its segments are verified first, each once.
 
         Raises:
-            StoreDamaged: a file, which the message names, is damaged.
+            StoreDamaged: a file is damaged; the message names it.
         """
         segments = [segment for segment in self.segments(folder) if segment.rows]
         verify(self.storage, [segment for segment in segments if segment.path not in self._verified])
@@ -120,21 +120,21 @@ class Store:
 
     @property
     def cells(self) -> pl.LazyFrame:
-        """One row for each done cell."""
+        """One row per done cell."""
         return self.scan("cells")
 
     @property
     def attempts(self) -> pl.LazyFrame:
-        """One row for each attempt that ended, whatever its status."""
+        """One row per attempt that has ended, of any status."""
         return self.scan("attempts")
 
     @property
     def arrays(self) -> pl.LazyFrame:
-        """Recorded arrays: loss curves, spectra."""
+        """Recorded arrays, such as loss curves."""
         return self.scan("arrays")
 
     def sql(self, query: str) -> pl.DataFrame:
-        """Answer SQL over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""
+        """Execute a SQL query over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""
         # For the user's convenience, the one import against the direction of the folders; lazy, as DuckDB is large.
         from raysweep.orchestrator.query.sql import query as answer
 
@@ -147,11 +147,11 @@ class Store:
         return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
 
     def known(self) -> CellTable:
-        """Every cell that any launch requested."""
+        """All cells that launches have requested."""
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """One row for each cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        """One row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
             if paths:
@@ -164,33 +164,33 @@ class Store:
         return self._summary_of[1]
 
     def times(self) -> pl.DataFrame:
-        """Mean seconds of the done cells of each variant (`cells.VARIANT`)."""
+        """Mean seconds of done cells, one row per variant (`cells.VARIANT`)."""
         return self.collect(lambda: self.cells.group_by(VARIANT).agg(pl.col("seconds").mean()))
 
     def _paths(self) -> tuple[str, ...]:
         return tuple(s.path for folder in ("cells", "attempts") for s in self.segments(folder) if s.rows)
 
     def check(self) -> list[str]:
-        """Verify every file, page checksums included; one line for each problem."""
+        """Verify every file, page checksums included; return one line per problem."""
         return check(self.storage)
 
 
 def check_format(storage: Storage) -> None:
-    """Raise InputError for a folder with other files in it, or a store of a newer format."""
+    """Raise InputError if the folder has other files but no store, or the store has a newer format."""
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.
         ours = {*FOLDERS, "_lock", MARK}
         if storage.exists() and any(name not in ours for name in storage.names("")):
             raise InputError(
-                f"store {storage}: the folder has other files in it and no {MARK}; give an empty or new folder"
+                f"store {storage}: the folder has files in it but no {MARK}; give a store, or an empty or new folder"
             )
         return
     try:
         fields = json.loads(mark)
         version, schema = int(fields["format"]), int(fields["schema"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise StoreDamaged(f"{storage}/{MARK}: not a store's mark") from None
+        raise StoreDamaged(f"{storage}/{MARK}: torn or foreign: it names no format and schema") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
             f"store {storage}: has format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "

@@ -1,6 +1,6 @@
 """The fixed schema of the store's three tables (documented in `docs/store.md`).
 
-It is fixed because readers refuse to scan files in which a column is float here and integer there. So metrics are a
+The schema is fixed, because readers refuse to scan files whose columns differ in type. So metrics are a
 list of (name, value) pairs and a config is JSON text; queries widen them into columns.
 """
 
@@ -40,7 +40,7 @@ _KEYS = [
     pa.field("cpus", pa.float64()),
     pa.field("gpus", pa.float64()),
     pa.field("git_commit", pa.string()),
-    pa.field("git_dirty", pa.string()),  # digest of the uncommitted diff; null where clean
+    pa.field("git_dirty", pa.string()),  # digest of the uncommitted diff; null if clean
     pa.field("source_digest", pa.string()),  # of the imported source of the workload
     pa.field("source_path", pa.string()),
     pa.field("packages", pa.string()),  # JSON: package -> version
@@ -66,12 +66,12 @@ ARRAYS = pa.schema(
         pa.field("step", pa.int64()),
         pa.field("stride", pa.int64()),
         pa.field("values", pa.list_(pa.float32())),
-        pa.field("values_f64", pa.list_(pa.float64())),  # instead of `values` where float64 was recorded
+        pa.field("values_f64", pa.list_(pa.float64())),  # instead of `values` if float64 was recorded
     ]
 )
 
 TABLES: dict[str, pa.Schema] = {"arrays": ARRAYS, "attempts": ATTEMPTS, "cells": CELLS}
-"""Folder -> schema, in the order of a commit: a cell is done when its `cells` row is there."""
+"""Folder -> schema, in the order of a commit: a cell is done when its `cells` row exists."""
 
 
 @dataclass(frozen=True)
@@ -82,4 +82,4 @@ class Records:
     attempts: pa.Table
     arrays: pa.Table
     checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
-    refused: int = 0  # outcomes that came as done and are recorded as failed: no table can hold them
+    refused: int = 0  # done outcomes that are recorded as failed, since no table can hold them

@@ -3,7 +3,7 @@
 `cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
 name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
 name), `raysweep.replaces` (the names that a compaction has merged) and `raysweep.replaced` (these, and all that those
-had replaced: a write that arrives late may bring back a name that was deleted long ago).
+had replaced: a late write may restore a name that was deleted long ago).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from raysweep.orchestrator.store.untrusted import THRIFT_LIMITS, check_footer, m
 _NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
 _LAST = 99_999_999  # the largest number of eight digits
-# Of `parts`: rows that are read at once, and rows or bytes of a table.
+# Limits of `parts`: rows per read, rows per table, bytes per table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
 _BLOCK_BYTES = 4 * 2**20  # read at once by `verify`
 HINT = "; `raysweep store check` lists all damage"
@@ -41,7 +41,7 @@ HINT = "; `raysweep store check` lists all damage"
 T = TypeVar("T")
 R = TypeVar("R")
 Run = tuple[int, int, int]
-"""Consecutive names of one generation: its number, the first sequence number, the last."""
+"""Consecutive names of one generation: (its number, first sequence number, last sequence number)."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def encode(
     """Encode a segment: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
 
     Args:
-        folder: the folder whose schema it has.
-        tables: its rows; each of several tables becomes a row group, and is dropped from memory once written.
-        seal: whether it occupies an ended generation's next name.
-        replaces: segments that a compaction has merged into it.
+        folder: the folder, which determines the schema.
+        tables: the rows; several tables become one row group each, and need not be in memory together.
+        seal: whether the segment is a seal, which occupies an ended generation's next name.
+        replaces: the segments that a compaction has merged into this one.
     """
     metadata = {}
     if seal:
@@ -107,13 +107,13 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
     """Split a segment's name into generation and sequence number.
 
     Raises:
-        StoreDamaged: it is not a segment's name.
+        StoreDamaged: the name is not a segment's.
     """
     match = _NAME.fullmatch(name)
     if not match:
         raise StoreDamaged(
-            f"{folder}/{name}: not a segment of this store (those are EPOCH-NUMBER.parquet); "
-            "a foreign file would be read as results: move it elsewhere"
+            f"{folder}/{name}: not a segment of this store (their names are EPOCH-NUMBER.parquet); "
+            "move it elsewhere, or other readers take it for results"
         )
     return int(match[1]), int(match[2])
 
@@ -128,8 +128,8 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
     """Read a segment's footer.
 
     Raises:
-        StoreDamaged: the file, which the message names, is torn, foreign or of another schema.
-        FileNotFoundError: the file is gone (merged by a compaction).
+        StoreDamaged: the file is torn, foreign or of another schema; the message names it.
+        FileNotFoundError: a compaction has merged the file away.
     """
     epoch, sequence = parse_name(folder, name)
     where = f"{folder}/{name}"
@@ -149,23 +149,23 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
         reason = (str(error).splitlines() or ["too large"])[0][:200]
         raise StoreDamaged(f"{where}: torn or not Parquet: {reason}{HINT}") from None
     if not schema.remove_metadata().equals(TABLES[folder]):
-        raise StoreDamaged(f"{where}: its schema is not this version's for {folder}: {_difference(schema, folder)}")
+        raise StoreDamaged(f"{where}: its schema differs from this version's {folder}: {_difference(schema, folder)}")
     replaced = _replaced(metadata, folder, (epoch, sequence), where)
     seal = _SEAL in metadata
     return Segment(folder, name, epoch, sequence, rows, size, seal, replaced, values, pages, checksum)
 
 
 def inspected(storage: Storage, folder: str, names: Sequence[str]) -> Iterator[Segment]:
-    """Read several footers as `inspect` does, in this order, several at once if the storage is quicker that way."""
+    """Yield `inspect` of each name, in order; several at once if that is faster on this storage."""
     return _each(storage, partial(inspect, storage, folder), names)
 
 
 def verify(storage: Storage, segments: Sequence[Segment]) -> None:
-    """Verify all pages of segments: by the segment's checksum, or by Parquet's if an older version wrote it.
+    """Verify all pages of segments by the segments' checksums, or by Parquet's in segments of older versions.
 
     Raises:
-        StoreDamaged: a file, which the message names, is damaged.
-        FileNotFoundError: a file is gone (merged by a compaction).
+        StoreDamaged: a file is damaged; the message names it.
+        FileNotFoundError: a compaction has merged a file away.
     """
     for _ in _each(storage, partial(_verify, storage), segments):
         pass
@@ -186,7 +186,7 @@ def _verify(storage: Storage, segment: Segment) -> None:
 
 
 def _each(storage: Storage, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Apply a function in order, several at once if the storage is quicker that way."""
+    """Yield a function's results in order; computed several at once if that is faster on this storage."""
     if storage.readers == 1 or len(items) < 2:
         yield from map(function, items)
         return
@@ -208,7 +208,7 @@ def _difference(schema: pa.Schema, folder: str) -> str:
 
 
 def _replaced(metadata: dict[bytes, bytes], folder: str, segment: tuple[int, int], where: str) -> tuple[Run, ...]:
-    """Runs that a footer lists as replaced: earlier segments of its own folder, and nothing else."""
+    """Runs that a footer lists as replaced; StoreDamaged if they are not all of earlier segments of its folder."""
     if _REPLACES not in metadata:
         return ()
     try:
@@ -249,7 +249,7 @@ def joined(runs: Iterable[Run]) -> tuple[Run, ...]:
 
 
 def replaced_by(segments: Iterable[Segment]) -> Callable[[Segment], bool]:
-    """A predicate: whether a segment was merged into any of these, directly or through others."""
+    """A predicate that tells whether a segment was merged into any of these, directly or through others."""
     runs = joined(run for segment in segments for run in segment.replaces)
 
     def is_replaced(segment: Segment) -> bool:
@@ -269,7 +269,7 @@ def live(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def read_segment(storage: Storage, segment: Segment, columns: list[str] | None = None) -> pa.Table:
-    """Read a segment's rows, or some of their columns.
+    """Read all or some columns of a segment.
 
     Raises:
         StoreDamaged: its pages are damaged.
@@ -281,13 +281,13 @@ def read_segment(storage: Storage, segment: Segment, columns: list[str] | None =
 
 
 def entries(arrays: pa.Table) -> int:
-    """Number of values in the longer of an array table's two value columns; a null counts as one."""
+    """Upper bound on the number of values in an array table's longest column, where a null counts as one."""
     lengths = (pc.sum(pc.list_value_length(arrays[name])).as_py() or 0 for name in ("values", "values_f64"))
     return int(arrays.num_rows + max(lengths))
 
 
 def parts(storage: Storage, segments: Iterable[Segment]) -> Iterator[pa.Table]:
-    """Read segments in order, in tables of about `PART_ROWS` rows or `PART_BYTES`.
+    """Read segments in order, as tables of about `PART_ROWS` rows or `PART_BYTES` bytes.
 
     Raises:
         StoreDamaged: pages of a segment are damaged.
@@ -327,5 +327,5 @@ def _damage_of(segment: Segment) -> Iterator[None]:
 
 
 def keys(table: pa.Table) -> list[tuple[str, int]]:
-    """Pair cell_id and attempt of each row."""
+    """The pair (cell_id, attempt) of each row."""
     return list(zip(table["cell_id"].to_pylist(), table["attempt"].to_pylist(), strict=True))

@@ -1,8 +1,8 @@
-"""Recorded sweeps: each launch's requested cells, as a file of the store under `_sweeps/`, signed by its user.
+"""Recorded sweeps: the cells that each launch requested, in a file under `_sweeps/` that its user has signed.
 
 A store may come from a stranger, and `resume` imports the modules that a recorded sweep names. So a launch signs what
 it records with a key that never leaves the user's own folder on this machine, and a sweep without this signature is
-run only if the user says so.
+run only if the user allows it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class RecordedSweep:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Name and path: two files may give one name."""
+        """Name and path, since two sweep files may have the same name."""
         return self.metadata["name"], self.metadata["path"]
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """Every cell that any of these sweeps, oldest first, requested; with resources and limits of its last request."""
+    """All cells of these sweeps (oldest first), each with the resources and limits of its last request."""
     return merge([entry.table for entry in reversed(recorded)])
 
 
@@ -93,7 +93,7 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
         at += 8 + size
     try:
         head, variants, cells, *checksum = parts
-        if at != len(data) or checksum not in ([], [_checksum(parts[:3])]):  # the oldest have none
+        if at != len(data) or checksum not in ([], [_checksum(parts[:3])]):  # the oldest files have no checksum
             raise ValueError("wrong checksum")
         metadata = parse_head(head)
         table = CellTable(parse_frame(variants, VARIANTS_SCHEMA), parse_frame(cells, CELLS_SCHEMA))
@@ -143,7 +143,7 @@ def _key(*, create: bool) -> bytes | None:
             try:
                 with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(secrets.token_bytes(_KEY_BYTES))
-                os.link(temporary, path)  # of two first launches at once, both use one's key
+                os.link(temporary, path)  # two first launches at the same time use the same key
             except FileExistsError:
                 pass
             finally:

@@ -1,7 +1,7 @@
-"""Checks of files that a stranger may have written, before a reader allocates memory by what they claim.
+"""Checks of files that a stranger may have written, before memory is allocated for the sizes that they claim.
 
-Two kinds: the footers of Parquet segments, and recorded sweeps. Each function raises ValueError (for Arrow's own
-complaints also what Arrow raises); the caller names the file.
+Checked are the footers of Parquet segments, and recorded sweeps. Each function raises ValueError or an exception of
+Arrow; the caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from raysweep.orchestrator.text import CELL_ID
 
 # Segments
 
-# Limits on a footer: several times what the largest merged segment has.
+# Limits on a footer: several times the values of the largest merged segment.
 MAX_FOOTER = 16 * 2**20  # bytes
 MAX_ROWS, MAX_VALUES, MAX_GROUPS, MAX_COLUMNS = 2**24, 2**28, 2**14, 2**8
 THRIFT_LIMITS = {"thrift_string_size_limit": MAX_FOOTER, "thrift_container_size_limit": 2**20}
 """Arguments for `pq.ParquetFile`."""
-_MIN_ROW_BYTES = 4  # in cells and attempts, where each row has an id and a time of its own
+_MIN_ROW_BYTES = 4  # in cells and attempts, whose rows differ in id and time
 
 
 def check_footer(file: pa.NativeFile, size: int) -> tuple[int, int | None]:
@@ -56,8 +56,8 @@ def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
 
     Args:
         metadata: the footer.
-        folder: whose segment it is.
-        size: bytes of the file, in which all pages must lie.
+        folder: the segment's folder.
+        size: the file's size in bytes; all pages must lie within it.
     """
     groups, rows = metadata.num_row_groups, metadata.num_rows
     row_limit = MAX_ROWS if folder == "arrays" else min(MAX_ROWS, size // _MIN_ROW_BYTES)
@@ -110,12 +110,12 @@ def parse_head(head: bytes) -> dict[str, Any]:
 
 
 def parse_frame(data: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
-    """Read an Arrow file of this schema.
+    """Read an Arrow file, and check its schema.
 
-    Not by polars, whose reader trusts the file: unexpected offsets end the process.
+    pyarrow reads it, since polars trusts the file: its reader crashes the process at unexpected offsets.
     """
     sizes = (int.from_bytes(buffer[1], "little") for buffer in _COMPRESSED.finditer(data))
-    if sum(size for size in sizes if size < 2**48) > MAX_UNPACKED:  # larger ones: by chance, or refused by Arrow
+    if sum(size for size in sizes if size < 2**48) > MAX_UNPACKED:  # larger sizes: chance matches, or refused by Arrow
         raise ValueError(f"unpacks to more than {MAX_UNPACKED:,} bytes")
     file = pa.ipc.open_file(pa.py_buffer(data))
     if file.num_record_batches > _MAX_BATCHES or file.schema.names != list(schema):

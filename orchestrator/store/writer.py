@@ -9,8 +9,8 @@ The protocol (documented in `docs/store.md`):
    owner that wakes finds its next name taken, and can never commit again.
 4. *Commit.* Arrays, attempts, then cells; a cell is done when its `cells` row is there. A cell that is
    already done is never written again, so duplicates are impossible.
-5. *Halves.* A commit that died in between is finished by the next owner, before it numbers attempts: done
-   attempts become cells, and arrays whose attempt was never written go, for their cell will run again.
+5. *Half commits.* The next owner finishes a commit that was interrupted between folders, before it numbers attempts:
+   done attempts become cells; arrays whose attempt was never written are removed, as their cell will run again.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ from raysweep.orchestrator.store.untrusted import MAX_ROWS, MAX_VALUES
 from raysweep.orchestrator.sweep.cells import CellTable
 
 SMALL_SEGMENT, MERGED_SEGMENT = 32 * 2**20, 128 * 2**20
-"""`compact` merges segments below the first size, into ones of at most the second."""
+"""`compact` merges segments smaller than the first size into segments of at most the second."""
 
 
 class StoreWriter:
-    """The right to write to a store; a context manager.
+    """A context manager that owns a store and writes to it.
 
     Args:
         store: the store to own; created if it is new.
-        command: shown to a second launch that finds the store owned.
+        command: the owner's command line, which the error of a second launch shows.
         wait: whether to wait for a living owner to end, instead of raising.
 
     Raises:
-        StoreBusy: another launch lives.
-        InputError: the store cannot be written here.
+        StoreBusy: another launch owns the store.
+        InputError: this process cannot write to the store.
     """
 
     def __init__(self, store: Store, command: str = "", *, wait: bool = False) -> None:
@@ -77,7 +77,7 @@ class StoreWriter:
         check_format(self.storage)
         self._lock = take_over(self.storage, wait)
         self._next = dict.fromkeys(TABLES, 0)
-        # (cell, attempt) that a failed commit has written to a folder already: not to be written again.
+        # (cell, attempt) pairs that a failed commit has written to a folder; they are not written again.
         self._half_written: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
         self._closed = threading.Event()
         self._writes = threading.RLock()  # serialises commits and the deletions of merges
@@ -127,7 +127,7 @@ class StoreWriter:
 
     def _release(self) -> None:
         try:
-            # Where it cannot be written (a full disk), observers on other machines wait for silence.
+            # If this fails (a full disk), observers on other machines wait until the heartbeat is silent.
             with contextlib.suppress(StoreWriteFailed):
                 self.storage.create(f"_epochs/{self.epoch:08d}.released", b"")
         finally:
@@ -138,22 +138,22 @@ class StoreWriter:
         try:
             return IdSet(ids)
         except (ValueError, TypeError):
-            raise StoreDamaged(f"{self.storage}/cells: has cell ids that are not 24 hex characters") from None
+            raise StoreDamaged(f"{self.storage}/cells: contains cell ids that are not 24 hex characters") from None
 
     # Commits
 
     def append(self, records: Records, replacing: frozenset[str] = frozenset()) -> int:
         """Commit rows durably; return the number of cells that became done.
 
-        Interrupts are deferred until it has ended. After a failure the same rows may be passed again: none is doubled.
+        Interrupts are deferred to the end. After a failure the same rows may be passed again: no row is written twice.
 
         Args:
-            records: the rows; those of cells that are done already are dropped, except cells in `replacing`.
-            replacing: cells run again on purpose, whose new row replaces the old one.
+            records: the rows; rows of cells that are done already are dropped, except for cells in `replacing`.
+            replacing: ids of cells that were run again on purpose; their new rows replace the old ones.
 
         Raises:
             Fenced: a later launch owns the store.
-            StoreWriteFailed: the storage takes nothing more; earlier commits are safe.
+            StoreWriteFailed: the storage cannot be written to; earlier commits are safe.
         """
         with held_off(), self._writes:
             done = self._append(records, replacing)
@@ -202,7 +202,7 @@ class StoreWriter:
             self.storage.delete_folder(f"{FOLDER}/{cell_id}")
 
     def record_sweep(self, metadata: Mapping[str, Any], table: CellTable, digest: str) -> None:
-        """Record the requested cells, so that `resume` and `status` need no sweep file; sweeps of one digest once."""
+        """Record the requested cells, so that `resume` and `status` need no sweep file; each digest only once."""
         stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
         recorded = sweep_bytes(stamped, table)
         is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
@@ -226,12 +226,12 @@ class StoreWriter:
         if not self.storage.create(f"{folder}/{name}", segment):
             raise Fenced(
                 f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
-                "what this one had committed is safe, the other launch runs the rest"
+                "the commits of this one are safe, and the later launch runs the remaining cells"
             )
         self._next[folder] += 1
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
-        """Replace rows in one step: by one segment that replaces all segments with old rows of these cells."""
+        """Commit rows in one step with one segment, which replaces all segments with old rows of the rerun cells."""
         replaced_ids = pa.array(sorted(rerun))
         replaced, tables = [], [cells]
         for segment in self.store.segments("cells"):
@@ -247,9 +247,9 @@ class StoreWriter:
     # Compaction
 
     def compact(self) -> dict[str, tuple[int, int]]:
-        """Merge small segments; folder -> (segments before, after). The next owner finishes an interrupted one.
+        """Merge small segments, and return folder -> (number of segments before, number after).
 
-        It also finishes half commits of any age, as `Store.check` reports them.
+        Half commits of any age are finished, too. If a merge is interrupted, the next owner finishes it.
         """
         report = {}
         with self._writes:
@@ -267,10 +267,10 @@ class StoreWriter:
         for batch in batches(self.store.segments(folder)):
             try:
                 merged = self._merged(folder, batch)
-            except FileNotFoundError:  # a swap has deleted one
+            except FileNotFoundError:  # a swap has deleted a segment
                 continue
             with self._writes:
-                # A swap may have deleted one since: its old rows must not come back.
+                # A swap may have deleted a segment since: its old rows must not come back.
                 if {s.name for s in batch} <= set(listed(self.storage, folder)):
                     self._replace(folder, merged, batch)
             del merged
@@ -280,7 +280,7 @@ class StoreWriter:
         self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> bytes:
-        """Encode one segment of these, reading in parts: memory that Arrow has allocated stays with the process."""
+        """Encode the batch as one segment. It is read in parts: the process keeps all memory that Arrow allocates."""
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
     def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
@@ -295,7 +295,7 @@ class StoreWriter:
                 self.storage.delete(segment.path)
 
     def _finish_commits(self, generations: list[int]) -> None:
-        """Finish commits of these generations that died between their folders."""
+        """Finish commits of these generations that were interrupted between folders."""
 
         def written(folder: str) -> list[Segment]:
             return [s for s in self.store.segments(folder) if s.epoch in generations and s.rows]
@@ -335,4 +335,4 @@ class StoreWriter:
                     f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
                 )
             except (OSError, StoreWriteFailed):
-                continue  # on a full disk, say: a lost beat matters only to observers on other machines
+                continue  # such as on a full disk: a lost beat matters only to observers on other machines

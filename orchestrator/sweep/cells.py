@@ -1,7 +1,7 @@
 """Stage 2: sweeps become a columnar table of cells with content ids.
 
-A *variant* is what the cells of several seeds have in common: (sweep, workload, experiment, method, k, config).
-It is validated, and hashed up to the seed, once; a cell is then one row of (id, variant, seed), so that a
+A *variant* is the combination (sweep, workload, experiment, method, k, config) that cells of different seeds share.
+Each variant is validated once, and hashed once up to the seed. A cell is then one row (id, variant, seed), so that a
 million cells are three columns.
 """
 
@@ -42,13 +42,13 @@ VARIANTS_SCHEMA: dict[str, Any] = {
     "retries": pl.Int64,
 }
 VARIANT = ["workload", "workload_version", "experiment", "method", "k", "config"]
-"""The columns that tell variants apart."""
+"""The columns that identify a variant."""
 CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "seed": pl.Int64}
 
 
 @dataclass(frozen=True)
 class CellTable:
-    """Cells as two frames: `cells` (cell_id, variant, seed) and `variants`, one row each."""
+    """Two frames: `cells` has one row per cell (cell_id, variant, seed), `variants` one row per variant."""
 
     variants: pl.DataFrame
     cells: pl.DataFrame
@@ -61,23 +61,23 @@ class CellTable:
         return self.cells.join(self.variants, on="variant", how="left", maintain_order="left")
 
     def keep(self, cell_ids: pl.Series) -> CellTable:
-        """The same table with only these cells, in its own order."""
+        """A table of only these cells, in the order of this table."""
         return CellTable(self.variants, self.cells.filter(pl.col("cell_id").is_in(cell_ids.implode())))
 
 
 def expand(sweeps: Sequence[Sweep]) -> CellTable:
-    """All cells of the sweeps; a cell of several sweeps appears once, under the first.
+    """All cells of the sweeps; a cell that several sweeps request appears once, under the first.
 
     Raises:
-        InputError: all problems of all files (structure, unknown names, config, duplicates), or too many cells.
+        InputError: files have problems (the message lists all of them), or too many cells are requested.
     """
     problems: list[str] = []
     counts = [_count(sweep) for sweep in sweeps]
     if sum(counts) > MAX_CELLS:
         name = sweeps[0].path or sweeps[0].name if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
         raise InputError(
-            f"{name}: {sum(counts):,} cells requested; at most {MAX_CELLS:,} at once: shorten the lists in [[grid]], "
-            "or launch some of the seeds at a time (--seeds)"
+            f"{name}: {sum(counts):,} cells requested; at most {MAX_CELLS:,} are possible; shorten the lists in "
+            "[[grid]], or launch fewer seeds at a time (--seeds)"
         )
     tables = [_expand_one(sweep, problems) for sweep in sweeps]
     if problems:
@@ -88,7 +88,7 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
 
 
 def merge(tables: Sequence[CellTable]) -> CellTable:
-    """One table with the variants renumbered; a cell of several tables appears once, as in the first."""
+    """One table of all cells, with variants renumbered; a cell in several tables is taken from the first of them."""
     if len(tables) == 1:
         return tables[0]
     variants, cells, start = [], [], 0
@@ -103,7 +103,7 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 
 
 def _count(sweep: Sweep) -> int:
-    """The number of cells that the sweep's lists make."""
+    """Number of cells that the sweep requests."""
     grids = (
         len(b.methods) * max(1, len(b.ks)) * math.prod(len(values) for values in b.axes.values()) for b in sweep.blocks
     )
@@ -130,7 +130,7 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
     variants: list[int] = []
     seeds: list[int] = []
     seen: dict[tuple[str, str], str] = {}
-    places: dict[str, dict[str, None]] = {}  # of a mistake that several points share
+    places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
     for block, method, k, config, place in _points(sweep):
         if workload is None:
             break
@@ -141,13 +141,13 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
         if settled is None:
             continue
         k, full, cost = settled
-        # A field that was added later is left out at the value old cells had, so that their ids stay.
+        # A field added later is not hashed at its old value, so that the ids of old cells stay the same.
         hashed = {n: v for n, v in full.items() if n not in later or canonical_json(v) != later[n]}
         parts = hash_parts(workload.name, workload.version, sweep.experiment, method, k, hashed)
         if parts in seen:
             mistakes.append(
                 f"{where}: {place}: method={method!r}, k={k} gives the same cells as {seen[parts]}; "
-                "make the blocks differ in a setting, or drop one"
+                "make the blocks differ in a setting, or remove one of them"
             )
             continue
         seen[parts] = place
@@ -181,7 +181,7 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
 
 
 def _points(sweep: Sweep) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
-    """Every point of the grid: its block, method, k, config, and the block's name in messages."""
+    """All points of the grid, as (block, method, k, config, the block's name in messages)."""
     for i, block in enumerate(sweep.blocks):
         names = list(block.axes)
         for (method, k), values in itertools.product(

@@ -1,4 +1,4 @@
-"""The sweep files that a SWEEP argument names."""
+"""Search for the sweep files that a SWEEP argument names."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
 BUNDLED = Path(__file__).resolve().parents[2] / "workloads"
-"""Bundled sweeps: `paper/e1-sine` is `workloads/paper/e1-sine.toml`."""
+"""Folder of the bundled sweeps: `paper/e1-sine` is `workloads/paper/e1-sine.toml`."""
 
 
 def find(name: str) -> list[Path]:
     """The sweep files that a SWEEP argument names, sorted.
 
     Args:
-        name: a path to a `.toml`, a folder of them, or a bundled name, group or prefix (`paper/e1-sine`, `paper/rnn`,
-            `paper`).
+        name: a path to a `.toml` file or to a folder of such files; or the name, group or prefix of bundled sweeps
+            (`paper/e1-sine`, `paper/rnn`, `paper`).
 
     Raises:
-        InputError: nothing matches; the message suggests the file or bundled sweep of the nearest name.
+        InputError: nothing matches; the message suggests the most similar name.
     """
     if not name.strip():
-        raise InputError("sweep '': the name is empty (an unset variable?); give a path to a .toml or a bundled name")
+        raise InputError("sweep '': the name is empty (an unset variable?); give a .toml file or a bundled sweep")
     try:
         path = Path(name).expanduser()
         is_file = path.is_file()
@@ -47,18 +47,18 @@ def find(name: str) -> list[Path]:
     matching = [p for n, p in bundled.items() if n.startswith(name)]
     if not matching:
         if is_file or path.is_dir():
-            kind = "file does not end in .toml" if is_file else "folder contains no .toml"
+            kind = "file's name does not end in .toml" if is_file else "folder contains no .toml file"
             raise InputError(f"sweep {short_repr(name)}: the {kind}{_suggestion(path)}")
         if suggestion := _suggestion(path):
             raise InputError(f"unknown sweep {short_repr(name)}{suggestion}")
         groups = [p.relative_to(BUNDLED).with_suffix("").as_posix() for p in BUNDLED.glob("*/*.txt")]
         unknown = unknown_name("sweep", name, [*bundled, *groups])
-        raise InputError(f"{unknown}; to name a sweep file of your own, give the path of its .toml")
+        raise InputError(f"{unknown}; for a sweep file of your own, give its path, which ends in .toml")
     return matching
 
 
 def _suggestion(path: Path) -> str:
-    """The `.toml` of the nearest name in the same folder, as the end of a message; "" if there is none."""
+    """A suggestion to append to a message: the `.toml` of most similar name in the same folder, or ""."""
     stems = {p.stem: p for p in sorted(path.parent.glob("*.toml"))} if path.parent.is_dir() else {}
     near = difflib.get_close_matches(path.stem, stems, n=1)
     return f"; did you mean {stems[near[0]]}?" if near else ""

@@ -1,4 +1,4 @@
-"""A cell's identity: canonical JSON, its hash (the cell id), and the name that people read."""
+"""A cell's identity: canonical JSON, its hash (the cell id), and a readable name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ID_LENGTH = 24
 def hash_parts(
     workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """The canonical JSON that is hashed, as (text before the seed, text after it)."""
+    """The canonical JSON of a variant's cells, as (text before the seed, text after the seed)."""
     # Keys are sorted: everything before "seed" is one object, everything after it another.
     head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
     tail = canonical_json({"version": version, "workload": workload})
@@ -38,7 +38,7 @@ def canonical_json(value: Any) -> str:
     """The canonical text of a value: sorted keys, no spaces, equal numbers written alike.
 
     Raises:
-        ValueError: a number is not finite, or a key is not text.
+        ValueError: a number is not finite, a key is not text, or a value is of another type.
     """
     return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -63,6 +63,6 @@ def _canonical(value: Any) -> Any:
 
 
 def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:
-    """A cell's name in output: `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
+    """A cell's readable name, such as `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
     middle = "" if k is None else f"/k={k}"
     return f"{experiment}/{method}{middle}/seed={seed}#{cell_id[:8]}"

@@ -1,7 +1,7 @@
-"""A JSON schema of sweep files, with which editors complete and check them.
+"""JSON schema of sweep files, with which editors complete and check them.
 
-Draft 7, which editors' TOML extensions support. It checks each key on its own; `sweep.spec` also finds a repeated seed,
-or a config key that is both in `[config]` and varied.
+It is draft 7, which editors' TOML extensions support. It checks each key on its own; only `sweep.spec` also compares
+keys, and finds for example a config key that is both in `[config]` and varied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NATURAL: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
 _VALUE: Schema = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}]}
 _PART_OR_WHOLE: Schema = {"anyOf": [{"type": "number", "maximum": 1}, {"type": "integer"}]}
-"""CPUs or GPUs: a fraction of one, or a whole number."""
+"""Number of CPUs or GPUs: a fraction of one, or a whole number."""
 _POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
 _RESOURCES: Schema = {
     "type": "object",
@@ -34,14 +34,14 @@ _RESOURCES: Schema = {
         "gpus": {**_PART_OR_WHOLE, "minimum": 0, "maximum": 1e6, "description": "GPUs of a cell; 0.5 shares one."},
         "memory_gib": {**_POSITIVE, "maximum": 1e9, "description": "Memory of a cell, GiB."},
         "timeout_s": {**_POSITIVE, "maximum": MAX_TIMEOUT_S, "description": "Seconds a cell may run."},
-        "retries": {**_NATURAL, "maximum": MAX_RETRIES, "description": "Repeats after a cell's own error."},
+        "retries": {**_NATURAL, "maximum": MAX_RETRIES, "description": "Retries after a cell's own error."},
     },
     "description": "Resources that a cell runs with; never part of its id.",
 }  # fmt: skip
 
 
 def schema(workload: Workload | None = None) -> Schema:
-    """The schema of sweep files; with a workload, of its sweep files only, including config keys and methods."""
+    """Schema of all sweep files, or of one workload's, which includes the workload's config keys and methods."""
     config, definitions = _config(workload)
     description = "Shared settings; a key is either here or in [[grid]] blocks, not in both."
     result: Schema = {
@@ -56,9 +56,9 @@ def schema(workload: Workload | None = None) -> Schema:
                 "description": "Default: the file's name.",
             },
             "title": {**_LINE, "minLength": 0, "description": "One line, for people."},
-            "experiment": {**_LINE, "description": "Key column of the cells; default: the name."},
+            "experiment": {**_LINE, "description": "The key column `experiment`; default: the name."},
             "workload": {
-                **_LINE, "description": "One of raysweep's own, or \"package.module:function\" of yours."
+                **_LINE, "description": "A bundled workload, or \"package.module:function\" of yours."
             },
             "seeds": {
                 "description": "A list, or a range \"0..19\" with both ends.",
@@ -89,7 +89,7 @@ def _block(workload: Workload | None, config: Mapping[str, Any]) -> Schema:
         "type": "object",
         "required": ["method"],
         "properties": {
-            "method": {**_axis(method), "description": "The key column `method`; a list makes cells of each."},
+            "method": {**_axis(method), "description": "The key column `method`; a list makes cells of each method."},
             "k": {**_axis(_NATURAL), "description": "The key column `k`; may be left out."},
             "resources": _RESOURCES,
             "seed": False,
@@ -101,7 +101,7 @@ def _block(workload: Workload | None, config: Mapping[str, Any]) -> Schema:
 
 
 def _axis(value: Schema) -> Schema:
-    """A value, or a list of them to vary."""
+    """Schema of a value, or of a list of values to vary."""
     notes = {key: text for key, text in value.items() if key in {"description", "default"}}
     return {**notes, "anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
 

@@ -1,4 +1,4 @@
-"""The files that a workload is made of, read from import statements, and their digest. Nothing is imported."""
+"""A workload's source files and their digest. The files are found by reading import statements, without imports."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 import raysweep
 
 OURS = "raysweep"
-"""Our package, which lies beside users' modules where those are shipped to."""
+"""Our package. In a folder to which users' modules are shipped, it lies beside them."""
 
 BUNDLED_PACKAGE = "raysweep.workloads"
 """The package of the workloads that come with raysweep."""
 
 MAX_BYTES = 2**19
-"""Larger files are not searched for imports: people write none, and a generated one would take seconds to parse."""
+"""Larger files are not searched for imports: they are generated, and parsing one would take seconds."""
 
 
 @lru_cache(maxsize=64)
 def source_digest(module: str, path: str, folder: str | None = None) -> str:
-    """16 hex characters over `source_files`."""
+    """Digest of the names and contents of `source_files`, as 16 hex characters."""
     digest = hashlib.sha256()
     for name, file in source_files(module, path, folder):
         digest.update(name.encode() + b"\0" + content(file) + b"\0")
@@ -32,15 +32,15 @@ def source_digest(module: str, path: str, folder: str | None = None) -> str:
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
-    """The files that a workload is made of, each with the name under which it enters the digest.
+    """A workload's source files, each with the name under which it enters the digest.
 
-    For a bundled workload: what it imports from `raysweep.workloads`. For a user's: its whole top-level package, or
-    its file if it is in no package; then what these import from the folder that is shipped with it.
+    For a bundled workload: its module, and its imports from `raysweep.workloads`. For a user's: its whole top-level
+    package, or its file if it is in no package; then their imports from the folder that is shipped with it.
 
     Args:
-        module: the workload's module.
+        module: the full name of the workload's module.
         path: the module's file.
-        folder: where the module was found, if it is a user's; None for an installed package.
+        folder: the folder in which a user's module was found; None for an installed package.
     """
     if module.startswith(f"{BUNDLED_PACKAGE}."):
         root = Path(raysweep.__file__).resolve().parents[1]
@@ -71,7 +71,7 @@ def own_files(module: str, path: str, folder: str | None) -> list[Path]:
 
 
 def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Modules of one name that differ between folders (folder -> `own_files`): cells of one launch share modules."""
+    """Describe modules of one name that differ between folders; `own` maps a folder to its `own_files`."""
     conflicts: dict[frozenset[Path], str] = {}
     for folder, files in own.items():
         for name in files:
@@ -83,23 +83,23 @@ def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
                 for other in (same, form):
                     if other.is_file() and content(other) != content(file):
                         problem = (
-                            f"{file} and {other}: two modules of one name, and cells of one launch share their "
-                            "modules; launch the sweeps one after the other, or rename one"
+                            f"{file} and {other}: two modules of one name, but the cells of one launch share "
+                            "their modules; rename one, or launch the sweeps separately"
                         )
                         conflicts.setdefault(frozenset((file, other)), problem)
     return sorted(conflicts.values())
 
 
 def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
-    """The files in `folder` that importing a module, or calling what is in it, may load: itself, its helpers, theirs.
+    """Files in `folder` that a module may load when it is imported or its functions are called, its own included.
 
-    Only the text is read, imports inside functions included, so that every process on every machine finds the same
-    files. Imports of computed names are not seen, nor are files outside the folder.
+    They are found by reading import statements, also those inside functions, so that every process on every machine
+    finds the same files. Imports of computed names, and files outside the folder, are not found.
 
     Args:
-        module: its full name.
-        folder: where its top-level package or module lies.
-        within: only modules inside this package; None: all but raysweep's.
+        module: the module's full name.
+        folder: the folder that contains the module or its top-level package.
+        within: a package: only modules inside it are followed. None: all modules but raysweep's.
 
     Returns:
         Paths relative to the folder, sorted.
@@ -125,11 +125,11 @@ def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
 
 
 def imported(source: bytes, package: Sequence[str]) -> set[str]:
-    """Full names of everything that a file's import statements name: modules, and what is imported from them.
+    """Full names in a file's import statements: modules, and the names that are imported from them.
 
     Args:
-        source: the file; one that is not Python, or exceeds `MAX_BYTES`, imports nothing.
-        package: names of the packages around it, the outermost first.
+        source: the file's content; the result is empty if it is not Python, or longer than `MAX_BYTES`.
+        package: the names of the packages that contain the file, the outermost first.
     """
     if len(source) > MAX_BYTES:
         return set()

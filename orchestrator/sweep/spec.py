@@ -1,6 +1,6 @@
-"""Stage 1: a sweep file becomes a `Sweep`. Reads TOML; knows nothing of workloads' configs, stores or Ray.
+"""Stage 1: a sweep file (TOML) is read into a `Sweep`, without knowledge of workloads' configs, stores or Ray.
 
-Problems are collected, not raised: `cells.expand` adds those that the workload finds, and raises all of a file's
+Problems are collected, not raised. `cells.expand` adds those that the workload finds, and raises all of a file's
 problems at once.
 """
 
@@ -45,7 +45,7 @@ class Resources:
     gpus: float = 0.0
     memory_gib: float | None = None
     timeout_s: float | None = None
-    retries: int = 1  # of the cell's own errors
+    retries: int = 1  # after the cell's own errors
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Sweep:
 
     @classmethod
     def load(cls, name: str | Path) -> Sweep:
-        """Read one sweep: a path to a `.toml`, or the name of a bundled one.
+        """Read one sweep, from the path of a `.toml` file or the name of a bundled sweep.
 
         Raises:
             InputError: there is no such sweep, or several match.
@@ -106,12 +106,12 @@ class Sweep:
         return replace(self, seeds=read)
 
     def with_settings(self, settings: Mapping[str, Value]) -> Sweep:
-        """The same sweep with config values set: in the grid blocks that vary a key, else in `[config]`."""
+        """The same sweep with config values set: in the grid blocks if they vary the key, otherwise in `[config]`."""
         config, blocks = dict(self.config), self.blocks
         for key, value in settings.items():
             if key in {"method", "k", "seed", "seeds", "experiment", "workload"}:
                 raise InputError(
-                    f"--set {key}: not a config key; {key!r} is chosen in the sweep file, --where or --seeds"
+                    f"--set {key}: not a config key; set {key} in the sweep file, or select cells by --where or --seeds"
                 )
             if any(key in block.axes for block in blocks):
                 blocks = tuple(replace(b, axes={**b.axes, key: (value,)}) if key in b.axes else b for b in blocks)
@@ -130,7 +130,7 @@ class Sweep:
 
     @property
     def text_digest(self) -> str:
-        """16 hex characters of the file's text."""
+        """Digest of the file's text, as 16 hex characters."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
@@ -142,7 +142,7 @@ def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | N
 
 
 def load_all(names: Sequence[str]) -> list[Sweep]:
-    """Every sweep that the SWEEP arguments name, each file once, in the order of the arguments."""
+    """All sweeps that the SWEEP arguments name, in the order of the arguments; each file is read once."""
     paths: dict[Path, None] = {}
     for name in names:
         paths.update(dict.fromkeys(p.resolve() for p in find(name)))
@@ -160,18 +160,18 @@ def load_all(names: Sequence[str]) -> list[Sweep]:
 
 
 def setting(text: str) -> tuple[str, Value]:
-    """Read one `--set key=value`: the value as TOML, else as a string."""
+    """Parse one `--set key=value`; the value is TOML, or a string if it is not valid TOML."""
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise InputError(f"--set {short_repr(text)} is not of the form key=value")
+        raise InputError(f"--set {short_repr(text)} is not of the form key=value; write for example --set rate=0.1")
     value: Any
     try:
         value = tomllib.loads(f"value = {raw}")["value"] if "\n" not in raw else raw
     except tomllib.TOMLDecodeError:
         value = raw.strip()
     except (ValueError, RecursionError):
-        raise InputError(f"--set {key}: the value is a number of too many digits, or nested too deeply") from None
+        raise InputError(f"--set {key}: the value has too many digits or is nested too deeply") from None
     problems: list[str] = []
     _config_key(key, "--set", problems)
     _config_value(value, f"--set {key}", problems)
@@ -195,7 +195,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     problems.extend(_misplaced(key) for key in raw if key not in _KEYS)
     name = _text(raw, "name", problems, default=path.stem if path else "sweep")
     if not _NAME.fullmatch(name):
-        problems.append(f"name: {short_repr(name)} may hold letters, digits, '.', '_' and '-' only, 100 at most")
+        problems.append(f"name: {short_repr(name)} is invalid; write a letter or digit, then up to 99 of A-Za-z0-9._-")
     experiment = _text(raw, "experiment", problems, default=name)
     workload = _text(raw, "workload", problems)
     seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
@@ -208,14 +208,14 @@ def _read(text: str, path: Path | None) -> Sweep:
     resources = _resources(raw.get("resources", {}), Resources(), "resources", problems)
     grid = raw.get("grid", [])
     if isinstance(grid, dict):
-        problems.append("grid: [grid] is one table, but a grid is a list of blocks: write [[grid]], in double brackets")
+        problems.append("grid: [grid] is one table, not a list of blocks; write [[grid]], in double brackets")
         grid = [grid]
     elif not isinstance(grid, list) or not grid:
         problems.append("grid: empty; add at least one [[grid]] block with a method")
         grid = []
     blocks = tuple(_block(b, resources, f"grid[{i}]", problems) for i, b in enumerate(grid))
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
-        problems.append(f"config.{key}: also varied in [[grid]]; keep it in one place")
+        problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
         name=name,
@@ -233,11 +233,11 @@ def _read(text: str, path: Path | None) -> Sweep:
 
 
 def _misplaced(key: str) -> str:
-    """The message about an unknown key at the top of a file."""
+    """The message about an invalid key at the top of a sweep file."""
     if key in RESOURCES:
-        return f"{key}: at the top of the file; it {BELONGS}"
+        return f"{key}: is not valid at the top of the file; it {BELONGS}"
     if key in ("method", "k"):
-        return f"{key}: at the top of the file; it belongs in a [[grid]] block"
+        return f"{key}: is not valid at the top of the file; it belongs in a [[grid]] block"
     near = unknown_name("key", key, _KEYS)
     return near if "did you mean" in near else f"{near}; a setting of the workload belongs under [config] or [[grid]]"
 
@@ -245,13 +245,13 @@ def _misplaced(key: str) -> str:
 def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | None = None) -> str:
     value = raw.get(key, default)
     if value is None:
-        problems.append(f"{key}: missing")
+        problems.append(f'{key}: missing; add {key} = "..." at the top of the file')
         return ""
     if not _is_line(value):
-        problems.append(f"{key}: {short_repr(value)} is not a line of text of 300 characters at most")
+        problems.append(f"{key}: {short_repr(value)} is not one line of text of at most 300 characters")
         return default or ""
     if not value and key != "title":
-        problems.append(f"{key}: empty")
+        problems.append(f"{key}: is empty; give a line of text")
     return str(value)
 
 
@@ -261,13 +261,13 @@ def _is_line(value: Any) -> bool:
 
 def _config_key(key: str, where: str, problems: list[str]) -> None:
     if not key or not _is_line(key):
-        problems.append(f"{where}: key {short_repr(key)} is not a line of text of 1 to 300 characters")
+        problems.append(f"{where}: key {short_repr(key)} is not one line of text of 1 to 300 characters")
 
 
 def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    problems.append(f"{where}: {short_repr(value)} is not a table")
+    problems.append(f"{where}: {short_repr(value)} is not a table of key = value lines")
     return {}
 
 
@@ -281,7 +281,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
             return ()
         first, last = int(match[1]), int(match[2])
         if last - first >= 100_000_000:
-            problems.append(f"{where}: {value!r} is {last - first + 1:,} seeds; at most 100,000,000")
+            problems.append(f"{where}: {value!r} has {last - first + 1:,} seeds; at most 100,000,000 are possible")
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
@@ -293,7 +293,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
         return ()
     repeated = sorted(s for s, count in Counter(value).items() if count > 1)
     if repeated:
-        problems.append(f"{where}: {repeated[0]} appears twice")
+        problems.append(f"{where}: {repeated[0]} appears twice; remove one of them")
     return tuple(dict.fromkeys(value))
 
 
@@ -301,7 +301,7 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
     if isinstance(value, list):
         for i, item in enumerate(value):
             if isinstance(item, list):
-                problems.append(f"{where}[{i}]: a list inside a list; config values are flat lists at most")
+                problems.append(f"{where}[{i}]: is a list inside a list; use single values or flat lists")
             else:
                 _config_value(item, f"{where}[{i}]", problems)
     elif isinstance(value, float) and not math.isfinite(value):
@@ -312,7 +312,7 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
         kind = "a table" if isinstance(value, dict) else type(value).__name__
         problems.append(f"{where}: {kind} is not a config value; use text, numbers, booleans or lists of them")
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        problems.append(f"{where}: {short_repr(value)} does not fit 64 bits")
+        problems.append(f"{where}: {short_repr(value)} does not fit in 64 bits")
 
 
 def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Block:
@@ -322,21 +322,21 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
         if raw.pop(key, None) is not None:
             problems.append(f"{where}.{key}: seeds belong at the top of the file and apply to every block")
     if "methods" in raw and "method" not in raw:
-        problems.append(f"{where}.methods: is spelt method, for a list too")
+        problems.append(f"{where}.methods: the key is method, also for a list; write method = [...]")
         raw["method"] = raw.pop("methods")
     methods = _axis(raw.pop("method", None), f"{where}.method", problems)
     if not all(m and _is_line(m) for m in methods):
-        problems.append(f"{where}.method: {short_repr(list(methods))} is not text of 1 to 300 characters each")
+        problems.append(f"{where}.method: {short_repr(list(methods))} must be lines of text of 1 to 300 characters")
     ks: tuple[Any, ...] = (None,)
     if "k" in raw:
         ks = _axis(raw.pop("k"), f"{where}.k", problems)
         for k in ks:
             if isinstance(k, bool) or not isinstance(k, int):
-                problems.append(f"{where}.k: {short_repr(k)} is not an integer")
+                problems.append(f"{where}.k: {short_repr(k)} is not an integer; give integers of 0 or more")
             elif k < 0:
-                problems.append(f"{where}.k: {short_repr(k)} is negative")
+                problems.append(f"{where}.k: {short_repr(k)} is negative; give integers of 0 or more")
             elif k >= 2**63:
-                problems.append(f"{where}.k: {short_repr(k)} does not fit 64 bits")
+                problems.append(f"{where}.k: {short_repr(k)} does not fit in 64 bits; k is at most 2^63 - 1")
     for key in raw:
         _config_key(key, where, problems)
     axes = {key: _axis(value, f"{where}.{key}", problems) for key, value in raw.items()}
@@ -350,7 +350,7 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
 
 def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
     if value is None:
-        problems.append(f"{where}: missing")
+        problems.append(f"{where}: missing; give a value or a list of values")
         return ()
     values = value if isinstance(value, list) else [value]
     if not values:
@@ -360,7 +360,7 @@ def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
     distinct = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
     if len(distinct) < len(values):
         repeated = next(v for i, v in enumerate(values) if v in values[:i])
-        problems.append(f"{where}: {short_repr(repeated)} appears twice")
+        problems.append(f"{where}: {short_repr(repeated)} appears twice; remove one of them")
     return tuple(distinct)
 
 
@@ -372,13 +372,13 @@ def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Re
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             problems.append(f"{where}.{key}: {short_repr(value)} is not a number")
         elif value > _MAX[key]:
-            problems.append(f"{where}.{key}: {short_repr(value)} is too large; at most {_MAX[key]:g}")
+            problems.append(f"{where}.{key}: {short_repr(value)} is too large; the maximum is {_MAX[key]:g}")
         elif key == "retries" and (not isinstance(value, int) or value < 0):
-            problems.append(f"{where}.retries: {short_repr(value)} is not 0 or a positive integer")
+            problems.append(f"{where}.retries: {short_repr(value)} is not an integer of 0 or more")
         elif key == "gpus" and (value < 0 or (value > 1 and value != int(value))):
             problems.append(f"{where}.gpus: {short_repr(value)} is neither a fraction of one GPU nor a whole number")
         elif key in {"cpus", "memory_gib", "timeout_s"} and value <= 0:
-            problems.append(f"{where}.{key}: {short_repr(value)} is not positive")
+            problems.append(f"{where}.{key}: {short_repr(value)} is not positive; give a number above 0")
         elif key == "cpus" and value > 1 and value != int(value):
             problems.append(f"{where}.cpus: {short_repr(value)} is neither a fraction of one CPU nor a whole number")
         else:

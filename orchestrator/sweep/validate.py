@@ -1,4 +1,4 @@
-"""One point of a sweep's grid, checked against its workload."""
+"""Validation of one point of a sweep's grid by its workload."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Settled(NamedTuple):
 
 
 Mistake = tuple[str, str]
-"""The key of the block that it is in ("" if unknown), and the message."""
+"""The key in the [[grid]] block ("" if unknown), and the message."""
 
 
 def validate(
     workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool
 ) -> tuple[Settled | None, list[Mistake]]:
-    """The valid point, or None and what is wrong with it; `settle`: call the workload's own functions as well."""
+    """Validate a point: return it, or None, and its mistakes. The workload's functions are called if `settle`."""
     problems: list[Mistake] = []
     is_known = workload.methods is None or method in workload.methods
     if not is_known:
@@ -46,7 +46,7 @@ def validate(
 
 
 def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
-    """Where a mistake was made: in a `--set` whose key the message names, else in the file."""
+    """The place of a mistake: the `--set` whose key the message names, otherwise the sweep file."""
     where = sweep.path or sweep.name
     for key, value in sweep.overrides.items():
         if _mentions(message.partition(";")[0], [key]):
@@ -58,7 +58,7 @@ def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
 
 
 def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
-    """(the config as the workload sees it, or None; what is wrong; the keys left out because they are wrong)."""
+    """Parse a config; return it (or None), messages about mistakes, and the invalid keys that were left out."""
     if workload.config_model is None:
         return config, [], []
     try:
@@ -72,7 +72,7 @@ def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str]
         invalid_keys = {str(problem["loc"][0]) for problem in error.errors(include_url=False) if problem["loc"]}
     except Exception as error:
         return None, [_raised(workload, "Config", error)], []
-    try:  # without them, to report everything else that is wrong at the same time
+    try:  # without the invalid keys, to report all other mistakes at the same time
         model = workload.revive(canonical_json({key: v for key, v in config.items() if key not in invalid_keys}))
     except Exception:
         return None, lines, []
@@ -85,7 +85,7 @@ def _mentions(line: str, keys: Iterable[str]) -> bool:
 
 
 def _settled(workload: Workload, method: str, k: int | None, model: Any) -> tuple[Settled | None, list[str]]:
-    """What the workload's own functions make of the point, or None; and what is wrong."""
+    """Apply the workload's own functions to a point; return the result (or None) and messages about mistakes."""
     hook = "settle"
     try:
         if workload.settle is not None:
@@ -118,9 +118,9 @@ def _raised(workload: Workload, hook: str, error: Exception) -> str:
 _IN_A_BLOCK = {
     "k": "belongs in a [[grid]] block: k = 4, or a list",
     "method": 'belongs in a [[grid]] block: method = "..."',
-    "methods": 'is spelt method, in a [[grid]] block: method = ["...", "..."]',
+    "methods": 'is named method, in a [[grid]] block: method = ["...", "..."]',
     "seeds": "belongs at the top of the file, before any [table]",
-    "seed": "is spelt seeds, at the top of the file",
+    "seed": "is named seeds, at the top of the file",
 }
 
 
@@ -133,7 +133,7 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
             elsewhere = BELONGS if place in RESOURCES else _IN_A_BLOCK.get(place)
             lines.append(f"{place}: not a config key; it {elsewhere}" if elsewhere else unknown)
         elif problem["type"] == "missing":
-            lines.append(f"config key {place!r} is missing")
+            lines.append(f"config key {place!r} is missing; set it in [config] or [[grid]]")
         else:
             text = problem["msg"].removeprefix("Value error, ")
             key = f"config key {place!r}: " if place else ""

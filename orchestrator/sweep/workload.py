@@ -1,4 +1,4 @@
-"""A workload by name, imported and described: one of ours, or a user's `package.module:function`."""
+"""Import of a workload by its name, bundled or a user's `package.module:function`, with its declarations."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Workload:
     lacks: Callable[[Any], str | None] | None
     source_path: str
     source_digest: str
-    folder: str | None  # that a user's module was found in; None for bundled and installed ones
+    folder: str | None  # in which a user's module was found; None for bundled and installed ones
 
     def added_later(self) -> dict[str, Any]:
-        """Config fields added after cells had been recorded -> the value that old cells had.
+        """Config field added after cells had been recorded -> its value in those cells.
 
         Raises:
             ValueError: a field is marked with the `AddedLater` of another copy of raysweep.
@@ -51,29 +51,29 @@ class Workload:
         for name, mark in marks:
             if type(mark).__name__ == AddedLater.__name__ and not isinstance(mark, AddedLater):
                 raise ValueError(
-                    f"the mark of {name!r} is imported from {type(mark).__module__!r}; "
+                    f"the mark of field {name!r} is imported from {type(mark).__module__!r}; "
                     f"import it from {AddedLater.__module__!r}"
                 )
         return {name: mark.old for name, mark in marks if isinstance(mark, AddedLater)}
 
     def revive(self, config: str) -> Any:
-        """A cell's config as the workload sees it: its `Config`, or a plain dict if it declares none.
+        """Parse a cell's config into the workload's `Config`, or into a dict if the workload declares none.
 
         Raises:
             pydantic.ValidationError: the config does not fit the model.
         """
         if self.config_model is None:
             return json.loads(config)
-        # Strict, but as JSON: text is never read as a number, while 64.0 is the integer it equals.
+        # Strict, but as JSON: text is never read as a number, but 64.0 is read as the integer 64.
         return self.config_model.model_validate_json(config, strict=True)
 
 
 def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
-    """Import the workload.
+    """Import a workload, and read its declarations.
 
     Args:
         name: an entry of `WORKLOADS`, or "package.module:function".
-        search: folders tried for a user's module before the Python path, in this order.
+        search: folders in which a user's module is searched, in this order, before the Python path.
 
     Raises:
         InputError: the workload is unknown, its module does not import, or the module lacks the function.
@@ -95,15 +95,15 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
-    """A warning if the folder holds a module of the workload's name, but another one runs."""
+    """A warning if the folder contains a module of the workload's name but another one runs; otherwise None."""
     if workload.folder is None or os.path.realpath(folder) == os.path.realpath(workload.folder):
         return None
     spec = importlib.machinery.PathFinder.find_spec(workload.module.partition(".")[0], [folder])
     if spec is None or spec.origin is None:
         return None
     return (
-        f"{workload.name} runs out of {workload.folder}, where it was launched, and not out of {folder}; "
-        "name the sweep's file to run what is there"
+        f"{workload.name} runs from {workload.folder}, where it was launched, not from {folder}; "
+        "to run the module there, name the sweep's file"
     )
 
 
@@ -113,7 +113,7 @@ def _find(module: str, search: Sequence[str]) -> str | None:
         return None
     for folder in search:
         spec = importlib.machinery.PathFinder.find_spec(top, [folder])
-        # A folder without __init__.py is a namespace package, which any folder could be: only code counts.
+        # Without __init__.py any folder could be a namespace package: only modules and packages with code count.
         if spec is None or spec.origin is None:
             continue
         loaded = getattr(sys.modules.get(top), "__file__", None)
@@ -138,11 +138,11 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
                 f"workload {name!r}: no module {error.name!r} beside the sweep file, in the current folder "
                 "or on the Python path"
             ) from None
-        raise InputError(f"workload {name!r} does not import: {message_of(error)}{_renamed(error)}") from None
+        raise InputError(f"workload {name!r} fails to import: {message_of(error)}{_renamed(error)}") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a user's module may raise anything, SystemExit included
-        raise InputError(f"workload {name!r} does not import: {type(error).__name__}: {message_of(error)}") from error
+        raise InputError(f"workload {name!r} fails to import: {type(error).__name__}: {message_of(error)}") from error
     path = str(vars(module).get("__file__") or module_name)
     declared = {
         what: _declaration(module, what, f"workload {name!r}: {path}")
@@ -173,21 +173,21 @@ _RENAMED = ("analysis", "orchestrator", "workloads")
 
 
 def _renamed(error: ModuleNotFoundError) -> str:
-    """A hint for modules that import ours by the names they had before 0.1.0, as the end of a message."""
+    """A hint to append to a message if the missing module has a name that ours had before 0.1.0; otherwise ""."""
     missing = error.name or ""
     if missing.partition(".")[0] not in _RENAMED:
         return ""
-    return f"; if raysweep's is meant: since version 0.1.0 it is imported as raysweep.{missing}"
+    return f"; if you mean raysweep's: since version 0.1.0 its name is raysweep.{missing}"
 
 
 def _declaration(module: ModuleType, what: str, where: str) -> Any:
-    """A declaration of the module, of the type that `raysweep.workloads.interface` defines; None if missing."""
+    """Read a declaration and check its type, which `raysweep.workloads.interface` defines; None if it is missing."""
     try:
         value = getattr(module, what, None)
         if value is None:
             return None
         if what == "VERSION":
-            fits = isinstance(value, str | int | float)  # of another object, each process might make another text
+            fits = isinstance(value, str | int | float)  # text of other objects may differ between processes
             value = str(value)
             fits = fits and 0 < len(value) <= 300 and encodable(value)
         elif what == "Config":
@@ -206,7 +206,7 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
 
 
 _DECLARED = {
-    "VERSION": "text of 300 characters at most, or a number",
+    "VERSION": "text of at most 300 characters, or a number",
     "Config": "a pydantic model (a class derived from pydantic.BaseModel)",
     "METHODS": "a collection of method names",
     "settle": "a function (method, k, config) -> (k, config)",

@@ -20,26 +20,26 @@ def parse(url: str) -> tuple[str, str, str]:
     """Split a store's address into scheme, bucket and prefix.
 
     Raises:
-        InputError: it is not an address; the message does not repeat a secret in it.
+        InputError: the address is invalid; the message does not repeat secrets from it.
     """
     scheme, _, rest = url.partition("://")
     scheme = scheme.lower()
     bucket, _, prefix = rest.partition("/")
     if ("@" in bucket or "?" in rest or "#" in rest) or not url.isprintable():
         raise InputError(
-            f"store {scheme}://...: more than bucket and prefix; credentials come from the environment "
-            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), an endpoint from AWS_ENDPOINT_URL"
+            f"store {scheme}://...: has more than bucket and prefix; set credentials by AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, an endpoint by AWS_ENDPOINT_URL"
         )
     if not bucket:
-        raise InputError(f"store {url!r}: without a bucket; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"store {url!r}: has no bucket; write {scheme}://BUCKET/PREFIX")
     if not _BUCKET.fullmatch(bucket):
-        raise InputError(f"store {scheme}://...: not followed by a valid bucket name; write {scheme}://BUCKET/PREFIX")
+        raise InputError(f"store {scheme}://...: the bucket's name is invalid; write {scheme}://BUCKET/PREFIX")
     parts = [part for part in prefix.rstrip("/").split("/") if prefix.rstrip("/")]
     for part in parts:
         if not _PART.fullmatch(part) or set(part) <= {"."}:
             raise InputError(
-                f"store {scheme}://{bucket}/...: invalid prefix; use letters, digits, spaces and ._=+@,- (which all "
-                "readers understand alike), and no part that is empty or only dots"
+                f"store {scheme}://{bucket}/...: invalid prefix; use letters, digits, spaces and ._=+@,- only, "
+                "and no part that is empty or consists of dots"
             )
     return scheme, bucket, "/".join(parts)
 
@@ -57,7 +57,7 @@ def refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str]
             continue
         match = _HTTP.fullmatch(endpoint)
         if match is None or int(match["port"] or 0) > _MAX_PORT:
-            raise InputError(f"{name}: not an endpoint; write https://HOST:PORT, without credentials")
+            raise InputError(f"{name}: not a valid endpoint; write https://HOST:PORT, without credentials")
         if match["scheme"].lower() == "http" and not http_allowed():
             raise InputError(
                 f"store {location}: {name} is plain http; set AWS_ALLOW_HTTP=true to allow it, or write https"

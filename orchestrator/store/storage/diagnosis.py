@@ -1,4 +1,4 @@
-"""Diagnosis of a failed request to an object store, in our own words: a server's may repeat a secret."""
+"""Diagnosis of a failed request to an object store, in our own words, since the server's may repeat a secret."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
         "denied",
         "the bucket is in another region; set AWS_REGION",
     ),
-    (r"Must be one of|not a valid|Unknown configuration|RelativeUrlWithoutBase", "denied", "invalid settings"),
+    (r"Must be one of|not a valid|Unknown configuration|RelativeUrlWithoutBase", "denied", "its settings are invalid"),
     (
         r"501 Not Implemented|NotImplemented",
         "denied",
@@ -65,7 +65,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
 
 
 def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
-    """Diagnose a failed request, from the client's exception and, for the message, its timeout."""
+    """Diagnose a failed request from the client's exception; the timeout is named in the reason."""
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"

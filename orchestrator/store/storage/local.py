@@ -1,4 +1,4 @@
-"""Storage on a local or network disk: files are created if absent, and durable at once."""
+"""Storage on a local or network disk. Files are created only if absent, and are durable at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LocalStorage:
         path: the store's folder, created by the first write. Messages repeat it unchanged.
 
     Raises:
-        InputError: no folder can have this path.
+        InputError: the path is invalid.
     """
 
     locks = True
@@ -43,12 +43,12 @@ class LocalStorage:
     def __init__(self, path: str) -> None:
         self._path_text = path
         if not encodable(path):
-            raise InputError(f"store {path!r}: is not UTF-8, as readers of Parquet require")
+            raise InputError(f"store {path!r}: is not UTF-8, which readers of Parquet require")
         try:
             self.root = Path(path).expanduser().absolute()  # a cell may change the current folder
             self.root.exists()
         except (RuntimeError, OSError) as error:  # no such user's home, a name too long
-            raise InputError(f"store {path}: not a path: {getattr(error, 'strerror', None) or error}") from None
+            raise InputError(f"store {path}: invalid path: {getattr(error, 'strerror', None) or error}") from None
 
     def __str__(self) -> str:
         return self._path_text
@@ -59,7 +59,7 @@ class LocalStorage:
         return str(self.root)
 
     def _path(self, name: str) -> Path:
-        """Path of a file. Links in a store, which may come from a stranger, are not followed.
+        """Path of a file. Links are not followed, since the store may come from a stranger.
 
         Raises:
             StoreDamaged: a part of the path is a link.
@@ -68,7 +68,7 @@ class LocalStorage:
         for part in Path(name).parts:
             path = path / part
             if path.is_symlink():
-                raise StoreDamaged(f"{name}: a link, and a store's files lie in its own folder; remove it")
+                raise StoreDamaged(f"{name}: is a link, but a store's files must lie in its own folder; remove it")
         return path
 
     def exists(self) -> bool:
@@ -78,13 +78,13 @@ class LocalStorage:
             InputError: the path is not a readable folder.
         """
         if self.root.is_symlink() and not self.root.exists():
-            raise InputError(f"store {self}: a link to nothing")
+            raise InputError(f"store {self}: is a link to a path that does not exist")
         if self.root.exists() and not self.root.is_dir():
             raise InputError(f"store {self}: is a file; give a folder")
         try:
             return self.root.is_dir() and any(self.root.iterdir())
         except PermissionError:
-            raise InputError(f"store {self}: not readable by this user") from None
+            raise InputError(f"store {self}: is not readable by this user") from None
 
     def check_writable(self) -> None:
         """Raise InputError if nothing can be written; writes nothing itself."""
@@ -106,10 +106,10 @@ class LocalStorage:
             raise InputError(f"store {self}: cannot be created: {error.strerror}") from None
 
     def create(self, name: str, data: bytes) -> bool:
-        """Create a file durably, in one step; False if the name is taken.
+        """Create a file durably and in one step; return False if the name is taken.
 
         Raises:
-            StoreWriteFailed: the file was not created (on a full disk, say).
+            StoreWriteFailed: the file was not created, for example because the disk is full.
         """
         final = self._path(name)
         # Not named .parquet, since readers' globs match hidden files, too.
@@ -128,7 +128,7 @@ class LocalStorage:
         return True
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite a file in one step, not durably (a heartbeat)."""
+        """Overwrite a file in one step, but not durably; for heartbeats."""
         temporary = self.root / "_tmp" / _temporary()
         try:
             temporary.write_bytes(data)
@@ -140,10 +140,10 @@ class LocalStorage:
         """Read a file; None if it does not exist.
 
         Raises:
-            StoreDamaged: the name is not a file's, or the file cannot be read.
+            StoreDamaged: it is not a regular file, or cannot be read.
         """
         try:
-            # Not blocking: opening a pipe, which a stranger may have put there, would wait for its writer.
+            # Non-blocking, since opening a pipe, which a stranger may have put there, would wait for its writer.
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
@@ -173,7 +173,7 @@ class LocalStorage:
 
         Raises:
             FileNotFoundError: it does not exist.
-            StoreDamaged: the name is not a file's.
+            StoreDamaged: it is not a regular file.
         """
         status = self._path(name).lstat()
         if not stat.S_ISREG(status.st_mode):
@@ -193,7 +193,7 @@ class LocalStorage:
 
         Raises:
             FileNotFoundError: it does not exist.
-            StoreDamaged: the name is not a file's.
+            StoreDamaged: it is not a regular file.
         """
         self.size(name)
         return pa.OSFile(str(self.root / name))
@@ -245,7 +245,7 @@ _acquired: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def _forget_parent() -> None:
-    """In a forked child: close its copies of lock descriptors (the parent keeps its locks), and take a new name."""
+    """In a forked child, close its copies of lock descriptors (the parent keeps its locks) and change `_process`."""
     for lock in list(_acquired):
         lock.release()
     _process[0] = secrets.token_hex(8)

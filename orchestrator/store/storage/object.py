@@ -31,12 +31,12 @@ from raysweep.orchestrator.store.storage.diagnosis import diagnose
 KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 
 TIMEOUT_S = 20.0
-"""Timeout of a request; one with much data gets more."""
+"""Timeout of a request in seconds; a request with much data gets more."""
 FIRST_S, PATIENCE_S = 6.0, 60.0
-"""How long requests are repeated to a server that has never answered, or that has stopped answering."""
+"""Seconds for which requests are repeated to a server that has never answered; and to one that has stopped."""
 PAUSE_S = 0.1
-"""Pause before a request is repeated; each later pause is twice as long, up to 5 s."""
-SLOWEST = 128 * 2**10  # bytes a second
+"""Seconds before a request is repeated; each later pause is twice as long, up to 5 s."""
+SLOWEST = 128 * 2**10  # bytes per second
 TAIL = 64 * 2**10  # bytes of a segment that are read first: its footer, or all of a small one
 WHOLE = 4 * 2**20  # a segment up to this size is read at once
 PIECE = 8 * 2**20  # a larger file is read in pieces of this size
@@ -81,13 +81,13 @@ class ObjectStorage:
         return bool(self.names(""))
 
     def check_writable(self) -> None:
-        """Do nothing: only a write can tell, and the first one does."""
+        """Do nothing: only the first write can show whether writing is allowed."""
 
     def prepare(self, folders: tuple[str, ...]) -> None:
         """Do nothing: there are no folders."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Create an object in one step; False if the name is taken by another writer's.
+        """Create an object in one step; return False if another writer has taken the name.
 
         Raises:
             StoreWriteFailed: no answer came, and the name is unsure; or writing is no longer allowed.
@@ -125,10 +125,10 @@ class ObjectStorage:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite an object, by a single request that may get lost (a heartbeat).
+        """Overwrite an object by one request, which is not repeated; for heartbeats.
 
         Raises:
-            StoreWriteFailed: it failed.
+            StoreWriteFailed: the request failed.
         """
         try:
             obstore.put(self._default, name, data, use_multipart=False)
@@ -220,11 +220,11 @@ class ObjectStorage:
         """Do nothing: a killed writer leaves no partial objects."""
 
     def try_lock(self) -> _NoLock:
-        """A lock that locks nothing: owners are known by their process (on this machine) or heartbeat."""
+        """A lock without effect: whether an owner lives shows in its process (on this machine) or heartbeat."""
         return _NoLock()
 
     def _client(self, seconds: float) -> Any:
-        """A client with this timeout of its requests."""
+        """A client whose requests have this timeout."""
         if seconds not in self._clients:
             kind = getattr(obstore.store, KINDS[self._scheme])
             try:
@@ -247,7 +247,7 @@ class ObjectStorage:
 
         Raises:
             FileNotFoundError: there is no such object.
-            AlreadyExistsError: there is one (obstore's exception).
+            AlreadyExistsError: the object exists already (obstore's exception).
             StoreDenied: the bucket does not exist, or access is denied.
             StoreUnreachable: no answer came in time, to this request or to others meanwhile.
         """
@@ -280,7 +280,7 @@ class ObjectStorage:
             self._answers, self._silent_since = True, None
 
     def _silent_too_long(self) -> bool:
-        """Whether no thread's request was answered for long: threads wait together, not one after another."""
+        """Whether no request of any thread has been answered for too long; all threads share one waiting time."""
         now = time.monotonic()
         with self._status:
             self._silent_since = now if self._silent_since is None else self._silent_since
@@ -296,9 +296,9 @@ class _Ranged(io.RawIOBase):
     """A remote file whose pieces are fetched as they are read.
 
     Args:
-        size: bytes of the file.
-        end: its last bytes.
-        piece: fetches the bytes from one offset to another.
+        size: the file's size in bytes.
+        end: the file's last bytes.
+        piece: a function (start, stop) that fetches these bytes.
     """
 
     def __init__(self, size: int, end: bytes, piece: Callable[[int, int], bytes]) -> None:

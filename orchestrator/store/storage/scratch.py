@@ -15,12 +15,12 @@ from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.text import CELL_ID
 
 KEPT_DAYS = 14
-"""Age at which a worker's leftovers are removed: stacks of crashed workers, checkpoints no store's owner can reach."""
+"""Age in days at which workers' leftovers are removed: stacks of crashed workers, and local checkpoints."""
 _FAULTS, _STORE = re.compile(r"faults-[0-9a-f]{12}"), re.compile(r"store-[0-9a-f]{16}")
 
 
 def scratch() -> Path:
-    """The folder, created if absent; no other user may read or write it.
+    """This user's scratch folder, created if absent; no other user may read or write it.
 
     Raises:
         RaysweepError: its name is taken by another user's folder, or by a link.
@@ -29,7 +29,7 @@ def scratch() -> Path:
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise RaysweepError(f"{path}: not a folder of this user; remove it, or set TMPDIR")
+        raise RaysweepError(f"{path}: is not a folder of this user; remove it, or set TMPDIR")
     if stat.S_IMODE(status.st_mode) & 0o077:
         path.chmod(0o700)
     return path
@@ -38,7 +38,7 @@ def scratch() -> Path:
 def remove_old() -> list[Path]:
     """Remove workers' leftovers on this machine that are `KEPT_DAYS` old, and return their folders.
 
-    Their launches' drivers, on other machines, cannot. Folders with names other than ours are left alone.
+    The drivers of their launches are on other machines, and cannot remove them. Foreign folders are left alone.
     """
     leftovers = []
     for folder in _folders(scratch()):
@@ -54,7 +54,7 @@ def remove_old() -> list[Path]:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Sorted folders in a folder, without links; an empty list if it is not a folder itself."""
+    """Sorted folders in `path`, without links; an empty list if `path` is not a folder."""
     if path.is_symlink() or not path.is_dir():
         return []
     with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:

@@ -1,4 +1,4 @@
-"""Storage backends: the operations that a store needs of one, and the backend that a path or address names."""
+"""The interface of storage backends, and the choice of a backend by a path or address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Lock(Protocol):
 
 
 class Storage(Protocol):
-    """The only operations that the store needs. A name is `folder/file` or `file`."""
+    """A storage backend: the operations that a store needs. A name is `folder/file` or `file`."""
 
     @property
     def locks(self) -> bool:
@@ -35,7 +35,7 @@ class Storage(Protocol):
         """Absolute path or address, the same for a process in another folder."""
 
     def exists(self) -> bool:
-        """Whether it has any files."""
+        """Whether the storage has any files."""
 
     def check_writable(self) -> None:
         """Raise InputError if nothing can be written; writes nothing itself."""
@@ -44,10 +44,10 @@ class Storage(Protocol):
         """Create folders, if the storage has them."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Create a file durably, in one step; False if the name is taken."""
+        """Create a file durably and in one step; return False if the name is taken."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite a file in one step, not durably (a heartbeat)."""
+        """Overwrite a file in one step, but not durably; for heartbeats."""
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None if it does not exist."""
@@ -117,7 +117,7 @@ def exists(storage: Storage, name: str) -> bool:
     """Whether a file exists.
 
     Raises:
-        StoreDamaged: the name is not a file's.
+        StoreDamaged: it is not a regular file.
     """
     try:
         storage.size(name)
@@ -127,10 +127,10 @@ def exists(storage: Storage, name: str) -> bool:
 
 
 def read_at_most(storage: Storage, name: str, most: int) -> bytes | None:
-    """Read a file of at most so many bytes; None if it does not exist.
+    """Read a file of at most `most` bytes; None if it does not exist.
 
     Raises:
-        StoreDamaged: the file is larger, so that it is not what its name says.
+        StoreDamaged: the file is larger, and therefore foreign.
     """
     try:
         size = storage.size(name)

@@ -110,9 +110,9 @@ def test_a_copied_project_is_warned_of_code_from_elsewhere(
     shutil.copytree(here, copy)
     monkeypatch.chdir(copy)
     (warning,) = from_store(Store(), None, trust=True).warnings
-    assert warning.startswith(f"odd:run runs out of {here}, where it was launched, and not out of {copy}; ")
+    assert warning.startswith(f"odd:run runs from {here}, where it was launched, not from {copy}; ")
     debug(ids[0], trust_store=True)
-    assert f"odd:run runs out of {here}" in capsys.readouterr().err
+    assert f"odd:run runs from {here}" in capsys.readouterr().err
 
 
 def test_another_version_is_a_warning(

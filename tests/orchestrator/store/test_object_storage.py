@@ -141,17 +141,17 @@ def test_access_that_ends_meanwhile_is_not_an_input_error(s3: str, proxy: Proxy)
     ("location", "message"),
     [
         ("s3:/bucket/x", "for an object store write s3://BUCKET/PREFIX"),
-        ("s3://", "without a bucket"),
-        ("s3:///x", "without a bucket"),
-        ("s3://buck!et/x", "valid bucket name"),
+        ("s3://", "has no bucket"),
+        ("s3:///x", "has no bucket"),
+        ("s3://buck!et/x", "bucket's name is invalid"),
         ("s3://bucket/a//b", "invalid prefix"),
         ("s3://bucket/../b", "invalid prefix"),
         ("s3://bucket/a%20b", "invalid prefix"),
         ("ftp://host/x", "give a folder, s3://BUCKET/PREFIX, gs://"),
-        (f"s3://{KEY}:{SECRET}@bucket/x", "credentials come from the environment"),
-        (f"s3://bucket/x?secret={SECRET}", "credentials come from the environment"),
+        (f"s3://{KEY}:{SECRET}@bucket/x", "set credentials by AWS_ACCESS_KEY_ID"),
+        (f"s3://bucket/x?secret={SECRET}", "set credentials by AWS_ACCESS_KEY_ID"),
         (f"s3:{KEY}:{SECRET}@bucket", "for an object store write"),
-        (f"s3://bucket:{SECRET}/x", "valid bucket name"),
+        (f"s3://bucket:{SECRET}/x", "bucket's name is invalid"),
         (f"az://bucket/x;AccountKey={SECRET}", "invalid prefix"),
     ],
 )
@@ -168,12 +168,12 @@ def test_plain_http_must_be_allowed(s3: str, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="AWS_ALLOW_HTTP=true"):
         open_storage(s3)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://{KEY}:{SECRET}@host")
-    with pytest.raises(InputError, match="AWS_ENDPOINT_URL: not an endpoint") as refused:
+    with pytest.raises(InputError, match="AWS_ENDPOINT_URL: not a valid endpoint") as refused:
         open_storage(s3)
     assert SECRET not in str(refused.value)
     for odd in ("http://[::1", "http://127.0.0.1:99999", "https://host:abc", "host:9000", "https://", "ftp://host"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", odd)
-        with pytest.raises(InputError, match="AWS_ENDPOINT_URL: not an endpoint"):
+        with pytest.raises(InputError, match="AWS_ENDPOINT_URL: not a valid endpoint"):
             open_storage(s3)
     for fine in ("https://host", "https://host:9000/", "https://[::1]:9000", "HTTPS://a-b.example/path"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", fine)

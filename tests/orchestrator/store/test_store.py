@@ -326,7 +326,7 @@ def test_arrays_of_a_half_commit_are_reported_hidden_and_dropped(folder: Path, r
         owner.append(records(range(2)))
     half(StoreWriter(Store("results")), records(range(2, 4), 1), "arrays")
     store = Store("results")
-    assert ["arrays and no row in attempts" in line for line in store.check()] == [True]
+    assert ["arrays but no row in attempts" in line for line in store.check()] == [True]
     assert store.sql("SELECT count(*) FROM arrays").item() == 2
     with StoreWriter(Store("results")) as owner:
         assert heights(store) == [2, 2, 2]

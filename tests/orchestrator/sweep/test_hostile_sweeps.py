@@ -58,7 +58,7 @@ def test_two_sweeps_of_one_name_each_find_their_own(folder: Path) -> None:
         ("METHODS = 5\n", "METHODS: TypeError"),
         ("VERSION = '\\ud800'\n", "VERSION is"),
         ("VERSION = object()\n", "VERSION is"),  # its text, with an address, would make new ids in each process
-        ("class E(Exception):\n    def __str__(self):\n        raise SystemExit(9)\nraise E\n", "does not import: E"),
+        ("class E(Exception):\n    def __str__(self):\n        raise SystemExit(9)\nraise E\n", "fails to import: E"),
         ("def __getattr__(name):\n    raise KeyError(name)\n", "hooks.py: VERSION: KeyError"),
         ("settle = 5\n", "settle is 5; it must be a function"),
     ],
@@ -79,14 +79,14 @@ DIGITS, HEX = "9" * 5000, "0x" + "f" * 6000
     ("text", "fact"),
     [
         (f'{HEAD}[config]\nx={DIGITS}\n[[grid]]\nmethod="m"\n', "cannot be read"),
-        (f'{HEAD}[config]\nx={HEX}\n[[grid]]\nmethod="m"\n', "<int of 24,000 bits> does not fit 64 bits"),
-        (f'{HEAD}[[grid]]\nmethod="m"\nk={HEX}\n', "does not fit 64 bits"),
+        (f'{HEAD}[config]\nx={HEX}\n[[grid]]\nmethod="m"\n', "<int of 24,000 bits> does not fit in 64 bits"),
+        (f'{HEAD}[[grid]]\nmethod="m"\nk={HEX}\n', "does not fit in 64 bits"),
         (HEAD.replace("[1]", f"[{HEX}]") + '[[grid]]\nmethod="m"\n', "is not an integer from 0"),
         (HEAD.replace('"s"', HEX) + '[[grid]]\nmethod="m"\n', "name: <int"),
         (f'{HEAD}[resources]\ncpus={HEX}\n[[grid]]\nmethod="m"\n', "cpus: <int of 24,000 bits> is too large"),
         (f'{HEAD}[resources]\nretries=99999999999999999999\n[[grid]]\nmethod="m"\n', "is too large"),
         (f'{HEAD}[resources]\ntimeout_s=1e300\n[[grid]]\nmethod="m"\n', "timeout_s: 1e+300 is too large"),
-        (f'{HEAD}[[grid]]\nmethod=""\n', "is not text of 1 to 300 characters"),
+        (f'{HEAD}[[grid]]\nmethod=""\n', "text of 1 to 300 characters"),
         (f'{HEAD}[config]\n"a\\u0000b"=1\n[[grid]]\nmethod="m"\n', "key 'a\\x00b'"),
         (
             HEAD + '[[grid]]\nmethod="m"\n' + "".join(f"a{i} = {list(range(50))}\n" for i in range(8)),

@@ -97,7 +97,7 @@ def test_a_value_that_fits_no_pattern_is_described() -> None:
 
 def test_a_key_in_the_wrong_place_is_sent_to_the_right_one() -> None:
     first, second = problems(VIT + '[config]\nk=3\n[[grid]]\nmethods="dense_ref"\n').splitlines()
-    assert first.startswith("sweep: grid[0].methods: is spelt method")
+    assert first.startswith("sweep: grid[0].methods: the key is method")
     assert second.startswith("s: config: k: ")
     assert "[[grid]] block: k = 4" in second
 
@@ -121,8 +121,8 @@ def test_a_module_that_imports_ours_by_a_name_of_before_0_1_is_given_the_new_one
     write("older.py", f"import {module}\ndef run(cell, context):\n    return {{}}\n")
     text = 'name="s"\nworkload="older:run"\nseeds=[1]\n[[grid]]\nmethod="a"\n'
     message = problems(text)
-    assert "workload 'older:run' does not import: " in message
-    assert f"since version 0.1.0 it is imported as raysweep.{top}" in message
+    assert "workload 'older:run' fails to import: " in message
+    assert f"since version 0.1.0 its name is raysweep.{top}" in message
     write("older.py", "import missing_one\n")
     assert "0.1.0" not in problems(text)
 
@@ -153,7 +153,7 @@ def test_user_module_that_fails_or_lacks_the_function(write) -> None:
     write("broken.py", "raise RuntimeError('no luck')\n")
     write("empty.py", "def go(cell, context):\n    return {}\n")
     text = 'name="s"\nworkload="{}"\nseeds=[1]\n[[grid]]\nmethod="a"\n'
-    assert "does not import: RuntimeError: no luck" in problems(text.format("broken:run"))
+    assert "fails to import: RuntimeError: no luck" in problems(text.format("broken:run"))
     assert "empty has no function 'run'; it has: go" in problems(text.format("empty:run"))
 
 
@@ -209,7 +209,7 @@ def test_set_changes_a_varied_key_where_it_varies() -> None:
         (["launch", "tiny.toml", "--where", "seed = 77"], "none of the 8 cells matches"),
         (["launch", "tiny.toml", "--set", "nothing"], "not of the form key=value"),
         (["launch", "tiny.toml", "--store", "tiny.toml"], "is a file"),
-        (["launch", "tiny.toml", "--store", "other"], "other files"),
+        (["launch", "tiny.toml", "--store", "other"], "files in it but no store.json"),
         (["launch", "tiny.toml", "--seeds", "x"], "--seeds"),
         (["launch", "tiny.toml", "--seeds", "0-3"], "--seeds: '0-3' is not a range; did you mean \"0..3\"?"),
         (["query", "SELECT 1"], "no store at results"),
