@@ -39,10 +39,7 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
 
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
-    """Raise InputError if cells would run on this machine and it does not meet their requirements.
-
-    The nodes of a cluster are not checked.
-    """
+    """Raise InputError for unmet requirements if the cells would run on this machine; clusters are not checked."""
     if options.executor == "inline" or options.address is None:
         problems = lacking(plan, request.workloads)
         if problems:
