@@ -21,7 +21,7 @@ def table(
     format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Print a table of the paper, its numbers beside the store's.
+    """Print a table of the paper, with its numbers beside the store's.
 
     raysweep table 3
     """
@@ -74,13 +74,13 @@ def claims(
 
     raysweep claims E7 E8
 
-    A claim has the paper's number, the store's with its interval, and a verdict. The correction for multiple
-    comparisons is over all claims of a family, also those that are not printed.
+    Each claim is printed with the paper's number, the store's number and its interval, and a verdict. The correction
+    for multiple comparisons covers all claims of a family, whether printed or not.
     """
     from raysweep.analysis.claims import RENDERERS, ledger, named, render
 
     kind = "json" if as_json else format_
-    entry(RENDERERS, kind)  # refused before the store is read
+    entry(RENDERERS, kind)  # an unknown format is refused before the store is read
     ids = named(names or ())
     lines = ledger(_source(store, where))
     say(render(lines.filter(lines["id"].is_in(ids)), kind).rstrip("\n"))

@@ -1,4 +1,4 @@
-"""The command line. Parses, calls, prints; heavy modules are imported by the commands that need them."""
+"""The command line: parsing, calls and printing. Heavy modules are imported only by the commands that need them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ app.add_typer(cluster_app, name="cluster")
 
 
 def main() -> None:
-    """Entry point: our errors become one message and their exit code."""
+    """Entry point. A RaysweepError becomes its message and exit code, without a traceback."""
     from raysweep.orchestrator.errors import RaysweepError, missing_extra
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an ASCII terminal shows a "?" for a line of a table
+            stream.reconfigure(errors="replace")  # an ASCII terminal shows "?" for a table's rules
     try:
         try:
             app()
         finally:
-            sys.stdout.flush()  # here, where an error of a full disk is still reported
+            sys.stdout.flush()  # here, so that a full disk is still reported as an error
     except RaysweepError as error:
         complain(error.problems)
         sys.exit(error.exit_code)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.workload import Workload
 
 MAX_SEEDS, MAX_IDS = 5, 5
-"""How many seeds of a group of failures, and how many ids with a common beginning, are printed."""
+"""Maximum numbers of printed seeds in a group of failures, and of printed ids that share a prefix."""
 PROGRESS_S = 5.0
 """Minimum seconds between two lines on the progress of a cell."""
 
@@ -94,10 +94,10 @@ def _say_attempt(attempt: Mapping[str, Any]) -> None:
 
 
 def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
-    """Find the cell whose id begins like this; a row with its variant's columns.
+    """Return the cell whose id has this prefix, with the columns of its variant.
 
     Raises:
-        InputError: there is none, or there are several.
+        InputError: no id has this prefix, or several have.
     """
     import polars as pl
 
@@ -107,14 +107,14 @@ def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
         fail(f'cell {cell!r}: no such cell in the store; `raysweep query "SELECT cell_id FROM cells"` lists the ids')
     if rows.height > 1:
         ids = join_first(rows["cell_id"], MAX_IDS)
-        fail(f"cell {cell!r}: {rows.height} cells begin like this: {ids}; give more characters of the id")
+        fail(f"cell {cell!r}: {rows.height} cell ids begin with it: {ids}; give more characters")
     return rows.row(0, named=True)
 
 
 def failures(store: StoreOption = "results", where: Where = None, as_json: Json = False) -> None:
     """Group failed cells by their last error.
 
-    Errors of one group have the same type and place and similar messages. Cells that are done now are only counted.
+    Errors of one group agree in type and place, and have similar messages. Cells that are done now are only counted.
     """
     import polars as pl
 
@@ -188,7 +188,7 @@ def debug(
     from raysweep.orchestrator.sweep.workload import shadowed_module
 
     if pdb and (sys.stdin is None or sys.stdin.closed):
-        fail("--pdb: the debugger needs an input for its commands, and this process has none")
+        fail("--pdb: the debugger reads its commands from standard input, which is closed; use a terminal")
     use_data(data_dir)
     opened = Store(store).require()
     key = one_cell(opened.known(), cell)
@@ -197,7 +197,7 @@ def debug(
     say(f"running {name} from {workload.source_path} in this process; nothing is recorded")
     warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
     if workload.version != key["workload_version"]:
-        warn([f"the cell is of version {key['workload_version']!r} of {workload.name}, now it is {workload.version!r}"])
+        warn([f"the cell has version {key['workload_version']!r} of {workload.name}; it is now {workload.version!r}"])
     task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(_checkpoints_in(Path(folder)), key["cell_id"], 1, workload.source_digest)
@@ -206,8 +206,8 @@ def debug(
         try:
             with threads(key["cpus"]):
                 metrics = call(workload, key["experiment"], task, context)
-        except BaseException as error:  # Ctrl-C too: it is how one finds where a cell hangs
-            trace = error.__traceback__ and error.__traceback__.tb_next  # without the frame here
+        except BaseException as error:  # Ctrl-C too: it shows where a cell hangs
+            trace = error.__traceback__ and error.__traceback__.tb_next  # without this function's frame
             say(formatted(error.with_traceback(trace)).rstrip())
             if pdb:
                 import pdb as debugger
@@ -221,7 +221,7 @@ def debug(
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load the cell's workload from where `resume` without a sweep would."""
+    """Load the cell's workload from the folders that `resume` without a sweep would search."""
     import polars as pl
 
     from raysweep.orchestrator.launch.request import refuse_foreign
@@ -235,7 +235,7 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:
-    """Create a place for the cell's checkpoints in a temporary folder."""
+    """Prepare a temporary folder for the cell's checkpoints."""
     from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 
     (folder / "_tmp").mkdir()
@@ -244,7 +244,7 @@ def _checkpoints_in(folder: Path) -> CheckpointLocation:
 
 
 def _comparison(store: Store, cell_id: str, metrics: Mapping[str, float], digest: str) -> str:
-    """Say whether these metrics are the recorded ones."""
+    """Describe the differences from the recorded metrics."""
     import polars as pl
 
     done = store.collect(lambda: store.cells.filter(pl.col("cell_id") == cell_id).select("metrics", "source_digest"))
@@ -261,7 +261,7 @@ def _comparison(store: Store, cell_id: str, metrics: Mapping[str, float], digest
 
 
 def _progress_printer() -> Callable[[float], None]:
-    """Return what prints the progress of a cell, every few seconds at most."""
+    """Return a function that prints the progress of a cell, at most every few seconds."""
     last = time.monotonic()
 
     def report(fraction: float) -> None:

@@ -1,4 +1,4 @@
-"""The command `cluster check`: is a cluster file valid, and can every cell of a sweep run on some node."""
+"""The command `cluster check`: validates a cluster file, and checks that the cells of sweeps fit its nodes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raysweep.orchestrator.cli.options import Address, Device, Json, Seeds, Set
+from raysweep.orchestrator.cli.options import Device, Json, Seeds, Set
 from raysweep.orchestrator.cli.output import fail, print_json, say, warn
 from raysweep.orchestrator.text import count_cells
 
@@ -20,14 +20,15 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="[CLUSTER.YAML] [SWEEP...]",
-            help=f"Ray's cluster file (default without --address: {FILE}), and the sweeps to run on it.",
+            help=f"Ray's cluster file, and the sweeps to run on it. Default file, without --address: {FILE}.",
         ),
     ] = None,
-    address: Address = None, device: Device = "auto", set_: Set = None, seeds: Seeds = None, as_json: Json = False,
+    address: Annotated[str | None, typer.Option(help="Check this running Ray cluster: auto or HOST:PORT.")] = None,
+    device: Device = "auto", set_: Set = None, seeds: Seeds = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Validate a cluster file offline, and check what cells need.
+    """Validate a cluster file offline, and check that cells fit its nodes.
 
-    The file is checked by Ray's rules. With sweeps, every cell must have a node, in the file or the running cluster.
+    Ray's own rules apply. Every cell of the sweeps must fit a node of the file or of the running cluster.
 
     raysweep cluster check cluster.yaml paper/e7-heads
 
@@ -41,13 +42,13 @@ def check(
     sweeps = [name for name in names or () if name not in files]
     if len(files) > 1 or (files and address is not None):
         fail("give either one cluster file or --address of a running cluster")
-    requested = _demands(sweeps, set_, seeds, device)  # first, so that errors in sweeps show without a cluster
+    requested = _demands(sweeps, set_, seeds, device)  # first: errors in sweeps are reported without a cluster
     if address is None:
         file = read(files[0] if files else FILE)
         offered, where, advice = of_file(file), f"{file.path} (provider {file.provider})", list(file.advice)
     else:
         offered, where, advice = of_cluster(address), f"the cluster at {address}", []
-    remedies = ["add a node type that has it"] if address is None else ["--address a larger cluster"]
+    remedies = ["add a node type that has it"] if address is None else ["use --address with a larger cluster"]
     problems = offered.problems(requested, remedies)
     cells = sum(count for _, count in requested)
     scaling = offered.scaling
@@ -70,7 +71,7 @@ def check(
         for problem in problems:
             say(problem)
         if sweeps and not problems:
-            say(f"every one of {count_cells(cells)} has a node to run on")
+            say(f"every cell fits a node ({count_cells(cells)})")
     if problems:
         raise typer.Exit(1)
 
@@ -83,7 +84,7 @@ def _demands(sweeps: list[str], set_: list[str] | None, seeds: str | None, devic
 
     if not sweeps:
         if set_ or seeds:
-            fail("--set and --seeds apply to sweeps; name some")
+            fail("--set and --seeds change sweeps; name the sweeps as well")
         return []
     requested = changed(load_all(sweeps), dict(setting(text) for text in set_ or ()), seeds)
     table = on_device(expand(requested), device)

@@ -19,7 +19,7 @@ data_app = typer.Typer(help="List and download the data sets that workloads read
 
 
 def use_data(folder: str | None) -> None:
-    """Make a folder the data folder of this process and of the workers that it starts; None changes nothing.
+    """Set the data folder of this process and of the workers that it starts; None changes nothing.
 
     Raises:
         InputError: the folder does not exist.
@@ -40,7 +40,7 @@ def data_list(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """List what the data folder holds of each data set, with known peculiarities of the recordings."""
+    """List the downloaded parts of each data set, and known peculiarities of the recordings."""
     from raysweep.workloads.datasets import DATASETS
     from raysweep.workloads.datasets.dataset import data_folder
 
@@ -94,7 +94,7 @@ def data_fetch(
     if as_json:
         print_json({"files": [str(file) for file in files]})
         return
-    say(f"{len(files)} files in {folder}; commands find them with --data-dir {folder}, or RAYSWEEP_DATA")
+    say(f"{len(files)} files in {folder}; to use them, pass --data-dir {folder} or set RAYSWEEP_DATA")
 
 
 def _dataset(name: str) -> Dataset:

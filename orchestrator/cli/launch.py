@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
 
 _NOT_IN_HINT = {"sweeps", "rerun_changed", "submit", "follow", "yes", "wait", "as_json"}
-"""Parameters of a launch that the command to resume it does not repeat."""
+"""Parameters of a launch that are left out of the printed command to resume it."""
 
 
 def plan(
@@ -135,7 +135,7 @@ def resume(
 
 
 def _launch(context: typer.Context) -> None:
-    """Run `launch` or `resume`, here or, with --submit, on a cluster's head."""
+    """Run `launch` or `resume` here, or on a cluster's head if --submit is given."""
     from raysweep.orchestrator.launch.request import from_store
     from raysweep.orchestrator.store.reader import Store
 
@@ -143,7 +143,7 @@ def _launch(context: typer.Context) -> None:
     if params["submit"] is not None:
         from raysweep.orchestrator.cli.submit import submit
 
-        with tempfile.TemporaryDirectory() as folder:  # the head alone sees the store
+        with tempfile.TemporaryDirectory() as folder:  # only the head can read the store; here it counts as empty
             nowhere = Store(Path(folder) / "none")
             submit(context, _request(params, nowhere) if params["sweeps"] else None)
         return
@@ -159,7 +159,7 @@ def _launch(context: typer.Context) -> None:
 
 
 def _request(params: Mapping[str, Any], store: Store) -> Request:
-    """Read the sweeps of a command line, with its --set, --seeds, --timeout and --retries; warn of suspicious keys."""
+    """Read the named sweeps, apply --set, --seeds, --timeout and --retries, and warn about suspicious keys."""
     from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
@@ -174,13 +174,13 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
     sweeps = [sweep.with_resources(**limits) for sweep in changed(sweeps, overrides, params["seeds"])]
     request = from_sweeps(sweeps, store, params["where"])
     for sweep in sweeps:
-        if request.workloads[sweep.workload].config_model is None:  # a model has checked the keys already
+        if request.workloads[sweep.workload].config_model is None:  # a Config would have checked the keys
             warn(suspicious_keys(sweep, overrides))
     return request
 
 
 def _options(context: typer.Context) -> Options:
-    """How to run, from what was typed; a parameter that the command does not have keeps its default."""
+    """The options of a launch, as typed; options that the command does not have keep their defaults."""
     from raysweep.orchestrator.launch.request import Options
 
     params = context.params
@@ -195,7 +195,7 @@ def _options(context: typer.Context) -> Options:
 
 
 def _run(context: typer.Context, store: Store, request: Request) -> None:
-    """Run a request here, print how it ended, and exit."""
+    """Run a request here, print its result, and exit."""
     from raysweep.orchestrator.cli.progress import live
     from raysweep.orchestrator.launch.launch import Launch
 

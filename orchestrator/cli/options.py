@@ -1,4 +1,4 @@
-"""Options that several commands share, and the words of a command line that repeat those that were typed."""
+"""Options that several commands share, and a function that repeats the typed ones in another command line."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ Retries = Annotated[int | None, typer.Option(min=0, max=1_000_000, help="Retries
 MaxFailures = Annotated[int | None, typer.Option(min=1, help="Start no more cells after this many have failed.")]
 MaxAlike = Annotated[
     int,
-    typer.Option(min=0, help="Stop a method once this many cells failed alike, unless more succeeded; 0: never."),
+    typer.Option(min=0, help="Stop a method once this many of its cells fail alike, unless more succeed; 0: never."),
 ]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")
 ]
 NodeWait = Annotated[
     float,
-    typer.Option(min=0.0, callback=_finite, help="Minutes to wait for a node from the autoscaler; 0: without a limit."),
+    typer.Option(min=0.0, callback=_finite, help="Minutes to wait for a node from the autoscaler; 0: no limit."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help=f"Do not ask before running more than {CONFIRM_ABOVE:,} new cells.")]
 TrustStore = Annotated[
@@ -88,7 +88,7 @@ def launch_options(
 
 
 def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `launch_options` after its own; it reads them from click's context."""
+    """Add the options of `launch_options` to a command, which reads them from click's context."""
     own, shared = (inspect.signature(function, eval_str=True) for function in (command, launch_options))
     parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     command.__signature__ = own.replace(  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def typed_options(context: typer.Context, without: Collection[str]) -> list[str]:
-    """The options that were typed or set by the environment, `without` some parameters, as words of a command line."""
+    """The words of the options that were typed or set by the environment, except the parameters in `without`."""
     words: list[str] = []
     for parameter in context.command.params:
         name = str(parameter.name)

@@ -1,4 +1,4 @@
-"""What commands print: results, tables, warnings, errors; control characters in text from cells are replaced."""
+"""Output of commands: results, tables, warnings and errors. Control characters in text from cells are replaced."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _Entry = TypeVar("_Entry")
 MIN_HOURS = 0.01
 """Hours of work below this are printed as `under 0.01`."""
 MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
-"""Rows of a table; rows that are printed as a block each; letters of a value in such a block."""
+"""Rows of a printed table; rows of a table printed in blocks, one block per row; letters of a value in a block."""
 
 
 def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
-    """Print how a launch ended, and what to type next: `resume` runs the rest, `at` names the store (`at_store`)."""
+    """Print a launch's result and the next commands: `resume`, and others with the store option `at`."""
     from dataclasses import asdict
 
     if as_json:
@@ -49,7 +49,7 @@ def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
         if result.stopped:
             say(f"ended early: {result.stopped}")
     if result.changed:
-        say(f"{result.changed:,} of the done cells ran other code than the current (see launch --rerun-changed)")
+        say(f"{result.changed:,} of the done cells ran different code (launch --rerun-changed runs them again)")
     if result.done < result.asked:
         if result.failed:
             say(f"see:    raysweep failures{at}")
@@ -60,12 +60,12 @@ def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
-    """Lines on what will run, by resource, and how long it takes; an unknown duration is printed as such.
+    """Lines on the cells to run, by resource, and on their expected duration, which may be unknown.
 
     Args:
         planned: the plan.
-        slots: how many cells of (cpus, gpus, memory_gib) run at once.
-        where: whose slots they are: `on this machine`.
+        slots: (cpus, gpus, memory_gib) -> number of such cells that run at once.
+        where: the place of these slots, such as `on this machine`.
     """
     lines, all_unknown = [], 0
     for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in planned.expected().iter_rows():
@@ -84,7 +84,7 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
 
 
 def pace_in_words(cells_per_s: float | None, seconds_left: float | None) -> str:
-    """Say `; 12 cells a minute, about 3 min left`, without what is unknown."""
+    """Format `; 12 cells a minute, about 3 min left`; an unknown part is left out."""
     text = f"; {rate(cells_per_s)}" if cells_per_s else ""
     return text if seconds_left is None else f"{text}, about {duration(seconds_left)} left"
 
@@ -94,12 +94,12 @@ def _hours(hours: float) -> str:
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
-    """Return how many cells of a size this machine runs at once; 0 if unknown, as with GPUs."""
+    """Return the number of such cells that this machine runs at once; 0 if unknown, as for cells with GPUs."""
     return 0 if gpus else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 
 def print_frame(frame: pl.DataFrame) -> None:
-    """Print a table or, if its columns would be too narrow to read, a block for each row."""
+    """Print a table or, if its columns would be too narrow to read, one block per row."""
     import shutil
 
     import polars as pl
@@ -123,12 +123,12 @@ def print_frame(frame: pl.DataFrame) -> None:
         try:
             text = str(frame)
         except pl.exceptions.PanicException:
-            fail("the answer holds values that cannot be printed, such as dates out of range; CAST them to VARCHAR")
+            fail("the result holds values that cannot be printed, such as dates out of range; CAST them to VARCHAR")
         say(text)
 
 
 def _max_letters(frame: pl.DataFrame) -> int:
-    """Letters of a text to print: 60, or more where the printed rows would otherwise look the same."""
+    """Maximum letters of a printed text: 60, or more if rows would otherwise look the same."""
     import polars as pl
 
     if frame.height > MAX_ROWS:
@@ -159,7 +159,7 @@ def say(text: str) -> None:
 
 
 def event(kind: str, **values: Any) -> None:
-    """Print one JSON object on one line, such as a launch with `--json` prints."""
+    """Print an event of `--json` output as a JSON object on one line."""
     print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
@@ -169,22 +169,22 @@ def print_json(document: Any) -> None:
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Print warnings, a line each."""
+    """Print one line per warning."""
     for line in lines:
         print(f"warning: {printable(line)}", file=sys.stderr)
 
 
 def complain(problems: Iterable[str]) -> None:
-    """Print errors, a line each."""
+    """Print one line per error."""
     for problem in problems:
         print(f"error: {printable(problem)}", file=sys.stderr)
 
 
 def confirm_many(count: int, prefix: str = "") -> None:
-    """Ask before very many new cells run; `prefix` is "up to " if there may be fewer.
+    """Ask for confirmation if very many new cells would run; `prefix` is "up to " if there may be fewer.
 
     Raises:
-        InputError: there is no terminal to ask on.
+        InputError: confirmation is needed, but standard input is not a terminal.
     """
     import typer
 
@@ -204,12 +204,12 @@ def typed_command() -> str:
 
 
 def fail(message: str) -> NoReturn:
-    """Refuse the input."""
+    """Raise InputError with this message."""
     raise InputError(message)
 
 
 def entry(registry: Registry[_Entry], name: str) -> _Entry:
-    """The entry of this name; InputError if there is none."""
+    """Return the entry of this name; raise InputError if there is none."""
     try:
         return registry[name]
     except UnknownName as error:

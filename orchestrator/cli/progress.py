@@ -1,4 +1,4 @@
-"""Progress of a running launch on the screen: a line that changes for people, JSON lines for machines."""
+"""Printed progress of a running launch: one updated line for people, JSON lines for machines."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 
 TERMINAL_S, LINES_S, EVENTS_S = 0.2, 10.0, 2.0
-"""Seconds between two updates: on a terminal, elsewhere, with `--json`."""
+"""Seconds between two updates: on a terminal, without a terminal, with `--json`."""
 NEWS_S = 2.0
-"""The same elsewhere than on a terminal, once an attempt went wrong or what cells wait for has changed."""
+"""The same without a terminal, if attempts have failed or cells wait for other nodes since the last update."""
 MAX_NAMED = 3
-"""Unsuccessful attempts that are named between two updates, the last ones."""
+"""Maximum number of unsuccessful attempts that an update names; it names the last ones."""
 
 
 def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:
-    """Return what prints the progress of a launch; `at`: see `at_store`."""
+    """Return a function that prints the progress of a launch; for `at` see `at_store`."""
     return _Events() if as_json else _Line(sys.stderr.isatty(), at)
 
 
 class _News:
-    """The unsuccessful attempts since the last update."""
+    """Finds the unsuccessful attempts since the last update."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __call__(self, progress: Progress) -> tuple[int, list[FailedAttempt]]:
-        """How many there are, and those of them that the progress still holds."""
+        """Return their number, and those that `progress.bad` still holds."""
         new = progress.bad_attempts - self.count
         self.count = progress.bad_attempts
         return new, list(progress.bad)[-new:] if new else []
 
 
 class _Line:
-    """A line that changes on a terminal, elsewhere one every ten seconds; unsuccessful attempts on lines before it."""
+    """One updated line on a terminal, otherwise one line every ten seconds; lines before it name failed attempts."""
 
     def __init__(self, terminal: bool, at: str) -> None:
         self.terminal, self.at = terminal, at
@@ -90,12 +90,12 @@ class _Line:
 
 
 def slow(seconds: float, usual: float) -> str:
-    """Say `40 min so far (similar cells took 3 min)`."""
+    """Format `40 min so far (similar cells took 3 min)`."""
     return f"{duration(seconds)} so far (similar cells took {duration(usual)})"
 
 
 class _Events:
-    """`--json`: `progress` and `bad_attempt` objects."""
+    """Prints the JSON objects `progress` and `bad_attempt`, for `--json`."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()

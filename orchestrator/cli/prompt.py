@@ -39,7 +39,7 @@ class SqlCompleter(Completer):
         self._names = names
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """Yield the candidates; after FROM and JOIN, tables only."""
+        """Yield completions; after FROM and JOIN only tables."""
         before = document.text_before_cursor
         word = re.search(r'"?[\w.]*$', before)
         typed = word[0] if word else ""
@@ -55,7 +55,7 @@ class SqlCompleter(Completer):
 
 
 def run(store: Store) -> None:
-    """Read and answer queries until Ctrl-D; each one reads the store again, and so sees a running launch."""
+    """Answer queries until Ctrl-D. Each reads the store again, and so sees new rows of a running launch."""
     described = columns(store)
     names: dict[str, list[str]] = {}
     for table, column in described.select("table", "column").iter_rows():
@@ -72,7 +72,7 @@ def run(store: Store) -> None:
         try:
             text = session.prompt().strip().rstrip(";").strip()
         except KeyboardInterrupt:
-            continue  # as in a shell, only the line is discarded
+            continue  # as in a shell, Ctrl-C discards only the line
         except EOFError:
             return
         if text.lower() in {"quit", "exit", "\\q", ".quit"}:
@@ -84,7 +84,7 @@ def run(store: Store) -> None:
 
 
 def _answer(store: Store, text: str, last: str) -> str:
-    """Execute a line; returns the query that `save` would save next."""
+    """Execute a line, and return the query that `save` would save next."""
     import polars as pl
 
     word, _, rest = text.partition(" ")

@@ -1,4 +1,4 @@
-"""The commands `query` and `export`: frames out of a store, on the screen or into files."""
+"""The commands `query` and `export`: print tables of a store, or write them to files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def query(
         str | None,
         typer.Argument(
             metavar="[SQL]",
-            help="SQL over cells, attempts and arrays, or a saved query's name. Default: a prompt.",
+            help="SQL over the tables cells, attempts and arrays, or a saved query's name. Default: open a prompt.",
         ),
     ] = None,
     store: StoreOption = "results",
@@ -63,7 +63,7 @@ def query(
         return
     if sql is None:
         if save is not None:
-            fail("--save: give the SQL to save as well")
+            fail('--save: the SQL is missing; give it as well: raysweep query --save NAME "SELECT ..."')
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             fail(
                 'the prompt needs a terminal; give the SQL: raysweep query "SELECT * FROM cells LIMIT 5" '
@@ -77,7 +77,7 @@ def query(
     if save is not None:
         saved_queries.check_name(save)
     frame = opened.sql(sql)
-    if save is not None:  # only SQL that works
+    if save is not None:  # after the SQL has succeeded
         say(f"saved as {save!r}: {saved_queries.keep(save, sql)}")
     _put(frame, kind, output)
 
@@ -92,7 +92,7 @@ def export(
 ) -> None:
     """Write all cells into one wide table.
 
-    A row for each cell; a column for each key, config key and metric.
+    The table has one row per cell and one column per key, config key and metric.
 
     raysweep export -o cells.parquet
 
@@ -106,7 +106,7 @@ def export(
 
     kind = _kind(format_, output, False)
     opened = Store(store).require()
-    frame = cells_frame(opened).drop("metrics", "config")  # each of their entries is a column
+    frame = cells_frame(opened).drop("metrics", "config")  # each entry of these two has a column of its own
     if where is not None:
         selected, warnings = select(opened.known(), opened, where)
         warn(warnings)
@@ -116,10 +116,10 @@ def export(
 
 
 def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
-    """The format, as requested or by the file's extension.
+    """The requested format, otherwise the one of the file's extension, otherwise `table`.
 
     Raises:
-        InputError: it is unknown.
+        InputError: the format or the extension is unknown, or the format is binary and no file is named.
     """
     from raysweep.workloads.registry import unknown_name
 
@@ -133,7 +133,7 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
             "add --format"
         )
     if kind == "parquet" and output is None:
-        fail("--format parquet: binary; name a file with --output")
+        fail("--format parquet: the format is binary; name a file with --output")
     return kind
 
 

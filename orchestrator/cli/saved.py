@@ -1,4 +1,4 @@
-"""Saved queries: one .sql file each in the user's configuration folder, for any store."""
+"""Saved queries: one .sql file per query in the user's configuration folder. They work on any store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def home() -> Path:
 
 
 def keep(name: str, sql: str) -> Path:
-    """Save a query, in place of an earlier one of this name.
+    """Save a query under a name; an earlier query of that name is replaced.
 
     Raises:
         InputError: the name is invalid, or the folder cannot be written.
@@ -37,17 +37,17 @@ def keep(name: str, sql: str) -> Path:
 
 
 def resolve(text: str) -> str:
-    """Return SQL unchanged; for a name, the query that is saved under it.
+    """Return the saved query if the text is a name; otherwise return the text, which is SQL.
 
     Raises:
-        InputError: there is no such query, or it cannot be read.
+        InputError: no query is saved under this name, or its file cannot be read.
     """
     if not _NAME.fullmatch(text):
         return text
     path = _folder() / f"{text}.sql"
     if not path.is_file():
         unknown = unknown_name("saved query", text, _names())
-        raise InputError(f"{unknown} (SQL has more than one word; --save saves a query)")
+        raise InputError(f"{unknown} (a single word names a saved query; SQL has several words)")
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -55,7 +55,7 @@ def resolve(text: str) -> str:
 
 
 def listed() -> pl.DataFrame:
-    """All saved queries: name, sql."""
+    """All saved queries. Columns: name, sql."""
     names = _names()
     return pl.DataFrame(
         {"name": names, "sql": [resolve(n) for n in names]}, schema={"name": pl.String, "sql": pl.String}
@@ -63,13 +63,13 @@ def listed() -> pl.DataFrame:
 
 
 def check_name(name: str) -> None:
-    """Check the name of a query.
+    """Check that a query may have this name.
 
     Raises:
-        InputError: it is not 1 to 64 letters, digits, "-" and "_".
+        InputError: the name does not consist of 1 to 64 letters, digits, "-" and "_".
     """
     if not _NAME.fullmatch(name):
-        raise InputError(f"--save {short_repr(name)}: a name is 1 to 64 letters, digits, '-' and '_'")
+        raise InputError(f"--save {short_repr(name)}: invalid name; use 1 to 64 letters, digits, '-' and '_'")
 
 
 def _folder() -> Path:

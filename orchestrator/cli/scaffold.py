@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.workload import Workload
 
 MAX_WIDTH = 40
-"""Characters of a column of settings; a longer value pushes the next column aside."""
+"""Width of a column of settings in characters; a longer value pushes the next column aside."""
 
 
 def new(name: Annotated[str, typer.Argument(help="Name of the module and the sweep, such as my_sweep.")]) -> None:
@@ -68,7 +68,7 @@ def workload(
     if not keys:
         say("settings: none" if loaded.config_model else "settings: any key, as the workload has no Config")
         return
-    say("settings, for [config], a [[grid]] block or --set (an empty default: none, or it depends on the method):")
+    say("settings, for [config], a [[grid]] block or --set (an empty default: none, or one per method):")
     names, defaults, valid = (max(len(str(key[column])) for key in keys) for column in range(3))
     for key in keys:
         line = f"  {key.name:<{names}}  {key.default:<{defaults}}  {key.valid:<{min(valid, MAX_WIDTH)}}  {key.about}"
@@ -78,7 +78,7 @@ def workload(
 def schema(
     workload: Annotated[
         str | None,
-        typer.Argument(help="A bundled workload, or your own as module:function, whose config keys to check as well."),
+        typer.Argument(help="Also check the config keys of this workload: a bundled one, or module:function."),
     ] = None,
 ) -> None:
     """Print a JSON schema of sweep files, for editors.
@@ -97,7 +97,7 @@ def write(name: str, folder: Path) -> list[Path]:
     """Write `name.toml` and `name.py` into a folder.
 
     Raises:
-        InputError: the name cannot be a module's, a file exists already, or the folder cannot be written.
+        InputError: the name is not a valid module name, a file exists already, or the folder cannot be written.
     """
     from raysweep.orchestrator.sweep.source import OURS
 
@@ -119,16 +119,16 @@ def write(name: str, folder: Path) -> list[Path]:
 
 
 class Setting(NamedTuple):
-    """A key of `[config]`, of `[[grid]]` or for `--set`."""
+    """A config key, as in `[config]`, `[[grid]]` and `--set`."""
 
     name: str
-    default: str  # as TOML; empty: none, or it depends on the method
+    default: str  # as TOML; empty if there is none, or if it depends on the method
     valid: str
     about: str
 
 
 def settings(workload: Workload) -> list[Setting]:
-    """The keys of the workload's `Config`, in its order; empty where it has no Config and takes any key."""
+    """The keys of the workload's `Config`, in order; empty if it has no `Config` and so accepts any key."""
     if workload.config_model is None:
         return []
     schema: dict[str, Any] = workload.config_model.model_json_schema()
@@ -145,7 +145,7 @@ def settings(workload: Workload) -> list[Setting]:
 
 
 def title(workload: Workload) -> str:
-    """The first paragraph of its module's docstring, on one line; empty where there is none."""
+    """The first paragraph of the docstring of the workload's module, on one line; empty if there is none."""
     text = inspect.getdoc(sys.modules[workload.module]) or ""
     return " ".join(text.partition("\n\n")[0].split())
 

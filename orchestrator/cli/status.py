@@ -1,4 +1,4 @@
-"""The command `status`, and its --watch."""
+"""The command `status`, with its option --watch."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def status(
 
 
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
-    """Update until the launch ends: a whole screen on a terminal, elsewhere what changed; `--json`: objects."""
+    """Print updates until the launch ends: on a terminal the whole screen, otherwise changes; JSON if `as_json`."""
     from raysweep.orchestrator.cli.watch import event, lines, snapshot
     from raysweep.orchestrator.launch.drift import REQUESTED
 
@@ -97,7 +97,7 @@ def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
         text = [json.dumps(event(moment))] if as_json else lines(moment, first_seen, at_store(path))
         pending = ((moment.states["status"] != "done") & (moment.states["request_state"] == REQUESTED)).any()
         is_running = moment.owner is not None or moment.starting is not None
-        ended = not is_running and (was_running or not pending)  # a launch may also be yet to come
+        ended = not is_running and (was_running or not pending)  # if cells are pending, a launch may still start
         was_running = was_running or is_running
         if is_screen:
             print("\x1b[H\x1b[J", end="")
@@ -114,14 +114,14 @@ def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
 
 
 def _await_store(store: Store, as_json: bool) -> None:
-    """Wait for a store that a starting launch is going to create."""
+    """Wait until the starting launch has created the store."""
     from raysweep.orchestrator.launch.announce import who_starts
 
     is_printed = False
     while not store.exists():
         starting = who_starts(store.storage.location)
         if starting is None:
-            store.require()  # it may have been created a moment ago
+            store.require()  # raises, unless the store was created a moment ago
             return
         if not is_printed:
             is_printed = True

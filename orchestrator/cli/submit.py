@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.spec import Sweep
 
 MAX_MIB = 64
-"""Limit of the shipped Python files of a workload; data sets are never shipped."""
+"""Limit on the size of the shipped Python files of users; data sets are never shipped."""
 _NOT_PASSED_ON = {"sweeps", "submit", "follow", "address", "inline", "yes"}
-"""Parameters that the command on the head does not get, or gets with another value."""
+"""Parameters that are omitted from the command on the head, or have another value there."""
 
 
 def submit(context: typer.Context, request: Request | None) -> None:
     """Ship a launch to the head and start it there.
 
     Args:
-        context: of the command, `launch` or `resume`.
-        request: the sweeps, read here so that their errors show here; None: everything that the store knows.
+        context: the context of the command `launch` or `resume`.
+        request: the sweeps, read here so that their errors are reported here; None: all cells of the store.
 
     Raises:
-        InputError: the head could not find the store or the data, or nothing answers there.
-        typer.Exit: with --follow, with the job's own exit code.
+        InputError: an option is impossible with --submit, a path is relative, or nothing answers at the address.
+        typer.Exit: with --follow, when the job has ended; the exit code is the job's.
     """
     params = context.params
     if params["address"] is not None or params["inline"]:
@@ -78,7 +78,7 @@ def check_paths(store: str, data: str | None) -> None:
     if "://" not in store and not Path(store).is_absolute():
         fail(
             f"--store {store}: relative path; with --submit the driver runs on the cluster's head, in a temporary "
-            "folder. Give an absolute path on the head, on a disk that outlives it, or an address such as s3://BUCKET"
+            "folder. Give an absolute path on the head, on a disk that outlives the head, or an address such as s3://BUCKET"
         )
     if data is not None and not Path(data).is_absolute():
         fail(f"--data-dir {data}: relative path; with --submit give the absolute path of the folder on the nodes")
@@ -86,15 +86,15 @@ def check_paths(store: str, data: str | None) -> None:
 
 @contextmanager
 def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[Job]:
-    """Gather a launch in a temporary folder, which is deleted at the end.
+    """Collect the files of a launch in a temporary folder, which is deleted when the block ends.
 
     Args:
         verb: launch or resume.
-        request: its sweeps, read and expanded here; None: everything that the store knows.
-        options: of the command on the head.
+        request: the sweeps, read and expanded here; None: all cells of the store.
+        options: the last words of the command on the head.
 
     Raises:
-        InputError: it is too large to ship.
+        InputError: the files are too large to ship.
     """
     with TemporaryDirectory(prefix="raysweep-job-") as temporary:
         folder = Path(temporary)
@@ -102,7 +102,7 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
         package_mib = _mib(folder)
         names = []
         if request is None:
-            python_files(Path.cwd(), folder)  # the store recorded only the names of workloads' modules
+            python_files(Path.cwd(), folder)  # the store has only the names of the workloads' modules
         for number, sweep in enumerate(request.sweeps if request else ()):
             names.append(_put(sweep, request, folder / "sweeps" / str(number)))  # type: ignore[arg-type]
         _refuse_large(folder, package_mib)
@@ -112,7 +112,7 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
 
 def _put(sweep: Sweep, request: Request, folder: Path) -> str:
-    """Ship a sweep file with the Python files beside its workload; its name in the job's folder."""
+    """Copy a sweep file, with the Python files beside its workload, and return the sweep's name in the job's folder."""
     path = Path(str(sweep.path))
     workload = request.workloads[sweep.workload]
     if path.is_relative_to(BUNDLED) and workload.folder is None:
@@ -130,8 +130,8 @@ def _refuse_large(folder: Path, package_mib: float) -> None:
         files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: -p.stat().st_size)[:3]
         largest = ", ".join(f"{p.relative_to(folder)} ({p.stat().st_size / 2**20:.1f} MiB)" for p in files)
         fail(
-            f"{size:.0f} MiB of Python files to ship, more than the limit of {MAX_MIB}; the largest: {largest}. "
-            "Keep the workload's module in a folder with little else"
+            f"{size:.0f} MiB of Python files to ship, more than the limit of {MAX_MIB} MiB; the largest: {largest}. "
+            "Move the workload's module into a folder with few other files"
         )
 
 

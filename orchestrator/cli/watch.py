@@ -1,4 +1,4 @@
-"""`status --watch`: the state of a running launch, from the store alone. All but `snapshot` is pure."""
+"""`status --watch`: the state of a running launch, from the store alone. Only `snapshot` reads; the rest is pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import count_cells, one_line
 
 WINDOW_S = 300.0
-"""Rates are over attempts that ended in these last seconds."""
+"""Length of the window before now over which rates are averaged."""
 MAX_FAILURES, MAX_SLOW, MAX_RUNNING = 5, 5, 8
 
 
@@ -32,16 +32,16 @@ class Snapshot(NamedTuple):
     """The store at one moment.
 
     Args:
-        now: UTC.
-        states: one row for each known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no
-            attempt), request_state (see `drift`), failed (its last attempt failed or was lost and, while a launch is
-            running, that launch will not retry it).
+        now: the time of the snapshot, UTC.
+        states: one row per known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no
+            attempt), request_state (see `drift`), failed (its last attempt failed or was lost, and no running launch
+            will retry it).
         ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
-        failures: the last attempts of the cells that failed last: cell_id, status, error_type, error_message,
+        failures: the last attempts of the most recently failed cells: cell_id, status, error_type, error_message,
             finished_at.
-        running: ids of the owner's last heartbeat -> the fraction done, None where the cell does not report it.
+        running: cell id in the owner's last heartbeat -> the fraction done, None if the cell does not report it.
         owner: the launch that owns the store, if any.
-        starting: the launch that is about to own it, as far as this machine knows.
+        starting: the launch on this machine that is about to own the store, if any.
     """
 
     now: datetime
@@ -54,7 +54,7 @@ class Snapshot(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Counts (every cell is done, failed or left), rate and time left; None where unknown."""
+    """Counts of cells, rate and time left; None if unknown. done + failed + left is the number of all cells."""
 
     done: int
     running: int
@@ -65,11 +65,11 @@ class Totals(NamedTuple):
 
 
 def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]]:
-    """Read the store; also returns warnings on the predicate."""
+    """Read the store; return the snapshot, and warnings about the predicate."""
     recorded = store.sweeps()
     cells, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
-    starting = who_starts(store.storage.location)  # first, since it may become the owner in between
+    starting = who_starts(store.storage.location)  # read before the owner, which it may become meanwhile
     owner = current_owner(store.storage)
     frame = plan(cells, store.summary()).frame
     k = pl.when(pl.col("k").is_null()).then(pl.lit("")).otherwise(pl.format("/k={}", "k"))
@@ -117,14 +117,14 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
             .sort("finished_at")
         )
     )
-    if owner:  # it retries the others
+    if owner:  # the launch retries the other cells
         failed = _out_of_attempts(store, failed["cell_id"], of_launch, cells)
     states = states.with_columns(failed=pl.col("cell_id").is_in(failed["cell_id"].implode()))
     return Snapshot(now, states, ended, texts, running, owner[0] if owner else None, starting), warnings
 
 
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
-    """Those of these cells that used up their attempts in this launch, each having begun it with a full budget."""
+    """The cells among `ids` that used up their attempts in this launch, which gave each a full budget."""
     counts = {budget: pl.col("status").is_in(statuses_of(budget)).sum() for budget in CHARGES}
     charged = store.collect(
         lambda: (
@@ -139,8 +139,8 @@ def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: Ce
 def totals(moment: Snapshot) -> Totals:
     """Counts, rate and time left.
 
-    Time left: the seconds that the cost model expects for what is left, at the rate at which such seconds were worked
-    off lately; where no duration is known, cells count alike.
+    seconds_left = E * T / W, where E is the expected seconds of the cells left and W the seconds of the attempts that
+    ended in the last T seconds. If no duration is known, E and W count cells.
     """
     done = int((moment.states["status"] == "done").sum())
     failed = int(moment.states["failed"].sum())
@@ -161,7 +161,7 @@ def totals(moment: Snapshot) -> Totals:
 
 
 def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list[str]:
-    """The lines of the screen; `first_seen`: when the watcher first saw each running cell, UTC."""
+    """The lines of the screen; `first_seen`: running cell -> time at which the watcher first saw it, UTC."""
     counts = totals(moment)
     cells_per_s = None if counts.cells_a_minute is None else counts.cells_a_minute / 60
     text = [
@@ -184,7 +184,7 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 
 
 def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, at: str) -> list[str]:
-    """What to do about the cells that are not done, by their request states, and which of them no command will run."""
+    """Next steps for the undone cells, by their request states; also counts those that are not run again."""
     superseded, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []
     if owner:
@@ -197,13 +197,14 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
         steps.append(f"{count_cells(superseded)} of an earlier version of the workload: not run again")
     if dropped:
         steps.append(
-            f"{count_cells(dropped)} requested only before the sweep file changed: `raysweep resume` alone runs them"
+            f"{count_cells(dropped)} requested only before the sweep file changed; "
+            "`raysweep resume` without a sweep runs them"
         )
     return steps
 
 
 def event(moment: Snapshot) -> dict[str, object]:
-    """The same for machines: a flat object."""
+    """The snapshot as a flat object, for JSON."""
     return {
         "at": moment.now.isoformat(timespec="seconds"), "cells": moment.states.height, **totals(moment)._asdict(),
         "running_cells": list(moment.running),
@@ -214,13 +215,13 @@ def event(moment: Snapshot) -> dict[str, object]:
 
 
 def _limited(title: str, items: list[str], most: int) -> list[str]:
-    """A line for each of the first items, and one for the number of the others."""
+    """One line for each of the first `most` items, and one with the number of the others."""
     more = [f"{title}: {len(items) - most:,} more"] if len(items) > most else []
     return [f"{title}: {item}" for item in items[:most]] + more
 
 
 def _by_resource(moment: Snapshot) -> list[str]:
-    """A line for each size of cell, if there are several."""
+    """One line per combination of CPUs and GPUs, if there are several."""
     sizes = (
         moment.states.group_by("cpus", "gpus")
         .agg(
@@ -239,14 +240,14 @@ def _by_resource(moment: Snapshot) -> list[str]:
 
 
 def _running(moment: Snapshot) -> list[str]:
-    """The running cells that report their progress."""
+    """Descriptions of the running cells that report their progress."""
     progress = {cell_id: fraction for cell_id, fraction in moment.running.items() if fraction is not None}
     names = dict(moment.states.filter(pl.col("cell_id").is_in(list(progress))).select("cell_id", "name").iter_rows())
     return [f"{names[cell_id]}#{cell_id[:8]}, {fraction:.0%}" for cell_id, fraction in progress.items()]
 
 
 def _slow(moment: Snapshot, first_seen: Mapping[str, datetime]) -> list[str]:
-    """Running cells that take far longer than similar ones, the longest first."""
+    """Descriptions of the running cells that take far longer than similar ones, the longest first."""
     expected = {row[0]: row[1:] for row in moment.states.select("cell_id", "name", "expected_seconds").iter_rows()}
     cells = []
     for cell_id in moment.running:

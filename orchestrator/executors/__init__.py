@@ -1,4 +1,4 @@
-"""Executors: they run chunks. Only `executors.ray` imports Ray."""
+"""Executors, which run chunks. Only `executors.ray` imports Ray."""
 
 from raysweep.workloads.registry import Registry
 

@@ -9,33 +9,33 @@ from raysweep.orchestrator.run.messages import Beat, Chunk, Event
 
 
 class Waiting(NamedTuple):
-    """Chunks that wait for a node which does not exist yet."""
+    """Chunks that wait for a node that does not exist yet."""
 
     chunks: frozenset[int]
-    node: str  # the node that they need, in words
-    seconds: float  # how long they have waited
+    node: str  # description of the node that they need
+    seconds: float  # how long no node has fitted their demand
 
 
 class Executor(Protocol):
     """Runs chunks and reports how they ended. Never retries: the driver counts attempts."""
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """How many chunks of this demand can run at once now."""
+        """Number of chunks of this demand that can run at once now."""
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """Why no node can run a cell of this demand; None if one can."""
+        """The reason why no node can run a cell of this demand; None if one can."""
 
     def waiting(self) -> list[Waiting]:
         """Submitted chunks that no existing node can run."""
 
     def memory_gib(self) -> float | None:
-        """Memory that a cell may request on the largest machine; None where memory is not scheduled."""
+        """Memory that a cell may request on the largest machine; None if memory is not scheduled."""
 
     def submit(self, chunk: Chunk) -> None:
         """Take a chunk; returns at once."""
 
     def poll(self, timeout: float) -> list[Event]:
-        """Events since the last call, waiting up to `timeout` seconds for the first. Each chunk ends once."""
+        """Return the events since the last call; wait up to `timeout` seconds for the first. A chunk ends only once."""
 
     def beats(self) -> Iterable[Beat]:
         """The latest heartbeat of each worker that sent one since the last call."""
@@ -44,7 +44,7 @@ class Executor(Protocol):
         """End a chunk by force; no event follows."""
 
     def interrupt(self) -> None:
-        """Called in the handler of Ctrl-C: end a cell that runs in this process, start no other."""
+        """Called by the handler of Ctrl-C: end a cell that runs in this process, and start no other."""
 
     def close(self) -> None:
         """End running chunks and release everything. May be called twice."""

@@ -20,15 +20,15 @@ class InlineExecutor:
         self._position = WorkerPosition()
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """One slot."""
+        """Always one slot."""
         return 1
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """Only a missing GPU is refused; everything else is tried."""
+        """A cell with GPUs needs one in this machine; any other demand fits."""
         return "--inline runs cells in this process, and this machine has no GPU" if gpus and not _has_gpu() else None
 
     def waiting(self) -> list[Waiting]:
-        """Nothing ever waits for a node."""
+        """No chunk ever waits for a node."""
         return []
 
     def memory_gib(self) -> float | None:
@@ -44,7 +44,7 @@ class InlineExecutor:
         return [ChunkDone(run_chunk(self._queue.popleft(), position=self._position))] if self._queue else []
 
     def beats(self) -> Iterable[Beat]:
-        """No heartbeats: between two polls nothing runs."""
+        """No heartbeats: no cell runs between two polls."""
         return ()
 
     def kill(self, number: int) -> None:
@@ -52,13 +52,13 @@ class InlineExecutor:
         self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
 
     def interrupt(self) -> None:
-        """Raise in the cell; cells that have not begun are requeued."""
+        """Raise KeyboardInterrupt in the running cell; cells that have not begun are requeued."""
         self._position.stop = True
         if self._position.in_cell:
             raise KeyboardInterrupt
 
     def close(self) -> None:
-        """Forget what has not begun."""
+        """Forget the chunks that have not begun."""
         self._queue.clear()
 
 

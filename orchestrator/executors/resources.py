@@ -1,4 +1,4 @@
-"""Resources that nodes and node types offer, against what cells request. Pure; does not import Ray."""
+"""Resources that nodes and node types offer, compared with those that cells request. Pure; does not import Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 NODE_ID, NODE_GROUP = "ray.io/node-id", "ray.io/node-group"
 """Labels that Ray sets on each node."""
 FIRST_NODES = 2
-"""Nodes requested at once of an empty cluster's autoscaler; a running cluster is doubled."""
+"""Number of nodes first requested from the autoscaler of an empty cluster; each later request doubles the cluster."""
 
 
 class Demand(NamedTuple):
@@ -28,11 +28,11 @@ class NodeType:
     """A kind of node that an autoscaler may start.
 
     Args:
-        name: the group's.
-        resources: by Ray's names; memory in bytes.
-        most: how many nodes of it may run at once.
-        labels: of its nodes.
-        open: whether a resource that is not stated may exist all the same: the provider knows when a node starts.
+        name: name of the node group.
+        resources: resource, by Ray's name -> amount; memory in bytes.
+        most: maximum number of nodes of this type at once.
+        labels: labels of the nodes.
+        open: whether a resource that is not stated may exist; the provider determines it when a node starts.
     """
 
     name: str
@@ -42,12 +42,12 @@ class NodeType:
     open: bool = False
 
     def slots(self, demand: Demand) -> int:
-        """How many cells of this demand one such node runs at once."""
+        """Number of cells of this demand that one such node runs at once."""
         return slots_of(self.resources, demand, self.open)
 
     @property
     def has_gpu(self) -> bool:
-        """Whether it states GPUs."""
+        """Whether GPUs are stated."""
         return bool(self.resources.get("GPU"))
 
 
@@ -57,8 +57,8 @@ class Autoscaler:
 
     Args:
         types: node types of which it may start at least one.
-        most: how many nodes beside the head may run at once.
-        types_known: False: it may start anything.
+        most: maximum number of nodes at once, without the head.
+        types_known: False if the types are unknown: it may then start any node.
     """
 
     types: tuple[NodeType, ...] = ()
@@ -70,20 +70,20 @@ class Autoscaler:
         return any(not kind.has_gpu and kind.slots(demand) for kind in self.types)
 
     def for_cells(self, demand: Demand) -> list[NodeType]:
-        """Node types for such cells; types with GPUs only for cells that request one, or that fit no other type."""
+        """Node types that such cells may run on; with GPUs only if the cells request one or fit no other type."""
         plain = not demand.gpus and self.without_gpus(demand)
         return [kind for kind in self.types if kind.slots(demand) and not (plain and kind.has_gpu)]
 
     def may_run(self, demand: Demand) -> bool:
-        """Whether it may start a node for such a cell; True where its types are unknown."""
+        """Whether it may start a node for such a cell; True if its types are unknown."""
         return not self.types_known or bool(self.for_cells(demand))
 
     def wanted(self, demand: Demand, now: int) -> int:
-        """Slots to request beyond the running ones, so that it starts nodes: in steps, up to its limit.
+        """Number of slots to request beyond those of the running nodes, so that it starts nodes step by step.
 
         Args:
-            demand: of each cell.
-            now: slots of the running nodes.
+            demand: the demand of each cell.
+            now: number of slots of the running nodes.
         """
         left, full, largest = self.most, 0, 0
         for each, most in sorted(((k.slots(demand), k.most) for k in self.for_cells(demand)), reverse=True):
@@ -108,11 +108,11 @@ class Autoscaler:
 
 
 def autoscaler(config: Mapping[str, Any]) -> Autoscaler:
-    """The autoscaler of a cluster file that Ray has filled in.
+    """The autoscaler of a cluster file in which Ray has filled in the defaults.
 
     Args:
-        config: max_workers, head_node_type, provider.type, and available_node_types with their resources, labels
-            and max_workers.
+        config: the file, with max_workers, head_node_type, provider.type, and available_node_types with their
+            resources, labels and max_workers.
     """
     most = int(config.get("max_workers", 0))
     types = []
@@ -126,11 +126,11 @@ def autoscaler(config: Mapping[str, Any]) -> Autoscaler:
 
 
 def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False) -> int:
-    """How many cells of this demand fit these resources at once.
+    """Number of cells of this demand that fit these resources at once.
 
     Args:
-        offers: resources by Ray's names; memory in bytes.
-        demand: of each cell.
+        offers: resource, by Ray's name -> amount; memory in bytes.
+        demand: the demand of each cell.
         unstated: whether a resource that is not stated counts as enough for one cell.
     """
     requested = {"CPU": demand.cpus, "GPU": demand.gpus, "memory": (demand.memory_gib or 0.0) * 2**30}
@@ -141,14 +141,14 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
 def nodes_to_avoid(
     nodes: Mapping[str, Mapping[str, float]], unresponsive: set[str], demand: Demand, others_may_come: bool = False
 ) -> set[str]:
-    """Ids of nodes that a cell should not run on; never all that could run it.
+    """Ids of nodes that a cell should not run on; never all nodes that could run it.
 
     Ray would place cells without GPUs on GPU nodes, where they take the CPUs that GPU cells need.
 
     Args:
-        nodes: id -> resources, of the nodes that are alive.
+        nodes: id of a living node -> its resources.
         unresponsive: ids of nodes that do not answer.
-        demand: of the cell.
+        demand: the cell's demand.
         others_may_come: whether an autoscaler may start a node without GPUs that can run it.
     """
     with_gpus = set() if demand.gpus else {node for node, offers in nodes.items() if offers.get("GPU")}
@@ -182,7 +182,7 @@ def offer(resources: Mapping[str, float], unstated: bool = False) -> str:
     """A node's resources in words."""
     words = [_count(resources[name], name) for name in ("CPU", "GPU") if resources.get(name)]
     words += [f"{resources['memory'] / 2**30:.0f} GiB"] if resources.get("memory") else []
-    words += ["more that the provider knows"] if unstated and words else []
+    words += ["others that only the provider knows"] if unstated and words else []
     return ", ".join(words) or ("known when a node runs" if unstated else "no CPUs")
 
 
@@ -195,7 +195,7 @@ def needs(demand: Demand) -> str:
 
 
 def demands(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Demand, int]]:
-    """Each demand, and how many cells have it.
+    """All demands, each with its number of cells.
 
     Args:
         cells: column variant.
@@ -209,8 +209,8 @@ def demands(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Demand, i
 
 
 def unmet(demand: Demand, count: int, reason: str, remedies: Sequence[str]) -> str:
-    """One line on cells that no node can run: how many, what they need, why not, what to do."""
-    ways = [*(["--device cpu"] if demand.gpus else []), "change [resources]", *remedies]
+    """One line on cells that no node can run: their number, their demand, the reason, and the remedies."""
+    ways = [*(["use --device cpu"] if demand.gpus else []), "change [resources]", *remedies]
     verb = "cell needs" if count == 1 else "cells need"
     return f"{count:,} {verb} {needs(demand)}{'' if count == 1 else ' each'}; {reason}: {_in_words(ways, 'or')}"
 

@@ -1,4 +1,4 @@
-"""Launches of this user on this machine that are starting Ray: their store does not know of them yet."""
+"""Notes on this user's launches on this machine that are starting Ray and do not own their store yet."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from raysweep.orchestrator.store.storage.scratch import scratch
 
 @contextlib.contextmanager
 def starting(store: str, command: str) -> Iterator[None]:
-    """Announce a launch on the store at this location to watchers on this machine, inside the block."""
+    """Announce a launch to watchers on this machine while the block runs; `store` is the store's location."""
     path = None
-    with contextlib.suppress(OSError, RaysweepError):  # a machine without room for a note launches as well
+    with contextlib.suppress(OSError, RaysweepError):  # a note that cannot be written does not stop the launch
         path = _note(store, command)
     try:
         yield
@@ -48,4 +48,4 @@ def _notes() -> list[Path]:
     try:
         return sorted(scratch().glob("starting-*.json"))
     except (OSError, RaysweepError):
-        return []  # no folder of this user's own here
+        return []  # this user has no scratch folder here

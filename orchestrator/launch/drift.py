@@ -1,4 +1,4 @@
-"""Drift: cells of a store that were requested once and are not requested now, and why. Pure."""
+"""Drift: cells of a store that were requested earlier and are not requested now, with the reason. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
     for entry in recorded:
         texts[entry.key] = entry.metadata["text"]
         versions.update(entry.table.variants.select("workload", "workload_version").iter_rows())
-    for entry in recorded:  # the file may have an older text again
+    for entry in recorded:  # the file may have gone back to an older text
         if entry.metadata["path"] and entry.own and _reads(entry.metadata["path"], entry.metadata["text"]):
             texts[entry.key] = entry.metadata["text"]
     states = [REQUESTED, DROPPED, SUPERSEDED]  # by rank
@@ -66,14 +66,14 @@ WHY = (
     "of another version of its workload",
     "before the file changed",
 )
-"""How a cell that is not requested now was requested; if several apply, the first counts."""
+"""The ways in which a cell that is not requested now was requested; if several apply, the first counts."""
 
 
 class Drift(NamedTuple):
     """Cells that earlier launches of the same sweeps requested and this one does not.
 
     Args:
-        why: one of `WHY` -> the number of cells.
+        why: entry of `WHY` -> number of cells.
         new_keys: workload -> keys of its Config that no recorded cell of this version has, except `AddedLater` ones.
     """
 
@@ -84,7 +84,7 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """The recorded cells of these sweeps that are not among `every`, the cells requested now."""
+    """The drift between the recorded cells of these sweeps and `every`, the cells requested now."""
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None, return_dtype=pl.String)
@@ -112,7 +112,7 @@ def drift(
 def _new_keys(
     recorded: pl.DataFrame, variants: pl.DataFrame, workloads: Mapping[str, Workload]
 ) -> dict[str, tuple[str, ...]]:
-    """Workload -> keys of its Config that its cells have now and no recorded cell has."""
+    """Workload -> keys of its Config that no recorded cell has, except `AddedLater` ones; only if there are any."""
     new = {}
     for name, workload in workloads.items():
         old, now = (_keys(frame.filter(pl.col("workload") == name)["config"]) for frame in (recorded, variants))

@@ -41,15 +41,15 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Result:
-    """How a launch ended: `asked` = done + failed + left cells, `ran` of them completed by this launch."""
+    """The result of a launch: `asked` = done + failed + left cells; `ran` of the done ones were run by this launch."""
 
     asked: int
     done: int
     ran: int
     failed: int
     left: int
-    exhausted: int  # of the failed: not tried, as their attempts were used up before
-    changed: int  # of the done: by code that has changed since, and not run again
+    exhausted: int  # failed cells that were not tried, since their attempts were used up before
+    changed: int  # done cells whose code has changed since, and that were not run again
     seconds: float
     stopped: str | None = None
     warnings: tuple[str, ...] = ()
@@ -72,19 +72,19 @@ def launch(
     device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Run the cells of one or several sweeps that are not done; returns when all are done or failed.
+    """Run those cells of one or several sweeps that are not done; return when all are done or failed.
 
     Args:
-        sweeps: from `Sweep.load`.
+        sweeps: one or several sweeps, as `Sweep.load` returns them.
         store: a folder or an address.
         where: an SQL predicate over key and config columns and status.
-        inline: in this process instead of on Ray.
-        address: of a running Ray cluster; None starts Ray on this machine.
+        inline: run in this process instead of on Ray.
+        address: a running Ray cluster; None starts Ray on this machine.
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
-        progress: called several times a second.
+        progress: called with the progress several times a second.
 
     Raises:
-        InputError: a sweep, the predicate or the store's path is wrong.
+        InputError: a sweep, the predicate or the store's path is invalid.
         StoreBusy: another launch owns the store.
     """
     opened = store if isinstance(store, Store) else Store(store)
@@ -97,7 +97,7 @@ def launch(
 class Launch:
     """One launch, from the request to its result.
 
-    `on_wait` is called with a description of the store's owner if the launch waits for it (`Options.wait`).
+    If the launch waits for another one (`Options.wait`), `on_wait` is called with a description of the store's owner.
     """
 
     def __init__(
@@ -105,23 +105,23 @@ class Launch:
     ) -> None:
         self.request, self.store, self.options, self._on_wait = request, store, options, on_wait
         self._table = on_device(request.table, options.device)
-        self._summary: pl.DataFrame | None = None  # that the plan is based on
+        self._summary: pl.DataFrame | None = None  # the summary that the plan is based on
         self._plan: Plan | None = None
 
     def plan(self) -> Plan:
-        """The plan, once nobody owns the store: until then another launch may be running the same cells.
+        """The plan, made when no launch owns the store: an owner may be running the same cells.
 
         Raises:
-            StoreBusy: another launch owns the store, and the options are not to wait.
+            StoreBusy: another launch owns the store, and `Options.wait` is false.
         """
         if self.store.exists():
             wait_till_free(self.store.storage, self.options.wait, self._on_wait)
         return self.current_plan()
 
     def current_plan(self) -> Plan:
-        """The plan, whoever owns the store; computed anew only if the store's rows have changed since the last time."""
+        """The plan, whether or not a launch owns the store; recomputed only if the store's rows have changed."""
         summary = self.store.summary()
-        if self._plan is None or summary is not self._summary:  # the store gives one object while its rows are the same
+        if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
             changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
             self._plan, self._summary = plan(self._table, summary, self.store.times, **changes), summary
         return self._plan
@@ -131,11 +131,11 @@ class Launch:
         report: Callable[[Progress], None] | None = None,
         announce: Callable[[Plan, Executor], None] | None = None,
     ) -> Result:
-        """Take the store, drive the cells, record and commit their outcomes.
+        """Take the store, run the cells, and record and commit their outcomes.
 
         Args:
-            report: called several times a second.
-            announce: called once before anything runs; not called if nothing does.
+            report: called with the progress several times a second.
+            announce: called once before the first cell runs; not called if no cell is to run.
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
@@ -146,7 +146,7 @@ class Launch:
         with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
             executor = None
             planned = self.plan()
-            if planned.to_run:  # what cannot run is refused before the store is taken
+            if planned.to_run:  # refuse cells that cannot run before the store is taken
                 refuse_lacking(planned, request, options)
                 begun.enter_context(starting(store.storage.location, options.command))
                 executor = open_executor(request, options)
@@ -157,16 +157,16 @@ class Launch:
             for sweep in () if request.recorded else request.sweeps:
                 if (entry := sweep_record(sweep, self._table, options.where)) is not None:
                     writer.record_sweep(*entry)
-            planned = self.current_plan()  # another launch may have owned the store since, or left half a commit
+            planned = self.current_plan()  # another launch may have changed the store since
             warnings = list(request.warnings)
             if not planned.to_run:
                 return _result(planned, None, began, warnings)
-            if executor is None:  # cells that were done a moment ago were deleted by hand
+            if executor is None:  # only if done cells were deleted since the first plan
                 executor = open_executor(request, options)
-            opened.callback(executor.close)  # again, if need be: before the store is released
+            opened.callback(executor.close)  # after the writer's: closed before the store is released
             if announce is not None:
                 announce(planned, executor)
-            # The folder where each module was found: another sweep's folder may have a module of the same name.
+            # Only the folder where the module was found: another sweep's may have a module of the same name.
             search: dict[str, tuple[str, ...]] = {
                 name: (w.folder,) if w.folder else () for name, w in request.workloads.items()
             }
@@ -183,9 +183,9 @@ class Launch:
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
-    """The cells with the GPUs that they get: as requested (`auto`), none (`cpu`), at least one (`cuda`)."""
+    """The table with the GPUs per cell that --device sets: as requested (`auto`), 0 (`cpu`), at least 1 (`cuda`)."""
     if device not in DEVICES:
-        hint = "--device gpu: is spelt --device cuda"
+        hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
     gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
     return replace(table, variants=table.variants.with_columns(gpus=gpus))
@@ -198,7 +198,7 @@ def _commit_all(
     workloads: Mapping[str, Workload],
     report: Callable[[Progress], None] | None,
 ) -> None:
-    """Run the cells; commit outcomes whenever `FLUSH_OUTCOMES` wait or the last commit was `FLUSH_S` ago."""
+    """Run the cells; commit outcomes when `FLUSH_OUTCOMES` are waiting, or `FLUSH_S` after the last commit."""
     replacing = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
     waiting: list[CompletedAttempt] = []
@@ -206,7 +206,7 @@ def _commit_all(
 
     def flush() -> None:
         nonlocal waiting, last
-        with held_off():  # an interrupt between a commit and the clearing of its rows would commit them twice
+        with held_off():  # an interrupt after the commit and before `waiting` is empty would commit twice
             if waiting:
                 records = record(waiting, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
@@ -222,7 +222,7 @@ def _commit_all(
             if report is not None:
                 report(driver.progress)
     except (Fenced, StoreWriteFailed):
-        raise  # the store refused; the waiting outcomes cannot be committed
+        raise  # the store refuses to take the waiting outcomes
     except BaseException:
         flush()
         raise
@@ -230,7 +230,7 @@ def _commit_all(
 
 
 def open_executor(request: Request, options: Options) -> Executor:
-    """The executor that the options name."""
+    """Open the executor that the options name."""
     module, _, name = EXECUTORS[options.executor].partition(":")
     kind = getattr(importlib.import_module(module), name)
     executor: Executor = kind() if options.executor == "inline" else kind(options.address, request.own_files)

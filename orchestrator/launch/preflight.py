@@ -1,4 +1,4 @@
-"""Preflight: requirements of the cells that cannot be met, found before the store is taken."""
+"""Preflight: unmet requirements of the cells are found before the store is taken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_LINES = 5
 
 
 def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
-    """A line for each requirement of the cells to run that their workload declares and this machine does not meet."""
+    """One line per requirement that a workload of the cells to run declares and this machine does not meet."""
     running = plan.frame.filter("run").group_by("variant").len("cells").sort("variant")
     counts: dict[str, int] = {}
     variants = plan.table.variants.select("variant", "workload", "config")
@@ -26,12 +26,12 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
             continue
         try:
             model = workload.revive(config)
-        except ValueError:  # recorded before its Config changed: the cell will report it
+        except ValueError:  # recorded before `Config` changed; the cell will fail with this error
             continue
         try:
             requirement = workload.lacks(model)
         except Exception as error:
-            requirement = f"{workload.source_path}: lacks: {type(error).__name__}: {message_of(error)}"
+            requirement = f"{workload.source_path}: lacks() raised {type(error).__name__}: {message_of(error)}"
         if requirement:
             counts[requirement] = counts.get(requirement, 0) + cells
     lines = [f"{requirement} ({count_cells(count)})" for requirement, count in counts.items()]
@@ -39,10 +39,7 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
 
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
-    """Raise InputError if cells that would run on this machine lack something here.
-
-    What the nodes of a cluster lack is not known here.
-    """
+    """Raise InputError for unmet requirements if the cells would run on this machine; clusters are not checked."""
     if options.executor == "inline" or options.address is None:
         problems = lacking(plan, request.workloads)
         if problems:
@@ -55,6 +52,6 @@ def refuse_unfit(plan: Plan, executor: Executor) -> None:
     for size, count in demands(plan.frame.filter("run"), plan.table.variants):
         reason = executor.fits(*size)
         if reason is not None:
-            problems.append(unmet(size, count, reason, ["--address a larger cluster"]))
+            problems.append(unmet(size, count, reason, ["use --address with a larger cluster"]))
     if problems:
         raise InputError(problems)

@@ -26,7 +26,7 @@ SHIPPED = "RAYSWEEP_COMMITS"
 
 
 def shipped() -> dict[str, Commit]:
-    """Source digest -> commit, from the machine that submitted this job; empty if it is not a submitted job."""
+    """Source digest -> commit, as recorded by the machine that submitted this job; empty outside a job."""
     commits: dict[str, tuple[str, str | None]] = json.loads(os.environ.get(SHIPPED, "{}"))
     return {digest: Commit(*commit) for digest, commit in commits.items()}
 
@@ -46,7 +46,7 @@ def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
 
 
 def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
-    """The commit of the repository that tracks a file; None if none does.
+    """The commit of the repository that tracks a file; None if no repository tracks it.
 
     Args:
         source_path: the file.
@@ -61,7 +61,7 @@ def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
         top = Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
         listed = _git(folder, "ls-files", "-z", "--full-name", "--recurse-submodules", ":/")
     except (OSError, subprocess.SubprocessError):
-        return None  # git is not installed, or the file is in no repository, such as an installed package
+        return None  # git is not installed, or the file is not in a repository, as in an installed package
     tracked = {top / os.fsdecode(name) for name in listed.split(b"\0")}
     for file in files:
         if file.resolve() not in tracked:

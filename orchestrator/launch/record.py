@@ -1,4 +1,4 @@
-"""Stage 6: outcomes become Arrow tables of the store's fixed schema, and requested sweeps become their records."""
+"""Stage 6: outcomes become Arrow tables with the store's fixed schema; requested sweeps become records."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def record(
     commits: Mapping[str, Commit],
     paths: Mapping[str, str] = MappingProxyType({}),
 ) -> Records:
-    """Tables of these outcomes; one that no table can hold becomes a failed attempt and does not affect the others.
+    """Convert outcomes to tables. One that cannot be stored becomes a failed attempt and does not affect the others.
 
     Args:
         completed: outcomes, whose `row` indexes `plan`.
         plan: one row per cell: cell_id, variant, seed.
         variants: one row per variant, in order of its number (`cells.VARIANTS_SCHEMA`).
         epoch: the launch's generation.
-        commits: source digest -> commit with this source.
-        paths: source digest -> the launched file; for other digests the worker's path is recorded.
+        commits: source digest -> commit of this source.
+        paths: source digest -> path on the driver; for other digests the worker's path is recorded.
     """
     try:
         return _tables(completed, plan, variants, epoch, commits, paths)
@@ -54,12 +54,12 @@ def record(
 
 
 def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dict[str, Any], CellTable, str] | None:
-    """A requested sweep as the store records it: (metadata, cells, digest), equal for equal requests.
+    """The store's record of a requested sweep: (metadata, cells, digest). Equal requests have equal records.
 
     Args:
         sweep: the sweep.
-        table: the cells of the launch; None is returned if it has none of the sweep's.
-        where: the predicate that selected them.
+        table: the cells of the launch; the result is None if none of them belongs to the sweep.
+        where: the predicate that selected the cells.
     """
     of_sweep = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
     variants = table.variants.filter(of_sweep)
@@ -70,7 +70,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dic
         "name": sweep.name, "title": sweep.title, "path": sweep.path, "text": sweep.text,
         "search": list(sweep.search), "overrides": dict(sweep.overrides), "where": where, "cells": cells.height,
     }  # fmt: skip
-    # Renumbered from 0, so that equal requests are equal files.
+    # Variants are renumbered from 0, so that equal requests give equal files.
     numbers = variants.select("variant").with_row_index("new")
     part = CellTable(
         variants.with_columns(variant=pl.int_range(pl.len(), dtype=pl.UInt32)),
@@ -106,7 +106,7 @@ def _tables(
     keys = plan[[o.row for o in outcomes]].select("cell_id", "variant", "seed")
     ids = keys["cell_id"].to_list()
     of_variant = variants[keys["variant"].to_list()]
-    # Many outcomes share a worker, whose values are converted once. A lost worker's are null.
+    # Many outcomes share a worker: its values are converted once. The values of a lost worker are null.
     workers: list[Worker | None] = []
     positions: dict[int, int] = {}
     indices = []
@@ -186,7 +186,7 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
 
 
 def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-    """A list column of the arrays of this dtype, null for the others; no value becomes a Python float."""
+    """A list column: arrays of this dtype, and null for the others. No value is converted to a Python float."""
     chosen = [v if v.dtype == dtype else None for v in values]
     lengths = [0 if v is None else len(v) for v in chosen]
     present = [v for v in chosen if v is not None]

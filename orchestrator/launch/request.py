@@ -1,7 +1,4 @@
-"""The request of a launch: its cells, from sweep files or from the store's records, and how to run them.
-
-Nothing is written.
-"""
+"""The request of a launch: its cells, from sweep files or the store's records, and its options. Writes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _MAX_FOREIGN = 5
 
 @dataclass(frozen=True)
 class Options:
-    """How to run the cells of a request."""
+    """Options of a launch."""
 
     where: str | None = None
     resume: bool = False
@@ -44,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """Sweeps that were read, expanded and selected."""
+    """The sweeps of a launch and their cells."""
 
     sweeps: tuple[Sweep, ...]
     table: CellTable  # the cells that `where` selects
@@ -55,7 +52,7 @@ class Request:
 
     @property
     def own_files(self) -> dict[str, list[Path]]:
-        """Folder of users' modules -> the files in it that the workloads are made of."""
+        """Folder of users' modules -> the source files of the workloads in that folder."""
         files: dict[str, list[Path]] = {}
         for w in self.workloads.values():
             if w.folder is not None:
@@ -67,7 +64,7 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
     """Expand the sweeps and keep the cells that `where` selects.
 
     Raises:
-        InputError: everything that is wrong with the sweeps; or the predicate.
+        InputError: the sweeps are invalid (all errors are reported), or the predicate is.
     """
     every = expand(sweeps)
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
@@ -78,35 +75,35 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
 def from_store(
     store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None, *, trust: bool = False
 ) -> Request:
-    """All cells that the store's launches recorded, or those that `where` selects.
+    """Request the cells that the store's launches recorded, or only those that `where` selects.
 
     Args:
         store: the store.
         where: an SQL predicate over its cells.
-        timeout_s: replaces the recorded ones.
-        retries: replaces the recorded ones.
+        timeout_s: replaces the recorded timeouts; None keeps them.
+        retries: replaces the recorded numbers of retries; None keeps them.
         trust: import users' modules from the recorded folders, whoever recorded them.
 
     Raises:
-        InputError: a workload no longer loads, or was recorded by someone else; or the predicate is wrong.
+        InputError: a workload cannot be loaded or was recorded by another user, or the predicate is invalid.
     """
     recorded = store.sweeps()
     if not trust:
         refuse_foreign(store, recorded)
     warnings: list[str] = []
     sweeps: dict[tuple[str, str], Sweep] = {}
-    search: dict[str, tuple[str, ...]] = {}  # of every workload of the cells
+    search: dict[str, tuple[str, ...]] = {}  # workload -> folders of its module
     texts: dict[str, set[str]] = {}
     for entry in recorded:
         path, text = entry.metadata["path"], entry.metadata["text"]
-        folders = (*entry.metadata["search"], str(Path.cwd()))  # the recorded ones may be on another machine
+        folders = (*entry.metadata["search"], str(Path.cwd()))  # recorded folders may be on another machine
         sweeps[entry.key] = replace(Sweep.from_text(text, Path(path) if path else None), search=folders)
         search.update(dict.fromkeys(entry.table.variants["workload"].unique(), folders))
-        if entry.own:  # a stranger's store could name a device or a pipe
+        if entry.own:  # the store of another user could name a device or a pipe
             texts.setdefault(path, set()).add(text)
     for name in filter(None, texts):
         if _changed(Path(name), texts[name]):
-            warnings.append(f"{name} has changed since it was launched; name it to read it again")
+            warnings.append(f"{name} has changed since it was launched; `raysweep resume {name}` uses the new version")
     table = store.known()
     changes = {"timeout_s": timeout_s, "retries": retries}
     variants = table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
@@ -117,7 +114,7 @@ def from_store(
     old = variants.filter(current != pl.col("workload_version"))["variant"]
     if len(old):
         warnings.append("cells of older workload versions are not run again; their rows stay")
-    # The digests of today's code: `plan` compares them with those of the code that ran.
+    # Digests of the current code: `plan` compares them with those of the code that ran.
     digests = {name: workload.source_digest for name, workload in workloads.items()}
     digest = pl.col("workload").replace_strict(digests, default=None, return_dtype=pl.String)
     every = CellTable(
@@ -148,7 +145,7 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
     ]
     places = [("config", sweep.config), *((f"grid[{i}]", block.axes) for i, block in enumerate(sweep.blocks))]
     resources = [
-        f"{sweep.path}: {place}.{key}: is a setting of the workload here; a limit {BELONGS}"
+        f"{sweep.path}: {place}.{key}: is passed to the workload as a setting; a limit {BELONGS}"
         for place, keys in places
         for key in RESOURCES
         if key in keys and key not in typed
@@ -157,7 +154,7 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
-    """Raise InputError for users' modules that only someone else has recorded: importing them would run their code."""
+    """Raise InputError for user modules in records that are not this user's: importing them would run foreign code."""
     foreign = {
         (entry.metadata["name"], workload): ", ".join(entry.metadata["search"]) or "the Python path"
         for entry in recorded
@@ -186,7 +183,7 @@ def _changed(path: Path, texts: set[str]) -> bool:
 
 
 def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable, tuple[str, ...]]:
-    """The cells for which the SQL predicate holds, and warnings."""
+    """The cells that match the SQL predicate, and warnings about the predicate."""
     if where is None:
         return table, ()
     from raysweep.orchestrator.query.sql import matching

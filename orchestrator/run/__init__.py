@@ -1,1 +1,1 @@
-"""What runs on a worker: a chunk of cells, one after another."""
+"""Code that runs on a worker: a chunk of cells, one after another."""

@@ -1,4 +1,4 @@
-"""Stage 5, on the worker: run a chunk's tasks, and catch whatever a cell does. Tasks become outcomes."""
+"""Stage 5, on the worker: run the tasks of a chunk. Each task becomes an outcome, whatever its cell does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from raysweep.orchestrator.sweep.workload import Workload, load_workload
 from raysweep.orchestrator.text import message_of
 
 MAX_TRACEBACK, MAX_MESSAGE = 16_384, 2_000  # characters; a longer text loses its middle
-MAX_LOG = 4_096  # characters; the last ones
+MAX_LOG = 4_096  # characters, from the end
 NOT_SHARED = (
     "checkpoints are on the workers' own disks, since workers cannot reach the store: a cell whose node is lost starts "
     "again from the beginning; use a --store that all nodes can reach (a network disk, or s3://)"
@@ -62,9 +62,9 @@ def run_chunk(
 
     Args:
         chunk: the tasks.
-        node_id: the cluster's name for this machine.
-        fault_file: where a dying process leaves its stack; None for a process that must not be ended.
-        position: updated for the thread that sends heartbeats.
+        node_id: the cluster's id of this machine.
+        fault_file: file for the stack of a dying process; None for a process that must not be ended.
+        position: updated here, and read by the thread that sends heartbeats.
     """
     position = position or WorkerPosition()
     process = os.getpid()
@@ -85,7 +85,7 @@ def run_chunk(
             outcome = broken(task) if workload is None else _run(workload, task, chunk, position, faults)
             if position.context is not None and position.context.checkpoint.is_local:
                 notes[NOT_SHARED] = None
-            if os.getpid() != process:  # a child that the cell forked: only its parent continues the launch
+            if os.getpid() != process:  # a child that the cell forked: only the parent may continue
                 os._exit(0 if outcome.status == "done" else 1)
             if folder is not None:  # the cell may have changed the current folder
                 with contextlib.suppress(OSError):
@@ -107,7 +107,7 @@ def run_chunk(
 
 
 def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
-    """The workload; or None, and a function that makes a failed outcome of each task."""
+    """The workload and None; or None and a function that turns a task into a failed outcome."""
     try:
         return load_workload(chunk.workload, chunk.search), None
     except InputError as error:
@@ -184,31 +184,31 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
 
 
 def call(workload: Workload, experiment: str, task: Task, context: RunContext) -> dict[str, float]:
-    """Run one cell; its metrics. Raises whatever the workload raises."""
+    """Run one cell and return its metrics. Raises whatever the workload raises."""
     config = workload.revive(task.config)
     cell = RunningCell(task.cell_id, experiment, task.method, task.k, task.seed, config)
     return checked_metrics(workload.run(cell, context))
 
 
 def _advice(error: BaseException) -> str:
-    if not isinstance(error, MemoryError) or "GPU" in message_of(error):  # for a GPU, the workload's message advises
+    if not isinstance(error, MemoryError) or "GPU" in message_of(error):  # for a GPU, the message has its own advice
         return ""
     return "; request more in [resources]: memory_gib = ..."
 
 
 _ROOT = f"{Path(raysweep.__file__).parents[1]}{os.sep}"
-"""The folder of our package; on a Ray worker, copies of users' modules lie beside it."""
+"""The folder that contains our package and, on a Ray worker, copies of users' modules."""
 
 
 def formatted(error: BaseException) -> str:
-    """The traceback from the workload's first frame on, with staged files named as their authors know them."""
+    """The traceback from the workload's first frame on; the paths of staged files are relative."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in _AROUND_A_CELL:
         trace = trace.tb_next
     try:
         exception = traceback.TracebackException(type(error), error, trace)
         if exception.stack and exception.stack[-1].filename == timeout_file:
-            del exception.stack[-1]  # the signal handler: the alarm rang in the frame before
+            del exception.stack[-1]  # our signal handler; the alarm interrupted the frame before it
         text = "".join(exception.format())
         return text if _ROOT.endswith(f"-packages{os.sep}") else text.replace(_ROOT, "")
     except BaseException as broken:  # an exception that cannot be printed
@@ -246,11 +246,11 @@ class _Tail(io.TextIOBase):
         return "".join(self._parts)[-MAX_LOG:]
 
 
-_RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, KiB here
+_RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux
 
 
 def _reset_peak_memory() -> None:
-    """Start the process's peak memory anew for this cell, where the system can (Linux)."""
+    """Reset the process's peak memory before a cell, if the system can (Linux)."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 

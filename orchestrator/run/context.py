@@ -14,13 +14,13 @@ from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.text import encodable, message_of
 
-MAX_ENTRIES = 2**27  # in one array: half of a segment's `untrusted.MAX_VALUES`
+MAX_ENTRIES = 2**27  # of one array; half of a segment's `untrusted.MAX_VALUES`
 _INT64 = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class RunningCell:
-    """The cell that a workload gets (`raysweep.workloads.interface.Cell`)."""
+    """The cell that is passed to a workload (`raysweep.workloads.interface.Cell`)."""
 
     cell_id: str
     experiment: str
@@ -31,12 +31,12 @@ class RunningCell:
 
 
 class RunContext:
-    """The context that a workload gets (`raysweep.workloads.interface.Context`).
+    """The context that is passed to a workload (`raysweep.workloads.interface.Context`).
 
     Args:
         device: `cpu` or `cuda`.
-        checkpoint: the cell's.
-        report: called with each progress, 0 to 1.
+        checkpoint: the cell's checkpoint.
+        report: called with the progress, 0 to 1, each time the cell reports it.
     """
 
     def __init__(self, device: str, checkpoint: Checkpoint, report: Callable[[float], None] | None = None) -> None:
@@ -62,20 +62,20 @@ class RunContext:
             raise ValueError(f"{what}: shape {array.shape} is not one-dimensional")
         if len(array) > MAX_ENTRIES:
             raise ValueError(
-                f"{what}: {len(array):,} entries; {MAX_ENTRIES:,} at most: record every n-th, and stride=n"
+                f"{what}: {len(array):,} entries, more than {MAX_ENTRIES:,}: record every n-th one, with stride=n"
             )
         if not -_INT64 <= step < _INT64:
             raise ValueError(f"{what}: the step does not fit 64 bits")
         if not 1 <= stride < _INT64:
-            raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'} is not 1 or more")
+            raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'}; use 1 to 2**63 - 1")
         if (name, step) in self._parts:
-            raise ValueError(f"{what}: recorded before from step {step} on; give each part a step of its own")
+            raise ValueError(f"{what}: recorded twice with step {step}; give each part its own first step")
         self._parts.add((name, step))
         self.arrays.append(Array(name, step, stride, array.copy()))
 
     @property
     def should_stop(self) -> bool:
-        """Whether the machine is being drained: save a checkpoint now, and the cell continues on another one."""
+        """Whether the machine is being drained. Save a checkpoint now, and the cell continues on another machine."""
         return self.checkpoint.draining
 
     def progress(self, fraction: float) -> None:
@@ -89,20 +89,20 @@ def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if array.dtype == np.float32:
         return array
     if np.iscomplexobj(array):
-        raise TypeError("complex numbers; record two arrays, the real and the imaginary part")
+        raise TypeError("complex numbers cannot be stored; record the real and the imaginary part as two arrays")
     wide = array.astype(np.float64)
     with np.errstate(over="ignore"):
         narrow = wide.astype(np.float32)
     if (np.isinf(narrow) & np.isfinite(wide)).any():
-        raise ValueError("values beyond float32; give a NumPy array of float64, which is stored as float64")
+        raise ValueError("values exceed the range of float32; pass a NumPy array of float64, which is stored as it is")
     return narrow
 
 
 def checked_metrics(returned: Any) -> dict[str, float]:
-    """Check what a workload returned: metrics by name, as finite floats.
+    """Check the return value of a workload, and return its metrics by name, as finite floats.
 
     Raises:
-        TypeError, ValueError: not a dict, a name that cannot be stored, or a value that is not a finite number.
+        TypeError, ValueError: it is not a dict, a name cannot be stored, or a value is not a finite number.
     """
     if not isinstance(returned, Mapping):
         raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to number")
@@ -118,26 +118,26 @@ def checked_metrics(returned: Any) -> dict[str, float]:
         if not math.isfinite(number):
             raise ValueError(
                 f"metric {name!r} is {number}, not finite; leave the metric out "
-                "(a diverged run returns diverged = 1 and no error figure)"
+                "(for a diverged run, return diverged = 1 and no error)"
             )
         metrics[name] = number
     return metrics
 
 
 def _named(what: str, error: Exception) -> Exception:
-    """The error of a failed conversion (a tensor's may raise anything), prefixed with what was converted."""
+    """Prefix the error of a failed conversion with `what`, as one of three types; a tensor may raise any."""
     kind = next((kind for kind in (TypeError, MemoryError) if isinstance(error, kind)), ValueError)
     return kind(f"{what}: {message_of(error)}")
 
 
 def _name(name: Any, what: str) -> str:
-    """Check the name of a metric or array: text that a store can hold, as a plain `str`.
+    """Check the name of a metric or array, and return it as a plain `str`.
 
     Raises:
-        TypeError, ValueError: it is not.
+        TypeError, ValueError: the name is not text, is empty, or has characters that a store cannot hold.
     """
     if not isinstance(name, str) or not name:
-        raise TypeError(f"{what} name {name!r} is not text")
+        raise TypeError(f"{what} name {name!r} must be non-empty text")
     if not encodable(name):
         raise ValueError(f"{what} name {name!r} contains NUL or invalid Unicode")
-    return "".join([name])
+    return "".join([name])  # a plain `str` even of a subclass, such as np.str_

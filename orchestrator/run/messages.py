@@ -1,7 +1,7 @@
 """Messages between the driver and a worker: plain frozen data, no Ray, no data frames.
 
 A chunk is a few cells of one workload and one size that run one after another in one Ray task. Attempts, deadlines and
-records are by cell, not by chunk.
+records are per cell, not per chunk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 class Task(NamedTuple):
     """One attempt at one cell."""
 
-    row: int  # of the plan
+    row: int  # row of the plan
     cell_id: str
     method: str
     k: int | None
@@ -57,7 +57,7 @@ class Array(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one attempt ended. A tuple, not a dataclass: it pickles four times as fast, and there are many."""
+    """The outcome of one attempt. A tuple, not a dataclass: it pickles four times as fast, and there are many."""
 
     row: int
     attempt: int
@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
     error_message: str | None = None
     traceback: str | None = None
     log_tail: str | None = None
-    checkpointed: bool = False  # the store holds checkpoints, to be removed once this is committed
+    checkpointed: bool = False  # the store holds checkpoints to remove once this outcome is committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Worker:
 
 
 class CompletedAttempt(NamedTuple):
-    """An outcome, and the worker that sent it: None where the worker was lost."""
+    """An outcome, and the worker that sent it; None if the worker was lost."""
 
     outcome: Outcome
     worker: Worker | None
@@ -98,7 +98,7 @@ class CompletedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """A worker's reply: outcomes in the order they ended, and the rows that it did not run."""
+    """A worker's reply: outcomes in the order in which they ended, and the rows that were not run."""
 
     number: int
     worker: Worker
@@ -109,7 +109,7 @@ class ChunkResult:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker's heartbeat: the chunk, the index of the running task in it, and how long that has run."""
+    """A worker's heartbeat: the chunk, the index of the running task in it, and the seconds it has run."""
 
     chunk: int
     position: int
@@ -124,7 +124,7 @@ class ChunkDone(NamedTuple):
 
 
 class ChunkLost(NamedTuple):
-    """Event: the chunk is lost. `position` is the index of the task that was running, None where it is unknown."""
+    """Event: the chunk is lost. `position` is the index of the task that was running, None if unknown."""
 
     number: int
     status: str  # crashed, lost, out_of_memory, failed, timed_out

@@ -1,4 +1,4 @@
-"""Thread pools of numerical libraries, limited to a cell's CPUs whatever the machine has.
+"""Thread pools of numerical libraries, limited to a cell's CPUs, however many the machine has.
 
 The last bits of a sum depend on the number of threads, and cells that run side by side must not each take the whole
 machine.
@@ -34,7 +34,7 @@ def threads(cpus: float) -> Iterator[None]:
             numba: Any = sys.modules["numba"]
             restore.callback(numba.set_num_threads, numba.get_num_threads())
             numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-        if any(os.environ.get(name) != str(count) for name in _READ_AT_IMPORT):  # on a worker they are set already
+        if any(os.environ.get(name) != str(count) for name in _READ_AT_IMPORT):  # on a worker they are already set
             from threadpoolctl import threadpool_limits
 
             restore.enter_context(threadpool_limits(count))
@@ -44,7 +44,7 @@ def threads(cpus: float) -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables inside the block, or unset those with None; restore them on exit."""
+    """Set environment variables inside the block, or unset those that are None; restore them on exit."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:

@@ -2,7 +2,7 @@
 
 Two layers are here. At the limit an alarm signal raises `CellTimeout` in the cell: the worker lives on, and the
 traceback shows where the cell hung. A little later faulthandler ends a process that did not react (it held the GIL, or
-swallowed the exception) and writes its stack to the chunk's fault file. The third layer is `schedule.driver`'s.
+swallowed the exception) and writes its stack to the chunk's fault file. The third layer is in `schedule.driver`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def hard_grace(limit: float) -> float:
 
 @contextlib.contextmanager
 def fault_log(path: Path | None) -> Iterator[IO[str] | None]:
-    """Open the chunk's fault file; a process that dies of a signal in the block leaves its stack there."""
+    """Open the chunk's fault file, to which a process that dies of a signal in the block writes its stack."""
     if path is None:
         yield None
         return

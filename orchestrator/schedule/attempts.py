@@ -1,6 +1,6 @@
 """Per-cell state of the driver: attempts and charges, resources, expected seconds.
 
-Stored as columns by row of the plan, eight bytes an entry: a plan may have a million cells.
+Stored in arrays indexed by the row of the plan, with eight bytes per entry: a plan may have a million cells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEW_TIME = 0.2  # weight of the newest time in a moving average
 
 
 class ChunkKey(NamedTuple):
-    """What cells that share a chunk have in common."""
+    """The properties that all cells of a chunk share."""
 
     workload: str
     experiment: str
@@ -48,11 +48,11 @@ class Attempts:
         self._timeouts = variants["timeout_s"].to_list()
         self._groups: list[tuple[str, str]] = list(variants.select("workload", "method").iter_rows())
         times = frame.select("variant", "variant_seconds").drop_nulls().unique("variant")
-        self._seconds: dict[object, float] = dict(times.iter_rows())  # by variant, and by group
+        self._seconds: dict[object, float] = dict(times.iter_rows())  # key: a variant or a group
         self._memory: dict[int, float] = {}  # row -> GiB, of cells that ran out of memory
 
     def key(self, row: int) -> ChunkKey:
-        """The key of chunks that the cell may be in."""
+        """The key of the chunks that may contain the cell."""
         key = self._keys[self._variant[row]]
         return key._replace(memory_gib=self._memory[row]) if row in self._memory else key
 
@@ -80,7 +80,7 @@ class Attempts:
         self._charged[budget][row] += 1
 
     def charges(self, row: int) -> int:
-        """How many of the cell's attempts were charged to any budget."""
+        """Number of the cell's attempts that were charged to a budget."""
         return sum(charged[row] for charged in self._charged.values())
 
     def used_up(self, row: int) -> bool:
@@ -89,21 +89,21 @@ class Attempts:
         return bool(used_up(charged, self._retries[self._variant[row]]))
 
     def raise_memory(self, row: int, largest: float) -> None:
-        """Request twice the cell's memory, at most `largest` GiB; half of `largest` if it requested none."""
+        """Double the cell's requested memory, up to `largest` GiB; if it requested none, request half of `largest`."""
         requested = self._keys[self._variant[row]].memory_gib
         self._memory[row] = min(largest, 2 * requested if requested else largest / 2)
 
     # Times
 
     def estimate(self, row: int) -> tuple[float, bool]:
-        """Expected seconds, and whether they are from the cell's own variant; infinite if unknown."""
+        """Expected seconds, infinite if unknown; and whether they were measured on the cell's own variant."""
         seconds = self.usual(row)
         if seconds is not None:
             return seconds, True
         return self._seconds.get(self.group(row), math.inf), False
 
     def usual(self, row: int) -> float | None:
-        """Average seconds of the cell's variant; None before any has completed."""
+        """Average seconds of the cell's variant; None until a cell of the variant has completed."""
         return self._seconds.get(self._variant[row])
 
     def took(self, row: int, seconds: float) -> None:

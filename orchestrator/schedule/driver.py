@@ -1,7 +1,7 @@
 """Stage 4: a plan and an executor -> a stream of outcomes. Chunks, back-pressure, timeouts, retries.
 
 Knows neither Ray nor the store. The longest cells run first; short ones share chunks of about a second. When a chunk
-dies and it is unknown which of its cells did it, each runs again alone, and none is charged.
+dies and it is unknown which cell was the cause, each of its cells runs again alone, and none is charged.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 from raysweep.orchestrator.text import one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
-CHUNK_CELLS = 250  # and its maximum of cells
-GUESS_FACTOR = 4.0  # on times that are estimated from other variants
-AHEAD = 2  # chunks in flight for each slot
+CHUNK_CELLS = 250  # maximum number of cells in a chunk
+GUESS_FACTOR = 4.0  # factor on times that are estimated from other variants
+AHEAD = 2  # chunks in flight per slot
 POLL_S = 0.2
 DRIVER_GRACE_S = 3.0  # after the worker's own limits, before the driver ends a chunk
 
@@ -46,10 +46,10 @@ class Driver:
     """Runs the cells of a plan for one launch.
 
     Args:
-        plan: the cells.
+        plan: the cells to run.
         executor: runs the chunks.
         search: workload -> folders of users' modules.
-        limits: when to stop early.
+        limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
     """
 
@@ -74,16 +74,16 @@ class Driver:
         self._breaker = Breaker(limits.alike)
         self._single: set[int] = set()  # rows that run alone, after the unexplained crash of a chunk
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
-        self._to_retry: set[int] = set()  # the same rows, until their next attempt has ended
+        self._to_retry: set[int] = set()  # the same rows, and still while the retry runs
         self._in_flight: dict[int, Chunk] = {}
         self._count_in_flight: dict[ChunkKey, int] = {}
         # chunk -> index of the running task, when that began, its progress
         self._started: dict[int, tuple[int, float, float | None]] = {}
 
     def run(self) -> Iterator[list[CompletedAttempt]]:
-        """Yield batches of completed attempts, each attempt once; an empty batch is a tick.
+        """Yield batches of completed attempts, each attempt once; batches may be empty.
 
-        Ends when nothing is left, at `stop_requested`, or at a limit. The caller closes the executor.
+        Ends when no cell is left, `stop_requested` is set, or a limit is reached. The caller closes the executor.
         """
         while True:
             self._check_limits()
@@ -115,7 +115,7 @@ class Driver:
             yield finished
 
     def running(self) -> dict[str, float | None]:
-        """Ids of the running cells, by the last heartbeats; and the progress, 0 to 1, of those that report it."""
+        """Running cell, by the last heartbeats -> its progress, 0 to 1; None if it does not report it."""
         # Called by the thread of the store's heartbeat: `_in_flight` may change meanwhile.
         started = [
             (self._in_flight.get(number), i, progress) for number, (i, _, progress) in list(self._started.items())
@@ -128,12 +128,12 @@ class Driver:
         now = time.monotonic()
         while self._waiting and self._waiting[0][0] <= now:
             _, row = heapq.heappop(self._waiting)
-            # In front: a cell that is retried has waited longest.
+            # At the front of the queue: a cell that is retried has waited longest.
             self._queues.setdefault(self.attempts.key(row), deque()).appendleft(row)
         for key, queue in self._queues.items():
             slots = self.executor.slots(key.cpus, key.gpus, key.memory_gib)
             while queue and self._count_in_flight.get(key, 0) < max(1, slots * AHEAD):
-                # A long cell needs a free slot: it is not queued behind another one on a worker.
+                # A long cell is sent only to a free slot, so that it does not wait behind another one on a worker.
                 if self._count_in_flight.get(key, 0) >= slots and self.attempts.estimate(queue[0])[0] > CHUNK_S:
                     break
                 self._send(key, queue, slots)
@@ -147,7 +147,7 @@ class Driver:
             if rows and (total + seconds > CHUNK_S or queue[0] in self._single):
                 break
             rows.append(queue.popleft())
-            # A wrong guess costs little: a worker returns cells that it has not begun after two seconds.
+            # A wrong guess costs little: after two seconds, a worker returns the cells that it has not begun.
             total += seconds if certain else GUESS_FACTOR * seconds
             if rows[-1] in self._single:
                 break
@@ -170,7 +170,7 @@ class Driver:
         result = event.result
         chunk = self._remove(result.number)
         if chunk is None:
-            return []  # it was given up: its cells have other attempts by now
+            return []  # the chunk was given up, and its cells have new attempts by now
         self.progress.notes.update(dict.fromkeys(result.notes))
         for row in reversed(result.requeued):
             self._requeue(row)
@@ -194,14 +194,14 @@ class Driver:
                 self._settle(outcome)
                 self._single.add(task.row)
                 finished.append(CompletedAttempt(outcome, None))
-            else:  # not charged; alone next time, if it is unknown which cell did it
+            else:  # not charged; runs alone next time if the cause is unknown
                 if position is None:
                     self._single.add(task.row)
                 self._requeue(task.row)
         return finished
 
     def _returned(self, event: ChunkReturned) -> None:
-        """Requeue a chunk that never began: no cell is charged with an attempt."""
+        """Requeue the cells of a chunk that never began; no attempt is charged."""
         chunk = self._remove(event.number)
         for task in reversed(chunk.tasks if chunk else ()):
             self._requeue(task.row)
@@ -219,7 +219,7 @@ class Driver:
         return chunk
 
     def _settle(self, outcome: Outcome) -> None:
-        """Charge the attempt, and queue another where the budget allows."""
+        """Count the outcome; if the attempt failed, charge it, and queue another if the budget allows."""
         row = outcome.row
         group = self.attempts.group(row)
         self._to_retry.discard(row)
@@ -257,7 +257,7 @@ class Driver:
         self.progress.work_left -= self.attempts.weights[row]
 
     def _slow(self) -> list[tuple[str, float, float]]:
-        """Running cells that take far longer than others of their variant did, the longest first."""
+        """Running cells that take far longer than the average of their variant, the longest first."""
         now, slow = time.monotonic(), []
         for number, (index, began, _) in self._started.items():
             task = self._in_flight[number].tasks[index]
@@ -267,7 +267,7 @@ class Driver:
         return sorted(slow, key=lambda cell: -cell[1])
 
     def _drop(self, group: tuple[str, str]) -> None:
-        """Remove a stopped method's cells from the queues: a later launch may run them."""
+        """Remove the cells of a stopped method from the queues; a later launch may run them."""
         for queue in self._queues.values():
             others = [row for row in queue if self.attempts.group(row) != group]
             queue.clear()
@@ -279,10 +279,10 @@ class Driver:
     # Stopping early
 
     def _overdue(self) -> list[CompletedAttempt]:
-        """Third layer of a timeout: end chunks whose worker should have ended the cell itself."""
+        """Read heartbeats, and end chunks whose worker has not ended an overdue cell (third layer of a timeout)."""
         now = time.monotonic()
         for beat in self.executor.beats():
-            if beat.chunk in self._in_flight:  # it may arrive after its chunk has ended
+            if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
                 self._started[beat.chunk] = (beat.position, now - beat.seconds, beat.progress)
         finished = []
         for number, (index, began, _) in list(self._started.items()):
@@ -298,12 +298,15 @@ class Driver:
             return
         failures, seconds, _, _ = self.limits
         if failures is not None and self.progress.failed >= failures:
-            self.progress.stopped = f"--max-failures {failures} was met"
+            self.progress.stopped = f"--max-failures {failures} was reached"
         elif seconds is not None and time.monotonic() - self._began > seconds:
-            self.progress.stopped = f"--max-hours {seconds / 3600:g} was met"
+            self.progress.stopped = f"--max-hours {seconds / 3600:g} was reached"
 
     def _check_waiting(self) -> None:
-        """Leave cells that no node can run to a later launch, once nothing else has run for `node_seconds`."""
+        """Stop if only chunks that no node can run are left, and no node has fitted their demands for `node_seconds`.
+
+        That time also counts while other cells run. At any stop, such chunks are left to a later launch.
+        """
         waiting = self.executor.waiting()
         self.progress.waiting = tuple(wait.node for wait in waiting)
         stuck = self._in_flight.keys() & frozenset().union(*(wait.chunks for wait in waiting))
@@ -319,7 +322,7 @@ class Driver:
             self._returned(ChunkReturned(number))
 
     def _cancel(self) -> list[CompletedAttempt]:
-        """Take chunks that have completed, and cancel the others."""
+        """Collect the chunks that have completed, and cancel the others."""
         finished: list[CompletedAttempt] = []
         for event in self.executor.poll(0):
             if isinstance(event, ChunkDone):

@@ -20,9 +20,9 @@ _TIMEOUT = "CellTimeout"
 
 
 def place(traceback: str | None) -> str | None:
-    """Where it was raised: the innermost frame in the workload's own code, else in a library; never in ours."""
+    """The place of an error: the innermost frame in the workload's code, else in a library; None if neither."""
     frames = [frame for frame in _FRAME.findall(traceback or "") if not _OURS.search(frame[0])]
-    if "(most recent call first)" in (traceback or ""):  # by faulthandler, of a process that was ended
+    if "(most recent call first)" in (traceback or ""):  # written by faulthandler as it ended the process
         frames = frames[::-1]
     frames = [frame for frame in frames if not _LIBRARY.search(frame[0])] or frames
     if not frames:
@@ -32,7 +32,7 @@ def place(traceback: str | None) -> str | None:
 
 
 def signature(error_type: str | None, message: str | None, traceback: str | None, *, whole: bool = False) -> str:
-    """One text for failures that are alike: error type, message with its variable parts masked, and place.
+    """The text that similar failures share: error type, message with its variable parts masked, and place.
 
     A timeout has no place: it may interrupt a cell anywhere. `whole`: mask nothing.
     """
@@ -46,11 +46,11 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
     """Failed attempts by signature, most cells first.
 
     Args:
-        attempts: workload, method, status, cell_id, seed, error_type, error_message, traceback.
+        attempts: columns workload, method, status, cell_id, seed, error_type, error_message, traceback.
 
     Returns:
-        workload, method, status, failure (the signature, unmasked if all messages are equal; for timeouts also the
-        most frequent place), cells, attempts, example (a cell's id), seeds (a list).
+        Columns workload, method, status, failure (the signature, unmasked if all messages are equal; for timeouts also
+        the most frequent place), cells, attempts, example (a cell's id), seeds (a list).
     """
     import polars as pl
 

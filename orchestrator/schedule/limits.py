@@ -1,21 +1,21 @@
-"""When a launch or a method is stopped early, and when a cell counts as slow. Light: the command line imports it."""
+"""Limits at which a launch or a method stops early, and a cell counts as slow. Light: the command line imports it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 MAX_ALIKE = 20
-"""Cells of one method that fail alike before the method is stopped."""
+"""Number of cells of one method that fail alike before the method is stopped."""
 NODE_WAIT_MIN = 30.0
-"""Minutes that cells wait for an autoscaler to bring a node, once nothing else runs."""
+"""Minutes without a node that fits a demand, after which the launch stops unless other cells run."""
 SLOW_FACTOR, SLOW_S = 5.0, 60.0
-"""A cell is slow after this many times its expected seconds, and after this many seconds at least."""
+"""A cell is slow when it has run for SLOW_FACTOR times its expected seconds, and for at least SLOW_S seconds."""
 
 
 class Limits(NamedTuple):
-    """When to stop submitting. Running cells still complete. None: no limit."""
+    """Limits after which no more cells are submitted; running cells still complete. None: no limit."""
 
     failures: int | None = None  # cells that have used up their attempts
     seconds: float | None = None  # since the launch began
-    alike: int | None = None  # cells of a method that fail alike, which stop that method only
-    node_seconds: float | None = None  # waiting for a missing node, once nothing else runs
+    alike: int | None = None  # cells of one method that fail alike; stops that method only
+    node_seconds: float | None = None  # without a node that fits a demand; stops unless other cells run

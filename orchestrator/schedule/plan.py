@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def order(self) -> list[int]:
-        """Rows to run, longest first; before them, in the order of the file, those of unknown length."""
+        """Rows to run: first those of unknown length, in the order of the file, then the others, longest first."""
         return (
             self.frame.with_row_index("row")
             .filter("run")
@@ -55,7 +55,7 @@ class Plan:
         return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
 
     def weights(self) -> pl.Series:
-        """The cost model, one number per row: expected seconds, else cost hints, else 1."""
+        """The cost model, one number per row: expected seconds if known for all rows to run; else hints; else 1."""
         hints = self.table.variants.select("variant", "cost_hint")
         frame = self.frame.join(hints, on="variant", how="left", maintain_order="left")
         for name in ("expected_seconds", "cost_hint"):
@@ -69,7 +69,7 @@ class Plan:
         return {state: counts.get(state, 0) for state in STATES}
 
     def expected(self) -> pl.DataFrame:
-        """Cells to run, by resource: cpus, gpus, cells, unknown (cells of unknown length), cpu_hours, gpu_hours."""
+        """Cells to run, by resource. Columns: cpus, gpus, cells, unknown (of unknown length), cpu_hours, gpu_hours."""
         hours = pl.col("expected_seconds") / 3600
         return (
             self.frame.filter("run")
@@ -91,7 +91,7 @@ class Plan:
         the expected work of demand d in seconds. Cells of unknown length are left out.
 
         Args:
-            slots: how many cells of a demand (cpus, gpus, memory_gib) run at once.
+            slots: demand (cpus, gpus, memory_gib) -> number of such cells that run at once.
         """
         demands = (
             self.frame.filter(pl.col("run") & pl.col("expected_seconds").is_not_null())

@@ -18,9 +18,9 @@ def pace(cells: int, work: float, work_left: float, seconds: float) -> Pace:
     """Rate and time left from a window of `seconds`: seconds_left = work_left * seconds / work.
 
     Args:
-        cells: done in the window.
-        work: done in the window, in the unit of `work_left`: any cost model, such as `Plan.weights`.
-        work_left: what is still to be done.
+        cells: number of cells done in the window.
+        work: work done in the window, by any cost model, such as `Plan.weights`.
+        work_left: work still to be done, in the same unit.
         seconds: length of the window.
     """
     seconds = max(seconds, 1e-9)
@@ -44,7 +44,7 @@ class Progress:
     failed: int = 0
     running: int = 0  # cells, by the workers' last heartbeats
     work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts
-    work_left: float = 0.0  # of the others
+    work_left: float = 0.0  # the same of the other cells
     to_retry: int = 0  # cells that failed and will be tried again
     bad_attempts: int = 0
     bad: deque[FailedAttempt] = field(default_factory=lambda: deque(maxlen=64))  # the last ones
@@ -60,9 +60,9 @@ class Progress:
         return self.total - self.done - self.failed
 
     def pace(self, began: float, now: float) -> Pace:
-        """Pace over the last batches: the first seconds go into starting up, and the longest cells run first.
+        """Pace over the last batches; the launch's beginning is not typical: Ray starts, and the longest cells run.
 
-        Both times are by the monotonic clock; `began` is the launch's beginning.
+        `began`, the launch's beginning, and `now` are times of the monotonic clock.
         """
         since, done, work = self.recent[0] if self.recent else (began, 0, 0.0)
         if done in (0, self.done):  # too few batches for a window

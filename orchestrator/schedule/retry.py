@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 BACKOFF_S = (0.5, 30.0)
-"""Shortest and longest wait before a retry; doubled each time."""
+"""Shortest and longest wait before a retry; the wait doubles with each failed attempt."""
 
 
 def backoff(charged: int) -> float:
@@ -14,11 +14,11 @@ def backoff(charged: int) -> float:
 
 
 class Breaker:
-    """Circuit breaker: stops a method whose cells fail alike, and no other.
+    """Circuit breaker: stops a method whose cells fail alike, and no other method.
 
     Args:
-        max_alike: a method stops when this many of its cells have failed with one signature, and no fewer than have
-            succeeded; None: never.
+        max_alike: a method is stopped when at least this many of its cells have failed with the same signature, and at
+            least as many as have succeeded; None: never.
     """
 
     def __init__(self, max_alike: int | None) -> None:
@@ -32,7 +32,7 @@ class Breaker:
         self._done[workload, method] += 1
 
     def failed(self, workload: str, method: str, row: int, sign: str) -> str | None:
-        """Count a cell's own error; a message for the user if it stops the method."""
+        """Count a cell's own error; return a message for the user if this stops the method."""
         key = (workload, method)
         if self._max_alike is None or key in self.stopped:
             return None

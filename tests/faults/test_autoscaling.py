@@ -55,7 +55,7 @@ def test_cells_that_fit_no_node_type_are_refused_with_the_node_types(cluster, wr
     ended = launch(cluster, folder)
     assert ended.returncode == 2, ended.stderr
     assert "6 cells need 2 GPUs and 4000 GiB each; the largest node offers" in ended.stderr
-    assert "no node type has more: cpu (2 CPUs), gpu (4 CPUs, 1 GPU): --device cpu" in ended.stderr
+    assert "no node type has more: cpu (2 CPUs), gpu (4 CPUs, 1 GPU): use --device cpu" in ended.stderr
     assert not Store().exists()
 
 
@@ -69,7 +69,7 @@ def test_a_running_cluster_reports_its_node_types(cluster, write, folder: Path) 
     assert ended.returncode == 1, ended.stderr
     assert "may start 4 nodes: cpu (2 CPUs), gpu (4 CPUs, 1 GPU)" in ended.stdout
     assert "6 cells need 2 GPUs each; the largest node offers" in ended.stdout
-    assert "no node type is large enough: cpu (2 CPUs), gpu (4 CPUs, 1 GPU): --device cpu" in ended.stdout
+    assert "no node type is large enough: cpu (2 CPUs), gpu (4 CPUs, 1 GPU): use --device cpu" in ended.stdout
 
 
 def test_a_gpu_node_comes_from_zero_for_the_cells_that_need_it(cluster, write, folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""The nodes that a running cluster's autoscaler may start. Ray has no call for it, so the head is asked.
+"""The nodes that a running cluster's autoscaler may start. Ray has no call for them, so they are read on the head.
 
-The autoscaler is Ray's `monitor.py`, a process on the head, started with the cluster file, in which the provider has
-filled in the node types. A task pinned to the head finds that process by its command line, and reads the node types.
-A Ray that renames `monitor.py`, `--gcs-address` or `--autoscaling-config` breaks this: node types are then unknown, as
-they are on Kubernetes, where the autoscaler runs in a container of its own.
+The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file in which the provider has
+filled in the node types. A task pinned to the head finds the process by its command line, and reads the file. If a
+version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`, the node types are unknown, as they are
+on Kubernetes, where the autoscaler runs in a container of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from raysweep.orchestrator.executors.resources import Autoscaler, autoscaler
 
 _RPC_S = 5.0
 ANSWER_S = 60.0  # for the head to answer
-FIRST_REPORT_S = 5.0  # for an autoscaler that has just started to report
+FIRST_REPORT_S = 5.0  # until the first report of an autoscaler that has just started
 _STATUS = b"__autoscaling_status"
 _MAX_BYTES = 2**20
 
@@ -28,9 +28,9 @@ class Scaling:
     """A running cluster's autoscaler, seen from the driver.
 
     Args:
-        ray: the module, connected.
+        ray: the Ray module, connected.
         store: the client of the cluster's key-value store.
-        answers: whether the head answers: a call to a dead head hangs until Ray ends the process.
+        answers: returns whether the head answers; a call to a dead head hangs until Ray ends the process.
     """
 
     def __init__(self, ray: Any, store: Any, answers: Callable[[], bool]) -> None:
@@ -40,7 +40,7 @@ class Scaling:
         self._checked_at = -FIRST_REPORT_S
 
     def find(self) -> Autoscaler | None:
-        """The autoscaler; None if the cluster has none. The head is asked once."""
+        """The autoscaler; None if the cluster has none, or if it has not reported yet. Its types are read only once."""
         if self._is_final or time.monotonic() - self._checked_at < FIRST_REPORT_S or not self._answers():
             return self._autoscaler
         self._checked_at = time.monotonic()
@@ -56,26 +56,26 @@ class Scaling:
         return self._autoscaler
 
     def news(self) -> str:
-        """Nodes that it is starting or failed to start, in words; "" if it reports none."""
+        """Description of the nodes that the autoscaler is starting or failed to start; "" if it reports none."""
         if self._autoscaler is None or not self._answers():
             return ""
         try:
             report = self._report()
             return (_v2_in_words(self._status()) if report is None else _v1_in_words(report))[:300]
         except self._ray.exceptions.RayError:
-            return ""  # as above
+            return ""  # the head has just died
 
     def _runs(self) -> bool:
-        """Whether the cluster has one. For a fixed cluster, Ray's monitor reports each node as a type of its own."""
+        """Whether the cluster has an autoscaler. Without one, Ray's monitor reports each node as a type of its own."""
         report = self._report()
         if report is not None:
             return not all(name.startswith("node_") for name in report.get("active_nodes") or ())
-        names: Any = self._ray._raylet  # autoscaler v2 reports to the head only
+        names: Any = self._ray._raylet  # autoscaler v2 reports only to the head
         key, space = names.GCS_AUTOSCALER_V2_ENABLED_KEY, names.GCS_AUTOSCALER_STATE_NAMESPACE
         return bool(self._store.internal_kv_get(key.encode(), space.encode(), _RPC_S) == b"1")
 
     def _report(self) -> dict[str, Any] | None:
-        """The report of Ray's autoscaler v1; None for v2, and without an autoscaler."""
+        """The report of Ray's autoscaler v1; None for v2, or without an autoscaler."""
         value = self._store.internal_kv_get(_STATUS, None, _RPC_S)
         report: dict[str, Any] | None = json.loads(value).get("autoscaler_report") if value else None
         return report
@@ -101,7 +101,7 @@ class Scaling:
                 task.remote(self._store.address.rpartition(":")[2]), timeout=ANSWER_S
             )
         except self._ray.exceptions.RayError:
-            return {}  # unknown: it may start anything
+            return {}  # types unknown: it may start any node
         return config
 
 
@@ -131,7 +131,7 @@ def _in_words(starting: Sequence[str], refused: Sequence[str]) -> str:
 def local_configuration(port: str) -> dict[str, Any] | None:
     """Node types of the autoscaler on this machine; {} if none runs here, None if it runs without a cluster file.
 
-    The port is the head's: it tells apart clusters on one machine.
+    `port` is the head's; it distinguishes clusters on one machine.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -143,12 +143,12 @@ def local_configuration(port: str) -> dict[str, Any] | None:
             file = next((w.partition("=")[2] for w in words if w.startswith("--autoscaling-config=")), None)
             return None if file is None else _node_types((entry / "cwd").resolve() / Path(file).expanduser())
         except OSError:
-            continue  # it has ended, or belongs to another user
+            continue  # the process has ended, or belongs to another user
     return {}
 
 
 def _node_types(path: Path) -> dict[str, Any]:
-    """Only what `resources.autoscaler` reads: the file holds credentials, too."""
+    """Return only the keys that `resources.autoscaler` reads, since the file also holds credentials."""
     import yaml
 
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Nodes that a cluster has and may start: by its file, or by asking a running cluster."""
+"""Nodes that a cluster has or may start, from its file or from the running cluster."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Offer:
     scaling: Autoscaler | None
 
     def problems(self, demands: Sequence[tuple[Demand, int]], remedies: Sequence[str]) -> list[str]:
-        """One line for each demand that no node can meet.
+        """One line per demand that no node can meet.
 
         Args:
-            demands: each with the number of cells that have it.
-            remedies: what to do, besides changing the cells' resources.
+            demands: pairs of a demand and its number of cells.
+            remedies: remedies besides changing the cells' resources.
         """
         return [
             unmet(demand, count, self._why_not(demand), remedies)
@@ -37,21 +37,21 @@ class Offer:
             return "no node type has one" if self.scaling else "no node has one"
         reasons = [f"the largest node offers {largest(self.nodes)}"] if self.nodes else []
         if self.scaling is not None:
-            reasons.append(f"no node type is large enough: {listed(self.scaling) or 'there is none'}")
+            reasons.append(f"no node type is large enough: {listed(self.scaling) or 'none is defined'}")
         return "; ".join(reasons)
 
 
 def of_file(file: ClusterFile) -> Offer:
-    """A cluster file's nodes: its head if that runs cells, and the autoscaler's."""
+    """The nodes of a cluster file: the head, if it runs cells, and those that the autoscaler may start."""
     return Offer([{"CPU": file.head_cpus}] if file.head_cpus else [], file.offer)
 
 
 def of_cluster(address: str) -> Offer:
-    """A running cluster's nodes.
+    """The nodes of a running cluster, and those that its autoscaler may start.
 
     Raises:
         InputError: nothing answers at the address.
-        ClusterUnavailable: it refuses the connection.
+        ClusterUnavailable: the cluster refuses the connection.
     """
     check_address(address)
     executor = RayExecutor(address)

@@ -1,4 +1,4 @@
-"""Leftovers of killed launches on the driver's machine, removed by the user's next launch.
+"""Removal of leftovers of killed launches on the driver's machine, by the user's next launch.
 
 Each launch on Ray has a folder `launch-ID` in the user's scratch folder. Its `owner.json` names the driver's process
 and, once Ray runs, the launch's own Ray session. If that process is dead the folder is a leftover, and agents of the
@@ -23,7 +23,7 @@ _SESSION = re.compile(r"session_[\w.-]{20,100}")
 
 
 class LaunchFolder:
-    """The folder of the launch with this id on its driver's machine."""
+    """A launch's folder on the driver's machine; `launch` is the launch's id."""
 
     def __init__(self, launch: str) -> None:
         self.path = scratch() / f"launch-{launch}"
@@ -32,22 +32,22 @@ class LaunchFolder:
         self.note()
 
     def note(self, session: str | None = None) -> None:
-        """Record this process as the owner, and the Ray session that the launch started."""
+        """Record this process as the owner, with the Ray session that the launch started."""
         temporary = self.path / "owner.new"
         temporary.write_bytes(ProcessNote.of_this_process(session=session).to_json())
         temporary.replace(self.path / _OWNER)
 
     def remove(self) -> None:
-        """Remove it at the end of the launch."""
+        """Remove the folder and the launch's fault files."""
         shutil.rmtree(self.path, ignore_errors=True)
         shutil.rmtree(fault_folder(self._launch), ignore_errors=True)
 
 
 def end_leftovers() -> list[str]:
-    """Remove what dead launches left on this machine; one line for each.
+    """Remove leftovers of dead launches on this machine, and return one line per launch.
 
-    A launch is dead if its process is, on this boot and in this container; other launches are left alone. Only
-    processes of this user that name a dead launch's own Ray session are ended.
+    A launch is dead if its process ran in this boot and container and has ended; other launches are left alone. The
+    only processes ended are this user's that name the Ray session of a dead launch.
     """
     lines = []
     for folder in sorted(scratch().glob("launch-*")):
@@ -64,10 +64,10 @@ def end_leftovers() -> list[str]:
 
 
 def _end_session(session: str) -> int:
-    """End processes of this user that name this Ray session's folder; how many."""
+    """End this user's processes that name this Ray session's folder, and return their number."""
     word, ended = f"/{session}".encode(), 0
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             names_it = any(part.endswith(word) or word + b"/" in part for part in _words(entry))
             if names_it and entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid():
                 os.kill(int(entry.name), signal.SIGKILL)

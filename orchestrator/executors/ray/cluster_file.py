@@ -18,15 +18,15 @@ from raysweep.orchestrator.text import short_repr
 
 MAX_BYTES = 2**20
 _RESOURCES_FROM_PROVIDER = {"aws"}
-"""Providers for which Ray looks up resources that the file does not state."""
+"""Providers whose node resources Ray looks up if the file does not state them."""
 
 
 @dataclass(frozen=True)
 class ClusterFile:
-    """A valid file.
+    """A valid cluster file.
 
     Args:
-        path: the file's.
+        path: path of the file.
         provider: aws, gcp, local, ...
         offer: the nodes that may be started.
         head_cpus: CPUs that the head offers to cells; None if not stated.
@@ -44,7 +44,7 @@ def read(path: str) -> ClusterFile:
     """Read and validate a file, offline.
 
     Raises:
-        InputError: all problems that Ray reports at once, each with file, line and key.
+        InputError: the file cannot be read or is invalid; one line per problem, with file, line and key.
     """
     text = _text(path)
     import yaml
@@ -88,7 +88,7 @@ def _text(path: str) -> str:
 
 
 def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """The file with Ray's defaults filled in; or None, and the problem."""
+    """The file with Ray's defaults filled in, and ""; or None and the problem."""
     from ray.autoscaler._private.util import prepare_config
 
     provider = raw.get("provider")
@@ -100,14 +100,14 @@ def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     except NotImplementedError:
         kind = short_repr(provider["type"])
         return None, f"provider.type: Ray has no {kind}; it has aws, gcp, azure, local and others"
-    except Exception as error:  # from Ray's reading: a KeyError, an AttributeError, click's
+    except Exception as error:  # such as Ray's KeyError, AttributeError or an error of click
         message = getattr(error, "message", None) or str(error)
         return None, f"Ray refuses it: {message if message else output.getvalue().strip()} ({type(error).__name__})"
     return prepared, ""
 
 
 def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | int], str]]:
-    """All violations of Ray's schema: path of keys, message."""
+    """Yield all violations of Ray's schema as (path of keys, message)."""
     import jsonschema
     import ray.autoscaler
 
@@ -127,7 +127,7 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
 
 
 def _refuse_unusable(path: str, prepared: Mapping[str, Any]) -> None:
-    """Raise InputError for a problem that Ray reports beyond its schema."""
+    """Raise InputError if Ray refuses a file that conforms to its schema."""
     from ray.autoscaler._private.util import validate_config
 
     try:
@@ -140,7 +140,7 @@ def _refuse_unusable(path: str, prepared: Mapping[str, Any]) -> None:
 def _summary(path: str, prepared: Mapping[str, Any]) -> ClusterFile:
     provider = str(prepared["provider"]["type"])
     offer = autoscaler(prepared)
-    if provider in _RESOURCES_FROM_PROVIDER:  # looked up when a node starts; GPUs that are not stated are not promised
+    if provider in _RESOURCES_FROM_PROVIDER:  # their resources are known only when a node starts
         offer = Autoscaler(tuple(_looked_up(kind) for kind in offer.types), offer.most)
     head = prepared["available_node_types"][prepared["head_node_type"]].get("resources") or {}
     start = " ".join(prepared["head_start_ray_commands"])

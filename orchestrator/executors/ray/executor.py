@@ -65,16 +65,16 @@ _OBJECT_STORE = 256 * 2**20  # results are small, and this is taken from the cel
 _RESOURCES_FOR_S = 5.0
 CONNECT_S = 10.0
 START_S = 120.0
-"""For an embedded Ray's first worker to send a heartbeat."""
+"""Seconds within which an embedded Ray's first worker must send a heartbeat."""
 
 
 class RayExecutor:
-    """A Ray cluster.
+    """Runs chunks as tasks on Ray.
 
     Args:
         address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        modules: folders of users' modules, whose Python files workers import, and further files of each.
-        gpus: GPUs of the embedded Ray; None lets Ray look.
+        modules: folder of users' modules, whose Python files workers import -> further files of the folder.
+        gpus: GPUs of the embedded Ray; None: Ray detects them.
 
     Raises:
         ClusterUnavailable: Ray did not start, or nothing answers at the address.
@@ -90,7 +90,7 @@ class RayExecutor:
             os.environ.setdefault(name, value)
         if address is not None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray does not enable it for an address
-            # In a Ray job: workers import what this launch stages, not what the job was submitted with.
+            # In a Ray job, workers import the files that this launch stages, not those of the job.
             os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
         import ray
 
@@ -115,7 +115,7 @@ class RayExecutor:
         stage = self._launch_folder.path / "stage"
         try:
             stage_code(stage, modules)
-        except OSError as error:  # for several files, shutil raises a list of (from, to, why)
+        except OSError as error:  # shutil's error on several files holds a list of (from, to, why)
             self._launch_folder.remove()
             reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
             raise ClusterUnavailable(f"the code for workers could not be copied to {stage}: {reason}") from None
@@ -128,9 +128,9 @@ class RayExecutor:
                         name: os.environ[name] for name in _FORWARDED if name in os.environ
                     }
                     ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": variables}, **common)
-                    shutil.rmtree(stage)  # it has been uploaded
+                    shutil.rmtree(stage)  # the folder has been uploaded
                 else:
-                    # No runtime environment: with one, Ray starts its workers twice, 1.4 s. Workers inherit the
+                    # No runtime environment: with one, Ray starts its workers twice: 1.4 s. Workers inherit the
                     # variables, and import from the current folder, which stays until the launch ends.
                     common |= {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
                     with contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
@@ -139,13 +139,13 @@ class RayExecutor:
                         except Exception:  # a busy or suspended machine: Ray gives up after a fixed time
                             ray.shutdown()
                             ray.init("local", **common)
-        except Exception as error:  # Ray raises bare ones too
+        except Exception as error:  # Ray also raises bare exceptions
             self._launch_folder.remove()
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             if address is not None:
                 raise ClusterUnavailable(f"Ray at {address} could not be reached: {reason}") from error
             raise ClusterUnavailable(
-                f"Ray could not be started here, in two tries: {reason} If the machine is busy or was suspended, run "
+                f"Ray could not be started on this machine, in two tries: {reason} If it is busy or was suspended, run "
                 "the command again; `--inline` runs without Ray"
             ) from error
         self._remote = ray.remote(max_retries=0)(work)
@@ -156,7 +156,7 @@ class RayExecutor:
         self._scaling = None if self._embedded else Scaling(ray, self._health.store, self._health.answers)
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """Chunks of this demand that the nodes run at once, plus those to request of an autoscaler."""
+        """Number of chunks of this demand that the nodes run at once, plus those to request from an autoscaler."""
         demand = Demand(cpus, gpus, memory_gib)
         at, slots = self._slots.get(demand, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
@@ -167,7 +167,7 @@ class RayExecutor:
         return slots
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """Why neither a node nor one that an autoscaler may start can run such a cell; None if one can."""
+        """The reason why no node, running or future, can run such a cell; None if one can."""
         demand = Demand(cpus, gpus, memory_gib)
         nodes = self.nodes()
         if any(slots_of(node, demand) for node in nodes):
@@ -183,7 +183,7 @@ class RayExecutor:
         return list(self._health.nodes().values())
 
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
-        """The cluster's autoscaler, or None; `wait` gives one that has just started time to report."""
+        """The cluster's autoscaler, or None. `wait`: give an autoscaler that has just started time to report."""
         if self._scaling is None:
             return None
         scaling = self._scaling.find()
@@ -203,7 +203,7 @@ class RayExecutor:
         return {node: offers for node, offers in self._health.nodes().items() if node not in avoided}
 
     def submit(self, chunk: Chunk) -> None:
-        """Start a task."""
+        """Submit the chunk as a Ray task."""
         options: dict[str, Any] = {"num_cpus": chunk.cpus, "num_gpus": chunk.gpus}
         if chunk.memory_gib is not None:
             options["memory"] = int(chunk.memory_gib * 2**30)
@@ -218,14 +218,14 @@ class RayExecutor:
         if labels:
             options["label_selector"] = labels
         key = tuple(sorted((k, str(v)) for k, v in options.items()))
-        if key not in self._remote_by_options:  # a remote function is made once for each set of options
+        if key not in self._remote_by_options:  # one remote function per set of options
             self._remote_by_options[key] = self._remote.options(**options)
         self._first_submit = self._first_submit or time.monotonic()
         ref = self._remote_by_options[key].remote(chunk, self._launch, self._folder)
         self._in_flight[chunk.number] = InFlight(chunk.number, ref, time.monotonic(), demand)
 
     def poll(self, timeout: float) -> list[Event]:
-        """Chunks that completed or were lost."""
+        """Events of chunks that completed, were lost or never began."""
         numbers = {chunk.ref: chunk.number for chunk in self._in_flight.values()}
         refs = list(numbers)
         if not refs:
@@ -255,7 +255,7 @@ class RayExecutor:
         return events
 
     def _require_workers(self) -> None:
-        """Give up an embedded Ray whose workers do not start: it runs nothing else that they could wait for."""
+        """Raise ClusterUnavailable if the workers of an embedded Ray do not start, since only this launch uses it."""
         if self._any_worker or not self._embedded or self._first_submit is None:
             return
         if time.monotonic() - self._first_submit > START_S:
@@ -272,19 +272,19 @@ class RayExecutor:
             if killed_beside_another(str(error), chunk.pid):
                 return ChunkLost(number, "lost", "ended by Ray because another process used up the machine's memory")
             message = (
-                "its machine ran out of memory; it is retried once with more. Request what it needs in "
+                "its machine ran out of memory; the cell is retried once with more. Request what it needs in "
                 f"[resources]: memory_gib = ... ({_line(error)})"
             )
             return ChunkLost(number, "out_of_memory", message)
         except errors.WorkerCrashedError:
             return self._crashed(number)
-        except errors.RayTaskError as error:  # our own code failed on the worker, as by an import
+        except errors.RayTaskError as error:  # our own code failed on the worker, for example in an import
             return ChunkLost(number, "failed", _line(error), traceback=str(error)[-16_384:])
         except errors.RayError as error:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
 
     def _crashed(self, number: int) -> ChunkLost:
-        """How a worker died, from its fault file if it ran on this machine."""
+        """The event of a worker's death, with the stack in its fault file if it ran on this machine."""
         path = fault_path(self._launch, number)
         message = "its worker process died (killed, a crash in native code, or os._exit)"
         if not path.is_file():
@@ -305,7 +305,7 @@ class RayExecutor:
         return beats
 
     def waiting(self) -> list[Waiting]:
-        """Chunks that no living node can run, by demand: an autoscaler has to start one."""
+        """Chunks that no living node can run, by demand; an autoscaler has to start a node."""
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()
@@ -356,10 +356,10 @@ class RayExecutor:
 
 
 def check_address(address: str) -> None:
-    """Check at once that something listens at the address: Ray would try for minutes, deaf to Ctrl-C.
+    """Check that something listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
 
     Raises:
-        InputError: `auto` finds no cluster, or nothing answers.
+        InputError: `auto` finds no cluster, the address is invalid, or nothing answers.
     """
     if address == "auto":
         from ray._private.services import find_gcs_addresses

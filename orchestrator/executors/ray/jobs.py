@@ -1,4 +1,4 @@
-"""Ray's job server on a cluster's head: submit a launch, follow it."""
+"""Client of Ray's job server on a cluster's head: submits a launch and follows its log."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Job:
     """A Ray job to submit.
 
     Args:
-        folder: uploaded, and the current folder of the command.
-        command: for the shell on the head.
-        environment: variables beside the head's own.
+        folder: the folder to upload; the command runs in it.
+        command: the shell command to run on the head.
+        environment: environment variables, besides the head's own.
     """
 
     folder: Path
@@ -40,21 +40,21 @@ class Job:
 
 
 class Jobs:
-    """The job server at an address.
+    """The client of a job server.
 
     Args:
-        address: http://HEAD:8265, or https.
+        address: http://HEAD:8265 or https://HEAD:8265.
 
     Raises:
         InputError: the address is invalid, nothing answers there, or Ray's job client is not installed.
-        ClusterUnavailable: it refuses the connection.
+        ClusterUnavailable: the server refuses the connection.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         _check(self.address)
         if "RAY_AUTH_MODE" not in os.environ and _has_token():
-            os.environ["RAY_AUTH_MODE"] = "token"  # Ray does not enable it for an address
+            os.environ["RAY_AUTH_MODE"] = "token"  # Ray does not use a token by itself if it gets an address
         if importlib.util.find_spec("aiohttp") is None:  # Ray's own error has many lines
             raise InputError("--submit needs Ray's job client, which is not installed: pip install 'raysweep[cluster]'")
         import ray.exceptions
@@ -67,10 +67,10 @@ class Jobs:
         logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
 
     def submit(self, job: Job) -> str:
-        """Upload and start a job; its id.
+        """Upload and start a job, and return its id.
 
         Raises:
-            ClusterUnavailable: the server refuses it.
+            ClusterUnavailable: the server refuses the job.
         """
         number = f"raysweep-{secrets.token_hex(6)}"
         runtime = {"working_dir": str(job.folder), "env_vars": dict(job.environment)}
@@ -79,7 +79,7 @@ class Jobs:
         return number
 
     def follow(self, number: str, show: Callable[[str], None]) -> int:
-        """Show a job's log as it grows, until the job ends; the exit code of its driver.
+        """Show a job's log as it grows, until the job ends, and return the exit code of its driver.
 
         Raises:
             ClusterUnavailable: the server no longer answers.
@@ -87,7 +87,7 @@ class Jobs:
         length = 0
         while True:
             with self._one_error():
-                status = self._client.get_job_status(number)  # before the log, so that its end is complete
+                status = self._client.get_job_status(number)  # read before the log, which is then complete at the end
                 log = str(self._client.get_job_logs(number) or "")
             whole = len(log) if status.is_terminal() else log.rfind("\n") + 1
             if whole > length:
@@ -107,8 +107,8 @@ class Jobs:
             yield
         except self._refused:
             raise ClusterUnavailable(
-                f"{self.address} requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token to "
-                "the cluster's"
+                f"{self.address} requires a token: set RAY_AUTH_MODE=token, and put the cluster's token into "
+                "RAY_AUTH_TOKEN or ~/.ray/auth_token"
             ) from None
         except (RuntimeError, ConnectionError, OSError, ValueError) as error:
             line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -122,7 +122,7 @@ def _check(address: str) -> None:
     except ValueError:
         port = None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
-        raise InputError(f"--submit {address!r}: is not of the form http://HEAD:8265 (the head's dashboard)")
+        raise InputError(f"--submit {address!r}: expected http://HEAD:8265, the address of the head's dashboard")
     try:
         socket.create_connection((parts.hostname, port), timeout=CONNECT_S).close()
     except OSError as error:

@@ -23,7 +23,7 @@ from raysweep.orchestrator.run.messages import Beat
 
 LOOK_S = 1.0  # between two checks
 SILENT_S = 40.0  # without a heartbeat, before the worker's node is probed
-ANSWER_S = 15.0  # for the node to answer; together less than a minute
+ANSWER_S = 15.0  # for the node to answer; with SILENT_S less than a minute
 GONE_S = 5.0  # for Ray itself to report that a task died with its node
 UNHEARD_S = 10.0  # after which a chunk that may be on an unresponsive node is taken back
 HEAD_S = 10.0  # without an answer from the head, before the launch ends
@@ -41,7 +41,7 @@ class InFlight:
     demand: Demand
     node: str | None = None
     pid: int = 0
-    last_beat: float = 0.0  # when it came
+    last_beat: float = 0.0  # when it arrived
 
 
 @dataclass
@@ -57,8 +57,8 @@ class HealthMonitor:
     """Watches one launch's workers.
 
     Args:
-        ray: the module, connected.
-        launch: id of the launch, part of its keys.
+        ray: the Ray module, connected.
+        launch: id of the launch; its keys contain it.
         drains: whether nodes may be drained; False for an embedded Ray.
     """
 
@@ -80,7 +80,7 @@ class HealthMonitor:
         self._head = Head(store.address)
 
     def check(self, in_flight: Mapping[int, InFlight]) -> News:
-        """News of these chunks, at most once a second.
+        """Return news of the chunks in flight; empty if the last check was less than a second ago.
 
         Raises:
             ClusterUnavailable: the head is dead.
@@ -107,7 +107,7 @@ class HealthMonitor:
         return news
 
     def nodes(self) -> dict[str, dict[str, float]]:
-        """Resources of each living node, by id; the last ones read while the head does not answer.
+        """Id of a living node -> its resources; the last known ones if the head does not answer.
 
         `ray.nodes()` would hang without a head, until Ray ends the process after a minute.
         """
@@ -122,14 +122,14 @@ class HealthMonitor:
         return self._nodes
 
     def answers(self) -> bool:
-        """Whether the head answers now. Only `check` raises when it is dead."""
+        """Whether the head answers now. Unlike `check`, this does not raise if the head is dead."""
         try:
             return self._head.answers()
         except ClusterUnavailable:
             return False
 
     def forget(self) -> None:
-        """Remove the launch's keys."""
+        """Remove the launch's keys from the key-value store."""
         self.store.internal_kv_del(key_prefix(self._launch), True, None, _RPC_S)
 
     def _read_beats(self, in_flight: Mapping[int, InFlight], news: News, now: float) -> None:
@@ -198,7 +198,7 @@ class HealthMonitor:
                 what = "is dead" if state in {"", "Z", "X"} else "is stopped"
                 news.lost[chunk.number] = f"silent for {now - chunk.last_beat:.0f} s, and its worker process {what}"
             else:
-                chunk.last_beat = now  # it runs, and holds the interpreter
+                chunk.last_beat = now  # the process runs, and native code holds the interpreter
 
 
 class Head:
@@ -210,10 +210,10 @@ class Head:
         self._answered = time.monotonic()
 
     def answers(self) -> bool:
-        """Whether it answers now.
+        """Whether the head answers now.
 
         Raises:
-            ClusterUnavailable: nothing has answered for `HEAD_S`. Later, Ray itself would end the process.
+            ClusterUnavailable: nothing has answered for `HEAD_S`; Ray itself would end the process later.
         """
         try:
             socket.create_connection(self._address, timeout=1.0).close()
@@ -230,9 +230,9 @@ class Head:
 
 
 def killed_beside_another(message: str, pid: int) -> bool:
-    """Whether another process used far more memory than this one, by Ray's message on a node out of memory.
+    """Whether another process used far more memory than process `pid`, according to Ray's out-of-memory message.
 
-    Ray kills several processes at once, and lists "PID MEM(GB) COMMAND" of the largest.
+    Ray kills several processes at once; the message lists "PID MEM(GB) COMMAND" of the largest.
     """
     used: dict[int, float] = {}
     for line in message.splitlines():

@@ -17,7 +17,7 @@ def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
 
     Args:
         stage: the folder to create.
-        modules: folder of users' modules -> further files of it (see `python_files`).
+        modules: folder of users' modules -> further files in it (see `python_files`).
     """
     stage.mkdir()
     copy_package(stage, without=("analysis",))
@@ -26,7 +26,7 @@ def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
 
 
 def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
-    """Copy raysweep as it is imported here, without some of its folders."""
+    """Copy the raysweep package that this process has imported, without some of its folders."""
     source = Path(raysweep.__file__).parent  # in a checkout its folders are links; copytree follows them
     shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 
@@ -35,9 +35,9 @@ def python_files(folder: Path, into: Path, more: Iterable[Path] = ()) -> None:
     """Copy the Python files of a folder's modules and packages.
 
     Args:
-        folder: of users' modules.
+        folder: the folder of users' modules.
         into: an existing folder.
-        more: files to copy besides, relative to `folder`, as of folders without `__init__.py`.
+        more: further files, relative to `folder`, such as those in folders without `__init__.py`.
     """
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _SKIP:

@@ -1,4 +1,4 @@
-"""The Ray worker's side: runs a chunk and sends heartbeats. Imported on workers; must stay light."""
+"""The Ray worker's side: runs a chunk and sends heartbeats. Workers import it, so its imports stay light."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _STAGE = (str(Path(raysweep.__file__).parents[1]),)
 
 
 def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
-    """One Ray task.
+    """Run a chunk, as one Ray task.
 
     Args:
         chunk: the cells to run; users' modules are imported from the staged folder.
-        launch: id of the launch, part of its keys.
-        folder: the launch's current folder, which becomes the cell's if it exists on this machine.
+        launch: id of the launch; its keys contain it.
+        folder: the launch's current folder; the cells run in it if it exists on this machine.
     """
     import ray
 
@@ -52,7 +52,7 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
 
 @functools.cache
 def _tidy() -> None:
-    """Remove old files of ours, once in each worker process."""
+    """Remove old scratch files, once per worker process."""
     remove_old()
 
 
@@ -88,7 +88,7 @@ class _Heart(threading.Thread):
 
 
 def state_of(pid: int) -> str:
-    """State of a process on this machine, as Linux' letter (T: stopped); "" if it does not exist."""
+    """State of a process on this machine, as Linux's letter (T: stopped); "" if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     except OSError:
@@ -111,10 +111,10 @@ def drain_key(launch: str, node: str) -> bytes:
 
 
 def fault_path(launch: str, number: int) -> Path:
-    """File for the stack of a dying worker, on its own machine."""
+    """File on the worker's machine for the stack of a dying worker."""
     return fault_folder(launch) / f"{number}.fault"
 
 
 def fault_folder(launch: str) -> Path:
-    """Folder of a launch's fault files; the driver removes the one on its machine."""
+    """Folder of a launch's fault files on this machine; the driver removes its own."""
     return scratch() / f"faults-{launch}"

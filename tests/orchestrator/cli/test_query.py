@@ -80,7 +80,7 @@ def test_queries_are_saved_by_name(store: Store, capsys: pytest.CaptureFixture[s
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["worst"]
     with pytest.raises(InputError, match="did you mean 'worst'"):
         query_commands.query("wort")
-    with pytest.raises(InputError, match="a name is 1 to 64 letters"):
+    with pytest.raises(InputError, match="use 1 to 64 letters"):
         query_commands.query("SELECT 1", save="../evil")
     with pytest.raises(InputError, match="nonsense"):
         query_commands.query("SELECT nonsense FROM cells", save="bad")

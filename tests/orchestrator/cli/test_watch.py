@@ -111,7 +111,7 @@ def test_the_screen_ends_with_the_next_command() -> None:
             DROPPED,
             None,
             None,
-            ["1 cell requested only before the sweep file changed: `raysweep resume` alone runs them"],
+            ["1 cell requested only before the sweep file changed; `raysweep resume` without a sweep runs them"],
         ),
         (None, None, None, []),
     ],

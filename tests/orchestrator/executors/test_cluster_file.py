@@ -175,7 +175,7 @@ def test_cells_that_no_node_type_can_run_are_counted(run, write, folder: Path) -
     ended = run("c.yaml", "s.toml")
     assert ended.exit_code == 1, ended.output
     assert (
-        "3 cells need a GPU each; no node type has one: --device cpu, change [resources] or add a node type that has it"
+        "3 cells need a GPU each; no node type has one: use --device cpu, change [resources] or add a node type"
         in ended.output
     )
     assert "3 cells need 1 CPU and 64 GiB each; no node type is large enough: cpu (16 CPUs, 22 GiB)" in ended.output
@@ -188,7 +188,7 @@ def test_cells_that_no_node_type_can_run_are_counted(run, write, folder: Path) -
 def test_a_sweep_that_fits(run) -> None:
     ended = run(str(FILE), "paper/e7-heads")
     assert ended.exit_code == 0, ended.output
-    assert "has a node to run on" in ended.output
+    assert "every cell fits a node" in ended.output
 
 
 def test_exit_codes_as_a_command(cli, folder: Path) -> None:

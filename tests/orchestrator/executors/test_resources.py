@@ -120,7 +120,7 @@ def test_needs_in_words(demand: Demand, words: str) -> None:
 def test_what_is_unmet_says_how_many_why_and_what_to_do() -> None:
     line = unmet(Demand(1, 1, None), 3, "no node type has one", ["add a node type"])
     assert line == (
-        "3 cells need a GPU each; no node type has one: --device cpu, change [resources] or add a node type"
+        "3 cells need a GPU each; no node type has one: use --device cpu, change [resources] or add a node type"
     )
 
 

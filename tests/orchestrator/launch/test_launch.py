@@ -121,7 +121,7 @@ def test_max_failures_stops_gracefully(write) -> None:
     )
     store = Store()
     result = Launch(from_sweeps([sweep], store), store, Options(executor="inline", max_failures=3)).run()
-    assert result.stopped == "--max-failures 3 was met"
+    assert result.stopped == "--max-failures 3 was reached"
     assert result.failed >= 3
     assert result.left == 20 - result.failed > 0
 

@@ -57,7 +57,7 @@ def test_a_plan_warns(cli, needs) -> None:
 
 def test_a_mistake_in_it_is_named(cli, needs, write) -> None:
     write("n.toml", SWEEP.format('"broken"'))
-    assert "needs.py: lacks: KeyError: 'nothing' (2 cells)" in cli("launch", "n.toml", "--inline").stderr
+    assert "needs.py: lacks() raised KeyError: 'nothing' (2 cells)" in cli("launch", "n.toml", "--inline").stderr
 
 
 def test_cells_whose_config_is_no_longer_one_fail_by_themselves(cli, needs, write) -> None:

@@ -245,5 +245,5 @@ def test_a_limit_among_the_settings_is_warned_of(cli, write) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP.replace("[[grid]]", "[config]\nretries = 3\n[[grid]]\ntimeout_s = 5"))
     warnings = cli("plan", "tiny.toml").stderr
-    assert "grid[0].timeout_s: is a setting of the workload here; a limit belongs under [resources]" in warnings
-    assert "config.retries: is a setting" in warnings
+    assert "grid[0].timeout_s: is passed to the workload as a setting; a limit belongs under [resources]" in warnings
+    assert "config.retries: is passed to the workload as a setting" in warnings
