@@ -18,7 +18,7 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     names = sorted(valid)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r};{hint} Known: {', '.join(names)}"
+    return f"unknown {kind} {name!r};{hint} Known: {', '.join(names) or 'none yet'}"
 
 
 class Registry(dict[str, T]):
