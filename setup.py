@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-BUNDLE = Path(__file__).resolve().parent / "raysweep" / "analysis" / "report" / "vega.js"
+BUNDLE = Path(__file__).resolve().parent / "src" / "raysweep" / "analysis" / "report" / "vega.js"
 GENERATOR = "vl-convert-python"
 
 

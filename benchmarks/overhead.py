@@ -242,7 +242,7 @@ def in_child(name: str, folder: Path, options: argparse.Namespace) -> dict[str, 
     """Run one contender in a process of its own; it prints JSON as its last line."""
     numbers = [f"--{n}={getattr(options, n)}" for n in ("cells", "seeds", "trials", "planned")]
     command = [sys.executable, __file__, "--contender", name, "--folder", str(folder), *numbers]
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parent.parent / "src")
     paths = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
     ended = subprocess.run(
         command,

@@ -317,7 +317,7 @@ class Child:
     """The parent's end of a contender's process."""
 
     def __init__(self, arguments: list[str], folder: Path, n: int, k: int) -> None:
-        root = str(Path(__file__).resolve().parent.parent)
+        root = str(Path(__file__).resolve().parent.parent / "src")
         paths = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
         self.errors = folder / f"{arguments[-1]}.stderr"
         with self.errors.open("w") as errors:

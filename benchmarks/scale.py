@@ -115,7 +115,7 @@ class Took(NamedTuple):
 
 def process(folder: Path, *command: str) -> tuple[Took, str]:
     """Resources used by a command in the folder, and its output."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[1] / "src"
     environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "160"}
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as out:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from raysweep.workloads.vit.model import Attention, Shape, VisionTransformer, build
 from raysweep.workloads.vit.selection import draw

@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PATHS = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+"""Of this checkout: the package, and the tests."""
 RAYSWEEP = [sys.executable, "-m", "raysweep"]
 TERMINAL = {"COLUMNS": "160"}
 
@@ -28,7 +30,7 @@ Ended = subprocess.CompletedProcess[str]
 
 def environment() -> dict[str, str]:
     """Environment variables for a child process, with this checkout first on the Python path."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **TERMINAL}
+    return {**os.environ, "PYTHONPATH": PATHS, **TERMINAL}
 
 
 def in_own_process(arguments: Sequence[str], folder: Path, timeout: float = 90) -> Ended:

@@ -38,7 +38,7 @@ class Copy:
         self.folder = folder
         for name in ("workloads", "orchestrator", "analysis", "tests", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "raysweep", folder / "raysweep", symlinks=True)
+        shutil.copytree(ROOT / "src", folder / "src", symlinks=True)
         for path in [*ROOT.glob("*.md"), ROOT / "pyproject.toml"]:
             shutil.copy(path, folder)
 
@@ -56,7 +56,7 @@ class Copy:
         self.write(name, text.replace(old, new))
 
     def run(self, *words: str) -> str:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        environment = {**os.environ, "PYTHONPATH": f"{self.folder / 'src'}{os.pathsep}{self.folder}"}
         environment.pop("RAYSWEEP_STORE", None)
         command = [sys.executable, "-m", *words]
         ended = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900)

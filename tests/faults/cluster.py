@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.command_line import PATHS, ROOT
 
 SETTINGS = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback
@@ -39,7 +39,7 @@ class Cluster:
 
         self.environment = {
             **os.environ, **SETTINGS, **(KEEPALIVE if quick else {}),
-            "RAY_AUTH_TOKEN": secrets.token_hex(16), "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_TOKEN": secrets.token_hex(16), "PYTHONPATH": PATHS,
         }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.cluster"], cwd=ROOT, env=self.environment, text=True,

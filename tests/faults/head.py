@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
-from tests.conftest import ROOT
+from tests.command_line import PATHS
 from tests.faults.cluster import SETTINGS, command, descendants, signal_to
 
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def _python_path() -> list[str]:
-    return [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != ROOT]
+    return [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and p not in PATHS.split(os.pathsep)]
 
 
 class Head:
@@ -50,7 +50,7 @@ class Head:
         self.address = f"127.0.0.1:{port}"
         self.environment = {
             **os.environ, **SETTINGS, **KEEPALIVE, "RAY_AUTH_TOKEN": secrets.token_hex(16),
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *_python_path()]),
+            "PYTHONPATH": os.pathsep.join([PATHS, *_python_path()]),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }  # fmt: skip
         dashboard = ["--include-dashboard=false"] if console is None else [f"--dashboard-port={console}"]

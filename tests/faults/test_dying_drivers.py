@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from raysweep.orchestrator.store.reader import Store
-from tests.conftest import ROOT, environment
+from tests.conftest import environment
 
 CELLS = 150
 WORKLOAD = """
@@ -38,7 +38,7 @@ def test_wherever_a_launch_dies_nothing_is_lost_or_doubled(seed: int, write, fol
         fault = f"{chance.randrange(2**31)}{'' if turn else ':soon'}"  # the first makes more than forty commits
         ended = subprocess.run(
             [sys.executable, "-m", "tests.faults.driver", fault, "launch", "d.toml", "--inline"],
-            cwd=folder, env={**environment(), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+            cwd=folder, env=environment(), capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         codes.append(ended.returncode)
         assert ended.returncode in (0, -signal.SIGKILL), ended.stderr

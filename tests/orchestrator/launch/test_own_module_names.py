@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from raysweep import Store
-from tests.conftest import RAYSWEEP, ROOT, environment
+from tests.command_line import PATHS
+from tests.conftest import RAYSWEEP, environment
 
 PROJECT = {
     "analysis/__init__.py": "",
@@ -60,7 +61,7 @@ def raysweep(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     for name, text in {**PROJECT, "study.toml": SWEEP.format(folder)}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    env = {**environment(), "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    env = {**environment(), "PYTHONPATH": os.pathsep.join([str(folder), PATHS])}
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*RAYSWEEP, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=120)

@@ -252,7 +252,9 @@ def test_a_bundled_workload_is_made_of_what_it_imports_and_no_other_workload() -
 
 def test_an_edit_changes_the_digests_of_the_workloads_that_import_the_file(tmp_path: Path) -> None:
     """In a copy of the package, in which a worker or an installation has real folders in place of our links."""
-    shutil.copytree(ROOT / "raysweep", tmp_path / "raysweep", ignore=shutil.ignore_patterns("__pycache__", "analysis"))
+    shutil.copytree(
+        ROOT / "src" / "raysweep", tmp_path / "raysweep", ignore=shutil.ignore_patterns("__pycache__", "analysis")
+    )
     code = (
         "from raysweep.orchestrator.sweep.workload import load_workload\n"
         "print(*(load_workload(name).source_digest for name in ('online_rnn', 'bci', 'vit')))"
