@@ -39,7 +39,7 @@ from raysweep.orchestrator.cli.output import (
     typed_command,
     warn,
 )
-from raysweep.orchestrator.text import at_store, count_cells
+from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.executors.executor import Executor
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 _NOT_IN_HINT = {"sweeps", "rerun_changed", "submit", "follow", "yes", "wait", "as_json"}
 """Parameters of a launch that are left out of the printed command to resume it."""
+
+MAX_NAMES = 3
+"""Sweeps that a launch lists by name."""
 
 
 def plan(
@@ -210,7 +213,8 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
         event("start", cells=len(planned.table), to_run=planned.to_run, store=store.storage.location)
     elif planned.to_run:
         starting = "" if options.executor == "inline" or options.address else "; starting Ray"
-        print(f"{count_cells(len(planned.table))}, {planned.to_run:,} to run{starting}", file=sys.stderr)
+        names = join_first((sweep.name for sweep in request.sweeps), MAX_NAMES)
+        print(f"{count_cells(len(planned.table))} in {names}, {planned.to_run:,} to run{starting}", file=sys.stderr)
 
     def announce(plan: Plan, executor: Executor) -> None:
         if not as_json:

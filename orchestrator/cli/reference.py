@@ -48,7 +48,8 @@ def _sections(command: Any, name: str) -> Iterator[str]:
 
 
 def _words(argument: Any) -> str:
-    return str(argument.metavar or argument.name.upper())
+    word = str(argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
+    return word if argument.required else f"[{word}]"
 
 
 def _forms(option: Any) -> list[str]:

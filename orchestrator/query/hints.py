@@ -34,7 +34,9 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"
     words = {word.lower() for word in re.findall(r"\w+", re.sub(r'"[^"]*"|\'[^\']*\'', " ", sql))} & reserved()
-    if name := next((name for name in columns if name.lower() in words), None):
+    missing = missing_column(error)
+    name = next((name for name in columns if name.lower() in words), None)
+    if name and (missing is None or missing.lower() in words):
         return f' (in SQL {name!r} is a reserved word: write the column as "{name}", in double quotes)'
     import duckdb
 
@@ -46,24 +48,28 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
     if table := re.search(r"Table with name (.+) does not exist!", str(error)):
         near = difflib.get_close_matches(table[1].lower(), _TABLES, n=1)
         return f" (the tables are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"
-    missing = missing_column(error)
     near = _similar(missing.lower(), columns) if missing else []
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
 def missing_column(error: Exception) -> str | None:
     """Name of the column that DuckDB's error reports as missing; None for any other error."""
-    missing = re.search(r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"', str(error))
-    return missing[1] or missing[2] if missing else None
+    missing = _MISSING.search(str(error))
+    return next(filter(None, missing.groups())) if missing else None
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Columns that start with the name and an underscore; if there are none, the column of most similar spelling."""
-    longer = [column for column in columns if column.lower().startswith(f"{name}_")]
+    """Columns that the name begins, or ends after `config_` or `metric_`; else the one of most similar spelling."""
+    prefixed = {f"config_{name}", f"metric_{name}"}
+    longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
 
 
 _MAX_SIMILAR = 3
+_MISSING = re.compile(
+    r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"'
+    r'|Column "([^"]+)" referenced that exists in the SELECT clause'
+)
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)

@@ -182,7 +182,7 @@ def _verify(storage: Storage, segment: Segment) -> None:
         while left and (block := opened.read(min(left, _BLOCK_BYTES))):
             checksum, left = zlib.crc32(block, checksum), left - len(block)
         if checksum != segment.checksum:
-            raise OSError("its pages are damaged (checksum mismatch)")
+            raise OSError("checksum mismatch in its pages")
 
 
 def _each(storage: Storage, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -323,7 +323,7 @@ def _damage_of(segment: Segment) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise StoreDamaged(f"{segment.path}: damaged: {str(error).splitlines()[0][:200]}") from None
+        raise StoreDamaged(f"{segment.path}: damaged: {str(error).splitlines()[0][:200]}{HINT}") from None
 
 
 def keys(table: pa.Table) -> list[tuple[str, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import importlib.util
 import json
 import os
 import sys
@@ -88,6 +89,10 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
         return _declared(name, target, folder=None)
     module = name.partition(":")[0]
     folder = _find(module, search)
+    top = module.partition(".")[0]
+    bare = next((path for place in search if (path := Path(place, top)).is_dir()), None) if top.isidentifier() else None
+    if folder is None and bare is not None and importlib.util.find_spec(top) is None:
+        raise InputError(f"workload {name!r}: {bare} has no __init__.py; create an empty one")
     if folder is not None and folder not in sys.path:
         sys.path.insert(0, folder)
         importlib.invalidate_caches()

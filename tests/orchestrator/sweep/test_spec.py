@@ -247,3 +247,10 @@ def test_a_limit_among_the_settings_is_warned_of(cli, write) -> None:
     warnings = cli("plan", "tiny.toml").stderr
     assert "grid[0].timeout_s: is passed to the workload as a setting; a limit belongs under [resources]" in warnings
     assert "config.retries: is passed to the workload as a setting" in warnings
+
+
+def test_a_workload_in_a_folder_that_is_no_package_is_told_what_it_lacks(write, folder: Path) -> None:
+    (folder / "models").mkdir()
+    write("models/net.py", TINY)
+    with pytest.raises(InputError, match=r"models has no __init__\.py"):
+        expand([Sweep.load(write("net.toml", SWEEP.replace("tiny:run", "models.net:run")))])
