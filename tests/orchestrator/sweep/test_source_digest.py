@@ -60,10 +60,10 @@ def test_a_plan_shows_that_a_helper_has_changed(folder: Path, tree, cli, options
     assert "2  done" in cli("plan", "s.toml").stdout
     tree({"physics.py": "G = 1.62\n"})
     assert "2  changed" in cli("plan", "s.toml").stdout
-    assert "\n2 of the done cells ran other code" in cli("launch", "s.toml", *options).stdout
+    assert "\n2 of the done cells ran different code" in cli("launch", "s.toml", *options).stdout
     again = cli("launch", "s.toml", "--inline", "--rerun-changed")
     assert "2 of 2 cells done (2 now" in again.stdout
-    assert "other code" not in again.stdout
+    assert "different code" not in again.stdout
     assert "2  done" in cli("plan", "s.toml").stdout
 
 
