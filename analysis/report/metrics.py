@@ -30,7 +30,7 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """One metric of an experiment: one row per variant, columns as `SCHEMA`; `others` variants are left out."""
+    """One metric of an experiment: a row per variant, with the columns of `SCHEMA`; `others` counts variants left out."""
 
     name: str
     rows: pl.DataFrame

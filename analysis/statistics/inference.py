@@ -91,14 +91,14 @@ def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def zone_p(estimated: Estimate, low: float, high: float) -> float:
-    """P of a verdict: inside the zone the larger p of its two ends (TOST), outside the p of the nearer end."""
+    """The p of a verdict: the larger p of both ends (TOST) if the value is inside the zone, else that of the nearer end."""
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)
 
 
 def seeds_needed(estimated: Estimate, low: float, high: float, level: float) -> int | None:
-    """The n at which the interval, scaled by 1 / sqrt(n), would contain no end of the zone; None: no such n."""
+    """The smallest n at which the interval, its width scaled as 1 / sqrt(n), excludes the zone's ends; None if none."""
     if not estimated.has_interval:
         return None
     bottom, top = estimated.interval(level)

@@ -178,7 +178,7 @@ _RENAMED = ("analysis", "orchestrator", "workloads")
 
 
 def _renamed(error: ModuleNotFoundError) -> str:
-    """A hint to append to a message if the missing module has a name that ours had before 0.1.0; otherwise ""."""
+    """A hint for the message if the missing module has the name of a raysweep package before 0.1.0; otherwise ""."""
     missing = error.name or ""
     if missing.partition(".")[0] not in _RENAMED:
         return ""

@@ -83,7 +83,7 @@ def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) ->
 
 
 def random_problem(n: int, k: int, include_self: bool) -> str | None:
-    """Any 0 < k < n can be drawn."""
+    """None: a random mask can be drawn for any 0 < k < n."""
     return None
 
 

@@ -120,10 +120,10 @@ def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Pa
 
 
 def load(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Recording:
-    """A session in bins of a width, from its prepared file; arguments as for `find`.
+    """Load a session from its prepared file, in bins of `bin_ms` milliseconds. Arguments as for `find`.
 
     Raises:
-        ValueError: unknown session, missing file, invalid content, or bins that cannot be merged to that width.
+        ValueError: unknown session, missing file, invalid content, or bins that cannot be merged to `bin_ms`.
     """
     return rebin(load_file(find(session, bin_ms, folder), session), bin_ms)
 
