@@ -30,7 +30,7 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """One metric of an experiment: a row per variant, with the columns of `SCHEMA`; `others` counts variants left out."""
+    """One metric of an experiment: a row per variant, with the columns of `SCHEMA`; `others` counts those left out."""
 
     name: str
     rows: pl.DataFrame

@@ -91,7 +91,7 @@ def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def zone_p(estimated: Estimate, low: float, high: float) -> float:
-    """The p of a verdict: the larger p of both ends (TOST) if the value is inside the zone, else that of the nearer end."""
+    """The p of a verdict: the larger p of both ends (TOST) inside the zone, outside it that of the nearer end."""
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)

@@ -61,7 +61,7 @@ def current_owner(storage: Storage, patience: float | None = None, *, locked: bo
 
 
 def _beats(storage: Storage, epoch: int, patience: float) -> bool:
-    """Wait up to `patience` seconds, by this process's clock, for the generation's heartbeat to change; whether it did."""
+    """Whether the generation's heartbeat changes within `patience` seconds, by this process's clock."""
     beat = f"_hb/{epoch:08d}"
     first, end = read_at_most(storage, beat, MAX_BEAT_BYTES), time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
