@@ -11,6 +11,8 @@ import re
 import zlib
 
 KEY = b"raysweep.crc32"
+MARK = b"raysweep.checksums"
+"""Key in the schema of segments that carry checksums: it tells a wiped entry from a segment of an older version."""
 BLANK = b"pages=00000000 footer=00000000"
 """Placeholder under `KEY` in a footer, until `fill_in` has computed both checksums."""
 _ENTRY = re.compile(re.escape(KEY) + rb"\x18\x1epages=([0-9a-f]{8}) footer=([0-9a-f]{8})")

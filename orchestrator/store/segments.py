@@ -82,13 +82,13 @@ def encode(
         seal: whether the segment is a seal, which occupies an ended generation's next name.
         replaces: the segments that a compaction has merged into this one.
     """
-    metadata = {}
+    metadata = {checksums.MARK: b"1"}
     if seal:
         metadata[_SEAL] = b"1"
     if replaces:
         metadata[_REPLACES] = json.dumps([segment.name for segment in replaces]).encode()
         metadata[_REPLACED] = json.dumps(joined(run for segment in replaces for run in _with_itself(segment))).encode()
-    schema = TABLES[folder].with_metadata(metadata or None)
+    schema = TABLES[folder].with_metadata(metadata)
     sink = io.BytesIO()
     options: dict[str, Any] = {}
     if folder == "arrays":
@@ -143,6 +143,8 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
                 values = max_values(file.metadata, folder, size)
                 schema, rows = file.schema_arrow, file.metadata.num_rows
                 metadata = file.metadata.metadata or {}
+                if b"ARROW:schema" not in metadata or (checksum is None and checksums.MARK in (schema.metadata or {})):
+                    raise ValueError("its footer is damaged (checksums or schema missing)")
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
