@@ -1,24 +1,19 @@
-"""Vega-Lite charts, built with Altair: each is a specification without data, plus its data by column.
+"""Vega-Lite charts: each is a specification without data, plus its data by column.
 
-Text and lines have the colour `currentColor`, so that charts follow the page's light, dark and print styles. Altair is
-imported inside the functions.
+Text and lines have the colour `currentColor`, so that charts follow the page's light, dark and print styles. The tests
+validate the specifications against Vega-Lite's schema.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import polars as pl
 
 from raysweep.orchestrator.text import printable
-
-if TYPE_CHECKING:
-    import altair as alt
 
 COLOURS = ["#3a86d4", "#e07b2c", "#2a9d6f", "#c2558f", "#8f7ad1", "#b5a02c", "#2aa3b8", "#d05656", "#7d8b99", "#8c6b4f"]
 """Colours of the series, legible on white and on black; a chart has at most one series per colour."""
@@ -57,12 +52,12 @@ def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec,
         columns["k"] = [NO_K if k is None else str(k) for k in frame["k"]]
         columns["series"] = [_in_lines(series) for series in frame["series"]]
         order = [NO_K] * (frame["k"].null_count() > 0) + [str(k) for k in sorted(frame["k"].drop_nulls().unique())]
-        spec = copy.deepcopy(_against_k(scale))
+        spec = _against_k(scale)
         spec["encoding"]["x"]["sort"] = order
         spec["encoding"]["color"]["sort"] = [_in_lines(n) for n in names]
         _title(spec, "y", printable(name))
     else:
-        spec = copy.deepcopy(_row_a_setting(scale))
+        spec = _row_a_setting(scale)
         lines = [_in_lines(label) for label in frame["label"]]
         most = max(text.count("\n") for text in lines)
         columns["lines"] = ["\n" * (most - text.count("\n")) + text for text in lines]  # align the labels' ends
@@ -87,7 +82,7 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
     """
     frame = rows.join(variants.select("variant", "label"), on="variant", maintain_order="left")
     values = [*frame["low"], *frame["high"]]
-    spec = copy.deepcopy(_curve(_scale(values)))
+    spec = _curve(_scale(values))
     _title(spec, "y", printable(name))
     spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in frame["label"].unique(maintain_order=True)]
     spec["description"] = printable(
@@ -103,15 +98,9 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
 
 def single() -> Spec:
     """Chart of one cell's curve; the page adds the data, columns step and value."""
-    import altair as alt
-
-    chart = alt.Chart(_data()).mark_line(strokeWidth=1.5, color=COLOURS[0])
-    chart = chart.encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)),
-        y=alt.Y("value:Q", scale=alt.Scale(zero=False)),
-        tooltip=["step:Q", "value:Q"],
-    )
-    return _spec(chart, 160)
+    encoding = {"x": _STEP, "y": {**_field("value"), "scale": {"zero": False}}}
+    mark = {"type": "line", "strokeWidth": 1.5, "color": COLOURS[0]}
+    return _chart(160, mark=mark, encoding={**encoding, "tooltip": [_field("step"), _field("value")]})
 
 
 def config() -> Spec:
@@ -126,7 +115,7 @@ def config() -> Spec:
         "titleFontWeight": "normal",
     }
     return {
-        "background": None,
+        "background": "transparent",
         "font": "system-ui, sans-serif",
         "view": {"stroke": None},
         "axis": {**grid, **words, "titleLimit": 260},
@@ -151,105 +140,112 @@ def config() -> Spec:
     }
 
 
-# Templates without data and titles, cached because building a chart costs more than filling one in.
-
-
-@functools.cache
 def _against_k(scale: Scale) -> Spec:
-    import altair as alt
-
-    hover = alt.selection_point(fields=["series"], bind="legend")
-    base = alt.Chart(_data()).encode(
-        x=alt.X("k:O", title="k", axis=alt.Axis(labelAngle=0)),
-        xOffset=alt.XOffset("series:N"),
-        color=alt.Color("series:N", legend=_legend()),
-        opacity=alt.condition(hover, alt.value(1), alt.value(0.15)),
-        tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
+    """A metric's means and intervals against k, one colour per series; without titles and sort orders."""
+    shared: Spec = {
+        "xOffset": _category("series"),
+        "opacity": _faded(0.15),
+        "tooltip": _tooltip("label", "mean", "low", "high", "seeds"),
+    }
+    interval = {**shared, "y": _number_axis("low", scale), "y2": {"field": "high"}}
+    point = {**shared, "y": _number_axis("mean", scale), "shape": {**_category("series"), "legend": None}}
+    return _chart(
+        280,
+        params=[_hover("series")],
+        encoding={
+            "x": {"field": "k", "type": "ordinal", "title": "k", "axis": {"labelAngle": 0}},
+            "color": {**_category("series"), "legend": _LEGEND},
+        },
+        layer=[
+            {"name": _FIRST_LAYER, "mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": interval},
+            {"mark": {"type": "point", "filled": True, "size": 55}, "encoding": point},
+        ],
     )
-    value = _number_axis(alt.Y, "mean:Q", scale)
-    rule = base.mark_rule(strokeWidth=1.5).encode(y=_number_axis(alt.Y, "low:Q", scale), y2="high:Q")
-    point = base.mark_point(filled=True, size=55).encode(y=value, shape=alt.Shape("series:N", legend=None))
-    return _lift(_spec(alt.layer(rule, point).add_params(hover), 280), "x", "color")
 
 
-@functools.cache
 def _row_a_setting(scale: Scale) -> Spec:
-    import altair as alt
+    """A metric's means and intervals, one row per variant; without titles and sizes."""
+    band: Spec = {"type": "band", "padding": 0}
 
-    base = alt.Chart(_data()).encode(
-        y=alt.Y("label:N", sort=None, axis=None, scale=alt.Scale(type="band", padding=0)),
-        tooltip=_tooltip("label:N", "mean:Q", "low:Q", "high:Q", "seeds:Q"),
+    def encoding() -> Spec:
+        row = {**_category("label"), "sort": None, "axis": None, "scale": band}
+        return {"y": row, "tooltip": _tooltip("label", "mean", "low", "high", "seeds")}
+
+    interval = {**encoding(), "x": _number_axis("low", scale), "x2": {"field": "high"}}
+    point = {**encoding(), "x": _number_axis("mean", scale)}
+    text = {**encoding(), "x": {"value": 0}, "text": _category("lines")}
+    return _chart(
+        _LINE + _MARK + _GAP,
+        layer=[
+            {"mark": {"type": "rule", "strokeWidth": 1.5, "color": COLOURS[0]}, "encoding": interval},
+            {"mark": {"type": "point", "filled": True, "size": 55, "color": COLOURS[0]}, "encoding": point},
+            {"mark": {"type": "text"}, "encoding": text},
+        ],
     )
-    text = base.mark_text().encode(text="lines:N", x=alt.value(0))
-    rule = base.mark_rule(strokeWidth=1.5, color=COLOURS[0]).encode(x=_number_axis(alt.X, "low:Q", scale), x2="high:Q")
-    point = base.mark_point(filled=True, size=55, color=COLOURS[0]).encode(x=_number_axis(alt.X, "mean:Q", scale))
-    return _spec(alt.layer(rule, point, text), _LINE + _MARK + _GAP)
 
 
-@functools.cache
 def _curve(scale: Scale) -> Spec:
-    import altair as alt
-
-    hover = alt.selection_point(fields=["label"], bind="legend")
-    base = alt.Chart(_data()).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)), color=alt.Color("label:N", legend=_legend())
+    """An array's medians as lines and its ranges as bands, one colour per variant; without titles and sort orders."""
+    band = {"y": _number_axis("low", scale), "y2": {"field": "high"}, "opacity": _faded(0.02, shown=0.14)}
+    line = {
+        "y": _number_axis("median", scale),
+        "opacity": _faded(0.1),
+        "tooltip": _tooltip("label", "step", "median", "low", "high", "seeds"),
+    }
+    return _chart(
+        260,
+        params=[_hover("label")],
+        encoding={"x": dict(_STEP), "color": {**_category("label"), "legend": _LEGEND}},
+        layer=[
+            {"name": _FIRST_LAYER, "mark": {"type": "area"}, "encoding": band},
+            {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": line},
+        ],
     )
-    band = base.mark_area().encode(
-        y=_number_axis(alt.Y, "low:Q", scale),
-        y2="high:Q",
-        opacity=alt.condition(hover, alt.value(0.14), alt.value(0.02)),
-    )
-    line = base.mark_line(strokeWidth=1.5).encode(
-        y=_number_axis(alt.Y, "median:Q", scale),
-        opacity=alt.condition(hover, alt.value(1), alt.value(0.1)),
-        tooltip=_tooltip("label:N", "step:Q", "median:Q", "low:Q", "high:Q", "seeds:Q"),
-    )
-    return _lift(_spec(alt.layer(band, line).add_params(hover), 260), "x", "color")
 
 
-def _tooltip(*fields: str) -> list[alt.Tooltip]:
-    import altair as alt
-
-    return [alt.Tooltip(f, format=".4g") if f.endswith(":Q") and f[0] != "s" else alt.Tooltip(f) for f in fields]
-
-
-def _legend() -> alt.Legend:
-    """A legend whose labels keep their line breaks."""
-    import altair as alt
-
-    return alt.Legend(labelExpr="split(datum.label, '\\n')")
+_STEP: Spec = {"field": "step", "type": "quantitative", "title": "step", "axis": {"grid": False}}
+_LEGEND: Spec = {"labelExpr": "split(datum.label, '\\n')"}
+"""A legend whose labels keep their line breaks."""
+_HOVER, _FIRST_LAYER = "hover", "first"
 
 
-def _number_axis(channel: Callable[..., Any], field: str, scale: Scale) -> Any:
+def _field(name: str) -> Spec:
+    return {"field": name, "type": "quantitative"}
+
+
+def _category(name: str) -> Spec:
+    return {"field": name, "type": "nominal"}
+
+
+def _tooltip(*names: str) -> list[Spec]:
+    """Tooltip lines: the label as text, numbers with four digits, steps and counts of seeds in full."""
+    whole = ("step", "seeds")
+    return [
+        _category(name) if name == "label" else _field(name) if name in whole else {**_field(name), "format": ".4g"}
+        for name in names
+    ]
+
+
+def _hover(field: str) -> Spec:
+    """Select a series by its legend entry. Vega-Lite requires one layer to own the selection."""
+    return {"name": _HOVER, "select": {"type": "point", "fields": [field]}, "bind": "legend", "views": [_FIRST_LAYER]}
+
+
+def _faded(faded: float, shown: float = 1) -> Spec:
+    """Opacity `shown` for the selected series, or for all if none is selected; `faded` for the others."""
+    return {"condition": {"param": _HOVER, "value": shown}, "value": faded}
+
+
+def _number_axis(field: str, scale: Scale) -> Spec:
     """A channel whose axis has few grid lines; by default, a logarithmic axis has nine per decade."""
-    import altair as alt
-
-    range_of = alt.Scale(type="log") if scale == "log" else alt.Scale(type="linear", zero=False)
-    return channel(field, scale=range_of, axis=alt.Axis(tickCount=6, format="~g"))
+    kind: Spec = {"type": "log"} if scale == "log" else {"type": "linear", "zero": False}
+    return {**_field(field), "scale": kind, "axis": {"tickCount": 6, "format": "~g"}}
 
 
-def _data() -> alt.NamedData:
-    import altair as alt
-
-    return alt.NamedData(name="rows")
-
-
-def _spec(chart: Any, height: int) -> Spec:
-    """A chart as a dictionary, validated against Vega-Lite's schema."""
-    spec: Spec = chart.properties(width="container", height=height).to_dict()
-    spec.pop("config", None)  # the page sets one config for all charts
-    spec.pop("$schema")
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}  # the height is not fitted to the page
-    return spec
-
-
-def _lift(spec: Spec, *channels: str) -> Spec:
-    """Move encodings that all layers share to the top level, where `metric` and `curve` fill them in."""
-    spec["encoding"] = {channel: spec["layer"][0]["encoding"][channel] for channel in channels}
-    for layer in spec["layer"]:
-        for channel in channels:
-            del layer["encoding"][channel]
-    return spec
+def _chart(height: int, **parts: Any) -> Spec:
+    """A specification over the data set `rows`, as wide as the page; its height is not fitted to the page."""
+    autosize = {"type": "fit-x", "contains": "padding"}
+    return {"data": {"name": "rows"}, "width": "container", "height": height, "autosize": autosize, **parts}
 
 
 def _title(spec: Spec, channel: str, text: str) -> None:

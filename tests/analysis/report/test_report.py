@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import altair
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
@@ -241,10 +243,11 @@ def test_commands_on_the_page_give_its_numbers(gathered: Report, store: Store) -
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
 def test_charts_are_vega_lite(scale: charts.Scale) -> None:
-    """Altair checks each against the schema as it makes it."""
-    for make in (charts._against_k, charts._row_a_setting, charts._curve):
-        assert make(scale)["data"] == {"name": "rows"}
-    assert charts.single()["data"] == {"name": "rows"}
+    for spec in (charts._against_k(scale), charts._row_a_setting(scale), charts._curve(scale), charts.single()):
+        whole = altair.Chart.from_dict({**spec, "config": charts.config()})  # validates against Vega-Lite's schema
+        assert whole.to_dict()["data"] == {"name": "rows"}
+        with pytest.raises(jsonschema.ValidationError):
+            altair.Chart.from_dict({**spec, "width": "page"})
 
 
 def test_a_chart_is_against_k_where_it_varies(gathered: Report) -> None:
