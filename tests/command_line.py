@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import importlib
 import io
 import logging
@@ -16,8 +17,10 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import typer.main
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
@@ -70,6 +73,7 @@ def in_this_process(
         patch.chdir(folder)
         patch.syspath_prepend(folder)  # as `python -m` does
         patch.setattr(sys, "argv", ["raysweep", *arguments])
+        patch.setattr(typer.main, "get_command", _command)  # which takes longer than most commands
         patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # usage lines would show pytest's
         for name, stream in (("stdin", empty), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, stream)
@@ -85,6 +89,9 @@ def in_this_process(
         finally:
             watchdog.cancel()
     return Ended(arguments, code, _text(out), _text(err))
+
+
+_command = functools.cache(typer.main.get_command)
 
 
 def _text(stream: io.TextIOWrapper) -> str:
@@ -125,16 +132,24 @@ def _restored() -> Iterator[None]:
         os.environ.update(variables)
 
 
+INSTALLED = (str(ROOT), sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
+_not_users: dict[str, ModuleType] = {}
+"""Modules seen before that are not users': by name, so that each is examined once."""
+
+
 def forget_users() -> None:
     """Unload users' modules (neither Python's, nor of an installed package, nor ours); clear our functions' caches."""
-    installed = (str(ROOT), sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
     for name, module in list(sys.modules.items()):
-        names = getattr(module, "__dict__", {})  # without the `__getattr__` of a module, which may raise anything
-        places = [names.get("__file__"), *names.get("__path__", ())]
-        if any(os.path.isabs(place) and not place.startswith(installed) for place in places if isinstance(place, str)):
-            del sys.modules[name]
-        elif name.startswith("raysweep."):
-            for value in list(names.values()):
+        if _not_users.get(name) is not module:
+            names = getattr(module, "__dict__", {})  # without the `__getattr__` of a module, which may raise anything
+            places = [names.get("__file__"), *names.get("__path__", ())]
+            paths = [place for place in places if isinstance(place, str) and os.path.isabs(place)]
+            if any(not path.startswith(INSTALLED) for path in paths):
+                del sys.modules[name]
+                continue
+            _not_users[name] = module
+        if name.startswith("raysweep."):
+            for value in list(vars(module).values()):
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
     importlib.invalidate_caches()
