@@ -11,7 +11,7 @@ run: $(VENV)/.user
 	"$(BIN)/raysweep" table 3
 
 test: $(VENV)/.dev
-	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile -m "not slow"
+	"$(BIN)/python" -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/.cluster
 	"$(BIN)/python" -m pytest -q
@@ -24,7 +24,7 @@ check: $(VENV)/.dev
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest -q -n 2 --dist loadfile -m "not slow"
+	"$(BIN)/python" -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 format: $(VENV)/.dev
 	"$(BIN)/ruff" format .

@@ -26,7 +26,14 @@ WORKLOAD = """
 SWEEP = f'name="d"\nworkload="quick:run"\nseeds="0..{CELLS - 1}"\n[[grid]]\nmethod="m"\n'
 
 
-@pytest.mark.parametrize("seed", [11, 12, secrets.randbelow(2**31)], ids=["11", "12", "random"])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(11, id="11", marks=pytest.mark.slow),
+        pytest.param(12, id="12", marks=pytest.mark.slow),
+        pytest.param(secrets.randbelow(2**31), id="random"),
+    ],
+)
 def test_wherever_a_launch_dies_nothing_is_lost_or_doubled(seed: int, write, folder: Path, cli) -> None:
     print(f"seed {seed}")  # of a run that fails: give it in the list above
     chance = random.Random(seed)

@@ -73,7 +73,7 @@ def check_whole(s3: str) -> None:
     assert store.attempts.collect().height == CELLS
 
 
-@pytest.mark.parametrize("what", ["drop", "late"])
+@pytest.mark.parametrize("what", [pytest.param("drop", marks=pytest.mark.slow), "late"])
 def test_writes_whose_answers_are_lost_lose_and_double_nothing(
     what: str, s3: str, proxy: Proxy, write, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -402,7 +402,7 @@ def test_two_saves_are_the_same_to_the_byte(name: str, tmp_path: Path) -> None:
 
     first, second = FIGURES[name](everything()), FIGURES[name](everything())
     (tmp_path / "new").mkdir()
-    for ending in ("svg", "png"):
+    for ending in ("svg", "png") if name == "step" else ("svg",):  # drawing pixels takes most of the time
         save(first, tmp_path / f"a.{ending}")
         with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None, "savefig.dpi": 50}):
             save(second, tmp_path / "new" / f"b.{ending}")
