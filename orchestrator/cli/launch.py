@@ -221,7 +221,8 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
             where = "in this process" if options.executor == "inline" else "on Ray's current resources"
             print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
 
-    result = this.run(live(as_json, at), announce)
+    with live(as_json, at) as report:
+        result = this.run(report, announce)
     warn(line for line in result.warnings if line not in request.warnings)
     again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
     print_result(result, as_json, again, at)

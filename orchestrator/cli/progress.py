@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from raysweep.orchestrator.cli.output import event, pace_in_words
@@ -21,9 +22,17 @@ MAX_NAMED = 3
 """Maximum number of unsuccessful attempts that an update names; it names the last ones."""
 
 
-def live(as_json: bool, at: str = "") -> Callable[[Progress], None]:
-    """Return a function that prints the progress of a launch; for `at` see `at_store`."""
-    return _Events() if as_json else _Line(sys.stderr.isatty(), at)
+@contextlib.contextmanager
+def live(as_json: bool, at: str = "") -> Iterator[Callable[[Progress], None]]:
+    """Provide a function that prints the progress of a launch; for `at` see `at_store`. No text is left on its line."""
+    if as_json:
+        yield _Events()
+        return
+    line = _Line(sys.stderr.isatty(), at)
+    try:
+        yield line
+    finally:
+        line.clear()
 
 
 class _News:
@@ -44,7 +53,6 @@ class _Line:
 
     def __init__(self, terminal: bool, at: str) -> None:
         self.terminal, self.at = terminal, at
-        self.began = time.monotonic()
         self.last = 0.0
         self.news = _News()
         self.waiting: tuple[str, ...] = ()
@@ -56,8 +64,7 @@ class _Line:
         if now - self.last < pause:
             return
         self.last, self.waiting = now, progress.waiting
-        if self.terminal:
-            print("\r\x1b[K", end="", file=sys.stderr)
+        self.clear()
         for line in self._bad(progress):
             print(printable(line), file=sys.stderr)
         text = printable(self._text(progress, now))
@@ -65,6 +72,11 @@ class _Line:
             print(text, file=sys.stderr, flush=True)
         else:
             print(text if progress.left else "", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line from the terminal, so that other text may follow."""
+        if self.terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def _bad(self, progress: Progress) -> list[str]:
         new, attempts = self.news(progress)
@@ -74,7 +86,7 @@ class _Line:
         return [f"{more:,} more unsuccessful attempt{'' if more == 1 else 's'}", *lines] if more else lines
 
     def _text(self, progress: Progress, now: float) -> str:
-        cells_per_s, seconds_left = progress.pace(self.began, now)
+        cells_per_s, seconds_left = progress.pace(now)
         counts = [f"{progress.done:,} done"]
         counts += [f"{progress.running:,} running"] if progress.running else []
         counts += [f"{progress.to_retry:,} waiting for a retry"] if progress.to_retry else []
@@ -98,7 +110,6 @@ class _Events:
     """Prints the JSON objects `progress` and `bad_attempt`, for `--json`."""
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
         self.last = 0.0
         self.news = _News()
 
@@ -109,7 +120,7 @@ class _Events:
         if now - self.last < EVENTS_S and progress.left:
             return
         self.last = now
-        cells_per_s, seconds_left = progress.pace(self.began, now)
+        cells_per_s, seconds_left = progress.pace(now)
         event(
             "progress", done=progress.done, failed=progress.failed, running=progress.running, left=progress.left,
             to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),

@@ -36,7 +36,8 @@ class Snapshot(NamedTuple):
         states: one row per known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no
             attempt), request_state (see `drift`), failed (its last attempt failed or was lost, and no running launch
             will retry it).
-        ended: the attempts of the last `WINDOW_S`, oldest first: finished_at, status, seconds.
+        ended: attempts that ended in the last `WINDOW_S`, of the running launch if there is one, oldest first:
+            started_at, finished_at, status, seconds.
         failures: the last attempts of the most recently failed cells: cell_id, status, error_type, error_message,
             finished_at.
         running: cell id in the owner's last heartbeat -> the fraction done, None if the cell does not report it.
@@ -89,9 +90,10 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
     )
     since = now - timedelta(seconds=WINDOW_S)
     ids = states.select("cell_id")
+    of_launch = pl.col("epoch") == newest_epoch(store.storage) if owner else pl.lit(value=True)
     ended = store.collect(
-        lambda: store.attempts.filter(pl.col("finished_at") >= since)
-        .select("cell_id", "finished_at", "status", "seconds")
+        lambda: store.attempts.filter((pl.col("finished_at") >= since) & of_launch)
+        .select("cell_id", "started_at", "finished_at", "status", "seconds")
         .join(ids.lazy(), on="cell_id", how="semi")
         .sort("finished_at")
     )  # fmt: skip
@@ -100,7 +102,6 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
     charged = [status for status, policy in POLICIES.items() if policy.budget]
     suspects = states.filter(pl.col("status").is_in(charged) & ~pl.col("cell_id").is_in(list(running)))
     key = ["cell_id", "attempt"]
-    of_launch = pl.col("epoch") == newest_epoch(store.storage) if owner else pl.lit(value=True)
     failed = store.collect(
         lambda: store.attempts.filter(pl.col("status").is_in(charged) & of_launch)
         .select(*key, "finished_at")
@@ -147,7 +148,8 @@ def totals(moment: Snapshot) -> Totals:
     left = moment.states.height - done - failed
     if moment.owner is None or moment.ended.is_empty():
         return Totals(done, len(moment.running), failed, left, None, None)
-    span = max((moment.now - moment.ended["finished_at"].to_list()[0]).total_seconds(), 1.0)
+    began = min(moment.ended["started_at"].to_list())  # no pause between launches, no start of Ray
+    span = max(min((moment.now - began).total_seconds(), WINDOW_S), 1.0)
     cells = moment.ended.filter(pl.col("status") == "done").height
     expected = moment.states.filter((pl.col("status") != "done") & ~pl.col("failed"))["expected_seconds"]
     work = float(moment.ended["seconds"].fill_null(0).sum())
@@ -177,7 +179,7 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
         for row in moment.failures.iter_rows(named=True)
     ]
     undone = moment.states.filter(pl.col("status") != "done")
-    if undone.is_empty() and not moment.owner:
+    if undone.is_empty() and not moment.owner and not moment.starting:
         return [*text, f"all done; next: raysweep report{at}"]
     idle = [] if moment.owner or moment.starting else ["no launch is running"]
     return [*text, "; ".join([*idle, *next_steps(undone["request_state"], moment.owner, moment.starting, at)])]

@@ -109,9 +109,10 @@ class Driver:
                     finished.extend(self._lost(event))
             finished.extend(self._overdue())
             self.progress.running, self.progress.slow = len(self._started), self._slow()
+            self.progress.work_begun = self._work_begun()
             self.progress.to_retry = len(self._to_retry)
             if finished:
-                self.progress.recent.append((time.monotonic(), self.progress.done, self.progress.work_done))
+                self.progress.note_batch(time.monotonic())
             yield finished
 
     def running(self) -> dict[str, float | None]:
@@ -176,6 +177,9 @@ class Driver:
             self._requeue(row)
         for outcome in result.outcomes:
             self._settle(outcome)
+        if result.outcomes:  # times of one machine's clock
+            seconds = result.outcomes[-1].finished_at - result.outcomes[0].started_at
+            self.progress.note_start(time.monotonic() - seconds)
         return [CompletedAttempt(outcome, result.worker) for outcome in result.outcomes]
 
     def _lost(self, event: ChunkLost) -> list[CompletedAttempt]:
@@ -266,6 +270,11 @@ class Driver:
                 slow.append((task.cell_id, now - began, usual))
         return sorted(slow, key=lambda cell: -cell[1])
 
+    def _work_begun(self) -> float:
+        """The part of running cells that is done, by their weights; half of a cell that reports no progress."""
+        running = ((self._in_flight[number].tasks[i].row, part) for number, (i, _, part) in self._started.items())
+        return sum(self.attempts.weights[row] * (0.5 if part is None else part) for row, part in running)
+
     def _drop(self, group: tuple[str, str]) -> None:
         """Remove the cells of a stopped method from the queues; a later launch may run them."""
         for queue in self._queues.values():
@@ -284,6 +293,7 @@ class Driver:
         for beat in self.executor.beats():
             if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
                 self._started[beat.chunk] = (beat.position, now - beat.seconds, beat.progress)
+                self.progress.note_start(now - beat.seconds)
         finished = []
         for number, (index, began, _) in list(self._started.items()):
             limit = self._in_flight[number].tasks[index].timeout_s

@@ -6,6 +6,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+MAX_HISTORY = 512
+"""Maximum number of batches that a launch remembers; older ones are thinned out."""
+MANY_CELLS = 400
+"""The pace forgets the first `done / MANY_CELLS` of the time, at most half of it: fewer cells need a longer window."""
+
 
 class Pace(NamedTuple):
     """Rate and time left; `seconds_left` is None while it is unknown."""
@@ -44,7 +49,8 @@ class Progress:
     failed: int = 0
     running: int = 0  # cells, by the workers' last heartbeats
     work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts
-    work_left: float = 0.0  # the same of the other cells
+    work_begun: float = 0.0  # the part of running cells that is done, by the same weights
+    work_left: float = 0.0  # of cells that are neither done nor out of attempts, running ones in full
     to_retry: int = 0  # cells that failed and will be tried again
     bad_attempts: int = 0
     bad: deque[FailedAttempt] = field(default_factory=lambda: deque(maxlen=64))  # the last ones
@@ -52,19 +58,37 @@ class Progress:
     stopped: str | None = None  # why no more cells are started
     waiting: tuple[str, ...] = ()  # nodes that cells wait for
     notes: dict[str, None] = field(default_factory=dict)  # warnings, in order
-    recent: deque[tuple[float, int, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, done, work done
+    began: float | None = None  # when the first cell of the launch began, on the monotonic clock
+    history: list[tuple[float, int, float]] = field(default_factory=list)  # when, done, work done
 
     @property
     def left(self) -> int:
         """Cells that have neither succeeded nor used up their attempts."""
         return self.total - self.done - self.failed
 
-    def pace(self, began: float, now: float) -> Pace:
-        """Pace over the last batches; the launch's beginning is not typical: Ray starts, and the longest cells run.
+    def note_start(self, began: float) -> None:
+        """Note when a cell began, on the monotonic clock."""
+        self.began = began if self.began is None else min(self.began, began)
 
-        `began`, the launch's beginning, and `now` are times of the monotonic clock.
+    def note_batch(self, now: float) -> None:
+        """Add the present counts to the history, after a batch of cells was completed."""
+        self.history.append((now, self.done, self.work_done))
+        if len(self.history) > MAX_HISTORY:
+            del self.history[::2]
+
+    def pace(self, now: float) -> Pace:
+        """Pace since the first cell began; once many cells are done, pace over the second half of that time.
+
+        The start of Ray does not count. A running cell counts by the part of it that is done.
         """
-        since, done, work = self.recent[0] if self.recent else (began, 0, 0.0)
-        if done in (0, self.done):  # too few batches for a window
-            since, done, work = began, 0, 0.0
-        return pace(self.done - done, self.work_done - work, self.work_left, now - since)
+        if self.began is None:
+            return Pace(0.0, None)
+        since, done, work = self.began, 0, 0.0
+        cut = self.began + (now - self.began) * min(0.5, self.done / MANY_CELLS)
+        for moment in self.history:
+            if moment[0] > cut:
+                break
+            since, done, work = moment
+        work_done = self.work_done - work
+        begun = self.work_begun if work_done > 0 else 0.0  # of cells that run for the first time nothing is known
+        return pace(self.done - done, work_done + begun, self.work_left - self.work_begun, now - since)

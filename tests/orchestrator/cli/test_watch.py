@@ -52,15 +52,17 @@ def moment(
             "failed": [status == "failed" for status in statuses],
         }
     )
-    rows = [(NOW - timedelta(seconds=ago), status, seconds) for ago, status, seconds in ended]
-    schema = {"finished_at": pl.Datetime("us", "UTC"), "status": pl.String, "seconds": pl.Float64}
+    times = [(NOW - timedelta(seconds=ago), status, seconds) for ago, status, seconds in ended]
+    rows = [(end - timedelta(seconds=seconds), end, status, seconds) for end, status, seconds in times]
+    time = pl.Datetime("us", "UTC")
+    schema = {"started_at": time, "finished_at": time, "status": pl.String, "seconds": pl.Float64}
     now = Snapshot(NOW, states, pl.DataFrame(rows, schema, orient="row"), pl.DataFrame(schema=FAILURES), {}, "pid 1")
     return now._replace(**changes)
 
 
 def test_time_left_is_by_what_is_left_and_not_by_how_many() -> None:
     """In 100 s two cells of 50 s have ended, one after the other; one of 100 s is left, and one that failed."""
-    now = moment(["done", "done", "failed", "pending"], [50, 50, 200, 100], [(100, "done", 50), (50, "done", 50)])
+    now = moment(["done", "done", "failed", "pending"], [50, 50, 200, 100], [(50, "done", 50), (0, "done", 50)])
     counts = totals(now)
     assert (counts.done, counts.failed, counts.left) == (2, 1, 1)
     assert counts.cells_a_minute == pytest.approx(1.2)
@@ -68,7 +70,7 @@ def test_time_left_is_by_what_is_left_and_not_by_how_many() -> None:
 
 
 def test_two_at_a_time_take_half_as_long() -> None:
-    ended = [(100.0, "done", 100.0), (100.0, "done", 100.0)]
+    ended = [(0.0, "done", 100.0), (0.0, "done", 100.0)]
     assert totals(moment(["done", "done", "pending"], [100, 100, 100], ended)).seconds_left == pytest.approx(50)
 
 
