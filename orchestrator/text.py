@@ -69,6 +69,11 @@ def at_store(store: str) -> str:
     return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
+def shell_quoted(text: str) -> str:
+    """Quote text for a shell: in double quotes, unless it has a `!`, which an interactive shell would expand."""
+    return shlex.quote(text) if "!" in text else '"' + re.sub(r'(["$`\\])', r"\\\1", text) + '"'
+
+
 def duration(seconds: float) -> str:
     """A duration in words: `45 s`, `3 min`, `2.5 h`, `3 days`."""
     for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):

@@ -207,13 +207,15 @@ def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Failed cells grouped by similar last attempts, and the number of groups beyond `MAX_ROWS`."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
-    columns = [*key, "workload", "method", "seed", "status", "error_type", "error_message", "traceback", "log_tail"]
+    settings = ["method", "k", "config"]
+    texts = ["error_type", "error_message", "traceback", "log_tail"]
+    columns = [*key, "workload", *settings, "seed", "status", *texts]
     failed = store.collect(
         lambda: store.attempts.filter(pl.col("status") != "done").select(columns).join(
             bad.lazy().select(key), on=key, how="semi"
         )
     )  # fmt: skip
-    groups = grouped(failed)
+    groups = grouped(failed, cells.select(settings))
     rows = groups.head(MAX_ROWS).join(
         failed.select("cell_id", "error_message", "traceback", "log_tail").unique("cell_id"),
         left_on="example",

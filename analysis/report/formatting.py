@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from datetime import datetime
 
 from raysweep.analysis.rendering import ABSENT
-from raysweep.orchestrator.query.hints import identifier
-from raysweep.orchestrator.text import at_store
+from raysweep.orchestrator.query.hints import identifier, literal
+from raysweep.orchestrator.text import at_store, shell_quoted
 
 
 def number(value: float | None) -> str:
@@ -46,16 +44,16 @@ def query_of_metric(column: str, experiment: str, store: str, where: str | None 
         f"min({quoted}) AS lowest, max({quoted}) AS highest FROM cells WHERE {_done(experiment, where)} "
         f"AND {quoted} IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
-    return f"raysweep query{at_store(store)} {_shell(sql)}"
+    return f"raysweep query{at_store(store)} {shell_quoted(sql)}"
 
 
 def query_of_array(name: str, experiment: str, store: str, where: str | None = None) -> str:
     """The command that queries one array of an experiment's done cells."""
     sql = (
         f"SELECT cell_id, {_VARIANT}, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
-        f"WHERE {_done(experiment, where)} AND name = {_literal(name)}"
+        f"WHERE {_done(experiment, where)} AND name = {literal(name)}"
     )
-    return f"raysweep query{at_store(store)} {_shell(sql)}"
+    return f"raysweep query{at_store(store)} {shell_quoted(sql)}"
 
 
 def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
@@ -64,12 +62,12 @@ def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
         f"SELECT {_VARIANT}, source_digest, count(*) AS cells, max(finished_at) AS last FROM cells "  # noqa: S608
         f"WHERE {_done(experiment, where)} GROUP BY ALL ORDER BY ALL"
     )
-    return f"raysweep query{at_store(store)} {_shell(sql)}"
+    return f"raysweep query{at_store(store)} {shell_quoted(sql)}"
 
 
 def resume(store: str, where: str | None) -> str:
     """The command that runs the store's missing cells."""
-    return f"raysweep resume{at_store(store)}" + (f" --where {_shell(where)}" if where else "")
+    return f"raysweep resume{at_store(store)}" + (f" --where {shell_quoted(where)}" if where else "")
 
 
 _VARIANT = "workload, workload_version, method, k, config"
@@ -77,13 +75,4 @@ _VARIANT = "workload, workload_version, method, k, config"
 
 
 def _done(experiment: str, where: str | None) -> str:
-    return f"experiment = {_literal(experiment)} AND status = 'done'" + (f" AND ({where})" if where else "")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _shell(sql: str) -> str:
-    """Text quoted for a shell: in double quotes, unless it has a `!`, which an interactive shell would expand."""
-    return shlex.quote(sql) if "!" in sql else '"' + re.sub(r'(["$`\\])', r"\\\1", sql) + '"'
+    return f"experiment = {literal(experiment)} AND status = 'done'" + (f" AND ({where})" if where else "")

@@ -61,7 +61,8 @@ def _completeness(report: Report, at: str) -> list[str]:
     if report.missing_more:
         parts.append(f"And {whole(report.missing_more)} more rows.")
     parts += [
-        f"- {row['status']}, {whole(row['cells'])} cells of {_line(row['method'])}, seeds {row['seeds']}: "
+        f"- {row['status']}, {whole(row['cells'])} cells, {_line(row['shared'] + ', ' * bool(row['shared']))}"
+        f"seeds {row['seeds']}: "
         f"{_line(row['failure'])} "
         f"({_code('raysweep show ' + row['example'][:12] + at)})"
         for row in report.failures.to_dicts()

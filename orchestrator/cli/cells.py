@@ -112,9 +112,10 @@ def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
 
 
 def failures(store: StoreOption = "results", where: Where = None, as_json: Json = False) -> None:
-    """Group failed cells by their last error.
+    """Group failed cells by their last error, and name the settings they share.
 
-    Errors of one group agree in type and place, and have similar messages. Cells that are done now are only counted.
+    Errors of one group agree in type and place, and have similar messages. Settings that all cells of the store have
+    are not named. Cells that are done now are only counted.
     """
     import polars as pl
 
@@ -128,7 +129,10 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     opened = Store(store).require()
     recorded = opened.sweeps()
     charged = [status for status, policy in POLICIES.items() if policy.budget]
-    columns = ["cell_id", "attempt", "workload", "method", "seed", "status", "error_type", "error_message", "traceback"]
+    columns = [
+        "cell_id", "attempt", "workload", "method", "k", "config", "seed", "status", "error_type", "error_message",
+        "traceback",
+    ]  # fmt: skip
     last = opened.collect(
         lambda: (
             opened.attempts.filter(pl.col("status").is_in(charged))
@@ -145,13 +149,16 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     now = now.join(request_state(recorded), on="cell_id", how="left")
     done = now.filter(pl.col("status") == "done")["cell_id"]
     older = now.filter((pl.col("status") != "done") & (pl.col("request_state") == SUPERSEDED))["cell_id"]
-    groups = grouped(last.filter(~pl.col("cell_id").is_in([*done, *older]))).drop("attempts")
+    bad = last.filter(~pl.col("cell_id").is_in([*done, *older]))
+    variants = [table.variants.select("method", "k", "config") for table in (entry.table for entry in recorded)]
+    groups = grouped(bad, pl.concat([bad.select("method", "k", "config"), *variants])).drop("attempts")
     if as_json:
         print_json(groups.to_dicts())
         return
     for group in groups.iter_rows(named=True):
         seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {join_first(group['seeds'], MAX_SEEDS)}"
-        say(f"{count_cells(group['cells'])} of {group['method']}, {seeds}, {group['status']}:")
+        shared = f"{group['shared']}, " if group["shared"] else ""
+        say(f"{count_cells(group['cells'])} {group['status']}, {shared}{seeds}:")
         say(f"    {group['failure']}")
         say(f"    example: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():

@@ -201,6 +201,7 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
     """Run a request here, print its result, and exit."""
     from raysweep.orchestrator.cli.progress import live
     from raysweep.orchestrator.launch.launch import Launch
+    from raysweep.orchestrator.query.example import means_by_settings
 
     params, options = context.params, _options(context)
     as_json, at = params["as_json"], at_store(params["store"])
@@ -225,5 +226,6 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
         result = this.run(report, announce)
     warn(line for line in result.warnings if line not in request.warnings)
     again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
-    print_result(result, as_json, again, at)
+    example = None if as_json or result.done < result.asked else means_by_settings(store, request.table)
+    print_result(result, as_json, again, at, example)
     raise typer.Exit(result.exit_code)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import count_cells, duration, printable, rate
+from raysweep.orchestrator.text import count_cells, duration, printable, rate, shell_quoted
 from raysweep.workloads.registry import Registry, UnknownName
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
 """Rows of a printed table; rows of a table printed in blocks, one block per row; letters of a value in a block."""
 
 
-def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
-    """Print a launch's result and the next commands: `resume`, and others with the store option `at`."""
+def print_result(result: Result, as_json: bool, resume: str, at: str, example: str | None) -> None:
+    """Print a launch's result and the next commands, with the store option `at` and the SQL `example`."""
     from dataclasses import asdict
 
     if as_json:
@@ -56,7 +56,8 @@ def print_result(result: Result, as_json: bool, resume: str, at: str) -> None:
         say(f"query:  raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
         say(f"resume: {resume}{'  (grants new attempts)' if result.exhausted else ''}")
     else:
-        say(f'query:  raysweep query{at} "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"')
+        sql = example or "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"
+        say(f"query:  raysweep query{at} {shell_quoted(sql)}")
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Quoting of names for SQL, and advice on SQL that DuckDB rejects."""
+"""Quoting of names and text for SQL, and advice on SQL that DuckDB rejects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def identifier(name: str) -> str:
     """Quote a column's name for SQL if it is a reserved word or not a plain word."""
     plain = re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in reserved()
     return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote text for SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 @functools.cache

@@ -1,11 +1,13 @@
-"""Failed attempts grouped by cause: the same error, message and place."""
+"""Failed attempts grouped by cause (the same error, message and place), with the settings that they share."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from raysweep.orchestrator.text import storable
+from raysweep.orchestrator.text import short_repr, storable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,6 +19,8 @@ _FRAME = re.compile(r'^\s*File "([^"\n]*)", line (\d+),? in (.+)$', re.MULTILINE
 _OURS = re.compile(r"(^|/)raysweep/orchestrator/")
 _LIBRARY = re.compile(r"(site|dist)-packages/(?!raysweep/workloads/)|/lib/python3[^/]*/(?!(site|dist)-packages/)|^<")
 _TIMEOUT = "CellTimeout"
+MAX_VALUE = 60
+"""Characters of a setting's value that are shown in full."""
 
 
 def place(traceback: str | None) -> str | None:
@@ -42,15 +46,18 @@ def signature(error_type: str | None, message: str | None, traceback: str | None
     return f"{error_type or 'error'}{': ' if text else ''}{text}{'' if at is None else f' ({at})'}"
 
 
-def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
-    """Failed attempts by signature, most cells first.
+def grouped(attempts: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
+    """Failed attempts by signature, most cells first, with the settings that a group's cells share.
 
     Args:
-        attempts: columns workload, method, status, cell_id, seed, error_type, error_message, traceback.
+        attempts: columns workload, method, k, config, status, cell_id, seed, error_type, error_message, traceback.
+        variants: columns method, k, config of all cells, failed or not: a setting that is the same in all explains
+            nothing and is left out.
 
     Returns:
-        Columns workload, method, status, failure (the signature, unmasked if all messages are equal; for timeouts also
-        the most frequent place), cells, attempts, example (a cell's id), seeds (a list).
+        Columns workload, status, failure (the signature, unmasked if all messages are equal; for timeouts also the
+        most frequent place), cells, attempts, example (a cell's id), seeds (a list), shared (settings that are equal
+        in the group and differ between variants, as `method = sgd, rate = 0.1`).
     """
     import polars as pl
 
@@ -64,14 +71,15 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
         place=pl.Series([place(row[2]) if row[0] == _TIMEOUT else None for row in rows], dtype=pl.String),
     )
     often = pl.col("place").drop_nulls().mode(maintain_order=True).first()
-    return (
+    groups = (
         failed.join(distinct, on=columns, how="left", nulls_equal=True)
-        .group_by("workload", "method", "status", "failure")
+        .group_by("workload", "status", "failure")
         .agg(
             pl.col("cell_id").n_unique().alias("cells"),
             pl.len().alias("attempts"),
             pl.col("cell_id").min().alias("example"),
             pl.col("seed").unique().sort().alias("seeds"),
+            pl.struct(_SETTINGS).unique().alias("settings"),
             pl.when(pl.col("whole").n_unique() == 1).then(pl.col("whole").first()).alias("whole"),
             pl.format(
                 " ({}{})", pl.when(pl.col("place").n_unique() > 1).then(pl.lit("mostly ")).otherwise(pl.lit("")), often
@@ -79,7 +87,31 @@ def grouped(attempts: pl.DataFrame) -> pl.DataFrame:
             .fill_null("")
             .alias("at"),
         )
-        .sort("cells", "failure", "method", descending=[True, False, False])
+        .sort("cells", "failure", "example", descending=[True, False, False])
         .with_columns(pl.coalesce("whole", "failure").alias("failure") + pl.col("at"))
         .drop("at", "whole")
     )
+    same = _equal(variants.select(_SETTINGS).unique().to_dicts()).keys()
+    shared = [
+        ", ".join(
+            f"{name} = {value if len(str(value)) <= MAX_VALUE else short_repr(value)}"
+            for name, value in _equal(settings).items()
+            if name not in same
+        )
+        for settings in groups["settings"].to_list()
+    ]
+    return groups.with_columns(shared=pl.Series(shared, dtype=pl.String)).drop("settings")
+
+
+_SETTINGS = ["method", "k", "config"]
+
+
+def _equal(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Settings that are equal in all rows of method, k and config (JSON), which are not empty."""
+    rows = ({"method": row["method"], "k": row["k"], **json.loads(row["config"] or "{}")} for row in settings)
+    equal = next(rows, {})
+    for row in rows:
+        if not equal:
+            break
+        equal = {name: value for name, value in equal.items() if name in row and row[name] == value}
+    return {name: value for name, value in equal.items() if value is not None}

@@ -67,7 +67,7 @@ def test_what_is_missing_comes_first_and_is_named(gathered: Report, written: str
         5,
         "0, 1, 2, 3, 4",
     )
-    assert gathered.failures["cells"].to_list() == [4, 3, 2, 1]
+    assert gathered.failures["cells"].to_list() == [6, 4]
     sections = re.findall(r'<h2 id="(\w+)"', written)
     assert sections == ["completeness", "ran", "experiments", "cells"]  # no paper in sight
     assert "No: 10 of 30 cells are missing" in written

@@ -183,9 +183,10 @@ def test_one_failure_on_many_cells_stops_the_method_and_says_so(write) -> None:
     (warning,) = result.warnings
     assert "'bad' of two:run was stopped: 20 of its cells" in warning
     assert "ValueError: no model of size # in '…' (two.py:4 in run)" in warning
-    groups = grouped(Store().attempts.collect())
-    assert groups.select("method", "cells", "failure").rows() == [
-        ("bad", result.failed, "ValueError: no model of size # in '…' (two.py:4 in run)")
+    attempts = Store().attempts.collect()
+    groups = grouped(attempts, attempts.select("method", "k", "config"))
+    assert groups.select("shared", "cells", "failure").rows() == [
+        ("method = bad", result.failed, "ValueError: no model of size # in '…' (two.py:4 in run)")
     ]
 
 

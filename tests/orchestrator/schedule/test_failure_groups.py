@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import polars as pl
@@ -50,10 +51,18 @@ ValueError: sizes
 """
 
 
+SETTINGS = ["method", "k", "config"]
+
+
 def of_attempts(rows: list[tuple[str, ...]]) -> pl.DataFrame:
     """One row per cell and seed, from its status, error type, message and traceback."""
-    columns = ["workload", "method", "cell_id", "seed", "status", "error_type", "error_message", "traceback"]
-    return pl.DataFrame([("w", "m", f"c{i}", i, *row) for i, row in enumerate(rows)], schema=columns, orient="row")
+    columns = ["workload", *SETTINGS, "cell_id", "seed", "status", "error_type", "error_message", "traceback"]
+    cells = [("w", "m", None, "{}", f"c{i}", i, *row) for i, row in enumerate(rows)]
+    return pl.DataFrame(cells, schema=columns, orient="row")
+
+
+def groups_of(frame: pl.DataFrame) -> pl.DataFrame:
+    return grouped(frame, frame.select(SETTINGS))
 
 
 @pytest.mark.parametrize(
@@ -97,18 +106,20 @@ def test_the_place_is_in_the_workloads_own_code(trace: str | None, where: str | 
 
 def test_a_message_that_a_whole_group_shares_is_not_masked() -> None:
     frame = of_attempts([("failed", "KeyError", "'rate' of 3", TRACE)] * 2)
-    assert grouped(frame)["failure"].to_list() == ["KeyError: 'rate' of 3 (model.py:7 in step)"]
+    assert groups_of(frame)["failure"].to_list() == ["KeyError: 'rate' of 3 (model.py:7 in step)"]
     frame = of_attempts([("failed", "KeyError", f"'rate' of {i}", TRACE) for i in range(3)])
-    assert grouped(frame).select("failure", "seeds").rows() == [("KeyError: '…' of # (model.py:7 in step)", [0, 1, 2])]
+    assert groups_of(frame).select("failure", "seeds").rows() == [
+        ("KeyError: '…' of # (model.py:7 in step)", [0, 1, 2])
+    ]
 
 
 def test_timeouts_are_one_group_with_their_most_frequent_place() -> None:
     traces = [RINGING, RINGING, RINGING.replace("line 8", "line 9")]
     frame = of_attempts([("timed_out", "CellTimeout", "ran", trace) for trace in traces])
-    assert grouped(frame)["failure"].to_list() == ["CellTimeout: ran (mostly cells.py:8 in wait)"]
-    assert grouped(frame[:2])["failure"].to_list() == ["CellTimeout: ran (cells.py:8 in wait)"]
+    assert groups_of(frame)["failure"].to_list() == ["CellTimeout: ran (mostly cells.py:8 in wait)"]
+    assert groups_of(frame[:2])["failure"].to_list() == ["CellTimeout: ran (cells.py:8 in wait)"]
     unknown = frame.with_columns(traceback=pl.lit(None, pl.String))
-    assert grouped(unknown)["failure"].to_list() == ["CellTimeout: ran"]
+    assert groups_of(unknown)["failure"].to_list() == ["CellTimeout: ran"]
 
 
 def test_a_timeout_ends_its_traceback_where_it_hung(write) -> None:
@@ -129,16 +140,34 @@ def test_failures_are_listed_by_signature(cli, write) -> None:
     assert cli("launch", "two.toml", "--inline").returncode == 1
     listing = cli("failures")
     assert listing.returncode == 0
-    assert "3 cells of m, seeds 0, 1, 2, failed:" in listing.stdout
+    assert "3 cells failed, seeds 0, 1, 2:" in listing.stdout
     assert "ValueError: seed # (two.py:2 in run)" in listing.stdout
     (group,) = json.loads(cli("failures", "--json").stdout)
-    assert (group["cells"], group["method"], group["status"]) == (3, "m", "failed")
+    assert (group["cells"], group["shared"], group["status"]) == (3, "", "failed")
     write("two.py", "def run(cell, context):\n    assert cell.seed, 'another'\n    return {}\n")
     assert cli("resume", "--inline").returncode == 1
     lines = cli("failures").stdout.splitlines()
     assert lines[:2] == [
-        "1 cell of m, seed 0, failed:",
+        "1 cell failed, seed 0:",
         "    AssertionError: another (two.py:2 in run)",
     ]  # its last error
     assert lines[-1] == "2 cells failed earlier and are done now"
     assert pl.DataFrame([group]).height == 1
+
+
+def test_a_group_names_what_its_cells_share_and_others_do_not_have() -> None:
+    """Cells with rate .1 and width 128 fail, whatever their method; the number of steps is that of all cells."""
+    grid = list(itertools.product(["adam", "sgd"], [0.1, 0.01], [64, 128]))
+    configs = [{"rate": rate, "width": width, "steps": 9} for _, rate, width in grid]
+    variants = pl.DataFrame(
+        [(method, None, json.dumps(config)) for (method, *_), config in zip(grid, configs, strict=True)],
+        schema={"method": pl.String, "k": pl.Int64, "config": pl.String},
+        orient="row",
+    )
+    failed = of_attempts([("failed", "ValueError", "nan", TRACE)] * 2).with_columns(
+        method=pl.Series(["adam", "sgd"]), config=pl.lit('{"rate": 0.1, "width": 128, "steps": 9}')
+    )
+    assert grouped(failed, variants).select("cells", "shared").rows() == [(2, "rate = 0.1, width = 128")]
+    one = failed.head(1)
+    assert grouped(one, variants)["shared"].to_list() == ["method = adam, rate = 0.1, width = 128"]
+    assert grouped(one, one.select(SETTINGS))["shared"].to_list() == [""]

@@ -1,0 +1,49 @@
+"""An example query for a sweep: the means of its metrics over seeds, by the settings that differ."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+from raysweep.orchestrator.query.hints import identifier, literal
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import ATTEMPTS
+from raysweep.orchestrator.sweep.cells import CellTable
+
+MAX_METRICS, MAX_SETTINGS = 3, 6
+
+
+def means_by_settings(store: Store, table: CellTable) -> str | None:
+    """SQL for the means of up to `MAX_METRICS` metrics by the settings that differ in the table.
+
+    None if no done cell of the table's experiments has a metric.
+    """
+    experiments = table.variants["experiment"].unique().sort().to_list()
+    is_of_table = pl.col("experiment").is_in(experiments)
+    one = store.collect(lambda: store.cells.filter(is_of_table).select("metrics").head(1))["metrics"].to_list()
+    settings = _differing(table.variants)
+    metrics = [metric["name"] for metric in one[0]] if one else []
+    free = [name for name in metrics if name.lower() not in {*map(str.lower, settings), *ATTEMPTS.names}]
+    chosen = sorted(free, key=lambda name: (name.startswith("seconds"), name))[:MAX_METRICS]
+    if not chosen:
+        return None
+    columns = [identifier(name) for name in settings[:MAX_SETTINGS]]
+    means = [f"avg({identifier(name)}) AS {identifier(f'mean_{name}')}" for name in chosen]
+    seeds = f"count({identifier(chosen[0])}) AS seeds"
+    where = f"experiment IN ({', '.join(map(literal, experiments))})"
+    if len(experiments) == 1:
+        where = f"experiment = {literal(experiments[0])}"
+    return f"SELECT {', '.join([*columns, *means, seeds])} FROM cells WHERE {where} GROUP BY ALL ORDER BY ALL"  # noqa: S608 - printed only
+
+
+def _differing(variants: pl.DataFrame) -> list[str]:
+    """The settings that differ between variants: experiment, method and k, then config keys in the order of names."""
+    keys = [name for name in ("experiment", "method", "k") if variants[name].n_unique() > 1]
+    first: dict[str, object] = {}
+    differing: set[str] = set()
+    for text in variants["config"].unique():
+        config = json.loads(text)
+        differing |= {name for name, value in config.items() if first.setdefault(name, value) != value}
+        differing |= first.keys() - config.keys()
+    return [*keys, *sorted(differing)]
