@@ -15,7 +15,7 @@ from typing import NamedTuple
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
 from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
 from raysweep.orchestrator.store.schema import TABLES
-from raysweep.orchestrator.store.segments import encode, inspect, inspected, listed, parse_name, segment_name
+from raysweep.orchestrator.store.segments import encode, finish, inspect, inspected, listed, parse_name, segment_name
 from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, read_at_most
 from raysweep.orchestrator.text import CELL_ID
 
@@ -199,8 +199,8 @@ def seal(storage: Storage, folder: str, epoch: int) -> None:
         if names and inspect(storage, folder, names[-1]).seal:
             return
         following = parse_name(folder, names[-1])[1] + 1 if names else _merged_up_to(storage, folder, epoch)
-        sealed = encode(folder, TABLES[folder].empty_table(), seal=True)
-        storage.create(f"{folder}/{segment_name(epoch, following)}", sealed)
+        name = segment_name(epoch, following)
+        storage.create(f"{folder}/{name}", finish(encode(folder, TABLES[folder].empty_table(), seal=True), name))
 
 
 def _merged_up_to(storage: Storage, folder: str, epoch: int) -> int:

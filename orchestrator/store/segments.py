@@ -73,8 +73,10 @@ def segment_name(epoch: int, sequence: int) -> str:
 
 def encode(
     folder: str, tables: pa.Table | Iterable[pa.Table], *, seal: bool = False, replaces: Sequence[Segment] = ()
-) -> bytes:
+) -> io.BytesIO:
     """Encode a segment: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
+
+    Its name and checksums are blank; `finish` adds them.
 
     Args:
         folder: the folder, which determines the schema.
@@ -97,10 +99,17 @@ def encode(
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, **options) as writer:
         for table in [tables] if isinstance(tables, pa.Table) else tables:
             writer.write_table(table.cast(TABLES[folder]).replace_schema_metadata(schema.metadata))
-        writer.add_key_value_metadata({checksums.KEY: checksums.BLANK})
-    with sink.getbuffer() as encoded:
-        checksums.fill_in(encoded)
-    return sink.getvalue()
+        writer.add_key_value_metadata(
+            {checksums.NAME: folder.encode() + b"/" + checksums.BLANK_NAME, checksums.KEY: checksums.BLANK}
+        )
+    return sink
+
+
+def finish(encoded: io.BytesIO, name: str) -> bytes:
+    """Add name and checksums to an encoded segment; return the file's bytes."""
+    with encoded.getbuffer() as buffer:
+        checksums.fill_in(buffer, name)
+    return encoded.getvalue()
 
 
 def parse_name(folder: str, name: str) -> tuple[int, int]:
@@ -152,6 +161,8 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
         raise StoreDamaged(f"{where}: torn or not Parquet: {reason}{HINT}") from None
     if not schema.remove_metadata().equals(TABLES[folder]):
         raise StoreDamaged(f"{where}: its schema differs from this version's {folder}: {_difference(schema, folder)}")
+    if (own := metadata.get(checksums.NAME, where.encode())) != where.encode():
+        raise StoreDamaged(f"{where}: holds another segment, which was written as {own.decode(errors='replace')}{HINT}")
     replaced = _replaced(metadata, folder, (epoch, sequence), where)
     seal = _SEAL in metadata
     return Segment(folder, name, epoch, sequence, rows, size, seal, replaced, values, pages, checksum)

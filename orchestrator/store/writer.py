@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import secrets
@@ -41,6 +42,7 @@ from raysweep.orchestrator.store.segments import (
     Segment,
     encode,
     entries,
+    finish,
     keys,
     listed,
     parts,
@@ -221,9 +223,9 @@ class StoreWriter:
             return
         self._put(folder, encode(folder, table, replaces=replaces))
 
-    def _put(self, folder: str, segment: bytes) -> None:
+    def _put(self, folder: str, encoded: io.BytesIO) -> None:
         name = segment_name(self.epoch, self._next[folder])
-        if not self.storage.create(f"{folder}/{name}", segment):
+        if not self.storage.create(f"{folder}/{name}", finish(encoded, name)):
             raise Fenced(
                 f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
                 "the commits of this one are safe, and the later launch runs the remaining cells"
@@ -279,11 +281,11 @@ class StoreWriter:
     def _merge(self, folder: str, batch: list[Segment]) -> None:
         self._replace(folder, self._merged(folder, batch), batch)
 
-    def _merged(self, folder: str, batch: list[Segment]) -> bytes:
+    def _merged(self, folder: str, batch: list[Segment]) -> io.BytesIO:
         """Encode the batch as one segment. It is read in parts: the process keeps all memory that Arrow allocates."""
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
-    def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
+    def _replace(self, folder: str, merged: io.BytesIO, batch: list[Segment]) -> None:
         self._put(folder, merged)
         for segment in batch:
             self.storage.delete(segment.path)

@@ -124,3 +124,17 @@ def test_a_segment_of_an_older_version_is_verified_by_parquets_own_checksums(fol
     path.write_bytes(data)
     with pytest.raises(StoreDamaged, match=path.name):
         answers()
+
+
+def test_two_exchanged_segments_are_named(folder: Path, write) -> None:
+    write("lossy.py", WORKLOAD)
+    for seeds in ("0..2", "3..5"):
+        launch(Sweep.load(write("lossy.toml", SWEEP.replace("0..5", seeds))), inline=True)
+    first, second = (min(Path("results/cells").glob(f"{epoch:08d}-*.parquet")) for epoch in range(2))
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    problems = Store("results").check()
+    assert [path.name in line for path, line in zip((first, second), problems, strict=True)] == [True, True]
+    with pytest.raises(StoreDamaged, match=f"{first.name}: holds another segment, .* as cells/{second.name}"):
+        answers()

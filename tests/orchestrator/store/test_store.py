@@ -22,7 +22,7 @@ from raysweep.orchestrator.run.messages import Array, CompletedAttempt, Outcome,
 from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, Records
-from raysweep.orchestrator.store.segments import Segment, encode, segment_name
+from raysweep.orchestrator.store.segments import Segment, encode, finish, segment_name
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
@@ -217,8 +217,9 @@ def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, recor
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     elsewhere = Segment("cells", "../../precious.parquet", 0, 0, 0, 0, False, ())
-    hostile = encode("cells", CELLS.empty_table(), replaces=[elsewhere])
-    Store("results").storage.replace(f"cells/{segment_name(5, 0)}", hostile)
+    name = segment_name(5, 0)
+    hostile = finish(encode("cells", CELLS.empty_table(), replaces=[elsewhere]), name)
+    Store("results").storage.replace(f"cells/{name}", hostile)
     (folder / "precious.parquet").write_text("mine")
     with pytest.raises(StoreDamaged, match="list of replaced segments"):
         StoreWriter(Store("results"))
