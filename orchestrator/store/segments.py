@@ -36,10 +36,14 @@ _LAST = 99_999_999  # the largest number of eight digits
 # Limits of `parts`: rows per read, rows per table, bytes per table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
 _BLOCK_BYTES = 4 * 2**20  # read at once by `verify`
-HINT = "; `raysweep store check` lists all damage"
+HINT = (
+    "; `raysweep store check` lists all damage, `raysweep store repair` moves it aside, --skip-damaged reads the rest"
+)
+"""Advice after an error about a damaged file."""
 
 T = TypeVar("T")
 R = TypeVar("R")
+OnDamage = Callable[[str, StoreDamaged], None]
 Run = tuple[int, int, int]
 """Consecutive names of one generation: (its number, first sequence number, last sequence number)."""
 
@@ -168,20 +172,53 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
     return Segment(folder, name, epoch, sequence, rows, size, seal, replaced, values, pages, checksum)
 
 
-def inspected(storage: Storage, folder: str, names: Sequence[str]) -> Iterator[Segment]:
-    """Yield `inspect` of each name, in order; several at once if that is faster on this storage."""
-    return _each(storage, partial(inspect, storage, folder), names)
+def refuse(path: str, error: StoreDamaged) -> None:
+    """Raise the error on a damaged file; the default of functions that could leave the file out instead."""
+    raise error
 
 
-def verify(storage: Storage, segments: Sequence[Segment]) -> None:
+def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: OnDamage = refuse) -> Iterator[Segment]:
+    """Yield `inspect` of each name, in order; several at once if that is faster on this storage.
+
+    `on_damage` is called with each damaged file's path and error; unless it raises, the file is left out.
+    """
+    outcomes = _each(storage, partial(_outcome, partial(inspect, storage, folder)), names)
+    for name, outcome in zip(names, outcomes, strict=True):
+        if isinstance(outcome, StoreDamaged):
+            on_damage(f"{folder}/{name}", outcome)
+        else:
+            yield outcome
+
+
+def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> list[Segment]:
     """Verify all pages of segments by the segments' checksums, or by Parquet's in segments of older versions.
 
+    Args:
+        storage: the store's storage.
+        segments: the segments.
+        on_damage: called with each damaged file's path and error.
+
+    Returns:
+        The undamaged segments.
+
     Raises:
-        StoreDamaged: a file is damaged; the message names it.
         FileNotFoundError: a compaction has merged a file away.
     """
-    for _ in _each(storage, partial(_verify, storage), segments):
-        pass
+    sound = []
+    outcomes = _each(storage, partial(_outcome, partial(_verify, storage)), segments)
+    for segment, outcome in zip(segments, outcomes, strict=True):
+        if isinstance(outcome, StoreDamaged):
+            on_damage(segment.path, outcome)
+        else:
+            sound.append(segment)
+    return sound
+
+
+def _outcome(function: Callable[[T], R], item: T) -> R | StoreDamaged:
+    try:
+        return function(item)
+    except StoreDamaged as error:
+        return error
 
 
 def _verify(storage: Storage, segment: Segment) -> None:
