@@ -48,15 +48,19 @@ class Store:
         self._footers: dict[tuple[str, str], Segment] = {}
         self._verified: set[str] = set()  # paths of segments
         self._summary_of: tuple[tuple[str, ...], pl.DataFrame] | None = None  # paths of segments, their summary
-        try:
-            check_format(self.storage)
-        except StoreDamaged as error:
-            self._skip(MARK, error)
+        self.check_format()
 
     def __repr__(self) -> str:
         return f"Store({str(self.storage)!r})"
 
-    def _skip(self, path: str, error: StoreDamaged) -> None:
+    def check_format(self) -> None:
+        """Raise InputError if the folder has other files but no store, or the store has a newer format."""
+        try:
+            check_format(self.storage)
+        except StoreDamaged as error:
+            self.skip(MARK, error)
+
+    def skip(self, path: str, error: StoreDamaged) -> None:
         """Note a damaged file that is left out; raise the error unless damaged files are to be skipped."""
         if not self.skip_damaged:
             raise error
@@ -91,7 +95,7 @@ class Store:
             # A segment never changes, and a damaged one that was skipped stays skipped.
             new = [n for n in names if (folder, n) not in self._footers and f"{folder}/{n}" not in self.skipped]
             try:
-                for segment in inspected(self.storage, folder, new, self._skip):
+                for segment in inspected(self.storage, folder, new, self.skip):
                     self._footers[folder, segment.name] = segment
             except FileNotFoundError:
                 continue  # merged away between listing and reading: look again
@@ -131,7 +135,7 @@ class Store:
         """
         segments = [segment for segment in self.segments(folder) if segment.rows]
         new = [s for s in segments if s.path not in self._verified and s.path not in self.skipped]
-        self._verified.update(segment.path for segment in verify(self.storage, new, self._skip))
+        self._verified.update(segment.path for segment in verify(self.storage, new, self.skip))
         paths = [self.storage.locate(segment.path) for segment in segments if segment.path in self._verified]
         if not paths:
             return _empty(folder)
@@ -167,16 +171,12 @@ class Store:
             try:
                 sweeps.append(read_sweep(self.storage, name))
             except StoreDamaged as error:
-                self._skip(f"_sweeps/{name}", error)
+                self.skip(f"_sweeps/{name}", error)
         return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
 
     def owner(self) -> Ownership | None:
         """The launch that owns the store now; None if there is none."""
-        try:
-            return current_owner(self.storage)
-        except StoreDamaged as error:
-            self._skip("_epochs", error)
-            return None
+        return current_owner(self.storage, on_damage=self.skip)
 
     def known(self) -> CellTable:
         """All cells that launches have requested."""
@@ -212,7 +212,7 @@ def check_format(storage: Storage) -> None:
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.
-        ours = {*FOLDERS, "_lock", MARK}
+        ours = {*FOLDERS, "_lock", "_damaged", MARK}
         if storage.exists() and any(name not in ours for name in storage.names("")):
             raise InputError(
                 f"store {storage}: the folder has files in it but no {MARK}; give a store, or an empty or new folder"

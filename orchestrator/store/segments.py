@@ -3,7 +3,8 @@
 `cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
 name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
 name), `raysweep.replaces` (the names that a compaction has merged) and `raysweep.replaced` (these, and all that those
-had replaced: a late write may restore a name that was deleted long ago).
+had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry `raysweep.arrays`:
+how many arrays each attempt recorded, so that the loss of a file of arrays is noticed cell by cell.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -30,8 +33,11 @@ from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.untrusted import THRIFT_LIMITS, check_footer, max_values
 
-_NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
+NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
+_ARRAYS = b"raysweep.arrays"
+_MAX_COUNTS = 10_000
+"""Maximum runs of `ArrayCounts` in a footer; a segment with more has none."""
 _LAST = 99_999_999  # the largest number of eight digits
 # Limits of `parts`: rows per read, rows per table, bytes per table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
@@ -46,6 +52,10 @@ R = TypeVar("R")
 OnDamage = Callable[[str, StoreDamaged], None]
 Run = tuple[int, int, int]
 """Consecutive names of one generation: (its number, first sequence number, last sequence number)."""
+ArrayCounts = tuple[tuple[int, int], ...]
+"""How many arrays each attempt of a segment recorded: pairs (arrays of an attempt, consecutive rows with as many)."""
+UNKNOWN = -1
+"""Number of arrays of an attempt that a version before 0.1.0 recorded."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class Segment:
     values: int = 0  # in the longest column
     pages: int = 0  # bytes before the footer
     checksum: int | None = None  # their CRC-32
+    array_counts: ArrayCounts = ()  # of a segment of `attempts`
 
     @property
     def path(self) -> str:
@@ -76,7 +87,13 @@ def segment_name(epoch: int, sequence: int) -> str:
 
 
 def encode(
-    folder: str, tables: pa.Table | Iterable[pa.Table], *, seal: bool = False, replaces: Sequence[Segment] = ()
+    folder: str,
+    tables: pa.Table | Iterable[pa.Table],
+    *,
+    seal: bool = False,
+    replaces: Sequence[Segment] = (),
+    replaced: Iterable[Run] = (),
+    array_counts: ArrayCounts | None = None,
 ) -> io.BytesIO:
     """Encode a segment: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
 
@@ -87,13 +104,21 @@ def encode(
         tables: the rows; several tables become one row group each, and need not be in memory together.
         seal: whether the segment is a seal, which occupies an ended generation's next name.
         replaces: the segments that a compaction has merged into this one.
+        replaced: names that are replaced beside these.
+        array_counts: of a segment of `attempts`; None: those of the merged segments.
     """
     metadata = {checksums.MARK: b"1"}
+    if folder == "attempts":
+        if array_counts is None and replaces:
+            array_counts = repeated_runs(run for segment in replaces for run in segment.array_counts)
+        if array_counts is not None and len(array_counts) <= _MAX_COUNTS:
+            metadata[_ARRAYS] = json.dumps(array_counts).encode()
     if seal:
         metadata[_SEAL] = b"1"
-    if replaces:
+    runs = joined([*replaced, *(run for segment in replaces for run in _with_itself(segment))])
+    if runs:
         metadata[_REPLACES] = json.dumps([segment.name for segment in replaces]).encode()
-        metadata[_REPLACED] = json.dumps(joined(run for segment in replaces for run in _with_itself(segment))).encode()
+        metadata[_REPLACED] = json.dumps(runs).encode()
     schema = TABLES[folder].with_metadata(metadata)
     sink = io.BytesIO()
     options: dict[str, Any] = {}
@@ -122,7 +147,7 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
     Raises:
         StoreDamaged: the name is not a segment's.
     """
-    match = _NAME.fullmatch(name)
+    match = NAME.fullmatch(name)
     if not match:
         raise StoreDamaged(
             f"{folder}/{name}: not a segment of this store (their names are EPOCH-NUMBER.parquet); "
@@ -168,8 +193,10 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
     if (own := metadata.get(checksums.NAME, where.encode())) != where.encode():
         raise StoreDamaged(f"{where}: holds another segment, which was written as {own.decode(errors='replace')}{HINT}")
     replaced = _replaced(metadata, folder, (epoch, sequence), where)
-    seal = _SEAL in metadata
-    return Segment(folder, name, epoch, sequence, rows, size, seal, replaced, values, pages, checksum)
+    counts = _array_counts(metadata, rows, where) if folder == "attempts" else ()
+    return Segment(
+        folder, name, epoch, sequence, rows, size, _SEAL in metadata, replaced, values, pages, checksum, counts
+    )
 
 
 def refuse(path: str, error: StoreDamaged) -> None:
@@ -272,6 +299,28 @@ def _replaced(metadata: dict[bytes, bytes], folder: str, segment: tuple[int, int
         return replaced
     except (ValueError, RecursionError, StoreDamaged):
         raise StoreDamaged(f"{where}: its list of replaced segments is invalid") from None
+
+
+def _array_counts(metadata: dict[bytes, bytes], rows: int, where: str) -> ArrayCounts:
+    if _ARRAYS not in metadata:
+        return ((UNKNOWN, rows),) if rows else ()
+    try:
+        counts = tuple((int(count), int(length)) for count, length in json.loads(metadata[_ARRAYS]))
+        if any(count < UNKNOWN or length < 1 for count, length in counts) or sum(n for _, n in counts) != rows:
+            raise ValueError("other numbers than rows")
+        return counts
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise StoreDamaged(f"{where}: its numbers of arrays are invalid") from None
+
+
+def run_lengths(values: Iterable[int]) -> ArrayCounts:
+    """Equal neighbours as pairs (value, their number)."""
+    return tuple((value, len(list(group))) for value, group in groupby(values))
+
+
+def repeated_runs(runs: Iterable[tuple[int, int]]) -> ArrayCounts:
+    """Pairs (value, number), with those of equal neighbours added up."""
+    return tuple((value, sum(n for _, n in group)) for value, group in groupby(runs, itemgetter(0)))
 
 
 def _parse_run(run: object) -> Run:

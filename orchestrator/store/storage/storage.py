@@ -49,6 +49,9 @@ class Storage(Protocol):
     def replace(self, name: str, data: bytes) -> None:
         """Overwrite a file in one step, but not durably; for heartbeats."""
 
+    def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Overwrite a file durably and in one step if it still holds `old`; return False if it holds anything else."""
+
     def read(self, name: str) -> bytes | None:
         """Read a file; None if it does not exist."""
 
