@@ -5,9 +5,11 @@ Readers never block and never write; `writer` does the writing.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 
@@ -16,7 +18,7 @@ from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store.check import check, damage
 from raysweep.orchestrator.store.lease import Ownership, current_owner
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
-from raysweep.orchestrator.store.segments import HINT, Segment, inspected, listed, live, verify
+from raysweep.orchestrator.store.segments import HINT, Segment, fetch, inspected, listed, live, verify
 from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
 from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_sweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
@@ -25,6 +27,8 @@ FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
+MAX_KEPT = 256 * 2**20
+"""Maximum bytes of fetched segments that a reader of an object store keeps, instead of fetching them again."""
 _MAX_TRIES = 100
 """Number of tries of a read while a launch merges the files away."""
 
@@ -47,6 +51,7 @@ class Store:
         """Path of each damaged file that was left out so far -> what is wrong with it."""
         self._footers: dict[tuple[str, str], Segment] = {}
         self._verified: set[str] = set()  # paths of segments
+        self._kept: dict[str, bytes] = {}  # path of a verified segment -> its bytes
         self._summary_of: tuple[tuple[str, ...], pl.DataFrame] | None = None  # paths of segments, their summary
         self.check_format()
 
@@ -135,11 +140,19 @@ class Store:
         """
         segments = [segment for segment in self.segments(folder) if segment.rows]
         new = [s for s in segments if s.path not in self._verified and s.path not in self.skipped]
-        self._verified.update(segment.path for segment in verify(self.storage, new, self.skip))
-        paths = [self.storage.locate(segment.path) for segment in segments if segment.path in self._verified]
+        if self.storage.remote and sum(s.size for s in new) + sum(map(len, self._kept.values())) <= MAX_KEPT:
+            self._kept |= (fetched := fetch(self.storage, new, self.skip))
+            self._verified |= fetched.keys()
+        else:
+            self._verified.update(segment.path for segment in verify(self.storage, new, self.skip))
+        paths = [segment.path for segment in segments if segment.path in self._verified]
         if not paths:
             return _empty(folder)
-        return pl.scan_parquet(paths, glob=False, storage_options=self.storage.reading, credential_provider=None)
+        if all(path in self._kept for path in paths):
+            sources: list[IO[bytes]] = [io.BytesIO(self._kept[path]) for path in paths]
+            return pl.scan_parquet(sources, glob=False)
+        located = [self.storage.locate(path) for path in paths]
+        return pl.scan_parquet(located, glob=False, storage_options=self.storage.reading, credential_provider=None)
 
     @property
     def cells(self) -> pl.LazyFrame:

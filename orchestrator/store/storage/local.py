@@ -38,6 +38,7 @@ class LocalStorage:
     """
 
     locks = True
+    remote = False
     readers = 1
 
     def __init__(self, path: str) -> None:

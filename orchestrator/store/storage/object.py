@@ -55,6 +55,7 @@ class ObjectStorage:
     """
 
     locks = False
+    remote = True
     readers = 16
 
     def __init__(self, url: str) -> None:

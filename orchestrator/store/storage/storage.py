@@ -27,6 +27,10 @@ class Storage(Protocol):
         """Whether acquiring the lock proves that no owner on this machine is alive."""
 
     @property
+    def remote(self) -> bool:
+        """Whether each read of a file is a request to a server."""
+
+    @property
     def readers(self) -> int:
         """Number of files to read at once for the best speed."""
 
