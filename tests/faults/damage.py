@@ -5,8 +5,8 @@
 For each damage a file of a small but complete store (several launches, a merge, arrays, failed attempts, checkpoints,
 requests, a killed owner) is changed: a flipped bit, a zeroed block, a cut, appended bytes, two files exchanged, an old
 version of the store's file, no bytes. Then commands and the Python API read the store. Each answer must be that of the
-undamaged store, or an error with exit code 2 that names the file. Prints the counts by kind of damage and of file; exits
-with 1 after a wrong answer, a traceback, or the death of the reading process, which is a child.
+undamaged store, or an error with exit code 2 that names the file. Prints the counts by kind of damage and of file;
+exits with 1 after a wrong answer, a traceback, or the death of the reading process, which is a child.
 """
 
 from __future__ import annotations
