@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,18 @@ import pytest
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.errors import InputError, StoreBusy, StoreDamaged
 from raysweep.orchestrator.launch import launch as launcher
+from raysweep.orchestrator.store.reader import FOLDERS
 from raysweep.orchestrator.store.repair import Repair, survey
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import encode, finish, read_segment
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.writer import StoreWriter
+from tests.azure_store import PROGRAM
+from tests.command_line import forget_users
 from tests.orchestrator.store.owners import die
 
-pytestmark = pytest.mark.usefixtures("place")
+EVERYWHERE = ["local", *(pytest.param(place, marks=pytest.mark.slow) for place in ("s3", *(["az"] if PROGRAM else [])))]
+pytestmark = [pytest.mark.usefixtures("place"), pytest.mark.parametrize("place", EVERYWHERE, indirect=True)]
 WORKLOAD = """
     def run(cell, context):
         with open("runs.txt", "a") as file:
@@ -46,18 +51,37 @@ SWEEP = """
 EVERY = {(method, seed) for method in ("plain", "curve", "curves") for seed in range(4)}
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Files of a sound store: two launches, of two seeds and of two more, with a few cells per segment."""
+    folder = tmp_path_factory.mktemp("sound")
+    (folder / "damaged_cells.py").write_text(textwrap.dedent(WORKLOAD))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("os.fsync", lambda descriptor: None)
+        patch.setattr(launcher, "FLUSH_OUTCOMES", 4)
+        patch.setattr("raysweep.orchestrator.schedule.driver.CHUNK_CELLS", 4)
+        for last in (1, 3):
+            launch(a_sweep(folder, last), folder / "results", inline=True)
+        forget_users()
+    return contents(Store(folder / "results").storage)
+
+
+def a_sweep(folder: Path, last: int) -> Sweep:
+    path = folder / "s.toml"
+    path.write_text(textwrap.dedent(SWEEP).format(last=last))
+    return Sweep.load(path)
+
+
 @pytest.fixture
-def sweep(write, monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    """A sweep of four seeds, of which a launch has run two, and another launch the others."""
+def sweep(sound: dict[str, bytes], write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """A sweep of which all cells have run, in the store `results`."""
     monkeypatch.setattr("os.fsync", lambda descriptor: None)  # here processes die, and machines do not
-    monkeypatch.setattr(launcher, "FLUSH_OUTCOMES", 4)
-    monkeypatch.setattr("raysweep.orchestrator.schedule.driver.CHUNK_CELLS", 4)
     write("damaged_cells.py", WORKLOAD)
-    for last in (1, 3):
-        sweep = Sweep.load(write("s.toml", SWEEP.format(last=last)))
-        launch(sweep, "results", inline=True)
-    Path("runs.txt").unlink()
-    return sweep
+    storage = Store("results").storage
+    storage.prepare(FOLDERS)
+    reset(storage, sound)
+    return a_sweep(folder, 3)
 
 
 def segments(folder: str) -> list[str]:
@@ -185,7 +209,8 @@ def test_the_command_lists_asks_and_repairs(sweep: Sweep, cli) -> None:
     assert cli("store", "check").returncode == 0
     assert "nothing to repair" in cli("store", "repair").stdout
     assert [name.startswith("arrays-00000000") for name in Store("results").storage.names("_damaged")].count(True) == 1
-    assert cli("resume", "--inline").returncode == 1  # some cells always fail
+    ended = cli("resume", "s.toml", "--inline")
+    assert ended.returncode == 1  # some cells always fail
     check_whole()
 
 
@@ -248,6 +273,7 @@ class Deadly:
         return change
 
 
+@pytest.mark.slow
 def test_a_repair_that_is_killed_anywhere_ends_the_same_when_it_is_repeated(sweep: Sweep) -> None:
     storage = Store("results").storage
     chosen = [segments("arrays")[0], segments("cells")[1], segments("attempts")[2]]
@@ -302,7 +328,7 @@ def contents(storage: Storage) -> dict[str, bytes]:
         f"{folder}/{name}": storage.read(f"{folder}/{name}") or b""
         for folder in ("arrays", "attempts", "cells", "_sweeps", "_epochs", "_hb", "_damaged")
         for name in storage.names(folder)
-    }
+    } | {"store.json": storage.read("store.json") or b""}
 
 
 def reset(storage: Storage, files: dict[str, bytes]) -> None:
