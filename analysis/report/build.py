@@ -18,6 +18,7 @@ from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
 from raysweep.orchestrator.query.sql import cells_frame, matching
 from raysweep.orchestrator.query.widen import widen
 from raysweep.orchestrator.schedule.failure_groups import grouped
+from raysweep.orchestrator.store.missing import missing as missing_of
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.spec import Sweep
@@ -85,6 +86,8 @@ class Report(NamedTuple):
     failed_attempts: int
     details: cell_details.CellDetails
     paper: Paper | None
+    skipped: tuple[str, ...] = ()
+    """Sentences on the damaged files that were skipped, and on what is therefore missing."""
 
 
 def build(
@@ -175,6 +178,7 @@ def build(
             store, cells, [c for drawing in curves.values() for c in drawing.cells], detail_bytes
         ),
         paper=paper_of(store, selected, at) if cells["workload"].str.contains(BUNDLED).any() else None,
+        skipped=tuple(missing_of(store).lines()),
     )
 
 

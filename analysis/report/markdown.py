@@ -22,7 +22,7 @@ MAX_METRICS = 3
 def to_markdown(report: Report) -> str:
     """Render a report as headings, tables and commands."""
     at = at_store(report.store)
-    parts = [f"# {_line(report.title)}", _origin(report), *_completeness(report, at), *_ran(report)]
+    parts = [f"# {_line(report.title)}", _origin(report), *_skipped(report), *_completeness(report, at), *_ran(report)]
     if report.paper is not None:
         parts += _paper(report.paper, at)
     parts.append("## Experiments")
@@ -41,6 +41,13 @@ def pipe_table(table: text_tables.TextTable) -> str:
 def _origin(report: Report) -> str:
     only = f", only cells with {_code(report.where)}" if report.where else ""
     return f"Made {time(report.made_at)} by raysweep {report.version} from store {_code(report.store)}{only}."
+
+
+def _skipped(report: Report) -> list[str]:
+    if not report.skipped:
+        return []
+    lines = "\n".join(f"- {_line(line)}" for line in report.skipped)
+    return ["**Damaged files were skipped: this page does not cover all of the store.**", lines]
 
 
 def _completeness(report: Report, at: str) -> list[str]:

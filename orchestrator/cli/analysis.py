@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import entry, fail, say, warn
+from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
+from raysweep.orchestrator.cli.output import entry, fail, print_answer, say, warn, warn_of_missing
 from raysweep.orchestrator.text import at_store
 
 if TYPE_CHECKING:
     from raysweep.analysis.cells.source import Source
+    from raysweep.orchestrator.store.reader import Store
 
 
 def table(
     name: Annotated[str, typer.Argument(help="Number of a table of the paper: 3 to 14.")],
     store: StoreOption = "results", where: Where = None,
     format_: Annotated[str, typer.Option("--format", help="text, markdown, csv or json.")] = "text",
-    as_json: Json = False,
+    skip_damaged: SkipDamaged = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print a table of the paper, with its numbers beside the store's.
 
@@ -29,11 +30,13 @@ def table(
     from raysweep.analysis.tables import TABLES
     from raysweep.analysis.tables.render import RENDERERS
 
-    build, render = entry(TABLES, name), entry(RENDERERS, "json" if as_json else format_)
-    built = build(_source(store, where))
+    kind = "json" if as_json else format_
+    build, render = entry(TABLES, name), entry(RENDERERS, kind)
+    opened = _open(store, skip_damaged)
+    built = build(_source(opened, where, store))
     if built.lack is not None:
         raise NothingDone(built.lack)
-    say(render(built).rstrip("\n"))
+    _print(render(built), kind, opened)
 
 
 def figure(
@@ -46,7 +49,7 @@ def figure(
     store: StoreOption = "results", where: Where = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="An .svg or .png file. Default: NAME.svg.")
-    ] = None,
+    ] = None, skip_damaged: SkipDamaged = False,
 ) -> None:  # fmt: skip
     """Draw a figure into a file, and print its caption.
 
@@ -56,8 +59,10 @@ def figure(
 
     draw, caption = entry(FIGURES, name), entry(CAPTIONS, name)
     path = destination(f"{name}.svg" if output is None else output)
-    source = _source(store, where)
+    opened = _open(store, skip_damaged)
+    source = _source(opened, where, store)
     save(draw(source), path)
+    warn_of_missing(opened)
     say(caption(source))
     say(f"written: {path}")
 
@@ -68,7 +73,8 @@ def claims(
         typer.Argument(metavar="CLAIM", help="Ids of claims or their first characters (E7). Default: all."),
     ] = None,
     store: StoreOption = "results", where: Where = None,
-    format_: Annotated[str, typer.Option("--format", help="text, markdown or json.")] = "text", as_json: Json = False,
+    format_: Annotated[str, typer.Option("--format", help="text, markdown or json.")] = "text",
+    skip_damaged: SkipDamaged = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Test the claims of the paper on the store.
 
@@ -82,8 +88,9 @@ def claims(
     kind = "json" if as_json else format_
     entry(RENDERERS, kind)  # an unknown format is refused before the store is read
     ids = named(names or ())
-    lines = ledger(_source(store, where))
-    say(render(lines.filter(lines["id"].is_in(ids)), kind).rstrip("\n"))
+    opened = _open(store, skip_damaged)
+    lines = ledger(_source(opened, where, store))
+    _print(render(lines.filter(lines["id"].is_in(ids)), kind), kind, opened)
 
 
 def report(
@@ -94,6 +101,7 @@ def report(
         list[str] | None, typer.Option(help="A metric to show; may be repeated. Default: chosen by the report.")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    skip_damaged: SkipDamaged = False,
 ) -> None:  # fmt: skip
     """Write a report of a store as one HTML file.
 
@@ -106,7 +114,6 @@ def report(
     from raysweep.analysis.report.build import build
     from raysweep.analysis.report.html import to_html
     from raysweep.analysis.report.markdown import to_markdown
-    from raysweep.orchestrator.store.reader import Store
     from raysweep.workloads.registry import unknown_name
 
     if Path(output).suffix.lower() in {".md", ".markdown"}:
@@ -117,11 +124,13 @@ def report(
             fail(f"{path}: no such folder {str(path.parent)!r}; create it first")
         if path.is_dir():
             fail(f"{path} is a folder; name a file in it")
-    page = build(Store(store).require(), named=store, title=title, where=where, metric_names=metric or ())
+    opened = _open(store, skip_damaged)
+    page = build(opened, named=store, title=title, where=where, metric_names=metric or ())
     names = {name for experiment in page.experiments for name in experiment.column_of}
     unknown = [name for name in metric or () if name not in names]
     if unknown:
         fail("; ".join(unknown_name("metric", name, sorted(names)) for name in unknown))
+    warn(page.skipped)
     texts = [to_html(page), *([to_markdown(page)] if markdown else [])]
     for path, text in zip(files, texts, strict=True):
         try:
@@ -132,12 +141,25 @@ def report(
     say(f"{page.done:,} of {page.requested:,} cells done; {page.details.included:,} with details in the report")
 
 
-def _source(path: str, where: str | None) -> Source:
-    from raysweep.analysis.cells.source import from_store
-    from raysweep.orchestrator.query.sql import matching
+def _open(path: str, skip_damaged: bool) -> Store:
     from raysweep.orchestrator.store.reader import Store
 
-    store = Store(path).require()
+    return Store(path, skip_damaged=skip_damaged).require()
+
+
+def _print(text: str, kind: str, store: Store) -> None:
+    """Print a rendered answer, and what it lacks if damaged files were skipped."""
+    warn_of_missing(store)
+    if kind == "json" and store.skip_damaged:
+        print_answer(text, store)
+    else:
+        say(text.rstrip("\n"))
+
+
+def _source(store: Store, where: str | None, path: str) -> Source:
+    from raysweep.analysis.cells.source import from_store
+    from raysweep.orchestrator.query.sql import matching
+
     if where is None:
         return from_store(store, at=at_store(path))
     cells, warning = matching(store.known(), store.summary(), where)

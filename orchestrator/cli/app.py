@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
-from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status
+from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status, store
 from raysweep.orchestrator.cli.cluster import cluster_app
-from raysweep.orchestrator.cli.options import Json, StoreOption, Wait
-from raysweep.orchestrator.cli.output import complain, print_json, say, typed_command
+from raysweep.orchestrator.cli.output import complain
 
 app = typer.Typer(name="raysweep", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
-store_app = typer.Typer(help="Verify or compact a store.", no_args_is_help=True)
 
 COMMANDS = (
     launch.plan, launch.launch, launch.resume, status.status, cells.show, cells.failures, cells.debug, query.query,
@@ -24,7 +22,7 @@ COMMANDS = (
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
-app.add_typer(store_app, name="store")
+app.add_typer(store.store_app, name="store")
 app.add_typer(data.data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
@@ -75,34 +73,3 @@ def options(
     ] = False,
 ) -> None:
     """Sweeps on Ray for machine-learning research: nothing lost, everything queryable."""
-
-
-@store_app.command("check")
-def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
-    """Verify every segment; exit 1 if there are problems."""
-    from raysweep.orchestrator.store.reader import Store
-
-    problems = Store(store).require().check()
-    if as_json:
-        print_json({"problems": problems})
-    else:
-        for problem in problems:
-            say(problem)
-        say(f"{len(problems)} problems" if problems else "the store is sound")
-    if problems:
-        raise typer.Exit(1)
-
-
-@store_app.command("compact")
-def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: Json = False) -> None:
-    """Merge small segments."""
-    from raysweep.orchestrator.store.reader import Store
-    from raysweep.orchestrator.store.writer import StoreWriter
-
-    with StoreWriter(Store(store).require(), typed_command(), wait=wait) as owner:
-        report = owner.compact()
-    if as_json:
-        print_json({folder: {"before": before, "after": after} for folder, (before, after) in report.items()})
-        return
-    for folder, (before, after) in report.items():
-        say(f"{folder}: {before} segments -> {after}")

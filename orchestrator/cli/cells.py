@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.data import use_data
-from raysweep.orchestrator.cli.options import DataDir, Json, StoreOption, TrustStore, Where
-from raysweep.orchestrator.cli.output import fail, print_json, say, warn
+from raysweep.orchestrator.cli.options import DataDir, Json, SkipDamaged, StoreOption, TrustStore, Where
+from raysweep.orchestrator.cli.output import fail, print_answer, say, to_json, warn, warn_of_missing
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ PROGRESS_S = 5.0
 CellId = Annotated[str, typer.Argument(metavar="CELL_ID", help="A cell id, or the first characters of one.")]
 
 
-def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) -> None:
+def show(
+    cell: CellId, store: StoreOption = "results", skip_damaged: SkipDamaged = False, as_json: Json = False
+) -> None:
     """Show one cell: config, metrics, attempts, traceback.
 
     raysweep show 3f5b
@@ -43,7 +45,7 @@ def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) ->
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.identity import cell_name
 
-    opened = Store(store).require()
+    opened = Store(store, skip_damaged=skip_damaged).require()
     key = one_cell(opened.known(), cell)
     is_cell = pl.col("cell_id") == key["cell_id"]
     done = opened.collect(lambda: opened.cells.filter(is_cell)).to_dicts()
@@ -57,8 +59,9 @@ def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) ->
         "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
+    warn_of_missing(opened)
     if as_json:
-        print_json({**document, "attempts": attempts})
+        print_answer(to_json({**document, "attempts": attempts}), opened)
         return
     for name, value in document.items():
         if isinstance(value, dict):
@@ -111,7 +114,9 @@ def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
     return rows.row(0, named=True)
 
 
-def failures(store: StoreOption = "results", where: Where = None, as_json: Json = False) -> None:
+def failures(
+    store: StoreOption = "results", where: Where = None, skip_damaged: SkipDamaged = False, as_json: Json = False
+) -> None:
     """Group failed cells by their last error, and name the settings they share.
 
     Errors of one group agree in type and place, and have similar messages. Settings that all cells of the store have
@@ -126,7 +131,7 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
 
-    opened = Store(store).require()
+    opened = Store(store, skip_damaged=skip_damaged).require()
     recorded = opened.sweeps()
     charged = [status for status, policy in POLICIES.items() if policy.budget]
     columns = [
@@ -152,8 +157,9 @@ def failures(store: StoreOption = "results", where: Where = None, as_json: Json 
     bad = last.filter(~pl.col("cell_id").is_in([*done, *older]))
     variants = [table.variants.select("method", "k", "config") for table in (entry.table for entry in recorded)]
     groups = grouped(bad, pl.concat([bad.select("method", "k", "config"), *variants])).drop("attempts")
+    warn_of_missing(opened)
     if as_json:
-        print_json(groups.to_dicts())
+        print_answer(to_json(groups.to_dicts()), opened)
         return
     for group in groups.iter_rows(named=True):
         seeds = f"{'seed' if len(group['seeds']) == 1 else 'seeds'} {join_first(group['seeds'], MAX_SEEDS)}"

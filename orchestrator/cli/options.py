@@ -73,6 +73,9 @@ TrustStore = Annotated[
     bool,
     typer.Option("--trust-store", help="Run the user modules named in the store even if another user recorded them."),
 ]
+SkipDamaged = Annotated[
+    bool, typer.Option("--skip-damaged", help="Leave out damaged files, and say what is missing, instead of failing.")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the same store to end.")]
 Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again if their workload's code changed.")]
 

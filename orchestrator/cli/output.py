@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from raysweep.orchestrator.launch.launch import Result
     from raysweep.orchestrator.schedule.plan import Plan
+    from raysweep.orchestrator.store.reader import Store
 
 _Entry = TypeVar("_Entry")
 
@@ -166,7 +167,29 @@ def event(kind: str, **values: Any) -> None:
 
 def print_json(document: Any) -> None:
     """Print a JSON document."""
-    print(json.dumps(document, default=str, indent=2))
+    print(to_json(document))
+
+
+def to_json(document: Any) -> str:
+    """The JSON text of a document."""
+    return json.dumps(document, default=str, indent=2)
+
+
+def print_answer(document: str, store: Store) -> None:
+    """Print an answer's JSON text; with --skip-damaged as `answer`, beside `missing`: what it lacks."""
+    if store.skip_damaged:
+        from raysweep.orchestrator.store.missing import missing
+
+        document = json.dumps({"answer": json.loads(document), "missing": missing(store).to_json()}, indent=2)
+    print(document)
+
+
+def warn_of_missing(store: Store) -> None:
+    """Print what an answer lacks because damaged files were skipped."""
+    if store.skipped:
+        from raysweep.orchestrator.store.missing import missing
+
+        warn(missing(store).lines())
 
 
 def warn(lines: Iterable[str]) -> None:

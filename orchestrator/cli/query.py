@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import fail, flat, print_frame, say, warn
+from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
+from raysweep.orchestrator.cli.output import fail, flat, print_answer, print_frame, say, warn, warn_of_missing
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from raysweep.orchestrator.store.reader import Store
 
 FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 
@@ -36,6 +38,7 @@ def query(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Write to this file; its extension sets the format.")
     ] = None,
+    skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
     """Run SQL on the store; metrics and config keys are columns.
@@ -55,11 +58,11 @@ def query(
     if saved:
         _put(saved_queries.listed(), kind, output)
         return
-    opened = Store(store).require()
+    opened = Store(store, skip_damaged=skip_damaged).require()
     if describe:
         from raysweep.orchestrator.query.catalog import columns
 
-        _put(columns(opened), kind, output)
+        _put_answer(columns(opened), kind, output, opened)
         return
     if sql is None:
         if save is not None:
@@ -79,7 +82,7 @@ def query(
     frame = opened.sql(sql)
     if save is not None:  # after the SQL has succeeded
         say(f"saved as {save!r}: {saved_queries.keep(save, sql)}")
-    _put(frame, kind, output)
+    _put_answer(frame, kind, output, opened)
 
 
 def export(
@@ -89,6 +92,7 @@ def export(
         str, typer.Option("--output", "-o", help="The file; its extension sets the format.")
     ] = "cells.csv",
     format_: Format = None,
+    skip_damaged: SkipDamaged = False,
 ) -> None:
     """Write all cells into one wide table.
 
@@ -105,12 +109,13 @@ def export(
     from raysweep.orchestrator.store.reader import Store
 
     kind = _kind(format_, output, False)
-    opened = Store(store).require()
+    opened = Store(store, skip_damaged=skip_damaged).require()
     frame = cells_frame(opened).drop("metrics", "config")  # each entry of these two has a column of its own
     if where is not None:
         selected, warnings = select(opened.known(), opened, where)
         warn(warnings)
         frame = frame.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
+    warn_of_missing(opened)
     _put(frame, kind, output)
     say(f"{output}: {frame.height:,} cells, {frame.width} columns")
 
@@ -135,6 +140,15 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
     if kind == "parquet" and output is None:
         fail("--format parquet: the format is binary; name a file with --output")
     return kind
+
+
+def _put_answer(frame: pl.DataFrame, kind: str, output: str | None, store: Store) -> None:
+    """Print a store's answer, or write it to a file; print what it lacks if damaged files were skipped."""
+    warn_of_missing(store)
+    if kind == "json" and output is None and store.skip_damaged:
+        print_answer(frame.write_json(), store)
+    else:
+        _put(frame, kind, output)
 
 
 def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:

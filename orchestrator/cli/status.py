@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import print_frame, print_json, say, warn
+from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
+from raysweep.orchestrator.cli.output import print_answer, print_frame, print_json, say, to_json, warn, warn_of_missing
 from raysweep.orchestrator.text import at_store, count_cells
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def status(
     store: StoreOption = "results",
     where: Where = None,
     watch: Annotated[bool, typer.Option("--watch", help="Update every 2 s until the launch ends.")] = False,
+    skip_damaged: SkipDamaged = False,
     as_json: Json = False,
 ) -> None:
     """Count cells by experiment, method and status; list running ones.
@@ -38,12 +39,11 @@ def status(
     from raysweep.orchestrator.launch.announce import who_starts
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
-    from raysweep.orchestrator.store.lease import current_owner
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
     from raysweep.orchestrator.sweep.identity import cell_name
 
-    opened = Store(store)
+    opened = Store(store, skip_damaged=skip_damaged)
     if watch:
         _watch(opened, where, store, as_json)
         return
@@ -66,11 +66,12 @@ def status(
     )
     group = ("experiment", "workload_version", "method", "k", "status")
     counts = states.group_by(group).len("cells").sort(group)
-    owner, running = current_owner(opened.storage) or (None, {})
+    owner, running = opened.owner() or (None, {})
+    warn_of_missing(opened)
     if as_json:
         progress = {cell_id: fraction for cell_id, fraction in running.items() if fraction is not None}
         now = {"running": list(running), "progress": progress, "owner": owner, "starting": starting}
-        print_json({"counts": counts.to_dicts(), **now})
+        print_answer(to_json({"counts": counts.to_dicts(), **now}), opened)
         return
     print_frame(counts)
     rows = states.filter(pl.col("cell_id").is_in(list(running))).select("experiment", "method", "k", "seed", "cell_id")
@@ -103,6 +104,7 @@ def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
             print("\x1b[H\x1b[J", end="")
         if is_screen or as_json or ended:
             warn(warnings)
+            warn_of_missing(store)
             say("\n".join(text))
         elif text[0] != last:
             say(text[0])

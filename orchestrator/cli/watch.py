@@ -17,7 +17,7 @@ from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import pace
 from raysweep.orchestrator.status import CHARGES, POLICIES, statuses_of, used_up
-from raysweep.orchestrator.store.lease import current_owner, newest_epoch
+from raysweep.orchestrator.store.lease import newest_epoch
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import known_cells
 from raysweep.orchestrator.sweep.cells import CellTable
@@ -71,7 +71,7 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
     cells, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
     starting = who_starts(store.storage.location)  # read before the owner, which it may become meanwhile
-    owner = current_owner(store.storage)
+    owner = store.owner()
     frame = plan(cells, store.summary()).frame
     k = pl.when(pl.col("k").is_null()).then(pl.lit("")).otherwise(pl.format("/k={}", "k"))
     shared = cells.variants.select("variant", "cpus", "gpus", name=pl.format("{}/{}{}", "experiment", "method", k))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store.lease import EPOCH_FILE, current_owner, read_note
 from raysweep.orchestrator.store.schema import TABLES
-from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, live, replaced_by
+from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, live, read_segment, replaced_by, verify
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.sweeps import read_sweep
 
@@ -58,6 +57,7 @@ def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]
     for name in names:
         try:
             segment = inspect(storage, folder, name)
+            verify(storage, [segment])
             with storage.open(segment.path) as opened, pq.ParquetFile(opened, page_checksum_verification=True) as file:
                 for group in range(file.num_row_groups):
                     file.read_row_group(group)
@@ -101,9 +101,8 @@ def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: b
     """Describe rows that contradict each other, within a table or between tables."""
 
     def rows(folder: str, *columns: str) -> list[pl.DataFrame]:
-        paths = [storage.locate(s.path) for s in live(sound[folder]) if s.rows]
-        options: dict[str, Any] = {"glob": False, "storage_options": storage.reading, "credential_provider": None}
-        return [pl.read_parquet(path, columns=list(columns), **options) for path in paths]
+        tables = (read_segment(storage, s, list(columns)) for s in live(sound[folder]) if s.rows)
+        return [pl.DataFrame(pl.from_arrow(table)) for table in tables]
 
     try:
         tables = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}

@@ -1,8 +1,9 @@
-"""CRC-32 of a whole segment, so that a damaged byte anywhere is noticed before the file is interpreted.
+"""Name and CRC-32 of a whole segment, so that damage anywhere is noticed before the file is interpreted.
 
 Parquet's own page checksums cover neither page headers nor the footer, and polars does not verify them. A segment's
 footer therefore carries two checksums: of all bytes before the footer, and of the footer itself, computed with its own
-digits as zeros. Segments of versions before 0.1.0 have none.
+digits as zeros. It also carries the segment's name, so that two exchanged files are noticed. Segments of versions
+before 0.1.0 have neither.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ MARK = b"raysweep.checksums"
 """Key in the schema of segments that carry checksums: it tells a wiped entry from a segment of an older version."""
 BLANK = b"pages=00000000 footer=00000000"
 """Placeholder under `KEY` in a footer, until `fill_in` has computed both checksums."""
+NAME = b"raysweep.name"
+BLANK_NAME = b"EEEEEEEE-NNNNNNNN.parquet"
+"""Placeholder under `NAME`, after the folder and a slash; `fill_in` replaces it by the file's name."""
 _ENTRY = re.compile(re.escape(KEY) + rb"\x18\x1epages=([0-9a-f]{8}) footer=([0-9a-f]{8})")
 """The entry as Parquet writes it: field header and length (30) stand before the value."""
 
 
-def fill_in(segment: memoryview) -> None:
-    """Compute both checksums of an encoded segment, and write them into its footer in place."""
+def fill_in(segment: memoryview, name: str) -> None:
+    """Write an encoded segment's file name into its footer, compute both checksums, and write them there, too."""
     start = len(segment) - 8 - int.from_bytes(segment[-8:-4], "little")
-    value = start + bytes(segment[start:]).rindex(BLANK)
+    footer = bytes(segment[start:])
+    place = start + footer.rindex(BLANK_NAME)
+    segment[place : place + len(BLANK_NAME)] = name.encode()
+    value = start + footer.rindex(BLANK)
     segment[value + 6 : value + 14] = b"%08x" % zlib.crc32(segment[:start])
     segment[value + 22 : value + 30] = b"%08x" % zlib.crc32(segment[start:])
 

@@ -9,13 +9,22 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
 from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
 from raysweep.orchestrator.store.schema import TABLES
-from raysweep.orchestrator.store.segments import encode, inspect, inspected, listed, parse_name, segment_name
+from raysweep.orchestrator.store.segments import (
+    OnDamage,
+    encode,
+    finish,
+    inspected,
+    listed,
+    parse_name,
+    refuse,
+    segment_name,
+)
 from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, read_at_most
 from raysweep.orchestrator.text import CELL_ID
 
@@ -37,21 +46,25 @@ class Ownership(NamedTuple):
     running: Mapping[str, float | None]
 
 
-def current_owner(storage: Storage, patience: float | None = None, *, locked: bool = False) -> Ownership | None:
+def current_owner(
+    storage: Storage, patience: float | None = None, *, locked: bool = False, on_damage: OnDamage = refuse
+) -> Ownership | None:
     """Find the living owner of a store without writing or locking anything; None if there is none.
 
     Args:
         storage: the store's storage.
         patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25 beats.
         locked: whether this process has acquired the host-wide lock; then no owner under this kernel is alive.
-
-    Raises:
-        StoreDamaged: the newest generation's file is torn.
+        on_damage: called if the newest generation's file is torn; unless it raises, only the heartbeat decides.
     """
     epoch = newest_epoch(storage)
     if epoch is None or marked(storage, epoch, "released"):
         return None
-    note = read_note(storage, epoch)
+    try:
+        note = read_note(storage, epoch)
+    except StoreDamaged as error:
+        on_damage(f"_epochs/{epoch:08d}.json", error)
+        note = ProcessNote({})
     if locked and storage.locks and note.is_of_this_kernel():
         return None
     alive = note.is_alive()
@@ -89,21 +102,24 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
     }
 
 
-def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] | None = None) -> None:
+def wait_till_free(
+    storage: Storage, wait: bool, report: Callable[[str], None] | None = None, on_damage: OnDamage = refuse
+) -> None:
     """Check that nobody owns the store, before anything is prepared for a launch on it.
 
     Args:
         storage: the store's storage.
         wait: whether to wait for a living owner to end.
         report: called once with each owner that is waited for.
+        on_damage: see `current_owner`.
 
     Raises:
         StoreBusy: the store is owned, and `wait` is False.
     """
-    _wait_while(lambda: current_owner(storage), storage, wait, report)
+    _wait_while(lambda: current_owner(storage, on_damage=on_damage), storage, wait, report)
 
 
-def take_over(storage: Storage, wait: bool) -> Lock:
+def take_over(storage: Storage, wait: bool, on_damage: OnDamage = refuse) -> Lock:
     """Acquire a store's host-wide lock, once no launch on any machine owns the store.
 
     Raises:
@@ -114,9 +130,9 @@ def take_over(storage: Storage, wait: bool) -> Lock:
     def owner() -> Ownership | None:
         lock = storage.try_lock()
         if lock is None:
-            return current_owner(storage) or Ownership("which has just begun", {})
+            return current_owner(storage, on_damage=on_damage) or Ownership("which has just begun", {})
         try:
-            ownership = current_owner(storage, DEAD_AFTER_S, locked=True)
+            ownership = current_owner(storage, DEAD_AFTER_S, locked=True, on_damage=on_damage)
         except BaseException:
             lock.release()
             raise
@@ -192,18 +208,34 @@ def new_epoch(storage: Storage, command: str) -> int:
     return epoch
 
 
-def seal(storage: Storage, folder: str, epoch: int) -> None:
-    """Occupy the next segment name of a generation; repeat if its owner was faster, until it ends in a seal."""
+def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse) -> None:
+    """Occupy the next segment name of a generation; repeat if its owner was faster, until it ends in a seal.
+
+    `on_damage` is called with each damaged file that is met; unless it raises, the file counts as no seal.
+    """
     while True:
-        names = [name for name in listed(storage, folder) if parse_name(folder, name)[0] == epoch]
-        if names and inspect(storage, folder, names[-1]).seal:
-            return
-        following = parse_name(folder, names[-1])[1] + 1 if names else _merged_up_to(storage, folder, epoch)
-        sealed = encode(folder, TABLES[folder].empty_table(), seal=True)
-        storage.create(f"{folder}/{segment_name(epoch, following)}", sealed)
+        numbers = sorted(n for e, n in _numbers(storage, folder, on_damage) if e == epoch)
+        if numbers:
+            last = list(inspected(storage, folder, [segment_name(epoch, numbers[-1])], on_damage))
+            if last and last[0].seal:
+                return
+            following = numbers[-1] + 1
+        else:
+            following = _merged_up_to(storage, folder, epoch, on_damage)
+        name = segment_name(epoch, following)
+        storage.create(f"{folder}/{name}", finish(encode(folder, TABLES[folder].empty_table(), seal=True), name))
 
 
-def _merged_up_to(storage: Storage, folder: str, epoch: int) -> int:
+def _numbers(storage: Storage, folder: str, on_damage: OnDamage) -> Iterator[tuple[int, int]]:
+    """Generation and sequence number of each segment."""
+    for name in listed(storage, folder):
+        try:
+            yield parse_name(folder, name)
+        except StoreDamaged as error:
+            on_damage(f"{folder}/{name}", error)
+
+
+def _merged_up_to(storage: Storage, folder: str, epoch: int, on_damage: OnDamage) -> int:
     """First number that a generation without files never used, as compactions recorded the names they replaced."""
-    segments = inspected(storage, folder, listed(storage, folder))
+    segments = inspected(storage, folder, listed(storage, folder), on_damage)
     return max((last for s in segments for replaced, _, last in s.replaces if replaced == epoch), default=-1) + 1

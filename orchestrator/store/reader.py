@@ -5,17 +5,20 @@ Readers never block and never write; `writer` does the writing.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store.check import check, damage
+from raysweep.orchestrator.store.lease import Ownership, current_owner
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
-from raysweep.orchestrator.store.segments import Segment, inspected, listed, live, verify
+from raysweep.orchestrator.store.segments import HINT, Segment, fetch, inspected, listed, live, verify
 from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
 from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_sweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
@@ -24,6 +27,8 @@ FORMAT = 1
 FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
+MAX_KEPT = 256 * 2**20
+"""Maximum bytes of fetched segments that a reader of an object store keeps, instead of fetching them again."""
 _MAX_TRIES = 100
 """Number of tries of a read while a launch merges the files away."""
 
@@ -33,20 +38,42 @@ class Store:
 
     Args:
         path: the store's folder or its address on an object store. The store need not exist yet.
+        skip_damaged: whether to leave out damaged files, which are then in `skipped`, instead of raising StoreDamaged.
 
     Raises:
         InputError: there is no store at the path but other files, or the store has a newer format.
     """
 
-    def __init__(self, path: str | Path = DEFAULT) -> None:
+    def __init__(self, path: str | Path = DEFAULT, *, skip_damaged: bool = False) -> None:
         self.storage = open_storage(str(path))
+        self.skip_damaged = skip_damaged
+        self.skipped: dict[str, str] = {}
+        """Path of each damaged file that was left out so far -> what is wrong with it."""
         self._footers: dict[tuple[str, str], Segment] = {}
         self._verified: set[str] = set()  # paths of segments
+        self._kept: dict[str, bytes] = {}  # path of a verified segment -> its bytes
         self._summary_of: tuple[tuple[str, ...], pl.DataFrame] | None = None  # paths of segments, their summary
-        check_format(self.storage)
+        self.check_format()
 
     def __repr__(self) -> str:
         return f"Store({str(self.storage)!r})"
+
+    def check_format(self) -> None:
+        """Raise InputError if the folder has other files but no store, or the store has a newer format."""
+        try:
+            check_format(self.storage)
+        except StoreDamaged as error:
+            self.skip(MARK, error)
+
+    def skip(self, path: str, error: StoreDamaged) -> None:
+        """Note a damaged file that is left out; raise the error unless damaged files are to be skipped."""
+        if not self.skip_damaged:
+            raise error
+        self.skipped[path] = str(error).removesuffix(HINT)
+
+    def skipped_rows(self) -> dict[str, int]:
+        """Path -> number of rows, for those skipped segments whose footers can be read."""
+        return {s.path: s.rows for s in self._footers.values() if s.path in self.skipped}
 
     def exists(self) -> bool:
         """Whether a launch has created the store."""
@@ -70,15 +97,16 @@ class Store:
         """All segments of a folder, including those that a compaction has replaced."""
         for _ in range(_MAX_TRIES):
             names = listed(self.storage, folder)
-            new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
+            # A segment never changes, and a damaged one that was skipped stays skipped.
+            new = [n for n in names if (folder, n) not in self._footers and f"{folder}/{n}" not in self.skipped]
             try:
-                for segment in inspected(self.storage, folder, new):
+                for segment in inspected(self.storage, folder, new, self.skip):
                     self._footers[folder, segment.name] = segment
             except FileNotFoundError:
                 continue  # merged away between listing and reading: look again
             # A listing is not atomic: it may miss both the merged segments and the one they were merged into.
             if listed(self.storage, folder) == names:
-                return [self._footers[folder, name] for name in names]
+                return [self._footers[folder, name] for name in names if (folder, name) in self._footers]
         raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
@@ -111,12 +139,20 @@ class Store:
             StoreDamaged: a file is damaged; the message names it.
         """
         segments = [segment for segment in self.segments(folder) if segment.rows]
-        verify(self.storage, [segment for segment in segments if segment.path not in self._verified])
-        self._verified.update(segment.path for segment in segments)
-        paths = [self.storage.locate(segment.path) for segment in segments]
+        new = [s for s in segments if s.path not in self._verified and s.path not in self.skipped]
+        if self.storage.remote and sum(s.size for s in new) + sum(map(len, self._kept.values())) <= MAX_KEPT:
+            self._kept |= (fetched := fetch(self.storage, new, self.skip))
+            self._verified |= fetched.keys()
+        else:
+            self._verified.update(segment.path for segment in verify(self.storage, new, self.skip))
+        paths = [segment.path for segment in segments if segment.path in self._verified]
         if not paths:
             return _empty(folder)
-        return pl.scan_parquet(paths, glob=False, storage_options=self.storage.reading, credential_provider=None)
+        if all(path in self._kept for path in paths):
+            sources: list[IO[bytes]] = [io.BytesIO(self._kept[path]) for path in paths]
+            return pl.scan_parquet(sources, glob=False)
+        located = [self.storage.locate(path) for path in paths]
+        return pl.scan_parquet(located, glob=False, storage_options=self.storage.reading, credential_provider=None)
 
     @property
     def cells(self) -> pl.LazyFrame:
@@ -143,8 +179,17 @@ class Store:
     def sweeps(self) -> list[RecordedSweep]:
         """The sweeps that launches recorded, oldest first."""
         names = [name for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
-        sweeps = [read_sweep(self.storage, name) for name in names]
+        sweeps = []
+        for name in names:
+            try:
+                sweeps.append(read_sweep(self.storage, name))
+            except StoreDamaged as error:
+                self.skip(f"_sweeps/{name}", error)
         return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
+
+    def owner(self) -> Ownership | None:
+        """The launch that owns the store now; None if there is none."""
+        return current_owner(self.storage, on_damage=self.skip)
 
     def known(self) -> CellTable:
         """All cells that launches have requested."""
@@ -180,7 +225,7 @@ def check_format(storage: Storage) -> None:
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.
-        ours = {*FOLDERS, "_lock", MARK}
+        ours = {*FOLDERS, "_lock", "_damaged", MARK}
         if storage.exists() and any(name not in ours for name in storage.names("")):
             raise InputError(
                 f"store {storage}: the folder has files in it but no {MARK}; give a store, or an empty or new folder"

@@ -3,7 +3,8 @@
 `cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
 name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
 name), `raysweep.replaces` (the names that a compaction has merged) and `raysweep.replaced` (these, and all that those
-had replaced: a late write may restore a name that was deleted long ago).
+had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry `raysweep.arrays`:
+how many arrays each attempt recorded, so that the loss of a file of arrays is noticed cell by cell.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -30,18 +33,29 @@ from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.untrusted import THRIFT_LIMITS, check_footer, max_values
 
-_NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
+NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
+_ARRAYS = b"raysweep.arrays"
+_MAX_COUNTS = 10_000
+"""Maximum runs of `ArrayCounts` in a footer; a segment with more has none."""
 _LAST = 99_999_999  # the largest number of eight digits
 # Limits of `parts`: rows per read, rows per table, bytes per table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
 _BLOCK_BYTES = 4 * 2**20  # read at once by `verify`
-HINT = "; `raysweep store check` lists all damage"
+HINT = (
+    "; `raysweep store check` lists all damage, `raysweep store repair` moves it aside, --skip-damaged reads the rest"
+)
+"""Advice after an error about a damaged file."""
 
 T = TypeVar("T")
 R = TypeVar("R")
+OnDamage = Callable[[str, StoreDamaged], None]
 Run = tuple[int, int, int]
 """Consecutive names of one generation: (its number, first sequence number, last sequence number)."""
+ArrayCounts = tuple[tuple[int, int], ...]
+"""How many arrays each attempt of a segment recorded: pairs (arrays of an attempt, consecutive rows with as many)."""
+UNKNOWN = -1
+"""Number of arrays of an attempt that a version before 0.1.0 recorded."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class Segment:
     values: int = 0  # in the longest column
     pages: int = 0  # bytes before the footer
     checksum: int | None = None  # their CRC-32
+    array_counts: ArrayCounts = ()  # of a segment of `attempts`
 
     @property
     def path(self) -> str:
@@ -72,22 +87,38 @@ def segment_name(epoch: int, sequence: int) -> str:
 
 
 def encode(
-    folder: str, tables: pa.Table | Iterable[pa.Table], *, seal: bool = False, replaces: Sequence[Segment] = ()
-) -> bytes:
+    folder: str,
+    tables: pa.Table | Iterable[pa.Table],
+    *,
+    seal: bool = False,
+    replaces: Sequence[Segment] = (),
+    replaced: Iterable[Run] = (),
+    array_counts: ArrayCounts | None = None,
+) -> io.BytesIO:
     """Encode a segment: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
+
+    Its name and checksums are blank; `finish` adds them.
 
     Args:
         folder: the folder, which determines the schema.
         tables: the rows; several tables become one row group each, and need not be in memory together.
         seal: whether the segment is a seal, which occupies an ended generation's next name.
         replaces: the segments that a compaction has merged into this one.
+        replaced: names that are replaced beside these.
+        array_counts: of a segment of `attempts`; None: those of the merged segments.
     """
     metadata = {checksums.MARK: b"1"}
+    if folder == "attempts":
+        if array_counts is None and replaces:
+            array_counts = repeated_runs(run for segment in replaces for run in segment.array_counts)
+        if array_counts is not None and len(array_counts) <= _MAX_COUNTS:
+            metadata[_ARRAYS] = json.dumps(array_counts).encode()
     if seal:
         metadata[_SEAL] = b"1"
-    if replaces:
+    runs = joined([*replaced, *(run for segment in replaces for run in _with_itself(segment))])
+    if runs:
         metadata[_REPLACES] = json.dumps([segment.name for segment in replaces]).encode()
-        metadata[_REPLACED] = json.dumps(joined(run for segment in replaces for run in _with_itself(segment))).encode()
+        metadata[_REPLACED] = json.dumps(runs).encode()
     schema = TABLES[folder].with_metadata(metadata)
     sink = io.BytesIO()
     options: dict[str, Any] = {}
@@ -97,10 +128,17 @@ def encode(
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True, **options) as writer:
         for table in [tables] if isinstance(tables, pa.Table) else tables:
             writer.write_table(table.cast(TABLES[folder]).replace_schema_metadata(schema.metadata))
-        writer.add_key_value_metadata({checksums.KEY: checksums.BLANK})
-    with sink.getbuffer() as encoded:
-        checksums.fill_in(encoded)
-    return sink.getvalue()
+        writer.add_key_value_metadata(
+            {checksums.NAME: folder.encode() + b"/" + checksums.BLANK_NAME, checksums.KEY: checksums.BLANK}
+        )
+    return sink
+
+
+def finish(encoded: io.BytesIO, name: str) -> bytes:
+    """Add name and checksums to an encoded segment; return the file's bytes."""
+    with encoded.getbuffer() as buffer:
+        checksums.fill_in(buffer, name)
+    return encoded.getvalue()
 
 
 def parse_name(folder: str, name: str) -> tuple[int, int]:
@@ -109,7 +147,7 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
     Raises:
         StoreDamaged: the name is not a segment's.
     """
-    match = _NAME.fullmatch(name)
+    match = NAME.fullmatch(name)
     if not match:
         raise StoreDamaged(
             f"{folder}/{name}: not a segment of this store (their names are EPOCH-NUMBER.parquet); "
@@ -152,39 +190,101 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
         raise StoreDamaged(f"{where}: torn or not Parquet: {reason}{HINT}") from None
     if not schema.remove_metadata().equals(TABLES[folder]):
         raise StoreDamaged(f"{where}: its schema differs from this version's {folder}: {_difference(schema, folder)}")
+    if (own := metadata.get(checksums.NAME, where.encode())) != where.encode():
+        raise StoreDamaged(f"{where}: holds another segment, which was written as {own.decode(errors='replace')}{HINT}")
     replaced = _replaced(metadata, folder, (epoch, sequence), where)
-    seal = _SEAL in metadata
-    return Segment(folder, name, epoch, sequence, rows, size, seal, replaced, values, pages, checksum)
+    counts = _array_counts(metadata, rows, where) if folder == "attempts" else ()
+    return Segment(
+        folder, name, epoch, sequence, rows, size, _SEAL in metadata, replaced, values, pages, checksum, counts
+    )
 
 
-def inspected(storage: Storage, folder: str, names: Sequence[str]) -> Iterator[Segment]:
-    """Yield `inspect` of each name, in order; several at once if that is faster on this storage."""
-    return _each(storage, partial(inspect, storage, folder), names)
+def refuse(path: str, error: StoreDamaged) -> None:
+    """Raise the error on a damaged file; the default of functions that could leave the file out instead."""
+    raise error
 
 
-def verify(storage: Storage, segments: Sequence[Segment]) -> None:
+def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: OnDamage = refuse) -> Iterator[Segment]:
+    """Yield `inspect` of each name, in order; several at once if that is faster on this storage.
+
+    `on_damage` is called with each damaged file's path and error; unless it raises, the file is left out.
+    """
+    outcomes = _each(storage, partial(_outcome, partial(inspect, storage, folder)), names)
+    for name, outcome in zip(names, outcomes, strict=True):
+        if isinstance(outcome, StoreDamaged):
+            on_damage(f"{folder}/{name}", outcome)
+        else:
+            yield outcome
+
+
+def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> list[Segment]:
     """Verify all pages of segments by the segments' checksums, or by Parquet's in segments of older versions.
 
+    Args:
+        storage: the store's storage.
+        segments: the segments.
+        on_damage: called with each damaged file's path and error.
+
+    Returns:
+        The undamaged segments.
+
     Raises:
-        StoreDamaged: a file is damaged; the message names it.
         FileNotFoundError: a compaction has merged a file away.
     """
-    for _ in _each(storage, partial(_verify, storage), segments):
-        pass
+    return [segment for segment, _ in _undamaged(storage, segments, partial(_verify, storage), on_damage)]
+
+
+def fetch(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> dict[str, bytes]:
+    """As `verify`, but return the undamaged files' bytes by path, so that they need not be fetched a second time."""
+    fetched = _undamaged(storage, segments, partial(_fetch, storage), on_damage)
+    return {segment.path: data for segment, data in fetched}
+
+
+def _undamaged(
+    storage: Storage, segments: Sequence[Segment], function: Callable[[Segment], R], on_damage: OnDamage
+) -> Iterator[tuple[Segment, R]]:
+    outcomes = _each(storage, partial(_outcome, function), segments)
+    for segment, outcome in zip(segments, outcomes, strict=True):
+        if isinstance(outcome, StoreDamaged):
+            on_damage(segment.path, outcome)
+        else:
+            yield segment, outcome
+
+
+def _outcome(function: Callable[[T], R], item: T) -> R | StoreDamaged:
+    try:
+        return function(item)
+    except StoreDamaged as error:
+        return error
+
+
+def _fetch(storage: Storage, segment: Segment) -> bytes:
+    data = storage.read(segment.path)
+    if data is None:
+        raise FileNotFoundError(segment.path)
+    with _damage_of(segment), pa.BufferReader(data) as opened:
+        _check_pages(segment, opened)
+    return data
 
 
 def _verify(storage: Storage, segment: Segment) -> None:
     with _damage_of(segment), storage.open(segment.path) as opened:
-        if segment.checksum is None:
-            with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file:
-                for _ in file.iter_batches(READ_ROWS, use_threads=False):
-                    pass
-            return
-        checksum, left = 0, segment.pages
-        while left and (block := opened.read(min(left, _BLOCK_BYTES))):
-            checksum, left = zlib.crc32(block, checksum), left - len(block)
-        if checksum != segment.checksum:
-            raise OSError("checksum mismatch in its pages")
+        _check_pages(segment, opened)
+
+
+def _check_pages(segment: Segment, opened: pa.NativeFile) -> None:
+    if opened.size() != segment.size:
+        raise OSError(f"{opened.size():,} bytes long, after {segment.size:,} bytes a moment ago")
+    if segment.checksum is None:
+        with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file:
+            for _ in file.iter_batches(READ_ROWS, use_threads=False):
+                pass
+        return
+    checksum, left = 0, segment.pages
+    while left and (block := opened.read(min(left, _BLOCK_BYTES))):
+        checksum, left = zlib.crc32(block, checksum), left - len(block)
+    if checksum != segment.checksum:
+        raise OSError("checksum mismatch in its pages")
 
 
 def _each(storage: Storage, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
@@ -224,6 +324,28 @@ def _replaced(metadata: dict[bytes, bytes], folder: str, segment: tuple[int, int
         return replaced
     except (ValueError, RecursionError, StoreDamaged):
         raise StoreDamaged(f"{where}: its list of replaced segments is invalid") from None
+
+
+def _array_counts(metadata: dict[bytes, bytes], rows: int, where: str) -> ArrayCounts:
+    if _ARRAYS not in metadata:
+        return ((UNKNOWN, rows),) if rows else ()
+    try:
+        counts = tuple((int(count), int(length)) for count, length in json.loads(metadata[_ARRAYS]))
+        if any(count < UNKNOWN or length < 1 for count, length in counts) or sum(n for _, n in counts) != rows:
+            raise ValueError("other numbers than rows")
+        return counts
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise StoreDamaged(f"{where}: its numbers of arrays are invalid") from None
+
+
+def run_lengths(values: Iterable[int]) -> ArrayCounts:
+    """Equal neighbours as pairs (value, their number)."""
+    return tuple((value, len(list(group))) for value, group in groupby(values))
+
+
+def repeated_runs(runs: Iterable[tuple[int, int]]) -> ArrayCounts:
+    """Pairs (value, number), with those of equal neighbours added up."""
+    return tuple((value, sum(n for _, n in group)) for value, group in groupby(runs, itemgetter(0)))
 
 
 def _parse_run(run: object) -> Run:

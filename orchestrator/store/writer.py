@@ -15,123 +15,67 @@ The protocol (documented in `docs/store.md`):
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import itertools
-import json
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysweep.orchestrator.errors import Fenced, RaysweepError, StoreDamaged, StoreWriteFailed
+from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.process import held_off
-from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.id_set import IdSet
-from raysweep.orchestrator.store.lease import epochs, marked, new_epoch, seal, take_over
-from raysweep.orchestrator.store.reader import FOLDERS, FORMAT, MARK, Store, check_format
-from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES, Records
+from raysweep.orchestrator.store.lease import epochs
+from raysweep.orchestrator.store.owner import Owner
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import TABLES, Records
 from raysweep.orchestrator.store.segments import (
     Segment,
     encode,
-    entries,
     keys,
     listed,
     parts,
     read_segment,
-    replaced_by,
-    segment_name,
+    run_lengths,
 )
 from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
-from raysweep.orchestrator.store.untrusted import MAX_ROWS, MAX_VALUES
+from raysweep.orchestrator.store.untrusted import MAX_ROWS
 from raysweep.orchestrator.sweep.cells import CellTable
 
 SMALL_SEGMENT, MERGED_SEGMENT = 32 * 2**20, 128 * 2**20
 """`compact` merges segments smaller than the first size into segments of at most the second."""
 
 
-class StoreWriter:
-    """A context manager that owns a store and writes to it.
-
-    Args:
-        store: the store to own; created if it is new.
-        command: the owner's command line, which the error of a second launch shows.
-        wait: whether to wait for a living owner to end, instead of raising.
-
-    Raises:
-        StoreBusy: another launch owns the store.
-        InputError: this process cannot write to the store.
-    """
+class StoreWriter(Owner):
+    """An owner that commits the outcomes of cells and merges segments."""
 
     def __init__(self, store: Store, command: str = "", *, wait: bool = False) -> None:
-        self.store, self.storage = store, store.storage
-        self.storage.check_writable()
-        self.storage.prepare(FOLDERS)
-        self.storage.create(MARK, json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode())
-        check_format(self.storage)
-        self._lock = take_over(self.storage, wait)
-        self._next = dict.fromkeys(TABLES, 0)
+        if store.skip_damaged:  # cells whose rows cannot be read would run a second time
+            raise InputError(f"store {store.storage}: opened with skip_damaged, and so only for reading")
         # (cell, attempt) pairs that a failed commit has written to a folder; they are not written again.
         self._half_written: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
-        self._closed = threading.Event()
         self._writes = threading.RLock()  # serialises commits and the deletions of merges
         self.compactor = Compactor(self._merge_due)
-        self.running: Callable[[], Mapping[str, float | None]] = dict
-        try:
-            self.epoch = new_epoch(self.storage, command)
-        except BaseException:
-            self._lock.release()
-            raise
-        try:
-            self._heart = threading.Thread(target=self._beat, name="raysweep-heartbeat", daemon=True)
-            self._heart.start()  # before steps that may take longer than `DEAD_AFTER_S`
-            self.storage.sweep_temporary()
-            unfinished = [e for e in epochs(self.storage) if e < self.epoch and not marked(self.storage, e, "sealed")]
-            for epoch in unfinished:
-                for folder in TABLES:
-                    seal(self.storage, folder, epoch)
-            for folder in TABLES:
-                self._roll_forward_compaction(folder)
-            self.done = self._read_done()
-            self._finish_commits(unfinished)
-            for epoch in unfinished:
-                self.storage.create(f"_epochs/{epoch:08d}.sealed", b"")
-            checkpointed = cells_with_checkpoints(self.storage)
-            self._forget(itertools.compress(checkpointed, self.done.has(checkpointed)))
-        except BaseException:
-            self._closed.set()
-            with contextlib.suppress(RaysweepError):  # the first error is the one to report
-                self._release()
-            raise
+        super().__init__(store, command, wait=wait)
 
-    def __enter__(self) -> StoreWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _begin(self, unfinished: list[int]) -> None:
+        self.done = self._read_done()
+        self._finish_commits(unfinished)
+        checkpointed = cells_with_checkpoints(self.storage)
+        self._forget(itertools.compress(checkpointed, self.done.has(checkpointed)))
 
     def close(self) -> None:
         """Release the store, so that the next owner need not wait for this one to be presumed dead."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
         self.compactor.end()
-        self._heart.join()
-        self._release()
-
-    def _release(self) -> None:
-        try:
-            # If this fails (a full disk), observers on other machines wait until the heartbeat is silent.
-            with contextlib.suppress(StoreWriteFailed):
-                self.storage.create(f"_epochs/{self.epoch:08d}.released", b"")
-        finally:
-            self._lock.release()
+        super().close()
 
     def _read_done(self) -> IdSet:
         ids = self.store.collect(lambda: self.store.cells.select("cell_id"))["cell_id"]
@@ -170,12 +114,14 @@ class StoreWriter:
             seen.add(cell_id)
         cells = records.cells.filter(pa.array(is_new, pa.bool_()))
         attempts = set(keys(records.attempts))
+        with_arrays = Counter(keys(records.arrays))
         repeated = {key for key in keys(records.cells) if is_done[key[0]] and key[0] not in replacing}
         for folder, table in (("arrays", records.arrays), ("attempts", records.attempts)):
             written = self._half_written[folder]
             if drop := repeated | (written & attempts):
                 table = table.filter(pa.array([key not in drop for key in keys(table)], pa.bool_()))
-            self._commit(folder, table)
+            counts = run_lengths(with_arrays[key] for key in keys(table)) if folder == "attempts" else None
+            self._commit(folder, table, (), counts)
             written |= attempts
         new = list(itertools.compress(ids, is_new))
         rerun = {cell_id for cell_id in new if is_done[cell_id] and cell_id in replacing}
@@ -210,25 +156,6 @@ class StoreWriter:
             read_sweep(self.storage, name).own for name in self.storage.names("_sweeps") if name.startswith(digest)
         ):  # only other users have recorded it
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
-
-    def _commit(self, folder: str, table: pa.Table, replaces: Sequence[Segment] = ()) -> None:
-        if not table.num_rows and not replaces:
-            return
-        half = table.num_rows // 2
-        if folder == "arrays" and half and not replaces and entries(table) > MAX_VALUES:  # readers refuse more
-            self._commit(folder, table.slice(0, half))
-            self._commit(folder, table.slice(half))
-            return
-        self._put(folder, encode(folder, table, replaces=replaces))
-
-    def _put(self, folder: str, segment: bytes) -> None:
-        name = segment_name(self.epoch, self._next[folder])
-        if not self.storage.create(f"{folder}/{name}", segment):
-            raise Fenced(
-                f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
-                "the commits of this one are safe, and the later launch runs the remaining cells"
-            )
-        self._next[folder] += 1
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
         """Commit rows in one step with one segment, which replaces all segments with old rows of the rerun cells."""
@@ -279,20 +206,14 @@ class StoreWriter:
     def _merge(self, folder: str, batch: list[Segment]) -> None:
         self._replace(folder, self._merged(folder, batch), batch)
 
-    def _merged(self, folder: str, batch: list[Segment]) -> bytes:
+    def _merged(self, folder: str, batch: list[Segment]) -> io.BytesIO:
         """Encode the batch as one segment. It is read in parts: the process keeps all memory that Arrow allocates."""
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
-    def _replace(self, folder: str, merged: bytes, batch: list[Segment]) -> None:
+    def _replace(self, folder: str, merged: io.BytesIO, batch: list[Segment]) -> None:
         self._put(folder, merged)
         for segment in batch:
             self.storage.delete(segment.path)
-
-    def _roll_forward_compaction(self, folder: str) -> None:
-        segments = self.store.every_segment(folder)  # a former owner that wakes may be deleting some right now
-        for segment in filter(replaced_by(segments), segments):
-            if not segment.seal:
-                self.storage.delete(segment.path)
 
     def _finish_commits(self, generations: list[int]) -> None:
         """Finish commits of these generations that were interrupted between folders."""
@@ -323,16 +244,3 @@ class StoreWriter:
                 table = read_segment(self.storage, segment).filter(pa.array(keep, pa.bool_()))
                 self._commit("arrays", table, [segment])
                 self.storage.delete(segment.path)
-
-    # Heartbeat
-
-    def _beat(self) -> None:
-        count = 0
-        while not self._closed.wait(lease.BEAT_S if count else 0):
-            count += 1
-            try:
-                self.storage.replace(
-                    f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
-                )
-            except (OSError, StoreWriteFailed):
-                continue  # such as on a full disk: a lost beat matters only to observers on other machines

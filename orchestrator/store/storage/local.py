@@ -38,6 +38,7 @@ class LocalStorage:
     """
 
     locks = True
+    remote = False
     readers = 1
 
     def __init__(self, path: str) -> None:
@@ -135,6 +136,28 @@ class LocalStorage:
             temporary.replace(self._path(name))
         finally:
             temporary.unlink(missing_ok=True)
+
+    def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Overwrite a file durably and in one step if it still holds `old`; return False if it holds anything else.
+
+        Between the check and the step another process could write; the owner's lock excludes this.
+
+        Raises:
+            StoreWriteFailed: the file was not overwritten, for example because the disk is full.
+        """
+        final, temporary = self._path(name), self.root / "_tmp" / _temporary()
+        if self.read(name) != old:
+            return False
+        try:
+            try:
+                _write_synced(temporary, new)
+                temporary.replace(final)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(final.parent)
+        except OSError as error:
+            raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.strerror or error}") from error
+        return True
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None if it does not exist.

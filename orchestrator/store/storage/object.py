@@ -55,6 +55,7 @@ class ObjectStorage:
     """
 
     locks = False
+    remote = True
     readers = 16
 
     def __init__(self, url: str) -> None:
@@ -134,6 +135,26 @@ class ObjectStorage:
             obstore.put(self._default, name, data, use_multipart=False)
         except (obstore.exceptions.BaseError, OSError) as error:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {diagnose(error, TIMEOUT_S).reason}") from None
+
+    def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Overwrite an object in one step if it still holds `old`; return False if it holds anything else.
+
+        Raises:
+            StoreWriteFailed: no answer came, or writing is not allowed.
+        """
+        try:
+            version = self._ask(name, lambda: obstore.head(self._default, name))
+            if self.read(name) != old:
+                return False
+            mode: Any = {key: version[key] for key in ("e_tag", "version") if version[key] is not None}
+            self._ask(name, lambda: obstore.put(self._default, name, new, mode=mode, use_multipart=False))
+        except FileNotFoundError:
+            return False
+        except obstore.exceptions.PreconditionError:
+            return self._written(name) == new  # true if the answer to our own request was lost
+        except (StoreUnreachable, StoreDenied) as error:
+            raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
+        return True
 
     def read(self, name: str) -> bytes | None:
         """Read an object; None if it does not exist."""
@@ -247,7 +268,7 @@ class ObjectStorage:
 
         Raises:
             FileNotFoundError: there is no such object.
-            AlreadyExistsError: the object exists already (obstore's exception).
+            AlreadyExistsError, PreconditionError: the object exists already, or was changed (obstore's exceptions).
             StoreDenied: the bucket does not exist, or access is denied.
             StoreUnreachable: no answer came in time, to this request or to others meanwhile.
         """
@@ -255,7 +276,7 @@ class ObjectStorage:
         while True:
             try:
                 answer = request()
-            except obstore.exceptions.AlreadyExistsError:
+            except (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
                 self._answered()
                 raise
             except (obstore.exceptions.BaseError, OSError) as error:

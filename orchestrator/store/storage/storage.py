@@ -27,6 +27,10 @@ class Storage(Protocol):
         """Whether acquiring the lock proves that no owner on this machine is alive."""
 
     @property
+    def remote(self) -> bool:
+        """Whether each read of a file is a request to a server."""
+
+    @property
     def readers(self) -> int:
         """Number of files to read at once for the best speed."""
 
@@ -48,6 +52,9 @@ class Storage(Protocol):
 
     def replace(self, name: str, data: bytes) -> None:
         """Overwrite a file in one step, but not durably; for heartbeats."""
+
+    def exchange(self, name: str, old: bytes, new: bytes) -> bool:
+        """Overwrite a file durably and in one step if it still holds `old`; return False if it holds anything else."""
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None if it does not exist."""

@@ -128,7 +128,7 @@ SCENARIO: dict[str, list[str | File | Act]] = {
     "help-query": [f"raysweep {name} --help" for name in ("query", "export")],
     "help-starting": [f"raysweep {name} --help" for name in ("new", "workload", "schema")],
     "help-analysis": [f"raysweep {name} --help" for name in ("table", "figure", "claims", "report")],
-    "help-store": [f"raysweep store {name}--help" for name in ("", "check ", "compact ")],
+    "help-store": [f"raysweep store {name}--help" for name in ("", "check ", "compact ", "repair ")],
     "help-data": [f"raysweep data {name}--help" for name in ("", "list ", "fetch ")],
     "help-cluster": [f"raysweep cluster {name}--help" for name in ("", "check ")],
     "usage": [
@@ -237,6 +237,12 @@ SCENARIO: dict[str, list[str | File | Act]] = {
         "raysweep store check --store damaged",
         "raysweep status --store damaged",
         'raysweep query "SELECT count(*) FROM cells" --store damaged',
+        "raysweep query \"SELECT count(*) FROM cells WHERE status = 'done'\" --store damaged --skip-damaged",
+        "raysweep status --store damaged --skip-damaged --json",
+        "raysweep store repair --store damaged",
+        "raysweep store repair --store damaged --yes",
+        "raysweep store check --store damaged",
+        "raysweep store repair --store damaged --json",
     ],
     "store-wrong": [
         Act("photos: a folder with a picture", fill_with_others),

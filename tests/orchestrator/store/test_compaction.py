@@ -60,7 +60,7 @@ def test_all_that_was_ever_replaced_is_recorded_in_few_runs() -> None:
     first = replace(segment(3, 100), replaces=((0, 0, 2),))
     second = replace(segment(7, 100), replaces=joined([(0, 6, 6), (0, 4, 5), (0, 5, 5), (1, 7, 9)]))
     assert second.replaces == ((0, 4, 6), (1, 7, 9))
-    merged = encode("cells", CELLS_SCHEMA.empty_table(), replaces=[first, second])
+    merged = encode("cells", CELLS_SCHEMA.empty_table(), replaces=[first, second]).getvalue()
     footer = pq.read_schema(pa.BufferReader(merged)).metadata
     assert json.loads(footer[b"raysweep.replaces"]) == [first.name, second.name]  # what older versions read
     assert json.loads(footer[b"raysweep.replaced"]) == [[0, 0, 7], [1, 7, 9]]

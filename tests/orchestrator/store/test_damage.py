@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store import checksums
+from raysweep.orchestrator.store.missing import missing
 from raysweep.orchestrator.store.segments import inspect, verify
 
 WORKLOAD = """
@@ -124,3 +126,87 @@ def test_a_segment_of_an_older_version_is_verified_by_parquets_own_checksums(fol
     path.write_bytes(data)
     with pytest.raises(StoreDamaged, match=path.name):
         answers()
+
+
+def test_two_exchanged_segments_are_named(folder: Path, write) -> None:
+    write("lossy.py", WORKLOAD)
+    for seeds in ("0..2", "3..5"):
+        launch(Sweep.load(write("lossy.toml", SWEEP.replace("0..5", seeds))), inline=True)
+    first, second = (min(Path("results/cells").glob(f"{epoch:08d}-*.parquet")) for epoch in range(2))
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    problems = Store("results").check()
+    assert [path.name in line for path, line in zip((first, second), problems, strict=True)] == [True, True]
+    with pytest.raises(StoreDamaged, match=f"{first.name}: holds another segment, .* as cells/{second.name}"):
+        answers()
+
+
+@pytest.fixture
+def damaged(write, folder: Path, cli) -> Path:
+    """A store of two launches, 6 and 4 cells, of which the second one's file of cells is damaged; that file's path."""
+    write("lossy.py", WORKLOAD)
+    for seeds in ("0..2", "3..5"):
+        write("lossy.toml", SWEEP.replace("0..5", seeds))
+        assert cli("launch", "lossy.toml", "--inline").returncode == (0 if seeds == "0..2" else 1)
+    path = min(Path("results/cells").glob("00000001-*.parquet"))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+READERS: tuple[tuple[str, ...], ...] = (
+    ("query", "SELECT count(*) AS n FROM cells WHERE status = 'done'", "--json"),
+    ("status", "--json"),
+    ("failures", "--json"),
+    ("show", "ID", "--json"),
+    ("export", "-o", "cells.csv"),
+    ("report",),
+)
+
+
+@pytest.mark.parametrize("words", READERS, ids=lambda words: words[0])
+def test_damage_is_an_error_unless_it_is_to_be_skipped(words: tuple[str, ...], damaged: Path, cli) -> None:
+    failed = Store("results").sql("SELECT cell_id FROM attempts WHERE status = 'failed'").item(0, 0)
+    words = tuple(failed if word == "ID" else word for word in words)
+    ended = cli(*words)
+    assert ended.returncode == 2
+    assert damaged.name in ended.stderr
+    assert "--skip-damaged" in ended.stderr
+    ended = cli(*words, "--skip-damaged")
+    assert ended.returncode == 0, ended.stderr
+    assert f"skipped a damaged file (4 rows): cells/{damaged.name}" in ended.stderr
+    assert "4 cells done, but without a row in the files that were read" in ended.stderr
+    if "--json" in words:
+        document = json.loads(ended.stdout)
+        assert document["missing"]["files"][0]["path"] == f"cells/{damaged.name}"
+        assert (document["missing"]["rows"], document["missing"]["unreadable_done"]) == (4, 4)
+        assert document["missing"]["without_arrays"] is None
+    if words[0] == "query":
+        assert document["answer"] == [{"n": 6}]
+    if words[0] == "report":
+        assert f"cells/{damaged.name}" in Path("report.html").read_text()
+
+
+def test_the_python_api_skips_damage_on_request(damaged: Path) -> None:
+    with pytest.raises(StoreDamaged, match=damaged.name):
+        Store("results").cells.collect()
+    store = Store("results", skip_damaged=True)
+    assert store.cells.collect().height == 6
+    assert list(store.skipped) == [f"cells/{damaged.name}"]
+    damaged.write_bytes(b"torn")  # its footer, too
+    store = Store("results", skip_damaged=True)
+    assert store.sql("SELECT count(*) FROM cells WHERE status = 'done'").item() == 6
+    assert (missing(store).rows, missing(store).unreadable_done) == ({}, 4)
+
+
+def test_a_damaged_request_is_skipped(damaged: Path, cli) -> None:
+    request = min(Path("results/_sweeps").iterdir())
+    request.write_bytes(request.read_bytes()[:-50])
+    store = Store("results", skip_damaged=True)
+    assert len(store.known()) == 6
+    assert f"_sweeps/{request.name}" in store.skipped
+    ended = cli("status", "--skip-damaged")
+    assert ended.returncode == 0
+    assert "only a skipped file of _sweeps requested" in ended.stderr

@@ -22,12 +22,13 @@ from raysweep.orchestrator.run.messages import Array, CompletedAttempt, Outcome,
 from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, Records
-from raysweep.orchestrator.store.segments import Segment, encode, segment_name
+from raysweep.orchestrator.store.segments import Segment, encode, finish, segment_name
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY, environment
 from tests.orchestrator.store.altered_launch import ALTERED
+from tests.orchestrator.store.owners import let_go
 
 pytestmark = pytest.mark.usefixtures("place")
 ON_A_DISK = pytest.mark.parametrize("place", ["local"], indirect=True)
@@ -75,13 +76,6 @@ def globbed(store: Store) -> pl.DataFrame:
     """Done cells as a plain reader sees them."""
     at = f"{store.storage.location}/cells/*.parquet"
     return pl.scan_parquet(at, storage_options=store.storage.reading, credential_provider=None).collect()
-
-
-def let_go(owner: StoreWriter) -> None:
-    """Make others presume it dead, as if its machine were cut off from the network."""
-    owner._lock.release()
-    fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
-    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
 
 
 def test_schema_is_pinned() -> None:
@@ -217,8 +211,9 @@ def test_replaced_names_can_reach_nothing_outside_the_folder(folder: Path, recor
     with StoreWriter(Store("results")) as owner:
         owner.append(records(range(2)))
     elsewhere = Segment("cells", "../../precious.parquet", 0, 0, 0, 0, False, ())
-    hostile = encode("cells", CELLS.empty_table(), replaces=[elsewhere])
-    Store("results").storage.replace(f"cells/{segment_name(5, 0)}", hostile)
+    name = segment_name(5, 0)
+    hostile = finish(encode("cells", CELLS.empty_table(), replaces=[elsewhere]), name)
+    Store("results").storage.replace(f"cells/{name}", hostile)
     (folder / "precious.parquet").write_text("mine")
     with pytest.raises(StoreDamaged, match="list of replaced segments"):
         StoreWriter(Store("results"))
@@ -476,7 +471,7 @@ def test_an_owner_that_finds_damage_releases_the_store(folder: Path, records) ->
 
 def test_each_owner_that_is_waited_for_is_reported_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     owners = iter([lease.Ownership("a", {}), lease.Ownership("a", {}), lease.Ownership("b", {}), None])
-    monkeypatch.setattr(lease, "current_owner", lambda storage: next(owners))
+    monkeypatch.setattr(lease, "current_owner", lambda storage, **_: next(owners))
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     reported: list[str] = []
     lease.wait_till_free(Store("results").storage, True, reported.append)

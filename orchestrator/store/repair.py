@@ -1,0 +1,297 @@
+"""`raysweep store repair`: moves damaged files aside, so that a launch runs exactly the cells whose results they held.
+
+A cell stays done if its row and all arrays of that attempt can be read. The same row stands in `cells` and `attempts`:
+if only one of them is lost, it is written again from the other. What is left of other done cells is removed from all
+three tables, so that they are pending. A segment of which rows are removed is itself moved aside, too.
+
+`survey` decides, and only reads. `Repair` then owns the store, and changes `cells`, `attempts` and `arrays` in this
+order: after a kill, another survey decides the same about each cell. Last, each damaged segment is replaced by a seal
+that names what the segment may have replaced: no late write can take its name, and none restores what it had replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, read_note
+from raysweep.orchestrator.store.owner import Owner
+from raysweep.orchestrator.store.reader import FORMAT, MARK, Store
+from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
+from raysweep.orchestrator.store.segments import (
+    NAME,
+    UNKNOWN,
+    ArrayCounts,
+    Run,
+    Segment,
+    encode,
+    finish,
+    joined,
+    keys,
+    listed,
+    parse_name,
+    read_segment,
+    run_lengths,
+)
+
+ASIDE = "_damaged"
+"""Folder of the files that were moved aside. No reader takes it for data."""
+_KEY = ["cell_id", "attempt"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The damage of a store, and what its repair will do.
+
+    Args:
+        files: path of each damaged file -> what is wrong with it.
+        run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `arrays`).
+        unknown: number of requested cells without any row, pending or lost, if files of `cells` and of `attempts` are
+            damaged.
+        lost_requests: whether a recorded request is damaged, so that cells may be pending that nothing lists.
+        done: the cells that stay done. Columns: cell_id, attempt.
+    """
+
+    files: dict[str, str]
+    run_again: pl.DataFrame
+    unknown: int
+    lost_requests: bool
+    done: pl.DataFrame
+
+    @property
+    def damaged(self) -> bool:
+        """Whether there is anything to repair."""
+        return bool(self.files)
+
+
+class _Rows:
+    """The keys of all rows of live, undamaged segments, with the segment of each.
+
+    Columns: cell_id, attempt, epoch and path; in `attempts` also status and arrays (the number that the attempt
+    recorded). `arrays` has one row per attempt and segment, with its number of arrays, and no epoch.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.segments: dict[str, list[Segment]] = {}
+        self.frames: dict[str, pl.DataFrame] = {}
+        for folder in TABLES:
+            store.scan(folder)  # verifies
+            self.segments[folder] = [s for s in store.segments(folder) if s.rows and s.path not in store.skipped]
+            self.frames[folder] = pl.concat([_no_rows(), *(self._read(store, s) for s in self.segments[folder])])
+
+    @staticmethod
+    def _read(store: Store, segment: Segment) -> pl.DataFrame:
+        columns = {"arrays": _KEY, "attempts": [*_KEY, "epoch", "status"], "cells": [*_KEY, "epoch"]}[segment.folder]
+        frame = pl.DataFrame(pl.from_arrow(read_segment(store.storage, segment, columns)))
+        if segment.folder == "arrays":
+            frame = frame.group_by(_KEY, maintain_order=True).agg(pl.len().cast(pl.Int64).alias("arrays"))
+        elif segment.folder == "attempts":
+            frame = frame.with_columns(arrays=pl.Series(_expanded(segment.array_counts), dtype=pl.Int64))
+        return pl.concat([_no_rows(), frame.with_columns(path=pl.lit(segment.path))], how="diagonal")
+
+
+def _no_rows() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={
+            "cell_id": pl.String,
+            "attempt": pl.Int32,
+            "epoch": pl.Int64,
+            "status": pl.String,
+            "arrays": pl.Int64,
+            "path": pl.String,
+        }
+    )
+
+
+def _expanded(counts: ArrayCounts) -> list[int]:
+    return [count for count, length in counts for _ in range(length)]
+
+
+def survey(store: Store) -> Survey:
+    """Read all of a store that skips damaged files, and decide which cells stay done.
+
+    Raises:
+        StoreDamaged: something is no file and cannot be moved aside, such as a link.
+    """
+    return _survey(store)[0]
+
+
+def _survey(store: Store) -> tuple[Survey, _Rows]:
+    rows = _Rows(store)
+    known = store.known().cells.select("cell_id")
+    for epoch in epochs(store.storage):
+        try:
+            if not read_note(store.storage, epoch).fields:
+                raise StoreDamaged(f"_epochs/{epoch:08d}.json: torn or foreign")
+        except StoreDamaged as error:
+            store.skip(f"_epochs/{epoch:08d}.json", error)
+    for path in store.skipped:
+        store.storage.size(path)  # raises for what is no file
+    damaged = {folder: _generations(store, folder) for folder in TABLES}
+    cells, attempts = rows.frames["cells"], rows.frames["attempts"]
+    done = attempts.filter(pl.col("status") == "done")
+    rows_of_cells = cells.select(_KEY).sort("attempt").unique("cell_id", keep="last")
+    candidates = rows_of_cells
+    if not damaged["attempts"]:  # else the last attempt of a cell might be another one
+        spare = done.select(_KEY).sort("attempt").unique("cell_id", keep="last")
+        if not damaged["cells"]:  # a rerun whose commit was interrupted is no reason to replace a row
+            spare = spare.join(rows_of_cells, on="cell_id", how="anti")
+        candidates = pl.concat([candidates, spare]).sort("attempt").unique("cell_id", keep="last", maintain_order=True)
+    whole = candidates
+    if damaged["arrays"]:
+        whole = _have_arrays(candidates, rows, max(damaged["arrays"]))
+    ever = pl.concat([cells.select("cell_id"), done.select("cell_id")]).unique(maintain_order=True)
+    again = ever.join(whole, on="cell_id", how="anti")
+    lost = pl.when(pl.col("cell_id").is_in(candidates["cell_id"].implode())).then(pl.lit("arrays"))
+    unknown = 0
+    if damaged["cells"] and damaged["attempts"]:
+        unknown = known.join(ever, on="cell_id", how="anti").join(attempts, on="cell_id", how="anti").height
+    files = dict(sorted(store.skipped.items()))
+    return Survey(
+        files,
+        again.with_columns(lost=lost.otherwise(pl.lit("row"))).sort("cell_id"),
+        unknown,
+        any(path.startswith("_sweeps/") for path in files),
+        whole.sort("cell_id"),
+    ), rows
+
+
+def _generations(store: Store, folder: str) -> list[int]:
+    """Generations of a folder's damaged segments."""
+    names = [path.partition("/")[2] for path in store.skipped if path.startswith(f"{folder}/")]
+    return [int(name[:8]) if name[:8].isdecimal() else 0 for name in names]
+
+
+def _have_arrays(candidates: pl.DataFrame, rows: _Rows, newest: int) -> pl.DataFrame:
+    """The candidates (cell_id, attempt) of which no array can have been in a damaged segment.
+
+    `newest` is the newest generation with a damaged segment of arrays.
+    """
+    left = rows.frames["arrays"].group_by(_KEY).agg(pl.col("arrays").sum().alias("left"))
+    epochs_of = pl.concat([rows.frames[folder].select(*_KEY, "epoch") for folder in ("cells", "attempts")]).unique(_KEY)
+    recorded = rows.frames["attempts"].select(*_KEY, "arrays").unique(_KEY, keep="first")
+    frame = candidates
+    for other in (left, epochs_of, recorded):
+        frame = frame.join(other, on=_KEY, how="left", maintain_order="left")
+    left_over, number = pl.col("left").fill_null(0), pl.col("arrays").fill_null(UNKNOWN)
+    # Without a recorded number, a cell without arrays may have lost them.
+    has_all = (
+        pl.when(number == UNKNOWN).then((left_over > 0) | (pl.col("epoch") > newest)).otherwise(left_over == number)
+    )
+    return frame.filter(has_all).select(_KEY)
+
+
+class Repair(Owner):
+    """The owner that repairs a store, which it has opened with `skip_damaged`."""
+
+    def _begin(self, unfinished: list[int]) -> None:
+        """Leave interrupted commits to `apply`, which treats those of all generations."""
+
+    def apply(self, expected: Survey) -> None:
+        """Repair the store.
+
+        Raises:
+            InputError: the store has changed since the survey.
+        """
+        found, rows = _survey(self.store)
+        if found.files != expected.files or not found.run_again.equals(expected.run_again):
+            raise InputError(f"store {self.storage}: has changed since its damage was listed; repair it again")
+        self.storage.prepare((ASIDE,))
+        self._rewrite(found, rows)
+        for path in found.files:
+            self._move_aside(path)
+
+    def _rewrite(self, found: Survey, rows: _Rows) -> None:
+        """Remove what is left of cells that run again, and write the rows that are in one of the two tables only."""
+        done, again = found.done, found.run_again["cell_id"].implode()
+        cells, attempts = rows.frames["cells"], rows.frames["attempts"]
+        attempts_left = attempts.filter((pl.col("status") != "done") | ~pl.col("cell_id").is_in(again))
+        ended = pl.concat([attempts_left.select(_KEY), done])
+        keep = {
+            "cells": cells.join(done, on=_KEY, how="semi").unique("cell_id", maintain_order=True),
+            "attempts": attempts_left,
+            "arrays": rows.frames["arrays"].join(ended, on=_KEY, how="semi"),
+        }
+        restored = {
+            "cells": self._rows_of(rows.segments["attempts"], done.join(cells, on=_KEY, how="anti")),
+            "attempts": self._rows_of(rows.segments["cells"], done.join(attempts, on=_KEY, how="anti")),
+        }
+        for folder in ("cells", "attempts", "arrays"):
+            for segment in rows.segments[folder]:
+                before, after = (
+                    frame.filter(pl.col("path") == segment.path) for frame in (rows.frames[folder], keep[folder])
+                )
+                if after.height < before.height:
+                    self._reduce(segment, set(after.select(_KEY).iter_rows()))
+            if (table := restored.get(folder)) is not None:
+                table = table.select(TABLES[folder].names).cast(TABLES[folder])
+                self._commit(folder, table, (), ((UNKNOWN, table.num_rows),) if table.num_rows else ())
+
+    def _rows_of(self, segments: Sequence[Segment], wanted: pl.DataFrame) -> pa.Table:
+        """The rows of these attempts, with the columns of `attempts`; those that `cells` lacks are null."""
+        left, tables = set(wanted.select(_KEY).iter_rows()), [TABLES["attempts"].empty_table()]
+        for segment in segments if left else ():
+            table = read_segment(self.storage, segment)
+            tables.append(table.filter(pa.array([key in left for key in keys(table)], pa.bool_())))
+            left.difference_update(keys(table))
+        return pa.concat_tables(tables, promote_options="default")
+
+    def _reduce(self, segment: Segment, keep: set[tuple[str, int]]) -> None:
+        """Replace a segment by one with only the rows of these attempts."""
+        table = read_segment(self.storage, segment)
+        mask = [key in keep for key in keys(table)]
+        counts = run_lengths(itertools.compress(_expanded(segment.array_counts), mask))
+        self._copy(segment.path, self.storage.read(segment.path) or b"")
+        self._commit(segment.folder, table.filter(pa.array(mask, pa.bool_())), [segment], counts)
+        self.storage.delete(segment.path)
+
+    # Damaged files
+
+    def _move_aside(self, path: str) -> None:
+        """Copy a damaged file into `ASIDE`; then replace it by what keeps its name taken, or remove it."""
+        data = self.storage.read(path)
+        if data is None:
+            return
+        self._copy(path, data)
+        folder, _, name = path.partition("/")
+        if path == MARK:
+            new = json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode()
+        elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
+            new = json.dumps({"repaired_by": self.epoch}).encode()
+        elif folder in TABLES and NAME.fullmatch(name):
+            encoded = encode(folder, TABLES[folder].empty_table(), seal=True, replaced=self._replaced(folder, name))
+            new = finish(encoded, name)
+        else:
+            self.storage.delete(path)
+            return
+        if not self.storage.exchange(path, data, new):
+            raise InputError(f"{path}: was changed by another process; repair the store again")
+
+    def _copy(self, path: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()[:16]
+        # Another name than .parquet, as some globs search all folders.
+        self.storage.create(f"{ASIDE}/{path.replace('/', '-')[:200]}-{digest}", data)
+
+    def _replaced(self, folder: str, name: str) -> tuple[Run, ...]:
+        """Names that a damaged segment has replaced; if its footer cannot be read, all unused names before its own."""
+        for segment in self.store.every_segment(folder):
+            if segment.name == name:
+                return segment.replaces
+        own = parse_name(folder, name)
+        taken: dict[int, list[int]] = {}
+        for other in filter(NAME.fullmatch, listed(self.storage, folder)):
+            if (number := parse_name(folder, other)) <= own:
+                taken.setdefault(number[0], []).append(number[1])
+        return joined(
+            (epoch, before + 1, after - 1)
+            for epoch, numbers in taken.items()
+            for before, after in itertools.pairwise([-1, *sorted(numbers)])
+            if after > before + 1
+        )
