@@ -13,20 +13,26 @@ from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaf
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.options import Json, StoreOption, Wait
 from raysweep.orchestrator.cli.output import complain, print_json, say, typed_command
+from raysweep.orchestrator.cli.usage import Command
 
 app = typer.Typer(name="raysweep", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 store_app = typer.Typer(help="Verify or compact a store.", no_args_is_help=True)
 
-COMMANDS = (
-    launch.plan, launch.launch, launch.resume, status.status, cells.show, cells.failures, cells.debug, query.query,
-    query.export, analysis.table, analysis.figure, analysis.claims, analysis.report, scaffold.new, scaffold.workload,
-    scaffold.schema,
-)  # fmt: skip
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(store_app, name="store")
-app.add_typer(data.data_app, name="data")
-app.add_typer(cluster_app, name="cluster")
+PAPER = "The paper's experiments"
+COMMANDS = {
+    "Start": (scaffold.new, scaffold.workload, scaffold.schema),
+    "Run": (launch.plan, launch.launch, launch.resume, cells.debug),
+    "Watch": (status.status, cells.show, cells.failures),
+    "Results": (query.query, query.export, analysis.report),
+    PAPER: (analysis.table, analysis.figure, analysis.claims),
+}
+"""Title of a group in `raysweep --help` -> its commands."""
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)
+app.add_typer(data.data_app, name="data", rich_help_panel=PAPER)
+app.add_typer(store_app, name="store", rich_help_panel="Stores and clusters")
+app.add_typer(cluster_app, name="cluster", rich_help_panel="Stores and clusters")
 
 
 def main() -> None:
@@ -77,7 +83,7 @@ def options(
     """Sweeps on Ray for machine-learning research: nothing lost, everything queryable."""
 
 
-@store_app.command("check")
+@store_app.command("check", cls=Command)
 def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
     """Verify every segment; exit 1 if there are problems."""
     from raysweep.orchestrator.store.reader import Store
@@ -93,7 +99,7 @@ def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@store_app.command("compact")
+@store_app.command("compact", cls=Command)
 def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: Json = False) -> None:
     """Merge small segments."""
     from raysweep.orchestrator.store.reader import Store

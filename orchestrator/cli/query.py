@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import fail, flat, print_frame, say, warn
+from raysweep.orchestrator.cli.output import fail, flat, print_frame, say, warn, without_formulas
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 
+Raw = Annotated[bool, typer.Option("--raw", help="In CSV, leave text that a spreadsheet reads as a formula as it is.")]
 Format = Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")]
 
 
@@ -36,6 +37,7 @@ def query(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Write to this file; its extension sets the format.")
     ] = None,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Run SQL on the store; metrics and config keys are columns.
@@ -53,13 +55,13 @@ def query(
 
     kind = _kind(format_, output, as_json)
     if saved:
-        _put(saved_queries.listed(), kind, output)
+        _put(saved_queries.listed(), kind, output, raw)
         return
     opened = Store(store).require()
     if describe:
         from raysweep.orchestrator.query.catalog import columns
 
-        _put(columns(opened), kind, output)
+        _put(columns(opened), kind, output, raw)
         return
     if sql is None:
         if save is not None:
@@ -79,7 +81,7 @@ def query(
     frame = opened.sql(sql)
     if save is not None:  # after the SQL has succeeded
         say(f"saved as {save!r}: {saved_queries.keep(save, sql)}")
-    _put(frame, kind, output)
+    _put(frame, kind, output, raw)
 
 
 def export(
@@ -89,6 +91,7 @@ def export(
         str, typer.Option("--output", "-o", help="The file; its extension sets the format.")
     ] = "cells.csv",
     format_: Format = None,
+    raw: Raw = False,
 ) -> None:
     """Write all cells into one wide table.
 
@@ -111,7 +114,7 @@ def export(
         selected, warnings = select(opened.known(), opened, where)
         warn(warnings)
         frame = frame.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
-    _put(frame, kind, output)
+    _put(frame, kind, output, raw)
     say(f"{output}: {frame.height:,} cells, {frame.width} columns")
 
 
@@ -137,8 +140,8 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
     return kind
 
 
-def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
-    """Print a frame, or write it to a file."""
+def _put(frame: pl.DataFrame, kind: str, output: str | None, raw: bool) -> None:
+    """Print a frame, or write it to a file; text in CSV is made safe for spreadsheets unless `raw`."""
     if kind == "table" and output is None:
         print_frame(frame)
         return
@@ -151,11 +154,13 @@ def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
         elif kind == "ndjson":
             frame.write_ndjson(target)
         elif kind == "csv":
-            flat(frame).write_csv(target)
+            frame = flat(frame)
+            (frame if raw else without_formulas(frame)).write_csv(target)
         else:
             with open(target, "w", encoding="utf-8") as file:
                 file.write(str(frame) + "\n")
     except BrokenPipeError:
         raise  # the reader has closed the pipe
     except OSError as error:
-        fail(f"--output {output}: {error.strerror or error}")
+        reason = error.strerror or str(error).partition(" (os error")[0]
+        fail(f"--output {output}: {reason}")
