@@ -46,6 +46,8 @@ class Command(TyperCommand):
         Raises:
             UsageError: an option is unknown, given twice, or has an invalid value.
         """
+        if ctx.resilient_parsing:  # completion in a shell
+            return super().parse_args(ctx, args)
         try:
             typed, _, order = self.make_parser(ctx).parse_args(args=list(args))
         except Exception as error:

@@ -257,7 +257,7 @@ def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | 
         problems.append(f'{key}: missing; add {key} = "..." at the top of the file')
         return ""
     if not _is_line(value):
-        quoted = f'; write {key} = "{value}"' if isinstance(value, int | float) else ""
+        quoted = f'; write {key} = "{short_repr(value)}"' if isinstance(value, int | float) else ""
         problems.append(f"{key}: {short_repr(value)} is not one line of text of at most 300 characters{quoted}")
         return default or ""
     if not value and key != "title":
@@ -303,7 +303,7 @@ def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
-        write = f"; write [{value}] for one seed" if isinstance(value, int) and not isinstance(value, bool) else ""
+        write = f"; write [{value}] for one seed" if type(value) is int and 0 <= value <= _MAX_SEED else ""
         problems.append(
             f'{where}: {short_repr(value)} is neither a list of integers nor a range such as "0..19"{write}'
         )

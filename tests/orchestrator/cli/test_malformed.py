@@ -160,7 +160,7 @@ def normal(text: str, folder: Path) -> str:
     for path, name in ((folder, "FOLDER"), (folder.resolve(), "FOLDER"), (ROOT, "CODE")):
         text = text.replace(str(path), name)
     text = re.sub(r"^Usage: .*\nTry .*\n╭.*\n", "usage: ", text, flags=re.MULTILINE)
-    text = re.sub(r"^╰.*\n?", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^[╭╰].*\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^usage: │ (.*?) *│$", r"usage: \1", text, flags=re.MULTILINE)
     text = re.sub(r"^│ (.*?) *│$", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r"columns of cells: .*|; columns: .*", "[columns]", text)
