@@ -126,7 +126,7 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
         elif error.validator == "required":
             for name in error.validator_value:
                 if name not in error.instance:
-                    yield path, f"{name}: missing"
+                    yield [*path, name], "missing"
         elif error.validator == "type":
             wanted = error.validator_value
             wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)
