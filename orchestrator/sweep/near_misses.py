@@ -9,7 +9,7 @@ from typing import Any
 from raysweep.workloads.registry import shortened
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_RANGE = re.compile(rf"\s*{_NUMBER}\s*(?:\.\.|…|:|\bto\b)\s*{_NUMBER}\s*(?::\s*{_NUMBER}\s*)?", re.ASCII)
+_RANGE = re.compile(rf"\s*{_NUMBER}\s*(?:\.\.+|…)\s*{_NUMBER}\s*", re.ASCII)
 _PLACE = re.compile(r"at line (\d+), column \d+")
 _LINE = re.compile(r"\s*(?P<key>[\w.-]+)\s*(?P<sign>[:=])\s*(?P<value>[^#]*?)\s*(?:#.*)?")
 _WORDS = {"True": "true", "False": "false", "None": "", "null": "", "nil": ""}
@@ -18,7 +18,7 @@ ONLY_SEEDS = "only seeds may be a range; list the values one by one"
 
 
 def like_a_range(value: Any) -> bool:
-    """Whether a value is text like `1e-4..1e-1` or `0:10`."""
+    """Whether a value is text like `1e-4..1e-1`."""
     return isinstance(value, str) and _RANGE.fullmatch(value) is not None
 
 
