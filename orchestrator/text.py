@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+import sys
 import unicodedata
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from raysweep.workloads.registry import shortened
 
 CELL_ID = re.compile(r"[0-9a-f]{24}")
 """Pattern of a cell id, also in names of the store's files."""
-
-_MAX_REPR = 200
 
 
 def encodable(text: str) -> bool:
@@ -48,7 +50,7 @@ def short_repr(value: Any) -> str:
     except (ValueError, RecursionError):
         size = f"of {value.bit_length():,} bits" if isinstance(value, int) else "too large to print"
         return f"<{type(value).__name__} {size}>"
-    return text if len(text) <= _MAX_REPR else f"{text[: _MAX_REPR // 2]}…{text[-_MAX_REPR // 2 :]}"
+    return shortened(text)
 
 
 def one_line(error_type: object, message: object) -> str:
@@ -62,6 +64,43 @@ def printable(value: Any) -> str:
     return "".join(
         c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in str(value)
     )
+
+
+@contextlib.contextmanager
+def printable_output() -> Iterator[None]:
+    """Run users' code whose output goes to standard error, without control characters.
+
+    Standard output is left to results: it may be read by a program.
+    """
+    if sys.stderr is None:
+        yield
+        return
+    stream: Any = _PrintableStream(sys.stderr)
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield
+
+
+class _PrintableStream:
+    """A text stream that passes on text without control characters.
+
+    Args:
+        stream: the stream that is written to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, with U+FFFD instead of control characters."""
+        self._stream.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def at_store(store: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -15,10 +15,32 @@ class UnknownName(LookupError):
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
     """A one-line message with the unknown name, the nearest valid one and all valid ones."""
-    names = sorted(valid)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f" did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r};{hint} Known: {', '.join(names) or 'none yet'}"
+    names = sorted(valid, key=lambda valid_name: (int(valid_name) if valid_name.isdecimal() else 0, valid_name))
+    near = nearest(str(name), names)
+    hint = f" did you mean {near!r}?" if near else ""
+    return f"unknown {kind} {shortened(repr(name))};{hint} Known: {', '.join(names) or 'none yet'}"
+
+
+def nearest(name: str, valid: Sequence[str]) -> str | None:
+    """The valid name of most similar spelling or with the same initials (lr, learning_rate); None for a number."""
+    if name.isdecimal():
+        return None
+    near = difflib.get_close_matches(name, valid, n=1)
+    alike = [each for each in valid if name in _short_forms(each) or each in _short_forms(name)]
+    return next(iter([*near, *alike]), None)
+
+
+def _short_forms(name: str) -> tuple[str, ...]:
+    words = [word for word in name.split("_") if word]
+    return ("".join(word[0] for word in words),) if len(words) > 1 else ()
+
+
+def shortened(text: str) -> str:
+    """The text, without its middle if it has more than 200 characters."""
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH // 2]}…{text[-_MAX_LENGTH // 2 :]}"
+
+
+_MAX_LENGTH = 200
 
 
 class Registry(dict[str, T]):

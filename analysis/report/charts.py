@@ -249,9 +249,16 @@ def _chart(height: int, **parts: Any) -> Spec:
 
 
 def _title(spec: Spec, channel: str, text: str) -> None:
+    """Set an axis's title. A channel's title would be pasted into Vega's expressions, where a name could be code."""
     for layer in spec["layer"]:
         if "field" in layer["encoding"][channel]:
-            layer["encoding"][channel]["title"] = text
+            layer["encoding"][channel]["axis"]["title"] = f"{text} " if text in _INHERITED else text
+
+
+_INHERITED = frozenset(
+    {"constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"}
+)
+"""Names that every JavaScript object has: Vega draws no chart with one of them as a title."""
 
 
 def _in_lines(label: str) -> str:

@@ -106,8 +106,9 @@
       const place = element("div", undefined, { class: "chart" });
       view.append(place);
       const spec = structuredClone(charts.single);
-      spec.encoding.y.title = cell.curve.name;
-      spec.description = `${cell.curve.name} over steps`;
+      const { name } = cell.curve;
+      spec.encoding.y.axis = { title: name in {} ? `${name} ` : name }; // as in charts.py
+      spec.description = `${name} over steps`;
       draw(place, spec, { step: cell.curve.steps, value: cell.curve.values });
     }
     const names = details.metrics[variant.experiment] || [];

@@ -12,19 +12,25 @@ import typer
 from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status, store
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.output import complain
+from raysweep.orchestrator.cli.usage import Command
 
 app = typer.Typer(name="raysweep", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
 
-COMMANDS = (
-    launch.plan, launch.launch, launch.resume, status.status, cells.show, cells.failures, cells.debug, query.query,
-    query.export, analysis.table, analysis.figure, analysis.claims, analysis.report, scaffold.new, scaffold.workload,
-    scaffold.schema,
-)  # fmt: skip
-for command in COMMANDS:
-    app.command()(command)
-app.add_typer(store.store_app, name="store")
-app.add_typer(data.data_app, name="data")
-app.add_typer(cluster_app, name="cluster")
+PAPER = "The paper's experiments"
+COMMANDS = {
+    "Start": (scaffold.new, scaffold.workload, scaffold.schema),
+    "Run": (launch.plan, launch.launch, launch.resume, cells.debug),
+    "Watch": (status.status, cells.show, cells.failures),
+    "Results": (query.query, query.export, analysis.report),
+    PAPER: (analysis.table, analysis.figure, analysis.claims),
+}
+"""Title of a group in `raysweep --help` -> its commands."""
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(cls=Command, rich_help_panel=panel)(command)
+app.add_typer(data.data_app, name="data", rich_help_panel=PAPER)
+app.add_typer(store.store_app, name="store", rich_help_panel="Stores and clusters")
+app.add_typer(cluster_app, name="cluster", rich_help_panel="Stores and clusters")
 
 
 def main() -> None:

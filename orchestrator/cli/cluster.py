@@ -8,13 +8,14 @@ import typer
 
 from raysweep.orchestrator.cli.options import Device, Json, Seeds, Set
 from raysweep.orchestrator.cli.output import fail, print_json, say, warn
+from raysweep.orchestrator.cli.usage import Command
 from raysweep.orchestrator.text import count_cells
 
 cluster_app = typer.Typer(help="Check a cluster before it costs money.", no_args_is_help=True)
 FILE = "cluster.yaml"
 
 
-@cluster_app.command("check")
+@cluster_app.command("check", cls=Command)
 def check(
     names: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ import typer
 
 from raysweep.orchestrator.cli.options import DataDir, Json
 from raysweep.orchestrator.cli.output import entry, fail, print_frame, print_json, say
+from raysweep.orchestrator.cli.usage import Command
 
 if TYPE_CHECKING:
     from raysweep.workloads.datasets.dataset import Dataset
@@ -34,7 +35,7 @@ def use_data(folder: str | None) -> None:
     os.environ[VARIABLE] = str(path)
 
 
-@data_app.command("list")
+@data_app.command("list", cls=Command)
 def data_list(
     name: Annotated[str | None, typer.Argument(help="A data set. Default: all.")] = None,
     data_dir: DataDir = None,
@@ -66,7 +67,7 @@ def data_list(
             say(note)
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", cls=Command)
 def data_fetch(
     name: Annotated[str, typer.Argument(help="A data set.")],
     sessions: Annotated[

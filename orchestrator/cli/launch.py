@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 _NOT_IN_HINT = {"sweeps", "rerun_changed", "submit", "follow", "yes", "wait", "as_json"}
 """Parameters of a launch that are left out of the printed command to resume it."""
 
+RERUN = "done by code that has changed since; they run again"
+"""Description of the state `changed` with --rerun-changed."""
 MAX_NAMES = 3
 """Sweeps that a launch lists by name."""
 
@@ -94,9 +96,10 @@ def plan(
     warn([*request.warnings, *(f"missing on this machine: {line}" for line in missing)])
     names = ", ".join(sweep.name for sweep in request.sweeps)
     say(f"{count_cells(len(planned.table))} in {names}" + ("" if opened.exists() else f"; new store {opened.storage}"))
+    states = {**STATES, **({"changed": RERUN} if rerun_changed else {})}
     for state, count in planned.counts().items():
         if count:
-            say(f"  {count:>9,}  {state:<10} {STATES[state]}")
+            say(f"  {count:>9,}  {state:<10} {states[state]}")
     for reason, count in drifted.items():
         say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
     for workload, keys in new_keys.items():
@@ -143,6 +146,7 @@ def _launch(context: typer.Context) -> None:
     from raysweep.orchestrator.store.reader import Store
 
     params = context.params
+    _refuse_contradictions(params)
     if params["submit"] is not None:
         from raysweep.orchestrator.cli.submit import submit
 
@@ -159,6 +163,13 @@ def _launch(context: typer.Context) -> None:
             store.require(), params["where"], params["timeout"], params["retries"], trust=params["trust_store"]
         )
     _run(context, store, request)
+
+
+def _refuse_contradictions(params: Mapping[str, Any]) -> None:
+    if params["inline"] and params["address"] is not None:
+        fail("--inline runs cells in this process, --address on a Ray cluster; leave one of them out")
+    if params["follow"] and params["submit"] is None:
+        fail("--follow shows the log of a job that --submit starts; add --submit URL, or leave --follow out")
 
 
 def _request(params: Mapping[str, Any], store: Store) -> Request:

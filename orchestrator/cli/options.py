@@ -23,7 +23,7 @@ def _finite(value: float | None) -> float | None:
 
 Sweeps = Annotated[
     list[str],
-    typer.Argument(metavar="SWEEP...", help="A .toml file, a folder, or a bundled name or prefix (paper/e1-sine)."),
+    typer.Argument(metavar="SWEEP...", help="A .toml file, a folder, or a bundled name or pattern (paper/e1-sine)."),
 ]
 MaybeSweeps = Annotated[
     list[str] | None, typer.Argument(metavar="[SWEEP...]", help="Default: every sweep recorded in the store.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable
@@ -153,6 +154,31 @@ def flat(frame: pl.DataFrame) -> pl.DataFrame:
 
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     return frame.with_columns(pl.Series(name, [text(value) for value in frame[name]], pl.String) for name in nested)
+
+
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+_NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+
+
+def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with an apostrophe before text that a spreadsheet would run: it begins with = + - @ or a break.
+
+    Column names are treated alike. Text that is a number stays as it is.
+    """
+    import polars as pl
+
+    safe: list[pl.Series] = []
+    for column in frame:
+        name = column.name
+        if re.match(_FORMULA, name):
+            while name in frame.columns or any(name == other.name for other in safe):
+                name = f"'{name}"
+        if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+            text = column.cast(pl.String)
+            is_formula = text.str.contains(_FORMULA) & ~text.str.contains(_NUMBER)
+            column = pl.select(pl.when(is_formula).then("'" + text).otherwise(text)).to_series()
+        safe.append(column.alias(name))
+    return pl.DataFrame(safe)
 
 
 def say(text: str) -> None:

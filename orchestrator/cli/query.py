@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
-from raysweep.orchestrator.cli.output import fail, flat, print_answer, print_frame, say, warn, warn_of_missing
+from raysweep.orchestrator.cli.output import (
+    fail,
+    flat,
+    print_answer,
+    print_frame,
+    say,
+    warn,
+    warn_of_missing,
+    without_formulas,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json", "ndjson", "parquet")
 
+Raw = Annotated[bool, typer.Option("--raw", help="In CSV, leave text that a spreadsheet reads as a formula as it is.")]
 Format = Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")]
 
 
@@ -39,6 +49,7 @@ def query(
         str | None, typer.Option("--output", "-o", help="Write to this file; its extension sets the format.")
     ] = None,
     skip_damaged: SkipDamaged = False,
+    raw: Raw = False,
     as_json: Json = False,
 ) -> None:
     """Run SQL on the store; metrics and config keys are columns.
@@ -56,13 +67,13 @@ def query(
 
     kind = _kind(format_, output, as_json)
     if saved:
-        _put(saved_queries.listed(), kind, output)
+        _put(saved_queries.listed(), kind, output, raw)
         return
     opened = Store(store, skip_damaged=skip_damaged).require()
     if describe:
         from raysweep.orchestrator.query.catalog import columns
 
-        _put_answer(columns(opened), kind, output, opened)
+        _put_answer(columns(opened), kind, output, raw, opened)
         return
     if sql is None:
         if save is not None:
@@ -82,7 +93,7 @@ def query(
     frame = opened.sql(sql)
     if save is not None:  # after the SQL has succeeded
         say(f"saved as {save!r}: {saved_queries.keep(save, sql)}")
-    _put_answer(frame, kind, output, opened)
+    _put_answer(frame, kind, output, raw, opened)
 
 
 def export(
@@ -93,6 +104,7 @@ def export(
     ] = "cells.csv",
     format_: Format = None,
     skip_damaged: SkipDamaged = False,
+    raw: Raw = False,
 ) -> None:
     """Write all cells into one wide table.
 
@@ -116,7 +128,7 @@ def export(
         warn(warnings)
         frame = frame.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
     warn_of_missing(opened)
-    _put(frame, kind, output)
+    _put(frame, kind, output, raw)
     say(f"{output}: {frame.height:,} cells, {frame.width} columns")
 
 
@@ -142,17 +154,17 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
     return kind
 
 
-def _put_answer(frame: pl.DataFrame, kind: str, output: str | None, store: Store) -> None:
+def _put_answer(frame: pl.DataFrame, kind: str, output: str | None, raw: bool, store: Store) -> None:
     """Print a store's answer, or write it to a file; print what it lacks if damaged files were skipped."""
     warn_of_missing(store)
     if kind == "json" and output is None and store.skip_damaged:
         print_answer(frame.write_json(), store)
     else:
-        _put(frame, kind, output)
+        _put(frame, kind, output, raw)
 
 
-def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
-    """Print a frame, or write it to a file."""
+def _put(frame: pl.DataFrame, kind: str, output: str | None, raw: bool) -> None:
+    """Print a frame, or write it to a file; text in CSV is made safe for spreadsheets unless `raw`."""
     if kind == "table" and output is None:
         print_frame(frame)
         return
@@ -165,11 +177,13 @@ def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
         elif kind == "ndjson":
             frame.write_ndjson(target)
         elif kind == "csv":
-            flat(frame).write_csv(target)
+            frame = flat(frame)
+            (frame if raw else without_formulas(frame)).write_csv(target)
         else:
             with open(target, "w", encoding="utf-8") as file:
                 file.write(str(frame) + "\n")
     except BrokenPipeError:
         raise  # the reader has closed the pipe
     except OSError as error:
-        fail(f"--output {output}: {error.strerror or error}")
+        reason = error.strerror or str(error).partition(" (os error")[0]
+        fail(f"--output {output}: {reason}")

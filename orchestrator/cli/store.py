@@ -9,6 +9,7 @@ import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Wait
 from raysweep.orchestrator.cli.output import fail, print_json, say, typed_command
+from raysweep.orchestrator.cli.usage import Command
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ MAX_IDS = 5
 """Maximum number of printed ids of cells that run again."""
 
 
-@store_app.command("check")
+@store_app.command("check", cls=Command)
 def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
     """Verify every segment; exit 1 if there are problems."""
     from raysweep.orchestrator.store.reader import Store
@@ -35,7 +36,7 @@ def store_check(store: StoreOption = "results", as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-@store_app.command("compact")
+@store_app.command("compact", cls=Command)
 def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: Json = False) -> None:
     """Merge small segments."""
     from raysweep.orchestrator.store.reader import Store
@@ -50,7 +51,7 @@ def store_compact(store: StoreOption = "results", wait: Wait = False, as_json: J
         say(f"{folder}: {before} segments -> {after}")
 
 
-@store_app.command("repair")
+@store_app.command("repair", cls=Command)
 def store_repair(
     store: StoreOption = "results",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the repair.")] = False,

@@ -17,7 +17,7 @@ from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
-from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_unfit
+from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
@@ -112,11 +112,15 @@ class Launch:
         """The plan, made when no launch owns the store: an owner may be running the same cells.
 
         Raises:
+            InputError: cells to run lack something on this machine, or need more than it has.
             StoreBusy: another launch owns the store, and `Options.wait` is false.
         """
         if self.store.exists():
             wait_till_free(self.store.storage, self.options.wait, self._on_wait)
-        return self.current_plan()
+        planned = self.current_plan()
+        refuse_lacking(planned, self.request, self.options)
+        refuse_larger_than_machine(planned, self.options)
+        return planned
 
     def current_plan(self) -> Plan:
         """The plan, whether or not a launch owns the store; recomputed only if the store's rows have changed."""
@@ -147,7 +151,6 @@ class Launch:
             executor = None
             planned = self.plan()
             if planned.to_run:  # refuse cells that cannot run before the store is taken
-                refuse_lacking(planned, request, options)
                 begun.enter_context(starting(store.storage.location, options.command))
                 executor = open_executor(request, options)
                 opened.callback(executor.close)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.executor import Executor
-from raysweep.orchestrator.executors.resources import demands, unmet
+from raysweep.orchestrator.executors.resources import demands, offer, slots_of, unmet
 from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import count_cells, message_of
+from raysweep.orchestrator.text import count_cells, message_of, printable_output
 
 _MAX_LINES = 5
+_LARGER = "use --address with a larger cluster"
 
 
+@printable_output()
 def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
     """One line per requirement that a workload of the cells to run declares and this machine does not meet."""
     running = plan.frame.filter("run").group_by("variant").len("cells").sort("variant")
@@ -30,7 +34,7 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
             continue
         try:
             requirement = workload.lacks(model)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             requirement = f"{workload.source_path}: lacks() raised {type(error).__name__}: {message_of(error)}"
         if requirement:
             counts[requirement] = counts.get(requirement, 0) + cells
@@ -46,12 +50,35 @@ def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
             raise InputError(problems)
 
 
+def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
+    """Raise InputError for cells with more CPUs or memory than this machine, before a Ray is started on it for them."""
+    if options.executor != "ray" or options.address is not None:
+        return
+    machine = _this_machine()
+    sizes = demands(plan.frame.filter("run"), plan.table.variants)
+    reason = f"this machine has {offer(machine)}"
+    problems = [
+        unmet(size, count, reason, [_LARGER]) for size, count in sizes if not slots_of(machine, size, unstated=True)
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+def _this_machine() -> dict[str, float]:
+    """Upper limits of what Ray offers here, by Ray's names; a resource is left out if its limit is unknown."""
+    try:
+        memory = {"memory": float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))}
+    except (ValueError, OSError):  # a system that does not know these names
+        memory = {}
+    return {"CPU": float(os.cpu_count() or math.inf), **memory}
+
+
 def refuse_unfit(plan: Plan, executor: Executor) -> None:
     """Raise InputError for cells that no node can run: they would wait for ever."""
     problems = []
     for size, count in demands(plan.frame.filter("run"), plan.table.variants):
         reason = executor.fits(*size)
         if reason is not None:
-            problems.append(unmet(size, count, reason, ["use --address with a larger cluster"]))
+            problems.append(unmet(size, count, reason, [_LARGER]))
     if problems:
         raise InputError(problems)

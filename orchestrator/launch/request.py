@@ -13,6 +13,7 @@ from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import CellTable, expand
+from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.source import module_conflicts, own_files
 from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module
@@ -150,7 +151,14 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
         for key in RESOURCES
         if key in keys and key not in typed
     ]
-    return lists + resources
+    ranges = [
+        f"{sweep.path}: {place}.{key}: {short_repr(value)} is passed to the workload as text; {ONLY_SEEDS}"
+        for place, keys in places
+        for key, values in keys.items()
+        for value in (values if isinstance(values, list | tuple) else [values])
+        if like_a_range(value) and key not in typed
+    ]
+    return lists + resources + ranges
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:

@@ -8,6 +8,8 @@ import functools
 import re
 from collections.abc import Callable, Collection
 
+from raysweep.workloads.registry import shortened
+
 
 def identifier(name: str) -> str:
     """Quote a column's name for SQL if it is a reserved word or not a plain word."""
@@ -49,7 +51,7 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
     if quoted != sql:
         with contextlib.suppress(duckdb.Error):
             answer(quoted)
-            return f" (put text in single quotes: {quoted})"
+            return f" (put text in single quotes: {shortened(quoted)})"
     if table := re.search(r"Table with name (.+) does not exist!", str(error)):
         near = difflib.get_close_matches(table[1].lower(), _TABLES, n=1)
         return f" (the tables are {', '.join(_TABLES)}{f'; did you mean {near[0]}?' if near else ''})"

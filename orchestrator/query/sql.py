@@ -23,9 +23,11 @@ from raysweep.orchestrator.query.widen import reachable, widen
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.text import encodable
+from raysweep.orchestrator.text import encodable, short_repr
+from raysweep.workloads.registry import shortened
 
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
+_MAX_REASON = 2000
 _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
 """DuckDB's suggestion of one of its own tables."""
 
@@ -52,6 +54,7 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         if schema or "arrays" in low:
             connection.register("arrays", _arrays(store).to_arrow())
         _lock(connection)
+        _refuse_commands(connection, sql)
         result = connection.sql(sql)
         if result is None:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
@@ -59,12 +62,29 @@ def query(store: Store, sql: str) -> pl.DataFrame:
     except duckdb.Error as error:
         columns = cells_frame(store).columns
         reason = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
-        message = f"SQL: {reason}{advice(sql, error, columns, connection.sql)}"
+        message = f"SQL: {reason[:_MAX_REASON]}{advice(sql, error, columns, connection.sql)}"
         if missing_column(error):
             message += f"\ncolumns of cells: {', '.join(columns)}"
         raise InputError(message) from None
     finally:
         connection.close()
+
+
+def _refuse_commands(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise InputError if the last statement is no query: `create` and the like succeed but change no store."""
+    statements = connection.extract_statements(sql)
+    if statements and statements[-1].type.name not in _QUERIES:
+        text = statements[-1].query.strip()
+        word = text.split(maxsplit=1)[0].upper()
+        remedy = "; to write a file, add --output FILE to a query" if word in {"COPY", "EXPORT"} else ""
+        raise InputError(
+            f"SQL: {shortened(text)}: {word} changes nothing: the store is never written, only queries are answered"
+            f"{remedy}"
+        )
+
+
+_QUERIES = frozenset({"SELECT", "EXPLAIN", "EXECUTE", "CALL", "PRAGMA", "RELATION", "MULTI"})  # the last: PIVOT
+"""Kinds of statements that only return rows, by DuckDB's names."""
 
 
 def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
@@ -161,8 +181,9 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     Raises:
         InputError: the predicate is invalid, or true for no cell.
     """
+    shown = short_repr(where)
     if not encodable(where):
-        raise InputError(f"--where {where!r}: contains NUL or invalid Unicode")
+        raise InputError(f"--where {shown}: contains NUL or invalid Unicode")
     wide = table.wide().drop("source_digest", "cost_hint")
     wide = wide.join(summary.select("cell_id", "status"), on="cell_id", how="left", maintain_order="left")
     wide = wide.with_columns(pl.col("status").fill_null("pending"))
@@ -174,20 +195,20 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
         rows = result.fetchall() if result is not None and len(result.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
         columns = widen(wide).drop("config", "variant").columns
-        first = str(error).splitlines()[0]
+        first = shortened(str(error).splitlines()[0]).replace('at or near ")"', "at its end")  # the bracket is ours
         hint = advice(where, error, columns, lambda predicate: connection.sql(_CHOICE.format(predicate)))
-        raise InputError(f"--where {where!r}: {first}{hint}; columns: {', '.join(columns)}") from None
+        raise InputError(f"--where {shown}: {first}{hint}; columns: {', '.join(columns)}") from None
     finally:
         connection.close()
     if any(not isinstance(value, bool | None) for _, _, value in rows):
-        raise InputError(f'--where {where!r}: is not a condition; write a comparison such as "k <= 8 and seed = 42"')
+        raise InputError(f'--where {shown}: is not a condition; write a comparison such as "k <= 8 and seed = 42"')
     matches = [cell_id for cell_id, _, value in rows if value]
     without_k = sum(1 for _, no_k, value in rows if no_k and value is None) if re.search(r"\bk\b", where.lower()) else 0
     warning = None
     if without_k:
         warning = f'--where: {without_k} cells without k never match a condition on k; add "or k is null" to keep them'
     if not matches:
-        raise InputError(f"--where {where!r}: none of the {len(table)} cells matches")
+        raise InputError(f"--where {shown}: none of the {len(table):,} cells matches")
     return pl.Series("cell_id", matches, pl.String), warning
 
 

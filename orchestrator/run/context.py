@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.store.checkpoints import Checkpoint
-from raysweep.orchestrator.text import encodable, message_of
+from raysweep.orchestrator.text import encodable, message_of, short_repr
 
 MAX_ENTRIES = 2**27  # of one array; half of a segment's `untrusted.MAX_VALUES`
 _INT64 = 2**63
@@ -55,7 +55,6 @@ class RunContext:
             array = np.asarray(values)
             if array.dtype != np.float64 or not isinstance(values, np.ndarray):
                 array = _float32(array)
-            step, stride = int(step), int(stride)
         except Exception as error:
             raise _named(what, error) from None
         if array.ndim != 1:
@@ -64,6 +63,7 @@ class RunContext:
             raise ValueError(
                 f"{what}: {len(array):,} entries, more than {MAX_ENTRIES:,}: record every n-th one, with stride=n"
             )
+        step, stride = _whole(f"{what}: step", step), _whole(f"{what}: stride", stride)
         if not -_INT64 <= step < _INT64:
             raise ValueError(f"{what}: the step does not fit 64 bits")
         if not 1 <= stride < _INT64:
@@ -80,9 +80,22 @@ class RunContext:
 
     def progress(self, fraction: float) -> None:
         """Report how much of the cell is done, 0 to 1."""
-        self.fraction = min(1.0, max(0.0, float(fraction)))
+        try:
+            self.fraction = min(1.0, max(0.0, float(fraction)))
+        except (TypeError, ValueError):
+            raise TypeError(f"context.progress: {short_repr(fraction)} is not a number from 0 to 1") from None
         if self._report is not None:
             self._report(self.fraction)
+
+
+def _whole(what: str, number: Any) -> int:
+    """Return the number, also of a NumPy type, as an int; raise TypeError if it is none."""
+    try:
+        if number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise TypeError(f"{what} {short_repr(number)} is not an integer")
 
 
 def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -110,7 +123,7 @@ def checked_metrics(returned: Any) -> dict[str, float]:
     for name, value in returned.items():
         name = _name(name, "metric")
         if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
-            raise TypeError(f"metric {name!r} is {type(value).__name__} {value!r}, not a number")
+            raise TypeError(f"metric {name!r} is {type(value).__name__} {short_repr(value)}, not a number")
         try:
             number = float(value)
         except Exception as error:
@@ -137,7 +150,7 @@ def _name(name: Any, what: str) -> str:
         TypeError, ValueError: the name is not text, is empty, or has characters that a store cannot hold.
     """
     if not isinstance(name, str) or not name:
-        raise TypeError(f"{what} name {name!r} must be non-empty text")
+        raise TypeError(f"{what} name {short_repr(name)} must be non-empty text")
     if not encodable(name):
         raise ValueError(f"{what} name {name!r} contains NUL or invalid Unicode")
     return "".join([name])  # a plain `str` even of a subclass, such as np.str_

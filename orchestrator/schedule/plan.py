@@ -13,9 +13,9 @@ from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 STATES = {
     "new": "no attempt has ended",
     "unfinished": "tried, neither done nor out of attempts",
-    "failed": "has used up its attempts (resume grants new ones)",
-    "changed": "done under other code (--rerun-changed runs it again)",
-    "done": "done",
+    "failed": "out of attempts (resume grants new ones)",
+    "changed": "done by code that has changed since (to run them again: --rerun-changed)",
+    "done": "results are in the store",
 }
 
 

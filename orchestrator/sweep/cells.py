@@ -20,6 +20,7 @@ from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_
 from raysweep.orchestrator.sweep.spec import Block, Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
+from raysweep.orchestrator.text import printable_output
 
 MAX_CELLS = 5_000_000
 _MAX_PROBLEMS = 40
@@ -65,6 +66,7 @@ class CellTable:
         return CellTable(self.variants, self.cells.filter(pl.col("cell_id").is_in(cell_ids.implode())))
 
 
+@printable_output()
 def expand(sweeps: Sequence[Sweep]) -> CellTable:
     """All cells of the sweeps; a cell that several sweeps request appears once, under the first.
 

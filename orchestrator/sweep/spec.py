@@ -18,17 +18,20 @@ from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range, toml_hint
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
-_LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
+_LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)  # of seeds
 _KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
+_TABLES = ("config", "resources")
 RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
 BELONGS = "belongs under [resources], or in a block's resources"
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
+_MAX_RANGE = 100_000_000
 MAX_TIMEOUT_S = 1e9
 MAX_RETRIES = 1_000_000
 _MAX = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
@@ -151,7 +154,7 @@ def load_all(names: Sequence[str]) -> list[Sweep]:
         try:
             sweeps.append(_read(path.read_text(encoding="utf-8"), path))
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(f"{path}: cannot be read as text: {error}")
+            problems.append(f"{path}: cannot be read: {_unreadable(error)}")
         except InputError as error:
             problems += error.problems
     if problems:
@@ -180,23 +183,29 @@ def setting(text: str) -> tuple[str, Value]:
     return key, value
 
 
+def _unreadable(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start:,} is not UTF-8; save the file as text in UTF-8"
+    return str(error.strerror or error)
+
+
 def _read(text: str, path: Path | None) -> Sweep:
     where = str(path) if path else "sweep"
     problems: list[str] = []
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: not valid TOML: {error}") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise InputError(f"{where}: cannot be read: {error}") from None
+        raise InputError(f"{where}: not valid TOML: {error}{toml_hint(text, error)}") from None
+    except ValueError:
+        raise InputError(f"{where}: a number has thousands of digits; integers of a sweep have 64 bits") from None
     except RecursionError:
         raise InputError(f"{where}: nested too deeply to be a sweep") from None
 
     problems.extend(_misplaced(key) for key in raw if key not in _KEYS)
     name = _text(raw, "name", problems, default=path.stem if path else "sweep")
-    if not _NAME.fullmatch(name):
+    if name and not _NAME.fullmatch(name):
         problems.append(f"name: {short_repr(name)} is invalid; write a letter or digit, then up to 99 of A-Za-z0-9._-")
-    experiment = _text(raw, "experiment", problems, default=name)
+    experiment = _text(raw, "experiment", problems) if "experiment" in raw else name
     workload = _text(raw, "workload", problems)
     seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
     if "seeds" not in raw:
@@ -248,7 +257,8 @@ def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | 
         problems.append(f'{key}: missing; add {key} = "..." at the top of the file')
         return ""
     if not _is_line(value):
-        problems.append(f"{key}: {short_repr(value)} is not one line of text of at most 300 characters")
+        quoted = f'; write {key} = "{short_repr(value)}"' if isinstance(value, int | float) else ""
+        problems.append(f"{key}: {short_repr(value)} is not one line of text of at most 300 characters{quoted}")
         return default or ""
     if not value and key != "title":
         problems.append(f"{key}: is empty; give a line of text")
@@ -267,29 +277,41 @@ def _config_key(key: str, where: str, problems: list[str]) -> None:
 def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    problems.append(f"{where}: {short_repr(value)} is not a table of key = value lines")
+    write = f"; write [{where}], in single brackets" if isinstance(value, list) and where in _TABLES else ""
+    problems.append(f"{where}: {short_repr(value)} is not a table of key = value lines{write}")
     return {}
 
 
 def _seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
     if isinstance(value, str):
         match = _RANGE.fullmatch(value)
+        if _SEED.fullmatch(value.strip()):
+            count = int(value)
+            several = f', "0..{count - 1}" for {count:,} seeds' if 1 < count <= _MAX_RANGE else ""
+            problems.append(f"{where}: {short_repr(value)} is not a range; write [{count}] for one seed{several}")
+            return ()
         if not match or int(match[1]) > int(match[2]):
             low, high = sorted(map(int, like.groups())) if (like := _LIKE_A_RANGE.fullmatch(value)) else (0, 19)
             write = f'did you mean "{low}..{high}"?' if like else f'write "{low}..{high}"'
+            if value.strip().startswith("["):
+                write = "write the list without quotes, or a range"
             problems.append(f"{where}: {short_repr(value)} is not a range; {write} (both ends included)")
             return ()
         first, last = int(match[1]), int(match[2])
-        if last - first >= 100_000_000:
-            problems.append(f"{where}: {value!r} has {last - first + 1:,} seeds; at most 100,000,000 are possible")
+        if last - first >= _MAX_RANGE:
+            problems.append(f"{where}: {value!r} has {last - first + 1:,} seeds; at most {_MAX_RANGE:,} are possible")
             return ()
         return range(first, last + 1)
     if not isinstance(value, Sequence) or not value:
-        problems.append(f'{where}: {short_repr(value)} is neither a list of integers nor a range such as "0..19"')
+        write = f"; write [{value}] for one seed" if type(value) is int and 0 <= value <= _MAX_SEED else ""
+        problems.append(
+            f'{where}: {short_repr(value)} is neither a list of integers nor a range such as "0..19"{write}'
+        )
         return ()
     bad = [s for s in value if isinstance(s, bool) or not isinstance(s, int) or not 0 <= s <= _MAX_SEED]
     if bad:
-        problems.append(f"{where}: {short_repr(bad[0])} is not an integer from 0 to 2^63 - 1")
+        alone = "; a range is no part of a list" if like_a_range(bad[0]) else ""
+        problems.append(f"{where}: {short_repr(bad[0])} is not an integer from 0 to 2^63 - 1{alone}")
         return ()
     repeated = sorted(s for s, count in Counter(value).items() if count > 1)
     if repeated:
@@ -316,7 +338,10 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
 
 
 def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Block:
-    raw = dict(_table(raw, where, problems))
+    table = _table(raw, where, problems)
+    if not isinstance(raw, dict):
+        return Block((), (None,), {}, shared)
+    raw = dict(table)
     resources = _resources(raw.pop("resources", {}), shared, f"{where}.resources", problems)
     for key in ("seed", "seeds"):
         if raw.pop(key, None) is not None:
@@ -324,15 +349,17 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
     if "methods" in raw and "method" not in raw:
         problems.append(f"{where}.methods: the key is method, also for a list; write method = [...]")
         raw["method"] = raw.pop("methods")
-    methods = _axis(raw.pop("method", None), f"{where}.method", problems)
-    if not all(m and _is_line(m) for m in methods):
-        problems.append(f"{where}.method: {short_repr(list(methods))} must be lines of text of 1 to 300 characters")
+    methods = _axis(raw.pop("method", None), f"{where}.method", problems, own_rule=True)
+    for m in methods:
+        if not m or not _is_line(m):
+            problems.append(f"{where}.method: {short_repr(m)} is not one line of text of 1 to 300 characters")
     ks: tuple[Any, ...] = (None,)
     if "k" in raw:
-        ks = _axis(raw.pop("k"), f"{where}.k", problems)
+        ks = _axis(raw.pop("k"), f"{where}.k", problems, own_rule=True)
         for k in ks:
             if isinstance(k, bool) or not isinstance(k, int):
-                problems.append(f"{where}.k: {short_repr(k)} is not an integer; give integers of 0 or more")
+                ranges = f"; {ONLY_SEEDS}" if like_a_range(k) else ""
+                problems.append(f"{where}.k: {short_repr(k)} is not an integer; give integers of 0 or more{ranges}")
             elif k < 0:
                 problems.append(f"{where}.k: {short_repr(k)} is negative; give integers of 0 or more")
             elif k >= 2**63:
@@ -348,14 +375,15 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
     )
 
 
-def _axis(value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
+def _axis(value: Any, where: str, problems: list[str], *, own_rule: bool = False) -> tuple[Any, ...]:
+    """The distinct values of a key; the caller checks each one if the key has a rule of its own."""
     if value is None:
         problems.append(f"{where}: missing; give a value or a list of values")
         return ()
     values = value if isinstance(value, list) else [value]
     if not values:
         problems.append(f"{where}: an empty list makes no cells; add at least one value")
-    for item in values:
+    for item in () if own_rule else values:
         _config_value(item, where, problems)
     distinct = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
     if len(distinct) < len(values):
@@ -372,10 +400,14 @@ def _resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Re
         elif isinstance(value, bool) or not isinstance(value, int | float) or value != value:
             problems.append(f"{where}.{key}: {short_repr(value)} is not a number")
         elif value > _MAX[key]:
-            problems.append(f"{where}.{key}: {short_repr(value)} is too large; the maximum is {_MAX[key]:g}")
+            no_limit = "; without it there is no limit" if key == "timeout_s" else ""
+            maximum = f"the maximum is {_MAX[key]:,.0f}"
+            problems.append(f"{where}.{key}: {short_repr(value)} is too large; {maximum}{no_limit}")
         elif key == "retries" and (not isinstance(value, int) or value < 0):
             problems.append(f"{where}.retries: {short_repr(value)} is not an integer of 0 or more")
-        elif key == "gpus" and (value < 0 or (value > 1 and value != int(value))):
+        elif key == "gpus" and value < 0:
+            problems.append(f"{where}.gpus: {short_repr(value)} is negative; give 0 or more")
+        elif key == "gpus" and value > 1 and value != int(value):
             problems.append(f"{where}.gpus: {short_repr(value)} is neither a fraction of one GPU nor a whole number")
         elif key in {"cpus", "memory_gib", "timeout_s"} and value <= 0:
             problems.append(f"{where}.{key}: {short_repr(value)} is not positive; give a number above 0")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pydantic
 
 from raysweep.orchestrator.sweep.identity import canonical_json
+from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import message_of, short_repr
@@ -59,22 +60,22 @@ def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
 
 def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
     """Parse a config; return it (or None), messages about mistakes, and the invalid keys that were left out."""
-    if workload.config_model is None:
-        return config, [], []
     try:
         text = canonical_json(config)
     except ValueError:
         return None, [], []  # a value that no config can hold, which `spec` has reported
+    if workload.config_model is None:
+        return config, [], []
     try:
         return workload.revive(text), [], []
     except pydantic.ValidationError as error:
         lines = _config_problems(error, workload)
         invalid_keys = {str(problem["loc"][0]) for problem in error.errors(include_url=False) if problem["loc"]}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return None, [_raised(workload, "Config", error)], []
     try:  # without the invalid keys, to report all other mistakes at the same time
         model = workload.revive(canonical_json({key: v for key, v in config.items() if key not in invalid_keys}))
-    except Exception:
+    except (Exception, SystemExit):
         return None, lines, []
     return model, lines, sorted(invalid_keys)
 
@@ -104,15 +105,19 @@ def _settled(workload: Workload, method: str, k: int | None, model: Any) -> tupl
         if not isinstance(full, Mapping):
             raise TypeError(f"the config is {short_repr(full)}, neither a model nor a dict")
         canonical_json(full).encode()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A ValueError of `settle` reports what is wrong with the sweep; any other error is a bug of the workload.
         lines = message_of(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
         return None, lines or [_raised(workload, hook, error)]
     return Settled(k, dict(full), cost), []
 
 
-def _raised(workload: Workload, hook: str, error: Exception) -> str:
+def _raised(workload: Workload, hook: str, error: BaseException) -> str:
     return f"{workload.source_path}: {hook}: {type(error).__name__}: {message_of(error)}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", value, re.ASCII) is not None
 
 
 _IN_A_BLOCK = {
@@ -141,6 +146,10 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
             field = workload.config_model.model_fields.get(place)  # type: ignore[union-attr]
             if problem["type"] == "string_pattern_mismatch" and field is not None and field.description:
                 got += f"; expected: {field.description}"
+            if problem["type"] in {"int_type", "float_type"} and _is_number(problem["input"]):
+                got += f"; write {place} = {problem['input']} without quotes"
+            if like_a_range(problem["input"]):
+                got += f"; {ONLY_SEEDS}"
             if isinstance(problem["input"], list):
                 got += f"; to try its values one by one, write {place} = {short_repr(problem['input'])} in [[grid]]"
             lines.append(f"{key}{text[:1].lower()}{text[1:]}{got}")

@@ -7,7 +7,9 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,10 @@ import pydantic
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.source import OURS, source_digest
-from raysweep.orchestrator.text import encodable, message_of, short_repr
+from raysweep.orchestrator.text import encodable, message_of, printable_output, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater
-from raysweep.workloads.registry import UnknownName
+from raysweep.workloads.registry import UnknownName, nearest
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Workload:
         return self.config_model.model_validate_json(config, strict=True)
 
 
+@printable_output()
 def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
     """Import a workload, and read its declarations.
 
@@ -84,10 +87,12 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
             target = WORKLOADS[name]
         except UnknownName as error:
             module, dot, function = name.rpartition(".")
-            own = f"{module}:{function}" if dot else "package.module:function"
+            own = _of_file(f"{name}:run") or (f"{module}:{function}" if dot else "package.module:function")
             raise InputError(f"{error}; or name one of your own as {own!r}") from None
         return _declared(name, target, folder=None)
     module = name.partition(":")[0]
+    if of_file := _of_file(name):
+        raise InputError(f"workload {name!r} names a file; name its module, without .py: {of_file!r}")
     folder = _find(module, search)
     top = module.partition(".")[0]
     bare = next((path for place in search if (path := Path(place, top)).is_dir()), None) if top.isidentifier() else None
@@ -96,7 +101,7 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
     if folder is not None and folder not in sys.path:
         sys.path.insert(0, folder)
         importlib.invalidate_caches()
-    return _declared(name, name, folder)
+    return _declared(name, name, folder, search)
 
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
@@ -131,32 +136,77 @@ def _find(module: str, search: Sequence[str]) -> str | None:
     return None
 
 
-def _declared(name: str, target: str, folder: str | None) -> Workload:
+def _of_file(name: str) -> str | None:
+    """The name with a module instead of a file: `nets/train.py:run` is `nets.train:run`; None if it names no file."""
+    path, _, function = name.partition(":")
+    if not path.endswith(".py"):
+        return None
+    return f"{'.'.join(part for part in Path(path).with_suffix('').parts if part != '/')}:{function or 'run'}"
+
+
+def _own_form(name: str) -> str:
+    """The likely correction of a name, to append to a message; "" if unknown."""
+    parts = re.fullmatch(r"\.*([\w.]+?):+(\w*)\W*", name)
+    return f"; write {parts[1]}:{parts[2] or 'run'}" if parts else ""
+
+
+def _place(error: BaseException) -> str:
+    """The file and line of the user's code that an import was at, to append to a message; "" for a syntax error."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    if isinstance(error, SyntaxError) or len(frames) < 2 or frames[-1].filename == importlib.__file__:
+        return ""
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…"
+
+
+_MAX_REASON = 1000
+
+
+def _near(module: str, search: Sequence[str]) -> str:
+    """A suggestion to append to a message: a module of similar name in the folders, or ""."""
+    files = [path for folder in search if Path(folder).is_dir() for path in sorted(Path(folder).iterdir())]
+    modules = {path.stem for path in files if path.suffix == ".py" or Path(path, "__init__.py").is_file()}
+    near = nearest(module, sorted(modules))
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def _declared(name: str, target: str, folder: str | None, search: Sequence[str] = ()) -> Workload:
     module_name, _, function = target.partition(":")
-    if not module_name or not function.isidentifier():
-        raise InputError(f"workload {name!r} is not of the form 'package.module:function'")
+    if not all(part.isidentifier() for part in [*module_name.split("."), function]):
+        raise InputError(f"workload {name!r} is not of the form 'package.module:function'{_own_form(name)}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.startswith(error.name):
             raise InputError(
                 f"workload {name!r}: no module {error.name!r} beside the sweep file, in the current folder "
-                "or on the Python path"
+                f"or on the Python path{_near(error.name, search)}"
             ) from None
-        raise InputError(f"workload {name!r} fails to import: {message_of(error)}{_renamed(error)}") from None
+        reason = f"{message_of(error)}{_place(error)}{_renamed(error)}"
+        raise InputError(f"workload {name!r} fails to import: {reason}") from None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a user's module may raise anything, SystemExit included
-        raise InputError(f"workload {name!r} fails to import: {type(error).__name__}: {message_of(error)}") from error
+        reason = f"{type(error).__name__}: {_cut(message_of(error))}{_place(error)}"
+        raise InputError(f"workload {name!r} fails to import: {reason}") from error
     path = str(vars(module).get("__file__") or module_name)
     declared = {
         what: _declaration(module, what, f"workload {name!r}: {path}")
         for what in (function, "VERSION", "Config", "METHODS", "settle", "cost", "lacks")
     }
     run = declared[function]
-    if not callable(run):
+    if run is not None and not callable(run):
+        raise InputError(f"workload {name!r}: {path}: {function} is {short_repr(run)}; it must be a function")
+    if run is None:
         names = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
-        raise InputError(f"workload {name!r}: {module_name} has no function {function!r}; it has: {', '.join(names)}")
+        near = nearest(function, names)
+        hint = f" did you mean {near!r}?" if near else ""
+        raise InputError(
+            f"workload {name!r}: {module_name} has no function {function!r};{hint} it has: {', '.join(names) or 'none'}"
+        )
     version = declared["VERSION"]
     return Workload(
         name=name,
@@ -192,9 +242,9 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
         if value is None:
             return None
         if what == "VERSION":
-            fits = isinstance(value, str | int | float)  # text of other objects may differ between processes
-            value = str(value)
-            fits = fits and 0 < len(value) <= 300 and encodable(value)
+            if isinstance(value, str | int | float):  # text of other objects may differ between processes
+                value = str(value)
+            fits = isinstance(value, str) and 0 < len(value) <= 300 and encodable(value)
         elif what == "Config":
             fits = isinstance(value, type) and issubclass(value, pydantic.BaseModel)
         elif what == "METHODS":
@@ -204,7 +254,8 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # from the module's own __getattr__ or the collection's own __iter__
-        raise InputError(f"{where}: {what}: {type(error).__name__}: {message_of(error)}") from None
+        must = f"; it must be {_DECLARED[what]}" if what in _DECLARED else ""
+        raise InputError(f"{where}: {what}: {type(error).__name__}: {message_of(error)}{must}") from None
     if not fits:
         raise InputError(f"{where}: {what} is {short_repr(value)}; it must be {_DECLARED[what]}")
     return value

@@ -15,6 +15,7 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.executor import KEEPALIVE, quiet
 from raysweep.orchestrator.executors.resources import Autoscaler, NodeType, autoscaler
 from raysweep.orchestrator.text import short_repr
+from raysweep.workloads.registry import nearest
 
 MAX_BYTES = 2**20
 _RESOURCES_FROM_PROVIDER = {"aws"}
@@ -56,7 +57,9 @@ def read(path: str) -> ClusterFile:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
         raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    except (ValueError, RecursionError) as error:  # an invalid date, endless nesting
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply to be a cluster file") from None
+    except ValueError as error:  # an invalid date
         raise InputError(f"{path}: not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected a mapping that begins with cluster_name, got {short_repr(raw)}")
@@ -116,8 +119,14 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
         path = [*error.absolute_path]
         if error.validator == "additionalProperties":
             allowed = set(error.schema.get("properties", ()))
-            for name in sorted(set(map(str, error.instance)) - allowed):
-                yield [*path, name], f"unknown key; valid here: {', '.join(sorted(allowed))}"
+            for i, name in enumerate(sorted(set(map(str, error.instance)) - allowed)):
+                near = nearest(name, sorted(allowed))
+                valid = f"; valid here: {', '.join(sorted(allowed))}" if i == 0 else ""  # once, as it is long
+                yield [*path, name], f"unknown key; did you mean {near}?" if near else f"unknown key{valid}"
+        elif error.validator == "required":
+            for name in error.validator_value:
+                if name not in error.instance:
+                    yield [*path, name], "missing"
         elif error.validator == "type":
             wanted = error.validator_value
             wanted = wanted if isinstance(wanted, str) else " or ".join(wanted)

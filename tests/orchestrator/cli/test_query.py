@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -24,6 +26,8 @@ from raysweep.orchestrator.cli.prompt import SqlCompleter, run
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.query.catalog import columns
 from raysweep.orchestrator.query.hints import identifier
+from tests.conftest import SWEEP as TINY_SWEEP
+from tests.conftest import TINY
 
 WORKLOAD = """
     def run(cell, context):
@@ -176,3 +180,40 @@ def test_texts_are_cut_only_as_far_as_rows_stay_distinct(capsys: pytest.CaptureF
     assert letters.count("x") == 300
     print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 2]}))  # told apart by the other column
     assert capsys.readouterr().out.count("…") == 2
+
+
+def test_text_in_csv_is_no_formula_for_a_spreadsheet(cli, write) -> None:
+    sql = (
+        "SELECT 1 AS n, '=cmd|''/C calc''!A0' AS \"=a\", '+1+1' AS b, '-2' AS c, -2 AS d, '@SUM(1)' AS e, "
+        "chr(9) || '=1' AS f, chr(13) || '=1' AS g, 'a=b' AS h, NULL::VARCHAR AS i"
+    )
+    write("tiny.py", TINY)
+    write("tiny.toml", TINY_SWEEP)
+    cli("launch", "tiny.toml", "--inline")
+    head, *rows = csv.reader(io.StringIO(cli("query", sql, "--format", "csv").stdout))
+    assert head == ["n", "'=a", "b", "c", "d", "e", "f", "g", "h", "i"]
+    assert rows == [["1", "'=cmd|'/C calc'!A0", "'+1+1", "-2", "-2", "'@SUM(1)", "'\t=1", "'\r=1", "a=b", ""]]
+    raw, *_ = list(csv.DictReader(io.StringIO(cli("query", sql, "--format", "csv", "--raw").stdout)))
+    assert (raw["=a"], raw["b"]) == ("=cmd|'/C calc'!A0", "+1+1")
+    cli("export", "-o", "cells.csv")
+    cli("query", "SELECT '=1' AS a", "--output", "a.csv")
+    assert Path("a.csv").read_text() == "a\n'=1\n"
+    assert cli("query", "SELECT '=1' AS a", "--format", "json").stdout.strip() == '[{"a":"=1"}]'
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "PIVOT cells ON seed USING sum(1)",
+        "SHOW TABLES",
+        "VALUES (1)",
+        "FROM cells",
+        "EXPLAIN SELECT 1",
+        "CREATE TEMP TABLE t AS SELECT 1; SELECT * FROM t",
+    ],
+)
+def test_whatever_returns_rows_is_a_query(cli, write, sql: str) -> None:
+    write("tiny.py", TINY)
+    write("tiny.toml", TINY_SWEEP)
+    cli("launch", "tiny.toml", "--inline")
+    assert cli("query", sql).returncode == 0

@@ -35,7 +35,7 @@ def needs(write) -> None:
 def test_a_launch_here_is_refused_and_nothing_is_written(cli, needs, executor: list[str]) -> None:
     ended = cli("launch", "n.toml", *executor)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1] == "error: no b.txt: get it by hand (2 cells)"
+    assert ended.stderr == "error: no b.txt: get it by hand (2 cells)\n"  # before "starting Ray"
     assert not Path("results").exists()
 
 
@@ -46,6 +46,18 @@ def test_what_is_not_run_may_lack_it(cli, needs, write) -> None:
     assert cli("launch", "n.toml", "--inline").returncode == 0
     Path("b.txt").unlink()
     assert cli("resume", "n.toml", "--inline").returncode == 0
+
+
+def test_cells_larger_than_this_machine_are_refused_before_ray_starts(cli, write) -> None:
+    write("any.py", "def run(cell, context):\n    return {}\n")
+    text = 'workload="any:run"\nseeds=[1]\n[resources]\n{}\n[[grid]]\nmethod="m"\n'
+    for resources, need in (("cpus=9999", "9999 CPUs"), ("memory_gib=99999", "1 CPU and 99999 GiB")):
+        write("large.toml", text.format(resources))
+        refused = cli("launch", "large.toml")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(f"error: 1 cell needs {need}; this machine has ")
+        assert len(refused.stderr.splitlines()) == 1
+    assert not Path("results").exists()
 
 
 def test_a_plan_warns(cli, needs) -> None:

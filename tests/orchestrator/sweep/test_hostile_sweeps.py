@@ -78,7 +78,7 @@ DIGITS, HEX = "9" * 5000, "0x" + "f" * 6000
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        (f'{HEAD}[config]\nx={DIGITS}\n[[grid]]\nmethod="m"\n', "cannot be read"),
+        (f'{HEAD}[config]\nx={DIGITS}\n[[grid]]\nmethod="m"\n', "a number has thousands of digits"),
         (f'{HEAD}[config]\nx={HEX}\n[[grid]]\nmethod="m"\n', "<int of 24,000 bits> does not fit in 64 bits"),
         (f'{HEAD}[[grid]]\nmethod="m"\nk={HEX}\n', "does not fit in 64 bits"),
         (HEAD.replace("[1]", f"[{HEX}]") + '[[grid]]\nmethod="m"\n', "is not an integer from 0"),

@@ -160,8 +160,18 @@ def test_user_module_that_fails_or_lacks_the_function(write) -> None:
 def test_groups_are_of_sweeps_that_there_are_and_known_by_name() -> None:
     for group in ("paper/rnn", "paper/vit"):
         assert len(find(group)) > 3
-    with pytest.raises(InputError, match=r"did you mean 'paper/vit'\?.* paper/rnn, "):
+    with pytest.raises(InputError, match=r"did you mean paper/vit\?"):
         find("paper/wit")
+
+
+def test_bundled_sweeps_are_named_whole_by_folder_or_by_pattern() -> None:
+    every = find("paper")
+    assert len(every) > 20
+    assert find("paper/") == find("paper/*") == every
+    assert [path.stem for path in find("paper/e1-*")] == ["e1-sine", "e1-tbptt"]
+    for beginning in ("p", "pape", "paper/e", "paper/e1", "paper/e1-"):
+        with pytest.raises(InputError, match=r"begin with it; to name all of them, write '.*\*' in quotes"):
+            find(beginning)
 
 
 @pytest.mark.parametrize("name", ["", " "])
@@ -174,7 +184,7 @@ def test_an_empty_name_is_not_every_sweep(name: str, write) -> None:
 def test_missing_file_and_unknown_bundled_name(folder: Path) -> None:
     with pytest.raises(InputError, match=r"no sweep file x\.toml"):
         find("x.toml")
-    with pytest.raises(InputError, match="did you mean 'paper/e1-sine'"):
+    with pytest.raises(InputError, match="did you mean paper/e1-sine"):
         find("paper/e1-sin0")
     (folder / "mine.toml").write_text(SWEEP)
     for name in ("mine", "mine.tml", "mime.toml", str(folder / "mine")):
