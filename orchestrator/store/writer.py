@@ -51,6 +51,7 @@ from raysweep.orchestrator.store.segments import (
 from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
 from raysweep.orchestrator.store.untrusted import MAX_ROWS, MAX_VALUES
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.waits import waiting
 
 SMALL_SEGMENT, MERGED_SEGMENT = 32 * 2**20, 128 * 2**20
 """`compact` merges segments smaller than the first size into segments of at most the second."""
@@ -75,7 +76,8 @@ class StoreWriter:
         self.storage.prepare(FOLDERS)
         self.storage.create(MARK, json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode())
         check_format(self.storage)
-        self._lock = take_over(self.storage, wait)
+        with waiting(f"store {self.storage}, which another launch may own"):
+            self._lock = take_over(self.storage, wait)
         self._next = dict.fromkeys(TABLES, 0)
         # (cell, attempt) pairs that a failed commit has written to a folder; they are not written again.
         self._half_written: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
@@ -83,6 +85,8 @@ class StoreWriter:
         self._writes = threading.RLock()  # serialises commits and the deletions of merges
         self.compactor = Compactor(self._merge_due)
         self.running: Callable[[], Mapping[str, float | None]] = dict
+        self.is_fenced = False  # a later launch owns the store
+        self.on_fenced: Callable[[], None] = lambda: None  # called once then, by the heartbeat's thread
         try:
             self.epoch = new_epoch(self.storage, command)
         except BaseException:
@@ -121,9 +125,10 @@ class StoreWriter:
         if self._closed.is_set():
             return
         self._closed.set()
-        self.compactor.end()
-        self._heart.join()
-        self._release()
+        with waiting(f"the last write to store {self.storage}"):
+            self.compactor.end()
+            self._heart.join()
+            self._release()
 
     def _release(self) -> None:
         try:
@@ -155,7 +160,7 @@ class StoreWriter:
             Fenced: a later launch owns the store.
             StoreWriteFailed: the storage cannot be written to; earlier commits are safe.
         """
-        with held_off(), self._writes:
+        with held_off(), self._writes, waiting(f"a commit to store {self.storage}"):
             done = self._append(records, replacing)
         for folder in TABLES:
             self.compactor.committed(folder)
@@ -224,11 +229,15 @@ class StoreWriter:
     def _put(self, folder: str, segment: bytes) -> None:
         name = segment_name(self.epoch, self._next[folder])
         if not self.storage.create(f"{folder}/{name}", segment):
-            raise Fenced(
-                f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
-                "the commits of this one are safe, and the later launch runs the remaining cells"
-            )
+            raise self.fenced()
         self._next[folder] += 1
+
+    def fenced(self) -> Fenced:
+        """The error of a launch whose store was taken over."""
+        return Fenced(
+            f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
+            "the commits of this one are safe, and the later launch runs the remaining cells"
+        )
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
         """Commit rows in one step with one segment, which replaces all segments with old rows of the rerun cells."""
@@ -334,5 +343,9 @@ class StoreWriter:
                 self.storage.replace(
                     f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
                 )
-            except (OSError, StoreWriteFailed):
+                if marked(self.storage, self.epoch + 1, "json"):
+                    self.is_fenced = True
+                    self.on_fenced()
+                    return
+            except (OSError, RaysweepError):
                 continue  # such as on a full disk: a lost beat matters only to observers on other machines

@@ -1,0 +1,135 @@
+"""Waits of a launch: each has a name, and a line says so if it takes long. Calls that may never return have a bound."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Unfinished
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+LONG_S = 30.0
+"""Seconds after which a wait is reported."""
+_LOOK_S = 1.0  # between two looks of the watchdog; a simulated signal reaches a waiting main thread as late as this
+
+_Returned = TypeVar("_Returned")
+
+
+class TookTooLong(Exception):
+    """A call did not return within its bound; the text names the call."""
+
+
+@dataclass
+class _Wait:
+    what: str
+    bound: float | None
+    began: float
+    is_reported: bool = False
+
+
+class _Watchdog(threading.Thread):
+    """Reports each wait of this process that takes longer than `LONG_S`, once."""
+
+    def __init__(self) -> None:
+        super().__init__(name="raysweep-watchdog", daemon=True)
+        self.waits: list[_Wait] = []
+        self.any = threading.Event()  # set while there is a wait
+
+    def run(self) -> None:
+        while self.any.wait():
+            time.sleep(_LOOK_S)
+            for wait in list(self.waits):
+                seconds = time.monotonic() - wait.began
+                if seconds >= LONG_S and not wait.is_reported:
+                    wait.is_reported = True
+                    bound = "" if wait.bound is None else f", for {wait.bound:g} s at most"
+                    logging.getLogger("raysweep").warning(f"waiting for {seconds:.0f} s: {wait.what}{bound}")
+
+
+_watchdog = _Watchdog()
+_starting = threading.Lock()
+_lost: set[str] = set()  # names of threads
+
+
+@contextmanager
+def waiting(what: str, bound: float | None = None) -> Iterator[None]:
+    """Name the wait inside the block, as in `waiting("starting Ray")`; `bound` is only part of the report."""
+    with _starting:
+        if not _watchdog.is_alive():
+            _watchdog.start()
+    wait = _Wait(what, bound, time.monotonic())
+    _watchdog.waits.append(wait)
+    _watchdog.any.set()
+    try:
+        yield
+    finally:
+        _watchdog.waits.remove(wait)
+        if not _watchdog.waits:
+            _watchdog.any.clear()
+
+
+def is_any_lost() -> bool:
+    """Whether a `CallThread` of this process was abandoned. The interpreter's exit handlers may then hang."""
+    return bool(_lost)
+
+
+class CallThread(threading.Thread):
+    """A daemon thread that runs calls one after another, so that their caller can stop waiting for them.
+
+    Signals interrupt the caller, whatever the call is doing.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._why_lost = ""
+        self.start()
+
+    def run(self) -> None:
+        """Run calls for ever; an error of a call is its caller's."""
+        while True:
+            function, reply = self._calls.get()
+            try:
+                reply.set_result(function())
+            except BaseException as error:
+                reply.set_exception(error)
+            del function, reply
+
+    def abandon(self, reason: str) -> None:
+        """Make no more calls, and wait for none."""
+        self._why_lost = reason
+        _lost.add(self.name)
+
+    def call(self, what: str, seconds: float, function: Callable[[], _Returned]) -> _Returned:
+        """Run the function on the thread, and return its result; directly, if this is the thread.
+
+        Args:
+            what: the name of the wait.
+            seconds: its bound.
+            function: the function, without arguments.
+
+        Raises:
+            TookTooLong: the function did not return in time, or the thread was abandoned before.
+        """
+        if threading.current_thread() is self:
+            return function()
+        if self._why_lost:
+            raise TookTooLong(self._why_lost)
+        reply: Future[_Returned] = Future()
+        self._calls.put((function, reply))
+        until = time.monotonic() + seconds
+        with waiting(what, seconds):
+            while True:
+                try:
+                    return reply.result(max(0.0, min(_LOOK_S, until - time.monotonic())))
+                except Unfinished:
+                    if reply.done():
+                        raise  # the function's own error
+                    if time.monotonic() >= until:
+                        self.abandon(f"{what} took longer than {seconds:g} s")
+                        raise TookTooLong(self._why_lost) from None
