@@ -30,7 +30,7 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
             continue
         try:
             requirement = workload.lacks(model)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             requirement = f"{workload.source_path}: lacks() raised {type(error).__name__}: {message_of(error)}"
         if requirement:
             counts[requirement] = counts.get(requirement, 0) + cells

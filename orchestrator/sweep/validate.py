@@ -104,14 +104,14 @@ def _settled(workload: Workload, method: str, k: int | None, model: Any) -> tupl
         if not isinstance(full, Mapping):
             raise TypeError(f"the config is {short_repr(full)}, neither a model nor a dict")
         canonical_json(full).encode()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A ValueError of `settle` reports what is wrong with the sweep; any other error is a bug of the workload.
         lines = message_of(error).splitlines() if hook == "settle" and isinstance(error, ValueError) else []
         return None, lines or [_raised(workload, hook, error)]
     return Settled(k, dict(full), cost), []
 
 
-def _raised(workload: Workload, hook: str, error: Exception) -> str:
+def _raised(workload: Workload, hook: str, error: BaseException) -> str:
     return f"{workload.source_path}: {hook}: {type(error).__name__}: {message_of(error)}"
 
 
