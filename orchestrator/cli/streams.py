@@ -27,12 +27,13 @@ def outlive_readers() -> list[OSError]:
     problems: list[OSError] = []
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
-        if isinstance(getattr(getattr(stream, "buffer", None), "raw", None), io.FileIO):  # not in a test or a notebook
+        buffer = getattr(stream, "buffer", None)
+        is_unbuffered = isinstance(buffer, io.FileIO)  # with PYTHONUNBUFFERED
+        if is_unbuffered or isinstance(getattr(buffer, "raw", None), io.FileIO):  # not in a test or a notebook
             stream.flush()
             file = io.BufferedWriter(_Output(stream.fileno(), problems))
-            is_prompt = stream.line_buffering or name == "stderr"
-            text = io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=is_prompt)
-            setattr(sys, name, text)
+            by_line = is_unbuffered or stream.line_buffering or name == "stderr"
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=by_line))
     return problems
 
 

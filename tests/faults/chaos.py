@@ -5,7 +5,8 @@
 Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears
 checkpoints, leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and sets the clock of
 each driver wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value of
-its cell. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
+its cell. Each launch must end with a documented exit code, and none may stand still. Prints the seed first and the
+counts last; exit 1 if anything was lost, doubled or wrong.
 
 With `--store s3` the store lies on an S3 server, behind a gateway with faults of its own (`tests.faults.chaos_s3`).
 """
@@ -79,6 +80,10 @@ method = "m"
 """
 NODES = 2
 STEP = 600  # cells that are added when few are left
+EXIT_CODES = {0, 1, 2, 3, 130, -signal.SIGKILL}
+"""The documented ones, and that of a launch that was killed here."""
+STILL_S = 240.0
+"""Seconds without a new row after which a launch that runs has outlived its watchdog."""
 
 
 class Chaos:
@@ -103,6 +108,7 @@ class Chaos:
         self.faults: Counter[str] = Counter()
         self.launches = 0
         self.ended: Counter[str] = Counter()  # launches by exit code
+        self.moved = time.monotonic()  # when the last launch began, or the last new row was seen
         self.seen: dict[str, float] = {}
         self.wrong: list[str] = []
         self.gone: list[str] = []  # rows that were seen once, and then not
@@ -130,18 +136,34 @@ class Chaos:
         if self.driver is not None:
             if self.driver.poll() is None:
                 return
-            self.ended[str(self.driver.returncode)] += 1
+            self.count_end(self.driver.returncode)
             if self.driver.returncode == 2 and not any(word in self.log_tail()[-500:] for word in self.passing):
                 raise SystemExit(f"the driver's input was wrong:\n{self.log_tail()}")
         if self.launches >= 20 and not self.seen:
             raise SystemExit(f"no launch gets anywhere:\n{self.log_tail()}")
         self.launches += 1
+        self.moved = time.monotonic()
         at = ["--address", self.cluster.address, "--store", self.at, "--wait", "--max-alike", "0"]
         again = [sys.executable, "-m", "tests.faults.driver", str(self.chance.randrange(2**31)), "resume"]
         self.driver = subprocess.Popen(
             [*again, "chaos.toml", "--seeds", f"0..{self.last}", *at], cwd=self.folder,
             env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT,
         )  # fmt: skip
+
+    def count_end(self, code: int, how: str = "") -> None:
+        """Count the exit code of a launch."""
+        self.ended[f"{how}{code}"] += 1
+        if code not in EXIT_CODES:
+            self.wrong.append(f"a launch ended with exit code {code}: {self.log_tail()[-1000:]}")
+
+    def end_still(self) -> None:
+        """Report and kill a launch that stands still, though no process of it is frozen."""
+        if self.due:
+            self.moved = max(self.moved, time.monotonic() - STILL_S / 2)
+        elif self.driver is not None and self.driver.poll() is None and time.monotonic() - self.moved > STILL_S:
+            self.wrong.append(f"a launch stood still for {STILL_S:.0f} s: {self.log_tail()[-1000:]}")
+            self.driver.kill()
+            self.driver.wait()
 
     def log_tail(self) -> str:
         """The end of the drivers' output."""
@@ -166,6 +188,8 @@ class Chaos:
             f"seed {s} has {now[i]}" for i, s in zip(frame["cell_id"], frame["seed"], strict=True)
             if now[i] != s * 2654435761 % 1000003 / 7
         ]  # fmt: skip
+        if len(now) > len(self.seen):
+            self.moved = time.monotonic()
         self.seen |= now
         return len(now)
 
@@ -178,6 +202,7 @@ class Chaos:
         self.replace_nodes()
         if self.read() > self.last - STEP // 3:
             self.last += STEP
+        self.end_still()
         self.drive()
 
     def replace_nodes(self) -> None:
@@ -306,7 +331,7 @@ class Chaos:
         self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
         return {
             "faults": self.count(), "by kind": dict(self.counted()), "launches": self.launches,
-            "exit codes": dict(self.ended),
+            "exit codes": dict(self.ended), "long waits": log.count("\nwaiting for "),
             "seconds": round(faulted), "seconds with the rest of the sweep": round(time.monotonic() - began),
             "cells": self.last + 1, "rows": cells.len(), "not run": self.last + 1 - cells.n_unique(),
             "lost": len(self.gone),
