@@ -18,7 +18,8 @@ from raysweep.orchestrator.errors import ClusterUnavailable
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.executors.ray.autoscaler import FIRST_REPORT_S, Scaling
 from raysweep.orchestrator.executors.ray.connection import Connection
-from raysweep.orchestrator.executors.ray.liveness import LOOK_S, HealthMonitor, InFlight, killed_beside_another
+from raysweep.orchestrator.executors.ray.liveness import LOOK_S, HealthMonitor, InFlight
+from raysweep.orchestrator.executors.ray.memory import killed_beside_another, oom_kills
 from raysweep.orchestrator.executors.ray.worker import fault_path, work
 from raysweep.orchestrator.executors.resources import (
     Autoscaler,
@@ -40,6 +41,11 @@ CALL_S = 60.0
 """Seconds within which Ray must take a chunk, or report news: a frozen Ray would never."""
 SCALING_S = 120.0
 """The same with a question to the autoscaler."""
+
+_NO_MEMORY = (
+    "its machine ran out of memory; the cell is retried once with more. Request what it needs in [resources]: "
+    "memory_gib = ..."
+)
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -88,6 +94,7 @@ class RayExecutor:
         self._embedded = address is None
         self._any_worker = False  # whether any worker has sent a heartbeat
         self._first_submit: float | None = None
+        self._oom_kills = oom_kills()  # of which a lost worker is known
         self._remote = self._ray.remote(max_retries=0)(work)
         self._health = HealthMonitor(self._ray, self._launch, drains=not self._embedded)
         self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
@@ -215,11 +222,7 @@ class RayExecutor:
         except errors.OutOfMemoryError as error:
             if killed_beside_another(str(error), chunk.pid):
                 return ChunkLost(number, "lost", "ended by Ray because another process used up the machine's memory")
-            message = (
-                "its machine ran out of memory; the cell is retried once with more. Request what it needs in "
-                f"[resources]: memory_gib = ... ({_line(error)})"
-            )
-            return ChunkLost(number, "out_of_memory", message)
+            return ChunkLost(number, "out_of_memory", f"{_NO_MEMORY} ({_line(error)})")
         except errors.WorkerCrashedError:
             return self._crashed(number)
         except errors.RayTaskError as error:  # our own code failed on the worker, for example in an import
@@ -236,6 +239,9 @@ class RayExecutor:
         first, _, stack = path.read_text(encoding="utf-8", errors="replace").partition("\n")
         path.unlink(missing_ok=True)
         position = int(first) if first.isdigit() else None
+        if not stack and self._embedded and oom_kills() > self._oom_kills:
+            self._oom_kills += 1
+            return ChunkLost(number, "out_of_memory", _NO_MEMORY, position)
         if not stack and position is None:
             return ChunkLost(number, "crashed", message, traceback=first or None)
         if stack.startswith("Timeout"):

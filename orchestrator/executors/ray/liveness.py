@@ -9,7 +9,6 @@ process. Chunks of a node that does not answer the probe are lost, and it gets n
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -239,20 +238,3 @@ class Head:
             if silent > HEAD_S:
                 raise ClusterUnavailable(f"the cluster's head is gone ({error}); {SAFE}") from None
             return False
-
-
-def killed_beside_another(message: str, pid: int) -> bool:
-    """Whether another process used far more memory than process `pid`, according to Ray's out-of-memory message.
-
-    Ray kills several processes at once; the message lists "PID MEM(GB) COMMAND" of the largest.
-    """
-    used: dict[int, float] = {}
-    for line in message.splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0].isdecimal():
-            try:
-                used[int(words[0])] = float(words[1])
-            except ValueError:
-                continue
-    others = [gib for other, gib in used.items() if other not in (pid, os.getpid())]
-    return bool(pid and others) and used.get(pid, 0.0) < 0.25 * max(others)

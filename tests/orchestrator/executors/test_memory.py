@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysweep.orchestrator.executors.ray.liveness import killed_beside_another
+from raysweep.orchestrator.executors.ray.memory import killed_beside_another
 
 OOM = """Task was killed due to the node running low on memory. Top 10 memory users: PID\tMEM(GB)\tCOMMAND
 71\t3.80\tray::work
