@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 from raysweep.orchestrator.executors.ray.worker import fault_folder
@@ -20,8 +21,8 @@ from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
 _SESSION = re.compile(r"session_[\w.-]{20,100}")
-_MAX_SOCKET = 103
-"""Maximum length of a socket's path, by the strictest system."""
+_MAX_SOCKET = 107 if sys.platform == "linux" else 103
+"""Maximum length of a socket's path."""
 _LONGEST = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 

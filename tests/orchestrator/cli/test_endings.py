@@ -94,7 +94,25 @@ def test_a_signal_commits_what_is_finished(how: signal.Signals | None, write, fo
     assert Store().attempts.collect().filter(status="cancelled").height <= 1
 
 
-def wait_for_rows(count: int, process: subprocess.Popen[bytes]) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("pause", [0.02, 0.5, 1.5])
+def test_more_than_one_interrupt_ends_a_launch_at_once(pause: float, write, folder: Path) -> None:
+    write("slow.py", SLOW)
+    write("slow.toml", MANY)
+    process = subprocess.Popen(
+        [*RAYSWEEP, "launch", "slow.toml"], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    wait_for_rows(5, process)
+    for _ in range(4):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert Store().check() == []
+
+
+def wait_for_rows(count: int, process: subprocess.Popen) -> None:
     until = time.monotonic() + 60
     while not Store().exists() or Store().cells.collect().height < count:
         assert time.monotonic() < until
