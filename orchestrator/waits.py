@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -56,21 +57,32 @@ _starting = threading.Lock()
 _lost: set[str] = set()  # names of threads
 
 
+def _forget_parent() -> None:
+    """In a forked child, start a watchdog of its own at the next wait: threads do not survive a fork."""
+    global _watchdog, _starting
+    _watchdog, _starting = _Watchdog(), threading.Lock()
+    _lost.clear()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
+
+
 @contextmanager
 def waiting(what: str, bound: float | None = None) -> Iterator[None]:
     """Name the wait inside the block, as in `waiting("starting Ray")`; `bound` is only part of the report."""
+    watchdog, wait = _watchdog, _Wait(what, bound, time.monotonic())
     with _starting:
-        if not _watchdog.is_alive():
-            _watchdog.start()
-    wait = _Wait(what, bound, time.monotonic())
-    _watchdog.waits.append(wait)
-    _watchdog.any.set()
+        if not watchdog.is_alive():
+            watchdog.start()
+        watchdog.waits.append(wait)
+        watchdog.any.set()
     try:
         yield
     finally:
-        _watchdog.waits.remove(wait)
-        if not _watchdog.waits:
-            _watchdog.any.clear()
+        with _starting:
+            watchdog.waits.remove(wait)
+            if not watchdog.waits:
+                watchdog.any.clear()
 
 
 def is_any_lost() -> bool:
@@ -86,19 +98,23 @@ class CallThread(threading.Thread):
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._why_lost = ""
         self.start()
 
     def run(self) -> None:
-        """Run calls for ever; an error of a call is its caller's."""
-        while True:
-            function, reply = self._calls.get()
+        """Run calls until `end`; an error of a call is its caller's."""
+        while (call := self._calls.get()) is not None:
+            function, reply = call
             try:
                 reply.set_result(function())
             except BaseException as error:
                 reply.set_exception(error)
-            del function, reply
+            del call, function, reply
+
+    def end(self) -> None:
+        """End the thread after the calls that it has been given."""
+        self._calls.put(None)
 
     def abandon(self, reason: str) -> None:
         """Make no more calls, and wait for none."""

@@ -4,8 +4,6 @@ import os
 import signal
 from types import FrameType
 
-_QUIETLY = (signal.SIGINT, signal.SIGTERM)
-
 
 def _quit(number: int, frame: FrameType | None) -> None:
     os._exit(130)
@@ -13,8 +11,9 @@ def _quit(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line. A signal that arrives before it has begun ends the process as documented: 130."""
-    for number in _QUIETLY:
-        signal.signal(number, _quit)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _quit)
     from raysweep.orchestrator.cli.app import main as run
 
     run()

@@ -71,7 +71,7 @@ def other() -> Iterator[User]:
 
 def test_another_user_stays_outside_and_has_a_ray_of_its_own(other: User, write, folder: Path) -> None:
     write("slow.py", SLOW)
-    write("s.toml", SWEEP.format(last=999))
+    write("s.toml", SWEEP.format(last=9999))
     home = other.home.parent / "mine"
     (home / ".ray").mkdir(parents=True, mode=0o755)
     token = home / ".ray/auth_token"

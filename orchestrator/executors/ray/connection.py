@@ -184,6 +184,7 @@ class Connection:
             if not isinstance(error, Exception):
                 raise
         else:
+            self._calls.end()
             self._remove()
 
     def _abandon(self) -> None:
@@ -191,7 +192,8 @@ class Connection:
         self._closed = True
         self._calls.abandon("Ray was given up")
         atexit.unregister(self.ray.shutdown)
-        os.chdir(self.folder)  # Ray's thread may have changed it
+        with contextlib.suppress(OSError):
+            os.chdir(self.folder)  # Ray's thread may have changed it
         self._launch_folder.end_processes()
         self._remove()
 
