@@ -86,7 +86,7 @@ def waiting(what: str, bound: float | None = None) -> Iterator[None]:
 
 
 def is_any_lost() -> bool:
-    """Whether a `CallThread` of this process was abandoned. The interpreter's exit handlers may then hang."""
+    """Whether a `CallThread` of this process was abandoned in a call. The interpreter's exit handlers may then hang."""
     return bool(_lost)
 
 
@@ -100,6 +100,7 @@ class CallThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._why_lost = ""
+        self._given = self._returned = 0  # calls
         self.start()
 
     def run(self) -> None:
@@ -107,9 +108,14 @@ class CallThread(threading.Thread):
         while (call := self._calls.get()) is not None:
             function, reply = call
             try:
-                reply.set_result(function())
+                value = function()
             except BaseException as error:
+                self._returned += 1
                 reply.set_exception(error)
+            else:
+                self._returned += 1
+                reply.set_result(value)
+                del value
             del call, function, reply
 
     def end(self) -> None:
@@ -117,9 +123,11 @@ class CallThread(threading.Thread):
         self._calls.put(None)
 
     def abandon(self, reason: str) -> None:
-        """Make no more calls, and wait for none."""
+        """Make no more calls, and wait for none; the thread is lost if it is in one."""
         self._why_lost = reason
-        _lost.add(self.name)
+        if self._given != self._returned:
+            _lost.add(self.name)
+        self.end()
 
     def call(self, what: str, seconds: float, function: Callable[[], _Returned]) -> _Returned:
         """Run the function on the thread, and return its result; directly, if this is the thread.
@@ -137,6 +145,7 @@ class CallThread(threading.Thread):
         if self._why_lost:
             raise TookTooLong(self._why_lost)
         reply: Future[_Returned] = Future()
+        self._given += 1
         self._calls.put((function, reply))
         until = time.monotonic() + seconds
         with waiting(what, seconds):

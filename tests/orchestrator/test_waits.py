@@ -30,6 +30,9 @@ def test_a_call_that_never_returns_is_given_up_and_so_are_all_later_ones() -> No
         calls.call("an error", 5, lambda: 1 // 0)
     with pytest.raises(TimeoutError, match="its own"):
         calls.call("an error of the call itself", 5, its_own_error)
+    idle = CallThread("idle")
+    idle.call("nothing", 5, lambda: None)
+    idle.abandon("no longer needed")
     assert not waits.is_any_lost()
     began = time.monotonic()
     with pytest.raises(TookTooLong, match=r"^starting Ray took longer than 0\.2 s$"):
