@@ -50,6 +50,7 @@ def test_a_call_may_make_calls_on_its_own_thread() -> None:
 
 
 def test_signals_interrupt_the_caller_and_not_the_call() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     calls, go_on, seen = CallThread("test"), threading.Event(), []
     timer = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     timer.start()
@@ -57,6 +58,7 @@ def test_signals_interrupt_the_caller_and_not_the_call() -> None:
     with pytest.raises(KeyboardInterrupt):
         calls.call("something long", 60, lambda: seen.append(go_on.wait()))
     assert time.monotonic() - began < 10
+    signal.signal(signal.SIGINT, before)
     go_on.set()
     calls.call("the next", 5, lambda: None)
     assert seen == [True]
