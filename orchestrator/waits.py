@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -10,9 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Unfinished
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 LONG_S = 30.0
 """Seconds after which a wait is reported."""
@@ -55,6 +56,7 @@ class _Watchdog(threading.Thread):
 _watchdog = _Watchdog()
 _starting = threading.Lock()
 _lost: set[str] = set()  # names of threads
+_last_acts: list[Callable[[], None]] = []
 
 
 def _forget_parent() -> None:
@@ -62,12 +64,13 @@ def _forget_parent() -> None:
     global _watchdog, _starting
     _watchdog, _starting = _Watchdog(), threading.Lock()
     _lost.clear()
+    _last_acts.clear()
 
 
 os.register_at_fork(after_in_child=_forget_parent)
 
 
-@contextmanager
+@contextlib.contextmanager
 def waiting(what: str, bound: float | None = None) -> Iterator[None]:
     """Name the wait inside the block, as in `waiting("starting Ray")`; `bound` is only part of the report."""
     watchdog, wait = _watchdog, _Wait(what, bound, time.monotonic())
@@ -83,6 +86,20 @@ def waiting(what: str, bound: float | None = None) -> Iterator[None]:
             watchdog.waits.remove(wait)
             if not watchdog.waits:
                 watchdog.any.clear()
+
+
+def before_exit(act: Callable[[], None]) -> None:
+    """Call a function when the process ends, whether by `exit_now` or as usual."""
+    _last_acts.append(act)
+    atexit.register(act)
+
+
+def exit_now(code: int) -> NoReturn:
+    """End the process without the interpreter's exit handlers, which may hang, but with those of `before_exit`."""
+    for act in _last_acts:
+        with contextlib.suppress(Exception):
+            act()
+    os._exit(code)
 
 
 def is_any_lost() -> bool:

@@ -19,7 +19,7 @@ from raysweep.orchestrator.cli.output import complain, print_json, say, typed_co
 from raysweep.orchestrator.cli.streams import open_missing
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import SIGNALS, Interrupts, handle_signals
-from raysweep.orchestrator.waits import is_any_lost
+from raysweep.orchestrator.waits import exit_now, is_any_lost
 
 
 class _Commands(typer.core.TyperGroup):
@@ -69,7 +69,7 @@ def main() -> None:
     if is_any_lost():  # the interpreter's exit would wait for Ray
         with contextlib.suppress(OSError):
             sys.stderr.flush()
-        os._exit(code)
+        exit_now(code)
     sys.exit(code)
 
 

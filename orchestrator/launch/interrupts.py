@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.process import signals_handled
 from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.waits import exit_now
 
 FENCED_S = 10.0
 """Seconds after which a process is ended whose store was taken over, and which has not ended by itself."""
@@ -64,7 +64,7 @@ def hard_end(writer: StoreWriter, *, exits: bool) -> threading.Timer:
     def end() -> None:
         if exits:
             logging.getLogger("raysweep").error(f"error: {writer.fenced()}")
-            os._exit(Fenced.exit_code)
+            exit_now(Fenced.exit_code)
 
     timer = threading.Timer(FENCED_S, end)
     timer.daemon = True

@@ -51,7 +51,7 @@ def start(write, folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]
 
 
 def wait_until(condition: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 90
+    until = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < until
         assert driver.poll() is None, driver.communicate()[0]

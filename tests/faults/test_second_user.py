@@ -82,7 +82,7 @@ def test_another_user_stays_outside_and_has_a_ray_of_its_own(other: User, write,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 180
         while not Store().exists() or not Store().cells.collect().height:
             assert time.monotonic() < until
             assert ours.poll() is None, ours.communicate()[1]

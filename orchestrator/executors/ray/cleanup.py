@@ -51,9 +51,9 @@ class LaunchFolder:
         """
         return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
 
-    def end_processes(self) -> int:
-        """End the processes of the launch's Ray session, and return their number."""
-        return _end_processes(_places(self.path, self._session))
+    def end_processes(self) -> None:
+        """End the processes of the launch's Ray session."""
+        _end_processes(_places(self.path, self._session))
 
     def remove(self) -> None:
         """Remove the folder, the session's folder and the launch's fault files."""
@@ -99,15 +99,17 @@ def _places(folder: Path, session: Path | None) -> list[bytes]:
 
 
 def _end_processes(places: list[bytes]) -> int:
-    ended = 0
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             words = (entry / "cmdline").read_bytes()
             names_it = any(place in words for place in places)
             if names_it and entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)
-                ended += 1
-    return ended
+                pids.append(int(entry.name))
+    for pid in pids:  # at once: those that survive react
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(pids)
 
 
 def _remove(folder: Path, session: Path | None) -> None:

@@ -27,7 +27,7 @@ from raysweep.orchestrator.executors.ray.packaging import stage_code
 from raysweep.orchestrator.executors.ray.token import keep_private
 from raysweep.orchestrator.run.threads import VARIABLES, environment
 from raysweep.orchestrator.store.storage.storage import SETTINGS
-from raysweep.orchestrator.waits import CallThread, TookTooLong, waiting
+from raysweep.orchestrator.waits import CallThread, TookTooLong, before_exit, waiting
 from raysweep.workloads.datasets.dataset import VARIABLE
 
 KEEPALIVE = {
@@ -188,14 +188,17 @@ class Connection:
             self._remove()
 
     def _abandon(self) -> None:
-        """Leave Ray in whatever state it is, and kill the processes of an embedded one."""
+        """Leave Ray in whatever state it is. The processes of an embedded one are killed when this process ends.
+
+        Its thread would crash this process if they were killed before.
+        """
         self._closed = True
         self._calls.abandon("Ray was given up")
         atexit.unregister(self.ray.shutdown)
         with contextlib.suppress(OSError):
             os.chdir(self.folder)  # Ray's thread may have changed it
-        self._launch_folder.end_processes()
-        self._remove()
+        before_exit(self._launch_folder.end_processes)
+        before_exit(self._remove)
 
     def _remove(self) -> None:
         if not self.keeps_logs:
