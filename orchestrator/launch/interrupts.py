@@ -17,7 +17,7 @@ from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.waits import exit_now
 
-FENCED_S = 10.0
+FENCED_S = 8.0
 """Seconds after which a process is ended whose store was taken over, and which has not ended by itself."""
 
 
@@ -31,6 +31,7 @@ def interruptible(driver: Driver, executor: Executor, writer: StoreWriter, hard:
         Fenced: the store was taken over.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
+    leaving = threading.Lock()  # a signal that is simulated later would meet another handler
 
     def stop(signum: int, frame: Any) -> None:
         if driver.stop_requested and not writer.is_fenced:
@@ -42,15 +43,17 @@ def interruptible(driver: Driver, executor: Executor, writer: StoreWriter, hard:
 
     def lose() -> None:
         hard.start()
-        if in_main_thread:
-            _thread.interrupt_main(signal.SIGTERM)  # calls `stop`
+        with leaving:
+            if in_main_thread and writer.on_fenced is lose:
+                _thread.interrupt_main(signal.SIGTERM)  # calls `stop`
 
     with signals_handled(stop):
         writer.on_fenced = lose
         try:
             yield
         finally:
-            writer.on_fenced = lambda: None
+            with leaving:
+                writer.on_fenced = lambda: None
 
 
 def hard_end(writer: StoreWriter, *, exits: bool) -> threading.Timer:

@@ -55,8 +55,8 @@ INIT_S = 120.0
 """Seconds within which an embedded Ray must start, in at most two tries."""
 JOIN_S = 120.0
 """Seconds within which a cluster must let this process join, and take the code for its workers."""
-CLOSE_S = 8.0
-"""Seconds within which Ray must end; then an embedded Ray is killed."""
+LAST_S, CLOSE_S = 2.0, 6.0
+"""Seconds within which an interrupted call of Ray must return, and then Ray must end; else an embedded Ray is killed."""
 SAFE = "completed cells are committed, `raysweep resume` runs the rest"
 
 _Returned = TypeVar("_Returned")
@@ -178,6 +178,7 @@ class Connection:
             return
         self._closed = True
         try:
+            self._calls.call("the last answer of Ray", LAST_S, lambda: None)
             self._calls.call("ending Ray", CLOSE_S, shut_down)
         except BaseException as error:  # Ctrl-C too
             self._abandon()
