@@ -15,9 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command. A SIGHUP that was ignored when it began, as by `nohup`, stays ignored."""
 MAX_NOTE_BYTES = 2**20
 """Maximum size of a process note."""
+
+
+def handle_signals(handler: Callable[[int, Any], None]) -> dict[int, Any]:
+    """Use `handler` for `SIGNALS` from now on, and return the former handlers."""
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return {n: signal.signal(n, handler) for n in SIGNALS if n != signal.SIGHUP or not is_ignored}
 
 
 @contextmanager
@@ -28,13 +35,33 @@ def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
         return
     before: dict[int, Any] = {}
     try:
-        for number in SIGNALS:
-            before[number] = signal.signal(number, handler)
+        before = handle_signals(handler)
         yield
     finally:
         for number, former in before.items():
             if former is not None:  # a handler that was not set from Python cannot be restored from it
                 signal.signal(number, former)
+
+
+class Interrupts:
+    """A handler of signals that raises KeyboardInterrupt, and remembers that a signal was the cause.
+
+    Code of users may raise KeyboardInterrupt, too.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """Count the signal, and raise KeyboardInterrupt."""
+        self.count += 1
+        raise KeyboardInterrupt
+
+
+def is_signalled() -> bool:
+    """Whether a KeyboardInterrupt that was caught in the main thread may be due to a signal."""
+    handler = signal.getsignal(signal.SIGINT)
+    return not isinstance(handler, Interrupts) or handler.count > 0
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import sys
 import pytest
 import yaml
 
-from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
+from raysweep.orchestrator.executors.ray.connection import KEEPALIVE
 from tests.conftest import ROOT
 from tests.test_guide import blocks, parse
 

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status, store
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.output import complain
+from raysweep.orchestrator.cli.streams import open_missing
 from raysweep.orchestrator.cli.usage import Command
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.process import SIGNALS, Interrupts, handle_signals
+from raysweep.orchestrator.waits import exit_now, is_any_lost
 
-app = typer.Typer(name="raysweep", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True)
+
+class _Commands(typer.core.TyperGroup):
+    """Our commands; they never end by SystemExit, so that one comes from a user's code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as error:
+            raise InputError(f"code that the command called ended it: SystemExit({error.code})") from error
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise
+
+
+app = typer.Typer(
+    name="raysweep", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True
+)
 
 PAPER = "The paper's experiments"
 COMMANDS = {
@@ -35,11 +59,28 @@ app.add_typer(cluster_app, name="cluster", rich_help_panel="Stores and clusters"
 
 def main() -> None:
     """Entry point. A RaysweepError becomes its message and exit code, without a traceback."""
-    from raysweep.orchestrator.errors import RaysweepError, missing_extra
-
+    open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows "?" for a table's rules
+    try:
+        handle_signals(Interrupts())
+        code = _run()
+    except KeyboardInterrupt:  # between two of these lines
+        code = 130
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the exit code is decided
+    if is_any_lost():  # the interpreter's exit would wait for Ray
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        exit_now(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command, and return its exit code."""
+    from raysweep.orchestrator.errors import RaysweepError, missing_extra
+
     try:
         try:
             app()
@@ -47,21 +88,24 @@ def main() -> None:
             sys.stdout.flush()  # here, so that a full disk is still reported as an error
     except RaysweepError as error:
         complain(error.problems)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except ModuleNotFoundError as error:
         if (missing := missing_extra(error)) is None:
             raise
         complain(missing.problems)
-        sys.exit(missing.exit_code)
+        return missing.exit_code
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(0)
+        return 0
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter flushes again at exit, with a traceback
         complain([f"{error.filename or 'output'}: {error.strerror or error}"])
-        sys.exit(1)
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
 
 def _print_version(requested: bool) -> None:

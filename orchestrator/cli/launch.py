@@ -28,6 +28,7 @@ from raysweep.orchestrator.cli.options import (
     with_launch_options,
 )
 from raysweep.orchestrator.cli.output import (
+    complain,
     confirm_many,
     event,
     fail,
@@ -39,6 +40,7 @@ from raysweep.orchestrator.cli.output import (
     typed_command,
     warn,
 )
+from raysweep.orchestrator.cli.streams import outlive_readers
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -205,7 +207,7 @@ def _options(context: typer.Context) -> Options:
             options[name] = params[name] or None  # 0: no limit
     if params.get("inline"):
         options["executor"] = "inline"
-    return Options(**options, resume=context.info_name == "resume", command=typed_command())
+    return Options(**options, resume=context.info_name == "resume", command=typed_command(), exits=True)
 
 
 def _run(context: typer.Context, store: Store, request: Request) -> None:
@@ -215,6 +217,7 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
     from raysweep.orchestrator.query.example import means_by_settings
 
     params, options = context.params, _options(context)
+    unwritten = outlive_readers()
     as_json, at = params["as_json"], at_store(params["store"])
     this = Launch(request, store, options, lambda owner: warn([f"waiting for another launch to end: {owner}"]))
     planned = this.plan()
@@ -239,4 +242,7 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
     again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
     example = None if as_json or result.done < result.asked else means_by_settings(store, request.table)
     print_result(result, as_json, again, at, example)
-    raise typer.Exit(result.exit_code)
+    sys.stdout.flush()
+    if unwritten:
+        complain([f"output: {unwritten[0].strerror}"])
+    raise typer.Exit(result.exit_code or int(bool(unwritten)))

@@ -6,10 +6,8 @@ import contextlib
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -17,11 +15,12 @@ from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
+from raysweep.orchestrator.launch.interrupts import hard_end, interruptible
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
-from raysweep.orchestrator.process import held_off, signals_handled
+from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.schedule.limits import Limits
@@ -33,6 +32,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
@@ -144,10 +144,10 @@ class Launch:
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
         if options.executor == "ray" and options.address is not None:
-            from raysweep.orchestrator.executors.ray.executor import check_address
+            from raysweep.orchestrator.executors.ray.connection import check_address
 
             check_address(options.address)  # before the store is taken
-        with contextlib.ExitStack() as opened, contextlib.ExitStack() as begun:
+        with contextlib.ExitStack() as begun, contextlib.ExitStack() as opened:
             executor = None
             planned = self.plan()
             if planned.to_run:  # refuse cells that cannot run before the store is taken
@@ -177,9 +177,12 @@ class Launch:
             limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
             driver = Driver(planned, executor, search, limits, writer.checkpoint_home())
             writer.running = driver.running
-            with _interruptible(driver, executor):
+            hard = hard_end(writer, exits=options.exits)
+            begun.callback(hard.cancel)  # after all others
+            with interruptible(driver, executor, writer, hard):
                 _commit_all(driver, writer, planned, request.workloads, report)
-            writer.compactor.end()
+            with waiting(f"a merge in store {store.storage}"):
+                writer.compactor.end()
             if writer.compactor.problem is not None:
                 warnings.append(f"small segments were not merged: {writer.compactor.problem}")
             return _result(planned, driver.progress, began, warnings)
@@ -204,32 +207,36 @@ def _commit_all(
     """Run the cells; commit outcomes when `FLUSH_OUTCOMES` are waiting, or `FLUSH_S` after the last commit."""
     replacing = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
-    waiting: list[CompletedAttempt] = []
+    uncommitted: list[CompletedAttempt] = []
     last = time.monotonic()
 
     def flush() -> None:
-        nonlocal waiting, last
-        with held_off():  # an interrupt after the commit and before `waiting` is empty would commit twice
-            if waiting:
-                records = record(waiting, planned.frame, planned.table.variants, writer.epoch, commits, paths)
+        nonlocal uncommitted, last
+        with held_off():  # an interrupt after the commit and before `uncommitted` is empty would commit twice
+            if uncommitted:
+                records = record(uncommitted, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused
-            waiting, last = [], time.monotonic()
+            uncommitted, last = [], time.monotonic()
 
     try:
         for completed in driver.run():
-            waiting.extend(completed)
-            if len(waiting) >= FLUSH_OUTCOMES or (waiting and time.monotonic() - last >= FLUSH_S):
+            if writer.is_fenced:
+                raise writer.fenced()
+            uncommitted.extend(completed)
+            if len(uncommitted) >= FLUSH_OUTCOMES or (uncommitted and time.monotonic() - last >= FLUSH_S):
                 flush()
-            if report is not None:
+            if report is not None and not uncommitted:  # what it counts as done is in the store
                 report(driver.progress)
     except (Fenced, StoreWriteFailed):
-        raise  # the store refuses to take the waiting outcomes
+        raise  # the store refuses to take the uncommitted outcomes
     except BaseException:
         flush()
         raise
     flush()
+    if report is not None:
+        report(driver.progress)
 
 
 def open_executor(request: Request, options: Options) -> Executor:
@@ -260,15 +267,3 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
         stopped=progress.stopped if progress else None,
         warnings=(*warnings, *(progress.notes if progress else ())),
     )
-
-
-def _interruptible(driver: Driver, executor: Executor) -> AbstractContextManager[None]:
-    """End the launch cleanly at the first Ctrl-C or SIGTERM inside the block, and at once at the second."""
-
-    def stop(signum: int, frame: Any) -> None:
-        if driver.stop_requested:
-            raise KeyboardInterrupt
-        driver.stop_requested = True
-        executor.interrupt()
-
-    return signals_handled(stop)

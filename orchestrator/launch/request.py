@@ -38,6 +38,7 @@ class Options:
     node_wait: float | None = NODE_WAIT_MIN  # minutes
     wait: bool = False
     command: str = "raysweep launch"
+    exits: bool = False  # whether the process has no other purpose than this launch
 
 
 @dataclass(frozen=True)

@@ -154,8 +154,8 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
         status, error = "timed_out", caught
     except Preempted as caught:
         status, error = "preempted", caught
-    except KeyboardInterrupt as caught:
-        status, error = "cancelled", caught
+    except KeyboardInterrupt as caught:  # the cell's own, unless the launch was interrupted
+        status, error = "cancelled" if position.stop else "failed", caught
     except MemoryError as caught:
         status, error = "out_of_memory", caught
     except BaseException as caught:  # SystemExit too: a failed cell never ends the worker

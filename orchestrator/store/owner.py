@@ -29,6 +29,7 @@ from raysweep.orchestrator.store.segments import (
     segment_name,
 )
 from raysweep.orchestrator.store.untrusted import MAX_VALUES
+from raysweep.orchestrator.waits import waiting
 
 
 class Owner:
@@ -50,10 +51,13 @@ class Owner:
         self.storage.prepare(FOLDERS)
         self.storage.create(MARK, json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode())
         store.check_format()
-        self._lock = take_over(self.storage, wait, store.skip)
+        with waiting(f"store {self.storage}, which another launch may own"):
+            self._lock = take_over(self.storage, wait, store.skip)
         self._next = dict.fromkeys(TABLES, 0)
         self._closed = threading.Event()
         self.running: Callable[[], Mapping[str, float | None]] = dict
+        self.is_fenced = False  # a later launch owns the store
+        self.on_fenced: Callable[[], None] = lambda: None  # called once then, by the heartbeat's thread
         try:
             self.epoch = new_epoch(self.storage, command)
         except BaseException:
@@ -118,11 +122,15 @@ class Owner:
     def _put(self, folder: str, encoded: io.BytesIO) -> None:
         name = segment_name(self.epoch, self._next[folder])
         if not self.storage.create(f"{folder}/{name}", finish(encoded, name)):
-            raise Fenced(
-                f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
-                "the commits of this one are safe, and the later launch runs the remaining cells"
-            )
+            raise self.fenced()
         self._next[folder] += 1
+
+    def fenced(self) -> Fenced:
+        """The error of a launch whose store was taken over."""
+        return Fenced(
+            f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
+            "the commits of this one are safe, and the later launch runs the remaining cells"
+        )
 
     def _roll_forward_compaction(self, folder: str) -> None:
         segments = self.store.every_segment(folder)  # a former owner that wakes may be deleting some right now
@@ -140,5 +148,9 @@ class Owner:
                 self.storage.replace(
                     f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
                 )
-            except (OSError, StoreWriteFailed):
+                if marked(self.storage, self.epoch + 1, "json"):
+                    self.is_fenced = True
+                    self.on_fenced()
+                    return
+            except (OSError, RaysweepError):
                 continue  # such as on a full disk: a lost beat matters only to observers on other machines

@@ -49,6 +49,7 @@ from raysweep.orchestrator.store.segments import (
 from raysweep.orchestrator.store.sweeps import read_sweep, sweep_bytes
 from raysweep.orchestrator.store.untrusted import MAX_ROWS
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.waits import waiting
 
 SMALL_SEGMENT, MERGED_SEGMENT = 32 * 2**20, 128 * 2**20
 """`compact` merges segments smaller than the first size into segments of at most the second."""
@@ -74,8 +75,9 @@ class StoreWriter(Owner):
 
     def close(self) -> None:
         """Release the store, so that the next owner need not wait for this one to be presumed dead."""
-        self.compactor.end()
-        super().close()
+        with waiting(f"the last write to store {self.storage}"):
+            self.compactor.end()
+            super().close()
 
     def _read_done(self) -> IdSet:
         ids = self.store.collect(lambda: self.store.cells.select("cell_id"))["cell_id"]
@@ -99,7 +101,7 @@ class StoreWriter(Owner):
             Fenced: a later launch owns the store.
             StoreWriteFailed: the storage cannot be written to; earlier commits are safe.
         """
-        with held_off(), self._writes:
+        with held_off(), self._writes, waiting(f"a commit to store {self.storage}"):
             done = self._append(records, replacing)
         for folder in TABLES:
             self.compactor.committed(folder)

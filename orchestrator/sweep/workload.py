@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -10,15 +11,16 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import pydantic
 
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.process import is_signalled
 from raysweep.orchestrator.sweep.source import OURS, source_digest
 from raysweep.orchestrator.text import encodable, message_of, printable_output, short_repr
 from raysweep.workloads import WORKLOADS
@@ -178,7 +180,8 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
     if not all(part.isidentifier() for part in [*module_name.split("."), function]):
         raise InputError(f"workload {name!r} is not of the form 'package.module:function'{_own_form(name)}")
     try:
-        module = importlib.import_module(module_name)
+        with _no_exit():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.startswith(error.name):
             raise InputError(
@@ -187,9 +190,9 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
             ) from None
         reason = f"{message_of(error)}{_place(error)}{_renamed(error)}"
         raise InputError(f"workload {name!r} fails to import: {reason}") from None
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # a user's module may raise anything, SystemExit included
+        if isinstance(error, KeyboardInterrupt) and is_signalled():
+            raise
         reason = f"{type(error).__name__}: {_cut(message_of(error))}{_place(error)}"
         raise InputError(f"workload {name!r} fails to import: {reason}") from error
     path = str(vars(module).get("__file__") or module_name)
@@ -224,6 +227,23 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
     )
 
 
+@contextlib.contextmanager
+def _no_exit() -> Iterator[None]:
+    """Turn `os._exit` in the block, which nobody could notice, into SystemExit; not in processes forked there."""
+    exit_at_once, process, is_over = os._exit, os.getpid(), False
+
+    def noticed(status: int) -> NoReturn:
+        if is_over or os.getpid() != process:
+            exit_at_once(status)
+        raise SystemExit(f"it called os._exit({status})")
+
+    os._exit = noticed
+    try:
+        yield
+    finally:
+        os._exit, is_over = exit_at_once, True
+
+
 _RENAMED = ("analysis", "orchestrator", "workloads")
 
 
@@ -251,9 +271,9 @@ def _declaration(module: ModuleType, what: str, where: str) -> Any:
             fits = not isinstance(value, str) and all(isinstance(name, str) for name in value)
         else:
             fits = what not in ("settle", "cost", "lacks") or callable(value)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # from the module's own __getattr__ or the collection's own __iter__
+        if isinstance(error, KeyboardInterrupt) and is_signalled():
+            raise
         must = f"; it must be {_DECLARED[what]}" if what in _DECLARED else ""
         raise InputError(f"{where}: {what}: {type(error).__name__}: {message_of(error)}{must}") from None
     if not fits:

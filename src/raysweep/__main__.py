@@ -1,5 +1,23 @@
-"""`python -m raysweep`: the command line."""
+"""`python -m raysweep`, and the installed command: the command line."""
 
-from raysweep.orchestrator.cli.app import main
+import os
+import signal
+from types import FrameType
 
-main()
+
+def _quit(number: int, frame: FrameType | None) -> None:
+    os._exit(130)
+
+
+def main() -> None:
+    """Run the command line. A signal that arrives before it has begun ends the process as documented: 130."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _quit)
+    from raysweep.orchestrator.cli.app import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,14 @@
 """Random faults on a cluster of several nodes during launches, and a count of lost rows: `make chaos`.
 
-    python -m tests.faults.chaos [--faults 200] [--seed N] [--minutes 20] [--store s3]
+    python -m tests.faults.chaos [--faults 200] [--seed N] [--minutes 20] [--store s3] [--local]
 
 Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears
 checkpoints, leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and sets the clock of
 each driver wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value of
-its cell. Prints the seed first and the counts last; exit 1 if anything was lost, doubled or wrong.
+its cell. Each launch must end with a documented exit code, and none may stand still. Prints the seed first and the
+counts last; exit 1 if anything was lost, doubled or wrong.
 
+With `--local` each launch has a Ray of its own on this machine, with faults of its own (`tests.faults.chaos_local`).
 With `--store s3` the store lies on an S3 server, behind a gateway with faults of its own (`tests.faults.chaos_s3`).
 """
 
@@ -79,6 +81,10 @@ method = "m"
 """
 NODES = 2
 STEP = 600  # cells that are added when few are left
+EXIT_CODES = {0, 1, 2, 3, 130, -signal.SIGKILL}
+"""The documented ones, and that of a launch that was killed here."""
+STILL_S = 240.0
+"""Seconds without a new row after which a launch that runs has outlived its watchdog."""
 
 
 class Chaos:
@@ -97,12 +103,13 @@ class Chaos:
         self.last = STEP - 1
         (folder / "chaos.toml").write_text(SWEEP.format(last=self.last))
         os.environ["CHAOS_MARKS"] = str(folder / "marks")
-        self.cluster = Cluster(*[{"num_cpus": 2}] * NODES)
+        self.environment, self.where = self.begin()
         self.driver: subprocess.Popen[bytes] | None = None
         self.log = (folder / "drivers.log").open("wb")
         self.faults: Counter[str] = Counter()
         self.launches = 0
         self.ended: Counter[str] = Counter()  # launches by exit code
+        self.moved = time.monotonic()  # when the last launch began, or the last new row was seen
         self.seen: dict[str, float] = {}
         self.wrong: list[str] = []
         self.gone: list[str] = []  # rows that were seen once, and then not
@@ -120,6 +127,11 @@ class Chaos:
             "torn temporary file left": (6, self.leave_torn),
         }
 
+    def begin(self) -> tuple[dict[str, str], list[str]]:
+        """Start what launches need; their environment, and the options that lead them there."""
+        self.cluster = Cluster(*[{"num_cpus": 2}] * NODES)
+        return self.cluster.environment, ["--address", self.cluster.address]
+
     passing = ("the largest node offers",)
     """Reasons for which a launch may be refused: all nodes may be dead at this moment."""
 
@@ -130,18 +142,34 @@ class Chaos:
         if self.driver is not None:
             if self.driver.poll() is None:
                 return
-            self.ended[str(self.driver.returncode)] += 1
+            self.count_end(self.driver.returncode)
             if self.driver.returncode == 2 and not any(word in self.log_tail()[-500:] for word in self.passing):
                 raise SystemExit(f"the driver's input was wrong:\n{self.log_tail()}")
         if self.launches >= 20 and not self.seen:
             raise SystemExit(f"no launch gets anywhere:\n{self.log_tail()}")
         self.launches += 1
-        at = ["--address", self.cluster.address, "--store", self.at, "--wait", "--max-alike", "0"]
+        self.moved = time.monotonic()
+        at = [*self.where, "--store", self.at, "--wait", "--max-alike", "0"]
         again = [sys.executable, "-m", "tests.faults.driver", str(self.chance.randrange(2**31)), "resume"]
         self.driver = subprocess.Popen(
             [*again, "chaos.toml", "--seeds", f"0..{self.last}", *at], cwd=self.folder,
-            env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT,
+            env=self.environment, stdout=self.log, stderr=subprocess.STDOUT,
         )  # fmt: skip
+
+    def count_end(self, code: int, how: str = "") -> None:
+        """Count the exit code of a launch."""
+        self.ended[f"{how}{code}"] += 1
+        if code not in EXIT_CODES:
+            self.wrong.append(f"a launch ended with exit code {code}: {self.log_tail()[-1000:]}")
+
+    def end_still(self) -> None:
+        """Report and kill a launch that stands still, though no process of it is frozen."""
+        if self.due:
+            self.moved = max(self.moved, time.monotonic() - STILL_S / 2)
+        elif self.driver is not None and self.driver.poll() is None and time.monotonic() - self.moved > STILL_S:
+            self.wrong.append(f"a launch stood still for {STILL_S:.0f} s: {self.log_tail()[-1000:]}")
+            self.driver.kill()
+            self.driver.wait()
 
     def log_tail(self) -> str:
         """The end of the drivers' output."""
@@ -166,6 +194,8 @@ class Chaos:
             f"seed {s} has {now[i]}" for i, s in zip(frame["cell_id"], frame["seed"], strict=True)
             if now[i] != s * 2654435761 % 1000003 / 7
         ]  # fmt: skip
+        if len(now) > len(self.seen):
+            self.moved = time.monotonic()
         self.seen |= now
         return len(now)
 
@@ -178,6 +208,7 @@ class Chaos:
         self.replace_nodes()
         if self.read() > self.last - STEP // 3:
             self.last += STEP
+        self.end_still()
         self.drive()
 
     def replace_nodes(self) -> None:
@@ -226,7 +257,7 @@ class Chaos:
             return False
         ended = subprocess.run(
             [*RAYSWEEP, "launch", "chaos.toml", "--store", self.at, "--inline", "--where", "seed < 50"],
-            cwd=self.folder, env=self.cluster.environment, capture_output=True, text=True, timeout=120,
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         refused = ended.returncode == 2 and any(word in ended.stderr for word in self.passing)
         if ended.returncode not in (0, 1, 3) and not refused:  # 0, 1: the first launch had just ended
@@ -306,7 +337,7 @@ class Chaos:
         self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
         return {
             "faults": self.count(), "by kind": dict(self.counted()), "launches": self.launches,
-            "exit codes": dict(self.ended),
+            "exit codes": dict(self.ended), "long waits": log.count("\nwaiting for "),
             "seconds": round(faulted), "seconds with the rest of the sweep": round(time.monotonic() - began),
             "cells": self.last + 1, "rows": cells.len(), "not run": self.last + 1 - cells.n_unique(),
             "lost": len(self.gone),
@@ -332,9 +363,9 @@ class Chaos:
         words = ["resume", "chaos.toml", "--seeds", f"0..{self.last}", "--store", self.at, "--wait"]
         while time.monotonic() < until:
             self.replace_nodes()
-            command = [*RAYSWEEP, *words, "--address", self.cluster.address, "--max-alike", "0"]
+            command = [*RAYSWEEP, *words, *self.where, "--max-alike", "0"]
             self.driver = subprocess.Popen(
-                command, cwd=self.folder, env=self.cluster.environment, stdout=self.log, stderr=subprocess.STDOUT
+                command, cwd=self.folder, env=self.environment, stdout=self.log, stderr=subprocess.STDOUT
             )
             while self.driver.poll() is None and time.monotonic() < until:
                 self.replace_nodes()
@@ -350,8 +381,12 @@ class Chaos:
         if self.driver is not None:
             self.driver.kill()
             self.driver.wait()
-        self.cluster.close()
+        self.end()
         self.log.close()
+
+    def end(self) -> None:
+        """End what `begin` has started."""
+        self.cluster.close()
 
 
 def lines(path: Path) -> list[str]:
@@ -365,6 +400,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=20.0, help="of faults, at most")
     parser.add_argument("--store", choices=("folder", "s3"), default="folder", help="where the store lies")
+    parser.add_argument("--local", action="store_true", help="each launch starts a Ray of its own")
     arguments = parser.parse_args()
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
@@ -372,6 +408,10 @@ def main() -> None:
         from tests.faults.chaos_s3 import S3Chaos
 
         kind: type[Chaos] = S3Chaos
+    elif arguments.local:
+        from tests.faults.chaos_local import LocalChaos
+
+        kind = LocalChaos
     else:
         kind = Chaos
     with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:

@@ -22,7 +22,7 @@ from tests.faults.cluster import signal_to
 from tests.faults.gateway import Gateway
 from tests.object_store import BUCKET, Server, variables
 
-WAKES_WITHIN_S = 90.0
+ENDS_WITHIN_S = 45.0  # after it woke: 15 s, or the minute for which it repeats a request to a dead service
 WRITES = ("PUT", "POST", "DELETE")
 
 
@@ -111,9 +111,9 @@ class S3Chaos(Chaos):
         """As `Chaos.tend`; also check that launches which count as dead end by themselves."""
         for wakes, driver in list(self.slept):
             if driver.poll() is not None:
-                self.ended[f"taken for dead, then {driver.returncode}"] += 1
+                self.count_end(driver.returncode, "taken for dead, then ")
                 self.slept.remove((wakes, driver))
-            elif time.monotonic() > wakes + WAKES_WITHIN_S:
+            elif time.monotonic() > wakes + ENDS_WITHIN_S:
                 self.wrong.append("a launch that was taken for dead goes on")
                 driver.kill()
         super().tend()

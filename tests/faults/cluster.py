@@ -35,7 +35,7 @@ class Cluster:
     """A head without CPUs and `nodes`, each given as arguments of `ray.init` (num_cpus, num_gpus, labels)."""
 
     def __init__(self, *nodes: dict[str, Any], quick: bool = True) -> None:
-        from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
+        from raysweep.orchestrator.executors.ray.connection import KEEPALIVE
 
         self.environment = {
             **os.environ, **SETTINGS, **(KEEPALIVE if quick else {}),

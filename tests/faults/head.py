@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
+from raysweep.orchestrator.executors.ray.connection import KEEPALIVE
 from tests.command_line import PATHS
 from tests.faults.cluster import SETTINGS, command, descendants, signal_to
 

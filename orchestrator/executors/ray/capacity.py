@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysweep.orchestrator.executors.ray.cluster_file import ClusterFile
-from raysweep.orchestrator.executors.ray.executor import RayExecutor, check_address
+from raysweep.orchestrator.executors.ray.connection import check_address
+from raysweep.orchestrator.executors.ray.executor import RayExecutor
 from raysweep.orchestrator.executors.resources import Autoscaler, Demand, largest, listed, slots_of, unmet
 
 

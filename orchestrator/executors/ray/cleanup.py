@@ -1,8 +1,8 @@
 """Removal of leftovers of killed launches on the driver's machine, by the user's next launch.
 
-Each launch on Ray has a folder `launch-ID` in the user's scratch folder. Its `owner.json` names the driver's process
-and, once Ray runs, the launch's own Ray session. If that process is dead the folder is a leftover, and agents of the
-session may still run: a killed driver takes its workers along, but not its agents.
+Each launch on Ray has a folder `launch-ID` in the user's scratch folder, which holds the folder of an embedded Ray's
+session, too. Its `owner.json` names the driver's process. If that process is dead the folder is a leftover, and
+processes of the session may still run: a killed driver takes its workers along, but not Ray's agents.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 from raysweep.orchestrator.executors.ray.worker import fault_folder
@@ -20,6 +21,9 @@ from raysweep.orchestrator.store.storage.scratch import scratch
 
 _OWNER = "owner.json"
 _SESSION = re.compile(r"session_[\w.-]{20,100}")
+_MAX_SOCKET = 107 if sys.platform == "linux" else 103
+"""Maximum length of a socket's path."""
+_LONGEST = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 
 
 class LaunchFolder:
@@ -28,52 +32,87 @@ class LaunchFolder:
     def __init__(self, launch: str) -> None:
         self.path = scratch() / f"launch-{launch}"
         self._launch = launch
+        self._session: Path | None = None
         self.path.mkdir(mode=0o700)
         self.note()
 
-    def note(self, session: str | None = None) -> None:
-        """Record this process as the owner, with the Ray session that the launch started."""
+    def note(self, session: Path | None = None) -> None:
+        """Record this process as the owner, with the folder of the Ray session that the launch started."""
+        self._session = session
         temporary = self.path / "owner.new"
-        temporary.write_bytes(ProcessNote.of_this_process(session=session).to_json())
+        note = ProcessNote.of_this_process(session=None if session is None else str(session))
+        temporary.write_bytes(note.to_json())
         temporary.replace(self.path / _OWNER)
 
+    def for_ray(self) -> Path | None:
+        """The folder for an embedded Ray's session: this one, which no other user can enter.
+
+        None if the paths of Ray's sockets would be too long; the session then lies where Ray puts it.
+        """
+        return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
+
+    def end_processes(self) -> None:
+        """End the processes of the launch's Ray session."""
+        _end_processes(_places(self.path, self._session))
+
     def remove(self) -> None:
-        """Remove the folder and the launch's fault files."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(fault_folder(self._launch), ignore_errors=True)
+        """Remove the folder, the session's folder and the launch's fault files."""
+        _remove(self.path, self._session)
 
 
 def end_leftovers() -> list[str]:
-    """Remove leftovers of dead launches on this machine, and return one line per launch.
+    """Remove leftovers of dead launches on this machine, and return a line about it, if there were any.
 
     A launch is dead if its process ran in this boot and container and has ended; other launches are left alone. The
     only processes ended are this user's that name the Ray session of a dead launch.
     """
-    lines = []
+    launches = ended = 0
     for folder in sorted(scratch().glob("launch-*")):
         note = ProcessNote.read(folder / _OWNER)
         if note.is_alive() is not False:
             continue
-        session = note.fields.get("session")
-        ended = _end_session(session) if isinstance(session, str) and _SESSION.fullmatch(session) else 0
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(fault_folder(folder.name.removeprefix("launch-")), ignore_errors=True)
-        what = f", and ended {ended} of its processes" if ended else ""
-        lines.append(f"removed {folder}, left by a killed launch (pid {note.fields.get('pid')}){what}")
-    return lines
+        session = _session(note)
+        ended += _end_processes(_places(folder, session))
+        _remove(folder, session)
+        launches += 1
+    if not launches:
+        return []
+    what = "a launch that was killed" if launches == 1 else f"{launches} launches that were killed"
+    return [f"cleaned up after {what}" + (f" ({ended} processes of Ray)" if ended else "")]
 
 
-def _end_session(session: str) -> int:
-    """End this user's processes that name this Ray session's folder, and return their number."""
-    word, ended = f"/{session}".encode(), 0
+def _session(note: ProcessNote) -> Path | None:
+    """The folder of a launch's Ray session, if the note names one of this user."""
+    named = note.fields.get("session")
+    path = Path(named) if isinstance(named, str) else None
+    if path is None or not path.is_absolute() or ".." in path.parts or not _SESSION.fullmatch(path.name):
+        return None
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+            return path
+    return None
+
+
+def _places(folder: Path, session: Path | None) -> list[bytes]:
+    """Beginnings of the paths that processes of a launch's session name."""
+    return [os.fsencode(folder / "session_"), *([os.fsencode(session)] if session is not None else [])]
+
+
+def _end_processes(places: list[bytes]) -> int:
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
-            names_it = any(part.endswith(word) or word + b"/" in part for part in _words(entry))
+            words = (entry / "cmdline").read_bytes()
+            names_it = any(place in words for place in places)
             if names_it and entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)
-                ended += 1
-    return ended
+                pids.append(int(entry.name))
+    for pid in pids:  # at once: those that survive react
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(pids)
 
 
-def _words(entry: Path) -> list[bytes]:
-    return (entry / "cmdline").read_bytes().split(b"\0")
+def _remove(folder: Path, session: Path | None) -> None:
+    for path in (session, folder, fault_folder(folder.name.removeprefix("launch-"))):
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)

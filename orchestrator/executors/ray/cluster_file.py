@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.executors.ray.executor import KEEPALIVE, quiet
+from raysweep.orchestrator.executors.ray.connection import KEEPALIVE, quiet
 from raysweep.orchestrator.executors.resources import Autoscaler, NodeType, autoscaler
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import nearest

@@ -1,32 +1,25 @@
 """The Ray executor runs chunks as Ray tasks, on an embedded Ray by default, or on a running cluster.
 
-Ray's defaults that this file must undo: a bare `ray.init()` attaches to any cluster that a stale file names, so an
-embedded Ray is started by `address="local"`; workers run at nice 15 and listen on every interface; a worker imports
-whatever lies in the driver's current folder, or in a `working_dir`; Ray's own retries would hide attempts.
+Ray never retries a task here, since its own retries would hide attempts.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
+import functools
 import shlex
-import shutil
-import socket
 import sys
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from raysweep.orchestrator.errors import ClusterUnavailable, InputError
+from raysweep.orchestrator.errors import ClusterUnavailable
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.executors.ray.autoscaler import FIRST_REPORT_S, Scaling
-from raysweep.orchestrator.executors.ray.cleanup import LaunchFolder, end_leftovers
-from raysweep.orchestrator.executors.ray.liveness import LOOK_S, HealthMonitor, InFlight, killed_beside_another
-from raysweep.orchestrator.executors.ray.packaging import stage_code
+from raysweep.orchestrator.executors.ray.connection import Connection
+from raysweep.orchestrator.executors.ray.liveness import LOOK_S, HealthMonitor, InFlight
+from raysweep.orchestrator.executors.ray.memory import killed_beside_another, oom_kills
 from raysweep.orchestrator.executors.ray.worker import fault_path, work
 from raysweep.orchestrator.executors.resources import (
     Autoscaler,
@@ -39,33 +32,35 @@ from raysweep.orchestrator.executors.resources import (
     slots_of,
 )
 from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkReturned, Event
-from raysweep.orchestrator.run.threads import VARIABLES, environment
-from raysweep.orchestrator.store.storage.storage import SETTINGS
-from raysweep.workloads.datasets.dataset import VARIABLE
+from raysweep.orchestrator.run.threads import VARIABLES
 
-KEEPALIVE = {
-    "RAY_grpc_client_keepalive_time_ms": "10000",
-    "RAY_grpc_client_keepalive_timeout_ms": "10000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "3",
-    "RAY_health_check_initial_delay_ms": "2000",
-}
-"""With these on head, nodes and driver, Ray declares a frozen node dead after 12 s instead of 67 s."""
-
-_ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every listener on loopback
-    "RAY_worker_niceness": "0",  # else cells starve on a shared machine
-    "RAY_task_events_report_interval_ms": "0",  # else the head's memory grows with every task
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-_FORWARDED = (VARIABLE, *SETTINGS)  # variables that a cluster's workers would not inherit
-_OBJECT_STORE = 256 * 2**20  # results are small, and this is taken from the cells' memory
 _RESOURCES_FOR_S = 5.0
-CONNECT_S = 10.0
 START_S = 120.0
 """Seconds within which an embedded Ray's first worker must send a heartbeat."""
+CALL_S = 60.0
+"""Seconds within which Ray must take a chunk, or report news: a frozen Ray would never."""
+SCALING_S = 120.0
+"""The same with a question to the autoscaler."""
+
+_NO_MEMORY = (
+    "its machine ran out of memory; the cell is retried once with more. Request what it needs in [resources]: "
+    "memory_gib = ..."
+)
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _bounded(what: str, seconds: float) -> Callable[[_Method], _Method]:
+    """Decorate a method of the executor: it runs on Ray's thread, and is a wait of this name and bound."""
+
+    def decorate(method: _Method) -> _Method:
+        @functools.wraps(method)
+        def call(self: RayExecutor, *args: Any, **options: Any) -> Any:
+            return self._connection.call(what, seconds, functools.partial(method, self, *args, **options))
+
+        return cast(_Method, call)
+
+    return decorate
 
 
 class RayExecutor:
@@ -77,7 +72,8 @@ class RayExecutor:
         gpus: GPUs of the embedded Ray; None: Ray detects them.
 
     Raises:
-        ClusterUnavailable: Ray did not start, or nothing answers at the address.
+        ClusterUnavailable: Ray did not start, or nothing answers at the address; later from each method, if Ray did
+            not answer within the method's bound.
     """
 
     def __init__(
@@ -86,75 +82,24 @@ class RayExecutor:
         modules: Mapping[str, Sequence[Path]] = MappingProxyType({}),
         gpus: int | None = None,
     ) -> None:
-        for name, value in (_ENVIRONMENT if address is None else KEEPALIVE).items():
-            os.environ.setdefault(name, value)
-        if address is not None:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray does not enable it for an address
-            # In a Ray job, workers import the files that this launch stages, not those of the job.
-            os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
-        import ray
-
-        self._ray: Any = ray
-        # Ray prints notices of workers' deaths to the driver's stdout whatever its settings; here they are attempts.
-        ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
-        self._launch = uuid.uuid4().hex[:12]
-        self._folder = str(Path.cwd())
+        self._connection = Connection(address, modules, gpus)
+        self._ray, self._launch, self._folder = self._connection.ray, self._connection.launch, self._connection.folder
         self._in_flight: dict[int, InFlight] = {}
         self._slots: dict[Demand, tuple[float, int]] = {}  # when computed, how many
         self._waiting_since: dict[Demand, float] = {}
         self._waits: tuple[float, list[Waiting]] = (-LOOK_S, [])
         self._beats: list[Beat] = []
-        self._headless = self._closed = False
+        self._headless = False
         self._remote_by_options: dict[Any, Any] = {}
         self._embedded = address is None
         self._any_worker = False  # whether any worker has sent a heartbeat
         self._first_submit: float | None = None
-        for line in end_leftovers():
-            logging.getLogger("raysweep").warning(line)
-        self._launch_folder = LaunchFolder(self._launch)
-        stage = self._launch_folder.path / "stage"
-        try:
-            stage_code(stage, modules)
-        except OSError as error:  # shutil's error on several files holds a list of (from, to, why)
-            self._launch_folder.remove()
-            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
-            raise ClusterUnavailable(f"the code for workers could not be copied to {stage}: {reason}") from None
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        try:
-            with quiet("ray._private.authentication.authentication_token_setup"):  # its start-up notices
-                if address is not None:
-                    variables = dict.fromkeys(VARIABLES, "1") | {
-                        name: os.environ[name] for name in _FORWARDED if name in os.environ
-                    }
-                    ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": variables}, **common)
-                    shutil.rmtree(stage)  # the folder has been uploaded
-                else:
-                    # No runtime environment: with one, Ray starts its workers twice: 1.4 s. Workers inherit the
-                    # variables, and import from the current folder, which stays until the launch ends.
-                    common |= {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-                    with contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
-                        try:
-                            ray.init("local", **common)
-                        except Exception:  # a busy or suspended machine: Ray gives up after a fixed time
-                            ray.shutdown()
-                            ray.init("local", **common)
-        except Exception as error:  # Ray also raises bare exceptions
-            self._launch_folder.remove()
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            if address is not None:
-                raise ClusterUnavailable(f"Ray at {address} could not be reached: {reason}") from error
-            raise ClusterUnavailable(
-                f"Ray could not be started on this machine, in two tries: {reason} If it is busy or was suspended, run "
-                "the command again; `--inline` runs without Ray"
-            ) from error
-        self._remote = ray.remote(max_retries=0)(work)
-        if self._embedded:
-            node: Any = ray._private.worker.global_worker.node
-            self._launch_folder.note(Path(node.get_session_dir_path()).name)
-        self._health = HealthMonitor(ray, self._launch, drains=not self._embedded)
-        self._scaling = None if self._embedded else Scaling(ray, self._health.store, self._health.answers)
+        self._oom_kills = oom_kills()  # of which a lost worker is known
+        self._remote = self._ray.remote(max_retries=0)(work)
+        self._health = HealthMonitor(self._ray, self._launch, drains=not self._embedded)
+        self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
 
+    @_bounded("asking Ray for its nodes", SCALING_S)
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
         """Number of chunks of this demand that the nodes run at once, plus those to request from an autoscaler."""
         demand = Demand(cpus, gpus, memory_gib)
@@ -166,6 +111,7 @@ class RayExecutor:
             self._slots[demand] = (time.monotonic(), slots)
         return slots
 
+    @_bounded("asking Ray for its nodes", SCALING_S)
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
         """The reason why no node, running or future, can run such a cell; None if one can."""
         demand = Demand(cpus, gpus, memory_gib)
@@ -178,10 +124,12 @@ class RayExecutor:
         reason = f"the largest node offers {largest(nodes)}"
         return f"{reason}; no node type has more: {listed(scaling) or 'it starts none'}" if scaling else reason
 
+    @_bounded("asking Ray for its nodes", CALL_S)
     def nodes(self) -> list[dict[str, float]]:
         """The resources of each node that is alive."""
         return list(self._health.nodes().values())
 
+    @_bounded("asking the autoscaler for its nodes", SCALING_S)
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
         """The cluster's autoscaler, or None. `wait`: give an autoscaler that has just started time to report."""
         if self._scaling is None:
@@ -202,6 +150,7 @@ class RayExecutor:
         avoided = self._avoided(demand)
         return {node: offers for node, offers in self._health.nodes().items() if node not in avoided}
 
+    @_bounded("handing cells to Ray", SCALING_S)
     def submit(self, chunk: Chunk) -> None:
         """Submit the chunk as a Ray task."""
         options: dict[str, Any] = {"num_cpus": chunk.cpus, "num_gpus": chunk.gpus}
@@ -224,6 +173,7 @@ class RayExecutor:
         ref = self._remote_by_options[key].remote(chunk, self._launch, self._folder)
         self._in_flight[chunk.number] = InFlight(chunk.number, ref, time.monotonic(), demand)
 
+    @_bounded("asking Ray for finished cells", CALL_S)
     def poll(self, timeout: float) -> list[Event]:
         """Events of chunks that completed, were lost or never began."""
         numbers = {chunk.ref: chunk.number for chunk in self._in_flight.values()}
@@ -259,6 +209,7 @@ class RayExecutor:
         if self._any_worker or not self._embedded or self._first_submit is None:
             return
         if time.monotonic() - self._first_submit > START_S:
+            self._connection.keeps_logs = True
             raise ClusterUnavailable(
                 f"Ray runs, but none of its workers has started within {START_S:g} s; see its logs in "
                 f"{self._ray._private.worker.global_worker.node.get_logs_dir_path()} (python-core-worker*, raylet.out)"
@@ -271,11 +222,7 @@ class RayExecutor:
         except errors.OutOfMemoryError as error:
             if killed_beside_another(str(error), chunk.pid):
                 return ChunkLost(number, "lost", "ended by Ray because another process used up the machine's memory")
-            message = (
-                "its machine ran out of memory; the cell is retried once with more. Request what it needs in "
-                f"[resources]: memory_gib = ... ({_line(error)})"
-            )
-            return ChunkLost(number, "out_of_memory", message)
+            return ChunkLost(number, "out_of_memory", f"{_NO_MEMORY} ({_line(error)})")
         except errors.WorkerCrashedError:
             return self._crashed(number)
         except errors.RayTaskError as error:  # our own code failed on the worker, for example in an import
@@ -292,6 +239,9 @@ class RayExecutor:
         first, _, stack = path.read_text(encoding="utf-8", errors="replace").partition("\n")
         path.unlink(missing_ok=True)
         position = int(first) if first.isdigit() else None
+        if not stack and self._embedded and oom_kills() > self._oom_kills:
+            self._oom_kills += 1
+            return ChunkLost(number, "out_of_memory", _NO_MEMORY, position)
         if not stack and position is None:
             return ChunkLost(number, "crashed", message, traceback=first or None)
         if stack.startswith("Timeout"):
@@ -304,6 +254,7 @@ class RayExecutor:
         beats, self._beats = self._beats, []
         return beats
 
+    @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
         """Chunks that no living node can run, by demand; an autoscaler has to start a node."""
         if self._scaling is None or not self._in_flight:
@@ -331,6 +282,7 @@ class RayExecutor:
         most = max((node.get("memory", 0.0) for node in self.nodes()), default=0.0)
         return most / 2**30 or None
 
+    @_bounded("ending a cell's worker", CALL_S)
     def kill(self, number: int) -> None:
         """End a chunk's worker and forget the chunk."""
         chunk = self._in_flight.pop(number, None)
@@ -341,55 +293,16 @@ class RayExecutor:
         """Nothing to do: cells run in other processes, and the driver cancels them."""
 
     def close(self) -> None:
-        """End running chunks and disconnect, which ends an embedded Ray."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            if not self._headless and self._health.answers():  # without a head these calls would hang
-                for number in list(self._in_flight):
-                    self.kill(number)
-                self._health.forget()
-            self._ray.shutdown()
-        finally:
-            self._launch_folder.remove()
+        """End running chunks and disconnect, which ends an embedded Ray. A Ray that does not answer is killed."""
+        self._connection.close(self._take_leave)
 
-
-def check_address(address: str) -> None:
-    """Check that something listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
-
-    Raises:
-        InputError: `auto` finds no cluster, the address is invalid, or nothing answers.
-    """
-    if address == "auto":
-        from ray._private.services import find_gcs_addresses
-
-        addresses = [os.environ["RAY_ADDRESS"]] if os.environ.get("RAY_ADDRESS") else sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
-        if not addresses:
-            raise InputError("--address auto: no Ray cluster runs on this machine, and RAY_ADDRESS is not set")
-        address = addresses[0]
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"--address {address!r}: expected auto or HOST:PORT of the head (Ray's default port is 6379)")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        raise InputError(f"--address {address}: nothing answers there ({error})") from None
+    def _take_leave(self) -> None:
+        if not self._headless and self._health.answers():  # without a head these calls would hang
+            for number in list(self._in_flight):
+                self.kill(number)
+            self._health.forget()
 
 
 def _line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[-1][:500] if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
-    """Hide notices and warnings of these loggers inside the block; exceptions are still raised."""
-    levels = {name: logging.getLogger(name).level for name in loggers}
-    for name in loggers:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

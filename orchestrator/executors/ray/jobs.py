@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib.util
 import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from urllib.parse import urlsplit
 
 from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 from raysweep.orchestrator.run.threads import environment
+from raysweep.orchestrator.waits import CallThread, TookTooLong
 
 CONNECT_S = 10.0
+ANSWER_S = 60.0  # for an answer to a question
+SUBMIT_S = 600.0  # to take a job with its files
 POLL_S = 2.0  # between two reads of a job's log
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _OVERRIDES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")  # Ray prefers these to the address that it is passed
@@ -62,8 +65,9 @@ class Jobs:
 
         logging.getLogger("ray").setLevel(logging.ERROR)
         self._refused: type[Exception] = ray.exceptions.AuthenticationError
-        with environment(dict.fromkeys(_OVERRIDES)), self._one_error():
-            self._client: Any = JobSubmissionClient(self.address)
+        self._calls = CallThread("raysweep-jobs")  # the client's requests have no timeout
+        with environment(dict.fromkeys(_OVERRIDES)):
+            self._client: Any = self._call("joining the job server", ANSWER_S, JobSubmissionClient, self.address)
         logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.ERROR)
 
     def submit(self, job: Job) -> str:
@@ -74,8 +78,8 @@ class Jobs:
         """
         number = f"raysweep-{secrets.token_hex(6)}"
         runtime = {"working_dir": str(job.folder), "env_vars": dict(job.environment)}
-        with self._one_error():
-            self._client.submit_job(entrypoint=job.command, submission_id=number, runtime_env=runtime)
+        options = {"entrypoint": job.command, "submission_id": number, "runtime_env": runtime}
+        self._call("sending the job", SUBMIT_S, self._client.submit_job, **options)
         return number
 
     def follow(self, number: str, show: Callable[[str], None]) -> int:
@@ -86,9 +90,9 @@ class Jobs:
         """
         length = 0
         while True:
-            with self._one_error():
-                status = self._client.get_job_status(number)  # read before the log, which is then complete at the end
-                log = str(self._client.get_job_logs(number) or "")
+            # The status is read before the log, which is then complete at the end.
+            status = self._call("reading the job's status", ANSWER_S, self._client.get_job_status, number)
+            log = str(self._call("reading the job's log", ANSWER_S, self._client.get_job_logs, number) or "")
             whole = len(log) if status.is_terminal() else log.rfind("\n") + 1
             if whole > length:
                 show(log[length:whole].rstrip("\n"))
@@ -96,15 +100,15 @@ class Jobs:
             if status.is_terminal():
                 break
             time.sleep(POLL_S)
-        with self._one_error():
-            code = self._client.get_job_info(number).driver_exit_code
+        code = self._call("reading the job's end", ANSWER_S, self._client.get_job_info, number).driver_exit_code
         return {"SUCCEEDED": 0, "STOPPED": 130}.get(status.value, code or 1)
 
-    @contextlib.contextmanager
-    def _one_error(self) -> Iterator[None]:
-        """Turn Ray's many exceptions into `ClusterUnavailable`."""
+    def _call(self, what: str, seconds: float, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call Ray's client within a bound, and turn its many exceptions into `ClusterUnavailable`."""
         try:
-            yield
+            return self._calls.call(what, seconds, functools.partial(function, *args, **options))
+        except TookTooLong as error:
+            raise ClusterUnavailable(f"the job server at {self.address} does not answer: {error}") from None
         except self._refused:
             raise ClusterUnavailable(
                 f"{self.address} requires a token: set RAY_AUTH_MODE=token, and put the cluster's token into "

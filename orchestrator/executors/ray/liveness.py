@@ -9,7 +9,6 @@ process. Chunks of a node that does not answer the probe are lost, and it gets n
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysweep.orchestrator.errors import ClusterUnavailable
+from raysweep.orchestrator.executors.ray.connection import SAFE
 from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, state_of
 from raysweep.orchestrator.executors.resources import Demand
 from raysweep.orchestrator.run.messages import Beat
@@ -26,7 +26,8 @@ SILENT_S = 40.0  # without a heartbeat, before the worker's node is probed
 ANSWER_S = 15.0  # for the node to answer; with SILENT_S less than a minute
 GONE_S = 5.0  # for Ray itself to report that a task died with its node
 UNHEARD_S = 10.0  # after which a chunk that may be on an unresponsive node is taken back
-HEAD_S = 10.0  # without an answer from the head, before the launch ends
+HEAD_S = 10.0  # without a connection to the head, before the launch ends
+DEAF_S = 30.0  # of requests that a connected head does not answer, before the launch ends: it is frozen
 _RPC_S = 5.0
 _ALIVE = 0  # GcsNodeInfo.ALIVE
 
@@ -78,12 +79,14 @@ class HealthMonitor:
         self._unresponsive_at = 0.0
         self.unresponsive: set[str] = set()  # nodes that did not answer a probe
         self._head = Head(store.address)
+        self._deaf_since: float | None = None
+        self._had_nodes = False
 
     def check(self, in_flight: Mapping[int, InFlight]) -> News:
         """Return news of the chunks in flight; empty if the last check was less than a second ago.
 
         Raises:
-            ClusterUnavailable: the head is dead.
+            ClusterUnavailable: the head is dead or frozen, or an embedded Ray's only node is.
         """
         news, now = News(), time.monotonic()
         if now - self._checked_at < LOOK_S:
@@ -96,8 +99,13 @@ class HealthMonitor:
             if self._drains:
                 self._announce_draining()
         except self._ray.exceptions.RayError:
+            self._require_answers(time.monotonic())
             return news  # the head has just died: the next check reports it
+        self._deaf_since = None
         alive = set(self.nodes())
+        self._had_nodes = self._had_nodes or bool(alive)
+        if self._had_nodes and not alive and not self._drains:
+            raise ClusterUnavailable(f"Ray's node on this machine is dead or frozen; {SAFE}")
         self.unresponsive &= alive
         self._miss_dead(in_flight, alive, news, now)
         self._probe_silent(in_flight, alive, news, now)
@@ -105,6 +113,12 @@ class HealthMonitor:
             if chunk.node is None and chunk.submitted < self._unresponsive_at and now - chunk.submitted > UNHEARD_S:
                 news.returned.append(chunk.number)
         return news
+
+    def _require_answers(self, now: float) -> None:
+        if self._deaf_since is None:
+            self._deaf_since = now
+        elif now - self._deaf_since > DEAF_S:
+            raise ClusterUnavailable(f"Ray's head has not answered for {DEAF_S:g} s: it is frozen; {SAFE}")
 
     def nodes(self) -> dict[str, dict[str, float]]:
         """Id of a living node -> its resources; the last known ones if the head does not answer.
@@ -222,25 +236,5 @@ class Head:
         except OSError as error:
             silent = time.monotonic() - self._answered
             if silent > HEAD_S:
-                raise ClusterUnavailable(
-                    f"the cluster's head is gone ({error}); completed cells are committed, "
-                    "`raysweep resume` runs the rest"
-                ) from None
+                raise ClusterUnavailable(f"the cluster's head is gone ({error}); {SAFE}") from None
             return False
-
-
-def killed_beside_another(message: str, pid: int) -> bool:
-    """Whether another process used far more memory than process `pid`, according to Ray's out-of-memory message.
-
-    Ray kills several processes at once; the message lists "PID MEM(GB) COMMAND" of the largest.
-    """
-    used: dict[int, float] = {}
-    for line in message.splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0].isdecimal():
-            try:
-                used[int(words[0])] = float(words[1])
-            except ValueError:
-                continue
-    others = [gib for other, gib in used.items() if other not in (pid, os.getpid())]
-    return bool(pid and others) and used.get(pid, 0.0) < 0.25 * max(others)

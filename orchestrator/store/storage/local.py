@@ -113,27 +113,47 @@ class LocalStorage:
             StoreWriteFailed: the file was not created, for example because the disk is full.
         """
         final = self._path(name)
-        # Not named .parquet, since readers' globs match hidden files, too.
-        temporary = self.root / "_tmp" / _temporary()
         try:
             try:
-                _write_synced(temporary, data)
-                os.link(temporary, final)  # create-if-absent; a rename would overwrite
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_folder(final.parent)
+                self._link(final, data)
+            except FileNotFoundError:  # a cleaner of temporary files came between
+                self._restore_temporary(final.parent)
+                self._link(final, data)
         except FileExistsError:
             return False
+        except FileNotFoundError as error:
+            raise StoreWriteFailed(
+                f"store {self}: cannot write {name}: the store was removed or renamed while this process wrote to it"
+            ) from error
         except OSError as error:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.strerror or error}") from error
         return True
 
-    def replace(self, name: str, data: bytes) -> None:
-        """Overwrite a file in one step, but not durably; for heartbeats."""
+    def _link(self, final: Path, data: bytes) -> None:
+        # Not named .parquet, since readers' globs match hidden files, too.
         temporary = self.root / "_tmp" / _temporary()
         try:
-            temporary.write_bytes(data)
-            temporary.replace(self._path(name))
+            _write_synced(temporary, data)
+            os.link(temporary, final)  # create-if-absent; a rename would overwrite
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(final.parent)
+
+    def _restore_temporary(self, folder: Path) -> None:
+        """Create `_tmp` again, if the folder that a file belongs in is still there."""
+        if folder.is_dir():
+            (self.root / "_tmp").mkdir(exist_ok=True)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Overwrite a file in one step, but not durably; for heartbeats."""
+        final, temporary = self._path(name), self.root / "_tmp" / _temporary()
+        try:
+            try:
+                temporary.write_bytes(data)
+            except FileNotFoundError:
+                self._restore_temporary(final.parent)
+                temporary.write_bytes(data)
+            temporary.replace(final)
         finally:
             temporary.unlink(missing_ok=True)
 

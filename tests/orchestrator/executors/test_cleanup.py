@@ -19,27 +19,29 @@ def scratch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cleanup.scratch()
 
 
-def test_leftovers_of_a_killed_launch_are_removed_and_living_launches_are_not(scratch: Path) -> None:
+def test_leftovers_of_a_killed_launch_are_removed_and_living_launches_are_not(scratch: Path, folder: Path) -> None:
     living = cleanup.LaunchFolder("living")
     dead = cleanup.LaunchFolder("dead")
-    session = "session_2026-01-01_00-00-00_000000_4194000"
-    owner = json.loads((dead.path / "owner.json").read_text()) | {"pid": 2**22 + 5, "session": session}
+    session = folder / "session_2026-01-01_00-00-00_000000_4194000"  # where Ray put it
+    session.mkdir()
+    owner = json.loads((dead.path / "owner.json").read_text()) | {"pid": 2**22 + 5, "session": str(session)}
     (dead.path / "owner.json").write_text(json.dumps(owner))
     (dead.path / "stage").mkdir()
     for name, changes in (("elsewhere", {"boot": "another"}), ("space", {"process": {"space": "x", "started": "1"}})):
         other = cleanup.LaunchFolder(name)
         (other.path / "owner.json").write_text(json.dumps(owner | changes))
     sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
-    agent = subprocess.Popen([*sleeps, f"--session-dir=/tmp/ray/{session}", f"--log=/tmp/ray/{session}/logs"])
-    bystander = subprocess.Popen([*sleeps, f"--session-dir=/tmp/ray/{session}7"])
+    agent = subprocess.Popen([*sleeps, f"--session-dir={session}", f"--log={session}/logs"])
+    starting = subprocess.Popen([*sleeps, f"--log={dead.path}/session_2026-01-01_00-00-00_000000_4194001/logs"])
+    bystander = subprocess.Popen([*sleeps, f"--session-dir={folder}/another_{session.name}"])
     try:
         (line,) = cleanup.end_leftovers()
-        assert "launch-dead" in line
-        assert "ended 1 of its processes" in line
-        assert agent.wait(10) == -9
+        assert line == "cleaned up after a launch that was killed (2 processes of Ray)"
+        assert agent.wait(10) == starting.wait(10) == -9
+        assert not session.exists()
         assert bystander.poll() is None
     finally:
-        for process in (agent, bystander):
+        for process in (agent, starting, bystander):
             process.kill()
             process.wait()
     assert sorted(path.name for path in scratch.iterdir()) == ["launch-elsewhere", "launch-living", "launch-space"]

@@ -14,7 +14,7 @@ import yaml
 from raysweep.orchestrator.cli.app import app
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.cluster_file import read
-from raysweep.orchestrator.executors.ray.executor import KEEPALIVE
+from raysweep.orchestrator.executors.ray.connection import KEEPALIVE
 from tests.conftest import ROOT, environment
 
 FILE = ROOT / "cluster.yaml"

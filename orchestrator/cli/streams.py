@@ -1,0 +1,56 @@
+"""The standard streams of a command: closed by its caller, or left by their reader while a launch runs."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import Any
+
+_NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal that was closed
+
+
+def open_missing() -> None:
+    """Open the null device in place of streams that the caller has closed: a file must not take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one, unless it is taken
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
+def outlive_readers() -> list[OSError]:
+    """Let this process go on when its output cannot be written any more; later output is dropped.
+
+    The list that is returned will hold the errors that a user should know of: not those of a reader that has left.
+    """
+    problems: list[OSError] = []
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        buffer = getattr(stream, "buffer", None)
+        is_unbuffered = isinstance(buffer, io.FileIO)  # with PYTHONUNBUFFERED
+        if is_unbuffered or isinstance(getattr(buffer, "raw", None), io.FileIO):  # not in a test or a notebook
+            stream.flush()
+            file = io.BufferedWriter(_Output(stream.fileno(), problems))
+            by_line = is_unbuffered or stream.line_buffering or name == "stderr"
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=by_line))
+    return problems
+
+
+class _Output(io.FileIO):
+    """A file that turns into the null device at its first error."""
+
+    def __init__(self, descriptor: int, problems: list[OSError]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._problems = problems
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in _NOBODY_READS:
+                self._problems.append(error)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return len(data)

@@ -1,0 +1,246 @@
+"""Ray as one launch starts or joins it, and the thread on which all calls of Ray run.
+
+Ray's defaults that this file must undo: a bare `ray.init()` attaches to any cluster that a stale file names, so an
+embedded Ray is started by `address="local"`; its workers run at nice 15, listen on every interface, and their session
+can be written to by every user; a worker imports whatever lies in the driver's current folder, or in a `working_dir`.
+Its calls may never return, and would not let a signal interrupt them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from raysweep.orchestrator.errors import ClusterUnavailable, InputError
+from raysweep.orchestrator.executors.ray.cleanup import LaunchFolder, end_leftovers
+from raysweep.orchestrator.executors.ray.packaging import stage_code
+from raysweep.orchestrator.executors.ray.token import keep_private
+from raysweep.orchestrator.run.threads import VARIABLES, environment
+from raysweep.orchestrator.store.storage.storage import SETTINGS
+from raysweep.orchestrator.waits import CallThread, TookTooLong, before_exit, waiting
+from raysweep.workloads.datasets.dataset import VARIABLE
+
+KEEPALIVE = {
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "10000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_initial_delay_ms": "2000",
+}
+"""With these on head, nodes and driver, Ray declares a frozen node dead after 12 s instead of 67 s."""
+
+_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every listener on loopback
+    "RAY_worker_niceness": "0",  # else cells starve on a shared machine
+    "RAY_task_events_report_interval_ms": "0",  # else the head's memory grows with every task
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_FORWARDED = (VARIABLE, *SETTINGS)  # variables that a cluster's workers would not inherit
+_OBJECT_STORE = 256 * 2**20  # results are small, and this is taken from the cells' memory
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+CONNECT_S = 10.0
+INIT_S = 120.0
+"""Seconds within which an embedded Ray must start, in at most two tries."""
+JOIN_S = 120.0
+"""Seconds within which a cluster must let this process join, and take the code for its workers."""
+LAST_S, CLOSE_S = 2.0, 6.0
+"""Seconds within which an interrupted call of Ray must return, and then Ray must end; an embedded Ray is killed then."""
+SAFE = "completed cells are committed, `raysweep resume` runs the rest"
+
+_Returned = TypeVar("_Returned")
+
+
+class Connection:
+    """Ray, started or joined by one launch. Use the module `ray` only in calls of `call`.
+
+    Args:
+        address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
+        modules: folder of users' modules, whose Python files workers import -> further files of the folder.
+        gpus: GPUs of the embedded Ray; None: Ray detects them.
+
+    Raises:
+        ClusterUnavailable: Ray did not start, or nothing answers at the address.
+    """
+
+    def __init__(self, address: str | None, modules: Mapping[str, Sequence[Path]], gpus: int | None) -> None:
+        for name, value in (_ENVIRONMENT if address is None else KEEPALIVE).items():
+            os.environ.setdefault(name, value)
+        if address is not None:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray does not enable it for an address
+            # In a Ray job, workers import the files that this launch stages, not those of the job.
+            os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+        import ray
+
+        self.ray: Any = ray
+        # Ray prints notices of workers' deaths to the driver's stdout whatever its settings; here they are attempts.
+        ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        self.launch = uuid.uuid4().hex[:12]
+        self.folder = str(Path.cwd())
+        self.keeps_logs = self._closed = False
+        with waiting("removing files of killed launches"):
+            for line in end_leftovers():
+                logging.getLogger("raysweep").warning(line)
+        keep_private(create=address is None)
+        self._launch_folder = LaunchFolder(self.launch)
+        self._calls = CallThread(f"raysweep-ray-{self.launch}")
+        stage = self._launch_folder.path / "stage"
+        try:
+            stage_code(stage, modules)
+        except OSError as error:  # shutil's error on several files holds a list of (from, to, why)
+            self._launch_folder.remove()
+            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+            raise ClusterUnavailable(f"the code for workers could not be copied to {stage}: {reason}") from None
+        try:
+            if address is None:
+                self._calls.call("starting Ray", INIT_S, functools.partial(self._start, stage, gpus))
+            else:
+                join = functools.partial(self._join, address, stage)
+                self._calls.call(f"joining the cluster at {address}", JOIN_S, join)
+        except BaseException as error:  # Ray also raises bare exceptions
+            self._abandon()
+            if not isinstance(error, Exception):
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            if address is not None:
+                raise ClusterUnavailable(f"Ray at {address} could not be reached: {reason}") from error
+            raise ClusterUnavailable(
+                f"Ray could not be started on this machine, in two tries: {reason}; if it is busy or was "
+                "suspended, run the command again (`--inline` runs without Ray)"
+            ) from error
+
+    def _start(self, stage: Path, gpus: int | None) -> None:
+        """Start an embedded Ray."""
+        options = {"num_gpus": gpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE, **_QUIET}
+        if (folder := self._launch_folder.for_ray()) is not None:
+            options["_temp_dir"] = str(folder)
+        # No runtime environment: with one, Ray starts its workers twice: 1.4 s. Workers inherit the variables, and
+        # import from the current folder, which stays until the launch ends.
+        with _hushed(), contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
+            try:
+                self.ray.init("local", **options)
+            except Exception:  # a busy or suspended machine: Ray gives up after a fixed time
+                if self._closed:
+                    raise
+                self.ray.shutdown()
+                self.ray.init("local", **options)
+        session = Path(self.ray._private.worker.global_worker.node.get_session_dir_path())
+        session.chmod(0o700)  # Ray lets everybody write to it
+        self._launch_folder.note(session)
+
+    def _join(self, address: str, stage: Path) -> None:
+        """Join a running cluster, and upload the code for its workers."""
+        variables = dict.fromkeys(VARIABLES, "1") | {n: os.environ[n] for n in _FORWARDED if n in os.environ}
+        with _hushed():
+            self.ray.init(address, runtime_env={"working_dir": str(stage), "env_vars": variables}, **_QUIET)
+        shutil.rmtree(stage)
+
+    def call(self, what: str, seconds: float, function: Callable[[], _Returned]) -> _Returned:
+        """Run a function that calls Ray, and return its result.
+
+        Args:
+            what: the name of the wait.
+            seconds: its bound.
+            function: the function.
+
+        Raises:
+            ClusterUnavailable: it did not return in time, or an earlier one did not.
+        """
+        try:
+            return self._calls.call(what, seconds, function)
+        except TookTooLong as error:
+            raise ClusterUnavailable(f"{error}; {SAFE}") from None
+
+    def close(self, first: Callable[[], None]) -> None:
+        """Disconnect, which ends an embedded Ray; one that does not answer is killed. May be called twice.
+
+        Args:
+            first: called before, on Ray's thread.
+        """
+
+        def shut_down() -> None:
+            first()
+            self.ray.shutdown()
+
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._calls.call("the last answer of Ray", LAST_S, lambda: None)
+            self._calls.call("ending Ray", CLOSE_S, shut_down)
+        except BaseException as error:  # Ctrl-C too
+            self._abandon()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._calls.end()
+            self._remove()
+
+    def _abandon(self) -> None:
+        """Leave Ray in whatever state it is. The processes of an embedded one are killed when this process ends.
+
+        Its thread would crash this process if they were killed before.
+        """
+        self._closed = True
+        self._calls.abandon("Ray was given up")
+        atexit.unregister(self.ray.shutdown)
+        with contextlib.suppress(OSError):
+            os.chdir(self.folder)  # Ray's thread may have changed it
+        before_exit(self._launch_folder.end_processes)
+        before_exit(self._remove)
+
+    def _remove(self) -> None:
+        if not self.keeps_logs:
+            self._launch_folder.remove()
+
+
+def check_address(address: str) -> None:
+    """Check that something listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
+
+    Raises:
+        InputError: `auto` finds no cluster, the address is invalid, or nothing answers.
+    """
+    if address == "auto":
+        from ray._private.services import find_gcs_addresses
+
+        addresses = [os.environ["RAY_ADDRESS"]] if os.environ.get("RAY_ADDRESS") else sorted(find_gcs_addresses())  # type: ignore[no-untyped-call]
+        if not addresses:
+            raise InputError("--address auto: no Ray cluster runs on this machine, and RAY_ADDRESS is not set")
+        address = addresses[0]
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--address {address!r}: expected auto or HOST:PORT of the head (Ray's default port is 6379)")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise InputError(f"--address {address}: nothing answers there ({error})") from None
+
+
+def _hushed() -> AbstractContextManager[None]:
+    """Hide Ray's notices about its token at its start."""
+    return quiet("ray._private.authentication.authentication_token_setup")
+
+
+@contextlib.contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Hide notices and warnings of these loggers inside the block; exceptions are still raised."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
