@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 import pydantic
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.source import OURS, source_digest
+from raysweep.orchestrator.sweep.imports import Code, read_code
+from raysweep.orchestrator.sweep.main_module import MAIN, main_code
+from raysweep.orchestrator.sweep.source import OURS
 from raysweep.orchestrator.text import encodable, message_of, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater
@@ -40,6 +42,7 @@ class Workload:
     source_path: str
     source_digest: str
     folder: str | None  # in which a user's module was found; None for bundled and installed ones
+    code: Code = field(default_factory=lambda: Code({}, {}))
 
     def added_later(self) -> dict[str, Any]:
         """Config field added after cells had been recorded -> its value in those cells.
@@ -88,6 +91,8 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
             raise InputError(f"{error}; or name one of your own as {own!r}") from None
         return _declared(name, target, folder=None)
     module = name.partition(":")[0]
+    if module == MAIN:
+        return _in_main(name, search)
     folder = _find(module, search)
     top = module.partition(".")[0]
     bare = next((path for place in search if (path := Path(place, top)).is_dir()), None) if top.isidentifier() else None
@@ -131,10 +136,62 @@ def _find(module: str, search: Sequence[str]) -> str | None:
     return None
 
 
+_loaded: dict[tuple[str, str | None], Workload] = {}
+"""Name and folder -> the workload as it was loaded last."""
+_importing: set[str] = set()
+
+
 def _declared(name: str, target: str, folder: str | None) -> Workload:
     module_name, _, function = target.partition(":")
     if not module_name or not function.isidentifier():
         raise InputError(f"workload {name!r} is not of the form 'package.module:function'")
+    code = read_code(module_name, folder)
+    last = _loaded.get((name, folder))
+    if last is not None and last.code.contents == code.contents:
+        return last
+    if last is not None and not code.tops:
+        raise InputError(
+            f"workload {name!r}: {_difference(code, last.code)} has changed since this process imported it; restart "
+            "the process (in a notebook: the kernel)"
+        )
+    spec = getattr(sys.modules.get(module_name), "__spec__", None)
+    if module_name in _importing or getattr(spec, "_initializing", False):
+        raise InputError(
+            f"workload {name!r}: its module starts a launch while it is imported; put that under "
+            'if __name__ == "__main__":'
+        )
+    _importing.add(module_name)
+    try:
+        with code.active():
+            workload = _imported(name, module_name, function, code)
+    finally:
+        _importing.discard(module_name)
+    if not code.tops and read_code(module_name, folder).contents != code.contents:
+        raise InputError(f"workload {name!r}: its files changed while they were imported; try again")
+    _loaded[name, folder] = workload
+    return workload
+
+
+def _difference(code: Code, other: Code) -> str:
+    """The first file that differs."""
+    names = sorted(code.contents.keys() | other.contents.keys())
+    return next((name for name in names if code.contents.get(name) != other.contents.get(name)), "a file")
+
+
+def _in_main(name: str, search: Sequence[str]) -> Workload:
+    """A workload whose function is defined in a notebook or in the program that runs."""
+    function = name.partition(":")[2]
+    space = vars(sys.modules[MAIN])
+    if not callable(space.get(function)):
+        raise InputError(
+            f"workload {name!r}: the program that runs now has no function {function!r}; launch it from the notebook "
+            "or the program that defines it"
+        )
+    code = main_code(name, (function, *_DECLARED), search[0] if search else None)
+    return _imported(name, MAIN, function, code)
+
+
+def _imported(name: str, module_name: str, function: str, code: Code) -> Workload:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -149,10 +206,7 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
     except BaseException as error:  # a user's module may raise anything, SystemExit included
         raise InputError(f"workload {name!r} fails to import: {type(error).__name__}: {message_of(error)}") from error
     path = str(vars(module).get("__file__") or module_name)
-    declared = {
-        what: _declaration(module, what, f"workload {name!r}: {path}")
-        for what in (function, "VERSION", "Config", "METHODS", "settle", "cost", "lacks")
-    }
+    declared = {what: _declaration(module, what, f"workload {name!r}: {path}") for what in (function, *_DECLARED)}
     run = declared[function]
     if not callable(run):
         names = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
@@ -169,8 +223,9 @@ def _declared(name: str, target: str, folder: str | None) -> Workload:
         cost=declared["cost"],
         lacks=declared["lacks"],
         source_path=path,
-        source_digest=source_digest(module_name, path, folder),
-        folder=folder,
+        source_digest=code.digest,
+        folder=code.folder,
+        code=code,
     )
 
 
