@@ -110,13 +110,22 @@ class Store:
         Raises:
             StoreDamaged: a file is damaged; the message names it.
         """
-        segments = [segment for segment in self.segments(folder) if segment.rows]
-        verify(self.storage, [segment for segment in segments if segment.path not in self._verified])
-        self._verified.update(segment.path for segment in segments)
+        segments = self.verified(folder)
         paths = [self.storage.locate(segment.path) for segment in segments]
         if not paths:
             return _empty(folder)
         return pl.scan_parquet(paths, glob=False, storage_options=self.storage.reading, credential_provider=None)
+
+    def verified(self, folder: str) -> list[Segment]:
+        """Live segments of a folder that have rows; each is verified once.
+
+        Raises:
+            StoreDamaged: a file is damaged; the message names it.
+        """
+        segments = [segment for segment in self.segments(folder) if segment.rows]
+        verify(self.storage, [segment for segment in segments if segment.path not in self._verified])
+        self._verified.update(segment.path for segment in segments)
+        return segments
 
     @property
     def cells(self) -> pl.LazyFrame:
