@@ -90,8 +90,11 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(text: str, folder: Path) -> str:
-    command = [sys.executable, "-c", text]
-    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=90)
+    program = folder / "page.py"  # a file: a function of `python -c` has no source
+    program.write_text(text, encoding="utf-8")
+    ended = subprocess.run(
+        [sys.executable, str(program)], cwd=folder, env=environment(), capture_output=True, text=True, timeout=90
+    )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -143,8 +146,8 @@ def test_workloads_in_the_guide_run(number: int, folder: Path) -> None:
     assert Store("results").sql("SELECT avg(loss) AS loss FROM cells")["loss"][0] > 0
 
 
-PYTHON_PAGE = ["", "8 0\n30\n", "['method', 'loss'] 5\n"]
-"""Output of the blocks of `python.md`: of a launch of cells that are done, then of queries."""
+PYTHON_PAGE = ["", "8 0\n30\n", "10\n", "['method', 'loss'] 5\n"]
+"""Output of the blocks of `python.md`: of a launch of cells that are done, of a function, then of queries."""
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON_PAGE)))

@@ -217,7 +217,7 @@ def debug(
         context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, _progress_printer())
         began = time.perf_counter()
         try:
-            with threads(key["cpus"]):
+            with threads(key["cpus"]), workload.code.active():
                 metrics = call(workload, key["experiment"], task, context)
         except BaseException as error:  # Ctrl-C too: it shows where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without this function's frame

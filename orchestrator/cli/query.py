@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
 
 FORMATS = ("table", "csv", "json", "ndjson", "parquet")
+STREAMED = ("csv", "ndjson", "parquet")
 
 Raw = Annotated[bool, typer.Option("--raw", help="In CSV, leave text that a spreadsheet reads as a formula as it is.")]
 Format = Annotated[str | None, typer.Option("--format", help="table, csv, json, ndjson or parquet.")]
@@ -90,10 +94,16 @@ def query(
     sql = saved_queries.resolve(sql)
     if save is not None:
         saved_queries.check_name(save)
-    frame = opened.sql(sql)
+    from raysweep.orchestrator.query.sql import in_parts
+
+    if kind in STREAMED:
+        answer = in_parts(opened, sql)
+        first = next(answer)
+    else:
+        answer, first = iter([]), opened.sql(sql)
     if save is not None:  # after the SQL has succeeded
         say(f"saved as {save!r}: {saved_queries.keep(save, sql)}")
-    _put_answer(frame, kind, output, raw, opened)
+    _put_answer(first, kind, output, raw, opened, answer)
 
 
 def export(
@@ -154,31 +164,50 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
     return kind
 
 
-def _put_answer(frame: pl.DataFrame, kind: str, output: str | None, raw: bool, store: Store) -> None:
+def _put_answer(
+    frame: pl.DataFrame, kind: str, output: str | None, raw: bool, store: Store, more: Iterable[pl.DataFrame] = ()
+) -> None:
     """Print a store's answer, or write it to a file; print what it lacks if damaged files were skipped."""
     warn_of_missing(store)
     if kind == "json" and output is None and store.skip_damaged:
         print_answer(frame.write_json(), store)
     else:
-        _put(frame, kind, output, raw)
+        _put(frame, kind, output, raw, more)
 
 
-def _put(frame: pl.DataFrame, kind: str, output: str | None, raw: bool) -> None:
-    """Print a frame, or write it to a file; text in CSV is made safe for spreadsheets unless `raw`."""
+def _write(frame: pl.DataFrame, more: Iterable[pl.DataFrame], kind: str, raw: bool, file: IO[bytes]) -> None:
+    """Write frames of the same columns, of which one at a time is in memory."""
+    if kind == "parquet":
+        from pyarrow.parquet import ParquetWriter
+
+        first = frame.to_arrow()
+        with ParquetWriter(file, first.schema, compression="zstd") as writer:
+            for table in itertools.chain([first], (part.to_arrow() for part in more)):
+                writer.write_table(table)
+    elif kind == "ndjson":
+        for part in itertools.chain([frame], more):
+            part.write_ndjson(file)
+    else:
+        for index, part in enumerate(itertools.chain([frame], more)):
+            text = flat(part)
+            (text if raw else without_formulas(text)).write_csv(file, include_header=not index)
+
+
+def _put(frame: pl.DataFrame, kind: str, output: str | None, raw: bool, more: Iterable[pl.DataFrame] = ()) -> None:
+    """Print a frame, or write it to a file; text in CSV is made safe for spreadsheets unless `raw`.
+
+    `more` are frames of the same columns, for formats of `STREAMED` only.
+    """
     if kind == "table" and output is None:
         print_frame(frame)
         return
     target: Any = output or sys.stdout.buffer
     try:
-        if kind == "parquet":
-            frame.write_parquet(target)
-        elif kind == "json":
+        if kind == "json":
             frame.write_json(target)
-        elif kind == "ndjson":
-            frame.write_ndjson(target)
-        elif kind == "csv":
-            frame = flat(frame)
-            (frame if raw else without_formulas(frame)).write_csv(target)
+        elif kind in STREAMED:
+            with open(target, "wb") if output else contextlib.nullcontext(target) as file:
+                _write(frame, more, kind, raw, file)
         else:
             with open(target, "w", encoding="utf-8") as file:
                 file.write(str(frame) + "\n")

@@ -37,6 +37,9 @@ class Executor(Protocol):
     def poll(self, timeout: float) -> list[Event]:
         """Return the events since the last call; wait up to `timeout` seconds for the first. A chunk ends only once."""
 
+    def avoid(self, node_id: str) -> bool:
+        """Send no more chunks to a node. The result is false if no other node is left."""
+
     def beats(self) -> Iterable[Beat]:
         """The latest heartbeat of each worker that sent one since the last call."""
 

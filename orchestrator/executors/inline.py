@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.run.cell import WorkerPosition, run_chunk
-from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, Event
+from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkResult, Event
+from raysweep.orchestrator.sweep.workload import Workload
 
 
 class InlineExecutor:
-    """One slot: this process. A cell that does not react to its alarm cannot be ended."""
+    """One slot: this process. A cell that does not react to its alarm cannot be ended.
 
-    def __init__(self) -> None:
+    Args:
+        workloads: name -> the workload to run; others are imported for their chunks.
+    """
+
+    def __init__(self, workloads: Mapping[str, Workload] = MappingProxyType({})) -> None:
+        self._workloads = workloads
         self._queue: deque[Chunk] = deque()
         self._position = WorkerPosition()
 
@@ -41,7 +48,15 @@ class InlineExecutor:
 
     def poll(self, timeout: float) -> list[Event]:
         """Run the oldest chunk."""
-        return [ChunkDone(run_chunk(self._queue.popleft(), position=self._position))] if self._queue else []
+        if not self._queue:
+            return []
+        chunk = self._queue.popleft()
+        reply = run_chunk(chunk, position=self._position, workload=self._workloads.get(chunk.workload))
+        return [ChunkDone(reply) if isinstance(reply, ChunkResult) else reply]
+
+    def avoid(self, node_id: str) -> bool:
+        """There is no other node."""
+        return False
 
     def beats(self) -> Iterable[Beat]:
         """No heartbeats: no cell runs between two polls."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -30,12 +31,16 @@ from raysweep.orchestrator.store.lease import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.from_function import function_sweep
+from raysweep.orchestrator.sweep.main_module import MAIN
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
+FLUSH_BYTES = 32 * 2**20
+"""Bytes of arrays that are committed at once: they are in memory several times while they are encoded."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -63,9 +68,13 @@ class Result:
 
 
 def launch(
-    sweeps: Sweep | Sequence[Sweep],
+    sweeps: Sweep | Sequence[Sweep] | Callable[..., Any],
     store: str | Path | Store = DEFAULT,
     *,
+    grid: Mapping[str, Any] | None = None,
+    seeds: Iterable[int] | None = None,
+    name: str | None = None,
+    resources: Mapping[str, float] | None = None,
     where: str | None = None,
     inline: bool = False,
     address: str | None = None,
@@ -75,7 +84,12 @@ def launch(
     """Run those cells of one or several sweeps that are not done; return when all are done or failed.
 
     Args:
-        sweeps: one or several sweeps, as `Sweep.load` returns them.
+        sweeps: one or several sweeps, as `Sweep.load` returns them; or a workload's function.
+        grid: for a function: setting -> its value, or a list of values to try; `method` is the function's name unless
+            it is given.
+        seeds: for a function: its seeds, by default only 0.
+        name: for a function: the sweep's name, by default the function's.
+        resources: for a function: keys of `[resources]`, such as `timeout_s`.
         store: a folder or an address.
         where: an SQL predicate over key and config columns and status.
         inline: run in this process instead of on Ray.
@@ -88,6 +102,10 @@ def launch(
         StoreBusy: another launch owns the store.
     """
     opened = store if isinstance(store, Store) else Store(store)
+    if callable(sweeps):
+        sweeps = function_sweep(sweeps, grid or {}, [0] if seeds is None else seeds, name, resources)
+    elif any(option is not None for option in (grid, seeds, name, resources)):
+        raise InputError("grid, seeds, name and resources are for a function; a sweep has its own")
     request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
     executor = "inline" if inline else "ray"
     options = Options(where=where, executor=executor, address=address, device=device, command="launch()")
@@ -175,7 +193,7 @@ class Launch:
             }
             hours, minutes = options.max_hours, options.node_wait
             limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
-            driver = Driver(planned, executor, search, limits, writer.checkpoint_home())
+            driver = Driver(planned, executor, search, limits, writer.checkpoint_home(), request.workloads)
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
             begun.callback(hard.cancel)  # after all others
@@ -204,28 +222,32 @@ def _commit_all(
     workloads: Mapping[str, Workload],
     report: Callable[[Progress], None] | None,
 ) -> None:
-    """Run the cells; commit outcomes when `FLUSH_OUTCOMES` are waiting, or `FLUSH_S` after the last commit."""
+    """Run the cells; commit outcomes when enough are waiting (see `_parts`), or `FLUSH_S` after the last commit."""
     replacing = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
     uncommitted: list[CompletedAttempt] = []
-    last = time.monotonic()
+    last, size = time.monotonic(), 0  # size: bytes of the arrays of `uncommitted`
 
     def flush() -> None:
-        nonlocal uncommitted, last
-        with held_off():  # an interrupt after the commit and before `uncommitted` is empty would commit twice
-            if uncommitted:
-                records = record(uncommitted, planned.frame, planned.table.variants, writer.epoch, commits, paths)
+        nonlocal last, size
+        for part in _parts(uncommitted):
+            with held_off():  # an interrupt after the commit and before its rows are removed would commit twice
+                records = record(part, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused
-            uncommitted, last = [], time.monotonic()
+                del uncommitted[: len(part)]
+        last, size = time.monotonic(), 0
 
     try:
         for completed in driver.run():
             if writer.is_fenced:
                 raise writer.fenced()
-            uncommitted.extend(completed)
-            if len(uncommitted) >= FLUSH_OUTCOMES or (uncommitted and time.monotonic() - last >= FLUSH_S):
+            uncommitted += completed
+            size += sum(map(_size, completed))
+            completed.clear()  # the driver's list, which would hold the arrays until it has the next outcomes
+            enough = len(uncommitted) >= FLUSH_OUTCOMES or size >= FLUSH_BYTES
+            if enough or (uncommitted and time.monotonic() - last >= FLUSH_S):
                 flush()
             if report is not None and not uncommitted:  # what it counts as done is in the store
                 report(driver.progress)
@@ -239,11 +261,35 @@ def _commit_all(
         report(driver.progress)
 
 
+def _size(completed: CompletedAttempt) -> int:
+    """Bytes of the arrays."""
+    return sum(array.values.nbytes for array in completed.outcome.arrays)
+
+
+def _parts(uncommitted: Sequence[CompletedAttempt]) -> Iterator[list[CompletedAttempt]]:
+    """Split outcomes, in order, into parts of at most `FLUSH_OUTCOMES`, and `FLUSH_BYTES` or one outcome.
+
+    The caller removes each part from the front of `uncommitted` before it takes the next.
+    """
+    while uncommitted:
+        count, size = 0, 0
+        while count < min(len(uncommitted), FLUSH_OUTCOMES) and (
+            not count or size + _size(uncommitted[count]) <= FLUSH_BYTES
+        ):
+            size += _size(uncommitted[count])
+            count += 1
+        yield list(uncommitted[:count])
+
+
 def open_executor(request: Request, options: Options) -> Executor:
     """Open the executor that the options name."""
     module, _, name = EXECUTORS[options.executor].partition(":")
     kind = getattr(importlib.import_module(module), name)
-    executor: Executor = kind() if options.executor == "inline" else kind(options.address, request.own_files)
+    if options.executor == "inline":
+        executor: Executor = kind(request.workloads)
+    else:
+        by_value = {name: workload for name, workload in request.workloads.items() if workload.module == MAIN}
+        executor = kind(options.address, request.own_files, by_value=by_value)
     return executor
 
 

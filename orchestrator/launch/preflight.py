@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.executor import Executor
@@ -24,22 +27,29 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
     running = plan.frame.filter("run").group_by("variant").len("cells").sort("variant")
     counts: dict[str, int] = {}
     variants = plan.table.variants.select("variant", "workload", "config")
-    for name, config, cells in running.join(variants, on="variant").select("workload", "config", "cells").iter_rows():
+    rows = running.join(variants, on="variant").select("workload", "config", "cells").iter_rows()
+    for name, group in itertools.groupby(rows, key=operator.itemgetter(0)):
         workload = workloads[name]
         if workload.lacks is None:
             continue
-        try:
-            model = workload.revive(config)
-        except ValueError:  # recorded before `Config` changed; the cell will fail with this error
-            continue
-        try:
-            requirement = workload.lacks(model)
-        except (Exception, SystemExit) as error:
-            requirement = f"{workload.source_path}: lacks() raised {type(error).__name__}: {message_of(error)}"
-        if requirement:
-            counts[requirement] = counts.get(requirement, 0) + cells
+        with workload.code.active():
+            for _, config, cells in group:
+                requirement = _requirement(workload, workload.lacks, config)
+                if requirement:
+                    counts[requirement] = counts.get(requirement, 0) + cells
     lines = [f"{requirement} ({count_cells(count)})" for requirement, count in counts.items()]
     return lines if len(lines) <= _MAX_LINES else [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES:,} more"]
+
+
+def _requirement(workload: Workload, lacks: Callable[[Any], str | None], config: str) -> str | None:
+    try:
+        model = workload.revive(config)
+    except ValueError:  # recorded before `Config` changed; the cell will fail with this error
+        return None
+    try:
+        return lacks(model)
+    except (Exception, SystemExit) as error:
+        return f"{workload.source_path}: lacks() raised {type(error).__name__}: {message_of(error)}"
 
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:

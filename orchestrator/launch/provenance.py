@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from raysweep.orchestrator.sweep.source import content, source_files
 from raysweep.orchestrator.sweep.workload import Workload
 
 
@@ -40,17 +40,17 @@ def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
     """Source digest -> commit, for the workloads whose code is in a repository."""
     commits = {}
     for w in workloads.values():
-        files = [file for _, file in source_files(w.module, w.source_path, w.folder)]
-        commits[w.source_digest] = commit_of(w.source_path, files)
+        commits[w.source_digest] = commit_of(w.source_path, w.code.files)
     return shipped() | {digest: commit for digest, commit in commits.items() if commit is not None}
 
 
-def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
+def commit_of(source_path: str, files: Mapping[str, bytes] = MappingProxyType({})) -> Commit | None:
     """The commit of the repository that tracks a file; None if no repository tracks it.
 
     Args:
         source_path: the file.
-        files: all files of the code; those that the repository does not track count as uncommitted changes.
+        files: all files of the code with their contents; those that the repository does not track count as uncommitted
+            changes.
     """
     folder = Path(source_path).parent
     try:
@@ -63,9 +63,9 @@ def commit_of(source_path: str, files: Sequence[Path] = ()) -> Commit | None:
     except (OSError, subprocess.SubprocessError):
         return None  # git is not installed, or the file is not in a repository, as in an installed package
     tracked = {top / os.fsdecode(name) for name in listed.split(b"\0")}
-    for file in files:
-        if file.resolve() not in tracked:
-            uncommitted += file.name.encode() + b"\0" + content(file) + b"\0"
+    for name, text in files.items():
+        if Path(name).resolve() not in tracked:
+            uncommitted += Path(name).name.encode() + b"\0" + text + b"\0"
     return Commit(head, hashlib.sha256(uncommitted).hexdigest()[:16] if uncommitted else None)
 
 

@@ -14,7 +14,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
-from raysweep.orchestrator.sweep.source import module_conflicts, own_files
+from raysweep.orchestrator.sweep.source import module_conflicts
 from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module
 from raysweep.orchestrator.text import short_repr
@@ -53,12 +53,12 @@ class Request:
     recorded: bool = False  # whether the store has the sweeps on record already
 
     @property
-    def own_files(self) -> dict[str, list[Path]]:
-        """Folder of users' modules -> the source files of the workloads in that folder."""
-        files: dict[str, list[Path]] = {}
+    def own_files(self) -> dict[str, dict[Path, bytes]]:
+        """Folder of users' modules -> source files of the workloads in it, relative to the folder -> content."""
+        files: dict[str, dict[Path, bytes]] = {}
         for w in self.workloads.values():
             if w.folder is not None:
-                files.setdefault(w.folder, []).extend(own_files(w.module, w.source_path, w.folder))
+                files.setdefault(w.folder, {}).update(w.code.own_files())
         return files
 
 
@@ -70,6 +70,9 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
     """
     every = expand(sweeps)
     workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
+    for name, digest in every.variants.select("workload", "source_digest").unique().iter_rows():
+        if workloads[name].source_digest != digest:
+            raise InputError(f"workload {name!r}: its files changed while the launch was planned; launch again")
     table, warnings = select(every, store, where)
     return _checked(Request(tuple(sweeps), table, every, warnings, workloads))
 

@@ -7,9 +7,10 @@ the SQL may reach are built, so that queries over a million cells stay fast.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import duckdb
@@ -17,11 +18,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.query.hints import advice, missing_column
+from raysweep.orchestrator.query.stream import ArrayStream
 from raysweep.orchestrator.query.widen import reachable, widen
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.schema import CELLS
+from raysweep.orchestrator.store.schema import ARRAYS, CELLS
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import shortened
@@ -32,6 +34,10 @@ _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_
 """DuckDB's suggestion of one of its own tables."""
 
 
+_MAX_TRIES = 100
+"""Number of tries of a query while a launch merges the arrays away."""
+
+
 def query(store: Store, sql: str) -> pl.DataFrame:
     """Execute one SQL query, and return its rows.
 
@@ -39,12 +45,49 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         InputError: the SQL is invalid; the message is DuckDB's, with advice.
         StoreDamaged: a file that the query reads is damaged.
     """
+    for _ in range(_MAX_TRIES):
+        with contextlib.suppress(_Gone), _result(store, sql) as (result, _):
+            return _fetched(result)
+    raise StoreDamaged(f"{store.storage}: its files change faster than they can be read")
+
+
+def in_parts(store: Store, sql: str) -> Iterator[pl.DataFrame]:
+    """Execute one SQL query, and yield its rows in one or several frames: several for lists, such as of `arrays`.
+
+    Raises:
+        InputError: the SQL is invalid, or a launch has merged a file away after the first rows; run the query again.
+        StoreDamaged: a file that the query reads is damaged.
+    """
+    try:
+        with _result(store, sql) as (result, rows):
+            kinds = [str(kind) for kind in result.types]
+            is_long = any(kind.endswith("[]") for kind in kinds)
+            if rows is not None and is_long and not any(re.search("DATE|TIME|INTERVAL|UNION", kind) for kind in kinds):
+                empty = True
+                for batch in result.to_arrow_reader(rows):
+                    empty = False
+                    yield _frame(pa.Table.from_batches([batch]))
+                if not empty:
+                    return
+            yield _fetched(result)
+    except _Gone:
+        raise InputError("a running launch has merged files that this query was reading; run it again") from None
+
+
+class _Gone(Exception):
+    """A launch has merged a file away before it was read."""
+
+
+@contextlib.contextmanager
+def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, int | None]]:
+    """The result, not computed yet; and the number of rows of `arrays` that fit in memory, None without that table."""
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
     if not encodable(sql):
         raise InputError("the query contains NUL or invalid Unicode")
     low = sql.lower()
     schema = _SCHEMA.search(low)
+    arrays: ArrayStream | None = None
     connection = _sandbox()
     try:
         if schema or "cells" in low:
@@ -52,14 +95,20 @@ def query(store: Store, sql: str) -> pl.DataFrame:
         if schema or "attempts" in low:
             connection.register("attempts", widen(store.collect(lambda: store.attempts), sql).to_arrow())
         if schema or "arrays" in low:
-            connection.register("arrays", _arrays(store).to_arrow())
+            reaches = reachable(sql)
+            arrays = ArrayStream(store, [name for name in ARRAYS.names if reaches is None or reaches(name)])
+            connection.register("arrays", arrays)
         _lock(connection)
         _refuse_commands(connection, sql)
         result = connection.sql(sql)
         if result is None:
             raise InputError("the statement returns no rows; only queries are answered: the store is never written")
-        return _fetched(result)
-    except duckdb.Error as error:
+        yield result, None if arrays is None else arrays.rows_at_once()
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if arrays is not None and arrays.problem is not None:
+            raise (_Gone() if isinstance(arrays.problem, FileNotFoundError) else arrays.problem) from None
+        if not isinstance(error, duckdb.Error):
+            raise
         columns = cells_frame(store).columns
         reason = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
         message = f"SQL: {reason[:_MAX_REASON]}{advice(sql, error, columns, connection.sql)}"
@@ -98,6 +147,10 @@ def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     ]  # fmt: skip
     if infinite:
         table = _cast(result, [*texts, *infinite]).to_arrow_table()
+    return _frame(table)
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
     names: list[str] = []
     for name in table.column_names:
         names.append(_free(name, set(names)))
@@ -210,15 +263,6 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     if not matches:
         raise InputError(f"--where {shown}: none of the {len(table):,} cells matches")
     return pl.Series("cell_id", matches, pl.String), warning
-
-
-def _arrays(store: Store) -> pl.DataFrame:
-    """Arrays of the attempts recorded in `cells`, without those of other attempts or of half commits."""
-    return store.collect(
-        lambda: store.arrays.join(
-            store.cells.select("cell_id", "attempt"), on=["cell_id", "attempt"], how="semi", maintain_order="left"
-        )
-    )
 
 
 def _sandbox() -> duckdb.DuckDBPyConnection:

@@ -13,13 +13,13 @@ import time
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import raysweep
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.run.context import RunContext, RunningCell, checked_metrics
 from raysweep.orchestrator.run.context import __file__ as context_file
-from raysweep.orchestrator.run.messages import Chunk, ChunkResult, Outcome, Task, Worker
+from raysweep.orchestrator.run.messages import Chunk, ChunkRefused, ChunkResult, Outcome, Task, Worker
 from raysweep.orchestrator.run.threads import threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as timeout_file
@@ -29,6 +29,7 @@ from raysweep.orchestrator.text import message_of
 
 MAX_TRACEBACK, MAX_MESSAGE = 16_384, 2_000  # characters; a longer text loses its middle
 MAX_LOG = 4_096  # characters, from the end
+MAX_REPLY_BYTES = 16 * 2**20  # of arrays, after which a chunk ends: the driver holds whole replies in memory
 NOT_SHARED = (
     "checkpoints are on the workers' own disks, since workers cannot reach the store: a cell whose node is lost starts "
     "again from the beginning; use a --store that all nodes can reach (a network disk, or s3://)"
@@ -56,16 +57,29 @@ class WorkerPosition:
 
 
 def run_chunk(
-    chunk: Chunk, node_id: str | None = None, fault_file: Path | None = None, position: WorkerPosition | None = None
-) -> ChunkResult:
-    """Run the chunk's tasks in order; those not started after `requeue_after_s` are requeued.
+    chunk: Chunk,
+    node_id: str | None = None,
+    fault_file: Path | None = None,
+    position: WorkerPosition | None = None,
+    workload: Workload | None = None,
+) -> ChunkResult | ChunkRefused:
+    """Run the chunk's tasks in order; those not started after `requeue_after_s` or `MAX_REPLY_BYTES` are requeued.
+
+    The chunk is refused if its workload cannot be loaded here, or has other code than the driver sent.
 
     Args:
         chunk: the tasks.
         node_id: the cluster's id of this machine.
         fault_file: file for the stack of a dying process; None for a process that must not be ended.
         position: updated here, and read by the thread that sends heartbeats.
+        workload: the chunk's workload; None: it is imported here.
     """
+    try:
+        workload = workload or _load(chunk)
+    except InputError as error:
+        return ChunkRefused(chunk.number, node_id, socket.gethostname(), str(error))
+    if chunk.source_digest not in (None, workload.source_digest):
+        return ChunkRefused(chunk.number, node_id, socket.gethostname(), "", workload.code.file_digests())
     position = position or WorkerPosition()
     process = os.getpid()
     folder: Path | None = None
@@ -73,16 +87,17 @@ def run_chunk(
         folder = Path.cwd()
     began = time.monotonic()
     outcomes: list[Outcome] = []
+    size = 0  # bytes of their arrays
     requeued: tuple[int, ...] = ()
     notes: dict[str, None] = {}
-    with fault_log(fault_file) as faults, threads(chunk.cpus):
-        workload, broken = _load(chunk)
+    with fault_log(fault_file) as faults, threads(chunk.cpus), workload.code.active():
         for index, task in enumerate(chunk.tasks):
-            if position.stop or (index and time.monotonic() - began > chunk.requeue_after_s):
+            late = time.monotonic() - began > chunk.requeue_after_s or size > MAX_REPLY_BYTES
+            if position.stop or (index and late):
                 requeued = tuple(t.row for t in chunk.tasks[index:])
                 break
             position.index, position.started = index, time.monotonic()
-            outcome = broken(task) if workload is None else _run(workload, task, chunk, position, faults)
+            outcome = _run(workload, task, chunk, position, faults)
             if position.context is not None and position.context.checkpoint.is_local:
                 notes[NOT_SHARED] = None
             if os.getpid() != process:  # a child that the cell forked: only the parent may continue
@@ -91,6 +106,7 @@ def run_chunk(
                 with contextlib.suppress(OSError):
                     os.chdir(folder)
             outcomes.append(outcome)
+            size += sum(array.values.nbytes for array in outcome.arrays)
             if outcome.status in ("cancelled", "preempted"):
                 requeued = tuple(t.row for t in chunk.tasks[index + 1 :])
                 break
@@ -99,28 +115,23 @@ def run_chunk(
         node_id=node_id,
         pid=os.getpid(),
         device=chunk.device,
-        source_digest=workload.source_digest if workload else None,
-        source_path=workload.source_path if workload else None,
+        source_digest=workload.source_digest,
+        source_path=workload.source_path,
         packages=_packages(),
     )
     return ChunkResult(chunk.number, worker, tuple(outcomes), requeued, tuple(notes))
 
 
-def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
-    """The workload and None; or None and a function that turns a task into a failed outcome."""
-    try:
-        return load_workload(chunk.workload, chunk.search), None
-    except InputError as error:
-        text, trace = str(error), traceback.format_exc()
+_loaded: dict[tuple[str, tuple[str, ...]], Workload] = {}
 
-        def broken(task: Task) -> Outcome:
-            now = time.time()
-            return Outcome(
-                task.row, task.attempt, "failed", now, now, 0.0,
-                error_type="WorkloadNotLoaded", error_message=text, traceback=_bounded(trace, MAX_TRACEBACK),
-            )  # fmt: skip
 
-        return None, broken
+def _load(chunk: Chunk) -> Workload:
+    """The chunk's workload, as an earlier chunk of this process loaded it if that is the code to run."""
+    key = (chunk.workload, chunk.search)
+    workload = _loaded.get(key)
+    if workload is None or workload.source_digest != chunk.source_digest:
+        workload = _loaded[key] = load_workload(*key)
+    return workload
 
 
 def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition, faults: IO[str] | None) -> Outcome:

@@ -45,6 +45,7 @@ class Chunk:
     device: str  # "cpu" or "cuda"
     requeue_after_s: float  # cells not started by then go back to the driver
     checkpoints: CheckpointLocation | None = None
+    source_digest: str | None = None  # of the code to run; None: any
 
 
 class Array(NamedTuple):
@@ -139,7 +140,17 @@ class ChunkReturned(NamedTuple):
     number: int
 
 
-Event = ChunkDone | ChunkLost | ChunkReturned
+class ChunkRefused(NamedTuple):
+    """Event: the worker could not load the workload, or it has other code than the driver sent. No cell began."""
+
+    number: int
+    node_id: str | None
+    place: str  # the worker's machine, for messages
+    problem: str
+    files: Mapping[str, str] = {}  # the worker's source files -> their digests; empty if the workload did not load
+
+
+Event = ChunkDone | ChunkLost | ChunkReturned | ChunkRefused
 
 
 def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:

@@ -26,6 +26,7 @@ class ChunkKey(NamedTuple):
     cpus: float
     gpus: float
     memory_gib: float | None
+    source_digest: str | None
 
 
 class Attempts:
@@ -40,10 +41,7 @@ class Attempts:
         self._charged = {budget: _integers(frame[budget]) for budget in CHARGES}
         self.weights = array.array("d", plan.weights().cast(pl.Float64).to_numpy().tobytes())
         self._parameters = list(variants.select("method", "k", "config").iter_rows())
-        self._keys = [
-            ChunkKey(*row)
-            for row in variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
-        ]
+        self._keys = [ChunkKey(*row) for row in variants.select(ChunkKey._fields).iter_rows()]
         self._retries = variants["retries"].to_list()
         self._timeouts = variants["timeout_s"].to_list()
         self._groups: list[tuple[str, str]] = list(variants.select("workload", "method").iter_rows())

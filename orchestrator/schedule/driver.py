@@ -12,12 +12,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.run.messages import (
     Chunk,
     ChunkDone,
     ChunkLost,
+    ChunkRefused,
     ChunkReturned,
     CompletedAttempt,
     Outcome,
@@ -29,9 +31,11 @@ from raysweep.orchestrator.schedule.failure_groups import signature
 from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S, Limits
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
+from raysweep.orchestrator.schedule.refusals import Refusals
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
@@ -51,6 +55,7 @@ class Driver:
         search: workload -> folders of users' modules.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
+        workloads: name -> workload, to name the files in which a worker's code differs.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class Driver:
         search: Mapping[str, tuple[str, ...]],
         limits: Limits,
         checkpoints: CheckpointLocation | None = None,
+        workloads: Mapping[str, Workload] = MappingProxyType({}),
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
+        self._refusals = Refusals(executor, workloads)
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
@@ -105,6 +112,8 @@ class Driver:
                     finished.extend(self._completed(event))
                 elif isinstance(event, ChunkReturned):
                     self._returned(event)
+                elif isinstance(event, ChunkRefused):
+                    self._refused(event)
                 else:
                     finished.extend(self._lost(event))
             finished.extend(self._overdue())
@@ -172,6 +181,7 @@ class Driver:
         chunk = self._remove(result.number)
         if chunk is None:
             return []  # the chunk was given up, and its cells have new attempts by now
+        self._refusals.accepted(result.worker.node_id)
         self.progress.notes.update(dict.fromkeys(result.notes))
         for row in reversed(result.requeued):
             self._requeue(row)
@@ -209,6 +219,22 @@ class Driver:
         chunk = self._remove(event.number)
         for task in reversed(chunk.tasks if chunk else ()):
             self._requeue(task.row)
+
+    def _refused(self, event: ChunkRefused) -> None:
+        """Try the cells of a chunk that a worker refused again a little later; no attempt is charged."""
+        chunk = self._remove(event.number)
+        if chunk is None:
+            return
+        note, problem = self._refusals.add(chunk.workload, event)
+        if note is not None:
+            self.progress.notes[note] = None
+        if self.progress.stopped is None:
+            self.progress.stopped = problem
+        when = time.monotonic() + backoff(self._refusals.count)
+        for task in chunk.tasks:
+            self.attempts.take_back(task.row)
+            if self.attempts.group(task.row) not in self._breaker.stopped:
+                heapq.heappush(self._waiting, (when, task.row))
 
     def _requeue(self, row: int) -> None:
         self.attempts.take_back(row)
@@ -350,4 +376,4 @@ class Driver:
 
 
 def _key(chunk: Chunk) -> ChunkKey:
-    return ChunkKey(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
+    return ChunkKey(*(getattr(chunk, name) for name in ChunkKey._fields))

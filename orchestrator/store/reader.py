@@ -138,14 +138,7 @@ class Store:
         Raises:
             StoreDamaged: a file is damaged; the message names it.
         """
-        segments = [segment for segment in self.segments(folder) if segment.rows]
-        new = [s for s in segments if s.path not in self._verified and s.path not in self.skipped]
-        if self.storage.remote and sum(s.size for s in new) + sum(map(len, self._kept.values())) <= MAX_KEPT:
-            self._kept |= (fetched := fetch(self.storage, new, self.skip))
-            self._verified |= fetched.keys()
-        else:
-            self._verified.update(segment.path for segment in verify(self.storage, new, self.skip))
-        paths = [segment.path for segment in segments if segment.path in self._verified]
+        paths = [segment.path for segment in self.verified(folder)]
         if not paths:
             return _empty(folder)
         if all(path in self._kept for path in paths):
@@ -153,6 +146,21 @@ class Store:
             return pl.scan_parquet(sources, glob=False)
         located = [self.storage.locate(path) for path in paths]
         return pl.scan_parquet(located, glob=False, storage_options=self.storage.reading, credential_provider=None)
+
+    def verified(self, folder: str) -> list[Segment]:
+        """Live segments of a folder that have rows, without skipped ones; each is verified once.
+
+        Raises:
+            StoreDamaged: a file is damaged; the message names it.
+        """
+        segments = [segment for segment in self.segments(folder) if segment.rows]
+        new = [s for s in segments if s.path not in self._verified and s.path not in self.skipped]
+        if self.storage.remote and sum(s.size for s in new) + sum(map(len, self._kept.values())) <= MAX_KEPT:
+            self._kept |= (fetched := fetch(self.storage, new, self.skip))
+            self._verified |= fetched.keys()
+        else:
+            self._verified.update(segment.path for segment in verify(self.storage, new, self.skip))
+        return [segment for segment in segments if segment.path in self._verified]
 
     @property
     def cells(self) -> pl.LazyFrame:

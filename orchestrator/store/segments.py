@@ -410,8 +410,8 @@ def entries(arrays: pa.Table) -> int:
     return int(arrays.num_rows + max(lengths))
 
 
-def parts(storage: Storage, segments: Iterable[Segment]) -> Iterator[pa.Table]:
-    """Read segments in order, as tables of about `PART_ROWS` rows or `PART_BYTES` bytes.
+def parts(storage: Storage, segments: Iterable[Segment], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Read all or some columns of segments in order, as tables of about `PART_ROWS` rows or `PART_BYTES` bytes.
 
     Raises:
         StoreDamaged: pages of a segment are damaged.
@@ -419,7 +419,7 @@ def parts(storage: Storage, segments: Iterable[Segment]) -> Iterator[pa.Table]:
     batches: list[pa.RecordBatch] = []
     rows = size = 0
     for segment in segments:
-        for batch in _batches(storage, segment):
+        for batch in _batches(storage, segment, columns):
             batches.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes
             if rows >= PART_ROWS or size >= PART_BYTES:
@@ -429,7 +429,7 @@ def parts(storage: Storage, segments: Iterable[Segment]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(batches)
 
 
-def _batches(storage: Storage, segment: Segment) -> Iterator[pa.RecordBatch]:
+def _batches(storage: Storage, segment: Segment, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     _verify(storage, segment)
     # Without Arrow's threads: memory that one thread has freed is not reused by another.
     with (
@@ -437,7 +437,8 @@ def _batches(storage: Storage, segment: Segment) -> Iterator[pa.RecordBatch]:
         storage.open(segment.path) as opened,
         pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as file,
     ):
-        yield from file.iter_batches(READ_ROWS, use_threads=False)
+        for group in range(file.num_row_groups):  # a batch of several is in memory twice
+            yield from file.iter_batches(READ_ROWS, [group], columns and list(columns), use_threads=False)
 
 
 @contextlib.contextmanager

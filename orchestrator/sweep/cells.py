@@ -7,9 +7,10 @@ million cells are three columns.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,6 +128,15 @@ def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
             later = {n: canonical_json(v) for n, v in workload.added_later().items()}
         except ValueError as error:
             mistakes.append(f"{where}: {workload.source_path}: AddedLater: {error}")
+    with contextlib.nullcontext() if workload is None else workload.code.active():
+        return _table(sweep, workload, later, mistakes, problems)
+
+
+def _table(
+    sweep: Sweep, workload: Workload | None, later: Mapping[str, str], mistakes: list[str], problems: list[str]
+) -> CellTable:
+    """The cells of a sweep, none if it has `mistakes`; adds all of them to `problems`. `later`: see `_expand_one`."""
+    where = sweep.path or sweep.name
     rows: list[dict[str, Any]] = []
     ids: list[str] = []
     variants: list[int] = []

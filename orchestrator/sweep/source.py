@@ -6,7 +6,7 @@ import ast
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,12 +22,11 @@ MAX_BYTES = 2**19
 """Larger files are not searched for imports: they are generated, and parsing one would take seconds."""
 
 
-@lru_cache(maxsize=64)
-def source_digest(module: str, path: str, folder: str | None = None) -> str:
-    """Digest of the names and contents of `source_files`, as 16 hex characters."""
+def digest_of(contents: Mapping[str, bytes]) -> str:
+    """Digest of source files, given as name -> content, as 16 hex characters."""
     digest = hashlib.sha256()
-    for name, file in source_files(module, path, folder):
-        digest.update(name.encode() + b"\0" + content(file) + b"\0")
+    for name, text in contents.items():
+        digest.update(name.encode() + b"\0" + text + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -62,16 +61,8 @@ def source_files(module: str, path: str, folder: str | None = None) -> list[tupl
     return [(name, file) for name, file in files if file.is_file()]
 
 
-def own_files(module: str, path: str, folder: str | None) -> list[Path]:
-    """The `source_files` of a user's workload, relative to its folder; empty for bundled and installed workloads."""
-    if folder is None:
-        return []
-    files = [Path(os.path.relpath(file, folder)) for _, file in source_files(module, path, folder)]
-    return [file for file in files if ".." not in file.parts]
-
-
-def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Describe modules of one name that differ between folders; `own` maps a folder to its `own_files`."""
+def module_conflicts(own: Mapping[str, Iterable[Path]]) -> list[str]:
+    """Describe modules of one name that differ between folders; `own` maps a folder to its files, relative to it."""
     conflicts: dict[frozenset[Path], str] = {}
     for folder, files in own.items():
         for name in files:
@@ -119,12 +110,13 @@ def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
         for file, package in ((Path(*parts, "__init__.py"), parts), (Path(*parts[:-1], f"{parts[-1]}.py"), parts[:-1])):
             if os.path.isfile(folder / file):  # not `is_file`, which raises in a folder without search permission
                 files.add(file)
-                waiting += imported(content(folder / file), package)
+                waiting += imported(content(folder / file), tuple(package))
                 break
     return sorted(files)
 
 
-def imported(source: bytes, package: Sequence[str]) -> set[str]:
+@lru_cache(maxsize=1024)
+def imported(source: bytes, package: tuple[str, ...]) -> frozenset[str]:
     """Full names in a file's import statements: modules, and the names that are imported from them.
 
     Args:
@@ -132,13 +124,13 @@ def imported(source: bytes, package: Sequence[str]) -> set[str]:
         package: the names of the packages that contain the file, the outermost first.
     """
     if len(source) > MAX_BYTES:
-        return set()
+        return frozenset()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in a user's strings are reported when it is imported
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
+        return frozenset()
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -148,7 +140,7 @@ def imported(source: bytes, package: Sequence[str]) -> set[str]:
             within = [*around, *([node.module] if node.module else [])]
             names.update(".".join([*within, alias.name]) for alias in node.names if alias.name != "*")
             names.update([".".join(within)] if within else [])
-    return names
+    return frozenset(names)
 
 
 def content(file: Path) -> bytes:

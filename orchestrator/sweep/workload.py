@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -21,7 +21,9 @@ import pydantic
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import is_signalled
-from raysweep.orchestrator.sweep.source import OURS, source_digest
+from raysweep.orchestrator.sweep.imports import Code, read_code
+from raysweep.orchestrator.sweep.main_module import MAIN, main_code
+from raysweep.orchestrator.sweep.source import OURS
 from raysweep.orchestrator.text import encodable, message_of, printable_output, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater
@@ -44,6 +46,7 @@ class Workload:
     source_path: str
     source_digest: str
     folder: str | None  # in which a user's module was found; None for bundled and installed ones
+    code: Code = field(default_factory=lambda: Code({}, {}))
 
     def added_later(self) -> dict[str, Any]:
         """Config field added after cells had been recorded -> its value in those cells.
@@ -95,6 +98,8 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
     module = name.partition(":")[0]
     if of_file := _of_file(name):
         raise InputError(f"workload {name!r} names a file; name its module, without .py: {of_file!r}")
+    if module == MAIN:
+        return _in_main(name, search)
     folder = _find(module, search)
     top = module.partition(".")[0]
     bare = next((path for place in search if (path := Path(place, top)).is_dir()), None) if top.isidentifier() else None
@@ -175,10 +180,62 @@ def _near(module: str, search: Sequence[str]) -> str:
     return f"; did you mean {near!r}?" if near else ""
 
 
+_loaded: dict[tuple[str, str | None], Workload] = {}
+"""Name and folder -> the workload as it was loaded last."""
+_importing: set[str] = set()
+
+
 def _declared(name: str, target: str, folder: str | None, search: Sequence[str] = ()) -> Workload:
     module_name, _, function = target.partition(":")
     if not all(part.isidentifier() for part in [*module_name.split("."), function]):
         raise InputError(f"workload {name!r} is not of the form 'package.module:function'{_own_form(name)}")
+    code = read_code(module_name, folder)
+    last = _loaded.get((name, folder))
+    if last is not None and last.code.contents == code.contents:
+        return last
+    if last is not None and not code.tops:
+        raise InputError(
+            f"workload {name!r}: {_difference(code, last.code)} has changed since this process imported it; restart "
+            "the process (in a notebook: the kernel)"
+        )
+    spec = getattr(sys.modules.get(module_name), "__spec__", None)
+    if module_name in _importing or getattr(spec, "_initializing", False):
+        raise InputError(
+            f"workload {name!r}: its module starts a launch while it is imported; put that under "
+            'if __name__ == "__main__":'
+        )
+    _importing.add(module_name)
+    try:
+        with code.active():
+            workload = _imported(name, module_name, function, code, search)
+    finally:
+        _importing.discard(module_name)
+    if not code.tops and read_code(module_name, folder).contents != code.contents:
+        raise InputError(f"workload {name!r}: its files changed while they were imported; try again")
+    _loaded[name, folder] = workload
+    return workload
+
+
+def _difference(code: Code, other: Code) -> str:
+    """The first file that differs."""
+    names = sorted(code.contents.keys() | other.contents.keys())
+    return next((name for name in names if code.contents.get(name) != other.contents.get(name)), "a file")
+
+
+def _in_main(name: str, search: Sequence[str]) -> Workload:
+    """A workload whose function is defined in a notebook or in the program that runs."""
+    function = name.partition(":")[2]
+    space = vars(sys.modules[MAIN])
+    if not callable(space.get(function)):
+        raise InputError(
+            f"workload {name!r}: the program that runs now has no function {function!r}; launch it from the notebook "
+            "or the program that defines it"
+        )
+    code = main_code(name, (function, *_DECLARED), search[0] if search else None)
+    return _imported(name, MAIN, function, code, search)
+
+
+def _imported(name: str, module_name: str, function: str, code: Code, search: Sequence[str]) -> Workload:
     try:
         with _no_exit():
             module = importlib.import_module(module_name)
@@ -196,10 +253,7 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
         reason = f"{type(error).__name__}: {_cut(message_of(error))}{_place(error)}"
         raise InputError(f"workload {name!r} fails to import: {reason}") from error
     path = str(vars(module).get("__file__") or module_name)
-    declared = {
-        what: _declaration(module, what, f"workload {name!r}: {path}")
-        for what in (function, "VERSION", "Config", "METHODS", "settle", "cost", "lacks")
-    }
+    declared = {what: _declaration(module, what, f"workload {name!r}: {path}") for what in (function, *_DECLARED)}
     run = declared[function]
     if run is not None and not callable(run):
         raise InputError(f"workload {name!r}: {path}: {function} is {short_repr(run)}; it must be a function")
@@ -222,8 +276,9 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
         cost=declared["cost"],
         lacks=declared["lacks"],
         source_path=path,
-        source_digest=source_digest(module_name, path, folder),
-        folder=folder,
+        source_digest=code.digest,
+        folder=code.folder,
+        code=code,
     )
 
 

@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,14 +67,14 @@ class Connection:
 
     Args:
         address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        modules: folder of users' modules, whose Python files workers import -> further files of the folder.
+        modules: folder of users' modules, whose Python files workers import -> the workloads' files -> content.
         gpus: GPUs of the embedded Ray; None: Ray detects them.
 
     Raises:
         ClusterUnavailable: Ray did not start, or nothing answers at the address.
     """
 
-    def __init__(self, address: str | None, modules: Mapping[str, Sequence[Path]], gpus: int | None) -> None:
+    def __init__(self, address: str | None, modules: Mapping[str, Mapping[Path, bytes]], gpus: int | None) -> None:
         for name, value in (_ENVIRONMENT if address is None else KEEPALIVE).items():
             os.environ.setdefault(name, value)
         if address is not None:

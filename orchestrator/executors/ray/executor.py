@@ -9,12 +9,12 @@ import functools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from raysweep.orchestrator.errors import ClusterUnavailable
+from raysweep.orchestrator.errors import ClusterUnavailable, InputError
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.executors.ray.autoscaler import FIRST_REPORT_S, Scaling
 from raysweep.orchestrator.executors.ray.connection import Connection
@@ -31,8 +31,9 @@ from raysweep.orchestrator.executors.resources import (
     selector,
     slots_of,
 )
-from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkReturned, Event
+from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkRefused, ChunkReturned, Event
 from raysweep.orchestrator.run.threads import VARIABLES
+from raysweep.orchestrator.sweep.workload import Workload
 
 _RESOURCES_FOR_S = 5.0
 START_S = 120.0
@@ -68,19 +69,22 @@ class RayExecutor:
 
     Args:
         address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        modules: folder of users' modules, whose Python files workers import -> further files of the folder.
+        modules: folder of users' modules, whose Python files workers import -> the workloads' files -> content.
         gpus: GPUs of the embedded Ray; None: Ray detects them.
+        by_value: name -> workload that workers cannot import, as it is defined in this process's `__main__`.
 
     Raises:
         ClusterUnavailable: Ray did not start, or nothing answers at the address; later from each method, if Ray did
             not answer within the method's bound.
+        InputError: a workload cannot be sent by value.
     """
 
     def __init__(
         self,
         address: str | None = None,
-        modules: Mapping[str, Sequence[Path]] = MappingProxyType({}),
+        modules: Mapping[str, Mapping[Path, bytes]] = MappingProxyType({}),
         gpus: int | None = None,
+        by_value: Mapping[str, Workload] = MappingProxyType({}),
     ) -> None:
         self._connection = Connection(address, modules, gpus)
         self._ray, self._launch, self._folder = self._connection.ray, self._connection.launch, self._connection.folder
@@ -90,14 +94,27 @@ class RayExecutor:
         self._waits: tuple[float, list[Waiting]] = (-LOOK_S, [])
         self._beats: list[Beat] = []
         self._headless = False
+        self._refusing: set[str] = set()  # nodes that get no more chunks
         self._remote_by_options: dict[Any, Any] = {}
         self._embedded = address is None
         self._any_worker = False  # whether any worker has sent a heartbeat
         self._first_submit: float | None = None
         self._oom_kills = oom_kills()  # of which a lost worker is known
+        self._by_value = {name: self._put(workload) for name, workload in by_value.items()}
         self._remote = self._ray.remote(max_retries=0)(work)
         self._health = HealthMonitor(self._ray, self._launch, drains=not self._embedded)
         self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
+
+    def _put(self, workload: Workload) -> Any:
+        """A reference to a copy of the workload, which Ray pickles by value and unpickles on its own workers."""
+        send = functools.partial(self._ray.put, workload)
+        try:
+            return self._connection.call(f"sending workload {workload.name} to Ray", CALL_S, send)
+        except ClusterUnavailable:
+            raise
+        except Exception as error:
+            self._connection.close(lambda: None)
+            raise InputError(f"workload {workload.name!r} cannot be sent to workers: {_line(error)}") from None
 
     @_bounded("asking Ray for its nodes", SCALING_S)
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
@@ -141,10 +158,11 @@ class RayExecutor:
         return scaling
 
     def _avoided(self, demand: Demand) -> set[str]:
-        """Nodes that such a cell should not run on: unresponsive ones, and GPU nodes if it needs no GPU."""
+        """Nodes that such a cell should not run on: unusable ones, and GPU nodes if it needs no GPU."""
         scaling = self.autoscaler()
         others = scaling is not None and scaling.without_gpus(demand)
-        return nodes_to_avoid(self._health.nodes(), self._health.unresponsive, demand, others)
+        unusable = self._health.unresponsive | self._refusing
+        return nodes_to_avoid(self._health.nodes(), unusable, demand, others)
 
     def _nodes_for(self, demand: Demand) -> dict[str, dict[str, float]]:
         avoided = self._avoided(demand)
@@ -170,7 +188,7 @@ class RayExecutor:
         if key not in self._remote_by_options:  # one remote function per set of options
             self._remote_by_options[key] = self._remote.options(**options)
         self._first_submit = self._first_submit or time.monotonic()
-        ref = self._remote_by_options[key].remote(chunk, self._launch, self._folder)
+        ref = self._remote_by_options[key].remote(chunk, self._launch, self._folder, self._by_value.get(chunk.workload))
         self._in_flight[chunk.number] = InFlight(chunk.number, ref, time.monotonic(), demand)
 
     @_bounded("asking Ray for finished cells", CALL_S)
@@ -218,14 +236,19 @@ class RayExecutor:
     def _event(self, chunk: InFlight) -> Event:
         errors, number = self._ray.exceptions, chunk.number
         try:
-            return ChunkDone(self._ray.get(chunk.ref))
+            reply = self._ray.get(chunk.ref)
+            return reply if isinstance(reply, ChunkRefused) else ChunkDone(reply)
         except errors.OutOfMemoryError as error:
             if killed_beside_another(str(error), chunk.pid):
                 return ChunkLost(number, "lost", "ended by Ray because another process used up the machine's memory")
             return ChunkLost(number, "out_of_memory", f"{_NO_MEMORY} ({_line(error)})")
         except errors.WorkerCrashedError:
             return self._crashed(number)
-        except errors.RayTaskError as error:  # our own code failed on the worker, for example in an import
+        except errors.RuntimeEnvSetupError as error:
+            return ChunkRefused(number, chunk.node, "of the cluster", _line(error))
+        except errors.RayTaskError as error:  # our own code failed on the worker
+            if f"in {work.__name__}\n" not in str(error):  # it could not be imported, or the chunk not be read
+                return ChunkRefused(number, chunk.node, error.ip, _line(error))
             return ChunkLost(number, "failed", _line(error), traceback=str(error)[-16_384:])
         except errors.RayError as error:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
@@ -248,6 +271,13 @@ class RayExecutor:
             message = "did not react to its timeout; its worker was ended"
             return ChunkLost(number, "timed_out", message, position, stack)
         return ChunkLost(number, "crashed", message, None, stack or None)
+
+    @_bounded("asking Ray for its nodes", CALL_S)
+    def avoid(self, node_id: str) -> bool:
+        """Send no more chunks to a node; false if no other node runs."""
+        self._refusing.add(node_id)
+        self._slots.clear()
+        return bool(self._health.nodes().keys() - self._refusing)
 
     def beats(self) -> Iterable[Beat]:
         """The latest heartbeats since the last call."""

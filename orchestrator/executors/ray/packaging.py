@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import raysweep
 from raysweep.orchestrator.sweep.source import OURS
@@ -12,17 +13,17 @@ from raysweep.orchestrator.sweep.source import OURS
 _SKIP = {"results", "data", "build", "dist", "node_modules", OURS, "__pycache__"}
 
 
-def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
+def stage_code(stage: Path, modules: Mapping[str, Mapping[Path, bytes]]) -> None:
     """Copy our package and users' Python files to a new folder.
 
     Args:
         stage: the folder to create.
-        modules: folder of users' modules -> further files in it (see `python_files`).
+        modules: folder of users' modules -> the workloads' files in it (see `python_files`).
     """
     stage.mkdir()
     copy_package(stage, without=("analysis",))
-    for folder, more in modules.items():
-        python_files(Path(folder), stage, more)
+    for folder, own in modules.items():
+        python_files(Path(folder), stage, own)
 
 
 def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
@@ -31,13 +32,14 @@ def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
     shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 
 
-def python_files(folder: Path, into: Path, more: Iterable[Path] = ()) -> None:
+def python_files(folder: Path, into: Path, own: Mapping[Path, bytes] = MappingProxyType({})) -> None:
     """Copy the Python files of a folder's modules and packages.
 
     Args:
         folder: the folder of users' modules.
         into: an existing folder.
-        more: further files, relative to `folder`, such as those in folders without `__init__.py`.
+        own: the workloads' files, relative to `folder`, with the contents that were read for their digest: a file that
+            has been edited since is shipped as it was read. They may lie in folders without `__init__.py`.
     """
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _SKIP:
@@ -46,10 +48,9 @@ def python_files(folder: Path, into: Path, more: Iterable[Path] = ()) -> None:
             shutil.copy2(path, into / path.name)
         elif (path / "__init__.py").is_file():
             shutil.copytree(path, into / path.name, ignore=_only_python, dirs_exist_ok=True)
-    for name in more:
-        if not (into / name).exists():
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(folder / name, into / name)
+    for name, text in own.items():
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        (into / name).write_bytes(text)
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:

@@ -12,21 +12,23 @@ from pathlib import Path
 
 import raysweep
 from raysweep.orchestrator.run.cell import WorkerPosition, run_chunk
-from raysweep.orchestrator.run.messages import Chunk, ChunkResult
+from raysweep.orchestrator.run.messages import Chunk, ChunkRefused, ChunkResult
 from raysweep.orchestrator.store.storage.scratch import remove_old, scratch
+from raysweep.orchestrator.sweep.workload import Workload
 
 BEAT_S = 1.0
 _STAGE = (str(Path(raysweep.__file__).parents[1]),)
 """The staged folder, with our package and the users' modules."""
 
 
-def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
+def work(chunk: Chunk, launch: str, folder: str, workload: Workload | None = None) -> ChunkResult | ChunkRefused:
     """Run a chunk, as one Ray task.
 
     Args:
         chunk: the cells to run; users' modules are imported from the staged folder.
         launch: id of the launch; its keys contain it.
         folder: the launch's current folder; the cells run in it if it exists on this machine.
+        workload: the chunk's workload if it cannot be imported here.
     """
     import ray
 
@@ -45,6 +47,7 @@ def work(chunk: Chunk, launch: str, folder: str) -> ChunkResult:
             context.get_node_id(),
             fault_path(launch, chunk.number),
             heart.position,
+            workload,
         )
     finally:
         heart.ended.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,14 +74,9 @@ def test_a_failed_cell_shows_its_own_frames_and_the_debugger_where_it_raised(
 
 
 def test_an_interrupt_shows_where_a_cell_hangs(
-    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ids: dict[int, str], capsys: pytest.CaptureFixture[str], write: Callable[..., Path]
 ) -> None:
-    import odd  # type: ignore[import-not-found]
-
-    def wait(cell: object, context: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(odd, "run", wait)
+    write("odd.py", "def wait():\n    raise KeyboardInterrupt\ndef run(cell, context):\n    wait()\n")
     with pytest.raises(typer.Exit) as ended:
         debug(ids[0])
     assert ended.value.exit_code == 130
@@ -88,14 +84,12 @@ def test_an_interrupt_shows_where_a_cell_hangs(
 
 
 def test_metrics_that_differ_from_the_recorded_ones_are_reported(
-    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ids: dict[int, str], capsys: pytest.CaptureFixture[str], write: Callable[..., Path]
 ) -> None:
-    import odd  # type: ignore[import-not-found]
-
-    monkeypatch.setattr(odd, "run", lambda cell, context: {"loss": 0.5})
+    write("odd.py", "def run(cell, context):\n    return {'loss': 0.5}\n")
     debug(ids[0])
     last_line = capsys.readouterr().out.splitlines()[-1]
-    assert "differ" in last_line
+    assert "differ (with other code)" in last_line
     assert "loss = 0.25; 0 are the same" in last_line
     debug(ids[1])
     assert "no recorded result" in capsys.readouterr().out.splitlines()[-1]
@@ -116,11 +110,9 @@ def test_a_copied_project_is_warned_of_code_from_elsewhere(
 
 
 def test_another_version_is_a_warning(
-    ids: dict[int, str], write: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ids: dict[int, str], write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import odd  # type: ignore[import-not-found]
-
-    monkeypatch.setattr(odd, "VERSION", "2", raising=False)
+    write("odd.py", f"VERSION = 2\n{textwrap.dedent(WORKLOAD)}")
     debug(ids[0])
     warning = capsys.readouterr().err
     assert "version '1' of odd:run" in warning
@@ -144,16 +136,20 @@ def test_an_unknown_cell_is_refused(ids: dict[int, str]) -> None:
 
 
 def test_progress_is_printed_now_and_then(
-    ids: dict[int, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ids: dict[int, str],
+    write: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import odd  # type: ignore[import-not-found]
-
-    def run(cell, context):
-        context.progress(0.25)
-        context.progress(0.5)
-        return {"loss": 0.25}
-
-    monkeypatch.setattr(odd, "run", run)
+    write(
+        "odd.py",
+        """
+        def run(cell, context):
+            context.progress(0.25)
+            context.progress(0.5)
+            return {"loss": 0.25}
+        """,
+    )
     debug(ids[0])
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("raysweep.orchestrator.cli.cells.PROGRESS_S", 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import time
 from collections.abc import Iterator
@@ -16,11 +17,10 @@ from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch import launch as launcher
 from raysweep.orchestrator.launch.launch import Launch, launch
 from raysweep.orchestrator.launch.request import Options, from_store, from_sweeps
-from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, Event, Task
+from raysweep.orchestrator.run.messages import Chunk, ChunkDone, ChunkLost, ChunkRefused, Event, Task
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.writer import StoreWriter
-from raysweep.orchestrator.sweep import source
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY
 
@@ -106,8 +106,6 @@ def test_failures_are_rows_with_tracebacks_and_resume_runs_only_them(write) -> N
 
     write("failing.py", "def run(cell, context):\n    return {'value': 1.0}\n")
 
-    importlib.reload(importlib.import_module("failing"))
-    source.source_digest.cache_clear()
     store = Store()
     resumed = Launch(from_store(store, None), store, Options(resume=True, executor="inline")).run()
     assert (resumed.ran, resumed.done, resumed.exit_code) == (4, 6, 0)
@@ -129,8 +127,6 @@ def test_max_failures_stops_gracefully(write) -> None:
 def test_changed_code_is_reported_and_rerun_only_on_request(sweep: Sweep, write) -> None:
     launch(sweep, inline=True)
     write("tiny.py", TINY.replace("* 2.0", "* 3.0"))
-    importlib.reload(importlib.import_module("tiny"))
-    source.source_digest.cache_clear()
     store = Store()
     request = from_sweeps([sweep], store)
     assert Launch(request, store, Options()).current_plan().counts()["changed"] == 8
@@ -207,7 +203,7 @@ def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ex
     opened: dict[str, Executor] = {}
     for name, target in EXECUTORS.items():
         module, _, kind = target.partition(":")
-        arguments = (None, {str(folder): []}) if name == "ray" else ()
+        arguments = (None, {str(folder): {}}) if name == "ray" else ()
         opened[name] = getattr(importlib.import_module(module), kind)(*arguments)
     yield opened
     for executor in opened.values():
@@ -218,6 +214,26 @@ def executors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ex
 def chunk(number: int, *methods: str, timeout: float | None = None) -> Chunk:
     tasks = tuple(Task(i, f"{i:024d}", m, None, i, '{"x":1.5}', 1, timeout) for i, m in enumerate(methods))
     return Chunk(number, "shipped:run", "e", tasks, 1.0, 0.0, None, (), "cpu", 30.0)
+
+
+@pytest.mark.parametrize("name", sorted(EXECUTORS))
+def test_contract_a_chunk_of_other_code_is_refused(executors: dict[str, Executor], name: str) -> None:
+    """A shared disk that was edited, or a module that is found first on a worker's path: no cell begins."""
+    executor = executors[name]
+    executor.submit(dataclasses.replace(chunk(8, "a"), source_digest="0" * 16))
+    (refused,) = events(executor, 1)
+    assert isinstance(refused, ChunkRefused)
+    assert (refused.number, refused.problem, list(refused.files)) == (8, "", ["shipped.py"])
+
+
+@pytest.mark.parametrize("name", sorted(EXECUTORS))
+def test_contract_a_chunk_whose_workload_does_not_load_is_refused(executors: dict[str, Executor], name: str) -> None:
+    executor = executors[name]
+    executor.submit(dataclasses.replace(chunk(9, "a"), workload="shipped:walk"))
+    (refused,) = events(executor, 1)
+    assert isinstance(refused, ChunkRefused)
+    assert "shipped has no function 'walk'" in refused.problem
+    assert refused.place
 
 
 def events(executor: Executor, count: int, seconds: float = 60) -> list[Event]:

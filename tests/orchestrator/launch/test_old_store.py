@@ -15,7 +15,6 @@ import pytest
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.launch.launch import Launch
 from raysweep.orchestrator.launch.request import Options, from_sweeps
-from raysweep.orchestrator.sweep.source import source_digest
 from tests.conftest import ROOT
 
 OLD = ROOT / "tests" / "data" / "store-2e45db3"
@@ -44,7 +43,6 @@ def old(folder: Path) -> Path:
 
 def states(sweep: str, **options: bool) -> dict[str, set[str]]:
     """Plan state -> cell ids, by the files as they are now."""
-    source_digest.cache_clear()
     store = Store()
     request = from_sweeps([Sweep.load(f"{sweep}.toml")], store)
     planned = Launch(request, store, Options(**options)).current_plan()  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from raysweep.orchestrator.launch.launch import launch
@@ -11,6 +13,7 @@ from raysweep.orchestrator.run.messages import (
     Chunk,
     ChunkDone,
     ChunkLost,
+    ChunkRefused,
     ChunkResult,
     ChunkReturned,
     Event,
@@ -32,6 +35,7 @@ class Scripted:
 
     def __init__(self, end) -> None:
         self.end, self.queue, self.sent = end, [], []
+        self.nodes, self.avoided = {"good", "bad"}, set()
 
     def slots(self, *_: object) -> int:
         return 2
@@ -59,6 +63,10 @@ class Scripted:
     def kill(self, number: int) -> None:
         pass
 
+    def avoid(self, node_id: str) -> bool:
+        self.avoided.add(node_id)
+        return bool(self.nodes - self.avoided)
+
 
 WORKER = Worker("h", "n", 1, "cpu", None, None, "{}")
 
@@ -78,7 +86,8 @@ def drive(write, monkeypatch: pytest.MonkeyPatch):
         text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'
         prepared = from_sweeps([Sweep.from_text(text)], Store())
         executor = Scripted(end)
-        driver = Driver(plan(prepared.table, Store().summary()), executor, {}, limits or Limits())
+        planned = plan(prepared.table, Store().summary())
+        driver = Driver(planned, executor, {}, limits or Limits(), workloads=prepared.workloads)
         ended = []
         for batch in driver.run():
             ended += [f.outcome for f in batch]
@@ -143,6 +152,45 @@ def test_a_chunk_that_never_began_is_no_attempt(drive) -> None:
     assert [(o.status, o.attempt) for o in ended] == [("done", 1)]
     assert len(executor.sent) == 21
     assert driver.progress.done == 1
+
+
+def refused(chunk: Chunk, node: str | None = "bad", problem: str = "", **files: str) -> ChunkRefused:
+    return ChunkRefused(chunk.number, node, "host-7", problem, {f"{name}.py": text for name, text in files.items()})
+
+
+def test_a_node_with_other_code_is_avoided_and_no_cell_is_charged(drive) -> None:
+    ends = iter([lambda c: refused(c, any="0" * 16)] * 3)
+    driver, executor, ended = drive(lambda chunk: next(ends, completed)(chunk), seeds='"0..9"')
+    assert [(o.status, o.attempt) for o in ended] == [("done", 1)] * 10
+    assert executor.avoided == {"bad"}
+    (note,) = driver.progress.notes
+    assert note == ("node host-7 gets no more cells: any.py on host-7 differs from the code that this launch sent")
+    assert (driver.progress.stopped, driver.progress.bad_attempts) == (None, 0)
+
+
+@pytest.mark.parametrize("node", ["bad", None])
+def test_a_launch_stops_if_no_node_can_load_its_workload(drive, node: str | None) -> None:
+    problem = "workload 'any:run' fails to import: No module named 'einops'"
+    nodes = itertools.cycle(["good", node] if node else [None])
+    driver, executor, ended = drive(lambda chunk: refused(chunk, next(nodes), problem), seeds='"0..9"')
+    assert ended == []
+    assert driver.progress.stopped == f"no node is left that can run any:run: {problem}"
+    assert (driver.progress.failed, driver.progress.left) == (0, 10)
+    assert len(executor.sent) <= 8
+
+
+def test_three_broken_nodes_stop_a_launch_in_which_nothing_has_run_yet(drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An autoscaler may start broken nodes for ever."""
+    monkeypatch.setattr(Scripted, "avoid", lambda self, node_id: True)
+    numbers = itertools.count()
+    driver, _, ended = drive(lambda chunk: refused(chunk, f"n{next(numbers) // 3}", "no disk left"))
+    assert (ended, driver.progress.stopped) == ([], "3 nodes cannot run any:run: no disk left")
+    numbers = itertools.count(-1)
+    driver, _, ended = drive(
+        lambda chunk: refused(chunk, f"n{n // 3}") if 0 <= (n := next(numbers)) < 30 else completed(chunk),
+        seeds='"0..9"',
+    )
+    assert (len(ended), driver.progress.stopped) == (10, None)
 
 
 def test_a_heartbeat_that_comes_after_its_chunk_is_ignored(drive, monkeypatch: pytest.MonkeyPatch) -> None:

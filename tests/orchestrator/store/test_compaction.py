@@ -143,10 +143,8 @@ def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.M
     launch(sweep, inline=True)
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.request import Options, from_sweeps
-    from raysweep.orchestrator.sweep.source import source_digest
 
     Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
-    source_digest.cache_clear()
     store = Store()
     result = Launch(from_sweeps([sweep], store), store, Options(executor="inline", rerun_changed=True)).run()
     assert result.ran == CELLS

@@ -21,7 +21,8 @@ import pytest
 from raysweep import Store
 from raysweep.orchestrator.launch import provenance
 from raysweep.orchestrator.launch.provenance import commits_of
-from raysweep.orchestrator.sweep.source import imported, reached, source_digest, source_files
+from raysweep.orchestrator.sweep.imports import read_code
+from raysweep.orchestrator.sweep.source import imported, reached, source_files
 from raysweep.orchestrator.sweep.workload import load_workload
 from tests.conftest import ROOT, environment
 from tests.workloads.vit.vit_cells import SMALL, write_images
@@ -43,10 +44,7 @@ def tree(folder: Path) -> Callable[..., None]:
 
 
 def digest(module: str = "w") -> str:
-    source_digest.cache_clear()
-    path = Path(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return source_digest(module, str(Path.cwd() / file), str(Path.cwd()))
+    return read_code(module, str(Path.cwd())).digest
 
 
 @pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "on Ray"])
@@ -113,7 +111,7 @@ def test_a_helper_counts(folder: Path, tree, chain: str) -> None:
     assert digest() != before
 
 
-def test_what_a_package_imports_from_beside_it_counts(folder: Path, tree) -> None:
+def test_what_a_package_imports_from_beside_it_counts(folder: Path, tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree({"pkg/__init__.py": "", "pkg/run.py": "from . import more\n" + RUN, "pkg/more.py": "import beside"})
     tree({"beside.py": "x = 1"})
     assert [name for name, _ in source_files("pkg.run", str(folder / "pkg/run.py"), str(folder))] == [
@@ -122,16 +120,14 @@ def test_what_a_package_imports_from_beside_it_counts(folder: Path, tree) -> Non
     before = digest("pkg.run")
     tree({"beside.py": "x = 2"})
     assert digest("pkg.run") != before
-    assert source_digest("pkg.run", str(folder / "pkg/run.py")) not in (
-        before,
-        digest("pkg.run"),
-    )  # installed: no folder
+    monkeypatch.syspath_prepend(folder)
+    assert read_code("pkg.run", None).digest not in (before, digest("pkg.run"))  # installed: no folder
 
 
 def test_a_module_is_taken_as_python_takes_it(folder: Path, tree) -> None:
     tree({"w.py": "import a", "a/__init__.py": "", "a.py": "", "a/c.py": ""})
     assert reached("w", folder) == [Path("a/__init__.py"), Path("w.py")]
-    assert imported(b"import a.b, c as d\nfrom e import f, g as h\nfrom . import i\nfrom ..j import *", ["p", "q"]) == {
+    assert imported(b"import a.b, c as d\nfrom e import f, g as h\nfrom . import i\nfrom ..j import *", ("p", "q")) == {
         "a.b", "c", "e", "e.f", "e.g", "p.q", "p.q.i", "p.j",
     }  # fmt: skip
 
@@ -216,7 +212,6 @@ def test_a_helper_that_is_not_committed_makes_the_commit_dirty(folder: Path, tre
         subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
 
     def commit() -> provenance.Commit:
-        source_digest.cache_clear()
         loaded = load_workload("w:run", (str(folder),))
         return commits_of({"w:run": loaded})[loaded.source_digest]
 

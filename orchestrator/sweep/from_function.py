@@ -1,0 +1,70 @@
+"""A sweep of a function that Python holds, such as one of a notebook, in place of a sweep file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.text import short_repr
+
+
+def function_sweep(
+    function: Callable[..., Any],
+    grid: Mapping[str, Any],
+    seeds: Iterable[int],
+    name: str | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> Sweep:
+    """The sweep of one grid block that runs a function; its text is the sweep file that says the same.
+
+    Args:
+        function: a workload's function, at the top level of a module or of `__main__`.
+        grid: setting -> its value, or a list of values to try. Without the key `method`, the method is the function's
+            name.
+        seeds: the seeds.
+        name: the sweep's name, by default the function's.
+        resources: keys of `[resources]`, such as `timeout_s`.
+
+    Raises:
+        InputError: the function cannot be named, or a value cannot be part of a sweep.
+    """
+    title = getattr(function, "__qualname__", short_repr(function))
+    module = getattr(function, "__module__", None) or ""
+    if getattr(sys.modules.get(module), title, None) is not function:
+        raise InputError(
+            f"{title}: not a function at the top level of a module or of the notebook; write it as a def of its own"
+        )
+    settings = grid if "method" in grid else {"method": title, **grid}
+    problems: list[str] = []
+    lines = [
+        f"name = {_toml(name or title)}",
+        f"workload = {_toml(f'{module}:{title}')}",
+        f"seeds = {_toml(list(seeds))}",
+    ]
+    for header, table in (("[resources]", resources or {}), ("[[grid]]", settings)):
+        lines += [header] if table else []
+        for key, value in table.items():
+            try:
+                lines.append(f"{_toml(str(key))} = {_toml(value)}")
+            except TypeError as error:
+                problems.append(f"grid: {key}: {error}")
+    if problems:
+        raise InputError(problems)
+    return Sweep.from_text("\n".join(lines) + "\n")
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML, which writes these types as JSON does, but for infinity."""
+    value = value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple | range):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, bool | int | str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    raise TypeError(f"{short_repr(value)} is neither a number, a text, a truth value nor a list of these")

@@ -1,0 +1,170 @@
+"""Import of a workload's own files, afresh from bytes that were read once: what is hashed, shipped and run is the same.
+
+A process that lives on, such as a notebook's, may have imported a module before its file was edited. So a user's files
+are imported beside the modules that the process has: `Code.active` puts them in place for as long as they run, and
+puts the process's own modules back. Python's bytecode cache is not used: it takes an edit within a second, of the same
+length, for no edit. Our bundled workloads and installed packages are imported as usual; once one of their files has
+changed, they are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, content, digest_of, source_files
+
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(eq=False)
+class Code:
+    """A workload's source files, as this process has read them.
+
+    Args:
+        contents: name in the digest -> content.
+        files: absolute path -> content; the same files.
+        folder: the folder of a user's modules; None for bundled and installed ones.
+        tops: top-level names of the modules that are imported afresh; empty for bundled and installed workloads.
+    """
+
+    contents: Mapping[str, bytes]
+    files: Mapping[str, bytes]
+    folder: str | None = None
+    tops: frozenset[str] = frozenset()
+    _modules: dict[str, ModuleType] = field(default_factory=dict, repr=False)
+    _is_active: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Digest of the names and contents, as 16 hex characters."""
+        return digest_of(self.contents)
+
+    def file_digests(self) -> dict[str, str]:
+        """Name in the digest -> digest of this file."""
+        return {name: hashlib.sha256(text).hexdigest()[:16] for name, text in self.contents.items()}
+
+    def own_files(self) -> dict[Path, bytes]:
+        """Path relative to the folder -> content; empty for bundled and installed workloads."""
+        if self.folder is None:
+            return {}
+        paths = {Path(os.path.relpath(path, self.folder)): text for path, text in self.files.items()}
+        return {path: text for path, text in paths.items() if ".." not in path.parts}
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Inside the block, imports of these modules give those of this code. May be nested."""
+        if self._is_active or not self.tops:
+            yield
+            return
+        others = self._take()
+        finder: Any = _Finder(self)
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, finder)
+        self._is_active = True
+        try:
+            yield
+        finally:
+            self._is_active = False
+            sys.meta_path.remove(finder)
+            self._modules = self._take()
+            sys.modules.update(others)
+
+    def _take(self) -> dict[str, ModuleType]:
+        """Remove the modules of these names from the process, and return them."""
+        names = [name for name in list(sys.modules) if name.partition(".")[0] in self.tops]
+        return {name: sys.modules.pop(name) for name in names}
+
+
+class _Finder:
+    """Finds the modules of one `Code`, a user's folder before the Python path."""
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name.partition(".")[0] not in self._code.tops:
+            return None
+        if path is None and self._code.folder is not None:
+            spec = importlib.machinery.PathFinder.find_spec(name, [self._code.folder])
+        else:
+            others: list[Any] = [finder for finder in sys.meta_path if finder is not self]
+            specs = (finder.find_spec(name, path, target) for finder in others)
+            spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path, self._code.files)
+            spec.cached = None
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles a module from the bytes that were read, without a bytecode cache."""
+
+    def __init__(self, name: str, path: str, files: Mapping[str, bytes]) -> None:
+        super().__init__(name, path)
+        self._files = files
+
+    def get_data(self, path: str) -> bytes:
+        known = self._files.get(path)
+        return super().get_data(path) if known is None else known
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def read_code(module: str, folder: str | None) -> Code:
+    """Read the source files of a workload's module; the result is empty for a module without a file.
+
+    Args:
+        module: the module's full name.
+        folder: the folder in which a user's module was found; None: it is searched on the Python path.
+    """
+    bundled = module.startswith(f"{BUNDLED_PACKAGE}.")
+    path = module if bundled else module_file(module, folder)
+    if path is None:
+        return Code({}, {}, folder)
+    files = {name: (str(file), content(file)) for name, file in source_files(module, path, folder)}
+    contents, paths = {name: text for name, (_, text) in files.items()}, dict(files.values())
+    tops = {module.partition(".")[0]}
+    if bundled or _installed(path):
+        return Code(contents, paths, folder)
+    if folder is not None:
+        tops |= {file.parts[0].removesuffix(".py") for file in Code(contents, paths, folder).own_files()}
+    return Code(contents, paths, folder, frozenset(tops))
+
+
+def module_file(module: str, folder: str | None) -> str | None:
+    """The file of a module, which need not be imported yet; None if its top-level package or module has none."""
+    top, *inner = module.split(".")
+    try:
+        spec = (
+            importlib.util.find_spec(top) if folder is None else importlib.machinery.PathFinder.find_spec(top, [folder])
+        )
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not inner:
+        return spec.origin if spec.has_location else None
+    for place in spec.submodule_search_locations or ():
+        below = Path(place, *inner)
+        for file in (below / "__init__.py", below.with_name(f"{below.name}.py")):
+            if os.path.isfile(file):
+                return str(file)
+    return None
+
+
+def _installed(path: str) -> bool:
+    return any(part in _INSTALLED for part in Path(path).parts) or path.startswith(sysconfig.get_path("stdlib"))
