@@ -143,7 +143,7 @@ class Case:
         for name in ("out.csv", "out.html"):
             (self.folder / name).unlink(missing_ok=True)
         words = [self.cell[:12] if word == "ID" else word for word in words]
-        ended = in_this_process([*words, *store], self.folder)
+        ended = in_this_process([*words, *store], self.folder, timeout=900)
         answer = ended.stdout
         for name in ("out.csv", "out.html"):
             if (self.folder / name).exists():

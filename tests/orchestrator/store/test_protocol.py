@@ -160,7 +160,8 @@ class Protocol(RuleBasedStateMachine):
 
     # Rules
 
-    deaths = st.one_of(st.none(), st.integers(0, 9))
+    deaths = st.one_of(st.none(), st.none(), st.integers(0, 15))  # in a take-over or a merge
+    deaths_in_commit = st.one_of(st.none(), st.integers(0, 2))  # before arrays, attempts or cells
     cells = st.sets(st.integers(0, CELLS - 1), min_size=1, max_size=3)
 
     @rule(changes=deaths, is_late=st.booleans())
@@ -200,7 +201,7 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.processes())
     @rule(
         which=st.integers(0, 3), cells=cells, status=st.sampled_from(["done", "done", "failed"]), rerun=st.booleans(),
-        changes=deaths, is_late=st.booleans(),
+        changes=deaths_in_commit, is_late=st.booleans(),
     )  # fmt: skip
     def commit(self, which: int, cells: set[int], status: str, rerun: bool, changes: int | None, is_late: bool) -> None:
         """Append rows; of cells that are done, too, if they are run again on purpose."""

@@ -21,6 +21,7 @@ from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import encode, finish, read_segment
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.writer import StoreWriter
+from raysweep.orchestrator.text import count_cells
 from tests.azure_store import PROGRAM
 from tests.command_line import forget_users
 from tests.orchestrator.store.owners import die
@@ -200,7 +201,7 @@ def test_the_command_lists_asks_and_repairs(sweep: Sweep, cli) -> None:
     assert ended.returncode == 2
     assert "needs --yes" in ended.stderr
     assert path in ended.stdout
-    assert f"{len(lost)} cells to run again ({len(lost)} without their arrays)" in ended.stdout
+    assert f"{count_cells(len(lost))} to run again ({len(lost)} without their arrays)" in ended.stdout
     assert cli("store", "check").returncode == 1
     document = json.loads(cli("store", "repair", "--json", "--yes").stdout)
     assert document["repaired"] is True
