@@ -224,7 +224,8 @@ def _commit_all(
             uncommitted.extend(completed)
             if len(uncommitted) >= FLUSH_OUTCOMES or (uncommitted and time.monotonic() - last >= FLUSH_S):
                 flush()
-            if report is not None and not uncommitted:  # what it counts as done is in the store
+            if report is not None:
+                driver.progress.uncommitted = sum(attempt.outcome.status == "done" for attempt in uncommitted)
                 report(driver.progress)
     except (Fenced, StoreWriteFailed):
         raise  # the store refuses to take the uncommitted outcomes
@@ -233,6 +234,7 @@ def _commit_all(
         raise
     flush()
     if report is not None:
+        driver.progress.uncommitted = 0
         report(driver.progress)
 
 
