@@ -122,7 +122,8 @@ class _Events:
         self.last = now
         cells_per_s, seconds_left = progress.pace(now)
         event(
-            "progress", done=progress.done, failed=progress.failed, running=progress.running, left=progress.left,
+            "progress", done=progress.done - progress.uncommitted, failed=progress.failed, running=progress.running,
+            left=progress.left + progress.uncommitted,
             to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),
             seconds_left=None if seconds_left is None else round(seconds_left, 1),
             waiting=list(progress.waiting), slow=[cell_id for cell_id, *_ in progress.slow],

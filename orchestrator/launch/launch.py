@@ -249,7 +249,8 @@ def _commit_all(
             enough = len(uncommitted) >= FLUSH_OUTCOMES or size >= FLUSH_BYTES
             if enough or (uncommitted and time.monotonic() - last >= FLUSH_S):
                 flush()
-            if report is not None and not uncommitted:  # what it counts as done is in the store
+            if report is not None:
+                driver.progress.uncommitted = sum(attempt.outcome.status == "done" for attempt in uncommitted)
                 report(driver.progress)
     except (Fenced, StoreWriteFailed):
         raise  # the store refuses to take the uncommitted outcomes
@@ -258,6 +259,7 @@ def _commit_all(
         raise
     flush()
     if report is not None:
+        driver.progress.uncommitted = 0
         report(driver.progress)
 
 

@@ -46,6 +46,7 @@ class Progress:
 
     total: int
     done: int = 0
+    uncommitted: int = 0  # of the done cells, those that are not yet in the store
     failed: int = 0
     running: int = 0  # cells, by the workers' last heartbeats
     work_done: float = 0.0  # by `Plan.weights`, of cells that are done or have used up their attempts

@@ -12,7 +12,7 @@ def _quit(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line. A signal that arrives before it has begun ends the process as documented: 130."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as by `nohup`
             signal.signal(number, _quit)
     from raysweep.orchestrator.cli.app import main as run
 

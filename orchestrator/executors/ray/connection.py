@@ -56,7 +56,7 @@ INIT_S = 120.0
 JOIN_S = 120.0
 """Seconds within which a cluster must let this process join, and take the code for its workers."""
 LAST_S, CLOSE_S = 2.0, 6.0
-"""Seconds for an interrupted call of Ray to return, and then for Ray to end; an embedded Ray is killed after that."""
+"""Seconds within which an interrupted call must return, and then Ray must end; else an embedded Ray is killed."""
 SAFE = "completed cells are committed, `raysweep resume` runs the rest"
 
 _Returned = TypeVar("_Returned")
