@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -194,7 +195,10 @@ def debug(
     key = one_cell(opened.known(), cell)
     workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
     name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
-    say(f"running {name} from {workload.source_path} in this process; nothing is recorded")
+    where = "in this process" if workload.program is None else "as a process of its own"
+    say(f"running {name} from {workload.source_path} {where}; nothing is recorded")
+    if pdb and workload.program is not None:
+        fail("--pdb: the cell is a program, not a function; write breakpoint() into it, and debug it without --pdb")
     warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
     if workload.version != key["workload_version"]:
         warn([f"the cell has version {key['workload_version']!r} of {workload.name}; it is now {workload.version!r}"])
@@ -205,7 +209,7 @@ def debug(
         began = time.perf_counter()
         try:
             with threads(key["cpus"]):
-                metrics = call(workload, key["experiment"], task, context)
+                metrics = call(workload, key["experiment"], task, context, foreground=True)
         except BaseException as error:  # Ctrl-C too: it shows where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without this function's frame
             say(formatted(error.with_traceback(trace)).rstrip())
@@ -225,13 +229,18 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     import polars as pl
 
     from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.program import is_program
+    from raysweep.orchestrator.sweep.program_files import workload_of
     from raysweep.orchestrator.sweep.workload import load_workload
 
     entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
     entry = max(entries, key=lambda e: e.own)
     if not trust:
         refuse_foreign(store, [entry])
-    return load_workload(name, (*entry.metadata["search"], str(Path.cwd())))
+    search = (*entry.metadata["search"], str(Path.cwd()))
+    if is_program(name):
+        return workload_of(replace(entry.sweep(), search=search))
+    return load_workload(name, search)
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:

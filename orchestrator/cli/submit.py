@@ -19,7 +19,6 @@ from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
 from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
 from raysweep.orchestrator.launch.provenance import commits_of, to_ship
 from raysweep.orchestrator.sweep.find import BUNDLED
-from raysweep.orchestrator.sweep.source import own_files
 from raysweep.orchestrator.text import count_cells
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
     folder.mkdir(parents=True)
     shutil.copy2(path, folder / path.name)
     if workload.folder is not None:
-        python_files(Path(workload.folder), folder, own_files(workload.module, workload.source_path, workload.folder))
+        python_files(Path(workload.folder), folder, workload.shipped())
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()
 
 

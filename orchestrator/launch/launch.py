@@ -172,7 +172,8 @@ class Launch:
             }
             hours, minutes = options.max_hours, options.node_wait
             limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
-            driver = Driver(planned, executor, search, limits, writer.checkpoint_home())
+            programs = {name: w.program for name, w in request.workloads.items() if w.program is not None}
+            driver = Driver(planned, executor, search, limits, writer.checkpoint_home(), programs)
             writer.running = driver.running
             with _interruptible(driver, executor):
                 _commit_all(driver, writer, planned, request.workloads, report)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+
+import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.executor import Executor
@@ -36,6 +39,23 @@ def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
             counts[requirement] = counts.get(requirement, 0) + cells
     lines = [f"{requirement} ({count_cells(count)})" for requirement, count in counts.items()]
     return lines if len(lines) <= _MAX_LINES else [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES:,} more"]
+
+
+def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, str]:
+    """Workload -> command line of its first cell to run, or else of its first cell; for programs only."""
+    lines = {}
+    variants = plan.table.variants.with_row_index("row")
+    cells = plan.frame.sort("run", descending=True, maintain_order=True)
+    for name, program in ((name, w.program) for name, w in workloads.items() if w.program is not None):
+        rows = variants.filter(pl.col("workload") == name)
+        row = cells.filter(pl.col("variant").is_in(rows["variant"].implode())).head(1)
+        if row.is_empty():
+            continue
+        cell = row.join(rows, on="variant").row(0, named=True)
+        key = {part: cell[part] for part in ("method", "k", "seed", "cell_id")}
+        line = program.render({**key, "folder": "FOLDER", "checkpoint": "CHECKPOINT"}, json.loads(cell["config"]))
+        lines[name] = str(line)
+    return lines
 
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raysweep.orchestrator.sweep.source import content, source_files
+from raysweep.orchestrator.sweep.source import content
 from raysweep.orchestrator.sweep.workload import Workload
 
 
@@ -40,7 +40,7 @@ def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
     """Source digest -> commit, for the workloads whose code is in a repository."""
     commits = {}
     for w in workloads.values():
-        files = [file for _, file in source_files(w.module, w.source_path, w.folder)]
+        files = [file for _, file in w.files()]
         commits[w.source_digest] = commit_of(w.source_path, files)
     return shipped() | {digest: commit for digest, commit in commits.items() if commit is not None}
 

@@ -20,10 +20,12 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.run.context import RunContext, RunningCell, checked_metrics
 from raysweep.orchestrator.run.context import __file__ as context_file
 from raysweep.orchestrator.run.messages import Chunk, ChunkResult, Outcome, Task, Worker
+from raysweep.orchestrator.run.program import run_program
 from raysweep.orchestrator.run.threads import threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as timeout_file
 from raysweep.orchestrator.store.checkpoints import Checkpoint, Preempted
+from raysweep.orchestrator.sweep.program_files import worker_side
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
 from raysweep.orchestrator.text import message_of
 
@@ -109,6 +111,8 @@ def run_chunk(
 def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
     """The workload and None; or None and a function that turns a task into a failed outcome."""
     try:
+        if chunk.program is not None:
+            return worker_side(chunk.program, chunk.search[0] if chunk.search else None), None
         return load_workload(chunk.workload, chunk.search), None
     except InputError as error:
         text, trace = str(error), traceback.format_exc()
@@ -171,8 +175,8 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
         started_at=started_at,
         finished_at=started_at + seconds,
         seconds=seconds,
-        cpu_seconds=time.process_time() - cpu,
-        peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS,
+        cpu_seconds=time.process_time() - cpu + context.children.cpu_seconds,
+        peak_rss_mib=(context.children.peak_rss or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / _RSS_UNITS,
         metrics=metrics if status == "done" else {},
         arrays=tuple(context.arrays) if status == "done" else (),
         error_type=None if error is None else type(error).__name__,
@@ -183,10 +187,17 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
     )
 
 
-def call(workload: Workload, experiment: str, task: Task, context: RunContext) -> dict[str, float]:
-    """Run one cell and return its metrics. Raises whatever the workload raises."""
+def call(
+    workload: Workload, experiment: str, task: Task, context: RunContext, *, foreground: bool = False
+) -> dict[str, float]:
+    """Run one cell and return its metrics. Raises whatever the workload raises.
+
+    `foreground`: a program runs with this terminal's standard input.
+    """
     config = workload.revive(task.config)
     cell = RunningCell(task.cell_id, experiment, task.method, task.k, task.seed, config)
+    if workload.program is not None:
+        return checked_metrics(run_program(workload.program, workload.folder, cell, context, foreground=foreground))
     return checked_metrics(workload.run(cell, context))
 
 
@@ -201,7 +212,12 @@ _ROOT = f"{Path(raysweep.__file__).parents[1]}{os.sep}"
 
 
 def formatted(error: BaseException) -> str:
-    """The traceback from the workload's first frame on; the paths of staged files are relative."""
+    """The traceback from the workload's first frame on; the paths of staged files are relative.
+
+    For a program, the last lines of its output.
+    """
+    if isinstance(output := getattr(error, "program_output", None), str):
+        return output
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in _AROUND_A_CELL:
         trace = trace.tb_next

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.orchestrator.run.messages import Array
+from raysweep.orchestrator.run.process import Usage
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.text import encodable, message_of
 
@@ -30,6 +31,18 @@ class RunningCell:
     config: Any
 
 
+class Children:
+    """What the processes that a cell started have used."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds, self.peak_rss = 0.0, 0
+
+    def add(self, usage: Usage) -> None:
+        """Add a process that has ended, with its own children."""
+        self.cpu_seconds += usage.cpu_seconds
+        self.peak_rss = max(self.peak_rss, usage.peak_rss)
+
+
 class RunContext:
     """The context that is passed to a workload (`raysweep.workloads.interface.Context`).
 
@@ -46,6 +59,7 @@ class RunContext:
         self.arrays: list[Array] = []
         self._parts: set[tuple[str, int]] = set()
         self.fraction: float | None = None
+        self.children = Children()
 
     def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
         """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.program import Program
 
 
 class Task(NamedTuple):
@@ -45,6 +46,7 @@ class Chunk:
     device: str  # "cpu" or "cuda"
     requeue_after_s: float  # cells not started by then go back to the driver
     checkpoints: CheckpointLocation | None = None
+    program: Program | None = None  # None: the workload is a function
 
 
 class Array(NamedTuple):

@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.run.messages import (
@@ -32,6 +33,7 @@ from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.text import one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
@@ -48,7 +50,8 @@ class Driver:
     Args:
         plan: the cells to run.
         executor: runs the chunks.
-        search: workload -> folders of users' modules.
+        search: workload -> folders of users' modules and programs.
+        programs: workload -> its program, for those that have one.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
     """
@@ -60,8 +63,10 @@ class Driver:
         search: Mapping[str, tuple[str, ...]],
         limits: Limits,
         checkpoints: CheckpointLocation | None = None,
+        programs: Mapping[str, Program] = MappingProxyType({}),
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
+        self.programs = programs
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
@@ -159,6 +164,7 @@ class Driver:
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,
             checkpoints=self.checkpoints,
+            program=self.programs.get(key.workload),
         )
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1

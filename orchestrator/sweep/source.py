@@ -6,7 +6,7 @@ import ast
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,8 +25,13 @@ MAX_BYTES = 2**19
 @lru_cache(maxsize=64)
 def source_digest(module: str, path: str, folder: str | None = None) -> str:
     """Digest of the names and contents of `source_files`, as 16 hex characters."""
+    return digest_of(source_files(module, path, folder))
+
+
+def digest_of(files: Iterable[tuple[str, Path]]) -> str:
+    """Digest of files' names and contents, as 16 hex characters."""
     digest = hashlib.sha256()
-    for name, file in source_files(module, path, folder):
+    for name, file in files:
         digest.update(name.encode() + b"\0" + content(file) + b"\0")
     return digest.hexdigest()[:16]
 

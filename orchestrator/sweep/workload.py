@@ -17,7 +17,8 @@ from typing import Any
 import pydantic
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.source import OURS, source_digest
+from raysweep.orchestrator.sweep.program import Program
+from raysweep.orchestrator.sweep.source import OURS, own_files, source_digest, source_files
 from raysweep.orchestrator.text import encodable, message_of, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater
@@ -26,11 +27,11 @@ from raysweep.workloads.registry import UnknownName
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload's function and its module's declarations (see `raysweep.workloads.interface`)."""
+    """A workload's function and its module's declarations (see `raysweep.workloads.interface`), or a program."""
 
     name: str
-    module: str
-    run: Callable[[Any, Any], Mapping[str, float]]
+    module: str  # "" for a program
+    run: Callable[[Any, Any], Mapping[str, float]]  # not called for a program
     version: str
     config_model: Any | None
     methods: Any | None
@@ -39,7 +40,20 @@ class Workload:
     lacks: Callable[[Any], str | None] | None
     source_path: str
     source_digest: str
-    folder: str | None  # in which a user's module was found; None for bundled and installed ones
+    folder: str | None  # of a user's module or a program's files; None for bundled and installed ones
+    program: Program | None = None
+
+    def files(self) -> list[tuple[str, Path]]:
+        """The files of the source digest, each with its name there."""
+        if self.program is not None:
+            return [(name, Path(self.folder or "", name)) for name in self.program.files]
+        return source_files(self.module, self.source_path, self.folder)
+
+    def shipped(self) -> list[Path]:
+        """The files to ship to workers, relative to `folder`."""
+        if self.program is not None:
+            return [Path(name) for name in self.program.files]
+        return own_files(self.module, self.source_path, self.folder)
 
     def added_later(self) -> dict[str, Any]:
         """Config field added after cells had been recorded -> its value in those cells.
@@ -101,7 +115,11 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
     """A warning if the folder contains a module of the workload's name but another one runs; otherwise None."""
-    if workload.folder is None or os.path.realpath(folder) == os.path.realpath(workload.folder):
+    if (
+        workload.folder is None
+        or workload.program is not None
+        or os.path.realpath(folder) == os.path.realpath(workload.folder)
+    ):
         return None
     spec = importlib.machinery.PathFinder.find_spec(workload.module.partition(".")[0], [folder])
     if spec is None or spec.origin is None:
