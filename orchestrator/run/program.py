@@ -177,7 +177,7 @@ def _message(code: int, shell: bool, last: str) -> str:
 
 def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
     """The environment: this process's, with its thread limits and GPUs, and the sweep's own variables."""
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_WORKER}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_WORKER)}
     environment |= dict.fromkeys(VARIABLES, os.environ.get("OMP_NUM_THREADS", "1"))
     environment |= {"PATH": program_path(), "PYTHONUNBUFFERED": "1"}  # what it printed before it was killed is seen
     if context.device == "cpu":
@@ -185,8 +185,8 @@ def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
     return {**environment, **line.env}
 
 
-_OF_THE_WORKER = ("PYTHONPATH", "PYTHONBREAKPOINT", "RAY_JOB_ID", "RAY_RAYLET_PID")
-"""Variables that Ray sets for its workers alone."""
+_OF_THE_WORKER = ("PYTHONBREAKPOINT", "RAY_")
+"""Beginnings of the names of variables that Ray sets for its workers; a program may use a Ray of its own."""
 
 
 @contextlib.contextmanager

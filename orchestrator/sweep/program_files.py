@@ -1,4 +1,4 @@
-"""The files of a program: its script, the script's local imports, and the sweep's `files`, with their digest.
+"""The files of a program: its script, the script's local imports, and the sweep's `files`; its source digest.
 
 They are found without running anything: words of the command that name a file of the project, `python -m` modules,
 import statements, and the patterns of `files`.
@@ -11,12 +11,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.identity import canonical_json
 from raysweep.orchestrator.sweep.program import Program, placeholders
 from raysweep.orchestrator.sweep.source import content, digest_of, imported, reached, source_files
 from raysweep.orchestrator.sweep.spec import Sweep
@@ -99,10 +100,16 @@ def _not_a_function(cell: Any, context: Any) -> Mapping[str, float]:
 
 
 def program_digest(program: Program, folder: str | None) -> str:
-    """Digest of the names and contents of the program's files; of a program without any, of its definition."""
-    if not program.files or folder is None:
-        return hashlib.sha256(program.version.encode()).hexdigest()[:16]
-    return digest_of((name, Path(folder, name)) for name in program.files)
+    """Digest of the names and contents of the program's files, and of the sweep's `metrics`.
+
+    The rules by which metrics are read are part of the code that makes a row: with other rules, cells are "changed".
+    """
+    parts = [
+        digest_of((name, Path(folder or "", name)) for name in program.files) if program.files else program.version
+    ]
+    if program.metrics.declared:
+        parts.append(canonical_json(asdict(program.metrics)))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 def _settle(program: Program, method: str, k: int | None, config: Any) -> tuple[int | None, Any]:
