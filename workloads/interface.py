@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -105,6 +106,10 @@ class Context(Protocol):
 
     def progress(self, fraction: float) -> None:
         """Report the completed fraction of the cell, 0 to 1."""
+
+    @property
+    def folder(self) -> Path:
+        """The cell's own folder, empty when the attempt begins. The files in it at the end are kept as artifacts."""
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -180,6 +180,7 @@ def debug(
     """
     from raysweep.orchestrator.run.cell import call, formatted
     from raysweep.orchestrator.run.context import RunContext
+    from raysweep.orchestrator.run.folder import CellFolder
     from raysweep.orchestrator.run.messages import Task
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint
@@ -201,7 +202,8 @@ def debug(
     task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(_checkpoints_in(Path(folder)), key["cell_id"], 1, workload.source_digest)
-        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, _progress_printer())
+        files = CellFolder(Path(folder) / "folder")
+        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, files, _progress_printer())
         began = time.perf_counter()
         try:
             with threads(key["cpus"]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import resource
@@ -19,11 +18,14 @@ import raysweep
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.run.context import RunContext, RunningCell, checked_metrics
 from raysweep.orchestrator.run.context import __file__ as context_file
+from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.messages import Chunk, ChunkResult, Outcome, Task, Worker
+from raysweep.orchestrator.run.output import OutputFile
 from raysweep.orchestrator.run.threads import threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as timeout_file
 from raysweep.orchestrator.store.checkpoints import Checkpoint, Preempted
+from raysweep.orchestrator.store.storage.scratch import scratch
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
 from raysweep.orchestrator.text import message_of
 
@@ -75,14 +77,23 @@ def run_chunk(
     outcomes: list[Outcome] = []
     requeued: tuple[int, ...] = ()
     notes: dict[str, None] = {}
-    with fault_log(fault_file) as faults, threads(chunk.cpus):
+    place = fault_file.with_suffix("") if fault_file else scratch() / f"inline-{process}-{chunk.number}"
+    with (
+        fault_log(fault_file) as faults,
+        threads(chunk.cpus),
+        contextlib.closing(OutputFile(output_path(place))) as output,
+    ):
         workload, broken = _load(chunk)
         for index, task in enumerate(chunk.tasks):
             if position.stop or (index and time.monotonic() - began > chunk.requeue_after_s):
                 requeued = tuple(t.row for t in chunk.tasks[index:])
                 break
             position.index, position.started = index, time.monotonic()
-            outcome = broken(task) if workload is None else _run(workload, task, chunk, position, faults)
+            folder_of_cell = CellFolder(place.with_name(f"{place.name}-{index}"))
+            if workload is None:
+                outcome = broken(task)
+            else:
+                outcome = _run(workload, task, chunk, position, faults, output, folder_of_cell)
             if position.context is not None and position.context.checkpoint.is_local:
                 notes[NOT_SHARED] = None
             if os.getpid() != process:  # a child that the cell forked: only the parent may continue
@@ -90,6 +101,7 @@ def run_chunk(
             if folder is not None:  # the cell may have changed the current folder
                 with contextlib.suppress(OSError):
                     os.chdir(folder)
+            folder_of_cell.remove()
             outcomes.append(outcome)
             if outcome.status in ("cancelled", "preempted"):
                 requeued = tuple(t.row for t in chunk.tasks[index + 1 :])
@@ -104,6 +116,11 @@ def run_chunk(
         packages=_packages(),
     )
     return ChunkResult(chunk.number, worker, tuple(outcomes), requeued, tuple(notes))
+
+
+def output_path(place: Path) -> Path:
+    """The output file of a chunk's running cell; `place` is the chunk's fault file without suffix."""
+    return place.with_name(f"{place.name}.output")
 
 
 def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
@@ -123,12 +140,19 @@ def _load(chunk: Chunk) -> tuple[Workload | None, Any]:
         return None, broken
 
 
-def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition, faults: IO[str] | None) -> Outcome:
+def _run(
+    workload: Workload,
+    task: Task,
+    chunk: Chunk,
+    position: WorkerPosition,
+    faults: IO[str] | None,
+    output: OutputFile,
+    folder: CellFolder,
+) -> Outcome:
     checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, workload.source_digest)
-    context = RunContext(chunk.device, checkpoint)
+    context = RunContext(chunk.device, checkpoint, folder)
     checkpoint.draining = position.draining
     position.context = context
-    log = _Tail()
     _reset_peak_memory()
     started_at, cpu = time.time(), time.process_time()
     started = time.perf_counter()
@@ -136,18 +160,15 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
     metrics: dict[str, float] = {}
     error: BaseException | None = None
     try:
-        try:
-            position.in_cell = True
-            if position.stop and not position.draining:
-                raise KeyboardInterrupt
-            with (
-                contextlib.redirect_stdout(log),
-                contextlib.redirect_stderr(log),
-                deadline(task.timeout_s, faults, position.index),
-            ):
-                metrics = call(workload, chunk.experiment, task, context)
-        finally:
-            position.in_cell = False
+        with output.captured():
+            try:
+                position.in_cell = True
+                if position.stop and not position.draining:
+                    raise KeyboardInterrupt
+                with deadline(task.timeout_s, faults, position.index):
+                    metrics = call(workload, chunk.experiment, task, context)
+            finally:
+                position.in_cell = False
         if task.timeout_s is not None and time.perf_counter() - started > task.timeout_s:
             raise CellTimeout(f"ran longer than its timeout of {task.timeout_s:g} s, and ignored the alarm")
     except CellTimeout as caught:
@@ -161,7 +182,6 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
     except BaseException as caught:  # SystemExit too: a failed cell never ends the worker
         status, error = "failed", caught
     seconds = time.perf_counter() - started
-    text = log.text()
     if status == "done":
         checkpoint.forget()
     return Outcome(
@@ -178,7 +198,7 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
         error_type=None if error is None else type(error).__name__,
         error_message=None if error is None else _bounded(message_of(error) + _advice(error), MAX_MESSAGE),
         traceback=None if error is None else _bounded(formatted(error), MAX_TRACEBACK),
-        log_tail=text or None,
+        log_tail=output.printed().text[-MAX_LOG:] or None,
         checkpointed=checkpoint.used and not checkpoint.is_local,
     )
 
@@ -220,30 +240,6 @@ def _bounded(text: str, limit: int) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-
-
-class _Tail(io.TextIOBase):
-    """The last `MAX_LOG` characters of a cell's output."""
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._length = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._parts.append(text[-MAX_LOG:])
-        self._length += len(text)
-        if self._length > 4 * MAX_LOG:
-            self._parts = ["".join(self._parts)[-MAX_LOG:]]
-            self._length = len(self._parts[0])
-        return len(text)
-
-    def text(self) -> str:
-        return "".join(self._parts)[-MAX_LOG:]
 
 
 _RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.text import encodable, message_of
@@ -36,11 +38,19 @@ class RunContext:
     Args:
         device: `cpu` or `cuda`.
         checkpoint: the cell's checkpoint.
+        folder: the cell's own folder.
         report: called with the progress, 0 to 1, each time the cell reports it.
     """
 
-    def __init__(self, device: str, checkpoint: Checkpoint, report: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        checkpoint: Checkpoint,
+        folder: CellFolder,
+        report: Callable[[float], None] | None = None,
+    ) -> None:
         self._report = report
+        self._folder = folder
         self.device = device
         self.checkpoint = checkpoint
         self.arrays: list[Array] = []
@@ -72,6 +82,11 @@ class RunContext:
             raise ValueError(f"{what}: recorded twice with step {step}; give each part its own first step")
         self._parts.add((name, step))
         self.arrays.append(Array(name, step, stride, array.copy()))
+
+    @property
+    def folder(self) -> Path:
+        """The cell's own folder on the worker's disk: empty when the attempt begins, removed after it."""
+        return self._folder.path
 
     @property
     def should_stop(self) -> bool:

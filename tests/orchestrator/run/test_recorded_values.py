@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from raysweep.orchestrator.run.context import RunContext, checked_metrics
+from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 
 
@@ -22,8 +24,8 @@ class Tensor:
 
 
 @pytest.fixture
-def context() -> RunContext:
-    return RunContext("cpu", Checkpoint(None, "ab" * 12, 1, "digest"))
+def context(tmp_path: Path) -> RunContext:
+    return RunContext("cpu", Checkpoint(None, "ab" * 12, 1, "digest"), CellFolder(tmp_path / "folder"))
 
 
 @pytest.mark.parametrize(
