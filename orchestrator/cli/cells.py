@@ -57,6 +57,11 @@ def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) ->
         "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
+    document["metrics"] |= dict(
+        opened.collect(
+            lambda: opened.scan("texts").filter(is_cell & (pl.col("attempt") == (last or {}).get("attempt")))
+        ).select("name", "value").iter_rows()
+    )  # fmt: skip
     if as_json:
         print_json({**document, "attempts": attempts})
         return
@@ -207,7 +212,7 @@ def debug(
         began = time.perf_counter()
         try:
             with threads(key["cpus"]):
-                metrics = call(workload, key["experiment"], task, context)
+                metrics = call(workload, key["experiment"], task, context, keep_nan=True)
         except BaseException as error:  # Ctrl-C too: it shows where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without this function's frame
             say(formatted(error.with_traceback(trace)).rstrip())
@@ -216,10 +221,10 @@ def debug(
 
                 debugger.post_mortem(trace)
             raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
-        _say_items("metrics", metrics)
+        _say_items("metrics", {**metrics.numbers, **metrics.texts})
         _say_arrays(context)
         say(f"took {time.perf_counter() - began:.3g} s")
-        say(_comparison(opened, key["cell_id"], metrics, workload.source_digest))
+        say(_comparison(opened, key["cell_id"], metrics.numbers, workload.source_digest))
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
@@ -276,8 +281,8 @@ def _progress_printer() -> Callable[[float], None]:
 
 
 def _say_arrays(context: RunContext) -> None:
-    say("arrays:" + ("" if context.arrays else " none"))
-    for array in context.arrays:
+    say("arrays:" + ("" if context.recorded else " none"))
+    for array in context.recorded:
         last = array.step + (len(array.values) - 1) * array.stride
         steps = f", steps {array.step} to {last}" if len(array.values) else ""
         say(f"  {array.name}: {len(array.values):,} of {array.values.dtype}{steps}")

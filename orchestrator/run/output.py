@@ -17,7 +17,9 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
+
+from raysweep.orchestrator.run.messages import Printed
 
 HEAD, TAIL = 64 * 2**10, 192 * 2**10
 """Bytes of an attempt's output that are recorded: its beginning and its end."""
@@ -25,14 +27,6 @@ _BLOCK = 4096
 _SPARE = 16 * TAIL  # bytes between head and tail before the file's middle is freed
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """Escape sequences that set colours, move the cursor, or name the window."""
-
-
-class Printed(NamedTuple):
-    """Recorded output: `text`, from `size` bytes of which `left_out` are not in it."""
-
-    text: str
-    size: int
-    left_out: int
 
 
 class OutputFile:
@@ -109,8 +103,14 @@ class OutputFile:
         self._path.unlink(missing_ok=True)
 
 
-def read_file(path: Path) -> Printed | None:
-    """The output that a dead worker's last cell left in a file on this machine; None if there is no file."""
+def output_path(fault_file: Path) -> Path:
+    """The output file of the chunk that has this fault file."""
+    return fault_file.with_suffix(".output")
+
+
+def left_output(fault_file: Path) -> Printed | None:
+    """The output of a dead worker's last cell, if the worker ran on this machine; its file is removed."""
+    path = output_path(fault_file)
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -119,6 +119,7 @@ def read_file(path: Path) -> Printed | None:
         return read(file)
     finally:
         os.close(file)
+        path.unlink(missing_ok=True)
 
 
 def read(file: int) -> Printed:

@@ -11,10 +11,12 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.run.messages import (
+    CellState,
     Chunk,
     ChunkDone,
     ChunkLost,
@@ -32,6 +34,7 @@ from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.text import one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
@@ -51,6 +54,8 @@ class Driver:
         search: workload -> folders of users' modules.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
+        outputs: sweep -> what it keeps of a cell's results.
+        publish: called with states of running cells whose workers cannot publish them.
     """
 
     def __init__(
@@ -60,8 +65,11 @@ class Driver:
         search: Mapping[str, tuple[str, ...]],
         limits: Limits,
         checkpoints: CheckpointLocation | None = None,
+        outputs: Mapping[str, Outputs] = MappingProxyType({}),
+        publish: Callable[[CellState], None] = lambda state: None,
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
+        self._outputs, self._publish = outputs, publish
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
@@ -159,6 +167,7 @@ class Driver:
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,
             checkpoints=self.checkpoints,
+            outputs=self._outputs.get(key.sweep, DEFAULT),
         )
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1
@@ -284,6 +293,8 @@ class Driver:
         for beat in self.executor.beats():
             if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
                 self._started[beat.chunk] = (beat.position, now - beat.seconds, beat.progress)
+                if beat.live is not None:
+                    self._publish(beat.live)
         finished = []
         for number, (index, began, _) in list(self._started.items()):
             limit = self._in_flight[number].tasks[index].timeout_s
@@ -340,4 +351,4 @@ class Driver:
 
 
 def _key(chunk: Chunk) -> ChunkKey:
-    return ChunkKey(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
+    return ChunkKey(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib, chunk.sweep)

@@ -61,9 +61,7 @@ def test_so_is_one_with_a_bad_step_or_stride(context: RunContext, arguments: dic
         context.array("loss", [1.0], **arguments)
 
 
-@pytest.mark.parametrize(
-    "value", ["1", None, [1], 1j, float("nan"), np.array([1.0, 2.0]), np.array([]), Tensor(), 10**400]
-)
+@pytest.mark.parametrize("value", [b"1", [1], 1j, float("nan"), np.array([1.0, 2.0]), np.array([]), Tensor(), 10**400])
 def test_a_bad_metric_is_named(value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"^metric 'accuracy' "):
         checked_metrics({"loss": 1.0, "accuracy": value})
