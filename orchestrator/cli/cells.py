@@ -207,7 +207,7 @@ def debug(
     task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(_checkpoints_in(Path(folder)), key["cell_id"], 1, workload.source_digest)
-        files = CellFolder(Path(folder) / "folder")
+        files = CellFolder(Path(folder), "folder")
         context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, files, _progress_printer())
         began = time.perf_counter()
         try:

@@ -24,7 +24,7 @@ from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.guard import VARIABLE, mark_of_worker
 from raysweep.orchestrator.run.messages import Artifact, CellState, Chunk, ChunkResult, Outcome, Task, Worker
 from raysweep.orchestrator.run.output import OutputFile, output_path
-from raysweep.orchestrator.run.publish import Publisher
+from raysweep.orchestrator.run.publish import Publisher, publishing
 from raysweep.orchestrator.run.threads import environment, threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as timeout_file
@@ -90,9 +90,9 @@ def run_chunk(
         threads(chunk.cpus),
         environment({VARIABLE: mark_of_worker()}),
         contextlib.closing(OutputFile(output_path(place))) as output,
-        contextlib.closing(Publisher(output, chunk.checkpoints, position.send)) as publisher,
+        output.captured(),
+        publishing(output, chunk.checkpoints, position.send) as publisher,
     ):
-        publisher.start()
         workload, broken = _load(chunk)
         for index, task in enumerate(chunk.tasks):
             if position.stop or (index and time.monotonic() - began > chunk.requeue_after_s):
@@ -102,7 +102,7 @@ def run_chunk(
             if workload is None:
                 outcome = broken(task)
             else:
-                files = CellFolder(place.with_name(f"{place.stem}-{index}"))
+                files = CellFolder(place.parent, f"{chunk.number}-{index}")
                 outcome = _run(workload, task, chunk, position, faults, output, publisher, files)
                 files.remove()
             if position.context is not None and position.context.checkpoint.is_local:
@@ -168,16 +168,16 @@ def _run(
     metrics = Metrics({}, {})
     error: BaseException | None = None
     try:
-        with output.captured():
-            publisher.begin(task.cell_id, task.attempt, context)
-            try:
-                position.in_cell = True
-                if position.stop and not position.draining:
-                    raise KeyboardInterrupt
-                with deadline(task.timeout_s, faults, position.index):
-                    metrics = call(workload, chunk.experiment, task, context, chunk.outputs.keep_nan)
-            finally:
-                position.in_cell = False
+        output.begin()
+        publisher.begin(task.cell_id, task.attempt, context)
+        try:
+            position.in_cell = True
+            if position.stop and not position.draining:
+                raise KeyboardInterrupt
+            with deadline(task.timeout_s, faults, position.index):
+                metrics = call(workload, chunk.experiment, task, context, chunk.outputs.keep_nan)
+        finally:
+            position.in_cell = False
         if task.timeout_s is not None and time.perf_counter() - started > task.timeout_s:
             raise CellTimeout(f"ran longer than its timeout of {task.timeout_s:g} s, and ignored the alarm")
     except CellTimeout as caught:
@@ -191,6 +191,7 @@ def _run(
     except BaseException as caught:  # SystemExit too: a failed cell never ends the worker
         status, error = "failed", caught
     if os.getpid() != process:  # a child that the cell forked: only the parent may continue
+        output.flush()
         os._exit(0 if status == "done" else 1)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     published = publisher.finish()

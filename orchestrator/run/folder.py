@@ -10,22 +10,30 @@ class CellFolder:
     """A folder that one attempt may fill, made at its first use.
 
     Args:
-        path: its path, which does not exist yet or was left by a killed worker.
+        parent: the folder in which it lies.
+        name: its name there; a killed worker may have left such a folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self.is_used = path, False
+    def __init__(self, parent: Path, name: str) -> None:
+        self._parent, self._name = parent, name
+        self._path: Path | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the folder has been made."""
+        return self._path is not None
 
     @property
     def path(self) -> Path:
         """The folder's path; the folder is made, empty, if this is the first use."""
-        if not self.is_used:
-            shutil.rmtree(self._path, ignore_errors=True)
-            self._path.mkdir(parents=True, mode=0o700)
-            self.is_used = True
+        if self._path is None:
+            path = self._parent / self._name
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True, mode=0o700)
+            self._path = path
         return self._path
 
     def remove(self) -> None:
         """Remove the folder."""
-        if self.is_used:
+        if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
+import fcntl
 import functools
 import io
 import os
@@ -23,10 +24,14 @@ from raysweep.orchestrator.run.messages import Printed
 
 HEAD, TAIL = 64 * 2**10, 192 * 2**10
 """Bytes of an attempt's output that are recorded: its beginning and its end."""
+_FREE = 3  # the first descriptor after those of standard streams
 _BLOCK = 4096
 _SPARE = 16 * TAIL  # bytes between head and tail before the file's middle is freed
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """Escape sequences that set colours, move the cursor, or name the window."""
+
+
+_NOTHING = Printed("", 0, 0)
 
 
 class OutputFile:
@@ -43,31 +48,56 @@ class OutputFile:
         self._file = self._open()
         self._saved = tuple(_copy(number) for number in (1, 2))
         self._freed = 0
+        self._fresh = False  # descriptors 1 and 2 lead to an empty file
 
     def _open(self) -> int:
         self._path.unlink(missing_ok=True)
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if file < _FREE:  # the process was started without it, or a cell has closed it
+            low, file = file, fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FREE)
+            os.close(low)
+        self._inode = os.fstat(file).st_ino
+        return file
 
     @contextlib.contextmanager
     def captured(self) -> Iterator[None]:
         """Send descriptors 1 and 2, `sys.stdout` and `sys.stderr` to the file inside the block."""
-        if self.size():
-            os.close(self._file)
-            self._file, self._freed = self._open(), 0
         before = sys.stdout, sys.stderr
         for stream in before:
             _flush(stream)
-        for number in (1, 2):
-            os.dup2(self._file, number)
-        sys.stdout, sys.stderr = _stream(1), _stream(2)
         try:
+            self.begin()
             yield
         finally:
             self.flush()
             sys.stdout, sys.stderr = before
             for number, saved in zip((1, 2), self._saved, strict=True):
-                with contextlib.suppress(OSError):  # the cell may have closed it
+                with contextlib.suppress(OSError):  # a cell may have closed it
                     os.close(number) if saved is None else os.dup2(saved, number)
+
+    def begin(self) -> None:
+        """Begin the output of a cell, inside the block of `captured`."""
+        if not self._fresh:
+            if self.size():
+                os.close(self._file)
+                self._file, self._freed = self._open(), 0
+            for number in (1, 2):
+                os.dup2(self._file, number)
+        sys.stdout, sys.stderr = _stream(1), _stream(2)
+
+    def printed(self) -> Printed:
+        """The output of the cell that has just ended. This costs little if there is none."""
+        self.flush()
+        self._fresh = self._untouched(1) and self._untouched(2)
+        return _NOTHING if self._fresh else read(self._file)
+
+    def _untouched(self, number: int) -> bool:
+        """Whether a descriptor still leads to the file, and nothing was printed."""
+        try:
+            status = os.fstat(number)
+        except OSError:  # the cell has closed it
+            return False
+        return status.st_ino == self._inode and not status.st_size
 
     def flush(self) -> None:
         """Write out what Python's streams hold back."""
@@ -75,12 +105,8 @@ class OutputFile:
             _flush(_stream(number))
 
     def size(self) -> int:
-        """Number of bytes printed by the last cell."""
+        """Number of bytes printed by the running cell."""
         return os.fstat(self._file).st_size
-
-    def printed(self) -> Printed:
-        """The output of the last cell."""
-        return read(self._file)
 
     def end(self, count: int) -> tuple[int, bytes]:
         """The size of the output, and its last `count` bytes."""
@@ -152,8 +178,11 @@ def _copy(number: int) -> int | None:
 
 
 def _flush(stream: TextIO | None) -> None:
-    with contextlib.suppress(Exception):  # None or closed, or a full disk
-        stream.flush()  # type: ignore[union-attr]
+    try:
+        if stream is not None:
+            stream.flush()
+    except (ValueError, OSError):
+        return  # closed by the cell, or a full disk
 
 
 _streams: dict[int, TextIO] = {}

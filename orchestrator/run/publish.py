@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.run.context import RunContext
@@ -24,20 +27,27 @@ MAX_SENT = 64 * 2**10
 class Publisher(threading.Thread):
     """Publishes the state of the running cell every second, if it has printed or logged something since.
 
-    Args:
-        output: the output file of the process's cells.
-        location: the launch's store; None outside a launch.
-        send: called with the state if this machine cannot reach the store.
+    One thread serves all chunks of a process (`publishing`): to start a thread for each would cost milliseconds.
     """
 
-    def __init__(
-        self, output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__(name="raysweep-publish", daemon=True)
-        self._output, self._location, self._send = output, location, send
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._active = threading.Lock(), threading.Event()
+        self._chunk: tuple[OutputFile, CheckpointLocation | None, Callable[[CellState], None]] | None = None
         self._cell: tuple[str, int, RunContext] | None = None
         self._published: tuple[int, int] = (0, 0)  # bytes printed, points logged
+
+    def use(self, output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]) -> None:
+        """Publish cells of a chunk from now on."""
+        with self._lock:
+            self._chunk = output, location, send
+        self._active.set()
+
+    def rest(self) -> None:
+        """Publish nothing until the next chunk."""
+        self._active.clear()
+        with self._lock:
+            self._chunk = self._cell = None
 
     def begin(self, cell_id: str, attempt: int, context: RunContext) -> None:
         """Publish this attempt from now on."""
@@ -51,39 +61,58 @@ class Publisher(threading.Thread):
             return self._published != (0, 0)
 
     def run(self) -> None:
-        """Publish until `close` is called."""
-        while not self._ended.wait(PUBLISH_S):
+        """Publish for as long as the process lives."""
+        while self._active.wait():
+            time.sleep(PUBLISH_S)
             with self._lock, contextlib.suppress(RaysweepError, OSError):  # a full disk: the next second tries again
-                self.publish()
+                self._publish()
 
-    def publish(self) -> None:
-        """Publish the running cell's state if it has changed."""
-        if self._cell is None:
+    def _publish(self) -> None:
+        if self._cell is None or self._chunk is None:
             return
-        self._output.flush()
-        self._output.free_middle()
+        output, location, send = self._chunk
+        output.flush()
+        output.free_middle()
         cell_id, attempt, context = self._cell
-        now = (self._output.size(), context.points)
-        if now == self._published or self._location is None:
+        now = (output.size(), context.points)
+        if now == self._published or location is None:
             return
-        storage = reachable(self._location)[0]
+
+        def encoded(part: int) -> bytes:
+            size, end = output.end(END_BYTES // part)
+            curves = {name: curve.thinned(MAX_POINTS // part) for name, curve in list(context.curves.items())}
+            return encode(LiveState(cell_id, attempt, size, end, curves))
+
+        storage = reachable(location)[0]
         if storage is not None:
-            storage.replace(path_of(cell_id, attempt), self._state(END_BYTES, MAX_POINTS))
-        else:
-            sizes = ((END_BYTES, MAX_POINTS), (END_BYTES // 8, MAX_POINTS // 10), (END_BYTES // 64, MAX_POINTS // 100))
-            states = (self._state(*size) for size in sizes)
-            if (state := next((s for s in states if len(s) <= MAX_SENT), None)) is not None:
-                self._send(CellState(cell_id, attempt, state))
+            storage.replace(path_of(cell_id, attempt), encoded(1))
+        elif (state := next((s for s in map(encoded, (1, 8, 64, 512)) if len(s) <= MAX_SENT), None)) is not None:
+            send(CellState(cell_id, attempt, state))
         self._published = now
 
-    def _state(self, count: int, points: int) -> bytes:
-        """The encoded state, with the last `count` bytes of output and about `points` points of each curve."""
-        assert self._cell is not None  # noqa: S101 - for the type checker
-        cell_id, attempt, context = self._cell
-        size, end = self._output.end(count)
-        curves = {name: curve.thinned(points) for name, curve in list(context.curves.items())}
-        return encode(LiveState(cell_id, attempt, size, end, curves))
 
-    def close(self) -> None:
-        """End the thread."""
-        self._ended.set()
+@contextlib.contextmanager
+def publishing(
+    output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]
+) -> Iterator[Publisher]:
+    """Publish the cells that run inside the block.
+
+    Args:
+        output: the output file of these cells.
+        location: the launch's store; None outside a launch.
+        send: called with a cell's state if this machine cannot reach the store.
+    """
+    publisher = _publisher(os.getpid())
+    publisher.use(output, location, send)
+    try:
+        yield publisher
+    finally:
+        publisher.rest()
+
+
+@functools.cache
+def _publisher(process: int) -> Publisher:
+    """This process's publisher; a forked process has none of its threads."""
+    publisher = Publisher()
+    publisher.start()
+    return publisher

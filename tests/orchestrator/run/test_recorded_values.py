@@ -25,7 +25,7 @@ class Tensor:
 
 @pytest.fixture
 def context(tmp_path: Path) -> RunContext:
-    return RunContext("cpu", Checkpoint(None, "ab" * 12, 1, "digest"), CellFolder(tmp_path / "folder"))
+    return RunContext("cpu", Checkpoint(None, "ab" * 12, 1, "digest"), CellFolder(tmp_path, "folder"))
 
 
 @pytest.mark.parametrize(
