@@ -15,7 +15,7 @@ import typer
 
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import DataDir, Json, StoreOption, TrustStore, Where
-from raysweep.orchestrator.cli.output import fail, print_json, say, warn
+from raysweep.orchestrator.cli.output import fail, finite, print_json, say, warn
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.cells import CellTable
     from raysweep.orchestrator.sweep.workload import Workload
 
-MAX_SEEDS, MAX_IDS = 5, 5
-"""Maximum numbers of printed seeds in a group of failures, and of printed ids that share a prefix."""
+MAX_SEEDS, MAX_IDS, MAX_FILES = 5, 5, 8
+"""Maximum numbers of printed seeds in a group of failures, of printed ids that share a prefix, and of files."""
 PROGRESS_S = 5.0
 """Minimum seconds between two lines on the progress of a cell."""
 
@@ -63,6 +63,8 @@ def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) ->
         ).select("name", "value").iter_rows()
     )  # fmt: skip
     if as_json:
+        for of in (document, *attempts):
+            of["metrics"] = _without_nan(of["metrics"])
         print_json({**document, "attempts": attempts})
         return
     for name, value in document.items():
@@ -71,14 +73,46 @@ def show(cell: CellId, store: StoreOption = "results", as_json: Json = False) ->
         else:
             say(f"{name}: {value}")
     say(f"attempts: {len(attempts)}")
+    logged = _logged(opened, key["cell_id"])
     for attempt in attempts:
         _say_attempt(attempt)
+        if attempt["status"] != "done" and attempt["attempt"] in logged:
+            say(f"     logged last: {logged[attempt['attempt']]}")
+    files = opened.artifacts().filter(is_cell)
+    if files.height:
+        say(f"artifacts: {join_first(files['path'], MAX_FILES)} (raysweep artifacts get)")
+
+
+def _without_nan(metrics: Any) -> Any:
+    """Metrics for JSON: as a dict, or as the list of a row."""
+    if isinstance(metrics, dict):
+        return {name: finite(value) if isinstance(value, float) else value for name, value in metrics.items()}
+    return metrics and [{**metric, "value": finite(metric["value"])} for metric in metrics]
 
 
 def _say_items(title: str, items: Mapping[str, object]) -> None:
     say(f"{title}:" + ("" if items else " none"))
     for name, value in items.items():
         say(f"  {name} = {value}")
+
+
+def _logged(store: Store, cell_id: str) -> dict[int, str]:
+    """Attempt -> the last value of each of its arrays."""
+    import polars as pl
+
+    last = pl.coalesce(pl.col("values_f64").list.last(), pl.col("values").list.last().cast(pl.Float64))
+    rows = store.collect(
+        lambda: (
+            store.arrays.filter(pl.col("cell_id") == cell_id)
+            .sort("step")
+            .group_by("attempt", "name", maintain_order=True)
+            .agg(value=last.last())
+        )
+    )
+    texts: dict[int, list[str]] = {}
+    for attempt, name, value in rows.drop_nulls().iter_rows():
+        texts.setdefault(attempt, []).append(f"{name} {value:.6g}")
+    return {attempt: join_first(values, MAX_FILES) for attempt, values in texts.items()}
 
 
 def _say_attempt(attempt: Mapping[str, Any]) -> None:

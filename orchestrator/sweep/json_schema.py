@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from raysweep.orchestrator.sweep.outputs import MAX_FILES, MAX_MIB, NAN
 from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -38,6 +39,19 @@ _RESOURCES: Schema = {
     },
     "description": "Resources that a cell runs with; never part of its id.",
 }  # fmt: skip
+
+_PATTERNS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_ARTIFACTS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "include": {**_PATTERNS, "description": "Patterns of the files that are kept; default: all."},
+        "exclude": {**_PATTERNS, "description": "Patterns of files that are not kept."},
+        "max_mib": {"type": "number", "minimum": 0, "maximum": MAX_MIB, "description": "MiB per attempt."},
+        "max_files": {"type": "integer", "minimum": 0, "maximum": MAX_FILES, "description": "Files per attempt."},
+    },
+    "description": "Files of a cell's folder that the store keeps; never part of its id.",
+}
 
 
 def schema(workload: Workload | None = None) -> Schema:
@@ -69,6 +83,8 @@ def schema(workload: Workload | None = None) -> Schema:
             },
             "config": {"type": "object", "description": description, **config},
             "resources": _RESOURCES,
+            "artifacts": _ARTIFACTS,
+            "nan": {"enum": list(NAN), "description": "Whether a metric that is NaN or infinite fails the cell."},
             "grid": {
                 "type": "array", "minItems": 1, "items": _block(workload, config),
                 "description": "Each block is the product of its lists.",

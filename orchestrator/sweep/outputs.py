@@ -56,10 +56,11 @@ def read_outputs(raw: Mapping[str, Any], problems: list[str]) -> Outputs:
         if key not in _KEYS:
             problems.append(f"artifacts: {unknown_name('key', key, _KEYS)}")
         elif key in _LIMITS:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LIMITS[key]:
-                problems.append(f"artifacts.{key}: {short_repr(value)} is not a number from 0 to {_LIMITS[key]:,}")
+            kind, noun = (int, "an integer") if key == "max_files" else (int | float, "a number")
+            if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value <= _LIMITS[key]:
+                problems.append(f"artifacts.{key}: {short_repr(value)} is not {noun} from 0 to {_LIMITS[key]:,}")
             else:
-                values[key] = int(value) if key == "max_files" else float(value)
+                values[key] = value
         elif not isinstance(value, list) or not all(isinstance(v, str) and v and encodable(v) for v in value):
             problems.append(f'artifacts.{key}: {short_repr(value)} is not a list of patterns, such as ["*.png"]')
         else:
