@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status
+from raysweep.orchestrator.cli import analysis, artifacts, cells, data, launch, logs, query, scaffold, status
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.options import Json, StoreOption, Wait
 from raysweep.orchestrator.cli.output import complain, print_json, say, typed_command
@@ -18,12 +18,14 @@ app = typer.Typer(name="raysweep", no_args_is_help=True, pretty_exceptions_enabl
 store_app = typer.Typer(help="Verify or compact a store.", no_args_is_help=True)
 
 COMMANDS = (
-    launch.plan, launch.launch, launch.resume, status.status, cells.show, cells.failures, cells.debug, query.query,
+    launch.plan, launch.launch, launch.resume, status.status, cells.show, cells.failures, logs.logs, cells.debug,
+    query.query,
     query.export, analysis.table, analysis.figure, analysis.claims, analysis.report, scaffold.new, scaffold.workload,
     scaffold.schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(artifacts.artifacts_app, name="artifacts")
 app.add_typer(store_app, name="store")
 app.add_typer(data.data_app, name="data")
 app.add_typer(cluster_app, name="cluster")

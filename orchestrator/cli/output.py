@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -151,6 +152,11 @@ def flat(frame: pl.DataFrame) -> pl.DataFrame:
 
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     return frame.with_columns(pl.Series(name, [text(value) for value in frame[name]], pl.String) for name in nested)
+
+
+def finite(value: float) -> float | str:
+    """The number, or its name in text if it is NaN or infinite, which JSON cannot hold."""
+    return value if math.isfinite(value) else str(value)
 
 
 def say(text: str) -> None:

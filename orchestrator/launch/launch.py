@@ -20,6 +20,7 @@ from raysweep.orchestrator.launch.announce import starting
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
+from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.process import held_off, signals_handled
 from raysweep.orchestrator.run.messages import CompletedAttempt
@@ -172,8 +173,12 @@ class Launch:
             }
             hours, minutes = options.max_hours, options.node_wait
             limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
+            outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
             programs = {name: w.program for name, w in request.workloads.items() if w.program is not None}
-            driver = Driver(planned, executor, search, limits, writer.checkpoint_home(), programs)
+            driver = Driver(
+                planned, executor, search, limits, writer.checkpoint_home(), programs, outputs,
+                lambda state: writer.publish(*state),
+            )  # fmt: skip
             writer.running = driver.running
             with _interruptible(driver, executor):
                 _commit_all(driver, writer, planned, request.workloads, report)
@@ -209,7 +214,8 @@ def _commit_all(
         nonlocal waiting, last
         with held_off():  # an interrupt after the commit and before `waiting` is empty would commit twice
             if waiting:
-                records = record(waiting, planned.frame, planned.table.variants, writer.epoch, commits, paths)
+                whole = [recovered(attempt, writer.storage, driver.attempts.ids) for attempt in waiting]
+                records = record(whole, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused

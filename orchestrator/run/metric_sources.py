@@ -1,13 +1,12 @@
 """The places from which a program's metrics and curves are read: lines of output, metrics files, TensorBoard events.
 
-Every source gives curves by name. A curve's last value (or its least or largest) is the metric of that name; a curve of
-several values is also recorded as an array.
+Every source gives curves by name. A curve's last value (or its least or largest) is the metric of that name. A curve of
+several values is also logged: that of output as it comes, others at the end of the program.
 """
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.run.context import RunContext
+from raysweep.orchestrator.run.curves import LoggedCurve
 from raysweep.orchestrator.run.event_files import read_events
 from raysweep.orchestrator.sweep.program import MetricSources
 from raysweep.orchestrator.text import encodable
 
 MAX_VALUES = 2**22
 """Values that are read of one curve; later ones only move the metric."""
-_MAX_PARTS = 64
 _TAKE: Mapping[str, Callable[[Sequence[float]], float]] = {"last": lambda values: values[-1], "min": min, "max": max}
 
 
@@ -35,37 +34,27 @@ class Curve:
     """Values of one name, in the order in which they were written.
 
     Args:
+        values: the values.
+        steps: their steps; positions where the source has no steps.
         take: the value that becomes the metric: last, min or max.
     """
 
     values: list[float] = field(default_factory=list)
-    steps: list[int | None] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     take: str = "last"
 
     def add(self, value: float, step: int | None = None) -> None:
         """Append a value."""
         if len(self.values) < MAX_VALUES:
+            self.steps.append(len(self.values) if step is None else step)
             self.values.append(value)
-            self.steps.append(step)
         elif self.take == "last" or _TAKE[self.take]([value, self.metric]) == value:
-            self.values[-1], self.steps[-1] = value, step
+            self.values[-1] = value
 
     @property
     def metric(self) -> float:
         """The value of the metric."""
         return _TAKE[self.take](self.values)
-
-    def record(self, name: str, context: RunContext) -> None:
-        """Record the curve as an array, in parts of equal strides; by position if its steps do not increase."""
-        if len(self.values) < 2:
-            return
-        steps = [step for step in self.steps if step is not None]
-        increase = len(steps) == len(self.values) and all(a < b for a, b in itertools.pairwise(steps))
-        parts = _parts(steps) if increase else []
-        if not 0 < len(parts) <= _MAX_PARTS:
-            parts, steps = [(0, len(self.values), 1)], [0]
-        for start, stop, stride in parts:
-            context.array(name, self.values[start:stop], steps[start], stride)
 
 
 Curves = dict[str, Curve]
@@ -76,10 +65,12 @@ class OutputMetrics:
 
     Args:
         sources: the sources that the sweep names.
+        context: the curves are logged to it.
     """
 
-    def __init__(self, sources: MetricSources) -> None:
+    def __init__(self, sources: MetricSources, context: RunContext) -> None:
         self.curves: Curves = {}
+        self._context = context
         self._sources = sources
         self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
 
@@ -91,7 +82,8 @@ class OutputMetrics:
             except (ValueError, RecursionError):
                 row = None
             if isinstance(row, dict):
-                _add_row(self.curves, row, self._sources.step)
+                names = _add_row(self.curves, row, self._sources.step)
+                self._log(name for name in names if name != self._sources.step)
         self.stderr(line)
 
     def stderr(self, line: str) -> None:
@@ -104,6 +96,12 @@ class OutputMetrics:
                     step = _number(groups.get("step"))
                     curve = self.curves.setdefault(pattern.name, Curve(take=pattern.take))
                     curve.add(value, None if step is None else _step(step))
+                    self._log([pattern.name])
+
+    def _log(self, names: Iterable[str]) -> None:
+        """Log the newest value of curves, once they have two."""
+        for name in names:
+            _log(self._context, name, self.curves[name], newest=True)
 
 
 def read_metrics(
@@ -123,22 +121,13 @@ def read_metrics(
         files: paths of the metrics files in it.
         settings: names that are not taken as metrics, since the program only repeats its settings, unless a pattern
             has the name.
-        context: takes the arrays.
+        context: takes the curves.
 
     Raises:
         NoMetrics: a declared source gave nothing.
         ValueError: a metrics file cannot be read.
     """
-    curves: Curves = {}
-    missing: list[str] = []
-    for name in files:
-        found = _read_file(folder, name, sources.step, missing)
-        curves = {**found, **curves}
-    if sources.tensorboard is not None:
-        found = _read_tensorboard(folder / sources.tensorboard)
-        if not found:
-            missing.append(f"metrics.tensorboard: no event file with scalars in {sources.tensorboard!r}")
-        curves = {**found, **curves}
+    curves, missing = record_files(sources, folder, files, context)
     missing += [
         f"metrics.patterns.{pattern.name}: no line of the output matches {pattern.pattern!r} with a number"
         for pattern in sources.patterns
@@ -149,11 +138,38 @@ def read_metrics(
         missing.append("metrics.json_lines: no line of standard output is a JSON object with a number")
     if missing:
         raise NoMetrics("; ".join(missing))
-    for name, curve in curves.items():
-        if name != sources.step:
-            curve.record(name, context)
     patterns = {pattern.name for pattern in sources.patterns}
     return {name: curve.metric for name, curve in curves.items() if name in patterns or name not in settings}
+
+
+def record_files(
+    sources: MetricSources, folder: Path, files: Sequence[str], context: RunContext
+) -> tuple[Curves, list[str]]:
+    """Log the curves of metrics files and event files; return them, and a line for each that gave none."""
+    curves: Curves = {}
+    missing: list[str] = []
+    for name in files:
+        curves = {**_read_file(folder, name, sources.step, missing), **curves}
+    if sources.tensorboard is not None:
+        found = _read_tensorboard(folder / sources.tensorboard)
+        if not found:
+            missing.append(f"metrics.tensorboard: no event file with scalars in {sources.tensorboard!r}")
+        curves = {**found, **curves}
+    for name, curve in curves.items():
+        if name != sources.step and name not in context.curves:
+            _log(context, name, curve)
+    return curves, missing
+
+
+def _log(context: RunContext, name: str, curve: Curve, *, newest: bool = False) -> None:
+    """Log a curve of several values, or only its newest value if the others have been logged."""
+    if len(curve.values) < 2:
+        return
+    logged = context.curves.setdefault(name, LoggedCurve())
+    first = len(curve.values) - 1 if newest and len(curve.values) > 2 else 0
+    for step, value in zip(curve.steps[first:], curve.values[first:], strict=True):
+        logged.add(step, value)
+    context.points += len(curve.values) - first
 
 
 def _read_file(folder: Path, name: str, step: str, missing: list[str]) -> Curves:
@@ -232,7 +248,8 @@ def _read_tensorboard(folder: Path) -> Curves:
     return curves
 
 
-def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> None:
+def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> list[str]:
+    """Add the numbers of an object to the curves of their names, and return the names of those that are no lists."""
     flat = dict(_flat(row))
     at = flat.get(step)
     at = _step(at) if isinstance(at, float) else None
@@ -240,6 +257,7 @@ def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> None:
         curve = curves.setdefault(name, Curve())
         for item in value if isinstance(value, list) else [value]:
             curve.add(item, None if isinstance(value, list) else at)
+    return [name for name, value in flat.items() if not isinstance(value, list)]
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float | list[float]]]:
@@ -266,16 +284,3 @@ def _number(value: Any) -> float | None:
 
 def _step(number: float) -> int | None:
     return int(number) if number == number and abs(number) < 2**53 and number == int(number) else None
-
-
-def _parts(steps: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of equal strides, as (first position, position after the last, stride)."""
-    parts, start = [], 0
-    while start < len(steps):
-        stop = start + 1
-        stride = steps[stop] - steps[start] if stop < len(steps) else 1
-        while stop < len(steps) and steps[stop] - steps[stop - 1] == stride:
-            stop += 1
-        parts.append((start, stop, stride))
-        start = stop
-    return parts

@@ -1,4 +1,7 @@
-"""A program's process group: started, watched, and ended with everything that it has started."""
+"""A program's process group: started, watched, and ended with everything that it has started.
+
+If this worker is killed, its guard (`run.guard`) ends the program.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,13 @@ import secrets
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from raysweep.orchestrator.run import reaper
-
+MARK = "RAYSWEEP_PROGRAM"
+"""Environment variable that marks a program and everything that it starts."""
 POLL_S = 0.5
 """Seconds between two calls of a watcher's `tick`."""
 GRACE_S = 0.5
@@ -65,40 +67,6 @@ class Lines:
             self._rest = ""
 
 
-class _Reaper:
-    """This worker's reaper process, started before its first program."""
-
-    def __init__(self) -> None:
-        self.mark = secrets.token_hex(8)
-        self.pid = os.getpid()
-        command = [sys.executable, "-I", "-S", reaper.__file__, self.mark]
-        read, self._pipe = os.pipe()
-        try:
-            subprocess.run(  # noqa: S603 - our own file; it leaves a grandchild
-                command,
-                stdin=read,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                check=True,
-            )
-        finally:
-            os.close(read)
-
-    def tell(self, line: str) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._pipe, line.encode())
-
-
-_reapers: list[_Reaper] = []
-
-
-def _reaper() -> _Reaper:
-    if not _reapers or _reapers[0].pid != os.getpid():  # a fork of a worker has one of its own
-        _reapers[:] = [_Reaper()]
-    return _reapers[0]
-
-
 class RunningProgram:
     """A started program. Use it as a context manager: at the block's end nothing of it runs any more.
 
@@ -113,9 +81,8 @@ class RunningProgram:
     """
 
     def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], *, foreground: bool = False) -> None:
-        self._reaper = _reaper()
         self._own_group = not foreground
-        self._mark = f"{self._reaper.mark}.{secrets.token_hex(4)}"
+        self._mark = secrets.token_hex(8)
         self.exit_code: int | None = None
         self.usage = Usage(0.0, 0)
         pipes = os.pipe(), os.pipe()
@@ -124,7 +91,7 @@ class RunningProgram:
             self._process = subprocess.Popen(  # noqa: S603 - the user's own command
                 argv,
                 cwd=folder,
-                env={**env, reaper.MARK: f"{self._mark}."},
+                env={**env, MARK: self._mark},
                 stdin=None if foreground else subprocess.DEVNULL,
                 stdout=pipes[0][1],
                 stderr=pipes[1][1],
@@ -136,8 +103,6 @@ class RunningProgram:
         finally:
             for _, written in pipes:
                 os.close(written)
-        if self._own_group:
-            self._reaper.tell(f"+{self._process.pid}\n")
 
     def __enter__(self) -> RunningProgram:
         return self
@@ -195,9 +160,7 @@ class RunningProgram:
                 self._end_group()
                 self._reap(block=True)
         if any(error):
-            reaper.end(set(), self._mark)  # children that have left the group
-        if self._own_group:
-            self._reaper.tell(f"-{self._process.pid}\n")
+            _end_marked(self._mark)  # children that have left the group
         self._close()
 
     def _close(self) -> None:
@@ -224,6 +187,21 @@ class RunningProgram:
         self.exit_code = self._process.returncode = os.waitstatus_to_exitcode(status)
         self.usage = Usage(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
         return True
+
+
+def _end_marked(mark: str) -> None:
+    """Kill the processes with this mark in their environment; on Linux only."""
+    word = f"\0{MARK}={mark}\0".encode()
+    for _ in range(10):  # one may start another meanwhile
+        killed = 0
+        for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+            if name.isdigit():
+                with contextlib.suppress(OSError):  # it has ended, or is another user's
+                    if word in b"\0" + Path("/proc", name, "environ").read_bytes():
+                        os.kill(int(name), signal.SIGKILL)
+                        killed += 1
+        if not killed:
+            return
 
 
 def _ended_file(pid: int) -> int | None:

@@ -7,18 +7,16 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from raysweep.orchestrator.run.checkpoint_folder import MAX_BYTES, CheckpointFolder
 from raysweep.orchestrator.run.context import RunContext, RunningCell
-from raysweep.orchestrator.run.metric_sources import OutputMetrics, read_metrics
+from raysweep.orchestrator.run.metric_sources import OutputMetrics, read_metrics, record_files
 from raysweep.orchestrator.run.process import Lines, RunningProgram
 from raysweep.orchestrator.run.threads import VARIABLES
 from raysweep.orchestrator.store.checkpoints import Preempted
-from raysweep.orchestrator.store.storage.scratch import scratch
 from raysweep.orchestrator.sweep.program import CommandLine, Program
 from raysweep.orchestrator.sweep.program_files import PYTHON, program_path
 from raysweep.orchestrator.text import one_line
@@ -68,25 +66,25 @@ def run_program(
         ProgramFailed: the program did not end well.
         NoMetrics: a declared source gave no metric.
     """
-    with _folder(context) as folder:
-        checkpoint = None
-        if "checkpoint" in program.placeholders:
-            checkpoint = CheckpointFolder(folder.with_name(f"{folder.name}.checkpoint"), context.checkpoint)
-        line = command_line(program, cell, str(folder), str(checkpoint.path) if checkpoint else "")
-        made = _fill(folder, program, root, line)
+    folder, checkpoint = context.folder, None
+    if "checkpoint" in program.placeholders:
+        checkpoint = CheckpointFolder(folder.with_name(f"{folder.name}.checkpoint"), context.checkpoint)
+    line = command_line(program, cell, str(folder), str(checkpoint.path) if checkpoint else "")
+    made: list[Path] = []
+    try:
+        _fill(folder, program, root, line, made)
         if foreground:
             print(f"in {folder}:\n{line}", flush=True)  # noqa: T201 - `debug` prints
-        try:
-            settings = {*cell.config, "k", "seed"}
-            return _run(program, line, folder, context, checkpoint, settings, foreground=foreground)
-        except BaseException as error:
-            if isinstance(output := getattr(error, "program_output", None), str):
-                vars(error)["program_output"] = output.replace(f"{folder}{os.sep}", "").replace(f"{root}{os.sep}", "")
-            raise
-        finally:
-            _empty(folder, made)
-            if checkpoint is not None:
-                checkpoint.remove()
+        settings = {*cell.config, "k", "seed"}
+        return _run(program, line, folder, context, checkpoint, settings, foreground=foreground)
+    except BaseException as error:
+        if isinstance(output := getattr(error, "program_output", None), str):
+            vars(error)["program_output"] = output.replace(f"{folder}{os.sep}", "").replace(f"{root}{os.sep}", "")
+        raise
+    finally:
+        _empty(made)
+        if checkpoint is not None:
+            checkpoint.remove()
 
 
 def command_line(program: Program, cell: RunningCell, folder: str, checkpoint: str) -> CommandLine:
@@ -112,7 +110,7 @@ def _run(
     *,
     foreground: bool,
 ) -> dict[str, float]:
-    output, errors, everything = OutputMetrics(program.metrics), _LastLines(), _LastLines()
+    output, errors, everything = OutputMetrics(program.metrics, context), _LastLines(), _LastLines()
 
     def out(text: str) -> None:
         everything.add(text)
@@ -147,8 +145,9 @@ def _run(
     except BaseException as error:
         if process.exit_code is not None:
             context.children.add(process.usage)
-        if not hasattr(error, "program_output"):
-            vars(error)["program_output"] = errors.text() or everything.text()
+        vars(error)["program_output"] = errors.text() or everything.text()
+        with contextlib.suppress(Exception):  # the curves of a failed cell, as far as they go
+            record_files(program.metrics, folder, line.metrics, context)
         if checkpoint is not None:
             with contextlib.suppress(Exception):  # the cell's own error is the one to report
                 checkpoint.save()
@@ -189,19 +188,8 @@ _OF_THE_WORKER = ("PYTHONBREAKPOINT", "RAY_")
 """Beginnings of the names of variables that Ray sets for its workers; a program may use a Ray of its own."""
 
 
-@contextlib.contextmanager
-def _folder(context: RunContext) -> Iterator[Path]:
-    """The cell's own folder, removed at the end."""
-    path = Path(tempfile.mkdtemp(prefix="cell-", dir=scratch()))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _fill(folder: Path, program: Program, root: str | None, line: CommandLine) -> list[Path]:
-    """Put the configuration file and links to the program's files into the folder; return what was made."""
-    made: list[Path] = []
+def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, made: list[Path]) -> None:
+    """Put the configuration file and links to the program's files into the folder; `made` lists links and folders."""
     targets = [(name, Path(root or "", name)) for name in program.files]
     targets += [(name, Path(path)) for name, path in program.links]
     for name, target in targets:
@@ -215,7 +203,6 @@ def _fill(folder: Path, program: Program, root: str | None, line: CommandLine) -
         _folders(folder, Path(program.config_file).parent, made)
         path.unlink(missing_ok=True)  # a file of the project of this name
         path.write_text(line.config, encoding="utf-8")
-    return made
 
 
 def _folders(folder: Path, relative: Path, made: list[Path]) -> None:
@@ -226,7 +213,7 @@ def _folders(folder: Path, relative: Path, made: list[Path]) -> None:
         made.append(folder / part)
 
 
-def _empty(folder: Path, made: Sequence[Path]) -> None:
+def _empty(made: Sequence[Path]) -> None:
     """Remove the links and folders made by `_fill`, with Python's caches in them; what the program wrote stays."""
     for path in reversed(made):
         if path.is_symlink():

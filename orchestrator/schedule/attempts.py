@@ -26,6 +26,7 @@ class ChunkKey(NamedTuple):
     cpus: float
     gpus: float
     memory_gib: float | None
+    sweep: str = ""
 
 
 class Attempts:
@@ -42,7 +43,7 @@ class Attempts:
         self._parameters = list(variants.select("method", "k", "config").iter_rows())
         self._keys = [
             ChunkKey(*row)
-            for row in variants.select("workload", "experiment", "cpus", "gpus", "memory_gib").iter_rows()
+            for row in variants.select("workload", "experiment", "cpus", "gpus", "memory_gib", "sweep").iter_rows()
         ]
         self._retries = variants["retries"].to_list()
         self._timeouts = variants["timeout_s"].to_list()

@@ -11,11 +11,12 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.run.messages import (
+    CellState,
     Chunk,
     ChunkDone,
     ChunkLost,
@@ -33,6 +34,7 @@ from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.text import one_line
 
@@ -51,9 +53,11 @@ class Driver:
         plan: the cells to run.
         executor: runs the chunks.
         search: workload -> folders of users' modules and programs.
-        programs: workload -> its program, for those that have one.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
+        programs: workload -> its program, for those that have one.
+        outputs: sweep -> what it keeps of a cell's results.
+        publish: called with states of running cells whose workers cannot publish them.
     """
 
     def __init__(
@@ -64,9 +68,11 @@ class Driver:
         limits: Limits,
         checkpoints: CheckpointLocation | None = None,
         programs: Mapping[str, Program] = MappingProxyType({}),
+        outputs: Mapping[str, Outputs] = MappingProxyType({}),
+        publish: Callable[[CellState], None] = lambda state: None,
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
-        self.programs = programs
+        self._programs, self._outputs, self._publish = programs, outputs, publish
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
@@ -164,7 +170,8 @@ class Driver:
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,
             checkpoints=self.checkpoints,
-            program=self.programs.get(key.workload),
+            program=self._programs.get(key.workload),
+            outputs=self._outputs.get(key.sweep, DEFAULT),
         )
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1
@@ -290,6 +297,8 @@ class Driver:
         for beat in self.executor.beats():
             if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
                 self._started[beat.chunk] = (beat.position, now - beat.seconds, beat.progress)
+                if beat.live is not None:
+                    self._publish(beat.live)
         finished = []
         for number, (index, began, _) in list(self._started.items()):
             limit = self._in_flight[number].tasks[index].timeout_s
@@ -346,4 +355,4 @@ class Driver:
 
 
 def _key(chunk: Chunk) -> ChunkKey:
-    return ChunkKey(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib)
+    return ChunkKey(chunk.workload, chunk.experiment, chunk.cpus, chunk.gpus, chunk.memory_gib, chunk.sweep)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from raysweep.orchestrator.sweep.outputs import MAX_FILES, MAX_MIB, NAN
 from raysweep.orchestrator.sweep.program import ARGS
 from raysweep.orchestrator.sweep.program_spec import CONFIG_FILES, MAX_COMMAND, PROGRAM_KEYS, TAKES
 from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S
@@ -95,6 +96,18 @@ _PROGRAM: Schema = {
     "files": {**_TEXTS, "description": "Files and folders that are shipped, and part of the source digest."},
     "links": {**_TEXTS, "description": "Files and folders that every machine has, linked into the cell's folder."},
 }  # fmt: skip
+_PATTERNS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_ARTIFACTS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "include": {**_PATTERNS, "description": "Patterns of the files that are kept; default: all."},
+        "exclude": {**_PATTERNS, "description": "Patterns of files that are not kept."},
+        "max_mib": {"type": "number", "minimum": 0, "maximum": MAX_MIB, "description": "MiB per attempt."},
+        "max_files": {"type": "integer", "minimum": 0, "maximum": MAX_FILES, "description": "Files per attempt."},
+    },
+    "description": "Files of a cell's folder that the store keeps; never part of its id.",
+}
 
 
 def schema(workload: Workload | None = None) -> Schema:
@@ -135,6 +148,8 @@ def schema(workload: Workload | None = None) -> Schema:
             },
             "config": {"type": "object", "description": description, **config},
             "resources": _RESOURCES,
+            "artifacts": _ARTIFACTS,
+            "nan": {"enum": list(NAN), "description": "Whether a metric that is NaN or infinite fails the cell."},
             "grid": {
                 "type": "array", "minItems": 1, "items": _block(workload, config),
                 "description": "Each block is the product of its lists.",

@@ -18,6 +18,7 @@ from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
 from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS, read_program
 from raysweep.orchestrator.text import encodable, short_repr
@@ -26,7 +27,10 @@ from raysweep.workloads.registry import unknown_name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
-_KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", *PROGRAM_KEYS)
+_KEYS = (
+    "name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "artifacts", "nan",
+    *PROGRAM_KEYS,
+)  # fmt: skip
 RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
 BELONGS = "belongs under [resources], or in a block's resources"
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
@@ -77,6 +81,7 @@ class Sweep:
     text: str
     search: tuple[str, ...] = ()  # folders searched for a user's module before the Python path
     overrides: Mapping[str, Value] = field(default_factory=dict)
+    outputs: Outputs = DEFAULT
     problems: tuple[str, ...] = ()
     program: Program | None = None
 
@@ -223,6 +228,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     blocks = tuple(_block(b, resources, f"grid[{i}]", problems, method) for i, b in enumerate(grid))
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
         problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
+    outputs = read_outputs(raw, problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
         name=name,
@@ -235,6 +241,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         path=str(path.resolve()) if path else "",
         text=text,
         search=tuple(dict.fromkeys(search)),
+        outputs=outputs,
         problems=tuple(f"{where}: {problem}" for problem in problems),
         program=program,
     )

@@ -39,6 +39,7 @@ from raysweep.orchestrator.executors.resources import (
     slots_of,
 )
 from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkReturned, Event
+from raysweep.orchestrator.run.output import left_output
 from raysweep.orchestrator.run.threads import VARIABLES, environment
 from raysweep.orchestrator.store.storage.storage import SETTINGS
 from raysweep.workloads.datasets.dataset import VARIABLE
@@ -289,15 +290,17 @@ class RayExecutor:
         message = "its worker process died (killed, a crash in native code, or os._exit)"
         if not path.is_file():
             return ChunkLost(number, "crashed", message)
-        first, _, stack = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+        text = path.read_text(encoding="utf-8", errors="replace").partition("\nExtension modules: ")[0]
+        first, _, stack = text.partition("\n")
         path.unlink(missing_ok=True)
+        printed = left_output(path)
         position = int(first) if first.isdigit() else None
         if not stack and position is None:
-            return ChunkLost(number, "crashed", message, traceback=first or None)
+            return ChunkLost(number, "crashed", message, traceback=first or None, printed=printed)
         if stack.startswith("Timeout"):
             message = "did not react to its timeout; its worker was ended"
-            return ChunkLost(number, "timed_out", message, position, stack)
-        return ChunkLost(number, "crashed", message, None, stack or None)
+            return ChunkLost(number, "timed_out", message, position, stack, printed)
+        return ChunkLost(number, "crashed", message, None, stack or None, printed)
 
     def beats(self) -> Iterable[Beat]:
         """The latest heartbeats since the last call."""

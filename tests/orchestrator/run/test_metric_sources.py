@@ -9,6 +9,7 @@ import pytest
 
 from raysweep.orchestrator.run.context import RunContext
 from raysweep.orchestrator.run.event_files import read_events
+from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.metric_sources import NoMetrics, OutputMetrics, read_metrics
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.sweep.program import MetricSources, Pattern
@@ -16,13 +17,17 @@ from raysweep.orchestrator.sweep.program import MetricSources, Pattern
 Arrays = dict[str, list[tuple[int, int, list[float]]]]
 
 
+def context_of(folder: Path) -> RunContext:
+    return RunContext("cpu", Checkpoint(None, "", 1, ""), CellFolder(folder, "cell"))
+
+
 def read(
     folder: Path, sources: MetricSources, *files: str, settings: tuple[str, ...] = ()
 ) -> tuple[dict[str, float], Arrays]:
-    context = RunContext("cpu", Checkpoint(None, "", 1, ""))
-    metrics = read_metrics(sources, OutputMetrics(sources), folder, files, settings, context)
+    context = context_of(folder)
+    metrics = read_metrics(sources, OutputMetrics(sources, context), folder, files, settings, context)
     arrays: Arrays = {}
-    for name, step, stride, values in context.arrays:
+    for name, step, stride, values in context.recorded:
         arrays.setdefault(name, []).append((step, stride, values.tolist()))
     return metrics, arrays
 
@@ -60,7 +65,7 @@ def test_steps_place_a_curve_in_parts_of_equal_strides(tmp_path: Path) -> None:
         "x": [(0, 10, [0, 2.5, 5]), (25, 5, [6.25, 7.5]), (100, 1, [25])]
     }
     restarted = "".join(f"{step},{step}\n" for step in (0, 10, 5, 10))
-    assert read_file(tmp_path, "b.csv", f"step,x\n{restarted}")[1] == {"x": [(0, 1, [0, 10, 5, 10])]}
+    assert read_file(tmp_path, "b.csv", f"step,x\n{restarted}")[1] == {"x": [(0, 5, [0, 5, 10])]}
 
 
 def test_a_number_that_repeats_a_setting_is_no_metric_unless_a_pattern_says_so(tmp_path: Path) -> None:
@@ -68,11 +73,9 @@ def test_a_number_that_repeats_a_setting_is_no_metric_unless_a_pattern_says_so(t
     sources = MetricSources(files=("m.json",), declared=True)
     assert read(tmp_path, sources, "m.json", settings=("lr",))[0] == {"loss": 1}
     pattern = MetricSources(patterns=(Pattern("lr", "(1)", "last"),), declared=True)
-    output = OutputMetrics(pattern)
+    output = OutputMetrics(pattern, context_of(tmp_path))
     output.stderr("1")
-    assert read_metrics(pattern, output, tmp_path, (), ("lr",), RunContext("cpu", Checkpoint(None, "", 1, ""))) == {
-        "lr": 1
-    }
+    assert read_metrics(pattern, output, tmp_path, (), ("lr",), context_of(tmp_path)) == {"lr": 1}
 
 
 @pytest.mark.parametrize(

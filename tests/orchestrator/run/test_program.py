@@ -36,10 +36,8 @@ def metrics(row: dict[str, Any]) -> dict[str, float]:
 
 def arrays() -> dict[str, list[Any]]:
     frame = Store("results").arrays.sort("name", "step").collect()
-    return {
-        name: [step, stride, values]
-        for name, step, stride, values in frame.select("name", "step", "stride", "values").iter_rows()
-    }
+    columns = ("name", "step", "stride", "values_f64")
+    return {name: [step, stride, values] for name, step, stride, values in frame.select(columns).iter_rows()}
 
 
 def test_the_last_line_of_json_is_the_metrics_and_the_lines_are_curves(write: Write) -> None:
