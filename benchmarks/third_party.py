@@ -138,18 +138,15 @@ CASES = {
         command = "python my_app.py {args} +seed={seed}"
         args = "hydra"
         files = ["conf"]
-        metrics.patterns = { timeout = 'timeout: (\\d+)', seed_read = 'seed: (\\d+)' }
-        seeds = "0..2"
+        metrics.patterns.timeout = 'timeout=(\\d+)'
+        seeds = [0, 1]
         [[grid]]
-        db = ["mysql"]
-        "db.timeout" = [10, 20]
+        db = ["mysql", "postgresql"]
+        "db.timeout" = [20, 40]
         """,
-        lambda r: ["my_app.py", f"db={r['config_db']}", f"db.timeout={r['db.timeout']}", f"+seed={r['seed']}"],
-        lambda output, folder: {
-            "timeout": float(re.findall(r"timeout: (\d+)", output)[-1]),
-            "seed_read": float(re.findall(r"seed: (\d+)", output)[-1]),
-        },
-        folder="hydra/examples/tutorials/basic/your_first_hydra_app/5_defaults",
+        lambda r: ["my_app.py", f"db={r['db']}", f"db.timeout={r['db.timeout']}", f"+seed={r['seed']}"],
+        last("timeout", r"timeout=(\d+)"),
+        folder="hydra/examples/tutorials/basic/running_your_hydra_app/5_basic_sweep",
     ),
     "bsuite": Case(
         ("bsuite",),
