@@ -73,8 +73,8 @@ def _last_attempt(store: Store, cell_id: str) -> int | None:
 def _running(store: Store, cell_id: str) -> bool:
     from raysweep.orchestrator.store.lease import current_owner
 
-    owner = current_owner(store.storage)
-    return owner is not None and cell_id in owner.running
+    owner = current_owner(store.storage)  # an owner that runs cells in its own process does not tell which
+    return owner is not None and (cell_id in owner.running or any(s.cell_id == cell_id for s in store.live()))
 
 
 def _recorded(store: Store, cell_id: str, attempt: int) -> tuple[str, str] | None:
