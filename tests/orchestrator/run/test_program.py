@@ -62,6 +62,19 @@ def test_a_program_that_prints_no_number_is_done_with_a_note(write: Write) -> No
     assert "hello\nraysweep: no metrics: no line of standard output is a JSON object" in row["log_tail"]
 
 
+def test_a_failed_program_keeps_its_curves(write: Write) -> None:
+    script = """
+        import sys
+        print('{"step": 1, "loss": 4}')
+        print('{"step": 2, "loss": 2}')
+        open("log.csv", "w").write("step,acc\\n1,0.5\\n3,0.75\\n")
+        sys.exit(1)
+    """
+    row = run(write, script, tail='[metrics]\njson_lines = true\nfile = "log.csv"\n')
+    assert (row["status"], row["metrics"]) == ("failed", [])
+    assert arrays() == {"acc": [1, 2, [0.5, 0.75]], "loss": [1, 1, [4, 2]]}
+
+
 def test_a_declared_source_without_a_metric_fails_the_cell(write: Write) -> None:
     head = (
         "command = \"python p.py {seed}\"\n[metrics]\nfile = 'm.json'\ntensorboard = '.'\npatterns.loss = 'loss (.*)'"
@@ -121,6 +134,7 @@ def test_a_cell_has_its_own_folder_in_which_the_projects_files_are(write: Write,
         "results",
     ]
     assert [p.name for p in (folder / "data").iterdir()] == ["x.csv"]
+    assert Store("results").artifacts()["path"].to_list() == ["data/new.txt", "out/model.pt"]
 
 
 def test_a_generated_config_file_and_variables_reach_the_program(write: Write) -> None:
