@@ -114,6 +114,11 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
     """Copy a sweep file, with the Python files beside its workload, and return the sweep's name in the job's folder."""
     path = Path(str(sweep.path))
     workload = request.workloads[sweep.workload]
+    for _, link in sweep.program.links if sweep.program is not None else ():
+        if not Path(link).is_absolute():
+            fail(
+                f"{path}: links: {link!r} is relative; with --submit give its absolute path on the nodes, or use files"
+            )
     if path.is_relative_to(BUNDLED) and workload.folder is None:
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)
