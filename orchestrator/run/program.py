@@ -121,30 +121,29 @@ def _run(
         errors.add(text)
         output.stderr(text)
 
+    def tick() -> None:
+        if checkpoint is None:
+            return
+        if context.should_stop:
+            process.terminate(PREEMPTED_GRACE_S)
+            checkpoint.save()  # raises `Preempted`
+            raise Preempted("the node is draining; the program had saved nothing yet")
+        checkpoint.save_if_settled()
+
     try:
         process = RunningProgram(line.argv, folder, _environment(context, line), foreground=foreground)
     except OSError as error:
         raise ProgramFailed(f"{line.argv[0]!r} cannot be started: {error.strerror or error}") from None
     try:
-        with process:
-
-            def tick() -> None:
-                if checkpoint is None:
-                    return
-                if context.should_stop:
-                    process.terminate(PREEMPTED_GRACE_S)
-                    checkpoint.save()  # raises `Preempted`
-                    raise Preempted("the node is draining; the program had saved nothing yet")
-                checkpoint.save_if_settled()
-
-            code = process.watch(Lines(lambda: sys.stdout, out), Lines(lambda: sys.stderr, err), tick)
-        context.children.add(process.usage)
+        try:
+            with process:
+                code = process.watch(Lines(lambda: sys.stdout, out), Lines(lambda: sys.stderr, err), tick)
+        finally:
+            context.children.add(process.usage)
         if code:
             raise ProgramFailed(_message(code, program.shell, errors.last() or everything.last()))
         metrics = read_metrics(program.metrics, output, folder, line.metrics, settings, context)
     except BaseException as error:
-        if process.exit_code is not None:
-            context.children.add(process.usage)
         vars(error)["program_output"] = errors.text() or everything.text()
         with contextlib.suppress(Exception):  # the curves of a failed cell, as far as they go
             record_files(program.metrics, folder, line.metrics, context)

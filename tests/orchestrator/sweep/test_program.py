@@ -264,3 +264,12 @@ def test_an_edited_script_makes_its_cells_changed(cli: Callable[..., Any], write
     planned = json.loads(cli("plan", "s.toml", "--json").stdout)
     assert (planned["states"]["done"], planned["states"]["changed"]) == (0, 1)
     assert planned["commands"] == {"$ python train.py": "python train.py"}
+
+
+def test_submit_refuses_links_that_the_nodes_could_not_find(
+    cli: Callable[..., Any], write: Callable[..., Path]
+) -> None:
+    write("data.csv", "")
+    write("s.toml", 'command = "cat {seed}"\nseeds = [0]\nlinks = ["data.csv"]\n')
+    ended = cli("launch", "s.toml", "--submit", "http://127.0.0.1:9", "--store", "/tmp/nowhere")
+    assert (ended.returncode, "links: 'data.csv' is relative" in ended.stderr) == (2, True)
