@@ -1,10 +1,10 @@
 """A guard ends the processes that a worker's cells have started, once the worker is dead.
 
 Ray ends a dead worker's direct children; a grandchild, or a child in a session of its own, would go on computing. The
-guard is a shell that waits for the end of a pipe, which the system closes when the worker dies, however it dies. (A cell
-may close it, too: the guard then looks every second whether the worker still lives.) It then kills this user's processes
-that carry the worker's mark: in their environment if they were executed, as an open file if they were only forked. Linux
-only.
+guard is a shell that waits for the end of a pipe, which the system closes when the worker dies, however it dies. (A
+cell may close it, too: the guard then looks every second whether the worker still lives.) It then kills this user's
+processes that carry the worker's mark: in their environment if they were executed, as an open file if they were only
+forked. Linux only.
 """
 
 from __future__ import annotations
