@@ -12,7 +12,6 @@ from pathlib import Path
 from raysweep.orchestrator.run.messages import Artifact
 from raysweep.orchestrator.store.artifacts import content_path, keep, problem_of
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation, reachable
-from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.sweep.outputs import Outputs
 from raysweep.orchestrator.text import storable
 
@@ -53,15 +52,11 @@ def collect(
         digest = hashlib.sha256(content).hexdigest()
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         if storage is not None and location is not None:
-            _write(storage, content_path(location.epoch, cell_id, attempt, digest), content)
+            keep(storage, content_path(location.epoch, cell_id, attempt, digest), content)
             artifacts.append(Artifact(name, len(content), digest, kind))
         else:
             artifacts.append(Artifact(name, len(content), digest, kind, content))
     return tuple(artifacts)
-
-
-def _write(storage: Storage, path: str, content: bytes) -> None:
-    keep(storage, path, content)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.store.storage.storage import Storage
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 FOLDER = "files"
-MAX_PATH = 1000
-"""Maximum length of an artifact's path in bytes."""
+MAX_PATH, MAX_BYTES = 1000, 4 * 2**30
+"""Maximum length of an artifact's path in bytes, and maximum size of its content."""
 NAME = re.compile(r"[0-9a-f]{24}-\d{6}-[0-9a-f]{64}")
 
 
@@ -37,20 +37,22 @@ def keep(storage: Storage, path: str, content: bytes) -> None:
     storage.create(path, content)
 
 
-def read_content(storage: Storage, row: dict[str, object]) -> bytes:
+def read_content(storage: Storage, row: Mapping[str, Any]) -> bytes:
     """Read the content that a row of `artifacts` names.
 
     Raises:
-        StoreDamaged: it is missing, or differs from its digest.
+        StoreDamaged: it is missing, or differs from its digest, or the row is foreign.
     """
-    epoch, cell_id, attempt, digest = (row[name] for name in ("epoch", "cell_id", "attempt", "sha256"))
-    path = f"{FOLDER}/{epoch:08d}/{cell_id}-{attempt:06d}-{digest}"
-    if not NAME.fullmatch(path.rpartition("/")[2]):
-        raise StoreDamaged(f"{path}: not the name of an artifact's content")
-    size = _size(storage, path)
-    content = storage.read(path) if size == row["bytes"] else None
-    if size is None:
+    epoch, cell_id, attempt, digest, size = (row[name] for name in ("epoch", "cell_id", "attempt", "sha256", "bytes"))
+    if None in (epoch, cell_id, attempt, digest, size, row["path"]):
+        raise StoreDamaged(f"artifacts: a row of cell {cell_id} lacks a value")
+    path = content_path(epoch, cell_id, attempt, digest)
+    if not NAME.fullmatch(path.rpartition("/")[2]) or not 0 <= size <= MAX_BYTES:
+        raise StoreDamaged(f"{path}: foreign: no artifact has such a name or size")
+    present = _size(storage, path)
+    if present is None:
         raise StoreDamaged(f"{path}: is missing: the content of {row['path']!r}")
+    content = storage.read(path) if present == size else None
     if content is None or hashlib.sha256(content).hexdigest() != digest:
         raise StoreDamaged(f"{path}: damaged: differs from its digest")
     return content

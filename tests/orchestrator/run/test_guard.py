@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from raysweep import Store, launch
 from tests.command_line import RAYSWEEP, environment
+from tests.orchestrator.sweeps import sweep_of
 
 STARTS = """
     import multiprocessing, os, subprocess, time
@@ -60,3 +62,25 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+WAITS = """
+    import os
+
+    def run(cell, context):
+        if os.fork() == 0:
+            os._exit(0)
+        children = 0
+        while True:
+            try:
+                os.wait()
+                children += 1
+            except ChildProcessError:
+                return {"children": children}
+"""
+
+
+def test_a_cell_that_waits_for_any_child_sees_only_its_own(write) -> None:
+    write("waits.py", WAITS)
+    launch(sweep_of("waits:run", "[resources]\ntimeout_s = 10"), inline=True)
+    assert Store().sql("SELECT children FROM cells")["children"].to_list() == [1.0]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from raysweep import Store, launch
-from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.store.artifacts import problem_of, save
+from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.store.artifacts import problem_of, read_content, save
 from raysweep.orchestrator.store.writer import StoreWriter
 from tests.command_line import Ended
 from tests.orchestrator.sweeps import sweep_of
@@ -145,6 +145,16 @@ def test_files_beyond_the_limits_are_listed_without_content(write, limits: str, 
     assert launch(sweep_of("files:run", f"artifacts = {limits}", seeds="[0]"), inline=True).done == 1
     kinds = dict(Store().artifacts().select("path", "kind").iter_rows())
     assert kinds.items() >= reasons.items()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cell_id": None}, {"sha256": "../../../../etc/passwd"}, {"bytes": 2**60}, {"path": None}, {"cell_id": "../x"}],
+)
+def test_a_strangers_row_reads_no_other_file(change: dict[str, object], folder: Path) -> None:
+    row = {"epoch": 0, "cell_id": "ab" * 12, "attempt": 1, "sha256": "0" * 64, "bytes": 1, "path": "x", **change}
+    with pytest.raises(StoreDamaged, match=r"lacks a value|no artifact has such"):
+        read_content(Store("results").storage, row)
 
 
 @pytest.mark.parametrize("path", ["../up", "/etc/x", "a//b", "a/../b", "", ".", "a\\b", "a\nb", "\udcff", "x" * 300])
