@@ -121,10 +121,10 @@ def test_the_notebook_goes_from_a_store_to_a_figure(started: Path) -> None:
     assert {layer["mark"]["type"] for layer in chart["layer"]} == {"point", "tick"}
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(4))
 def test_workloads_in_the_guide_run(number: int, folder: Path) -> None:
     workloads = [block for block in blocks(DOCS / "workloads.md", "python") if "def run(" in block]
-    assert len(workloads) == 2
+    assert len(workloads) == 4
     (folder / f"guide{number}.py").write_text(workloads[number])
     text = f'workload = "guide{number}:run"\nseeds = [0]\n[[grid]]\nmethod = ["sgd", "momentum"]\nrate = 0.5\n'
     ended = launch(Sweep.from_text(text), "results", inline=True)
