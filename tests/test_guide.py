@@ -78,12 +78,12 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder after `raysweep new first` and a launch."""
+    """A folder after `raysweep new first --function` and a launch."""
     folder = tmp_path_factory.mktemp("started")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("RAYSWEEP_STORE", raising=False)
-        scaffold.write("first", folder)
+        scaffold.write("first", folder, function=True)
         assert launch(Sweep.load("first.toml"), "results", inline=True).done == 30
     forget_users()
     return folder
@@ -124,21 +124,10 @@ def test_the_notebook_goes_from_a_store_to_a_figure(started: Path) -> None:
     assert {layer["mark"]["type"] for layer in chart["layer"]} == {"point", "tick"}
 
 
-TRAIN = """
-import argparse
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--rate", type=float)
-parser.add_argument("--seed", type=int)
-print("final loss", parser.parse_args().rate)
-"""
-
-
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_workloads_in_the_guide_run(number: int, folder: Path) -> None:
     workloads = [block for block in blocks(DOCS / "workloads.md", "python") if "def run(" in block]
-    assert len(workloads) == 3
-    (folder / "train.py").write_text(TRAIN)  # of the workload that starts a script
+    assert len(workloads) == 4
     (folder / f"guide{number}.py").write_text(workloads[number])
     text = f'workload = "guide{number}:run"\nseeds = [0]\n[[grid]]\nmethod = ["sgd", "momentum"]\nrate = 0.5\n'
     ended = launch(Sweep.from_text(text), "results", inline=True)
@@ -170,7 +159,7 @@ def test_five_minutes_go_as_written(folder: Path, cli) -> None:
     assert re.sub(r"in [\d.]+ s", "", launched) in re.sub(r"in [\d.]+ s", "", "".join(outputs))
     assert table.strip() in "".join(outputs)
     assert (folder / "report.html").stat().st_size > 500_000
-    assert Store("results").cells.collect().height == 90
+    assert Store("results").cells.collect().height == 60
     assert (folder / "cells.parquet").is_file()
 
 

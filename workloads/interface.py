@@ -8,8 +8,8 @@ takes a `Cell` and a `Context` and returns the cell's metrics:
         context.array("loss", loss)
         return {"loss": loss[-1]}
 
-Metrics are finite numbers. The same seed must give the same metrics: draw all random numbers from `cell.seed`, and
-keep no state in the module, since one process runs many cells.
+Metrics are numbers or short texts. The same seed must give the same metrics: draw all random numbers from
+`cell.seed`, and keep no state in the module, since one process runs many cells.
 
 The module may also define these names, all optional:
 
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -85,7 +86,7 @@ class Checkpoint(Protocol):
 
 
 class Context(Protocol):
-    """What a running cell can use: its device, arrays, progress and checkpoint."""
+    """What a running cell can use: its device, arrays, logged metrics, files, progress and checkpoint."""
 
     @property
     def device(self) -> str:
@@ -103,8 +104,15 @@ class Context(Protocol):
         float64 is stored as float64, every other type as float32.
         """
 
+    def log(self, step: int, **metrics: float) -> None:
+        """Record numbers that belong to a step: seen while the cell runs, and kept as arrays."""
+
     def progress(self, fraction: float) -> None:
         """Report the completed fraction of the cell, 0 to 1."""
+
+    @property
+    def folder(self) -> Path:
+        """The cell's own folder, empty when the attempt begins. The files in it at the end are kept as artifacts."""
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -115,5 +123,5 @@ class Context(Protocol):
         """Whether the machine is draining (spot reclaim, node shutdown): save a checkpoint now."""
 
 
-Metrics = Mapping[str, float]
-"""Finite numbers by name."""
+Metrics = Mapping[str, float | str | None]
+"""Metrics by name; None leaves one out."""

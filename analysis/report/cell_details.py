@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from raysweep.analysis.report.variants import shared_config
+from raysweep.orchestrator.store.artifacts import read_content
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.text import printable
+from raysweep.orchestrator.text import join_first, printable
 
 BYTES = 1_000_000
 """Maximum size of the cells on the page, as JSON; failed cells get at most half of it."""
 MAX_CELLS = 2_000
 POINTS = 40
+MAX_IMAGE, MAX_IMAGES, MAX_FILES = 100_000, 4, 8
+"""Maximum bytes of an image; maximum numbers of a cell's images and of paths of its files."""
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT = 4_000
 """Maximum characters of a traceback or log; its end is kept, because the error is there."""
 
@@ -70,6 +76,7 @@ def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room
         tries.setdefault(row["cell_id"], []).append(_attempt(row))
     curve_of = {curve.cell_id: curve for curve in curves}
     names: dict[str, dict[str, int]] = {}
+    files = _files(store, candidates["cell_id"])
     included, left, bad_left = [], room, room // 2
     for row in candidates.iter_rows(named=True):
         bad = row["status"] != "done"
@@ -77,6 +84,9 @@ def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room
         size = len(json.dumps(entry))
         if size > left or (bad and size > bad_left):
             continue
+        if row["cell_id"] in files:
+            entry |= _with_images(store, files[row["cell_id"]], (bad_left if bad else left) - size)
+            size = len(json.dumps(entry))
         left -= size
         bad_left -= size if bad else 0
         included.append(entry)
@@ -89,6 +99,31 @@ def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room
         "cells": included,
     }
     return CellDetails(document, len(included), cells.height)
+
+
+def _files(store: Store, cells: pl.Series) -> dict[str, list[dict[str, Any]]]:
+    """Cell -> its artifacts."""
+    files: dict[str, list[dict[str, Any]]] = {}
+    for row in store.artifacts().filter(pl.col("cell_id").is_in(cells.implode())).iter_rows(named=True):
+        files.setdefault(row["cell_id"], []).append(row)
+    return files
+
+
+def _with_images(store: Store, files: Sequence[dict[str, Any]], room: int) -> dict[str, Any]:
+    """The paths of a cell's artifacts, and small images among them as data, for about `room` bytes of JSON."""
+    paths = [printable(row["path"]) for row in files]
+    images = []
+    for row in files:
+        if row["kind"] not in _IMAGES or row["bytes"] > MAX_IMAGE or row["bytes"] * 4 // 3 > room:
+            continue
+        content = read_content(store.storage, row)
+        images.append(
+            {"path": printable(row["path"]), "src": f"data:{row['kind']};base64,{b64encode(content).decode()}"}
+        )
+        room -= len(images[-1]["src"])
+        if len(images) == MAX_IMAGES:
+            break
+    return {"files": join_first(paths, MAX_FILES), **({"images": images} if images else {})}
 
 
 def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
@@ -104,9 +139,10 @@ def _cell(
     row: Mapping[str, Any], attempts: list[dict[str, Any]], curve: CellCurve | None, names: dict[str, dict[str, int]]
 ) -> dict[str, Any]:
     order = names.setdefault(row["experiment"], {})
-    values: dict[str, float] = {}
+    values: dict[str, float | str] = {}
     for metric in row["metrics"] or ():
-        values[str(order.setdefault(metric["name"], len(order)))] = _short(metric["value"])
+        value = metric["value"]  # JSON has no NaN
+        values[str(order.setdefault(metric["name"], len(order)))] = _short(value) if isfinite(value) else str(value)
     entry: dict[str, Any] = {
         "id": row["cell_id"], "variant": row["variant"], "seed": row["seed"], "status": row["status"],
         "metrics": values, "attempts": attempts,

@@ -122,6 +122,8 @@
       if (traceback) view.append(element("pre", traceback, { tabindex: "0" }));
       if (printed) view.append(element("p", "Log:"), element("pre", printed, { tabindex: "0" }));
     });
+    if (cell.files) view.append(element("h4", "Files"), element("p", cell.files));
+    (cell.images || []).forEach(({ path, src }) => view.append(element("p", path), element("img", undefined, { src, alt: path })));
   }
 
   function search() {

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status, store
+from raysweep.orchestrator.cli import analysis, artifacts, cells, data, launch, logs, query, scaffold, status, store
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.output import complain
 from raysweep.orchestrator.cli.streams import open_missing
@@ -44,7 +44,7 @@ PAPER = "The paper's experiments"
 COMMANDS = {
     "Start": (scaffold.new, scaffold.workload, scaffold.schema),
     "Run": (launch.plan, launch.launch, launch.resume, cells.debug),
-    "Watch": (status.status, cells.show, cells.failures),
+    "Watch": (status.status, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),
 }
@@ -52,6 +52,7 @@ COMMANDS = {
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(cls=Command, rich_help_panel=panel)(command)
+app.add_typer(artifacts.artifacts_app, name="artifacts", rich_help_panel="Results")
 app.add_typer(data.data_app, name="data", rich_help_panel=PAPER)
 app.add_typer(store.store_app, name="store", rich_help_panel="Stores and clusters")
 app.add_typer(cluster_app, name="cluster", rich_help_panel="Stores and clusters")

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import DataDir, Json, SkipDamaged, StoreOption, TrustStore, Where
-from raysweep.orchestrator.cli.output import fail, print_answer, say, to_json, warn, warn_of_missing
+from raysweep.orchestrator.cli.output import fail, finite, print_answer, say, to_json, warn, warn_of_missing
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.cells import CellTable
     from raysweep.orchestrator.sweep.workload import Workload
 
-MAX_SEEDS, MAX_IDS = 5, 5
-"""Maximum numbers of printed seeds in a group of failures, and of printed ids that share a prefix."""
+MAX_SEEDS, MAX_IDS, MAX_FILES = 5, 5, 8
+"""Maximum numbers of printed seeds in a group of failures, of printed ids that share a prefix, and of files."""
 PROGRESS_S = 5.0
 """Minimum seconds between two lines on the progress of a cell."""
 
@@ -59,8 +60,15 @@ def show(
         "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
+    document["metrics"] |= dict(
+        opened.collect(
+            lambda: opened.scan("texts").filter(is_cell & (pl.col("attempt") == (last or {}).get("attempt")))
+        ).select("name", "value").iter_rows()
+    )  # fmt: skip
     warn_of_missing(opened)
     if as_json:
+        for of in (document, *attempts):
+            of["metrics"] = _without_nan(of["metrics"])
         print_answer(to_json({**document, "attempts": attempts}), opened)
         return
     for name, value in document.items():
@@ -69,14 +77,46 @@ def show(
         else:
             say(f"{name}: {value}")
     say(f"attempts: {len(attempts)}")
+    logged = _logged(opened, key["cell_id"])
     for attempt in attempts:
         _say_attempt(attempt)
+        if attempt["status"] != "done" and attempt["attempt"] in logged:
+            say(f"     logged last: {logged[attempt['attempt']]}")
+    files = opened.artifacts().filter(is_cell)
+    if files.height:
+        say(f"artifacts: {join_first(files['path'], MAX_FILES)} (raysweep artifacts get)")
+
+
+def _without_nan(metrics: Any) -> Any:
+    """Metrics for JSON: as a dict, or as the list of a row."""
+    if isinstance(metrics, dict):
+        return {name: finite(value) if isinstance(value, float) else value for name, value in metrics.items()}
+    return metrics and [{**metric, "value": finite(metric["value"])} for metric in metrics]
 
 
 def _say_items(title: str, items: Mapping[str, object]) -> None:
     say(f"{title}:" + ("" if items else " none"))
     for name, value in items.items():
         say(f"  {name} = {value}")
+
+
+def _logged(store: Store, cell_id: str) -> dict[int, str]:
+    """Attempt -> the last value of each of its arrays."""
+    import polars as pl
+
+    last = pl.coalesce(pl.col("values_f64").list.last(), pl.col("values").list.last().cast(pl.Float64))
+    rows = store.collect(
+        lambda: (
+            store.arrays.filter(pl.col("cell_id") == cell_id)
+            .sort("step")
+            .group_by("attempt", "name", maintain_order=True)
+            .agg(value=last.last())
+        )
+    )
+    texts: dict[int, list[str]] = {}
+    for attempt, name, value in rows.drop_nulls().iter_rows():
+        texts.setdefault(attempt, []).append(f"{name} {value:.6g}")
+    return {attempt: join_first(values, MAX_FILES) for attempt, values in texts.items()}
 
 
 def _say_attempt(attempt: Mapping[str, Any]) -> None:
@@ -193,6 +233,7 @@ def debug(
     """
     from raysweep.orchestrator.run.cell import call, formatted
     from raysweep.orchestrator.run.context import RunContext
+    from raysweep.orchestrator.run.folder import CellFolder
     from raysweep.orchestrator.run.messages import Task
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint
@@ -207,18 +248,22 @@ def debug(
     key = one_cell(opened.known(), cell)
     workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
     name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
-    say(f"running {name} from {workload.source_path} in this process; nothing is recorded")
+    where = "in this process" if workload.program is None else "as a process of its own"
+    say(f"running {name} from {workload.source_path} {where}; nothing is recorded")
+    if pdb and workload.program is not None:
+        fail("--pdb: the cell is a program, not a function; write breakpoint() into it, and debug it without --pdb")
     warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
     if workload.version != key["workload_version"]:
         warn([f"the cell has version {key['workload_version']!r} of {workload.name}; it is now {workload.version!r}"])
     task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(_checkpoints_in(Path(folder)), key["cell_id"], 1, workload.source_digest)
-        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, _progress_printer())
+        files = CellFolder(Path(folder), "folder")
+        context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, files, _progress_printer())
         began = time.perf_counter()
         try:
             with threads(key["cpus"]), workload.code.active():
-                metrics = call(workload, key["experiment"], task, context)
+                metrics = call(workload, key["experiment"], task, context, keep_nan=True, foreground=True)
         except BaseException as error:  # Ctrl-C too: it shows where a cell hangs
             trace = error.__traceback__ and error.__traceback__.tb_next  # without this function's frame
             say(formatted(error.with_traceback(trace)).rstrip())
@@ -227,10 +272,10 @@ def debug(
 
                 debugger.post_mortem(trace)
             raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else 1) from None
-        _say_items("metrics", metrics)
+        _say_items("metrics", {**metrics.numbers, **metrics.texts})
         _say_arrays(context)
         say(f"took {time.perf_counter() - began:.3g} s")
-        say(_comparison(opened, key["cell_id"], metrics, workload.source_digest))
+        say(_comparison(opened, key["cell_id"], metrics.numbers, workload.source_digest))
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
@@ -238,13 +283,18 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     import polars as pl
 
     from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.program import is_program
+    from raysweep.orchestrator.sweep.program_files import workload_of
     from raysweep.orchestrator.sweep.workload import load_workload
 
     entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
     entry = max(entries, key=lambda e: e.own)
     if not trust:
         refuse_foreign(store, [entry])
-    return load_workload(name, (*entry.metadata["search"], str(Path.cwd())))
+    search = (*entry.metadata["search"], str(Path.cwd()))
+    if is_program(name):
+        return workload_of(replace(entry.sweep(), search=search))
+    return load_workload(name, search)
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:
@@ -287,8 +337,8 @@ def _progress_printer() -> Callable[[float], None]:
 
 
 def _say_arrays(context: RunContext) -> None:
-    say("arrays:" + ("" if context.arrays else " none"))
-    for array in context.arrays:
+    say("arrays:" + ("" if context.recorded else " none"))
+    for array in context.recorded:
         last = array.step + (len(array.values) - 1) * array.stride
         steps = f", steps {array.step} to {last}" if len(array.values) else ""
         say(f"  {array.name}: {len(array.values):,} of {array.values.dtype}{steps}")

@@ -71,7 +71,7 @@ def plan(
     """
     from raysweep.orchestrator.launch.drift import drift
     from raysweep.orchestrator.launch.launch import Launch
-    from raysweep.orchestrator.launch.preflight import lacking
+    from raysweep.orchestrator.launch.preflight import first_commands, lacking
     from raysweep.orchestrator.schedule.plan import STATES
     from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
     from raysweep.orchestrator.store.reader import Store
@@ -81,6 +81,7 @@ def plan(
     request = _request(context.params, opened)
     planned = Launch(request, opened, _options(context)).current_plan()
     missing = lacking(planned, request.workloads)
+    commands = first_commands(planned, request.workloads)
     checkpoints = resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage)))
     recorded = opened.sweeps() if opened.exists() else []
     drifted, new_keys = drift(request.sweeps, request.every, recorded, request.workloads)
@@ -91,7 +92,7 @@ def plan(
                 "with_checkpoint": len(checkpoints), "no_longer_asked_for": sum(drifted.values()),
                 "new_config_keys": new_keys, "by_resource": planned.expected().to_dicts(),
                 "wall_seconds_here": planned.wall_seconds(local_slots), "warnings": list(request.warnings),
-                "lacks_here": missing,
+                "lacks_here": missing, "commands": commands,
             }
         )  # fmt: skip
         return
@@ -112,6 +113,8 @@ def plan(
         say(line)
     if checkpoints:
         say(f"{count_cells(len(checkpoints))} will resume from a checkpoint")
+    for command in commands.values():
+        say(f"first command: {command}")
     if not planned.to_run:
         say("nothing to run")
 

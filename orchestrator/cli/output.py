@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -179,6 +180,11 @@ def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
             column = pl.select(pl.when(is_formula).then("'" + text).otherwise(text)).to_series()
         safe.append(column.alias(name))
     return pl.DataFrame(safe)
+
+
+def finite(value: float) -> float | str:
+    """The number, or its name in text if it is NaN or infinite, which JSON cannot hold."""
+    return value if math.isfinite(value) else str(value)
 
 
 def say(text: str) -> None:

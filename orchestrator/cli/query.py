@@ -39,7 +39,7 @@ def query(
         str | None,
         typer.Argument(
             metavar="[SQL]",
-            help="SQL over the tables cells, attempts and arrays, or a saved query's name. Default: open a prompt.",
+            help="SQL over cells, attempts, live, ... (--describe), or a saved query's name. Default: a prompt.",
         ),
     ] = None,
     store: StoreOption = "results",

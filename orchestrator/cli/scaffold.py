@@ -23,14 +23,21 @@ MAX_WIDTH = 40
 """Width of a column of settings in characters; a longer value pushes the next column aside."""
 
 
-def new(name: Annotated[str, typer.Argument(help="Name of the module and the sweep, such as my_sweep.")]) -> None:
-    """Write a commented workload and sweep to start from.
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the script and the sweep, such as my_sweep.")],
+    function: Annotated[
+        bool, typer.Option("--function", help="Write a function that raysweep calls, instead of a script.")
+    ] = False,
+) -> None:
+    """Write a commented script and sweep to start from.
 
     The files are NAME.py and NAME.toml in the current folder.
 
     raysweep new first && raysweep launch first.toml
+
+    raysweep new first --function
     """
-    for path in write(name, Path()):
+    for path in write(name, Path(), function=function):
         say(f"written: {path}")
     say(f"next: raysweep plan {name}.toml")
 
@@ -93,8 +100,8 @@ def schema(
     print_json(json_schema(None if workload is None else load_workload(workload, (str(Path.cwd()),))))
 
 
-def write(name: str, folder: Path) -> list[Path]:
-    """Write `name.toml` and `name.py` into a folder.
+def write(name: str, folder: Path, *, function: bool = False) -> list[Path]:
+    """Write `name.toml` and `name.py`, a script or a module with a function, into a folder.
 
     Raises:
         InputError: the name is not a valid module name, a file exists already, or the folder cannot be written.
@@ -105,7 +112,8 @@ def write(name: str, folder: Path) -> list[Path]:
         fail(f"new: {short_repr(name)} cannot name a Python module; use letters, digits and '_', as in my_sweep")
     if name == OURS or name in sys.stdlib_module_names:
         fail(f"new: {name!r} is a module of {'raysweep' if name == OURS else 'Python'} itself; choose another name")
-    files = {folder / f"{name}.py": WORKLOAD, folder / f"{name}.toml": SWEEP.replace("{name}", name)}
+    code, sweep = (WORKLOAD, SWEEP) if function else (SCRIPT, SWEEP_OF_SCRIPT)
+    files = {folder / f"{name}.py": code, folder / f"{name}.toml": sweep.replace("{name}", name)}
     problems = [f"new: {path} exists already; nothing was written" for path in files if path.exists()]
     if problems:
         raise InputError(problems)
@@ -168,6 +176,59 @@ def _kind(field: dict[str, Any]) -> str:
     limits = (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"), ("exclusiveMaximum", "below"))
     return " ".join([kind, *(f"{words} {field[key]:g}" for key, words in limits if key in field)])
 
+
+SCRIPT = '''"""Gradient descent on a noisy parabola in ten dimensions: an example to replace with your own script.
+
+It knows nothing of raysweep. Each line that it prints as a JSON object is read: the last value of each key is a metric
+of the cell, all values of a key are a curve.
+"""
+
+import argparse
+import json
+import random
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--optimizer", choices=["sgd", "momentum"], default="sgd")
+parser.add_argument("--rate", type=float, default=0.1)
+parser.add_argument("--steps", type=int, default=200)
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+
+rng = random.Random(args.seed)  # all randomness comes from the seed, so that a cell can be repeated
+point = [rng.gauss(0, 1) for _ in range(10)]
+speed = [0.0] * len(point)
+for step in range(args.steps + 1):
+    if step % 10 == 0:
+        print(json.dumps({"step": step, "loss": sum(x * x for x in point) / 2}))
+    for i in range(len(point)):
+        gradient = point[i] + 0.1 * rng.gauss(0, 1)
+        speed[i] = (0.9 * speed[i] if args.optimizer == "momentum" else 0.0) - args.rate * gradient
+        point[i] += speed[i]
+'''
+
+SWEEP_OF_SCRIPT = """# A sweep: which cells to run. A cell is one run of the command.
+# raysweep plan {name}.toml      shows what would run
+# raysweep launch {name}.toml    runs the cells that are not done; results go into the folder `results`
+
+name = "{name}"
+title = "Gradient descent on a noisy parabola"
+
+# {optimizer}, {rate}, {steps} and {seed} are filled in for each cell. "{args}" stands for all of them, as flags.
+command = "python {name}.py --optimizer {optimizer} --rate {rate} --steps {steps} --seed {seed}"
+seeds = "0..4"                  # both ends included; or a list: [42, 123, 7]
+
+[config]                        # settings of all cells
+steps = 200
+
+[resources]                     # how a cell runs, not what it computes: changes here make no new cells
+cpus = 1
+timeout_s = 60                  # a cell that runs longer is stopped and recorded as timed_out
+
+# Each block is the product of its lists: 2 optimizers x 2 rates x 5 seeds = 20 cells.
+[[grid]]
+optimizer = ["sgd", "momentum"]
+rate = [0.05, 0.2]
+"""
 
 WORKLOAD = '''"""A workload: the computation of one cell. Only the function `run` is required.
 

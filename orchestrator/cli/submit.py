@@ -114,12 +114,17 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
     """Copy a sweep file, with the Python files beside its workload, and return the sweep's name in the job's folder."""
     path = Path(str(sweep.path))
     workload = request.workloads[sweep.workload]
+    for _, link in sweep.program.links if sweep.program is not None else ():
+        if not Path(link).is_absolute():
+            fail(
+                f"{path}: links: {link!r} is relative; with --submit give its absolute path on the nodes, or use files"
+            )
     if path.is_relative_to(BUNDLED) and workload.folder is None:
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)
     shutil.copy2(path, folder / path.name)
     if workload.folder is not None:
-        python_files(Path(workload.folder), folder, workload.code.own_files())
+        python_files(Path(workload.folder), folder, workload.shipped())
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
 
-from raysweep.orchestrator.cli.output import pace_in_words
+from raysweep.orchestrator.cli.output import finite, pace_in_words
 from raysweep.orchestrator.cli.progress import slow
 from raysweep.orchestrator.launch.announce import who_starts
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED, request_state
@@ -25,7 +26,7 @@ from raysweep.orchestrator.text import count_cells, one_line
 
 WINDOW_S = 300.0
 """Length of the window before now over which rates are averaged."""
-MAX_FAILURES, MAX_SLOW, MAX_RUNNING = 5, 5, 8
+MAX_FAILURES, MAX_SLOW, MAX_RUNNING, MAX_LOGGED = 5, 5, 8, 4
 
 
 class Snapshot(NamedTuple):
@@ -43,6 +44,7 @@ class Snapshot(NamedTuple):
         running: cell id in the owner's last heartbeat -> the fraction done, None if the cell does not report it.
         owner: the launch that owns the store, if any.
         starting: the launch on this machine that is about to own the store, if any.
+        logged: running cell that logs metrics -> name -> its last step and value.
     """
 
     now: datetime
@@ -52,6 +54,7 @@ class Snapshot(NamedTuple):
     running: Mapping[str, float | None]
     owner: str | None
     starting: str | None = None
+    logged: Mapping[str, Mapping[str, tuple[int, float]]] = MappingProxyType({})
 
 
 class Totals(NamedTuple):
@@ -121,7 +124,12 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
     if owner:  # the launch retries the other cells
         failed = _out_of_attempts(store, failed["cell_id"], of_launch, cells)
     states = states.with_columns(failed=pl.col("cell_id").is_in(failed["cell_id"].implode()))
-    return Snapshot(now, states, ended, texts, running, owner[0] if owner else None, starting), warnings
+    logged = {
+        state.cell_id: {name: (c.steps[-1], c.values[-1]) for name, c in state.curves.items() if c.steps}
+        for state in (store.live() if owner else ())
+        if state.cell_id in running
+    }
+    return Snapshot(now, states, ended, texts, running, owner[0] if owner else None, starting, logged), warnings
 
 
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
@@ -211,6 +219,10 @@ def event(moment: Snapshot) -> dict[str, object]:
         "at": moment.now.isoformat(timespec="seconds"), "cells": moment.states.height, **totals(moment)._asdict(),
         "running_cells": list(moment.running),
         "progress": {cell_id: fraction for cell_id, fraction in moment.running.items() if fraction is not None},
+        "logged": {
+            cell_id: {name: {"step": step, "value": finite(value)} for name, (step, value) in metrics.items()}
+            for cell_id, metrics in moment.logged.items()
+        },
         "owner": moment.owner, "starting": moment.starting,
         "failures": [{**row, "finished_at": str(row["finished_at"])} for row in moment.failures.iter_rows(named=True)],
     }  # fmt: skip
@@ -242,10 +254,20 @@ def _by_resource(moment: Snapshot) -> list[str]:
 
 
 def _running(moment: Snapshot) -> list[str]:
-    """Descriptions of the running cells that report their progress."""
-    progress = {cell_id: fraction for cell_id, fraction in moment.running.items() if fraction is not None}
-    names = dict(moment.states.filter(pl.col("cell_id").is_in(list(progress))).select("cell_id", "name").iter_rows())
-    return [f"{names[cell_id]}#{cell_id[:8]}, {fraction:.0%}" for cell_id, fraction in progress.items()]
+    """Descriptions of the running cells that report their progress or log metrics."""
+    cells = [c for c, fraction in moment.running.items() if fraction is not None or moment.logged.get(c)]
+    names = dict(moment.states.filter(pl.col("cell_id").is_in(cells)).select("cell_id", "name").iter_rows())
+    return [f"{names[c]}#{c[:8]}, {_state(moment.running[c], moment.logged.get(c, {}))}" for c in cells]
+
+
+def _state(fraction: float | None, logged: Mapping[str, tuple[int, float]]) -> str:
+    """A running cell's progress, and the metrics that it logged last: `40%, step 400: loss 0.31`."""
+    parts = [] if fraction is None else [f"{fraction:.0%}"]
+    if logged:
+        last = max(step for step, _ in logged.values())
+        values = [f"{name} {value:.4g}" for name, (step, value) in logged.items() if step == last]
+        parts.append(f"step {last}: {', '.join(values[:MAX_LOGGED])}")
+    return ", ".join(parts)
 
 
 def _slow(moment: Snapshot, first_seen: Mapping[str, datetime]) -> list[str]:

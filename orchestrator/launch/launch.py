@@ -20,6 +20,7 @@ from raysweep.orchestrator.launch.interrupts import hard_end, interruptible
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
+from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
@@ -193,7 +194,11 @@ class Launch:
             }
             hours, minutes = options.max_hours, options.node_wait
             limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
-            driver = Driver(planned, executor, search, limits, writer.checkpoint_home(), request.workloads)
+            outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
+            driver = Driver(
+                planned, executor, search, limits, writer.checkpoint_home(), request.workloads, outputs,
+                lambda state: writer.publish(*state),
+            )  # fmt: skip
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
             begun.callback(hard.cancel)  # after all others
@@ -232,7 +237,8 @@ def _commit_all(
         nonlocal last, size
         for part in _parts(uncommitted):
             with held_off():  # an interrupt after the commit and before its rows are removed would commit twice
-                records = record(part, planned.frame, planned.table.variants, writer.epoch, commits, paths)
+                whole = [recovered(attempt, writer.storage, driver.attempts.ids) for attempt in part]
+                records = record(whole, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import operator
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.executor import Executor
@@ -50,6 +53,23 @@ def _requirement(workload: Workload, lacks: Callable[[Any], str | None], config:
         return lacks(model)
     except (Exception, SystemExit) as error:
         return f"{workload.source_path}: lacks() raised {type(error).__name__}: {message_of(error)}"
+
+
+def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, str]:
+    """Workload -> command line of its first cell to run, or else of its first cell; for programs only."""
+    lines = {}
+    variants = plan.table.variants.with_row_index("row")
+    cells = plan.frame.sort("run", descending=True, maintain_order=True)
+    for name, program in ((name, w.program) for name, w in workloads.items() if w.program is not None):
+        rows = variants.filter(pl.col("workload") == name)
+        row = cells.filter(pl.col("variant").is_in(rows["variant"].implode())).head(1)
+        if row.is_empty():
+            continue
+        cell = row.join(rows, on="variant").row(0, named=True)
+        key = {part: cell[part] for part in ("method", "k", "seed", "cell_id")}
+        line = program.render({**key, "folder": "FOLDER", "checkpoint": "CHECKPOINT"}, json.loads(cell["config"]))
+        lines[name] = str(line)
+    return lines
 
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:

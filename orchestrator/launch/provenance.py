@@ -40,7 +40,7 @@ def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
     """Source digest -> commit, for the workloads whose code is in a repository."""
     commits = {}
     for w in workloads.values():
-        commits[w.source_digest] = commit_of(w.source_path, w.code.files)
+        commits[w.source_digest] = commit_of(w.source_path, w.files())
     return shipped() | {digest: commit for digest, commit in commits.items() if commit is not None}
 
 

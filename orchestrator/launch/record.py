@@ -15,7 +15,17 @@ import pyarrow as pa
 
 from raysweep.orchestrator.launch.provenance import Commit
 from raysweep.orchestrator.run.messages import CompletedAttempt, Outcome, Worker
-from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, CELLS, SCHEMA_VERSION, Records
+from raysweep.orchestrator.store.artifacts import content_path
+from raysweep.orchestrator.store.schema import (
+    ARRAYS,
+    ARTIFACTS,
+    ATTEMPTS,
+    CELLS,
+    LOGS,
+    SCHEMA_VERSION,
+    TEXTS,
+    Records,
+)
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import message_of, storable
@@ -149,8 +159,44 @@ def _tables(
         cells=attempts.select(CELLS.names).filter(done).cast(CELLS),
         attempts=attempts,
         arrays=_arrays(outcomes, ids),
+        texts=_details(
+            TEXTS,
+            [
+                (i, o.attempt, storable(name), value)
+                for i, o in zip(ids, outcomes, strict=True)
+                for name, value in sorted(o.texts.items())
+            ],
+        ),
+        logs=_details(
+            LOGS,
+            [
+                (i, o.attempt, storable(o.printed.text), o.printed.size, o.printed.left_out)
+                for i, o in zip(ids, outcomes, strict=True)
+                if o.printed is not None
+            ],
+        ),
+        artifacts=_details(
+            ARTIFACTS,
+            [
+                (i, o.attempt, epoch, a.path, a.size, a.sha256, a.kind)
+                for i, o in zip(ids, outcomes, strict=True)
+                for a in o.artifacts
+            ],
+        ),
+        contents={
+            content_path(epoch, i, o.attempt, a.sha256): a.content
+            for i, o in zip(ids, outcomes, strict=True)
+            for a in o.artifacts
+            if a.sha256 is not None and a.content is not None
+        },
         checkpointed=tuple(i for i, o in zip(ids, outcomes, strict=True) if o.status == "done" and o.checkpointed),
+        live=tuple((i, o.attempt) for i, o in zip(ids, outcomes, strict=True) if o.published),
     )
+
+
+def _details(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def _arrow(values: Any, kind: pa.DataType) -> pa.Array:

@@ -14,6 +14,8 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
+from raysweep.orchestrator.sweep.program import is_program
+from raysweep.orchestrator.sweep.program_files import workload_of
 from raysweep.orchestrator.sweep.source import module_conflicts
 from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module
@@ -53,12 +55,12 @@ class Request:
     recorded: bool = False  # whether the store has the sweeps on record already
 
     @property
-    def own_files(self) -> dict[str, dict[Path, bytes]]:
-        """Folder of users' modules -> source files of the workloads in it, relative to the folder -> content."""
-        files: dict[str, dict[Path, bytes]] = {}
+    def own_files(self) -> dict[str, dict[Path, bytes | None]]:
+        """Folder of users' files -> files of the workloads in it (see `Workload.shipped`)."""
+        files: dict[str, dict[Path, bytes | None]] = {}
         for w in self.workloads.values():
             if w.folder is not None:
-                files.setdefault(w.folder, {}).update(w.code.own_files())
+                files.setdefault(w.folder, {}).update(w.shipped())
         return files
 
 
@@ -69,7 +71,7 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
         InputError: the sweeps are invalid (all errors are reported), or the predicate is.
     """
     every = expand(sweeps)
-    workloads = {s.workload: load_workload(s.workload, s.search) for s in sweeps}
+    workloads = load_workloads(sweeps)
     for name, digest in every.variants.select("workload", "source_digest").unique().iter_rows():
         if workloads[name].source_digest != digest:
             raise InputError(f"workload {name!r}: its files changed while the launch was planned; launch again")
@@ -102,8 +104,8 @@ def from_store(
     for entry in recorded:
         path, text = entry.metadata["path"], entry.metadata["text"]
         folders = (*entry.metadata["search"], str(Path.cwd()))  # recorded folders may be on another machine
-        sweeps[entry.key] = replace(Sweep.from_text(text, Path(path) if path else None), search=folders)
-        search.update(dict.fromkeys(entry.table.variants["workload"].unique(), folders))
+        sweeps[entry.key] = replace(entry.sweep(), search=folders)
+        search.update((name, folders) for name in entry.table.variants["workload"].unique() if not is_program(name))
         if entry.own:  # the store of another user could name a device or a pipe
             texts.setdefault(path, set()).add(text)
     for name in filter(None, texts):
@@ -113,10 +115,12 @@ def from_store(
     changes = {"timeout_s": timeout_s, "retries": retries}
     variants = table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
     workloads = {name: load_workload(name, folders) for name, folders in search.items()}
+    workloads |= load_workloads([sweep for sweep in sweeps.values() if sweep.program is not None])
     warnings += filter(None, (shadowed_module(workload, str(Path.cwd())) for workload in workloads.values()))
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None)
-    old = variants.filter(current != pl.col("workload_version"))["variant"]
+    # A program that no sweep names any more is an older version, too.
+    old = variants.filter(current.ne_missing(pl.col("workload_version")))["variant"]
     if len(old):
         warnings.append("cells of older workload versions are not run again; their rows stay")
     # Digests of the current code: `plan` compares them with those of the code that ran.
@@ -128,6 +132,24 @@ def from_store(
     selected, more = select(every, store, where)
     warnings = list(dict.fromkeys(warnings))
     return _checked(Request(tuple(sweeps.values()), selected, every, (*warnings, *more), workloads, recorded=True))
+
+
+def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
+    """The workloads of the sweeps, by name.
+
+    Raises:
+        InputError: a workload cannot be loaded, or two sweeps run one command from two folders, or with other metrics.
+    """
+    workloads: dict[str, Workload] = {}
+    for sweep in sweeps:
+        workload = workload_of(sweep)
+        same = workloads.setdefault(workload.name, workload)
+        if same.program != workload.program or (same.program is not None and same.folder != workload.folder):
+            raise InputError(
+                f"two sweeps run {workload.name!r}, but in other folders, or with other files, metrics or variables; "
+                "launch or resume them separately, each by its file"
+            )
+    return workloads
 
 
 def _checked(request: Request) -> Request:
@@ -166,13 +188,13 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
-    """Raise InputError for user modules in records that are not this user's: importing them would run foreign code."""
+    """Raise InputError for user modules and programs in records that are not this user's: foreign code would run."""
     foreign = {
         (entry.metadata["name"], workload): ", ".join(entry.metadata["search"]) or "the Python path"
         for entry in recorded
         if not entry.own
         for workload in entry.table.variants["workload"].unique(maintain_order=True)
-        if ":" in workload
+        if ":" in workload or is_program(workload)
     }
     if foreign:
         raise InputError(

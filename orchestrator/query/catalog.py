@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 
 from raysweep.orchestrator.query.hints import identifier
-from raysweep.orchestrator.query.sql import cells_frame
-from raysweep.orchestrator.query.widen import widen
+from raysweep.orchestrator.query.sql import SQL_TABLES, live_frame
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS
+from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, LOGS
 
 
 def columns(store: Store) -> pl.DataFrame:
-    """One row per column of `cells`, `attempts` and `arrays`. Columns: table, column, type, what (the category).
+    """One row per column of the SQL tables. Columns: table, column, type, what (the category).
 
     `column` is quoted for SQL if necessary. `what` is "identity", "status", "metric", "config", "time", "machine",
-    "code", "list" (all metrics, the whole config) or "launch", in this order; for arrays it is "array".
+    "code", "list" (all metrics, the whole config) or "launch", in this order; for the other tables it is "array",
+    "live", "log" or "artifact".
     """
-    tables = {
-        "cells": cells_frame(store),
-        "attempts": widen(store.collect(lambda: store.attempts)),
-        "arrays": pl.DataFrame(pl.from_arrow(ARRAYS.empty_table())),
-    }
+    tables = {name: frame(store, None) for name, frame in SQL_TABLES.items() if name in ("cells", "attempts")}
+    tables["arrays"] = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
+    tables["attempt_arrays"] = tables["arrays"].with_columns(status=pl.lit(""))
+    tables["live"] = live_frame(store)
+    tables["logs"] = pl.DataFrame(pl.from_arrow(LOGS.empty_table())).with_columns(status=pl.lit(""))
+    tables["artifacts"] = store.artifacts().clear()
     rows = [row for table, frame in tables.items() for row in _rows(table, frame)]
     return pl.DataFrame(rows, schema=["table", "column", "type", "what"], orient="row")
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
     """Rows for the columns of a frame from `widen`, whose order is: schema, config keys, metrics."""
-    metrics = 0
-    if "metrics" in frame.columns:
-        metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()
+    configs = 0
+    if "config" in frame.columns:
+        parsed = (json.loads(text) for text in frame["config"].drop_nulls().unique())
+        configs = len({key for config in parsed for key in config})
     widened = [name for name in frame.columns if name not in ATTEMPTS.names]
     categories = {name: category for category, names in _CATEGORIES.items() for name in names}
-    categories |= {name: "config" if i < len(widened) - metrics else "metric" for i, name in enumerate(widened)}
-    if table == "arrays":
-        categories = dict.fromkeys(frame.columns, "array")
+    categories |= {name: "config" if i < configs else "metric" for i, name in enumerate(widened)}
+    if table in _WHOLE:
+        categories = dict.fromkeys(frame.columns, _WHOLE[table])
     rows = [(table, identifier(name), _type(kind), categories[name]) for name, kind in frame.schema.items()]
     return sorted(rows, key=lambda row: _ORDER.index(row[3]))
 
@@ -49,7 +53,23 @@ _CATEGORIES = {
     "list": ("metrics", "config"),
     "launch": ("epoch", "schema_version"),
 }
-_ORDER = ("identity", "status", "metric", "config", "time", "machine", "code", "list", "launch", "array")
+_ORDER = (
+    "identity",
+    "status",
+    "metric",
+    "config",
+    "time",
+    "machine",
+    "code",
+    "list",
+    "launch",
+    "array",
+    "live",
+    "log",
+    "artifact",
+)
+_WHOLE = {"arrays": "array", "attempt_arrays": "array", "live": "live", "logs": "log", "artifacts": "artifact"}
+"""Table -> category of all its columns."""
 
 
 def _type(kind: pl.DataType) -> str:

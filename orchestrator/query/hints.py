@@ -78,7 +78,7 @@ _MISSING = re.compile(
     r'|Column "([^"]+)" referenced that exists in the SELECT clause'
 )
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
-_TABLES = ("cells", "attempts", "arrays")
+_TABLES = ("cells", "attempts", "arrays", "attempt_arrays", "live", "logs", "artifacts")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
 """A comparison with a word or double-quoted text on its right, which is meant as text unless it names a column."""
 

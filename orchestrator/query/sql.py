@@ -1,4 +1,4 @@
-"""Stage 8, queries: SQL over the tables `cells`, `attempts` and `arrays`, with metrics and config keys as columns.
+"""Stage 8, queries: SQL over a store's tables (`SQL_TABLES`), with metrics and config keys as columns.
 
 `cells` has one row per requested cell: its done row; otherwise its last attempt; otherwise a row of status `pending`.
 The SQL is DuckDB's. Its in-memory database cannot access files or the network. Only the metric and config columns that
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 import duckdb
@@ -90,11 +90,10 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
     arrays: ArrayStream | None = None
     connection = _sandbox()
     try:
-        if schema or "cells" in low:
-            connection.register("cells", cells_frame(store, sql).to_arrow())
-        if schema or "attempts" in low:
-            connection.register("attempts", widen(store.collect(lambda: store.attempts), sql).to_arrow())
-        if schema or "arrays" in low:
+        for name, frame in SQL_TABLES.items():
+            if schema or re.search(rf"\b{name}\b", low):
+                connection.register(name, frame(store, sql).to_arrow())
+        if schema or re.search(r"\barrays\b", low):
             reaches = reachable(sql)
             arrays = ArrayStream(store, [name for name in ARRAYS.names if reaches is None or reaches(name)])
             connection.register("arrays", arrays)
@@ -217,7 +216,8 @@ def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
     wide = known.wide()
     shared = [name for name in wide.columns if name in frame.columns and name != "source_digest"]
     pending = wide.select(shared).with_columns(status=pl.lit("pending"))
-    table = widen(pl.concat([frame, pending], how="diagonal"), sql)
+    texts = _texts(store)
+    table = widen(pl.concat([frame, pending], how="diagonal"), sql, texts)
     return table if reaches is None else table.drop(name for name in ("metrics", "config") if not reaches(name))
 
 
@@ -263,6 +263,57 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     if not matches:
         raise InputError(f"--where {shown}: none of the {len(table):,} cells matches")
     return pl.Series("cell_id", matches, pl.String), warning
+
+
+def attempts_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
+    """Every attempt that has ended, with metrics and config keys as columns."""
+    return widen(store.collect(lambda: store.attempts), sql, _texts(store))
+
+
+def _texts(store: Store) -> pl.DataFrame:
+    return store.collect(lambda: store.scan("texts"))
+
+
+def _attempt_arrays(store: Store, sql: str | None = None) -> pl.DataFrame:
+    """Arrays of every attempt that has ended, with its status."""
+    return store.collect(lambda: _of_attempts(store, store.arrays))
+
+
+def _logs(store: Store, sql: str | None = None) -> pl.DataFrame:
+    return store.collect(lambda: _of_attempts(store, store.logs))
+
+
+def _of_attempts(store: Store, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows of attempts that have ended, with their status."""
+    status = store.attempts.select("cell_id", "attempt", "status")
+    return rows.join(status, on=["cell_id", "attempt"], how="inner", maintain_order="left")
+
+
+def live_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
+    """What running cells have logged so far. Columns: cell_id, attempt, step, name, value, logged_at."""
+    rows = [
+        (state.cell_id, state.attempt, step, name, value, at)
+        for state in store.live()
+        for name, curve in state.curves.items()
+        for step, value, at in zip(curve.steps, curve.values, curve.times, strict=True)
+    ]
+    schema = {
+        "cell_id": pl.String, "attempt": pl.Int32, "step": pl.Int64, "name": pl.String, "value": pl.Float64,
+        "logged_at": pl.Float64,
+    }  # fmt: skip
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.with_columns((pl.col("logged_at") * 1e6).cast(pl.Int64).cast(pl.Datetime("us", "UTC")))
+
+
+SQL_TABLES: dict[str, Callable[[Store, str | None], pl.DataFrame]] = {
+    "cells": cells_frame,
+    "attempts": attempts_frame,
+    "attempt_arrays": _attempt_arrays,
+    "live": live_frame,
+    "logs": _logs,
+    "artifacts": lambda store, sql: store.artifacts(),
+}
+"""Name of a table in SQL -> function that builds it for a query; `arrays` is read as a stream instead."""
 
 
 def _sandbox() -> duckdb.DuckDBPyConnection:

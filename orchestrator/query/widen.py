@@ -20,13 +20,19 @@ _ALL = re.compile(
 _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|\bcount\s*\(\s*\*\s*\)", re.DOTALL)
 
 
-def widen(frame: pl.DataFrame, sql: str | None = None) -> pl.DataFrame:
+def widen(frame: pl.DataFrame, sql: str | None = None, texts: pl.DataFrame | None = None) -> pl.DataFrame:
     """Add metrics and config keys as columns. SQL ignores case: `loss` and `Loss` are one name.
 
-    A name that is taken becomes `metric_X` or `config_X`; if that is taken, too, a number is appended.
+    A name that is taken becomes `metric_X`, `config_X` or `text_X`; if that is taken, too, a number is appended.
+
+    Args:
+        frame: the rows.
+        sql: a query; only the columns that it may reach are added. None adds all.
+        texts: metrics that are text: cell_id, attempt, name, value.
     """
     new = [("config", name, series) for name, series in _config_columns(frame).items()]
     new += [("metric", name, series) for name, series in _metric_columns(frame).items()]
+    new += [("text", name, series) for name, series in _text_columns(frame, texts).items()]
     existing = [name.lower() for name in frame.columns]
     names = Counter(existing + [name.lower() for _, name, _ in new])
     labels = [f"{kind}_{name}" if names[name.lower()] > 1 else name for kind, name, _ in new]
@@ -79,8 +85,26 @@ def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
         mask = codes == codes[(names == name).arg_true()[0]]
         column = np.full(len(metrics), np.nan)
         column[rows[mask]] = values[mask]
-        columns[name] = pl.Series(name, column).fill_nan(None)  # recorded metrics are finite
+        series = pl.Series(name, column)
+        if np.isnan(values[mask]).any():  # recorded as NaN, which is not the same as not recorded
+            present = np.zeros(len(metrics), bool)
+            present[rows[mask]] = True
+            columns[name] = series.set(pl.Series(~present), None)
+        else:
+            columns[name] = series.fill_nan(None)
     return columns
+
+
+def _text_columns(frame: pl.DataFrame, texts: pl.DataFrame | None) -> dict[str, pl.Series]:
+    """One text column per metric that is text, null for cells without it."""
+    key = ["cell_id", "attempt"]
+    if texts is None or texts.is_empty() or not set(key) <= set(frame.columns):
+        return {}
+    wide = frame.select(key).join(
+        texts.unique([*key, "name"], keep="last").pivot("name", index=key, values="value"), on=key, how="left",
+        maintain_order="left",
+    )  # fmt: skip
+    return {name: wide[name] for name in sorted(wide.columns) if name not in key and wide[name].count()}
 
 
 def _config_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import resource
+import secrets
 import socket
 import sys
 import time
@@ -16,19 +16,35 @@ from pathlib import Path
 from typing import IO
 
 import raysweep
-from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.run.context import RunContext, RunningCell, checked_metrics
+from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.run.collect import collect
+from raysweep.orchestrator.run.context import Metrics, RunContext, RunningCell, checked_metrics
 from raysweep.orchestrator.run.context import __file__ as context_file
-from raysweep.orchestrator.run.messages import Chunk, ChunkRefused, ChunkResult, Outcome, Task, Worker
-from raysweep.orchestrator.run.threads import threads
+from raysweep.orchestrator.run.folder import CellFolder
+from raysweep.orchestrator.run.guard import VARIABLE, mark_of_worker
+from raysweep.orchestrator.run.messages import (
+    Artifact,
+    CellState,
+    Chunk,
+    ChunkRefused,
+    ChunkResult,
+    Outcome,
+    Task,
+    Worker,
+)
+from raysweep.orchestrator.run.output import OutputFile, output_path
+from raysweep.orchestrator.run.program import run_program
+from raysweep.orchestrator.run.publish import Publisher, publishing
+from raysweep.orchestrator.run.threads import environment, threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as timeout_file
 from raysweep.orchestrator.store.checkpoints import Checkpoint, Preempted
+from raysweep.orchestrator.store.storage.scratch import scratch
+from raysweep.orchestrator.sweep.program_files import worker_side
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
 from raysweep.orchestrator.text import message_of
 
 MAX_TRACEBACK, MAX_MESSAGE = 16_384, 2_000  # characters; a longer text loses its middle
-MAX_LOG = 4_096  # characters, from the end
 MAX_REPLY_BYTES = 16 * 2**20  # of arrays, after which a chunk ends: the driver holds whole replies in memory
 NOT_SHARED = (
     "checkpoints are on the workers' own disks, since workers cannot reach the store: a cell whose node is lost starts "
@@ -48,6 +64,11 @@ class WorkerPosition:
         self.in_cell = False  # a KeyboardInterrupt raised now ends the cell and nothing else
         self.stop = False  # start no more cells
         self.draining = False  # the machine will go away soon
+        self.live: CellState | None = None  # to be sent with the next heartbeat
+
+    def send(self, state: CellState) -> None:
+        """Have the next heartbeat send this state."""
+        self.live = state
 
     def drain(self) -> None:
         """Start no more cells, and end the running one at its next checkpoint: the machine will go away soon."""
@@ -79,9 +100,9 @@ def run_chunk(
     except InputError as error:
         return ChunkRefused(chunk.number, node_id, socket.gethostname(), str(error))
     if chunk.source_digest not in (None, workload.source_digest):
-        return ChunkRefused(chunk.number, node_id, socket.gethostname(), "", workload.code.file_digests())
+        problem = "" if workload.program is None else "it has other files of the program than this launch sent"
+        return ChunkRefused(chunk.number, node_id, socket.gethostname(), problem, workload.code.file_digests())
     position = position or WorkerPosition()
-    process = os.getpid()
     folder: Path | None = None
     with contextlib.suppress(FileNotFoundError):  # the current folder was removed
         folder = Path.cwd()
@@ -90,18 +111,27 @@ def run_chunk(
     size = 0  # bytes of their arrays
     requeued: tuple[int, ...] = ()
     notes: dict[str, None] = {}
-    with fault_log(fault_file) as faults, threads(chunk.cpus), workload.code.active():
+    place = fault_file or scratch() / f"faults-{secrets.token_hex(6)}" / f"{chunk.number}.fault"
+    with (
+        fault_log(fault_file) as faults,
+        threads(chunk.cpus),
+        workload.code.active(),
+        environment({VARIABLE: mark_of_worker()}),
+        contextlib.closing(OutputFile(output_path(place))) as output,
+        output.captured(),
+        publishing(output, chunk.checkpoints, position.send) as publisher,
+    ):
         for index, task in enumerate(chunk.tasks):
             late = time.monotonic() - began > chunk.requeue_after_s or size > MAX_REPLY_BYTES
             if position.stop or (index and late):
                 requeued = tuple(t.row for t in chunk.tasks[index:])
                 break
             position.index, position.started = index, time.monotonic()
-            outcome = _run(workload, task, chunk, position, faults)
+            files = CellFolder(place.parent, f"{chunk.number}-{index}")
+            outcome = _run(workload, task, chunk, position, faults, output, publisher, files)
+            files.remove()
             if position.context is not None and position.context.checkpoint.is_local:
                 notes[NOT_SHARED] = None
-            if os.getpid() != process:  # a child that the cell forked: only the parent may continue
-                os._exit(0 if outcome.status == "done" else 1)
             if folder is not None:  # the cell may have changed the current folder
                 with contextlib.suppress(OSError):
                     os.chdir(folder)
@@ -110,6 +140,9 @@ def run_chunk(
             if outcome.status in ("cancelled", "preempted"):
                 requeued = tuple(t.row for t in chunk.tasks[index + 1 :])
                 break
+    if fault_file is None:
+        with contextlib.suppress(OSError):  # a child of a cell may have left a file there
+            place.parent.rmdir()
     worker = Worker(
         host=socket.gethostname(),
         node_id=node_id,
@@ -127,6 +160,8 @@ _loaded: dict[tuple[str, tuple[str, ...]], Workload] = {}
 
 def _load(chunk: Chunk) -> Workload:
     """The chunk's workload, as an earlier chunk of this process loaded it if that is the code to run."""
+    if chunk.program is not None:
+        return worker_side(chunk.program, chunk.search[0] if chunk.search else None)
     key = (chunk.workload, chunk.search)
     workload = _loaded.get(key)
     if workload is None or workload.source_digest != chunk.source_digest:
@@ -134,29 +169,36 @@ def _load(chunk: Chunk) -> Workload:
     return workload
 
 
-def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition, faults: IO[str] | None) -> Outcome:
+def _run(
+    workload: Workload,
+    task: Task,
+    chunk: Chunk,
+    position: WorkerPosition,
+    faults: IO[str] | None,
+    output: OutputFile,
+    publisher: Publisher,
+    folder: CellFolder,
+) -> Outcome:
+    process = os.getpid()
     checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, workload.source_digest)
-    context = RunContext(chunk.device, checkpoint)
+    context = RunContext(chunk.device, checkpoint, folder)
     checkpoint.draining = position.draining
-    position.context = context
-    log = _Tail()
+    position.context, position.live = context, None
     _reset_peak_memory()
     started_at, cpu = time.time(), time.process_time()
     started = time.perf_counter()
     status = "done"
-    metrics: dict[str, float] = {}
+    metrics = Metrics({}, {})
     error: BaseException | None = None
     try:
+        output.begin()
+        publisher.begin(task.cell_id, task.attempt, context)
         try:
             position.in_cell = True
             if position.stop and not position.draining:
                 raise KeyboardInterrupt
-            with (
-                contextlib.redirect_stdout(log),
-                contextlib.redirect_stderr(log),
-                deadline(task.timeout_s, faults, position.index),
-            ):
-                metrics = call(workload, chunk.experiment, task, context)
+            with deadline(task.timeout_s, faults, position.index):
+                metrics = call(workload, chunk.experiment, task, context, chunk.outputs.keep_nan)
         finally:
             position.in_cell = False
         if task.timeout_s is not None and time.perf_counter() - started > task.timeout_s:
@@ -171,10 +213,21 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
         status, error = "out_of_memory", caught
     except BaseException as caught:  # SystemExit too: a failed cell never ends the worker
         status, error = "failed", caught
-    seconds = time.perf_counter() - started
-    text = log.text()
+    if os.getpid() != process:  # a child that the cell forked: only the parent may continue
+        output.flush()
+        os._exit(0 if status == "done" else 1)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    published = publisher.finish()
+    artifacts: tuple[Artifact, ...] = ()
+    if folder.is_used and status in _KEEPS_FILES:
+        try:
+            artifacts = collect(folder.path, chunk.outputs, chunk.checkpoints, task.cell_id, task.attempt)
+        except (RaysweepError, OSError, MemoryError) as caught:
+            if status == "done":  # a row without its files would be half of the result
+                status, error = "failed", caught
     if status == "done":
         checkpoint.forget()
+    printed = output.printed()
     return Outcome(
         row=task.row,
         attempt=task.attempt,
@@ -182,23 +235,44 @@ def _run(workload: Workload, task: Task, chunk: Chunk, position: WorkerPosition,
         started_at=started_at,
         finished_at=started_at + seconds,
         seconds=seconds,
-        cpu_seconds=time.process_time() - cpu,
-        peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _RSS_UNITS,
-        metrics=metrics if status == "done" else {},
-        arrays=tuple(context.arrays) if status == "done" else (),
+        cpu_seconds=cpu + context.children.cpu_seconds,
+        peak_rss_mib=(context.children.peak_rss or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / _RSS_UNITS,
+        metrics=metrics.numbers if status == "done" else {},
+        texts=metrics.texts if status == "done" else {},
+        arrays=context.recorded,
         error_type=None if error is None else type(error).__name__,
         error_message=None if error is None else _bounded(message_of(error) + _advice(error), MAX_MESSAGE),
         traceback=None if error is None else _bounded(formatted(error), MAX_TRACEBACK),
-        log_tail=text or None,
+        log_tail=printed.tail,
+        printed=printed.beyond_tail,
+        artifacts=artifacts,
         checkpointed=checkpoint.used and not checkpoint.is_local,
+        published=published,
     )
 
 
-def call(workload: Workload, experiment: str, task: Task, context: RunContext) -> dict[str, float]:
-    """Run one cell and return its metrics. Raises whatever the workload raises."""
+_KEEPS_FILES = frozenset({"done", "failed", "timed_out", "out_of_memory"})
+"""Statuses of attempts whose files are artifacts; the others are interrupted, and run again."""
+
+
+def call(
+    workload: Workload,
+    experiment: str,
+    task: Task,
+    context: RunContext,
+    keep_nan: bool = False,
+    foreground: bool = False,
+) -> Metrics:
+    """Run one cell and return its metrics. Raises whatever the workload raises.
+
+    `foreground`: a program runs with this terminal's standard input.
+    """
     config = workload.revive(task.config)
     cell = RunningCell(task.cell_id, experiment, task.method, task.k, task.seed, config)
-    return checked_metrics(workload.run(cell, context))
+    if workload.program is not None:
+        returned = run_program(workload.program, workload.folder, cell, context, foreground=foreground)
+        return checked_metrics(returned, keep_nan)
+    return checked_metrics(workload.run(cell, context), keep_nan)
 
 
 def _advice(error: BaseException) -> str:
@@ -212,7 +286,12 @@ _ROOT = f"{Path(raysweep.__file__).parents[1]}{os.sep}"
 
 
 def formatted(error: BaseException) -> str:
-    """The traceback from the workload's first frame on; the paths of staged files are relative."""
+    """The traceback from the workload's first frame on; the paths of staged files are relative.
+
+    For a program, the last lines of its output.
+    """
+    if isinstance(output := getattr(error, "program_output", None), str):
+        return output
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in _AROUND_A_CELL:
         trace = trace.tb_next
@@ -231,30 +310,6 @@ def _bounded(text: str, limit: int) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-
-
-class _Tail(io.TextIOBase):
-    """The last `MAX_LOG` characters of a cell's output."""
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._length = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        self._parts.append(text[-MAX_LOG:])
-        self._length += len(text)
-        if self._length > 4 * MAX_LOG:
-            self._parts = ["".join(self._parts)[-MAX_LOG:]]
-            self._length = len(self._parts[0])
-        return len(text)
-
-    def text(self) -> str:
-        return "".join(self._parts)[-MAX_LOG:]
 
 
 _RSS_UNITS = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux

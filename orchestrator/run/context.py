@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from raysweep.orchestrator.run.curves import LoggedCurve, as_arrays
+from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.messages import Array
+from raysweep.orchestrator.run.process import Usage
 from raysweep.orchestrator.store.checkpoints import Checkpoint
-from raysweep.orchestrator.text import encodable, message_of, short_repr
+from raysweep.orchestrator.text import encodable, message_of, short_repr, storable
 
+MAX_TEXT = 10_000  # characters of a metric that is text
 MAX_ENTRIES = 2**27  # of one array; half of a segment's `untrusted.MAX_VALUES`
 _INT64 = 2**63
 
@@ -30,22 +36,45 @@ class RunningCell:
     config: Any
 
 
+class Children:
+    """What the processes that a cell started have used."""
+
+    def __init__(self) -> None:
+        self.cpu_seconds, self.peak_rss = 0.0, 0
+
+    def add(self, usage: Usage) -> None:
+        """Add a process that has ended, with its own children."""
+        self.cpu_seconds += usage.cpu_seconds
+        self.peak_rss = max(self.peak_rss, usage.peak_rss)
+
+
 class RunContext:
     """The context that is passed to a workload (`raysweep.workloads.interface.Context`).
 
     Args:
         device: `cpu` or `cuda`.
         checkpoint: the cell's checkpoint.
+        folder: the cell's own folder.
         report: called with the progress, 0 to 1, each time the cell reports it.
     """
 
-    def __init__(self, device: str, checkpoint: Checkpoint, report: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        checkpoint: Checkpoint,
+        folder: CellFolder,
+        report: Callable[[float], None] | None = None,
+    ) -> None:
         self._report = report
+        self._folder = folder
         self.device = device
         self.checkpoint = checkpoint
         self.arrays: list[Array] = []
         self._parts: set[tuple[str, int]] = set()
+        self.curves: dict[str, LoggedCurve] = {}
+        self.points = 0  # logged
         self.fraction: float | None = None
+        self.children = Children()
 
     def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
         """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""
@@ -68,10 +97,41 @@ class RunContext:
             raise ValueError(f"{what}: the step does not fit 64 bits")
         if not 1 <= stride < _INT64:
             raise ValueError(f"{what}: stride {stride if stride < 1 else 'beyond 64 bits'}; use 1 to 2**63 - 1")
+        if name in self.curves:
+            raise ValueError(f"{what}: context.log has recorded this name; give the array another one")
         if (name, step) in self._parts:
             raise ValueError(f"{what}: recorded twice with step {step}; give each part its own first step")
         self._parts.add((name, step))
         self.arrays.append(Array(name, step, stride, array.copy()))
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Record numbers that belong to a step: visible while the cell runs, and arrays of the attempt at its end."""
+        what = f"context.log({step!r}, ...)"
+        try:
+            at = operator.index(step)
+        except TypeError:
+            raise TypeError(f"{what}: the step is {type(step).__name__}, not an integer") from None
+        if not -_INT64 <= at < _INT64:
+            raise ValueError(f"{what}: the step does not fit 64 bits")
+        for name, value in metrics.items():
+            number = _number(_name(name, "metric"), value)
+            curve = self.curves.get(name)
+            if curve is None:
+                if any(name == part for part, _ in self._parts):
+                    raise ValueError(f"{what}: context.array has recorded {name!r}; give the metric another name")
+                curve = self.curves[name] = LoggedCurve()
+            curve.add(at, number)
+        self.points += 1
+
+    @property
+    def recorded(self) -> tuple[Array, ...]:
+        """The arrays, and the logged metrics as arrays."""
+        return (*self.arrays, *as_arrays(self.curves))
+
+    @property
+    def folder(self) -> Path:
+        """The cell's own folder on the worker's disk: empty when the attempt begins, removed after it."""
+        return self._folder.path
 
     @property
     def should_stop(self) -> bool:
@@ -111,30 +171,57 @@ def _float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return narrow
 
 
-def checked_metrics(returned: Any) -> dict[str, float]:
-    """Check the return value of a workload, and return its metrics by name, as finite floats.
+class Metrics(NamedTuple):
+    """The metrics that a workload returned, by name."""
+
+    numbers: dict[str, float]
+    texts: dict[str, str]
+
+
+def checked_metrics(returned: Any, keep_nan: bool = False) -> Metrics:
+    """Check the return value of a workload, and return its metrics. Values that are None are left out.
+
+    Args:
+        returned: the return value.
+        keep_nan: whether numbers may be NaN or infinite.
 
     Raises:
-        TypeError, ValueError: it is not a dict, a name cannot be stored, or a value is not a finite number.
+        TypeError, ValueError: it is not a dict, a name cannot be stored, or a value is neither a number nor text.
     """
     if not isinstance(returned, Mapping):
-        raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to number")
-    metrics = {}
+        raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to value")
+    metrics = Metrics({}, {})
     for name, value in returned.items():
         name = _name(name, "metric")
-        if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
-            raise TypeError(f"metric {name!r} is {type(value).__name__} {short_repr(value)}, not a number")
-        try:
-            number = float(value)
-        except Exception as error:
-            raise _named(f"metric {name!r} ({type(value).__name__})", error) from None
-        if not math.isfinite(number):
+        if value is None:
+            continue
+        if isinstance(value, str):
+            metrics.texts[name] = _text(name, value)
+            continue
+        number = _number(name, value)
+        if not math.isfinite(number) and not keep_nan:
             raise ValueError(
-                f"metric {name!r} is {number}, not finite; leave the metric out "
-                "(for a diverged run, return diverged = 1 and no error)"
+                f'metric {name!r} is {number}, not finite; leave the metric out, or write nan = "keep" in the sweep '
+                "file (for a diverged run, return diverged = 1 and no error)"
             )
-        metrics[name] = number
+        metrics.numbers[name] = number
     return metrics
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, str | bytes) or not hasattr(value, "__float__"):
+        raise TypeError(f"metric {name!r} is {type(value).__name__} {short_repr(value)}, not a number")
+    try:
+        return float(value)
+    except Exception as error:
+        raise _named(f"metric {name!r} ({type(value).__name__})", error) from None
+
+
+def _text(name: str, value: str) -> str:
+    text = storable("".join([value]))
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"metric {name!r}: {len(text):,} characters of text, more than {MAX_TEXT:,}: write a file")
+    return text
 
 
 def _named(what: str, error: Exception) -> Exception:

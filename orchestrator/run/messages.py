@@ -15,6 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
+from raysweep.orchestrator.sweep.program import Program
+
+MAX_TAIL = 4_096  # characters of an attempt's output in its row
 
 
 class Task(NamedTuple):
@@ -46,6 +50,27 @@ class Chunk:
     requeue_after_s: float  # cells not started by then go back to the driver
     checkpoints: CheckpointLocation | None = None
     source_digest: str | None = None  # of the code to run; None: any
+    program: Program | None = None  # None: the workload is a function
+    outputs: Outputs = DEFAULT
+    sweep: str = ""
+
+
+class Printed(NamedTuple):
+    """Recorded output: `text`, from `size` bytes of which `left_out` are not in it."""
+
+    text: str
+    size: int
+    left_out: int
+
+    @property
+    def tail(self) -> str | None:
+        """The end of the text, for the attempt's row; None if nothing was printed."""
+        return self.text[-MAX_TAIL:] or None
+
+    @property
+    def beyond_tail(self) -> Printed | None:
+        """The output itself if the end does not contain all of it."""
+        return self if self.left_out or len(self.text) > MAX_TAIL else None
 
 
 class Array(NamedTuple):
@@ -55,6 +80,24 @@ class Array(NamedTuple):
     step: int
     stride: int
     values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+class Artifact(NamedTuple):
+    """A file that a cell left in its folder.
+
+    Args:
+        path: its path in the folder.
+        size: in bytes.
+        sha256: digest of its content; None if the content was not kept.
+        kind: media type, or the reason why the content was not kept.
+        content: only if the worker could not write it to the store.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    kind: str
+    content: bytes | None = None
 
 
 class Outcome(NamedTuple):
@@ -75,6 +118,10 @@ class Outcome(NamedTuple):
     traceback: str | None = None
     log_tail: str | None = None
     checkpointed: bool = False  # the store holds checkpoints to remove once this outcome is committed
+    printed: Printed | None = None  # if it is longer than `log_tail`
+    texts: Mapping[str, str] = {}  # metrics that are text
+    artifacts: tuple[Artifact, ...] = ()
+    published: bool = False  # the store holds a live state to remove once this outcome is committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +155,14 @@ class ChunkResult:
     notes: tuple[str, ...] = ()  # warnings for the user
 
 
+class CellState(NamedTuple):
+    """What a running cell has printed and logged (`live.encode`), sent by a worker that cannot reach the store."""
+
+    cell_id: str
+    attempt: int
+    state: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """A worker's heartbeat: the chunk, the index of the running task in it, and the seconds it has run."""
@@ -116,6 +171,7 @@ class Beat:
     position: int
     seconds: float
     progress: float | None = None
+    live: CellState | None = None
 
 
 class ChunkDone(NamedTuple):
@@ -132,6 +188,7 @@ class ChunkLost(NamedTuple):
     message: str
     position: int | None = None
     traceback: str | None = None
+    printed: Printed | None = None  # if the dead worker's file could be read
 
 
 class ChunkReturned(NamedTuple):
@@ -166,6 +223,8 @@ def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
         error_type=_KINDS.get(event.status),
         error_message=event.message,
         traceback=event.traceback,
+        log_tail=event.printed and event.printed.tail,
+        printed=event.printed and event.printed.beyond_tail,
     )
 
 

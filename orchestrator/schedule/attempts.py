@@ -27,6 +27,7 @@ class ChunkKey(NamedTuple):
     gpus: float
     memory_gib: float | None
     source_digest: str | None
+    sweep: str = ""
 
 
 class Attempts:

@@ -11,11 +11,12 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.run.messages import (
+    CellState,
     Chunk,
     ChunkDone,
     ChunkLost,
@@ -35,6 +36,7 @@ from raysweep.orchestrator.schedule.refusals import Refusals
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import one_line
 
@@ -52,10 +54,12 @@ class Driver:
     Args:
         plan: the cells to run.
         executor: runs the chunks.
-        search: workload -> folders of users' modules.
+        search: workload -> folders of users' modules and programs.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
-        workloads: name -> workload, to name the files in which a worker's code differs.
+        workloads: name -> workload: its program, if it has one, and the files in which a worker's code may differ.
+        outputs: sweep -> what it keeps of a cell's results.
+        publish: called with states of running cells whose workers cannot publish them.
     """
 
     def __init__(
@@ -66,9 +70,13 @@ class Driver:
         limits: Limits,
         checkpoints: CheckpointLocation | None = None,
         workloads: Mapping[str, Workload] = MappingProxyType({}),
+        outputs: Mapping[str, Outputs] = MappingProxyType({}),
+        publish: Callable[[CellState], None] = lambda state: None,
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
+        self._programs = {name: w.program for name, w in workloads.items() if w.program is not None}
+        self._outputs, self._publish = outputs, publish
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
@@ -169,6 +177,8 @@ class Driver:
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,
             checkpoints=self.checkpoints,
+            program=self._programs.get(key.workload),
+            outputs=self._outputs.get(key.sweep, DEFAULT),
         )
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1
@@ -320,6 +330,8 @@ class Driver:
             if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
                 self._started[beat.chunk] = (beat.position, now - beat.seconds, beat.progress)
                 self.progress.note_start(now - beat.seconds)
+                if beat.live is not None:
+                    self._publish(beat.live)
         finished = []
         for number, (index, began, _) in list(self._started.items()):
             limit = self._in_flight[number].tasks[index].timeout_s

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store import artifacts
 from raysweep.orchestrator.store.lease import EPOCH_FILE, current_owner, read_note
-from raysweep.orchestrator.store.schema import TABLES
+from raysweep.orchestrator.store.schema import ARTIFACTS, DETAILS, TABLES
 from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, live, read_segment, replaced_by, verify
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.sweeps import read_sweep
@@ -72,7 +73,7 @@ def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]
 
 def _other_files(storage: Storage) -> Iterator[str]:
     """Describe problems in the folders without segments."""
-    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "checkpoints"):
+    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "_live", "checkpoints", "files"):
         try:
             names = storage.names(folder)
         except StoreDamaged as error:
@@ -87,7 +88,7 @@ def _other_files(storage: Storage) -> Iterator[str]:
                 elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
                     if not read_note(storage, int(name[:8])).fields:
                         raise StoreDamaged(f"_epochs/{name}: torn or foreign")
-                elif folder == "checkpoints":
+                elif folder in ("checkpoints", "files"):
                     storage.names(f"{folder}/{name}")
                 else:
                     storage.size(f"{folder}/{name}")
@@ -105,23 +106,29 @@ def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: b
         return [pl.DataFrame(pl.from_arrow(table)) for table in tables]
 
     try:
-        tables = {folder: rows(folder, *_KEY, *(() if folder == "arrays" else ("status",))) for folder in TABLES}
+        tables = {folder: rows(folder, *_KEY, *(() if folder in DETAILS else ("status",))) for folder in TABLES}
     except FileNotFoundError:
         return  # merged away meanwhile, by an owner, which reads all that it merges
     empty = pl.DataFrame(schema={"cell_id": pl.String, "attempt": pl.Int32, "status": pl.String})
-    arrays = pl.concat([empty.select(_KEY), *(frame.unique() for frame in tables["arrays"])])
+    details = {
+        folder: pl.concat([empty.select(_KEY), *(frame.unique() for frame in tables[folder])]) for folder in DETAILS
+    }
     attempts, cells = (pl.concat([empty, *tables[folder]]) for folder in ("attempts", "cells"))
     yield from _duplicates("cells", cells.select("cell_id"), "cells have two rows")
     yield from _duplicates("attempts", attempts.select(_KEY), "attempts have two rows")
-    yield from _duplicates("arrays", arrays, "attempts have their arrays twice")
+    for folder, keys in details.items():
+        yield from _duplicates(folder, keys, f"attempts have their {folder} twice")
     wrong = cells.filter(pl.col("status") != "done").height
     if wrong:
         yield f"cells: {wrong} rows have another status than done"
     if owned or current_owner(storage):
         return  # a living owner may be in the middle of a commit; it finished older half commits when it began
     repair = "a commit was interrupted, or files are missing; `raysweep store compact` repairs it"
-    if (orphans := arrays.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
-        yield f"{_count('arrays', orphans, 'attempts have arrays but no row in attempts')} ({repair})"
+    for folder, keys in details.items():
+        if (orphans := keys.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
+            yield f"{_count(folder, orphans, f'attempts have {folder} but no row in attempts')} ({repair})"
+    for rows_of_files in rows("artifacts", *ARTIFACTS.names):
+        yield from artifacts.damage(storage, rows_of_files)
     if (lost := cells.join(attempts, on=_KEY, how="anti")).height:
         yield _count("cells", lost, "cells have no row in attempts (files are missing)")
     done = attempts.filter(pl.col("status") == "done")

@@ -10,6 +10,7 @@ only a later attempt on the same machine finds them; the driver warns about this
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import socket
@@ -42,6 +43,23 @@ class CheckpointLocation(NamedTuple):
     proof: str
     digest: str
     host: str = socket.gethostname()
+
+    @property
+    def epoch(self) -> int:
+        """The launch's generation."""
+        return int(re.sub(r"\D", "", self.proof) or 0)
+
+
+@functools.lru_cache(maxsize=8)
+def reachable(location: CheckpointLocation) -> tuple[Storage | None, str | None]:
+    """The launch's store if this machine can reach it, and the error if that failed; looked up once per process."""
+    try:
+        store = open_storage(location.location)
+        proof = store.read(location.proof)
+    except InputError as error:  # such as: no credentials for the launch's bucket on this machine
+        return None, str(error)
+    is_store = proof is not None and hashlib.sha256(proof).hexdigest() == location.digest
+    return store if is_store else None, None
 
 
 class Preempted(BaseException):
@@ -126,14 +144,11 @@ class Checkpoint:
         if self._opened is None:
             if self._location is None:
                 raise RuntimeError("this cell runs outside a launch: there is no store for its checkpoints")
-            try:
-                store = open_storage(self._location.location)
-                proof = store.read(self._location.proof)
-            except InputError as error:  # such as: no credentials for the launch's bucket on this machine
-                _log(f"checkpoints stay on this machine: {error}")
-                proof = None
-            self.is_local = proof is None or hashlib.sha256(proof).hexdigest() != self._location.digest
-            self._opened = open_storage(str(local_folder(self._location))) if self.is_local else store
+            store, problem = reachable(self._location)
+            if problem is not None:
+                _log(f"checkpoints stay on this machine: {problem}")
+            self.is_local = store is None
+            self._opened = open_storage(str(local_folder(self._location))) if store is None else store
             if self.is_local:
                 self._opened.prepare((FOLDER, "_tmp"))
         return self._opened

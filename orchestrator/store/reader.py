@@ -17,6 +17,8 @@ from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
 from raysweep.orchestrator.store.check import check, damage
 from raysweep.orchestrator.store.lease import Ownership, current_owner
+from raysweep.orchestrator.store.live import LiveState
+from raysweep.orchestrator.store.live import read_all as live_states
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segments import HINT, Segment, fetch, inspected, listed, live, verify
 from raysweep.orchestrator.store.storage.storage import Storage, open_storage, read_at_most
@@ -24,7 +26,7 @@ from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
 FORMAT = 1
-FOLDERS = (*TABLES, "checkpoints", "_sweeps", "_epochs", "_hb", "_tmp")
+FOLDERS = (*TABLES, "files", "checkpoints", "_live", "_sweeps", "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 MAX_KEPT = 256 * 2**20
@@ -131,7 +133,7 @@ class Store:
         raise StoreDamaged(f"{self.storage}: its files change faster than they can be read")
 
     def scan(self, folder: str) -> pl.LazyFrame:
-        """Scan one of the folders `cells`, `attempts`, `arrays` into a lazy frame of its fixed schema.
+        """Scan one of the folders of `TABLES` into a lazy frame of its fixed schema.
 
         All of its segments are verified first, each once.
 
@@ -174,8 +176,42 @@ class Store:
 
     @property
     def arrays(self) -> pl.LazyFrame:
-        """Recorded arrays, such as loss curves."""
+        """Recorded arrays, such as loss curves, of attempts of any status."""
         return self.scan("arrays")
+
+    @property
+    def logs(self) -> pl.LazyFrame:
+        """Output of attempts that printed more than `log_tail` holds."""
+        return self.scan("logs")
+
+    def artifacts(self) -> pl.DataFrame:
+        """Files that cells left in their folders: of each cell those of its done attempt, else of its last one.
+
+        Columns: cell_id, attempt, status, path, bytes, sha256, kind, epoch. For a file whose content was not kept,
+        `sha256` is null and `kind` is the reason.
+        """
+        return self.collect(self._artifacts)
+
+    def live(self) -> list[LiveState]:
+        """What attempts that have not ended have printed and logged so far; empty for cells that did neither."""
+        states = live_states(self.storage)
+        if not states:
+            return []
+        cells = [state.cell_id for state in states]
+        ended = self.collect(
+            lambda: self.attempts.filter(pl.col("cell_id").is_in(cells)).select("cell_id", "attempt")
+        ).rows()
+        return [state for state in states if (state.cell_id, state.attempt) not in set(ended)]
+
+    def _artifacts(self) -> pl.LazyFrame:
+        done = self.cells.select("cell_id", "attempt", "epoch", "status")
+        ended = self.attempts.filter(pl.col("status") != "done").select("cell_id", "attempt", "epoch", "status")
+        last = ended.join(done, on="cell_id", how="anti").sort("attempt").unique("cell_id", keep="last")
+        shown = pl.concat([done, last])
+        rows = self.scan("artifacts").join(shown, on=["cell_id", "attempt", "epoch"], how="inner")
+        return rows.select("cell_id", "attempt", "status", "path", "bytes", "sha256", "kind", "epoch").sort(
+            "cell_id", "path"
+        )
 
     def sql(self, query: str) -> pl.DataFrame:
         """Execute a SQL query over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""

@@ -1,12 +1,14 @@
-"""The fixed schema of the store's three tables (documented in `docs/store.md`).
+"""The fixed schema of the store's tables (documented in `docs/store.md`).
 
 The schema is fixed, because readers refuse to scan files whose columns differ in type. So metrics are a
-list of (name, value) pairs and a config is JSON text; queries widen them into columns.
+list of (name, value) pairs and a config is JSON text; queries widen them into columns. For the same reason a new kind
+of data is a new table and not a new column: earlier versions of raysweep do not look into folders that they don't know.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -70,7 +72,30 @@ ARRAYS = pa.schema(
     ]
 )
 
-TABLES: dict[str, pa.Schema] = {"arrays": ARRAYS, "attempts": ATTEMPTS, "cells": CELLS}
+_ATTEMPT = [pa.field("cell_id", pa.string()), pa.field("attempt", pa.int32())]
+TEXTS = pa.schema([*_ATTEMPT, pa.field("name", pa.string()), pa.field("value", pa.string())])
+LOGS = pa.schema(
+    [
+        *_ATTEMPT,
+        pa.field("text", pa.string()),
+        pa.field("bytes", pa.int64()),  # that were printed
+        pa.field("left_out", pa.int64()),  # of them, from the middle
+    ]
+)
+ARTIFACTS = pa.schema(
+    [
+        *_ATTEMPT,
+        pa.field("epoch", pa.int64()),
+        pa.field("path", pa.string()),  # in the cell's folder, with /
+        pa.field("bytes", pa.int64()),
+        pa.field("sha256", pa.string()),  # null: the content was not kept
+        pa.field("kind", pa.string()),  # media type, or the reason why the content was not kept
+    ]
+)
+
+DETAILS: dict[str, pa.Schema] = {"arrays": ARRAYS, "texts": TEXTS, "logs": LOGS, "artifacts": ARTIFACTS}
+"""Folder -> schema of the tables with any number of rows per attempt, which count once the attempt is recorded."""
+TABLES: dict[str, pa.Schema] = {**DETAILS, "attempts": ATTEMPTS, "cells": CELLS}
 """Folder -> schema, in the order of a commit: a cell is done when its `cells` row exists."""
 
 
@@ -81,5 +106,10 @@ class Records:
     cells: pa.Table
     attempts: pa.Table
     arrays: pa.Table
+    texts: pa.Table = field(default_factory=TEXTS.empty_table)
+    logs: pa.Table = field(default_factory=LOGS.empty_table)
+    artifacts: pa.Table = field(default_factory=ARTIFACTS.empty_table)
+    contents: Mapping[str, bytes] = field(default_factory=dict)  # file -> content that no worker could write
     checkpointed: tuple[str, ...] = ()  # done cells that have checkpoints in the store
+    live: tuple[tuple[str, int], ...] = ()  # (cell, attempt) pairs that were published while they ran
     refused: int = 0  # done outcomes that are recorded as failed, since no table can hold them

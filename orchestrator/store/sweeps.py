@@ -25,6 +25,7 @@ from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
 from raysweep.orchestrator.store.untrusted import MAX_SWEEP, check_cells, parse_frame, parse_head
 from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANTS_SCHEMA, CellTable, merge
+from raysweep.orchestrator.sweep.spec import Sweep
 
 _SIGNED = "signed"
 _MAX_PARTS = 4
@@ -43,6 +44,11 @@ class RecordedSweep:
     def key(self) -> tuple[str, str]:
         """Name and path, since two sweep files may have the same name."""
         return self.metadata["name"], self.metadata["path"]
+
+    def sweep(self) -> Sweep:
+        """The sweep as its file defined it, without the overrides of its launch."""
+        path = self.metadata["path"]
+        return Sweep.from_text(self.metadata["text"], Path(path) if path else None)
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.store import checksums
+from raysweep.orchestrator.store.schema import DETAILS
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import CELL_ID
 
@@ -60,7 +61,7 @@ def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
         size: the file's size in bytes; all pages must lie within it.
     """
     groups, rows = metadata.num_row_groups, metadata.num_rows
-    row_limit = MAX_ROWS if folder == "arrays" else min(MAX_ROWS, size // _MIN_ROW_BYTES)
+    row_limit = MAX_ROWS if folder in DETAILS else min(MAX_ROWS, size // _MIN_ROW_BYTES)
     if not 0 <= rows <= row_limit or not 0 <= groups <= MAX_GROUPS or metadata.num_columns > MAX_COLUMNS:
         raise ValueError(f"claims {rows:,} rows in {groups:,} groups of {metadata.num_columns:,} columns")
     group_rows, values = 0, [0] * metadata.num_columns

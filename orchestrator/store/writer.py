@@ -15,6 +15,7 @@ The protocol (documented in `docs/store.md`):
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -28,15 +29,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.process import held_off
+from raysweep.orchestrator.store import artifacts, live
 from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.id_set import IdSet
 from raysweep.orchestrator.store.lease import epochs
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.schema import TABLES, Records
+from raysweep.orchestrator.store.schema import DETAILS, TABLES, Records
 from raysweep.orchestrator.store.segments import (
     Segment,
     encode,
@@ -62,7 +64,7 @@ class StoreWriter(Owner):
         if store.skip_damaged:  # cells whose rows cannot be read would run a second time
             raise InputError(f"store {store.storage}: opened with skip_damaged, and so only for reading")
         # (cell, attempt) pairs that a failed commit has written to a folder; they are not written again.
-        self._half_written: dict[str, set[tuple[str, int]]] = {"arrays": set(), "attempts": set()}
+        self._half_written: dict[str, set[tuple[str, int]]] = {folder: set() for folder in (*DETAILS, "attempts")}
         self._writes = threading.RLock()  # serialises commits and the deletions of merges
         self.compactor = Compactor(self._merge_due)
         super().__init__(store, command, wait=wait)
@@ -70,6 +72,9 @@ class StoreWriter(Owner):
     def _begin(self, unfinished: list[int]) -> None:
         self.done = self._read_done()
         self._finish_commits(unfinished)
+        self._remove_unnamed(unfinished)
+        for name in self.storage.names(live.FOLDER):
+            self.storage.delete(f"{live.FOLDER}/{name}")
         checkpointed = cells_with_checkpoints(self.storage)
         self._forget(itertools.compress(checkpointed, self.done.has(checkpointed)))
 
@@ -118,7 +123,10 @@ class StoreWriter(Owner):
         attempts = set(keys(records.attempts))
         with_arrays = Counter(keys(records.arrays))
         repeated = {key for key in keys(records.cells) if is_done[key[0]] and key[0] not in replacing}
-        for folder, table in (("arrays", records.arrays), ("attempts", records.attempts)):
+        for path, content in records.contents.items():
+            artifacts.keep(self.storage, path, content)
+        for folder in (*DETAILS, "attempts"):
+            table = getattr(records, folder)
             written = self._half_written[folder]
             if drop := repeated | (written & attempts):
                 table = table.filter(pa.array([key not in drop for key in keys(table)], pa.bool_()))
@@ -135,6 +143,8 @@ class StoreWriter(Owner):
         for written in self._half_written.values():
             written -= attempts
         self._forget(records.checkpointed)
+        for cell_id, attempt in records.live:
+            self.storage.delete(live.path_of(cell_id, attempt))
         return len(new)
 
     def checkpoint_home(self) -> CheckpointLocation:
@@ -143,6 +153,11 @@ class StoreWriter(Owner):
         return CheckpointLocation(
             self.storage.location, proof, hashlib.sha256(self.storage.read(proof) or b"").hexdigest()
         )
+
+    def publish(self, cell_id: str, attempt: int, state: bytes) -> None:
+        """Publish the state of a running cell for a worker that cannot reach the store."""
+        with contextlib.suppress(OSError, StoreWriteFailed):  # such as on a full disk: the next state follows
+            self.storage.replace(live.path_of(cell_id, attempt), state)
 
     def _forget(self, cells: Iterable[str]) -> None:
         """Remove checkpoints of cells whose row is committed."""
@@ -183,12 +198,14 @@ class StoreWriter(Owner):
         report = {}
         with self._writes:
             self._finish_commits(epochs(self.storage))
+            self._remove_unnamed([epoch for epoch in epochs(self.storage) if epoch < self.epoch])
             for folder in TABLES:
                 before = [s for s in self.store.segments(folder) if not s.seal]
                 for run in runs([s for s in before if s.size < SMALL_SEGMENT], MERGED_SEGMENT, MAX_ROWS):
                     if len(run) > 1:
                         self._merge(folder, run)
-                report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
+                if before:
+                    report[folder] = (len(before), len([s for s in self.store.segments(folder) if not s.seal]))
         return report
 
     def _merge_due(self, folder: str) -> None:
@@ -234,15 +251,23 @@ class StoreWriter(Owner):
                 table = read_segment(self.storage, segment).take(pa.array(lost.values(), pa.int64()))
                 self._commit("cells", table.select(TABLES["cells"].names).cast(TABLES["cells"]))
                 self.done.update(list(lost))
-        arrays = written("arrays")
-        if not arrays:
+        details = {folder: segments for folder in DETAILS if (segments := written(folder))}
+        if not details:
             return
         recorded: set[tuple[str, int]] = set()
         for rows in (self.store.attempts, self.store.cells):
             recorded.update(self.store.collect(rows.select("cell_id", "attempt").lazy).iter_rows())
-        for segment in arrays:
-            keep = [key in recorded for key in keys(read_segment(self.storage, segment, ["cell_id", "attempt"]))]
-            if not all(keep):  # the cell will run again, under the same attempt number
-                table = read_segment(self.storage, segment).filter(pa.array(keep, pa.bool_()))
-                self._commit("arrays", table, [segment])
-                self.storage.delete(segment.path)
+        for folder, segments in details.items():
+            for segment in segments:
+                keep = [key in recorded for key in keys(read_segment(self.storage, segment, ["cell_id", "attempt"]))]
+                if not all(keep):  # the cell will run again, under the same attempt number
+                    table = read_segment(self.storage, segment).filter(pa.array(keep, pa.bool_()))
+                    self._commit(folder, table, [segment])
+                    self.storage.delete(segment.path)
+
+    def _remove_unnamed(self, generations: list[int]) -> None:
+        """Remove contents of artifacts that these generations wrote, and whose rows they did not commit."""
+        if any(self.storage.names(f"{artifacts.FOLDER}/{epoch:08d}") for epoch in generations):
+            rows = self.store.collect(lambda: self.store.scan("artifacts"))
+            for epoch in generations:
+                artifacts.remove_unnamed(self.storage, epoch, rows)

@@ -18,9 +18,10 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
+from raysweep.orchestrator.sweep.program_files import workload_of
 from raysweep.orchestrator.sweep.spec import Block, Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
-from raysweep.orchestrator.sweep.workload import Workload, load_workload
+from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import printable_output
 
 MAX_CELLS = 5_000_000
@@ -113,15 +114,21 @@ def _count(sweep: Sweep) -> int:
     return len(sweep.seeds) * sum(grids)
 
 
+_KIND = {True: "workload", False: "command"}
+
+
 def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
     where = sweep.path or sweep.name
     mistakes = list(sweep.problems)
     workload: Workload | None = None
     if sweep.workload:
         try:
-            workload = load_workload(sweep.workload, sweep.search)
+            workload = workload_of(sweep)
         except InputError as error:
-            mistakes.extend(f"{where}: workload: {problem}" for problem in error.problems)
+            mistakes.extend(f"{where}: {_KIND[sweep.program is None]}: {problem}" for problem in error.problems)
+    if sweep.program is not None:
+        methods = [method for block in sweep.blocks for method in block.methods]
+        mistakes.extend(f"{where}: {line}" for line in sweep.program.problems_of_sweep(methods, sweep.seeds))
     later: dict[str, str] = {}
     if workload is not None:
         try:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from raysweep.orchestrator.sweep.outputs import MAX_FILES, MAX_MIB, NAN
+from raysweep.orchestrator.sweep.program import ARGS
+from raysweep.orchestrator.sweep.program_spec import CONFIG_FILES, MAX_COMMAND, PROGRAM_KEYS, TAKES
 from raysweep.orchestrator.sweep.spec import MAX_RETRIES, MAX_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -39,17 +42,92 @@ _RESOURCES: Schema = {
     "description": "Resources that a cell runs with; never part of its id.",
 }  # fmt: skip
 
+_TEXTS: Schema = {"anyOf": [_LINE, {"type": "array", "items": _LINE}]}
+_PATTERN: Schema = {"type": "string", "minLength": 1, "description": "With one group, or groups `value` and `step`."}
+_METRICS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "minProperties": 1,
+    "properties": {
+        "file": {**_TEXTS, "description": "Metrics files in the cell's folder: .json, .jsonl, .ndjson, .csv or .tsv."},
+        "step": {**_LINE, "description": "The column of metrics files that counts steps; default: step."},
+        "patterns": {
+            "type": "object",
+            "additionalProperties": {
+                "anyOf": [
+                    _PATTERN,
+                    {
+                        "type": "object", "additionalProperties": False, "required": ["pattern"],
+                        "properties": {"pattern": _PATTERN, "take": {"type": "string", "enum": list(TAKES)}},
+                    },
+                ]
+            },
+            "description": "Metric -> regular expression, searched in each line of output.",
+        },
+        "tensorboard": {**_LINE, "description": "Folder of TensorBoard event files in the cell's folder; \".\" is it."},
+        "json_lines": {"type": "boolean", "description": "Also read JSON objects on standard output."},
+    },
+}  # fmt: skip
+_PROGRAM: Schema = {
+    "command": {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "maxLength": MAX_COMMAND},
+            {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        ],
+        "description": "A program instead of a workload: a command line with {placeholders} of settings and {seed}.",
+    },
+    "script": {**_LINE, "description": "A script, for `command = \"python SCRIPT {args}\"`."},
+    "shell": {"type": "boolean", "description": "Run the command by /bin/sh, with quoted values."},
+    "args": {"type": "string", "enum": list(ARGS), "description": "The form of the settings for which {args} stands."},
+    "env": {
+        "type": "object",
+        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        "additionalProperties": {"type": "string"},
+        "description": "Environment variables, with placeholders.",
+    },
+    "config_file": {
+        "type": "string", "pattern": f"({'|'.join(CONFIG_FILES).replace('.', '[.]')})$",
+        "description": "A file in the cell's folder that is written with the settings.",
+    },
+    "metrics": {
+        "anyOf": [_LINE, _METRICS],
+        "description": "Where metrics are read; default: JSON objects on standard output.",
+    },
+    "files": {**_TEXTS, "description": "Files and folders that are shipped, and part of the source digest."},
+    "links": {**_TEXTS, "description": "Files and folders that every machine has, linked into the cell's folder."},
+}  # fmt: skip
+_PATTERNS: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_ARTIFACTS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "include": {**_PATTERNS, "description": "Patterns of the files that are kept; default: all."},
+        "exclude": {**_PATTERNS, "description": "Patterns of files that are not kept."},
+        "max_mib": {"type": "number", "minimum": 0, "maximum": MAX_MIB, "description": "MiB per attempt."},
+        "max_files": {"type": "integer", "minimum": 0, "maximum": MAX_FILES, "description": "Files per attempt."},
+    },
+    "description": "Files of a cell's folder that the store keeps; never part of its id.",
+}
+
 
 def schema(workload: Workload | None = None) -> Schema:
     """Schema of all sweep files, or of one workload's, which includes the workload's config keys and methods."""
     config, definitions = _config(workload)
     description = "Shared settings; a key is either here or in [[grid]] blocks, not in both."
+    programs = () if workload else ("command", "script")
     result: Schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A raysweep sweep" + (f" of {workload.name}" if workload else ""),
         "type": "object",
         "additionalProperties": False,
-        "required": ["workload", "seeds", "grid"],
+        "required": ["seeds"],
+        "oneOf": [
+            {
+                "required": ["workload", "grid"],
+                "properties": {"grid": {"items": {"required": ["method"]}}, **dict.fromkeys(PROGRAM_KEYS, False)},
+            },
+            *({"required": [key], "properties": {"workload": False}} for key in programs),
+        ],
         "properties": {
             "name": {
                 "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
@@ -60,6 +138,7 @@ def schema(workload: Workload | None = None) -> Schema:
             "workload": {
                 **_LINE, "description": "A bundled workload, or \"package.module:function\" of yours."
             },
+            **_PROGRAM,
             "seeds": {
                 "description": "A list, or a range \"0..19\" with both ends.",
                 "anyOf": [
@@ -69,6 +148,8 @@ def schema(workload: Workload | None = None) -> Schema:
             },
             "config": {"type": "object", "description": description, **config},
             "resources": _RESOURCES,
+            "artifacts": _ARTIFACTS,
+            "nan": {"enum": list(NAN), "description": "Whether a metric that is NaN or infinite fails the cell."},
             "grid": {
                 "type": "array", "minItems": 1, "items": _block(workload, config),
                 "description": "Each block is the product of its lists.",
@@ -87,7 +168,6 @@ def _block(workload: Workload | None, config: Mapping[str, Any]) -> Schema:
     keys = {name: _axis(value) for name, value in config.get("properties", {}).items()}
     return {
         "type": "object",
-        "required": ["method"],
         "properties": {
             "method": {**_axis(method), "description": "The key column `method`; a list makes cells of each method."},
             "k": {**_axis(_NATURAL), "description": "The key column `k`; may be left out."},

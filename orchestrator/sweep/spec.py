@@ -19,19 +19,27 @@ from typing import Any
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.find import find
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range, toml_hint
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
+from raysweep.orchestrator.sweep.program import Program
+from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS, read_program
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)  # of seeds
-_KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
+_KEYS = (
+    "name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "artifacts", "nan",
+    *PROGRAM_KEYS,
+)  # fmt: skip
 _TABLES = ("config", "resources")
 RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
 BELONGS = "belongs under [resources], or in a block's resources"
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_SEED = 2**63 - 1
 _MAX_RANGE = 100_000_000
+ANY_METHOD = "default"
+"""The method of a program's cells if the sweep names none."""
 MAX_TIMEOUT_S = 1e9
 MAX_RETRIES = 1_000_000
 _MAX = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus": 1e6, "memory_gib": 1e9}
@@ -68,7 +76,7 @@ class Sweep:
     name: str
     title: str
     experiment: str
-    workload: str
+    workload: str  # the name of a function or of a program
     seeds: Sequence[int]
     config: Mapping[str, Value]
     blocks: tuple[Block, ...]
@@ -76,7 +84,9 @@ class Sweep:
     text: str
     search: tuple[str, ...] = ()  # folders searched for a user's module before the Python path
     overrides: Mapping[str, Value] = field(default_factory=dict)
+    outputs: Outputs = DEFAULT
     problems: tuple[str, ...] = ()
+    program: Program | None = None
 
     @classmethod
     def load(cls, name: str | Path) -> Sweep:
@@ -206,7 +216,8 @@ def _read(text: str, path: Path | None) -> Sweep:
     if name and not _NAME.fullmatch(name):
         problems.append(f"name: {short_repr(name)} is invalid; write a letter or digit, then up to 99 of A-Za-z0-9._-")
     experiment = _text(raw, "experiment", problems) if "experiment" in raw else name
-    workload = _text(raw, "workload", problems)
+    program = read_program(raw, problems)
+    workload = _text(raw, "workload", problems) if program is None else program.name
     seeds = _seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
     if "seeds" not in raw:
         problems.append('seeds: missing; give a list of integers or a range such as "0..19"')
@@ -215,16 +226,18 @@ def _read(text: str, path: Path | None) -> Sweep:
         _config_key(key, "config", problems)
         _config_value(value, f"config.{key}", problems)
     resources = _resources(raw.get("resources", {}), Resources(), "resources", problems)
-    grid = raw.get("grid", [])
+    grid = raw.get("grid", [] if program is None else [{}])
     if isinstance(grid, dict):
         problems.append("grid: [grid] is one table, not a list of blocks; write [[grid]], in double brackets")
         grid = [grid]
     elif not isinstance(grid, list) or not grid:
         problems.append("grid: empty; add at least one [[grid]] block with a method")
         grid = []
-    blocks = tuple(_block(b, resources, f"grid[{i}]", problems) for i, b in enumerate(grid))
+    method = None if program is None else ANY_METHOD
+    blocks = tuple(_block(b, resources, f"grid[{i}]", problems, method) for i, b in enumerate(grid))
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
         problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
+    outputs = read_outputs(raw, problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
         name=name,
@@ -237,7 +250,9 @@ def _read(text: str, path: Path | None) -> Sweep:
         path=str(path.resolve()) if path else "",
         text=text,
         search=tuple(dict.fromkeys(search)),
+        outputs=outputs,
         problems=tuple(f"{where}: {problem}" for problem in problems),
+        program=program,
     )
 
 
@@ -251,10 +266,13 @@ def _misplaced(key: str) -> str:
     return near if "did you mean" in near else f"{near}; a setting of the workload belongs under [config] or [[grid]]"
 
 
+_OR_COMMAND = {"workload": ', or command = "python train.py ..." to run a program'}
+
+
 def _text(raw: Mapping[str, Any], key: str, problems: list[str], default: str | None = None) -> str:
     value = raw.get(key, default)
     if value is None:
-        problems.append(f'{key}: missing; add {key} = "..." at the top of the file')
+        problems.append(f'{key}: missing; add {key} = "..." at the top of the file{_OR_COMMAND.get(key, "")}')
         return ""
     if not _is_line(value):
         quoted = f'; write {key} = "{short_repr(value)}"' if isinstance(value, int | float) else ""
@@ -337,7 +355,7 @@ def _config_value(value: Any, where: str, problems: list[str]) -> None:
         problems.append(f"{where}: {short_repr(value)} does not fit in 64 bits")
 
 
-def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Block:
+def _block(raw: Any, shared: Resources, where: str, problems: list[str], method: str | None = None) -> Block:
     table = _table(raw, where, problems)
     if not isinstance(raw, dict):
         return Block((), (None,), {}, shared)
@@ -349,7 +367,7 @@ def _block(raw: Any, shared: Resources, where: str, problems: list[str]) -> Bloc
     if "methods" in raw and "method" not in raw:
         problems.append(f"{where}.methods: the key is method, also for a list; write method = [...]")
         raw["method"] = raw.pop("methods")
-    methods = _axis(raw.pop("method", None), f"{where}.method", problems, own_rule=True)
+    methods = _axis(raw.pop("method", method), f"{where}.method", problems, own_rule=True)
     for m in methods:
         if not m or not _is_line(m):
             problems.append(f"{where}.method: {short_repr(m)} is not one line of text of 1 to 300 characters")

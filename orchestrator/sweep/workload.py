@@ -23,7 +23,8 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import is_signalled
 from raysweep.orchestrator.sweep.imports import Code, read_code
 from raysweep.orchestrator.sweep.main_module import MAIN, main_code
-from raysweep.orchestrator.sweep.source import OURS
+from raysweep.orchestrator.sweep.program import Program
+from raysweep.orchestrator.sweep.source import OURS, content
 from raysweep.orchestrator.text import encodable, message_of, printable_output, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater
@@ -32,11 +33,11 @@ from raysweep.workloads.registry import UnknownName, nearest
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload's function and its module's declarations (see `raysweep.workloads.interface`)."""
+    """A workload's function and its module's declarations (see `raysweep.workloads.interface`), or a program."""
 
     name: str
-    module: str
-    run: Callable[[Any, Any], Mapping[str, float]]
+    module: str  # "" for a program
+    run: Callable[[Any, Any], Mapping[str, float]]  # not called for a program
     version: str
     config_model: Any | None
     methods: Any | None
@@ -45,8 +46,22 @@ class Workload:
     lacks: Callable[[Any], str | None] | None
     source_path: str
     source_digest: str
-    folder: str | None  # in which a user's module was found; None for bundled and installed ones
+    folder: str | None  # of a user's module or a program's files; None for bundled and installed ones
     code: Code = field(default_factory=lambda: Code({}, {}))
+    program: Program | None = None
+
+    def files(self) -> dict[str, bytes]:
+        """The files of the source digest: path -> content."""
+        if self.program is not None:
+            paths = (Path(self.folder or "", name) for name in self.program.files)
+            return {str(path): content(path) for path in paths}
+        return {**self.code.files}
+
+    def shipped(self) -> dict[Path, bytes | None]:
+        """The files to ship to workers, relative to `folder` -> content; None: as it is on disk."""
+        if self.program is not None:
+            return dict.fromkeys(map(Path, self.program.files))
+        return {**self.code.own_files()}
 
     def added_later(self) -> dict[str, Any]:
         """Config field added after cells had been recorded -> its value in those cells.
@@ -113,7 +128,11 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
     """A warning if the folder contains a module of the workload's name but another one runs; otherwise None."""
-    if workload.folder is None or os.path.realpath(folder) == os.path.realpath(workload.folder):
+    if (
+        workload.folder is None
+        or workload.program is not None
+        or os.path.realpath(folder) == os.path.realpath(workload.folder)
+    ):
         return None
     spec = importlib.machinery.PathFinder.find_spec(workload.module.partition(".")[0], [folder])
     if spec is None or spec.origin is None:

@@ -5,8 +5,9 @@
 Kills (-9) and freezes workers, nodes and drivers, launches twice, lets writes fail as on a full disk, tears
 checkpoints, leaves torn temporary files, kills drivers in the middle of a commit and of a merge, and sets the clock of
 each driver wrong. Meanwhile it reads: each row that it has ever seen must be there at the end, once, with the value of
-its cell. Each launch must end with a documented exit code, and none may stand still. Prints the seed first and the
-counts last; exit 1 if anything was lost, doubled or wrong.
+its cell; so must the files that cells left, and no process that a cell started may have outlived its worker. Each
+launch must end with a documented exit code, and none may stand still. Prints the seed first and the counts last; exit 1
+if anything was lost, doubled or wrong.
 
 With `--local` each launch has a Ray of its own on this machine, with faults of its own (`tests.faults.chaos_local`).
 With `--store s3` the store lies on an S3 server, behind a gateway with faults of its own (`tests.faults.chaos_s3`).
@@ -33,12 +34,13 @@ from pathlib import Path
 
 from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.executors.ray.worker import state_of
+from raysweep.orchestrator.store.artifacts import read_content
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
 from tests.faults.cluster import Cluster, NodeDidNotStart, signal_to
 
 CELLS = """
-    import os, time
+    import os, subprocess, time
 
     def value(seed):
         return seed * 2654435761 % 1000003 / 7
@@ -51,7 +53,25 @@ CELLS = """
         return True
 
     def run(cell, context):
-        if cell.seed % 50 == 7 and first(cell):
+        children = []
+        if cell.seed % 4 == 0:  # two processes: a child in a session of its own, and one whose parent ends at once
+            (context.folder / "values").mkdir()
+            (context.folder / "values" / "seed.txt").write_text(str(cell.seed))
+            children.append(subprocess.Popen(["sleep", "900"], start_new_session=True))
+            said = subprocess.run(["sh", "-c", "sleep 900 > /dev/null 2>&1 & echo $!"], capture_output=True, text=True)
+            print("children", children[0].pid, said.stdout, flush=True)
+        try:
+            return computed(cell, context)
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+                os.kill(int(said.stdout), 9)
+
+    def computed(cell, context):
+        print("cell", cell.seed, flush=True)
+        context.log(0, seed=cell.seed)
+        if cell.seed % 50 in (7, 8) and first(cell):
             os._exit(3)
         if cell.seed % 50 == 11 and first(cell):
             time.sleep(1000)
@@ -335,15 +355,51 @@ class Chaos:
         attempts = dict(store.attempts.collect().group_by("status").len().iter_rows())
         left = store.storage.names("checkpoints")
         self.wrong += [f"checkpoints of {len(left)} done cells are left"] if left and finished else []
+        files = self.check_files(store) if finished else 0
         return {
             "faults": self.count(), "by kind": dict(self.counted()), "launches": self.launches,
             "exit codes": dict(self.ended), "long waits": log.count("\nwaiting for "),
             "seconds": round(faulted), "seconds with the rest of the sweep": round(time.monotonic() - began),
-            "cells": self.last + 1, "rows": cells.len(), "not run": self.last + 1 - cells.n_unique(),
+            "cells": self.last + 1, "artifacts": files, "orphans": self.orphans(),
+            "rows": cells.len(), "not run": self.last + 1 - cells.n_unique(),
             "lost": len(self.gone),
             "twice": cells.len() - cells.n_unique(), "attempts": attempts, "finished": finished,
             "wrong": self.wrong[:20],
         }  # fmt: skip
+
+    def check_files(self, store: Store) -> int:
+        """Compare artifacts, logged values and contents with the done cells; the number of artifacts."""
+        seeds = dict(store.collect(lambda: store.cells.select("cell_id", "seed")).iter_rows())
+        rows = [row for row in store.artifacts().to_dicts() if row["status"] == "done"]
+        files = {row["cell_id"]: read_content(store.storage, row).decode() for row in rows}
+        right = {cell_id: str(seed) for cell_id, seed in seeds.items() if seed % 4 == 0}
+        if files != right or len(rows) != len(right):
+            self.wrong.append(
+                f"{len(rows)} artifacts of {len(right)} cells, {len(files.items() ^ right.items())} wrong"
+            )
+        logged = store.sql("SELECT cell_id, values_f64[1] AS seed FROM arrays WHERE name = 'seed'")
+        if dict(logged.iter_rows()) != seeds or logged.height != len(seeds):
+            self.wrong.append(f"{logged.height} logged values of {len(seeds)} cells")
+        subprocess.run([*RAYSWEEP, "store", "compact", "--store", self.at], env=self.cluster.environment, check=True)
+        named = set(store.scan("artifacts").collect()["sha256"])
+        kept = [name for epoch in store.storage.names("files") for name in store.storage.names(f"files/{epoch}")]
+        if any(name.rpartition("-")[2] not in named for name in kept):
+            self.wrong.append("contents without a row are left")
+        if left := store.storage.names("_live"):
+            self.wrong.append(f"{len(left)} states of cells that no longer run are left")
+        return len(rows)
+
+    def orphans(self) -> int:
+        """Number of processes of dead workers' cells."""
+        mark = f"CHAOS_MARKS={os.environ['CHAOS_MARKS']}".encode()
+        count = 0
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                count += words[:2] == [b"sleep", b"900"] and mark in (entry / "environ").read_bytes().split(b"\0")
+        if count:
+            self.wrong.append(f"{count} processes of cells have outlived their workers")
+        return count
 
     def counted(self) -> Counter[str]:
         """Faults by kind, including those that drivers inject into themselves."""

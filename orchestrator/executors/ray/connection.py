@@ -74,7 +74,9 @@ class Connection:
         ClusterUnavailable: Ray did not start, or nothing answers at the address.
     """
 
-    def __init__(self, address: str | None, modules: Mapping[str, Mapping[Path, bytes]], gpus: int | None) -> None:
+    def __init__(
+        self, address: str | None, modules: Mapping[str, Mapping[Path, bytes | None]], gpus: int | None
+    ) -> None:
         for name, value in (_ENVIRONMENT if address is None else KEEPALIVE).items():
             os.environ.setdefault(name, value)
         if address is not None:

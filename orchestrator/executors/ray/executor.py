@@ -32,6 +32,7 @@ from raysweep.orchestrator.executors.resources import (
     slots_of,
 )
 from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkRefused, ChunkReturned, Event
+from raysweep.orchestrator.run.output import left_output
 from raysweep.orchestrator.run.threads import VARIABLES
 from raysweep.orchestrator.sweep.workload import Workload
 
@@ -82,7 +83,7 @@ class RayExecutor:
     def __init__(
         self,
         address: str | None = None,
-        modules: Mapping[str, Mapping[Path, bytes]] = MappingProxyType({}),
+        modules: Mapping[str, Mapping[Path, bytes | None]] = MappingProxyType({}),
         gpus: int | None = None,
         by_value: Mapping[str, Workload] = MappingProxyType({}),
     ) -> None:
@@ -259,18 +260,20 @@ class RayExecutor:
         message = "its worker process died (killed, a crash in native code, or os._exit)"
         if not path.is_file():
             return ChunkLost(number, "crashed", message)
-        first, _, stack = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+        text = path.read_text(encoding="utf-8", errors="replace").partition("\nExtension modules: ")[0]
+        first, _, stack = text.partition("\n")
         path.unlink(missing_ok=True)
+        printed = left_output(path)
         position = int(first) if first.isdigit() else None
         if not stack and self._embedded and oom_kills() > self._oom_kills:
             self._oom_kills += 1
             return ChunkLost(number, "out_of_memory", _NO_MEMORY, position)
         if not stack and position is None:
-            return ChunkLost(number, "crashed", message, traceback=first or None)
+            return ChunkLost(number, "crashed", message, traceback=first or None, printed=printed)
         if stack.startswith("Timeout"):
             message = "did not react to its timeout; its worker was ended"
-            return ChunkLost(number, "timed_out", message, position, stack)
-        return ChunkLost(number, "crashed", message, None, stack or None)
+            return ChunkLost(number, "timed_out", message, position, stack, printed)
+        return ChunkLost(number, "crashed", message, None, stack or None, printed)
 
     @_bounded("asking Ray for its nodes", CALL_S)
     def avoid(self, node_id: str) -> bool:

@@ -17,9 +17,9 @@ from typing import Any
 
 from raysweep.orchestrator.errors import ClusterUnavailable
 from raysweep.orchestrator.executors.ray.connection import SAFE
-from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, state_of
+from raysweep.orchestrator.executors.ray.worker import drain_key, key_prefix, live_key, state_of
 from raysweep.orchestrator.executors.resources import Demand
-from raysweep.orchestrator.run.messages import Beat
+from raysweep.orchestrator.run.messages import Beat, CellState
 
 LOOK_S = 1.0  # between two checks
 SILENT_S = 40.0  # without a heartbeat, before the worker's node is probed
@@ -70,6 +70,7 @@ class HealthMonitor:
         self._ray, self._launch, self._drains = ray, launch, drains
         self.store = store
         self._values: dict[bytes, bytes] = {}
+        self._states: dict[bytes, tuple[int, int]] = {}  # key of a heartbeat -> chunk, number of its last state
         self._checked_at = 0.0
         self._probes: dict[str, tuple[Any, int, float]] = {}  # node -> ref, process, when submitted
         self._dead_since: dict[str, float] = {}
@@ -156,7 +157,19 @@ class HealthMonitor:
             chunk = in_flight.get(beat["chunk"])
             if chunk is not None:
                 chunk.node, chunk.pid, chunk.last_beat = beat["node"], beat["pid"], now
-            news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"]))
+            state = self._state(key, beat["chunk"], beat["live"])
+            news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"], state))
+
+    def _state(self, beat: bytes, chunk: int, number: int) -> CellState | None:
+        """The state of a running cell that its worker has sent since the last heartbeat, for this chunk the n-th."""
+        if not number or self._states.get(beat) == (chunk, number):
+            return None
+        self._states[beat] = (chunk, number)
+        value = self.store.internal_kv_get(live_key(beat), None, _RPC_S)
+        if value is None:
+            return None
+        cell_id, attempt, state = value.split(b" ", 2)
+        return CellState(cell_id.decode(), int(attempt), state)
 
     def _announce_draining(self) -> None:
         """Tell workers which nodes are being drained."""

@@ -13,7 +13,7 @@ from raysweep.orchestrator.sweep.source import OURS
 _SKIP = {"results", "data", "build", "dist", "node_modules", OURS, "__pycache__"}
 
 
-def stage_code(stage: Path, modules: Mapping[str, Mapping[Path, bytes]]) -> None:
+def stage_code(stage: Path, modules: Mapping[str, Mapping[Path, bytes | None]]) -> None:
     """Copy our package and users' Python files to a new folder.
 
     Args:
@@ -32,14 +32,15 @@ def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
     shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 
 
-def python_files(folder: Path, into: Path, own: Mapping[Path, bytes] = MappingProxyType({})) -> None:
+def python_files(folder: Path, into: Path, own: Mapping[Path, bytes | None] = MappingProxyType({})) -> None:
     """Copy the Python files of a folder's modules and packages.
 
     Args:
         folder: the folder of users' modules.
         into: an existing folder.
         own: the workloads' files, relative to `folder`, with the contents that were read for their digest: a file that
-            has been edited since is shipped as it was read. They may lie in folders without `__init__.py`.
+            has been edited since is shipped as it was read; None: as it is now. They may lie in folders without
+            `__init__.py`.
     """
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _SKIP:
@@ -50,7 +51,10 @@ def python_files(folder: Path, into: Path, own: Mapping[Path, bytes] = MappingPr
             shutil.copytree(path, into / path.name, ignore=_only_python, dirs_exist_ok=True)
     for name, text in own.items():
         (into / name).parent.mkdir(parents=True, exist_ok=True)
-        (into / name).write_bytes(text)
+        if text is None:
+            shutil.copy2(folder / name, into / name)
+        else:
+            (into / name).write_bytes(text)
 
 
 def _only_python(folder: str, names: list[str]) -> set[str]:

@@ -67,6 +67,9 @@ class _Heart(threading.Thread):
         self.position, self.ended = WorkerPosition(), threading.Event()
         self._number, self._node = number, node
         self._beat_key, self._drain_key = beat_key(launch, worker), drain_key(launch, node)
+        self._live_key = live_key(self._beat_key)
+        self._sent: tuple[str, int, bytes] | None = None  # the last state of a cell
+        self._states = 0  # number of states sent for this chunk
 
     def run(self) -> None:
         while not self.ended.wait(BEAT_S):
@@ -84,7 +87,13 @@ class _Heart(threading.Thread):
             "progress": position.context.fraction if position.context else None,
             "node": self._node,
             "pid": os.getpid(),
+            "live": self._states,
         }
+        if position.live is not None and position.live is not self._sent:
+            self._sent, self._states = position.live, self._states + 1
+            beat["live"] = self._states
+            cell_id, attempt, state = position.live
+            internal_kv._internal_kv_put(self._live_key, f"{cell_id} {attempt} ".encode() + state, overwrite=True)
         internal_kv._internal_kv_put(self._beat_key, json.dumps(beat).encode(), overwrite=True)
         if not position.draining and internal_kv._internal_kv_exists(self._drain_key):
             position.drain()
@@ -106,6 +115,11 @@ def key_prefix(launch: str) -> bytes:
 def beat_key(launch: str, worker: str) -> bytes:
     """Key of a worker's heartbeat."""
     return key_prefix(launch) + f"beat:{worker}".encode()
+
+
+def live_key(beat: bytes) -> bytes:
+    """Key of the state of a worker's running cell, from the key of the worker's heartbeat."""
+    return beat.replace(b":beat:", b":live:")
 
 
 def drain_key(launch: str, node: str) -> bytes:

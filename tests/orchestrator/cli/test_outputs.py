@@ -140,7 +140,13 @@ SCENARIO: dict[str, list[str | File | Act]] = {
         "raysweep store chekc",
     ],
     # The digits example, from its first plan on
-    "new": ["raysweep new first", "raysweep plan first.toml", "raysweep new first", "raysweep new random"],
+    "new": [
+        "raysweep new mine",
+        "raysweep plan mine.toml",
+        "raysweep new first --function",
+        "raysweep new first",
+        "raysweep new random",
+    ],
     "plan-first": [
         File("digits.py", DIGITS),
         File("digits.toml", DIGITS_SWEEP),

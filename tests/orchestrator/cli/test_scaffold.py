@@ -31,8 +31,23 @@ def valid(text: str, json_schema: dict[str, Any]) -> bool:
     return jsonschema.Draft7Validator(json_schema).is_valid(tomllib.loads(text))
 
 
-def test_what_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -> None:
+def test_the_script_that_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -> None:
     assert "next: raysweep plan first.toml" in cli("new", "first").stdout
+    assert json.loads(cli("plan", "first.toml", "--json").stdout)["to_run"] == 20
+    ended = launch(Sweep.load("first.toml"), "results", inline=True)
+    assert (ended.asked, ended.done) == (20, 20)
+    loss = Store("results").sql("SELECT optimizer, rate, max(loss) AS most FROM cells GROUP BY ALL")
+    assert loss.height == 4
+    assert loss["most"].max() < 1  # it descends: half the squared norm begins near 5
+    curves = (
+        Store("results").sql("SELECT name, step, stride, len(coalesce(values, values_f64)) AS n FROM arrays").unique()
+    )
+    assert curves.rows() == [("loss", 0, 10, 21)]
+    assert valid((folder / "first.toml").read_text(), schema())
+
+
+def test_the_function_that_new_writes_plans_and_runs(folder: Path, cli: Callable[..., Any]) -> None:
+    assert "next: raysweep plan first.toml" in cli("new", "first", "--function").stdout
     assert json.loads(cli("plan", "first.toml", "--json").stdout)["to_run"] == 30
     ended = launch(Sweep.load("first.toml"), "results", inline=True)
     assert (ended.asked, ended.done) == (30, 30)
@@ -121,6 +136,51 @@ def test_schemas_of_our_workloads_are_schemas(name: str) -> None:
 def test_schema_and_spec_refuse_the_same(text: str) -> None:
     assert not valid(text, schema())
     assert Sweep.from_text(text).problems
+
+
+PROGRAM = GOOD.replace('workload = "w:run"', 'command = "prog {args}"')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'workload = "w:run"\n' + PROGRAM,
+        'script = "a.py"\n' + PROGRAM,
+        'command = "prog"\n' + GOOD,
+        "files = []\n" + GOOD,
+        "command = 1\n" + PROGRAM.partition("\n")[2],
+        "command = []\n" + PROGRAM.partition("\n")[2],
+        "shell = 1\n" + PROGRAM,
+        'args = "click"\n' + PROGRAM,
+        'env = {"A B" = "1"}\n' + PROGRAM,
+        "env = {A = 1}\n" + PROGRAM,
+        'config_file = "c.ini"\n' + PROGRAM,
+        "metrics = {}\n" + PROGRAM,
+        "metrics.loss = '(a)'\n" + PROGRAM,
+        "metrics.patterns.loss = {take = 'last'}\n" + PROGRAM,
+        "metrics.patterns.loss = {pattern = '(a)', take = 'mean'}\n" + PROGRAM,
+        "files = [1]\n" + PROGRAM,
+    ],
+)
+def test_schema_and_spec_refuse_the_same_programs(text: str) -> None:
+    assert not valid(text, schema())
+    assert Sweep.from_text(text).problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'script = "a.py"\nargs = "hydra"\nseeds = [1]\n',
+        'command = ["a", "{seed}"]\nseeds = [1]\n[[grid]]\nlr = [1, 2]\n',
+        "shell = true\nfiles = 'a'\nlinks = ['/data', 'b']\nconfig_file = 'a/c.yaml'\nenv.A = '{k}'\n" + PROGRAM,
+        "metrics = 'a.csv'\n" + PROGRAM,
+        "metrics = {file = ['a.csv', '*.json'], step = 'epoch', tensorboard = '.', json_lines = true}\n" + PROGRAM,
+        "metrics.patterns = {a = '(a)', b = {pattern = '(b)', take = 'min'}}\n" + PROGRAM,
+    ],
+)
+def test_schema_and_spec_accept_the_same_programs(text: str) -> None:
+    assert Sweep.from_text(text).problems == ()
+    assert valid(text, schema())
 
 
 @pytest.mark.parametrize("extra", ["", "k = [1, 2]\n", 'rate = [0.1, "x", true]\n', "resources = {gpus = 0.5}\n"])

@@ -13,6 +13,7 @@ import pytest
 
 from raysweep.orchestrator.launch import launch as launcher
 from raysweep.orchestrator.launch.launch import launch
+from raysweep.orchestrator.run.context import Metrics
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP, environment
 from tests.orchestrator.sweeps import sweep_of
@@ -91,7 +92,8 @@ def test_a_hostile_cell_is_a_row_and_harms_no_other(write) -> None:
 
 
 def test_what_no_table_can_hold_fails_alone(write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raysweep.orchestrator.run.cell.checked_metrics", dict)  # as if a worker let something through
+    unchecked = lambda returned, keep_nan: Metrics(dict(returned), {})  # noqa: E731
+    monkeypatch.setattr("raysweep.orchestrator.run.cell.checked_metrics", unchecked)  # as if a worker let it through
     write("three.py", "def run(cell, context):\n    return {'loss': 'much' if cell.seed == 1 else 1.0}\n")
     result = launch(sweep_of("three:run", seeds='"0..2"'), inline=True)
     assert (result.done, result.failed, result.left, result.exit_code) == (2, 1, 0, 1)

@@ -101,12 +101,12 @@ def test_a_field_added_later_leaves_old_ids_alone(write) -> None:
 
     plain = workload.load_workload("grown:run")
     grown = Workload(**{**vars(plain), "config_model": grown2.Config})
-    original, cells.load_workload = cells.load_workload, lambda *_: grown
+    original, cells.workload_of = cells.workload_of, lambda *_: grown
     try:
         same = expand([Sweep.from_text(text)]).cells["cell_id"][0]
         other = expand([Sweep.from_text(text.replace("x=1", "x=1\ny=0.25"))]).cells["cell_id"][0]
     finally:
-        cells.load_workload = original
+        cells.workload_of = original
     assert same == before
     assert other != before
 

@@ -1,0 +1,38 @@
+"""What a lost attempt had printed and logged: its worker published it while the cell ran."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.run.curves import as_arrays
+from raysweep.orchestrator.run.messages import CompletedAttempt, Printed
+from raysweep.orchestrator.run.output import clean
+from raysweep.orchestrator.store import live
+from raysweep.orchestrator.store.storage.storage import Storage
+
+
+def recovered(attempt: CompletedAttempt, storage: Storage, ids: pl.Series) -> CompletedAttempt:
+    """Add to the outcome of a lost attempt the curves and the output that it published; others are unchanged.
+
+    Args:
+        attempt: the attempt.
+        storage: the store's storage.
+        ids: cell ids by row of the plan.
+    """
+    outcome = attempt.outcome
+    if attempt.worker is not None:
+        return attempt
+    try:
+        state = live.read(storage, ids[outcome.row], outcome.attempt)
+    except StoreDamaged:
+        state = None
+    if state is None:
+        return attempt
+    outcome = outcome._replace(arrays=tuple(as_arrays(state.curves)), published=True)
+    if outcome.log_tail is None and state.size:
+        left_out = state.size - len(state.end)
+        text = (f"... {left_out:,} bytes left out ...\n" if left_out else "") + clean(state.end)
+        printed = Printed(text, state.size, left_out)
+        outcome = outcome._replace(log_tail=printed.tail, printed=printed.beyond_tail)
+    return attempt._replace(outcome=outcome)

@@ -1,0 +1,83 @@
+"""The folder behind the placeholder `{checkpoint}`: kept between the attempts of a cell, as an archive in the store."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import time
+from pathlib import Path
+
+from raysweep.orchestrator.store.checkpoints import Checkpoint
+
+MAX_BYTES = 2**30
+"""A larger folder is not saved."""
+SAVE_S = 5.0
+"""Minimum seconds between two saves while the program runs."""
+MAX_SHARE = 0.05
+"""Maximum share of the time that saving takes."""
+SETTLE_S = 1.0
+"""Files that changed within this time may be half written: the folder is not saved then."""
+
+_State = tuple[tuple[str, int, int], ...]
+
+
+class CheckpointFolder:
+    """A program's checkpoint folder.
+
+    Args:
+        path: the folder; it is made here, with the files of the last save of any attempt.
+        checkpoint: where it is saved.
+    """
+
+    def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
+        self.path, self._checkpoint = path, checkpoint
+        self.too_large = False
+        shutil.rmtree(path, ignore_errors=True)  # left by a killed worker
+        path.mkdir(parents=True)
+        data = checkpoint.load()
+        if data is not None:
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                archive.extractall(path, filter="data")
+        self._saved, self._next = self._state(), time.monotonic() + SAVE_S
+
+    def save_if_settled(self) -> None:
+        """Save the folder if it has changed, nothing in it changed just now, and the last save is some time ago."""
+        if time.monotonic() < self._next:
+            return
+        state = self._state()
+        if state != self._saved and all(time.time() - at / 1e9 > SETTLE_S for _, _, at in state):
+            self.save()
+
+    def save(self) -> None:
+        """Save the folder if it has changed since the last save.
+
+        On a draining node this does not return: `Preempted` is raised, and the cell is requeued.
+        """
+        began, state = time.monotonic(), self._state()
+        if state == self._saved and not (self._checkpoint.draining and state):
+            return
+        self.too_large = sum(size for _, size, _ in state) > MAX_BYTES
+        if self.too_large:
+            return
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as archive:
+            archive.add(self.path, arcname=".")
+        self._saved = state
+        self._checkpoint.save(data.getvalue())
+        self._next = time.monotonic() + max(SAVE_S, (time.monotonic() - began) / MAX_SHARE)
+
+    def remove(self) -> None:
+        """Remove the folder from this machine."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _state(self) -> _State:
+        found = []
+        for path in sorted(self.path.rglob("*")):
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            if not path.is_dir():
+                found.append((path.relative_to(self.path).as_posix(), status.st_size, status.st_mtime_ns))
+        return tuple(found)

@@ -1,0 +1,39 @@
+"""A cell's own folder on the worker's disk (`context.folder`)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+
+class CellFolder:
+    """A folder that one attempt may fill, made at its first use.
+
+    Args:
+        parent: the folder in which it lies.
+        name: its name there; a killed worker may have left such a folder.
+    """
+
+    def __init__(self, parent: Path, name: str) -> None:
+        self._parent, self._name = parent, name
+        self._path: Path | None = None
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the folder has been made."""
+        return self._path is not None
+
+    @property
+    def path(self) -> Path:
+        """The folder's path; the folder is made, empty, if this is the first use."""
+        if self._path is None:
+            path = self._parent / self._name
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(parents=True, mode=0o700)
+            self._path = path
+        return self._path
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        if self._path is not None:
+            shutil.rmtree(self._path, ignore_errors=True)

@@ -1,0 +1,286 @@
+"""The places from which a program's metrics and curves are read: lines of output, metrics files, TensorBoard events.
+
+Every source gives curves by name. A curve's last value (or its least or largest) is the metric of that name. A curve of
+several values is also logged: that of output as it comes, others at the end of the program.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raysweep.orchestrator.run.context import RunContext
+from raysweep.orchestrator.run.curves import LoggedCurve
+from raysweep.orchestrator.run.event_files import read_events
+from raysweep.orchestrator.sweep.program import MetricSources
+from raysweep.orchestrator.text import encodable
+
+MAX_VALUES = 2**22
+"""Values that are read of one curve; later ones only move the metric."""
+_TAKE: Mapping[str, Callable[[Sequence[float]], float]] = {"last": lambda values: values[-1], "min": min, "max": max}
+
+
+class NoMetrics(Exception):
+    """The program ended well, but a source that the sweep declares gave no metric."""
+
+
+@dataclass
+class Curve:
+    """Values of one name, in the order in which they were written.
+
+    Args:
+        values: the values.
+        steps: their steps; positions where the source has no steps.
+        take: the value that becomes the metric: last, min or max.
+    """
+
+    values: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    take: str = "last"
+
+    def add(self, value: float, step: int | None = None) -> None:
+        """Append a value."""
+        if len(self.values) < MAX_VALUES:
+            self.steps.append(len(self.values) if step is None else step)
+            self.values.append(value)
+        elif self.take == "last" or _TAKE[self.take]([value, self.metric]) == value:
+            self.values[-1] = value
+
+    @property
+    def metric(self) -> float:
+        """The value of the metric."""
+        return _TAKE[self.take](self.values)
+
+
+Curves = dict[str, Curve]
+
+
+class OutputMetrics:
+    """Curves from lines of output, as they come.
+
+    Args:
+        sources: the sources that the sweep names.
+        context: the curves are logged to it.
+    """
+
+    def __init__(self, sources: MetricSources, context: RunContext) -> None:
+        self.curves: Curves = {}
+        self._context = context
+        self._sources = sources
+        self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
+
+    def stdout(self, line: str) -> None:
+        """Take a line of standard output."""
+        if self._sources.json_lines and line.lstrip().startswith("{"):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict):
+                names = _add_row(self.curves, row, self._sources.step)
+                self._log(name for name in names if name != self._sources.step)
+        self.stderr(line)
+
+    def stderr(self, line: str) -> None:
+        """Take a line of standard error, in which only patterns are searched."""
+        for pattern, compiled in self._patterns:
+            for match in compiled.finditer(line):
+                groups = match.groupdict()
+                value = _number(groups.get("value", match[1]))
+                if value is not None:
+                    step = _number(groups.get("step"))
+                    curve = self.curves.setdefault(pattern.name, Curve(take=pattern.take))
+                    curve.add(value, None if step is None else _step(step))
+                    self._log([pattern.name])
+
+    def _log(self, names: Iterable[str]) -> None:
+        """Log the newest value of curves, once they have two."""
+        for name in names:
+            _log(self._context, name, self.curves[name], newest=True)
+
+
+def read_metrics(
+    sources: MetricSources,
+    output: OutputMetrics,
+    folder: Path,
+    files: Sequence[str],
+    settings: Collection[str],
+    context: RunContext,
+) -> dict[str, float]:
+    """Record the curves of all sources, and return the metrics.
+
+    Args:
+        sources: the sources that the sweep names.
+        output: the curves from lines of output.
+        folder: the cell's folder.
+        files: paths of the metrics files in it.
+        settings: names that are not taken as metrics, since the program only repeats its settings, unless a pattern
+            has the name.
+        context: takes the curves.
+
+    Raises:
+        NoMetrics: a declared source gave nothing.
+        ValueError: a metrics file cannot be read.
+    """
+    curves, missing = record_files(sources, folder, files, context)
+    missing += [
+        f"metrics.patterns.{pattern.name}: no line of the output matches {pattern.pattern!r} with a number"
+        for pattern in sources.patterns
+        if pattern.name not in output.curves
+    ]
+    curves = {**curves, **output.curves}
+    if not curves and sources.declared and not missing:
+        missing.append("metrics.json_lines: no line of standard output is a JSON object with a number")
+    if missing:
+        raise NoMetrics("; ".join(missing))
+    patterns = {pattern.name for pattern in sources.patterns}
+    return {name: curve.metric for name, curve in curves.items() if name in patterns or name not in settings}
+
+
+def record_files(
+    sources: MetricSources, folder: Path, files: Sequence[str], context: RunContext
+) -> tuple[Curves, list[str]]:
+    """Log the curves of metrics files and event files; return them, and a line for each that gave none."""
+    curves: Curves = {}
+    missing: list[str] = []
+    for name in files:
+        curves = {**_read_file(folder, name, sources.step, missing), **curves}
+    if sources.tensorboard is not None:
+        found = _read_tensorboard(folder / sources.tensorboard)
+        if not found:
+            missing.append(f"metrics.tensorboard: no event file with scalars in {sources.tensorboard!r}")
+        curves = {**found, **curves}
+    for name, curve in curves.items():
+        if name != sources.step and name not in context.curves:
+            _log(context, name, curve)
+    return curves, missing
+
+
+def _log(context: RunContext, name: str, curve: Curve, *, newest: bool = False) -> None:
+    """Log a curve of several values, or only its newest value if the others have been logged."""
+    if len(curve.values) < 2:
+        return
+    logged = context.curves.setdefault(name, LoggedCurve())
+    first = len(curve.values) - 1 if newest and len(curve.values) > 2 else 0
+    for step, value in zip(curve.steps[first:], curve.values[first:], strict=True):
+        logged.add(step, value)
+    context.points += len(curve.values) - first
+
+
+def _read_file(folder: Path, name: str, step: str, missing: list[str]) -> Curves:
+    paths = sorted(p for p in folder.glob(name) if p.is_file()) if any(c in name for c in "*?[") else [folder / name]
+    if len(paths) != 1 or not paths[0].is_file():
+        reason = f"{len(paths)} files match" if len(paths) > 1 else "the program has not written it into its folder"
+        missing.append(f"metrics.file: {name!r}: {reason}")
+        return {}
+    try:
+        text = paths[0].read_text(encoding="utf-8-sig", errors="replace")
+        curves = _READERS[paths[0].suffix](text, step)
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise ValueError(f"metrics.file: {name!r} cannot be read: {error}") from None
+    if not curves:
+        missing.append(f"metrics.file: {name!r} has no number")
+    return curves
+
+
+def _from_json(text: str, step: str) -> Curves:
+    """One object, or a list of objects; a list of numbers in an object is a curve."""
+    curves: Curves = {}
+    tree = json.loads(text)
+    for row in tree if isinstance(tree, list) else [tree]:
+        if not isinstance(row, dict):
+            raise ValueError(
+                "it is neither a JSON object nor a list of objects; name it .jsonl if it has an object a line"
+            )
+        _add_row(curves, row, step)
+    return curves
+
+
+def _from_json_lines(text: str, step: str) -> Curves:
+    curves: Curves = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
+            if isinstance(row, dict):
+                _add_row(curves, row, step)
+    return curves
+
+
+def _from_csv(text: str, step: str, delimiter: str = ",") -> Curves:
+    """A header and rows; lines that begin with `#` before the header are skipped, and so are empty fields."""
+    lines = text.splitlines()
+    while lines and (lines[0].startswith("#") or not lines[0].strip()):
+        del lines[0]
+    curves: Curves = {}
+    for row in csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True):
+        _add_row(
+            curves, {key.strip(): _number(text) for key, text in row.items() if key and isinstance(text, str)}, step
+        )
+    return curves
+
+
+_READERS: dict[str, Callable[[str, str], Curves]] = {
+    ".json": _from_json,
+    ".jsonl": _from_json_lines,
+    ".ndjson": _from_json_lines,
+    ".csv": _from_csv,
+    ".tsv": lambda text, step: _from_csv(text, step, "\t"),
+}
+
+
+def _read_tensorboard(folder: Path) -> Curves:
+    """Scalars of all event files below a folder; those of different folders are told apart by the folder's name."""
+    files = sorted(path for path in folder.rglob("*tfevents*") if path.is_file())
+    folders = {path.parent for path in files}
+    curves: Curves = {}
+    for path in files:
+        prefix = "" if len(folders) == 1 or path.parent == folder else f"{path.parent.relative_to(folder).as_posix()}/"
+        for tag, step, value in read_events(path):
+            curves.setdefault(prefix + tag, Curve()).add(value, step)
+    return curves
+
+
+def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> list[str]:
+    """Add the numbers of an object to the curves of their names, and return the names of those that are no lists."""
+    flat = dict(_flat(row))
+    at = flat.get(step)
+    at = _step(at) if isinstance(at, float) else None
+    for name, value in flat.items():
+        curve = curves.setdefault(name, Curve())
+        for item in value if isinstance(value, list) else [value]:
+            curve.add(item, None if isinstance(value, list) else at)
+    return [name for name, value in flat.items() if not isinstance(value, list)]
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float | list[float]]]:
+    """The numbers of an object and of the objects in it, whose names are joined by dots."""
+    for key, value in row.items():
+        name = f"{prefix}{key}"
+        if not name or not encodable(name):
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, int | float) and (number := _number(value)) is not None:
+            yield name, number
+        elif isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
+            yield name, [float(v) for v in value]
+
+
+def _number(value: Any) -> float | None:
+    """A number, or a text that is one; None otherwise."""
+    try:
+        return None if value is None else float(value.strip().rstrip(",;") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _step(number: float) -> int | None:
+    return int(number) if number == number and abs(number) < 2**53 and number == int(number) else None

@@ -1,0 +1,227 @@
+"""Runs a program as a cell: its own folder, its process group, its output, its metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from raysweep.orchestrator.run.checkpoint_folder import MAX_BYTES, CheckpointFolder
+from raysweep.orchestrator.run.context import RunContext, RunningCell
+from raysweep.orchestrator.run.metric_sources import OutputMetrics, read_metrics, record_files
+from raysweep.orchestrator.run.process import Lines, RunningProgram
+from raysweep.orchestrator.run.threads import VARIABLES
+from raysweep.orchestrator.store.checkpoints import Preempted
+from raysweep.orchestrator.sweep.program import CommandLine, Program
+from raysweep.orchestrator.sweep.program_files import PYTHON, program_path
+from raysweep.orchestrator.text import one_line
+
+PREEMPTED_GRACE_S = 20.0
+"""Seconds between SIGTERM and SIGKILL for a program with a checkpoint folder on a draining node."""
+_LAST_LINES = 60
+_NOT_FOUND = ("FileNotFoundError", "No such file or directory", "ModuleNotFoundError")
+
+
+class ProgramFailed(Exception):
+    """The program ended with an exit code other than 0, or of a signal, or did not start."""
+
+
+class _LastLines:
+    """The last lines of the program's output, for a failed cell's `traceback`."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+
+    def text(self) -> str:
+        return "\n".join(self._lines)
+
+    def last(self) -> str:
+        return next((line for line in reversed(self._lines) if line.strip()), "")
+
+
+def run_program(
+    program: Program, root: str | None, cell: RunningCell, context: RunContext, *, foreground: bool = False
+) -> dict[str, float]:
+    """Run the program of a cell, and return its metrics.
+
+    Its current folder is the cell's own, which has links to the program's files. An exception raised here carries the
+    last lines of the program's output in its attribute `program_output`.
+
+    Args:
+        program: the program, with its files.
+        root: the folder of these files on this machine.
+        cell: the cell.
+        context: takes arrays, and holds the checkpoint.
+        foreground: run it with this terminal's standard input, and print the command line first.
+
+    Raises:
+        ProgramFailed: the program did not end well.
+        NoMetrics: a declared source gave no metric.
+    """
+    folder, checkpoint = context.folder, None
+    if "checkpoint" in program.placeholders:
+        checkpoint = CheckpointFolder(folder.with_name(f"{folder.name}.checkpoint"), context.checkpoint)
+    line = command_line(program, cell, str(folder), str(checkpoint.path) if checkpoint else "")
+    made: list[Path] = []
+    try:
+        _fill(folder, program, root, line, made)
+        if foreground:
+            print(f"in {folder}:\n{line}", flush=True)  # noqa: T201 - `debug` prints
+        settings = {*cell.config, "k", "seed"}
+        return _run(program, line, folder, context, checkpoint, settings, foreground=foreground)
+    except BaseException as error:
+        if isinstance(output := getattr(error, "program_output", None), str):
+            vars(error)["program_output"] = output.replace(f"{folder}{os.sep}", "").replace(f"{root}{os.sep}", "")
+        raise
+    finally:
+        _empty(made)
+        if checkpoint is not None:
+            checkpoint.remove()
+
+
+def command_line(program: Program, cell: RunningCell, folder: str, checkpoint: str) -> CommandLine:
+    """The command line of a cell; `python` is this interpreter."""
+    line = program.render(
+        {
+            "method": cell.method, "k": cell.k, "seed": cell.seed, "cell_id": cell.cell_id, "folder": folder,
+            "checkpoint": checkpoint,
+        },
+        cell.config,
+    )  # fmt: skip
+    first, *rest = line.argv
+    return line._replace(argv=(sys.executable if first in PYTHON else first, *rest))
+
+
+def _run(
+    program: Program,
+    line: CommandLine,
+    folder: Path,
+    context: RunContext,
+    checkpoint: CheckpointFolder | None,
+    settings: Collection[str],
+    *,
+    foreground: bool,
+) -> dict[str, float]:
+    output, errors, everything = OutputMetrics(program.metrics, context), _LastLines(), _LastLines()
+
+    def out(text: str) -> None:
+        everything.add(text)
+        output.stdout(text)
+
+    def err(text: str) -> None:
+        everything.add(text)
+        errors.add(text)
+        output.stderr(text)
+
+    def tick() -> None:
+        if checkpoint is None:
+            return
+        if context.should_stop:
+            process.terminate(PREEMPTED_GRACE_S)
+            checkpoint.save()  # raises `Preempted`
+            raise Preempted("the node is draining; the program had saved nothing yet")
+        checkpoint.save_if_settled()
+
+    try:
+        process = RunningProgram(line.argv, folder, _environment(context, line), foreground=foreground)
+    except OSError as error:
+        raise ProgramFailed(f"{line.argv[0]!r} cannot be started: {error.strerror or error}") from None
+    try:
+        try:
+            with process:
+                code = process.watch(Lines(lambda: sys.stdout, out), Lines(lambda: sys.stderr, err), tick)
+        finally:
+            context.children.add(process.usage)
+        if code:
+            raise ProgramFailed(_message(code, program.shell, errors.last() or everything.last()))
+        metrics = read_metrics(program.metrics, output, folder, line.metrics, settings, context)
+    except BaseException as error:
+        vars(error)["program_output"] = errors.text() or everything.text()
+        with contextlib.suppress(Exception):  # the curves of a failed cell, as far as they go
+            record_files(program.metrics, folder, line.metrics, context)
+        if checkpoint is not None:
+            with contextlib.suppress(Exception):  # the cell's own error is the one to report
+                checkpoint.save()
+            if checkpoint.too_large:
+                _log(f"the folder {{checkpoint}} is larger than {MAX_BYTES / 2**30:g} GiB and was not saved")
+        raise
+    if not metrics:
+        _log("no metrics: no line of standard output is a JSON object with a number, and the sweep names no [metrics]")
+    return metrics
+
+
+def _message(code: int, shell: bool, last: str) -> str:
+    """The message about an exit code, with the last line of the program's output."""
+    number = -code if code < 0 else code - 128 if shell else 0
+    name = signal.Signals(number).name if number in list(signal.Signals) else None
+    if code < 0:
+        text = f"killed by {name or f'signal {number}'}"
+        text += " (by the system, if its memory was used up)" if number == signal.SIGKILL else ""
+    else:
+        text = f"exit code {code}" + (f" (a part of it was killed by {name})" if name else "")
+    text += f": {one_line('', last)}" if last.strip() else ""
+    if any(words in last for words in _NOT_FOUND):
+        text += '; of the project, the cell has only the files that files = ["..."] names, the script and its imports'
+    return text
+
+
+def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
+    """The environment: this process's, with its thread limits and GPUs, and the sweep's own variables."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_WORKER)}
+    environment |= dict.fromkeys(VARIABLES, os.environ.get("OMP_NUM_THREADS", "1"))
+    environment |= {"PATH": program_path(), "PYTHONUNBUFFERED": "1"}  # what it printed before it was killed is seen
+    if context.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return {**environment, **line.env}
+
+
+_OF_THE_WORKER = ("PYTHONBREAKPOINT", "RAY_")
+"""Beginnings of the names of variables that Ray sets for its workers; a program may use a Ray of its own."""
+
+
+def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, made: list[Path]) -> None:
+    """Put the configuration file and links to the program's files into the folder; `made` lists links and folders."""
+    targets = [(name, Path(root or "", name)) for name in program.files]
+    targets += [(name, Path(path)) for name, path in program.links]
+    for name, target in targets:
+        if not target.exists():
+            raise ProgramFailed(f"{target}: does not exist on this machine (named in links or files of the sweep)")
+        _folders(folder, Path(name).parent, made)
+        os.symlink(target.absolute(), folder / name)
+        made.append(folder / name)
+    if program.config_file is not None and line.config is not None:
+        path = folder / program.config_file
+        _folders(folder, Path(program.config_file).parent, made)
+        path.unlink(missing_ok=True)  # a file of the project of this name
+        path.write_text(line.config, encoding="utf-8")
+
+
+def _folders(folder: Path, relative: Path, made: list[Path]) -> None:
+    """Make the folders of a relative path that do not exist yet."""
+    missing = [part for part in (relative, *relative.parents) if not (folder / part).is_dir()]
+    for part in reversed(missing):
+        (folder / part).mkdir()
+        made.append(folder / part)
+
+
+def _empty(made: Sequence[Path]) -> None:
+    """Remove the links and folders made by `_fill`, with Python's caches in them; what the program wrote stays."""
+    for path in reversed(made):
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path / "__pycache__", ignore_errors=True)
+            with contextlib.suppress(OSError):  # the program wrote into it
+                path.rmdir()
+
+
+def _log(line: str) -> None:
+    sys.stderr.write(f"raysweep: {line}\n")  # captured in the cell's log

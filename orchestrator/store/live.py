@@ -1,0 +1,89 @@
+"""What running cells print and log, published every second or two: one file per attempt under `_live/`.
+
+The file is replaced in one step by the worker, or by the driver for a worker that cannot reach the store. It is removed
+once its attempt is recorded; what a kill leaves behind, the store's next owner removes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
+
+FOLDER = "_live"
+MAX_BYTES, MAX_UNPACKED = 16 * 2**20, 64 * 2**20
+_NAME = re.compile(r"([0-9a-f]{24})-(\d{6,9})")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The values that a cell logged under one name; a long curve is thinned out."""
+
+    steps: Sequence[int]
+    values: Sequence[float]
+    times: Sequence[float]  # seconds since 1970, UTC
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """What an attempt has printed and logged so far."""
+
+    cell_id: str
+    attempt: int
+    size: int = 0  # bytes printed
+    end: bytes = b""  # the last of them
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+
+
+def path_of(cell_id: str, attempt: int) -> str:
+    """The store's file for an attempt."""
+    return f"{FOLDER}/{cell_id}-{attempt:06d}"
+
+
+def encode(state: LiveState) -> bytes:
+    """Encode a state as compressed JSON."""
+    document = {
+        "size": state.size,
+        "end": base64.b85encode(state.end).decode(),
+        "curves": {name: [list(c.steps), list(c.values), list(c.times)] for name, c in state.curves.items()},
+    }
+    return zlib.compress(json.dumps(document).encode(), 1)
+
+
+def read(storage: Storage, cell_id: str, attempt: int) -> LiveState | None:
+    """Read an attempt's state; None if it has published none.
+
+    Raises:
+        StoreDamaged: the file is foreign.
+    """
+    path = path_of(cell_id, attempt)
+    data = read_at_most(storage, path, MAX_BYTES)
+    if data is None:
+        return None
+    try:
+        unpacker = zlib.decompressobj()
+        document: Any = json.loads(unpacker.decompress(data, MAX_UNPACKED))
+        curves = {str(name): _curve(*parts) for name, parts in document["curves"].items()}
+        return LiveState(cell_id, attempt, int(document["size"]), base64.b85decode(document["end"]), curves)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error):
+        raise StoreDamaged(f"{path}: torn or foreign; remove it") from None
+
+
+def _curve(steps: list[Any], values: list[Any], times: list[Any]) -> Curve:
+    if not len(steps) == len(values) == len(times) or not all(-(2**63) <= step < 2**63 for step in steps):
+        raise ValueError("columns of different lengths, or a step beyond 64 bits")
+    return Curve(list(map(int, steps)), list(map(float, values)), list(map(float, times)))
+
+
+def read_all(storage: Storage) -> list[LiveState]:
+    """The states of all attempts that have published one."""
+    matches = [match for name in storage.names(FOLDER) if (match := _NAME.fullmatch(name))]
+    states = (read(storage, match[1], int(match[2])) for match in matches)
+    return [state for state in states if state is not None]

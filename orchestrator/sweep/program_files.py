@@ -1,0 +1,207 @@
+"""The files of a program: its script, the script's local imports, and the sweep's `files`; its source digest.
+
+They are found without running anything: words of the command that name a file of the project, `python -m` modules,
+import statements, and the patterns of `files`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.identity import canonical_json
+from raysweep.orchestrator.sweep.program import Program, placeholders
+from raysweep.orchestrator.sweep.source import content, digest_of, imported, reached, source_files
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.sweep.workload import Workload, load_workload
+
+MAX_FILES, MAX_BYTES = 10_000, 256 * 2**20
+"""Limits on the files of a program, which are shipped to every worker; `links` has no limits."""
+
+PYTHON = ("python", "python3")
+"""First words of a command that mean the interpreter of the worker."""
+
+
+def workload_of(sweep: Sweep) -> Workload:
+    """The workload of a sweep: its program, or the function that it names.
+
+    Raises:
+        InputError: a file of the program is missing, or the function's module cannot be imported.
+    """
+    if sweep.program is None:
+        return load_workload(sweep.workload, sweep.search)
+    return load_program(sweep.program, sweep.search)
+
+
+def load_program(program: Program, search: Sequence[str]) -> Workload:
+    """Find the program's files.
+
+    Args:
+        program: the program.
+        search: folders in which its files are searched; those of the first that has any of them are taken.
+
+    Raises:
+        InputError: a file is missing, or the files are too many or too large to ship.
+    """
+    problems: list[str] = []
+    folder = next((place for place in search if any(_named(program, Path(place)))), None)
+    if folder is None and (missing := _script(program)) is not None:
+        problems.append(f"no file {missing!r} in {' or in '.join(search)}")
+    if folder is None and (program.file_patterns or program.links) and search:
+        folder = search[0]
+    files: list[str] = []
+    links: list[tuple[str, str]] = []
+    if folder is not None:
+        root = Path(folder)
+        files = sorted({*_named(program, root), *_matching(program.file_patterns, root, problems)})
+        links = [(name, str(root / path)) for name, path in program.links]
+        problems += [f"links: there is no {path}" for _, path in links if not os.path.exists(path)]
+        size = sum((root / name).stat().st_size for name in files)
+        if len(files) > MAX_FILES or size > MAX_BYTES:
+            problems.append(
+                f"files: {len(files):,} files of {size / 2**20:,.0f} MiB, more than {MAX_FILES:,} files or "
+                f"{MAX_BYTES / 2**20:.0f} MiB; name folders that every worker can reach in links = [...] instead"
+            )
+    if problems:
+        raise InputError(problems)
+    found = worker_side(replace(program, files=tuple(files), links=tuple(links)), folder if files else None)
+    return replace(found, settle=partial(_settle, program), lacks=partial(_lacks, program, folder))
+
+
+def worker_side(program: Program, folder: str | None) -> Workload:
+    """The workload of a program whose files lie in this folder, as a worker needs it."""
+    return Workload(
+        name=program.name,
+        module="",
+        run=_not_a_function,
+        version=program.version,
+        config_model=None,
+        methods=None,
+        settle=None,
+        cost=None,
+        lacks=None,
+        source_path=program.name if folder is None else str(Path(folder, _main(program))),
+        source_digest=program_digest(program, folder),
+        folder=folder,
+        program=program,
+    )
+
+
+def _not_a_function(cell: Any, context: Any) -> Mapping[str, float]:
+    raise TypeError("this workload is a program; `run.program.run_program` runs it")
+
+
+def program_digest(program: Program, folder: str | None) -> str:
+    """Digest of the names and contents of the program's files, and of the sweep's `metrics`.
+
+    The rules by which metrics are read are part of the code that makes a row: with other rules, cells are "changed".
+    """
+    files = {name: content(Path(folder or "", name)) for name in program.files}
+    parts = [digest_of(files) if files else program.version]
+    if program.metrics.declared:
+        parts.append(canonical_json(asdict(program.metrics)))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+def _settle(program: Program, method: str, k: int | None, config: Any) -> tuple[int | None, Any]:
+    if problems := program.problems(k, config):
+        raise ValueError("\n".join(problems))
+    return k, config
+
+
+def _lacks(program: Program, folder: str | None, config: Any) -> str | None:
+    """A line if this machine has no such program."""
+    first = "/bin/sh" if program.shell else program.command[0]
+    if placeholders(first) or first in PYTHON or (folder is not None and Path(folder, first).is_file()):
+        return None
+    if shutil.which(first, path=program_path()) is None:
+        return f"there is no program {first!r} on the path; install it, or correct the first word of the command"
+    return None
+
+
+def program_path() -> str:
+    """The PATH of programs: first the folder of this Python's own commands."""
+    return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+
+
+def _static(program: Program) -> Iterator[str]:
+    """Parts of the command that may name files: words without placeholders, and what follows their `=`."""
+    words = program.command[0].split() if program.shell else program.command
+    for word in words:
+        for part in dict.fromkeys((word, word.partition("=")[2])):
+            try:
+                if part and "\0" not in part and not placeholders(part):
+                    yield part
+            except ValueError:  # a brace of the shell's
+                continue
+
+
+def _script(program: Program) -> str | None:
+    """The Python script that the command starts with, or a program given by a relative path; None if there is none."""
+    words = program.command
+    if program.shell or not words:
+        return None
+    if words[0] in PYTHON:
+        options = [i for i, word in enumerate(words[1:], 1) if not word.startswith("-")]
+        if options and not {"-m", "-c"} & set(words[1 : options[0]]):
+            word = words[options[0]]
+            return None if placeholders(word) or os.path.isabs(word) else word
+        return None
+    return words[0] if "/" in words[0] and not os.path.isabs(words[0]) and not placeholders(words[0]) else None
+
+
+def _named(program: Program, root: Path) -> Iterator[str]:
+    """Files in `root` that the command names, with the local imports of Python files."""
+    for part in _static(program):
+        path = PurePosixPath(os.path.normpath(part))
+        if path.is_absolute() or ".." in path.parts or not os.path.isfile(root / path):
+            continue
+        yield str(path)
+        if path.suffix == ".py":
+            yield from _imports(root, path)
+    words = program.command
+    if not program.shell and "-m" in words[:-1]:
+        yield from _module(root, words[words.index("-m") + 1])
+
+
+def _imports(root: Path, script: PurePosixPath) -> Iterator[str]:
+    """Local imports of a script: Python searches the script's own folder first."""
+    beside = root / script.parent
+    for name in sorted(imported(content(root / script), ())):
+        for file in reached(name, beside):
+            yield str(script.parent / file.as_posix())
+
+
+def _module(root: Path, module: str) -> Iterator[str]:
+    """The files of a module that `python -m` runs, if it is in `root`."""
+    base = root.joinpath(*module.split("."))
+    for path in (base / "__main__.py", base.with_suffix(".py")):
+        if module and path.is_file():
+            name = f"{module}.__main__" if path.name == "__main__.py" else module
+            yield from (name for name, _ in source_files(name, str(path), str(root)))
+            return
+
+
+def _matching(patterns: Iterable[str], root: Path, problems: list[str]) -> Iterator[str]:
+    for pattern in patterns:
+        path = root / pattern
+        paths = path.rglob("*") if path.is_dir() else root.glob(os.path.normpath(pattern))
+        names = [p.relative_to(root).as_posix() for p in paths if p.is_file() and "__pycache__" not in p.parts]
+        if not names:
+            problems.append(f"files: {pattern!r} matches no file in {root}")
+        yield from names
+
+
+def _main(program: Program) -> str:
+    """The file that a row names as its source: the script, or else the first file."""
+    script = _script(program)
+    normal = os.path.normpath(script) if script is not None else None
+    return normal if normal in program.files else program.files[0]
