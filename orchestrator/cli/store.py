@@ -100,9 +100,8 @@ def _say_survey(found: Survey) -> None:
         say("no done cell has to run again")
     else:
         lost = again["lost"].value_counts().sort("lost").rows()
-        reasons = ", ".join(
-            f"{count:,} without their {'arrays' if what == 'arrays' else 'row'}" for what, count in lost
-        )
+        names = {"details": "arrays, texts or artifacts", "row": "row"}
+        reasons = ", ".join(f"{count:,} without their {names[what]}" for what, count in lost)
         say(f"{count_cells(again.height)} to run again ({reasons}): {join_first(again['cell_id'], MAX_IDS)}")
     if found.unknown:
         say(f"{count_cells(found.unknown)} without any row: pending before, or lost as well")

@@ -20,7 +20,7 @@ from raysweep.orchestrator.store.lease import epochs, marked, new_epoch, seal, t
 from raysweep.orchestrator.store.reader import FOLDERS, FORMAT, MARK, Store
 from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segments import (
-    ArrayCounts,
+    DetailCounts,
     Segment,
     encode,
     entries,
@@ -108,7 +108,7 @@ class Owner:
             self._lock.release()
 
     def _commit(
-        self, folder: str, table: pa.Table, replaces: Sequence[Segment] = (), counts: ArrayCounts | None = None
+        self, folder: str, table: pa.Table, replaces: Sequence[Segment] = (), counts: DetailCounts | None = None
     ) -> None:
         if not table.num_rows and not replaces:
             return
@@ -117,7 +117,7 @@ class Owner:
             self._commit(folder, table.slice(0, half))
             self._commit(folder, table.slice(half))
             return
-        self._put(folder, encode(folder, table, replaces=replaces, array_counts=counts))
+        self._put(folder, encode(folder, table, replaces=replaces, detail_counts=counts))
 
     def _put(self, folder: str, encoded: io.BytesIO) -> None:
         name = segment_name(self.epoch, self._next[folder])

@@ -1,11 +1,10 @@
 """`raysweep store repair`: moves damaged files aside, so that a launch runs exactly the cells whose results they held.
 
-A cell stays done if its row and all arrays of that attempt can be read. The same row stands in `cells` and `attempts`:
+A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read. The same row stands in `cells` and `attempts`:
 if only one of them is lost, it is written again from the other. What is left of other done cells is removed from all
-three tables, so that they are pending. A segment of which rows are removed is itself moved aside, too.
+tables, so that they are pending. A segment of which rows are removed is itself moved aside, too.
 
-`survey` decides, and only reads. `Repair` then owns the store, and changes `cells`, `attempts` and `arrays` in this
-order: after a kill, another survey decides the same about each cell. Last, each damaged segment is replaced by a seal
+`survey` decides, and only reads. `Repair` then owns the store, and changes `cells`, `attempts` and then the others: after a kill, another survey decides the same about each cell. Last, each damaged segment is replaced by a seal
 that names what the segment may have replaced: no late write can take its name, and none restores what it had replaced.
 """
 
@@ -24,11 +23,11 @@ from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, read_note
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.reader import FORMAT, MARK, Store
-from raysweep.orchestrator.store.schema import SCHEMA_VERSION, TABLES
+from raysweep.orchestrator.store.schema import COUNTED, DETAILS, SCHEMA_VERSION, TABLES
 from raysweep.orchestrator.store.segments import (
     NAME,
     UNKNOWN,
-    ArrayCounts,
+    DetailCounts,
     Run,
     Segment,
     encode,
@@ -52,7 +51,7 @@ class Survey:
 
     Args:
         files: path of each damaged file -> what is wrong with it.
-        run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `arrays`).
+        run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `details`).
         unknown: number of requested cells without any row, pending or lost, if files of `cells` and of `attempts` are
             damaged.
         lost_requests: whether a recorded request is damaged, so that cells may be pending that nothing lists.
@@ -74,8 +73,9 @@ class Survey:
 class _Rows:
     """The keys of all rows of live, undamaged segments, with the segment of each.
 
-    Columns: cell_id, attempt, epoch and path; in `attempts` also status and arrays (the number that the attempt
-    recorded). `arrays` has one row per attempt and segment, with its number of arrays, and no epoch.
+    Columns: cell_id, attempt, epoch and path; in `attempts` also status and details (the number of rows of `COUNTED`
+    tables that the attempt recorded). Tables of `DETAILS` have one row per attempt and segment, with its number of rows
+    as details, and no epoch.
     """
 
     def __init__(self, store: Store) -> None:
@@ -88,12 +88,12 @@ class _Rows:
 
     @staticmethod
     def _read(store: Store, segment: Segment) -> pl.DataFrame:
-        columns = {"arrays": _KEY, "attempts": [*_KEY, "epoch", "status"], "cells": [*_KEY, "epoch"]}[segment.folder]
+        columns = {"attempts": [*_KEY, "epoch", "status"], "cells": [*_KEY, "epoch"]}.get(segment.folder, _KEY)
         frame = pl.DataFrame(pl.from_arrow(read_segment(store.storage, segment, columns)))
-        if segment.folder == "arrays":
-            frame = frame.group_by(_KEY, maintain_order=True).agg(pl.len().cast(pl.Int64).alias("arrays"))
+        if segment.folder in DETAILS:
+            frame = frame.group_by(_KEY, maintain_order=True).agg(pl.len().cast(pl.Int64).alias("details"))
         elif segment.folder == "attempts":
-            frame = frame.with_columns(arrays=pl.Series(_expanded(segment.array_counts), dtype=pl.Int64))
+            frame = frame.with_columns(details=pl.Series(_expanded(segment.detail_counts), dtype=pl.Int64))
         return pl.concat([_no_rows(), frame.with_columns(path=pl.lit(segment.path))], how="diagonal")
 
 
@@ -104,13 +104,13 @@ def _no_rows() -> pl.DataFrame:
             "attempt": pl.Int32,
             "epoch": pl.Int64,
             "status": pl.String,
-            "arrays": pl.Int64,
+            "details": pl.Int64,
             "path": pl.String,
         }
     )
 
 
-def _expanded(counts: ArrayCounts) -> list[int]:
+def _expanded(counts: DetailCounts) -> list[int]:
     return [count for count, length in counts for _ in range(length)]
 
 
@@ -145,11 +145,11 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
             spare = spare.join(rows_of_cells, on="cell_id", how="anti")
         candidates = pl.concat([candidates, spare]).sort("attempt").unique("cell_id", keep="last", maintain_order=True)
     whole = candidates
-    if damaged["arrays"]:
-        whole = _have_arrays(candidates, rows, max(damaged["arrays"]))
+    if newest := [epoch for folder in COUNTED for epoch in damaged[folder]]:
+        whole = _have_details(candidates, rows, max(newest))
     ever = pl.concat([cells.select("cell_id"), done.select("cell_id")]).unique(maintain_order=True)
     again = ever.join(whole, on="cell_id", how="anti")
-    lost = pl.when(pl.col("cell_id").is_in(candidates["cell_id"].implode())).then(pl.lit("arrays"))
+    lost = pl.when(pl.col("cell_id").is_in(candidates["cell_id"].implode())).then(pl.lit("details"))
     unknown = 0
     if damaged["cells"] and damaged["attempts"]:
         unknown = known.join(ever, on="cell_id", how="anti").join(attempts, on="cell_id", how="anti").height
@@ -169,19 +169,20 @@ def _generations(store: Store, folder: str) -> list[int]:
     return [int(name[:8]) if name[:8].isdecimal() else 0 for name in names]
 
 
-def _have_arrays(candidates: pl.DataFrame, rows: _Rows, newest: int) -> pl.DataFrame:
-    """The candidates (cell_id, attempt) of which no array can have been in a damaged segment.
+def _have_details(candidates: pl.DataFrame, rows: _Rows, newest: int) -> pl.DataFrame:
+    """The candidates (cell_id, attempt) of which no array, text or artifact can have been in a damaged segment.
 
-    `newest` is the newest generation with a damaged segment of arrays.
+    `newest` is the newest generation with a damaged segment of these.
     """
-    left = rows.frames["arrays"].group_by(_KEY).agg(pl.col("arrays").sum().alias("left"))
+    left = pl.concat([rows.frames[folder] for folder in COUNTED])
+    left = left.group_by(_KEY).agg(pl.col("details").sum().alias("left"))
     epochs_of = pl.concat([rows.frames[folder].select(*_KEY, "epoch") for folder in ("cells", "attempts")]).unique(_KEY)
-    recorded = rows.frames["attempts"].select(*_KEY, "arrays").unique(_KEY, keep="first")
+    recorded = rows.frames["attempts"].select(*_KEY, "details").unique(_KEY, keep="first")
     frame = candidates
     for other in (left, epochs_of, recorded):
         frame = frame.join(other, on=_KEY, how="left", maintain_order="left")
-    left_over, number = pl.col("left").fill_null(0), pl.col("arrays").fill_null(UNKNOWN)
-    # Without a recorded number, a cell without arrays may have lost them.
+    left_over, number = pl.col("left").fill_null(0), pl.col("details").fill_null(UNKNOWN)
+    # Without a recorded number, a cell without any may have lost them.
     has_all = (
         pl.when(number == UNKNOWN).then((left_over > 0) | (pl.col("epoch") > newest)).otherwise(left_over == number)
     )
@@ -217,13 +218,13 @@ class Repair(Owner):
         keep = {
             "cells": cells.join(done, on=_KEY, how="semi").unique("cell_id", maintain_order=True),
             "attempts": attempts_left,
-            "arrays": rows.frames["arrays"].join(ended, on=_KEY, how="semi"),
+            **{folder: rows.frames[folder].join(ended, on=_KEY, how="semi") for folder in DETAILS},
         }
         restored = {
             "cells": self._rows_of(rows.segments["attempts"], done.join(cells, on=_KEY, how="anti")),
             "attempts": self._rows_of(rows.segments["cells"], done.join(attempts, on=_KEY, how="anti")),
         }
-        for folder in ("cells", "attempts", "arrays"):
+        for folder in ("cells", "attempts", *DETAILS):
             for segment in rows.segments[folder]:
                 before, after = (
                     frame.filter(pl.col("path") == segment.path) for frame in (rows.frames[folder], keep[folder])
@@ -247,7 +248,7 @@ class Repair(Owner):
         """Replace a segment by one with only the rows of these attempts."""
         table = read_segment(self.storage, segment)
         mask = [key in keep for key in keys(table)]
-        counts = run_lengths(itertools.compress(_expanded(segment.array_counts), mask))
+        counts = run_lengths(itertools.compress(_expanded(segment.detail_counts), mask))
         self._copy(segment.path, self.storage.read(segment.path) or b"")
         self._commit(segment.folder, table.filter(pa.array(mask, pa.bool_())), [segment], counts)
         self.storage.delete(segment.path)

@@ -95,6 +95,8 @@ ARTIFACTS = pa.schema(
 
 DETAILS: dict[str, pa.Schema] = {"arrays": ARRAYS, "texts": TEXTS, "logs": LOGS, "artifacts": ARTIFACTS}
 """Folder -> schema of the tables with any number of rows per attempt, which count once the attempt is recorded."""
+COUNTED = ("arrays", "texts", "artifacts")
+"""Tables with results of cells; each attempt records how many rows it has in them."""
 TABLES: dict[str, pa.Schema] = {**DETAILS, "attempts": ATTEMPTS, "cells": CELLS}
 """Folder -> schema, in the order of a commit: a cell is done when its `cells` row exists."""
 

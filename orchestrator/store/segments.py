@@ -3,8 +3,8 @@
 `cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
 name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
 name), `raysweep.replaces` (the names that a compaction has merged) and `raysweep.replaced` (these, and all that those
-had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry `raysweep.arrays`:
-how many arrays each attempt recorded, so that the loss of a file of arrays is noticed cell by cell.
+had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry `raysweep.details`:
+how many arrays, texts and artifacts each attempt recorded, so that the loss of a file with them is noticed cell by cell.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from raysweep.orchestrator.store.untrusted import THRIFT_LIMITS, check_footer, m
 
 NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
-_ARRAYS = b"raysweep.arrays"
+_DETAILS = b"raysweep.details"
 _MAX_COUNTS = 10_000
-"""Maximum runs of `ArrayCounts` in a footer; a segment with more has none."""
+"""Maximum runs of `DetailCounts` in a footer; a segment with more has none."""
 _LAST = 99_999_999  # the largest number of eight digits
 # Limits of `parts`: rows per read, rows per table, bytes per table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
@@ -52,10 +52,11 @@ R = TypeVar("R")
 OnDamage = Callable[[str, StoreDamaged], None]
 Run = tuple[int, int, int]
 """Consecutive names of one generation: (its number, first sequence number, last sequence number)."""
-ArrayCounts = tuple[tuple[int, int], ...]
-"""How many arrays each attempt of a segment recorded: pairs (arrays of an attempt, consecutive rows with as many)."""
+DetailCounts = tuple[tuple[int, int], ...]
+"""How many rows of `COUNTED` tables the attempts of a segment recorded: pairs (rows of an attempt, consecutive attempts
+with as many)."""
 UNKNOWN = -1
-"""Number of arrays of an attempt that a version before 0.1.0 recorded."""
+"""The number of an attempt that an earlier version recorded."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Segment:
     values: int = 0  # in the longest column
     pages: int = 0  # bytes before the footer
     checksum: int | None = None  # their CRC-32
-    array_counts: ArrayCounts = ()  # of a segment of `attempts`
+    detail_counts: DetailCounts = ()  # of a segment of `attempts`
 
     @property
     def path(self) -> str:
@@ -93,7 +94,7 @@ def encode(
     seal: bool = False,
     replaces: Sequence[Segment] = (),
     replaced: Iterable[Run] = (),
-    array_counts: ArrayCounts | None = None,
+    detail_counts: DetailCounts | None = None,
 ) -> io.BytesIO:
     """Encode a segment: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
 
@@ -105,14 +106,14 @@ def encode(
         seal: whether the segment is a seal, which occupies an ended generation's next name.
         replaces: the segments that a compaction has merged into this one.
         replaced: names that are replaced beside these.
-        array_counts: of a segment of `attempts`; None: those of the merged segments.
+        detail_counts: of a segment of `attempts`; None: those of the merged segments.
     """
     metadata = {checksums.MARK: b"1"}
     if folder == "attempts":
-        if array_counts is None and replaces:
-            array_counts = repeated_runs(run for segment in replaces for run in segment.array_counts)
-        if array_counts is not None and len(array_counts) <= _MAX_COUNTS:
-            metadata[_ARRAYS] = json.dumps(array_counts).encode()
+        if detail_counts is None and replaces:
+            detail_counts = repeated_runs(run for segment in replaces for run in segment.detail_counts)
+        if detail_counts is not None and len(detail_counts) <= _MAX_COUNTS:
+            metadata[_DETAILS] = json.dumps(detail_counts).encode()
     if seal:
         metadata[_SEAL] = b"1"
     runs = joined([*replaced, *(run for segment in replaces for run in _with_itself(segment))])
@@ -193,7 +194,7 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
     if (own := metadata.get(checksums.NAME, where.encode())) != where.encode():
         raise StoreDamaged(f"{where}: holds another segment, which was written as {own.decode(errors='replace')}{HINT}")
     replaced = _replaced(metadata, folder, (epoch, sequence), where)
-    counts = _array_counts(metadata, rows, where) if folder == "attempts" else ()
+    counts = _detail_counts(metadata, rows, where) if folder == "attempts" else ()
     return Segment(
         folder, name, epoch, sequence, rows, size, _SEAL in metadata, replaced, values, pages, checksum, counts
     )
@@ -326,11 +327,11 @@ def _replaced(metadata: dict[bytes, bytes], folder: str, segment: tuple[int, int
         raise StoreDamaged(f"{where}: its list of replaced segments is invalid") from None
 
 
-def _array_counts(metadata: dict[bytes, bytes], rows: int, where: str) -> ArrayCounts:
-    if _ARRAYS not in metadata:
+def _detail_counts(metadata: dict[bytes, bytes], rows: int, where: str) -> DetailCounts:
+    if _DETAILS not in metadata:
         return ((UNKNOWN, rows),) if rows else ()
     try:
-        counts = tuple((int(count), int(length)) for count, length in json.loads(metadata[_ARRAYS]))
+        counts = tuple((int(count), int(length)) for count, length in json.loads(metadata[_DETAILS]))
         if any(count < UNKNOWN or length < 1 for count, length in counts) or sum(n for _, n in counts) != rows:
             raise ValueError("other numbers than rows")
         return counts
@@ -338,12 +339,12 @@ def _array_counts(metadata: dict[bytes, bytes], rows: int, where: str) -> ArrayC
         raise StoreDamaged(f"{where}: its numbers of arrays are invalid") from None
 
 
-def run_lengths(values: Iterable[int]) -> ArrayCounts:
+def run_lengths(values: Iterable[int]) -> DetailCounts:
     """Equal neighbours as pairs (value, their number)."""
     return tuple((value, len(list(group))) for value, group in groupby(values))
 
 
-def repeated_runs(runs: Iterable[tuple[int, int]]) -> ArrayCounts:
+def repeated_runs(runs: Iterable[tuple[int, int]]) -> DetailCounts:
     """Pairs (value, number), with those of equal neighbours added up."""
     return tuple((value, sum(n for _, n in group)) for value, group in groupby(runs, itemgetter(0)))
 

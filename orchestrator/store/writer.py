@@ -38,7 +38,7 @@ from raysweep.orchestrator.store.id_set import IdSet
 from raysweep.orchestrator.store.lease import epochs
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.schema import DETAILS, TABLES, Records
+from raysweep.orchestrator.store.schema import COUNTED, DETAILS, TABLES, Records
 from raysweep.orchestrator.store.segments import (
     Segment,
     encode,
@@ -121,7 +121,7 @@ class StoreWriter(Owner):
             seen.add(cell_id)
         cells = records.cells.filter(pa.array(is_new, pa.bool_()))
         attempts = set(keys(records.attempts))
-        with_arrays = Counter(keys(records.arrays))
+        details = Counter(key for folder in COUNTED for key in keys(getattr(records, folder)))
         repeated = {key for key in keys(records.cells) if is_done[key[0]] and key[0] not in replacing}
         for path, content in records.contents.items():
             artifacts.keep(self.storage, path, content)
@@ -130,7 +130,7 @@ class StoreWriter(Owner):
             written = self._half_written[folder]
             if drop := repeated | (written & attempts):
                 table = table.filter(pa.array([key not in drop for key in keys(table)], pa.bool_()))
-            counts = run_lengths(with_arrays[key] for key in keys(table)) if folder == "attempts" else None
+            counts = run_lengths(details[key] for key in keys(table)) if folder == "attempts" else None
             self._commit(folder, table, (), counts)
             written |= attempts
         new = list(itertools.compress(ids, is_new))

@@ -201,7 +201,9 @@ def test_the_command_lists_asks_and_repairs(sweep: Sweep, cli) -> None:
     assert ended.returncode == 2
     assert "needs --yes" in ended.stderr
     assert path in ended.stdout
-    assert f"{count_cells(len(lost))} to run again ({len(lost)} without their arrays)" in ended.stdout
+    assert (
+        f"{count_cells(len(lost))} to run again ({len(lost)} without their arrays, texts or artifacts)" in ended.stdout
+    )
     assert cli("store", "check").returncode == 1
     document = json.loads(cli("store", "repair", "--json", "--yes").stdout)
     assert document["repaired"] is True
