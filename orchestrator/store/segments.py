@@ -3,8 +3,8 @@
 `cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
 name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
 name), `raysweep.replaces` (the names that a compaction has merged) and `raysweep.replaced` (these, and all that those
-had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry `raysweep.details`:
-how many arrays, texts and artifacts each attempt recorded, so that the loss of a file with them is noticed cell by cell.
+had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry
+`raysweep.details`: how many arrays, texts and artifacts each attempt recorded, so that lost ones are noticed.
 """
 
 from __future__ import annotations
