@@ -39,7 +39,9 @@ def test_the_script_that_new_writes_plans_and_runs(folder: Path, cli: Callable[.
     loss = Store("results").sql("SELECT optimizer, rate, max(loss) AS most FROM cells GROUP BY ALL")
     assert loss.height == 4
     assert loss["most"].max() < 1  # it descends: half the squared norm begins near 5
-    curves = Store("results").sql("SELECT name, step, stride, len(coalesce(values, values_f64)) AS n FROM arrays").unique()
+    curves = (
+        Store("results").sql("SELECT name, step, stride, len(coalesce(values, values_f64)) AS n FROM arrays").unique()
+    )
     assert curves.rows() == [("loss", 0, 10, 21)]
     assert valid((folder / "first.toml").read_text(), schema())
 
