@@ -117,7 +117,8 @@ class _Events:
         for bad in self.news(progress)[1]:
             event("bad_attempt", **bad._asdict())
         now = time.monotonic()
-        if now - self.last < EVENTS_S and progress.left:
+        is_last = not progress.left and not progress.uncommitted
+        if not is_last and (now - self.last < EVENTS_S or not progress.left):  # else the last commit follows at once
             return
         self.last = now
         cells_per_s, seconds_left = progress.pace(now)

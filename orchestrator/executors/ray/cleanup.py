@@ -52,8 +52,15 @@ class LaunchFolder:
         return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
 
     def end_processes(self) -> None:
-        """End the processes of the launch's Ray session."""
-        _end_processes(_places(self.path, self._session))
+        """End the processes of the launch's Ray session a second later, when this process has ended.
+
+        Ray's threads would crash this process otherwise.
+        """
+        pids = _processes(_places(self.path, self._session))
+        if pids:
+            nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+            words = ["sh", "-c", f"sleep 1; kill -9 {' '.join(map(str, pids))}"]
+            os.posix_spawn("/bin/sh", words, {"PATH": os.defpath}, file_actions=nowhere)
 
     def remove(self) -> None:
         """Remove the folder, the session's folder and the launch's fault files."""
@@ -72,7 +79,7 @@ def end_leftovers() -> list[str]:
         if note.is_alive() is not False:
             continue
         session = _session(note)
-        ended += _end_processes(_places(folder, session))
+        ended += _kill(_processes(_places(folder, session)))
         _remove(folder, session)
         launches += 1
     if not launches:
@@ -98,7 +105,8 @@ def _places(folder: Path, session: Path | None) -> list[bytes]:
     return [os.fsencode(folder / "session_"), *([os.fsencode(session)] if session is not None else [])]
 
 
-def _end_processes(places: list[bytes]) -> int:
+def _processes(places: list[bytes]) -> list[int]:
+    """This user's processes that name one of the places, except this one."""
     pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
@@ -106,7 +114,11 @@ def _end_processes(places: list[bytes]) -> int:
             names_it = any(place in words for place in places)
             if names_it and entry.stat().st_uid == os.getuid() and int(entry.name) != os.getpid():
                 pids.append(int(entry.name))
-    for pid in pids:  # at once: those that survive react
+    return pids
+
+
+def _kill(pids: list[int]) -> int:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return len(pids)

@@ -169,7 +169,8 @@ def test_progress_is_never_ahead_of_the_store(write, monkeypatch: pytest.MonkeyP
         assert rows >= seen[-1]
 
     launch(Sweep.from_text(MANY.replace("999", "19")), inline=True, progress=check)
-    assert (len(set(seen)), seen[-1]) == (4, 20)
+    assert seen[-1] == 20
+    assert len(set(seen)) >= 4
 
 
 @pytest.mark.slow
