@@ -165,9 +165,9 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
 
 
 def _generations(store: Store, folder: str) -> list[int]:
-    """Generations of a folder's damaged segments."""
+    """Generations of a folder's damaged segments; a foreign file held no rows."""
     names = [path.partition("/")[2] for path in store.skipped if path.startswith(f"{folder}/")]
-    return [int(name[:8]) if name[:8].isdecimal() else 0 for name in names]
+    return [parse_name(folder, name)[0] for name in names if NAME.fullmatch(name)]
 
 
 def _have_details(candidates: pl.DataFrame, rows: _Rows, newest: int) -> pl.DataFrame:
