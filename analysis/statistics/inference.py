@@ -27,6 +27,7 @@ Statistic = Callable[[Columns], Array]
 RESAMPLES = 10_000
 SEED = 20261124
 LEVEL = 0.05
+_EQUAL = 1e-9
 _TRIMMED = 0.05
 """The share of the numbers left out at either end of the mean about which kurtosis is measured."""
 MAX_SEEDS = 10_000
@@ -108,9 +109,10 @@ class Estimate:
 
     @functools.cached_property
     def _bias(self) -> float:
-        """BCa's z0: how far the bootstrap's median is from the statistic."""
-        size = self.resampled.size
-        below = int((self.resampled < self.value).sum()) + int((self.resampled == self.value).sum()) / 2
+        """BCa's z0: how far the bootstrap's median is from the statistic. Equal to rounding counts half."""
+        size, slack = self.resampled.size, _EQUAL * max(1.0, abs(self.value))
+        at_most = int((self.resampled <= self.value + slack).sum())
+        below = (at_most + int((self.resampled < self.value - slack).sum())) / 2
         return NORMAL.inv_cdf((1 + below) / (2 + size))
 
     def _bca_share(self, share: float) -> float:
