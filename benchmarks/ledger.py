@@ -2,7 +2,8 @@
 
 python benchmarks/ledger.py [coverage] [verdicts] [--draws 400] [--seeds 5 20 50 200]
 
-Prints the two tables of `docs/verdicts.md`, with bootstraps of 1,000 resamples (the ledger: 10,000). Coverage is simulated on populations like the errors at hand, in ln MSE:
+Prints the two tables of `docs/verdicts.md`, with bootstraps of 1,000 resamples (the ledger: 10,000). Coverage is
+simulated on populations like the errors at hand, in ln MSE:
 
 - normal, sd .5: k = 4 on the sine;
 - skewed (gamma, shape 1.6, sd 2.05): full RTRL on the sine, of whose arithmetic mean 5 % of the seeds hold nine tenths;

@@ -201,6 +201,12 @@ def log_gain(columns: Columns, floor: str, key: str) -> Array:
     return result
 
 
+def linear_gain(columns: Columns, floor: str, key: str) -> Array:
+    """Gain of Sec. 4.7: the accuracy above the floor's."""
+    result: Array = columns[key] - columns[floor]
+    return result
+
+
 def mean_gain(floor: str, key: str, gain: Gain = log_gain) -> Statistic:
     """Statistic: mean gain of `key` over the floor."""
 

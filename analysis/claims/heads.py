@@ -56,25 +56,19 @@ def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
     return _cells("e8-timing", "vit_timing", (42, 43, 44, 45, 46), *rows, metric=metric)
 
 
-def gain(columns: Columns, floor: str, key: str) -> Array:
-    """Gain of Sec. 4.7: the accuracy above the floor's."""
-    result: Array = columns[key] - columns[floor]
-    return result
-
-
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
     """The recovery is from `low` to `high`, percent."""
-    return criteria.recovery_zone(key, floor, CEILING, low, high, gain)
+    return criteria.recovery_zone(key, floor, CEILING, low, high, criteria.linear_gain)
 
 
 def near(key: str, paper: float) -> Interval:
     """The recovery is within `POINTS` of the paper's."""
-    return criteria.recovery_level(key, FLOOR, CEILING, paper, gain=gain)
+    return criteria.recovery_level(key, FLOOR, CEILING, paper, gain=criteria.linear_gain)
 
 
 def apart(key: str, other: str, low: float, high: float) -> Interval:
     """The recovery of `key` less that of `other` is from `low` to `high`, points."""
-    return criteria.recovery_zone(key, FLOOR, CEILING, low, high, gain, less=other)
+    return criteria.recovery_zone(key, FLOOR, CEILING, low, high, criteria.linear_gain, less=other)
 
 
 def gap(key: str, other: str, paper: float) -> Interval:

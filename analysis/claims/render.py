@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from raysweep.analysis.claims.claim import PAPER, SOURCES
+from raysweep.analysis.claims.conclusions import conclusions
 from raysweep.analysis.claims.verdict import CANNOT, NOT_RUN
 from raysweep.analysis.rendering import ABSENT, decimals, markdown_table, wrapped
 from raysweep.analysis.rendering import to_json as as_json
@@ -39,7 +40,8 @@ def to_markdown(frame: pl.DataFrame) -> str:
     """One table per source of claims, one row per line, the reasons in the last column."""
     heads = ["claim", "part", "source", "claimed", "its seeds, 95 %", "ours, 95 % interval", "seeds", "verdict",
              "alone", "decay 0", "naive", "why"]  # fmt: skip
-    parts = [summary(frame), *(f"{note}." for note in notes(frame)), _by_claim(frame)]
+    parts = [conclusions(frame, _number), summary(frame), *(f"{note}." for note in notes(frame))]
+    parts = [part for part in [*parts, _by_claim(frame)] if part]
     for name, description in SOURCES.items():
         rows = frame.filter(pl.col("source") == name).to_dicts()
         if not rows:
@@ -78,7 +80,7 @@ def to_json(frame: pl.DataFrame) -> str:
             for counted, column in {"verdicts": "verdict", "alone": "alone"}.items()
         },
         "claims": {
-            name: dict(Counter(_claims(part)["claim_verdict"])) for name, part in by_source.items() if part.height
+            name: dict(Counter(_claims(frame).filter(pl.col("source") == name)["claim_verdict"])) for name in by_source
         },
         "notes": notes(frame),
         "lines": frame.to_dicts(),
@@ -100,7 +102,9 @@ def render(frame: pl.DataFrame, how: str) -> str:
 def summary(frame: pl.DataFrame) -> str:
     """Counts of the lines by verdict for each source; open lines also by their verdict without Holm's correction."""
     return "\n\n".join(
-        _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
+        _counts(name, part, _claims(frame).filter(pl.col("source") == name)["claim_verdict"].to_list())
+        for name in SOURCES
+        if (part := frame.filter(pl.col("source") == name)).height
     )
 
 
@@ -109,17 +113,20 @@ def notes(frame: pl.DataFrame) -> list[str]:
     return frame["notes"].explode().drop_nulls().unique(maintain_order=True).to_list()
 
 
-def _counts(name: str, part: pl.DataFrame) -> str:
+def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
+    """Counts by claim, if the source has claims of its own, and by line."""
     counts = Counter(part["verdict"].to_list())
     hidden = Counter(part.filter(pl.col("alone") != pl.col("verdict"))["alone"].to_list())
     verdicts = []
     for verdict, count in counts.most_common():
         of_them = ", ".join(f"{n} {alone}" for alone, n in hidden.most_common()) if verdict == CANNOT else ""
         verdicts.append(f"{count} {verdict}" + (f" (of them on their own: {of_them})" if of_them else ""))
-    claims = _claims(part)["claim_verdict"].to_list()
+    by_line = f"{part.height} line{'s' * (part.height > 1)}: {', '.join(verdicts)}"
+    if not claims:
+        return f"Lines within claims of others, {SOURCES[name]}: {by_line}"
     many = f"{len(claims)} claim{'s' * (len(claims) > 1)}, {SOURCES[name]}"
     by_claim = ", ".join(f"{count} {verdict}" for verdict, count in Counter(claims).most_common())
-    return f"{many}: {by_claim}. By line, {part.height} in all: {', '.join(verdicts)}"
+    return f"{many}: {by_claim}. By line, {by_line}"
 
 
 def _claims(part: pl.DataFrame) -> pl.DataFrame:

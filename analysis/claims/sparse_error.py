@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from raysweep.analysis.cells.methods import FULL, K4, TRACES, Row, sparse
+from raysweep.analysis.cells.methods import DECAY_0, FULL, K4, TRACES, Row, sparse
 from raysweep.analysis.claims import criteria
-from raysweep.analysis.claims.claim import Cells, Claim, Line, scored_cells
+from raysweep.analysis.claims.claim import OURS, Cells, Claim, Line, scored_cells
 from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "sparse_error"
@@ -48,6 +48,9 @@ copy = Claim(
              copy_cells(FULL, *OTHERS), _same_as_bptt, copy_cells(FULL, BPTT)),
         Line("level, full", "accuracy of full RTRL, about chance (0.125)", "0.130",
              criteria.accuracy_level("full", 0.130), copy_cells(FULL)),
+        Line("transport", "k = 4 keeps at least half of what full RTRL has over decay 0, which propagates nothing",
+             "above 50 %", criteria.recovery_zone("k4", DECAY_0.key, "full", criteria.HALF, criteria.INF,
+                                                  criteria.linear_gain), copy_cells(DECAY_0, K4, FULL), source=OURS),
     ),
 )  # fmt: skip
 
