@@ -121,12 +121,12 @@ def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
     for verdict, count in counts.most_common():
         of_them = ", ".join(f"{n} {alone}" for alone, n in hidden.most_common()) if verdict == CANNOT else ""
         verdicts.append(f"{count} {verdict}" + (f" (of them on their own: {of_them})" if of_them else ""))
-    by_line = f"{part.height} line{'s' * (part.height > 1)}: {', '.join(verdicts)}"
+    by_line = ", ".join(verdicts)
     if not claims:
-        return f"Lines within claims of others, {SOURCES[name]}: {by_line}"
+        return f"{part.height} line{'s' * (part.height > 1)} within claims of others, {SOURCES[name]}: {by_line}"
     many = f"{len(claims)} claim{'s' * (len(claims) > 1)}, {SOURCES[name]}"
     by_claim = ", ".join(f"{count} {verdict}" for verdict, count in Counter(claims).most_common())
-    return f"{many}: {by_claim}. By line, {by_line}"
+    return f"{many}: {by_claim}. By line, of {part.height}: {by_line}"
 
 
 def _claims(part: pl.DataFrame) -> pl.DataFrame:
