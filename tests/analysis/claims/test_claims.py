@@ -588,7 +588,7 @@ def test_what_is_not_the_papers_is_shown_and_counted_apart(table3: pl.DataFrame)
     begin = f"{papers['id'].n_unique()} claims, the paper's (arXiv 2603.15195): "
     assert text.startswith(begin)
     assert f"\n\n{begin}" in markdown
-    assert markdown.startswith("## What to conclude\n\n1. What separates k = 0 from k = 4 on the sine")
+    assert markdown.startswith("## What to conclude\n\n1. A trace of decay .95, the paper's k = 0, has ")
     assert "2 claims, the follow-up's (arXiv 2603.28750), not the paper's: " in text
     assert " ".join(text.split()).count("(not in the paper; follow-up: arXiv 2603.28750)") == follow_up.height
     lines = markdown.splitlines()
