@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -27,7 +28,7 @@ from raysweep.analysis.claims import (
 from raysweep.analysis.claims.claim import SOURCES, Claim, Line
 from raysweep.analysis.claims.load import Reader, load
 from raysweep.analysis.claims.render import RENDERERS, render
-from raysweep.analysis.claims.verdict import VERDICTS, command, judge, pooled, settle
+from raysweep.analysis.claims.verdict import NOT_REPRODUCED, VERDICTS, command, conclude, judge, pooled, settle
 from raysweep.orchestrator.errors import InputError
 from raysweep.workloads.registry import Registry
 
@@ -110,6 +111,9 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "cells": pl.Int64,
     "command": pl.String,
     "notes": pl.List(pl.String),
+    "paper_lower": pl.Float64,
+    "paper_upper": pl.Float64,
+    "claim_verdict": pl.String,
 }
 
 
@@ -117,7 +121,9 @@ def ledger(source: Source) -> pl.DataFrame:
     """A frame with one row per line of every claim. Columns: `SCHEMA`.
 
     `source` is a key of `SOURCES`, `where` the place in that source, `claimed` the number claimed there. `ours`,
-    `lower` and `upper` are in `unit`, or null. `alone` is the verdict without Holm's correction for the family.
+    `lower` and `upper` are in `unit`, or null; `paper_lower` and `paper_upper` are the interval of the paper's own
+    seeds. `alone` is the verdict without Holm's correction for the claim's other lines, `claim_verdict` the verdict on
+    the whole claim.
     `decay_0` and `naive` are in the unit of `metric`. `cells` is the number of cells that the line needs. `notes` are
     the same for all lines of a sweep: settings that differ from the sweep's file, cells left out.
     """
@@ -129,12 +135,12 @@ def ledger(source: Source) -> pl.DataFrame:
     for data in reversed(loaded):
         narrowing |= data.narrowing
     notes = origins(part for data in loaded for part in data.parts)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, (claim, line) in enumerate(lines):
-        # The family's p-values; tests without one (not run, diverged) count as 1.
-        family = [j for j, (other, tested) in enumerate(lines) if other.family == claim.family and pooled(tested)]
-        p_values = [1.0 if (p := judged[j].p) is None else p for j in family]
-        verdict, alone, why, adjusted = settle(line, judged[i], p_values, family.index(i) if i in family else 0)
+        # A claim is the conjunction of its lines: Holm's correction is for refuting any of them.
+        tests = [j for j, (other, tested) in enumerate(lines) if other is claim and pooled(tested)]
+        refuting = [p if judged[j].verdict == NOT_REPRODUCED and (p := judged[j].p) is not None else 1.0 for j in tests]
+        verdict, alone, why, adjusted = settle(judged[i], refuting, tests.index(i) if i in tests else 0)
         if line.aside is not None and loaded[i].lacking is None:
             beside = load(reader, line.aside_cells)
             why += "" if beside.lacking is not None else f". {line.aside(beside.columns)}"
@@ -151,6 +157,8 @@ def ledger(source: Source) -> pl.DataFrame:
                 "lower": judged[i].lower,
                 "upper": judged[i].upper,
                 "unit": line.unit,
+                "paper_lower": judged[i].paper[0],
+                "paper_upper": judged[i].paper[1],
                 "n": len(seeds),
                 "seeds": seeds,
                 "verdict": verdict,
@@ -167,4 +175,7 @@ def ledger(source: Source) -> pl.DataFrame:
                 "notes": [note for sweep, own in origins(data.parts).items() for note in notes.get(sweep, own)],
             }
         )
+    verdicts = {claim.id: [row["verdict"] for row in rows if row["id"] == claim.id] for claim in CLAIMS.values()}
+    for row in rows:
+        row["claim_verdict"] = conclude(CLAIMS[str(row["id"])], verdicts[str(row["id"])])
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raysweep.analysis.cells.methods import DECAY_0, Row
 from raysweep.analysis.cells.selection import Selection
+from raysweep.analysis.paper.samples import Summary
 from raysweep.analysis.paper.values import PAPER_SEEDS
 from raysweep.analysis.statistics.inference import Array, Columns, Statistic
 
@@ -68,7 +69,7 @@ class Interval:
     """Criterion that compares the confidence interval of a statistic with a zone.
 
     Args:
-        statistic: computes the statistic from the line's columns.
+        statistic: computes the statistic from the line's columns; None if `spread` is given.
         low: the zone's lower end in the statistic's scale (often ln); -inf if the zone has none.
         high: the zone's upper end, likewise; inf if the zone has none.
         unit: the unit of the reported number, after `to_reader`.
@@ -76,9 +77,15 @@ class Interval:
         derive: computes new columns seed by seed before resampling; nan for a seed without the number.
         undefined: the reason for such a nan, for messages.
         level: whether the statistic is an absolute error or accuracy, which a trivial predictor may reach too.
+        spread: the column whose standard deviation is the statistic (ln), or two: ln of the ratio of the first's to the
+            second's.
+        number: whether the claim is a number, so that the paper's own interval is part of the zone.
+        opposite: the ends outside of which the claim would be false even by the paper's own seeds; None: the zone's.
+        margin: the half-width of a zone with one end, by which "precise" is judged.
+        premise: a statistic that must be above 0 for the number to mean anything (the gap of a recovery).
     """
 
-    statistic: Statistic
+    statistic: Statistic | None
     low: float
     high: float
     unit: str
@@ -86,22 +93,25 @@ class Interval:
     derive: Callable[[Columns], Columns] | None = None
     undefined: str = "no number"
     level: bool = False
+    spread: tuple[str, ...] = ()
+    number: bool = False
+    opposite: tuple[float, float] | None = None
+    margin: float = math.log(1.5)
+    premise: Statistic | None = None
 
 
 @dataclass(frozen=True)
 class Share:
-    """Criterion that judges a claim by the share of seeds that fail (or have another property, such as success).
+    """Criterion that compares the share of seeds with a property (such as failing) with that of the paper's sample.
 
     Args:
         failing: computes from the columns (nan: diverged) whether each seed has the property.
         paper: the paper's share.
-        most: True: the claim is that over half of the seeds have it. False: that some do, as often as in the paper.
         sample: the paper's number of seeds.
     """
 
     failing: Callable[[Columns], NDArray[np.bool_]]
     paper: float
-    most: bool = False
     sample: int = len(PAPER_SEEDS)
 
     @property
@@ -137,12 +147,13 @@ class Line:
     Args:
         part: short name within the claim.
         says: the paper's statement, one sentence.
-        paper: the paper's number, as text; "lost" if our copy of the paper lacks it.
+        paper: the paper's number, as text; beginning with "lost" if our copy of the paper lacks it.
         judge: the criterion.
         cells: the cells that the criterion reads.
         aside: formats further numbers for `why`, once all `aside_cells` are done; it does not affect the verdict.
         aside_cells: the cells that only `aside` reads.
         source: a key of `SOURCES`; None: the claim's source.
+        sample: the paper's own seeds, as columns like those of `cells`, or its mean and deviation; None: not printed.
     """
 
     part: str
@@ -153,6 +164,7 @@ class Line:
     aside: Callable[[Columns], str] | None = None
     aside_cells: tuple[Cells, ...] = ()
     source: str | None = None
+    sample: Columns | Summary | None = None
 
     @property
     def unit(self) -> str | None:
@@ -170,7 +182,7 @@ class Claim:
 
     Args:
         id: the claim's name in the ledger.
-        family: the group of claims over whose lines Holm's correction is computed.
+        family: the paper's experiment, or group of claims, that it belongs to.
         where: section and table in the source.
         lines: the claim's statements, each with its own verdict.
         source: a key of `SOURCES`.

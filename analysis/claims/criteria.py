@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import polars as pl
 
 from raysweep.analysis.claims.claim import Interval
 from raysweep.analysis.statistics.inference import Array, Columns, Statistic
-from raysweep.analysis.statistics.recovery import log_gap_recovery
 
+_ROUNDING = 1e-12
 COMPARABLE = 1.5
 SAME_LEVEL = 2.0
+NEAR = 3.0
+"""The paper's own bound of "near" (Sec. 4.1): beyond it, an error is another number."""
+HALF = 50.0
+"""Recoveries on the other side are the opposite of a recovery, percent."""
 POINTS = 10.0
 ACCURACY = 0.05
 INF = math.inf
-_ROUNDING = 1e-12
 
 
 def mean(key: str) -> Statistic:
     """Statistic: arithmetic mean over seeds."""
     return lambda columns: columns[key].mean(-1)
-
-
-def level(key: str) -> Statistic:
-    """Statistic: ln of the arithmetic mean."""
-    return lambda columns: np.log(columns[key].mean(-1))
 
 
 def geometric(key: str) -> Statistic:
@@ -50,34 +48,16 @@ def smallest(statistics: Sequence[Statistic]) -> Statistic:
     return lambda columns: np.stack([statistic(columns) for statistic in statistics]).min(0)
 
 
-def variation(key: str) -> Statistic:
-    """Statistic: ln of the coefficient of variation (population sd / mean)."""
-    return lambda columns: np.log(columns[key].std(-1) / columns[key].mean(-1))
-
-
-def _spread(values: Array, ddof: int) -> Array:
-    """Standard deviation; exactly 0 (no rounding error) if a resample repeats one seed."""
-    sd = values.std(-1, ddof=ddof)
-    result: Array = np.where(sd > _ROUNDING * np.abs(values).max(-1), sd, 0.0)
-    return result
-
-
-def log_sample_sd(key: str) -> Statistic:
-    """Statistic: ln of the sample standard deviation."""
+def log_sd(key: str) -> Statistic:
+    """Statistic: ln of the sample standard deviation of ln; nan if a resample repeats one seed."""
 
     def statistic(columns: Columns) -> Array:
-        values = columns[key]
-        if values.shape[-1] < 2:
-            return np.full(values.shape[:-1], np.nan)
-        result: Array = np.log(_spread(values, 1))
+        logs = np.log(columns[key])
+        sd = logs.std(-1, ddof=1) if logs.shape[-1] > 1 else np.full(logs.shape[:-1], np.nan)
+        result: Array = np.log(np.where(sd > _ROUNDING * np.abs(logs).max(-1), sd, np.nan))
         return result
 
     return statistic
-
-
-def percent(x: float) -> float:
-    """100 exp(x): a log ratio as a percentage."""
-    return 100 * _exp(x)
 
 
 def _exp(x: float) -> float:
@@ -85,33 +65,52 @@ def _exp(x: float) -> float:
 
 
 def mse_level(key: str, low: float, high: float | None = None) -> Interval:
-    """The arithmetic mean is within a factor `SAME_LEVEL` of the paper's number or range."""
-    top = low if high is None else high
-    zone = (math.log(low / SAME_LEVEL), math.log(top * SAME_LEVEL))
-    return Interval(level(key), *zone, "MSE", _exp, level=True)
+    """The geometric mean is within a factor `SAME_LEVEL` of the paper's number or range."""
+    bottom, top = math.log(low), math.log(low if high is None else high)
+    return Interval(
+        geometric(key),
+        bottom - math.log(SAME_LEVEL),
+        top + math.log(SAME_LEVEL),
+        "MSE",
+        _exp,
+        level=True,
+        number=True,
+        opposite=(bottom - math.log(NEAR), top + math.log(NEAR)),
+    )
 
 
 def level_above(key: str, trivial: str, paper: float) -> Interval:
-    """The ratio of means to the trivial predictor is within a factor `SAME_LEVEL` of the paper's, and above 1."""
-
-    def statistic(columns: Columns) -> Array:
-        result: Array = level(key)(columns) - level(trivial)(columns)
-        return result
-
+    """The ratio to the trivial predictor is within a factor `SAME_LEVEL` of the paper's, and above 1."""
     zone = (max(0.0, math.log(paper / SAME_LEVEL)), math.log(paper * SAME_LEVEL))
-    return Interval(statistic, *zone, "MSE / trivial", _exp)
+    return Interval(ratio(key, trivial), *zone, "MSE / trivial", _exp)
 
 
-def variation_level(key: str, paper: float) -> Interval:
-    """The CV is within a factor `SAME_LEVEL` of the paper's (percent)."""
-    centre = math.log(paper / 100)
-    wide = math.log(SAME_LEVEL)
-    return Interval(variation(key), centre - wide, centre + wide, "CV %", percent)
+def _log(columns: Columns) -> Columns:
+    return {key: np.log(values) for key, values in columns.items()}
+
+
+def spread_level(key: str, paper: float) -> Interval:
+    """The standard deviation of ln MSE is within a factor `SAME_LEVEL` of the paper's.
+
+    The opposite of a spread below ln `SAME_LEVEL` (seeds are typically within that factor of each other) is one above.
+    """
+    centre, wide, divide = math.log(paper), math.log(SAME_LEVEL), math.log(math.log(SAME_LEVEL))
+    return Interval(
+        None,
+        centre - wide,
+        centre + wide,
+        "sd of ln MSE",
+        _exp,
+        _log,
+        spread=(key,),
+        number=True,
+        opposite=(-INF, divide) if centre < divide else (divide, INF),
+    )
 
 
 def accuracy_level(key: str, paper: float) -> Interval:
     """The mean is within `ACCURACY` of the paper's."""
-    return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True)
+    return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True, number=True)
 
 
 def comparable(key: str, other: str) -> Interval:
@@ -145,9 +144,8 @@ def orders(key: str, other: str, count: int) -> Interval:
 
 
 def more_stable(key: str, other: str) -> Interval:
-    """The CV of `other` is larger than that of `key`."""
-    steady, shaky = variation(key), variation(other)
-    return Interval(lambda columns: shaky(columns) - steady(columns), 0.0, INF, "ratio of CVs", _exp)
+    """The standard deviation of ln MSE of `other` is larger than that of `key`."""
+    return Interval(None, 0.0, INF, "ratio of sds of ln MSE", _exp, _log, spread=(other, key))
 
 
 def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -> Interval:
@@ -159,53 +157,121 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
         result: Array = sign * columns[key].mean(-1) - rivals.max(0)
         return result
 
-    return Interval(statistic, 0.0, INF, unit)
+    return Interval(statistic, 0.0, INF, unit, margin=ACCURACY)
+
+
+def highest(key: str, others: Sequence[str]) -> Interval:
+    """`key` has the largest error: the ratio of its geometric mean to the next largest is above 1."""
+
+    def statistic(columns: Columns) -> Array:
+        rivals = np.stack([geometric(other)(columns) for other in others])
+        result: Array = geometric(key)(columns) - rivals.max(0)
+        return result
+
+    return Interval(statistic, 0.0, INF, "ratio to the next worst", _exp)
 
 
 def derived(
-    values: Callable[[Columns], Array], low: float, high: float, unit: str, undefined: str = "no number"
+    values: Callable[[Columns], Array],
+    low: float,
+    high: float,
+    unit: str,
+    undefined: str = "no number",
+    margin: float = POINTS,
 ) -> Interval:
     """The mean of `values`, one number per seed, is from `low` to `high`; `undefined` is the reason for a nan."""
     return Interval(
-        mean("derived"), low, high, unit, derive=lambda columns: {"derived": values(columns)}, undefined=undefined
+        mean("derived"),
+        low,
+        high,
+        unit,
+        derive=lambda columns: {"derived": values(columns)},
+        undefined=undefined,
+        margin=margin,
     )
 
 
-NO_GAP = "Eq. 10 has no gap (full RTRL no better than the floor)"
+Gain = Callable[[Columns, str, str], Array]
+"""Function of columns, floor and key that returns how much better `key` is than the floor, seed by seed."""
 
 
-def recovered(recovery: Callable[..., pl.DataFrame], values: Array, floor: Array, ceiling: Array) -> Array:
-    """Recovery seed by seed, percent, by a function of `statistics.recovery`; nan if a number or the gap is missing."""
-    frames = [
-        pl.DataFrame({"seed": range(column.size), "value": column}).with_columns(pl.col("value").fill_nan(None))
-        for column in (values, floor, ceiling)
-    ]
-    rated: Array = recovery(*frames, on=["seed"], value="value")["recovery"].cast(pl.Float64).to_numpy()
-    return rated
+def log_gain(columns: Columns, floor: str, key: str) -> Array:
+    """Gain of Eq. 10: ln floor - ln MSE."""
+    result: Array = np.log(columns[floor]) - np.log(columns[key])
+    return result
 
 
-def recoveries(key: str, floor: str, ceiling: str) -> Callable[[Columns], Columns]:
-    """Function that adds the column `recovery`: Eq. 10 seed by seed, nan without a gap."""
-    return lambda columns: {
-        **columns, "recovery": recovered(log_gap_recovery, columns[key], columns[floor], columns[ceiling])
-    }  # fmt: skip
+def linear_gain(columns: Columns, floor: str, key: str) -> Array:
+    """Gain of Sec. 4.7: the accuracy above the floor's."""
+    result: Array = columns[key] - columns[floor]
+    return result
 
 
-def recovery_level(key: str, floor: str, ceiling: str, low: float, high: float | None = None) -> Interval:
-    """The mean recovery is within `POINTS` of the paper's number or range."""
+def mean_gain(floor: str, key: str, gain: Gain = log_gain) -> Statistic:
+    """Statistic: mean gain of `key` over the floor."""
+
+    def statistic(columns: Columns) -> Array:
+        result: Array = gain(columns, floor, key).mean(-1)
+        return result
+
+    return statistic
+
+
+def recovery(key: str, floor: str, ceiling: str, gain: Gain = log_gain, less: str | None = None) -> Statistic:
+    """Statistic: 100 x mean gain of `key` / mean gain of the ceiling; nan if the ceiling has no gain.
+
+    Args:
+        key: the column rated.
+        floor: the column of 0 %.
+        ceiling: the column of 100 %.
+        gain: how much better one column is than another.
+        less: a second column, whose recovery is subtracted.
+    """
+
+    def statistic(columns: Columns) -> Array:
+        gap = mean_gain(floor, ceiling, gain)(columns)
+        gained = mean_gain(floor, key, gain)(columns)
+        if less is not None:
+            gained = gained - mean_gain(floor, less, gain)(columns)
+        result: Array = 100 * gained / np.where(gap > 0, gap, np.nan)
+        return result
+
+    return statistic
+
+
+def recovery_level(
+    key: str, floor: str, ceiling: str, low: float, high: float | None = None, gain: Gain = log_gain
+) -> Interval:
+    """The recovery is within `POINTS` of the paper's number or range."""
     top = low if high is None else high
-    zone = (low - POINTS, top + POINTS)
-    return Interval(mean("recovery"), *zone, "recovery %", derive=recoveries(key, floor, ceiling), undefined=NO_GAP)
+    return Interval(
+        recovery(key, floor, ceiling, gain),
+        low - POINTS,
+        top + POINTS,
+        "recovery %",
+        undefined=NO_GAP,
+        number=True,
+        opposite=(HALF, INF) if low > HALF else (-INF, HALF),
+        premise=mean_gain(floor, ceiling, gain),
+    )
+
+
+def recovery_zone(
+    key: str, floor: str, ceiling: str, low: float, high: float, gain: Gain = log_gain, less: str | None = None
+) -> Interval:
+    """The recovery of `key`, less that of `less`, is from `low` to `high`."""
+    unit = "recovery %" if less is None else "points"
+    statistic = recovery(key, floor, ceiling, gain, less)
+    premise = mean_gain(floor, ceiling, gain)
+    return Interval(statistic, low, high, unit, undefined=NO_GAP, margin=POINTS, premise=premise)
 
 
 def recovery_difference(key: str, other: str, floor: str, ceiling: str) -> Interval:
     """The two recoveries differ by at most `POINTS`."""
+    return recovery_zone(key, floor, ceiling, -POINTS, POINTS, less=other)
 
-    def difference(columns: Columns) -> Array:
-        one, two = (recoveries(name, floor, ceiling)(columns)["recovery"] for name in (key, other))
-        return one - two
 
-    return derived(difference, -POINTS, POINTS, "points", NO_GAP)
+NO_GAP = "the ceiling is no better than the floor, so that there is nothing to recover"
 
 
 def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
@@ -230,4 +296,4 @@ def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
 
 def rates_tuned(judge: Interval, groups: Mapping[str, Sequence[str]]) -> Interval:
     """The criterion `judge`, with each seed's learning rate chosen on the other seeds."""
-    return Interval(judge.statistic, judge.low, judge.high, judge.unit, judge.to_reader, tuned(groups), "one seed")
+    return replace(judge, derive=tuned(groups), undefined="one seed")

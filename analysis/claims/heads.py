@@ -7,6 +7,7 @@ ridge regression on pixels.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from raysweep.analysis.cells.methods import (
     DENSE,
@@ -19,16 +20,18 @@ from raysweep.analysis.cells.methods import (
 )  # fmt: skip
 from raysweep.analysis.claims import criteria
 from raysweep.analysis.claims.claim import Cells, Claim, Interval, Line, Share
+from raysweep.analysis.paper.samples import per_seed, selected_heads
 from raysweep.analysis.statistics.inference import Array, Columns
-from raysweep.analysis.statistics.recovery import accuracy_recovery
 
 FAMILY, SELECTION = "heads", "head_selection"
 THRESHOLD = 70.0
 """The recovery that the paper calls substantial, percent."""
 INF = math.inf
 FLOOR, CEILING = TRACE_LIKE.key, DENSE.key
-NO_GAP = "no gap (dense_ref no better than the floor)"
 RIDGE = "ridge_accuracy_average"
+_ROWS = ("k6", "k4", "k2", FLOOR, CEILING)
+TABLE_10 = per_seed("table10", {row: row for row in _ROWS}, "accuracy")
+TABLE_11 = selected_heads()
 
 
 def _cells(
@@ -53,26 +56,25 @@ def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
     return _cells("e8-timing", "vit_timing", (42, 43, 44, 45, 46), *rows, metric=metric)
 
 
-def recovered(columns: Columns, key: str, floor: str = FLOOR) -> Array:
-    """Recovery seed by seed, percent; nan without a gap."""
-    return criteria.recovered(accuracy_recovery, columns[key], columns[floor], columns[CEILING])
-
-
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
-    """The mean recovery is from `low` to `high`, percent."""
-    return criteria.derived(lambda columns: recovered(columns, key, floor), low, high, "recovery %", NO_GAP)
+    """The recovery is from `low` to `high`, percent."""
+    return criteria.recovery_zone(key, floor, CEILING, low, high, criteria.linear_gain)
 
 
 def near(key: str, paper: float) -> Interval:
-    """The mean recovery is within `POINTS` of the paper's."""
-    return level(key, paper - criteria.POINTS, paper + criteria.POINTS)
+    """The recovery is within `POINTS` of the paper's."""
+    return criteria.recovery_level(key, FLOOR, CEILING, paper, gain=criteria.linear_gain)
 
 
 def apart(key: str, other: str, low: float, high: float) -> Interval:
     """The recovery of `key` less that of `other` is from `low` to `high`, points."""
-    return criteria.derived(
-        lambda columns: recovered(columns, key) - recovered(columns, other), low, high, "points", NO_GAP
-    )
+    return criteria.recovery_zone(key, FLOOR, CEILING, low, high, criteria.linear_gain, less=other)
+
+
+def gap(key: str, other: str, paper: float) -> Interval:
+    """The recovery of `key` is above that of `other`, by the paper's number of points within `POINTS`."""
+    zone = apart(key, other, paper - criteria.POINTS, paper + criteria.POINTS)
+    return replace(zone, number=True, opposite=(0.0, INF))
 
 
 def above(key: str, other: str, unit: str = "accuracy") -> Interval:
@@ -82,7 +84,7 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
         result: Array = (columns[key] - columns[other]).mean(-1)
         return result
 
-    return Interval(statistic, 0.0, INF, unit)
+    return Interval(statistic, 0.0, INF, unit, margin=criteria.ACCURACY)
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
@@ -109,13 +111,13 @@ threshold = Claim(
     (
         *(
             Line(f"{k} of 12 heads", f"{k} of 12 heads recover {paper} %", str(paper), near(f"k{k}", paper),
-                 heads(DENSE, sparse_heads(k), TRACE_LIKE))
+                 heads(DENSE, sparse_heads(k), TRACE_LIKE), sample=TABLE_10)
             for k, paper in ((6, 107), (4, 77), (2, 8))
         ),
         Line("1 of 12 heads", "one head is the floor, below the dense reference", "0.330 against 0.398",
-             above(CEILING, FLOOR), heads(DENSE, TRACE_LIKE)),
+             above(CEILING, FLOOR), heads(DENSE, TRACE_LIKE), sample=TABLE_10),
         Line("outperforms dense", "half of the heads outperform the dense reference", "0.401 against 0.398",
-             above("k6", CEILING), heads(DENSE, sparse_heads(6))),
+             above("k6", CEILING), heads(DENSE, sparse_heads(6)), sample=TABLE_10),
     ),
 )
 forward_claim = Claim(
@@ -154,27 +156,26 @@ fisher = Claim(
     (
         *(
             Line(f"level, {row.label}", f"{row.label} recovers {paper} %", str(paper), near(row.key, paper),
-                 selections(DENSE, row, TRACE_LIKE))
+                 selections(DENSE, row, TRACE_LIKE), sample=TABLE_11)
             for row, paper in ((ORACLE, 95.3), (ENTROPY, 76.4), (RANDOM_HEADS, 77.5), (FLAT, 75.7), (ANTI, 71.0))
         ),
         Line("gap", "Fisher's oracle recovers 24.3 points more than its opposite", "24.3",
-             apart(ORACLE.key, ANTI.key, 24.3 - criteria.POINTS, 24.3 + criteria.POINTS),
-             selections(DENSE, ORACLE, ANTI, TRACE_LIKE)),
+             gap(ORACLE.key, ANTI.key, 24.3), selections(DENSE, ORACLE, ANTI, TRACE_LIKE), sample=TABLE_11),
         Line("on every seed", "the gap is positive on 5 of 5 seeds", "5 of 5",
-             Share(lambda columns: columns[ORACLE.key] > columns[ANTI.key], 1.0, most=True),
+             Share(lambda columns: columns[ORACLE.key] > columns[ANTI.key], 1.0),
              selections(ORACLE, ANTI)),
         Line("over random", "Fisher's oracle is better than random heads", "95.3 against 77.5",
-             above(ORACLE.key, RANDOM_HEADS.key), selections(ORACLE, RANDOM_HEADS)),
+             above(ORACLE.key, RANDOM_HEADS.key), selections(ORACLE, RANDOM_HEADS), sample=TABLE_11),
         Line("entropy", "entropy's oracle is no better than random heads", "-1.1 points",
              apart(ENTROPY.key, RANDOM_HEADS.key, -INF, criteria.POINTS),
-             selections(DENSE, ENTROPY, RANDOM_HEADS, TRACE_LIKE)),
+             selections(DENSE, ENTROPY, RANDOM_HEADS, TRACE_LIKE), sample=TABLE_11),
     ),
 )
 timing = Claim(
     "E8-timing", SELECTION, "Sec. 4.8",
     (
         Line("after task 1", "Fisher after task 1 helps tasks 3 to 5: oracle less opposite", "22.5 points",
-             apart("fisher_oracle_1", "fisher_anti_1", 22.5 - criteria.POINTS, 22.5 + criteria.POINTS),
+             gap("fisher_oracle_1", "fisher_anti_1", 22.5),
              timings(DENSE, after("fisher_oracle", 1), after("fisher_anti", 1), TRACE_LIKE)),
         Line("after task 2", "Fisher after task 2 is worse than random there", "worse",
              above(RANDOM_HEADS.key, "fisher_oracle_2"), timings(RANDOM_HEADS, after("fisher_oracle", 2))),

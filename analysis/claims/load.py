@@ -151,7 +151,14 @@ def _decay_0(reader: Reader, cells: Cells, seeds: tuple[int, ...]) -> float | No
     if not set(seeds) <= set(part.done["seed"].to_list()):
         return None
     values = _values(reader, part).filter(pl.col("seed").is_in(list(seeds)))["value"]
-    return None if values.null_count() else float(values.to_numpy().mean())
+    return None if values.null_count() else _mean(values.to_numpy(), metric)
+
+
+def _mean(values: Array, metric: str) -> float:
+    """The geometric mean of errors, the arithmetic mean of other metrics."""
+    if metric.startswith("mse") and values.min() > 0:
+        return float(np.exp(np.log(values).mean()))
+    return float(values.mean())
 
 
 def _of_stream(part: Selected[Cells], metric: str | None) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from raysweep.analysis.claims.claim import PAPER, SOURCES
+from raysweep.analysis.claims.conclusions import conclusions
 from raysweep.analysis.claims.verdict import CANNOT, NOT_RUN
 from raysweep.analysis.rendering import ABSENT, decimals, markdown_table, wrapped
 from raysweep.analysis.rendering import to_json as as_json
@@ -25,7 +26,7 @@ def to_text(frame: pl.DataFrame) -> str:
     for row in frame.to_dicts():
         paragraph = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
         paragraph.append(f"{row['says']} ({source(row)})")
-        paragraph.append(f"{row['source']} {row['claimed']}; ours {_numbers(row)}{_beside(row)}")
+        paragraph.append(f"{row['source']} {row['claimed']}{_its_seeds(row)}; ours {_numbers(row)}{_beside(row)}")
         paragraph.append(row["why"])
         if row["verdict"] == NOT_RUN and row["command"] and row["command"] not in row["why"]:
             paragraph.append(row["command"])
@@ -37,9 +38,10 @@ def to_text(frame: pl.DataFrame) -> str:
 
 def to_markdown(frame: pl.DataFrame) -> str:
     """One table per source of claims, one row per line, the reasons in the last column."""
-    heads = ["claim", "part", "source", "claimed", "ours, 95 % interval", "seeds", "verdict", "alone", "decay 0",
-             "naive", "why"]  # fmt: skip
-    parts = [summary(frame), *(f"{note}." for note in notes(frame))]
+    heads = ["claim", "part", "source", "claimed", "its seeds, 95 %", "ours, 95 % interval", "seeds", "verdict",
+             "alone", "decay 0", "naive", "why"]  # fmt: skip
+    parts = [conclusions(frame, _number), summary(frame), *(f"{note}." for note in notes(frame))]
+    parts = [part for part in [*parts, _by_claim(frame)] if part]
     for name, description in SOURCES.items():
         rows = frame.filter(pl.col("source") == name).to_dicts()
         if not rows:
@@ -50,6 +52,7 @@ def to_markdown(frame: pl.DataFrame) -> str:
                 row["part"],
                 source(row),
                 row["claimed"],
+                _interval(row["paper_lower"], row["paper_upper"]),
                 _numbers(row),
                 str(row["n"]) if row["n"] else ABSENT,
                 row["verdict"],
@@ -61,7 +64,10 @@ def to_markdown(frame: pl.DataFrame) -> str:
             for row in rows
         ]
         parts += [f"## Claims: {description}", markdown_table(heads, lines)]
-    parts.append("Alone: without Holm's correction. Made by `raysweep claims`; rules: `docs/verdicts.md`.")
+    parts.append(
+        "Its seeds: the interval of the paper's own. Alone: without Holm's correction. "
+        "Made by `raysweep claims`; rules: `docs/verdicts.md`."
+    )
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,6 +78,9 @@ def to_json(frame: pl.DataFrame) -> str:
         **{
             counted: {name: dict(Counter(part[column].to_list())) for name, part in by_source.items() if part.height}
             for counted, column in {"verdicts": "verdict", "alone": "alone"}.items()
+        },
+        "claims": {
+            name: dict(Counter(_claims(frame).filter(pl.col("source") == name)["claim_verdict"])) for name in by_source
         },
         "notes": notes(frame),
         "lines": frame.to_dicts(),
@@ -93,7 +102,9 @@ def render(frame: pl.DataFrame, how: str) -> str:
 def summary(frame: pl.DataFrame) -> str:
     """Counts of the lines by verdict for each source; open lines also by their verdict without Holm's correction."""
     return "\n\n".join(
-        _counts(name, part) for name in SOURCES if (part := frame.filter(pl.col("source") == name)).height
+        _counts(name, part, _claims(frame).filter(pl.col("source") == name)["claim_verdict"].to_list())
+        for name in SOURCES
+        if (part := frame.filter(pl.col("source") == name)).height
     )
 
 
@@ -102,21 +113,44 @@ def notes(frame: pl.DataFrame) -> list[str]:
     return frame["notes"].explode().drop_nulls().unique(maintain_order=True).to_list()
 
 
-def _counts(name: str, part: pl.DataFrame) -> str:
+def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
+    """Counts by claim, if the source has claims of its own, and by line."""
     counts = Counter(part["verdict"].to_list())
     hidden = Counter(part.filter(pl.col("alone") != pl.col("verdict"))["alone"].to_list())
     verdicts = []
     for verdict, count in counts.most_common():
         of_them = ", ".join(f"{n} {alone}" for alone, n in hidden.most_common()) if verdict == CANNOT else ""
         verdicts.append(f"{count} {verdict}" + (f" (of them on their own: {of_them})" if of_them else ""))
-    claims = part["id"].n_unique()
-    many = f"{part.height} line{'s' * (part.height > 1)} of {claims} claim{'s' * (claims > 1)}"
-    return f"{many}, {SOURCES[name]}: {', '.join(verdicts)}"
+    by_line = ", ".join(verdicts)
+    if not claims:
+        return f"{part.height} line{'s' * (part.height > 1)} within claims of others, {SOURCES[name]}: {by_line}"
+    many = f"{len(claims)} claim{'s' * (len(claims) > 1)}, {SOURCES[name]}"
+    by_claim = ", ".join(f"{count} {verdict}" for verdict, count in Counter(claims).most_common())
+    return f"{many}: {by_claim}. By line, of {part.height}: {by_line}"
+
+
+def _claims(part: pl.DataFrame) -> pl.DataFrame:
+    """One row per claim."""
+    return part.unique("id", keep="first", maintain_order=True)
+
+
+def _by_claim(frame: pl.DataFrame) -> str:
+    """The verdict on each claim, and the number of its lines by verdict."""
+    rows = []
+    for row in _claims(frame).to_dicts():
+        counts = Counter(frame.filter(pl.col("id") == row["id"])["verdict"].to_list()).most_common()
+        rows.append([row["id"], row["claim_verdict"], ", ".join(f"{n} {verdict}" for verdict, n in counts)])
+    return "## By claim\n\n" + markdown_table(["claim", "verdict", "its lines"], rows)
 
 
 def source(row: dict[str, Any]) -> str:
     """The place of a claim: `Sec. 4.1, Table 3`, preceded by the source's name if it is not the paper."""
     return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
+
+
+def _its_seeds(row: dict[str, Any]) -> str:
+    text = _interval(row["paper_lower"], row["paper_upper"])
+    return "" if text == ABSENT else f", its own seeds {text}"
 
 
 def _on_its_own(row: dict[str, Any]) -> str:
@@ -129,8 +163,15 @@ def _numbers(row: dict[str, Any]) -> str:
         return ABSENT
     text = _number(row["ours"])
     if row["lower"] is not None or row["upper"] is not None:
-        text += f" [{_number(row['lower'])}, {_number(row['upper'])}]"
+        text += " " + _interval(row["lower"], row["upper"])
     return f"{text} {row['unit']}"
+
+
+def _interval(lower: float | None, upper: float | None) -> str:
+    """An interval; a dash without ends."""
+    if lower is None and upper is None:
+        return ABSENT
+    return f"[{_number(lower)}, {_number(upper)}]"
 
 
 def _beside(row: dict[str, Any]) -> str:

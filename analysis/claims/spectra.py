@@ -114,7 +114,7 @@ condition = Claim(
              Interval(criteria.geometric("full"), -math.inf, math.log(DEGRADED), "largest condition number",
                       math.exp), sine("condition", largest)),
         Line("sine, effective rank", "95 % effective rank close to n", "close to 64",
-             Interval(criteria.mean("full"), RANK_SHARE * 64, math.inf, "directions of 64"),
+             Interval(criteria.mean("full"), RANK_SHARE * 64, math.inf, "directions of 64", margin=0.05 * 64),
              sine("effective_rank", at(LAST_STEP))),
     ),
 )  # fmt: skip
@@ -179,11 +179,11 @@ cosine = Claim(
     "Sec. 5.1",
     (
         Line("before the shift", "cosine of the k = 4 and full gradients is high", "lost (high)",
-             Interval(criteria.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", before, K4)),
+             Interval(criteria.mean("k4"), COSINE, math.inf, "cosine", margin=0.05), angle("cosine_all", before, K4)),
         Line("after the shift", "and stays so after the shift", "lost (high)",
-             Interval(criteria.mean("k4"), COSINE, math.inf, "cosine"), angle("cosine_all", after, K4)),
+             Interval(criteria.mean("k4"), COSINE, math.inf, "cosine", margin=0.05), angle("cosine_all", after, K4)),
         Line("grows with k", "it grows monotonically with k after the shift", "monotone",
-             Interval(_rise, 0.0, math.inf, "smallest rise of the cosine"),
+             Interval(_rise, 0.0, math.inf, "smallest rise of the cosine", margin=0.05),
              angle("cosine_all", after, *(sparse(k, "ring") for k in ANGLES))),
     ),
 )  # fmt: skip

@@ -3,142 +3,227 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-
 from raysweep.analysis.cells.notes import named_seeds
-from raysweep.analysis.claims.claim import Agreement, ByTests, Interval, Line, Share
+from raysweep.analysis.claims.claim import Agreement, ByTests, Claim, Interval, Line, Share
 from raysweep.analysis.claims.load import LineData
+from raysweep.analysis.paper.samples import Summary
 from raysweep.analysis.statistics.inference import (
     LEVEL,
-    Estimate,
+    MAX_SEEDS,
+    Columns,
+    Estimated,
     estimate,
-    fisher_p,
     holm,
     holm_level,
     seeds_needed,
-    share_interval,
-    share_p,
+    spread_estimate,
     zone_p,
 )
+from raysweep.analysis.statistics.shares import difference_interval, difference_p, share_interval, share_p
 
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
-CANNOT, NOT_RUN, BY_TESTS = "cannot be separated", "not run", "checked by tests"
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, CANNOT, NOT_RUN, BY_TESTS)
-MAX_NAMED = 10_000
-"""Numbers of needed seeds above this one are not reported."""
+REPRODUCED, NOT_REPRODUCED, MARGIN = "reproduced", "not reproduced", "on the margin"
+CANNOT, PAPER_CANNOT, NOT_AT_HAND = "cannot be separated", "the paper cannot tell", "number not at hand"
+NOT_RUN, BY_TESTS = "not run", "checked by tests"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, MARGIN, CANNOT, PAPER_CANNOT, NOT_AT_HAND, NOT_RUN, BY_TESTS)
+LOST = "lost"
+"""A line whose `paper` text begins so has no number at hand."""
+RARE = 0.05
+"""A share of seeds up to this one is next to none: the opposite of "fails on some seeds"."""
+PRECISE = 0.25
+"""An interval is precise if its half-width is at most this share of the zone's width."""
+_SLACK = 1e-9
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A line's number and p-value before Holm's correction."""
+    """A line's number, interval and verdict before the correction for the claim's other lines."""
 
+    verdict: str
+    why: str = ""
     ours: float | None = None
     lower: float | None = None
     upper: float | None = None
     p: float | None = None
-    small: str = CANNOT
-    """The verdict if p is at most `LEVEL`."""
-    large: str = CANNOT
-    """The verdict if p is above `LEVEL` even without Holm's correction."""
-    verdict: str | None = None
-    """The verdict if there is no p; otherwise None."""
-    why: str = ""
+    paper: tuple[float | None, float | None] = (None, None)
+    """The interval of the paper's own seeds."""
+    needed: Callable[[float], int | None] | None = None
+    """Function from a level to the number of seeds that would decide the line."""
     note: str = ""
     """Text appended to `why` for every verdict."""
-    estimate: Estimate | None = None
 
 
 class Settled(NamedTuple):
-    """A line's verdict within its family."""
+    """A line's verdict within its claim."""
 
     verdict: str
     alone: str
-    """The verdict without Holm's correction for the family's other lines."""
+    """The verdict without Holm's correction for the claim's other lines."""
     why: str
     adjusted: float | None
-    """Holm's adjusted p."""
+    """Holm's adjusted p, for a line that would be refuted on its own; else the plain p."""
 
 
 def judge(line: Line, data: LineData) -> Judged:
-    """The line's number, interval and p; also its verdict if that does not depend on the family."""
+    """The line's number, interval and verdict on its own."""
     if isinstance(line.judge, ByTests):
-        return Judged(verdict=BY_TESTS, why=f"not computed from a store: {line.judge.test}; {line.judge.covers}")
+        return Judged(BY_TESTS, f"not computed from a store: {line.judge.test}; {line.judge.covers}")
     if data.lacking is not None:
-        return Judged(verdict=NOT_RUN, why=data.lacking)
+        return Judged(NOT_RUN, data.lacking)
     if isinstance(line.judge, Interval):
-        return _interval(line.judge, data)
-    if isinstance(line.judge, Share):
-        return _share(line.judge, data)
-    return _agreement(line.judge, data)
+        judged = _interval(line.judge, data, line.sample)
+    elif isinstance(line.judge, Share):
+        judged = _share(line.judge, data)
+    else:
+        judged = _agreement(line.judge, data)
+    if line.paper.startswith(LOST):
+        why = f"our copy of the paper has lost its number; {judged.why}"
+        return replace(judged, verdict=NOT_AT_HAND, why=why, p=None, needed=None)
+    return judged
 
 
-def settle(line: Line, judged: Judged, p_values: Sequence[float], i: int) -> Settled:
-    """The line's verdict with and without Holm's correction; the line is test i of the family's `p_values`."""
-    if judged.verdict is not None:
-        return Settled(judged.verdict, judged.verdict, judged.why + judged.note, None)
+def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
+    """The line's verdict with and without Holm's correction.
+
+    Args:
+        judged: the line.
+        p_values: the p of each line of the claim that would be refuted on its own; 1 for the others.
+        i: the line's place in `p_values`.
+    """
     if judged.p is None:
-        raise ValueError(f"line {line.part!r} has neither a verdict nor a p-value")
-    adjusted = holm(p_values)[i]
-    alone = judged.small if judged.p <= LEVEL else judged.large
-    verdict = judged.small if adjusted <= LEVEL else CANNOT if judged.p <= LEVEL else judged.large
-    reasons = [judged.why, f"p = {judged.p:.2g}, by Holm over {len(p_values)} lines {adjusted:.2g}"]
+        return Settled(judged.verdict, judged.verdict, judged.why + judged.note, None)
+    reasons = [judged.why, f"p = {judged.p:.2g}"]
+    verdict, adjusted, level = judged.verdict, judged.p, LEVEL
+    if judged.verdict == NOT_REPRODUCED:
+        adjusted, level = holm(p_values)[i], holm_level(p_values, i)
+        reasons[1] += f", by Holm over the claim's {len(p_values)} lines {adjusted:.2g}" if len(p_values) > 1 else ""
+        if adjusted > LEVEL:
+            verdict = CANNOT
+            reasons.append(f"on its own: {judged.verdict}")
     if verdict == CANNOT:
-        reasons += [] if alone == CANNOT else [f"on its own: {alone}"]
-        reasons.append(_would_do(line, judged, holm_level(p_values, i)))
-    return Settled(verdict, alone, "; ".join(reasons) + judged.note, adjusted)
+        needed = None if judged.needed is None else judged.needed(level)
+        many = "no feasible number of" if needed is None else f"about {needed}"
+        reasons.append(f"{many} seeds would decide it")
+    return Settled(verdict, judged.verdict, "; ".join(reasons) + judged.note, adjusted)
 
 
-def _would_do(line: Line, judged: Judged, level: float) -> str:
-    needed = None
-    if isinstance(line.judge, Interval) and judged.estimate is not None:
-        needed = seeds_needed(judged.estimate, line.judge.low, line.judge.high, level)
-    elif isinstance(line.judge, Share) and judged.ours is not None:
-        needed = _share_needed(line.judge, judged.ours, level)
-    elif isinstance(line.judge, Agreement):
-        return "more seeds with these properties are needed"
-    if needed is None or needed > MAX_NAMED:
-        return "no feasible number of seeds would decide it"
-    return f"about {needed} seeds would decide it"
+def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
+    """The verdict on a claim: it holds if each of its lines does, and is refuted if one is.
+
+    Args:
+        claim: the claim.
+        verdicts: the verdict of each of its lines; those of another source than the claim's don't count.
+    """
+    own = [
+        verdict
+        for line, verdict in zip(claim.lines, verdicts, strict=True)
+        if (line.source or claim.source) == claim.source
+    ]
+    if NOT_REPRODUCED in own:
+        return NOT_REPRODUCED
+    told = [verdict for verdict in own if verdict not in (PAPER_CANNOT, NOT_AT_HAND)]
+    for verdict in (NOT_RUN, CANNOT, MARGIN, REPRODUCED, BY_TESTS):
+        if verdict in told:
+            return verdict
+    return own[0]
 
 
-def _interval(criterion: Interval, data: LineData) -> Judged:
+def estimated(criterion: Interval, columns: Columns) -> Estimated:
+    """The criterion's statistic with its interval; the columns are after `derive`."""
+    if criterion.spread:
+        return spread_estimate(*(columns[name] for name in criterion.spread))
+    assert criterion.statistic is not None  # noqa: S101 - held by `Claim`
+    return estimate(criterion.statistic, columns)
+
+
+def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tuple[float, float] | None:
+    """The interval of the paper's own seeds, in the statistic's scale; None: nothing of them is printed."""
+    if sample is None:
+        return None
+    if isinstance(sample, Summary):
+        return sample.interval()
+    columns = sample if criterion.derive is None else criterion.derive(sample)
+    if criterion.premise is not None and estimate(criterion.premise, columns).interval()[0] <= 0:
+        return -math.inf, math.inf
+    return estimated(criterion, columns).interval()
+
+
+def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | None) -> Judged:
     diverged = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in data.columns.values())]
     if diverged:
-        return Judged(verdict=CANNOT, why=f"no number, as these diverged: {named_seeds(diverged)}")
+        return Judged(CANNOT, f"no number, as these diverged: {named_seeds(diverged)}")
     columns = data.columns if criterion.derive is None else criterion.derive(data.columns)
     complete = [c for c in columns.values() if c.size == len(data.seeds)]  # else seeds were left out on purpose
     empty = [s for i, s in enumerate(data.seeds) if any(math.isnan(c[i]) for c in complete)]
-    if len(data.seeds) < 2:
-        value = None if empty else _in_reader_scale(criterion, estimate(criterion.statistic, columns).value)
-        return Judged(value, verdict=CANNOT, why="one seed has no interval")
     if empty:
-        rest = {name: np.delete(c, [data.seeds.index(s) for s in empty]) for name, c in columns.items()}
-        left = len(data.seeds) - len(empty)
-        value = _in_reader_scale(criterion, estimate(criterion.statistic, rest).value) if left else None
-        return Judged(
-            value,
-            verdict=CANNOT,
-            why=f"{criterion.undefined} on {named_seeds(empty)}; the number is over the other {left}",
-        )
-    estimated = estimate(criterion.statistic, columns)
-    low, high = estimated.interval()
-    ends = [f"{criterion.to_reader(end):.3g}" if math.isfinite(end) else "" for end in (criterion.low, criterion.high)]
-    zone = f"{ends[0]} to {ends[1]}" if all(ends) else f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
-    inside = criterion.low <= estimated.value <= criterion.high
+        return Judged(CANNOT, f"{criterion.undefined} on {named_seeds(empty)}")
+    result = estimated(criterion, columns)
+    if len(data.seeds) < 2:
+        return Judged(CANNOT, "one seed has no interval", _reported(criterion, result.value))
+    papers = paper_interval(criterion, sample)
+    told = papers is None or _within(papers, criterion.opposite or (criterion.low, criterion.high))
+    if criterion.premise is not None and told:
+        premise = estimate(criterion.premise, columns)
+        if premise.interval()[0] <= 0:
+            return _without_premise(criterion, premise)
+    low, high = criterion.low, criterion.high
+    if papers is not None and criterion.number:
+        low, high = min(low, papers[0]), max(high, papers[1])
+    verdict = _placed(result.value, result.interval(), (low, high), criterion.margin)
+    inside = low <= result.value <= high
+    why = f"{'inside' if inside else 'outside'} the zone ({_range(criterion, low, high)})"
+    if papers is not None and not told:
+        verdict = PAPER_CANNOT
+        ends = _range(criterion, *papers)
+        why = f"the paper's own seeds give {ends}, which holds the claim's opposite too; ours are {why}"
     return Judged(
-        ours=_in_reader_scale(criterion, estimated.value),
-        lower=_in_reader_scale(criterion, low),
-        upper=_in_reader_scale(criterion, high),
-        p=zone_p(estimated, criterion.low, criterion.high),
-        small=REPRODUCED if inside else NOT_REPRODUCED,
-        why=f"{'inside' if inside else 'outside'} the zone ({zone})",
+        verdict,
+        why,
+        _reported(criterion, result.value),
+        _reported(criterion, result.interval()[0]),
+        _reported(criterion, result.interval()[1]),
+        p=None if verdict == PAPER_CANNOT else zone_p(result, low, high),
+        paper=(None, None) if papers is None else (_reported(criterion, papers[0]), _reported(criterion, papers[1])),
+        needed=lambda level: seeds_needed(result, low, high, level),
         note=_indistinct(criterion, data.trivial) if inside else "",
-        estimate=estimated,
     )
+
+
+def _without_premise(criterion: Interval, gap: Estimated) -> Judged:
+    """The verdict on a recovery whose ceiling isn't better than its floor."""
+    low, high = gap.interval()
+    if high <= 0:
+        return Judged(NOT_REPRODUCED, f"{criterion.undefined} (mean gap {gap.value:.3g} [{low:.3g}, {high:.3g}])",
+                      p=gap.p_beyond(0.0))  # fmt: skip
+    needed = lambda level: seeds_needed(gap, 0.0, math.inf, level)  # noqa: E731
+    why = f"these seeds can't tell whether there is a gap ({gap.value:.3g} [{low:.3g}, {high:.3g}])"
+    return Judged(CANNOT, why, p=gap.p_beyond(0.0), needed=needed)
+
+
+def _placed(value: float, ends: tuple[float, float], zone: tuple[float, float], margin: float) -> str:
+    """The verdict on an interval: inside the zone, outside, or on its end, and then precise or not."""
+    if _within(ends, zone):
+        return REPRODUCED
+    if ends[1] < zone[0] or ends[0] > zone[1]:
+        return NOT_REPRODUCED
+    width = min(zone[1] - zone[0], 2 * margin) if math.isinf(zone[1] - zone[0]) else zone[1] - zone[0]
+    return MARGIN if (ends[1] - ends[0]) / 2 < PRECISE * width else CANNOT
+
+
+def _within(ends: tuple[float, float], zone: tuple[float, float]) -> bool:
+    """Whether an interval lies in a zone; equal ends do."""
+    slack = _SLACK * max(1.0, *(abs(end) for end in ends if math.isfinite(end)), 0.0)
+    return zone[0] - slack <= ends[0] and ends[1] <= zone[1] + slack and ends[0] <= ends[1]
+
+
+def _range(criterion: Interval, low: float, high: float) -> str:
+    ends = [f"{criterion.to_reader(end):.3g}" if math.isfinite(end) else "" for end in (low, high)]
+    if not any(ends):
+        return "any number"
+    return f"{ends[0]} to {ends[1]}" if all(ends) else f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
 
 
 def _indistinct(criterion: Interval, trivial: Mapping[str, float]) -> str:
@@ -156,29 +241,41 @@ def _share(criterion: Share, data: LineData) -> Judged:
     which = f"{count} of {n} seeds" + (
         f" ({named_seeds([s for s, f in zip(data.seeds, failing, strict=True) if f])})" if count else ""
     )
-    low, high = share_interval(count, n)
+    paper, sample = criterion.count, criterion.sample
+    zone = share_interval(paper, sample)
+    ends = share_interval(count, n)
     if n < 2:
-        return Judged(count / n, verdict=CANNOT, why=f"{which}: one seed has no interval")
-    if criterion.most:
-        most = count / n > 0.5
-        p = share_p(count, n, 0.5)
-        small, large = REPRODUCED if most else NOT_REPRODUCED, CANNOT
-        why = f"{'inside' if most else 'outside'} the zone (more than half): {which}"
-    else:
-        p = fisher_p(count, n, criterion.count, criterion.sample)
-        small, large = NOT_REPRODUCED, REPRODUCED if count else CANNOT
-        why = f"{which}, the paper {criterion.count} of {criterion.sample}: two samples, Fisher's test"
-    return Judged(count / n, low, high, p, small, large, why=why)
+        return Judged(CANNOT, f"{which}: one seed has no interval", count / n)
+    low, high = difference_interval(count, n, paper, sample)
+    why = f"{which}, the paper {paper} of {sample} ({zone[0]:.2g} to {zone[1]:.2g}); difference [{low:.2g}, {high:.2g}]"
+    refuted = low > 0 or high < 0
+    verdict = NOT_REPRODUCED if refuted else _placed(count / n, ends, zone, (zone[1] - zone[0]) / 2)
+    if verdict == NOT_REPRODUCED and not refuted:
+        verdict = CANNOT
+    p: float | None = difference_p(count, n, paper, sample) if refuted else _inside_p(count, n, zone)
+    if zone[0] <= RARE:
+        verdict, p = PAPER_CANNOT, None
+        why += f"; the paper's own share may be {RARE:.0%} or less"
+    return Judged(
+        verdict, why, count / n, *ends, p=p, paper=zone, needed=lambda level: _share_needed(criterion, count / n)
+    )
 
 
-def _share_needed(criterion: Share, share: float, level: float) -> int | None:
-    """The least number of seeds at which the same share has an exact p of at most `level`; None: 1000 or more."""
-    for n in range(2, 1000):
+def _inside_p(count: int, n: int, zone: tuple[float, float]) -> float:
+    """The larger p of the zone's ends; an end at 0 or 1 has none."""
+    return max((share_p(count, n, end) for end in zone if 0 < end < 1), default=1.0)
+
+
+def _share_needed(criterion: Share, share: float) -> int | None:
+    """The least number of seeds at which the same share is in the paper's interval, or differs from it."""
+    zone = share_interval(criterion.count, criterion.sample)
+    n = 2
+    while n <= MAX_SEEDS:
         count = round(share * n)
-        if not criterion.most and fisher_p(count, n, criterion.count, criterion.sample) <= level:
+        low, high = difference_interval(count, n, criterion.count, criterion.sample)
+        if low > 0 or high < 0 or _within(share_interval(count, n), zone):
             return n
-        if criterion.most and share_p(count, n, 0.5) <= level and (count / n > 0.5) == (share > 0.5):
-            return n
+        n += max(1, n // 50)
     return None
 
 
@@ -189,17 +286,17 @@ def _agreement(criterion: Agreement, data: LineData) -> Judged:
     names = [named_seeds([s for s, f in zip(data.seeds, flags, strict=True) if f]) for flags in (left, right)]
     sides = f"{criterion.text}: {names[0] or 'none'} against {names[1] or 'none'}"
     if n < 2:
-        return Judged(share, verdict=CANNOT, why=f"{sides}; one seed can't decide")
+        return Judged(CANNOT, f"{sides}; one seed can't decide", share)
     if not (left == right).all():
-        return Judged(share, verdict=NOT_REPRODUCED, why=sides)
+        return Judged(NOT_REPRODUCED, f"{sides}; they agree on {int((left == right).sum())} of {n}", share)
     if count in (0, n):
-        return Judged(share, verdict=CANNOT, why=f"{sides}; no verdict without seeds of both kinds")
+        return Judged(CANNOT, f"{sides}; no verdict without seeds of both kinds", share)
     chance = 1 / math.comb(n, count)
     why = f"the same seeds ({sides}; by chance 1 in {math.comb(n, count)})"
-    return Judged(share, p=chance, small=REPRODUCED, why=why)
+    return Judged(REPRODUCED if chance <= LEVEL else CANNOT, why, share, p=chance)
 
 
-def _in_reader_scale(criterion: Interval, value: float) -> float | None:
+def _reported(criterion: Interval, value: float) -> float | None:
     """A value in the reported scale; None if it is not finite."""
     number = criterion.to_reader(value) if not math.isnan(value) else math.nan
     return number if math.isfinite(number) and math.isfinite(value) else None
@@ -224,5 +321,5 @@ def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = 
 
 
 def pooled(line: Line) -> bool:
-    """Whether a p-value can decide the line, which then counts as a test of its family."""
+    """Whether a p-value can decide the line, which then counts as a test of its claim."""
     return isinstance(line.judge, Interval | Agreement | Share)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from raysweep.analysis.statistics.inference import LEVEL, Array, estimate, t_quantile
+from raysweep.analysis.statistics.distributions import t_quantile
+from raysweep.analysis.statistics.inference import LEVEL, Array, estimate
 
 BOOTSTRAP_UP_TO = 30
 """Maximum number of seeds for the bootstrap; with more, the t interval alone is as good and cheap."""

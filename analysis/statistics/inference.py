@@ -1,10 +1,10 @@
-"""Confidence intervals over a few seeds, p-values and Holm's correction, for the ledger's verdicts.
+"""Confidence intervals over seeds, p-values and Holm's correction, for the ledger's verdicts.
 
 Rules and reasons: `docs/verdicts.md`. Columns are arrays whose last axis is seeds; a statistic is a function of the
 columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired seeds).
 
-An interval is the hull of the percentile bootstrap's interval, which alone is too narrow for five seeds, and the t
-interval with the jackknife's standard error.
+Two kinds of estimate: `Estimate` (any statistic: hull of three intervals) and `SpreadEstimate` (a standard deviation,
+or a ratio of two). Shares of seeds are in `analysis.statistics.shares`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from raysweep.analysis.statistics.distributions import NORMAL, bisect, chi2_cdf, f_cdf, t_cdf, t_quantile
 
 Array = NDArray[np.float64]
 Columns = Mapping[str, Array]
@@ -24,6 +27,39 @@ Statistic = Callable[[Columns], Array]
 RESAMPLES = 10_000
 SEED = 20261124
 LEVEL = 0.05
+_EQUAL = 1e-9
+_TRIMMED = 0.05
+"""The share of the numbers left out at either end of the mean about which kurtosis is measured."""
+MAX_SEEDS = 10_000
+"""Numbers of needed seeds above this one are not reported."""
+_LEAST_DEFINED = 0.95
+"""An interval needs the statistic to be a number on at least this share of the resamples."""
+
+
+class Estimated(Protocol):
+    """An estimate with an interval at any level, and the p-values that belong to it."""
+
+    @property
+    def value(self) -> float:
+        """The statistic on all seeds."""
+
+    @property
+    def error(self) -> float:
+        """Its standard error."""
+
+    @property
+    def n(self) -> int:
+        """The number of seeds."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether a bounded interval can be computed."""
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """The interval at 1 - level; (-inf, inf) if none can be computed."""
+
+    def p_beyond(self, end: float) -> float:
+        """Two-sided p of the true value lying on the other side of `end`."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +71,116 @@ class Estimate:
         error: the jackknife's standard error; nan if it is undefined (one seed, or a subset without spread).
         resampled: the finite values of the statistic on the bootstrap resamples, sorted.
         n: the number of seeds.
+        acceleration: the jackknife's measure of skewness, for the BCa interval.
     """
 
     value: float
     error: float
     resampled: Array
     n: int
+    acceleration: float = 0.0
 
     @property
     def has_interval(self) -> bool:
         """Whether a bounded interval can be computed."""
-        return self.n > 1 and math.isfinite(self.value) and math.isfinite(self.error) and self.resampled.size > 0
+        enough = self.resampled.size >= _LEAST_DEFINED * RESAMPLES
+        return self.n > 1 and math.isfinite(self.value) and math.isfinite(self.error) and enough
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Hull of percentile and t interval at 1 - level; (-inf, inf) if neither can be computed."""
+        """Hull of the t, the percentile bootstrap and the BCa interval; (-inf, inf) if there is none."""
         if not self.has_interval:
             return -math.inf, math.inf
-        low, high = np.quantile(self.resampled, [level / 2, 1 - level / 2], method="nearest")
         half = t_quantile(1 - level / 2, self.n - 1) * self.error
-        return min(float(low), self.value - half), max(float(high), self.value + half)
+        shares = [level / 2, 1 - level / 2, *(self._bca_share(share) for share in (level / 2, 1 - level / 2))]
+        ends = [float(end) for end in np.quantile(self.resampled, shares, method="nearest")]
+        return min(*ends, self.value - half), max(*ends, self.value + half)
 
     def p_beyond(self, end: float) -> float:
-        """Two-sided p of the true value lying on the other side of `end`: the larger of t's and the bootstrap's."""
+        """Two-sided p of the true value lying on the other side of `end`: the largest of the three intervals' p."""
         if not self.has_interval or self.value == end:
             return 1.0
-        beyond = self.resampled <= end if self.value > end else self.resampled >= end
-        boot = 2 * (1 + int(beyond.sum())) / (1 + beyond.size)
-        if self.error == 0:
-            return min(1.0, boot)
-        return min(1.0, max(boot, 2 * (1 - t_cdf(abs(self.value - end) / self.error, self.n - 1))))
+        size = self.resampled.size
+        beyond = int((self.resampled <= end if self.value > end else self.resampled >= end).sum())
+        share = (1 + beyond) / (1 + size)
+        p = 2 * max(share, self._bca_tail(share, lower=self.value > end))
+        if self.error > 0:
+            p = max(p, 2 * (1 - t_cdf(abs(self.value - end) / self.error, self.n - 1)))
+        return min(1.0, p)
+
+    @functools.cached_property
+    def _bias(self) -> float:
+        """BCa's z0: how far the bootstrap's median is from the statistic. Equal to rounding counts half."""
+        size, slack = self.resampled.size, _EQUAL * max(1.0, abs(self.value))
+        at_most = int((self.resampled <= self.value + slack).sum())
+        below = (at_most + int((self.resampled < self.value - slack).sum())) / 2
+        return NORMAL.inv_cdf((1 + below) / (2 + size))
+
+    def _bca_share(self, share: float) -> float:
+        """The bootstrap quantile at which BCa puts the interval's end that the percentile interval has at `share`."""
+        z = self._bias + NORMAL.inv_cdf(share)
+        stretch = 1 - self.acceleration * z
+        return NORMAL.cdf(self._bias + z / stretch) if stretch > 0 else float(share > 0.5)
+
+    def _bca_tail(self, share: float, *, lower: bool) -> float:
+        """Inverse of `_bca_share`: the tail that BCa gives an end beyond which the bootstrap has the tail `share`."""
+        w = NORMAL.inv_cdf(share if lower else 1 - share) - self._bias
+        squeeze = 1 + self.acceleration * w
+        if squeeze <= 0:
+            return 0.0
+        z = w / squeeze - self._bias
+        return NORMAL.cdf(z if lower else -z)
+
+
+@dataclass(frozen=True)
+class SpreadEstimate:
+    """Ln of a sample standard deviation, or of a ratio of two.
+
+    The interval is that of chi-squared (of F for a ratio) with degrees of freedom adjusted for heavy tails (Hummel,
+    Banga and Hettmansperger 2005; kurtosis about a trimmed mean as in Bonett 2006). Normal numbers get the textbook's.
+
+    Args:
+        value: ln of the standard deviation, or of the ratio.
+        df: adjusted degrees of freedom of the numerator; nan without an interval.
+        other: of the denominator; inf for a single standard deviation.
+        n: the number of seeds.
+    """
+
+    value: float
+    df: float
+    other: float
+    n: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of `value` for many seeds."""
+        return math.sqrt(0.5 / self.df + 0.5 / self.other) if self.df else math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether a bounded interval can be computed."""
+        return self.n > 3 and math.isfinite(self.value) and self.df > 0 and self.other > 0
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """The interval at 1 - level; (-inf, inf) if none can be computed."""
+        if not self.has_interval:
+            return -math.inf, math.inf
+        above, below = (self._quantile(share) for share in (1 - level / 2, level / 2))
+        return self.value - above, self.value - below
+
+    def p_beyond(self, end: float) -> float:
+        """Two-sided p of the true value lying on the other side of `end`."""
+        if not self.has_interval or self.value == end:
+            return 1.0
+        below = self._cdf(self.value - end)
+        return min(1.0, 2 * min(below, 1 - below))
+
+    def _quantile(self, share: float) -> float:
+        return bisect(lambda excess: self._cdf(excess) - share, -50.0, 50.0)
+
+    def _cdf(self, excess: float) -> float:
+        """Chance of a value at most `excess` above the true one."""
+        ratio = math.exp(2 * excess)
+        return chi2_cdf(self.df * ratio, self.df) if math.isinf(self.other) else f_cdf(ratio, self.df, self.other)
 
 
 def estimate(statistic: Statistic, columns: Columns) -> Estimate:
@@ -78,9 +195,36 @@ def estimate(statistic: Statistic, columns: Columns) -> Estimate:
         drawn, others = _draws(n)
         resampled = statistic({name: column[drawn] for name, column in columns.items()})
         without = statistic({name: column[others] for name, column in columns.items()})
-        error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-    # Left out: resamples that repeat one seed, 1 in n^(n-1), where the log of a spread is undefined.
-    return Estimate(value, error, np.sort(resampled[np.isfinite(resampled)]), n)
+        lower = without.mean() - without
+        squares = float((lower**2).sum())
+        error = math.sqrt((n - 1) / n * squares)
+        skewed = float((lower**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
+    return Estimate(value, error, np.sort(resampled[np.isfinite(resampled)]), n, skewed)
+
+
+def spread_estimate(values: Array, other: Array | None = None) -> SpreadEstimate:
+    """Ln of the sample standard deviation of `values`; with `other`: of its ratio to that of `other`."""
+    n = values.size
+    if n < 2:
+        return SpreadEstimate(math.nan, math.nan, math.nan, n)
+    with np.errstate(divide="ignore"):
+        value = float(np.log(values.std(ddof=1)))
+        if other is None:
+            return SpreadEstimate(value, _degrees(values), math.inf, n)
+        return SpreadEstimate(value - float(np.log(other.std(ddof=1))), _degrees(values), _degrees(other), n)
+
+
+def _degrees(values: Array) -> float:
+    """Degrees of freedom of a sample's variance, fewer than n - 1 if its tails are heavier than a normal's."""
+    n = values.size
+    squares = float(((values - values.mean()) ** 2).sum())
+    if n < 4 or squares == 0:
+        return math.nan
+    ordered = np.sort(values)
+    cut = int(_TRIMMED * n)
+    middle = ordered[cut : n - cut].mean()
+    excess = n * float(((values - middle) ** 4).sum()) / squares**2 - 3 * (n - 1) / (n + 1)
+    return 2 * n / (max(0.0, excess) + 2 * n / (n - 1))
 
 
 @functools.cache
@@ -90,28 +234,37 @@ def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return drawn, np.array([[j for j in range(n) if j != i] for i in range(n)])
 
 
-def zone_p(estimated: Estimate, low: float, high: float) -> float:
+def zone_p(estimated: Estimated, low: float, high: float) -> float:
     """The p of a verdict: the larger p of both ends (TOST) inside the zone, outside it that of the nearer end."""
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)
 
 
-def seeds_needed(estimated: Estimate, low: float, high: float, level: float) -> int | None:
-    """The smallest n at which the interval, its width scaled as 1 / sqrt(n), excludes the zone's ends; None if none."""
+def seeds_needed(estimated: Estimated, low: float, high: float, level: float) -> int | None:
+    """The smallest n whose interval, of this estimate and spread, excludes the zone's ends.
+
+    Returns:
+        None if no n up to `MAX_SEEDS` does. The half-width at n is t's quantile with n - 1 degrees of freedom times the
+        standard error, which shrinks as 1 / sqrt(n).
+    """
     if not estimated.has_interval:
         return None
-    bottom, top = estimated.interval(level)
     inside = low <= estimated.value <= high
     ends = [low, high] if inside else [low if estimated.value < low else high]
-    needed = 2
-    for end in (end for end in ends if math.isfinite(end)):
-        distance = abs(estimated.value - end)
-        half = estimated.value - bottom if end < estimated.value else top - estimated.value
-        if distance == 0 or not math.isfinite(half):
-            return None
-        needed = max(needed, math.ceil(estimated.n * (half / distance) ** 2))
-    return needed
+    distance = min(abs(estimated.value - end) for end in ends if math.isfinite(end))
+
+    def decided(n: int) -> bool:
+        error = estimated.error * math.sqrt(estimated.n / n)
+        return t_quantile(1 - level / 2, n - 1) * error <= distance
+
+    if not decided(MAX_SEEDS):
+        return None
+    below, n = 1, MAX_SEEDS
+    while n - below > 1:
+        middle = (below + n) // 2
+        below, n = (below, middle) if decided(middle) else (middle, n)
+    return n
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -129,60 +282,3 @@ def holm_level(p_values: Sequence[float], i: int, level: float = LEVEL) -> float
     """The level that Holm's procedure leaves to test i: level / (number of tests with no smaller p)."""
     rank = sum(p < p_values[i] or (p == p_values[i] and j < i) for j, p in enumerate(p_values))
     return level / (len(p_values) - rank)
-
-
-def t_cdf(t: float, df: int) -> float:
-    """Student's distribution function for integer degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
-    theta = math.atan(t / math.sqrt(df))
-    sine, cosine = math.sin(theta), math.cos(theta)
-    term, total = (cosine, 0.0) if df % 2 else (1.0, 0.0)
-    for k in range(1 if df % 2 else 0, df - 1, 2):  # powers of the cosine up to df - 2
-        total += term
-        term *= cosine**2 * (k + 1) / (k + 2)
-    area = 2 / math.pi * (theta + sine * total) if df % 2 else sine * total
-    return (1 + area) / 2
-
-
-def t_quantile(share: float, df: int) -> float:
-    """Inverse of `t_cdf` by bisection, for shares of at least one half."""
-    high = 1.0
-    while t_cdf(high, df) < share:
-        high *= 2
-    return bisect(lambda t: t_cdf(t, df) - share, 0.0, high)
-
-
-def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Clopper and Pearson's exact interval for a binomial share."""
-    low = bisect(lambda p: _at_least(count, n, p) - level / 2, 0.0, 1.0) if count else 0.0
-    high = bisect(lambda p: level / 2 - _at_least(n - count, n, 1 - p), 0.0, 1.0) if count < n else 1.0
-    return low, high
-
-
-def share_p(count: int, n: int, end: float) -> float:
-    """Two-sided exact p of the true share lying on the other side of `end`."""
-    tail = _at_least(count, n, end) if count / n > end else _at_least(n - count, n, 1 - end)
-    return min(1.0, 2 * tail)
-
-
-def fisher_p(count: int, n: int, other: int, m: int) -> float:
-    """Two-sided p of Fisher's exact test of two shares, `count` of `n` against `other` of `m`.
-
-    The p is the total probability of all tables with the same margins that are at most as likely as the observed one.
-    """
-    total = count + other
-    tables = range(max(0, total - m), min(n, total) + 1)
-    ways = [math.comb(n, i) * math.comb(m, total - i) for i in tables]
-    seen = ways[count - tables.start]
-    return sum(way for way in ways if way <= seen) / sum(ways)
-
-
-def _at_least(count: int, n: int, p: float) -> float:
-    return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(count, n + 1))
-
-
-def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
-    """The zero of an increasing function between low and high."""
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
-    return (low + high) / 2

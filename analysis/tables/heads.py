@@ -193,7 +193,8 @@ def _unsure(floor: str, gaps: pl.Series) -> list[str]:
         floor: the floor's label.
         gaps: accuracy of the dense reference less that of the floor, one entry per seed.
     """
-    from raysweep.analysis.statistics.inference import LEVEL, t_quantile  # loads NumPy
+    from raysweep.analysis.statistics.distributions import t_quantile
+    from raysweep.analysis.statistics.inference import LEVEL  # loads NumPy
 
     mean, n = float(gaps.to_numpy().mean()), gaps.len()
     if n == 1:

@@ -81,7 +81,7 @@ def claims(
     raysweep claims E7 E8
 
     Each claim is printed with the paper's number, the store's number and its interval, and a verdict. The correction
-    for multiple comparisons covers all claims of a family, whether printed or not.
+    for multiple comparisons covers all lines of a claim.
     """
     from raysweep.analysis.claims import RENDERERS, ledger, named, render
 

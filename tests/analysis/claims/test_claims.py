@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,7 @@ def by_key(rows: Sequence[Mapping[str, Any]], value: str) -> dict[tuple[Any, ...
 
 
 def test_lorenz_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> None:
-    """CVs of 13, 88, 8 and 161 %; without its traces, which are not printed, failing seeds are not counted."""
+    """Spreads behind CVs of 13, 88, 8 and 161 %; without its traces, which are not printed, no failures are counted."""
     rows = printed(printed_tables, "table04_lorenz")
     known = {
         (n, *k): v for n in (64, 128) for k, v in by_key([r for r in rows if r["n"] == n], "post_shift_mse").items()
@@ -165,14 +164,14 @@ def test_lorenz_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> N
         return None if value is None else {"mse_post_all": value}
 
     frame = ledger(source(all_cells, only("lorenz", fill)))
-    cvs = [
-        round(row(frame, name, part)["ours"])
+    sds = [
+        round(row(frame, name, part)["ours"], 2)
         for name in ("E2-lorenz64", "E2-lorenz128")
-        for part in ("CV, k = 4", "CV, full")
+        for part in ("spread, k = 4", "spread, full")
     ]
-    assert cvs == [13, 88, 8, 161]
+    assert sds == [0.15, 0.93, 0.09, 1.65]
     levels = [row(frame, f"E2-lorenz{n}", f"level, k = 4, n = {n}") for n in (64, 128)]
-    assert [level["ours"] for level in levels] == pytest.approx([0.015, 0.0164])
+    assert [level["ours"] for level in levels] == pytest.approx([0.01486, 0.01634], rel=1e-3)
     assert [level["verdict"] for level in levels] == ["reproduced", "reproduced"]
     failing = row(frame, "E2-lorenz64", "full fails on some seeds")
     assert failing["verdict"] == "not run"
@@ -181,22 +180,17 @@ def test_lorenz_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> N
 
 
 def test_multi_sine_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> None:
-    """80 %, and five seeds cannot tell it from 70 or 90."""
+    """80 % as the mean of ratios, 81 as the ratio of means; the paper's own seeds place it between 64 and 96."""
     known = by_key(printed(printed_tables, "table05_multi_sine"), "post_shift_mse")
 
     def fill(cell: dict[str, Any]) -> Mapping[str, float] | None:
         return {"mse_seg2_last_200": known[key(cell)]} if key(cell) in known else None
 
     result = row(ledger(source(of(all_cells, "multi_sine"), only("multi_sine", fill))), "E2-multisine", "level, k = 4")
-    assert (round(result["ours"]), result["n"], result["seeds"]) == (80, 5, SEEDS)
-    per_seed = np.array([69, 85, 93, 65, 89])
-    half = 2.776 * per_seed.std(ddof=1) / math.sqrt(5)
-    assert (result["lower"], result["upper"]) == pytest.approx((80.2 - half, 80.2 + half), abs=0.7)
-    assert result["verdict"] == "cannot be separated"
-
-
-EXCEPTIONS_LSTM_CV = {"CV, k = 4": (69, 63), "CV, full": (88, 89)}
-"""Part -> (printed, what the coarsely printed inputs give)."""
+    assert (round(result["ours"]), result["n"], result["seeds"]) == (81, 5, SEEDS)
+    assert (result["lower"], result["upper"]) == pytest.approx((result["paper_lower"], result["paper_upper"]))
+    assert (round(result["lower"]), round(result["upper"])) == (67, 96)
+    assert result["verdict"] == "reproduced"
 
 
 def test_lstm_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> None:
@@ -206,12 +200,12 @@ def test_lstm_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> Non
         return {"mse_post_all": known[key(cell)]} if key(cell) in known else None
 
     frame = ledger(source(all_cells, only("lstm_sine", fill)))
-    for part, (says, gives) in EXCEPTIONS_LSTM_CV.items():
-        assert round(row(frame, "E5-lstm", part)["ours"]) == gives != says
-    assert round(row(frame, "E5-lstm", "level, k = 4")["ours"], 3) == 0.002
-    assert round(row(frame, "E5-lstm", "level, full")["ours"], 3) == 0.007
+    assert [round(row(frame, "E5-lstm", f"level, {name}")["ours"], 4) for name in ("k = 4", "full")] == [0.0016, 0.0032]
+    undecided = frame.filter((pl.col("id") == "E5-lstm") & (pl.col("verdict") == "the paper cannot tell"))
+    assert undecided["part"].to_list() == ["level, full", "no worse than full", "spread, k = 4", "more stable",
+                                           "two orders, traces to k = 4", "recovery"]  # fmt: skip
     fails = row(frame, "E5-lstm", "traces fail")
-    assert (fails["ours"], fails["verdict"]) == (0.8, "cannot be separated")
+    assert (fails["ours"], fails["verdict"]) == (0.8, "reproduced")
     assert "4 of 5 seeds (seeds 42, 7, 2024, 31337)" in fails["why"]
 
 
@@ -229,7 +223,7 @@ def test_n256_of_the_paper(all_cells: pl.DataFrame, printed_tables: Path) -> Non
         return None if value is None else {"mse_post_last_500": value}
 
     frame = ledger(source(all_cells, only("sine_n256", fill)))
-    assert round(row(frame, "E6-n256", "recovery")["ours"]) == 78
+    assert round(row(frame, "E6-n256", "recovery")["ours"]) == 75  # 78 as the mean of ratios
     assert round(row(frame, "E6-n256", "level, k = 4")["ours"], 4) == 0.0038
     assert round(row(frame, "E6-n256", "full varies")["ours"], 2) == 1.35
     assert row(frame, "E6-n256", "level, traces")["verdict"] == "reproduced"
@@ -286,20 +280,16 @@ def test_table_3_as_printed_is_reproduced_with_the_two_facts_beside(table3: pl.D
     assert row(frame, "F-decay0", "the decay is why traces fail")["verdict"] == "reproduced"
 
 
-@pytest.mark.parametrize(
-    ("mse", "ending"),
-    [(0.2, r"about 5\d\d seeds would decide it"), (5.0, "no feasible number of seeds would decide it")],
-)
 def test_one_seed_changed_by_hand_changes_the_verdict_that_depends_on_it(
-    mse: float, ending: str, all_cells: pl.DataFrame, table3: pl.DataFrame
+    all_cells: pl.DataFrame, table3: pl.DataFrame
 ) -> None:
     """k = 4 fails on one seed: the two orders and its level go, what does not read k = 4 stays."""
     plain = table3
-    changed = ledger(source(of(all_cells, "sine"), sine({("sparse_rtrl", 4, 7): mse})))
+    changed = ledger(source(of(all_cells, "sine"), sine({("sparse_rtrl", 4, 7): 0.2})))
     assert row(plain, *ORDERS)["verdict"] == "reproduced"
     result = row(changed, *ORDERS)
     assert result["verdict"] == "cannot be separated"
-    assert re.search(rf"; {ending}$", result["why"])
+    assert result["why"].endswith("; about 60 seeds would decide it")
     verdicts = [row(frame, "E1-recovery", "level, k = 8")["verdict"] for frame in (plain, changed)]
     assert verdicts == ["reproduced", "reproduced"]
 
@@ -340,12 +330,19 @@ def test_a_diverged_seed_is_not_averaged_away(all_cells: pl.DataFrame) -> None:
     assert "diverged: seed 7" in result["why"]
 
 
-def test_a_seed_without_a_gap_is_not_left_out_of_a_recovery(all_cells: pl.DataFrame) -> None:
+def test_a_seed_without_a_gap_is_neither_left_out_nor_in_the_way(all_cells: pl.DataFrame) -> None:
     frame = ledger(source(of(all_cells, "sine"), sine({("rtrl", 64, 7): 0.3})))
     result = row(frame, "E1-recovery", "level, k = 4")
+    assert result["n"] == 5
+    assert round(result["ours"]) == 106  # four seeds of 84 %, and one that gains as much where full RTRL gains nothing
     assert result["verdict"] == "cannot be separated"
-    assert "no gap (full RTRL no better than the floor) on seed 7; the number is over the other 4" in result["why"]
-    assert round(result["ours"]) == 84
+
+
+def test_without_a_gap_over_all_seeds_a_recovery_is_not_reproduced(all_cells: pl.DataFrame) -> None:
+    change = {("rtrl", 64, seed): 0.4 + 0.01 * i for i, seed in enumerate(SEEDS)}
+    result = row(ledger(source(of(all_cells, "sine"), sine(change))), "E1-recovery", "level, k = 8")
+    assert (result["ours"], result["verdict"]) == (None, "not reproduced")
+    assert "nothing to recover" in result["why"]
 
 
 def lorenz(full: Sequence[float]) -> Fill:
@@ -361,14 +358,13 @@ def test_failing_seeds_are_counted(all_cells: pl.DataFrame) -> None:
     frame = ledger(source(of(all_cells, "lorenz"), lorenz([0.01, 0.5, 0.01, 0.05, 0.9])))
     result = row(frame, "E2-lorenz64", part)
     assert (result["ours"], result["verdict"]) == (0.4, "reproduced")
-    family = sum(len(claim.lines) for claim in CLAIMS.values() if claim.family == "chaos")
     assert result["why"] == (
-        "2 of 5 seeds (seeds 123, 31337), the paper 2 of 5: two samples, Fisher's test; "
-        f"p = 1, by Holm over {family} lines 1. full RTRL above twice k = 4's MSE on 3 of 5"
+        "2 of 5 seeds (seeds 123, 31337), the paper 2 of 5 (0.073 to 0.82); difference [-0.46, 0.46]; p = 0.05. "
+        "full RTRL above twice k = 4's MSE on 3 of 5"
     )
     none = row(ledger(source(of(all_cells, "lorenz"), lorenz([0.01] * 5))), "E2-lorenz128", part)
-    assert (none["ours"], none["verdict"], none["alone"]) == (0.0, "cannot be separated", "cannot be separated")
-    assert none["p"] == pytest.approx(1 / 6)
+    assert (none["ours"], none["verdict"], none["alone"]) == (0.0, "cannot be separated", "not reproduced")
+    assert none["p"] < 0.05 < none["p_holm"]
 
 
 def test_a_divergence_is_what_the_workload_calls_one(all_cells: pl.DataFrame) -> None:
@@ -384,10 +380,10 @@ def test_a_divergence_is_what_the_workload_calls_one(all_cells: pl.DataFrame) ->
         )
 
     high = verdict(mse_post_last_500=1.8, diverged=0.0)
-    assert (high["ours"], high["verdict"], high["decay_0"]) == (0.0, "cannot be separated", 1e-4)
+    assert (high["ours"], high["verdict"], high["decay_0"]) == (0.0, "the paper cannot tell", 1e-4)
     assert "MSE, seed by seed: 1.8 against traces' 0.5, 1.8 against traces' 0.5" in high["why"]
     gone = verdict(mse_post_last_500=None, diverged=1.0)
-    assert (gone["ours"], gone["verdict"]) == (1.0, "reproduced")
+    assert (gone["ours"], gone["verdict"]) == (1.0, "the paper cannot tell")  # 1 of 2
 
 
 def lstm_lorenz(pre: Mapping[tuple[str, int], float]) -> Fill:
@@ -435,7 +431,7 @@ def adding(full: float, bptt: float, others: float = 0.2) -> Fill:
 def test_bptt_over_a_whole_sequence_is_no_rival_of_full_rtrl(all_cells: pl.DataFrame) -> None:
     """One algorithm, so full RTRL can only equal it; the worst of the others decides."""
     worst = row(ledger(source(of(all_cells, "adding"), adding(0.289, 0.289))), "E4-adding", "full worst")
-    assert (worst["verdict"], round(worst["ours"], 3)) == ("reproduced", 0.089)
+    assert (worst["verdict"], round(worst["ours"], 3)) == ("reproduced", 1.445)
     assert "BPTT over the sequence is the same algorithm; the largest difference is 0" in worst["why"]
     assert (
         row(ledger(source(of(all_cells, "adding"), adding(0.19, 0.19))), "E4-adding", "full worst")["verdict"]
@@ -447,7 +443,7 @@ def test_having_learned_nothing_does_not_reproduce_a_level_worse_than_that(all_c
     """The constant, .172, is within a factor 2 of .289."""
     frame = ledger(source(of(all_cells, "adding"), adding(0.289, 0.289)))
     assert row(frame, "E4-adding", "level, full")["verdict"] == "reproduced"
-    for learned in (0.165, 0.172):
+    for learned in (0.165, 0.1715):
         frame = ledger(source(of(all_cells, "adding"), adding(learned, learned)))
         assert row(frame, "E4-adding", "level, full")["verdict"] != "reproduced"
 
@@ -491,13 +487,35 @@ def test_collapse_on_the_failing_seeds(all_cells: pl.DataFrame) -> None:
     assert verdict(set(), set())[0] == "cannot be separated"
 
 
-def test_a_familys_other_lines_count_even_when_they_have_not_run(table3: pl.DataFrame) -> None:
-    """The same p-value, corrected over all lines of the family."""
-    frame = table3
-    result = row(frame, *ORDERS)
-    family = [line for c in CLAIMS.values() if c.family == "sine" for line in c.lines]
-    assert result["p"] < result["p_holm"] <= len(family) * result["p"] * (1 + 1e-9)
-    assert f"by Holm over {len(family)} lines" in result["why"]
+def test_a_claim_holds_if_all_its_lines_do_and_falls_with_one(all_cells: pl.DataFrame) -> None:
+    change = {("sparse_rtrl", 4, seed): 0.02 * (1 + 0.01 * i) for i, seed in enumerate(SEEDS)}
+    within = {("rtrl", 64, seed): 0.001 * (1 + 0.01 * i) for i, seed in enumerate(SEEDS)}
+    for changed, verdict in ((within, "reproduced"), (within | change, "not reproduced")):
+        frame = ledger(source(of(all_cells, "sine"), sine(changed)))
+        assert set(frame.filter(pl.col("id") == "E1-step")["claim_verdict"]) == {verdict}
+        lines = frame.filter(pl.col("id") == "E1-step")["verdict"]
+        assert (set(lines) == {"reproduced"}) == (verdict == "reproduced")
+
+
+def test_agreement_needs_no_correction_and_refutation_does(all_cells: pl.DataFrame, table3: pl.DataFrame) -> None:
+    """A conjunction is proved line by line at the full level; that any of its lines is wrong is one of many chances."""
+    agreed = row(table3, *ORDERS)
+    assert agreed["p"] == agreed["p_holm"]
+    assert "Holm" not in agreed["why"]
+    change = {("sparse_rtrl", 4, seed): 0.02 * (1 + 0.01 * i) for i, seed in enumerate(SEEDS)}
+    refuted = row(ledger(source(of(all_cells, "sine"), sine(change))), *ORDERS)
+    tests = len(CLAIMS[ORDERS[0]].lines)
+    assert refuted["p"] < refuted["p_holm"] <= tests * refuted["p"] * (1 + 1e-9)
+    assert f"by Holm over the claim's {tests} lines" in refuted["why"]
+
+
+def test_a_lost_number_is_not_judged(all_cells: pl.DataFrame) -> None:
+    cells = of(all_cells, "alignment")
+    recorded = {"name": "cosine_all", "step": 99, "stride": 100, "values": [0.1] * 20}
+    arrays = pl.DataFrame([{"cell_id": cell, **recorded} for cell in cells["cell_id"]], schema=ARRAYS_SCHEMA)
+    given = source(cells, only("alignment", lambda cell: {"mse_post_all": 1.0}), arrays)
+    result = row(ledger(given), "S-cosine", "after the shift")
+    assert (result["verdict"], round(result["ours"], 3)) == ("number not at hand", 0.1)
 
 
 def test_cells_of_two_settings_are_not_judged(all_cells: pl.DataFrame) -> None:
@@ -547,8 +565,8 @@ def test_every_format_holds_every_line(table3: pl.DataFrame) -> None:
     frame = table3
     text, markdown = render(frame, "text"), render(frame, "markdown")
     table = [line for line in markdown.splitlines() if line.startswith("| ")]
-    assert len(table) == frame.height + 2 * frame["source"].n_unique()
-    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert len(table) == frame.height + 2 * frame["source"].n_unique() + 2 + frame["id"].n_unique()
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 2  # by claim, by line
     for name, part, verdict in frame.select("id", "part", "verdict").iter_rows():
         assert f"{name}, {part}: {verdict.upper()}" in text
     document = json.loads(render(frame, "json"))
@@ -567,33 +585,29 @@ def test_what_is_not_the_papers_is_shown_and_counted_apart(table3: pl.DataFrame)
     assert set(table3["source"]) <= set(SOURCES)
     text, markdown = render(table3, "text"), render(table3, "markdown")
     papers = table3.filter(pl.col("source") == "paper")
-    begin = f"{papers.height} lines of {papers['id'].n_unique()} claims, the paper's (arXiv 2603.15195): "
+    begin = f"{papers['id'].n_unique()} claims, the paper's (arXiv 2603.15195): "
     assert text.startswith(begin)
-    assert markdown.startswith(begin)
-    assert f"{follow_up.height} lines of 2 claims, the follow-up's (arXiv 2603.28750), not the paper's: " in text
+    assert f"\n\n{begin}" in markdown
+    assert markdown.startswith("## What to conclude\n\n1. A trace of decay .95, the paper's k = 0, has ")
+    assert "2 claims, the follow-up's (arXiv 2603.28750), not the paper's: " in text
     assert " ".join(text.split()).count("(not in the paper; follow-up: arXiv 2603.28750)") == follow_up.height
     lines = markdown.splitlines()
     after = lines.index("## Claims: the follow-up's (arXiv 2603.28750), not the paper's")
-    theirs = [at for at, line in enumerate(lines) if line.startswith("| F-")]
+    theirs = [at for at, line in enumerate(lines) if line.startswith("| F-") and at > after]
     assert len(theirs) == follow_up.height
-    assert min(theirs) > after > max(at for at, line in enumerate(lines) if line.startswith("| S"))
+    assert after > max(at for at, line in enumerate(lines) if line.startswith("| S"))
     counted = json.loads(render(table3, "json"))["verdicts"]["follow-up"]
     assert counted["reproduced"] == follow_up.filter(pl.col("verdict") == "reproduced").height > 0
     assert sum(counted.values()) == follow_up.height
 
 
 def test_some_claims_are_shown_by_id_or_its_beginning(table3: pl.DataFrame) -> None:
-    """Holm's correction is over the whole family, whichever of its lines are shown."""
+    """The names are ids or their beginnings, in any case."""
     assert named(["E7", "sgd"]) == {"E7-threshold", "E7-forward", "E7-forgetting", "SGD"}
     assert named([]) == set(CLAIMS)
     for wrong in (["E77"], [""]):
         with pytest.raises(InputError, match=r"no claim begins with .*; name them by id or its beginning"):
             named(wrong)
-    shown = table3.filter(pl.col("id").is_in(named(["E1-step"])))
-    assert (
-        f"by Holm over {sum(len(CLAIMS[key].lines) for key in CLAIMS if CLAIMS[key].family == 'sine')} lines"
-        in (shown["why"][0])
-    )
 
 
 def test_the_ledger_ends_with_where_its_words_are_explained(table3: pl.DataFrame) -> None:
@@ -625,22 +639,22 @@ def test_whose_settings_the_numbers_have_is_said_once_a_sweep(all_cells: pl.Data
 def test_what_would_be_separated_on_its_own_is_not_hidden(all_cells: pl.DataFrame) -> None:
     """The verdict without Holm's correction stands beside that with it, and the summary counts those that differ."""
     k4 = {
-        ("sparse_rtrl", 4, seed): 0.0015 * factor for seed, factor in zip(SEEDS, (0.7, 0.9, 1, 1.1, 1.6), strict=True)
+        ("sparse_rtrl", 4, seed): 0.0045 * factor for seed, factor in zip(SEEDS, (0.7, 0.9, 1, 1.1, 1.6), strict=True)
     }
     frame = ledger(source(of(all_cells, "sine"), sine(k4)))
     level = row(frame, "E1-step", "level, k = 4")
     assert level["p"] <= 0.05 < level["p_holm"]
-    assert (level["verdict"], level["alone"]) == ("cannot be separated", "reproduced")
-    assert "; on its own: reproduced; about " in level["why"]
+    assert (level["verdict"], level["alone"]) == ("cannot be separated", "not reproduced")
+    assert "; on its own: not reproduced; about " in level["why"]
     hidden = frame.filter(pl.col("alone") != pl.col("verdict"))
-    assert hidden.rows() == frame.filter((pl.col("p") <= 0.05) & (pl.col("p_holm") > 0.05)).rows()
+    assert set(hidden["alone"]) == {"not reproduced"}
     text, markdown = render(frame, "text"), render(frame, "markdown")
-    assert "E1-step, level, k = 4: CANNOT BE SEPARATED (on its own: reproduced)" in text
+    assert "E1-step, level, k = 4: CANNOT BE SEPARATED (on its own: not reproduced)" in text
     counts = hidden.filter(pl.col("source") == "paper").group_by("alone").len().sort("len", descending=True)
     listed = ", ".join(f"{n} {alone}" for alone, n in counts.rows())
     assert f"cannot be separated (of them on their own: {listed})" in text.splitlines()[0]
-    assert sum(" | cannot be separated | reproduced | " in line for line in markdown.splitlines()) == (
-        hidden.filter(pl.col("alone") == "reproduced").height
+    assert sum(" | cannot be separated | not reproduced | " in line for line in markdown.splitlines()) == (
+        hidden.filter(pl.col("alone") == "not reproduced").height
     )
 
 

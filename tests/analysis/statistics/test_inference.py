@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 
 from raysweep.analysis.claims import criteria
+from raysweep.analysis.statistics.distributions import beta_cdf, chi2_cdf, f_cdf, gamma_cdf, t_cdf, t_quantile
 from raysweep.analysis.statistics.inference import (
     Estimate,
     estimate,
     holm,
     holm_level,
     seeds_needed,
-    share_interval,
-    share_p,
-    t_cdf,
-    t_quantile,
+    spread_estimate,
     zone_p,
 )
 
@@ -132,30 +130,46 @@ def test_seeds_of_no_spread_leave_the_bootstraps_smallest_p() -> None:
     assert estimated.p_beyond(2.0) == 1.0
 
 
-def test_a_spread_of_two_seeds_has_no_interval() -> None:
-    """Without one of two seeds there is no spread left, so the jackknife has no error."""
-    estimated = estimate(criteria.variation("x"), {"x": np.array([1.0, 2.0])})
-    assert not estimated.has_interval
+def test_a_spread_of_three_seeds_has_no_interval() -> None:
+    assert not spread_estimate(np.array([1.0, 2.0, 4.0])).has_interval
+    assert not spread_estimate(np.ones(9)).has_interval
 
 
-def test_a_spread_is_resampled_over_more_than_one_seed() -> None:
-    """One seed drawn five times has no spread; a ratio of two such is no number, and poisons no interval."""
-    columns = {"x": np.array([1.0, 2.0, 3.0, 4.0, 5.0]), "y": np.array([0.1, 1.1, 1.3, 0.9, 0.7])}
-    estimated = estimate(criteria.more_stable("y", "x").statistic, columns)
-    assert 0.997 < estimated.resampled.size / 10_000 < 0.9995  # 1 - 1/625
+def test_a_spread_of_normal_numbers_has_the_textbooks_interval() -> None:
+    """Five seeds: chi-squared with four degrees of freedom, .4844 and 11.143; F(4, 4) of 9.605 for a ratio."""
+    values = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    estimated = spread_estimate(values)
+    sd = values.std(ddof=1)
+    expected = (math.log(sd * math.sqrt(4 / 11.1433)), math.log(sd * math.sqrt(4 / 0.48442)))
+    assert estimated.interval() == pytest.approx(expected, abs=1e-5)
+    ratio = spread_estimate(10 * values, values)
+    half = math.log(9.6045) / 2
+    assert ratio.interval() == pytest.approx((math.log(10) - half, math.log(10) + half), abs=1e-4)
+    assert ratio.p_beyond(ratio.interval()[0]) == pytest.approx(0.05)
+
+
+def test_heavy_tails_widen_the_interval_of_a_spread() -> None:
+    rng = np.random.default_rng(5)
+    normal, heavy = rng.normal(size=200), rng.standard_t(3, size=200)
+    widths = [np.ptp(spread_estimate(values).interval()) for values in (normal, heavy)]
+    assert widths[1] > 1.3 * widths[0]
+
+
+def test_a_skewed_statistic_gets_a_skewed_interval() -> None:
+    """BCa reaches further on the long side than t does."""
+    values = np.random.default_rng(6).lognormal(sigma=1.5, size=50)
+    estimated = of(*values)
     low, high = estimated.interval()
-    assert math.isfinite(low)
-    assert low < estimated.value < high
+    assert high - estimated.value > 1.1 * (estimated.value - low)
 
 
 def test_seeds_needed_by_hand() -> None:
-    """Half-width 2.776 s / sqrt(5) must shrink to the distance from 1 to 0."""
+    """t(n - 1) s / sqrt(n) must be at most the distance: s = 1.58, distance 1, so 13 (2.179 x 1.58 / 3.61 = .955)."""
     values = np.array([-1.0, 0.0, 1.0, 2.0, 3.0])
     estimated = of(*values)
-    half = 2.7764451052 * values.std(ddof=1) / math.sqrt(5)
-    assert seeds_needed(estimated, 0, math.inf, 0.05) == math.ceil(5 * half**2)
-    assert seeds_needed(estimated, 2, math.inf, 0.05) == math.ceil(5 * half**2)  # outside by the same distance
-    assert seeds_needed(estimated, 0, 1.5, 0.05) == math.ceil(5 * (half / 0.5) ** 2)  # inside: the nearer end counts
+    assert seeds_needed(estimated, 0, math.inf, 0.05) == 13
+    assert seeds_needed(estimated, 2, math.inf, 0.05) == 13  # outside by the same distance
+    assert seeds_needed(estimated, 0, 1.5, 0.05) == 41  # inside: the nearer end counts
     assert seeds_needed(estimated, 1, math.inf, 0.05) is None
 
 
@@ -176,13 +190,17 @@ def test_holm_keeps_the_familywise_error() -> None:
     assert any_found == pytest.approx(0.05, abs=0.011)
 
 
-def test_shares() -> None:
-    assert share_interval(2, 5) == pytest.approx((0.0527449505, 0.8533672004))
-    assert share_interval(0, 5) == pytest.approx((0.0, 1 - 0.025 ** (1 / 5)))
-    assert share_interval(5, 5) == pytest.approx((0.025 ** (1 / 5), 1.0))
-    assert share_p(5, 5, 0.5) == pytest.approx(2 / 32)
-    assert share_p(1, 5, 0.5) == pytest.approx(2 * 6 / 32)
-    assert share_p(2, 4, 0.5) == 1.0
+def test_distributions_are_scipys() -> None:
+    from scipy import special, stats
+
+    for a in (0.5, 2.3, 40.0, 300.0):
+        for x in (0.01, 0.7, 3.0, 50.0, 310.0):
+            assert gamma_cdf(x, a) == pytest.approx(special.gammainc(a, x), abs=1e-12)
+        for b in (0.5, 4.4, 80.0):
+            for x in (0.001, 0.2, 0.5, 0.999):
+                assert beta_cdf(x, a, b) == pytest.approx(special.betainc(a, b, x), abs=1e-12)
+    assert chi2_cdf(7.7, 3.3) == pytest.approx(stats.chi2.cdf(7.7, 3.3))
+    assert f_cdf(2.2, 3.3, 17.5) == pytest.approx(stats.f.cdf(2.2, 3.3, 17.5))
 
 
 def test_tuned_scores_no_seed_by_a_rate_that_it_chose() -> None:

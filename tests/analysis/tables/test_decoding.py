@@ -135,7 +135,7 @@ def test_notes_name_who_beats_a_refitted_ridge_and_what_rounding_does() -> None:
 def test_the_ledger_finds_the_papers_claims_in_the_papers_numbers() -> None:
     result = lines(as_printed())
     clean = {part.removesuffix(", clean pair"): line for part, line in result.items() if part.endswith("clean pair")}
-    assert clean["level, k = 4"]["ours"] == approx(80.36)
+    assert clean["level, k = 4"]["ours"] == approx(79.87, abs=0.01)
     assert clean["level, traces"]["ours"] == approx(58.5, abs=0.5)
     assert clean["every seed"]["ours"] == 1.0
     assert (clean["full fails"]["ours"], clean["full fails"]["verdict"]) == (0.4, "reproduced")
@@ -156,11 +156,11 @@ def test_a_decoder_that_lost_nothing_has_no_recovery() -> None:
     }
     np.testing.assert_allclose(decoding.recovered(columns, "k4"), [150, np.nan, np.nan])
     cells = as_printed()
-    cells = [c | {"frozen_b_late": 0.1} if c["seed"] == 7 else c for c in cells]
-    line = lines(cells)["level, k = 4, clean pair"]
-    assert line["verdict"] == "cannot be separated"
+    one = lines([c | {"frozen_b_late": 0.25} if c["seed"] == 7 else c for c in cells])["level, k = 4, clean pair"]
+    assert one["ours"] is not None  # a seed without drift adds to both means
+    line = lines([c | {"frozen_b_late": 0.1 + c["seed"] % 7 / 1000} for c in cells])["level, k = 4, clean pair"]
+    assert (line["ours"], line["verdict"]) == (None, "not reproduced")
     assert line["why"].startswith("Eq. 12 has no drift to undo")
-    assert "seed 7" in line["why"]
 
 
 def test_every_line_stands_on_both_pairs() -> None:

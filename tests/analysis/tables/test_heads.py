@@ -214,7 +214,7 @@ def line(frame: pl.DataFrame, claim: str, part: str) -> dict[str, Any]:
 def test_the_ledger_on_the_papers_own_numbers() -> None:
     """Three seeds of k = 4 prove little; the gap of Table 11 is what it says."""
     frame = ledger(source([*papers_table_10(), *papers_table_11()]))
-    assert line(frame, "E7-threshold", "6 of 12 heads")["ours"] == approx(107, abs=1)
+    assert line(frame, "E7-threshold", "6 of 12 heads")["ours"] == approx(105, abs=1)  # 107 as the mean of ratios
     assert line(frame, "E7-threshold", "4 of 12 heads")["ours"] == approx(77, abs=1)
     assert line(frame, "E7-threshold", "1 of 12 heads")["ours"] == approx(0.0673, abs=1e-3)
     assert line(frame, "E7-threshold", "6 of 12 heads")["naive"] == approx(0.41)
@@ -229,7 +229,7 @@ def test_the_ledger_on_the_papers_own_numbers() -> None:
         assert line(frame, "E7-forward", part)["verdict"] == "not run"
     assert line(frame, "E8-timing", "after task 2")["verdict"] == "not run"
     assert set(frame.filter(pl.col("id").str.contains("E7|E8"))["verdict"]) <= {
-        "reproduced", "cannot be separated", "not reproduced", "not run",
+        "reproduced", "cannot be separated", "the paper cannot tell", "number not at hand", "not run",
     }  # fmt: skip
 
 

@@ -1,0 +1,65 @@
+"""Shares of seeds with a property: intervals of one share, and of the difference of two samples' shares."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from raysweep.analysis.statistics.distributions import NORMAL, beta_cdf, bisect
+from raysweep.analysis.statistics.inference import LEVEL
+
+
+@functools.cache
+def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """The mid-p interval of a binomial share: an outcome as extreme as the observed one counts half.
+
+    Clopper and Pearson's interval counts it whole: it covers more than its level, and with five of five can't exclude
+    one half.
+    """
+    low = bisect(lambda p: mid_p(count, n, p) - level / 2, 0.0, 1.0) if count else 0.0
+    high = bisect(lambda p: level / 2 - mid_p(n - count, n, 1 - p), 0.0, 1.0) if count < n else 1.0
+    return low, high
+
+
+def mid_p(count: int, n: int, p: float) -> float:
+    """Chance of more than `count` of n, and half that of `count`, if each has the chance p."""
+    at_least = beta_cdf(p, count, n - count + 1) if count else 1.0
+    more = beta_cdf(p, count + 1, n - count) if count < n else 0.0
+    return (at_least + more) / 2
+
+
+def share_p(count: int, n: int, end: float) -> float:
+    """Two-sided p of the true share lying on the other side of `end`, by `share_interval`."""
+    tail = mid_p(count, n, end) if count / n > end else mid_p(n - count, n, 1 - end)
+    return min(1.0, 2 * tail)
+
+
+def difference_interval(count: int, n: int, other: int, m: int, level: float = LEVEL) -> tuple[float, float]:
+    """Newcombe's interval (1998, method 10) of the share `count` of n less the share `other` of m."""
+    one, two = count / n, other / m
+    low, high = _wilson(count, n, level)
+    other_low, other_high = _wilson(other, m, level)
+    down = math.hypot(one - low, other_high - two)
+    up = math.hypot(high - one, two - other_low)
+    return one - two - down, one - two + up
+
+
+def difference_p(count: int, n: int, other: int, m: int) -> float:
+    """Two-sided p of equal shares: the smallest level at which `difference_interval` still holds 0."""
+    if count * m == other * n:
+        return 1.0
+
+    def excludes(level: float) -> float:
+        low, high = difference_interval(count, n, other, m, level)
+        return 1.0 if low > 0 or high < 0 else -1.0
+
+    return bisect(excludes, 1e-12, 1 - 1e-12)
+
+
+def _wilson(count: int, n: int, level: float) -> tuple[float, float]:
+    """Wilson's score interval of a share."""
+    z = NORMAL.inv_cdf(1 - level / 2)
+    p = count / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
