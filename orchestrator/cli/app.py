@@ -1,4 +1,4 @@
-"""The command line: parsing, calls and printing. Heavy modules are imported only by the commands that need them."""
+"""The commands and their entry point. Heavy modules are imported only by the commands that need them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ app.add_typer(cluster_app, name="cluster")
 
 
 def main() -> None:
-    """Entry point. A RaysweepError becomes its message and exit code, without a traceback."""
+    """Run the command line. A RaysweepError becomes its message and exit code, without a traceback."""
     from raysweep.orchestrator.errors import RaysweepError, missing_extra
 
     for stream in (sys.stdout, sys.stderr):

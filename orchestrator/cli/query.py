@@ -116,7 +116,7 @@ def export(
 
 
 def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
-    """The requested format, otherwise the one of the file's extension, otherwise `table`.
+    """Return the output format: the requested one, otherwise the one of the file's extension, otherwise `table`.
 
     Raises:
         InputError: the format or the extension is unknown, or the format is binary and no file is named.
@@ -138,7 +138,11 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
 
 
 def _put(frame: pl.DataFrame, kind: str, output: str | None) -> None:
-    """Print a frame, or write it to a file."""
+    """Write a table in the format `kind` to the file `output`; to standard output if `output` is None.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     if kind == "table" and output is None:
         print_frame(frame)
         return

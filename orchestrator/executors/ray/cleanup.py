@@ -1,8 +1,8 @@
-"""Removal of leftovers of killed launches on the driver's machine, by the user's next launch.
+"""Removal of what killed launches left on the driver's machine. The same user's next launch does it.
 
 Each launch on Ray has a folder `launch-ID` in the user's scratch folder. Its `owner.json` names the driver's process
-and, once Ray runs, the launch's own Ray session. If that process is dead the folder is a leftover, and agents of the
-session may still run: a killed driver takes its workers along, but not its agents.
+and, once Ray runs, the Ray session that the launch started. If that process is dead, the folder is a leftover.
+Processes of its Ray session may then still run: workers die with the driver, but Ray's agents do not.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class LaunchFolder:
         temporary.replace(self.path / _OWNER)
 
     def remove(self) -> None:
-        """Remove the folder and the launch's fault files."""
+        """Remove the folder and the launch's fault files, which hold the stacks of dying workers."""
         shutil.rmtree(self.path, ignore_errors=True)
         shutil.rmtree(fault_folder(self._launch), ignore_errors=True)
 
 
 def end_leftovers() -> list[str]:
-    """Remove leftovers of dead launches on this machine, and return one line per launch.
+    """Remove what dead launches left on this machine, and return one line per such launch.
 
-    A launch is dead if its process ran in this boot and container and has ended; other launches are left alone. The
-    only processes ended are this user's that name the Ray session of a dead launch.
+    A launch is dead if its process ran in this boot and container and has ended. Other launches are left alone. Only
+    those of this user's processes are ended that name the Ray session of a dead launch.
     """
     lines = []
     for folder in sorted(scratch().glob("launch-*")):
@@ -64,7 +64,7 @@ def end_leftovers() -> list[str]:
 
 
 def _end_session(session: str) -> int:
-    """End this user's processes that name this Ray session's folder, and return their number."""
+    """End this user's processes that name the Ray session `session`, and return their number."""
     word, ended = f"/{session}".encode(), 0
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user

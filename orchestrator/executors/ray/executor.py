@@ -1,8 +1,8 @@
-"""The Ray executor runs chunks as Ray tasks, on an embedded Ray by default, or on a running cluster.
+"""The Ray executor, which runs chunks as Ray tasks: on a Ray of its own (embedded) by default, or on a running cluster.
 
-Ray's defaults that this file must undo: a bare `ray.init()` attaches to any cluster that a stale file names, so an
-embedded Ray is started by `address="local"`; workers run at nice 15 and listen on every interface; a worker imports
-whatever lies in the driver's current folder, or in a `working_dir`; Ray's own retries would hide attempts.
+It undoes these defaults of Ray. A bare `ray.init()` attaches to any cluster that an old file names, so an embedded Ray
+is started by `address="local"`. Workers run at nice 15 and listen on every interface. A worker imports any module in
+the driver's current folder or in a `working_dir`. Ray's own retries would hide attempts.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class RayExecutor:
     """Runs chunks as tasks on Ray.
 
     Args:
-        address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        modules: folder of users' modules, whose Python files workers import -> further files of the folder.
-        gpus: GPUs of the embedded Ray; None: Ray detects them.
+        address: "auto" or HOST:PORT of a running cluster; None starts an embedded Ray on this machine.
+        modules: folder of users' modules, whose Python files workers import -> further files of that folder to ship.
+        gpus: number of GPUs of the embedded Ray; None: Ray detects them.
 
     Raises:
         ClusterUnavailable: Ray did not start, or nothing answers at the address.
@@ -156,7 +156,7 @@ class RayExecutor:
         self._scaling = None if self._embedded else Scaling(ray, self._health.store, self._health.answers)
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """Number of chunks of this demand that the nodes run at once, plus those to request from an autoscaler."""
+        """Return how many chunks of this demand to submit at once, on running nodes and on those to be started."""
         demand = Demand(cpus, gpus, memory_gib)
         at, slots = self._slots.get(demand, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
@@ -167,7 +167,7 @@ class RayExecutor:
         return slots
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """The reason why no node, running or future, can run such a cell; None if one can."""
+        """Return the reason why no present or future node can run a cell of this demand; None if one can."""
         demand = Demand(cpus, gpus, memory_gib)
         nodes = self.nodes()
         if any(slots_of(node, demand) for node in nodes):
@@ -179,11 +179,11 @@ class RayExecutor:
         return f"{reason}; no node type has more: {listed(scaling) or 'it starts none'}" if scaling else reason
 
     def nodes(self) -> list[dict[str, float]]:
-        """The resources of each node that is alive."""
+        """Return the resources of each living node."""
         return list(self._health.nodes().values())
 
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
-        """The cluster's autoscaler, or None. `wait`: give an autoscaler that has just started time to report."""
+        """Return the cluster's autoscaler, or None. `wait` lets an autoscaler that has just started report first."""
         if self._scaling is None:
             return None
         scaling = self._scaling.find()
@@ -193,7 +193,7 @@ class RayExecutor:
         return scaling
 
     def _avoided(self, demand: Demand) -> set[str]:
-        """Nodes that such a cell should not run on: unresponsive ones, and GPU nodes if it needs no GPU."""
+        """Return the nodes that a cell should not run on: unresponsive ones, and GPU nodes if the cell needs no GPU."""
         scaling = self.autoscaler()
         others = scaling is not None and scaling.without_gpus(demand)
         return nodes_to_avoid(self._health.nodes(), self._health.unresponsive, demand, others)
@@ -225,7 +225,7 @@ class RayExecutor:
         self._in_flight[chunk.number] = InFlight(chunk.number, ref, time.monotonic(), demand)
 
     def poll(self, timeout: float) -> list[Event]:
-        """Events of chunks that completed, were lost or never began."""
+        """Return the events of chunks that completed, were lost or never began."""
         numbers = {chunk.ref: chunk.number for chunk in self._in_flight.values()}
         refs = list(numbers)
         if not refs:
@@ -255,7 +255,7 @@ class RayExecutor:
         return events
 
     def _require_workers(self) -> None:
-        """Raise ClusterUnavailable if the workers of an embedded Ray do not start, since only this launch uses it."""
+        """Raise ClusterUnavailable if the workers of an embedded Ray do not start. Only this launch uses that Ray."""
         if self._any_worker or not self._embedded or self._first_submit is None:
             return
         if time.monotonic() - self._first_submit > START_S:
@@ -284,7 +284,7 @@ class RayExecutor:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
 
     def _crashed(self, number: int) -> ChunkLost:
-        """The event of a worker's death, with the stack in its fault file if it ran on this machine."""
+        """Return the event of a worker's death, with the worker's last stack if it ran on this machine."""
         path = fault_path(self._launch, number)
         message = "its worker process died (killed, a crash in native code, or os._exit)"
         if not path.is_file():
@@ -300,12 +300,12 @@ class RayExecutor:
         return ChunkLost(number, "crashed", message, None, stack or None)
 
     def beats(self) -> Iterable[Beat]:
-        """The latest heartbeats since the last call."""
+        """Return the latest heartbeat of each worker that sent one since the last call."""
         beats, self._beats = self._beats, []
         return beats
 
     def waiting(self) -> list[Waiting]:
-        """Chunks that no living node can run, by demand; an autoscaler has to start a node."""
+        """List the chunks that no living node can run, by demand. An autoscaler would have to start a node for them."""
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()
@@ -327,21 +327,21 @@ class RayExecutor:
         return waits
 
     def memory_gib(self) -> float | None:
-        """The memory that Ray schedules on the largest node."""
+        """Return the memory in GiB that Ray schedules on the largest node."""
         most = max((node.get("memory", 0.0) for node in self.nodes()), default=0.0)
         return most / 2**30 or None
 
     def kill(self, number: int) -> None:
-        """End a chunk's worker and forget the chunk."""
+        """End a chunk's worker by force, and forget the chunk."""
         chunk = self._in_flight.pop(number, None)
         if chunk is not None:
             self._ray.cancel(chunk.ref, force=True)
 
     def interrupt(self) -> None:
-        """Nothing to do: cells run in other processes, and the driver cancels them."""
+        """Do nothing: cells run in other processes, and the driver cancels them."""
 
     def close(self) -> None:
-        """End running chunks and disconnect, which ends an embedded Ray."""
+        """End running chunks and disconnect. An embedded Ray then ends, too."""
         if self._closed:
             return
         self._closed = True
@@ -356,7 +356,7 @@ class RayExecutor:
 
 
 def check_address(address: str) -> None:
-    """Check that something listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
+    """Raise an error if nothing listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
 
     Raises:
         InputError: `auto` finds no cluster, the address is invalid, or nothing answers.
@@ -384,7 +384,7 @@ def _line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def quiet(*loggers: str) -> Iterator[None]:
-    """Hide notices and warnings of these loggers inside the block; exceptions are still raised."""
+    """Hide notices and warnings of these loggers inside the block. Exceptions are still raised."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     for name in loggers:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Client of Ray's job server on a cluster's head: submits a launch and follows its log."""
+"""A client of the job server on a Ray cluster's head. It submits a launch as a job and follows the job's log."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Job:
 
 
 class Jobs:
-    """The client of a job server.
+    """A client of a Ray cluster's job server.
 
     Args:
         address: http://HEAD:8265 or https://HEAD:8265.
@@ -79,7 +79,7 @@ class Jobs:
         return number
 
     def follow(self, number: str, show: Callable[[str], None]) -> int:
-        """Show a job's log as it grows, until the job ends, and return the exit code of its driver.
+        """Show a job's log as it grows until the job ends, and return the exit code of the job's command.
 
         Raises:
             ClusterUnavailable: the server no longer answers.
@@ -102,7 +102,7 @@ class Jobs:
 
     @contextlib.contextmanager
     def _one_error(self) -> Iterator[None]:
-        """Turn Ray's many exceptions into `ClusterUnavailable`."""
+        """Turn any exception of Ray's inside the block into `ClusterUnavailable`."""
         try:
             yield
         except self._refused:

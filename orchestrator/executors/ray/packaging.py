@@ -1,4 +1,4 @@
-"""The staged folder: our package and users' modules, copied for workers to import."""
+"""The staged folder: a copy of the raysweep package and of users' modules, which workers import."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SKIP = {"results", "data", "build", "dist", "node_modules", OURS, "__pycache__"
 
 
 def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
-    """Copy our package and users' Python files to a new folder.
+    """Copy the raysweep package and users' Python files to a new folder.
 
     Args:
         stage: the folder to create.
-        modules: folder of users' modules -> further files in it (see `python_files`).
+        modules: folder of users' modules -> further files in that folder to copy (see `python_files`).
     """
     stage.mkdir()
     copy_package(stage, without=("analysis",))
@@ -26,7 +26,7 @@ def stage_code(stage: Path, modules: Mapping[str, Iterable[Path]]) -> None:
 
 
 def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
-    """Copy the raysweep package that this process has imported, without some of its folders."""
+    """Copy the raysweep package that this process has imported. Folders named in `without` are left out."""
     source = Path(raysweep.__file__).parent  # in a checkout its folders are links; copytree follows them
     shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 
