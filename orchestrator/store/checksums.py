@@ -1,8 +1,8 @@
-"""CRC-32 of a whole segment, so that a damaged byte anywhere is noticed before the file is interpreted.
+"""CRC-32 checksums of a whole segment, so that a damaged byte is noticed before the file is interpreted.
 
-Parquet's own page checksums cover neither page headers nor the footer, and polars does not verify them. A segment's
-footer therefore carries two checksums: of all bytes before the footer, and of the footer itself, computed with its own
-digits as zeros. Segments of versions before 0.1.0 have none.
+Parquet's page checksums cover neither page headers nor the footer, and polars does not verify them. So a segment's
+footer contains two checksums. One is of all bytes before the footer. The other is of the footer, computed with its own
+digits as zeros. Segments of versions before 0.1.0 have neither.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def fill_in(segment: memoryview) -> None:
 
 
 def check_footer(footer: bytes) -> int | None:
-    """Verify a footer, from its first byte to the end of the file.
+    """Verify a footer's checksum. `footer` holds the bytes from its first byte to the end of the file.
 
     Returns:
-        The checksum of all bytes before it; None if an older version wrote the segment.
+        The checksum of all bytes before the footer; None if an older version wrote the segment.
 
     Raises:
         ValueError: the footer is damaged.

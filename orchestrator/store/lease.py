@@ -1,6 +1,6 @@
-"""Ownership of a store: liveness, take-over, generations and seals. `writer` documents the protocol.
+"""Ownership of a store: whether the owner lives, how it is replaced, generations and seals (see `writer`).
 
-A *generation* is the ownership of one launch; names of files and columns call it the epoch.
+A *generation* is the ownership of one launch. Names of files and columns call it the epoch.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ _POLL_S = 0.5
 
 
 class Ownership(NamedTuple):
-    """A store's owner, and the running cells in its last heartbeat: cell id -> progress (0 to 1; None: unknown)."""
+    """A store's owner, and its running cells by its last heartbeat: id -> progress (0 to 1; None: unknown)."""
 
     who: str
     running: Mapping[str, float | None]
 
 
 def current_owner(storage: Storage, patience: float | None = None, *, locked: bool = False) -> Ownership | None:
-    """Find the living owner of a store without writing or locking anything; None if there is none.
+    """Find the living owner of a store, without writing or locking anything; None if no owner is alive.
 
     Args:
         storage: the store's storage.
-        patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25 beats.
-        locked: whether this process has acquired the host-wide lock; then no owner under this kernel is alive.
+        patience: seconds without a heartbeat after which an owner on another machine counts as dead; by default 1.25
+            times the interval of heartbeats.
+        locked: whether this process has acquired the host-wide lock; then no owner on this machine is alive.
 
     Raises:
-        StoreDamaged: the newest generation's file is torn.
+        StoreDamaged: the newest generation's file is incomplete or damaged.
     """
     epoch = newest_epoch(storage)
     if epoch is None or marked(storage, epoch, "released"):
@@ -61,7 +62,7 @@ def current_owner(storage: Storage, patience: float | None = None, *, locked: bo
 
 
 def _beats(storage: Storage, epoch: int, patience: float) -> bool:
-    """Whether the generation's heartbeat changes within `patience` seconds, by this process's clock."""
+    """Tell whether the generation's heartbeat changes within `patience` seconds of this process's clock."""
     beat = f"_hb/{epoch:08d}"
     first, end = read_at_most(storage, beat, MAX_BEAT_BYTES), time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
@@ -74,7 +75,7 @@ def _beats(storage: Storage, epoch: int, patience: float) -> bool:
 
 
 def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
-    """Running cells in the last heartbeat, even if it is foreign; older versions listed ids without progress."""
+    """Return the running cells in the last heartbeat, with their progress (None in heartbeats of older versions)."""
     try:
         heartbeat = json.loads(read_at_most(storage, f"_hb/{epoch:08d}", MAX_BEAT_BYTES) or b"{}")
     except (ValueError, RecursionError):
@@ -90,7 +91,7 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
 
 
 def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] | None = None) -> None:
-    """Check that nobody owns the store, before anything is prepared for a launch on it.
+    """Check that no launch owns the store, or wait for that, before a launch on it prepares anything.
 
     Args:
         storage: the store's storage.
@@ -104,7 +105,7 @@ def wait_till_free(storage: Storage, wait: bool, report: Callable[[str], None] |
 
 
 def take_over(storage: Storage, wait: bool) -> Lock:
-    """Acquire a store's host-wide lock, once no launch on any machine owns the store.
+    """Acquire the store's host-wide lock once no launch on any machine owns the store.
 
     Raises:
         StoreBusy: the store is owned, and `wait` is False.
@@ -148,25 +149,25 @@ def _wait_while(
 
 
 def newest_epoch(storage: Storage) -> int | None:
-    """Number of the newest generation; None in a new store."""
+    """Return the number of the newest generation; None in a new store."""
     return max(epochs(storage), default=None)
 
 
 def epochs(storage: Storage) -> list[int]:
-    """Numbers of all generations."""
+    """Return the numbers of all generations."""
     return [int(name[:8]) for name in storage.names("_epochs") if EPOCH_FILE.fullmatch(name)]
 
 
 def marked(storage: Storage, epoch: int, mark: str) -> bool:
-    """Whether a generation was `released` by its owner, or `sealed` by a later one."""
+    """Tell whether a generation is marked as `released` (by its owner) or `sealed` (by a later one)."""
     return exists(storage, f"_epochs/{epoch:08d}.{mark}")
 
 
 def read_note(storage: Storage, epoch: int) -> ProcessNote:
-    """Read an owner's note about its process.
+    """Read the note that a generation's owner wrote about its process.
 
     Raises:
-        StoreDamaged: the file is torn or foreign.
+        StoreDamaged: the file is incomplete, or raysweep did not write it.
     """
     name = f"_epochs/{epoch:08d}.json"
     try:
@@ -180,7 +181,7 @@ def new_epoch(storage: Storage, command: str) -> int:
 
     Raises:
         StoreBusy: another launch began it first.
-        StoreDamaged: there is no next number.
+        StoreDamaged: no larger number is possible.
     """
     # By the token, two owners that begin at the same time can tell their files apart.
     note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
@@ -193,7 +194,10 @@ def new_epoch(storage: Storage, command: str) -> int:
 
 
 def seal(storage: Storage, folder: str, epoch: int) -> None:
-    """Occupy the next segment name of a generation; repeat if its owner was faster, until it ends in a seal."""
+    """Occupy a generation's next segment name with an empty segment, a seal.
+
+    Repeated if its owner took the name first.
+    """
     while True:
         names = [name for name in listed(storage, folder) if parse_name(folder, name)[0] == epoch]
         if names and inspect(storage, folder, names[-1]).seal:
@@ -204,6 +208,6 @@ def seal(storage: Storage, folder: str, epoch: int) -> None:
 
 
 def _merged_up_to(storage: Storage, folder: str, epoch: int) -> int:
-    """First number that a generation without files never used, as compactions recorded the names they replaced."""
+    """Return the first segment number that a generation never used, if compactions have removed all its files."""
     segments = inspected(storage, folder, listed(storage, folder))
     return max((last for s in segments for replaced, _, last in s.replaces if replaced == epoch), default=-1) + 1

@@ -1,7 +1,4 @@
-"""Stage 7, reading: segments become lazy frames.
-
-Readers never block and never write; `writer` does the writing.
-"""
+"""Stage 7, reading: segments become lazy frames. Readers never block, and never write."""
 
 from __future__ import annotations
 
@@ -32,10 +29,10 @@ class Store:
     """A store to read.
 
     Args:
-        path: the store's folder or its address on an object store. The store need not exist yet.
+        path: the store's folder, or its address on an object store. The store need not exist yet.
 
     Raises:
-        InputError: there is no store at the path but other files, or the store has a newer format.
+        InputError: the path contains other files but no store, or the store has a newer format.
     """
 
     def __init__(self, path: str | Path = DEFAULT) -> None:
@@ -53,21 +50,21 @@ class Store:
         return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
-        """Return the store itself; raise InputError if no launch has created it."""
+        """Return the store itself. Raises InputError if no launch has created it."""
         if not self.exists():
             raise InputError(f"no store at {self.storage}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
         return self
 
     def segments(self, folder: str) -> list[Segment]:
-        """Live segments of a folder; their footers are checked.
+        """List the segments of a folder that no compaction has replaced. Their footers are checked.
 
         Raises:
-            StoreDamaged: a file is torn, foreign or of another schema.
+            StoreDamaged: a file is incomplete, is not raysweep's, or has another schema.
         """
         return live(self.every_segment(folder))
 
     def every_segment(self, folder: str) -> list[Segment]:
-        """All segments of a folder, including those that a compaction has replaced."""
+        """List all segments of a folder, including those that a compaction has replaced."""
         for _ in range(_MAX_TRIES):
             names = listed(self.storage, folder)
             new = [name for name in names if (folder, name) not in self._footers]  # a segment never changes
@@ -85,7 +82,7 @@ class Store:
         """Collect a lazy frame over `cells`, `attempts` and `arrays`, even while a launch merges segments.
 
         Args:
-            frame: builds the lazy frame; called again if a file was merged away before it was read.
+            frame: builds the lazy frame. Called again if a merge removed a file before it was read.
 
         Raises:
             StoreDamaged: pages of a file are damaged; the message names the file.
@@ -103,9 +100,9 @@ class Store:
         raise StoreDamaged(f"{self.storage}: its files change faster than they can be read")
 
     def scan(self, folder: str) -> pl.LazyFrame:
-        """Scan one of the folders `cells`, `attempts`, `arrays` into a lazy frame of its fixed schema.
+        """Scan one of the folders `cells`, `attempts`, `arrays` into a lazy frame with the folder's schema.
 
-        All of its segments are verified first, each once.
+        All of its segments are verified first. Each segment is verified only once.
 
         Raises:
             StoreDamaged: a file is damaged; the message names it.
@@ -120,12 +117,12 @@ class Store:
 
     @property
     def cells(self) -> pl.LazyFrame:
-        """One row per done cell."""
+        """The cells that are done, one row per cell."""
         return self.scan("cells")
 
     @property
     def attempts(self) -> pl.LazyFrame:
-        """One row per attempt that has ended, of any status."""
+        """The attempts that have ended, with any status, one row per attempt."""
         return self.scan("attempts")
 
     @property
@@ -147,11 +144,11 @@ class Store:
         return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
 
     def known(self) -> CellTable:
-        """All cells that launches have requested."""
+        """Return all cells that launches have requested."""
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """One row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        """Return one row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
             if paths:
@@ -164,7 +161,7 @@ class Store:
         return self._summary_of[1]
 
     def times(self) -> pl.DataFrame:
-        """Mean seconds of done cells, one row per variant (`cells.VARIANT`)."""
+        """Return the mean seconds of done cells, one row per variant (`cells.VARIANT`)."""
         return self.collect(lambda: self.cells.group_by(VARIANT).agg(pl.col("seconds").mean()))
 
     def _paths(self) -> tuple[str, ...]:
@@ -176,7 +173,7 @@ class Store:
 
 
 def check_format(storage: Storage) -> None:
-    """Raise InputError if the folder has other files but no store, or the store has a newer format."""
+    """Raise InputError if the folder holds other files but no store, or the store has a newer format."""
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.

@@ -1,7 +1,7 @@
-"""The fixed schema of the store's three tables (documented in `docs/store.md`).
+"""The schema of the store's three tables (documented in `docs/store.md`).
 
-The schema is fixed, because readers refuse to scan files whose columns differ in type. So metrics are a
-list of (name, value) pairs and a config is JSON text; queries widen them into columns.
+It is the same for all workloads, because readers refuse to scan files whose columns differ in type. So metrics are a
+list of (name, value) pairs, and a config is JSON text. Queries turn both into columns.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ TABLES: dict[str, pa.Schema] = {"arrays": ARRAYS, "attempts": ATTEMPTS, "cells":
 
 @dataclass(frozen=True)
 class Records:
-    """Rows of one commit."""
+    """The rows of one commit."""
 
     cells: pa.Table
     attempts: pa.Table
