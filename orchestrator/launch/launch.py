@@ -1,4 +1,4 @@
-"""The launch: all stages in order. The command line and the Python API both call it."""
+"""A launch from its request to its result. The command line and the Python API both call it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a launch: `asked` = done + failed + left cells; `ran` of the done ones were run by this launch."""
+    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch."""
 
     asked: int
     done: int
@@ -56,7 +56,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0: all requested cells are done; 130: interrupted; 1: otherwise."""
+        """Exit code: 0 if all requested cells are done, 130 if the launch was interrupted, otherwise 1."""
         if self.stopped == "interrupted":
             return 130
         return 0 if self.done == self.asked else 1
@@ -72,12 +72,12 @@ def launch(
     device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Run those cells of one or several sweeps that are not done; return when all are done or failed.
+    """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
 
     Args:
         sweeps: one or several sweeps, as `Sweep.load` returns them.
         store: a folder or an address.
-        where: an SQL predicate over key and config columns and status.
+        where: an SQL predicate over key columns, config columns and status.
         inline: run in this process instead of on Ray.
         address: a running Ray cluster; None starts Ray on this machine.
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
@@ -95,9 +95,9 @@ def launch(
 
 
 class Launch:
-    """One launch, from the request to its result.
+    """One launch, from its request to its result.
 
-    If the launch waits for another one (`Options.wait`), `on_wait` is called with a description of the store's owner.
+    If `Options.wait` is set and another launch owns the store, `on_wait` is called with a description of that owner.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Launch:
         self._plan: Plan | None = None
 
     def plan(self) -> Plan:
-        """The plan, made when no launch owns the store: an owner may be running the same cells.
+        """Plan the launch once no other launch owns the store, since that one may be running the same cells.
 
         Raises:
             StoreBusy: another launch owns the store, and `Options.wait` is false.
@@ -119,7 +119,7 @@ class Launch:
         return self.current_plan()
 
     def current_plan(self) -> Plan:
-        """The plan, whether or not a launch owns the store; recomputed only if the store's rows have changed."""
+        """Plan the launch even if another one owns the store. Recomputed only if the store's rows have changed."""
         summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
             changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
@@ -131,7 +131,7 @@ class Launch:
         report: Callable[[Progress], None] | None = None,
         announce: Callable[[Plan, Executor], None] | None = None,
     ) -> Result:
-        """Take the store, run the cells, and record and commit their outcomes.
+        """Take ownership of the store, run the cells, and commit their outcomes.
 
         Args:
             report: called with the progress several times a second.
@@ -183,7 +183,7 @@ class Launch:
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
-    """The table with the GPUs per cell that --device sets: as requested (`auto`), 0 (`cpu`), at least 1 (`cuda`)."""
+    """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`)."""
     if device not in DEVICES:
         hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
@@ -198,7 +198,7 @@ def _commit_all(
     workloads: Mapping[str, Workload],
     report: Callable[[Progress], None] | None,
 ) -> None:
-    """Run the cells; commit outcomes when `FLUSH_OUTCOMES` are waiting, or `FLUSH_S` after the last commit."""
+    """Run the cells, and commit whenever `FLUSH_OUTCOMES` outcomes or `FLUSH_S` seconds have accumulated."""
     replacing = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
     waiting: list[CompletedAttempt] = []
@@ -230,7 +230,7 @@ def _commit_all(
 
 
 def open_executor(request: Request, options: Options) -> Executor:
-    """Open the executor that the options name."""
+    """Open the executor that the options select: inline, or on Ray."""
     module, _, name = EXECUTORS[options.executor].partition(":")
     kind = getattr(importlib.import_module(module), name)
     executor: Executor = kind() if options.executor == "inline" else kind(options.address, request.own_files)
@@ -260,7 +260,7 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
 
 
 def _interruptible(driver: Driver, executor: Executor) -> AbstractContextManager[None]:
-    """End the launch cleanly at the first Ctrl-C or SIGTERM inside the block, and at once at the second."""
+    """End the launch cleanly at the first Ctrl-C or SIGTERM inside the block, and immediately at the second."""
 
     def stop(signum: int, frame: Any) -> None:
         if driver.stop_requested:

@@ -1,4 +1,4 @@
-"""The columns of the SQL tables, with types and categories."""
+"""A list of the columns of the SQL tables, with their types and categories."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS
 
 
 def columns(store: Store) -> pl.DataFrame:
-    """One row per column of `cells`, `attempts` and `arrays`. Columns: table, column, type, what (the category).
+    """List the columns of `cells`, `attempts` and `arrays`. Columns of the list: table, column, type, what.
 
-    `column` is quoted for SQL if necessary. `what` is "identity", "status", "metric", "config", "time", "machine",
-    "code", "list" (all metrics, the whole config) or "launch", in this order; for arrays it is "array".
+    `column` is quoted for SQL if necessary. `what` is the category: "identity", "status", "metric", "config", "time",
+    "machine", "code", "list" (all metrics, the whole config) or "launch", in this order; for arrays it is "array".
     """
     tables = {
         "cells": cells_frame(store),
@@ -27,7 +27,7 @@ def columns(store: Store) -> pl.DataFrame:
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Rows for the columns of a frame from `widen`, whose order is: schema, config keys, metrics."""
+    """List a table's columns by category. The widened columns of `frame` must be config keys, then metrics."""
     metrics = 0
     if "metrics" in frame.columns:
         metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()

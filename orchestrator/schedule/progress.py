@@ -1,4 +1,4 @@
-"""Progress of a running launch: counts, and the rate and time left that follow from them."""
+"""Progress of a running launch: counts of cells, the rate and the time left."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Pace(NamedTuple):
-    """Rate and time left; `seconds_left` is None while it is unknown."""
+    """Rate in cells per second, and seconds left (None while unknown)."""
 
     cells_per_s: float
     seconds_left: float | None
 
 
 def pace(cells: int, work: float, work_left: float, seconds: float) -> Pace:
-    """Rate and time left from a window of `seconds`: seconds_left = work_left * seconds / work.
+    """Compute rate and time left from a window of `seconds`: seconds_left = work_left * seconds / work.
 
     Args:
         cells: number of cells done in the window.
@@ -56,13 +56,13 @@ class Progress:
 
     @property
     def left(self) -> int:
-        """Cells that have neither succeeded nor used up their attempts."""
+        """Number of cells that have neither succeeded nor used up their attempts."""
         return self.total - self.done - self.failed
 
     def pace(self, began: float, now: float) -> Pace:
-        """Pace over the last batches; the launch's beginning is not typical: Ray starts, and the longest cells run.
+        """Compute rate and time left over the last batches. `began` (the launch's start) and `now`: monotonic seconds.
 
-        `began`, the launch's beginning, and `now` are times of the monotonic clock.
+        The launch's beginning is not typical: Ray starts then, and the longest cells run.
         """
         since, done, work = self.recent[0] if self.recent else (began, 0, 0.0)
         if done in (0, self.done):  # too few batches for a window

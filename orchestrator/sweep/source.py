@@ -1,4 +1,4 @@
-"""A workload's source files and their digest. The files are found by reading import statements, without imports."""
+"""A workload's source files and their digest. The files are found by reading import statements; nothing is imported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_BYTES = 2**19
 
 @lru_cache(maxsize=64)
 def source_digest(module: str, path: str, folder: str | None = None) -> str:
-    """Digest of the names and contents of `source_files`, as 16 hex characters."""
+    """Compute the digest of the names and contents of `source_files`: 16 hex characters."""
     digest = hashlib.sha256()
     for name, file in source_files(module, path, folder):
         digest.update(name.encode() + b"\0" + content(file) + b"\0")
@@ -32,10 +32,11 @@ def source_digest(module: str, path: str, folder: str | None = None) -> str:
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
-    """A workload's source files, each with the name under which it enters the digest.
+    """Find a workload's source files. Each is paired with the name under which it enters the digest.
 
-    For a bundled workload: its module, and its imports from `raysweep.workloads`. For a user's: its whole top-level
-    package, or its file if it is in no package; then their imports from the folder that is shipped with it.
+    A bundled workload has its module and what that imports from `raysweep.workloads`. A user's workload has its whole
+    top-level package, or its file if it is in no package. To these come imports from the folder that is shipped with
+    it.
 
     Args:
         module: the full name of the workload's module.
@@ -63,7 +64,7 @@ def source_files(module: str, path: str, folder: str | None = None) -> list[tupl
 
 
 def own_files(module: str, path: str, folder: str | None) -> list[Path]:
-    """The `source_files` of a user's workload, relative to its folder; empty for bundled and installed workloads."""
+    """Return the `source_files` of a user's workload, relative to its folder; empty for other workloads."""
     if folder is None:
         return []
     files = [Path(os.path.relpath(file, folder)) for _, file in source_files(module, path, folder)]
@@ -71,7 +72,7 @@ def own_files(module: str, path: str, folder: str | None) -> list[Path]:
 
 
 def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Describe modules of one name that differ between folders; `own` maps a folder to its `own_files`."""
+    """Describe modules of the same name that differ between folders. `own` maps a folder to its `own_files`."""
     conflicts: dict[frozenset[Path], str] = {}
     for folder, files in own.items():
         for name in files:
@@ -91,15 +92,15 @@ def module_conflicts(own: Mapping[str, Sequence[Path]]) -> list[str]:
 
 
 def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
-    """Files in `folder` that a module may load when it is imported or its functions are called, its own included.
+    """Find the files in `folder` that a module may load when imported or called, its own file included.
 
-    They are found by reading import statements, also those inside functions, so that every process on every machine
-    finds the same files. Imports of computed names, and files outside the folder, are not found.
+    They are found by reading import statements, also those inside functions. So every process on every machine finds
+    the same files. Imports of computed names, and files outside the folder, are not found.
 
     Args:
         module: the module's full name.
         folder: the folder that contains the module or its top-level package.
-        within: a package: only modules inside it are followed. None: all modules but raysweep's.
+        within: a package; only modules inside it are followed. None: all modules but raysweep's.
 
     Returns:
         Paths relative to the folder, sorted.
@@ -125,10 +126,10 @@ def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
 
 
 def imported(source: bytes, package: Sequence[str]) -> set[str]:
-    """Full names in a file's import statements: modules, and the names that are imported from them.
+    """List the full names in a file's import statements: modules, and the names imported from them.
 
     Args:
-        source: the file's content; the result is empty if it is not Python, or longer than `MAX_BYTES`.
+        source: the file's content. The result is empty if it is not Python, or longer than `MAX_BYTES`.
         package: the names of the packages that contain the file, the outermost first.
     """
     if len(source) > MAX_BYTES:
@@ -152,7 +153,7 @@ def imported(source: bytes, package: Sequence[str]) -> set[str]:
 
 
 def content(file: Path) -> bytes:
-    """A file's bytes; empty if it cannot be read, since then it cannot be imported either."""
+    """Read a file's bytes; empty if it cannot be read. It cannot be imported then, either."""
     try:
         return file.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""Import of a workload by its name, bundled or a user's `package.module:function`, with its declarations."""
+"""Import of a workload by its name: a bundled one, or a user's `package.module:function`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from raysweep.workloads.registry import UnknownName
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload's function and its module's declarations (see `raysweep.workloads.interface`)."""
+    """A workload's function, and its module's declarations (see `raysweep.workloads.interface`)."""
 
     name: str
     module: str
@@ -42,7 +42,7 @@ class Workload:
     folder: str | None  # in which a user's module was found; None for bundled and installed ones
 
     def added_later(self) -> dict[str, Any]:
-        """Config field added after cells had been recorded -> its value in those cells.
+        """Config fields that were added after cells had been recorded, each with its value in those cells.
 
         Raises:
             ValueError: a field is marked with the `AddedLater` of another copy of raysweep.
@@ -100,7 +100,7 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
-    """A warning if the folder contains a module of the workload's name but another one runs; otherwise None."""
+    """Warn if the folder contains a module of the workload's name but another one runs; otherwise return None."""
     if workload.folder is None or os.path.realpath(folder) == os.path.realpath(workload.folder):
         return None
     spec = importlib.machinery.PathFinder.find_spec(workload.module.partition(".")[0], [folder])
@@ -178,7 +178,7 @@ _RENAMED = ("analysis", "orchestrator", "workloads")
 
 
 def _renamed(error: ModuleNotFoundError) -> str:
-    """A hint for the message if the missing module has the name of a raysweep package before 0.1.0; otherwise ""."""
+    """Return a hint if the missing module has the name of a raysweep package before version 0.1.0; otherwise ""."""
     missing = error.name or ""
     if missing.partition(".")[0] not in _RENAMED:
         return ""
@@ -186,7 +186,7 @@ def _renamed(error: ModuleNotFoundError) -> str:
 
 
 def _declaration(module: ModuleType, what: str, where: str) -> Any:
-    """Read a declaration and check its type, which `raysweep.workloads.interface` defines; None if it is missing."""
+    """Read a module's declaration and check its type (see `raysweep.workloads.interface`); None if absent."""
     try:
         value = getattr(module, what, None)
         if value is None:
