@@ -1,4 +1,4 @@
-"""Registries: literal dicts whose KeyError suggests the nearest name and lists the valid ones."""
+"""Registries: dicts from name to entry. A KeyError suggests the nearest name and lists the valid ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class UnknownName(LookupError):
-    """An unknown name; the message suggests the nearest valid name and lists all of them."""
+    """Raised for an unknown name. The message suggests the nearest valid name and lists all valid ones."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """A one-line message with the unknown name, the nearest valid one and all valid ones."""
+    """Format one line with the unknown name, the nearest valid name and all valid names."""
     names = sorted(valid)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""
@@ -22,11 +22,11 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
 
 
 class Registry(dict[str, T]):
-    """Entries of one kind: name -> entry.
+    """The named entries of one kind, such as all learning rules.
 
     Args:
         kind: the word for an entry in messages ("learning rule").
-        entries: the literal mapping.
+        entries: name -> entry, a literal.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, T]) -> None:
