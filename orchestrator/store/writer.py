@@ -3,14 +3,14 @@
 The protocol (documented in `docs/store.md`):
 
 1. *Liveness.* A launch takes the host-wide lock, which is freed when its process dies. An owner on another machine is
-judged by its heartbeat counter, by the observer's own monotonic clock.
+   judged by its heartbeat counter, by the observer's own monotonic clock.
 2. *Generation.* The launch creates `_epochs/N.json`, if absent. Its segments are then named `N-...`.
 3. *Seal.* The launch occupies the next segment name of every earlier generation, in every folder. A paused earlier
-owner that wakes finds its next name taken, and can never commit again.
+   owner that wakes finds its next name taken, and can never commit again.
 4. *Commit.* Arrays are written first, then attempts, then cells. A cell is done when its `cells` row exists. A cell
-that is already done is never written again, so duplicates are impossible.
+   that is already done is never written again, so duplicates are impossible.
 5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before it numbers attempts.
-Done attempts become cells. Arrays whose attempt was never written are removed, since their cell will run again.
+   Done attempts become cells. Arrays whose attempt was never written are removed, since their cell will run again.
 """
 
 from __future__ import annotations
