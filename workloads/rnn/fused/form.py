@@ -46,7 +46,11 @@ class Size(NamedTuple):
 
 
 class Propagation(NamedTuple):
-    """A rule of the masked-RTRL family: the connections along which it propagates influence."""
+    """A rule of the masked-RTRL family, by the connections along which it propagates influence.
+
+    The family: `rtrl`, `sparse_rtrl`, `snap` of order 1, `traces`, `bptt`, and `eprop` and `rflo` with symmetric
+    feedback.
+    """
 
     n: int  # hidden units
     k: int  # recurrent sources of each unit

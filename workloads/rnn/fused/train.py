@@ -316,7 +316,7 @@ class _Loop:
             yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
 
     def handed_over(self, t: int) -> tuple[Learning, Any]:
-        """Return the state from which the readable loop continues after step t, and the rule's state before any step."""
+        """Return the state from which the readable loop continues after step t, and the rule's initial state."""
         influence = self._influence_at(t)
         optimizer_state = None
         if self.config.optimizer != "sgd":
