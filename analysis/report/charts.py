@@ -1,4 +1,4 @@
-"""Vega-Lite charts, built with Altair: each is a specification without data, plus its data by column.
+"""Vega-Lite charts, built with Altair. Each is a specification without data, and its data by column.
 
 Text and lines have the colour `currentColor`, so that charts follow the page's light, dark and print styles. Altair is
 imported inside the functions.
@@ -36,7 +36,7 @@ Scale = Literal["log", "linear"]
 
 
 def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Chart of a metric's means and intervals: against k if k varies and few series have it, otherwise by variant.
+    """Build the chart of a metric's means and intervals: against k if it varies in few series, else by variant.
 
     Args:
         name: the metric's name.
@@ -78,7 +78,7 @@ def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec,
 
 
 def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Chart of a recorded array by variant: medians over seeds as lines, ranges as bands.
+    """Build the chart of a recorded array by variant: medians over seeds as lines, ranges as bands.
 
     Args:
         name: the array's name.
@@ -102,7 +102,7 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
 
 
 def single() -> Spec:
-    """Chart of one cell's curve; the page adds the data, columns step and value."""
+    """Build the chart of one cell's curve. The page adds the data, columns step and value."""
     import altair as alt
 
     chart = alt.Chart(_data()).mark_line(strokeWidth=1.5, color=COLOURS[0])
@@ -115,7 +115,7 @@ def single() -> Spec:
 
 
 def config() -> Spec:
-    """The Vega-Lite configuration of all charts."""
+    """Return the Vega-Lite configuration of all charts."""
     ink = "currentColor"
     grid = {"gridColor": ink, "gridOpacity": 0.15, "domainColor": ink, "tickColor": ink, "domainOpacity": 0.5}
     words = {
@@ -214,14 +214,14 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
 
 
 def _legend() -> alt.Legend:
-    """A legend whose labels keep their line breaks."""
+    """Build a legend whose labels keep their line breaks."""
     import altair as alt
 
     return alt.Legend(labelExpr="split(datum.label, '\\n')")
 
 
 def _number_axis(channel: Callable[..., Any], field: str, scale: Scale) -> Any:
-    """A channel whose axis has few grid lines; by default, a logarithmic axis has nine per decade."""
+    """Build a channel whose axis has few grid lines. By default a logarithmic axis has nine per decade."""
     import altair as alt
 
     range_of = alt.Scale(type="log") if scale == "log" else alt.Scale(type="linear", zero=False)
@@ -235,7 +235,7 @@ def _data() -> alt.NamedData:
 
 
 def _spec(chart: Any, height: int) -> Spec:
-    """A chart as a dictionary, validated against Vega-Lite's schema."""
+    """Convert a chart to a dictionary, and validate it against Vega-Lite's schema."""
     spec: Spec = chart.properties(width="container", height=height).to_dict()
     spec.pop("config", None)  # the page sets one config for all charts
     spec.pop("$schema")
@@ -244,7 +244,7 @@ def _spec(chart: Any, height: int) -> Spec:
 
 
 def _lift(spec: Spec, *channels: str) -> Spec:
-    """Move encodings that all layers share to the top level, where `metric` and `curve` fill them in."""
+    """Move encodings that all layers share to the top level of the specification."""
     spec["encoding"] = {channel: spec["layer"][0]["encoding"][channel] for channel in channels}
     for layer in spec["layer"]:
         for channel in channels:
@@ -259,12 +259,12 @@ def _title(spec: Spec, channel: str, text: str) -> None:
 
 
 def _in_lines(label: str) -> str:
-    """A label without control characters, in lines of at most `_LETTERS` characters."""
+    """Split a label into lines of at most `_LETTERS` characters, without control characters."""
     return textwrap.fill(printable(label), _LETTERS, break_on_hyphens=False)
 
 
 def _scale(values: Sequence[float | None]) -> Scale:
-    """Logarithmic if all values are positive and their range exceeds `_WIDE_RANGE`, otherwise linear."""
+    """Choose an axis for these values: logarithmic if all are positive and their range exceeds `_WIDE_RANGE`."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     return "log" if known and min(known) > 0 and max(known) / min(known) > _WIDE_RANGE else "linear"
 
