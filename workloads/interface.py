@@ -18,7 +18,7 @@ The module may also define these names, all optional:
 | `Config` | frozen pydantic model (`extra="forbid"`) of flat fields | any flat config is accepted |
 | `VERSION` | text; raise it when `run` computes something else: cells get new ids | `"1"` |
 | `METHODS` | collection of the valid method names | any name is accepted |
-| `settle(method, k, config)` | k and config, completed; raises `ValueError`, a problem a line | both unchanged |
+| `settle(method, k, config)` | k and config, completed; raises `ValueError`, one problem per line | both unchanged |
 | `cost(method, k, config) -> float` | relative; a first launch starts the most expensive cells first | all equal |
 | `lacks(config) -> str or None` | one line: what this machine is missing, and how to get it | nothing |
 

@@ -140,7 +140,7 @@ def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
 
 
 def _with(drawn: ExperimentCurves, array: _Array, arrays: pl.DataFrame) -> ExperimentCurves:
-    """Add an array's curve to an experiment's curves, if the array has a finite number."""
+    """Add an array's curve to the curves drawn so far, if the array has a finite number."""
     own = (pl.col("name") == array.name) & pl.col("cell_id").is_in(array.cells["cell_id"].implode())
     binned, width = series(arrays.filter(own))
     if binned.is_empty():

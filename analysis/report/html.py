@@ -90,7 +90,7 @@ def _environment() -> Environment:
 
 
 def _fixed(report: Report) -> dict[str, Any]:
-    """Return the template's variables, except those of the experiments."""
+    """Return the variables of the page's template, except those on the experiments."""
     from markupsafe import Markup
 
     of_package: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """The paper's columns of a table: printed values, and statistics computed from its printed values by seed.
 
-Our copy of the paper lacks some means, sds, CVs and recoveries. If it has the values by seed, the functions that
-compute ours compute these from them, and they are marked as implied. A printed value takes precedence.
+Our copy of the paper lacks some means, sds, CVs and recoveries. These are computed from the paper's values by seed, if
+it has them, and marked as implied. The functions are those that compute ours. A printed value takes precedence.
 `tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the printed values.
 """
 
@@ -19,7 +19,7 @@ MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 
 
 def values(name: str) -> pl.DataFrame:
-    """Read the paper's values of one table, with their `mark`."""
+    """Read the paper's values of one table. `mark` is shown after the value and tells how certain it is."""
     return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
 
 

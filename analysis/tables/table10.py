@@ -22,7 +22,7 @@ FLOOR = TRACE_LIKE.key
 
 
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Compare the dense reference with the best baseline without a network, as a note."""
+    """Note how the dense reference compares with the best baseline without a network."""
     means = dict(values.group_by("row", maintain_order=True).agg(pl.col("value").mean()).iter_rows())
     naive = {key: means[key] for key in NAIVE if means.get(key) is not None}
     if not naive or means.get(CEILING) is None:

@@ -73,7 +73,7 @@ def _against_refit(part: Measured) -> list[str]:
 
 
 def _rounding(part: Measured) -> list[str]:
-    """Note the largest difference between decay 0 and BPTT over one step. They are one rule, so it is rounding."""
+    """Note the largest difference between decay 0 and BPTT over one step. They are the same rule, so it is rounding."""
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]

@@ -221,7 +221,7 @@ def debug(
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load a cell's workload from the folders that its launch recorded, then from the current folder."""
+    """Load a cell's workload `name`. Folders: those that the cell's launch recorded, then the current one."""
     import polars as pl
 
     from raysweep.orchestrator.launch.request import refuse_foreign

@@ -83,7 +83,7 @@ def status(
 
 
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
-    """Print updates until the launch ends: the whole screen on a terminal, otherwise changes, as JSON if asked."""
+    """Print updates until the launch ends: the whole screen on a terminal, otherwise changes, as JSON if `as_json`."""
     from raysweep.orchestrator.cli.watch import event, lines, snapshot
     from raysweep.orchestrator.launch.drift import REQUESTED
 

@@ -187,7 +187,8 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, at: str) -> list[str]:
     """Suggest next steps for the cells that are not done, and count those that `resume` does not run.
 
-    `request_state` has one entry per such cell (see `launch.drift`).
+    `request_state` has one entry per such cell (see `launch.drift`). `owner` and `starting` describe a running and a
+    starting launch; `at` is the `--store` option of the commands.
     """
     superseded, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []

@@ -161,7 +161,7 @@ def nodes_to_avoid(
 
 
 def selector(avoided: Iterable[str], labels: Mapping[str, str]) -> dict[str, str]:
-    """Return Ray's label selector that excludes the nodes `avoided` and requires `labels`; may be empty."""
+    """Build Ray's label selector that excludes nodes and requires labels; empty if every node is acceptable."""
     nodes = sorted(avoided)
     return {**({NODE_ID: _none_of(nodes)} if nodes else {}), **labels}
 

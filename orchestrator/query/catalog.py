@@ -27,7 +27,7 @@ def columns(store: Store) -> pl.DataFrame:
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """List a table's columns by category. The widened columns of `frame` must be config keys, then metrics."""
+    """List a table's columns by category. `frame` has config keys, then metrics, as its last columns."""
     metrics = 0
     if "metrics" in frame.columns:
         metrics = frame["metrics"].list.explode().struct.field("name").drop_nulls().n_unique()

@@ -63,7 +63,7 @@ def missing_column(error: Exception) -> str | None:
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Find columns with a similar name: `name_...`, `config_name`, `metric_name`; otherwise the closest spelling."""
+    """Find the columns `NAME_...`, `config_NAME` and `metric_NAME`; otherwise that of the closest spelling."""
     prefixed = {f"config_{name}", f"metric_{name}"}
     longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)

@@ -201,7 +201,7 @@ class Driver:
         return finished
 
     def _returned(self, event: ChunkReturned) -> None:
-        """Queue the cells of a chunk that never began again. No attempt is charged."""
+        """Requeue the cells of a chunk that never began. No attempt is charged."""
         chunk = self._remove(event.number)
         for task in reversed(chunk.tasks if chunk else ()):
             self._requeue(task.row)

@@ -11,7 +11,7 @@ _KIND = np.dtype("S12")
 
 
 class IdSet:
-    """A set of ids of 24 hex characters. It is kept as sorted arrays; neighbours of similar length are merged."""
+    """A set of ids of 24 hex characters. It is kept as sorted arrays; those of similar length are merged."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self._runs: list[npt.NDArray[np.bytes_]] = []

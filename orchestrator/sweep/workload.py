@@ -186,7 +186,7 @@ def _renamed(error: ModuleNotFoundError) -> str:
 
 
 def _declaration(module: ModuleType, what: str, where: str) -> Any:
-    """Read a module's declaration and check its type (see `raysweep.workloads.interface`); None if absent."""
+    """Read a module's declaration named `what`, and check its type (see `raysweep.workloads.interface`)."""
     try:
         value = getattr(module, what, None)
         if value is None:

@@ -62,7 +62,7 @@ def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> M
 
 
 def ring_problem(n: int, k: int, include_self: bool) -> str | None:
-    """Return the reason why a ring with k sources per unit is impossible: it has equally many on both sides."""
+    """Return why no ring has k sources per unit, equally many on both sides; None if one has."""
     if k % 2 == int(include_self):
         return None
     least = 1 if include_self else 2

@@ -1,4 +1,4 @@
-"""Protection of heads outside the set S from an optimiser's step (`cut_heads = "still"`).
+"""Protection of heads outside S, the chosen subset, from an optimiser's step (`cut_heads = "still"`).
 
 A head outside S has gradient 0 for its W_q, W_k, W_v. An optimiser with moments still moves these weights, and weight
 decay shrinks them. The paper defines gradients alone (Eq. 11) and leaves this open. Here, for heads outside S, a step's
@@ -51,7 +51,7 @@ def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tenso
 
 
 def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
-    """Return the optimiser's state for a parameter by name, only what has one value per entry (no step count)."""
+    """Return the parts of the optimiser's state, by name, that have one value per entry of the parameter."""
     return [
         (name, value)
         for name, value in optimizer.state[parameter].items()

@@ -1,7 +1,7 @@
 """A vision transformer whose heads can be cut out of the gradient, or out of the network, one by one.
 
-Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. Let o_1, ..., o_H be the outputs of a block's
-heads, each (B, T, c). With W_o (H c, d), the block's attention is
+Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. S is the chosen subset of a block's heads. Let
+o_1, ..., o_H be the outputs of a block's heads, each (B, T, c). With W_o (H c, d), the block's attention is
 
     plain               y = [o_1; ...; o_H] W_o
     sparse transport    y = [~o_1; ...; ~o_H] W_o,  ~o_h = o_h where h is in S, else stopgrad(o_h)      (Eq. 11)
@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
 
 class CutGradient(torch.autograd.Function):
-    """The identity in the forward pass. In the backward pass, the gradient of heads outside S is exactly 0."""
+    """The identity, but the gradient of heads outside the chosen subset S is exactly 0 in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, kept: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Attention(nn.Module):
         return q, k, v
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """Apply attention to x (B, T, d). `kept` (H,) bool is the set S; None: the plain model."""
+        """Apply attention to x (B, T, d). `kept` (H,) bool is the set S; `transport`: what other heads lose."""
         outputs = scaled_dot_product_attention(*self.split(self.qkv(x)))
         if kept is not None:
             if transport == "gradient":
@@ -97,7 +97,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(shape.embed, wide), nn.GELU(), nn.Linear(wide, shape.embed))
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """Apply the block to x (B, T, d). `kept` (H,) bool is the set S; None: the plain model."""
+        """Apply the block to x (B, T, d). `kept` (H,) bool is the set S; `transport`: what other heads lose."""
         x = x + self.attention(self.norm_attention(x), kept, transport)
         changed: Tensor = x + self.mlp(self.norm_mlp(x))
         return changed

@@ -242,7 +242,7 @@ def competing(run: Run) -> Tensor | None:
 
 
 def _loss(logits: Tensor, y: Tensor, new: int, allowed: Tensor | None, weight: float | None) -> Tensor:
-    """Compute the mean loss of the first `new` images, the task's, plus `weight` times that of the replayed ones."""
+    """Compute the mean loss of the task's images, the first `new`, plus `weight` times that of replayed ones."""
     losses = cross_entropies(logits, y, allowed)
     loss = losses[:new].mean()
     if len(losses) > new and weight:

@@ -88,7 +88,7 @@ def _text(path: str) -> str:
 
 
 def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """Fill in Ray's defaults. Returns the completed file and ""; or None and a description of the problem."""
+    """Fill in Ray's defaults in a cluster file. Returns the completed file and ""; or None and the problem."""
     from ray.autoscaler._private.util import prepare_config
 
     provider = raw.get("provider")

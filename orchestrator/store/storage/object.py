@@ -280,7 +280,7 @@ class ObjectStorage:
             self._answers, self._silent_since = True, None
 
     def _silent_too_long(self) -> bool:
-        """Tell whether no request of any thread has been answered for too long. All threads share one clock."""
+        """Tell whether no thread's requests have been answered for too long. The time counts for all together."""
         now = time.monotonic()
         with self._status:
             self._silent_since = now if self._silent_since is None else self._silent_since

@@ -85,7 +85,7 @@ def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
 
 
 def _moments(features: Array, targets: Array) -> list[Array]:
-    """Sum 1, phi, y, phi phi^T and phi y^T over steps. The sums of two parts add up to those of the whole."""
+    """Sum 1, phi, y, phi phi^T and phi y^T over steps, for features phi and targets y. Sums of parts add up."""
     steps = np.array(float(len(features)))
     return [steps, features.sum(0), targets.sum(0), features.T @ features, features.T @ targets]
 

@@ -65,7 +65,7 @@ def prepare(original: Path, prepared: Path, session: str, bin_ms: int) -> None:
 
 
 def checksum(session: str, mirror: str | None, say: Say) -> str | None:
-    """Return the checksum of a session's original; None if raysweep does not know it and a mirror is used.
+    """Return the checksum of a session's published file; None if it is unknown and a mirror is used.
 
     Raises:
         OSError: Zenodo does not return its checksums.
@@ -79,7 +79,7 @@ def checksum(session: str, mirror: str | None, say: Say) -> str | None:
 
 
 def published_checksums() -> dict[str, str]:
-    """Download the checksums of the release's files from Zenodo, by file name."""
+    """Download the checksums of the published files from Zenodo, by file name."""
     import pooch
     import requests
 

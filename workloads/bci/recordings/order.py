@@ -79,7 +79,7 @@ def _fit(recording: Recording) -> Wiener:
 
 
 def _apart(one: Recording, other: Recording) -> tuple[int, str]:
-    """Return a sort key for distance: the days between two sessions, then the other's name to break ties."""
+    """Return a key that sorts other sessions by distance: the days between, then the name to break ties."""
     if one.day is None or other.day is None:
         raise ValueError("a session without a date has no neighbours")
     return abs((other.day - one.day).days), other.session

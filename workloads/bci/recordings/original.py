@@ -1,4 +1,4 @@
-"""Original files of the release, MATLAB v7.3: reading, checking, and binning at any width.
+"""The published files of the data set `indy`, MATLAB v7.3: reading, checking, and binning at any width.
 
 The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it). Arrays are transposed relative to MATLAB:
 

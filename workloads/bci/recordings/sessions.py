@@ -1,4 +1,4 @@
-"""The sessions of the release: names, URLs, checksums, and digests of prepared files."""
+"""The published sessions of the data set `indy`: names, URLs, checksums, and digests of prepared files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ RELEASE = (*(month + day for month, days in _DAYS.items() for day in days.split(
 
 
 def original_name(session: str) -> str:
-    """Return the name of a session's file in the release."""
+    """Return the name of a session's file, as published."""
     return f"{session if session.startswith('loco_') else f'indy_{session}'}.mat"
 
 

@@ -24,7 +24,7 @@ from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 
 class Rings(NamedTuple):
-    """The kept steps, the last R: step t is at index t % R. The first Gr gates read the hidden state."""
+    """Ring buffers of the last R steps; step t is at index t % R. The first Gr gates read the hidden state."""
 
     own: Array  # (R, C, C, n)
     gain: Array  # (R, C, G, n)

@@ -233,7 +233,7 @@ class _Loop:
         )
 
     def _first_mask(self, rngs: Generators) -> tuple[Mask, Selection | None]:
-        """Draw the first mask. Also return the selection of later masks; None if the kernel or nothing changes them."""
+        """Draw the first mask. Also returns the selection that chooses masks between calls of the kernel, or None."""
         form, n = self.form, self.n
         if form.selection is None:
             return np.eye(n, dtype=np.bool_) if form.include_self else np.full((n, n), form.k == n), None

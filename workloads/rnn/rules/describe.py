@@ -126,7 +126,7 @@ def equations(path: Path) -> str:
 
 
 def parts() -> dict[str, str]:
-    """Generate all parts of the document, by name."""
+    """Generate all parts of docs/rules.md that follow from the code, by name."""
     return {
         "defined on": defined_on(),
         "traits": traits(),
@@ -138,7 +138,7 @@ def parts() -> dict[str, str]:
 
 
 def rewritten(text: str) -> str:
-    """Replace all parts of the document's text by those generated from the code."""
+    """Replace all generated parts in the text of docs/rules.md."""
     for name, part in parts().items():
         opening, closing = f"<!-- {name} -->\n", "<!-- end -->"
         if text.count(opening) != 1:

@@ -54,7 +54,7 @@ def kf_rtrl() -> Rule:
 
 
 def advance(seen: Observation, state: Kronecker, c: Array) -> Kronecker:
-    """Advance the factors by one step, by equations (2) to (5), given its signs c1, c2."""
+    """Advance the factors by one step, by equations (2) to (5), given the step's signs c1, c2."""
     A, B = state
     (stage,) = seen.step
     ahat = stage.inputs[0]

@@ -66,7 +66,7 @@ def ok(rank: int = 4) -> Rule:
 
 
 def advance(seen: Observation, state: KroneckerSum, drawn: Array) -> KroneckerSum:
-    """Advance the terms by one step, by equations (2) to (9), given its signs (r + 1,)."""
+    """Advance the terms by one step, by equations (2) to (9), given the step's signs (r + 1,)."""
     (stage,) = seen.step
     moved = transition(seen.step) @ state.A
     u = np.concatenate([state.u, stage.inputs[:1]])  # (2)

@@ -55,7 +55,7 @@ def rkf_rtrl() -> Rule:
 
 
 def advance(seen: Observation, state: ReverseKronecker, nu: Array) -> ReverseKronecker:
-    """Advance the factors by one step, by equations (2) to (5), given its noise nu (G n,)."""
+    """Advance the factors by one step, by equations (2) to (5), given the step's noise nu (G n,)."""
     A, B = state
     (stage,) = seen.step
     F = transition(seen.step) @ B  # (2)

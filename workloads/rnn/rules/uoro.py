@@ -63,12 +63,12 @@ def norm(array: Array) -> float:
 
 
 def balance(left: float, right: float, epsilon: float = 0.0) -> float:
-    """Compute a rho of equation (5) from the norms of its two factors. 0 if either is zero: nothing to balance."""
+    """Compute rho = sqrt(right / left) of equation (5) from two norms; 0 if either is zero. `epsilon` is unused."""
     return math.sqrt(right / left) if left and right else 0.0
 
 
 def mix(rho0: float, kept: Pair, rho1: float, new: Pair) -> Pair:
-    """Merge two products into one, by equation (4). A rho of 0 leaves its product out."""
+    """Merge the products (pairs of factors) `kept` and `new` by equation (4). A rho of 0 leaves its product out."""
     return (
         rho0 * kept[0] + rho1 * new[0],
         (1 / rho0 if rho0 else 0.0) * kept[1] + (1 / rho1 if rho1 else 0.0) * new[1],
@@ -152,7 +152,7 @@ def uoro(uoro_variant: str = "guarded", noise: str = "sign", epsilon: float | No
 
 
 def advance(seen: Observation, state: RankOne, nu: Array, variant: Variant = VARIANTS["guarded"]) -> RankOne:
-    """Advance the factors by one step, by equations (2) to (5), given its noise nu (C, n)."""
+    """Advance the factors by one step, by equations (2) to (5), given the step's noise nu (C, n)."""
     A, B = state
     epsilon = float(np.finfo(A.dtype).eps) ** 0.5 if variant.epsilon is None else variant.epsilon
     F = _difference(seen, A, epsilon) if variant.difference else push(seen.step, A)  # (2)

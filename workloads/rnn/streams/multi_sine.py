@@ -1,4 +1,4 @@
-r"""A sine with four frequencies in turn. The task is to predict the next value (Experiment 2, Table 5).
+r"""A sine with frequencies f_1 ... f_4 in turn. The task is to predict the next value (Experiment 2, Table 5).
 
     x_t = sin(phase_t),   y_t = x_{t+1},   t = 0, 1, ..., 4 S - 1
     jump:        phase_t = f_i t for (i - 1) S < t <= i S, i = 1 ... 4   (phase_0 = 0)
