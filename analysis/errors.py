@@ -1,4 +1,4 @@
-"""Errors of the analysis: invalid input (exit code 2) and no completed cell (exit code 1)."""
+"""Errors of the analysis: invalid input (exit code 2), and no completed cell (exit code 1)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class NothingDone(RaysweepError):
 
 
 class MissingSeeds(InputError):
-    """A reference (floor or ceiling) has no value for some rows of the frame; the message lists them."""
+    """The row of 0 % or of 100 % recovery lacks seeds that other rows have. The message lists these rows."""
 
 
 class AmbiguousCells(InputError):
-    """The frame has cells of several settings, but one setting is needed; the message lists the differences.
+    """Cells of several settings match, but one setting is needed. The message lists the differences.
 
     Args:
         problems: the message.
-        differing: the part of the message that lists the differences; other messages reuse it.
+        differing: the part of the message that lists the differences, for use in other messages.
         choice: an SQL predicate that selects one setting of the experiment; empty if unknown.
     """
 

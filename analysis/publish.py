@@ -1,9 +1,9 @@
-"""Writes all tables, all figures and the claims of stores to `docs/results`; the same cells give the same bytes.
+"""Writes all tables, figures and claims of stores to `docs/results`. The same cells give the same bytes.
 
 python -m raysweep.analysis.publish [--store results [OTHER ...]] [--to docs/results] [--without-figures]
 
-Tables and figures that can't be made from the cells are listed, not written. Exit code 2: a store does not exist or the
-folder can't be written.
+Tables and figures that cannot be made from the cells are listed instead. Exit code 2 means that a store does not exist
+or that the folder cannot be written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from raysweep.orchestrator.text import printable
 
 
 def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
-    """Write the tables, figures and claims; return the tables and figures that can't be made, with the reasons."""
+    """Write the tables, figures and claims into a folder.
+
+    Returns:
+        One line for each table or figure that cannot be made, with the reason.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lacking: list[str] = []
     for name, build in TABLES.items():
@@ -54,7 +58,7 @@ def write(source: Source, folder: Path, figures: bool = True) -> list[str]:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command that this module documents."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--store", nargs="+", default=["results"], help="one store, or several whose cells are combined"

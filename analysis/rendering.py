@@ -1,4 +1,4 @@
-"""Rendering of values and tables: absent values, significant digits, Markdown tables, wrapped text, JSON."""
+"""Rendering of values and tables as text: absent values, significant digits, Markdown tables, JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ABSENT = "–"
 
 
 def decimals(value: float, digits: int) -> int:
-    """Number of decimal places that gives a nonzero number `digits` significant digits."""
+    """Return the number of decimal places that shows a nonzero number with `digits` significant digits."""
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 
 def escaped(text: str) -> str:
-    """Text escaped for one field of a Markdown table; line breaks become spaces."""
+    """Escape text for one field of a Markdown table. Line breaks become spaces."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
@@ -27,13 +27,13 @@ def markdown_table(
     numeric: Sequence[bool] = (),
     escape: Callable[[str], str] = escaped,
 ) -> str:
-    """A Markdown pipe table.
+    """Format a Markdown pipe table.
 
     Args:
         head: the column headings.
         rows: the text of each field, row by row.
         numeric: for each column, whether it is aligned right; empty: all are aligned left.
-        escape: escapes the text of one field.
+        escape: the function that escapes the text of one field.
     """
     rule = ["---:" if right else "---" for right in numeric or [False] * len(head)]
     lines = [[escape(text) for text in head], rule, *([escape(text) for text in row] for row in rows)]
@@ -41,12 +41,12 @@ def markdown_table(
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:
-    """Text in lines of at most `width` characters; words are never broken, so that paths stay intact."""
+    """Wrap text into lines of at most `width` characters. Words, such as paths, are never broken."""
     return textwrap.fill(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    """Indented JSON, for programs and readers."""
+    """Encode a document as indented JSON, for programs and readers."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

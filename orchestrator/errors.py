@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 
 class RaysweepError(Exception):
-    """Base class of our errors, which are printed without a traceback.
+    """Base class of raysweep's own errors, which are printed without a traceback.
 
     Args:
-        problems: one line per problem: where, what is wrong, the value, what is valid, the likely fix.
+        problems: the problems, one per line. A line names the place, the fault, the value, what is valid and the likely
+            fix.
     """
 
     exit_code = 1
@@ -26,7 +27,7 @@ class InputError(RaysweepError):
 
 
 class StoreDamaged(InputError):
-    """A file of the store is torn, foreign or of another schema; the message names the file."""
+    """A file of the store (named in the message) is incomplete, not raysweep's, or of another schema."""
 
 
 class StoreBusy(RaysweepError):
@@ -36,13 +37,13 @@ class StoreBusy(RaysweepError):
 
 
 class Fenced(RaysweepError):
-    """A later launch took over the store while this one was paused; this one can no longer commit."""
+    """A later launch took over the store while this launch was paused. This launch can no longer commit results."""
 
     exit_code = 3
 
 
 class StoreWriteFailed(RaysweepError):
-    """The store cannot be written to (a full disk, a lost mount); committed results are safe."""
+    """The store cannot be written to, for example because the disk is full. Results committed before are safe."""
 
 
 class StoreDenied(InputError):
@@ -59,7 +60,8 @@ class StoreUnreachable(RaysweepError):
     Args:
         store: the store's address.
         reason: the reason, on one line.
-        first: whether the storage has never answered this process; its address is then probably wrong.
+        first: whether the storage has never answered this process, which suggests a wrong address. The exit code is
+            then 2.
     """
 
     def __init__(self, store: str, reason: str, *, first: bool) -> None:
@@ -85,7 +87,7 @@ EXTRAS = {
 
 
 def missing_extra(error: ModuleNotFoundError) -> InputError | None:
-    """An error with the install command if the missing module belongs to an extra; otherwise None."""
+    """Return an error with the install command if an optional extra installs the missing module; otherwise None."""
     module = (error.name or "").partition(".")[0]
     extra = EXTRAS.get(module)
     return InputError(f"needs {module}, which is not installed: pip install 'raysweep[{extra}]'") if extra else None

@@ -1,4 +1,4 @@
-"""Identity and liveness of processes, and deferral of signals during a commit."""
+"""Identity and liveness of processes, and deferral of SIGINT and SIGTERM during a commit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def handle_signals(handler: Callable[[int, Any], None]) -> dict[int, Any]:
 
 @contextmanager
 def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Use `handler` for `SIGNALS` inside the block; outside the main thread, do nothing."""
+    """Handle SIGINT and SIGTERM with `handler` inside the block. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
@@ -66,7 +66,7 @@ def is_signalled() -> bool:
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Defer `SIGNALS` that arrive inside the block to its end; only the first of them is then raised."""
+    """Defer SIGINT and SIGTERM to the end of the block. Only the first that arrived is then raised."""
     deferred: list[int] = []
     try:
         with signals_handled(lambda number, frame: deferred.append(number)):
@@ -83,7 +83,7 @@ def boot_id() -> str:
 
 
 def this_process() -> dict[str, str | None]:
-    """PID namespace and start time, which distinguish this process from a later one with the same PID."""
+    """Return this process's PID namespace and start time, to tell it from a later one with the same PID."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -92,7 +92,7 @@ def this_process() -> dict[str, str | None]:
 
 
 def _started(pid: int) -> str | None:
-    """Start time of a process in ticks since boot; "" for a zombie, None if there is no such process."""
+    """Return a process's start time in clock ticks since boot; "" for a zombie; None if no process has this PID."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -118,18 +118,18 @@ def _is_alive(pid: Any, started: Any) -> bool:
 
 @dataclass(frozen=True)
 class ProcessNote:
-    """A process's JSON note about itself, from which others can name it and check whether it is alive.
+    """A JSON note that a process writes about itself. It lets other processes name it and check whether it is alive.
 
     Args:
-        fields: `pid`, `host`, `boot`, `process` (see `this_process`), `started_at`, and fields that the writer adds,
-            such as `command`. Notes of other versions may lack some.
+        fields: `pid`, `host`, `boot` (see `boot_id`), `process` (see `this_process`), `started_at`, and what the writer
+            adds, such as `command`. Notes of other versions may lack some.
     """
 
     fields: Mapping[str, Any]
 
     @classmethod
     def of_this_process(cls, **more: Any) -> ProcessNote:
-        """A note about this process, with additional fields."""
+        """Create a note about this process, with additional fields."""
         return cls(
             {
                 "host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "process": this_process(),
@@ -139,7 +139,7 @@ class ProcessNote:
 
     @classmethod
     def parse(cls, data: bytes) -> ProcessNote:
-        """Parse a note from JSON; ValueError if the data is torn or not an object."""
+        """Parse a note from JSON. Raises ValueError if the data is incomplete or not a JSON object."""
         try:
             fields = json.loads(data)
         except RecursionError as error:
@@ -150,7 +150,7 @@ class ProcessNote:
 
     @classmethod
     def read(cls, path: Path) -> ProcessNote:
-        """Read a note from a local file; it has no fields if the file is missing, incomplete or not a note."""
+        """Read a note from a local file. The note has no fields if the file is missing, incomplete or not a note."""
         try:
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and status.st_size < MAX_NOTE_BYTES:  # reading a pipe would block

@@ -1,4 +1,4 @@
-"""Statuses of attempts, the retry budgets that they are charged to, and the budgets' limits."""
+"""Statuses of attempts, retry budgets, which budget each status is charged to, and the budgets' limits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CHARGES: tuple[Budget, ...] = ("own_errors", "losses", "memory")
 
 
 class Policy(NamedTuple):
-    """The retry policy after an attempt with a given status.
+    """What follows an attempt that ended with a given status.
 
     Args:
-        budget: the budget that is charged with the attempt; None if the retry is free.
+        budget: the retry budget that the attempt is charged to; None if the attempt is free.
         retried: whether the cell is tried again while its budgets last.
-        backs_off: whether the retry waits for a back-off.
+        backs_off: whether the retry waits for a while first.
     """
 
     budget: Budget | None
@@ -43,10 +43,15 @@ MEMORY_BUDGET = 1
 
 
 def statuses_of(budget: Budget) -> list[str]:
-    """Statuses that are charged to a budget."""
+    """Return the statuses whose attempts are charged to this budget."""
     return [status for status, policy in POLICIES.items() if policy.budget == budget]
 
 
 def used_up(charged: Mapping[Budget, Any], retries: Any) -> Any:
-    """Whether a cell has no attempts left; arguments are numbers or polars expressions."""
+    """Tell whether a cell has used up its attempts. Accepts numbers for one cell, or polars expressions for many.
+
+    Args:
+        charged: budget -> number of attempts charged to it.
+        retries: the number of retries that the sweep allows after the cell's own errors.
+    """
     return (charged["own_errors"] > retries) | (charged["losses"] > LOSS_BUDGET) | (charged["memory"] > MEMORY_BUDGET)

@@ -1,4 +1,4 @@
-"""Conversion of untrusted text into text that is safe to record or print, and of counts and times into words."""
+"""Conversion of untrusted text into text that is safe to record or print; counts and times in words."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ CELL_ID = re.compile(r"[0-9a-f]{24}")
 
 
 def encodable(text: str) -> bool:
-    """Whether a store can hold the text: no NUL and no lone surrogate (Python's form of bytes that are not UTF-8)."""
+    """Tell whether a store can hold the text: no NUL, and no lone surrogates (Python's form of non-UTF-8 bytes)."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def storable(text: str) -> str:
-    """The text, with U+FFFD instead of each character that a store cannot hold."""
+    """Replace each character that a store cannot hold by U+FFFD."""
     if text.isascii() and "\0" not in text:
         return text
     return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def message_of(error: BaseException) -> str:
-    """An exception's message, even if its `__str__` raises."""
+    """Return an exception's message, even if its `__str__` raises."""
     try:
         return "".join([str(error)])  # `__str__` may return a subclass of str, with methods of its own
     except BaseException as broken:
@@ -37,14 +37,14 @@ def message_of(error: BaseException) -> str:
 
 
 def join_first(items: Iterable[object], limit: int, separator: str = ", ") -> str:
-    """The first `limit` items and the number of the others, such as `1, 2, 3 and 4 more`."""
+    """Join the first `limit` items, and append the number of the others: `1, 2, 3 and 4 more`."""
     texts = [str(item) for item in items]
     first = separator.join(texts[:limit])
     return first if len(texts) <= limit else f"{first} and {len(texts) - limit:,} more"
 
 
 def short_repr(value: Any) -> str:
-    """A value's `repr`, shortened for a message; type and size if the value is too large to convert."""
+    """Return a value's `repr`, shortened for a message. If the value is too large to convert: its type and size."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
@@ -54,13 +54,13 @@ def short_repr(value: Any) -> str:
 
 
 def one_line(error_type: object, message: object) -> str:
-    """An error on one line: its type and the first line of its message."""
+    """Format an error on one line: its type and the first line of its message."""
     first = next((line for line in str(message or "").splitlines() if line.strip()), "")
     return ": ".join(str(part) for part in (error_type, first) if part)[:160] or "no message"
 
 
 def printable(value: Any) -> str:
-    """The text, with U+FFFD instead of non-printable characters, which could control a terminal."""
+    """Replace non-printable characters by U+FFFD, since they could control a terminal."""
     return "".join(
         c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else "\ufffd" for c in str(value)
     )
@@ -104,7 +104,7 @@ class _PrintableStream:
 
 
 def at_store(store: str) -> str:
-    """The `--store` option for a command line; "" for the default store."""
+    """Return the `--store` option for a command line; "" for the default store."""
     return "" if store == "results" else f" --store {shlex.quote(store)}"
 
 
@@ -114,7 +114,7 @@ def shell_quoted(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in words: `45 s`, `3 min`, `2.5 h`, `3 days`."""
+    """Format a duration in words: `45 s`, `3 min`, `2.5 h`, `3 days`."""
     for unit, length, limit in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
         if seconds < limit * length:
             return f"{seconds / length:.{1 if unit == 'h' else 0}f} {unit}"
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(cells_per_s: float) -> str:
-    """A rate in words: `120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
+    """Format a rate in words: `120.5 cells/s`, `12 cells a minute`, `3.1 cells an hour`."""
     if cells_per_s >= 1:
         return f"{cells_per_s:,.1f} cells/s"
     return (
@@ -131,5 +131,5 @@ def rate(cells_per_s: float) -> str:
 
 
 def count_cells(count: int) -> str:
-    """A number of cells in words: `1 cell`, `2,000 cells`."""
+    """Format a number of cells in words: `1 cell`, `2,000 cells`."""
     return f"{count:,} cell{'' if count == 1 else 's'}"

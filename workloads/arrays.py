@@ -1,4 +1,4 @@
-"""Array types for signatures."""
+"""Type names of NumPy arrays, for signatures."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ The module may also define these names, all optional:
 | `Config` | frozen pydantic model (`extra="forbid"`) of flat fields | any flat config is accepted |
 | `VERSION` | text; raise it when `run` computes something else: cells get new ids | `"1"` |
 | `METHODS` | collection of the valid method names | any name is accepted |
-| `settle(method, k, config)` | k and config, completed; raises `ValueError`, a problem a line | both unchanged |
+| `settle(method, k, config)` | k and config, completed; raises `ValueError`, one problem per line | both unchanged |
 | `cost(method, k, config) -> float` | relative; a first launch starts the most expensive cells first | all equal |
 | `lacks(config) -> str or None` | one line: what this machine is missing, and how to get it | nothing |
 
@@ -37,7 +37,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class AddedLater:
-    """Mark of a `Config` field added after cells were recorded: `momentum: Annotated[float, AddedLater(0.0)] = 0.0`.
+    """Marks a `Config` field added after cells were recorded: `momentum: Annotated[float, AddedLater(0.0)] = 0.0`.
 
     Args:
         old: the value that earlier cells used in effect. A cell with this value leaves the field out of its id, so
@@ -48,19 +48,19 @@ class AddedLater:
 
 
 class Cell(Protocol):
-    """One run: experiment, method, k, seed and config."""
+    """One run of a workload: experiment, method, k, seed and config."""
 
     @property
     def cell_id(self) -> str:
-        """24 hexadecimal characters, a hash of everything that defines the cell."""
+        """The cell's id: 24 hexadecimal characters, a hash of everything that defines the cell."""
 
     @property
     def experiment(self) -> str:
-        """The sweep's experiment."""
+        """The cell's experiment, a key column: by default the sweep's name."""
 
     @property
     def method(self) -> str:
-        """The method's name."""
+        """The name of the cell's method."""
 
     @property
     def k(self) -> int | None:
@@ -68,21 +68,21 @@ class Cell(Protocol):
 
     @property
     def seed(self) -> int:
-        """The source of all the cell's random numbers."""
+        """The integer from which the cell takes all its random numbers."""
 
     @property
     def config(self) -> Any:
-        """The module's `Config`, or a dict if it defines none."""
+        """The cell's settings: an instance of the module's `Config`, or a dict if the module defines none."""
 
 
 class Checkpoint(Protocol):
     """Storage for one cell's progress, deleted when the cell is done. The workload chooses the format."""
 
     def save(self, data: bytes) -> None:
-        """Replace the checkpoint, durably. Does not return if the machine is draining (`Context.should_stop`)."""
+        """Replace the checkpoint durably. Does not return if the machine is draining (`Context.should_stop`)."""
 
     def load(self) -> bytes | None:
-        """The checkpoint that any earlier attempt at this cell saved last; None if there is none."""
+        """Return the checkpoint that the last earlier attempt at this cell saved; None if there is none."""
 
 
 class Context(Protocol):
@@ -90,7 +90,7 @@ class Context(Protocol):
 
     @property
     def device(self) -> str:
-        """`"cpu"` or `"cuda"`."""
+        """The device to compute on: `"cpu"` or `"cuda"`."""
 
     def array(
         self,
@@ -99,7 +99,7 @@ class Context(Protocol):
         step: int = 0,
         stride: int = 1,
     ) -> None:
-        """Record a one-dimensional array; entry i belongs to step `step + i * stride`.
+        """Record a one-dimensional array. Entry i of it belongs to step `step + i * stride`.
 
         float64 is stored as float64, every other type as float32.
         """
@@ -108,7 +108,7 @@ class Context(Protocol):
         """Record numbers that belong to a step: seen while the cell runs, and kept as arrays."""
 
     def progress(self, fraction: float) -> None:
-        """Report the completed fraction of the cell, 0 to 1."""
+        """Report the completed fraction of the cell, from 0 to 1."""
 
     @property
     def folder(self) -> Path:
@@ -116,11 +116,11 @@ class Context(Protocol):
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The cell's checkpoint: a long cell resumes from it after a crash, on any machine."""
+        """Storage for the cell's checkpoint. A long cell resumes from it after a crash, on any machine."""
 
     @property
     def should_stop(self) -> bool:
-        """Whether the machine is draining (spot reclaim, node shutdown): save a checkpoint now."""
+        """Whether the machine is draining (spot reclaim, node shutdown). The cell should then save a checkpoint."""
 
 
 Metrics = Mapping[str, float | str | None]

@@ -1,19 +1,19 @@
 """Online learning of a recurrent network on a stream: Experiments 1 to 6 of the paper.
 
-A cell is one run of one learning rule (`method`, and its `k`) from one seed along one stream. It learns at every step;
-metrics use the prediction made *before* the update.
+A cell is one run of a learning rule (`method`, and its `k`) along a stream, from one seed. The network learns at every
+step. Metrics use the prediction made *before* the update.
 
 Metrics:
 
-- `mse_SEGMENT_WINDOW`; on classes `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`. Segments are the
-  stream's (`pre` and `post` the shift; `seg1`, ...; `all`), windows are `all`, `last_500`, `last_200`. Only graded
-  steps count; a window longer than its segment is absent.
-- the stream's naive baselines over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`),
-  and `constant_...`, each window's best constant in hindsight, unless the stream defines a constant baseline.
-- `diverged` (0 or 1), and if 1, `diverged_at`, the step; windows that end after that step are absent.
+- `mse_SEGMENT_WINDOW`; for classes `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`. The stream defines the
+  segments: `pre` and `post` (before and after the shift), `seg1` and on, or `all`. Windows are `all`, `last_500`,
+  `last_200`. Only graded steps count. A window longer than its segment is absent.
+- the stream's naive baselines over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`).
+  Unless the stream defines a constant baseline, also `constant_...`: each window's best constant in hindsight.
+- `diverged` (0 or 1). If 1, `diverged_at` is the step, and windows that end after that step are absent.
 - `seconds_per_step`.
 
-Arrays: `loss` (0 at steps that are not graded), the rule's numbers of each step, and the probes' measurements.
+Arrays: `loss` (0 at steps that are not graded), the rule's own numbers at each step, and the probes' measurements.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ OfMultiSine = Annotated[float | None, LATER, Field(gt=0, lt=math.pi, description
 
 
 class Config(LearnerConfig):
-    """Settings of learner and stream; the defaults are the protocol `paper` on the sine."""
+    """Settings of learner and stream. The defaults are the protocol `paper` on the sine stream."""
 
     stream: Annotated[str, AfterValidator(name_in(STREAMS))] = "sine"
     steps: int = Field(default=2000, ge=1)
@@ -89,12 +89,12 @@ class Config(LearnerConfig):
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Complete k and config from method and stream; refuse settings without effect and impossible combinations.
+    """Fill in defaults that depend on method and stream. Refuse settings without effect, or impossible together.
 
     Args:
         method: a name in `METHODS`.
-        k: from the sweep.
-        config: validated field by field.
+        k: the k that the sweep states, or None.
+        config: the config, whose fields are valid one by one.
 
     Returns:
         The recorded k (`rtrl`: n, `traces`: 0) and the complete config.
@@ -118,7 +118,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
 
 
 def cost(method: str, k: int | None, config: Config) -> float:
-    """Relative cost of a settled cell."""
+    """Estimate the relative cost of a cell, given the k and config that `settle` returns."""
     kind = STREAMS[config.stream]
     return config.steps * cost_of_step(method, k, config, kind.inputs(kind.settings(config)))
 
@@ -129,7 +129,7 @@ def lacks(config: Config) -> str | None:
 
 
 def run(cell: Cell, context: Context) -> Metrics:
-    """Train along the stream; record arrays, return metrics."""
+    """Train a network along the cell's stream, record arrays, and return the metrics."""
     config: Config = cell.config
     kind = STREAMS[config.stream]
     stream = kind.build(config.steps, generators(cell.seed).stream, **kind.settings(config))
@@ -146,7 +146,7 @@ def run(cell: Cell, context: Context) -> Metrics:
 
 
 def _measure(predictions: Array, stream: Stream, classes: bool) -> dict[str, float]:
-    """Scores of the run and of the baselines over all windows."""
+    """Compute the scores of the run and of the naive baselines over all windows."""
     segments, graded, targets = stream.segments, stream.graded, stream.targets
     metrics: dict[str, float] = {}
     for score, values in scores(predictions, targets, classes).items():

@@ -1,4 +1,4 @@
-"""Registries: literal dicts whose KeyError suggests the nearest name and lists the valid ones."""
+"""Registries: dicts from name to entry. A KeyError suggests the nearest name and lists the valid ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class UnknownName(LookupError):
-    """An unknown name; the message suggests the nearest valid name and lists all of them."""
+    """Raised for an unknown name. The message suggests the nearest valid name and lists all valid ones."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
@@ -44,11 +44,11 @@ _MAX_LENGTH = 200
 
 
 class Registry(dict[str, T]):
-    """Entries of one kind: name -> entry.
+    """The named entries of one kind, such as all learning rules.
 
     Args:
         kind: the word for an entry in messages ("learning rule").
-        entries: the literal mapping.
+        entries: name -> entry, a literal.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, T]) -> None:

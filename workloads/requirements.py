@@ -1,4 +1,4 @@
-"""Modules that a plain `pip install raysweep` leaves out, for the `lacks` of our own workloads."""
+"""Modules that a plain `pip install raysweep` does not install, for the `lacks` of the bundled workloads."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from importlib.util import find_spec
 
 
 def missing_module(module: str, extra: str) -> str | None:
-    """Installation command for a module if it is not installed; otherwise None. The module is not imported.
+    """Return the installation command for a module that is not installed; otherwise None. Does not import it.
 
     Args:
-        module: its import name.
-        extra: the extra of raysweep that brings it.
+        module: the module's import name.
+        extra: the extra of raysweep that installs it.
     """
     if find_spec(module) is not None:
         return None

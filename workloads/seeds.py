@@ -1,7 +1,8 @@
 """Independent random generators of a cell, one per purpose.
 
 The generator `name` of seed `s` is `np.random.default_rng(np.random.SeedSequence([s, CODES[name]]))`. Generators never
-share draws: another mask leaves the weights unchanged, more noise the data. Codes are never reused.
+share draws: another mask leaves the weights unchanged, and more noise leaves the data unchanged. Codes are never
+reused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ stochastic rule at each step; `stream`: the data."""
 
 
 class Generators(NamedTuple):
-    """One generator per purpose; each is drawn from in the order of the steps."""
+    """The random generators of a cell, one per purpose. Each is drawn from in the order of the steps."""
 
     weights: np.random.Generator
     mask: np.random.Generator
@@ -26,7 +27,7 @@ class Generators(NamedTuple):
 
 
 def generators(seed: int) -> Generators:
-    """The generators of a seed (a non-negative integer)."""
+    """Create the generators of a seed, a non-negative integer."""
     if seed < 0:
         raise ValueError(f"seed {seed} is negative; seeds are integers from 0 on")
     return Generators(

@@ -1,4 +1,4 @@
-"""Errors for ambiguous selections: the differences between the cells, and a predicate that chooses among them."""
+"""Errors for selections that match cells of several settings, with a predicate that chooses one setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_GROUPS = 5
 
 
 def several_settings(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> AmbiguousCells:
-    """The error for a selection whose cells have several settings.
+    """Build the error for a selection that matches cells of several settings.
 
     Args:
         counts: setting -> value as JSON -> number of cells.
@@ -31,7 +31,7 @@ def several_settings(counts: Mapping[str, Counter[str]], settings_of: Sequence[M
 
 
 def several_cells(repeated: pl.DataFrame) -> AmbiguousCells:
-    """The error for several cells with the same row and seed."""
+    """Build the error for several cells with the same row of a table and the same seed."""
     groups = repeated.partition_by("row", "seed", maintain_order=True)
     lines = [
         f"  {group['row'][0]}, seed {group['seed'][0]}: cells {', '.join(group['cell_id'])} "
@@ -49,7 +49,7 @@ def _ambiguous(what: str, lines: Sequence[str], choice: str) -> AmbiguousCells:
 
 
 def _differences(group: pl.DataFrame) -> str:
-    """The config keys in which the group's cells differ, with their values."""
+    """Describe the config keys in which cells differ, with their values."""
     configs = [json.loads(text) if text else {} for text in group["config"].to_list()]
     names = ["k", *dict.fromkeys(name for config in configs for name in config)]
     parts: list[str] = []
@@ -62,9 +62,10 @@ def _differences(group: pl.DataFrame) -> str:
 
 
 def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> str:
-    """SQL predicate that chooses one value per setting, each the commonest among the cells left by the choices before.
+    """Build an SQL predicate that chooses one value per setting: the commonest among the cells that remain.
 
-    Cells in which a setting is null are kept; but if it has only one other value, null and that value are alternatives.
+    Cells in which a setting is null are kept. But if the setting has only one other value, null and that value are
+    alternatives.
     """
     left = list(settings_of)
     parts: list[str] = []
@@ -79,12 +80,12 @@ def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[st
 
 
 def _commonest(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Values by descending frequency, ties by name, so that messages do not depend on the store's order."""
+    """Sort values by descending frequency, ties by name, so that messages do not depend on the store's order."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _predicate(name: str, text: str) -> str:
-    """SQL predicate `name = value`, from the value as JSON."""
+    """Build the SQL predicate `name = value` from the value as JSON."""
     value: Any = json.loads(text)
     if value is None:
         return f"{name} IS NULL"

@@ -1,4 +1,4 @@
-"""The `--set` options of the cells' launches, for notes and for the commands that run missing cells."""
+"""The `--set` options with which cells were launched, for notes and for commands that run missing cells."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LAUNCHED_WITH = "launched_with"
 
 
 def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[str]:
-    """One command per sweep: `resume` if the store has some of its cells, otherwise `launch`.
+    """Build the command for each sweep's missing cells: `resume` if the store has cells of it, otherwise `launch`.
 
     Args:
         parts: sweeps and their cells in the store; if their options differ, the commonest are used.
-        at: see `raysweep.analysis.cells.source.Source`.
+        at: the `--store` option for the commands.
     """
     launches: dict[str, Counter[str]] = {}
     for sweep, cells in parts:
@@ -43,7 +43,7 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[st
 
 
 def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
-    """Sweep -> a note on the settings in which launches of its cells differed from its file; no entry if none did.
+    """Describe for each sweep the settings in which launches of its cells differed from its file, if any did.
 
     Args:
         parts: sweeps and their cells; a cell counts for the sweep that launched it (see `launched_by`).
@@ -71,7 +71,7 @@ def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
 
 
 def launched_by(sweep: str, name: str | None) -> str:
-    """The sweep that launched a cell, in the form that commands accept.
+    """Return the name of the sweep that launched a cell, in the form that commands accept.
 
     Args:
         sweep: the sweep by which the cell was selected.
@@ -85,7 +85,7 @@ def launched_by(sweep: str, name: str | None) -> str:
 
 
 def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """The cells with the added column `LAUNCHED_WITH`: the options of the last launch that requested each cell.
+    """Add the column `LAUNCHED_WITH`: the `--set` options of the last launch that requested each cell.
 
     Args:
         cells: cells of the store; needs the column cell_id.
@@ -102,7 +102,7 @@ def with_options(cells: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> pl.D
 
 
 def typed(overrides: Mapping[str, Any]) -> str:
-    """One ` --set key=value` per override, quoted for a shell."""
+    """Format one ` --set key=value` per override, quoted for a shell."""
     return "".join(f" --set {shlex.quote(f'{key}={_value(key, value)}')}" for key, value in overrides.items())
 
 

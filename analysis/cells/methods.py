@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table, and the conditions that its cells meet.
+    """A row of a table or figure, and the conditions that its cells meet.
 
     Args:
-        key: the row's name in frames and in the paper's values.
+        key: the row's name in data frames and in the paper's values.
         label: the row's name for readers.
         method: the cells' method.
         k: the cells' k; None matches any.
@@ -25,7 +25,7 @@ class Row:
     config: Mapping[str, object] = field(default_factory=dict)
 
     def has(self, method: str, k: int | None, config: Mapping[str, object]) -> bool:
-        """Whether a cell belongs to this row."""
+        """Tell whether a cell with this method, k and config belongs to the row."""
         return (
             method == self.method
             and (self.k is None or k == self.k)
@@ -44,7 +44,7 @@ UORO = Row("uoro", "UORO", "uoro")
 
 
 def sparse(k: int, selection: str | None = None, *, label: str = "") -> Row:
-    """Sparse RTRL with k sources per unit, chosen by `selection` (the paper's default: "ring"); None matches any."""
+    """Build the row of sparse RTRL with k sources per unit, chosen by `selection`; None matches any selection."""
     named = selection if selection != "ring" else None
     return Row(
         named or f"k{k}",
@@ -59,7 +59,7 @@ K4 = sparse(4, "ring")
 
 
 def bptt(window: int, key: str = "bptt") -> Row:
-    """BPTT truncated to a window of steps."""
+    """Build the row of BPTT truncated to a window of steps."""
     return Row(key, f"BPTT, window {window}", "bptt", None, {"window": window})
 
 
@@ -81,10 +81,10 @@ RANKINGS = {
 
 
 def sparse_heads(k: int) -> Row:
-    """Gradients through k random heads of each block."""
+    """Build the row in which gradients go through k random heads of each block."""
     return Row(f"k{k}", f"sparse, k = {k}", "sparse", k)
 
 
 def ranked_heads(method: str) -> Row:
-    """Gradients through the six heads that a ranking prefers."""
+    """Build the row in which gradients go through the six heads that the ranking of `method` prefers."""
     return Row(method, RANKINGS[method], method, 6)

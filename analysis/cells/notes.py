@@ -1,4 +1,4 @@
-"""Notes on selected cells: missing cells and the commands that run them, settings, cells left out."""
+"""Notes on selected cells: their settings, missing cells and how to run them, and cells left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Parts = Sequence[Selected[Selection]]
 
 
 def missing_note(part: Selected[Selection]) -> str | None:
-    """A note on the missing cells, their status and the command that runs them; None if no cell is missing."""
+    """Describe the missing cells, their status and the command that runs them; None if no cell is missing."""
     missing, rows = part.missing, part.selection.rows
     if missing.is_empty():
         return None
@@ -29,23 +29,23 @@ def missing_note(part: Selected[Selection]) -> str | None:
 
 
 def missing_notes(parts: Parts) -> list[str]:
-    """One note per part with missing cells, preceded by the part's label if there are several parts."""
+    """Describe the missing cells of each part. The part's label comes first if there are several parts."""
     return [
         f"{part.selection.label}: {note}" if len(parts) > 1 else note for part in parts if (note := missing_note(part))
     ]
 
 
 def command(parts: Iterable[Selected[Selection]], between: str = " && ") -> str:
-    """The commands that run the sweeps' missing cells, joined by `between`."""
+    """Join the commands that run the missing cells of each sweep by `between`."""
     parts = list(parts)
     at = parts[0].source.at if parts else ""
     return between.join(commands(((part.selection.sweep, part.cells) for part in parts), at))
 
 
 def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
-    """Sweep -> notes on cells launched with settings that differ from the sweep's file, and on cells left out.
+    """List notes by sweep: on cells launched with other settings than the sweep file's, and on cells left out.
 
-    A cell that is in several parts counts once.
+    A cell of several parts counts once.
     """
     parts = list(parts)
     notes = {
@@ -61,12 +61,12 @@ def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
 
 
 def origin_notes(parts: Iterable[Selected[Selection]]) -> list[str]:
-    """The notes of `origins` as sentences."""
+    """Format the notes of `origins` as sentences."""
     return [f"{note}." for notes in origins(parts).values() for note in notes]
 
 
 def settings_note(parts: Parts) -> list[str]:
-    """A note on the settings: those that all cells share, then each part's others; null settings are left out."""
+    """Describe the settings: those that all cells share, then each part's others. Null settings are left out."""
     filled = [part for part in parts if part.cells.height]
     if not filled:
         return []
@@ -80,18 +80,18 @@ def settings_note(parts: Parts) -> list[str]:
 
 
 def shared_settings(parts: Iterable[Selected[Selection]]) -> dict[str, object]:
-    """Settings that are the same in all parts."""
+    """Return the settings that are equal in all parts."""
     first, *others = [part.settings for part in parts if part.settings] or [{}]
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
 def seeds_of(part: Selected[Selection], seeds: Sequence[int]) -> str:
-    """`all seeds`, or the seeds as `named_seeds` lists them."""
+    """Describe seeds: `all seeds` if they are all of the part's, otherwise as `named_seeds` does."""
     return "all seeds" if len(seeds) == len(part.seeds) else named_seeds(seeds)
 
 
 def named_seeds(seeds: Sequence[int]) -> str:
-    """The seeds in prose: `seed 7` or `seeds 7, 42`; empty without seeds."""
+    """List seeds in prose: `seed 7` or `seeds 7, 42`; empty without seeds."""
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
 
 

@@ -1,9 +1,9 @@
-"""Selection of the cells of a table, panel or line: all of one setting, one cell per row and seed.
+"""Selection of the cells of a table or figure: all have one setting, and a row and seed have one cell.
 
-A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the workload).
-A selection fixes some config values for all rows (`pinned`) and others for each row (`Row`). All other settings must
-be the same in all done cells; otherwise the user has to choose by `--where`. Cells that are not done and differ from
-the done ones are left out, and a note counts them.
+A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the workload). A
+selection fixes some config values for all rows (`pinned`) and others for each row (`Row`). All other settings must be
+equal in all done cells. Otherwise the user has to choose by `--where`. Cells that are not done and differ from the done
+ones are left out, and a note counts them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Texts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Selection:
-    """A query for cells of a store.
+    """The conditions by which cells of a store are selected.
 
     Args:
         sweep: the sweep that runs the cells, in the form that commands accept.
@@ -62,7 +62,7 @@ class Selection:
     seeds: tuple[int, ...] = PAPER_SEEDS
 
     def row_labels(self, keys: Iterable[str]) -> str:
-        """The labels of the rows with these keys, in the selection's order, joined by commas."""
+        """Join the labels of the rows with these keys by commas, in the selection's order."""
         wanted = set(keys)
         return ", ".join(row.label for row in self.rows if row.key in wanted)
 
@@ -76,15 +76,15 @@ class Selected(Generic[S_co]):
     """The result of a selection.
 
     Args:
-        selection: the query.
+        selection: the conditions.
         source: the source of the cells.
-        cells: the selected rows of the source's frame, with `row`, the row's key, as first column.
+        cells: the selected rows of the source's frame, with the key of the cell's `row` as first column.
         done: the done cells; at most one per row and seed.
         seeds: all expected seeds, the selection's first.
         missing: expected cells that are not done. Columns: row, seed, status.
         expected: the number of expected cells: rows times seeds.
         settings: config values that all cells share, without those that distinguish rows.
-        left_out: cells left out because of other settings, none done. Columns: cell_id, sweep, differs.
+        left_out: cells left out because of other settings, none of them done. Columns: cell_id, sweep, differs.
     """
 
     selection: S_co
@@ -98,7 +98,7 @@ class Selected(Generic[S_co]):
     left_out: pl.DataFrame
 
     def values(self, metric: str = "") -> pl.DataFrame:
-        """The done cells' values; null if a cell has none. Columns: row, experiment, seed, value.
+        """Return a metric of the done cells; null if a cell lacks it. Columns: row, experiment, seed, value.
 
         Args:
             metric: the metric to read; empty: the selection's metric.
@@ -119,11 +119,11 @@ class Selected(Generic[S_co]):
 
 
 def select(source: Source, selection: S) -> Selected[S]:
-    """Select the cells of one setting; cells that are not done and differ from the done ones are left out.
+    """Select the cells of one setting. Cells that are not done and differ from the done ones are left out.
 
     Raises:
-        AmbiguousCells: the done cells (all cells if none is done) differ in a setting, or several cells have the
-            same row and seed; the message gives an example of a `--where` that chooses.
+        AmbiguousCells: the done cells (all cells if none is done) differ in a setting, or several cells have the same
+            row and seed. The message gives an example of a `--where` that chooses.
     """
     cells, configs = _matching(source.cells, selection)
     settings_of = _settings(cells, configs, selection)
@@ -157,13 +157,16 @@ def select(source: Source, selection: S) -> Selected[S]:
 
 
 def in_order(seeds: Iterable[int], first: Sequence[int] = PAPER_SEEDS) -> tuple[int, ...]:
-    """The distinct seeds: those in `first` in its order, then the others in ascending order."""
+    """Sort the distinct seeds: those in `first` in its order, then the others in ascending order."""
     distinct = set(seeds)
     return (*(seed for seed in first if seed in distinct), *sorted(distinct - set(first)))
 
 
 def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, list[Mapping[str, object]]]:
-    """The cells that belong to a row, with the row's key in the column `row`, and their configs."""
+    """Find the cells that belong to a row of the selection. Returns them, and their configs.
+
+    The first column of the cells, `row`, is the key of their row.
+    """
     lacking = [column for column in _NEEDED if column not in frame.columns]
     if lacking:
         raise InputError(f"the frame of cells has no column {', '.join(lacking)}; it has {', '.join(frame.columns)}")
@@ -182,9 +185,9 @@ def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, 
 
 
 def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], selection: Selection) -> list[Texts]:
-    """Each cell's settings, including workload and version, without those that the selection fixes.
+    """List the settings of each cell that the selection leaves open: workload, version and config values, as JSON.
 
-    A cell whose config lacks a key is older than the key; the key is then ignored for this cell.
+    A config that lacks a key is older than the key. The key is then ignored for this cell.
     """
     telling = {name for row in selection.rows for name in row.config} | set(selection.pinned)
     outside = cells.select(name for name in _OUTSIDE_CONFIG if name in cells.columns).to_dicts()
@@ -198,12 +201,18 @@ def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], sele
 
 
 def _groups(cells: pl.DataFrame) -> list[dict[bool, str]]:
-    """For each cell, the group within which a setting must not vary: the row (key True: `_BY_ROW`) or the method."""
+    """Return for each cell its row (under True) and its method (under False).
+
+    A setting in `_BY_ROW` must be equal within the row, any other setting within the method.
+    """
     return [{True: row, False: method} for row, method in cells.select("row", "method").iter_rows()]
 
 
 def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> list[str]:
-    """For each cell that is not done, the settings in which it differs from the done ones (`epochs=2`); else empty."""
+    """Describe for each cell that is not done how its settings differ from those of done cells (`epochs=2`).
+
+    Empty for done cells and without a difference.
+    """
     values: dict[str, set[str]] = {}
     within: dict[tuple[str, str], set[str]] = {}
     done = [status == "done" for status in cells["status"]]
@@ -227,7 +236,7 @@ def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) ->
 
 
 def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
-    """For each cell that is not done, its differences from a done cell of the same row and seed; empty without one.
+    """Describe for each cell that is not done how it differs from a done cell of the same row and seed, if any.
 
     Args:
         cells: the cells that belong to a row.
@@ -250,9 +259,9 @@ def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
 
 
 def _one_setting(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> dict[str, object]:
-    """Setting -> its only value; settings that only differ between rows (`_BY_ROW`) are left out.
+    """Return the only value of each setting. Settings of `_BY_ROW` that differ between rows are left out.
 
-    Null means that the method does not have the setting; this may differ between methods, but not within one.
+    Null means that the method does not have the setting. This may differ between methods, but not within one.
 
     Raises:
         AmbiguousCells: some settings have several values; the message lists the settings and values.
@@ -282,7 +291,7 @@ def _left_out(cells: pl.DataFrame, differences: Sequence[str]) -> pl.DataFrame:
 
 
 def _listed(settings: Mapping[str, object]) -> str:
-    """The first settings as `epochs=2, patch=8`; empty without settings."""
+    """Format the first settings as `epochs=2, patch=8`; empty without settings."""
     return join_first((f"{name}={value}" for name, value in settings.items()), _MAX_DIFFERENCES)
 
 

@@ -1,4 +1,4 @@
-"""Input of the analysis: a store's cells as one wide frame, and recorded arrays, which are read on request."""
+"""Input of the analysis: the cells of a store as one wide frame, and recorded arrays, read only when needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARRAYS_SCHEMA = {
 
 
 class Source(NamedTuple):
-    """Cells and arrays, from a store or made by hand for a test."""
+    """Cells and a function that reads arrays, from a store or made by hand for a test."""
 
     cells: pl.DataFrame
     """One row per cell. Columns: metrics, config keys, `config` as JSON text, `status`; also
@@ -36,12 +36,12 @@ class Source(NamedTuple):
 
 
 def from_store(store: Store, keep: pl.Series | None = None, at: str = "") -> Source:
-    """The cells and arrays of a store.
+    """Read the cells of a store. Arrays are read later, when they are needed.
 
     Args:
         store: the store.
         keep: ids of the cells to include; None: all.
-        at: see `Source`.
+        at: the `--store` option for commands in messages.
     """
     from raysweep.orchestrator.query.sql import cells_frame  # loads DuckDB
 
@@ -74,14 +74,14 @@ def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:
 
 
 def among(wanted: pl.DataFrame) -> pl.Expr:
-    """A coarse predicate for the rows of these arrays (cell_id, name), by which a scan skips files."""
+    """Build a coarse predicate for the rows of these arrays (cell_id, name). With it a scan can skip files."""
     return pl.col("name").is_in(wanted["name"].unique().implode()) & pl.col("cell_id").is_in(
         wanted["cell_id"].unique().implode()
     )
 
 
 def entries(arrays: pl.DataFrame) -> pl.DataFrame:
-    """Arrays as a frame with one row per entry. Columns: cell_id, name, step, value."""
+    """Convert arrays to one row per entry. Columns: cell_id, name, step, value."""
     return (
         arrays.with_columns(at=pl.int_ranges(pl.col("values").list.len()))
         .explode("at", "values")
@@ -91,9 +91,9 @@ def entries(arrays: pl.DataFrame) -> pl.DataFrame:
 
 
 def joined(sources: Sequence[Source]) -> Source:
-    """Several stores, such as those of machines without shared storage, as one source.
+    """Join several stores, such as those of machines without shared storage, into one source.
 
-    A cell in several stores is taken from the first store in which it is done; if in none, from the first.
+    A cell of several stores is taken from the first store in which it is done, otherwise from the first store.
 
     Raises:
         InputError: a column is `n` in one store and `config_n` or `metric_n` in another, due to a name clash there.

@@ -1,8 +1,8 @@
 """The figures: `FIGURES[name](source)` draws one, `CAPTIONS[name](source)` returns its caption, `save` writes it.
 
-Each figure has one file with `data`, a pure function from a `Source` to a frame; `figure`, which draws that frame;
-and `caption`. A figure shows the done cells, and its caption lists the missing ones. Matplotlib is imported only when
-a figure is drawn.
+Each figure has one file with three functions. `data` is pure and computes a frame from a `Source`. `figure` draws this
+frame. `caption` describes it. A figure shows the done cells, and its caption lists the missing ones. Matplotlib is
+imported only when a figure is drawn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Cosine of each rule's gradient with exact RTRL's against k, before and after the shift (Sec. 5.1).
+"""Figure: cosine of each rule's gradient with exact RTRL's against k, before and after the shift (Sec. 5.1).
 
-Unlike the paper, the figure includes k = 0 and shows the past part of the gradient separately: every rule except
-the decaying trace has the exact immediate part, which raises the cosine of the whole gradient.
-Each rule is measured on its own trajectory.
+Unlike the paper, the figure includes k = 0, and shows the past part of the gradient separately. Every rule except the
+decaying trace has the exact immediate part, which raises the cosine of the whole gradient. Each rule is measured on its
+own trajectory.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _select = one_part("alignment", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns row, k (null for traces), seed, name, period ("before", "after"), cosine.
+    """Compute the mean cosines over `WINDOW` steps before the shift, and over as many after it.
 
-    `cosine` is the mean over the measured steps of the `WINDOW` steps before the shift and of those after it.
+    Columns: row, k (null for traces), seed, name (whole gradient or past part), period ("before", "after"), cosine.
     """
     return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One panel for the whole gradient, one for its past part; k = 0 as horizontal lines."""
+    """Draw one panel for the whole gradient and one for its past part, with k = 0 as horizontal lines."""
     selected = _select(source)
     frame = _values(selected)
     offsets = by_seed(selected.seeds, 0.22)
@@ -90,7 +90,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = (
         f"Sine, n = {HIDDEN}: cosine with exact RTRL's gradient along each rule's own training, means over {WINDOW} "
         "steps; marks: seeds, lines: means over seeds (for k = 0, thin: after the shift); k = 1 uses a random path, "

@@ -1,7 +1,7 @@
-"""Condition number of the influence matrix J through training, on the sine and on Lorenz (Sec. 5.1).
+"""Figure: condition number of the influence matrix J through training, on the sine and on Lorenz (Sec. 5.1).
 
-Unlike the paper, the figure also shows the immediate block alone, whose condition number depends only on how
-unequal the units' slopes are, not on propagation.
+Unlike the paper, the figure also shows the immediate influence alone. Its condition number depends only on how unequal
+the units' slopes are, not on propagation.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _select = parts_of("condition", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns task, seed, name ("condition" or "immediate_condition"), step, value."""
+    """Read the condition numbers. Columns: task, seed, name ("condition", "immediate_condition"), step, value."""
     return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One panel per task, one thin line per seed."""
+    """Draw one panel per task, with one thin line per seed."""
     parts = _select(source)
     frame = _values(parts)
     sheet, panels = page(DOUBLE, 2.6, len(PARTS))
@@ -69,7 +69,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = (
         f"Condition number of full RTRL's influence matrix J (largest over smallest singular value) through training, "
         f"n = {HIDDEN}, one thin line per seed; dashed: its immediate block alone; labelled: seeds that collapse "

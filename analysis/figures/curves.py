@@ -1,6 +1,6 @@
-"""Squared error over time around the sine's shift: which rules follow the change, and how fast?
+"""Figure: squared error over time around the sine's shift. It shows which rules follow the change, and how fast.
 
-The running mean at a step covers only that step and earlier ones; values before the shift exclude errors after it.
+The running mean at a step covers only that step and earlier ones. So values before the shift contain no error after it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ _select = one_part("curves", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Running mean, summarized over seeds. Columns row, step (0: first after the shift), median, low, high, n.
+    """Compute the running mean of squared errors, summarized over seeds.
 
-    A seed counts at a step only if it has all `WINDOW` errors up to the step, so not after it has diverged.
+    Columns: row, step (0: first after the shift), median, low, high, n. A seed counts at a step only if it has all
+    `WINDOW` errors up to the step, so not after it has diverged.
     """
     return _summary(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Lines: median over seeds; bands: from the best seed to the worst."""
+    """Draw the median over seeds as a line, and the range from the best seed to the worst as a band."""
     selected = _select(source)
     frame = _summary(selected)
     sheet, (axes,) = page(SINGLE, 2.8)
@@ -53,7 +54,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = (
         f"Sine, n = {HIDDEN}: squared error around the shift, running mean of the last {WINDOW} steps; "
         "lines: median over seeds, bands: their range"

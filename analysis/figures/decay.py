@@ -1,4 +1,4 @@
-"""Post-shift MSE against the trace's decay, with the level of k = 4; the paper has only one decay.
+"""Figure: post-shift MSE of traces against their decay, with the level of k = 4. The paper has only one decay.
 
 If propagation caused the improvement from k = 0 to k = 4, no decay would reach the level of k = 4.
 """
@@ -27,13 +27,13 @@ _select = parts_of("decay", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns hidden, row, decay (null for k = 4), seed, mse."""
+    """Read the errors of the done cells. Columns: hidden, row, decay (null for k = 4), seed, mse."""
     return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Marks: seeds; joined line: geometric means; horizontal line: geometric mean of k = 4."""
+    """Draw seeds as marks, geometric means as a line, and the geometric mean of k = 4 as a horizontal line."""
     parts = _select(source)
     frame = _values(parts)
     levels = geometric(frame, ["hidden", "row", "decay"]).sort("hidden", "decay")
@@ -71,7 +71,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = "Sine: error after the shift against the trace's decay; marks: seeds, lines: geometric means"
     return caption_of(what, _select(source), METRIC)
 

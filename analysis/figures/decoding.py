@@ -1,6 +1,7 @@
-"""Error over session B, adapting and frozen, on both pairs of Experiment 9: which rules follow the drift, how fast?
+"""Figure: error over session B, with and without learning, on both pairs of sessions of Experiment 9.
 
-The paper has no such figure. Added here: decay 0, and ridge refitted on B's first three minutes.
+It shows which rules follow the drift, and how fast. The paper has no such figure. Traces of decay 0 are added, and
+ridge refitted on B's first three minutes.
 """
 
 from __future__ import annotations
@@ -49,16 +50,17 @@ _select = parts_of("decoding", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Running mean, summarized over seeds. Columns label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high.
+    """Compute the running mean of errors over session B, summarized over seeds.
 
-    A seed counts at a time only if it has all `WINDOW` points up to the time, so not after it has diverged.
+    Columns: label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high. A seed counts at a time only if it has
+    all `WINDOW` points up to the time, so not after it has diverged.
     """
     return pl.concat([_summary(part) for part in _select(source)])
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One panel per pair. Lines: median over seeds; bands: from the best seed to the worst."""
+    """Draw one panel per pair of sessions: medians over seeds as lines, ranges from best to worst seed as bands."""
     parts = _select(source)
     sheet, panels = page(DOUBLE, 2.8, len(parts))
     for axes, each in zip(panels, parts, strict=True):
@@ -88,7 +90,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = (
         f"Decoding velocity in session B = {SESSION_B} after training on A: squared error of z-scored velocity, mean "
         "of the last 64 s; lines: median over seeds, bands: their range"

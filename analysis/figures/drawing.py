@@ -1,8 +1,8 @@
 """Drawing: page sizes, fonts, colours, and figure files with reproducible bytes.
 
-The colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish; each rule also has its own
-marker and dash, so that figures stay readable in black and white. Matplotlib is imported inside the functions;
-pyplot is never used, so that drawing leaves no global state.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish. Each rule also has its own
+marker and dash, so that figures stay readable in black and white. Matplotlib is imported inside the functions. pyplot
+is never used, so drawing leaves no global state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
 @dataclass(frozen=True)
 class Mark:
-    """The look of one rule in every figure."""
+    """The look of one rule in every figure: colour, marker, dash."""
 
     colour: str
     marker: str
@@ -88,7 +88,7 @@ def _style() -> Iterator[None]:
 
 
 def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
-    """Decorator that draws with our fonts and line widths, regardless of the caller's settings."""
+    """Decorate a drawing function so that it uses our fonts and line widths, whatever the caller's settings are."""
 
     @functools.wraps(draw)
     def styled(source: Source) -> Figure:
@@ -102,7 +102,7 @@ def drawn(draw: Callable[[Source], Figure]) -> Callable[[Source], Figure]:
 
 
 def page(width: float, height: float, panels: int = 1, *, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """An empty figure (sizes in inches) with panels side by side, which share their y axis by default."""
+    """Create an empty figure with panels side by side. Sizes are in inches; `share` gives all panels one y axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -111,14 +111,14 @@ def page(width: float, height: float, panels: int = 1, *, share: bool = True) ->
 
 
 def legend(figure: Figure, axes: Axes, columns: int) -> None:
-    """Add one legend below the figure, with the entries of the given axes."""
+    """Add one legend below the figure, with the entries of `axes`."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(list(unique.values()), list(unique), loc="outside lower center", ncols=columns)
 
 
 def draw_band(axes: Axes, part: pl.DataFrame, x: str, row: Row) -> None:
-    """Draw a rule's medians as a line and low to high as a band (from `selected.running`) against column `x`."""
+    """Draw a rule's medians as a line, and low to high as a band (columns of `selected.running`), against `x`."""
     mark, places = MARKS[row.key], part[x].to_list()
     axes.fill_between(places, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0)
     label = f"k = 0, {row.label}" if row.method == "traces" else row.label
@@ -131,24 +131,24 @@ def panel_label(axes: Axes, text: str) -> None:
 
 
 def spread_out(count: int, width: float) -> list[float]:
-    """Offsets, symmetric about 0, that keep the dots of a column apart."""
+    """Return offsets, symmetric about 0, that keep the dots of a column apart."""
     return [0.0] if count == 1 else [width * (i / (count - 1) - 0.5) for i in range(count)]
 
 
 def by_seed(seeds: Sequence[int], width: float) -> dict[int, float]:
-    """Seed -> offset of its dot, the same in every column, so that the eye can follow a seed."""
+    """Return the offset of each seed's dot. It is the same in every column, so that the eye can follow a seed."""
     return dict(zip(seeds, spread_out(len(seeds), width), strict=True))
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write a figure in the format of the path's ending; repeated saves give the same bytes.
+    """Write a figure in the format of the path's extension. Repeated saves give the same bytes.
 
     Args:
         figure: a figure from `FIGURES`.
         path: a path in an existing folder, ending in .svg (text as outlines) or .png (300 dpi).
 
     Raises:
-        InputError: the path is invalid (see `destination`) or the file can't be written.
+        InputError: the path is invalid (see `destination`), or the file cannot be written.
     """
     path = destination(path)
     kind = path.suffix.lower()
@@ -162,10 +162,10 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def destination(path: Path | str) -> Path:
-    """Check the path of a figure file before drawing, and return it.
+    """Check the path of a figure file before the figure is drawn, and return it.
 
     Raises:
-        InputError: the ending is not in `FORMATS`, the parent folder does not exist, or the path is a folder.
+        InputError: the extension is not in `FORMATS`, the parent folder does not exist, or the path is a folder.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:

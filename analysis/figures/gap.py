@@ -1,7 +1,7 @@
-"""Recovery (Eq. 12), and error relative to a refitted ridge, against the days between sessions: does the gap matter?
+"""Figure: recovery (Eq. 12), and error relative to a refitted ridge, against the days between two sessions.
 
-The paper has one pair and calls for more; this figure has every ordered pair of the available sessions, forwards and
-backwards in time. Pairs with a session whose channels are in another order have hollow marks.
+The paper has one pair of sessions and calls for more. This figure has every ordered pair of the available sessions,
+forwards and backwards in time. Pairs with a session whose channels are in another order have hollow marks.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ BESIDE = (0.9, 1.0, 1.1)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """One row per pair and rule, with means over seeds.
+    """Compute one row per pair of sessions and rule, with means over seeds.
 
-    Columns session_a, session_b, row, days (absolute), relabelled, n, the metrics, and recovery (Eq. 12 of the
-    means, in percent; null if nothing was lost).
+    Columns: session_a, session_b, row, days (absolute), relabelled, n, the metrics, and recovery. The latter is Eq. 12
+    of the means in percent, or null if freezing lost nothing.
     """
     names = [name for name in METRICS if name != "gap_days"]
     frames = []
@@ -79,7 +79,7 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Left: recovery; right: error relative to a refitted ridge. One mark per pair, hollow if relabelled."""
+    """Draw recovery (left) and error relative to a refitted ridge (right). One mark per pair, hollow if relabelled."""
     frame = data(source).filter(pl.col("days").is_not_null())
     sheet, (left, right) = page(DOUBLE, 3.0, 2, share=False)
     for row, aside in zip(ROWS, BESIDE, strict=True):
@@ -110,7 +110,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     frame = data(source)
     pairs = frame.select("session_a", "session_b").unique().height
     fewest, most = (int(of) for of in frame.select(pl.col("n").min(), pl.col("n").max().alias("most")).row(0))
@@ -138,7 +138,7 @@ def caption(source: Source) -> str:
 
 
 def _trend(frame: pl.DataFrame) -> str:
-    """Rank correlation of gap and recovery over clean pairs, one number per rule, as a sentence."""
+    """Describe the rank correlation of gap and recovery, one number per rule. Relabelled pairs are left out."""
     clean = frame.filter(~pl.col("relabelled") & (pl.col("session_a") != pl.col("session_b")))
     correlations = []
     for row in ROWS:
@@ -151,7 +151,7 @@ def _trend(frame: pl.DataFrame) -> str:
 
 
 def _pairs(source: Source) -> Iterator[tuple[tuple[str, str], Part]]:
-    """Yield each session pair of the store with its cells."""
+    """Yield each pair of sessions in the store with its cells."""
     cells = source.cells.filter(pl.col("experiment") == EXPERIMENT)
     if cells.is_empty():
         return

@@ -1,7 +1,8 @@
-"""Recovery and accuracy against the number of heads that gradients pass through (arXiv 2603.15195, Sec. 4.7).
+"""Figure: recovery and accuracy against the number of heads that gradients pass through (the paper's Sec. 4.7).
 
-The paper has no such figure. Heads that are detached and heads that are zeroed in the forward pass share the axis;
-each variant's recovery starts from its own one-head floor. Naive baselines are drawn beside the accuracies.
+The paper has no such figure. In one variant the other heads are cut out of the gradient (detached), in the other they
+are zeroed in the forward pass. Both share the axis. Each variant's recovery starts from its own one-head floor. Naive
+baselines are drawn beside the accuracies.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ METRIC = "accuracy_average"
 
 
 def zeroed(k: int) -> Row:
-    """The row whose training zeroes all heads outside the subset; testing uses all heads."""
+    """Build the row in which training zeroes all heads outside the subset. Testing uses all heads."""
     return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
 
 
@@ -50,13 +51,16 @@ _select = parts_of("heads", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS` if recovery is null)."""
+    """Compute accuracies and recoveries.
+
+    Columns: part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS` if recovery is null).
+    """
     return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Left: recovery; right: accuracy. Dots: seeds; lines: means. The seeds of the dense network are drawn once."""
+    """Draw recovery (left) and accuracy (right): seeds as dots, means as lines. The dense network is drawn once."""
     parts = _select(source)
     frame = _rated(parts)
     sheet, (left, right) = page(DOUBLE, 2.9, 2, share=False)
@@ -104,7 +108,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     parts = _select(source)
     drawn_ones = _own(_rated(parts)).filter(pl.col("k").is_not_null())
     what = (
@@ -121,7 +125,7 @@ def caption(source: Source) -> str:
 
 
 def _own(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame without the dense network's rows in the zeroed part, which repeat those in the detached part."""
+    """Drop the dense network's rows from the zeroed part, since they repeat those of the detached part."""
     return frame.filter((pl.col("row") != DENSE.key) | (pl.col("part") == SERIES[0][0]))
 
 

@@ -1,7 +1,7 @@
-"""Each head's Fisher information against its entropy, after the first task: do they rank heads alike (Sec. 4.8)?
+"""Figure: each head's Fisher information against its entropy after the first task. Do both rank heads alike?
 
-The paper (arXiv 2603.15195) ranks heads by either measure and finds that one matters. This figure shows both for
-every head of the dense network, from the same images.
+The paper (Sec. 4.8) ranks heads by either measure, and finds that only one matters. This figure shows both for every
+head of the dense network, from the same images.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _select = one_part("importance", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns seed, block, head (from 0), fisher, entropy (nats)."""
+    """Read the scores of each head. Columns: seed, block, head (from 0), fisher, entropy (nats)."""
     return _heads(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One mark per head and seed, one colour per block."""
+    """Draw one mark per head and seed, with one colour per block."""
     frame = _heads(_select(source))
     sheet, (axes,) = page(SINGLE, 3.0)
     for block in sorted(set(frame["block"].to_list())):
@@ -58,7 +58,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     selected = _select(source)
     frame = _heads(selected)
     what = (

@@ -1,8 +1,8 @@
-"""Recovery against network size: is k = 4 enough at any n?
+"""Figure: recovery against network size. Is k = 4 enough at any n?
 
-Sec. 4.6 of arXiv 2603.15195 asks this. Recovery is Eq. 10 per seed, from traces of decay .95 (0 %) to full RTRL.
-Unlike the paper, decay 0 is rated like k = 4; n = 256 has one column per learning rate, as the paper states none;
-bars are medians, because a single seed with a small gap dominates a mean.
+The paper's Sec. 4.6 asks this. Recovery is Eq. 10 per seed, from traces of decay .95 (0 %) to full RTRL. There are
+three differences from the paper. Decay 0 is rated like k = 4. n = 256 has one column per learning rate, since the paper
+states none. Bars are medians, since a single seed with a small gap dominates a mean.
 """
 
 from __future__ import annotations
@@ -48,16 +48,17 @@ _select = parts_of("scale", PARTS)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns place (index into `PARTS`), row (k = 4 or decay 0), seed, gap (log), recovery (percent).
+    """Compute the recoveries. Columns: place (index into `PARTS`), row (k = 4 or decay 0), seed, gap (log), recovery.
 
-    Recovery is null if full RTRL is not better than the traces; a seed that lacks either of them is left out.
+    Recovery is in percent. It is null if full RTRL is not better than the traces. A seed that lacks either of them is
+    left out.
     """
     return _rated(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One column per part: seeds as marks, medians as bars, and the number of seeds with a gap to recover."""
+    """Draw one column per part: seeds as marks, medians as bars, and the number of seeds with a gap to recover."""
     parts = _select(source)
     frame = _rated(parts)
     low, high = SHOWN
@@ -111,7 +112,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     parts = _select(source)
     frame = _rated(parts)
     outside = frame.filter(~pl.col("recovery").is_between(*SHOWN))
@@ -136,5 +137,5 @@ def _rated(parts: Sequence[Part]) -> pl.DataFrame:
 
 
 def _printed(table: str) -> pl.DataFrame:
-    """The paper's recoveries of k = 4 in one of its tables."""
+    """Read the paper's recoveries of k = 4 from one of its tables."""
     return paper_values(table).filter((pl.col("quantity") == "recovery") & (pl.col("row") == RATED[0].key))

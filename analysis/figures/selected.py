@@ -1,4 +1,4 @@
-"""Shared parts of the figures: rows, selection of cells, series, means, captions."""
+"""Shared functions of the figures: rows, selection of cells, series, means, captions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Part = Selected[Selection]
 
 
 def ring(k: int) -> methods.Row:
-    """Sparse RTRL with the paper's default selection."""
+    """Build the row of sparse RTRL with k sources and the paper's default selection, the ring."""
     return methods.sparse(k, "ring")
 
 
 def parts_of(figure: str, selections: Iterable[Selection]) -> Callable[[Source], list[Part]]:
-    """Return a function that selects the cells of each part from a source.
+    """Return a function that selects the cells of each part of a figure from a source.
 
-    That function raises `NothingDone` if no cell of any part is done; the message gives the commands to run. It raises
+    It raises `NothingDone` if no cell of any part is done; the message gives the commands to run. It raises
     `AmbiguousCells` if cells of several settings match a part.
     """
 
@@ -48,24 +48,24 @@ def parts_of(figure: str, selections: Iterable[Selection]) -> Callable[[Source],
 
 
 def one_part(figure: str, selection: Selection) -> Callable[[Source], Part]:
-    """Like `parts_of`, for a figure with one part."""
+    """Return a function that selects the cells of a figure with one part. It raises the errors of `parts_of`."""
     select_parts = parts_of(figure, [selection])
     return lambda source: select_parts(source)[0]
 
 
 def mse(part: Part) -> pl.DataFrame:
-    """The part's metric in its done cells. Columns row, experiment, seed, mse (null if a cell lacks the metric)."""
+    """Return the part's metric in its done cells. Columns: row, experiment, seed, mse (null if a cell lacks it)."""
     return part.values().rename({"value": "mse"})
 
 
 def per_seed(part: Part, metric: str) -> pl.DataFrame:
-    """A metric that depends on the stream, not on the method, one row per seed. Columns seed, mse."""
+    """Return a metric that depends on the stream but not on the method, one row per seed. Columns: seed, mse."""
     mean = pl.col("value").drop_nulls().mean().alias("mse")
     return part.values(metric).group_by("seed", maintain_order=True).agg(mean)
 
 
 def series(part: Part) -> pl.DataFrame:
-    """The part's arrays, one row per entry. Columns row, seed, name, step, value (null if not finite).
+    """Read the part's arrays, one row per entry. Columns: row, seed, name, step, value (null if not finite).
 
     Raises:
         InputError: the part has done cells, but none of them has any of the arrays.
@@ -86,7 +86,10 @@ def series(part: Part) -> pl.DataFrame:
 
 
 def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame:
-    """Each seed's running mean of `window` entries, summarized over seeds. Columns `by`, step, median, low, high, n."""
+    """Compute each seed's running mean of `window` entries, and summarize it over seeds.
+
+    Columns: those of `by`, then step, median, low, high, n.
+    """
     mean = pl.col("mean")
     return (
         frame.with_columns(mean=pl.col("value").rolling_mean(window).over(*by, "seed", order_by="step"))
@@ -97,7 +100,7 @@ def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame
 
 
 def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.DataFrame:
-    """Geometric mean (`level`) and number (`n`) of a group's positive values; a group without any is left out."""
+    """Compute the geometric mean (`level`) and number (`n`) of each group's positive values, if it has any."""
     positive = frame.filter(pl.col(value) > 0)
     return positive.group_by(list(by), maintain_order=True).agg(
         pl.col(value).log().mean().exp().alias("level"), n=pl.len().cast(pl.Int64)
@@ -105,7 +108,7 @@ def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.
 
 
 def caption_of(what: str, parts: Sequence[Part], metric: str) -> str:
-    """A one-line caption: the description `what`, then the metric, sweeps, number of seeds and missing cells."""
+    """Build a one-line caption: the description `what`, then metric, sweeps, number of seeds and missing cells."""
     sweeps = list(dict.fromkeys(part.selection.sweep for part in parts))
     counts = [group.height for part in parts for group in part.done.partition_by("row")]
     seeds = f"{counts[0]}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
@@ -123,7 +126,7 @@ def caption_of(what: str, parts: Sequence[Part], metric: str) -> str:
 
 
 def _diverged(part: Part) -> str | None:
-    """A note on diverged cells, which have no metric to draw or shorter arrays; None if no cell diverged."""
+    """Describe the diverged cells, which lack the metric or have shorter arrays; None if no cell diverged."""
     if part.selection.metric:
         early, drawing = mse(part).filter(~(pl.col("mse") > 0).fill_null(value=False)), "so not drawn"
     elif "diverged" in part.done.columns:
@@ -140,7 +143,7 @@ def _diverged(part: Part) -> str | None:
 
 
 def _missing(part: Part) -> str:
-    """Number and list of the missing cells; rows with the same seeds and status are listed together."""
+    """Count and list the missing cells. Rows with the same seeds and status are listed together."""
     missing = part.missing
     statuses = missing["status"].unique(maintain_order=True).to_list()
     if missing.height == part.expected and len(statuses) == 1:

@@ -1,6 +1,6 @@
-"""Lorenz: spread over seeds of sparse and full RTRL, at two sizes (arXiv 2603.15195, Table 4).
+"""Figure: spread over seeds of sparse and full RTRL on Lorenz, at two sizes (the paper's Table 4).
 
-Unlike the paper, decay 0, which propagates nothing, and persistence are shown beside the paper's two methods.
+Unlike the paper, it shows persistence and traces of decay 0, which propagate nothing, beside the paper's two methods.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _select = parts_of("spread", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Errors of the done cells, plus one row "persistence" per seed. Columns hidden, row, seed, mse."""
+    """Read the errors of the done cells, and add the row "persistence". Columns: hidden, row, seed, mse."""
     return _values(_select(source))
 
 
 def variation(frame: pl.DataFrame) -> pl.DataFrame:
-    """Coefficient of variation over seeds, population sd / mean, in percent. Columns hidden, row, cv_percent, n."""
+    """Compute the coefficient of variation over seeds, population sd / mean. Columns: hidden, row, cv_percent, n."""
     return spread(frame, ["hidden", "row"], "mse").select("hidden", "row", "cv_percent", "n")
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One panel per size, one column per method; our seeds in colour on the left, the paper's in grey on the right."""
+    """Draw one panel per size and one column per method: our seeds in colour, the paper's in grey on their right."""
     parts = _select(source)
     frame = _values(parts)
     varied = {(n, row): cv for n, row, cv in variation(frame).select("hidden", "row", "cv_percent").iter_rows()}
@@ -80,7 +80,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = (
         "Lorenz: error after the shift of each seed; CV: ours, population sd / mean over seeds; "
         "grey outlines: the paper's seeds"
@@ -99,7 +99,7 @@ def _values(parts: list[Part]) -> pl.DataFrame:
 
 
 def _printed() -> pl.DataFrame:
-    """The seeds of the paper's Table 4. Columns hidden, row, seed, mse."""
+    """Read the seeds of the paper's Table 4. Columns: hidden, row, seed, mse."""
     name = pl.col("row").str.extract_groups(r"^n(?<hidden>\d+)/(?<key>\w+)$").struct
     return (
         paper_values("table04")

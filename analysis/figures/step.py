@@ -1,7 +1,7 @@
-"""Post-shift MSE against k on the sine: does it drop between k = 0 and k = 4, or between two decays of k = 0?
+"""Figure: post-shift MSE against k on the sine (the paper's Table 3).
 
-Table 3 of arXiv 2603.15195 as a figure. Unlike the paper, it shows k = 0 twice, with the decay .95 that
-reproduces the paper's level and with decay 0; it also shows persistence.
+Does the error drop between k = 0 and k = 4, or between two decays of k = 0? Unlike the paper, the figure shows k = 0
+twice: with the decay .95, which reproduces the paper's level, and with decay 0. It also shows persistence.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _select = one_part("step", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Errors of the done cells, plus one row "persistence" per seed with null k. Columns row, k, seed, mse."""
+    """Read the errors of the done cells, and add the row "persistence", with null k. Columns: row, k, seed, mse."""
     return _values(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Dots: seeds; bars: geometric means; lines: k = 0 and persistence; crosses: the paper's values."""
+    """Draw seeds as dots, geometric means as bars, k = 0 and persistence as lines, the paper's values as crosses."""
     selected = _select(source)
     frame = _values(selected)
     levels = dict(geometric(frame, ["row"]).select("row", "level").iter_rows())
@@ -96,7 +96,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = (
         f"Sine, n = {HIDDEN}: error after the shift against k; dots: seeds, bars and lines: geometric means; "
         "the paper's full RTRL is implied by its Eq. 10"

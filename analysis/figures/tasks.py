@@ -1,4 +1,4 @@
-"""Accuracy on each task after training on each task: learning and forgetting (Sec. 4.7 of arXiv 2603.15195)."""
+"""Figure: accuracy on each task after training on each task, to show learning and forgetting (the paper's Sec. 4.7)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _select = one_part("tasks", PART)
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Columns row, after, task (both from 1), accuracy (mean over seeds), n."""
+    """Compute mean accuracies over seeds. Columns: row, after, task (both from 1), accuracy, n."""
     return _matrix(_select(source))
 
 
 @drawn
 def figure(source: Source) -> Figure:
-    """One panel per method. Rows: last task trained; columns: task tested; darker is better; numbers are percent."""
+    """Draw one panel per method: last task trained by task tested, in percent. Darker is better."""
     frame = _matrix(_select(source))
     there = [row for row in ROWS if row.key in frame["row"].to_list()]
     sheet, panels = page(DOUBLE, 1.9, len(there))
@@ -60,7 +60,7 @@ def figure(source: Source) -> Figure:
 
 
 def caption(source: Source) -> str:
-    """The figure's caption, in one line."""
+    """Describe the figure on one line, including its missing cells."""
     what = "Accuracy in percent on each task (columns) after training on each (rows), mean over seeds, one ten-way head"
     return caption_of(what, [_select(source)], "arrays accuracy_after_1 to accuracy_after_5")
 

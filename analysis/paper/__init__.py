@@ -1,1 +1,1 @@
-"""The paper's own numbers."""
+"""The numbers printed in the paper."""

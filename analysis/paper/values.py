@@ -1,7 +1,7 @@
 """The numbers of the paper (arXiv 2603.15195) with which tables and claims are compared.
 
-One CSV file per table, in this folder. Each value has a source and a standing, because our copy of the paper lost
-much of its mathematics; unknown values are not listed.
+One CSV file per table lies in this folder. Our copy of the paper lost much of its mathematics. So each value has a
+source and a standing, which tells how certain it is. Unknown values are not listed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ STANDINGS = {
 
 
 def paper_values(name: str) -> pl.DataFrame:
-    """The paper's numbers for one table.
+    """Read the paper's numbers for one table.
 
     Args:
         name: the name of a CSV file in this folder, without `.csv` (`"table03"`).
 
     Returns:
         Columns: `row`, `quantity`, `value` (or the lower end of a range), `upper` (the upper end of a range), `sd`,
-        `seed` (null: over seeds), `standing` (a key of `STANDINGS`), `source`.
+            `seed` (null: over seeds), `standing` (a key of `STANDINGS`), `source`.
     """
     schema = {
         "row": pl.String,

@@ -1,4 +1,4 @@
-"""Builds a `Report`, the content of the page, from a store; its size is bounded."""
+"""Builds the content of the report page from a store. Limits bound its size."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BUNDLED = "^[A-Za-z0-9_]+$"
 
 
 class Experiment(NamedTuple):
-    """One experiment of the report."""
+    """The part of the report on one experiment."""
 
     name: str
     titles: tuple[str, ...]
@@ -56,7 +56,7 @@ class Experiment(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All content of the page; the module that builds a frame documents its columns."""
+    """The whole content of the report page. Each frame's columns are documented in the module that builds it."""
 
     title: str
     store: str
@@ -192,7 +192,7 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
-    """Metric -> SQL column; `widen` renames a metric that has the name of a config key."""
+    """Return the SQL column of each metric. `widen` renames a metric that has the name of a config key."""
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
     if not metrics:
         return {}
@@ -208,7 +208,7 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Failed cells grouped by similar last attempts, and the number of groups beyond `MAX_ROWS`."""
+    """Group failed cells by similar last attempts. Also returns the number of groups beyond `MAX_ROWS`."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     settings = ["method", "k", "config"]

@@ -1,4 +1,4 @@
-"""Single cells on the page: failed cells first, then some of each variant, up to a size limit."""
+"""The data of single cells on the report page: failed cells first, then some of each variant, up to a size limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CellCurve(NamedTuple):
 
 
 class CellDetails(NamedTuple):
-    """The cells as a JSON document for the page."""
+    """The details of single cells, as a JSON document for the page."""
 
     document: dict[str, Any]
     included: int
@@ -46,11 +46,11 @@ class CellDetails(NamedTuple):
 
 
 def cell_curves(name: str, curves: pl.DataFrame) -> list[CellCurve]:
-    """Curves of single cells, thinned to at most `POINTS` points.
+    """Thin the curves of single cells to at most `POINTS` points.
 
     Args:
         name: the array's name.
-        curves: columns cell_id, step, value, as from `curves.series`.
+        curves: columns cell_id, step, value, as `curves.series` returns them.
     """
     thinned = []
     for (cell_id,), part in curves.group_by("cell_id", maintain_order=True):
@@ -127,7 +127,10 @@ def _with_images(store: Store, files: Sequence[dict[str, Any]], room: int) -> di
 
 
 def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
-    """Failed cells, then the first done cell of each variant, the second of each, and so on; at most `MAX_CELLS`."""
+    """Choose cells for the page: failed ones, then the first done cell of each variant, the second, and so on.
+
+    At most `MAX_CELLS` are chosen.
+    """
     tried = cells.filter(pl.col("attempt").is_not_null()).sort("variant", "seed", maintain_order=True)
     tried = tried.with_columns(
         good=pl.col("status") == "done", turn=pl.int_range(pl.len()).over("variant", pl.col("status") == "done")
@@ -153,7 +156,7 @@ def _cell(
 
 
 def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
-    """One attempt for the page, without empty values."""
+    """Convert an attempt to a dictionary for the page, without empty values."""
     error = f"{row['error_type']}: {row['error_message']}" if row["error_type"] else None
     entry = {
         "attempt": row["attempt"],
@@ -172,7 +175,11 @@ def _attempt(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variants(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two maps: variant -> description and own config; experiment -> the config that all its variants share."""
+    """Describe the variants and their experiments for the page.
+
+    Returns:
+        variant -> description and own config; experiment -> the config that all its variants share.
+    """
     described: dict[str, Any] = {}
     common: dict[str, Any] = {}
     for (name,), part in used.unique("variant", maintain_order=True).group_by("experiment", maintain_order=True):
@@ -190,7 +197,7 @@ def _variants(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without control characters."""
+    """Replace control characters in a config."""
     return {printable(key): printable(value) if isinstance(value, str) else value for key, value in config.items()}
 
 
@@ -202,5 +209,5 @@ def _end(text: str | None) -> str | None:
 
 
 def _short(value: float) -> float:
-    """A number rounded to five significant digits, the page's precision."""
+    """Round a number to five significant digits, the page's precision."""
     return float(f"{value:.5g}")

@@ -31,7 +31,7 @@ Scale = Literal["log", "linear"]
 
 
 def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Chart of a metric's means and intervals: against k if k varies and few series have it, otherwise by variant.
+    """Build the chart of a metric's means and intervals: against k if it varies in few series, else by variant.
 
     Args:
         name: the metric's name.
@@ -73,7 +73,7 @@ def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec,
 
 
 def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Chart of a recorded array by variant: medians over seeds as lines, ranges as bands.
+    """Build the chart of a recorded array by variant: medians over seeds as lines, ranges as bands.
 
     Args:
         name: the array's name.
@@ -104,7 +104,7 @@ def single() -> Spec:
 
 
 def config() -> Spec:
-    """The Vega-Lite configuration of all charts."""
+    """Return the Vega-Lite configuration of all charts."""
     ink = "currentColor"
     grid = {"gridColor": ink, "gridOpacity": 0.15, "domainColor": ink, "tickColor": ink, "domainOpacity": 0.5}
     words = {
@@ -262,12 +262,12 @@ _INHERITED = frozenset(
 
 
 def _in_lines(label: str) -> str:
-    """A label without control characters, in lines of at most `_LETTERS` characters."""
+    """Split a label into lines of at most `_LETTERS` characters, without control characters."""
     return textwrap.fill(printable(label), _LETTERS, break_on_hyphens=False)
 
 
 def _scale(values: Sequence[float | None]) -> Scale:
-    """Logarithmic if all values are positive and their range exceeds `_WIDE_RANGE`, otherwise linear."""
+    """Choose an axis for these values: logarithmic if all are positive and their range exceeds `_WIDE_RANGE`."""
     known = [v for v in values if v is not None and math.isfinite(v)]
     return "log" if known and min(known) > 0 and max(known) / min(known) > _WIDE_RANGE else "linear"
 

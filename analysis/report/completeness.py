@@ -12,9 +12,9 @@ MAX_SEEDS = 8
 
 
 def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
-    """One row per experiment, in order of appearance. Columns: experiment, requested, done, failed, pending, sweeps.
+    """Count the cells of each experiment, in order of appearance.
 
-    `failed` counts cells whose last attempt was unsuccessful; `pending` counts cells without an attempt.
+    Columns: experiment, requested, done, failed (the last attempt was unsuccessful), pending (no attempt), sweeps.
 
     Args:
         cells: one row per known cell, with experiment, sweep and status.
@@ -30,7 +30,7 @@ def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
-    """Variants with missing cells, most first. Columns: experiment, label, status, cells, seeds (as text).
+    """List the variants with missing cells, most first. Columns: experiment, label, status, cells, seeds (as text).
 
     Args:
         cells: columns experiment, label, status and seed.

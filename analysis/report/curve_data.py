@@ -1,4 +1,4 @@
-"""Selects and reads the recorded arrays that are drawn as curves; one read may cover several experiments."""
+"""Selection and reading of the recorded arrays that the report draws as curves."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _MAX_NAMES = 20
 
 
 class ExperimentCurves(NamedTuple):
-    """An experiment's curves: those by variant and those of single cells."""
+    """The curves of an experiment: by variant, and of single cells."""
 
     curves: tuple[Curve, ...] = ()
     cells: tuple[cell_details.CellCurve, ...] = ()
 
 
 class _Array(NamedTuple):
-    """One array of an experiment, and the cells that are read (columns cell_id, attempt, variant)."""
+    """An array of an experiment, and the cells in which it is read (columns cell_id, attempt, variant)."""
 
     experiment: str
     name: str
@@ -45,7 +45,7 @@ class _Array(NamedTuple):
 
 
 def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> dict[str, ExperimentCurves]:
-    """Curves by experiment, from the arrays with one number per step.
+    """Read the curves of each experiment, from the arrays with one number per step.
 
     Args:
         store: the store.
@@ -73,7 +73,7 @@ def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> d
 
 
 def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Arrays that can be drawn, best first. Columns: experiment, name, length (entries in one cell)."""
+    """List the arrays that can be drawn, best first. Columns: experiment, name, length (entries in one cell)."""
     recorded = store.collect(
         lambda: store.arrays.select("cell_id", "attempt", "name").join(
             done.lazy().select("cell_id", "attempt", "experiment"), on=["cell_id", "attempt"]
@@ -104,7 +104,7 @@ def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
 
 
 def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
-    """One frame of cells per variant; variants of each workload's newest version come first."""
+    """Split cells by variant. Variants of each workload's newest version come first."""
     versions = ["workload", "workload_version"]
     age = (
         done.group_by(versions)
@@ -120,7 +120,7 @@ def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFrame]) -> _Array:
-    """The part of an array that is read: the lowest seeds of the first variants, about `MAX_VALUES` entries at most."""
+    """Choose the cells in which an array is read: lowest seeds of the first variants, up to `MAX_VALUES` entries."""
     some = variants[:MAX_VARIANTS]
     each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))
     cells = pl.concat(part.sort("seed").head(each) for part in some)
@@ -128,7 +128,7 @@ def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFr
 
 
 def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
-    """Group arrays into batches of at most `MAX_BATCH` entries (or one array), to read the store few times."""
+    """Group arrays into batches of one array or at most `MAX_BATCH` entries, so that the store is read few times."""
     batch: list[_Array] = []
     for array in arrays:
         if batch and sum(a.values for a in batch) + array.values > MAX_BATCH:
@@ -140,7 +140,7 @@ def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
 
 
 def _with(drawn: ExperimentCurves, array: _Array, arrays: pl.DataFrame) -> ExperimentCurves:
-    """Add the array's curve to the drawn curves if the array has a finite number."""
+    """Add an array's curve to the curves drawn so far, if the array has a finite number."""
     own = (pl.col("name") == array.name) & pl.col("cell_id").is_in(array.cells["cell_id"].implode())
     binned, width = series(arrays.filter(own))
     if binned.is_empty():

@@ -1,4 +1,4 @@
-"""Recorded curves by variant: median and range over seeds; steps are binned to bound the number of points."""
+"""Recorded curves by variant: median and range over seeds. Steps are binned to limit the number of points."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Values = NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """One array of an experiment; `rows` has columns as `SCHEMA`, and each bin covers `width` steps."""
+    """A curve of an experiment by variant. `rows` has columns as `SCHEMA`; each bin covers `width` steps."""
 
     name: str
     rows: pl.DataFrame
@@ -40,12 +40,13 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
     """Average each cell's curve in bins of steps.
 
     Args:
-        arrays: rows of one array name, columns as `cells.source.ARRAYS_SCHEMA`; entry i of `values` belongs to step
-            `step + i * stride`; several rows of a cell form one curve.
+        arrays: rows of one array name, columns as `cells.source.ARRAYS_SCHEMA`. Entry i of `values` belongs to step
+            `step + i * stride`. Several rows of a cell form one curve.
         points: maximum number of bins.
 
     Returns:
-        Columns cell_id, step (the bin's first), value (mean of the bin's finite entries); and the bin width in steps.
+        A frame and the bin width in steps. Columns: cell_id, step (the bin's first), value (mean of its finite
+            entries).
     """
     some = arrays.filter(pl.col("values").list.len() > 0).sort("cell_id")
     lengths = some["values"].list.len().cast(pl.Int64).to_numpy()
@@ -72,10 +73,10 @@ def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, in
 
 
 def summary(curves: pl.DataFrame, variant_of: pl.DataFrame) -> pl.DataFrame:
-    """Median and range over a variant's cells in each bin.
+    """Compute the median and range over a variant's cells in each bin.
 
     Args:
-        curves: the frame from `series`.
+        curves: the frame that `series` returns.
         variant_of: columns cell_id and variant.
     """
     return (

@@ -1,4 +1,4 @@
-"""Formatting of numbers, times and commands, shared by the page and Markdown."""
+"""Formatting of numbers, times and commands, shared by the HTML page and Markdown."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from raysweep.orchestrator.text import at_store, shell_quoted
 
 
 def number(value: float | None) -> str:
-    """A number with four significant digits, or a dash if it is absent."""
+    """Format a number with four significant digits; a dash if it is absent."""
     return ABSENT if value is None else f"{value:.4g}"
 
 
 def whole(value: int) -> str:
-    """An integer with thousands separators, such as `12,345`."""
+    """Format an integer with thousands separators, such as `12,345`."""
     return f"{value:,}"
 
 
 def time(value: datetime) -> str:
-    """A time to the minute, such as `2026-11-24 09:09 UTC`."""
+    """Format a time to the minute, such as `2026-11-24 09:09 UTC`."""
     return f"{value:%Y-%m-%d %H:%M} UTC"
 
 
 def with_interval(mean: float, low: float | None, high: float | None) -> str:
-    """A mean with its interval, such as `0.12 [0.1, 0.14]`, or the mean alone if an end is absent."""
+    """Format a mean with its interval, such as `0.12 [0.1, 0.14]`; the mean alone if an end is absent."""
     return number(mean) if low is None or high is None else f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
 def query_of_metric(column: str, experiment: str, store: str, where: str | None = None) -> str:
-    """The command that queries a metric's mean, sd and range by variant.
+    """Build the command that queries a metric's mean, sd and range by variant.
 
     Args:
         column: the metric's SQL column.
         experiment: the experiment's name.
         store: the store's name in commands.
-        where: the report's predicate.
+        where: the report's predicate, or None.
     """
     quoted = identifier(column)
     sql = (
@@ -48,7 +48,7 @@ def query_of_metric(column: str, experiment: str, store: str, where: str | None 
 
 
 def query_of_array(name: str, experiment: str, store: str, where: str | None = None) -> str:
-    """The command that queries one array of an experiment's done cells."""
+    """Build the command that queries one array of an experiment's done cells."""
     sql = (
         f"SELECT cell_id, {_VARIANT}, seed, step, stride, values FROM arrays JOIN cells USING (cell_id) "  # noqa: S608
         f"WHERE {_done(experiment, where)} AND name = {literal(name)}"
@@ -57,7 +57,7 @@ def query_of_array(name: str, experiment: str, store: str, where: str | None = N
 
 
 def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
-    """The command that counts each variant's done cells by source digest."""
+    """Build the command that counts each variant's done cells by source digest."""
     sql = (
         f"SELECT {_VARIANT}, source_digest, count(*) AS cells, max(finished_at) AS last FROM cells "  # noqa: S608
         f"WHERE {_done(experiment, where)} GROUP BY ALL ORDER BY ALL"

@@ -1,4 +1,4 @@
-"""A `Report` as one HTML page without network requests: charts, data, figures and scripts are embedded."""
+"""Rendering of a `Report` as one HTML page. Charts, data, figures and scripts are embedded, so it needs no network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_BYTES = 5 * 2**20 - 2**16
 
 
 class Level(NamedTuple):
-    """Limits per experiment, and the text that states them."""
+    """Limits on the content per experiment, and the sentence of the page that states them."""
 
     metrics: int
     curves: int
@@ -56,7 +56,7 @@ LEVELS = (
 
 
 def to_html(report: Report) -> str:
-    """Render a report as HTML, with less content per experiment if the page would exceed `MAX_BYTES`."""
+    """Render a report as HTML. If the page would exceed `MAX_BYTES`, experiments are rendered with less content."""
     fixed = _fixed(report)
     template = _environment().get_template("page.html")
     page = ""
@@ -68,7 +68,7 @@ def to_html(report: Report) -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON for a script element; characters that HTML or JavaScript would interpret are escaped."""
+    """Encode a value as JSON for a script element, with escapes for what HTML or JavaScript would interpret."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -90,7 +90,7 @@ def _environment() -> Environment:
 
 
 def _fixed(report: Report) -> dict[str, Any]:
-    """The template's variables, except those of the experiments."""
+    """Return the variables of the page's template, except those on the experiments."""
     from markupsafe import Markup
 
     of_package: dict[str, int] = {}
@@ -248,7 +248,7 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _vega() -> str:
-    """The JavaScript of Vega, Vega-Lite and Vega-Embed, about 0.9 MiB, which `setup.py` writes beside this file."""
+    """Read the JavaScript of Vega, Vega-Lite and Vega-Embed (about 0.9 MiB), a file that `setup.py` writes."""
     try:
         return _script(_asset("vega.js"))
     except FileNotFoundError:
@@ -258,7 +258,7 @@ def _vega() -> str:
 
 
 def _script(text: str) -> str:
-    """JavaScript escaped for a script element."""
+    """Escape JavaScript for a script element."""
     return re.sub(r"<(?=/script|!--)", r"\\x3c", text, flags=re.IGNORECASE)
 
 

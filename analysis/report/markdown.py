@@ -1,4 +1,4 @@
-"""A `Report` as Markdown for a README: the page's numbers without charts, and commands in place of figures."""
+"""Rendering of a `Report` as Markdown for a README: the page's numbers, and commands in place of charts and figures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def to_markdown(report: Report) -> str:
 
 
 def pipe_table(table: text_tables.TextTable) -> str:
-    """A Markdown table; text from cells is escaped."""
+    """Format a Markdown table, with text from cells escaped."""
     return markdown_table([h.text for h in table.head], table.rows, [h.number for h in table.head], _line)
 
 
@@ -122,14 +122,14 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
 
 
 def _line(text: str) -> str:
-    """Text on one line, with Markdown and HTML markup escaped."""
+    """Put text on one line, with Markdown and HTML markup escaped."""
     line = " ".join(printable(text).split())
     line = "".join(f"\\{c}" if c in "\\`*_{}[]#|~" else c for c in line)
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _code(text: str) -> str:
-    """Inline code, fenced by more backticks than the text has in a row."""
+    """Format inline code, fenced by more backticks than the text has in a row."""
     line = " ".join(printable(text).split())
     fence = "`"
     while fence in line:

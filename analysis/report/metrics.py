@@ -31,7 +31,7 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """One metric of an experiment: a row per variant, with the columns of `SCHEMA`; `others` counts those left out."""
+    """A metric of an experiment: one row per variant, columns as `SCHEMA`. `others` counts variants left out."""
 
     name: str
     rows: pl.DataFrame
@@ -39,7 +39,7 @@ class Metric(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """An experiment's metrics: tables of some metrics, and the names of the rest."""
+    """The metrics of an experiment: tables of some of them, and the names of the rest."""
 
     tables: tuple[Metric, ...]
     same: Mapping[str, float]
@@ -48,10 +48,10 @@ class Metrics(NamedTuple):
 
 
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
-    """Tabulate an experiment's metrics.
+    """Compute tables of an experiment's metrics by variant.
 
-    Metrics that at least half of the variants have come first, times (`seconds...`) last; each group is sorted by
-    name. If there are too many variants, those with the lowest and highest means are kept: either may be the best.
+    Metrics that at least half of the variants have come first, times (`seconds...`) last. Each group is sorted by name.
+    If there are too many variants, those with the lowest and highest means are kept, since either may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -86,7 +86,10 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
-    """95 % interval of the mean: hull of t and percentile bootstrap, t alone for many seeds; (None, None) for one."""
+    """Compute a 95 % interval of the mean; (None, None) for one value.
+
+    It is the hull of the t interval and the percentile bootstrap, or the t interval alone for many values.
+    """
     n = values.size
     if n < 2:
         return None, None
@@ -109,7 +112,7 @@ def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:
 
 
 def _ends(order: Sequence[int], most: int) -> Collection[int]:
-    """The first and last entries of a list, at most `most` in total."""
+    """Return the first and last entries of a list, at most `most` in total."""
     if len(order) <= most:
         return list(order)
     return [*order[: (most + 1) // 2], *order[len(order) - most // 2 :]]

@@ -1,4 +1,4 @@
-"""Claims, tables and figures for a store with cells of the paper; nothing for any other store."""
+"""The report's part on the paper: claims, tables and figures. A store without cells of the paper has none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALL_BYTES = 1_700_000
 
 
 class FigureFile(NamedTuple):
-    """A figure as the bytes of an image file."""
+    """A drawn figure, as the bytes of an image file."""
 
     name: str
     caption: str
@@ -36,7 +36,14 @@ class FigureFile(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """Claims (columns as `analysis.claims.SCHEMA`), tables, figures, and the reasons why others are lacking."""
+    """The report's part on the paper.
+
+    Args:
+        claims: one row per claim, columns as `analysis.claims.SCHEMA`.
+        tables: the paper's tables that have a done cell.
+        figures: the paper's figures that have a done cell.
+        lacking: for each other table and figure, why it is not included.
+    """
 
     claims: pl.DataFrame
     tables: tuple[Table, ...]
@@ -45,12 +52,12 @@ class Paper(NamedTuple):
 
 
 def paper_of(store: Store, keep: pl.Series | None, at: str = "") -> Paper | None:
-    """Build the claims, tables and figures; None if the cells allow neither a table nor a figure.
+    """Build the claims, tables and figures from a store. None if the cells allow neither a table nor a figure.
 
     Args:
         store: the store.
         keep: ids of the cells to use; None: all cells.
-        at: see `raysweep.analysis.cells.source.Source`.
+        at: the `--store` option for commands in messages.
     """
     from raysweep.analysis.cells.source import from_store
     from raysweep.analysis.claims import ledger

@@ -9,9 +9,9 @@ import polars as pl
 
 
 class Cost(NamedTuple):
-    """Cost of the ended attempts in hours; the `lost_...` fields cover only the unsuccessful attempts.
+    """The cost of ended attempts in hours. The `lost_...` fields cover only the unsuccessful attempts.
 
-    `cpu` and `gpu` are reserved hours (duration times cpus or gpus); `busy` is the processor time used.
+    `cpu` and `gpu` are reserved hours (duration times cpus or gpus). `busy` is the processor time used.
     """
 
     attempts: int
@@ -24,7 +24,7 @@ class Cost(NamedTuple):
 
 
 def cost(attempts: pl.DataFrame) -> Cost:
-    """Total cost of the attempts.
+    """Sum the cost of the attempts.
 
     Args:
         attempts: columns status, seconds, cpu_seconds, cpus, gpus.
@@ -48,9 +48,10 @@ def cost(attempts: pl.DataFrame) -> Cost:
 
 
 def machines(attempts: pl.DataFrame) -> pl.DataFrame:
-    """One row per host and device. Columns: host, device, starts, attempts, cpu_hours, gpu_hours, first, last (UTC).
+    """Summarize attempts by host and device.
 
-    Hours are reserved. `starts` counts Ray starts on the host: one per launch that starts Ray itself, 0 without Ray.
+    Columns: host, device, starts, attempts, cpu_hours, gpu_hours (both reserved), first, last (UTC). `starts` counts
+    starts of Ray on the host: one per launch that starts Ray itself, 0 without Ray.
     """
     return (
         attempts.filter(pl.col("host").is_not_null())
@@ -68,7 +69,7 @@ def machines(attempts: pl.DataFrame) -> pl.DataFrame:
 
 
 def code(cells: pl.DataFrame) -> pl.DataFrame:
-    """One row per code state. Columns: workload, workload_version, commit, changes, source, cells.
+    """Count the cells of each state of the code. Columns: workload, workload_version, commit, changes, source, cells.
 
     Args:
         cells: done cells, with workload, workload_version, git_commit, git_dirty, source_digest.
@@ -89,7 +90,9 @@ def code(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
-    """Variants whose cells ran different code of one workload version. Columns: experiment, label, codes, cells.
+    """List variants whose cells ran different code of the same workload version.
+
+    Columns: experiment, label, codes, cells.
 
     Args:
         cells: done cells, with experiment, variant, label and source_digest.
@@ -103,7 +106,7 @@ def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def packages(cells: pl.DataFrame) -> list[tuple[str, str, int]]:
-    """Package, version and number of cells that used it; several rows for one package mean mixed versions."""
+    """List each package, version and number of cells that used it. A package with several versions has several rows."""
     counts: dict[tuple[str, str], int] = {}
     for text, count in cells.group_by("packages").len().sort("packages").iter_rows():
         versions: dict[str, Any] = json.loads(text) if text else {}

@@ -1,4 +1,4 @@
-"""The report's tables as text (headings and rows), shared by the page and Markdown."""
+"""The report's tables as text (headings and rows), shared by the HTML page and Markdown."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class Heading(NamedTuple):
-    """A column's heading; columns of numbers are aligned right."""
+    """The heading of a column. Columns of numbers are aligned right."""
 
     text: str
     number: bool
 
 
 class TextTable(NamedTuple):
-    """A table of text without control characters."""
+    """A table whose fields are text without control characters."""
 
     head: tuple[Heading, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def completeness(report: Report) -> TextTable:
-    """Table of cell counts by experiment."""
+    """Build the table of cell counts by experiment."""
     return _text_table(
         ["experiment", "sweeps"],
         ["requested", "done", "failed", "not run", "done, %"],
@@ -45,7 +45,7 @@ def completeness(report: Report) -> TextTable:
 
 
 def missing(report: Report) -> TextTable:
-    """Table of missing cells by variant."""
+    """Build the table of missing cells by variant."""
     rows = report.missing.select("experiment", "label", "status", "seeds", "cells").rows()
     return _text_table(
         ["experiment", "variant", "status", "seeds"],
@@ -55,7 +55,7 @@ def missing(report: Report) -> TextTable:
 
 
 def machines(report: Report) -> TextTable:
-    """Table of hosts and devices."""
+    """Build the table of hosts and devices."""
     return _text_table(
         ["host", "device", "first", "last"],
         ["Ray starts", "attempts", "cpu-hours", "gpu-hours"],
@@ -68,7 +68,7 @@ def machines(report: Report) -> TextTable:
 
 
 def code(report: Report) -> TextTable:
-    """Table of workloads with their versions and commits."""
+    """Build the table of workloads with their versions and commits."""
     return _text_table(
         ["workload", "version", "commit", "uncommitted changes", "source"],
         ["cells"],
@@ -82,12 +82,12 @@ def code(report: Report) -> TextTable:
 
 
 def packages(report: Report) -> TextTable:
-    """Table of the Python and package versions of the cells."""
+    """Build the table of Python and package versions that the cells used."""
     return _text_table(["package", "version"], ["cells"], ((n, v, whole(cells)) for n, v, cells in report.packages))
 
 
 def metric(metric: Metric, variants: pl.DataFrame, most: int) -> TextTable:
-    """Table of a metric by variant: mean, interval, sd, range and number of seeds."""
+    """Build the table of a metric by variant: mean, interval, sd, range and number of seeds."""
     frame = metric.rows.head(most).join(variants.select("variant", "label"), on="variant", maintain_order="left")
     return _text_table(
         ["variant"],
@@ -101,7 +101,7 @@ def metric(metric: Metric, variants: pl.DataFrame, most: int) -> TextTable:
 
 
 def of_table(table: Table) -> TextTable:
-    """A table of the analysis as text."""
+    """Convert a table of the paper to text."""
     from raysweep.analysis.tables.render import shown
 
     return TextTable(
@@ -116,5 +116,5 @@ def _text_table(texts: Sequence[str], numbers: Sequence[str], rows: Iterable[Seq
 
 
 def _percent(part: int, total: int) -> str:
-    """Percentage, rounded down so that only a complete experiment has 100."""
+    """Format a percentage, rounded down so that only a complete experiment has 100."""
     return str(100 * part // total) if total else ABSENT

@@ -38,7 +38,7 @@ def with_variants(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def _place(variant: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Sort key of a variant: version 10 comes after version 9, 0.1 before 0.5, an absent value before both."""
+    """Return a sort key for a variant: version 10 comes after version 9, 0.1 before 0.5, an absent value first."""
     *keys, config = variant
     return (*map(_rank, keys), sorted((key, _rank(value)) for key, value in _config(config).items()))
 
@@ -53,9 +53,10 @@ def _rank(value: Any) -> tuple[int, float, str]:
 
 
 def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Each variant's label, unique in its experiment, such as `traces, k = 0, decay = 0.95`, and the label without k.
+    """Build each variant's label, unique in its experiment, and its label without k.
 
-    A label has the config keys that differ among the experiment's variants of the method, except null values.
+    An example is `traces, k = 0, decay = 0.95`. A label has the config keys that differ among the experiment's variants
+    of the method, except null values.
     """
     configs = [_config(s["config"]) for s in variants]
     values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -83,7 +84,7 @@ def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Split configs (JSON texts) into the part that all share and the rest of each."""
+    """Split configs (JSON texts) into the part that all share, and the rest of each."""
     parsed = [_config(text) for text in configs]
     if not parsed:
         return {}, []
@@ -94,7 +95,7 @@ def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str
 def _sometimes_absent(
     variants: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]
 ) -> Mapping[tuple[str, str], set[str]]:
-    """Config keys that some variants of a method lack; possible if the workload has no config model."""
+    """Find config keys that some variants of a method lack. This happens only if the workload has no `Config`."""
     count: Counter[tuple[str, str]] = Counter()
     with_key: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for variant, config in zip(variants, configs, strict=True):

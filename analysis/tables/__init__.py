@@ -1,7 +1,7 @@
-"""The paper's tables with our numbers beside the paper's. One module per table; each makes a `Table` from a `Source`.
+"""The paper's tables with our numbers beside the paper's. Each module makes one `Table` from a `Source`.
 
-`tables.render.RENDERERS["text"](TABLES["3"](cells.source.from_store(store)))` returns the printable table. Most
-modules hold only a specification, `SPEC`, from which `comparison` or `heads` builds the table.
+`tables.render.RENDERERS["text"](TABLES["3"](cells.source.from_store(store)))` returns the printable table. Most modules
+hold only a specification, `SPEC`, from which `comparison` or `heads` builds the table.
 """
 
 from __future__ import annotations

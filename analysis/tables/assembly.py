@@ -21,7 +21,7 @@ def assemble(
     parts: Sequence[Selected[Panel]],
     seed_notes: Sequence[str] = (),
 ) -> Table:
-    """The table, with added notes on the cells' settings, on cells left out and on missing cells.
+    """Build a table, and add notes on the cells' settings, on cells left out and on missing cells.
 
     Args:
         name: the table's name in `TABLES`.

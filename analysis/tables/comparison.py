@@ -1,14 +1,14 @@
 """Comparison tables: panels with methods in rows and one metric over seeds, beside the paper's numbers.
 
-A table's module holds its specification, a `Comparison`, and its own notes; `build` does the rest:
+A table's module holds its specification, a `Comparison`, and its own notes. `build` does the rest:
 
-- `measure` selects a panel's cells and returns values and recoveries seed by seed;
-- statistics over seeds (`analysis.statistics.spread`) and the paper's numbers (`tables.paper_columns`) make the
-  frame: the paper's in the same row as ours or, in tables that show values by seed, in the row below;
+- `measure` selects a panel's cells, and returns values and recoveries seed by seed.
+- Statistics over seeds (`analysis.statistics.spread`) and the paper's numbers (`tables.paper_columns`) make the frame.
+  The paper's numbers are in the same row as ours. In tables that show values by seed they are in the row below.
 - `tables.notes` adds notes on gaps and divergence, `tables.assembly` on settings and missing cells.
 
-Recovery is Eq. 10 from two floors: traces with decay .95, the paper's floor, and decay 0, which keeps only the
-immediate derivative (Eq. 5). The ceiling is full RTRL, the paper's 100 %.
+Recovery is Eq. 10 from two floors (0 %): traces with decay .95, the paper's floor, and decay 0, which keeps only the
+immediate derivative (Eq. 5). The ceiling (100 %) is full RTRL, as in the paper.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def build(spec: Comparison, source: Source) -> Table:
     """Build a comparison table from a store's cells.
 
     Raises:
-        AmbiguousCells: a panel's cells differ in a setting that the panel does not pin; the message names the
-            setting and a `--where` predicate that chooses one.
+        AmbiguousCells: a panel's cells differ in a setting that the panel leaves open. The message names the setting
+            and a `--where` predicate that chooses one value.
     """
     measured = [measure(panel, source) for panel in spec.panels]
     paper = paper_columns.values(spec.paper)
@@ -54,7 +54,7 @@ def build(spec: Comparison, source: Source) -> Table:
 
 
 def measure(panel: Panel, source: Source) -> Measured:
-    """A panel's values and recoveries; a seed without floor or ceiling has no recovery."""
+    """Compute a panel's values and recoveries. A seed without floor or ceiling has no recovery."""
     selected = select(source, panel)
     values = _values(selected, panel.metric)
     floors = [row.key for row in panel.rows if row.key in RECOVERIES] if panel.ceiling else []
@@ -78,7 +78,7 @@ def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
 
 
 def _ours(part: Measured, quantity: str) -> pl.DataFrame:
-    """One row per method or baseline: statistics over seeds, and values at the paper's seeds."""
+    """Compute one row per method or baseline: statistics over seeds, and values at the paper's seeds."""
     panel = part.panel
     hidden = panel.pinned.get("hidden")
     rows = pl.DataFrame(
@@ -105,7 +105,7 @@ def _ours(part: Measured, quantity: str) -> pl.DataFrame:
 
 
 def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    """The paper's rows for a panel, under the panel's names; no row for a method without numbers in the paper."""
+    """Return the paper's rows for a panel, under the panel's names. Methods that the paper lacks have no row."""
     names = {panel.paper_name(row): (panel.name(row), row) for row in panel.labels}
     own = paper.filter(pl.col("row").is_in(list(names))).with_columns(
         pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)
@@ -117,12 +117,12 @@ def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
 
 
 def _beside(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """Our rows with the paper's numbers in added columns `paper_...`."""
+    """Add the paper's numbers to our rows, as columns `paper_...`."""
     return join(ours, papers.drop("panel").rename(lambda name: name if name == "row" else f"paper_{name}"))
 
 
 def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """Our rows, each followed by the paper's row with the same k."""
+    """Insert after each of our rows the paper's row with the same k."""
     paper = join(papers, ours.select("row", "k", "fraction_percent")).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
     )

@@ -1,6 +1,6 @@
 """Tables of the vision transformer: accuracies by seed and recovery from a floor, with the paper's row below ours.
 
-Recovery is that of Sec. 4.7 of arXiv 2603.15195, linear in the accuracy: 0 % with one head, 100 % dense.
+Recovery is that of the paper's Sec. 4.7, linear in the accuracy: 0 % with one head, 100 % dense.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class HeadsTable:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panel: the selection of cells; its metric is an accuracy.
-        floors: row of 0 % -> name in the frame of the recovery from it.
+        floors: row of 0 % recovery -> name, in the frame, of the recovery from it.
         by_seed: the quantity in the columns of seeds.
         extra_columns: columns of the panel's extra metrics.
         floor_headings: headings of the recoveries' columns, in the order of `floors`.
         notes: the table's own notes.
-        remarks: makes further notes from the values and from the recoveries by floor.
+        remarks: makes further notes, from the values and from the recoveries by floor.
     """
 
     name: str
@@ -65,7 +65,7 @@ class HeadsTable:
 
 
 def recovery(values: pl.DataFrame, floor: str) -> pl.DataFrame:
-    """Recovery of every row between `floor` and the dense reference, on the seeds where both have a value."""
+    """Compute each row's recovery from `floor` (0 %) to the dense reference, on the seeds where both have a value."""
     return row_recovery(values, floor, CEILING, accuracy_recovery, with_value=True)
 
 
@@ -73,7 +73,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
     """Build a table of vision transformer results from a store's cells.
 
     Raises:
-        AmbiguousCells: cells of several settings fit; the message says how to choose by `--where`.
+        AmbiguousCells: cells of several settings match. The message says how to choose by `--where`.
     """
     selected = select(source, spec.panel)
     values = _values(selected, spec.panel.metric)
@@ -92,7 +92,7 @@ def build(spec: HeadsTable, source: Source) -> Table:
 
 
 def _values(selected: Selected[Panel], metric: str) -> pl.DataFrame:
-    """Values of methods and baselines; null if the run diverged. Columns: row, experiment, seed, value."""
+    """Return values of methods and baselines; null if the run diverged. Columns: row, experiment, seed, value."""
     parts = [selected.values(metric)]
     for name in NAIVE:
         column = f"{name}_{metric}"
@@ -133,7 +133,7 @@ def _ours(
 
 
 def _papers(spec: HeadsTable) -> pl.DataFrame:
-    """The paper's rows, with the same column names as ours."""
+    """Return the paper's rows, with the same column names as ours."""
     paper = paper_columns.values(f"table{spec.name}")
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = paper.filter(pl.col("seed").is_not_null())
@@ -170,7 +170,7 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Notes on floors that the dense reference does not beat (significantly), so that recovery means little."""
+    """Note each floor that the dense reference does not beat significantly, since recovery then means little."""
     labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():
@@ -187,11 +187,11 @@ def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
 
 
 def _unsure(floor: str, gaps: pl.Series) -> list[str]:
-    """A note if the mean gap is not significantly above 0, which leads to recoveries of hundreds of percent.
+    """Note a mean gap that is not significantly above 0, which leads to recoveries of hundreds of percent.
 
     Args:
         floor: the floor's label.
-        gaps: accuracy of the dense reference less that of the floor, one entry per seed.
+        gaps: accuracy of the dense reference minus that of the floor, one entry per seed.
     """
     from raysweep.analysis.statistics.distributions import t_quantile
     from raysweep.analysis.statistics.inference import LEVEL  # loads NumPy
@@ -211,7 +211,7 @@ def _unsure(floor: str, gaps: pl.Series) -> list[str]:
 
 
 def _other_seeds(selected: Selected[Panel]) -> list[str]:
-    """Notes on the paper's seeds that have no cell, and on other seeds, which have no column."""
+    """Note the paper's seeds that have no cell, and other seeds, which have no column."""
     if selected.cells.is_empty():
         return []
     papers, ours = selected.selection.seeds, selected.seeds

@@ -1,4 +1,4 @@
-"""Notes below comparison tables: the legend, seeds without a gap for Eq. 10, runs that diverged."""
+"""Notes below comparison tables: the legend, seeds without a gap to recover, and runs that diverged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BASELINES = {
 
 
 def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
-    """The legend: metric, statistics, recovery, baselines, and the certainty of the paper's numbers."""
+    """Build the legend: metric, statistics, recovery, baselines, and the certainty of the paper's numbers."""
     metrics = dict.fromkeys(panel.metric for panel in spec.panels)
     where = {metric: [panel.label for panel in spec.panels if panel.metric == metric] for metric in metrics}
     names = " and ".join(
@@ -37,7 +37,7 @@ def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
 
 
 def standings(frames: Iterable[pl.DataFrame]) -> str:
-    """The legend of the marks after the paper's numbers, and of a dash."""
+    """Build the legend of the marks after the paper's numbers, and of a dash."""
     signs = {sign for frame in frames for name in frame.columns if name.endswith("mark") for sign in frame[name]}
     explained = [
         f"{MARKS[standing]} {STANDINGS[standing]}" for standing in STANDINGS if MARKS[standing] in signs - {""}
@@ -46,13 +46,13 @@ def standings(frames: Iterable[pl.DataFrame]) -> str:
 
 
 def of_panel(part: Measured, panels: Sequence[Panel]) -> list[str]:
-    """Notes on seeds without a gap and on diverged runs, preceded by the panel's label if there are several panels."""
+    """Note seeds without a gap and diverged runs. The panel's label comes first if there are several panels."""
     lead = f"{part.panel.label}: " if len(panels) > 1 else ""
     return [f"{lead}{note}" for note in (*_gaps(part), *_diverged(part))]
 
 
 def _gaps(part: Measured) -> list[str]:
-    """Notes on the seeds where full RTRL is no better than the floor, and on seeds left out of the recovery."""
+    """Note the seeds on which full RTRL is no better than the floor, and seeds left out of the recovery."""
     notes: list[str] = []
     for floor, rated in part.recovery.items():
         gaps = rated.filter(pl.col("row") == part.panel.ceiling)["gap"].drop_nulls()
@@ -77,7 +77,7 @@ def _gaps(part: Measured) -> list[str]:
 
 
 def _diverged(part: Measured) -> list[str]:
-    """A note on the done cells without a value; means are over the other seeds."""
+    """Note the done cells that diverged and so have no value. Means are over the other seeds."""
     absent = part.values.filter(pl.col("value").is_null() & pl.col("row").is_in([row.key for row in part.panel.rows]))
     if absent.is_empty():
         return []

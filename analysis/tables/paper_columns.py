@@ -1,7 +1,7 @@
-"""The paper's columns of a table: printed values, and statistics that our functions compute from its per-seed values.
+"""The paper's columns of a table: printed values, and statistics computed from its printed values by seed.
 
-A mean, sd, CV or recovery that our copy of the paper lacks is computed from the paper's per-seed values, if there are
-any, by the functions that compute ours, and marked as implied. A printed value takes precedence;
+Our copy of the paper lacks some means, sds, CVs and recoveries. These are computed from the paper's values by seed, if
+it has them, and marked as implied. The functions are those that compute ours. A printed value takes precedence.
 `tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the printed values.
 """
 
@@ -19,12 +19,12 @@ MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 
 
 def values(name: str) -> pl.DataFrame:
-    """The paper's values of one table, with their `mark`."""
+    """Read the paper's values of one table. `mark` is shown after the value and tells how certain it is."""
     return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
 
 
 def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """The paper's statistics, one row per row of a panel for which the paper has a number.
+    """Summarize the paper's values, one row per row of a panel for which the paper has a number.
 
     Args:
         paper: the rows of one panel, columns as `values` returns them.
@@ -34,8 +34,8 @@ def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
         ceiling: the row of 100 %; None: no recovery.
 
     Returns:
-        `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`,
-        `cv_mark`, `n` (number of per-seed values), `seed_...`; likewise for `recovery`.
+        `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`, `cv_mark`, `n`
+        (number of per-seed values), `seed_...`; likewise for `recovery`.
     """
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = _by_seed(paper, quantity)
@@ -58,7 +58,7 @@ def _by_seed(paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
 
 
 def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """Recoveries by seed: the printed ones; for rows without any, Eq. 10 on the printed values."""
+    """Return the recoveries by seed: the printed ones, or Eq. 10 on the printed values for rows without any."""
     printed = printed.rename({"value": "recovery"})
     if ceiling is None:
         return printed
@@ -69,7 +69,7 @@ def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str
 def _one(
     paper: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
 ) -> pl.DataFrame:
-    """The summary of one quantity: as printed; for rows without one, computed from the per-seed values."""
+    """Summarize one quantity: as printed, or computed from the values by seed for rows without a printed summary."""
     printed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
         "row", pl.col("value").alias("mean"), "upper", "sd", "mark", "standing"
     )

@@ -11,7 +11,7 @@ from raysweep.analysis.statistics.spread import spread
 
 
 def rates(rated: pl.DataFrame, by_definition: Sequence[str | None], name: str) -> pl.DataFrame:
-    """Recoveries, summarised and by seed; the rows of `by_definition`, floor and ceiling, get no spread."""
+    """Summarize recoveries, also by seed. The rows of `by_definition`, floor and ceiling, get no spread."""
     summary = prefixed(spread(rated, ["row"], "recovery"), f"{name}_").drop(f"{name}_cv_percent")
     defined = pl.col("row").is_in([key for key in by_definition if key is not None])
     summary = summary.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd"))
@@ -19,32 +19,35 @@ def rates(rated: pl.DataFrame, by_definition: Sequence[str | None], name: str) -
 
 
 def at_seeds(frame: pl.DataFrame, value: str, prefix: str, seeds: Sequence[int] = PAPER_SEEDS) -> pl.DataFrame:
-    """One column per seed with the value at that seed, named `{prefix}{seed}`."""
+    """Return one column per seed with the value at that seed, named `{prefix}{seed}`."""
     return frame.group_by("row", maintain_order=True).agg(
         pl.col(value).filter(pl.col("seed") == seed).first().cast(pl.Float64).alias(f"{prefix}{seed}") for seed in seeds
     )
 
 
 def baseline(done: pl.DataFrame, row: str, metric: str) -> pl.DataFrame:
-    """A baseline's values by seed, from a metric that all methods share. Columns: row, experiment, seed, value."""
+    """Return a baseline's values by seed, from a metric that all methods share.
+
+    Columns: row, experiment, seed, value.
+    """
     value = pl.col(metric).cast(pl.Float64).drop_nulls().first().alias("value")
     by_seed = done.group_by("experiment", "seed", maintain_order=True).agg(value)
     return by_seed.select(pl.lit(row).alias("row"), "experiment", "seed", "value")
 
 
 def stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """Our rows, each followed by the paper's; the column `whose` distinguishes them."""
+    """Insert the paper's row after each of our rows. The column `whose` distinguishes them."""
     order = ours.select("row", _order=pl.int_range(pl.len()))
     both = pl.concat([ours, papers], how="diagonal_relaxed").join(order, on="row", how="inner", maintain_order="left")
     return both.sort("_order", "whose", maintain_order=True).drop("_order")
 
 
 def prefixed(frame: pl.DataFrame, prefix: str, names: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """The frame with columns renamed by `names` or, if not in `names`, prefixed; `row` keeps its name."""
+    """Rename columns by `names`, and prefix the others. The column `row` keeps its name."""
     new_names = {"row": "row", **(names or {})}
     return frame.rename({name: new_names.get(name, prefix + name) for name in frame.columns})
 
 
 def join(left: pl.DataFrame, right: pl.DataFrame) -> pl.DataFrame:
-    """Left join on `row`."""
+    """Join two frames by the column `row`, keeping all rows of the left one."""
     return left.join(right, on="row", how="left", maintain_order="left")

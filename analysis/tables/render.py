@@ -1,4 +1,4 @@
-"""A `Table` as text, Markdown, CSV or JSON: strings, which the caller prints."""
+"""Rendering of a `Table` as text, Markdown, CSV or JSON. The functions return strings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_NOTE = 72
 
 
 def to_text(table: Table, width: int | None = None) -> str:
-    """The table with aligned columns and the notes below.
+    """Render a table as text with aligned columns, with the notes below.
 
     Args:
         table: the table.
@@ -46,7 +46,7 @@ def to_text(table: Table, width: int | None = None) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A heading, a pipe table and the notes as a list."""
+    """Render a table as Markdown: a heading, a pipe table, and the notes as a list."""
     cells = markdown_table(
         [column.heading for column in table.columns],
         [[shown(column, row) for column in table.columns] for row in table.frame.to_dicts()],
@@ -59,12 +59,12 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """The whole frame, unrounded, without the notes; null is an empty field."""
+    """Render the whole frame of a table as CSV, unrounded and without the notes. Null is an empty field."""
     return table.frame.write_csv()
 
 
 def to_json(table: Table) -> str:
-    """The whole table for programs: unrounded rows, notes, missing cells, settings."""
+    """Render a whole table as JSON, for programs: unrounded rows, notes, missing cells, settings."""
     document: dict[str, Any] = {
         "name": table.name,
         "title": table.title,
@@ -87,7 +87,7 @@ RENDERERS: Registry[Callable[[Table], str]] = Registry(
 
 
 def shown(column: Column, row: Mapping[str, Any]) -> str:
-    """The text of one entry: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
+    """Format one entry of a table: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
     number = row[column.value]
     if number is None:
         text = ABSENT

@@ -18,7 +18,7 @@ RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}
 
 @dataclass(frozen=True)
 class Naive:
-    """A naive baseline, recorded by the workload in every cell; it depends only on the stream.
+    """A naive baseline. The workload records it in every cell, but it depends only on the stream.
 
     Args:
         key: the baseline's row and the prefix of its metrics' names (`persistence_post_all`).
@@ -29,7 +29,7 @@ class Naive:
     label: str
 
     def metric(self, metric: str) -> str:
-        """The name of the baseline's metric over the same steps as a method's metric."""
+        """Return the name of the baseline's metric over the same steps as a method's metric."""
         return f"{self.key}_{metric.split('_', 1)[1]}"
 
 
@@ -38,13 +38,13 @@ NAIVE = (Naive("persistence", "persistence"), Naive("rls2", "RLS, 2 taps"))
 
 @dataclass(frozen=True)
 class Panel(Selection):
-    """The cells of one experiment at one setting, which a table compares with one another.
+    """The cells of one experiment and setting, which a table compares with one another.
 
     Args:
         key: prefix of the panel's row names in frames; empty if the table has only one panel.
         naive: baselines, in rows below the methods.
         ceiling: the row of 100 % recovery; None: the panel has no recovery.
-        extra: further metrics to summarise, name in the frame -> metric.
+        extra: name in the frame -> further metric to summarise.
         paper: prefix of the row names in the paper's values, if it is not `key`.
     """
 
@@ -55,11 +55,11 @@ class Panel(Selection):
     paper: str | None = None
 
     def name(self, row: str) -> str:
-        """A row's name in the table's frame."""
+        """Return a row's name in the table's frame."""
         return f"{self.key}/{row}" if self.key else row
 
     def paper_name(self, row: str) -> str:
-        """A row's name in the paper's values."""
+        """Return a row's name in the paper's values."""
         prefix = self.key if self.paper is None else self.paper
         return f"{prefix}/{row}" if prefix else row
 
@@ -70,7 +70,7 @@ class Panel(Selection):
 
     @property
     def labels(self) -> dict[str, str]:
-        """Row -> label, baselines included."""
+        """The label of each row, baselines included."""
         return {row.key: row.label for row in self.rows} | {naive.key: naive.label for naive in self.naive}
 
 
@@ -82,7 +82,7 @@ class Measured:
         selected: the panel's cells.
         values: `row`, `experiment`, `seed`, `value` of methods and baselines; `value` is null if the run diverged.
         recovery: floor -> `values` with `recovery` in percent, on the seeds that have floor and ceiling.
-        extra: name -> the same columns as `values`, for an extra metric.
+        extra: name of an extra metric -> its values, columns as `values`.
     """
 
     selected: Selected[Panel]
@@ -108,7 +108,7 @@ class Comparison:
         notes: the table's own notes.
         remarks: makes further notes from the numbers.
         by_seed: True: one column per seed, the paper's row below ours. False: the paper's columns beside ours.
-        fraction: show k / n.
+        fraction: whether to show k / n.
         digits: the format of values: "mse" to two digits, "three" to three.
         extra: columns of the panels' extra metrics.
         quantity: the values' name in the frame and the heading.
@@ -128,10 +128,10 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        """The quantity as it is written in headings."""
+        """The quantity as written in headings."""
         return self.quantity.upper() if self.quantity == "mse" else self.quantity
 
 
 def per_panel(*remarks: Callable[[Measured], Sequence[str]]) -> Callable[[Sequence[Measured]], list[str]]:
-    """Combine functions that make notes for one panel into the `remarks` of a table."""
+    """Combine functions that make notes for one panel into a function for all panels, a table's `remarks`."""
     return lambda measured: [note for part in measured for remark in remarks for note in remark(part)]

@@ -1,4 +1,4 @@
-"""A table: a frame of unrounded numbers, and shown columns, each of which formats one or several of the frame's."""
+"""A table: a frame of unrounded numbers, and the shown columns, each of which formats one or more of the frame's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Format = Literal["text", "count", "mse", "three", "percent", "exact"]
 
 @dataclass(frozen=True)
 class Column:
-    """One shown column. All arguments but `heading` and `format` name columns of the table's frame.
+    """A shown column. All arguments but `heading` and `format` name columns of the table's frame.
 
     Args:
         heading: the heading; line breaks keep a column narrow in text.
@@ -21,9 +21,9 @@ class Column:
         format: the number format: "mse" with two significant digits, "three" with three, "exact" with four, "percent"
             without decimals.
         upper: the upper end of a range whose lower end is `value`.
-        sd: shown after "±" unless null; for "mse" and "three" with as many decimals as the value.
+        sd: the number after "±", unless null; for "mse" and "three" with as many decimals as the value.
         mark: text after the number, such as a footnote mark.
-        count: number of seeds behind the value; shown as "(count of total)" if below `total`.
+        count: number of seeds with a value; shown as "(count of total)" if below `total`.
         total: number of all seeds.
     """
 
@@ -44,20 +44,20 @@ class Column:
 
 
 def over_seeds(heading: str, name: str, *, upper: str | None = None, mark: str | None = None) -> Column:
-    """A column of mean ± sd over seeds, in percent, with the number of seeds if some seeds have no value."""
+    """Build a column of mean ± sd over seeds in percent, with the number of seeds if some have no value."""
     return Column(heading, f"{name}_mean", "percent", upper, f"{name}_sd", mark, f"{name}_n", "n")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the analysis.
+    """A table of the paper with our numbers.
 
     Args:
         name: the table's name in `TABLES`.
         title: the title, one line.
         columns: the shown columns, in order.
         frame: the unrounded numbers, one row per row of the table; CSV and JSON contain all columns.
-        notes: notes for readers, a sentence or two each.
+        notes: notes for readers, of one or two sentences.
         sweeps: the sweeps of the table's cells.
         command: the command that runs the missing cells.
         missing: expected cells that are not done: `row`, `seed`, `status` ("not launched" if not in the store).

@@ -1,13 +1,13 @@
 """Table 3: the step function over k on the sine (arXiv 2603.15195, Sec. 4.1).
 
-What differs from the paper:
+Differences from the paper:
 
-- Two rows for k = 0. The paper does not state the decay of its traces; .95 reproduces their level. Decay 0 keeps
-  only the immediate derivative (Eq. 5), the same rule as BPTT with window 1. So there are two recoveries, one from
-  each floor.
-- Naive baselines: persistence, which predicts that nothing changes from one step to the next, and least squares on
-  the last two values, which predict a sine exactly.
-- Standard deviation, coefficient of variation and n over seeds.
+- There are two rows for k = 0. The paper does not state the decay of its traces; .95 reproduces their level. Decay 0
+  keeps only the immediate derivative (Eq. 5), the same rule as BPTT with window 1. So there are two recoveries, one
+  from each of these rows.
+- Naive baselines are added. Persistence predicts no change from one step to the next. Least squares on the last two
+  values predict a sine exactly.
+- Standard deviation, coefficient of variation and n over seeds are added.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Table 4: the Lorenz system at n = 64 and 128 (arXiv 2603.15195, Sec. 4.2).
 
-What differs from the paper: its table has only k = 4 and full RTRL. Ours also has traces (decay .95 and 0), UORO,
-which the paper mentions in the text, and the naive baselines.
+Differences from the paper: its table has only k = 4 and full RTRL. Ours also has traces (decay .95 and 0), the naive
+baselines, and UORO, which the paper mentions in the text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _panel(hidden: int) -> Panel:
 
 
 def _below_persistence(part: Measured) -> list[str]:
-    """A note on the number of runs that beat persistence; if few do, comparing the methods says little."""
+    """Note the number of runs that beat persistence. If few do, comparing the methods says little."""
     naive = part.values.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = part.values.filter(pl.col("row").is_in([row.key for row in part.panel.rows]))
     both = methods.join(naive, on="seed", how="inner").drop_nulls("value")
@@ -34,10 +34,10 @@ def _below_persistence(part: Measured) -> list[str]:
 
 
 def _failed(part: Measured) -> list[str]:
-    """A note on the seeds on which full RTRL fails by two measures: worse than traces, or over twice the MSE of k = 4.
+    """Note the seeds on which full RTRL fails: worse than traces, or more than twice the MSE of k = 4.
 
-    The first is the paper's; our traces are worse than the paper's, so it detects fewer failures here. By the second,
-    the paper's values give the 2 and 3 of 5 failing seeds that the paper states.
+    The first measure is the paper's. Our traces are worse than the paper's, so it detects fewer failures here. By the
+    second, the paper's values give the 2 and 3 of 5 failing seeds that the paper states.
     """
     full = part.values.filter(pl.col("row") == CEILING).select("seed", full="value")
     comparisons: list[str] = []

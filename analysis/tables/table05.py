@@ -1,6 +1,6 @@
 """Table 5: a sine of four regimes, at the first shift (arXiv 2603.15195, Sec. 4.2).
 
-What differs from the paper: decay 0, UORO and the naive baselines are added to its three methods.
+Differences from the paper: decay 0, UORO and the naive baselines are added to its three methods.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAPER_RECOVERY = "69, 85, 93, 65, 89"
 
 
 def recovery_by_seed(part: Measured, paper: str) -> list[str]:
-    """A note with the recoveries of k = 4 by seed: ours, from decay .95, and the paper's."""
+    """Note the recoveries of k = 4 by seed: ours, from traces of decay .95, and the paper's."""
     rated = part.recovery[FLOOR].filter(pl.col("row") == "k4")
     by_seed = dict(rated.select("seed", "recovery").iter_rows())
     if not by_seed:

@@ -1,7 +1,8 @@
 """Table 6: which four sources a unit keeps (arXiv 2603.15195, Sec. 4.3; the Fisher selections: Sec. 4.8).
 
-What differs from the paper: selections are in rows; traces, full RTRL and the naive baselines are added, to
-distinguish "all equal" from "none needed"; a note counts how often each of the paper's five selections is the best.
+Differences from the paper: selections are in rows. Traces, full RTRL and the naive baselines are added, to distinguish
+"all selections are equal" from "no selection is needed". A note counts how often each of the paper's five selections is
+the best.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _panel(stream: str, label: str, metric: str) -> Panel:
 
 
 def _winners(part: Measured) -> list[str]:
-    """A note on how often each of the paper's five selections is lowest or highest, on seeds that have all five."""
+    """Note how often each of the paper's five selections is the lowest or highest, on seeds that have all five."""
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))
     if whole.is_empty():
@@ -74,7 +75,7 @@ def _counted(part: Measured, frame: pl.DataFrame) -> str:
 
 
 def _fisher_gap(part: Measured) -> list[str]:
-    """A note on the recovery of the Fisher oracle less that of its opposite, in points."""
+    """Note the recovery of the Fisher oracle minus that of its opposite, in percentage points."""
     rated = part.recovery[FLOOR].filter(pl.col("row").is_in(["fisher_oracle", "fisher_anti"]))
     wide = rated.pivot("row", index="seed", values="recovery")
     if not {"fisher_oracle", "fisher_anti"} <= set(wide.columns):

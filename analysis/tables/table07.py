@@ -1,8 +1,8 @@
 """Table 7: sparse errors, the copy task and the adding problem (arXiv 2603.15195, Sec. 4.4).
 
-What differs from the paper: decay 0 besides decay .95, persistence on adding, spread over seeds. There is no
-recovery, as the paper has full RTRL no better than traces on both tasks, which leaves no gap. BPTT over a whole
-sequence and full RTRL are the same algorithm in two rows.
+Differences from the paper: decay 0, persistence on adding, and spread over seeds are added. There is no recovery. In
+the paper full RTRL is no better than traces on both tasks, which leaves no gap to recover. BPTT over a whole sequence
+and full RTRL are the same algorithm in two rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CONSTANT, PERSISTENCE = Naive("constant", "constant"), Naive("persistence", "per
 
 
 def _worst(part: Measured) -> list[str]:
-    """Notes on the best and the worst method on average (the paper: full RTRL is worst), and on BPTT as full RTRL."""
+    """Note the best and the worst method on average (the paper: full RTRL), and whether BPTT is full RTRL here."""
     one = _spans(part.panel, part.selected.settings)
     notes = [_one_algorithm(part)] if one else []
     compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]
@@ -57,7 +57,7 @@ def _worst(part: Measured) -> list[str]:
 
 
 def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
-    """Whether BPTT's window is as long as a sequence."""
+    """Tell whether BPTT's window is as long as a sequence."""
     length, delay = settings.get("length"), settings.get("delay") or 0
     if not isinstance(length, int) or not isinstance(delay, int):
         return False  # unknown without cells
@@ -66,7 +66,7 @@ def _spans(panel: Panel, settings: Mapping[str, object]) -> bool:
 
 
 def _one_algorithm(part: Measured) -> str:
-    """A note on why BPTT is full RTRL, with the largest difference between the two rows."""
+    """Explain that BPTT is full RTRL here, with the largest difference between the two rows."""
     pair = [part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in ("bptt", FULL.key)]
     apart = pair[0].join(pair[1], on="seed").select((pl.col("value") - pl.col("value_right")).abs().max()).item()
     lead = (

@@ -1,11 +1,11 @@
 """Table 8: an LSTM on the sine, and on the Lorenz system (arXiv 2603.15195, Sec. 4.5).
 
-What differs from the paper:
+Differences from the paper:
 
-- The MSE before the shift is added, as the paper insists that a network that has not converged says nothing about
-  adaptation. The paper states no measure of convergence; here it is an MSE below persistence on the same steps.
-- Sparse RTRL with k = 0 is added: only the cell's own path, no paths through the gates (e-prop).
-- The Lorenz panel is added; the paper gives only its range before the shift.
+- The MSE before the shift is added. The paper insists that a network that has not converged says nothing about
+  adaptation. It states no measure of convergence; here it is an MSE below persistence on the same steps.
+- Sparse RTRL with k = 0 is added. It has only the cell's own path, no paths through the gates (e-prop).
+- The Lorenz panel is added. The paper gives only its range before the shift.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _panel(stream: str, label: str) -> Panel:
 
 
 def _converged(part: Measured) -> list[str]:
-    """A note on the runs that were worse than persistence before the shift."""
+    """Note the runs that were worse than persistence before the shift."""
     pre = part.extra["pre"]
     naive = pre.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = pre.filter(pl.col("row").is_in([row.key for row in part.panel.rows])).drop_nulls("value")
@@ -59,7 +59,7 @@ def _converged(part: Measured) -> list[str]:
 
 
 def _at_rest(part: Measured) -> list[str]:
-    """A note on seeds whose stream comes to rest after the shift; the Lorenz system may if rho is below 24.7."""
+    """Note the seeds whose stream comes to rest after the shift, as the Lorenz system may if rho is below 24.7."""
     names = ("constant_pre_last_500", "constant_post_last_500")
     if not set(names) <= set(part.selected.done.columns):
         return []

@@ -1,6 +1,6 @@
 """Table 9: 256 hidden units on the sine (arXiv 2603.15195, Sec. 4.6).
 
-What differs from the paper: it states no learning rate, and none of our three reproduces both of its levels (traces
+Difference from the paper: it states no learning rate. None of our three rates reproduces both of its levels (traces
 about .5, full RTRL .0003). So the table has a panel for each rate, all with the same numbers of the paper.
 """
 

@@ -1,10 +1,10 @@
 """Table 10: gradients through few heads of a vision transformer (arXiv 2603.15195, Sec. 4.7).
 
-What differs from the paper:
+Differences from the paper:
 
 - Baselines are added: a network without replay, and classifiers on pixels.
 - `bptt_ref` and `dense_ref` are the same computation here, bit for bit. The paper's differ by up to .027 on a seed.
-- Forgetting is added; the paper gives it for the dense reference and for one k, which our copy of the paper lacks.
+- Forgetting is added. The paper gives it for the dense reference and for one k, which our copy of the paper lacks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLOOR = TRACE_LIKE.key
 
 
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """A note that compares the dense reference with the best baseline without a network."""
+    """Note how the dense reference compares with the best baseline without a network."""
     means = dict(values.group_by("row", maintain_order=True).agg(pl.col("value").mean()).iter_rows())
     naive = {key: means[key] for key in NAIVE if means.get(key) is not None}
     if not naive or means.get(CEILING) is None:

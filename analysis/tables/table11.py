@@ -1,8 +1,8 @@
 """Table 11: which six heads gradients go through in tasks 2 to 5 (arXiv 2603.15195, Sec. 4.8).
 
-What differs from the paper: accuracies and a second floor are added. In the selections all heads learn task 1, but the
-paper's floor uses one head throughout. The second floor uses one random head from task 2 on, so that recovery from it
-measures the selection alone.
+Differences from the paper: accuracies and a second floor (0 % recovery) are added. With a selection all heads learn
+task 1, but the paper's floor uses one head throughout. The second floor uses one random head from task 2 on, so that
+recovery from it measures the selection alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GAPS = (("fisher", "Fisher", "24.3"), ("entropy", "Entropy", "0.7"))
 
 
 def _remarks(values: pl.DataFrame, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Notes on each oracle less its opposite, in points of recovery and in accuracy."""
+    """Note the difference of each oracle and its opposite, in points of recovery and in accuracy."""
     notes = []
     for score, name, paper in GAPS:
         parts = []

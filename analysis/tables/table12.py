@@ -1,12 +1,12 @@
 """Table 12: a decoder seven months later without recalibration (arXiv 2603.15195, Sec. 4.9).
 
-What differs from the paper:
+Differences from the paper:
 
-- Two pairs of sessions instead of one: 20160630_01, nearest to the paper's dates, has its channels in another order
-  than its neighbours, so its pair combines relabelling and drift; 20160624_03 is the clean pair.
-- The paper has one frozen decoder per seed; here each rule's own weights are frozen, for both terms of Eq. 12.
+- There are two pairs of sessions instead of one. 20160630_01 is nearest to the paper's dates, but has its channels in
+  another order than its neighbours. So its pair combines relabelling and drift. 20160624_03 gives the clean pair.
+- The paper has one frozen decoder per seed. Here each rule's own weights are frozen, for both terms of Eq. 12.
 - Decay 0 is added, and the usual decoders without a network: ridge and a Kalman filter fitted on A, ridge refitted on
-  B's first three minutes, the mean.
+  B's first three minutes, and the mean.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _frozen_of_the_paper() -> str:
 
 
 def _against_refit(part: Measured) -> list[str]:
-    """A note on the rules that are better on every seed than ridge refitted in B."""
+    """Note the rules that are better on every seed than ridge refitted in session B."""
     naive = part.values.filter(pl.col("row") == REFIT).select("seed", naive="value")
     rows = [row.key for row in part.panel.rows]
     both = part.values.filter(pl.col("row").is_in(rows)).drop_nulls("value").join(naive, on="seed", how="inner")
@@ -73,7 +73,7 @@ def _against_refit(part: Measured) -> list[str]:
 
 
 def _rounding(part: Measured) -> list[str]:
-    """A note on rounding: the largest difference between decay 0 and BPTT over one step, which are the same rule."""
+    """Note the largest difference between decay 0 and BPTT over one step. They are the same rule, so it is rounding."""
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]

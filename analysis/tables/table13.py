@@ -1,13 +1,14 @@
 """Table 13: singular values of the influence J, n x P, through training (arXiv 2603.15195, Sec. 5.1).
 
-Condition number: sigma_1 / sigma_n. Effective rank: the least r whose first r sigma^2 hold 95 % of their sum.
+Condition number: sigma_1 / sigma_n. Effective rank: the smallest r whose first r sigma^2 hold 95 % of their sum.
 
-What differs from the paper:
+Differences from the paper:
 
-- The immediate influence I_t is added. Its rows are orthogonal, so it is near-isotropic by construction; the
-  difference between J and I_t is the effect of the recurrence.
-- Sparse RTRL's own J is added for k = 0 (which is I_t), 4 and 16; 256 units at two learning rates; always five seeds.
-- Collapsed seeds are listed. As in the paper they are not in the means; a note says that this selects by outcome.
+- The immediate influence I_t is added. Its rows are orthogonal, so it is near-isotropic by construction. The difference
+  between J and I_t is the effect of the recurrence.
+- Sparse RTRL's own J is added for k = 0 (which is I_t), 4 and 16. 256 units have two learning rates. There are always
+  five seeds.
+- Collapsed seeds are listed. As in the paper they are not in the means. A note says that this selects by outcome.
 """
 
 from __future__ import annotations
@@ -92,12 +93,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Spectra:
-    """A panel's cells and the statistics of their spectra, one row per cell.
+    """A panel's cells, and statistics of the singular values of each cell's influence.
 
     Args:
         selected: the panel's cells.
-        cells: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest` condition, and the
-            statistics of `_STATISTICS`.
+        cells: one row per cell: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest`
+            condition, and the statistics of `_STATISTICS`.
     """
 
     selected: Selected[Panel]
@@ -158,7 +159,7 @@ def _spectra(panel: Panel, source: Source, arrays: pl.DataFrame) -> Spectra:
 
 
 def _steps(settings: Mapping[str, object]) -> dict[str, int]:
-    """The last step before the shift ("shift") and the last step of the run ("end"); -1 if unknown."""
+    """Return the last step before the shift ("shift") and the last step of the run ("end"); -1 if unknown."""
 
     def before(name: str) -> int:
         value = settings.get(name)
@@ -213,7 +214,7 @@ def _papers(paper: pl.DataFrame) -> pl.DataFrame:
 
 
 def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
-    """Notes on the MSE of the runs whose spectrum collapsed, and of the others."""
+    """Note the MSE of the runs whose spectrum collapsed, and of the others."""
     notes: list[str] = []
     for part in parts:
         labels = {row.key: row.label for row in part.panel.rows}

@@ -1,10 +1,11 @@
 """Table 14: the transport that each architecture needs (arXiv 2603.15195, Sec. 5.2).
 
-The threshold is the least k whose mean recovery from the paper's floor (traces with decay .95) reaches 70 %, the level
-that the paper calls substantial.
+The threshold is the smallest k whose mean recovery from the paper's floor (traces with decay .95) reaches 70 %, the
+level that the paper calls substantial.
 
-Added to the paper's table: a GRU, persistence, and the recovery of decay 0, which propagates nothing, and of the
-architecture's own path alone, as a threshold k means something only if these stay below 70 %.
+A GRU and persistence are added to the paper's table. So is the recovery of two methods without transport: decay 0,
+which propagates nothing, and the architecture's own path alone. A threshold means something only if these stay below 70
+%.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def _by_row(frame: pl.DataFrame, value: str) -> Summaries:
 
 
 def _sources(part: Measured) -> dict[str, int]:
-    """Row -> k of sparse RTRL with k > 0, in ascending order of k: the candidates for the threshold."""
+    """Return the k of each row of sparse RTRL with k > 0, ascending: the candidates for the threshold."""
     ks = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
     return dict(sorted(ks.items(), key=lambda pair: pair[1]))
 
@@ -154,7 +155,7 @@ def _threshold(part: Measured, summaries: Summaries) -> str | None:
 
 
 def _threshold_text(part: Measured, summaries: Summaries, threshold: str | None) -> str | None:
-    """The threshold as `4/64`; `none of 4, 8` if no k reaches it; None if no k has a value yet."""
+    """Format the threshold as `4/64`; `none of 4, 8` if no k reaches it; None if no k has a value yet."""
     ks = _sources(part)
     if threshold is not None:
         return f"{ks[threshold]}/{UNITS}"
@@ -178,7 +179,7 @@ def _paper(paper: pl.DataFrame, row: str, units: int) -> dict[str, object]:
 
 
 def _without_transport(measured: Sequence[Measured]) -> list[str]:
-    """Notes on the rows with k = 0 that reach the threshold's recovery."""
+    """Note the rows with k = 0 that reach the threshold's recovery."""
     notes: list[str] = []
     for part in measured:
         summaries = _by_row(part.recovery[FLOOR], "recovery")

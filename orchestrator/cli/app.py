@@ -1,4 +1,4 @@
-"""The command line: parsing, calls and printing. Heavy modules are imported only by the commands that need them."""
+"""The commands and their entry point. Heavy modules are imported only by the commands that need them."""
 
 from __future__ import annotations
 

@@ -137,10 +137,10 @@ def _say_attempt(attempt: Mapping[str, Any]) -> None:
 
 
 def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
-    """Return the cell whose id has this prefix, with the columns of its variant.
+    """Find the cell whose id begins with `cell`, and return its row with the columns of its variant.
 
     Raises:
-        InputError: no id has this prefix, or several have.
+        InputError: no id begins so, or several do.
     """
     import polars as pl
 
@@ -279,7 +279,7 @@ def debug(
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load the cell's workload from the folders that `resume` without a sweep would search."""
+    """Load a cell's workload `name`. Folders: those that the cell's launch recorded, then the current one."""
     import polars as pl
 
     from raysweep.orchestrator.launch.request import refuse_foreign
@@ -298,7 +298,7 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:
-    """Prepare a temporary folder for the cell's checkpoints."""
+    """Prepare a temporary folder as the place of the cell's checkpoints."""
     from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 
     (folder / "_tmp").mkdir()
@@ -307,7 +307,14 @@ def _checkpoints_in(folder: Path) -> CheckpointLocation:
 
 
 def _comparison(store: Store, cell_id: str, metrics: Mapping[str, float], digest: str) -> str:
-    """Describe the differences from the recorded metrics."""
+    """Compare a cell's new metrics with the recorded ones, and describe the differences.
+
+    Args:
+        store: the store.
+        cell_id: the cell's id.
+        metrics: the new metrics.
+        digest: the source digest of the code that computed them.
+    """
     import polars as pl
 
     done = store.collect(lambda: store.cells.filter(pl.col("cell_id") == cell_id).select("metrics", "source_digest"))
@@ -324,7 +331,7 @@ def _comparison(store: Store, cell_id: str, metrics: Mapping[str, float], digest
 
 
 def _progress_printer() -> Callable[[float], None]:
-    """Return a function that prints the progress of a cell, at most every few seconds."""
+    """Return a function that prints a cell's progress in percent, at most once every `PROGRESS_S` seconds."""
     last = time.monotonic()
 
     def report(fraction: float) -> None:

@@ -1,4 +1,4 @@
-"""The command `cluster check`: validates a cluster file, and checks that the cells of sweeps fit its nodes."""
+"""The command `cluster check`: validates a cluster file, and checks that its nodes can run the cells of sweeps."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def resume(
 
 
 def _launch(context: typer.Context) -> None:
-    """Run `launch` or `resume` here, or on a cluster's head if --submit is given."""
+    """Run `launch` or `resume`: on this machine, or on a cluster's head if --submit is given."""
     from raysweep.orchestrator.launch.request import from_store
     from raysweep.orchestrator.store.reader import Store
 
@@ -178,7 +178,7 @@ def _refuse_contradictions(params: Mapping[str, Any]) -> None:
 
 
 def _request(params: Mapping[str, Any], store: Store) -> Request:
-    """Read the named sweeps, apply --set, --seeds, --timeout and --retries, and warn about suspicious keys."""
+    """Read the sweeps, apply --set, --seeds, --timeout and --retries, and warn of suspicious keys."""
     from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
@@ -199,7 +199,7 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
 
 
 def _options(context: typer.Context) -> Options:
-    """The options of a launch, as typed; options that the command does not have keep their defaults."""
+    """Return a launch's options as typed. An option that the command does not have keeps its default."""
     from raysweep.orchestrator.launch.request import Options
 
     params = context.params
@@ -214,7 +214,7 @@ def _options(context: typer.Context) -> Options:
 
 
 def _run(context: typer.Context, store: Store, request: Request) -> None:
-    """Run a request here, print its result, and exit."""
+    """Run a launch on this machine, print its result, and exit."""
     from raysweep.orchestrator.cli.progress import live
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.query.example import means_by_settings

@@ -1,4 +1,4 @@
-"""Options that several commands share, and a function that repeats the typed ones in another command line."""
+"""Options that several commands share, and a function that repeats the typed options for another command line."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def launch_options(
     max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN, submit: Submit = None, follow: Follow = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Declare the options that `launch` and `resume` share."""
+    """Declare the options that `launch` and `resume` share. Never called: only its signature is used."""
 
 
 def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `launch_options` to a command, which reads them from click's context."""
+    """Add the options of `launch_options` to a command. The command reads their values from click's context."""
     own, shared = (inspect.signature(function, eval_str=True) for function in (command, launch_options))
     parameters = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     command.__signature__ = own.replace(  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def typed_options(context: typer.Context, without: Collection[str]) -> list[str]:
-    """The words of the options that were typed or set by the environment, except the parameters in `without`."""
+    """Return the options that were typed or set by the environment, as words. Parameters in `without` are left out."""
     words: list[str] = []
     for parameter in context.command.params:
         name = str(parameter.name)

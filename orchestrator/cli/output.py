@@ -1,4 +1,4 @@
-"""Output of commands: results, tables, warnings and errors. Control characters in text from cells are replaced."""
+"""Output of commands: results, tables, warnings and errors. Control characters in cells' texts are replaced."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
-    """Lines on the cells to run, by resource, and on their expected duration, which may be unknown.
+    """Describe the cells to run, by resource, and their expected duration if it is known. Returns lines of text.
 
     Args:
         planned: the plan.
-        slots: (cpus, gpus, memory_gib) -> number of such cells that run at once.
-        where: the place of these slots, such as `on this machine`.
+        slots: (cpus, gpus, memory_gib) -> number of cells of this size that run at once.
+        where: the place where they run, such as `on this machine`.
     """
     lines, all_unknown = [], 0
     for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in planned.expected().iter_rows():
@@ -88,7 +88,7 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], 
 
 
 def pace_in_words(cells_per_s: float | None, seconds_left: float | None) -> str:
-    """Format `; 12 cells a minute, about 3 min left`; an unknown part is left out."""
+    """Format a rate and a time left: `; 12 cells a minute, about 3 min left`. A part that is None is left out."""
     text = f"; {rate(cells_per_s)}" if cells_per_s else ""
     return text if seconds_left is None else f"{text}, about {duration(seconds_left)} left"
 
@@ -98,12 +98,12 @@ def _hours(hours: float) -> str:
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
-    """Return the number of such cells that this machine runs at once; 0 if unknown, as for cells with GPUs."""
+    """Return the number of cells of this size that this machine runs at once; 0 if unknown, as for cells with GPUs."""
     return 0 if gpus else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 
 def print_frame(frame: pl.DataFrame) -> None:
-    """Print a table or, if its columns would be too narrow to read, one block per row."""
+    """Print a table. If its columns would be too narrow to read, print one block per row instead."""
     import shutil
 
     import polars as pl
@@ -132,7 +132,7 @@ def print_frame(frame: pl.DataFrame) -> None:
 
 
 def _max_letters(frame: pl.DataFrame) -> int:
-    """Maximum letters of a printed text: 60, or more if rows would otherwise look the same."""
+    """Return the number of letters to print of a text: 60, or more if rows would otherwise look the same."""
     import polars as pl
 
     if frame.height > MAX_ROWS:
@@ -147,7 +147,7 @@ def _max_letters(frame: pl.DataFrame) -> int:
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with nested columns as JSON text, since CSV has no other form for them."""
+    """Return the table with nested columns as JSON text, since CSV cannot hold nested values."""
     import polars as pl
 
     def text(value: Any) -> str | None:
@@ -188,12 +188,12 @@ def finite(value: float) -> float | str:
 
 
 def say(text: str) -> None:
-    """Print one or several lines, without control characters."""
+    """Print text of one or several lines, without control characters."""
     print(printable(text))
 
 
 def event(kind: str, **values: Any) -> None:
-    """Print an event of `--json` output as a JSON object on one line."""
+    """Print an event of the `--json` output as a JSON object on one line."""
     print(json.dumps({"event": kind, **values}, default=str), flush=True)
 
 
@@ -225,19 +225,23 @@ def warn_of_missing(store: Store) -> None:
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Print one line per warning."""
+    """Print warnings to standard error, one per line."""
     for line in lines:
         print(f"warning: {printable(line)}", file=sys.stderr)
 
 
 def complain(problems: Iterable[str]) -> None:
-    """Print one line per error."""
+    """Print errors to standard error, one per line."""
     for problem in problems:
         print(f"error: {printable(problem)}", file=sys.stderr)
 
 
 def confirm_many(count: int, prefix: str = "") -> None:
-    """Ask for confirmation if very many new cells would run; `prefix` is "up to " if there may be fewer.
+    """Ask for confirmation if very many new cells would run.
+
+    Args:
+        count: the number of new cells.
+        prefix: "up to " if fewer cells may run; otherwise "".
 
     Raises:
         InputError: confirmation is needed, but standard input is not a terminal.
@@ -265,7 +269,7 @@ def fail(message: str) -> NoReturn:
 
 
 def entry(registry: Registry[_Entry], name: str) -> _Entry:
-    """Return the entry of this name; raise InputError if there is none."""
+    """Return a registry's entry by its name. Raises InputError if the registry has no such entry."""
     try:
         return registry[name]
     except UnknownName as error:

@@ -1,4 +1,4 @@
-"""Printed progress of a running launch: one updated line for people, JSON lines for machines."""
+"""Printed progress of a running launch: an updated line for people, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def live(as_json: bool, at: str = "") -> Iterator[Callable[[Progress], None]]:
 
 
 class _News:
-    """Finds the unsuccessful attempts since the last update."""
+    """Counts the failed attempts since its last call."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __call__(self, progress: Progress) -> tuple[int, list[FailedAttempt]]:
-        """Return their number, and those that `progress.bad` still holds."""
+        """Return the number of new failed attempts, and the newest of them: `progress.bad` holds only the last few."""
         new = progress.bad_attempts - self.count
         self.count = progress.bad_attempts
         return new, list(progress.bad)[-new:] if new else []
 
 
 class _Line:
-    """One updated line on a terminal, otherwise one line every ten seconds; lines before it name failed attempts."""
+    """Prints an updated line on a terminal, otherwise a line every ten seconds. Failed attempts get their own lines."""
 
     def __init__(self, terminal: bool, at: str) -> None:
         self.terminal, self.at = terminal, at
@@ -102,12 +102,12 @@ class _Line:
 
 
 def slow(seconds: float, usual: float) -> str:
-    """Format `40 min so far (similar cells took 3 min)`."""
+    """Format a running cell's slowness: `40 min so far (similar cells took 3 min)`."""
     return f"{duration(seconds)} so far (similar cells took {duration(usual)})"
 
 
 class _Events:
-    """Prints the JSON objects `progress` and `bad_attempt`, for `--json`."""
+    """Prints progress as JSON objects of the kinds `progress` and `bad_attempt`, for `--json`."""
 
     def __init__(self) -> None:
         self.last = 0.0

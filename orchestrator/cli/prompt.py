@@ -1,6 +1,6 @@
 """The SQL prompt of `query`: completion of tables and columns, history, saved queries.
 
-A file of its own, since prompt_toolkit is slow to import.
+It has a file of its own because prompt_toolkit is slow to import.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ HELP = "SQL, or: describe [TABLE], save NAME (the last query), saved (list), NAM
 
 
 class SqlCompleter(Completer):
-    """Completes the word at the cursor: columns and tables first, then SQL keywords."""
+    """Completes the word at the cursor: first columns and tables, then SQL keywords."""
 
     def __init__(self, names: dict[str, list[str]]) -> None:  # table -> its columns
         self._names = names
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
-        """Yield completions; after FROM and JOIN only tables."""
+        """Yield completions of the word at the cursor. After FROM and JOIN these are only tables."""
         before = document.text_before_cursor
         word = re.search(r'"?[\w.]*$', before)
         typed = word[0] if word else ""
@@ -55,7 +55,7 @@ class SqlCompleter(Completer):
 
 
 def run(store: Store) -> None:
-    """Answer queries until Ctrl-D. Each reads the store again, and so sees new rows of a running launch."""
+    """Run the SQL prompt until Ctrl-D. Each query reads the store again, so it sees new rows of a running launch."""
     described = columns(store)
     names: dict[str, list[str]] = {}
     for table, column in described.select("table", "column").iter_rows():
@@ -84,7 +84,7 @@ def run(store: Store) -> None:
 
 
 def _answer(store: Store, text: str, last: str) -> str:
-    """Execute a line, and return the query that `save` would save next."""
+    """Execute one line of the prompt. `last` is the query that `save NAME` saves; the new one is returned."""
     import polars as pl
 
     word, _, rest = text.partition(" ")

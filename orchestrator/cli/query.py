@@ -143,7 +143,7 @@ def export(
 
 
 def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
-    """The requested format, otherwise the one of the file's extension, otherwise `table`.
+    """Return the output format: the requested one, otherwise the one of the file's extension, otherwise `table`.
 
     Raises:
         InputError: the format or the extension is unknown, or the format is binary and no file is named.

@@ -26,7 +26,7 @@ def page() -> str:
 
 
 def _sections(command: Any, name: str) -> Iterator[str]:
-    """Yield the lines of one section per command; a group yields the sections of its subcommands."""
+    """Yield the lines of a command's section. A group yields the sections of its subcommands."""
     if hasattr(command, "commands"):
         for word, inner in command.commands.items():
             yield from _sections(inner, f"{name} {word}")
@@ -53,7 +53,7 @@ def _words(argument: Any) -> str:
 
 
 def _forms(option: Any) -> list[str]:
-    """The spellings of an option, the long one first: `--output OUTPUT`, `-o`."""
+    """List the spellings of an option, the long one first: `--output OUTPUT`, `-o`."""
     first, *others = sorted(option.opts, key=len, reverse=True)
     value = option.metavar or option.name.strip("_").rpartition("_")[2].upper()
     return [first if option.is_flag else f"{first} {value}", *others]

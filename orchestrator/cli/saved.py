@@ -1,4 +1,4 @@
-"""Saved queries: one .sql file per query in the user's configuration folder. They work on any store."""
+"""Saved queries: one .sql file per query in the user's configuration folder. A saved query works on any store."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def home() -> Path:
-    """The user's configuration folder, such as `~/.config/raysweep`."""
+    """Return the user's configuration folder, such as `~/.config/raysweep`."""
     return Path(typer.get_app_dir("raysweep"))
 
 
 def keep(name: str, sql: str) -> Path:
-    """Save a query under a name; an earlier query of that name is replaced.
+    """Save a query under a name, and return its file. It replaces an earlier query of that name.
 
     Raises:
         InputError: the name is invalid, or the folder cannot be written.
@@ -37,7 +37,7 @@ def keep(name: str, sql: str) -> Path:
 
 
 def resolve(text: str) -> str:
-    """Return the saved query if the text is a name; otherwise return the text, which is SQL.
+    """Turn the argument of `query` into SQL: a saved query if it is a name, otherwise the text itself.
 
     Raises:
         InputError: no query is saved under this name, or its file cannot be read.
@@ -55,7 +55,7 @@ def resolve(text: str) -> str:
 
 
 def listed() -> pl.DataFrame:
-    """All saved queries. Columns: name, sql."""
+    """List all saved queries. Columns: name, sql."""
     names = _names()
     return pl.DataFrame(
         {"name": names, "sql": [resolve(n) for n in names]}, schema={"name": pl.String, "sql": pl.String}

@@ -127,7 +127,7 @@ def write(name: str, folder: Path, *, function: bool = False) -> list[Path]:
 
 
 class Setting(NamedTuple):
-    """A config key, as in `[config]`, `[[grid]]` and `--set`."""
+    """A config key of a workload, as it may appear in `[config]`, in `[[grid]]` and after `--set`."""
 
     name: str
     default: str  # as TOML; empty if there is none, or if it depends on the method
@@ -136,7 +136,7 @@ class Setting(NamedTuple):
 
 
 def settings(workload: Workload) -> list[Setting]:
-    """The keys of the workload's `Config`, in order; empty if it has no `Config` and so accepts any key."""
+    """List the keys of the workload's `Config`, in order. Empty without a `Config`: any key is then valid."""
     if workload.config_model is None:
         return []
     schema: dict[str, Any] = workload.config_model.model_json_schema()
@@ -153,7 +153,7 @@ def settings(workload: Workload) -> list[Setting]:
 
 
 def title(workload: Workload) -> str:
-    """The first paragraph of the docstring of the workload's module, on one line; empty if there is none."""
+    """Return the first paragraph of the workload module's docstring on one line; "" if it has no docstring."""
     text = inspect.getdoc(sys.modules[workload.module]) or ""
     return " ".join(text.partition("\n\n")[0].split())
 
@@ -163,7 +163,7 @@ def _toml(default: object) -> str:
 
 
 def _valid(field: dict[str, Any]) -> str:
-    """The valid values of a field of a JSON schema, in words."""
+    """Describe in words which values are valid for a field of a JSON schema."""
     kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
     return " or ".join(dict.fromkeys(map(_kind, kinds)))
 

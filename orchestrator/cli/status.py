@@ -84,7 +84,7 @@ def status(
 
 
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
-    """Print updates until the launch ends: on a terminal the whole screen, otherwise changes; JSON if `as_json`."""
+    """Print updates until the launch ends: the whole screen on a terminal, otherwise changes, as JSON if `as_json`."""
     from raysweep.orchestrator.cli.watch import event, lines, snapshot
     from raysweep.orchestrator.launch.drift import REQUESTED
 
@@ -116,7 +116,7 @@ def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
 
 
 def _await_store(store: Store, as_json: bool) -> None:
-    """Wait until the starting launch has created the store."""
+    """Wait until a launch that is starting has created the store."""
     from raysweep.orchestrator.launch.announce import who_starts
 
     is_printed = False

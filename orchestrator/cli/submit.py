@@ -1,4 +1,4 @@
-"""`launch` and `resume` with --submit: shipped files, the command on the cluster's head, and the job's log."""
+"""`launch` and `resume` with --submit: the files to ship, the command on the cluster's head, and the job's log."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ _NOT_PASSED_ON = {"sweeps", "submit", "follow", "address", "inline", "yes"}
 
 
 def submit(context: typer.Context, request: Request | None) -> None:
-    """Ship a launch to the head and start it there.
+    """Ship a launch to a cluster's head and start it there.
 
     Args:
         context: the context of the command `launch` or `resume`.
-        request: the sweeps, read here so that their errors are reported here; None: all cells of the store.
+        request: the sweeps, already read on this machine so that errors in them are reported here. None: all cells of
+            the store.
 
     Raises:
         InputError: an option is impossible with --submit, a path is relative, or nothing answers at the address.
@@ -73,7 +74,7 @@ def submit(context: typer.Context, request: Request | None) -> None:
 
 
 def check_paths(store: str, data: str | None) -> None:
-    """Refuse relative paths, which the head and the nodes could not find."""
+    """Raise InputError for a relative path of the store or of the data: the head could not find it."""
     if "://" not in store and not Path(store).is_absolute():
         fail(
             f"--store {store}: relative path; with --submit the driver runs on the cluster's head, in a temporary "
@@ -89,8 +90,8 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
     Args:
         verb: launch or resume.
-        request: the sweeps, read and expanded here; None: all cells of the store.
-        options: the last words of the command on the head.
+        request: the sweeps, already read and expanded on this machine. None: all cells of the store.
+        options: the options to append to the command that runs on the head.
 
     Raises:
         InputError: the files are too large to ship.
@@ -111,7 +112,11 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
 
 def _put(sweep: Sweep, request: Request, folder: Path) -> str:
-    """Copy a sweep file, with the Python files beside its workload, and return the sweep's name in the job's folder."""
+    """Copy a sweep file and its workload's Python files into a new folder; a bundled sweep needs no copy.
+
+    Returns:
+        The SWEEP argument for the head: a path relative to the job's folder, or the bundled sweep's name.
+    """
     path = Path(str(sweep.path))
     workload = request.workloads[sweep.workload]
     for _, link in sweep.program.links if sweep.program is not None else ():

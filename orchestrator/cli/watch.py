@@ -1,4 +1,4 @@
-"""`status --watch`: the state of a running launch, from the store alone. Only `snapshot` reads; the rest is pure."""
+"""`status --watch`: the state of a running launch, from the store alone. Only `snapshot` reads the store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_FAILURES, MAX_SLOW, MAX_RUNNING, MAX_LOGGED = 5, 5, 8, 4
 
 
 class Snapshot(NamedTuple):
-    """The store at one moment.
+    """The state of a store at one moment.
 
     Args:
         now: the time of the snapshot, UTC.
@@ -41,7 +41,8 @@ class Snapshot(NamedTuple):
             started_at, finished_at, status, seconds.
         failures: the last attempts of the most recently failed cells: cell_id, status, error_type, error_message,
             finished_at.
-        running: cell id in the owner's last heartbeat -> the fraction done, None if the cell does not report it.
+        running: id of a running cell, by the owner's last heartbeat -> the fraction done; None if the cell does not
+            report it.
         owner: the launch that owns the store, if any.
         starting: the launch on this machine that is about to own the store, if any.
         logged: running cell that logs metrics -> name -> its last step and value.
@@ -58,7 +59,7 @@ class Snapshot(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Counts of cells, rate and time left; None if unknown. done + failed + left is the number of all cells."""
+    """Counts of cells (done + failed + left = all), the rate and the time left. Unknown values are None."""
 
     done: int
     running: int
@@ -69,7 +70,7 @@ class Totals(NamedTuple):
 
 
 def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]]:
-    """Read the store; return the snapshot, and warnings about the predicate."""
+    """Read a snapshot of the store. Also returns warnings about the predicate `where`."""
     recorded = store.sweeps()
     cells, warnings = select(known_cells(recorded), store, where)
     now = datetime.now(UTC)
@@ -133,7 +134,7 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
 
 
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
-    """The cells among `ids` that used up their attempts in this launch, which gave each a full budget."""
+    """Find the cells among `ids` whose retry budgets are used up in the running launch, which began with full ones."""
     counts = {budget: pl.col("status").is_in(statuses_of(budget)).sum() for budget in CHARGES}
     charged = store.collect(
         lambda: (
@@ -146,10 +147,10 @@ def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: Ce
 
 
 def totals(moment: Snapshot) -> Totals:
-    """Counts, rate and time left.
+    """Compute counts, rate and time left from a snapshot.
 
-    seconds_left = E * T / W, where E is the expected seconds of the cells left and W the seconds of the attempts that
-    ended in the last T seconds. If no duration is known, E and W count cells.
+    seconds_left = E * T / W. E is the expected seconds of the cells left, and W the seconds of the attempts that ended
+    in the last T seconds. If no duration is known, E and W count cells.
     """
     done = int((moment.states["status"] == "done").sum())
     failed = int(moment.states["failed"].sum())
@@ -171,7 +172,7 @@ def totals(moment: Snapshot) -> Totals:
 
 
 def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list[str]:
-    """The lines of the screen; `first_seen`: running cell -> time at which the watcher first saw it, UTC."""
+    """Format the screen as lines. `first_seen`: running cell -> time at which it was first seen to run, UTC."""
     counts = totals(moment)
     cells_per_s = None if counts.cells_a_minute is None else counts.cells_a_minute / 60
     text = [
@@ -194,7 +195,11 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 
 
 def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, at: str) -> list[str]:
-    """Next steps for the undone cells, by their request states; also counts those that are not run again."""
+    """Suggest next steps for the cells that are not done, and count those that `resume` does not run.
+
+    `request_state` has one entry per such cell (see `launch.drift`). `owner` and `starting` describe a running and a
+    starting launch; `at` is the `--store` option of the commands.
+    """
     superseded, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []
     if owner:
@@ -214,7 +219,7 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
 
 
 def event(moment: Snapshot) -> dict[str, object]:
-    """The snapshot as a flat object, for JSON."""
+    """Convert a snapshot to a flat dictionary, for JSON."""
     return {
         "at": moment.now.isoformat(timespec="seconds"), "cells": moment.states.height, **totals(moment)._asdict(),
         "running_cells": list(moment.running),
@@ -229,13 +234,13 @@ def event(moment: Snapshot) -> dict[str, object]:
 
 
 def _limited(title: str, items: list[str], most: int) -> list[str]:
-    """One line for each of the first `most` items, and one with the number of the others."""
+    """Format the first `most` items, one per line with a title, and one line with the number of the others."""
     more = [f"{title}: {len(items) - most:,} more"] if len(items) > most else []
     return [f"{title}: {item}" for item in items[:most]] + more
 
 
 def _by_resource(moment: Snapshot) -> list[str]:
-    """One line per combination of CPUs and GPUs, if there are several."""
+    """Count the cells by their CPUs and GPUs, one line per combination. Empty if all cells have the same."""
     sizes = (
         moment.states.group_by("cpus", "gpus")
         .agg(
@@ -271,7 +276,7 @@ def _state(fraction: float | None, logged: Mapping[str, tuple[int, float]]) -> s
 
 
 def _slow(moment: Snapshot, first_seen: Mapping[str, datetime]) -> list[str]:
-    """Descriptions of the running cells that take far longer than similar ones, the longest first."""
+    """Describe the running cells that take far longer than similar ones, the longest first."""
     expected = {row[0]: row[1:] for row in moment.states.select("cell_id", "name", "expected_seconds").iter_rows()}
     cells = []
     for cell_id in moment.running:

@@ -1,4 +1,4 @@
-"""Executors, which run chunks. Only `executors.ray` imports Ray."""
+"""Executors: the parts that run chunks of cells. Only `executors.ray` imports Ray."""
 
 from raysweep.workloads.registry import Registry
 

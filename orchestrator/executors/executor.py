@@ -1,4 +1,4 @@
-"""The executor protocol. One contract test runs over every entry of `EXECUTORS`."""
+"""The protocol of executors. One contract test runs over every entry of `EXECUTORS`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from raysweep.orchestrator.run.messages import Beat, Chunk, Event
 
 
 class Waiting(NamedTuple):
-    """Chunks that wait for a node that does not exist yet."""
+    """Submitted chunks that need a node which does not exist yet."""
 
     chunks: frozenset[int]
     node: str  # description of the node that they need
@@ -17,37 +17,37 @@ class Waiting(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs chunks and reports how they ended. Never retries: the driver counts attempts."""
+    """Runs chunks and reports how they ended. It never retries a cell: the driver counts attempts."""
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """Number of chunks of this demand that can run at once now."""
+        """Return how many chunks of this demand can run at once now."""
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """The reason why no node can run a cell of this demand; None if one can."""
+        """Return the reason why no node can run a cell of this demand; None if one can."""
 
     def waiting(self) -> list[Waiting]:
-        """Submitted chunks that no existing node can run."""
+        """List the submitted chunks that no existing node can run."""
 
     def memory_gib(self) -> float | None:
-        """Memory that a cell may request on the largest machine; None if memory is not scheduled."""
+        """Return the memory that a cell may request on the largest machine; None if memory is not scheduled."""
 
     def submit(self, chunk: Chunk) -> None:
-        """Take a chunk; returns at once."""
+        """Accept a chunk and return at once; the chunk runs later."""
 
     def poll(self, timeout: float) -> list[Event]:
-        """Return the events since the last call; wait up to `timeout` seconds for the first. A chunk ends only once."""
+        """Return the events since the last call. Waits up to `timeout` seconds for the first one."""
 
     def avoid(self, node_id: str) -> bool:
         """Send no more chunks to a node. The result is false if no other node is left."""
 
     def beats(self) -> Iterable[Beat]:
-        """The latest heartbeat of each worker that sent one since the last call."""
+        """Return the latest heartbeat of each worker that sent one since the last call."""
 
     def kill(self, number: int) -> None:
-        """End a chunk by force; no event follows."""
+        """End a chunk by force. No event about this chunk follows."""
 
     def interrupt(self) -> None:
-        """Called by the handler of Ctrl-C: end a cell that runs in this process, and start no other."""
+        """End a cell that runs in this process, and start no other. The handler of Ctrl-C calls it."""
 
     def close(self) -> None:
         """End running chunks and release everything. May be called twice."""

@@ -1,4 +1,4 @@
-"""The inline executor runs chunks in this process, one after another: for pdb, notebooks and tests."""
+"""The inline executor, which runs chunks in this process one after another: for pdb, notebooks and tests."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class InlineExecutor:
         self._position = WorkerPosition()
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """Always one slot."""
+        """Return 1: this process runs one chunk at a time, whatever it demands."""
         return 1
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """A cell with GPUs needs one in this machine; any other demand fits."""
+        """Return a reason if the cell needs a GPU and this machine has none. Any other demand fits."""
         return "--inline runs cells in this process, and this machine has no GPU" if gpus and not _has_gpu() else None
 
     def waiting(self) -> list[Waiting]:
-        """No chunk ever waits for a node."""
+        """Return an empty list: no chunk ever waits for a node."""
         return []
 
     def memory_gib(self) -> float | None:
-        """Memory is not scheduled: cells share this process."""
+        """Return None: memory is not scheduled, since cells share this process."""
         return None
 
     def submit(self, chunk: Chunk) -> None:
@@ -59,7 +59,7 @@ class InlineExecutor:
         return False
 
     def beats(self) -> Iterable[Beat]:
-        """No heartbeats: no cell runs between two polls."""
+        """Return no heartbeats: no cell runs between two polls."""
         return ()
 
     def kill(self, number: int) -> None:
@@ -67,7 +67,7 @@ class InlineExecutor:
         self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the running cell; cells that have not begun are requeued."""
+        """Raise KeyboardInterrupt in the running cell. Cells that have not begun are requeued."""
         self._position.stop = True
         if self._position.in_cell:
             raise KeyboardInterrupt
@@ -78,6 +78,6 @@ class InlineExecutor:
 
 
 def _has_gpu() -> bool:
-    """Whether a device file of NVIDIA's or AMD's driver exists; True on other systems than Linux."""
+    """Tell whether a device file of NVIDIA's or AMD's driver exists. Always True on systems other than Linux."""
     devices = ("nvidia[0-9]*", "kfd", "dxg")  # the last: Windows' GPU under WSL
     return sys.platform != "linux" or any(True for pattern in devices for _ in Path("/dev").glob(pattern))

@@ -1,4 +1,4 @@
-"""Resources that nodes and node types offer, compared with those that cells request. Pure; does not import Ray."""
+"""Resources that nodes and node types offer, compared with those that cells demand. Pure; does not import Ray."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class NodeType:
     open: bool = False
 
     def slots(self, demand: Demand) -> int:
-        """Number of cells of this demand that one such node runs at once."""
+        """Return how many cells of this demand one node of this type runs at once."""
         return slots_of(self.resources, demand, self.open)
 
     @property
     def has_gpu(self) -> bool:
-        """Whether GPUs are stated."""
+        """Whether this node type states GPUs."""
         return bool(self.resources.get("GPU"))
 
 
@@ -56,9 +56,9 @@ class Autoscaler:
     """The nodes that an autoscaler may start.
 
     Args:
-        types: node types of which it may start at least one.
+        types: node types of which at least one node may be started.
         most: maximum number of nodes at once, without the head.
-        types_known: False if the types are unknown: it may then start any node.
+        types_known: False if the types are unknown; any node may then be started.
     """
 
     types: tuple[NodeType, ...] = ()
@@ -66,20 +66,20 @@ class Autoscaler:
     types_known: bool = True
 
     def without_gpus(self, demand: Demand) -> bool:
-        """Whether it may start a node without GPUs that runs such a cell."""
+        """Tell whether the autoscaler may start a node without GPUs that runs a cell of this demand."""
         return any(not kind.has_gpu and kind.slots(demand) for kind in self.types)
 
     def for_cells(self, demand: Demand) -> list[NodeType]:
-        """Node types that such cells may run on; with GPUs only if the cells request one or fit no other type."""
+        """Return the node types for cells of this demand. A cell without GPUs gets a GPU type only if no other fits."""
         plain = not demand.gpus and self.without_gpus(demand)
         return [kind for kind in self.types if kind.slots(demand) and not (plain and kind.has_gpu)]
 
     def may_run(self, demand: Demand) -> bool:
-        """Whether it may start a node for such a cell; True if its types are unknown."""
+        """Tell whether the autoscaler may start a node for such a cell. True if its node types are unknown."""
         return not self.types_known or bool(self.for_cells(demand))
 
     def wanted(self, demand: Demand, now: int) -> int:
-        """Number of slots to request beyond those of the running nodes, so that it starts nodes step by step.
+        """Return how many slots to request beyond those of the running nodes. The number grows step by step.
 
         Args:
             demand: the demand of each cell.
@@ -94,7 +94,7 @@ class Autoscaler:
         return max(0, min(full - now, max(now, FIRST_NODES * largest)))
 
     def keep_off_gpus(self, demand: Demand) -> dict[str, str]:
-        """A label selector that keeps cells without GPUs off this autoscaler's GPU nodes, running or future."""
+        """Return a label selector that keeps cells without GPUs off the autoscaler's GPU nodes, running or future."""
         with_gpus = [kind for kind in self.types if kind.has_gpu]
         if demand.gpus or not with_gpus or not self.without_gpus(demand):
             return {}
@@ -108,11 +108,11 @@ class Autoscaler:
 
 
 def autoscaler(config: Mapping[str, Any]) -> Autoscaler:
-    """The autoscaler of a cluster file in which Ray has filled in the defaults.
+    """Read the autoscaler's limits from a cluster file.
 
     Args:
-        config: the file, with max_workers, head_node_type, provider.type, and available_node_types with their
-            resources, labels and max_workers.
+        config: the file with Ray's defaults filled in: max_workers, head_node_type, provider.type, and
+            available_node_types with their resources, labels and max_workers.
     """
     most = int(config.get("max_workers", 0))
     types = []
@@ -126,7 +126,7 @@ def autoscaler(config: Mapping[str, Any]) -> Autoscaler:
 
 
 def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False) -> int:
-    """Number of cells of this demand that fit these resources at once.
+    """Return how many cells of this demand fit these resources at once.
 
     Args:
         offers: resource, by Ray's name -> amount; memory in bytes.
@@ -141,15 +141,15 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
 def nodes_to_avoid(
     nodes: Mapping[str, Mapping[str, float]], unresponsive: set[str], demand: Demand, others_may_come: bool = False
 ) -> set[str]:
-    """Ids of nodes that a cell should not run on; never all nodes that could run it.
+    """Return the ids of nodes that a cell should not run on; never all nodes that could run it.
 
-    Ray would place cells without GPUs on GPU nodes, where they take the CPUs that GPU cells need.
+    Ray would place cells without GPUs on GPU nodes. There they would take the CPUs that GPU cells need.
 
     Args:
         nodes: id of a living node -> its resources.
         unresponsive: ids of nodes that do not answer.
         demand: the cell's demand.
-        others_may_come: whether an autoscaler may start a node without GPUs that can run it.
+        others_may_come: whether an autoscaler may start a node without GPUs that can run the cell.
     """
     with_gpus = set() if demand.gpus else {node for node, offers in nodes.items() if offers.get("GPU")}
     if others_may_come:
@@ -161,25 +161,25 @@ def nodes_to_avoid(
 
 
 def selector(avoided: Iterable[str], labels: Mapping[str, str]) -> dict[str, str]:
-    """Ray label selector that excludes `avoided`, merged with `labels`; empty if any node is acceptable."""
+    """Build Ray's label selector that excludes nodes and requires labels; empty if every node is acceptable."""
     nodes = sorted(avoided)
     return {**({NODE_ID: _none_of(nodes)} if nodes else {}), **labels}
 
 
 def largest(nodes: Iterable[Mapping[str, float]]) -> str:
-    """The largest amount of each resource that any node offers, in words."""
+    """Describe the largest amount of each resource that any of the nodes offers, in words."""
     offered = list(nodes)
     cpus, gpus, memory = (max((n.get(name, 0.0) for n in offered), default=0.0) for name in ("CPU", "GPU", "memory"))
     return f"{cpus:g} CPUs, {gpus:g} GPUs and {memory / 2**30:.1f} GiB"
 
 
 def listed(scaling: Autoscaler) -> str:
-    """An autoscaler's node types in one line."""
+    """Describe an autoscaler's node types on one line."""
     return ", ".join(f"{kind.name} ({offer(kind.resources, kind.open)})" for kind in scaling.types)
 
 
 def offer(resources: Mapping[str, float], unstated: bool = False) -> str:
-    """A node's resources in words."""
+    """Describe a node's resources in words."""
     words = [_count(resources[name], name) for name in ("CPU", "GPU") if resources.get(name)]
     words += [f"{resources['memory'] / 2**30:.0f} GiB"] if resources.get("memory") else []
     words += ["others that only the provider knows"] if unstated and words else []
@@ -187,7 +187,7 @@ def offer(resources: Mapping[str, float], unstated: bool = False) -> str:
 
 
 def needs(demand: Demand) -> str:
-    """A demand in words: `a GPU`, `2 CPUs and 8 GiB`."""
+    """Describe a demand in words: `a GPU`, `2 CPUs and 8 GiB`."""
     words = [] if demand.cpus == 1 and demand.gpus else [_count(demand.cpus, "CPU")]
     words += [] if not demand.gpus else ["a GPU"] if demand.gpus == 1 else [_count(demand.gpus, "GPU")]
     words += [f"{demand.memory_gib:g} GiB"] if demand.memory_gib else []
@@ -195,7 +195,7 @@ def needs(demand: Demand) -> str:
 
 
 def demands(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Demand, int]]:
-    """All demands, each with its number of cells.
+    """List all distinct demands, each with its number of cells.
 
     Args:
         cells: column variant.
@@ -209,7 +209,7 @@ def demands(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Demand, i
 
 
 def unmet(demand: Demand, count: int, reason: str, remedies: Sequence[str]) -> str:
-    """One line on cells that no node can run: their number, their demand, the reason, and the remedies."""
+    """Format a line about cells that no node can run: their number, their demand, the reason, and the remedies."""
     ways = [*(["use --device cpu"] if demand.gpus else []), "change [resources]", *remedies]
     verb = "cell needs" if count == 1 else "cells need"
     return f"{count:,} {verb} {needs(demand)}{'' if count == 1 else ' each'}; {reason}: {_in_words(ways, 'or')}"

@@ -1,1 +1,1 @@
-"""A launch: all stages in order."""
+"""A launch: planning, running and recording the cells of sweeps, in order."""

@@ -1,4 +1,4 @@
-"""Drift: cells of a store that were requested earlier and are not requested now, with the reason. Pure."""
+"""Drift: the cells that earlier launches of a sweep requested and that are not requested now. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ REQUESTED, DROPPED, SUPERSEDED = "requested", "dropped", "superseded"
 
 
 def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """The request state of each cell, from the store's records alone (no workload is imported).
+    """Find out for each recorded cell whether it is still requested, without importing any workload.
 
     Args:
-        recorded: the sweeps on record, oldest first.
+        recorded: the recorded sweeps, oldest first.
 
     Returns:
-        Columns cell_id, request_state.
+        Columns cell_id, request_state (`REQUESTED`, `SUPERSEDED` or `DROPPED`).
     """
     texts: dict[tuple[str, str], str] = {}
     versions: dict[str, str] = {}
@@ -70,10 +70,10 @@ WHY = (
 
 
 class Drift(NamedTuple):
-    """Cells that earlier launches of the same sweeps requested and this one does not.
+    """Cells that earlier launches of the same sweeps requested and this launch does not.
 
     Args:
-        why: entry of `WHY` -> number of cells.
+        why: reason, an entry of `WHY` -> number of cells.
         new_keys: workload -> keys of its Config that no recorded cell of this version has, except `AddedLater` ones.
     """
 
@@ -84,7 +84,7 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """The drift between the recorded cells of these sweeps and `every`, the cells requested now."""
+    """Compare the recorded cells of these sweeps with `every`, the cells that are requested now."""
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None, return_dtype=pl.String)
@@ -112,7 +112,7 @@ def drift(
 def _new_keys(
     recorded: pl.DataFrame, variants: pl.DataFrame, workloads: Mapping[str, Workload]
 ) -> dict[str, tuple[str, ...]]:
-    """Workload -> keys of its Config that no recorded cell has, except `AddedLater` ones; only if there are any."""
+    """Return the keys of each workload's Config that no recorded cell has. `AddedLater` keys are left out."""
     new = {}
     for name, workload in workloads.items():
         old, now = (_keys(frame.filter(pl.col("workload") == name)["config"]) for frame in (recorded, variants))

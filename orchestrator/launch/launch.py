@@ -1,4 +1,4 @@
-"""The launch: all stages in order. The command line and the Python API both call it."""
+"""A launch from its request to its result. The command line and the Python API both call it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a launch: `asked` = done + failed + left cells; `ran` of the done ones were run by this launch."""
+    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch."""
 
     asked: int
     done: int
@@ -62,7 +62,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0: all requested cells are done; 130: interrupted; 1: otherwise."""
+        """Exit code: 0 if all requested cells are done, 130 if the launch was interrupted, otherwise 1."""
         if self.stopped == "interrupted":
             return 130
         return 0 if self.done == self.asked else 1
@@ -82,7 +82,7 @@ def launch(
     device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
-    """Run those cells of one or several sweeps that are not done; return when all are done or failed.
+    """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
 
     Args:
         sweeps: one or several sweeps, as `Sweep.load` returns them; or a workload's function.
@@ -92,7 +92,7 @@ def launch(
         name: for a function: the sweep's name, by default the function's.
         resources: for a function: keys of `[resources]`, such as `timeout_s`.
         store: a folder or an address.
-        where: an SQL predicate over key and config columns and status.
+        where: an SQL predicate over key columns, config columns and status.
         inline: run in this process instead of on Ray.
         address: a running Ray cluster; None starts Ray on this machine.
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
@@ -114,9 +114,9 @@ def launch(
 
 
 class Launch:
-    """One launch, from the request to its result.
+    """One launch, from its request to its result.
 
-    If the launch waits for another one (`Options.wait`), `on_wait` is called with a description of the store's owner.
+    If `Options.wait` is set and another launch owns the store, `on_wait` is called with a description of that owner.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Launch:
         self._plan: Plan | None = None
 
     def plan(self) -> Plan:
-        """The plan, made when no launch owns the store: an owner may be running the same cells.
+        """Plan the launch once no other launch owns the store, since that one may be running the same cells.
 
         Raises:
             InputError: cells to run lack something on this machine, or need more than it has.
@@ -142,7 +142,7 @@ class Launch:
         return planned
 
     def current_plan(self) -> Plan:
-        """The plan, whether or not a launch owns the store; recomputed only if the store's rows have changed."""
+        """Plan the launch even if another one owns the store. Recomputed only if the store's rows have changed."""
         summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
             changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
@@ -154,7 +154,7 @@ class Launch:
         report: Callable[[Progress], None] | None = None,
         announce: Callable[[Plan, Executor], None] | None = None,
     ) -> Result:
-        """Take the store, run the cells, and record and commit their outcomes.
+        """Take ownership of the store, run the cells, and commit their outcomes.
 
         Args:
             report: called with the progress several times a second.
@@ -212,7 +212,7 @@ class Launch:
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
-    """The table with the GPUs per cell that --device sets: as requested (`auto`), 0 (`cpu`), at least 1 (`cuda`)."""
+    """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`)."""
     if device not in DEVICES:
         hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
@@ -290,7 +290,7 @@ def _parts(uncommitted: Sequence[CompletedAttempt]) -> Iterator[list[CompletedAt
 
 
 def open_executor(request: Request, options: Options) -> Executor:
-    """Open the executor that the options name."""
+    """Open the executor that the options select: inline, or on Ray."""
     module, _, name = EXECUTORS[options.executor].partition(":")
     kind = getattr(importlib.import_module(module), name)
     if options.executor == "inline":

@@ -1,4 +1,4 @@
-"""Preflight: unmet requirements of the cells are found before the store is taken."""
+"""Preflight: checks that the cells' requirements are met, before the launch takes ownership of the store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LARGER = "use --address with a larger cluster"
 
 @printable_output()
 def lacking(plan: Plan, workloads: Mapping[str, Workload]) -> list[str]:
-    """One line per requirement that a workload of the cells to run declares and this machine does not meet."""
+    """List the requirements of the cells to run that this machine does not meet, one per line."""
     running = plan.frame.filter("run").group_by("variant").len("cells").sort("variant")
     counts: dict[str, int] = {}
     variants = plan.table.variants.select("variant", "workload", "config")
@@ -73,7 +73,7 @@ def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, s
 
 
 def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
-    """Raise InputError for unmet requirements if the cells would run on this machine; clusters are not checked."""
+    """Raise InputError if cells would run on this machine and it lacks a requirement. Clusters are not checked."""
     if options.executor == "inline" or options.address is None:
         problems = lacking(plan, request.workloads)
         if problems:
@@ -104,7 +104,7 @@ def _this_machine() -> dict[str, float]:
 
 
 def refuse_unfit(plan: Plan, executor: Executor) -> None:
-    """Raise InputError for cells that no node can run: they would wait for ever."""
+    """Raise InputError if no node can run some of the cells, since they would wait forever."""
     problems = []
     for size, count in demands(plan.frame.filter("run"), plan.table.variants):
         reason = executor.fits(*size)

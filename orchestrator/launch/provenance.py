@@ -1,4 +1,4 @@
-"""Provenance: the git commits of the workloads' code."""
+"""Provenance: the git commit of each workload's code."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ SHIPPED = "RAYSWEEP_COMMITS"
 
 
 def shipped() -> dict[str, Commit]:
-    """Source digest -> commit, as recorded by the machine that submitted this job; empty outside a job."""
+    """Return the commits by source digest that the submitting machine recorded; empty outside a submitted job."""
     commits: dict[str, tuple[str, str | None]] = json.loads(os.environ.get(SHIPPED, "{}"))
     return {digest: Commit(*commit) for digest, commit in commits.items()}
 
 
 def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
-    """The environment variables from which `shipped` reads these commits."""
+    """Return the environment variables from which `shipped` reads these commits in a submitted job."""
     return {SHIPPED: json.dumps(commits)}
 
 
 def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
-    """Source digest -> commit, for the workloads whose code is in a repository."""
+    """Find the commit of each workload's code, by source digest. Code outside a repository has none."""
     commits = {}
     for w in workloads.values():
         commits[w.source_digest] = commit_of(w.source_path, w.files())

@@ -1,4 +1,4 @@
-"""Stage 6: outcomes become Arrow tables with the store's fixed schema; requested sweeps become records."""
+"""Stage 6, recording: outcomes become Arrow tables of the store's schema, requested sweeps become records."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def record(
     commits: Mapping[str, Commit],
     paths: Mapping[str, str] = MappingProxyType({}),
 ) -> Records:
-    """Convert outcomes to tables. One that cannot be stored becomes a failed attempt and does not affect the others.
+    """Convert outcomes to tables. An outcome that cannot be stored becomes a failed attempt.
 
     Args:
-        completed: outcomes, whose `row` indexes `plan`.
+        completed: the outcomes; the `row` of each is a row of `plan`.
         plan: one row per cell: cell_id, variant, seed.
-        variants: one row per variant, in order of its number (`cells.VARIANTS_SCHEMA`).
+        variants: one row per variant, in the order of their numbers (`cells.VARIANTS_SCHEMA`).
         epoch: the launch's generation.
         commits: source digest -> commit of this source.
         paths: source digest -> path on the driver; for other digests the worker's path is recorded.
@@ -64,12 +64,15 @@ def record(
 
 
 def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dict[str, Any], CellTable, str] | None:
-    """The store's record of a requested sweep: (metadata, cells, digest). Equal requests have equal records.
+    """Build the store's record of a requested sweep. Equal requests have equal records.
 
     Args:
         sweep: the sweep.
-        table: the cells of the launch; the result is None if none of them belongs to the sweep.
+        table: the cells of the launch.
         where: the predicate that selected the cells.
+
+    Returns:
+        Metadata, cells and digest; None if no cell of the launch belongs to the sweep.
     """
     of_sweep = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
     variants = table.variants.filter(of_sweep)
@@ -232,7 +235,7 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
 
 
 def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-    """A list column: arrays of this dtype, and null for the others. No value is converted to a Python float."""
+    """Build a list column from arrays of this dtype; other values become null. Elements stay unconverted."""
     chosen = [v if v.dtype == dtype else None for v in values]
     lengths = [0 if v is None else len(v) for v in chosen]
     present = [v for v in chosen if v is not None]

@@ -1,4 +1,4 @@
-"""The request of a launch: its cells, from sweep files or the store's records, and its options. Writes nothing."""
+"""What a launch is to run: its cells, from sweep files or from the store's records, and its options. Writes nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """The sweeps of a launch and their cells."""
+    """The sweeps of a launch, and the cells that it requests."""
 
     sweeps: tuple[Sweep, ...]
     table: CellTable  # the cells that `where` selects
@@ -65,10 +65,10 @@ class Request:
 
 
 def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None) -> Request:
-    """Expand the sweeps and keep the cells that `where` selects.
+    """Expand the sweeps, and keep the cells that the SQL predicate `where` selects.
 
     Raises:
-        InputError: the sweeps are invalid (all errors are reported), or the predicate is.
+        InputError: sweeps are invalid (the message lists all errors), or the predicate is invalid.
     """
     every = expand(sweeps)
     workloads = load_workloads(sweeps)
@@ -82,11 +82,11 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
 def from_store(
     store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None, *, trust: bool = False
 ) -> Request:
-    """Request the cells that the store's launches recorded, or only those that `where` selects.
+    """Request the cells that launches on the store have recorded, or those of them that `where` selects.
 
     Args:
         store: the store.
-        where: an SQL predicate over its cells.
+        where: an SQL predicate over its cells; None selects all.
         timeout_s: replaces the recorded timeouts; None keeps them.
         retries: replaces the recorded numbers of retries; None keeps them.
         trust: import users' modules from the recorded folders, whoever recorded them.
@@ -160,9 +160,9 @@ def _checked(request: Request) -> Request:
 
 
 def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
-    """Warnings about keys of a sweep that are probably in the wrong place, for a workload without `Config`.
+    """Warn about keys that are probably in the wrong place of a sweep whose workload has no `Config`.
 
-    Keys that were `typed` on the command line are not warned about.
+    Keys that were `typed` on the command line are left out.
     """
     lists = [
         f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "
@@ -217,7 +217,7 @@ def _changed(path: Path, texts: set[str]) -> bool:
 
 
 def select(table: CellTable, store: Store, where: str | None) -> tuple[CellTable, tuple[str, ...]]:
-    """The cells that match the SQL predicate, and warnings about the predicate."""
+    """Select the cells that match the SQL predicate. Also returns warnings about the predicate."""
     if where is None:
         return table, ()
     from raysweep.orchestrator.query.sql import matching

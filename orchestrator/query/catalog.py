@@ -1,4 +1,4 @@
-"""The columns of the SQL tables, with types and categories."""
+"""A list of the columns of the SQL tables, with their types and categories."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def literal(text: str) -> str:
 
 @functools.cache
 def reserved() -> frozenset[str]:
-    """DuckDB's reserved words."""
+    """Return DuckDB's reserved words."""
     import duckdb
 
     words = duckdb.connect(":memory:").execute(
@@ -34,9 +34,13 @@ def reserved() -> frozenset[str]:
 
 
 def advice(sql: str, error: Exception, columns: Collection[str], answer: Callable[[str], object]) -> str:
-    """Advice on a query or predicate that DuckDB rejected, to append to a message; "" if there is no advice.
+    """Advise how to mend SQL that DuckDB rejected. Returns text to append to a message; "" without advice.
 
-    `answer` executes SQL and raises a `duckdb.Error` if it is invalid; a corrected query is tried with it.
+    Args:
+        sql: the query or predicate.
+        error: DuckDB's error.
+        columns: the existing columns.
+        answer: executes SQL, and raises `duckdb.Error` if it is invalid. A corrected query is tried with it.
     """
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"
@@ -60,13 +64,13 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
 
 
 def missing_column(error: Exception) -> str | None:
-    """Name of the column that DuckDB's error reports as missing; None for any other error."""
+    """Return the column that DuckDB's error reports as missing; None for any other error."""
     missing = _MISSING.search(str(error))
     return next(filter(None, missing.groups())) if missing else None
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Columns that the name begins, or ends after `config_` or `metric_`; else the one of most similar spelling."""
+    """Find the columns `NAME_...`, `config_NAME` and `metric_NAME`; otherwise that of the closest spelling."""
     prefixed = {f"config_{name}", f"metric_{name}"}
     longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
@@ -84,7 +88,7 @@ _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]
 
 
 def _with_text_quoted(sql: str, columns: Collection[str]) -> str:
-    """Put single quotes around right-hand sides of comparisons that are not names of columns."""
+    """Quote the right-hand side of each comparison as text unless it is a column's name."""
 
     def quoted(match: re.Match[str]) -> str:
         word = match[4] if match[3] is None else match[3]

@@ -1,8 +1,8 @@
 """Stage 8, queries: SQL over a store's tables (`SQL_TABLES`), with metrics and config keys as columns.
 
-`cells` has one row per requested cell: its done row; otherwise its last attempt; otherwise a row of status `pending`.
-The SQL is DuckDB's. Its in-memory database cannot access files or the network. Only the metric and config columns that
-the SQL may reach are built, so that queries over a million cells stay fast.
+`cells` has one row per requested cell: the row of its done attempt, otherwise of its last attempt, otherwise a row of
+status `pending`. The SQL is DuckDB's. Its in-memory database cannot access files or the network. Only the metric and
+config columns that the SQL may reach are built, so that queries over a million cells stay fast.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def query(store: Store, sql: str) -> pl.DataFrame:
     """Execute one SQL query, and return its rows.
 
     Raises:
-        InputError: the SQL is invalid; the message is DuckDB's, with advice.
+        InputError: the SQL is invalid. The message is DuckDB's, with advice.
         StoreDamaged: a file that the query reads is damaged.
     """
     for _ in range(_MAX_TRIES):
@@ -136,7 +136,7 @@ _QUERIES = frozenset({"SELECT", "EXPLAIN", "EXECUTE", "CALL", "PRAGMA", "RELATIO
 
 
 def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
-    """Fetch the rows. Intervals, unions and times near infinity become text, as no data frame can hold them."""
+    """Fetch a query's rows. Intervals, unions and times near infinity become text: no data frame can hold them."""
     kinds = [str(kind) for kind in result.types]
     texts = [i for i, kind in enumerate(kinds) if re.search(r"\b(INTERVAL|UNION)\b", kind)]
     table = _cast(result, texts).to_arrow_table()
@@ -172,7 +172,7 @@ _YEARS = 250_000
 
 
 def _beyond(column: pa.ChunkedArray) -> bool:
-    """Whether a date or time is too far from 1970 for Python's and polars' calendars."""
+    """Tell whether a column has a date or time outside the calendars of Python and polars."""
     per_day = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000}
     if pa.types.is_date32(column.type):
         limit, whole = 365 * _YEARS, pa.int32()
@@ -185,7 +185,7 @@ def _beyond(column: pa.ChunkedArray) -> bool:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The name, with a number appended if it is taken."""
+    """Append a number to the name if it is taken."""
     return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1))) if n not in taken)
 
 
@@ -194,7 +194,7 @@ def cells_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
 
     Args:
         store: the store.
-        sql: a query; only the metric and config columns that it may reach are built. None builds all.
+        sql: a query. Only the metric and config columns that it may reach are built; None builds all.
     """
     reaches = reachable(sql)
     columns = [name for name in CELLS.names if reaches is None or name in _ALWAYS or reaches(name)]
@@ -229,7 +229,9 @@ _CHOICE = "SELECT cell_id, k IS NULL, ({}\n) FROM cells"
 
 
 def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Series, str | None]:
-    """Ids of the cells for which a SQL predicate is true, and a warning if it excluded some because of a null k.
+    """Return the ids of the cells for which an SQL predicate is true.
+
+    Also returns a warning if the predicate excluded cells only because their k is null; otherwise None.
 
     Raises:
         InputError: the predicate is invalid, or true for no cell.
@@ -321,7 +323,7 @@ def _sandbox() -> duckdb.DuckDBPyConnection:
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Forbid access to files, network and code before SQL is executed, which may come from a stranger."""
+    """Forbid SQL to access files, the network and code, since it may come from a stranger."""
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

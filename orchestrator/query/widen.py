@@ -1,4 +1,4 @@
-"""Metrics and config keys as columns: all of them, or those that SQL may reach."""
+"""Conversion of metrics and config keys into columns: all of them, or those that a query may reach."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def widen(frame: pl.DataFrame, sql: str | None = None, texts: pl.DataFrame | Non
 
 
 def reachable(sql: str | None) -> Callable[[str], bool] | None:
-    """A predicate that tells whether SQL may reach a column of a given name; None if it may reach any column."""
+    """Return a predicate that tells whether SQL may reach the column of a name; None if it may reach any."""
     if sql is None:
         return None
     text = sql.lower().replace('""', '"')  # a quote within a quoted name is doubled
@@ -60,16 +60,16 @@ def reachable(sql: str | None) -> Callable[[str], bool] | None:
 
 
 def _row_of(table: str, text: str) -> bool:
-    """Whether the SQL may refer to whole rows, as `SELECT cells FROM cells` or `SELECT c FROM cells AS c` do.
+    """Tell whether SQL may refer to whole rows: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
 
-    A table or alias that occurs twice without a dot counts as such a reference; a wrong guess only costs time.
+    A table or alias that occurs twice without a dot counts as such a reference. A wrong guess only costs time.
     """
     names = [table, *re.findall(rf"\b{table}\b\"?\s+(?:as\s+)?\"?(\w+)", text)]
     return any(len(re.findall(rf"\b{name}\b\"?(?!\s*\.)", text)) > 1 for name in names)
 
 
 def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """One float column per metric, null for cells without it."""
+    """Build one float column per metric, null for cells without this metric."""
     if "metrics" not in frame.columns:
         return {}
     metrics = frame["metrics"]
@@ -108,7 +108,7 @@ def _text_columns(frame: pl.DataFrame, texts: pl.DataFrame | None) -> dict[str, 
 
 
 def _config_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """One column per config key; values of mixed types become text. Each distinct config is parsed once."""
+    """Build one column per config key. Values of mixed types become text. Each distinct config is parsed once."""
     if "config" not in frame.columns:
         return {}
     config = frame["config"]

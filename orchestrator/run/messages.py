@@ -1,6 +1,6 @@
-"""Messages between the driver and a worker: plain frozen data, no Ray, no data frames.
+"""Messages between the driver and a worker: plain frozen data, without Ray or data frames.
 
-A chunk is a few cells of one workload and one size that run one after another in one Ray task. Attempts, deadlines and
+A chunk is a few cells of one workload and size. They run one after another in one Ray task. Attempts, deadlines and
 records are per cell, not per chunk.
 """
 
@@ -36,7 +36,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A few tasks for one worker, in order."""
+    """A few attempts at cells (tasks), which one worker runs in order."""
 
     number: int
     workload: str
@@ -74,7 +74,7 @@ class Printed(NamedTuple):
 
 
 class Array(NamedTuple):
-    """A recorded array: entry i of `values` belongs to step `step + i * stride`."""
+    """An array that a cell recorded. Entry i of `values` belongs to step `step + i * stride`."""
 
     name: str
     step: int
@@ -101,7 +101,7 @@ class Artifact(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outcome of one attempt. A tuple, not a dataclass: it pickles four times as fast, and there are many."""
+    """The outcome of one attempt. There are many, so it is a tuple: it pickles four times as fast as a dataclass."""
 
     row: int
     attempt: int
@@ -126,7 +126,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """The machine, process and code that ran a chunk."""
+    """The machine and process that ran a chunk, and the code they ran."""
 
     host: str
     node_id: str | None
@@ -146,7 +146,7 @@ class CompletedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """A worker's reply: outcomes in the order in which they ended, and the rows that were not run."""
+    """A worker's reply about a chunk: outcomes in the order in which they ended, and the rows that were not run."""
 
     number: int
     worker: Worker
@@ -165,7 +165,7 @@ class CellState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker's heartbeat: the chunk, the index of the running task in it, and the seconds it has run."""
+    """A worker's heartbeat: its chunk, the index of the running task in it, and the seconds it has run."""
 
     chunk: int
     position: int
@@ -175,13 +175,13 @@ class Beat:
 
 
 class ChunkDone(NamedTuple):
-    """Event: the chunk completed."""
+    """Event: all tasks of the chunk ended, and its worker replied."""
 
     result: ChunkResult
 
 
 class ChunkLost(NamedTuple):
-    """Event: the chunk is lost. `position` is the index of the task that was running, None if unknown."""
+    """Event: the chunk was lost with its worker. `position` is the index of the running task; None if unknown."""
 
     number: int
     status: str  # crashed, lost, out_of_memory, failed, timed_out
@@ -192,7 +192,7 @@ class ChunkLost(NamedTuple):
 
 
 class ChunkReturned(NamedTuple):
-    """Event: the chunk never began and was taken back; its cells are requeued."""
+    """Event: the chunk never began and was taken back. Its cells are queued again."""
 
     number: int
 
@@ -211,7 +211,7 @@ Event = ChunkDone | ChunkLost | ChunkReturned | ChunkRefused
 
 
 def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
-    """The outcome of the task that ran for `seconds` when its chunk was lost."""
+    """Build the outcome of the task that was running when its chunk was lost, after `seconds`."""
     now = time.time()
     return Outcome(
         row=task.row,

@@ -1,7 +1,7 @@
-"""Thread pools of numerical libraries, limited to a cell's CPUs, however many the machine has.
+"""Limits on the thread pools of numerical libraries: a cell uses its own CPUs, however many the machine has.
 
-The last bits of a sum depend on the number of threads, and cells that run side by side must not each take the whole
-machine.
+There are two reasons. The last bits of a sum depend on the number of threads. And cells that run side by side must not
+each take the whole machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ VARIABLES = (*_READ_AT_IMPORT, "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
 
 @contextmanager
 def threads(cpus: float) -> Iterator[None]:
-    """Limit thread pools to `max(1, cpus)` inside the block, also of libraries imported within it; restore on exit.
+    """Limit thread pools to `max(1, cpus)` threads inside the block, also in libraries imported there.
 
-    NUMBA_NUM_THREADS is left alone: numba refuses to compile if it has changed since its threads started.
+    NUMBA_NUM_THREADS stays unchanged: numba refuses to compile if it has changed since its threads started.
     """
     count = max(1, int(cpus))
     with contextlib.ExitStack() as restore:
@@ -44,7 +44,7 @@ def threads(cpus: float) -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables inside the block, or unset those that are None; restore them on exit."""
+    """Set environment variables inside the block, and restore them on exit. A value of None unsets a variable."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:

@@ -1,8 +1,9 @@
-"""A cell's timeout, and the stack that a dying worker leaves in its fault file.
+"""A cell's timeout, and the stack that a dying worker leaves in a file (the fault file).
 
-Two layers are here. At the limit an alarm signal raises `CellTimeout` in the cell: the worker lives on, and the
-traceback shows where the cell hung. A little later faulthandler ends a process that did not react (it held the GIL, or
-swallowed the exception) and writes its stack to the chunk's fault file. The third layer is in `schedule.driver`.
+A timeout has three layers. First, an alarm signal raises `CellTimeout` in the cell at the limit. The worker lives on,
+and the traceback shows where the cell hung. A cell may not react, because it holds the GIL or swallows the exception.
+Then, a little later, faulthandler writes the stack to the chunk's fault file and ends the process. The third layer is
+in `schedule.driver`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ from typing import IO, Any
 
 
 class CellTimeout(BaseException):
-    """Raised in a cell at its timeout. Not an `Exception`: a cell's own `except Exception` does not catch it."""
+    """Raised in a cell at its timeout. Not an `Exception`, so that a cell's `except Exception` does not catch it."""
 
 
 @contextlib.contextmanager
 def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iterator[None]:
-    """Raise `CellTimeout` in the block after `limit` seconds; end the process `hard_grace` seconds later."""
+    """Raise `CellTimeout` in the block after `limit` seconds; end the process `hard_grace` seconds later.
+
+    Args:
+        limit: the timeout in seconds; None: no timeout.
+        faults: the chunk's fault file, which gets the stack of a process that is ended.
+        position: index of the task in its chunk, which is written into the fault file.
+    """
     if limit is None:
         yield
         return
@@ -51,13 +58,13 @@ def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iter
 
 
 def hard_grace(limit: float) -> float:
-    """Seconds past its timeout at which a cell's process is ended."""
+    """Return how many seconds after its timeout a cell's process is ended."""
     return min(5.0, max(1.0, 0.5 * limit))
 
 
 @contextlib.contextmanager
 def fault_log(path: Path | None) -> Iterator[IO[str] | None]:
-    """Open the chunk's fault file, to which a process that dies of a signal in the block writes its stack."""
+    """Open the chunk's fault file. A process that dies of a signal inside the block writes its stack to it."""
     if path is None:
         yield None
         return

@@ -1,6 +1,6 @@
-"""Per-cell state of the driver: attempts and charges, resources, expected seconds.
+"""The driver's state of each cell: attempts, charges to retry budgets, resources, expected seconds.
 
-Stored in arrays indexed by the row of the plan, with eight bytes per entry: a plan may have a million cells.
+It is stored in arrays of eight bytes per entry, indexed by the row of the plan: a plan may have a million cells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEW_TIME = 0.2  # weight of the newest time in a moving average
 
 
 class ChunkKey(NamedTuple):
-    """The properties that all cells of a chunk share."""
+    """The properties that all cells of one chunk have in common."""
 
     workload: str
     experiment: str
@@ -31,7 +31,7 @@ class ChunkKey(NamedTuple):
 
 
 class Attempts:
-    """Attempts, charges and times of one launch's cells, by row of its plan."""
+    """Attempts, charges and times of a launch's cells. A cell is named by its row in the plan."""
 
     def __init__(self, plan: Plan) -> None:
         frame, variants = plan.frame, plan.table.variants
@@ -51,18 +51,18 @@ class Attempts:
         self._memory: dict[int, float] = {}  # row -> GiB, of cells that ran out of memory
 
     def key(self, row: int) -> ChunkKey:
-        """The key of the chunks that may contain the cell."""
+        """Return the properties of the chunks that may contain the cell."""
         key = self._keys[self._variant[row]]
         return key._replace(memory_gib=self._memory[row]) if row in self._memory else key
 
     def group(self, row: int) -> tuple[str, str]:
-        """The cell's workload and method."""
+        """Return the cell's workload and method."""
         return self._groups[self._variant[row]]
 
     # Attempts
 
     def begin(self, row: int) -> Task:
-        """Begin one more attempt."""
+        """Begin another attempt at the cell."""
         self._attempts[row] += 1
         variant = self._variant[row]
         method, k, config = self._parameters[variant]
@@ -71,47 +71,47 @@ class Attempts:
         )
 
     def take_back(self, row: int) -> None:
-        """Undo `begin`: the attempt never started."""
+        """Undo `begin` for an attempt that never started."""
         self._attempts[row] -= 1
 
     def charge(self, row: int, budget: Budget) -> None:
-        """Charge a failed attempt to a budget."""
+        """Charge one of the cell's failed attempts to a retry budget."""
         self._charged[budget][row] += 1
 
     def charges(self, row: int) -> int:
-        """Number of the cell's attempts that were charged to a budget."""
+        """Return how many of the cell's attempts were charged to any budget."""
         return sum(charged[row] for charged in self._charged.values())
 
     def used_up(self, row: int) -> bool:
-        """Whether the cell gets no more attempts."""
+        """Tell whether the cell gets no more attempts."""
         charged = {budget: self._charged[budget][row] for budget in CHARGES}
         return bool(used_up(charged, self._retries[self._variant[row]]))
 
     def raise_memory(self, row: int, largest: float) -> None:
-        """Double the cell's requested memory, up to `largest` GiB; if it requested none, request half of `largest`."""
+        """Double the memory that the cell requests, up to `largest` GiB. Without a request: half of `largest`."""
         requested = self._keys[self._variant[row]].memory_gib
         self._memory[row] = min(largest, 2 * requested if requested else largest / 2)
 
     # Times
 
     def estimate(self, row: int) -> tuple[float, bool]:
-        """Expected seconds, infinite if unknown; and whether they were measured on the cell's own variant."""
+        """Return the cell's expected seconds (infinite if unknown), and whether its own variant was measured."""
         seconds = self.usual(row)
         if seconds is not None:
             return seconds, True
         return self._seconds.get(self.group(row), math.inf), False
 
     def usual(self, row: int) -> float | None:
-        """Average seconds of the cell's variant; None until a cell of the variant has completed."""
+        """Return the average seconds of the cell's variant; None before a cell of the variant has completed."""
         return self._seconds.get(self._variant[row])
 
     def took(self, row: int, seconds: float) -> None:
-        """Record a completed cell's time for later estimates."""
+        """Record how long a completed cell took, for later estimates."""
         for key in (self._variant[row], self.group(row)):
             before = self._seconds.get(key)
             self._seconds[key] = seconds if before is None else (1 - NEW_TIME) * before + NEW_TIME * seconds
 
 
 def _integers(column: pl.Series) -> array.array[int]:
-    """A mutable column of Python integers with cheap access to items."""
+    """Convert a column to an array of integers that is mutable and cheap to index."""
     return array.array("q", column.cast(pl.Int64).to_numpy().tobytes())

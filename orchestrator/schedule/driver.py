@@ -1,7 +1,7 @@
-"""Stage 4: a plan and an executor -> a stream of outcomes. Chunks, back-pressure, timeouts, retries.
+"""Stage 4, driving: runs a plan on an executor and yields outcomes. Chunks, back-pressure, timeouts, retries.
 
-Knows neither Ray nor the store. The longest cells run first; short ones share chunks of about a second. When a chunk
-dies and it is unknown which cell was the cause, each of its cells runs again alone, and none is charged.
+It knows neither Ray nor the store. The longest cells run first; short cells share chunks of about a second. If a chunk
+dies and the guilty cell is unknown, each of its cells runs again alone, and none is charged.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Driver:
         self._started: dict[int, tuple[int, float, float | None]] = {}
 
     def run(self) -> Iterator[list[CompletedAttempt]]:
-        """Yield batches of completed attempts, each attempt once; batches may be empty.
+        """Yield batches of completed attempts, each attempt once. A batch may be empty.
 
         Ends when no cell is left, `stop_requested` is set, or a limit is reached. The caller closes the executor.
         """
@@ -133,7 +133,7 @@ class Driver:
             yield finished
 
     def running(self) -> dict[str, float | None]:
-        """Running cell, by the last heartbeats -> its progress, 0 to 1; None if it does not report it."""
+        """Return the running cells' progress by the last heartbeats, 0 to 1; None if a cell does not report it."""
         # Called by the thread of the store's heartbeat: `_in_flight` may change meanwhile.
         started = [
             (self._in_flight.get(number), i, progress) for number, (i, _, progress) in list(self._started.items())
@@ -225,7 +225,7 @@ class Driver:
         return finished
 
     def _returned(self, event: ChunkReturned) -> None:
-        """Requeue the cells of a chunk that never began; no attempt is charged."""
+        """Requeue the cells of a chunk that never began. No attempt is charged."""
         chunk = self._remove(event.number)
         for task in reversed(chunk.tasks if chunk else ()):
             self._requeue(task.row)
@@ -259,7 +259,7 @@ class Driver:
         return chunk
 
     def _settle(self, outcome: Outcome) -> None:
-        """Count the outcome; if the attempt failed, charge it, and queue another if the budget allows."""
+        """Count an outcome. A failed attempt is charged, and the cell is queued again if its budgets allow."""
         row = outcome.row
         group = self.attempts.group(row)
         self._to_retry.discard(row)
@@ -297,7 +297,7 @@ class Driver:
         self.progress.work_left -= self.attempts.weights[row]
 
     def _slow(self) -> list[tuple[str, float, float]]:
-        """Running cells that take far longer than the average of their variant, the longest first."""
+        """List the running cells that take far longer than their variant's average, the longest first."""
         now, slow = time.monotonic(), []
         for number, (index, began, _) in self._started.items():
             task = self._in_flight[number].tasks[index]
@@ -312,7 +312,7 @@ class Driver:
         return sum(self.attempts.weights[row] * (0.5 if part is None else part) for row, part in running)
 
     def _drop(self, group: tuple[str, str]) -> None:
-        """Remove the cells of a stopped method from the queues; a later launch may run them."""
+        """Remove the cells of a stopped workload and method from the queues. A later launch may run them."""
         for queue in self._queues.values():
             others = [row for row in queue if self.attempts.group(row) != group]
             queue.clear()
@@ -324,7 +324,7 @@ class Driver:
     # Stopping early
 
     def _overdue(self) -> list[CompletedAttempt]:
-        """Read heartbeats, and end chunks whose worker has not ended an overdue cell (third layer of a timeout)."""
+        """Read heartbeats, and end each chunk whose worker has not ended an overdue cell: the timeout's third layer."""
         now = time.monotonic()
         for beat in self.executor.beats():
             if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
@@ -351,9 +351,9 @@ class Driver:
             self.progress.stopped = f"--max-hours {seconds / 3600:g} was reached"
 
     def _check_waiting(self) -> None:
-        """Stop if only chunks that no node can run are left, and no node has fitted their demands for `node_seconds`.
+        """Stop the launch if it only waits for nodes, and has waited `node_seconds` for each. Their chunks stay undone.
 
-        That time also counts while other cells run. At any stop, such chunks are left to a later launch.
+        The wait of a chunk counts from when no node could run it, also while other cells ran.
         """
         waiting = self.executor.waiting()
         self.progress.waiting = tuple(wait.node for wait in waiting)

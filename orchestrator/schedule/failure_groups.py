@@ -24,7 +24,7 @@ MAX_VALUE = 60
 
 
 def place(traceback: str | None) -> str | None:
-    """The place of an error: the innermost frame in the workload's code, else in a library; None if neither."""
+    """Return the place of an error: its innermost frame in the workload's code, otherwise in a library, or None."""
     frames = [frame for frame in _FRAME.findall(traceback or "") if not _OURS.search(frame[0])]
     if "(most recent call first)" in (traceback or ""):  # written by faulthandler as it ended the process
         frames = frames[::-1]
@@ -36,9 +36,9 @@ def place(traceback: str | None) -> str | None:
 
 
 def signature(error_type: str | None, message: str | None, traceback: str | None, *, whole: bool = False) -> str:
-    """The text that similar failures share: error type, message with its variable parts masked, and place.
+    """Return a text that is equal for similar failures: error type, message with variable parts masked, place.
 
-    A timeout has no place: it may interrupt a cell anywhere. `whole`: mask nothing.
+    Timeouts have no place, since one may interrupt a cell anywhere. `whole` leaves the message unmasked.
     """
     line = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
     text = (line if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", line))))[:160].strip()

@@ -1,4 +1,4 @@
-"""Limits at which a launch or a method stops early, and a cell counts as slow. Light: the command line imports it."""
+"""Limits for stopping a launch or a method early, and for calling a cell slow. Imports little, for the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLOW_FACTOR, SLOW_S = 5.0, 60.0
 
 
 class Limits(NamedTuple):
-    """Limits after which no more cells are submitted; running cells still complete. None: no limit."""
+    """Limits after which no more cells are submitted. Running cells still complete. None means no limit."""
 
     failures: int | None = None  # cells that have used up their attempts
     seconds: float | None = None  # since the launch began

@@ -1,4 +1,4 @@
-"""Stage 3: requested cells and the store's summary -> which cells run, in which order, at what cost. Pure."""
+"""Stage 3, planning: which requested cells run, in which order, and their expected cost. Pure."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ STATES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells that a launch would run.
+    """The requested cells, and which of them a launch would run.
 
     Args:
         table: the requested cells.
-        frame: one row per cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (the last
-            recorded), attempts (so far), the charges so far (`status.CHARGES`), variant_seconds (mean of the variant's
-            completed seeds), expected_seconds (null if unknown), run.
+        frame: one row per cell, in the table's order: cell_id, variant, seed, state (see `STATES`), status (of the last
+            recorded attempt), attempts (their number), attempts charged to each budget (`status.CHARGES`),
+            variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run (whether
+            to run it).
     """
 
     table: CellTable
@@ -40,7 +41,7 @@ class Plan:
 
     @property
     def order(self) -> list[int]:
-        """Rows to run: first those of unknown length, in the order of the file, then the others, longest first."""
+        """Rows of the cells to run: first those of unknown duration in the file's order, then the longest first."""
         return (
             self.frame.with_row_index("row")
             .filter("run")
@@ -49,13 +50,13 @@ class Plan:
         )
 
     def sources(self, cells: Collection[str]) -> dict[str, str]:
-        """Cell id -> `source_digest` of its workload, for those of `cells` that will run."""
+        """Return the source digest of each of `cells` that will run, by cell id."""
         variants = self.table.variants.select("variant", "source_digest")
         some = self.frame.filter(pl.col("run") & pl.col("cell_id").is_in(list(cells)))
         return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
 
     def weights(self) -> pl.Series:
-        """The cost model, one number per row: expected seconds if known for all rows to run; else hints; else 1."""
+        """The relative cost of each row: expected seconds if known for all cells to run, else cost hints, else 1."""
         hints = self.table.variants.select("variant", "cost_hint")
         frame = self.frame.join(hints, on="variant", how="left", maintain_order="left")
         for name in ("expected_seconds", "cost_hint"):
@@ -69,7 +70,10 @@ class Plan:
         return {state: counts.get(state, 0) for state in STATES}
 
     def expected(self) -> pl.DataFrame:
-        """Cells to run, by resource. Columns: cpus, gpus, cells, unknown (of unknown length), cpu_hours, gpu_hours."""
+        """Cells to run, by resource.
+
+        Columns: cpus, gpus, cells, unknown (cells of unknown duration), cpu_hours, gpu_hours.
+        """
         hours = pl.col("expected_seconds") / 3600
         return (
             self.frame.filter("run")
@@ -85,10 +89,10 @@ class Plan:
         )
 
     def wall_seconds(self, slots: Callable[[float, float, float | None], int]) -> float | None:
-        """Forecast of the wall-clock seconds; None if no length is known, or some cells have no slot.
+        """Forecast the wall-clock seconds T; None if no duration is known, or some cells have no slot.
 
-        T = max(sum over demands d without GPUs of W_d / slots_d, the same with GPUs, the longest cell), where W_d is
-        the expected work of demand d in seconds. Cells of unknown length are left out.
+        T = max(sum over demands d without GPUs of W_d / slots_d, the same sum with GPUs, the longest cell). W_d is the
+        expected work of demand d in seconds. Cells of unknown duration are left out.
 
         Args:
             slots: demand (cpus, gpus, memory_gib) -> number of such cells that run at once.
@@ -122,7 +126,8 @@ def plan(
     Args:
         table: the requested cells.
         summary: the store's cells (`Store.summary`).
-        times: mean seconds by variant (`Store.times`); called only if the store has seeds that are not requested.
+        times: returns mean seconds by variant (`Store.times`); called only if the store has seeds that are not
+            requested.
         resume: grant every unfinished cell a fresh budget.
         rerun_changed: also run done cells whose workload's source has changed.
     """
@@ -167,10 +172,11 @@ def _done(frame: pl.DataFrame) -> int:
 
 
 def _expected() -> pl.Expr:
-    """Expected seconds: the mean of the variant's other seeds, else the scaled cost hint, else the workload's mean.
+    """Build the expression for expected seconds: the mean over the variant's other seeds, if any.
 
-    A hint is scaled by the median of seconds / hint over completed cells of the same method and experiment, else of the
-    experiment, else of the workload: this ratio differs more between methods than between the variants of one.
+    Otherwise it is the cost hint times a factor, otherwise the workload's mean. The factor is the median of seconds /
+    hint over completed cells of the same method and experiment, otherwise of the experiment, otherwise of the workload.
+    This ratio differs more between methods than between the variants of one method.
     """
     hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
     alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])

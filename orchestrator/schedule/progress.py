@@ -1,4 +1,4 @@
-"""Progress of a running launch: counts, and the rate and time left that follow from them."""
+"""Progress of a running launch: counts of cells, the rate and the time left."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MANY_CELLS = 400
 
 
 class Pace(NamedTuple):
-    """Rate and time left; `seconds_left` is None while it is unknown."""
+    """Rate in cells per second, and seconds left (None while unknown)."""
 
     cells_per_s: float
     seconds_left: float | None
 
 
 def pace(cells: int, work: float, work_left: float, seconds: float) -> Pace:
-    """Rate and time left from a window of `seconds`: seconds_left = work_left * seconds / work.
+    """Compute rate and time left from a window of `seconds`: seconds_left = work_left * seconds / work.
 
     Args:
         cells: number of cells done in the window.
@@ -64,7 +64,7 @@ class Progress:
 
     @property
     def left(self) -> int:
-        """Cells that have neither succeeded nor used up their attempts."""
+        """Number of cells that have neither succeeded nor used up their attempts."""
         return self.total - self.done - self.failed
 
     def note_start(self, began: float) -> None:

@@ -1,4 +1,4 @@
-"""Back-off before a retry, and a circuit breaker for a method whose cells fail alike."""
+"""Delays before retries, and a circuit breaker that stops a method whose cells fail alike."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ BACKOFF_S = (0.5, 30.0)
 
 
 def backoff(charged: int) -> float:
-    """Seconds to wait before the next attempt after `charged` failed ones."""
+    """Return the seconds to wait before the next attempt, after `charged` failed attempts."""
     return min(BACKOFF_S[1], BACKOFF_S[0] * 2.0 ** max(0, min(charged, 60) - 1))
 
 
 class Breaker:
-    """Circuit breaker: stops a method whose cells fail alike, and no other method.
+    """Stops a method whose cells fail alike, without stopping other methods (a circuit breaker).
 
     Args:
         max_alike: a method is stopped when at least this many of its cells have failed with the same signature, and at
-            least as many as have succeeded; None: never.
+            least as many as have succeeded. None: never.
     """
 
     def __init__(self, max_alike: int | None) -> None:
@@ -32,7 +32,7 @@ class Breaker:
         self._done[workload, method] += 1
 
     def failed(self, workload: str, method: str, row: int, sign: str) -> str | None:
-        """Count a cell's own error; return a message for the user if this stops the method."""
+        """Count a failure with the signature `sign`. Returns a message for the user if this stops the method."""
         key = (workload, method)
         if self._max_alike is None or key in self.stopped:
             return None

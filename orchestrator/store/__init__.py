@@ -1,1 +1,1 @@
-"""The results store: Parquet segments, one writer, many readers."""
+"""The results store: Parquet files (segments), with one writer and many readers."""

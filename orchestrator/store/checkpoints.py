@@ -1,11 +1,11 @@
-"""Checkpoints of a long cell: bytes from which its next attempt resumes, on this machine or another.
+"""Checkpoints of long cells: bytes from which a cell's next attempt resumes, on this machine or another.
 
-They lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's bytes and
-nothing else; the digest in its name detects a torn file, and a checkpoint with the digest of another source is not
-loaded. Two are stored per cell; the driver removes them when the cell's row is committed.
+Checkpoints lie in the store under `checkpoints/CELL/ATTEMPT-NUMBER-SOURCE-DIGEST`. The file holds the workload's bytes
+and nothing else. The digest in its name detects an incomplete file. A checkpoint with the digest of another source is
+not loaded. At most two are stored per cell. The driver removes them when the cell's row is committed.
 
-A worker without access to the launch's store (a local path on another machine) stores them on its own disk, where
-only a later attempt on the same machine finds them; the driver warns about this.
+A worker may have no access to the launch's store, for example a local path on another machine. Then it stores
+checkpoints on its own disk, and only a later attempt on the same machine finds them. The driver warns about this.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ _NAME = re.compile(r"(\d{6})-(\d{8})-([0-9a-f]{16})-([0-9a-f]{64})")
 
 
 class CheckpointLocation(NamedTuple):
-    """Where a launch stores checkpoints.
+    """The place where a launch stores checkpoints.
 
     Args:
         location: the store's absolute path or address.
-        proof: a file of the store that only this launch wrote; a folder of the same name on another machine lacks it.
+        proof: name of a file that only this launch wrote into the store. A folder of the same path on another machine
+            lacks this file.
         digest: sha256 of that file's bytes.
         host: the driver's host.
     """
@@ -81,10 +82,10 @@ class Checkpoint:
     """Loads and saves the checkpoints of one cell (`context.checkpoint`). Storage is opened at the first use.
 
     Args:
-        location: where the checkpoints are stored; None outside a launch.
+        location: the place of the checkpoints; None outside a launch.
         cell_id: the cell's id.
         attempt: the number of the running attempt.
-        source: 16 hex characters of the workload's source digest; checkpoints of other code are not loaded.
+        source: the workload's source digest, 16 hex characters. Checkpoints of other code are not loaded.
     """
 
     def __init__(self, location: CheckpointLocation | None, cell_id: str, attempt: int, source: str) -> None:
@@ -96,9 +97,9 @@ class Checkpoint:
         self.is_local = False  # stored on this machine's own disk, which no other machine sees
 
     def save(self, data: bytes) -> None:
-        """Store these bytes durably; of earlier checkpoints only the latest remains.
+        """Store these bytes durably. Of the earlier checkpoints only the latest is kept.
 
-        On a draining node `save` does not return: the cell is requeued, and resumes from here on another node.
+        On a draining node `save` does not return: the cell is queued again, and resumes from here on another node.
 
         Raises:
             TypeError: the argument is not bytes.
@@ -120,7 +121,7 @@ class Checkpoint:
             raise Preempted("the node is draining; the cell resumes from its checkpoint elsewhere")
 
     def load(self) -> bytes | None:
-        """Load the newest undamaged checkpoint that an attempt at this cell saved with the same code, or None."""
+        """Load the cell's newest undamaged checkpoint that the same code has saved; None if there is none."""
         storage = self._storage()
         checkpoints = _saved(storage, self._folder)
         self.used = self.used or bool(checkpoints)
@@ -136,7 +137,7 @@ class Checkpoint:
         return None
 
     def forget(self) -> None:
-        """Remove this cell's checkpoints on this machine's own disk, which the driver cannot reach."""
+        """Remove the cell's checkpoints from this machine's own disk, which the driver cannot reach."""
         if self.is_local and self.used:
             self._storage().delete_folder(self._folder)
 
@@ -160,18 +161,18 @@ def _saved(storage: Storage, folder: str) -> list[_Saved]:
 
 
 def local_folder(location: CheckpointLocation) -> Path:
-    """Folder of checkpoints on a machine without access to the store; the same for every launch."""
+    """Return the folder for checkpoints on a machine without access to the store. All launches use the same one."""
     key = hashlib.sha256(f"{location.host}:{location.location}".encode()).hexdigest()[:16]
     return scratch() / f"store-{key}"
 
 
 def cells_with_checkpoints(storage: Storage) -> list[str]:
-    """Ids of the cells with a checkpoint in the store."""
+    """Return the ids of the cells that have a checkpoint in the store."""
     return [name for name in storage.names(FOLDER) if CELL_ID.fullmatch(name)]
 
 
 def resumable_cells(storage: Storage, sources: Mapping[str, str]) -> list[str]:
-    """Ids of the cells with a checkpoint written by their current source; `sources`: cell id -> `source_digest`."""
+    """Return the ids of the cells with a checkpoint of today's code; `sources`: cell id -> its source digest."""
     return [c for c, source in sources.items() if any(s.source == source for s in _saved(storage, f"{FOLDER}/{c}"))]
 
 

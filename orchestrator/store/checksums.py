@@ -35,10 +35,10 @@ def fill_in(segment: memoryview, name: str) -> None:
 
 
 def check_footer(footer: bytes) -> int | None:
-    """Verify a footer, from its first byte to the end of the file.
+    """Verify a footer's checksum. `footer` holds the bytes from its first byte to the end of the file.
 
     Returns:
-        The checksum of all bytes before it; None if an older version wrote the segment.
+        The checksum of all bytes before the footer; None if an older version wrote the segment.
 
     Raises:
         ValueError: the footer is damaged.

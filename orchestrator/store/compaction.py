@@ -1,7 +1,7 @@
-"""Merges of small segments during a launch, so that readers of a million cells open tens of files, not thousands.
+"""Merges of small segments during a launch. Readers of a million cells then open tens of files, not thousands.
 
-Sixteen segments of one size class are merged at a time, so that a row is rewritten only a few times. The merged
-segment names those that it replaces and appears in one step; then those are deleted (`docs/store.md`).
+Sixteen segments of the same size class are merged at a time, so that a row is rewritten only a few times. The merged
+segment names those that it replaces, and appears in one step. Then they are deleted (`docs/store.md`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # limits of one merge, which is 
 
 
 def size_class(size: int, rows: int) -> int | None:
-    """A segment's size class: 0 for the smallest, one more per factor of `FAN`; None if it is not to be merged."""
+    """Return a segment's size class: 0 for the smallest, one more per factor of `FAN`; None if too large to merge."""
     if size >= LARGEST or rows >= MANY_ROWS:
         return None
     number, limit = 0, SMALLEST
@@ -32,12 +32,12 @@ def size_class(size: int, rows: int) -> int | None:
 
 
 def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Segment]]:
-    """Split segments, in order, into runs within limits; a segment that exceeds a limit is a run by itself.
+    """Split segments, in order, into groups within limits. A segment that exceeds a limit is a group by itself.
 
     Args:
         segments: the segments.
-        size: maximum number of bytes per run.
-        rows: maximum number of rows per run. The maximum number of values is `MAX_VALUES`: readers refuse more.
+        size: maximum number of bytes per group.
+        rows: maximum number of rows per group. The number of values is limited by `MAX_VALUES`: readers refuse more.
     """
     limits = (size, rows, MAX_VALUES)
     run: list[Segment] = []
@@ -54,7 +54,7 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Batches of segments to merge now: of one size class, and either full or of at least `FAN` segments."""
+    """Return the groups of segments to merge now: one size class each, and either full or at least `FAN` segments."""
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
         number = None if segment.seal else size_class(segment.size, segment.rows)
@@ -70,7 +70,7 @@ def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 class Compactor(threading.Thread):
-    """A thread that calls `merge(folder)` whenever a folder has `FAN` new segments."""
+    """A thread that merges segments: it calls `merge(folder)` whenever a folder has `FAN` new segments."""
 
     def __init__(self, merge: Callable[[str], None]) -> None:
         super().__init__(name="raysweep-compaction", daemon=True)
@@ -80,7 +80,7 @@ class Compactor(threading.Thread):
         self.problem: RaysweepError | None = None
 
     def committed(self, folder: str) -> None:
-        """Count a new segment; wake the thread if a merge is due."""
+        """Count a new segment of a folder, and wake the thread if a merge is due."""
         self._new[folder] = self._new.get(folder, 0) + 1
         if self._new[folder] >= FAN:
             if not self.is_alive() and not self._ended.is_set():

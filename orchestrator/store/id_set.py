@@ -1,4 +1,4 @@
-"""A set of cell ids at 12 bytes each (110 in a set of Python strings), so that a driver's memory stays flat."""
+"""A set of cell ids that takes 12 bytes per id, where Python strings would take 110."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KIND = np.dtype("S12")
 
 
 class IdSet:
-    """A set of ids of 24 hex characters: sorted runs, merged when neighbours are of similar length."""
+    """A set of ids of 24 hex characters. It is kept as sorted arrays; those of similar length are merged."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self._runs: list[npt.NDArray[np.bytes_]] = []
@@ -29,7 +29,7 @@ class IdSet:
             self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
 
     def has(self, ids: Sequence[str]) -> list[bool]:
-        """For each id, whether the set contains it."""
+        """Tell for each id whether the set contains it."""
         contained: list[bool] = self._contains(_packed(ids)).tolist()
         return contained
 

@@ -1,6 +1,6 @@
-"""Ownership of a store: liveness, take-over, generations and seals. `writer` documents the protocol.
+"""Ownership of a store: whether the owner lives, how it is replaced, generations and seals (see `writer`).
 
-A *generation* is the ownership of one launch; names of files and columns call it the epoch.
+A *generation* is the ownership of one launch. Names of files and columns call it the epoch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _POLL_S = 0.5
 
 
 class Ownership(NamedTuple):
-    """A store's owner, and the running cells in its last heartbeat: cell id -> progress (0 to 1; None: unknown)."""
+    """A store's owner, and its running cells by its last heartbeat: id -> progress (0 to 1; None: unknown)."""
 
     who: str
     running: Mapping[str, float | None]
@@ -74,7 +74,7 @@ def current_owner(
 
 
 def _beats(storage: Storage, epoch: int, patience: float) -> bool:
-    """Whether the generation's heartbeat changes within `patience` seconds, by this process's clock."""
+    """Tell whether the generation's heartbeat changes within `patience` seconds of this process's clock."""
     beat = f"_hb/{epoch:08d}"
     first, end = read_at_most(storage, beat, MAX_BEAT_BYTES), time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
@@ -87,7 +87,7 @@ def _beats(storage: Storage, epoch: int, patience: float) -> bool:
 
 
 def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
-    """Running cells in the last heartbeat, even if it is foreign; older versions listed ids without progress."""
+    """Return the running cells in the last heartbeat, with their progress (None in heartbeats of older versions)."""
     try:
         heartbeat = json.loads(read_at_most(storage, f"_hb/{epoch:08d}", MAX_BEAT_BYTES) or b"{}")
     except (ValueError, RecursionError):
@@ -164,25 +164,25 @@ def _wait_while(
 
 
 def newest_epoch(storage: Storage) -> int | None:
-    """Number of the newest generation; None in a new store."""
+    """Return the number of the newest generation; None in a new store."""
     return max(epochs(storage), default=None)
 
 
 def epochs(storage: Storage) -> list[int]:
-    """Numbers of all generations."""
+    """Return the numbers of all generations."""
     return [int(name[:8]) for name in storage.names("_epochs") if EPOCH_FILE.fullmatch(name)]
 
 
 def marked(storage: Storage, epoch: int, mark: str) -> bool:
-    """Whether a generation was `released` by its owner, or `sealed` by a later one."""
+    """Tell whether a generation is marked as `released` (by its owner) or `sealed` (by a later one)."""
     return exists(storage, f"_epochs/{epoch:08d}.{mark}")
 
 
 def read_note(storage: Storage, epoch: int) -> ProcessNote:
-    """Read an owner's note about its process.
+    """Read the note that a generation's owner wrote about its process.
 
     Raises:
-        StoreDamaged: the file is torn or foreign.
+        StoreDamaged: the file is incomplete, or raysweep did not write it.
     """
     name = f"_epochs/{epoch:08d}.json"
     try:
@@ -196,7 +196,7 @@ def new_epoch(storage: Storage, command: str) -> int:
 
     Raises:
         StoreBusy: another launch began it first.
-        StoreDamaged: there is no next number.
+        StoreDamaged: no larger number is possible.
     """
     # By the token, two owners that begin at the same time can tell their files apart.
     note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)

@@ -1,7 +1,4 @@
-"""Stage 7, reading: segments become lazy frames.
-
-Readers never block and never write; `writer` does the writing.
-"""
+"""Stage 7, reading: segments become lazy frames. Readers never block, and never write."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ class Store:
         skip_damaged: whether to leave out damaged files, which are then in `skipped`, instead of raising StoreDamaged.
 
     Raises:
-        InputError: there is no store at the path but other files, or the store has a newer format.
+        InputError: the path contains other files but no store, or the store has a newer format.
     """
 
     def __init__(self, path: str | Path = DEFAULT, *, skip_damaged: bool = False) -> None:
@@ -82,21 +79,21 @@ class Store:
         return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
-        """Return the store itself; raise InputError if no launch has created it."""
+        """Return the store itself. Raises InputError if no launch has created it."""
         if not self.exists():
             raise InputError(f"no store at {self.storage}: launch a sweep first, or give --store (or RAYSWEEP_STORE)")
         return self
 
     def segments(self, folder: str) -> list[Segment]:
-        """Live segments of a folder; their footers are checked.
+        """List the segments of a folder that no compaction has replaced. Their footers are checked.
 
         Raises:
-            StoreDamaged: a file is torn, foreign or of another schema.
+            StoreDamaged: a file is incomplete, is not raysweep's, or has another schema.
         """
         return live(self.every_segment(folder))
 
     def every_segment(self, folder: str) -> list[Segment]:
-        """All segments of a folder, including those that a compaction has replaced."""
+        """List all segments of a folder, including those that a compaction has replaced."""
         for _ in range(_MAX_TRIES):
             names = listed(self.storage, folder)
             # A segment never changes, and a damaged one that was skipped stays skipped.
@@ -115,7 +112,7 @@ class Store:
         """Collect a lazy frame over `cells`, `attempts` and `arrays`, even while a launch merges segments.
 
         Args:
-            frame: builds the lazy frame; called again if a file was merged away before it was read.
+            frame: builds the lazy frame. Called again if a merge removed a file before it was read.
 
         Raises:
             StoreDamaged: pages of a file are damaged; the message names the file.
@@ -135,7 +132,7 @@ class Store:
     def scan(self, folder: str) -> pl.LazyFrame:
         """Scan one of the folders of `TABLES` into a lazy frame of its fixed schema.
 
-        All of its segments are verified first, each once.
+        All of its segments are verified first. Each segment is verified only once.
 
         Raises:
             StoreDamaged: a file is damaged; the message names it.
@@ -166,12 +163,12 @@ class Store:
 
     @property
     def cells(self) -> pl.LazyFrame:
-        """One row per done cell."""
+        """The cells that are done, one row per cell."""
         return self.scan("cells")
 
     @property
     def attempts(self) -> pl.LazyFrame:
-        """One row per attempt that has ended, of any status."""
+        """The attempts that have ended, with any status, one row per attempt."""
         return self.scan("attempts")
 
     @property
@@ -236,11 +233,11 @@ class Store:
         return current_owner(self.storage, on_damage=self.skip)
 
     def known(self) -> CellTable:
-        """All cells that launches have requested."""
+        """Return all cells that launches have requested."""
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """One row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        """Return one row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
             if paths:
@@ -253,7 +250,7 @@ class Store:
         return self._summary_of[1]
 
     def times(self) -> pl.DataFrame:
-        """Mean seconds of done cells, one row per variant (`cells.VARIANT`)."""
+        """Return the mean seconds of done cells, one row per variant (`cells.VARIANT`)."""
         return self.collect(lambda: self.cells.group_by(VARIANT).agg(pl.col("seconds").mean()))
 
     def _paths(self) -> tuple[str, ...]:
@@ -265,7 +262,7 @@ class Store:
 
 
 def check_format(storage: Storage) -> None:
-    """Raise InputError if the folder has other files but no store, or the store has a newer format."""
+    """Raise InputError if the folder holds other files but no store, or the store has a newer format."""
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.

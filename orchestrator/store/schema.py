@@ -103,7 +103,7 @@ TABLES: dict[str, pa.Schema] = {**DETAILS, "attempts": ATTEMPTS, "cells": CELLS}
 
 @dataclass(frozen=True)
 class Records:
-    """Rows of one commit."""
+    """The rows of one commit."""
 
     cells: pa.Table
     attempts: pa.Table

@@ -1,4 +1,4 @@
-"""Segments: the store's immutable Parquet files, their names, footers and rows.
+"""Segments, the store's immutable Parquet files: their names, footers and rows.
 
 `cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
 name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
@@ -61,7 +61,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment's name and footer."""
+    """A segment's name and the content of its footer."""
 
     folder: str
     name: str
@@ -78,12 +78,12 @@ class Segment:
 
     @property
     def path(self) -> str:
-        """`folder/name`."""
+        """The segment's path in the store: `folder/name`."""
         return f"{self.folder}/{self.name}"
 
 
 def segment_name(epoch: int, sequence: int) -> str:
-    """File name of a generation's n-th segment."""
+    """Format the file name of segment number `sequence` of a generation."""
     return f"{epoch:08d}-{sequence:08d}.parquet"
 
 
@@ -102,8 +102,8 @@ def encode(
 
     Args:
         folder: the folder, which determines the schema.
-        tables: the rows; several tables become one row group each, and need not be in memory together.
-        seal: whether the segment is a seal, which occupies an ended generation's next name.
+        tables: the rows. Several tables become one row group each, and need not be in memory together.
+        seal: whether the segment is a seal, which occupies the next name of a generation that has ended.
         replaces: the segments that a compaction has merged into this one.
         replaced: names that are replaced beside these.
         detail_counts: of a segment of `attempts`; None: those of the merged segments.
@@ -158,7 +158,7 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
 
 
 def listed(storage: Storage, folder: str) -> list[str]:
-    """Names in a data folder that may be segments, or that readers' globs would match."""
+    """List the names in a folder that may be segments, or that a reader's pattern would match."""
     # Network disks leave hidden names of their own (.nfs0001), which no reader takes for data.
     return [n for n in storage.names(folder) if not n.startswith(".") or n.endswith(".parquet")]
 
@@ -167,7 +167,7 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
     """Read a segment's footer.
 
     Raises:
-        StoreDamaged: the file is torn, foreign or of another schema; the message names it.
+        StoreDamaged: the file is incomplete, is not raysweep's, or has another schema; the message names it.
         FileNotFoundError: a compaction has merged the file away.
     """
     epoch, sequence = parse_name(folder, name)
@@ -289,7 +289,7 @@ def _check_pages(segment: Segment, opened: pa.NativeFile) -> None:
 
 
 def _each(storage: Storage, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Yield a function's results in order; computed several at once if that is faster on this storage."""
+    """Yield a function's results in order. Several are computed at once if that is faster on this storage."""
     if storage.readers == 1 or len(items) < 2:
         yield from map(function, items)
         return
@@ -311,7 +311,11 @@ def _difference(schema: pa.Schema, folder: str) -> str:
 
 
 def _replaced(metadata: dict[bytes, bytes], folder: str, segment: tuple[int, int], where: str) -> tuple[Run, ...]:
-    """Runs that a footer lists as replaced; StoreDamaged if they are not all of earlier segments of its folder."""
+    """Read which earlier segments a footer lists as replaced, as runs (generation, first number, last number).
+
+    Raises:
+        StoreDamaged: the list is invalid, or names a segment that is not an earlier one of this folder.
+    """
     if _REPLACES not in metadata:
         return ()
     try:
@@ -363,7 +367,7 @@ def _with_itself(segment: Segment) -> Iterator[Run]:
 
 
 def joined(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """Sort runs, and join those that overlap or touch."""
+    """Sort runs of segment numbers, and join those that overlap or touch."""
     union: list[Run] = []
     for epoch, first, last in sorted(runs):
         if union and union[-1][0] == epoch and first <= union[-1][2] + 1:
@@ -374,7 +378,7 @@ def joined(runs: Iterable[Run]) -> tuple[Run, ...]:
 
 
 def replaced_by(segments: Iterable[Segment]) -> Callable[[Segment], bool]:
-    """A predicate that tells whether a segment was merged into any of these, directly or through others."""
+    """Return a predicate: whether a segment was merged into one of `segments`, directly or through others."""
     runs = joined(run for segment in segments for run in segment.replaces)
 
     def is_replaced(segment: Segment) -> bool:
@@ -385,7 +389,7 @@ def replaced_by(segments: Iterable[Segment]) -> Callable[[Segment], bool]:
 
 
 def live(segments: Sequence[Segment]) -> list[Segment]:
-    """Live segments: those that no compaction has replaced, even if files of replaced ones still exist."""
+    """Select the segments that no compaction has replaced. Files of replaced segments may still exist."""
     is_replaced = replaced_by(segments)
     return [segment for segment in segments if not is_replaced(segment)]
 
@@ -394,7 +398,7 @@ def live(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def read_segment(storage: Storage, segment: Segment, columns: list[str] | None = None) -> pa.Table:
-    """Read all or some columns of a segment.
+    """Read a segment's rows, with all columns or some.
 
     Raises:
         StoreDamaged: its pages are damaged.
@@ -406,7 +410,7 @@ def read_segment(storage: Storage, segment: Segment, columns: list[str] | None =
 
 
 def entries(arrays: pa.Table) -> int:
-    """Upper bound on the number of values in an array table's longest column, where a null counts as one."""
+    """Return an upper bound on the number of values in the longest column of an array table. A null counts as one."""
     lengths = (pc.sum(pc.list_value_length(arrays[name])).as_py() or 0 for name in ("values", "values_f64"))
     return int(arrays.num_rows + max(lengths))
 
@@ -453,5 +457,5 @@ def _damage_of(segment: Segment) -> Iterator[None]:
 
 
 def keys(table: pa.Table) -> list[tuple[str, int]]:
-    """The pair (cell_id, attempt) of each row."""
+    """Return the pair (cell_id, attempt) of each row."""
     return list(zip(table["cell_id"].to_pylist(), table["attempt"].to_pylist(), strict=True))

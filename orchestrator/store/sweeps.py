@@ -1,8 +1,8 @@
-"""Recorded sweeps: the cells that each launch requested, in a file under `_sweeps/` that its user has signed.
+"""Recorded sweeps: which cells each launch requested. Each is a file under `_sweeps/`, signed by its user.
 
-A store may come from a stranger, and `resume` imports the modules that a recorded sweep names. So a launch signs what
-it records with a key that never leaves the user's own folder on this machine, and a sweep without this signature is
-run only if the user allows it.
+A store may come from a stranger, and `resume` imports the modules that a recorded sweep names. So a launch signs its
+records with a key that never leaves the user's own folder on this machine. A sweep without this signature is run only
+if the user allows it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class RecordedSweep:
-    """A sweep as a launch recorded it: `metadata` is its file and overrides, `table` its cells."""
+    """A sweep as a launch recorded it. `metadata` holds its file and overrides, `table` its cells."""
 
     metadata: Mapping[str, Any]
     table: CellTable
@@ -42,7 +42,7 @@ class RecordedSweep:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Name and path, since two sweep files may have the same name."""
+        """The sweep's name and path, since two sweep files may have the same name."""
         return self.metadata["name"], self.metadata["path"]
 
     def sweep(self) -> Sweep:
@@ -52,12 +52,12 @@ class RecordedSweep:
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """All cells of these sweeps (oldest first), each with the resources and limits of its last request."""
+    """Merge the cells of these sweeps (oldest first). Each cell has the resources of its last request."""
     return merge([entry.table for entry in reversed(recorded)])
 
 
 def sweep_bytes(metadata: Mapping[str, Any], table: CellTable) -> bytes:
-    """Encode a recorded sweep: metadata as JSON, variants and cells as Arrow files, a checksum."""
+    """Encode a recorded sweep: metadata as JSON, variants and cells as Arrow files, and a checksum."""
     frames = [_ipc(table.variants), _ipc(table.cells)]
     signed = {**metadata, _SIGNED: sign(_to_sign(metadata, frames))}
     parts = [json.dumps(signed, sort_keys=True).encode(), *frames]
@@ -84,10 +84,10 @@ def _checksum(parts: Sequence[bytes]) -> bytes:
 
 
 def read_sweep(storage: Storage, name: str) -> RecordedSweep:
-    """Read back what `sweep_bytes` wrote.
+    """Read a recorded sweep, as `sweep_bytes` encoded it.
 
     Raises:
-        StoreDamaged: the file is torn or foreign.
+        StoreDamaged: the file is incomplete, or raysweep did not write it.
     """
     where = f"_sweeps/{name}"
     data = read_at_most(storage, where, MAX_SWEEP) or b""
@@ -116,13 +116,13 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
 
 
 def sign(data: bytes) -> str | None:
-    """The user's signature of these bytes; None if no key can be stored (no home folder, or a read-only one)."""
+    """Sign bytes with the user's key. Returns None if no key can be stored (no home folder, or a read-only one)."""
     key = _key(create=True)
     return None if key is None else hmac.new(key, data, hashlib.sha256).hexdigest()
 
 
 def is_own(data: bytes, signature: object) -> bool:
-    """Whether this is the user's signature of these bytes."""
+    """Tell whether the signature of these bytes is this user's."""
     key = _key(create=False)
     if key is None or not isinstance(signature, str) or not signature.isascii():
         return False
@@ -130,7 +130,7 @@ def is_own(data: bytes, signature: object) -> bool:
 
 
 def key_path() -> Path | None:
-    """The key file, in `XDG_STATE_HOME` (by default `~/.local/state`)."""
+    """Return the path of the key file in `XDG_STATE_HOME`, by default `~/.local/state`."""
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:  # no such user's home

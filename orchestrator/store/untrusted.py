@@ -1,7 +1,7 @@
 """Checks of files that a stranger may have written, before memory is allocated for the sizes that they claim.
 
-Checked are the footers of Parquet segments, and recorded sweeps. Each function raises ValueError or an exception of
-Arrow; the caller adds the name of the file.
+The files are Parquet segments, whose footers are checked, and recorded sweeps. Each function raises ValueError or an
+exception of Arrow. The caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _MIN_ROW_BYTES = 4  # in cells and attempts, whose rows differ in id and time
 
 
 def check_footer(file: pa.NativeFile, size: int) -> tuple[int, int | None]:
-    """Check the end of a Parquet file: its mark, the length of its footer, and the footer's checksum.
+    """Check the end of a Parquet file: its magic bytes, the length of its footer, and the footer's checksum.
 
     Returns:
-        Bytes before the footer, and their checksum (None in segments of versions before 0.1.0).
+        The number of bytes before the footer, and their checksum (None in segments of versions before 0.1.0).
     """
     if size < 12:
         raise ValueError(f"only {size} bytes long")
@@ -53,7 +53,7 @@ def check_footer(file: pa.NativeFile, size: int) -> tuple[int, int | None]:
 
 
 def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
-    """Number of values in the longest column, after checks of all counts and offsets.
+    """Check all counts and offsets of a footer, and return the number of values in the longest column.
 
     Args:
         metadata: the footer.
@@ -136,7 +136,7 @@ def parse_frame(data: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def check_cells(table: CellTable) -> None:
-    """Check that a sweep could have requested these cells."""
+    """Check that a sweep file could have requested these cells."""
     variants, cells = table.variants, table.cells
     optional = ("k", "cost_hint", "memory_gib", "timeout_s", "source_digest")
     if variants.drop(optional).null_count().row(0) != (0,) * (variants.width - len(optional)):

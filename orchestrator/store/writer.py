@@ -1,16 +1,16 @@
-"""Stage 7, writing: the one owner of a store, its commits, and compaction.
+"""Stage 7, writing: the owner of a store, its commits, and compaction.
 
 The protocol (documented in `docs/store.md`):
 
-1. *Liveness.* A launch takes the host-wide lock, which dies with its process. An owner on another machine
-   is judged by its heartbeat counter, on the observer's own monotonic clock.
-2. *Generation.* It creates `_epochs/N.json` (create-if-absent): its segments are named `N-...`.
-3. *Seal.* It occupies the next segment name of every earlier generation, in every folder: a paused earlier
+1. *Liveness.* A launch takes the host-wide lock, which is freed when its process dies. An owner on another machine is
+   judged by its heartbeat counter, by the observer's own monotonic clock.
+2. *Generation.* The launch creates `_epochs/N.json`, if absent. Its segments are then named `N-...`.
+3. *Seal.* The launch occupies the next segment name of every earlier generation, in every folder. A paused earlier
    owner that wakes finds its next name taken, and can never commit again.
-4. *Commit.* Arrays, attempts, then cells; a cell is done when its `cells` row is there. A cell that is
-   already done is never written again, so duplicates are impossible.
-5. *Half commits.* The next owner finishes a commit that was interrupted between folders, before it numbers attempts:
-   done attempts become cells; arrays whose attempt was never written are removed, as their cell will run again.
+4. *Commit.* Arrays are written first, then attempts, then cells. A cell is done when its `cells` row exists. A cell
+   that is already done is never written again, so duplicates are impossible.
+5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before it numbers attempts.
+   Done attempts become cells. Arrays whose attempt was never written are removed, since their cell will run again.
 """
 
 from __future__ import annotations
@@ -94,12 +94,13 @@ class StoreWriter(Owner):
     # Commits
 
     def append(self, records: Records, replacing: frozenset[str] = frozenset()) -> int:
-        """Commit rows durably; return the number of cells that became done.
+        """Commit rows durably, and return the number of cells that became done.
 
-        Interrupts are deferred to the end. After a failure the same rows may be passed again: no row is written twice.
+        Ctrl-C and SIGTERM are deferred to the end. After a failure the same rows may be passed again: no row is written
+        twice.
 
         Args:
-            records: the rows; rows of cells that are done already are dropped, except for cells in `replacing`.
+            records: the rows. Rows of cells that are done already are dropped, except for cells in `replacing`.
             replacing: ids of cells that were run again on purpose; their new rows replace the old ones.
 
         Raises:
@@ -148,7 +149,7 @@ class StoreWriter(Owner):
         return len(new)
 
     def checkpoint_home(self) -> CheckpointLocation:
-        """Location of the checkpoints of this launch's cells."""
+        """Return the place of the checkpoints of this launch's cells."""
         proof = f"_epochs/{self.epoch:08d}.json"
         return CheckpointLocation(
             self.storage.location, proof, hashlib.sha256(self.storage.read(proof) or b"").hexdigest()
@@ -160,12 +161,15 @@ class StoreWriter(Owner):
             self.storage.replace(live.path_of(cell_id, attempt), state)
 
     def _forget(self, cells: Iterable[str]) -> None:
-        """Remove checkpoints of cells whose row is committed."""
+        """Remove the checkpoints of cells whose row is committed."""
         for cell_id in cells:
             self.storage.delete_folder(f"{FOLDER}/{cell_id}")
 
     def record_sweep(self, metadata: Mapping[str, Any], table: CellTable, digest: str) -> None:
-        """Record the requested cells, so that `resume` and `status` need no sweep file; each digest only once."""
+        """Record the requested cells, so that `resume` and `status` need no sweep file.
+
+        A digest is recorded only once.
+        """
         stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
         recorded = sweep_bytes(stamped, table)
         is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
@@ -175,7 +179,7 @@ class StoreWriter(Owner):
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
-        """Commit rows in one step with one segment, which replaces all segments with old rows of the rerun cells."""
+        """Commit rows of rerun cells in one step: one new segment replaces all segments that hold their old rows."""
         replaced_ids = pa.array(sorted(rerun))
         replaced, tables = [], [cells]
         for segment in self.store.segments("cells"):
@@ -193,7 +197,7 @@ class StoreWriter(Owner):
     def compact(self) -> dict[str, tuple[int, int]]:
         """Merge small segments, and return folder -> (number of segments before, number after).
 
-        Half commits of any age are finished, too. If a merge is interrupted, the next owner finishes it.
+        It also finishes interrupted commits of any age. If a merge is interrupted, the next owner finishes it.
         """
         report = {}
         with self._writes:
@@ -209,7 +213,7 @@ class StoreWriter(Owner):
         return report
 
     def _merge_due(self, folder: str) -> None:
-        """Merge what a launch has written so far; runs on the compactor's thread."""
+        """Merge the folder's segments that are due. Runs on the compactor's thread."""
         for batch in batches(self.store.segments(folder)):
             try:
                 merged = self._merged(folder, batch)
@@ -235,7 +239,7 @@ class StoreWriter(Owner):
             self.storage.delete(segment.path)
 
     def _finish_commits(self, generations: list[int]) -> None:
-        """Finish commits of these generations that were interrupted between folders."""
+        """Finish the commits of these generations that were interrupted between folders."""
 
         def written(folder: str) -> list[Segment]:
             return [s for s in self.store.segments(folder) if s.epoch in generations and s.rows]

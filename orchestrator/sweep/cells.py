@@ -1,8 +1,8 @@
-"""Stage 2: sweeps become a columnar table of cells with content ids.
+"""Stage 2, expansion: sweeps become a table of cells, whose ids are hashes of their content.
 
 A *variant* is the combination (sweep, workload, experiment, method, k, config) that cells of different seeds share.
-Each variant is validated once, and hashed once up to the seed. A cell is then one row (id, variant, seed), so that a
-million cells are three columns.
+Each variant is validated and hashed once. The seed is then added to the hash. A cell is one row (id, variant, seed), so
+a million cells are three columns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "see
 
 @dataclass(frozen=True)
 class CellTable:
-    """Two frames: `cells` has one row per cell (cell_id, variant, seed), `variants` one row per variant."""
+    """A table of cells. `cells` has one row per cell (cell_id, variant, seed), `variants` one row per variant."""
 
     variants: pl.DataFrame
     cells: pl.DataFrame
@@ -60,17 +60,17 @@ class CellTable:
         return self.cells.height
 
     def wide(self) -> pl.DataFrame:
-        """One row per cell with its variant's columns, in the order of `cells`."""
+        """Return one row per cell with its variant's columns, in the order of `cells`."""
         return self.cells.join(self.variants, on="variant", how="left", maintain_order="left")
 
     def keep(self, cell_ids: pl.Series) -> CellTable:
-        """A table of only these cells, in the order of this table."""
+        """Return a table of only these cells, in the order of this table."""
         return CellTable(self.variants, self.cells.filter(pl.col("cell_id").is_in(cell_ids.implode())))
 
 
 @printable_output()
 def expand(sweeps: Sequence[Sweep]) -> CellTable:
-    """All cells of the sweeps; a cell that several sweeps request appears once, under the first.
+    """Build the table of all cells of the sweeps. A cell of several sweeps appears once, under the first sweep.
 
     Raises:
         InputError: files have problems (the message lists all of them), or too many cells are requested.
@@ -92,7 +92,7 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
 
 
 def merge(tables: Sequence[CellTable]) -> CellTable:
-    """One table of all cells, with variants renumbered; a cell in several tables is taken from the first of them."""
+    """Merge tables of cells, with variants renumbered. A cell in several tables is taken from the first."""
     if len(tables) == 1:
         return tables[0]
     variants, cells, start = [], [], 0
@@ -107,7 +107,7 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 
 
 def _count(sweep: Sweep) -> int:
-    """Number of cells that the sweep requests."""
+    """Return the number of cells that the sweep requests."""
     grids = (
         len(b.methods) * max(1, len(b.ks)) * math.prod(len(values) for values in b.axes.values()) for b in sweep.blocks
     )
@@ -200,7 +200,7 @@ def _table(
 
 
 def _points(sweep: Sweep) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
-    """All points of the grid, as (block, method, k, config, the block's name in messages)."""
+    """Yield all points of the grid: (block, method, k, config, the block's name in messages)."""
     for i, block in enumerate(sweep.blocks):
         names = list(block.axes)
         for (method, k), values in itertools.product(

@@ -19,7 +19,7 @@ MAX_LONGER = 5
 
 
 def find(name: str) -> list[Path]:
-    """The sweep files that a SWEEP argument names, sorted.
+    """Find the sweep files that a SWEEP argument names, sorted.
 
     Args:
         name: a path to a `.toml` file or to a folder of such files; or the name, group or folder of bundled sweeps
@@ -76,7 +76,7 @@ def find(name: str) -> list[Path]:
 
 
 def _suggestion(path: Path) -> str:
-    """A suggestion to append to a message: the `.toml` of most similar name in the same folder, or ""."""
+    """Suggest, for a message, the `.toml` file in the same folder with the most similar name; "" if none is similar."""
     stems = {p.stem: p for p in sorted(path.parent.glob("*.toml"))} if path.parent.is_dir() else {}
     near = difflib.get_close_matches(path.stem, stems, n=1)
     return f"; did you mean {stems[near[0]]}?" if near else ""

@@ -15,7 +15,7 @@ ID_LENGTH = 24
 def hash_parts(
     workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """The canonical JSON of a variant's cells, as (text before the seed, text after the seed)."""
+    """Encode a variant as canonical JSON, in two parts: (text before the seed, text after the seed)."""
     # Keys are sorted: everything before "seed" is one object, everything after it another.
     head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
     tail = canonical_json({"version": version, "workload": workload})
@@ -23,7 +23,7 @@ def hash_parts(
 
 
 def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
-    """The ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
+    """Compute the ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
     head = hashlib.sha256(parts[0].encode())
     tail = parts[1].encode()
     ids = []
@@ -35,7 +35,7 @@ def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
 
 
 def canonical_json(value: Any) -> str:
-    """The canonical text of a value: sorted keys, no spaces, equal numbers written alike.
+    """Encode a value as canonical JSON: sorted keys, no spaces, equal numbers written alike.
 
     Raises:
         ValueError: a number is not finite, a key is not text, or a value is of another type.
@@ -63,6 +63,6 @@ def _canonical(value: Any) -> Any:
 
 
 def cell_name(experiment: Any, method: Any, k: Any, seed: Any, cell_id: str) -> str:
-    """A cell's readable name, such as `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
+    """Format a cell's readable name, such as `sine/sparse_rtrl/k=4/seed=42#3f5b12ab`."""
     middle = "" if k is None else f"/k={k}"
     return f"{experiment}/{method}{middle}/seed={seed}#{cell_id[:8]}"

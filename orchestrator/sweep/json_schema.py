@@ -1,7 +1,7 @@
 """JSON schema of sweep files, with which editors complete and check them.
 
-It is draft 7, which editors' TOML extensions support. It checks each key on its own; only `sweep.spec` also compares
-keys, and finds for example a config key that is both in `[config]` and varied.
+It is draft 7, which editors' TOML extensions support. It checks each key on its own. Only `sweep.spec` compares keys:
+for example, it refuses a config key that is both in `[config]` and varied.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ _ARTIFACTS: Schema = {
 
 
 def schema(workload: Workload | None = None) -> Schema:
-    """Schema of all sweep files, or of one workload's, which includes the workload's config keys and methods."""
+    """Build the schema of all sweep files, or of one workload's, with its config keys and methods."""
     config, definitions = _config(workload)
     description = "Shared settings; a key is either here or in [[grid]] blocks, not in both."
     programs = () if workload else ("command", "script")
@@ -181,13 +181,13 @@ def _block(workload: Workload | None, config: Mapping[str, Any]) -> Schema:
 
 
 def _axis(value: Schema) -> Schema:
-    """Schema of a value, or of a list of values to vary."""
+    """Build the schema for either a value or a list of values to vary."""
     notes = {key: text for key, text in value.items() if key in {"description", "default"}}
     return {**notes, "anyOf": [value, {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}]}
 
 
 def _config(workload: Workload | None) -> tuple[Schema, Schema]:
-    """The schema of `[config]`, and the definitions that it refers to."""
+    """Build the schema of `[config]`, and the definitions that this schema refers to."""
     if workload is None or workload.config_model is None:
         return {"additionalProperties": _VALUE}, {}
     model: Schema = workload.config_model.model_json_schema()

@@ -1,4 +1,4 @@
-"""A workload's source files and their digest. The files are found by reading import statements, without imports."""
+"""A workload's source files and their digest. The files are found by reading import statements; nothing is imported."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def digest_of(contents: Mapping[str, bytes]) -> str:
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
-    """A workload's source files, each with the name under which it enters the digest.
+    """Find a workload's source files. Each is paired with the name under which it enters the digest.
 
-    For a bundled workload: its module, and its imports from `raysweep.workloads`. For a user's: its whole top-level
-    package, or its file if it is in no package; then their imports from the folder that is shipped with it.
+    A bundled workload has its module and what that imports from `raysweep.workloads`. A user's workload has its whole
+    top-level package, or its file if it is in no package. To these come imports from the folder that is shipped with
+    it.
 
     Args:
         module: the full name of the workload's module.
@@ -82,15 +83,15 @@ def module_conflicts(own: Mapping[str, Iterable[Path]]) -> list[str]:
 
 
 def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
-    """Files in `folder` that a module may load when it is imported or its functions are called, its own included.
+    """Find the files in `folder` that a module may load when imported or called, its own file included.
 
-    They are found by reading import statements, also those inside functions, so that every process on every machine
-    finds the same files. Imports of computed names, and files outside the folder, are not found.
+    They are found by reading import statements, also those inside functions. So every process on every machine finds
+    the same files. Imports of computed names, and files outside the folder, are not found.
 
     Args:
         module: the module's full name.
         folder: the folder that contains the module or its top-level package.
-        within: a package: only modules inside it are followed. None: all modules but raysweep's.
+        within: a package; only modules inside it are followed. None: all modules but raysweep's.
 
     Returns:
         Paths relative to the folder, sorted.
@@ -120,7 +121,7 @@ def imported(source: bytes, package: tuple[str, ...]) -> frozenset[str]:
     """Full names in a file's import statements: modules, and the names that are imported from them.
 
     Args:
-        source: the file's content; the result is empty if it is not Python, or longer than `MAX_BYTES`.
+        source: the file's content. The result is empty if it is not Python, or longer than `MAX_BYTES`.
         package: the names of the packages that contain the file, the outermost first.
     """
     if len(source) > MAX_BYTES:
@@ -144,7 +145,7 @@ def imported(source: bytes, package: tuple[str, ...]) -> frozenset[str]:
 
 
 def content(file: Path) -> bytes:
-    """A file's bytes; empty if it cannot be read, since then it cannot be imported either."""
+    """Read a file's bytes; empty if it cannot be read. It cannot be imported then, either."""
     try:
         return file.read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
-"""Stage 1: a sweep file (TOML) is read into a `Sweep`, without knowledge of workloads' configs, stores or Ray.
+"""Stage 1, reading: a TOML file becomes a `Sweep`. Knows nothing of workloads' configs, stores or Ray.
 
-Problems are collected, not raised. `cells.expand` adds those that the workload finds, and raises all of a file's
-problems at once.
+Problems are collected, not raised. `cells.expand` adds those that the workload finds, and then raises all problems of a
+file at once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Value = Scalar | list[Any]
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources that a cell runs with; never part of its id."""
+    """The resources that a cell runs with. They are never part of a cell's id."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -61,7 +61,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Block:
-    """One `[[grid]]` block: the product of its axes."""
+    """One `[[grid]]` block. Its cells are all combinations of the values on its axes."""
 
     methods: tuple[str, ...]
     ks: tuple[int | None, ...]
@@ -71,7 +71,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its file and the command line define it."""
+    """A sweep, as its file and the command line define it."""
 
     name: str
     title: str
@@ -104,11 +104,11 @@ class Sweep:
 
     @classmethod
     def from_text(cls, text: str, path: Path | None = None) -> Sweep:
-        """Read a sweep from TOML text; `path` is the file that it comes from, if any."""
+        """Read a sweep from TOML text; `path` is the file that contains it, if any."""
         return _read(text, path)
 
     def with_seeds(self, seeds: str | Sequence[int]) -> Sweep:
-        """The same sweep over other seeds: `"0..19"`, `"1,2,5"` or a list of ints."""
+        """Return the same sweep with other seeds: `"0..19"`, `"1,2,5"` or a list of ints."""
         problems: list[str] = []
         if isinstance(seeds, str) and ".." not in seeds and not _LIKE_A_RANGE.fullmatch(seeds):
             parts = [part.strip() for part in seeds.split(",")]
@@ -119,7 +119,7 @@ class Sweep:
         return replace(self, seeds=read)
 
     def with_settings(self, settings: Mapping[str, Value]) -> Sweep:
-        """The same sweep with config values set: in the grid blocks if they vary the key, otherwise in `[config]`."""
+        """Return the same sweep with config values set: in grid blocks that vary the key, otherwise in `[config]`."""
         config, blocks = dict(self.config), self.blocks
         for key, value in settings.items():
             if key in {"method", "k", "seed", "seeds", "experiment", "workload"}:
@@ -133,7 +133,7 @@ class Sweep:
         return replace(self, config=config, blocks=blocks, overrides={**self.overrides, **settings})
 
     def with_resources(self, **changes: Any) -> Sweep:
-        """The same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
+        """Return the same sweep with resources (`timeout_s`, `retries`, ...) set in every block."""
         new = {key: value for key, value in changes.items() if value is not None}
         problems: list[str] = []
         _resources(new, Resources(), "given resources", problems)
@@ -143,19 +143,19 @@ class Sweep:
 
     @property
     def text_digest(self) -> str:
-        """Digest of the file's text, as 16 hex characters."""
+        """Digest of the file's text: 16 hex characters."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
 def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | None) -> list[Sweep]:
-    """The sweeps with the settings of `--set` and the seeds of `--seeds`, if given."""
+    """Apply the settings of `--set`, and the seeds of `--seeds` if given, to sweeps."""
     if settings:
         sweeps = [sweep.with_settings(settings) for sweep in sweeps]
     return list(sweeps) if seeds is None else [sweep.with_seeds(seeds) for sweep in sweeps]
 
 
 def load_all(names: Sequence[str]) -> list[Sweep]:
-    """All sweeps that the SWEEP arguments name, in the order of the arguments; each file is read once."""
+    """Read all sweeps that the SWEEP arguments name, in the order of the arguments. Each file is read once."""
     paths: dict[Path, None] = {}
     for name in names:
         paths.update(dict.fromkeys(p.resolve() for p in find(name)))
@@ -173,7 +173,7 @@ def load_all(names: Sequence[str]) -> list[Sweep]:
 
 
 def setting(text: str) -> tuple[str, Value]:
-    """Parse one `--set key=value`; the value is TOML, or a string if it is not valid TOML."""
+    """Parse one `--set key=value`. The value is TOML, or a string if it is not valid TOML."""
     key, equals, raw = text.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -257,7 +257,7 @@ def _read(text: str, path: Path | None) -> Sweep:
 
 
 def _misplaced(key: str) -> str:
-    """The message about an invalid key at the top of a sweep file."""
+    """Format the message about an invalid key at the top level of a sweep file."""
     if key in RESOURCES:
         return f"{key}: is not valid at the top of the file; it {BELONGS}"
     if key in ("method", "k"):

@@ -18,7 +18,7 @@ from raysweep.workloads.registry import unknown_name
 
 
 class Settled(NamedTuple):
-    """A valid point: its k, its full config with defaults, and its relative cost (None: unknown)."""
+    """A valid point of the grid: its k, its config with defaults filled in, and its relative cost (None: unknown)."""
 
     k: int | None
     config: dict[str, Any]
@@ -32,7 +32,10 @@ Mistake = tuple[str, str]
 def validate(
     workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool
 ) -> tuple[Settled | None, list[Mistake]]:
-    """Validate a point: return it, or None, and its mistakes. The workload's functions are called if `settle`."""
+    """Validate a point of the grid. Returns the valid point, and the mistakes.
+
+    The point is None if it has mistakes, or if `settle` is False; the workload's functions are then not called.
+    """
     problems: list[Mistake] = []
     is_known = workload.methods is None or method in workload.methods
     if not is_known:
@@ -47,7 +50,7 @@ def validate(
 
 
 def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
-    """The place of a mistake: the `--set` whose key the message names, otherwise the sweep file."""
+    """Return where a mistake is: the `--set` whose key the message names, otherwise the sweep file."""
     where = sweep.path or sweep.name
     for key, value in sweep.overrides.items():
         if _mentions(message.partition(";")[0], [key]):
@@ -81,12 +84,12 @@ def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str]
 
 
 def _mentions(line: str, keys: Iterable[str]) -> bool:
-    """Whether a message names any of these keys."""
+    """Tell whether a message names any of these keys."""
     return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", line) for key in keys)
 
 
 def _settled(workload: Workload, method: str, k: int | None, model: Any) -> tuple[Settled | None, list[str]]:
-    """Apply the workload's own functions to a point; return the result (or None) and messages about mistakes."""
+    """Apply the workload's own functions to a point. Returns the valid point (or None) and messages about mistakes."""
     hook = "settle"
     try:
         if workload.settle is not None:

@@ -1,4 +1,4 @@
-"""Import of a workload by its name, bundled or a user's `package.module:function`, with its declarations."""
+"""Import of a workload by its name: a bundled one, or a user's `package.module:function`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Workload:
         return {**self.code.own_files()}
 
     def added_later(self) -> dict[str, Any]:
-        """Config field added after cells had been recorded -> its value in those cells.
+        """Config fields that were added after cells had been recorded, each with its value in those cells.
 
         Raises:
             ValueError: a field is marked with the `AddedLater` of another copy of raysweep.
@@ -322,7 +322,7 @@ _RENAMED = ("analysis", "orchestrator", "workloads")
 
 
 def _renamed(error: ModuleNotFoundError) -> str:
-    """A hint for the message if the missing module has the name of a raysweep package before 0.1.0; otherwise ""."""
+    """Return a hint if the missing module has the name of a raysweep package before version 0.1.0; otherwise ""."""
     missing = error.name or ""
     if missing.partition(".")[0] not in _RENAMED:
         return ""
@@ -330,7 +330,7 @@ def _renamed(error: ModuleNotFoundError) -> str:
 
 
 def _declaration(module: ModuleType, what: str, where: str) -> Any:
-    """Read a declaration and check its type, which `raysweep.workloads.interface` defines; None if it is missing."""
+    """Read a module's declaration named `what`, and check its type (see `raysweep.workloads.interface`)."""
     try:
         value = getattr(module, what, None)
         if value is None:

@@ -1,38 +1,45 @@
 """Neural decoding across sessions: Experiment 9 of the paper (Sec. 4.9, Table 12).
 
-A network reads the spikes of session A, bin by bin, and decodes the finger's movement, learning at every step by the
+A network reads the spikes of session A, bin by bin, and decodes the finger's movement. It learns at every step by the
 cell's rule. It continues on session B, recorded days or months later, without recalibration. PCA and z-scores
 (`raysweep.workloads.bci.recordings.preprocess`) are fitted on A alone. A cell makes two passes over B:
 
-- adapting: online learning continues. Network state and influence are reset at B's first bin (a new session is a new
-  sequence); weights and the optimiser's state are not.
+- adapting: online learning continues. At B's first bin the network state and the influence are reset, since a new
+  session is a new sequence. Weights and the optimiser's state are kept.
 - frozen: the weights from A's end, state zero at B's first bin, no learning.
 
-Errors are mean squared errors over both coordinates of z-scored targets (A's mean has error 1 on A), of predictions
-made before the update. The paper does not define its windows. Here `a_end` is the last tenth of A; `b_early`,
+Errors are mean squared errors of predictions made before the update, over both coordinates of z-scored targets (A's
+mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A, and `b_early`,
 `b_middle`, `b_late` are the thirds of B.
 
-Metrics: `mse_a_end`, `mse_b_...`, of the frozen pass `frozen_b_...`; `r2_b_late`, `frozen_r2_b_late`, mean R^2 of
-the two coordinates about their own means in the window; `recovery_b_late`, Eq. 12 in percent, both terms from this
-cell's weights:
+Metrics:
+
+- `mse_a_end` and `mse_b_...`; `frozen_b_...` of the frozen pass.
+- `r2_b_late`, `frozen_r2_b_late`: mean R^2 of the two coordinates about their own means in the window.
+- `recovery_b_late`: Eq. 12 in percent, both terms from this cell's weights,
 
     recovery = 100 (frozen_b_late - mse_b_late) / (frozen_b_late - mse_a_end)
 
-absent if the drift, its denominator, is not positive. `diverged` (0 or 1); if 1, `diverged_at`, the step along A and
-B: windows of the adapting run that end after it are absent, and if it lies in A, so is the frozen pass. `gap_days`
-between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
+  It is absent if the denominator, the drift, is not positive.
+- `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after it are
+  absent. If it lies in A, so is the frozen pass.
+- `gap_days` between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
 
-Baselines, which depend only on the data (`workloads.bci.recordings.decoders`): `ridge_frozen_b_late` (Wiener filter
-of 10 bins, fitted on A), `ridge_refit_b_late` (fitted on B's first three minutes: a recalibration, which the networks
-do not get; absent if the late third begins earlier), `kalman_frozen_b_late` (fitted on A), `mean_b_late` (A's
-mean). Persistence is not a baseline: it would see the movement to be decoded.
+Baselines, which depend only on the data (`workloads.bci.recordings.decoders`):
+
+- `ridge_frozen_b_late`: Wiener filter of 10 bins, fitted on A.
+- `ridge_refit_b_late`: the same, fitted on B's first three minutes, a recalibration that the networks do not get. It is
+  absent if the late third begins earlier.
+- `kalman_frozen_b_late`: Kalman filter, fitted on A. `mean_b_late`: A's mean.
+
+Persistence is not a baseline: it would see the movement to be decoded.
 
 Arrays: `mse_b` and `frozen_b`, means of 50 bins each over B without an incomplete last one; the probes' measurements.
 
-Differences from the paper: it has one frozen decoder per seed; here each rule's own weights are frozen, so both terms
-of Eq. 12 come from one network. It does not state its preprocessing of spikes before the PCA (here counts in bins, not
-smoothed). Added controls: `session_a` = `session_b` (the halves of one session: no gap), and `relabel` (B with its
-channels permuted: no drift).
+Differences from the paper: it has one frozen decoder per seed. Here each rule's own weights are frozen, so both terms
+of Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it is counts
+in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no gap), and
+`relabel` (B with its channels permuted: no drift).
 """
 
 from __future__ import annotations
@@ -75,7 +82,7 @@ Session = Annotated[str, Field(pattern=r"^\w+$")]
 
 
 class Config(LearnerConfig):
-    """A learner's settings, the two sessions and what is decoded."""
+    """The learner's settings, the two sessions, and the quantity to decode."""
 
     session_a: Session = Field(default="20160624_03", description="session to train on")
     session_b: Session = Field(
@@ -95,12 +102,12 @@ class Config(LearnerConfig):
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Complete k and config from method and sessions; refuse settings without effect and impossible combinations.
+    """Fill in defaults that depend on method and sessions. Refuse settings without effect, or impossible together.
 
     Args:
         method: a name in `METHODS`.
-        k: from the sweep.
-        config: validated field by field.
+        k: the k that the sweep states, or None.
+        config: the config, whose fields are valid one by one.
 
     Returns:
         The recorded k and the complete config, with both digests.
@@ -128,12 +135,12 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
 
 
 def cost(method: str, k: int | None, config: Config) -> float:
-    """Relative cost of a settled cell."""
+    """Estimate the relative cost of a cell, given the k and config that `settle` returns."""
     return sum(_bins(config)) * cost_of_step(method, k, config, config.components)
 
 
 def lacks(config: Config) -> str | None:
-    """The first missing module or session file, and how to get it; None if nothing is missing."""
+    """Name the first missing module or session file, and how to get it. None if nothing is missing."""
     if missing := missing_module("sklearn", "paper") or missing_compiler(config):
         return missing
     try:
@@ -145,7 +152,7 @@ def lacks(config: Config) -> str | None:
 
 
 def _bins(config: Config) -> list[int]:
-    """Number of bins of each session; `USUAL_BINS` if it is not in `KNOWN`."""
+    """Return the number of bins of each session; `USUAL_BINS` if the session is not in `KNOWN`."""
     return [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)
@@ -153,7 +160,7 @@ def _bins(config: Config) -> list[int]:
 
 
 def run(cell: Cell, context: Context) -> Metrics:
-    """Learn along A, then decode B adapting and frozen; record arrays, return metrics."""
+    """Learn along session A, decode session B with and without learning, and return the metrics."""
     config: Config = cell.config
     a = session_at(config.session_a, config.digest_a, find(config.session_a, config.bin_ms))
     b = session_at(config.session_b, config.digest_b, find(config.session_b, config.bin_ms))
@@ -166,7 +173,7 @@ def run(cell: Cell, context: Context) -> Metrics:
 
 
 def both_sessions(pair: Pair) -> Stream:
-    """A, then B as a new sequence."""
+    """Join the sessions into one stream: A, then B as a new sequence."""
     inputs = np.concatenate([pair.inputs_a, pair.inputs_b])
     begins = np.zeros(len(inputs), np.bool_)
     begins[[0, len(pair.inputs_a)]] = True
@@ -174,7 +181,7 @@ def both_sessions(pair: Pair) -> Stream:
 
 
 def frozen_predictions(learner: Learner, theta: Array, n: int, inputs: Array) -> Array:
-    """Predictions of fixed weights along inputs (T, k), from state zero: (T, n_out) float64."""
+    """Predict from inputs (T, k) with fixed weights, starting at state zero: (T, n_out) float64."""
     architecture, parameters = learner.architecture, learner.layout.split(theta)
     state = np.zeros((architecture.components, n), theta.dtype)
     predictions = []
@@ -186,11 +193,11 @@ def frozen_predictions(learner: Learner, theta: Array, n: int, inputs: Array) ->
 
 
 def recovery(frozen: float, adapting: float, target: float) -> float | None:
-    """Eq. 12, in percent; None if freezing lost nothing.
+    """Compute the recovery of Eq. 12, in percent. None if freezing lost nothing.
 
     Args:
-        frozen: MSE late in B of the frozen pass.
-        adapting: MSE late in B of the adapting pass.
+        frozen: MSE of the frozen pass in the last third of B.
+        adapting: MSE of the adapting pass in the last third of B.
         target: MSE at the end of A.
     """
     drift = frozen - target
@@ -198,7 +205,7 @@ def recovery(frozen: float, adapting: float, target: float) -> float | None:
 
 
 def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
-    """Learn along A and B in one run; if it completed A, decode B again with the weights from A's end."""
+    """Learn along A and B in one run. If the run completed A, decode B again with the weights from A's end."""
     config: Config = cell.config
     bins_a, bins_b = len(pair.inputs_a), len(pair.inputs_b)
     metrics: dict[str, float] = {"bins_a": float(bins_a), "bins_b": float(bins_b)}
@@ -222,7 +229,10 @@ def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
 
 
 def _measure(error: str, r2: str, predictions: Array, targets: Array, windows: tuple[Segment, ...]) -> dict[str, float]:
-    """MSE of each window that the predictions cover; R^2 late in B."""
+    """Compute the MSE of each window that the predictions cover, and R^2 in the last third of B.
+
+    `error` and `r2` are the prefixes of the metrics' names.
+    """
     errors = squared_errors(predictions, targets)
     metrics = {}
     for name, start, stop in windows:

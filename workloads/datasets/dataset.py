@@ -1,6 +1,6 @@
-"""A data set: its source, its download, its files in the data folder.
+"""The interface of a data set: its source, its download, and its files in the data folder.
 
-The data folder is `$RAYSWEEP_DATA`, or `data` in the current folder. The path is never part of a cell; the content of
+The data folder is `$RAYSWEEP_DATA`, or `data` in the current folder. Its path is never part of a cell. The content of
 the files may be, as a digest.
 """
 
@@ -15,17 +15,17 @@ VARIABLE = "RAYSWEEP_DATA"
 
 
 def data_folder() -> Path:
-    """The data folder: `$RAYSWEEP_DATA`, or `data`."""
+    """Return the data folder: `$RAYSWEEP_DATA`, or `data` in the current folder."""
     return Path(os.environ.get(VARIABLE) or "data")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The part of a data set present in a folder.
+    """The parts of a data set that a folder contains.
 
     Args:
-        rows: one per part (a session, say); all with the same keys, values are numbers, text or None.
-        notes: remarks for the reader, a sentence or two each.
+        rows: one row per part, such as a session. All rows have the same keys; values are numbers, text or None.
+        notes: remarks for the reader, of one or two sentences.
     """
 
     rows: Sequence[Mapping[str, float | int | str | None]]
@@ -34,14 +34,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An entry of `DATASETS`.
+    """A data set that `raysweep data` can fetch: an entry of `DATASETS`.
 
     Args:
-        title: content and authors, one line.
-        source: where it is published, and its licence.
-        fetch: (data folder, say, options by keyword) -> the files now present. `say` receives a line per file. Raises
-            ValueError or OSError with one message; a partial download is resumed by the next call.
-        listing: (data folder) -> its `Listing`; raises ValueError if a file cannot be read.
+        title: content and authors, on one line.
+        source: the place of publication, and the licence.
+        fetch: (data folder, `say`, options by keyword) -> the files that now exist. It calls `say` with one line per
+            file. It raises ValueError or OSError with one message. The next call resumes a partial download.
+        listing: (data folder) -> its `Listing`. It raises ValueError if a file cannot be read.
         options: the options of `raysweep data fetch` that `fetch` accepts; others are refused.
     """
 

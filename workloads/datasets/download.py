@@ -1,8 +1,8 @@
 """Downloads with a checksum that resume after an interruption.
 
-Pooch skips files already present, compares checksums and moves only complete files into place. It cannot resume a
-partial file, so the downloader is ours: `NAME.part` beside the file holds the bytes so far, and the next request asks
-for the rest (RFC 9110, Sec. 14.2). A server without range requests sends the whole file again.
+Pooch skips files that exist, compares checksums and moves only complete files into place. It cannot resume a partial
+file, so the downloader is ours. `NAME.part` beside the file holds the bytes so far, and the next request asks for the
+rest (RFC 9110, Sec. 14.2). A server without range requests sends the whole file again.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Say = Callable[[str], None]
 
 
 def download(url: str, path: Path, checksum: str | None, say: Say = lambda line: None) -> Path:
-    """Download `path` unless it exists with this checksum.
+    """Download `url` to the file `path`, unless it exists with this checksum.
 
     Args:
         url: http or https.
         path: the file to write.
         checksum: `md5:...` or `sha256:...`; None accepts any content.
-        say: receives progress, a line at a time.
+        say: called with progress, one line per call.
 
     Raises:
-        ValueError: not http(s), a wrong checksum (the file is deleted), or an error status from the server.
+        ValueError: the URL is not http(s), the checksum is wrong (the file is deleted), or the server reports an error.
         OSError: the connection broke or the file is incomplete; the next call resumes.
     """
     import pooch
@@ -60,7 +60,7 @@ def _hashes(message: str, checksum: str | None) -> str:
 
 
 def _resuming(path: Path, say: Say) -> Callable[[str, str, Any], None]:
-    """A downloader with pooch's signature: (address, file to write, pooch)."""
+    """Return a resuming downloader, in the form pooch calls: a function of (address, file to write, pooch)."""
     part = path.with_name(path.name + ".part")
 
     def fetch(url: str, output_file: str, _: Any) -> None:
@@ -105,12 +105,12 @@ def _write(url: str, answer: Any, part: Path, start: int, say: Say) -> None:
 
 
 def _total(answer: Any) -> int:
-    """The size of the whole file from `Content-Range`; -1 if absent."""
+    """Read the size of the whole file from a reply's `Content-Range`; -1 if absent."""
     match = re.search(r"/(\d+)$", answer.headers.get("Content-Range", ""))
     return int(match[1]) if match else -1
 
 
 def _reason(error: Exception) -> str:
-    """A short message for a requests error, without nested reprs."""
+    """Shorten the message of an error of requests, which contains nested reprs."""
     name = type(error).__name__
     return {"ConnectionError": "no connection", "ChunkedEncodingError": "the connection broke"}.get(name, name)

@@ -1,9 +1,9 @@
-"""Components: registry entries built from a cell's settings, each owning some of them.
+"""Components: rules, architectures, optimisers and streams, each with settings of its own.
 
-Rules, architectures, optimisers and streams have settings of their own (`decay` belongs to the rule `traces`, `leak` to
-the architecture `tanh_rnn`). In a workload's `Config` such a field defaults to `None`; `resolve` replaces `None` by the
-chosen component's default and refuses a value that the chosen component does not use. So two cells that compute the
-same have the same settings, and a setting without effect is an error.
+For example, `decay` belongs to the rule `traces`, and `leak` to the architecture `tanh_rnn`. In a workload's `Config`
+such a field defaults to `None`. `resolve` replaces `None` by the chosen component's default, and refuses a value that
+the chosen component does not use. So two cells that compute the same have the same settings, and a setting without
+effect is an error.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Component(Generic[T]):
-    """One named choice of a kind.
+    """A component by name: an entry of a registry of rules, architectures, optimisers or streams.
 
     Args:
         build: factory; takes the component's settings by keyword.
-        defaults: the `Config` fields it owns, each with the value that replaces `None`.
+        defaults: the `Config` fields that belong to the component, each with the value that replaces `None`.
     """
 
     build: Callable[..., T]
     defaults: Mapping[str, Scalar] = field(default_factory=dict)
 
     def settings(self, config: Any) -> dict[str, Any]:
-        """Its settings from a settled config."""
+        """Return the component's settings from a complete config, as `settle` returns it."""
         return {name: getattr(config, name) for name in self.defaults}
 
 
@@ -39,7 +39,7 @@ AnyRegistry = Registry[Any]  # entries are `Component`s; dict is invariant, so t
 
 
 def owners(registry: AnyRegistry) -> dict[str, tuple[str, ...]]:
-    """Owners of each setting of a registry: `{"decay": ("traces",)}`."""
+    """Map each setting to the entries of a registry that own it: `{"decay": ("traces",)}`."""
     entries: dict[str, tuple[str, ...]] = {}
     for name, component in registry.items():
         for setting in component.defaults:
@@ -50,14 +50,17 @@ def owners(registry: AnyRegistry) -> dict[str, tuple[str, ...]]:
 def resolve(
     label: str, chosen: str, registry: AnyRegistry, owned: Mapping[str, tuple[str, ...]], config: Any
 ) -> tuple[dict[str, Scalar], list[str]]:
-    """Settings of the chosen entry with defaults filled in, and problems: settings it does not use.
+    """Fill in the defaults of the chosen component, and find settings that it does not use.
 
     Args:
         label: the choice's name in messages ("method", "stream").
-        chosen: a name in the registry.
-        registry: the kind's entries.
-        owned: `owners(registry)`, computed once (this runs for each of a million cells).
-        config: a validated config.
+        chosen: the component's name in the registry.
+        registry: all components of this kind.
+        owned: `owners(registry)`, computed once, since this runs for each of a million cells.
+        config: the config, whose fields are valid one by one.
+
+    Returns:
+        The settings by name, and the problems, one line each.
     """
     defaults = registry[chosen].defaults
     values: dict[str, Scalar] = {}

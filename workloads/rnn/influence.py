@@ -5,23 +5,23 @@ r"""The carried influence J_t = d s_t / d theta of RTRL (Williams and Zipser 198
 J has C n rows (states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero but for the rows of a
 parameter's own unit, so it is added in place and never laid out in full.
 
-Two ways for the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do the (C
-n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, k C n P multiply-adds; BLAS
-makes up for a factor of about twenty, so it pays where 20 k <= n (`gather_pays`): measured on one core, equal
-at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
+There are two ways to compute the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do
+the (C n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, in k C n P multiply-adds. BLAS is
+faster per multiply-add by a factor of about twenty, so gathering pays if 20 k <= n (`gather_pays`). Measured on one
+core: equal at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
 
-Subnormals. Influence that crossed many hops of a mask is tiny, and some CPUs are slow on numbers below the
-smallest normal one. Measured on the sine with the ring at k = 4: none at n = 64 in either dtype (least
-1e-32), 6 % of the entries at n = 256 in float32, without a slower step on an AMD EPYC. So nothing is
-flushed: rounding small entries away would not be (1), and a CPU's flush mode is not NumPy's to set.
+Subnormals: influence that passed many connections of a mask is tiny, and some CPUs are slow on numbers below the
+smallest normal one. Measured on the sine with the ring at k = 4: none at n = 64 in either dtype (smallest 1e-32); 6 %
+of the entries at n = 256 in float32, without a slower step on an AMD EPYC. So nothing is flushed to zero. Rounding
+small entries away would not be (1), and NumPy cannot set a CPU's flush mode.
 
-The part that stays within a unit, S_t[c, g, i, l] ~ d s_t[c, i] / d theta_g[i, l], is cheaper by a factor C n:
+The part of J_t within units, S_t[c, g, i, l] ~ d s_t[c, i] / d theta_g[i, l], costs less by a factor C n:
 
     S_t[c] = sum_c' path_t[c, c'] S_{t-1}[c'] + gain_t[c] inputs_t          S (C, G, n, m)             (2)
 
-with the own paths of a step, or those and the self-weights. Where units do not read one another it is all of
-the influence, so (2) is exact RTRL at O(G n m) a step (Irie, Gopalakrishnan and Schmidhuber 2024; Zucchet et
-al. 2023).
+Here path_t are the own paths of a step, with or without the self-weights. If units do not read one another, S_t is all
+of the influence, so (2) is exact RTRL at O(G n m) a step (Irie, Gopalakrishnan and Schmidhuber 2024; Zucchet et al.
+2023).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from raysweep.workloads.rnn.linearization import Stage, Step, recurrent, stage_i
 
 
 def gather_pays(n: int, k: int) -> bool:
-    """Whether reading k of n sources a row beats the dense product."""
+    """Tell whether reading k of n sources per row is faster than the dense product."""
     return 20 * k <= n
 
 
 def none_yet(components: int, gates: int, n: int, m: int, dtype: np.dtype[np.floating]) -> Array:
-    """J_0 = 0, shape (C n, G n m)."""
+    """Return the influence before the first step, J_0 = 0, shape (C n, G n m)."""
     return np.zeros((components * n, gates * n * m), dtype)
 
 
 def advance(influence: Array, step: Step, mask: Array | None = None) -> Array:
-    """J_t from J_{t-1} by the dense product; mask (n, n) or None for the full Jacobian."""
+    """Compute J_t from J_{t-1} by the dense product. `mask` is M (n, n), or None for the full Jacobian."""
     gate = 0
     for stage in step:
         influence = transition((stage,), mask) @ influence
@@ -52,7 +52,7 @@ def advance(influence: Array, step: Step, mask: Array | None = None) -> Array:
 
 
 def advance_gathered(influence: Array, step: Step, sources: Indices) -> Array:
-    """J_t from J_{t-1}, reading only `sources` (n, k): S_i, the units that unit i listens to, for each i."""
+    """Compute J_t from J_{t-1}, reading for each unit i only its sources S_i, row i of `sources` (n, k)."""
     gate = 0
     for stage in step:
         influence = _gathered(influence, stage, sources)
@@ -61,7 +61,10 @@ def advance_gathered(influence: Array, step: Step, sources: Indices) -> Array:
 
 
 def contract(influence: Array, signal: Array, gates: int) -> Array:
-    """G_t[g, j, l] = sum_ci signal[c, i] J_t[(c, i), (g, j, l)] over the Q components read, shape (G, n, m)."""
+    """Compute the gradient G_t[g, j, l] = sum_ci signal[c, i] J_t[(c, i), (g, j, l)], shape (G, n, m).
+
+    The sum is over the Q components that the readout sees.
+    """
     n = signal.shape[1]
     return (signal.reshape(-1) @ influence[-signal.size :]).reshape(gates, n, -1)
 
@@ -83,7 +86,7 @@ def _gathered(influence: Array, stage: Stage, sources: Indices) -> Array:
 
 
 def _add_immediate(influence: Array, stage: Stage, gate: int) -> int:
-    """Adds a stage's I in place (`influence` is the caller's own new array) from this gate on; the next gate."""
+    """Add a stage's immediate influence to `influence` in place, from gate `gate` on. Returns the next gate."""
     components, gates, n = stage.gain.shape
     m: int = stage.inputs.shape[1]
     blocks = influence.reshape(components, n, -1, n, m)[:, :, gate : gate + gates]
@@ -102,6 +105,9 @@ def advance_local(influence: Array, stage: Stage, self_weights: bool = False) ->
 
 
 def contract_local(influence: Array, signal: Array) -> Array:
-    """G_t[g, i, l] = sum_c signal[c, i] S_t[c, g, i, l], over the Q state components that are read. Shape (G, n, m)."""
+    """Compute the gradient G_t[g, i, l] = sum_c signal[c, i] S_t[c, g, i, l], shape (G, n, m).
+
+    The sum is over the Q components that the readout sees.
+    """
     gradient: Array = (signal[:, None, :, None] * influence[-len(signal) :]).sum(0)
     return gradient

@@ -1,6 +1,6 @@
-"""Initial weights. Drawn in float64 and then rounded, so both dtypes start from the same numbers.
+"""Initial weights. They are drawn in float64 and then rounded, so both dtypes start from the same numbers.
 
-`n` is the number of hidden units for every matrix, whichever its own fan-in (as in torch's RNNs).
+`n` is the number of hidden units for every matrix, whatever its fan-in (as in torch's RNNs).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ Initializer = Callable[[np.random.Generator, tuple[int, int], float, int], Weigh
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
-    """`scale` times a uniformly (Haar) drawn orthogonal matrix; orthonormal rows or columns if not square."""
+    """Draw `scale` times a uniformly (Haar) distributed orthogonal matrix.
+
+    Rows or columns are orthonormal if not square.
+    """
     rows, columns = shape
     tall = rng.standard_normal((max(shape), min(shape)))
     q, r = np.linalg.qr(tall)
@@ -28,17 +31,17 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, int], scale: float, n
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
-    """N(0, scale^2)."""
+    """Draw a matrix from N(0, scale^2)."""
     return scale * rng.standard_normal(shape)
 
 
 def normal_by_size(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
-    """N(0, scale^2 / n)."""
+    """Draw a matrix from N(0, scale^2 / n)."""
     return float(scale / np.sqrt(n)) * rng.standard_normal(shape)
 
 
 def uniform_by_size(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
-    """U(-scale / sqrt(n), scale / sqrt(n)); at scale 1 torch's default for an RNN."""
+    """Draw a matrix from U(-scale / sqrt(n), scale / sqrt(n)). At scale 1 this is torch's default for an RNN."""
     bound = scale / np.sqrt(n)
     return rng.uniform(-bound, bound, shape)
 
@@ -55,7 +58,7 @@ INITIALIZERS: Registry[Initializer] = Registry(
 
 
 class Initial(NamedTuple):
-    """How to draw an architecture's weights; biases start at zero unless the architecture says otherwise."""
+    """How to draw an architecture's weights. Biases start at zero unless the architecture sets them otherwise."""
 
     recurrent: str = "orthogonal"
     recurrent_scale: float = 0.3
@@ -65,13 +68,13 @@ class Initial(NamedTuple):
     output_scale: float = 0.1
 
     def recurrent_weights(self, rng: np.random.Generator, n: int) -> Weights:
-        """Shape (n, n)."""
+        """Draw the recurrent weights W (n, n)."""
         return INITIALIZERS[self.recurrent](rng, (n, n), self.recurrent_scale, n)
 
     def input_weights(self, rng: np.random.Generator, n: int, n_in: int) -> Weights:
-        """Shape (n, n_in)."""
+        """Draw the input weights U (n, n_in)."""
         return INITIALIZERS[self.input](rng, (n, n_in), self.input_scale, n)
 
     def output_weights(self, rng: np.random.Generator, n: int, n_out: int) -> Weights:
-        """Shape (n_out, n)."""
+        """Draw the readout's weights V (n_out, n)."""
         return INITIALIZERS[self.output](rng, (n_out, n), self.output_scale, n)

@@ -1,7 +1,7 @@
-"""Settings of an online learner and how to run it: shared by all workloads that use the learning rules.
+"""Settings of an online learner, and how to run it. Shared by all workloads that use the learning rules.
 
-The defaults are the protocol `paper`: the values stated in the paper, and where it states none (learning rate,
-initialisation, evaluation window) those that came nearest to its numbers.
+The defaults are the protocol `paper`: the values that the paper states. It states no learning rate, initialisation or
+evaluation window; for these the values that came nearest to its numbers are the defaults.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from raysweep.workloads.seeds import generators
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
-    """A pydantic validator: the name must be in the registry."""
+    """Return a pydantic validator that requires the value to be a name in the registry."""
 
     def check(name: str) -> str:
         if name not in registry:
@@ -46,7 +46,7 @@ InitializerName = Annotated[str, AfterValidator(name_in(INITIALIZERS))]
 
 
 class LearnerConfig(BaseModel):
-    """Settings of network, rule and optimiser; None stands for the default of the component that owns the field."""
+    """Settings of network, rule and optimiser. None stands for the default of the component that owns the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -113,12 +113,15 @@ DEFAULT_TOL = 1e-8
 def settle_learner(
     method: str, k: int | None, config: LearnerConfig
 ) -> tuple[int | None, dict[str, Scalar], list[str]]:
-    """The recorded k, the settings completed from the chosen components, and the problems.
+    """Determine the recorded k, and fill in the chosen components' defaults.
 
     Args:
         method: name of the rule.
-        k: as requested.
-        config: validated field by field.
+        k: the k that the sweep states, or None.
+        config: the config, whose fields are valid one by one.
+
+    Returns:
+        The recorded k, the completed settings, and the problems, one line each.
     """
     values: dict[str, Scalar] = {}
     problems: list[str] = []
@@ -159,7 +162,7 @@ def settle_learner(
 
 
 def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConfig) -> list[str]:
-    """Windows and intervals longer than the run, one problem a line; `values` as settled."""
+    """Report windows and intervals that are longer than the run, one line each. `values` are completed settings."""
     problems = []
     probes = {"spectrum_every": config.spectrum_every, "alignment_every": config.alignment_every}
     for name in ("window", "fisher_window", *probes):
@@ -172,12 +175,15 @@ def beyond_the_end(steps: int, values: Mapping[str, Scalar], config: LearnerConf
 
 
 def missing_compiler(config: LearnerConfig) -> str | None:
-    """Installation command for numba if a settled config needs it and it is not installed; otherwise None."""
+    """Return the installation command for numba if the config needs it and it is not installed; otherwise None."""
     return missing_module("numba", "paper") if config.implementation == "fused" else None
 
 
 def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> tuple[dict[str, Scalar], list[str]]:
-    """The compiled loop where possible and faster, unless the config chooses; `tol` if the loop replays."""
+    """Choose the loop unless the config does: the compiled one if it is possible and faster. Also settles `tol`.
+
+    Only a loop that reads the gradient back over kept steps (`Propagation.replays`) uses `tol`.
+    """
     reason = not_fused(form, config.architecture, config.loss, config.optimizer)
     implementation = config.implementation or ("readable" if reason or not _compiling_pays(form, config) else "fused")
     if implementation == "fused" and reason:
@@ -191,7 +197,7 @@ def _settle_implementation(form: Propagation | None, config: LearnerConfig) -> t
 
 
 def _compiling_pays(form: Propagation | None, config: LearnerConfig) -> bool:
-    """Whether the compiled loop is faster: not if it carries J along so many sources that a dense product wins."""
+    """Tell whether the compiled loop is faster. It is not if k is so large that J is carried faster by BLAS."""
     if form is None or not form.carried:
         return True
     kind = ARCHITECTURES[config.architecture]
@@ -201,7 +207,7 @@ def _compiling_pays(form: Propagation | None, config: LearnerConfig) -> bool:
 
 
 def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, n_out: int) -> Learner:
-    """The learner of a settled cell."""
+    """Build the learner of a cell from its complete config."""
     architecture_kind = ARCHITECTURES[config.architecture]
     architecture = architecture_kind.build(**architecture_kind.settings(config))
     optimizer = OPTIMIZERS[config.optimizer]
@@ -220,7 +226,7 @@ def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, 
 
 
 def initial_theta(learner: Learner, config: LearnerConfig, n_in: int, n_out: int, rng: np.random.Generator) -> Array:
-    """Initial parameters (P,) in the config's dtype."""
+    """Draw the initial parameters (P,) in the config's dtype."""
     initial = Initial(
         config.recurrent_init,
         config.recurrent_scale,
@@ -239,10 +245,10 @@ def learn_along(
     progress: Callable[[float], None] = lambda fraction: None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Run a settled cell along a stream. Equal prefixes of a stream give equal steps.
+    """Run a cell's learner along a stream. Streams with an equal beginning give equal steps there.
 
     Args:
-        cell: its config is a `LearnerConfig`.
+        cell: the cell, whose config is a complete `LearnerConfig`.
         stream: the data.
         progress: called with the completed fraction.
         keep_at: the step whose initial parameters are returned as `kept`.
@@ -265,10 +271,11 @@ def learn_along(
 
 
 def cost_of_step(method: str, k: int | None, config: LearnerConfig, n_in: int) -> float:
-    """Microseconds per step of a settled cell on one core, within a factor of a few: orders a launch.
+    """Estimate the microseconds per step on one core, within a factor of a few, to order the cells of a launch.
 
-    See `raysweep.workloads.rnn.fused.form.Size`. The depth of a replay depends on the data: with n = 64, a tanh RNN
-    went back 10 to 12 steps at k = 4 and 80 to 290 at k = n, an LSTM about a hundred at any k, along its cells.
+    See `raysweep.workloads.rnn.fused.form.Size`. The number of steps that a gradient is read back over depends on the
+    data. With n = 64, a tanh RNN went back 10 to 12 steps at k = 4 and 80 to 290 at k = n. An LSTM went back about a
+    hundred at any k, along its cells.
     """
     n = config.hidden
     kind = ARCHITECTURES[config.architecture]

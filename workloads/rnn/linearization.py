@@ -1,22 +1,22 @@
-r"""One step of a recurrent network, linearised: all that a learning rule needs to know of an architecture.
+r"""Linearisation of one step of a recurrent network: all that a learning rule needs to know of an architecture.
 
-A network has C state components of n units each (tanh RNN: h; LSTM: c and h) and G gates, each with a
-pre-activation per unit that is *linear* in its parameters, row by row:
+A network has C state components of n units each (tanh RNN: h; LSTM: c and h). It has G gates. Each gate has one
+pre-activation per unit, which is *linear* in the gate's parameters, row by row:
 
     pre_g[i] = sum_l theta_g[i, l] inputs_g[l],   theta_g[i] = [W_g[i], U_g[i], b_g[i]],   inputs = [s[-1]; x; 1]
 
-so a step is described exactly to first order by
+So these equations describe a step exactly to first order:
 
     ds[c, i] = sum_c' own[c, c', i] ds_before[c', i]  +  sum_g gain[c, g, i] dpre_g[i]            (1)
     dpre_g[i]  = sum_j W_g[i, j] ds_before[-1, j]  +  sum_l inputs_g[l] dtheta_g[i, l]            (2)
 
-The first sum of (1) is a unit's path to itself (leak, forget gate, update gate): never masked. The first sum
-of (2) is the recurrent connections, which read the last component: what a mask M thins out, W_g -> M * W_g.
-The first R of the G gates have them; the others (of an LRU: all) have none.
+The first sum of (1) is a unit's path to itself (leak, forget gate, update gate), which is never masked. The first sum
+of (2) is the recurrent connections, which read the last component. A mask M thins them out: W_g -> M * W_g. Only the
+first R of the G gates have recurrent connections; no gate of an LRU has.
 
-One such description is a *stage*. A step is a tuple of stages, one after the other, each with gates of its
-own. One suffices for every architecture but the GRU that resets before its recurrent product, whose candidate
-reads what its reset gate made: there a parameter's immediate influence reaches other units than its own.
+One such description is a *stage*. A step is a tuple of consecutive stages, each with gates of its own. One stage
+suffices for every architecture but the GRU that resets before its recurrent product. There the candidate reads the
+reset gate's output, so a parameter's immediate influence also reaches other units.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from raysweep.workloads.arrays import Array
 
 
 class Stage(NamedTuple):
-    """Equations (1) and (2); C components, G gates (R of them recurrent), n units, m inputs a gate."""
+    """One linearised stage of a step, equations (1) and (2): C components, G gates (R recurrent), n units, m inputs."""
 
     own: Array  # (C, C, n)  d s[c] / d s_before[c'] within a unit
     gain: Array  # (C, G, n)  d s[c] / d pre_g within a unit
@@ -42,7 +42,7 @@ Step = tuple[Stage, ...]
 
 
 def transition(step: Step, mask: Array | None = None) -> Array:
-    """State Jacobian D_t = d s_t / d s_{t-1}, its recurrent connections thinned out by the mask.
+    """Compute the state Jacobian D_t = d s_t / d s_{t-1}, its recurrent connections thinned out by the mask.
 
     Args:
         step: the linearised step.
@@ -70,7 +70,7 @@ def _stage_transition(stage: Stage, mask: Array | None) -> Array:
 
 
 def recurrent(stage: Stage) -> Array:
-    """Jacobian d s / d s_before[-1] through the recurrent weights, without the own paths: (C, n, n)."""
+    """Compute the Jacobian d s / d s_before[-1] through the recurrent weights, without the own paths: (C, n, n)."""
     total: Array = stage.gain[:, 0, :, None] * stage.weights[0]
     for gate in range(1, len(stage.weights)):
         total = total + stage.gain[:, gate, :, None] * stage.weights[gate]
@@ -78,7 +78,7 @@ def recurrent(stage: Stage) -> Array:
 
 
 def push(step: Step, direction: Array, mask: Array | None = None) -> Array:
-    """D_t applied: ds_t (C, n) from ds_{t-1} (C, n), at fixed parameters."""
+    """Apply D_t to a direction: ds_t (C, n) from ds_{t-1} (C, n), at fixed parameters."""
     for stage in step:
         after: Array = (stage.own * direction[None]).sum(1)
         for gate, weights in enumerate(stage.weights):
@@ -88,7 +88,7 @@ def push(step: Step, direction: Array, mask: Array | None = None) -> Array:
 
 
 def read_back(step: Step, adjoint: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """I_t and D_t read backwards.
+    """Read a step back: the transposes of I_t and D_t, applied to an adjoint.
 
     Args:
         step: the linearised step.
@@ -106,27 +106,30 @@ def read_back(step: Step, adjoint: Array, mask: Array | None = None) -> tuple[Ar
 
 
 def local_gradient(step: Step, adjoint: Array) -> Array:
-    """I_t read backwards: dL/dtheta_g[i, l] at fixed s_{t-1} from adjoint = dL/ds_t (C, n); (G, n, m)."""
+    """Compute dL/dtheta_g[i, l] at fixed s_{t-1}, (G, n, m), from the adjoint dL/ds_t (C, n)."""
     if len(step) == 1:
         return stage_gradient(step[0], adjoint)
     return read_back(step, adjoint)[0]
 
 
 def pull_back(step: Step, adjoint: Array, mask: Array | None = None) -> Array:
-    """D_t^T applied: dL/ds_{t-1} (C, n) from adjoint = dL/ds_t (C, n)."""
+    """Apply D_t^T to an adjoint: dL/ds_{t-1} (C, n) from dL/ds_t (C, n)."""
     for stage in reversed(step):
         adjoint = _stage_pull_back(stage, adjoint, mask)
     return adjoint
 
 
 def stage_immediate(stage: Stage) -> Array:
-    """Influence d s[c, i] / d theta_g[i, l] of a stage's own parameters; zero for another unit's. (C, G, n, m)."""
+    """Compute the immediate influence d s[c, i] / d theta_g[i, l] of a stage's own parameters, (C, G, n, m).
+
+    The influence on other units is zero within a stage, and left out.
+    """
     influence: Array = stage.gain[:, :, :, None] * stage.inputs[None, :, None, :]
     return influence
 
 
 def stage_gradient(stage: Stage, adjoint: Array) -> Array:
-    """dL/dtheta_g[i, l] of a stage's own parameters from the adjoint (C, n) after it; (G, n, m)."""
+    """Compute dL/dtheta_g[i, l] of a stage's own parameters, (G, n, m), from the adjoint (C, n) after the stage."""
     # multiplied in this order so that window 1 and a trace without decay agree to the bit
     gradient: Array = (adjoint[:, None, :, None] * stage_immediate(stage)).sum(0)
     return gradient
@@ -141,7 +144,7 @@ def _stage_pull_back(stage: Stage, adjoint: Array, mask: Array | None) -> Array:
 
 
 def at_state(step: Step, signal: Array) -> Array:
-    """The adjoint (C, n) of a learning signal (Q, n): the readout sees the last Q components."""
+    """Extend a learning signal (Q, n), dL/ds_t of the last Q components, to all: (C, n), zero for the others."""
     adjoint = np.zeros((step[-1].own.shape[0], signal.shape[1]), signal.dtype)
     adjoint[-len(signal) :] = signal
     return adjoint

@@ -1,17 +1,17 @@
-"""Which k recurrent sources each unit keeps in the propagation: the masks of sparse RTRL.
+"""Masks of sparse RTRL: the k recurrent sources of each unit along which influence is propagated.
 
-A mask M is (n, n) boolean, row i = S_i with |S_i| = k. Without self a unit is never its own source (a tanh
-RNN's leak is not a connection and stays whole); with self it is one of the k. k = n is always the full mask,
-k = 0 the empty one, whatever the selection.
+A mask M is (n, n) boolean. Its row i is the set S_i of k sources. With `include_self`, unit i is one of its own k
+sources; otherwise it never is. (A tanh RNN's leak is not a connection and stays whole.) For every selection, k = n
+gives the full mask and k = 0 the empty one.
 
-`ring` and `random` are drawn once. The others choose the k best or worst sources of each unit by a score:
+`ring` and `random` are drawn once. The others choose the k best or the k worst sources of each unit by a score:
 
     oracle, anti_oracle         |W_ij| (summed over gates), at the first step and every 200 steps
     dynamic                     |W_ij| ||J_{t-1}[h_j]||, at every step
     fisher_oracle, fisher_anti  F_j = sum_t ||dL_t/dtheta_j||^2 by exact RTRL over the first `fisher_window`
                                 steps, until which the mask is a random one
 
-The paper names them and leaves open: the score of `dynamic` ("uses gradient information"), and the window of
+The paper names these selections. It leaves open the score of `dynamic` ("uses gradient information") and the window of
 Fisher's.
 """
 
@@ -32,7 +32,7 @@ FISHER = {"fisher_window": 200}
 
 
 class Selection(NamedTuple):
-    """One way to choose sources, for 0 < k < n."""
+    """A way to choose the k sources of each unit, for 0 < k < n."""
 
     draw: Callable[[int, int, bool, np.random.Generator], Mask]
     """(n, k, include_self, generator) -> M (n, n); the first mask where a score chooses the later ones."""
@@ -46,14 +46,14 @@ class Selection(NamedTuple):
     """Its settings in `Config`, as in a `Component`."""
 
     def due(self, t: int, fisher_window: int | None) -> bool:
-        """Whether step t (from 0) chooses a new mask before it propagates."""
+        """Tell whether a new mask is chosen before step t (from 0)."""
         if self.score == "weights":
             return t % WEIGHTS_EVERY == 0
         return self.score == "influence" or (self.score == "fisher" and t == fisher_window)
 
 
 def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """The nearest units on a ring, half on each side: S_i = {i +- 1, ..., i +- k // 2}, plus i if `include_self`."""
+    """Draw the ring mask: S_i = {i +- 1, ..., i +- k // 2}, plus i if `include_self`."""
     units = np.arange(n)
     distance = (units[None, :] - units[:, None]) % n
     distance = np.minimum(distance, n - distance)
@@ -62,7 +62,7 @@ def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> M
 
 
 def ring_problem(n: int, k: int, include_self: bool) -> str | None:
-    """A ring has equally many sources on both sides."""
+    """Return why no ring has k sources per unit, equally many on both sides; None if one has."""
     if k % 2 == int(include_self):
         return None
     least = 1 if include_self else 2
@@ -73,7 +73,7 @@ def ring_problem(n: int, k: int, include_self: bool) -> str | None:
 
 
 def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """Any k of the units, uniformly and independently for each row (with self, the other k - 1)."""
+    """Draw k of the units at random for each row, uniformly. With `include_self`, i is one of the k of row i."""
     mask = np.zeros((n, n), np.bool_)
     for unit in range(n):
         others = rng.choice(n - 1, k - include_self, replace=False)
@@ -83,7 +83,7 @@ def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) ->
 
 
 def random_problem(n: int, k: int, include_self: bool) -> str | None:
-    """None: a random mask can be drawn for any 0 < k < n."""
+    """Return None: a random mask exists for any 0 < k < n."""
     return None
 
 
@@ -102,7 +102,7 @@ SELECTIONS: Registry[Selection] = Registry(
 
 
 def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """M (n, n) with k sources a row; raises ValueError if `mask_problem` finds a problem."""
+    """Draw the mask M (n, n) with k sources per row. Raises ValueError if `mask_problem` finds a problem."""
     problem = mask_problem(selection, n, k, include_self)
     if problem:
         raise ValueError(problem)
@@ -112,7 +112,7 @@ def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random
 
 
 def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | None:
-    """One line: why there is no mask with k sources of n; None if there is one."""
+    """Return the reason why no mask has k sources of n; None if there is one."""
     if not 0 <= k <= n:
         return f"k = {k} with {n} hidden units; valid: 0 to {n}"
     if k == 0 and include_self:
@@ -124,24 +124,24 @@ def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | No
 
 
 def sources_of(mask: Mask) -> Indices:
-    """S_i for each row of a mask with equally many sources in each: (n, k), ascending."""
+    """List the sources S_i of each row of a mask, ascending: (n, k). All rows have equally many."""
     n = len(mask)
     return np.nonzero(mask)[1].reshape(n, -1)
 
 
 def readers_of(mask: Mask) -> tuple[Indices, Indices]:
-    """Readers of each source: the offsets (n + 1,) of source j's readers, and all readers (n k,), source by source."""
+    """List the readers of each source: the offsets (n + 1,) of source j's readers, and all readers (n k,)."""
     begins = np.concatenate([[0], np.cumsum(mask.sum(0))])
     return begins.astype(np.intp), np.nonzero(mask.T)[1]
 
 
 def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
-    """M (n, n) with the k best of each row.
+    """Choose the k sources with the best score in each row: mask M (n, n).
 
     Args:
-        score: (n, n), entry [i, j] for source j of unit i; ties go to the lower j.
-        k: sources a row, 0 < k < n.
-        include_self: whether self is one of the k whatever its score; otherwise it is excluded.
+        score: (n, n), entry [i, j] for source j of unit i; of equal scores the lower j is chosen.
+        k: number of sources per row, 0 < k < n.
+        include_self: whether i is always one of the k of row i; otherwise it never is.
         largest: whether the largest scores are chosen, or the smallest.
     """
     n = len(score)
@@ -154,17 +154,17 @@ def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
 
 
 def by_weights(weights: Array) -> Array:
-    """Score of the oracles: sum_g |W_g[i, j]|, (n, n) from (R, n, n)."""
+    """Compute the score of the oracles: sum_g |W_g[i, j]|, (n, n) from the weights (R, n, n)."""
     score: Array = np.abs(weights).sum(0)
     return score
 
 
 def by_influence(weights: Array, influence: Array) -> Array:
-    """Score of `dynamic`: sum_g |W_g[i, j]| times the norm of J_{t-1}'s row of h_j.
+    """Compute the score of `dynamic`: sum_g |W_g[i, j]| times the norm of J_{t-1}'s row of h_j.
 
     Args:
         weights: (R, n, n)
-        influence: (C n, P), its last n rows those of h.
+        influence: J_{t-1} (C n, P); its last n rows are those of h.
     """
     n = weights.shape[1]
     rows = influence[-n:]
@@ -173,5 +173,5 @@ def by_influence(weights: Array, influence: Array) -> Array:
 
 
 def by_fisher(fisher: Array) -> Array:
-    """Score of the Fisher selections, the same for every reader of a source: (n, n) from F (n,)."""
+    """Compute the score of the Fisher selections, equal for all readers of a source: (n, n) from F (n,)."""
     return np.broadcast_to(fisher, (len(fisher), len(fisher)))

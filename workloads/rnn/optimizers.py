@@ -1,14 +1,13 @@
-r"""Optimisers on a flat parameter vector, and the clip by global norm before them.
+r"""Optimisers on a flat parameter vector, and the clipping of gradients by their global norm.
 
-`adam` and `adam_reference` differ in where epsilon stands, which is visible once gradients are small:
+`adam` and `adam_reference` differ in the position of epsilon, which matters once gradients are small:
 
     m_t = b1 m + (1 - b1) g,   v_t = b2 v + (1 - b2) g^2
     adam:            theta -= lr  m^ / (sqrt(v^) + eps),   m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
     adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
 
-The first is Algorithm 1 of Kingma and Ba (2015) and torch's; the second, their "efficient" form, is Keras's
-and the one in the framework of Marschall, Cho and Savin (2020). The second's epsilon weighs 1 / sqrt(1 -
-b2^t) times more.
+The first is Algorithm 1 of Kingma and Ba (2015) and torch's. The second, their "efficient" form, is Keras's and that of
+the framework of Marschall, Cho and Savin (2020). Its epsilon weighs 1 / sqrt(1 - b2^t) times more.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from raysweep.workloads.rnn.component import Component
 
 
 class Optimizer(NamedTuple):
-    """A pair of pure functions."""
+    """An optimiser: a pair of pure functions, which create and advance its state."""
 
     init: Callable[[Array], Any]
     """theta (P,) -> state."""
@@ -34,7 +33,7 @@ class Optimizer(NamedTuple):
 
 
 class AdamState(NamedTuple):
-    """Moments of the gradient."""
+    """State of Adam: the number of updates, and the moments of the gradient."""
 
     t: int
     m: Array  # (P,) first moment
@@ -52,7 +51,7 @@ def _zero_moments(theta: Array) -> AdamState:
 
 
 def adam(learning_rate: float, beta1: float, beta2: float, epsilon: float) -> Optimizer:
-    """Adam with epsilon after the bias correction (torch)."""
+    """Create Adam with epsilon after the bias correction (torch)."""
 
     def update(gradient: Array, state: AdamState, theta: Array) -> tuple[Array, AdamState]:
         t, m, v = state = _moments(gradient, state, beta1, beta2)
@@ -63,7 +62,7 @@ def adam(learning_rate: float, beta1: float, beta2: float, epsilon: float) -> Op
 
 
 def adam_reference(learning_rate: float, beta1: float, beta2: float, epsilon: float) -> Optimizer:
-    """Adam with epsilon before the bias correction (Keras; Marschall et al.)."""
+    """Create Adam with epsilon before the bias correction (Keras; Marschall et al.)."""
 
     def update(gradient: Array, state: AdamState, theta: Array) -> tuple[Array, AdamState]:
         t, m, v = state = _moments(gradient, state, beta1, beta2)
@@ -74,7 +73,7 @@ def adam_reference(learning_rate: float, beta1: float, beta2: float, epsilon: fl
 
 
 def sgd(learning_rate: float) -> Optimizer:
-    """Plain gradient descent: theta -= lr g."""
+    """Create plain gradient descent: theta -= lr g."""
 
     def init(theta: Array) -> None:
         return None
@@ -97,11 +96,11 @@ OPTIMIZERS: Registry[Component[Optimizer]] = Registry(
 
 
 def clip_by_global_norm(gradient: Array, limit: float) -> tuple[Array, float]:
-    """The gradient scaled down to the norm `limit`, as torch does it, and its norm before.
+    """Scale the gradient down to the norm `limit` if it is larger, as torch does. Also returns its norm before.
 
     Args:
         gradient: (P,)
-        limit: greatest norm; 0 disables the clip.
+        limit: maximum norm; 0 disables the clip.
     """
     # np.sum adds pairwise in one thread; a BLAS dot would depend on the thread count from 10,000 elements on.
     norm = float(np.sqrt(np.sum(np.square(gradient))))

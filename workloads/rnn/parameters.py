@@ -12,7 +12,7 @@ from raysweep.workloads.arrays import Array, Parameters
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each named array lies in the flat vector: C order, one after another.
+    """The place of each named array in a flat vector: C order, one after another.
 
     Args:
         shapes: name -> shape, in the vector's order.
@@ -26,7 +26,7 @@ class Layout:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def split(self, vector: Array) -> dict[str, Array]:
-        """The named arrays as views of the vector."""
+        """Split a flat vector into the named arrays, as views."""
         arrays: dict[str, Array] = {}
         start = 0
         for name, shape in self.shapes.items():
@@ -36,5 +36,5 @@ class Layout:
         return arrays
 
     def join(self, arrays: Parameters) -> Array:
-        """The flat vector of the named arrays (a copy)."""
+        """Join the named arrays into a flat vector, a copy."""
         return np.concatenate([arrays[name].reshape(-1) for name in self.shapes])

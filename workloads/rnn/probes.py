@@ -5,12 +5,13 @@ Spectrum (Section 5.1 of the paper) of the rows of J_t that the readout sees, (Q
     sigma_1 >= ... >= sigma_n;  condition = sigma_1 / sigma_n;
     effective_rank = least r with sum_{i <= r} sigma_i^2 >= 0.95 sum_i sigma_i^2
 
-and the same for the immediate influence I_t alone. Its rows are orthogonal: its condition number reflects unequal
-slopes of the units, not propagation.
+The same is measured for the immediate influence I_t alone. Its rows are orthogonal, so its condition number reflects
+unequal slopes of the units, not propagation.
 
-Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's (backpropagation through the same trajectory
-to its start, with the weights of each step), for each group of parameters (`all`, `W`, `U`, `b`, ...), and the same for
-their past parts, G_t - I_t^T q_t. The immediate part is exact in every rule that uses the true learning signal.
+Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's. The latter is backpropagation through the
+same trajectory to its start, with the weights of each step. Both are measured for each group of parameters (`all`, `W`,
+`U`, `b`, ...), and also for the past parts of the gradients, G_t - I_t^T q_t. The immediate part is exact in every rule
+that uses the true learning signal.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FORGOTTEN = 1e-14
 
 
 class Recorded(NamedTuple):
-    """An array for the cell's record: entry i belongs to step `step + i * stride` (a spectrum: all to `step`)."""
+    """A measured array: entry i belongs to step `step + i * stride`; all entries of a spectrum belong to `step`."""
 
     name: str
     values: Array
@@ -42,7 +43,7 @@ class Recorded(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """Measured steps: with an interval E, steps E - 1, 2 E - 1, ...; None measures no steps."""
+    """The steps to measure. With an interval E these are E - 1, 2 E - 1, ...; with None there are none."""
 
     spectrum_every: int | None = None
     alignment_every: int | None = None
@@ -53,15 +54,15 @@ class Schedule(NamedTuple):
         return self.spectrum_every is not None or self.alignment_every is not None
 
     def spectrum(self, t: int) -> bool:
-        """Whether step t's spectrum is due."""
+        """Tell whether the spectrum of step t is measured."""
         return self.spectrum_every is not None and (t + 1) % self.spectrum_every == 0
 
     def alignment(self, t: int) -> bool:
-        """Whether step t's alignment is due."""
+        """Tell whether the alignment of step t is measured."""
         return self.alignment_every is not None and (t + 1) % self.alignment_every == 0
 
     def next(self, t: int) -> int:
-        """The first measured step from t on."""
+        """Return the first measured step from t on."""
         return min(t + every - 1 - t % every for every in self if every is not None)
 
 
@@ -75,7 +76,7 @@ class Findings:
         self._first: dict[str, int] = {}
 
     def spectrum(self, t: int, influence: Array, step: Step, read: int) -> None:
-        """Measure J_t (C n, P)."""
+        """Measure the spectrum of J_t (C n, P) and of the immediate influence of `step`."""
         n = step[-1].own.shape[2]
         sigma = singular_values(influence[-read * n :])
         self._spectra.append(Recorded("singular_values", sigma, t))
@@ -94,7 +95,7 @@ class Findings:
         signal: Array,
         groups: Callable[[Array], Mapping[str, Array]],
     ) -> None:
-        """Compare a gradient (G, n, m) with exact RTRL's; `steps` of the sequence so far, newest first."""
+        """Compare a gradient (G, n, m) with exact RTRL's. `steps` are those of the sequence so far, newest first."""
         exact, immediate = exact_gradient(steps, signal)
         past = (gradient - immediate, exact - immediate)
         for part, whole in zip(past, (gradient, exact), strict=True):
@@ -110,7 +111,7 @@ class Findings:
                 self._put(t, f"{prefix}ratio_{name}", ratio)
 
     def arrays(self) -> list[Recorded]:
-        """All measurements, as arrays for the cell's record."""
+        """Return all measurements, as arrays to record."""
         every = {True: self.schedule.alignment_every or 1, False: self.schedule.spectrum_every or 1}
         series = [
             Recorded(name, np.array(values), self._first[name], every["cosine" in name or "ratio" in name])
@@ -124,7 +125,7 @@ class Findings:
 
 
 def singular_values(influence: Array) -> Array:
-    """All n of J (n, P), descending, through the n by n Gram matrix in float64."""
+    """Compute all n singular values of J (n, P), descending, in float64 from the n by n Gram matrix."""
     wide = influence.astype(np.float64)
     eigenvalues = np.linalg.eigvalsh(wide @ wide.T)[::-1]
     sigma: Array = np.sqrt(np.maximum(eigenvalues, 0.0))
@@ -132,7 +133,7 @@ def singular_values(influence: Array) -> Array:
 
 
 def immediate_singular_values(step: Step) -> Array:
-    """Singular values of I_t at the hidden component: sqrt(sum_g (gain[g, i] ||inputs_g||)^2) per unit, descending."""
+    """Compute the singular values of I_t on h, descending: sqrt(sum_g (gain[g, i] ||inputs_g||)^2) for unit i."""
     (stage,) = step
     gain, inputs = stage.gain[-1].astype(np.float64), stage.inputs.astype(np.float64)
     squares = np.einsum("gi,gi,gl,gl->i", gain, gain, inputs, inputs)
@@ -140,18 +141,18 @@ def immediate_singular_values(step: Step) -> Array:
 
 
 def condition(sigma: Array) -> float:
-    """Ratio sigma_1 / sigma_n, at most `SINGULAR`."""
+    """Compute the condition number sigma_1 / sigma_n, limited to `SINGULAR`."""
     return float(min(sigma[0] / sigma[-1], SINGULAR)) if sigma[-1] > 0 else SINGULAR
 
 
 def effective_rank(sigma: Array, share: float = RANK_SHARE) -> int:
-    """Least r whose first r singular values hold this share of the sum of squares; 0 for a zero matrix."""
+    """Count the largest singular values that hold this share of the sum of squares. 0 for a zero matrix."""
     squares = np.cumsum(sigma**2)
     return int(np.searchsorted(squares, share * squares[-1]) + 1) if squares[-1] > 0 else 0
 
 
 def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
-    """RTRL's gradient, by reading steps back (newest first), and its immediate part; (G, n, m) each."""
+    """Compute RTRL's gradient and its immediate part, (G, n, m) each, by reading `steps` back, newest first."""
     total: Array | None = None
     immediate: Array | None = None
     adjoint: Array = signal
@@ -172,7 +173,7 @@ def exact_gradient(steps: Iterable[Step], signal: Array) -> tuple[Array, Array]:
 
 
 def compare(estimate: Array, reference: Array) -> tuple[float, float]:
-    """Cosine of two vectors and ||estimate|| / ||reference||; 0 if either vector is zero."""
+    """Compute the cosine of two vectors, and ||estimate|| / ||reference||. Both are 0 if a vector is zero."""
     a, b = estimate.astype(np.float64), reference.astype(np.float64)
     norm_a, norm_b = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     if norm_a == 0.0 or norm_b == 0.0:

@@ -1,7 +1,8 @@
-"""The readable loop of online learning: one update per step, in the paper's order.
+"""The readable training loop of online learning: one update per step, in the paper's order.
 
-At step t, with theta_{t-1}: forward -> loss, error e_t, learning signal q_t -> the rule's influence and
-gradient -> clip -> theta_t. The influence is not recomputed after the update.
+Step t begins with the parameters theta_{t-1}. It computes the network's state and prediction, then the loss, the error
+e_t and the learning signal q_t. The rule then updates its influence and returns a gradient. The gradient is clipped,
+and the optimiser gives theta_t. The influence is not recomputed after the update.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DIVERGED_ABOVE = 1e6
 
 
 class Learner(NamedTuple):
-    """The definition of an online learner; its numbers are in `Learning`."""
+    """The fixed parts of an online learner. The numbers that change are in `Learning`."""
 
     architecture: Architecture
     layout: Layout
@@ -49,7 +50,7 @@ class Learning(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of one step."""
+    """The result of one step of learning."""
 
     loss: float
     prediction: Array  # (n_out,)
@@ -61,7 +62,7 @@ class Outcome(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-    """A run of T' steps: up to its divergence, if it diverged."""
+    """The record of a run of T' steps. T' is smaller than the stream's T if the run diverged."""
 
     losses: Array  # (T',) float64; 0 where a step is not graded
     predictions: Array  # (T', n_out) float64
@@ -74,13 +75,13 @@ class Trajectory(NamedTuple):
     kept: Array | None = None  # (P,) before step `keep_at`, if the run reached it
 
     def outcome(self) -> dict[str, float]:
-        """Metrics of the run as a whole: whether and where it diverged, its own, and the time of a step."""
+        """Return the run's metrics: `diverged`, `diverged_at` if it did, `self.metrics`, and `seconds_per_step`."""
         at = {} if self.diverged_at is None else {"diverged_at": float(self.diverged_at)}
         seconds = self.seconds / max(len(self.losses), 1)
         return {"diverged": float(bool(at)), **at, **self.metrics, "seconds_per_step": seconds}
 
     def then(self, rest: Trajectory, at: int) -> Trajectory:
-        """This run's steps before `at`, continued by another loop's run from there."""
+        """Join this run's steps before step `at` with `rest`, the run by which another loop continued from there."""
         return Trajectory(
             np.concatenate([self.losses[:at], rest.losses]),
             np.concatenate([self.predictions[:at], rest.predictions]),
@@ -95,14 +96,14 @@ class Trajectory(NamedTuple):
 
 
 def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Generator) -> Learning:
-    """The state before the first step: s_0 = 0, no influence.
+    """Create the state before the first step: s_0 = 0, no influence.
 
     Args:
         learner: the learner.
         theta: initial parameters (P,); their dtype is the run's.
-        n: hidden units.
-        n_in: inputs.
-        rng: for the rule's one-time draws (masks).
+        n: number of hidden units.
+        n_in: number of inputs.
+        rng: generator for what the rule draws once, such as masks.
     """
     architecture = learner.architecture
     state = np.zeros((architecture.components, n), theta.dtype)
@@ -128,7 +129,7 @@ def begin(learner: Learner, theta: Array, n: int, n_in: int, rng: np.random.Gene
 def learn_step(
     learner: Learner, now: Learning, x: Array, target: Array, noise: np.random.Generator, graded: bool = True
 ) -> tuple[Learning, Outcome]:
-    """One step of online learning; x (n_in,) and target (n_out,) of the run's dtype."""
+    """Do one step of online learning, on x (n_in,) and target (n_out,) of the run's dtype."""
     architecture = learner.architecture
     parameters = learner.layout.split(now.theta)
     state, step = architecture.forward(parameters, now.state, x)
@@ -176,15 +177,15 @@ def train(
     fresh: Any = None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Learn along a stream, up to its end or the divergence.
+    """Learn along a stream, to its end or until the run diverges.
 
-    A step that is not graded has no loss, and makes no update unless the rule returns a gradient of earlier losses.
+    A step that is not graded has no loss. It makes no update, unless the rule returns a gradient of earlier losses.
     Before the first step of a sequence, state and influence are reset to zero.
 
     Args:
         learner: the learner.
-        now: from `begin`, or the state in which another loop stopped.
-        stream: the data; rounded to theta's dtype here.
+        now: the state from `begin`, or the one in which another loop stopped.
+        stream: the data, which are rounded to theta's dtype here.
         rngs: the cell's generators; only `noise` is used.
         progress: called with the completed fraction every hundred steps.
         first: the step to start from.

@@ -1,6 +1,6 @@
-"""Means over named windows of a stream's segments: `mse_pre_all`, `mse_post_last_500`, ...
+"""Means over named windows of a stream's segments, such as `mse_pre_all` and `mse_post_last_500`.
 
-Windows count graded steps only: `last_200` are the last 200 of those.
+Windows count graded steps only: `last_200` are the last 200 graded steps of a segment.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ LAST = (500, 200)
 
 
 def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str, Indices]:
-    """Steps of each window that fits into its segment, for the segments that the run completed.
+    """Find the steps of each window that fits into its segment, for the segments that the run completed.
 
     Args:
-        graded: (T,) steps that count.
+        graded: (T,) whether a step counts.
         segments: the stream's segments.
-        reached: completed steps; fewer than T if the run diverged.
+        reached: number of completed steps, fewer than T if the run diverged.
     """
     steps_of: dict[str, Indices] = {}
     for segment in segments:
@@ -35,13 +35,13 @@ def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str
 
 
 def window_means(name: str, values: Array, segments: Sequence[Segment], graded: Mask | None = None) -> dict[str, float]:
-    """Means of per-step values over each completed window.
+    """Compute the mean of per-step values over each completed window.
 
     Args:
         name: prefix of the metrics.
-        values: (T',); T' < T if the run diverged.
+        values: (T',) values; T' < T if the run diverged.
         segments: the stream's segments.
-        graded: (T,) steps that count; None: all.
+        graded: (T,) whether a step counts; None: all do.
     """
     if graded is None:
         graded = np.ones(len(values), np.bool_)
@@ -52,9 +52,9 @@ def window_means(name: str, values: Array, segments: Sequence[Segment], graded: 
 
 
 def constant_means(targets: Array, segments: Sequence[Segment], graded: Mask) -> dict[str, float]:
-    """`constant_...`: squared errors of each window's best constant, the mean of its own targets.
+    """Compute `constant_...`, the squared error of each window's best constant: the mean of its own targets.
 
-    Known in hindsight only: a predictor that sees only the past need not reach it.
+    It is known in hindsight only. A predictor that sees only the past need not reach it.
     """
     return {
         f"constant_{window}": float(np.mean(np.var(targets[steps], axis=0)))
@@ -63,14 +63,14 @@ def constant_means(targets: Array, segments: Sequence[Segment], graded: Mask) ->
 
 
 def squared_errors(predictions: Array, targets: Array) -> Array:
-    """Mean over outputs of (z - y)^2 at each of the T' steps predicted, float64."""
+    """Compute the mean over outputs of (z - y)^2 at each of the T' predicted steps, in float64."""
     difference = predictions - targets[: len(predictions)]
     errors: Array = np.mean(difference * difference, axis=1)
     return errors
 
 
 def cross_entropies(predictions: Array, targets: Array) -> Array:
-    """-sum(y log softmax(z)), natural logarithm, at each of the T' steps predicted."""
+    """Compute the cross-entropy -sum(y log softmax(z)), natural logarithm, at each of the T' predicted steps."""
     shifted = predictions - predictions.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     entropies: Array = -np.sum(targets[: len(predictions)] * log_p, axis=1)
@@ -78,19 +78,19 @@ def cross_entropies(predictions: Array, targets: Array) -> Array:
 
 
 def accuracies(predictions: Array, targets: Array) -> Array:
-    """1 if the class with the highest score is the target, otherwise 0; c tied classes count 1/c each."""
+    """Compute the accuracy at each step: 1 if the target class has the highest score, 1/c if c classes tie."""
     highest = predictions == predictions.max(axis=1, keepdims=True)
     shares: Array = np.sum(targets[: len(predictions)] * highest, axis=1) / np.sum(highest, axis=1)
     return shares
 
 
 def scores(predictions: Array, targets: Array, classes: bool) -> dict[str, Array]:
-    """Scores of each of the T' predicted steps, by name.
+    """Compute the scores of each of the T' predicted steps, by name.
 
     Args:
         predictions: (T', n_out)
         targets: (T, n_out)
-        classes: whether targets are one-hot and predictions their unnormalised log probabilities.
+        classes: whether targets are one-hot, and predictions unnormalised log probabilities.
     """
     if classes:
         return {

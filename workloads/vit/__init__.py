@@ -1,7 +1,7 @@
-"""Sparse gradient transport in a vision transformer on Split CIFAR-10, Experiments 7 and 8 of the paper.
+"""Sparse gradient transport in a vision transformer on Split CIFAR-10: Experiments 7 and 8 of the paper.
 
-`workload` holds its config and what `settle` checks, `training` the course of a cell, `report` its metrics. Modules
-that import torch are imported by `run` only.
+`workload` holds the checks of `settle`, `training` the course of a cell, `report` the cell's metrics. Only `run`
+imports modules that import torch.
 """
 
 from raysweep.workloads.vit.config import Config

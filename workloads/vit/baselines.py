@@ -1,14 +1,14 @@
 """Baselines without a network: classifiers on pixels whose state is a sum over the images seen.
 
-The sums do not depend on the order of the images and lose nothing. Accuracy on a task still falls as other classes
-arrive, since they compete with its own; the metrics count that as forgetting (`raysweep.workloads.vit.metrics`). Both
-classifiers are fitted again after every task, to the classes seen so far.
+The sums do not depend on the order of the images, and lose nothing. Accuracy on a task still falls as other classes
+arrive, since these compete with the task's own. The metrics count that as forgetting
+(`raysweep.workloads.vit.metrics`). Both classifiers are fitted again after every task, to the classes seen so far.
 
 - nearest class mean: the class whose mean image is nearest.
-- ridge: linear regression of the ten indicators on 8 x 8 pixels (means of 4 x 4) and a constant. Its two sums,
-  X^T X and X^T Y, grow task by task. Its strength, relative to the mean diagonal of X^T X, is the one of `RIDGES` that
-  does best on every fifth image of each class seen, fitted on the others; test images are not used. So it needs a
-  buffer: a fifth of the images, as 193 numbers each.
+- ridge: linear regression of the ten class indicators on 8 x 8 pixels (means of 4 x 4) and a constant. Its two sums,
+  X^T X and X^T Y, grow task by task. Its strength, relative to the mean diagonal of X^T X, is one of `RIDGES`: the best
+  one on every fifth image of each class seen, when fitted on the others. Test images are not used. So it needs a buffer
+  of a fifth of the images, as 193 numbers each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def nearest_mean_scores(images: Bytes, labels: Bytes, queries: Bytes) -> Array:
-    """Minus squared distance to each class's mean: (M, 10); -inf for a class without images."""
+    """Score M images by the nearest class mean: minus the squared distance, up to a constant per image.
+
+    Returns:
+        (M, 10); -inf for a class without images.
+    """
     seen = np.unique(labels)
     sums = np.stack([images[labels == label].sum(0, dtype=np.float64).ravel() for label in seen])
     means = sums / np.array([np.sum(labels == label) for label in seen])[:, None] / 255.0 - 0.5
@@ -41,7 +45,11 @@ def nearest_mean_scores(images: Bytes, labels: Bytes, queries: Bytes) -> Array:
 
 
 def ridge_scores(images: Bytes, labels: Bytes, queries: Bytes) -> Array:
-    """Predicted indicators, (M, 10); 0 for a class without images."""
+    """Score M images by ridge regression: the predicted class indicators.
+
+    Returns:
+        (M, 10); 0 for a class without images.
+    """
     x, targets = _coarse(images), np.eye(CLASSES)[labels]
     held_out = np.zeros(len(labels), np.bool_)
     for label in range(CLASSES):

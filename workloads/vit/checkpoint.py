@@ -1,7 +1,7 @@
-"""Checkpoints: a cell's state between two epochs, as bytes.
+"""Conversion of a cell's state between two epochs to bytes, its checkpoint, and back.
 
-Written by `torch.save` and read with `weights_only=True`, which loads tensors, numbers, text and plain containers and
-runs no code from the file. Random generators have no state to save: each epoch creates its own.
+`torch.save` writes it. It is read with `weights_only=True`, which loads tensors, numbers, text and plain containers,
+and runs no code from the file. Random generators have no state to save: each epoch creates its own.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass
 class State:
-    """Everything that an epoch changes.
+    """The state of a cell: everything that an epoch changes.
 
     Args:
         model: the network.
-        optimizer: the optimiser of its parameters.
+        optimizer: the optimiser of the network's parameters.
         moving: (depth, H) float64, on the model's device: movement of each head in this task so far
             (`raysweep.workloads.vit.movement`).
         task: the current task, from 0.
         epoch: the current epoch of the task, from 0.
         held: positions of the images in the replay buffer.
-        kept: (depth, H), the heads chosen by the ranking; None before it.
-        losses: one per step.
+        kept: (depth, H), the heads chosen by the ranking; None before the ranking.
+        losses: the loss of each step.
         rows: accuracies after each task on the tasks so far.
         heads: scores of the heads after each task.
         movement: `moving` at the end of each task.
@@ -62,7 +62,7 @@ class State:
 
 
 def saved(state: State, cell: Cell) -> bytes:
-    """The state as bytes; `restore` loads its tensors onto the CPU."""
+    """Encode a state as bytes."""
     buffer = io.BytesIO()
     torch.save(
         {
@@ -92,8 +92,8 @@ def saved(state: State, cell: Cell) -> bytes:
 def restore(data: bytes, state: State, cell: Cell) -> None:
     """Load a saved state into a new one.
 
-    Everything is loaded onto the CPU; `load_state_dict` then copies tensors to the device. If AdamW's step counts were
-    loaded onto a GPU, they would stay there and each step would wait for them.
+    Everything is loaded onto the CPU, and `load_state_dict` then copies tensors to the device. AdamW's step counts stay
+    on the CPU that way. On a GPU, each step would wait for them.
 
     Raises:
         ValueError: the bytes are not a checkpoint of this cell; the message is one line.

@@ -1,9 +1,9 @@
-"""Convert the official archive of CIFAR-10 to the prepared Parquet that `raysweep.workloads.vit.data` reads.
+"""Conversion of CIFAR-10's official archive to the Parquet file that `raysweep.workloads.vit.data` reads.
 
-Source: https://www.cs.toronto.edu/~kriz/cifar.html, the binary version: six files of 10,000 records of one label byte
-and 3,072 bytes, 1,024 red, then green, then blue, row by row. (The Python version holds pickles, which are not read
-here.) A downloaded archive is checked by SHA-256, and each of its files by SHA-1 when converted, so that a repacked
-local copy is accepted.
+Source: https://www.cs.toronto.edu/~kriz/cifar.html, the binary version. It has six files of 10,000 records. A record is
+one label byte and 3,072 bytes: 1,024 red, then green, then blue, row by row. (The Python version holds pickles, which
+are not read here.) A downloaded archive is checked by SHA-256. Each of its files is checked by SHA-1 when converted, so
+that a repacked local copy is accepted.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | Non
 
     Args:
         folder: the data folder.
-        say: receives progress, a line at a time.
+        say: called with progress, one line per call.
         mirror: URL of a folder with the archive, under its own name.
-        archive: a local copy of the archive; None: download it (170 MB) and delete it after conversion.
+        archive: a local copy of the archive; None: download it (170 MB), and delete it after conversion.
 
     Returns:
         The prepared file.
 
     Raises:
-        ValueError: invalid content of the archive.
+        ValueError: the archive's content is invalid.
         OSError: the download was interrupted; the next call resumes.
     """
     prepared = folder / NAME / f"{NAME}.parquet"
@@ -68,7 +68,7 @@ def fetch(folder: Path, say: Say, mirror: str | None = None, archive: Path | Non
 
 
 def listing(folder: Path) -> Listing:
-    """The prepared data sets in a data folder, each usable as a cell's `data_set`."""
+    """List the prepared data sets in a data folder. Each is usable as a cell's `data_set`."""
     paths = sorted([*filter(_has_images, folder.glob("*.parquet")), *(folder / NAME).glob("*.parquet")])
     rows: list[dict[str, float | int | str | None]] = []
     notes = []
@@ -94,7 +94,7 @@ def listing(folder: Path) -> Listing:
 
 
 def _has_images(path: Path) -> bool:
-    """Whether a file is a prepared set, by its columns; the folder may contain other Parquet files."""
+    """Tell by its columns whether a Parquet file is a prepared data set. The folder may contain other files."""
     import pyarrow
     import pyarrow.parquet as pq
 
@@ -105,7 +105,7 @@ def _has_images(path: Path) -> bool:
 
 
 def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -> str:
-    """Write the prepared file, atomically.
+    """Convert an archive to the prepared file, which appears in one step.
 
     Args:
         archive: the `.tar.gz`.
@@ -147,7 +147,7 @@ def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -
 
 
 def _batches(archive: Path, sha1: dict[str, str]) -> dict[str, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
-    """Name -> records, (N, 3073) uint8. Members are read by name; nothing is unpacked to disk."""
+    """Read the archive's files: name -> records, (N, 3073) uint8. Nothing is unpacked to disk."""
     batches = {}
     try:
         with tarfile.open(archive) as tar:

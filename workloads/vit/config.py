@@ -1,4 +1,4 @@
-"""The settings of a cell."""
+"""The settings of a cell of the vision transformer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from raysweep.workloads.interface import AddedLater
 
 
 class Config(BaseModel):
-    """Settings of data, network, learning and measurement."""
+    """The settings of a cell: data, network, learning and measurement."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

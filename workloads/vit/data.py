@@ -1,7 +1,7 @@
 """CIFAR-10 from a prepared Parquet file, and Split CIFAR-10: its classes as a sequence of tasks.
 
-Source: Krizhevsky (2009), "Learning multiple layers of features from tiny images"; 50,000 training and 10,000 test
-images of 32 x 32 pixels in ten classes. A prepared file has one row per image; these columns are read:
+Source: Krizhevsky (2009), "Learning multiple layers of features from tiny images". It has 50,000 training and 10,000
+test images of 32 x 32 pixels in ten classes. A prepared file has one row per image. These columns are read:
 
 | column | content |
 |---|---|
@@ -9,7 +9,7 @@ images of 32 x 32 pixels in ten classes. A prepared file has one row per image; 
 | `label` | 0 to 9 |
 | `split` | `train` or `test` |
 
-Data set NAME is the file `NAME.parquet` in `$RAYSWEEP_DATA` (default `data`, in the current folder) or its subfolder
+Data set NAME is the file `NAME.parquet` in `$RAYSWEEP_DATA` (default: `data` in the current folder) or in its subfolder
 `cifar10`. The path is never part of a cell; the digest of the file's content is. `workloads.vit.cifar10` creates the
 whole set, `cifar10`, from the official archive.
 """
@@ -46,7 +46,7 @@ KNOWN = {"cifar10": "e439eaa2f74677f3", "cifar10_subset": "37ecff36803d9dae"}
 
 @dataclass(frozen=True)
 class Images:
-    """A data set.
+    """The images and labels of a data set.
 
     Args:
         train: (N, 32, 32, 3) uint8.
@@ -66,14 +66,14 @@ class Images:
 
 
 def find(name: str, folder: Path | None = None) -> Path:
-    """The file of a data set.
+    """Find the file of a data set.
 
     Args:
-        name: its name.
-        folder: contains the file, directly or in a subfolder `cifar10`; None: `data_folder()`.
+        name: the data set's name.
+        folder: the folder that contains the file, directly or in a subfolder `cifar10`; None: `data_folder()`.
 
     Raises:
-        ValueError: no such file.
+        ValueError: there is no such file.
     """
     folder = data_folder() if folder is None else folder
     folders = (folder, folder / "cifar10")
@@ -89,10 +89,10 @@ def find(name: str, folder: Path | None = None) -> Path:
 
 
 def load(name: str, folder: Path | None = None) -> Images:
-    """A data set from its prepared file.
+    """Load a data set from its prepared file.
 
     Args:
-        name: its name.
+        name: the data set's name.
         folder: as for `find`.
 
     Raises:
@@ -102,7 +102,7 @@ def load(name: str, folder: Path | None = None) -> Images:
 
 
 def read(path: Path) -> Images:
-    """A data set from a file.
+    """Read a data set from a prepared file.
 
     Raises:
         ValueError: the content is invalid; the message is one line.
@@ -138,7 +138,7 @@ def read(path: Path) -> Images:
 
 
 def _images(path: Path) -> npt.NDArray[np.uint8]:
-    """The images, (N, 32, 32, 3), a few thousand rows at a time: one copy in memory, without an object per image."""
+    """Read the images, (N, 32, 32, 3). A few thousand rows are read at a time, so memory holds only one copy."""
     import pyarrow
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -165,7 +165,7 @@ def _images(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _labels(path: Path, column: pyarrow.ChunkedArray) -> npt.NDArray[Any]:
-    """Labels as numbers of the column's type; NaN for nulls."""
+    """Convert labels to numbers of the column's type; NaN for nulls."""
     import pyarrow
 
     kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
@@ -176,7 +176,10 @@ def _labels(path: Path, column: pyarrow.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def digest_of(parts: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]) -> str:
-    """First 16 hex digits of SHA-256 over each split's name, size, labels and images, in order."""
+    """Compute a data set's digest: the first 16 hex digits of a SHA-256.
+
+    It covers each split's name, size, labels and images, in order.
+    """
     sha = hashlib.sha256()
     for split in SPLITS:
         images, labels = parts[split]
@@ -187,7 +190,7 @@ def digest_of(parts: dict[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
 
 
 def digest(name: str, folder: Path | None = None) -> str:
-    """The digest that cells record for a data set: from `KNOWN`, or else read from its file.
+    """Return the digest that cells record for a data set: from `KNOWN`, otherwise from its file.
 
     Raises:
         ValueError: the set is not in `KNOWN` and has no readable file.
@@ -201,12 +204,12 @@ def digest(name: str, folder: Path | None = None) -> str:
 
 @lru_cache(maxsize=16)
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    """Digest of a file, computed once, not per cell; the last two arguments change when the file is replaced."""
+    """Return a file's digest. Cached: the last two arguments only tell when the file has been replaced."""
     return read(path).digest
 
 
 def verify(images: Images, expected: str | None) -> None:
-    """Refuse data that differ from those the cell was planned with.
+    """Raise an error if the data differ from those that the cell was planned with (`expected`, its digest).
 
     Raises:
         ValueError: the digests differ.
@@ -219,7 +222,7 @@ def verify(images: Images, expected: str | None) -> None:
 
 
 def task_classes(tasks: int) -> tuple[tuple[int, ...], ...]:
-    """The classes of each task, in the order of their numbers: `((0, 1), (2, 3), ...)` with five."""
+    """Assign the ten classes to tasks in the order of their numbers: `((0, 1), (2, 3), ...)` for five tasks."""
     each = CLASSES // tasks
     return tuple(tuple(range(i * each, (i + 1) * each)) for i in range(tasks))
 
@@ -227,12 +230,12 @@ def task_classes(tasks: int) -> tuple[tuple[int, ...], ...]:
 def positions(
     labels: npt.NDArray[np.uint8], classes: tuple[int, ...], per_class: int | None = None
 ) -> npt.NDArray[np.int64]:
-    """Positions of a task's images, ascending.
+    """Find the positions of a task's images, in ascending order.
 
     Args:
         labels: (N,).
         classes: the task's classes.
-        per_class: number of first images of each class; None: all.
+        per_class: number of images per class, from the start; None: all.
     """
     places = [np.flatnonzero(labels == label)[:per_class] for label in classes]
     return np.sort(np.concatenate(places)).astype(np.int64)

@@ -1,15 +1,15 @@
-"""Scores of each head: its Fisher information and the entropy of its attention (arXiv 2603.15195, Sec. 4.8).
+"""Scores of attention heads: their Fisher information and the entropy of their attention (the paper's Sec. 4.8).
 
-With g_b the gradient of sample b's cross-entropy, true label, and P_h the parameters of head h, its rows of W_q, W_k,
-W_v and columns of W_o:
+Let g_b be the gradient of sample b's cross-entropy with its true label. Let P_h be the parameters of head h: its rows
+of W_q, W_k, W_v and its columns of W_o.
 
     F_h = mean over b of  sum over p in P_h of  g_b[p]^2        (the diagonal of the empirical Fisher information)
 
     E_h = mean over b and queries of  - sum over keys of a log a,  a = softmax(q k^T / sqrt(c))       nats
 
-Biases are left out. One backward pass serves a whole batch: a linear layer's gradient for sample b is delta_b^T x_b,
-from the layer's inputs x (B, T, n) and the gradients delta (B, T, m) at its outputs, and samples of a batch are
-independent (there is no batch norm).
+Biases are left out. One backward pass serves a whole batch. A linear layer's gradient for sample b is delta_b^T x_b,
+with the layer's inputs x (B, T, n) and the gradients delta (B, T, m) at its outputs. Samples of a batch are
+independent, since there is no batch norm.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PARTS = ("q", "k", "v", "out")
 
 
 class Heads(NamedTuple):
-    """Scores of every head."""
+    """The scores of all heads: Fisher information and entropy."""
 
     fisher: npt.NDArray[np.float64]
     """(4, depth, H): of W_q, W_k, W_v, W_o; their sum is F."""
@@ -40,12 +40,12 @@ class Heads(NamedTuple):
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, competing: Tensor | None) -> Tensor:
-    """Cross-entropy of each sample, (B,), in nats.
+    """Compute the cross-entropy of each sample, (B,), in nats.
 
     Args:
         logits: (B, classes).
         labels: (B,) int64.
-        competing: (classes, classes) bool, row c says which classes compete with class c; None: all do.
+        competing: (classes, classes) bool. Row c says which classes compete with class c; None: all do.
     """
     if competing is not None:
         logits = logits.masked_fill(~competing[labels], -math.inf)
@@ -54,7 +54,7 @@ def cross_entropies(logits: Tensor, labels: Tensor, competing: Tensor | None) ->
 
 
 def measure(model: VisionTransformer, images: Tensor, labels: Tensor, competing: Tensor | None = None) -> Heads:
-    """Fisher information and entropy of all heads over some images; the model is not changed.
+    """Measure the Fisher information and entropy of all heads on some images. The model stays unchanged.
 
     Args:
         model: the network, with all heads.
@@ -86,7 +86,7 @@ def measure(model: VisionTransformer, images: Tensor, labels: Tensor, competing:
 def _observed(
     model: VisionTransformer, layers: Sequence[nn.Module], images: Tensor
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-    """Each layer's input and output in a forward pass, in order, and the logits."""
+    """Run a forward pass, and return the input and output of each of `layers`, in order, and the logits."""
     passed: list[tuple[Tensor, Tensor]] = []
 
     def observe(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -102,7 +102,7 @@ def _observed(
 
 
 def _entropy(attention: Attention, projected: Tensor) -> Tensor:
-    """Entropy of attention, (H,): summed over samples, mean over queries."""
+    """Compute the attention entropy of each head, (H,): summed over samples, mean over queries."""
     q, k, _ = attention.split(projected)
     weights = (q @ k.transpose(-1, -2) / attention.head_dim**0.5).softmax(-1)
     total: Tensor = torch.special.entr(weights).sum(-1).mean(-1).sum(0).double()

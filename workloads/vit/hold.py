@@ -1,10 +1,10 @@
-"""Heads outside S left unchanged by an optimiser's step (`cut_heads = "still"`).
+"""Protection of heads outside S, the chosen subset, from an optimiser's step (`cut_heads = "still"`).
 
-A head outside S has gradient 0 for its W_q, W_k, W_v, but an optimiser with moments still moves it, and weight decay
-shrinks it. arXiv 2603.15195 defines gradients alone (Eq. 11) and leaves this open. Here a step's changes to these rows
-(weights and biases) and to their moments (AdamW's `exp_avg` and `exp_avg_sq`, SGD's `momentum_buffer`) are undone for
-the heads outside S, bit for bit. Rows of heads in S are those of a plain step. AdamW's step count, which corrects the
-bias of its moments, is one per tensor and advances for all heads.
+A head outside S has gradient 0 for its W_q, W_k, W_v. An optimiser with moments still moves these weights, and weight
+decay shrinks them. The paper defines gradients alone (Eq. 11) and leaves this open. Here, for heads outside S, a step's
+changes to these rows (weights and biases) and to their moments are undone, bit for bit. Moments are AdamW's `exp_avg`
+and `exp_avg_sq`, or SGD's `momentum_buffer`. Rows of heads in S are those of a plain step. AdamW's step count, which
+corrects the bias of its moments, exists once per tensor and advances for all heads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 @contextmanager
 def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tensor) -> Iterator[None]:
-    """Context of an optimiser's step; at its end the heads outside S are restored.
+    """Protect the heads outside S from the optimiser's step inside the block: at its end they are restored.
 
     Handles all heads at once, with one copy of the rows, and never synchronises with the device.
 
@@ -51,7 +51,7 @@ def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tenso
 
 
 def _moments(optimizer: torch.optim.Optimizer, parameter: Tensor) -> list[tuple[str, Tensor]]:
-    """The optimiser's state per entry of a parameter, by name; excludes its step count."""
+    """Return the parts of the optimiser's state, by name, that have one value per entry of the parameter."""
     return [
         (name, value)
         for name, value in optimizer.state[parameter].items()

@@ -1,4 +1,4 @@
-"""Stored images to network inputs, on the images' device."""
+"""Conversion of stored images to network inputs, on the images' device."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SHIFT = 4
 
 
 def network_input(images: Tensor, which: Tensor, rng: np.random.Generator | None) -> Tensor:
-    """Some images as float32 from -1 to 1; with a generator flipped at random and shifted by up to `SHIFT` pixels.
+    """Select images as float32 from -1 to 1. With `rng` they are randomly flipped, and shifted by up to `SHIFT`.
 
     Args:
         images: (N, 3, side, side) uint8.
         which: (B,) int64, positions of the images, on their device.
-        rng: for flips and shifts; None: no augmentation.
+        rng: generator of flips and shifts (in pixels); None: no augmentation.
     """
     if rng is None:
         return images[which].float() / 127.5 - 1

@@ -1,12 +1,12 @@
-"""Metrics of accuracies on each task after each task, and of rankings of heads.
+"""Metrics of continual learning, from the accuracies on each task after each task; rank correlation of heads.
 
-Row t of a matrix holds the accuracies on tasks 0 to t after task t, so row t has t + 1 entries; T tasks.
+There are T tasks. Row t of the matrix A holds the accuracies on tasks 0 to t after task t.
 
     average accuracy    mean over i of A[T-1, i]
     forgetting          mean over i < T-1 of  max over t in i..T-2 of A[t, i]  -  A[T-1, i]    (Chaudhry et al., 2018)
     backward transfer   mean over i < T-1 of  A[T-1, i] - A[i, i]       (Lopez-Paz and Ranzato, 2017)
 
-arXiv 2603.15195 does not state its definitions; these are the usual ones.
+The paper does not state its definitions; these are the usual ones.
 """
 
 from __future__ import annotations
@@ -21,26 +21,28 @@ Array = npt.NDArray[np.float64]
 
 
 def average_accuracy(rows: Rows) -> float:
-    """Mean accuracy over all tasks, after the last."""
+    """Compute the mean accuracy over all tasks after the last task."""
     return float(np.mean(rows[-1]))
 
 
 def forgetting(rows: Rows) -> float | None:
-    """Mean loss of accuracy since each task's best; None with one task."""
+    """Compute the mean loss of accuracy from each task's best to the end. None with one task."""
     last = len(rows) - 1
     lost = [max(rows[t][i] for t in range(i, last)) - rows[last][i] for i in range(last)]
     return float(np.mean(lost)) if lost else None
 
 
 def backward_transfer(rows: Rows) -> float | None:
-    """Mean change of accuracy by later tasks, mostly negative; None with one task."""
+    """Compute the mean change of a task's accuracy by later tasks, mostly negative. None with one task."""
     last = len(rows) - 1
     gained = [rows[last][i] - rows[i][i] for i in range(last)]
     return float(np.mean(gained)) if gained else None
 
 
 def spearman(one: Array, other: Array) -> float | None:
-    """Spearman's rank correlation within each block, mean over blocks; None if a block's scores are all equal.
+    """Compute Spearman's rank correlation of heads within each block, as the mean over blocks.
+
+    None if all scores of a block are equal.
 
     Args:
         one: scores of the heads, (depth, H).
@@ -57,7 +59,7 @@ def spearman(one: Array, other: Array) -> float | None:
 
 
 def _ranks(values: Array) -> Array:
-    """Ranks from 1; equal values share their mean rank."""
+    """Rank values from 1. Equal values share their mean rank."""
     below = (values[:, None] > values).sum(1)
     equal = (values[:, None] == values).sum(1)
     ranks: Array = below + (equal + 1) / 2

@@ -1,17 +1,17 @@
 """A vision transformer whose heads can be cut out of the gradient, or out of the network, one by one.
 
-Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. With the heads' outputs o_1, ..., o_H of one
-block, each (B, T, c), and W_o (H c, d), a block's attention is
+Pre-norm (Dosovitskiy et al., 2021), a class token, learned positions. S is the chosen subset of a block's heads. Let
+o_1, ..., o_H be the outputs of a block's heads, each (B, T, c). With W_o (H c, d), the block's attention is
 
     plain               y = [o_1; ...; o_H] W_o
     sparse transport    y = [~o_1; ...; ~o_H] W_o,  ~o_h = o_h where h is in S, else stopgrad(o_h)      (Eq. 11)
     sparse forward      y = [m_1 o_1; ...; m_H o_H] W_o,  m_h = 1 where h is in S, else 0               (Sec. 4.7)
 
-(arXiv 2603.15195). Under Eq. 11 the forward pass is that of the plain model; W_q, W_k, W_v of a head outside S get no
-gradient, and nothing flows through that head to earlier blocks. (An optimiser with moments still moves them,
-unless `cut_heads = "still"`: `workloads.vit.hold`.) W_o, the MLP and the residual path get their whole
-gradient: heads do not transport it. There is no loop over heads: a mask over H cuts the gradient at the heads' outputs,
-(B, H, T, c), in one pass over that array.
+(arXiv 2603.15195). Under Eq. 11 the forward pass is that of the plain model. W_q, W_k, W_v of a head outside S get no
+gradient, and nothing flows through that head to earlier blocks. (An optimiser with moments still moves them, unless
+`cut_heads = "still"`: see `workloads.vit.hold`.) W_o, the MLP and the residual path get their whole gradient, since
+heads do not transport it. A mask over H cuts the gradient at the heads' outputs (B, H, T, c) in one pass, without a
+loop over heads.
 
 Stated in the paper: embedding 192, depth 4, 12 heads of 16. Not stated: class token or mean, MLP ratio, positions,
 dropout (here none).
@@ -43,23 +43,23 @@ class Shape(NamedTuple):
 
 
 class CutGradient(torch.autograd.Function):
-    """The identity, with stopgrad for the heads outside S: their gradient is exactly 0, as with `.detach()`."""
+    """The identity, but the gradient of heads outside the chosen subset S is exactly 0 in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, kept: Tensor) -> Tensor:
-        """Outputs (B, H, T, c); kept (H,) bool."""
+        """Return the outputs (B, H, T, c) unchanged, and save `kept` (H,), the set S."""
         ctx.save_for_backward(kept)
         return outputs.view_as(outputs)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """The gradient of the kept heads."""
+        """Return the gradient, with 0 for the heads outside S."""
         (kept,) = ctx.saved_tensors
         return gradients[0].masked_fill(~kept[:, None, None], 0.0), None
 
 
 class Attention(nn.Module):
-    """Multi-head attention; `heads` times `head_dim` need not be `embed`."""
+    """Multi-head attention. `heads` times `head_dim` may differ from `embed`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -68,13 +68,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(shape.heads * shape.head_dim, shape.embed)
 
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (B, H, T, c) each, from the output of `qkv`, (B, T, 3 H c)."""
+        """Split the output of `qkv`, (B, T, 3 H c), into queries, keys and values, (B, H, T, c) each."""
         batch, tokens, _ = projected.shape
         q, k, v = projected.view(batch, tokens, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """Attention on x (B, T, d); kept (H,) bool, the set S; None: the plain model."""
+        """Apply attention to x (B, T, d). `kept` (H,) bool is the set S; `transport`: what other heads lose."""
         outputs = scaled_dot_product_attention(*self.split(self.qkv(x)))
         if kept is not None:
             if transport == "gradient":
@@ -86,7 +86,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each behind a norm and with a residual path."""
+    """A transformer block: attention, then an MLP, each after a norm and with a residual path."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(shape.embed, wide), nn.GELU(), nn.Linear(wide, shape.embed))
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """One block on x (B, T, d)."""
+        """Apply the block to x (B, T, d). `kept` (H,) bool is the set S; `transport`: what other heads lose."""
         x = x + self.attention(self.norm_attention(x), kept, transport)
         changed: Tensor = x + self.mlp(self.norm_mlp(x))
         return changed
 
 
 class VisionTransformer(nn.Module):
-    """Images (B, 3, side, side) to logits (B, classes)."""
+    """A vision transformer: images (B, 3, side, side) to logits (B, classes)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -118,12 +118,12 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(shape.embed, shape.classes)
 
     def forward(self, images: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """Logits.
+        """Compute the logits (B, classes).
 
         Args:
             images: (B, 3, side, side).
             kept: (depth, H) bool, each block's set S; None: the plain model.
-            transport: what is cut of a head outside S: its gradient, or its output.
+            transport: what a head outside S loses: its gradient, or its output.
         """
         x = self.patches(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.positions
@@ -136,10 +136,10 @@ class VisionTransformer(nn.Module):
 
 
 def build(shape: Shape, seed: int) -> VisionTransformer:
-    """A network initialised from a seed, on the CPU, so that weights do not depend on the device.
+    """Build a network initialised from a seed. It is built on the CPU, so weights do not depend on the device.
 
-    Matrices N(0, 0.02^2) truncated at two deviations, as in the authors' code for ViT's successors; the patch
-    projection by its fan-in; biases and token 0, norms the identity.
+    Matrices are N(0, 0.02^2) truncated at two deviations, as in the authors' code for ViT's successors. The patch
+    projection is scaled by its fan-in. Biases and the class token are 0, norms the identity.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):

@@ -9,14 +9,14 @@ from raysweep.workloads.vit.model import Attention, VisionTransformer
 
 
 def weights(model: VisionTransformer) -> Tensor:
-    """A copy of W_q, W_k, W_v of all blocks: (depth, 3 H c, d)."""
+    """Copy W_q, W_k, W_v of all blocks: (depth, 3 H c, d)."""
     return torch.stack(
         [block.attention.qkv.weight.detach() for block in model.blocks if isinstance(block.attention, Attention)]
     )
 
 
 def moved(model: VisionTransformer, before: Tensor) -> Tensor:
-    """Each head's norm of change since `before`: (depth, H)."""
+    """Compute the norm of each head's change since the copy `before`: (depth, H)."""
     shape = model.shape
     change = (weights(model) - before).view(shape.depth, 3, shape.heads, -1)
     norm: Tensor = torch.linalg.vector_norm(change, dim=(1, 3))

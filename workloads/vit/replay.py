@@ -1,4 +1,4 @@
-"""A class-balanced replay buffer of positions in the training set."""
+"""A class-balanced replay buffer, which holds positions of images in the training set."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Indices = npt.NDArray[np.int64]
 def refill(
     held: Indices, labels: npt.NDArray[np.integer], new: Indices, size: int, rng: np.random.Generator
 ) -> Indices:
-    """The buffer after a task.
+    """Fill the buffer anew after a task.
 
     Each of the C classes seen gets size // C places, the first size % C of them one more. Earlier classes keep their
-    oldest examples; examples of new classes are drawn at random. A class with fewer examples than places has all of
+    oldest examples. Examples of new classes are drawn at random. A class with fewer examples than places has all of
     them, and its other places stay empty.
 
     Args:
-        held: positions in the buffer, classes in order of arrival.
+        held: positions in the buffer, by class in order of arrival.
         labels: (N,), of the whole training set.
         new: positions of the task's training examples.
-        size: places in the buffer.
-        rng: for the draws.
+        size: number of places in the buffer.
+        rng: generator of the draws.
     """
     old_classes, new_classes = (list(dict.fromkeys(labels[part].tolist())) for part in (held, np.sort(new)))
     candidates = {label: held[labels[held] == label] for label in old_classes}

@@ -1,4 +1,4 @@
-"""A cell from its data to its metrics and arrays."""
+"""The run of a cell of the vision transformer, from its data to its metrics and arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysweep.workloads.vit.training import Run, full_float32, learn, prepare
 
 
 def train_and_measure(cell: Cell, context: Context) -> Metrics:
-    """The workload's `run`, given that torch is installed.
+    """Train the cell's network, record its arrays, and return its metrics. Needs torch.
 
     Raises:
         MemoryError: out of GPU memory. Torch raises a RuntimeError, which would count as the cell's own failure.
@@ -42,7 +42,7 @@ def _train_and_measure(cell: Cell, context: Context) -> Metrics:
 
 
 def summary(run: Run, state: State) -> dict[str, float]:
-    """The network's metrics."""
+    """Compute the network's metrics from the state at the end of training."""
     values = {"diverged": float(state.diverged_at is not None)}
     if state.diverged_at is not None:
         values["diverged_at"] = float(state.diverged_at)
@@ -78,7 +78,7 @@ def summary(run: Run, state: State) -> dict[str, float]:
 
 
 def baselines(images: Images, config: Config) -> dict[str, float]:
-    """Average accuracy and forgetting of the baselines, fitted to the same training images task by task."""
+    """Compute average accuracy and forgetting of the baselines, fitted to the same training images task by task."""
     classes = task_classes(config.tasks)
     task_known = config.scenario == "task_incremental"
     values = {"chance_accuracy_average": 1 / len(classes[0]) if task_known else 1 / sum(map(len, classes))}
@@ -96,7 +96,7 @@ def baselines(images: Images, config: Config) -> dict[str, float]:
 
 
 def _right(scores: Array, labels: Bytes, part: tuple[int, ...], task_known: bool) -> float:
-    """Accuracy on the images of a task; in task-incremental learning only the task's classes compete."""
+    """Compute the accuracy on a task's images. Only the task's classes compete if `task_known`."""
     here = positions(labels, part)
     competing = scores[here]
     if task_known:

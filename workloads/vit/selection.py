@@ -1,6 +1,6 @@
-"""Which heads of each block a step's gradient goes through: the methods of Experiments 7 and 8, and their subsets.
+"""Methods of Experiments 7 and 8: through which attention heads of each block a step's gradient goes.
 
-arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of one block, a row of a mask (depth, H).
+(arXiv 2603.15195, Sec. 4.7 and 4.8.) A subset S is k of the H heads of one block, a row of a mask (depth, H).
 
 | method | k | through which heads |
 |---|---|---|
@@ -14,8 +14,8 @@ arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of one block,
 | `fisher_oracle`, `fisher_anti` | given | all until then, then the k heads of most, of least Fisher information |
 | `entropy_oracle`, `entropy_anti` | given | likewise, of the most peaked, of the flattest attention |
 
-Rankings are made once, after task `rank_after`, within each block. Our reading where the paper is silent:
-all heads learn until the selection begins (it says "for tasks 2-5"); rankings are within a block.
+Heads are ranked once, after task `rank_after`, within each block. The paper leaves two things open. Here all heads
+learn until the selection begins (it says "for tasks 2-5"), and rankings are within a block.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Method:
-    """How a method chooses heads.
+    """How a method chooses heads, and what the other heads lose.
 
     Args:
         transport: what a head outside S loses; None: nothing is cut.
         k: the method's own k, `"all"` for H; None: given by the cell.
-        staged: all heads learn until task `select_from`.
-        score: what heads are ranked by; None: S is random.
-        most: keep the k heads with the highest scores; otherwise those with the lowest.
-        replay: earlier examples are kept and replayed.
+        staged: whether all heads learn until task `select_from`.
+        score: the score that heads are ranked by; None: S is random.
+        most: whether to keep the k heads with the highest scores, or those with the lowest.
+        replay: whether earlier examples are kept and replayed.
     """
 
     transport: Literal["gradient", "forward"] | None = "gradient"
@@ -76,13 +76,16 @@ METHODS: Registry[Method] = Registry(
 
 
 def draw(rng: np.random.Generator, depth: int, heads: int, k: int) -> Mask:
-    """A random S of k heads in each block, every subset as likely as another: (depth, H)."""
+    """Draw k of the heads at random in each block, every subset with equal probability: mask (depth, H)."""
     mask: Mask = rng.random((depth, heads)).argsort(axis=1).argsort(axis=1) < k
     return mask
 
 
 def ranked(scores: npt.NDArray[np.float64], k: int, most: bool) -> Mask:
-    """The k heads of each block with the highest scores, or the lowest: (depth, H); of equal ones the first."""
+    """Select the k heads of each block with the highest scores (`most`) or the lowest: mask (depth, H).
+
+    Of heads with equal scores the first are taken.
+    """
     order = np.argsort(-scores if most else scores, axis=1, kind="stable")
     mask = np.zeros(scores.shape, np.bool_)
     np.put_along_axis(mask, order[:, :k], True, axis=1)

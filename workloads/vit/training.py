@@ -1,9 +1,9 @@
-"""The course of a cell: tasks, epochs, tests, rankings, and a checkpoint after every epoch.
+"""The training of a cell: tasks, epochs, tests, rankings of heads, and a checkpoint after every epoch.
 
-Randomness of task t and epoch e comes from `SeedSequence([seed, code, t + 1, e + 1])`, one code per purpose: a
-checkpoint needs none of it, and another k or selection of heads changes neither the order of the images nor their
-shifts. A method without a buffer (`no_replay`) has the same order, but different shifts from the second task on, since
-it draws for fewer images per step.
+Randomness of task t and epoch e comes from `SeedSequence([seed, code, t + 1, e + 1])`, with one code per purpose. So a
+checkpoint needs no random state. Another k or another selection of heads changes neither the order of the images nor
+their shifts. A method without a buffer (`no_replay`) has the same order, but other shifts from the second task on,
+since it draws for fewer images per step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Run:
-    """A cell with its data on its device."""
+    """A cell, and its data on the network's device."""
 
     cell: Cell
     config: Config
@@ -52,23 +52,23 @@ class Run:
     classes: tuple[tuple[int, ...], ...]
 
     def rng(self, purpose: str, task: int, epoch: int = 0) -> np.random.Generator:
-        """The generator of one purpose, task and epoch."""
+        """Create the random generator of a purpose, task and epoch."""
         return np.random.default_rng(np.random.SeedSequence([self.cell.seed, CODES[purpose], task + 1, epoch + 1]))
 
     def positions(self, task: int) -> Indices:
-        """Positions of a task's training images."""
+        """Return the positions of a task's training images."""
         return positions(self.labels, self.classes[task], self.config.train_per_class)
 
     def measured(self, task: int) -> int:
-        """Number of a task's images that heads are measured on: as requested, or all if there are fewer."""
+        """Return how many of a task's images heads are measured on: the requested number, or all if fewer exist."""
         return min(self.config.measured_images, len(self.positions(task)))
 
     def at(self, which: Indices) -> Tensor:
-        """Positions as a tensor on the device."""
+        """Copy positions to the device, as a tensor."""
         return torch.from_numpy(which).to(self.device)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Autocast to bfloat16 if the config requests it."""
+        """Return torch's autocast to bfloat16 if the config requests it; otherwise a context without effect."""
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -76,7 +76,7 @@ class Run:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Disable TF32 in cuDNN, which by default rounds the inputs of a convolution (here the patches) to 10 bits."""
+    """Disable TF32 in cuDNN. By default it rounds the inputs of a convolution (here the patches) to 10 bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -86,7 +86,7 @@ def full_float32() -> Iterator[None]:
 
 
 def prepare(cell: Cell, images: Images, device: str) -> Run:
-    """Put the data on the network's device, as uint8: a quarter of the size of float32.
+    """Put the data on the network's device, as uint8, which takes a quarter of the memory of float32.
 
     Raises:
         ValueError: the device is a GPU and torch sees none, or `train_per_class` exceeds the data.
@@ -128,7 +128,7 @@ def prepare(cell: Cell, images: Images, device: str) -> Run:
 
 
 def begin(run: Run) -> State:
-    """Initial weights of the seed, and the optimiser, which is not reset between tasks."""
+    """Create the state before training: the seed's initial weights and the optimiser, which tasks do not reset."""
     config = run.config
     shape = Shape(config.heads, config.head_dim, config.embed, config.depth, config.mlp_ratio, config.patch)
     seed = int(generators(run.cell.seed).weights.integers(2**62))
@@ -144,7 +144,7 @@ def begin(run: Run) -> State:
 
 
 def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], None]) -> State:
-    """Train from the checkpoint, or from the start, to the end; save a checkpoint after every epoch."""
+    """Train from the checkpoint, or from the start, to the end. Saves a checkpoint after every epoch."""
     state = begin(run)
     data = checkpoint.load() if checkpoint is not None else None
     if data is not None:
@@ -169,8 +169,8 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
 def one_epoch(run: Run, state: State) -> None:
     """Train on every image of the task once, in the epoch's random order.
 
-    Steps after a loss or parameters that are not finite do not count: `diverged_at` is the first step with such a loss,
-    or the step after the epoch's last.
+    Once a loss or a parameter is not finite, later steps do not count. `diverged_at` is the first step with such a
+    loss, or the step after the epoch's last if only parameters are not finite.
     """
     config, model, optimizer = run.config, state.model, state.optimizer
     order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
@@ -211,7 +211,7 @@ def one_epoch(run: Run, state: State) -> None:
 
 
 def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
-    """The sets S of this forward pass, (depth, H), and what is cut of the other heads; None: nothing is cut."""
+    """Return the sets S of this forward pass (depth, H), or None for all heads, and what other heads lose."""
     config, how = run.config, METHODS[run.cell.method]
     staged = how.staged and config.select_from is not None and state.task + 1 < config.select_from
     if how.transport is None or staged:
@@ -229,7 +229,10 @@ def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | N
 
 
 def competing(run: Run) -> Tensor | None:
-    """In task-incremental learning (10, 10), row c: the classes that compete with class c. None: all do."""
+    """Return which classes compete: row c of the mask (10, 10) is for class c. None if all classes do.
+
+    Only the task's own classes compete in task-incremental learning.
+    """
     if run.config.scenario == "class_incremental":
         return None
     same = torch.zeros(CLASSES, CLASSES, dtype=torch.bool)
@@ -239,7 +242,7 @@ def competing(run: Run) -> Tensor | None:
 
 
 def _loss(logits: Tensor, y: Tensor, new: int, allowed: Tensor | None, weight: float | None) -> Tensor:
-    """Mean loss over the first `new` images, the task's, plus weight times that over the others, the replayed."""
+    """Compute the mean loss of the task's images, the first `new`, plus `weight` times that of replayed ones."""
     losses = cross_entropies(logits, y, allowed)
     loss = losses[:new].mean()
     if len(losses) > new and weight:
@@ -248,7 +251,7 @@ def _loss(logits: Tensor, y: Tensor, new: int, allowed: Tensor | None, weight: f
 
 
 def end_task(run: Run, state: State) -> None:
-    """Test, measure the heads and rank them if due, refill the replay buffer."""
+    """Finish a task: test, measure the heads, rank them if due, and refill the replay buffer."""
     config, task = run.config, state.task
     how = METHODS[run.cell.method]
     state.model.eval()
@@ -269,13 +272,13 @@ def end_task(run: Run, state: State) -> None:
 
 
 def accuracy(run: Run, state: State, task: int, rng: np.random.Generator) -> float:
-    """Accuracy on a task's test images, with all heads unless `forward_test` is `random_heads`.
+    """Compute the accuracy on a task's test images, with all heads unless `forward_test` is `random_heads`.
 
     Args:
-        run: the cell.
-        state: the network, in evaluation mode.
-        task: from 0.
-        rng: for random heads.
+        run: the cell and its data.
+        state: the state, whose network is in evaluation mode.
+        task: the task, from 0.
+        rng: generator of random heads.
     """
     config = run.config
     where = run.at(positions(run.test_labels, run.classes[task]))

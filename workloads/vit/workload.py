@@ -1,27 +1,31 @@
 """Sparse gradient transport in a vision transformer: Experiments 7 and 8 of the paper (Sec. 4.7, 4.8, Tables 10, 11).
 
-A cell trains one network on Split CIFAR-10, five tasks of two classes one after the other, with a class-balanced
-buffer of earlier examples, by one `method` (which heads gradients go through: `workloads.vit.selection`) from one
-seed. After each task it is tested on every task so far.
+A cell trains one network on Split CIFAR-10: five tasks of two classes, one after the other, with a class-balanced
+buffer of earlier examples. Its `method` determines which heads gradients go through (`workloads.vit.selection`). After
+each task the network is tested on every task so far.
 
-Metrics: `accuracy_average` (over all tasks, after the last), `accuracy_task_I`, `accuracy_later` (tasks from the third
-on), `forgetting`, `backward_transfer`, `accuracy_new` (mean accuracy on each task right after it); all absent if
-training diverged (`diverged` 1, and `diverged_at`, the step). `fisher_spearman_I_J`,
-`entropy_spearman_I_J`: rank correlation of heads' scores after tasks I and J, I < J, within blocks; `images_measured`,
-the fewest images behind such a score. `images_per_s` of training; `peak_device_mib` on a GPU. Baselines, which depend
-only on the data: `chance_accuracy_average`, and `nearest_mean_` and `ridge_` `accuracy_average` and `forgetting`
-(`raysweep.workloads.vit.baselines`).
+Metrics:
+
+- `accuracy_average` (over all tasks, after the last), `accuracy_task_I`, `accuracy_later` (tasks from the third on),
+  `accuracy_new` (mean accuracy on each task right after it), `forgetting`, `backward_transfer`. All are absent if
+  training diverged.
+- `diverged` (0 or 1). If 1, `diverged_at` is the step.
+- `fisher_spearman_I_J`, `entropy_spearman_I_J`: rank correlation within blocks of heads' scores after tasks I and J, I
+  < J. `images_measured`: the smallest number of images behind such a score.
+- `images_per_s` of training; `peak_device_mib` on a GPU.
+- Baselines, which depend only on the data: `chance_accuracy_average`, and `nearest_mean_` and `ridge_`
+  `accuracy_average` and `forgetting` (`raysweep.workloads.vit.baselines`).
 
 Arrays: `loss`, one value per step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
 W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of a step's change of a
 head's W_q, W_k, W_v, summed over the steps of task I; `kept`, (depth, H), 1 for the heads chosen by a ranking.
 
-The cell saves a checkpoint after every epoch. All randomness of an epoch follows from seed, task and epoch, so a run
+The cell saves a checkpoint after every epoch. All randomness of an epoch follows from seed, task and epoch. So a run
 resumed from a checkpoint draws the same numbers as an uninterrupted one (the same bits on a CPU).
 
-Not stated in the paper: optimiser, learning rate, batch, epochs, augmentation, weight of the replayed examples; whether
-the task is known at test time (its accuracies near .4 fit one ten-way head, the default; `scenario`). `docs/vit.md`
-explains the choices.
+Not stated in the paper: optimiser, learning rate, batch, epochs, augmentation, and weight of the replayed examples. Nor
+does it state whether the task is known at test time (`scenario`); its accuracies near .4 fit one ten-way head, the
+default. `docs/vit.md` explains the choices.
 """
 
 from __future__ import annotations
@@ -42,12 +46,12 @@ REPLAY, REPLAY_BATCH, REPLAY_WEIGHT = 1000, 32, 1.0
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Complete k and config from the method; refuse settings without effect and impossible combinations.
+    """Fill in defaults that depend on the method. Refuse settings without effect, or impossible together.
 
     Args:
         method: a name in `METHODS`.
-        k: from the sweep.
-        config: validated field by field.
+        k: the k that the sweep states, or None.
+        config: the config, whose fields are valid one by one.
 
     Returns:
         The recorded k (`dense_ref`: all heads, `trace_like`: 1) and the complete config, with the digest.
@@ -113,12 +117,12 @@ def _settle_k(method: str, how: Method, k: int | None, heads: int) -> tuple[int 
 
 @lru_cache(maxsize=1)
 def has_torch() -> bool:
-    """Whether torch is installed; checked once per process, without importing it."""
+    """Tell whether torch is installed, without importing it. Checked once per process."""
     return find_spec("torch") is not None
 
 
 def cost(method: str, k: int | None, config: Config) -> float:
-    """Relative cost of a settled cell: images times multiplications per image."""
+    """Estimate the relative cost of a cell: number of images times multiplications per image."""
     per_class = min(config.train_per_class or IMAGES_PER_CLASS, IMAGES_PER_CLASS)
     share = (config.replay_batch or 0) / config.batch * (config.tasks - 1) / config.tasks
     passes = config.epochs * per_class * CLASSES * (1 + share) + TESTED_PER_CLASS * config.tasks
@@ -129,7 +133,7 @@ def cost(method: str, k: int | None, config: Config) -> float:
 
 
 def lacks(config: Config) -> str | None:
-    """The data set if its file is not in the data folder, and how to fetch it; None if it is there."""
+    """Return how to fetch the data set if its file is not in the data folder; otherwise None."""
     try:
         find(config.data_set)
     except ValueError as error:
@@ -138,7 +142,7 @@ def lacks(config: Config) -> str | None:
 
 
 def run(cell: Cell, context: Context) -> Metrics:
-    """Train on the tasks in order; record arrays, return metrics.
+    """Train a network on the tasks in order, record arrays, and return the metrics.
 
     Raises:
         ValueError: torch is not installed, or the data differ from those the cell was planned with.

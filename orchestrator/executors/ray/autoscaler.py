@@ -1,9 +1,10 @@
 """The nodes that a running cluster's autoscaler may start. Ray has no call for them, so they are read on the head.
 
-The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file in which the provider has
-filled in the node types. A task pinned to the head finds the process by its command line, and reads the file. If a
-version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`, the node types are unknown, as they are
-on Kubernetes, where the autoscaler runs in a container of its own.
+The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file to which the provider has
+added the node types. A task pinned to the head finds this process by its command line, and reads the file.
+
+The node types stay unknown if a version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`. They
+are also unknown on Kubernetes, because the autoscaler runs in a container of its own there.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ _MAX_BYTES = 2**20
 
 
 class Scaling:
-    """A running cluster's autoscaler, seen from the driver.
+    """A running cluster's autoscaler, as the driver sees it.
 
     Args:
         ray: the Ray module, connected.
         store: the client of the cluster's key-value store.
-        answers: returns whether the head answers; a call to a dead head hangs until Ray ends the process.
+        answers: returns whether the head answers. A call to a dead head would hang until Ray ends the process.
     """
 
     def __init__(self, ray: Any, store: Any, answers: Callable[[], bool]) -> None:
@@ -40,7 +41,7 @@ class Scaling:
         self._checked_at = -FIRST_REPORT_S
 
     def find(self) -> Autoscaler | None:
-        """The autoscaler; None if the cluster has none, or if it has not reported yet. Its types are read only once."""
+        """Return the autoscaler; None without one, or before its first report. Its node types are read only once."""
         if self._is_final or time.monotonic() - self._checked_at < FIRST_REPORT_S or not self._answers():
             return self._autoscaler
         self._checked_at = time.monotonic()
@@ -56,7 +57,7 @@ class Scaling:
         return self._autoscaler
 
     def news(self) -> str:
-        """Description of the nodes that the autoscaler is starting or failed to start; "" if it reports none."""
+        """Describe the nodes that the autoscaler is starting or failed to start; "" if it reports none."""
         if self._autoscaler is None or not self._answers():
             return ""
         try:
@@ -66,7 +67,10 @@ class Scaling:
             return ""  # the head has just died
 
     def _runs(self) -> bool:
-        """Whether the cluster has an autoscaler. Without one, Ray's monitor reports each node as a type of its own."""
+        """Tell whether the cluster has an autoscaler.
+
+        Otherwise Ray's monitor reports each node as a type of its own.
+        """
         report = self._report()
         if report is not None:
             return not all(name.startswith("node_") for name in report.get("active_nodes") or ())
@@ -75,13 +79,13 @@ class Scaling:
         return bool(self._store.internal_kv_get(key.encode(), space.encode(), _RPC_S) == b"1")
 
     def _report(self) -> dict[str, Any] | None:
-        """The report of Ray's autoscaler v1; None for v2, or without an autoscaler."""
+        """Return the report of version 1 of Ray's autoscaler; None for version 2, or without an autoscaler."""
         value = self._store.internal_kv_get(_STATUS, None, _RPC_S)
         report: dict[str, Any] | None = json.loads(value).get("autoscaler_report") if value else None
         return report
 
     def _status(self) -> Any:
-        """The report of autoscaler v2, a protocol buffer."""
+        """Return the report of version 2 of Ray's autoscaler, a protocol buffer."""
         messages: Any = importlib.import_module("ray.core.generated.autoscaler_pb2")
         reply = messages.GetClusterStatusReply()
         reply.ParseFromString(self._store.get_cluster_status(timeout_s=_RPC_S))
@@ -129,9 +133,10 @@ def _in_words(starting: Sequence[str], refused: Sequence[str]) -> str:
 
 
 def local_configuration(port: str) -> dict[str, Any] | None:
-    """Node types of the autoscaler on this machine; {} if none runs here, None if it runs without a cluster file.
+    """Read the node types of the autoscaler on this machine. `port` is the head's, to tell clusters apart.
 
-    `port` is the head's; it distinguishes clusters on one machine.
+    Returns:
+        The cluster file's keys about node types; {} if no autoscaler runs here; None if it has no cluster file.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -148,7 +153,7 @@ def local_configuration(port: str) -> dict[str, Any] | None:
 
 
 def _node_types(path: Path) -> dict[str, Any]:
-    """Return only the keys that `resources.autoscaler` reads, since the file also holds credentials."""
+    """Read only the keys about node types of a cluster file, which also holds credentials."""
     import yaml
 
     with path.open("rb") as file:

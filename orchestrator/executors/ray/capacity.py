@@ -1,4 +1,4 @@
-"""Nodes that a cluster has or may start, from its file or from the running cluster."""
+"""The nodes that a cluster has or may start, read from its file or from the running cluster."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from raysweep.orchestrator.executors.resources import Autoscaler, Demand, larges
 
 @dataclass(frozen=True)
 class Offer:
-    """A cluster's nodes, and its autoscaler: None if it has none."""
+    """A cluster's nodes, and its autoscaler (None without one)."""
 
     nodes: list[dict[str, float]]
     scaling: Autoscaler | None
 
     def problems(self, demands: Sequence[tuple[Demand, int]], remedies: Sequence[str]) -> list[str]:
-        """One line per demand that no node can meet.
+        """Report each demand that no node can meet, one per line.
 
         Args:
             demands: pairs of a demand and its number of cells.
-            remedies: remedies besides changing the cells' resources.
+            remedies: what the user can do besides changing the cells' resources.
         """
         return [
             unmet(demand, count, self._why_not(demand), remedies)
@@ -43,12 +43,12 @@ class Offer:
 
 
 def of_file(file: ClusterFile) -> Offer:
-    """The nodes of a cluster file: the head, if it runs cells, and those that the autoscaler may start."""
+    """Return the nodes of a cluster file: the head if it runs cells, and those that the autoscaler may start."""
     return Offer([{"CPU": file.head_cpus}] if file.head_cpus else [], file.offer)
 
 
 def of_cluster(address: str) -> Offer:
-    """The nodes of a running cluster, and those that its autoscaler may start.
+    """Return the nodes of a running cluster, and those that its autoscaler may start.
 
     Raises:
         InputError: nothing answers at the address.

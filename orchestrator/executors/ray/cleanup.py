@@ -1,4 +1,4 @@
-"""Removal of leftovers of killed launches on the driver's machine, by the user's next launch.
+"""Removal of what killed launches left on the driver's machine. The same user's next launch does it.
 
 Each launch on Ray has a folder `launch-ID` in the user's scratch folder, which holds the folder of an embedded Ray's
 session, too. Its `owner.json` names the driver's process. If that process is dead the folder is a leftover, and
@@ -70,8 +70,8 @@ class LaunchFolder:
 def end_leftovers() -> list[str]:
     """Remove leftovers of dead launches on this machine, and return a line about it, if there were any.
 
-    A launch is dead if its process ran in this boot and container and has ended; other launches are left alone. The
-    only processes ended are this user's that name the Ray session of a dead launch.
+    A launch is dead if its process ran in this boot and container and has ended. Other launches are left alone. Only
+    those of this user's processes are ended that name the Ray session of a dead launch.
     """
     launches = ended = 0
     for folder in sorted(scratch().glob("launch-*")):

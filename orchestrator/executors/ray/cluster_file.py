@@ -1,4 +1,4 @@
-"""Ray's cluster launcher file: offline validation by Ray's own code, with the line of each error."""
+"""The file of Ray's cluster launcher. Ray's own code validates it offline; each error gets its line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClusterFile:
         provider: aws, gcp, local, ...
         offer: the nodes that may be started.
         head_cpus: CPUs that the head offers to cells; None if not stated.
-        advice: warnings on settings that are valid but likely a mistake.
+        advice: warnings about settings that are valid but likely a mistake.
     """
 
     path: str
@@ -91,7 +91,7 @@ def _text(path: str) -> str:
 
 
 def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """The file with Ray's defaults filled in, and ""; or None and the problem."""
+    """Fill in Ray's defaults in a cluster file. Returns the completed file and ""; or None and the problem."""
     from ray.autoscaler._private.util import prepare_config
 
     provider = raw.get("provider")
@@ -110,7 +110,7 @@ def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
 
 
 def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | int], str]]:
-    """Yield all violations of Ray's schema as (path of keys, message)."""
+    """Yield each violation of Ray's schema as (path of keys, message)."""
     import jsonschema
     import ray.autoscaler
 
@@ -136,7 +136,7 @@ def _schema_errors(config: Mapping[str, Any]) -> Iterator[tuple[Sequence[str | i
 
 
 def _refuse_unusable(path: str, prepared: Mapping[str, Any]) -> None:
-    """Raise InputError if Ray refuses a file that conforms to its schema."""
+    """Raise InputError if Ray would refuse the file although it conforms to Ray's schema."""
     from ray.autoscaler._private.util import validate_config
 
     try:
@@ -187,7 +187,7 @@ def _advice(prepared: Mapping[str, Any], head_cpus: float | None) -> Iterator[st
 
 
 def _line(path: str, root: Any, keys: Sequence[str | int], message: str) -> str:
-    """Format `file:line: key.key: message`, with the line of the nearest key that the file has."""
+    """Format `file:line: key.key: message`. If the key is missing, the line is that of the nearest key present."""
     node, line = root, 1
     for key in keys:
         entries = getattr(node, "value", None)
@@ -206,7 +206,7 @@ def _line(path: str, root: Any, keys: Sequence[str | int], message: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[io.StringIO]:
-    """Capture Ray's output."""
+    """Capture what Ray prints inside the block."""
     output = io.StringIO()
     with (
         quiet("ray", "ray.autoscaler._private.util"),

@@ -1,4 +1,4 @@
-"""The Ray executor runs chunks as Ray tasks, on an embedded Ray by default, or on a running cluster.
+"""The Ray executor, which runs chunks as Ray tasks: on a Ray of its own (embedded) by default, or on a running cluster.
 
 Ray never retries a task here, since its own retries would hide attempts.
 """
@@ -119,7 +119,7 @@ class RayExecutor:
 
     @_bounded("asking Ray for its nodes", SCALING_S)
     def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
-        """Number of chunks of this demand that the nodes run at once, plus those to request from an autoscaler."""
+        """Return how many chunks of this demand to submit at once, on running nodes and on those to be started."""
         demand = Demand(cpus, gpus, memory_gib)
         at, slots = self._slots.get(demand, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
@@ -131,7 +131,7 @@ class RayExecutor:
 
     @_bounded("asking Ray for its nodes", SCALING_S)
     def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
-        """The reason why no node, running or future, can run such a cell; None if one can."""
+        """Return the reason why no present or future node can run a cell of this demand; None if one can."""
         demand = Demand(cpus, gpus, memory_gib)
         nodes = self.nodes()
         if any(slots_of(node, demand) for node in nodes):
@@ -144,12 +144,12 @@ class RayExecutor:
 
     @_bounded("asking Ray for its nodes", CALL_S)
     def nodes(self) -> list[dict[str, float]]:
-        """The resources of each node that is alive."""
+        """Return the resources of each living node."""
         return list(self._health.nodes().values())
 
     @_bounded("asking the autoscaler for its nodes", SCALING_S)
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
-        """The cluster's autoscaler, or None. `wait`: give an autoscaler that has just started time to report."""
+        """Return the cluster's autoscaler, or None. `wait` lets an autoscaler that has just started report first."""
         if self._scaling is None:
             return None
         scaling = self._scaling.find()
@@ -194,7 +194,7 @@ class RayExecutor:
 
     @_bounded("asking Ray for finished cells", CALL_S)
     def poll(self, timeout: float) -> list[Event]:
-        """Events of chunks that completed, were lost or never began."""
+        """Return the events of chunks that completed, were lost or never began."""
         numbers = {chunk.ref: chunk.number for chunk in self._in_flight.values()}
         refs = list(numbers)
         if not refs:
@@ -224,7 +224,7 @@ class RayExecutor:
         return events
 
     def _require_workers(self) -> None:
-        """Raise ClusterUnavailable if the workers of an embedded Ray do not start, since only this launch uses it."""
+        """Raise ClusterUnavailable if the workers of an embedded Ray do not start. Only this launch uses that Ray."""
         if self._any_worker or not self._embedded or self._first_submit is None:
             return
         if time.monotonic() - self._first_submit > START_S:
@@ -255,7 +255,7 @@ class RayExecutor:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
 
     def _crashed(self, number: int) -> ChunkLost:
-        """The event of a worker's death, with the stack in its fault file if it ran on this machine."""
+        """Return the event of a worker's death, with the worker's last stack if it ran on this machine."""
         path = fault_path(self._launch, number)
         message = "its worker process died (killed, a crash in native code, or os._exit)"
         if not path.is_file():
@@ -283,13 +283,13 @@ class RayExecutor:
         return bool(self._health.nodes().keys() - self._refusing)
 
     def beats(self) -> Iterable[Beat]:
-        """The latest heartbeats since the last call."""
+        """Return the latest heartbeat of each worker that sent one since the last call."""
         beats, self._beats = self._beats, []
         return beats
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
-        """Chunks that no living node can run, by demand; an autoscaler has to start a node."""
+        """List the chunks that no living node can run, by demand. An autoscaler would have to start a node for them."""
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()
@@ -311,19 +311,19 @@ class RayExecutor:
         return waits
 
     def memory_gib(self) -> float | None:
-        """The memory that Ray schedules on the largest node."""
+        """Return the memory in GiB that Ray schedules on the largest node."""
         most = max((node.get("memory", 0.0) for node in self.nodes()), default=0.0)
         return most / 2**30 or None
 
     @_bounded("ending a cell's worker", CALL_S)
     def kill(self, number: int) -> None:
-        """End a chunk's worker and forget the chunk."""
+        """End a chunk's worker by force, and forget the chunk."""
         chunk = self._in_flight.pop(number, None)
         if chunk is not None:
             self._ray.cancel(chunk.ref, force=True)
 
     def interrupt(self) -> None:
-        """Nothing to do: cells run in other processes, and the driver cancels them."""
+        """Do nothing: cells run in other processes, and the driver cancels them."""
 
     def close(self) -> None:
         """End running chunks and disconnect, which ends an embedded Ray. A Ray that does not answer is killed."""

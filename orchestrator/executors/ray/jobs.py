@@ -1,4 +1,4 @@
-"""Client of Ray's job server on a cluster's head: submits a launch and follows its log."""
+"""A client of the job server on a Ray cluster's head. It submits a launch as a job and follows the job's log."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Job:
 
 
 class Jobs:
-    """The client of a job server.
+    """A client of a Ray cluster's job server.
 
     Args:
         address: http://HEAD:8265 or https://HEAD:8265.
@@ -83,7 +83,7 @@ class Jobs:
         return number
 
     def follow(self, number: str, show: Callable[[str], None]) -> int:
-        """Show a job's log as it grows, until the job ends, and return the exit code of its driver.
+        """Show a job's log as it grows until the job ends, and return the exit code of the job's command.
 
         Raises:
             ClusterUnavailable: the server no longer answers.

@@ -1,9 +1,11 @@
-"""Liveness of workers, nodes and the head, beyond what Ray reports.
+"""Detection of dead or frozen workers, nodes and heads that Ray reports late or never.
 
-Ray resolves a task on a frozen node after minutes or never, and does not tell a cell that its node is being drained.
-So each worker writes a heartbeat every second to the cluster's key-value store. Silence alone proves nothing: native
-code may hold the interpreter. After `SILENT_S` a probe, a task pinned to the worker's node, reads the state of the
-process. Chunks of a node that does not answer the probe are lost, and it gets no more cells until it answers.
+For a task on a frozen node, Ray reports an end after minutes or never. It also does not tell a cell that its node is
+being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
+
+Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds of silence a task
+pinned to the worker's node, the probe, reads the state of the worker's process. If the node does not run the probe, its
+chunks are lost, and it gets no more cells until it answers.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class InFlight:
 
 @dataclass
 class News:
-    """The result of one check."""
+    """The result of one check of the workers."""
 
     beats: list[Beat] = field(default_factory=list)
     lost: dict[int, str] = field(default_factory=dict)  # chunk -> reason
@@ -55,11 +57,11 @@ class News:
 
 
 class HealthMonitor:
-    """Watches one launch's workers.
+    """Checks the workers of one launch for signs of life.
 
     Args:
         ray: the Ray module, connected.
-        launch: id of the launch; its keys contain it.
+        launch: id of the launch, which its keys in the cluster's key-value store contain.
         drains: whether nodes may be drained; False for an embedded Ray.
     """
 
@@ -84,7 +86,7 @@ class HealthMonitor:
         self._had_nodes = False
 
     def check(self, in_flight: Mapping[int, InFlight]) -> News:
-        """Return news of the chunks in flight; empty if the last check was less than a second ago.
+        """Return what has changed about the submitted chunks; nothing if the last check was less than a second ago.
 
         Raises:
             ClusterUnavailable: the head is dead or frozen, or an embedded Ray's only node is.
@@ -122,9 +124,9 @@ class HealthMonitor:
             raise ClusterUnavailable(f"Ray's head has not answered for {DEAF_S:g} s: it is frozen; {SAFE}")
 
     def nodes(self) -> dict[str, dict[str, float]]:
-        """Id of a living node -> its resources; the last known ones if the head does not answer.
+        """Return the resources of each living node by its id. If the head does not answer, returns the last known ones.
 
-        `ray.nodes()` would hang without a head, until Ray ends the process after a minute.
+        Without a head, `ray.nodes()` would hang until Ray ends the process after a minute.
         """
         now = time.monotonic()
         if now - self._nodes_at > LOOK_S and self._head.answers():
@@ -137,7 +139,7 @@ class HealthMonitor:
         return self._nodes
 
     def answers(self) -> bool:
-        """Whether the head answers now. Unlike `check`, this does not raise if the head is dead."""
+        """Tell whether the head answers now. Unlike `check`, does not raise if the head is dead."""
         try:
             return self._head.answers()
         except ClusterUnavailable:
@@ -172,7 +174,7 @@ class HealthMonitor:
         return CellState(cell_id.decode(), int(attempt), state)
 
     def _announce_draining(self) -> None:
-        """Tell workers which nodes are being drained."""
+        """Write to the key-value store which nodes are being drained, for workers to read."""
         for node in self.store.get_draining_nodes(timeout=_RPC_S):
             if node not in self._draining:
                 self.store.internal_kv_put(drain_key(self._launch, node), b"1", True, None, _RPC_S)
@@ -229,7 +231,7 @@ class HealthMonitor:
 
 
 class Head:
-    """Checks that something answers at the address of the cluster's head."""
+    """Checks whether the cluster's head accepts connections at its address."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
@@ -237,10 +239,11 @@ class Head:
         self._answered = time.monotonic()
 
     def answers(self) -> bool:
-        """Whether the head answers now.
+        """Tell whether the head answers now.
 
         Raises:
-            ClusterUnavailable: nothing has answered for `HEAD_S`; Ray itself would end the process later.
+            ClusterUnavailable: nothing has answered for `HEAD_S` seconds. Ray itself would end this process a little
+                later.
         """
         try:
             socket.create_connection(self._address, timeout=1.0).close()

@@ -1,4 +1,4 @@
-"""The staged folder: our package and users' modules, copied for workers to import."""
+"""The staged folder: a copy of the raysweep package and of users' modules, which workers import."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def stage_code(stage: Path, modules: Mapping[str, Mapping[Path, bytes | None]]) 
 
 
 def copy_package(stage: Path, without: Iterable[str] = ()) -> None:
-    """Copy the raysweep package that this process has imported, without some of its folders."""
+    """Copy the raysweep package that this process has imported. Folders named in `without` are left out."""
     source = Path(raysweep.__file__).parent  # in a checkout its folders are links; copytree follows them
     shutil.copytree(source, stage / OURS, ignore=shutil.ignore_patterns("__pycache__", *without))
 

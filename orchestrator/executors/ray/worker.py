@@ -1,4 +1,4 @@
-"""The Ray worker's side: runs a chunk and sends heartbeats. Workers import it, so its imports stay light."""
+"""The part of the Ray executor that runs in a worker: it runs a chunk and sends heartbeats. Its imports stay light."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def work(chunk: Chunk, launch: str, folder: str, workload: Workload | None = Non
     """Run a chunk, as one Ray task.
 
     Args:
-        chunk: the cells to run; users' modules are imported from the staged folder.
-        launch: id of the launch; its keys contain it.
+        chunk: the cells to run. Users' modules are imported from the staged folder.
+        launch: id of the launch, which its keys in the cluster's key-value store contain.
         folder: the launch's current folder; the cells run in it if it exists on this machine.
         workload: the chunk's workload if it cannot be imported here.
     """
@@ -55,12 +55,12 @@ def work(chunk: Chunk, launch: str, folder: str, workload: Workload | None = Non
 
 @functools.cache
 def _tidy() -> None:
-    """Remove old scratch files, once per worker process."""
+    """Remove old scratch files. Cached: this happens once per worker process."""
     remove_old()
 
 
 class _Heart(threading.Thread):
-    """Writes the worker's position every second, and reads whether its node is being drained."""
+    """Writes the worker's heartbeat every second, and reads whether its node is being drained."""
 
     def __init__(self, launch: str, number: int, node: str, worker: str) -> None:
         super().__init__(name="raysweep-beat", daemon=True)
@@ -100,7 +100,7 @@ class _Heart(threading.Thread):
 
 
 def state_of(pid: int) -> str:
-    """State of a process on this machine, as Linux's letter (T: stopped); "" if it does not exist."""
+    """Return a process's state as Linux's letter, such as T for stopped; "" if the process does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     except OSError:
@@ -108,12 +108,12 @@ def state_of(pid: int) -> str:
 
 
 def key_prefix(launch: str) -> bytes:
-    """Prefix of a launch's keys in the cluster's key-value store."""
+    """Return the prefix of a launch's keys in the cluster's key-value store."""
     return f"raysweep:{launch}:".encode()
 
 
 def beat_key(launch: str, worker: str) -> bytes:
-    """Key of a worker's heartbeat."""
+    """Return the key of a worker's heartbeat in the cluster's key-value store."""
     return key_prefix(launch) + f"beat:{worker}".encode()
 
 
@@ -123,15 +123,15 @@ def live_key(beat: bytes) -> bytes:
 
 
 def drain_key(launch: str, node: str) -> bytes:
-    """Key that exists once a node is being drained."""
+    """Return the key that exists in the cluster's key-value store once a node is being drained."""
     return key_prefix(launch) + f"drain:{node}".encode()
 
 
 def fault_path(launch: str, number: int) -> Path:
-    """File on the worker's machine for the stack of a dying worker."""
+    """Return the file on the worker's machine to which a dying worker of chunk `number` writes its stack."""
     return fault_folder(launch) / f"{number}.fault"
 
 
 def fault_folder(launch: str) -> Path:
-    """Folder of a launch's fault files on this machine; the driver removes its own."""
+    """Return the folder of a launch's fault files on this machine. The driver removes its own."""
     return scratch() / f"faults-{launch}"

@@ -50,7 +50,7 @@ def http_allowed() -> bool:
 
 
 def refuse_plain_http(scheme: str, location: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Raise InputError if the environment's endpoint is invalid, or plain http without permission."""
+    """Raise InputError if the environment's endpoint is invalid, or uses plain http without permission."""
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         endpoint = environment.get(name, "")
         if scheme != "s3" or not endpoint:

@@ -1,4 +1,4 @@
-"""Diagnosis of a failed request to an object store, in our own words, since the server's may repeat a secret."""
+"""Diagnosis of failed requests to an object store. The words are ours: the server's may repeat a secret."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import obstore
 
 
 class Diagnosis(NamedTuple):
-    """Kind of a failure, and the reason for a message."""
+    """The kind of a failure, and its reason in words for a message."""
 
     kind: str  # absent (the object), denied, torn (an invalid answer), silent
     reason: str
@@ -65,7 +65,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
 
 
 def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
-    """Diagnose a failed request from the client's exception; the timeout is named in the reason."""
+    """Diagnose a failed request by the client's exception. The reason names the timeout of `timeout_s` seconds."""
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"

@@ -1,4 +1,4 @@
-"""Storage on a local or network disk. Files are created only if absent, and are durable at once."""
+"""Storage on a local or network disk. A file is only created if absent, and is durable at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _counter = itertools.count()
 
 
 def _temporary() -> str:
-    """A file name that no other writer uses, on any machine that shares the disk."""
+    """Return a file name that no other writer uses, on any machine that shares the disk."""
     return f"{_process[0]}-{next(_counter)}"
 
 
@@ -28,7 +28,7 @@ _process = [secrets.token_hex(8)]
 
 
 class LocalStorage:
-    """Files under one folder.
+    """A store's files under one folder.
 
     Args:
         path: the store's folder, created by the first write. Messages repeat it unchanged.
@@ -56,11 +56,11 @@ class LocalStorage:
 
     @property
     def location(self) -> str:
-        """The absolute path."""
+        """The folder's absolute path."""
         return str(self.root)
 
     def _path(self, name: str) -> Path:
-        """Path of a file. Links are not followed, since the store may come from a stranger.
+        """Return the path of a file. Links are not followed, since the store may come from a stranger.
 
         Raises:
             StoreDamaged: a part of the path is a link.
@@ -73,7 +73,7 @@ class LocalStorage:
         return path
 
     def exists(self) -> bool:
-        """Whether the store's folder exists and is not empty.
+        """Tell whether the store's folder exists and is not empty.
 
         Raises:
             InputError: the path is not a readable folder.
@@ -88,7 +88,7 @@ class LocalStorage:
             raise InputError(f"store {self}: is not readable by this user") from None
 
     def check_writable(self) -> None:
-        """Raise InputError if nothing can be written; writes nothing itself."""
+        """Raise InputError if the folder is not writable. Writes nothing itself."""
         existing = self.root
         while not existing.exists() and existing != existing.parent:
             existing = existing.parent
@@ -180,7 +180,7 @@ class LocalStorage:
         return True
 
     def read(self, name: str) -> bytes | None:
-        """Read a file; None if it does not exist.
+        """Read a file. Returns None if it does not exist.
 
         Raises:
             StoreDamaged: it is not a regular file, or cannot be read.
@@ -199,7 +199,7 @@ class LocalStorage:
             raise StoreDamaged(f"{name}: cannot be read: {error.strerror}") from None
 
     def names(self, folder: str) -> list[str]:
-        """Sorted names in a folder; an empty list if it does not exist.
+        """Return the sorted names in a folder; an empty list if it does not exist.
 
         Raises:
             StoreDamaged: it is not a folder.
@@ -212,7 +212,7 @@ class LocalStorage:
             raise StoreDamaged(f"{folder or self}: cannot be read: {error.strerror}") from None
 
     def size(self, name: str) -> int:
-        """Size of a file in bytes.
+        """Return the size of a file in bytes.
 
         Raises:
             FileNotFoundError: it does not exist.
@@ -242,22 +242,22 @@ class LocalStorage:
         return pa.OSFile(str(self.root / name))
 
     def locate(self, name: str) -> str:
-        """Path of a file for polars."""
+        """Return the path of a file, for polars."""
         return str(self.root / name)
 
     @property
     def reading(self) -> None:
-        """No `storage_options` for polars."""
+        """Polars' `storage_options`; None, since a local disk needs no options."""
         return None
 
     def sweep_temporary(self) -> None:
-        """Remove temporary files of killed writers; only the owner may."""
+        """Remove temporary files of killed writers. Only the store's owner may do this."""
         for name in self.names("_tmp"):
             if not (self.root / "_tmp" / name).is_dir():  # a foreign folder, which `store check` reports
                 self.delete(f"_tmp/{name}")
 
     def try_lock(self) -> Lock | None:
-        """Acquire the host-wide lock; None while another living process has it."""
+        """Acquire the host-wide lock. Returns None if another living process has it."""
         try:
             descriptor = os.open(self._path("_lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:
@@ -288,7 +288,7 @@ _acquired: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 def _forget_parent() -> None:
-    """In a forked child, close its copies of lock descriptors (the parent keeps its locks) and change `_process`."""
+    """Close a forked child's copies of lock descriptors, so that only the parent holds the locks."""
     for lock in list(_acquired):
         lock.release()
     _process[0] = secrets.token_hex(8)

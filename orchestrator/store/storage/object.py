@@ -1,12 +1,12 @@
 """Storage on an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
 A file is created by a PUT that succeeds only if its name is free. Credentials and endpoint come from the usual
-environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded; error messages are our own
-(`diagnosis`), since a server's may repeat them.
+environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. Error messages are our own
+(`diagnosis`), since a server's may repeat credentials.
 
-A PUT without an answer may have been executed, at once or later. It is repeated until an answer comes; if the name is
-then taken by the same bytes, they are our own. If no answer comes at all, the name is *unsure*: this process writes
-nothing else under it, and uses no later name instead, for the next owner's seal must find it.
+A PUT without an answer may have been executed, at once or later. It is repeated until an answer comes. If the name is
+then taken by the same bytes, they are our own. If no answer comes at all, the name is *unsure*. This process then
+writes nothing else under it, and uses no later name: the next owner's seal must find the unsure name.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _Answer = TypeVar("_Answer")
 
 
 class ObjectStorage:
-    """Objects under one prefix of a bucket.
+    """A store's objects under one prefix of a bucket.
 
     Args:
-        url: `s3://bucket/prefix`, or `gs://`, `az://` (a container).
+        url: `s3://bucket/prefix`, or with `gs://` or `az://` (whose bucket is called a container).
 
     Raises:
         InputError: no bucket, a prefix that readers of Parquet would not find, or plain http without permission.
@@ -74,11 +74,11 @@ class ObjectStorage:
 
     @property
     def reading(self) -> dict[str, Any] | None:
-        """The `storage_options` for polars, which reads credentials from the same environment."""
+        """Polars' `storage_options`. Polars reads the credentials from the same environment as this process."""
         return {"timeout": f"{TIMEOUT_S:.0f}s", "connect_timeout": "5s", "max_retries": 3}
 
     def exists(self) -> bool:
-        """Whether any object has the prefix."""
+        """Tell whether any object has the prefix."""
         return bool(self.names(""))
 
     def check_writable(self) -> None:
@@ -88,10 +88,10 @@ class ObjectStorage:
         """Do nothing: there are no folders."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Create an object in one step; return False if another writer has taken the name.
+        """Create an object in one step. Returns False if another writer has taken the name.
 
         Raises:
-            StoreWriteFailed: no answer came, and the name is unsure; or writing is no longer allowed.
+            StoreWriteFailed: no answer came, so the name is unsure; or writing is no longer allowed.
             InputError: writing was never allowed.
         """
         digest = hashlib.sha256(data).digest()
@@ -119,14 +119,14 @@ class ObjectStorage:
         return True
 
     def _written(self, name: str) -> bytes | None:
-        """Read the object whose name a PUT found taken."""
+        """Read the object whose name was taken before this process's PUT; None if it does not exist."""
         try:
             return self.read(name)
         except StoreUnreachable as error:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite an object by one request, which is not repeated; for heartbeats.
+        """Overwrite an object by one request, which is not repeated. Used for heartbeats.
 
         Raises:
             StoreWriteFailed: the request failed.
@@ -157,7 +157,7 @@ class ObjectStorage:
         return True
 
     def read(self, name: str) -> bytes | None:
-        """Read an object; None if it does not exist."""
+        """Read an object. Returns None if it does not exist."""
 
         def get() -> bytes:
             answer = obstore.get(self._default, name)
@@ -175,7 +175,7 @@ class ObjectStorage:
             return None
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open an object for pyarrow, with random access; its end is fetched at once.
+        """Open an object for pyarrow, with random access. Its last bytes are fetched at once.
 
         Raises:
             FileNotFoundError: it does not exist.
@@ -203,13 +203,13 @@ class ObjectStorage:
         return pa.PythonFile(_Ranged(size, end, piece), mode="r")
 
     def names(self, folder: str) -> list[str]:
-        """Sorted names directly under a folder; an empty list if there are none."""
+        """Return the sorted names directly under a folder; an empty list if it has none."""
         answer = self._ask(folder, lambda: obstore.list_with_delimiter(self._default, folder or None))
         paths = [*answer["common_prefixes"], *(entry["path"] for entry in answer["objects"])]
         return sorted({path.rstrip("/").rpartition("/")[2] for path in paths})
 
     def size(self, name: str) -> int:
-        """Size of an object in bytes.
+        """Return the size of an object in bytes.
 
         Raises:
             FileNotFoundError: it does not exist.
@@ -234,18 +234,18 @@ class ObjectStorage:
             raise StoreWriteFailed(f"store {self}: cannot remove {names[0]}: {error.reason}") from None
 
     def locate(self, name: str) -> str:
-        """Address of an object for polars."""
+        """Return the address of an object, for polars."""
         return f"{self.location}/{name}"
 
     def sweep_temporary(self) -> None:
         """Do nothing: a killed writer leaves no partial objects."""
 
     def try_lock(self) -> _NoLock:
-        """A lock without effect: whether an owner lives shows in its process (on this machine) or heartbeat."""
+        """Return a lock without effect. An owner's process (on this machine) or heartbeat shows whether it lives."""
         return _NoLock()
 
     def _client(self, seconds: float) -> Any:
-        """A client whose requests have this timeout."""
+        """Return a client whose requests time out after `seconds`."""
         if seconds not in self._clients:
             kind = getattr(obstore.store, KINDS[self._scheme])
             try:
@@ -270,7 +270,7 @@ class ObjectStorage:
             FileNotFoundError: there is no such object.
             AlreadyExistsError, PreconditionError: the object exists already, or was changed (obstore's exceptions).
             StoreDenied: the bucket does not exist, or access is denied.
-            StoreUnreachable: no answer came in time, to this request or to others meanwhile.
+            StoreUnreachable: neither this request nor another thread's was answered in time.
         """
         pause = PAUSE_S
         while True:
@@ -301,7 +301,7 @@ class ObjectStorage:
             self._answers, self._silent_since = True, None
 
     def _silent_too_long(self) -> bool:
-        """Whether no request of any thread has been answered for too long; all threads share one waiting time."""
+        """Tell whether no thread's requests have been answered for too long. The time counts for all together."""
         now = time.monotonic()
         with self._status:
             self._silent_since = now if self._silent_since is None else self._silent_since
@@ -310,11 +310,11 @@ class ObjectStorage:
 
 class _NoLock:
     def release(self) -> None:
-        """Do nothing."""
+        """Do nothing, since there is no lock to release."""
 
 
 class _Ranged(io.RawIOBase):
-    """A remote file whose pieces are fetched as they are read.
+    """A remote file that is fetched piece by piece as it is read.
 
     Args:
         size: the file's size in bytes.

@@ -1,4 +1,4 @@
-"""This user's folder on a machine's own disk, for files that need not outlive a launch there."""
+"""The user's folder on a machine's own disk, for files that need not outlive a launch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FAULTS, _STORE = re.compile(r"faults-[0-9a-f]{12}"), re.compile(r"store-[0-9a-f
 
 
 def scratch() -> Path:
-    """This user's scratch folder, created if absent; no other user may read or write it.
+    """Return this user's scratch folder, which is created if absent. No other user may read or write it.
 
     Raises:
-        RaysweepError: its name is taken by another user's folder, or by a link.
+        RaysweepError: the name is taken by another user's folder, or by a link.
     """
     path = Path(tempfile.gettempdir()) / f"raysweep-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
@@ -36,9 +36,9 @@ def scratch() -> Path:
 
 
 def remove_old() -> list[Path]:
-    """Remove workers' leftovers on this machine that are `KEPT_DAYS` old, and return their folders.
+    """Remove what workers left on this machine at least `KEPT_DAYS` days ago, and return the removed folders.
 
-    The drivers of their launches are on other machines, and cannot remove them. Foreign folders are left alone.
+    Their drivers ran on other machines, and cannot remove them. Folders that are not raysweep's are left alone.
     """
     leftovers = []
     for folder in _folders(scratch()):
@@ -54,7 +54,7 @@ def remove_old() -> list[Path]:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Sorted folders in `path`, without links; an empty list if `path` is not a folder."""
+    """Return the sorted folders in `path`, without links; an empty list if `path` is not a folder."""
     if path.is_symlink() or not path.is_dir():
         return []
     with contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:

@@ -20,7 +20,7 @@ class Lock(Protocol):
 
 
 class Storage(Protocol):
-    """A storage backend: the operations that a store needs. A name is `folder/file` or `file`."""
+    """A storage backend: the operations that a store needs. The name of a file is `folder/file` or `file`."""
 
     @property
     def locks(self) -> bool:
@@ -32,38 +32,38 @@ class Storage(Protocol):
 
     @property
     def readers(self) -> int:
-        """Number of files to read at once for the best speed."""
+        """Number of files that are best read at once."""
 
     @property
     def location(self) -> str:
-        """Absolute path or address, the same for a process in another folder."""
+        """Absolute path or address. It is valid in processes with any current folder."""
 
     def exists(self) -> bool:
-        """Whether the storage has any files."""
+        """Tell whether the storage has any files."""
 
     def check_writable(self) -> None:
-        """Raise InputError if nothing can be written; writes nothing itself."""
+        """Raise InputError if nothing can be written. Writes nothing itself."""
 
     def prepare(self, folders: tuple[str, ...]) -> None:
-        """Create folders, if the storage has them."""
+        """Create folders, if the backend has them."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Create a file durably and in one step; return False if the name is taken."""
+        """Create a file durably and in one step. Returns False if the name is taken."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite a file in one step, but not durably; for heartbeats."""
+        """Overwrite a file in one step, but not durably. Used for heartbeats."""
 
     def exchange(self, name: str, old: bytes, new: bytes) -> bool:
         """Overwrite a file durably and in one step if it still holds `old`; return False if it holds anything else."""
 
     def read(self, name: str) -> bytes | None:
-        """Read a file; None if it does not exist."""
+        """Read a file. Returns None if it does not exist."""
 
     def names(self, folder: str) -> list[str]:
-        """Sorted names in a folder; an empty list if it does not exist."""
+        """Return the sorted names in a folder; an empty list if it does not exist."""
 
     def size(self, name: str) -> int:
-        """Size of a file in bytes; FileNotFoundError if it does not exist."""
+        """Return the size of a file in bytes. Raises FileNotFoundError if it does not exist."""
 
     def delete(self, name: str) -> None:
         """Remove a file, if it exists."""
@@ -72,20 +72,20 @@ class Storage(Protocol):
         """Remove a folder and the files in it, if it exists."""
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open a file for pyarrow, with random access; FileNotFoundError if it does not exist."""
+        """Open a file for pyarrow, with random access. Raises FileNotFoundError if it does not exist."""
 
     def locate(self, name: str) -> str:
-        """Path or address of a file for polars."""
+        """Return the path or address of a file, for polars."""
 
     @property
     def reading(self) -> dict[str, Any] | None:
-        """The `storage_options` for polars."""
+        """Polars' `storage_options`, such as credentials; None if the backend needs none."""
 
     def sweep_temporary(self) -> None:
-        """Remove temporary files of killed writers; only the owner may."""
+        """Remove temporary files of killed writers. Only the store's owner may do this."""
 
     def try_lock(self) -> Lock | None:
-        """Acquire the host-wide lock; None while another living process has it."""
+        """Acquire the host-wide lock. Returns None if another living process has it."""
 
 
 SCHEMES = ("s3", "gs", "az")
@@ -121,7 +121,7 @@ def open_storage(location: str) -> Storage:
 
 
 def exists(storage: Storage, name: str) -> bool:
-    """Whether a file exists.
+    """Tell whether a file exists.
 
     Raises:
         StoreDamaged: it is not a regular file.
@@ -134,10 +134,10 @@ def exists(storage: Storage, name: str) -> bool:
 
 
 def read_at_most(storage: Storage, name: str, most: int) -> bytes | None:
-    """Read a file of at most `most` bytes; None if it does not exist.
+    """Read a file of at most `most` bytes. Returns None if it does not exist.
 
     Raises:
-        StoreDamaged: the file is larger, and therefore foreign.
+        StoreDamaged: the file is larger, so raysweep did not write it.
     """
     try:
         size = storage.size(name)

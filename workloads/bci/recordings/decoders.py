@@ -1,12 +1,12 @@
-r"""Classical decoders, the baselines of the learning networks: the Wiener and the Kalman filter.
+r"""Classical decoders, with which the networks are compared: the Wiener and the Kalman filter.
 
 Wiener filter: ridge regression on the last L bins of input, z-scored inputs x (T, k) to z-scored targets y (T, 2),
 
     phi_t = [x_t; x_{t-1}; ...; x_{t-L+1}]             (k L,); inputs before the session are 0             (1)
     B = (Phi^T Phi + penalty T I)^-1 Phi^T (Y - mean Y)  with Phi centred; the intercept is not penalised   (2)
 
-where the penalty, one of `PENALTIES`, is the one that predicts the last fifth of the data best when fitted to the first
-four fifths; B is then fitted to all of them.
+The penalty is one of `PENALTIES`. It is chosen so that B, fitted to the first four fifths of the data, best predicts
+the last fifth. B is then fitted to all data.
 
 Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scored,
 
@@ -14,11 +14,11 @@ Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scor
     A, H by least squares, W, Q from their residuals                                                        (4)
     P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s = A s- + P H^T Q^-1 (x - H A s-)                    (5)
 
-It starts at the mean state with the states' covariance over the fitted session, and never sees the decoded movement.
-`JITTER` times Q's mean variance is added to its diagonal, so that Q is invertible.
+It starts at the mean state, with the states' covariance over the fitted session. It never sees the decoded movement.
+`JITTER` times the mean of Q's diagonal is added to that diagonal, so that Q is invertible.
 
-Both are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would see the
-decoded target.
+Both filters are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would see
+the decoded target.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ class Wiener(NamedTuple):
     penalty: float
 
     def predict(self, inputs: Array) -> Array:
-        """Predictions (T, n_out) from inputs (T, k)."""
+        """Predict targets (T, n_out) from inputs (T, k)."""
         predictions: Array = lagged(inputs, self.lags) @ self.weights + self.intercept
         return predictions
 
 
 def lagged(inputs: Array, lags: int) -> Array:
-    """Equation (1) for all steps, (T, k L)."""
+    """Stack each step's last `lags` inputs (equation 1): (T, k L) from inputs (T, k)."""
     steps, width = inputs.shape
     padded = np.concatenate([np.zeros((lags - 1, width), inputs.dtype), inputs])
     return np.concatenate([padded[lags - 1 - lag : lags - 1 - lag + steps] for lag in range(lags)], axis=1)
 
 
 def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
-    """Fit by equation (2), with a penalty chosen on the same data.
+    """Fit a Wiener filter by equation (2), with a penalty chosen on the same data.
 
     Args:
         inputs: (T, k)
         targets: (T, n_out)
-        lags: L.
+        lags: L, the number of bins that a prediction uses.
 
     Raises:
-        ValueError: too few steps to hold any out.
+        ValueError: there are too few steps to hold any out.
     """
     held_out = len(inputs) // VALIDATED
     if held_out == 0:
@@ -85,13 +85,13 @@ def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
 
 
 def _moments(features: Array, targets: Array) -> list[Array]:
-    """Sums over steps of 1, phi, y, phi phi^T, phi y^T; moments of two parts add up to those of the whole."""
+    """Sum 1, phi, y, phi phi^T and phi y^T over steps, for features phi and targets y. Sums of parts add up."""
     steps = np.array(float(len(features)))
     return [steps, features.sum(0), targets.sum(0), features.T @ features, features.T @ targets]
 
 
 def _ridge(moments: list[Array], penalty: float) -> tuple[Array, Array]:
-    """Equation (2): weights and intercept."""
+    """Solve equation (2) for the weights and the intercept, from the sums that `_moments` returns."""
     steps, total, target_total, square, cross = moments
     mean, target_mean = total / steps, target_total / steps
     centred = square - np.outer(mean, total) + penalty * steps * np.eye(len(square))
@@ -111,7 +111,7 @@ class Kalman(NamedTuple):
     input_mean: Array  # (k,)
 
     def predict(self, inputs: Array) -> Array:
-        """States (T, s), each from the inputs up to its own step, by equation (5)."""
+        """Estimate the state at each step from the inputs up to that step, by equation (5): (T, s)."""
         gain = np.linalg.solve(self.noise, self.observation).T  # H^T Q^-1 (s, k)
         information = gain @ self.observation
         evidence = (inputs - self.input_mean) @ gain.T  # (T, s)
@@ -133,11 +133,11 @@ class Kalman(NamedTuple):
 
 
 def fit_kalman(inputs: Array, states: Array) -> Kalman:
-    """Fit by equation (4).
+    """Fit a Kalman filter by equation (4).
 
     Args:
         inputs: (T, k)
-        states: (T, s): position and velocity at each step.
+        states: (T, s), position and velocity at each step.
     """
     mean, input_mean = states.mean(0), inputs.mean(0)
     centred, centred_inputs = states - mean, inputs - input_mean

@@ -1,4 +1,4 @@
-"""The data set `indy`: fetch sessions of the release, prepare them, list the prepared ones and their channel order.
+"""The data set `indy`: sessions are downloaded, binned into prepared files, and listed with their channel order.
 
 Files in the data folder: `indy/original/indy_SESSION.mat` as published, `indy/indy_SESSION.npz` in bins of 64 ms,
 `indy/indy_SESSION_20ms.npz` in bins of 20 ms.
@@ -24,17 +24,17 @@ from raysweep.workloads.registry import unknown_name
 def fetch(
     folder: Path, say: Say, sessions: str | None = None, bin_ms: int = USUAL_MS, mirror: str | None = None
 ) -> Sequence[Path]:
-    """Download originals, check and bin them.
+    """Download original files of sessions, check them, and bin them into prepared files.
 
     Args:
         folder: the data folder.
-        say: receives progress, a line at a time.
-        sessions: names, separated by commas, or "all".
+        say: called with progress, one line per call.
+        sessions: names of sessions, separated by commas, or "all".
         bin_ms: width of a bin, milliseconds.
         mirror: URL of a folder with the same files.
 
     Raises:
-        ValueError: an unknown session, a wrong checksum, or invalid content.
+        ValueError: a session is unknown, a checksum is wrong, or the content is invalid.
         OSError: the connection broke; the next call resumes.
     """
     names, source = _names(sessions), (mirror or PUBLISHED).rstrip("/")
@@ -55,7 +55,7 @@ def fetch(
 
 
 def prepare(original: Path, prepared: Path, session: str, bin_ms: int) -> None:
-    """Bin an original into a prepared file, atomically."""
+    """Bin the original file of a session into a prepared file, which appears in one step."""
     arrays = bin_original(original, session, bin_ms)
     partial = prepared.with_name(prepared.name + ".part")
     with partial.open("wb") as file:
@@ -65,7 +65,7 @@ def prepare(original: Path, prepared: Path, session: str, bin_ms: int) -> None:
 
 
 def checksum(session: str, mirror: str | None, say: Say) -> str | None:
-    """The checksum of a session's original; None if it is unknown to us and a mirror is used.
+    """Return the checksum of a session's published file; None if it is unknown and a mirror is used.
 
     Raises:
         OSError: Zenodo does not return its checksums.
@@ -79,7 +79,7 @@ def checksum(session: str, mirror: str | None, say: Say) -> str | None:
 
 
 def published_checksums() -> dict[str, str]:
-    """Checksums from the release's Zenodo record, by file name."""
+    """Download the checksums of the published files from Zenodo, by file name."""
     import pooch
     import requests
 
@@ -93,7 +93,7 @@ def published_checksums() -> dict[str, str]:
 
 
 def listing(folder: Path) -> Listing:
-    """The sessions in a data folder, by date.
+    """List the sessions in a data folder, by date.
 
     Raises:
         ValueError: a file is not a prepared recording.

@@ -1,12 +1,13 @@
-"""Does a session have its channels in the order of the sessions around it? Tested by firing rates and by decoding.
+"""A test of whether a session has its channels in the order of the sessions around it.
 
-Electrodes drift, but from one session to the next most channels keep much of their firing rate, and a decoder fitted on
-one still predicts some of the other's movement. If both tests fail for all of the nearest sessions, the channels are in
-another order, as in 20160630_01 and 20170124_01 of the public release.
+Electrodes drift, but from one session to the next most channels keep much of their firing rate. A decoder fitted on one
+session still predicts some of the other's movement. If both tests fail for all of the nearest sessions, the channels
+are in another order, as in 20160630_01 and 20170124_01 of the public release.
 
-- rate correlation: Spearman's, over channels, of mean rates. For unrelated orders it is 0 +- 1 / sqrt(95) = .10.
-- transfer: velocity R^2 of a Wiener filter of 5 bins, fitted on the other session. Square-root counts
-  and velocities are z-scored within each session, so that drifting means and gains have no effect.
+- rate correlation: Spearman's correlation of mean rates over channels. For unrelated orders it is 0 +- 1 / sqrt(95) =
+  .10.
+- transfer: velocity R^2 of a Wiener filter of 5 bins, fitted on the other session. Square-root counts and velocities
+  are z-scored within each session, so that drifting means and gains have no effect.
 
 Both tests use the best of the four nearest sessions, since a neighbour may itself have another order.
 """
@@ -32,19 +33,19 @@ NO_TRANSFER = 0.15
 
 
 class Comparison(NamedTuple):
-    """A session compared with its neighbours."""
+    """The best agreement of a session with its nearest sessions, in rates and in decoding."""
 
     rate_correlation: float
     transfer: float
 
     @property
     def another_order(self) -> bool:
-        """Whether both tests fail."""
+        """Whether both tests fail, so that the channels are in another order."""
         return self.rate_correlation < UNRELATED and self.transfer < NO_TRANSFER
 
 
 def neighbours(recordings: Sequence[Recording]) -> Mapping[str, Comparison]:
-    """Compare each dated session with the nearest others; empty if there are fewer than two."""
+    """Compare each dated session with the nearest others. Empty if there are fewer than two."""
     dated = [recording for recording in recordings if recording.day is not None]
     if len(dated) < 2:
         return {}
@@ -62,14 +63,14 @@ def neighbours(recordings: Sequence[Recording]) -> Mapping[str, Comparison]:
 
 
 def scored(columns: Array) -> Array:
-    """Columns with mean 0 and deviation 1; a constant column becomes 0."""
+    """Scale columns to mean 0 and standard deviation 1. A constant column becomes 0."""
     deviation = columns.std(0)
     result: Array = (columns - columns.mean(0)) / np.where(deviation > 0, deviation, 1.0)
     return result
 
 
 def r2(predictions: Array, targets: Array) -> float:
-    """Mean over columns of 1 - squared error / variance."""
+    """Compute R^2, 1 - squared error / variance, as the mean over columns."""
     return float(np.mean(1 - np.mean((predictions - targets) ** 2, axis=0) / targets.var(0)))
 
 
@@ -78,14 +79,14 @@ def _fit(recording: Recording) -> Wiener:
 
 
 def _apart(one: Recording, other: Recording) -> tuple[int, str]:
-    """Sort key: days between, then the name, so that ties are broken consistently."""
+    """Return a key that sorts other sessions by distance: the days between, then the name to break ties."""
     if one.day is None or other.day is None:
         raise ValueError("a session without a date has no neighbours")
     return abs((other.day - one.day).days), other.session
 
 
 def _ranks(values: Array) -> Array:
-    """Ranks, ties sharing their mean rank."""
+    """Rank values. Equal values share their mean rank."""
     _, of, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: Array = (last - (counts - 1) / 2)[of]

@@ -1,6 +1,6 @@
-"""Originals of the release, MATLAB v7.3 files: read, check, bin at any width.
+"""The published files of the data set `indy`, MATLAB v7.3: reading, checking, and binning at any width.
 
-The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it), with arrays transposed relative to MATLAB:
+The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it). Arrays are transposed relative to MATLAB:
 
 | data set | shape in h5py | content |
 |---|---|---|
@@ -12,8 +12,8 @@ The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it), with arrays transp
 An empty entry is stored as its MATLAB dimensions, two uint64, with the attribute `MATLAB_empty`. Spikes before the
 behaviour began and after it ended are dropped. Only channels of M1 are used, summed over their units.
 
-Bins begin at t[0]; an incomplete last bin is dropped. Positions are interpolated linearly at the bins' edges; velocity
-is their difference divided by the width, the mean velocity within the bin.
+Bins begin at t[0]; an incomplete last bin is dropped. Positions are interpolated linearly at the bins' edges. Velocity
+is the difference of positions divided by the width: the mean velocity within the bin.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ NEEDED = ("t", "finger_pos", "spikes")
 
 
 def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]:
-    """The arrays of a prepared file (`raysweep.workloads.bci.recordings.recording`).
+    """Bin an original file into the arrays of a prepared file (see `raysweep.workloads.bci.recordings.recording`).
 
     Args:
-        path: the original.
-        session: its name.
+        path: the original file.
+        session: the session's name.
         bin_ms: width of a bin, milliseconds.
 
     Raises:
-        ValueError: not an original, or truncated; not 96 channels of M1; no overlap of spikes and behaviour;
-            no complete bin.
+        ValueError: the file is not an original or is truncated, it does not have 96 channels of M1, spikes and
+            behaviour do not overlap, or no bin is complete.
     """
     import h5py
 
@@ -79,7 +79,7 @@ def bin_original(path: Path, session: str, bin_ms: int) -> dict[str, np.ndarray]
 
 
 def _edges(times: Array, bin_ms: int) -> Array:
-    """Edges of the bins, (T + 1,)."""
+    """Compute the edges of the complete bins, (T + 1,), in seconds."""
     if len(times) < 2 or not (np.diff(times) > 0).all():
         raise ValueError("t is not strictly increasing")
     duration = times[-1] - times[0]
@@ -91,14 +91,14 @@ def _edges(times: Array, bin_ms: int) -> Array:
 
 
 def _position(finger: Array, times: Array, edges: Array) -> Array:
-    """Positions x, y at the edges, (T + 1, 2), mm."""
+    """Interpolate the fingertip's x, y at the bins' edges, (T + 1, 2), in mm."""
     if finger.ndim != 2 or finger.shape[0] not in (3, 6) or finger.shape[1] != len(times):
         raise ValueError(f"finger_pos has shape {finger.shape}; valid: (3, {len(times)}) or (6, {len(times)})")
     return np.stack([np.interp(edges, times, -MM_PER_CM * finger[row]) for row in (1, 2)], axis=1)
 
 
 def _spikes(file: Any) -> list[Array]:
-    """Spike times of each channel of M1, in seconds, over all its units, unordered."""
+    """Read the spike times of each channel of M1, over all its units, in seconds. They are not sorted."""
     references = file["spikes"]
     channels = references.shape[1]
     if "chan_names" in file:
@@ -114,14 +114,14 @@ def _spikes(file: Any) -> list[Array]:
 
 
 def _times(stored: Any) -> Array:
-    """Spike times of one unit; an empty MATLAB entry holds its dimensions instead."""
+    """Read the spike times of one unit. An empty MATLAB entry holds its dimensions instead of times."""
     if stored.attrs.get("MATLAB_empty", 0) or stored.dtype.kind != "f":
         return np.zeros(0)
     return np.asarray(stored, np.float64).ravel()
 
 
 def _counts(times: Array, edges: Array) -> Indices:
-    """Spikes in each bin, (T,); spikes outside all bins are dropped."""
+    """Count the spikes in each bin, (T,). Spikes outside all bins are dropped."""
     bins = len(edges) - 1
     of = np.searchsorted(edges, times, side="right") - 1
     return np.bincount(of[(of >= 0) & (of < bins)], minlength=bins)

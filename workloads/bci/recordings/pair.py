@@ -1,6 +1,7 @@
-"""A pair of sessions as a decoder's data: A, on which everything is fitted, then B through A's transform; baselines.
+"""A pair of sessions A and B as data for a decoder, and the errors of classical decoders on it.
 
-If A and B are the same session, A is its first half and B its second: the control without a gap.
+Preprocessing and classical decoders are fitted on A; B goes through A's transform. If A and B are the same session, A
+is its first half and B its second. That is the control without a gap between sessions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LATE = "b_late"
 
 
 class Pair(NamedTuple):
-    """Both sessions through A's transform."""
+    """The data of sessions A and B after the preprocessing that was fitted on A."""
 
     inputs_a: Array  # (T_A, k)
     targets_a: Array  # (T_A, 2)
@@ -37,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class Session(NamedTuple):
-    """A session and its file."""
+    """A session, and the prepared file that contains it."""
 
     name: str
     digest: str | None
@@ -46,7 +47,7 @@ class Session(NamedTuple):
 
 
 def session_at(name: str, digest: str | None, path: Path) -> Session:
-    """A session with its file's modification time."""
+    """Describe a session and its file. The file's modification time is read, to notice a replaced file."""
     return Session(name, digest, path, path.stat().st_mtime_ns)
 
 
@@ -54,10 +55,10 @@ def session_at(name: str, digest: str | None, path: Path) -> Session:
 def prepare(
     a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
 ) -> tuple[Pair, Mapping[str, float]]:
-    """A pair and its baselines, cached for the cells of a process that differ in method or seed only.
+    """Load a pair of sessions, and compute its baselines. Cached for cells that differ only in method or seed.
 
     Raises:
-        ValueError: a file has changed since the cell was planned, or too few bins.
+        ValueError: a file has changed since the cell was planned, or a session has too few bins.
     """
     recordings = []
     for one, setting in ((a, "digest_a"), (b, "digest_b")):
@@ -71,18 +72,18 @@ def prepare(
 def pair_of(
     a: Recording, b: Recording, components: int, target: Target, limit: int | None = None, relabel: int | None = None
 ) -> Pair:
-    """Both sessions as a decoder's data.
+    """Preprocess two sessions for a decoder.
 
     Args:
         a: the session to train on; everything is fitted on it.
-        b: the session decoded afterwards; if the same as `a`, its halves are used.
-        components: principal components of the counts.
-        target: the decoded quantity.
-        limit: number of first bins used of each; None: all.
+        b: the session to decode afterwards. If it is the same as `a`, the session's two halves are used.
+        components: number of principal components of the counts.
+        target: the decoded quantity, velocity or position.
+        limit: number of bins used of each session, from its start; None: all.
         relabel: seed of a permutation of B's channels; None: as recorded.
 
     Raises:
-        ValueError: too few bins.
+        ValueError: a session has too few bins.
     """
     gap = None if a.day is None or b.day is None else (b.day - a.day).days
     if a.session == b.session:
@@ -108,7 +109,7 @@ def pair_of(
 
 
 def part(recording: Recording, start: int, stop: int) -> Recording:
-    """Bins start <= t < stop of a recording."""
+    """Cut the bins start <= t < stop out of a recording."""
     return replace(
         recording,
         counts=recording.counts[start:stop],
@@ -118,18 +119,25 @@ def part(recording: Recording, start: int, stop: int) -> Recording:
 
 
 def windows_a(bins: int) -> tuple[Segment, ...]:
-    """`a_end`, the last tenth of session A."""
+    """Return the window `a_end`, the last tenth of session A, which has `bins` bins."""
     return (Segment("a_end", bins - max(1, bins // 10), bins),)
 
 
 def windows_b(bins: int) -> tuple[Segment, ...]:
-    """The thirds of session B: `b_early`, `b_middle`, `b_late`."""
+    """Return the windows `b_early`, `b_middle` and `b_late`, the thirds of session B, which has `bins` bins."""
     edges = [i * bins // 3 for i in range(4)]
     return tuple(Segment(name, *edges[i : i + 2]) for i, name in enumerate(("b_early", "b_middle", LATE)))
 
 
 def baselines(pair: Pair, target: Target) -> dict[str, float]:
-    """Errors of the classical decoders late in B, `NAME_b_late`."""
+    """Compute the errors of the baselines in the last third of session B (`b_late`).
+
+    The baselines are a Wiener filter fitted on A, one refitted on B's first three minutes, a Kalman filter fitted on A,
+    and A's mean.
+
+    Returns:
+        `NAME_b_late` -> mean squared error of z-scored targets. `ridge_refit` is absent if B is too short.
+    """
     late = windows_b(len(pair.inputs_b))[-1]
     columns = slice(0, 2) if target == "position" else slice(2, 4)
     guesses = {

@@ -1,14 +1,14 @@
 """Preprocessing of a session for a decoder: PCA and z-scores, fitted on one session and applied to any.
 
-With counts c (T, d) of session A:
+With counts c (T, d) and movement v (T, 2) of session A:
 
     p = PCA_A(c)                                      the first k principal components (T, k)            (1)
     x = (p - mean_A p) / std_A p                      inputs (T, k)                                      (2)
     y = (v - mean_A v) / std_A v                      targets (T, 2): finger velocity or position        (3)
 
-by scikit-learn's `PCA` (full SVD; the sign of a component makes its entry of largest magnitude positive, so the same
-data give the same numbers) and `StandardScaler`. Session B is transformed with A's means, components and deviations, so
-drift between the sessions remains in its data.
+scikit-learn's `PCA` (full SVD) and `StandardScaler` compute this. The sign of a component makes its entry of largest
+magnitude positive, so the same data give the same numbers. Session B is transformed with A's means, components and
+deviations, so drift between the sessions remains in its data.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ FLAT = 1e-9
 
 
 class Transform(NamedTuple):
-    """A transform fitted on one session."""
+    """A PCA and z-scores, fitted on one session."""
 
     components: Any  # a fitted PCA, d -> k
     input_scaler: Any  # a fitted StandardScaler of the components
     target_scaler: Any  # a fitted StandardScaler of the movement
 
     def inputs(self, counts: Array) -> Array:
-        """Network inputs (T, k) from counts (T, d)."""
+        """Transform counts (T, d) to network inputs (T, k)."""
         scaled: Array = self.input_scaler.transform(self.components.transform(counts))  # (1), (2)
         return scaled
 
     def targets(self, movement: Array) -> Array:
-        """Targets (T, 2): the movement, z-scored."""
+        """Transform movement (T, 2) to targets (T, 2), z-scored."""
         scaled: Array = self.target_scaler.transform(movement)  # (3)
         return scaled
 
 
 def behaviour(recording: Recording, target: Target) -> Array:
-    """(T, 2): velocity within each bin, mm/s, or position at its end, mm."""
+    """Return a recording's movement (T, 2): velocity within each bin, mm/s, or position at its end, mm."""
     return recording.velocity_mm_s if target == "velocity" else recording.position_mm[1:]
 
 
 def fit(counts: Array, movement: Array, components: int) -> Transform:
-    """The transform of equations (1) to (3).
+    """Fit the transform of equations (1) to (3) on session A.
 
     Args:
-        counts: session A's, (T, d).
-        movement: session A's, (T, 2).
-        components: k.
+        counts: session A's spike counts, (T, d).
+        movement: session A's movement, (T, 2).
+        components: k, the number of principal components.
 
     Raises:
         ValueError: fewer bins or channels than components.
@@ -73,7 +73,7 @@ def fit(counts: Array, movement: Array, components: int) -> Transform:
 
 
 def scaler(columns: Array) -> Any:
-    """A StandardScaler fitted to columns; a constant column (a component beyond the rank) keeps its scale."""
+    """Fit a StandardScaler to columns. A constant column, such as a component beyond the rank, keeps its scale."""
     from sklearn.preprocessing import StandardScaler
 
     fitted = StandardScaler().fit(columns)

@@ -1,8 +1,8 @@
-"""Recordings of reaching movements as prepared files, `indy_SESSION.npz`: load, check, digest, bin.
+"""Prepared recordings of reaching movements, `indy_SESSION.npz`: loading, digests, and merging of bins.
 
-Source: O'Doherty, Cardoso, Makin and Sabes (2017), "Nonhuman primate reaching with multichannel sensorimotor
-cortex electrophysiology", Zenodo 583331 and 3854034, CC BY 4.0: 37 sessions of one macaque ("Indy") with a
-96-channel array in M1, ten of another. A prepared file holds one session, binned; of its arrays these are read:
+Source: O'Doherty, Cardoso, Makin and Sabes (2017), "Nonhuman primate reaching with multichannel sensorimotor cortex
+electrophysiology", Zenodo 583331 and 3854034, CC BY 4.0. It has 37 sessions of one macaque ("Indy") with a 96-channel
+array in M1, and ten of another. A prepared file holds one session in bins. These of its arrays are read:
 
 | array | shape | content |
 |---|---|---|
@@ -14,7 +14,7 @@ cortex electrophysiology", Zenodo 583331 and 3854034, CC BY 4.0: 37 sessions of 
 | `date` | () | `YYYY-MM-DD`; optional |
 
 `indy_SESSION.npz` has bins of 64 ms, `indy_SESSION_20ms.npz` of 20. Files are searched in the data folder
-(`workloads.datasets.dataset`) and its subfolder `indy`. The path is never part of a cell; the arrays' digest is.
+(`workloads.datasets.dataset`) and its subfolder `indy`. The path is never part of a cell; the digest of the arrays is.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ READ = ("counts", "t_s", "finger_xy_mm", "finger_vel_mm_s", "bin_width_s")
 
 @dataclass(frozen=True)
 class Recording:
-    """One session, in bins.
+    """One session of a recording, in bins.
 
     Args:
-        session: its name, `20160624_03`.
+        session: the session's name, such as `20160624_03`.
         date: `YYYY-MM-DD`, or "".
         bin_width_s: width of a bin, seconds.
         counts: (T, 96) float64, spikes per bin.
@@ -73,32 +73,32 @@ class Recording:
 
     @property
     def day(self) -> datetime.date | None:
-        """The date, or None."""
+        """The date of the recording, or None."""
         return datetime.date.fromisoformat(self.date) if self.date else None
 
     @property
     def usual(self) -> bool:
-        """Whether the bins have the usual width."""
+        """Whether the bins have the usual width, `USUAL_MS`."""
         return round(1000 * self.bin_width_s) == USUAL_MS
 
 
 def prepared_name(session: str, bin_ms: int) -> str:
-    """The file name of a prepared session."""
+    """Return the file name of a prepared session."""
     return f"indy_{session}.npz" if bin_ms == USUAL_MS else f"indy_{session}_{bin_ms}ms.npz"
 
 
 def session_of(path: Path) -> str:
-    """The session that a prepared file's name states."""
+    """Read the session's name from the file name of a prepared session."""
     return re.sub(r"_\d+ms$", "", path.name.removesuffix(".npz").removeprefix("indy_"))
 
 
 def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Path:
-    """The file of a session: in bins of this width, or of the usual width if those can be merged into it.
+    """Find the file of a session: in bins of this width, or in usual bins if they can be merged into it.
 
     Args:
-        session: its name.
-        bin_ms: milliseconds.
-        folder: contains the file, directly or in a subfolder `indy`; None: `data_folder()`.
+        session: the session's name.
+        bin_ms: width of a bin, milliseconds.
+        folder: the folder that contains the file, directly or in a subfolder `indy`; None: `data_folder()`.
 
     Raises:
         ValueError: no such file, or no such session.
@@ -123,13 +123,13 @@ def load(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Re
     """Load a session from its prepared file, in bins of `bin_ms` milliseconds. Arguments as for `find`.
 
     Raises:
-        ValueError: unknown session, missing file, invalid content, or bins that cannot be merged to `bin_ms`.
+        ValueError: the session is unknown, the file is missing or invalid, or bins cannot be merged to `bin_ms`.
     """
     return rebin(load_file(find(session, bin_ms, folder), session), bin_ms)
 
 
 def load_file(path: Path, session: str) -> Recording:
-    """A session from a prepared file, in the file's bins.
+    """Load a session from a prepared file, in the file's own bins.
 
     Raises:
         ValueError: the content is invalid; the message is one line.
@@ -165,7 +165,10 @@ def load_file(path: Path, session: str) -> Recording:
 
 
 def digest_of(arrays: dict[str, np.ndarray]) -> str:
-    """First 16 hex digits of SHA-256 over name, type, shape and bytes of each array in `READ`."""
+    """Compute the digest of a prepared file's arrays in `READ`: the first 16 hex digits of a SHA-256.
+
+    It covers each array's name, type, shape and bytes.
+    """
     sha = hashlib.sha256()
     for name in READ:
         array = np.ascontiguousarray(arrays[name])
@@ -176,10 +179,10 @@ def digest_of(arrays: dict[str, np.ndarray]) -> str:
 
 
 def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> str:
-    """The digest that cells record for a session's data: read from its file, or from `KNOWN` if there is no file.
+    """Return the digest that cells record for a session's data: from its file, or from `KNOWN` without a file.
 
     Raises:
-        ValueError: no readable file, and the session is not in `KNOWN`.
+        ValueError: there is no readable file, and the session is not in `KNOWN`.
     """
     try:
         path = find(session, bin_ms, folder).resolve()
@@ -193,17 +196,17 @@ def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> 
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    """Digest of a file, computed once, not per cell; the last two arguments change when the file is replaced."""
+    """Return a file's digest. Cached: the last two arguments only tell when the file has been replaced."""
     return digest_of(_arrays(path))
 
 
 def verify(recording: Recording, expected: str | None, setting: str) -> None:
-    """Refuse data that differ from those the cell was planned with.
+    """Raise an error if the data differ from those that the cell was planned with.
 
     Args:
         recording: the loaded session.
         expected: the cell's digest.
-        setting: the config field of the digest.
+        setting: the config field that holds the digest, for the message.
 
     Raises:
         ValueError: the digests differ.
@@ -216,12 +219,12 @@ def verify(recording: Recording, expected: str | None, setting: str) -> None:
 
 
 def rebin(recording: Recording, bin_ms: int) -> Recording:
-    """The same session in bins of another width, a whole multiple of the file's; an incomplete last bin is dropped.
+    """Merge a session's bins into wider ones. An incomplete last bin is dropped.
 
-    Counts are summed, velocities averaged (both exact), positions taken at the new edges.
+    Counts are summed, velocities averaged (both exact), and positions taken at the new edges.
 
     Raises:
-        ValueError: not a whole multiple, or no complete bin.
+        ValueError: the new width is not a multiple of the file's, or no bin is complete.
     """
     width_ms = recording.bin_width_s * 1000
     factor = round(bin_ms / width_ms)

@@ -1,4 +1,4 @@
-"""Sessions of the release: names, URLs, checksums, and digests of prepared files."""
+"""The published sessions of the data set `indy`: names, URLs, checksums, and digests of prepared files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DOI = f"10.5281/zenodo.{RECORD}"
 
 
 class Known(NamedTuple):
-    """Digest and bins of a prepared file, binned at 64 ms."""
+    """The digest of a prepared file in bins of 64 ms, and its number of bins."""
 
     digest: str
     bins: int
@@ -60,11 +60,11 @@ RELEASE = (*(month + day for month, days in _DAYS.items() for day in days.split(
 
 
 def original_name(session: str) -> str:
-    """The name of a session's file in the release."""
+    """Return the name of a session's file, as published."""
     return f"{session if session.startswith('loco_') else f'indy_{session}'}.mat"
 
 
 def date_of(session: str) -> str:
-    """`YYYY-MM-DD` from a session's name, or "" if it has no date."""
+    """Read a session's date from its name, as `YYYY-MM-DD`; "" if the name has no date."""
     digits = session.removeprefix("loco_")[:8]
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 and digits.isdigit() else ""

@@ -1,7 +1,8 @@
-"""What an architecture is: pure functions that a learner and its rule are written against.
+"""The interface of an architecture: pure functions that a learner and its rule are written against.
 
-A learning rule sees an architecture only through its linearised steps; the fused kernels through `pack` and
-`unpack`, which put the parameters of all gates into one array. `stacked_gates` and `separate_gates` make both.
+A learning rule sees an architecture only through its linearised steps. The fused kernels see it through `pack` and
+`unpack`, which put the parameters of all gates into one array. `stacked_gates` and `separate_gates` build both
+functions.
 """
 
 from __future__ import annotations
@@ -55,10 +56,12 @@ Unpack = Callable[[Array], dict[str, Array]]
 
 
 def stacked_gates(gates: int, forward: Forward, components: int = 1, biases: Sequence[float] = ()) -> Architecture:
-    """An architecture whose gates all have recurrent weights, input weights and a bias, stacked by gate in W, U, b.
+    """Build an architecture whose gates all have recurrent weights, input weights and a bias.
+
+    They are stacked by gate: W (G n, n), U (G n, n_in), b (G n,), drawn gate by gate.
 
     Args:
-        gates: G; W (G n, n), U (G n, n_in), b (G n,), drawn gate by gate.
+        gates: G.
         forward: as `Architecture.forward`.
         components: C.
         biases: the initial bias of each gate; empty: 0.
@@ -89,10 +92,12 @@ def stacked_gates(gates: int, forward: Forward, components: int = 1, biases: Seq
 
 
 def separate_gates(gates: Sequence[tuple[str, str]]) -> tuple[Callable[[Parameters], Array], Unpack]:
-    """`pack` and `unpack` of gates that read no other unit: [x_t; 1] by weights (n, n_in) and a number a unit (n,).
+    """Build `pack` and `unpack` for gates that read no other unit.
+
+    Such a gate multiplies [x_t; 1] by weights (n, n_in) and one number per unit, (n,).
 
     Args:
-        gates: the two names of each gate; "" where it has none.
+        gates: the names of the two parameters of each gate; "" for one that it lacks.
     """
 
     def pack(parameters: Parameters) -> Array:

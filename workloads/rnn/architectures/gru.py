@@ -1,37 +1,37 @@
-r"""The GRU in its two forms, which differ in where the reset gate stands (Cho et al. 2014).
+r"""The GRU in its two forms, which differ in the position of the reset gate (Cho et al. 2014).
 
     r, z = sigmoid(W_. h_{t-1} + U_. x_t + b_.)         W_. (n, n), U_. (n, n_in), b_. (n,)           (1)
     after:   nn = tanh(U_n x_t + b_n + r (W_n h_{t-1} + b_hn))         b_hn (n,)                      (2a)
     before:  nn = tanh(W_n (r h_{t-1}) + U_n x_t + b_n)                                               (2b)
     h_t  = (1 - z) nn + z h_{t-1}                       products by element; readout V h_t + c        (3)
 
-Gates in torch's order r, z, n: W (3 n, n), U (3 n, n_in), b (3 n,) stacked in it. With pn = (1-z) (1 - nn^2)
-and pz = (h_{t-1} - nn) z (1-z), linearised to first order, exactly:
+W (3 n, n), U (3 n, n_in) and b (3 n,) are stacked by gate in torch's order r, z, n. With pn = (1-z) (1 - nn^2) and pz =
+(h_{t-1} - nn) z (1-z), the two forms are linearised exactly to first order as follows.
 
-*Reset after the product* (torch, cuDNN). The candidate is not linear in its parameters, but it has two
-pre-activations that are: s = W_n h_{t-1} + b_hn and u = U_n x_t + b_n. So G = 4 gates r, z, s, u, the last
-one without recurrent weights:
+*Reset after the product* (torch, cuDNN). The candidate nn is not linear in its parameters, but it has two
+pre-activations that are: s = W_n h_{t-1} + b_hn and u = U_n x_t + b_n. So there are G = 4 gates r, z, s, u. The last
+one has no recurrent weights.
 
     own = z,   gain = (pn s r (1-r), pz, pn r, pn)                                                    (4)
 
 A parameter acts on its own unit alone within a step, as in an LSTM: one stage.
 
-*Reset before the product* (Cho et al.). What a unit's reset gate changes reaches every other unit in the same
-step, through W_n: two stages over the state (w, y), of which y is what recurrent weights read.
+*Reset before the product* (Cho et al.). A unit's reset gate affects every other unit in the same step, through W_n. So
+there are two stages over the state (w, y). Recurrent weights read y.
 
     (0, h_{t-1}) -> (w, y):  y = r h_{t-1},  w = z h_{t-1} + (1-z) nn at constant nn
         own[w, y] = z,  own[y, y] = r,  gain[w] = (0, pz),  gain[y] = (h_{t-1} r (1-r), 0)            (5)
     (w, y) -> (0, h_t):      own[y, w] = 1,  gain[y] = pn,  recurrent weights W_n, inputs [y; x; 1]   (6)
 
-w is zero in the state itself and only carried from (5) to (6). A mask thins out W_n too, so what a reset gate
-does to other units is masked like any recurrent product; rules that keep the influence within a unit would
-lose the rest of it and are not defined on this form.
+w is zero in the state itself and only carried from (5) to (6). A mask thins out W_n, too, so the effect of a reset gate
+on other units is masked like any recurrent product. Rules that keep the influence within a unit would lose that effect,
+and are not defined on this form.
 
-z = 1 keeps h_{t-1}. r = 1 makes (2b) a tanh RNN with leak 1 - z, and (2a) the same with bias b_n + b_hn.
-Differs from torch's: b holds one bias for r and for z instead of two that are only ever added. Cho et al.
-write no biases. Biases start at 0.
+z = 1 keeps h_{t-1}. r = 1 makes (2b) a tanh RNN with leak 1 - z, and (2a) the same with bias b_n + b_hn. Difference
+from torch: b holds one bias each for r and z, where torch has two that are only ever added. Cho et al. write no biases.
+Biases start at 0.
 
-Time and memory 3 n m a step, m = n + n_in + 1 (G = 4 of n m numbers for (4), zeros included).
+Time and memory are 3 n m a step with m = n + n_in + 1. (4) has G = 4 blocks of n m numbers, zeros included.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from raysweep.workloads.rnn.parameters import Layout
 
 
 def gru_reset_after() -> Architecture:
-    """The architecture of equations (1), (2a) and (3), linearised by (4)."""
+    """Build the GRU whose reset gate acts after the recurrent product: equations (1), (2a), (3), linearised by (4)."""
 
     def layout(n: int, n_in: int, n_out: int) -> Layout:
         recurrent = {"W": (3 * n, n), "U": (3 * n, n_in), "b": (3 * n,), "bhn": (n,)}
@@ -100,7 +100,10 @@ def gru_reset_after() -> Architecture:
 
 
 def gru_reset_before() -> Architecture:
-    """The architecture of equations (1), (2b) and (3), linearised by (5) and (6)."""
+    """Build the GRU whose reset gate acts before the recurrent product: equations (1), (2b), (3).
+
+    A step is linearised in two stages, (5) and (6).
+    """
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
         before = state[-1]

@@ -4,8 +4,8 @@ r"""The linear recurrent unit (Orvieto et al. 2023), trained online as by Zucche
     h_t = lam h_{t-1} + gamma (B x_t)                h (n,) and B (n, n_in) complex                   (2)
     y_t = Re(C h_t) + D x_t                          C (n_out, n) complex, D (n_out, n_in) real       (3)
 
-The state is two real components, re and im of h, and the readout sees both. lam turns and shrinks a unit's
-(re, im), |lam| < 1 whatever nu is, and no unit reads another:
+The state has two real components, the real and imaginary parts re and im of h. The readout sees both. lam rotates and
+shrinks a unit's (re, im), with |lam| < 1 for any nu. No unit reads another:
 
     own = [[Re lam, -Im lam], [Im lam, Re lam]]                                                       (4)
     gains (re, im of a complex number each) and inputs:
@@ -14,16 +14,16 @@ The state is two real components, re and im of h, and the readout sees both. lam
     dL/dre = C_re^T e,  dL/dim = -C_im^T e             e (n_out,) error; the signal (2, n)            (6)
     dL/dC_re = e re^T,  dL/dC_im = -e im^T,  dL/dD = e x^T                                            (7)
 
-The influence of a unit's parameters stays within it, so RTRL is exact at O(n n_in) a step in time and memory,
-as in Zucchet et al., and there are no connections for a mask to choose from.
+The influence of a unit's parameters stays within it. So RTRL is exact at O(n n_in) a step in time and memory, as in
+Zucchet et al., and there are no connections for a mask to choose from.
 
-Initial lam: on the ring radius_min <= |lam| <= radius_max, uniform by area, phases uniform up to phase_max;
-gamma = sqrt(1 - |lam|^2), which keeps the state's variance near that of its input (Orvieto et al., section
-3.4). The log of 0 is avoided: |lam|^2 is never within 1e-12 of either 0 or 1.
+Initial lam lies in the ring radius_min <= |lam| <= radius_max, uniform by area, with phases uniform up to phase_max.
+gamma = sqrt(1 - |lam|^2) keeps the state's variance near that of its input (Orvieto et al., section 3.4). |lam|^2 is
+never within 1e-12 of 0 or 1, to avoid the log of 0.
 
-Differs from the source: D is a full matrix, so that n_in and n_out are free (theirs is a diagonal); B, C and D
-are drawn by the initialisers and scales of input and output weights (theirs: normal, variance 1/(2 n_in), 1/n
-and 1); one layer, no nonlinear block around it.
+Differences from the source: D is a full matrix, so that n_in and n_out are free (theirs is diagonal). B, C and D are
+drawn by the initialisers and scales of input and output weights (theirs: normal, variance 1/(2 n_in), 1/n and 1). There
+is one layer, without a nonlinear block around it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ MARGIN = 1e-12
 
 
 def lru(radius_min: float = 0.0, radius_max: float = 1.0, phase_max: float = 2 * math.pi) -> Architecture:
-    """The architecture of equations (1) to (3).
+    """Build the linear recurrent unit of equations (1) to (3).
 
     Args:
-        radius_min: least initial |lam|, 0 <= radius_min <= radius_max.
-        radius_max: greatest initial |lam|, at most 1.
-        phase_max: greatest initial phase of lam in radians, > 0.
+        radius_min: minimum initial |lam|, 0 <= radius_min <= radius_max.
+        radius_max: maximum initial |lam|, at most 1.
+        phase_max: maximum initial phase of lam in radians, > 0.
     """
     if not 0 <= radius_min <= radius_max <= 1:
         raise ValueError(

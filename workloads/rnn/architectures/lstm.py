@@ -5,20 +5,20 @@ r"""The LSTM with a forget gate (Hochreiter and Schmidhuber 1997; Gers, Schmidhu
     c_t = f c_{t-1} + i g                               c (n,) cell, products by element             (3)
     h_t = o tanh(c_t)                                   h (n,); the readout is z = V h_t + c         (4)
 
-State (c, h), gates in torch's order i, f, g, o: W (4 n, n), U (4 n, n_in), b (4 n,) stacked in it.
-Linearised, with hc = o (1 - tanh(c_t)^2):
+The state is (c, h). W (4 n, n), U (4 n, n_in) and b (4 n,) are stacked by gate in torch's order i, f, g, o. Linearised,
+with hc = o (1 - tanh(c_t)^2):
 
     own[c, c] = f          gain[c] = (g i (1-i), c_{t-1} f (1-f), i (1 - g^2), 0)                    (5)
     own[h, c] = hc f       gain[h] = hc gain[c] + (0, 0, 0, tanh(c_t) o (1-o))                       (6)
 
-Exact to first order, and one stage: a parameter acts on its own unit alone within a step. The cell's path to
-itself (5) is no recurrent connection, so masks leave it whole: with nothing propagated along connections
-(k = 0) sparse RTRL is the LSTM's e-prop (Bellec et al. 2020). Where f = 1 and i = 0 a cell keeps its value.
+This is exact to first order, and one stage: within a step, a parameter acts on its own unit alone. The cell's path to
+itself (5) is not a recurrent connection, so masks leave it whole. At k = 0 nothing is propagated along connections, and
+sparse RTRL is the LSTM's e-prop (Bellec et al. 2020). A cell with f = 1 and i = 0 keeps its value.
 
-Differs from torch's: one bias a gate instead of two that are only ever added, and a forget bias, 1 unless
-said otherwise (Jozefowicz, Zaremba and Sutskever 2015), where torch's is drawn around 0. No peepholes.
+Differences from torch: each gate has one bias, where torch has two that are only ever added. The forget bias starts at
+1 by default (Jozefowicz, Zaremba and Sutskever 2015), where torch draws it around 0. There are no peepholes.
 
-Time and memory 4 n m a step, m = n + n_in + 1.
+Time and memory are 4 n m a step with m = n + n_in + 1.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from raysweep.workloads.rnn.linearization import Stage, Step
 
 
 def lstm(forget_bias: float = 1.0) -> Architecture:
-    """The architecture of equations (1) to (4).
+    """Build the LSTM of equations (1) to (4).
 
     Args:
-        forget_bias: initial bias of the forget gate; the others start at 0.
+        forget_bias: initial bias of the forget gate; the other biases start at 0.
     """
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:
@@ -63,6 +63,6 @@ def lstm(forget_bias: float = 1.0) -> Architecture:
 
 
 def sigmoid(pre: Array) -> Array:
-    """The logistic function; by tanh, which does not overflow and keeps the dtype."""
+    """Compute the logistic function, by tanh: it does not overflow and keeps the dtype."""
     value: Array = 0.5 + 0.5 * np.tanh(0.5 * pre)
     return value

@@ -18,10 +18,10 @@ from raysweep.workloads.rnn.linearization import Stage, Step
 
 
 def tanh_rnn(leak: float = 1.0) -> Architecture:
-    """The architecture of equations (1) to (3).
+    """Build the leaky tanh RNN of equations (1) to (3).
 
     Args:
-        leak: alpha; 1 has no leak.
+        leak: alpha; at 1 there is no leak.
     """
 
     def forward(parameters: Parameters, state: Array, x: Array) -> tuple[Array, Step]:

@@ -1,1 +1,1 @@
-"""The masked-RTRL family compiled: a cell's whole loop in one call (see `raysweep.workloads.rnn.fused.kernel`)."""
+"""The compiled training loop of the masked-RTRL family: a whole run in one call (see `workloads.rnn.fused.kernel`)."""

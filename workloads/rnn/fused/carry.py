@@ -1,4 +1,4 @@
-"""Influence carried from step to step, compiled: within units, or from unit to unit along a mask."""
+"""Compiled recursions that carry influence from step to step: within units, or between units along a mask."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def carry(
 ) -> None:
     """Advance `trace` by one step, in place.
 
-    It is a decaying trace (1, G, n, m), see `rules.traces`; or, with `decay` < 0, the local influence S (C, G, n, m),
-    C <= 2, see `local_influence`, which passes through each unit's own components and, with `self_loop`, through its
-    recurrent connection to itself.
+    If `decay` >= 0, `trace` is a decaying trace (1, G, n, m), see `rules.traces`. If `decay` < 0, it is the local
+    influence S (C, G, n, m), C <= 2, see `influence.advance_local`. S passes through each unit's own components and,
+    with `self_loop`, through its recurrent connection to itself.
     """
     components, gates, n, m = trace.shape
     last = gain.shape[0] - 1
@@ -55,7 +55,7 @@ def carry(
 def carry_gathered(
     before: Array, after: Array, own: Array, gain: Array, inputs: Array, theta: Array, sources: Indices, recurrent: int
 ) -> None:
-    """J_t = D_t J_{t-1} + I_t (Eq. 8 of the paper) along the mask's connections, in k C G n^2 m operations.
+    """Compute J_t = D_t J_{t-1} + I_t (the paper's Eq. 8) along the mask's connections, in k C G n^2 m operations.
 
     Args:
         before: J_{t-1} (C, n, G n m).
@@ -65,7 +65,7 @@ def carry_gathered(
         inputs: (1 or G, m).
         theta: (G, n, m), the weights of the forward pass.
         sources: S_i (n, k).
-        recurrent: how many gates, counted from the first, read the hidden state.
+        recurrent: number of gates, counted from the first, that read the hidden state.
     """
     components, n, size = before.shape
     gates, _, m = theta.shape
@@ -126,14 +126,14 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
 
 @compiled
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
-    """Fill `sources` (n, k) as `masks.choose` does by `masks.by_influence`, each row ascending.
+    """Choose each unit's sources by `masks.by_influence`, as `masks.choose` does. Overwrites `sources`.
 
     Args:
         influence: J_{t-1} (C, n, G n m).
         theta: (G, n, m).
-        recurrent: how many gates, counted from the first, read the hidden state.
-        include_self: whether each unit is always one of its own sources; else it never is.
-        sources: overwritten.
+        recurrent: number of gates, counted from the first, that read the hidden state.
+        include_self: whether each unit is always one of its own sources; otherwise it never is.
+        sources: (n, k), each row ascending.
     """
     n, k = sources.shape
     rows = influence[influence.shape[0] - 1]

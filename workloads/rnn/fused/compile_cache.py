@@ -1,8 +1,8 @@
-"""A cache of compiled kernels on disk, keyed by a digest of their sources.
+"""A cache on disk of the functions that numba has compiled, keyed by a digest of their source files.
 
-numba's own cache is keyed by the path of the sources. A Ray worker imports this package from a new folder at every
-launch, so it would compile each time. This cache has one folder for each version of the sources, in the user's cache
-folder (`RAYSWEEP_CACHE`, else `XDG_CACHE_HOME`, else `~/.cache`).
+numba's own cache is keyed by the path of the source files. A Ray worker imports this package from a new folder at every
+launch, so it would compile each time. This cache has one folder for each version of the source files. It lies in the
+user's cache folder: `RAYSWEEP_CACHE`, otherwise `XDG_CACHE_HOME`, otherwise `~/.cache`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMPILED = ("carry.py", "compile_cache.py", "elementwise.py", "kernel.py", "repl
 
 
 def sources_digest() -> str:
-    """Digest of all files that hold compiled functions: all of them, as a kernel inlines functions of other files."""
+    """Compute the digest of all files with compiled functions. One digest serves all, since they inline one another."""
     digest = hashlib.sha256(numba.__version__.encode())
     for name in COMPILED:
         digest.update((HERE / name).read_bytes())
@@ -33,32 +33,32 @@ DIGEST = sources_digest()
 
 
 def cache_folder() -> Path:
-    """The folder of this version's kernels."""
+    """Return the cache folder for this version of the source files, in the user's cache folder."""
     base = os.environ.get("RAYSWEEP_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "raysweep" / "kernels" / DIGEST
 
 
 class BySource(_CacheLocator):
-    """Tells numba where to cache this package's functions; for others it goes on to its own locators."""
+    """Tells numba where to cache this package's functions. For other functions numba uses its own locators."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._line = function.__code__.co_firstlineno
 
     def get_cache_path(self) -> str:
-        """The folder of the cached files."""
+        """Return the folder of the cached files."""
         return str(cache_folder())
 
     def get_source_stamp(self) -> str:
-        """The digest of the sources; a cached kernel with another one is out of date."""
+        """Return the digest of the source files. A cached function with another digest is out of date."""
         return DIGEST
 
     def get_disambiguator(self) -> str:
-        """The line, which tells apart functions of the same name."""
+        """Return the function's first line number, to distinguish functions of the same name in one file."""
         return str(self._line)
 
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> BySource | None:
-        """A locator if the function is in this package and the cache folder can be written, else None."""
+        """Return a locator if the function is in this package and the cache folder is writable; otherwise None."""
         if Path(file).resolve().parent != HERE:
             return None
         locator = cls(function)
@@ -73,7 +73,7 @@ CacheImpl._locator_classes.insert(0, BySource)  # type: ignore[arg-type]
 
 
 def compiled(function: F) -> F:
-    """`numba.njit`, cached on disk; sums may be reordered, NaN and infinity behave as usual."""
+    """Compile a function by `numba.njit`, cached on disk. Sums may be reordered; NaN and infinity behave as usual."""
     flags = {"reassoc", "contract", "nsz"}
     options: dict[str, Any] = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
     try:

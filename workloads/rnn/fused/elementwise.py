@@ -1,7 +1,7 @@
-"""One step of each fused architecture from its pre-activations on: state, own paths and gains in place.
+"""Compiled steps of the fused architectures: from pre-activations to state, own paths and gains, in place.
 
-Every function takes (pre (G, n), before (C, n), leak, after (C, n), own (C, C, n), gain (C, G, n)) and fills the
-last three; the formulas are those of `raysweep.workloads.rnn.architectures`, which the tests hold them against.
+Every function takes (pre (G, n), before (C, n), leak, after (C, n), own (C, C, n), gain (C, G, n)) and fills the last
+three. The formulas are those of `raysweep.workloads.rnn.architectures`; tests compare the two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TANH_RNN, LSTM, GRU_RESET_AFTER = 0, 1, 2
 
 @compiled
 def tanh_rnn(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
-    """Leaky: h' = (1 - leak) h + leak tanh(pre)."""
+    """Do a step of the leaky tanh RNN: h' = (1 - leak) h + leak tanh(pre). Fills `after`, `own` and `gain`."""
     one = leak / leak
     for i in range(pre.shape[1]):
         phi = math.tanh(pre[0, i])
@@ -27,7 +27,7 @@ def tanh_rnn(pre: Array, before: Array, leak: float, after: Array, own: Array, g
 
 @compiled
 def lstm(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
-    """Cell and hidden: c' = f c + i g, h' = o tanh(c'); gates i, f, g, o."""
+    """Do a step of the LSTM: c' = f c + i g, h' = o tanh(c'), gates i, f, g, o. Fills `after`, `own` and `gain`."""
     one = leak / leak
     zero = one - one
     for j in range(pre.shape[1]):
@@ -55,7 +55,7 @@ def lstm(pre: Array, before: Array, leak: float, after: Array, own: Array, gain:
 
 @compiled
 def gru_reset_after(pre: Array, before: Array, leak: float, after: Array, own: Array, gain: Array) -> None:
-    """Hidden: h' = (1 - z) tanh(u + r s) + z h; gates r, z, s, u."""
+    """Do a step of the GRU: h' = (1 - z) tanh(u + r s) + z h, gates r, z, s, u. Fills `after`, `own` and `gain`."""
     one = leak / leak
     for i in range(pre.shape[1]):
         h = before[0, i]

@@ -1,4 +1,4 @@
-"""Which learners the compiled loop can run, and what it costs. Imports no compiler, as planning a sweep calls it."""
+"""The learners that the compiled loop can run, and the cost of a step. Imports no compiler, since planning calls it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ OPTIMIZERS = ("adam", "adam_reference", "sgd")
 
 
 class Size(NamedTuple):
-    """The sizes that the cost of a step depends on, and that cost: microseconds on one AMD EPYC core in float32.
+    """The sizes of a learner, from which the cost of a step in microseconds is estimated (an AMD EPYC core, float32).
 
-    A small overhead, and multiply-adds at the rate that memory allows. Fitted to measurements of the tanh RNN, LSTM
-    and GRU at n = 16 to 256; the measured ratios of the three costs are within a factor of two of these.
+    The cost is a small overhead, and multiply-adds at the rate that memory allows. It was fitted to measurements of the
+    tanh RNN, LSTM and GRU at n = 16 to 256. The measured ratios of the three costs are within a factor of two of these.
     """
 
     n: int  # hidden units
@@ -25,28 +25,32 @@ class Size(NamedTuple):
 
     @property
     def back_us(self) -> float:
-        """Estimated time of a replay per step that it goes back, in microseconds."""
+        """Estimated microseconds of a replay for each step that the gradient is read back over."""
         return 0.3 + self.gates * self.n * (self.m + self.k) / 7500
 
     @property
     def gathered_us(self) -> float:
-        """Estimated time per step of carrying J in the compiled loop with k sources per unit, in microseconds."""
+        """Estimated microseconds per step of carrying J in the compiled loop, with k sources per unit."""
         rows = self.components * self.n
         return rows * (self.k + self.components) * self.gates * self.n * self.m / 3000
 
     @property
     def dense_us(self) -> float:
-        """Cost of carrying J by NumPy's dense product."""
+        """Estimated microseconds per step of carrying J by NumPy's dense product."""
         return 300 + (self.components * self.n) ** 2 * self.gates * self.n * self.m / 40000
 
     @property
     def gather_pays(self) -> bool:
-        """Whether J is carried faster in the compiled loop than by NumPy."""
+        """Whether the compiled loop carries J faster than NumPy."""
         return self.gathered_us <= self.dense_us
 
 
 class Propagation(NamedTuple):
-    """A rule of the masked-RTRL family: the connections along which it propagates influence."""
+    """A rule of the masked-RTRL family, by the connections along which it propagates influence.
+
+    The family: `rtrl`, `sparse_rtrl`, `snap` of order 1, `traces`, `bptt`, and `eprop` and `rflo` with symmetric
+    feedback.
+    """
 
     n: int  # hidden units
     k: int  # recurrent sources of each unit
@@ -57,7 +61,7 @@ class Propagation(NamedTuple):
 
     @property
     def local(self) -> bool:
-        """Whether influence stays within units; carrying it is cheapest then."""
+        """Whether influence stays within units. Carrying it is then cheapest."""
         return self.decay is None and self.window is None and (self.k == 0 or self.each_itself)
 
     @property
@@ -72,17 +76,17 @@ class Propagation(NamedTuple):
 
     @property
     def replays(self) -> bool:
-        """Whether the gradient is read back over the trajectory until `tol` ends it."""
+        """Whether the gradient is read back over kept steps, until `tol` ends that."""
         return self.decay is None and self.window is None and not self.local and not self.carried
 
 
 def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, Any]) -> Propagation | None:
-    """The rule as a `Propagation`, or None if it is not of the family.
+    """Describe a rule as a `Propagation`. None if it is not in the masked-RTRL family.
 
     Args:
         method: name of the rule.
-        k: the cell's, settled.
-        n: hidden units.
+        k: the cell's recorded k.
+        n: number of hidden units.
         settings: the rule's own settings.
     """
     if method == "traces":
@@ -101,7 +105,7 @@ def propagation_of(method: str, k: int | None, n: int, settings: Mapping[str, An
 
 
 def not_fused(form: Propagation | None, architecture: str, loss: str, optimizer: str) -> str | None:
-    """Why the compiled loop can't run this, or None if it can."""
+    """Return the reason why the compiled loop cannot run this learner; None if it can."""
     if form is None:
         return "the rule is not of the masked-RTRL family, or needs the influence itself"
     for what, name, known in (

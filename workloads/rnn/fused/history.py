@@ -1,8 +1,8 @@
-"""The influence J_t from a kept trajectory: equal to the carried J_t up to rounding.
+"""The influence J_t, computed from the kept steps. It equals the J_t carried from step to step, up to rounding.
 
     J_t = sum_{s <= t} B_s I_s,   B_t = 1,   B_{s-1} = B_s D_s (masked as step s was)                   (1)
 
-Used where the run goes on from replay to carrying J, and by probes of J.
+Used by probes of J, and when a run changes from reading gradients back to carrying J.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ AT_ONCE = 64
 
 
 def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Array:
-    """Equation (1).
+    """Compute J_t by equation (1).
 
     Args:
-        steps: the one-stage steps and their masks (n, n) or None, newest first.
+        steps: the steps, of one stage each, and their masks (n, n) or None, newest first.
         gates: G.
 
     Returns:
@@ -52,7 +52,7 @@ def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Arr
 
 
 def _add(total: Array, block: Sequence[tuple[Array, Array]]) -> None:
-    """Total += sum over the block of reach (outer) inputs, one matrix product a gate."""
+    """Add a block of terms to `total`: the sum of reach (outer) inputs, by one matrix product per gate."""
     for gate in range(len(total)):
         reach = np.stack([r[gate].reshape(-1) for r, _ in block], axis=1)
         total[gate] += reach @ np.stack([inputs[gate] for _, inputs in block])

@@ -1,7 +1,7 @@
-"""The online loop of the masked-RTRL family as one compiled function: forward, gradient, clip, optimiser.
+"""The online loop of the masked-RTRL family as one compiled function: forward pass, gradient, clip, optimiser.
 
-The gradient is read back over the kept trajectory (`replay`) or contracted from a carried influence (`carry`).
-All numbers have one dtype. Shapes: T steps, n hidden units of C components, G gates that read m inputs each.
+The gradient is read back over the kept steps (`replay`), or contracted from a carried influence (`carry`). All numbers
+have one dtype. Shapes: T steps, n hidden units of C components, G gates with m inputs each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UPDATES, START, MASK, DONE, NEWEST = 0, 1, 2, 3, 4
 
 
 class Network(NamedTuple):
-    """The forward pass; its parameters are changed in place."""
+    """The network of the compiled loop. Its parameters are changed in place."""
 
     architecture: int  # TANH_RNN, LSTM or GRU_RESET_AFTER
     leak: float  # alpha of the tanh RNN, else 1; in the run's dtype
@@ -47,7 +47,7 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """How the gradient is computed."""
+    """The part of the compiled loop's settings that determines how the gradient is computed."""
 
     full: bool  # influence passes along all connections, whatever the mask
     reach: int  # steps that replay goes back at most: BPTT's window
@@ -61,7 +61,7 @@ class Rule(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """How a prediction's error becomes an update."""
+    """The settings by which a prediction's error becomes an update: loss, clip and optimiser."""
 
     loss: int  # MSE, HALF_SSE or CROSS_ENTROPY
     max_loss: float  # a loss above it ends the run
@@ -70,7 +70,7 @@ class Descent(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What one step hands to the next, changed in place; `trace` and `influence` are empty where not in use."""
+    """The state that one step hands to the next, changed in place. Unused `trace` and `influence` are empty."""
 
     state: Array  # (C, n)
     moments: tuple[Array, ...]  # first and second of theta, readout and bias in turn, flat
@@ -83,7 +83,7 @@ class Carried(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What the run leaves behind; losses, depths and remainders are 0 at steps that are not graded."""
+    """The recorded values of a run. Losses, depths and remainders are 0 at steps that are not graded."""
 
     losses: npt.NDArray[np.float64]  # (T,)
     predictions: npt.NDArray[np.float64]  # (T, n_out)
@@ -106,7 +106,7 @@ def run(
     masks: Masks,
     record: Record,
 ) -> int:
-    """Do steps begin <= t < stop, with `masks` all masks so far; return FINISHED, DIVERGED or TOO_DEEP."""
+    """Do the steps begin <= t < stop, and return FINISHED, DIVERGED or TOO_DEEP. `masks` holds all masks so far."""
     theta, readout, bias = network.theta, network.readout, network.bias
     inputs, targets, graded, begins = data
     state, moments, counters, mean_depth, trace, influence, sources, fisher = carried

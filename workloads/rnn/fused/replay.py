@@ -1,14 +1,14 @@
-r"""The gradient that masked RTRL contracts out of its influence, read backwards over the kept trajectory.
+r"""Replay: the gradient of masked RTRL, computed by reading back over the kept steps instead of carrying J.
 
-With the weights *of each time* (a_s = dL_t/ds_s, C components; M_s the mask in force at step s):
+It uses the weights *of each step*. a_s = dL_t/ds_s has C components; M_s is the mask in force at step s:
 
     a_t = q_t at the hidden component                                                                    (1)
     v_s[g] = sum_c gain_s[c, g] a_s[c];      G += v_s inputs_s^T                                         (2)
     a_{s-1}[c'] = sum_c own_s[c, c'] a_s[c];  a_{s-1}[h] += sum_g (M_s * W_s[g])^T v_s[g]                (3)
     until ||a_{s-1}|| < tol ||a_t||, or the trajectory's beginning
 
-In exact arithmetic this is the G of the carried form, even while weights change, but for what is cut off at `tol`.
-It takes depth times G n (m + k) operations a step; carrying J takes k C G n^2 m.
+In exact arithmetic this is the G of carried influence, even while weights change, except for what is cut off at `tol`.
+It takes depth times G n (m + k) operations a step, where carrying J takes k C G n^2 m.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 
 class Rings(NamedTuple):
-    """The kept trajectory, the last R steps: step t is at t % R. Gr gates read the hidden state, the first of them."""
+    """Ring buffers of the last R steps; step t is at index t % R. The first Gr gates read the hidden state."""
 
     own: Array  # (R, C, C, n)
     gain: Array  # (R, C, G, n)
@@ -35,14 +35,14 @@ class Rings(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """For each of N masks, the units that read each source, source by source; see `masks.readers_of`."""
+    """For each of N masks, the units that read each source, source by source (see `masks.readers_of`)."""
 
     starts: npt.NDArray[np.uint32]  # (N, n + 1)
     readers: npt.NDArray[np.uint32]  # (N, n k)
 
 
 class Scratch(NamedTuple):
-    """Room for a replay to work in; what it holds before and after means nothing."""
+    """Buffers that a replay overwrites. Their content before and after has no meaning."""
 
     adjoint: Array  # (C, n)
     before: Array  # (C, n)
@@ -56,7 +56,7 @@ BLOCK = 32
 
 @compiled
 def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gradient: Array) -> None:
-    """Equation (2) for up to BLOCK steps at once: gradient (G, n, m) += sum_d block[d] (outer) inputs[slot_d]."""
+    """Apply equation (2) to up to BLOCK steps at once: gradient (G, n, m) += sum_d block[d] (outer) inputs[slot_d]."""
     gates, n, m = gradient.shape
     shared = kept_inputs.shape[1] == 1
     for gate in range(gates):
@@ -86,7 +86,7 @@ def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gra
 
 @compiled
 def pull(v: Array, weights: Array, target: Array) -> None:
-    """The sum of equation (3) over all sources: target (n,) += weights (n, n)^T v."""
+    """Add the recurrent sum of equation (3) over all sources: target (n,) += weights (n, n)^T v."""
     n = v.size
     i = 0
     while i + 8 <= n:  # eight rows at once: the target is loaded and stored once for them
@@ -116,18 +116,18 @@ def replay(
     scratch: Scratch,
     gradient: Array,
 ) -> tuple[int, float]:
-    """Fill `gradient` (G, n, m) by equations (1) to (3) from step t back to `oldest`, or as far as is kept.
+    """Compute the gradient by equations (1) to (3), from step t back to `oldest` or to the oldest kept step.
 
     Args:
         signal: q_t (n,).
         t: the newest step.
         oldest: the step to end at.
-        tol: see above.
-        rings: the kept trajectory.
+        tol: fraction of the signal's norm at which reading back ends.
+        rings: the kept steps.
         masks: all masks so far.
-        full: read all weights, whatever the mask.
-        scratch: overwritten.
-        gradient: result.
+        full: whether to read all weights, whatever the mask.
+        scratch: buffers, overwritten.
+        gradient: (G, n, m), overwritten with the result.
 
     Returns:
         The number of steps read back over, and the fraction of the signal's norm that was left at the last.

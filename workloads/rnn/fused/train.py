@@ -1,9 +1,10 @@
-r"""Online learning by the compiled loop: what `raysweep.workloads.rnn.training.train` does, for the masked-RTRL family.
+r"""Online learning by the compiled loop, for the masked-RTRL family (for all rules: `workloads.rnn.training.train`).
 
-The two agree up to rounding at `tol` = 0. The compiled loop reads gradients back over the kept trajectory. Once that
-costs more than carrying J (`dear_depth`), and if the sequence is kept from its first step, J is built from it and
-carried from there: by the compiled loop where k is small enough for that to be faster (`gather_pays`), else by the
-readable loop with a dense product of BLAS. `dynamic` needs J for its mask, and carries it from the first step.
+At `tol` = 0 the compiled and the readable loop agree up to rounding. The compiled loop reads gradients back over the
+kept steps. This may become more expensive than carrying J (`dear_depth`). If the sequence is kept from its first step,
+J is then built from it and carried from there. For small k the compiled loop carries J (`gather_pays`), otherwise the
+readable loop, with a dense product of BLAS. The selection `dynamic` needs J for its mask, and carries it from the first
+step.
 """
 
 from __future__ import annotations
@@ -69,24 +70,24 @@ def train_fused(
     schedule: Schedule = NOTHING,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Learn along a stream until its end, or until the run diverges.
+    """Learn along a stream to its end, or until the run diverges.
 
     Args:
-        learner: what learns; its rule is called only if the readable loop takes over.
+        learner: the learner; its rule is called only if the readable loop takes over.
         method: name of the rule.
-        k: the cell's, settled.
-        config: a settled `LearnerConfig`.
+        k: the cell's recorded k.
+        config: a complete `LearnerConfig`.
         theta: initial parameters (P,); their dtype is the run's.
         stream: the data.
         rngs: the cell's generators.
-        progress: called with the fraction done.
-        history_bytes: greatest size of the kept trajectory.
-        schedule: what is probed, and when.
+        progress: called with the completed fraction.
+        history_bytes: maximum size of the kept steps.
+        schedule: the measurements to make, and their steps.
         keep_at: the step before which the parameters are kept.
 
     Returns:
-        The run. Its `info` has `credit_horizon`, the number of steps that each learning signal was read back over,
-        if the rule replays. Its metrics have `carried_from`, the first step at which J was carried, if it was; and
+        The run. If the rule replays, its `info` has `credit_horizon`, the number of steps that each learning signal was
+        read back over. Its metrics have `carried_from`, the first step at which J was carried, if it was; and
         `replay_cut`, the number of steps whose replay ended at the oldest kept step, if there were any.
     """
     findings = Findings(schedule)
@@ -125,7 +126,7 @@ def train_fused(
 
 
 class _Loop:
-    """The arguments of the kernel during one run."""
+    """The arguments of the compiled function during one run."""
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class _Loop:
         )
 
     def _first_mask(self, rngs: Generators) -> tuple[Mask, Selection | None]:
-        """The mask to begin with, and what chooses the later ones between two calls of the kernel, if any are."""
+        """Draw the first mask. Also returns the selection that chooses masks between calls of the kernel, or None."""
         form, n = self.form, self.n
         if form.selection is None:
             return np.eye(n, dtype=np.bool_) if form.include_self else np.full((n, n), form.k == n), None
@@ -251,7 +252,7 @@ class _Loop:
         self.carried = self.carried._replace(sources=np.ascontiguousarray(sources_of(self.mask_list[-1])))
 
     def carry_on(self, t: int) -> None:
-        """Make the kernel carry J from step t + 1 on."""
+        """Make the kernel carry J from step t + 1 on, instead of reading gradients back."""
         influence = np.zeros((2, *self.carried.influence.shape[1:]), self.network.theta.dtype)
         influence[0] = self._influence_at(t).reshape(influence.shape[1:])
         self.carried.counters[kernel.NEWEST] = 0
@@ -260,7 +261,7 @@ class _Loop:
         self.rule = self.rule._replace(max_depth=np.inf)
 
     def run(self, begin: int, stop: int) -> int:
-        """Do steps begin <= t < stop by the kernel; returns how it ended."""
+        """Do the steps begin <= t < stop by the kernel, and return its code: FINISHED, DIVERGED or TOO_DEEP."""
         listed = [np.zeros_like(self.mask_list[0])] if self.rule.full else self.mask_list
         # unsigned, as numba adds a test to each use of an index that might be negative
         masks = Masks(*(np.stack(part).astype(np.uint32) for part in zip(*map(readers_of, listed), strict=True)))
@@ -269,16 +270,16 @@ class _Loop:
         return code
 
     def flat(self, by_gates: Array, readout: Array, bias: Array) -> Array:
-        """The learner's flat vector (P,) from arrays as the kernel has them."""
+        """Join arrays in the kernel's form into the learner's flat vector (P,)."""
         named = self.learner.architecture.unpack(by_gates.reshape(self.network.theta.shape))
         return self.learner.layout.join(named | {"V": readout.reshape(self.network.readout.shape), "c": bias})
 
     def flat_theta(self) -> Array:
-        """A copy of all parameters (P,)."""
+        """Copy all parameters into a flat vector (P,)."""
         return self.flat(self.network.theta, self.network.readout, self.network.bias)
 
     def probe(self, t: int) -> None:
-        """Measure step t, the last one done, if it is due."""
+        """Measure step t, the last completed one, if its measurement is due."""
         due = self.findings.schedule
         if due.spectrum(t):
             newest, _ = next(iter(self.steps_back(t)))
@@ -290,14 +291,14 @@ class _Loop:
             self.findings.alignment(t, self.record.gradient * graded, whole, self.record.signal[None] * graded, unpack)
 
     def _influence_at(self, t: int) -> Array:
-        """J_t (C n, G n m), as carried, or computed from the kept trajectory."""
+        """Return J_t (C n, G n m): the carried one if there is one, otherwise computed from the kept steps."""
         if len(self.carried.influence):
             newest: Array = self.carried.influence[self.carried.counters[kernel.NEWEST]]
             return newest.reshape(self.carried.state.size, -1)
         return influence_of(self.steps_back(t), len(self.network.theta))
 
     def steps_back(self, t: int) -> Iterator[tuple[Stage, Array | None]]:
-        """The kept steps and their masks (None: all connections), from t back to the first of its sequence."""
+        """Yield the kept steps and their masks (None: all connections), from t back to the first of its sequence."""
         rings, n, dtype = self.rings, self.n, self.network.theta.dtype
         ring, recurrent = rings.weights.shape[:2]
         gates = rings.gain.shape[2]
@@ -315,7 +316,7 @@ class _Loop:
             yield Stage(rings.own[slot], rings.gain[slot], weights, inputs), mask
 
     def handed_over(self, t: int) -> tuple[Learning, Any]:
-        """What the readable loop goes on from after step t, and the rule's state before any step."""
+        """Return the state from which the readable loop continues after step t, and the rule's initial state."""
         influence = self._influence_at(t)
         optimizer_state = None
         if self.config.optimizer != "sgd":
@@ -331,7 +332,7 @@ class _Loop:
         return Learning(theta, self.carried.state, state, optimizer_state), begun.rule_state
 
     def trajectory(self, done: int, diverged_at: int | None, seconds: float) -> Trajectory:
-        """What was recorded, up to `done`."""
+        """Return the record of the run up to step `done`."""
         info: dict[str, Array] = {}
         metrics: dict[str, float] = {}
         if self.form.replays:
@@ -358,5 +359,5 @@ class _Loop:
 
 
 def dear_depth(size: Size) -> float:
-    """Depth of replay above which carrying J is cheaper; by a formula, so that no result depends on timings."""
+    """Return the depth of replay above which carrying J is cheaper. A formula, so that no result depends on timings."""
     return min(size.gathered_us, size.dense_us) / size.back_us

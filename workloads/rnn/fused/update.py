@@ -1,4 +1,4 @@
-"""Losses and optimisers of the compiled loop; the formulas are those of `workloads.rnn.losses` and `optimizers`."""
+"""Losses and optimisers of the compiled loop. Their formulas are those of `workloads.rnn.losses` and `optimizers`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADAM, ADAM_REFERENCE, SGD = 0, 1, 2
 
 
 class Optimizer(NamedTuple):
-    """An optimiser's settings; those that it does not have are 0."""
+    """An optimiser's settings. Those that this optimiser does not have are 0."""
 
     kind: int  # ADAM, ADAM_REFERENCE or SGD
     learning_rate: float
@@ -28,7 +28,17 @@ class Optimizer(NamedTuple):
 def update(
     parameters: Array, gradient: Array, first: Array, second: Array, scale: Array, kind: int, numbers: Array
 ) -> None:
-    """Update flat parameters and their moments in place by scale[0] * gradient, with `optimizer_numbers`' numbers."""
+    """Update flat parameters and their moments in place, by the gradient times scale[0].
+
+    Args:
+        parameters: flat parameters.
+        gradient: the gradient before clipping.
+        first: first moments.
+        second: second moments.
+        scale: (1,) the factor by which the clip scales the gradient.
+        kind: the optimiser's code.
+        numbers: the numbers from `optimizer_numbers`.
+    """
     rate, _, add1, keep2, add2, correction, epsilon = numbers
     factor = scale[0]
     if kind == SGD:
@@ -44,7 +54,7 @@ def update(
 
 @compiled
 def optimizer_numbers(optimizer: Optimizer, t: int, numbers: Array) -> None:
-    """Fill `numbers` (7,), in the run's dtype, with what `update` needs for the update number t, from 1."""
+    """Fill `numbers` (7,), in the run's dtype, with what `update` needs for update number t, counted from 1."""
     kind, rate, beta1, beta2, epsilon = optimizer
     correction = 1.0
     if kind == ADAM:

@@ -1,4 +1,4 @@
-"""Learning rules by name."""
+"""The registry of learning rules."""
 
 from raysweep.workloads.registry import Registry
 from raysweep.workloads.rnn.rules.bptt import BPTT

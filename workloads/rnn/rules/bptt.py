@@ -5,12 +5,12 @@ r"""Truncated backpropagation through time with a sliding window of w steps (Wil
         G += I_s^T c                          G (G, n, m)                                          (2)
         c <- D_s^T c                                                                               (3)
 
-The gradient of L_t alone, with s_{t-w} taken as constant: biased, exact while w >= t. Each step is read back
-as it was linearised *then*, with the weights of its time: so w >= t gives RTRL's gradient also while weights
-change, and no forward pass is repeated. (Replaying the window under today's weights would be another rule.)
+G is the gradient of L_t alone, with s_{t-w} taken as constant: biased, but exact while w >= t. Each step is read back
+as it was linearised *then*, with the weights of its time. So w >= t gives RTRL's gradient even while weights change,
+and no forward pass is repeated. (Replaying the window under today's weights would be another rule.)
 
-Window 1 is the immediate gradient, `traces` with decay 0 (with a leak too). Never called RTRL here.
-Time w (C G n^2 + G n m); memory w (n + m), and the w last weight matrices.
+Window 1 is the immediate gradient, `traces` with decay 0, even with a leak. It is never called RTRL here. Time is w (C
+G n^2 + G n m); memory is w (n + m) and the last w weight matrices.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Window = tuple[Step, ...]
 
 
 def bptt(window: int) -> Rule:
-    """Sliding-window BPTT.
+    """Build backpropagation through time over a sliding window.
 
     Args:
-        window: w >= 1, steps that the learning signal is carried back over, this one included.
+        window: w >= 1, number of steps that the learning signal is carried back over, including the present one.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Window:
@@ -52,12 +52,12 @@ def bptt(window: int) -> Rule:
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """There is no subset to size."""
+    """Report a problem if a k is given: this rule has no subset of k units."""
     return k, [] if k is None else [f"k = {k} has no effect on method 'bptt'; leave k out (see window)"]
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Each step of the window costs a gradient and a product with W^T."""
+    """Estimate the multiply-adds per step: a gradient and a product with W^T for each step of the window."""
     return float(settings["window"]) * n * (m + n)
 
 

@@ -1,7 +1,7 @@
-"""Writes the parts of docs/rules.md that follow from the code: `python -m raysweep.workloads.rnn.rules.describe`.
+"""Generates the parts of docs/rules.md that follow from the code: `python -m raysweep.workloads.rnn.rules.describe`.
 
-A part stands between the comments `<!-- NAME -->` and `<!-- end -->`: tables out of the registries, and the
-equations (the indented blocks) out of the docstrings of the files that implement them.
+A part stands between the comments `<!-- NAME -->` and `<!-- end -->`. Tables come from the registries. Equations come
+from the docstrings of the files that implement them, as their indented blocks.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ BUILT = {name: kind.build(**kind.defaults) for name, kind in ARCHITECTURES.items
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Of Markdown."""
+    """Format a Markdown table."""
     names = list(head)
     return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
 
 
 def code(values: Iterable[object]) -> str:
-    """Names or values as code, in a list."""
+    """List names or values, each as Markdown code."""
     return ", ".join(f"`{value}`" for value in values)
 
 
 def assigned(settings: Mapping[str, Scalar]) -> str:
-    """Settings with their defaults, as a sweep file has them."""
+    """List settings with their defaults, in the syntax of a sweep file."""
     return code(f"{name} = {json.dumps(value)}" for name, value in settings.items()) or "none"
 
 
 def defined_on() -> str:
-    """Rule by architecture; a letter for each reason of a refusal."""
+    """Format the table of which rule is defined on which architecture. A letter stands for each reason of a refusal."""
     letters: dict[str, str] = {}
     rows = []
     for rule, entry in RULES.items():
@@ -62,7 +62,7 @@ def defined_on() -> str:
 
 
 def traits() -> str:
-    """What each rule declares of itself, and whether it has a compiled form."""
+    """Format the table of the rules' traits, and of whether each has a compiled form."""
     rows = []
     for rule, entry in RULES.items():
         exact = [name for name, a in BUILT.items() if entry.exact_on(a) and entry.undefined_on(a) is None]
@@ -80,7 +80,7 @@ def traits() -> str:
 
 
 def k_of(rule: str) -> str:
-    """What becomes of a k that is left out."""
+    """Describe the k that is recorded if a cell of this rule states none."""
     entry, n = RULES[rule], 8
     if entry.takes_k:
         return "needed"
@@ -89,7 +89,7 @@ def k_of(rule: str) -> str:
 
 
 def compiled(rule: str) -> str:
-    """Whether the compiled loop runs a rule, or the setting with which it does."""
+    """Describe whether the compiled loop runs a rule, or with which setting it does."""
     settings = RULES[rule].defaults
     for name, choices in CHOICES.items():
         if name in settings:
@@ -101,7 +101,7 @@ def compiled(rule: str) -> str:
 
 
 def architectures() -> str:
-    """What rules see of each architecture."""
+    """Format the table of the architectures' properties on which rules depend."""
     rows = [
         [
             f"`{name}`",
@@ -118,7 +118,7 @@ def architectures() -> str:
 
 
 def equations(path: Path) -> str:
-    """The indented blocks of a module's docstring."""
+    """Extract the indented blocks of a module's docstring."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     groups = itertools.groupby(docstring.splitlines(), lambda line: line.startswith("    "))
     blocks = ["\n".join(line[4:] for line in lines) for indented, lines in groups if indented]
@@ -126,7 +126,7 @@ def equations(path: Path) -> str:
 
 
 def parts() -> dict[str, str]:
-    """Every part by name."""
+    """Generate all parts of docs/rules.md that follow from the code, by name."""
     return {
         "defined on": defined_on(),
         "traits": traits(),
@@ -138,7 +138,7 @@ def parts() -> dict[str, str]:
 
 
 def rewritten(text: str) -> str:
-    """The document with all its parts as the code has them."""
+    """Replace all generated parts in the text of docs/rules.md."""
     for name, part in parts().items():
         opening, closing = f"<!-- {name} -->\n", "<!-- end -->"
         if text.count(opening) != 1:

@@ -1,4 +1,4 @@
-r"""Decoupled neural interfaces, DNI (Jaderberg et al. 2017): a learned guess of what the future owes the state.
+r"""Decoupled neural interfaces, DNI (Jaderberg et al. 2017): a learned estimate of the gradient of all future losses.
 
     at_t  = [h_t; y_t; 1]                       features (n + n_out + 1,), y_t the target                    (1)
     s_t   = A at_t                              synthetic gradient (n,) ~ d (L_t + L_{t+1} + ...) / dh_t      (2)
@@ -7,13 +7,14 @@ r"""Decoupled neural interfaces, DNI (Jaderberg et al. 2017): a learned guess of
     G_t   = (s_t * alpha d_t) ahat_t^T          with the new A; in general I_t^T s_t, G_t (G, n, m)           (5)
     A_old <- A after every `dni_interval` steps                                                              (6)
 
-D_t is the exact state Jacobian. The other rules look back from a loss, this one ahead from a state: G_t is
-a guess of what the parameters, as applied at step t, do to all losses to come, without a horizon. Biased
-(A is linear and lags), not exact at a first step. Time n (n + n_out) + G n (n + m), memory that of A twice.
+D_t is the exact state Jacobian. The other rules look back from a loss; this rule looks ahead from a state. G_t
+estimates the effect of the parameters, as applied at step t, on all future losses, without a horizon. It is biased,
+since A is linear and lags behind, and not exact at a first step. Time is n (n + n_out) + G n (n + m); memory is that of
+A, twice.
 
-What the source leaves open, as Marschall, Cho and Savin (2020) have it: A is linear and is fed the target;
-the state before the first step takes the first target, and owes nothing of its own (q = 0). A starts
-at N(0, 1 / (n + n_out + 1)). What differs: no learned Jacobian. A outlives a sequence's end.
+The source leaves points open, which are resolved as by Marschall, Cho and Savin (2020). A is linear and gets the target
+as input. The state before the first step is paired with the first target, and has no learning signal of its own (q =
+0). A starts at N(0, 1 / (n + n_out + 1)). In contrast to them, no Jacobian is learned. A is kept at a sequence's end.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from raysweep.workloads.rnn.rules.rule import ONE_COMPONENT, ONE_STAGE, Info, Le
 
 
 class Interface(NamedTuple):
-    """The learned guess, and the step before."""
+    """The predictor A of future gradients, the older A_old, and the features and learning signal of the step before."""
 
     A: Array  # (n, n + n_out + 1)
     old: Array  # A_old
@@ -39,11 +40,11 @@ class Interface(NamedTuple):
 
 
 def dni(dni_rate: float, dni_interval: int = 5) -> Rule:
-    """Synthetic gradients.
+    """Build DNI, which learns by synthetic gradients.
 
     Args:
         dni_rate: eta, learning rate of A.
-        dni_interval: steps for which A_old is held.
+        dni_interval: number of steps after which A_old is replaced by A.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Interface:
@@ -71,7 +72,7 @@ def dni(dni_rate: float, dni_interval: int = 5) -> Rule:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Four products with A or D, and the gradient."""
+    """Estimate the multiply-adds per step: four products with A or D, and the gradient."""
     return float(n) * (m + 5 * n)
 
 

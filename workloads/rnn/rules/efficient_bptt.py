@@ -1,4 +1,4 @@
-r"""Efficient BPTT, E-BPTT(T) (Williams and Peng 1990, BPTT(h; h')): every T steps, over the T steps since.
+r"""Efficient BPTT, E-BPTT(T) (Williams and Peng 1990, BPTT(h; h')): every T steps, a gradient over the last T steps.
 
     c = 0
     for s = t, t-1, ..., t-T+1:          at t = T, 2 T, ...; no gradient in between
@@ -6,13 +6,13 @@ r"""Efficient BPTT, E-BPTT(T) (Williams and Peng 1990, BPTT(h; h')): every T ste
         G_t += I_s^T c                   G (G, n, m)                               (2)
         c <- D_s^T c                                                               (3)
 
-The gradient of the window's summed losses, with the state before it taken as constant: what is usually called
-truncated BPTT, one window after the other. It is a sum over T losses, not a mean, and comes late by up to
-T-1 steps. The readout learns at every step. T = 1 is the immediate gradient.
+G_t is the gradient of the window's summed losses, with the state before the window taken as constant. This is usually
+called truncated BPTT, one window after the other. It is a sum over T losses, not a mean, and comes up to T-1 steps
+late. The readout learns at every step. T = 1 is the immediate gradient.
 
-Each step is read back as it was linearised then; within a window the recurrent weights stand still but for an
-optimiser's momentum. Biased as a gradient of L_t; exact as that of the sum, where the window begins with the
-sequence. Time G n (C n + m) a step on average, memory T (n + m).
+Each step is read back as it was linearised then. Within a window the recurrent weights do not change, except by an
+optimiser's momentum. G_t is biased as a gradient of L_t. As the gradient of the sum it is exact if the window begins
+with the sequence. Time is G n (C n + m) a step on average, memory T (n + m).
 
 At the end of a sequence an unfinished window is dropped.
 """
@@ -34,10 +34,10 @@ Window = tuple[tuple[Step, Array], ...]
 
 
 def e_bptt(window: int) -> Rule:
-    """BPTT over windows that do not overlap.
+    """Build backpropagation through time over windows that do not overlap.
 
     Args:
-        window: T >= 1, steps.
+        window: T >= 1, number of steps per window.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Window:
@@ -59,7 +59,7 @@ def e_bptt(window: int) -> Rule:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """On average: each step is read back once."""
+    """Estimate the average multiply-adds per step: each step is read back once."""
     return float(n) * (m + n)
 
 

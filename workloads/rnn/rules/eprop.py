@@ -1,22 +1,22 @@
-r"""E-prop (Bellec et al. 2020): each unit's eligibility along its own state, whatever units tell one another.
+r"""E-prop (Bellec et al. 2020): each unit's eligibility follows its own state, and ignores paths through other units.
 
     S_t[c] = sum_c' own_t[c, c'] S_{t-1}[c'] + gain_t[c] inputs_t    S (C, G, n, m) eligibility         (1)
     G_t    = q_t * S_t[read]                                          G_t (G, n, m)                     (2)
     q_t    = V^T e_t          `feedback` "symmetric": the learning signal of the readout, q (Q, n)       (3)
     q_t    = B e_t            `feedback` "random": B (Q, n, n_out) drawn once, N(0, 1 / n_out)           (4)
 
-`own` is a unit's path to itself: the leak of the tanh RNN, the forget gate of the LSTM, which with the step
-from c to h gives e-prop for LSTM; recurrent products are constants (stop-gradient), those of a unit with
-itself too. Time and memory C G n m a step.
+`own` is a unit's path to itself: the leak of the tanh RNN, or the forget gate of the LSTM. The LSTM's also has the step
+from c to h, which gives e-prop for LSTM. Recurrent products are taken as constants (stop-gradient), including a unit's
+own. Time and memory are C G n m a step.
 
-Biased. With symmetric feedback it is sparse RTRL at k = 0, and exact where units have no recurrent
-connections (there it is `rtrl`); with random feedback the readout has to align with B first (feedback
-alignment), and the gradient is not the exact one even at a first step. On the leaky tanh RNN it is RFLO. The
-self-weight W_jj, which some implementations keep, makes it SnAp-1: `snap`.
+The gradient is biased. With symmetric feedback it is sparse RTRL's at k = 0, and exact if units have no recurrent
+connections (then it is `rtrl`'s). With random feedback the readout has to align with B first (feedback alignment), and
+the gradient is not exact even at a first step. On the leaky tanh RNN the rule is RFLO. Some implementations keep the
+self-weight W_jj; that is SnAp-1, `snap`.
 
-What differs from the source: rate units instead of spiking ones, no low-pass filter of S at the readout (the
-readout here has no leak), and no regularisation of firing rates. The scale of B is ours: B e_t has the size
-of e_t whatever n_out, while V starts at `output_scale`.
+Differences from the source: rate units instead of spiking ones, no low-pass filter of S at the readout (the readout
+here has no leak), and no regularisation of firing rates. The scale of B is ours: B e_t has the size of e_t for any
+n_out, while V starts at `output_scale`.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Obs
 
 
 class Eligibility(NamedTuple):
-    """S, and B where feedback is random."""
+    """The eligibility S of each unit, and the random feedback B if there is any."""
 
     influence: Array  # (C, G, n, m)
     feedback: Array | None  # (Q, n, n_out)
 
 
 def eprop(feedback: str = "symmetric") -> Rule:
-    """Eligibility along each unit's own state.
+    """Build e-prop, which keeps an eligibility along each unit's own state.
 
     Args:
-        feedback: "symmetric" or "random", how errors reach the units.
+        feedback: how errors reach the units: "symmetric" or "random".
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Eligibility:
@@ -62,7 +62,7 @@ def eprop(feedback: str = "symmetric") -> Rule:
 
 
 def nothing_propagated(method: str) -> Callable[[int | None, int, Mapping[str, Any]], tuple[int | None, list[str]]]:
-    """`settle_k` of a rule that propagates nothing between units: k is stored as 0."""
+    """Build the `settle_k` of a rule that propagates nothing between units. The recorded k is 0."""
 
     def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
         if k in (None, 0):

@@ -1,20 +1,20 @@
-r"""Future-facing BPTT, F-BPTT(T) (Marschall, Cho and Savin 2020): all that a step did to the next T losses.
+r"""Future-facing BPTT, F-BPTT(T) (Marschall, Cho and Savin 2020): the effect of a step on its next T losses.
 
     for s = t, t-1, ..., t-T+1, at each step t:
         c_s += a,   a <- D_s^T a             a = q_t (at h) at first; a, c_s (C, n)                (1)
     G_t = I_{t-T+1}^T c_{t-T+1}              G_t (G, n, m); zero for the first T-1 steps           (2)
 
-c_s gathers what the losses of steps s to s+T-1 have to say of the state s, so G_t is the gradient with
-respect to the parameters as applied at step t-T+1 of the sum of the losses from there to t: late by T-1
-steps, with nothing older in it. (Sliding-window BPTT asks what the last T applications did to one loss, this
-what one application did to T losses; summed over all t, with T to the end, they are the same.) The readout's
-gradient is that of step t. T = 1 is the immediate gradient.
+c_s sums the gradients of the losses of steps s to s+T-1 with respect to state s. So G_t is the gradient of these T
+losses with respect to the parameters as applied at step t-T+1. It is T-1 steps late and has nothing older in it.
+Sliding-window BPTT computes the effect of the last T applications on one loss; this rule computes the effect of one
+application on T losses. Summed over all t, with T to the end, they are the same. The readout's gradient is that of step
+t. T = 1 is the immediate gradient.
 
-As in the source, D_s in (1) has the activations of step s but the recurrent weights in force at t, when the
-loss is read back: an error of first order in the learning rate. Biased as a gradient of L_t at any T > 1.
-Time T C G n^2 + G n m, memory T (C G n + m) a step.
+As in the source, D_s in (1) has the activations of step s, but the recurrent weights at t, when the loss is read back.
+This is an error of first order in the learning rate. The gradient is biased as a gradient of L_t at any T > 1. Time is
+T C G n^2 + G n m a step, memory T (C G n + m).
 
-At the end of a sequence, what is still pending is dropped: its last T-1 steps get no recurrent gradient.
+At the end of a sequence pending credit is dropped, so its last T-1 steps get no recurrent gradient.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Window = tuple[tuple[Step, Array], ...]
 
 
 def f_bptt(window: int) -> Rule:
-    """Future-facing BPTT.
+    """Build future-facing backpropagation through time.
 
     Args:
-        window: T >= 1, losses that a step is answerable for.
+        window: T >= 1, number of losses for which a step's parameters get credit.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Window:
@@ -57,18 +57,18 @@ def f_bptt(window: int) -> Rule:
 
 
 def with_weights_of(now: Step, then: Step) -> Step:
-    """An earlier step under the recurrent weights in force now."""
+    """Return an earlier step with the recurrent weights of the present step."""
     return tuple(old._replace(weights=new.weights) for old, new in zip(then, now, strict=True))
 
 
 def no_gradient(seen: Observation) -> Array:
-    """Zeros (G, n, m)."""
+    """Return a zero gradient (G, n, m)."""
     m: int = seen.step[0].inputs.shape[1]
     return np.zeros((seen.gates, seen.signal.shape[1], m), seen.signal.dtype)
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """A product with W^T for each step of the window, and one gradient."""
+    """Estimate the multiply-adds per step: a product with W^T for each step of the window, and one gradient."""
     return float(n) * (float(settings["window"]) * n + m)
 
 

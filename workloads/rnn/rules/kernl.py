@@ -4,7 +4,7 @@ r"""Kernel RNN learning, KeRNL (Roth, Kanitscheider and Fiete 2019): influence a
     kap   = max(0, 1 - gam)                          gam (n,) learned rate of each unit's kernel          (2)
     B_t   = kap B_{t-1} + gain_t inputs_t            tanh RNN: gain = alpha d_t, inputs = ahat_t          (3)
 
-A and gam are learned by gradient descent on how well they predict what noise does to a copy of the network:
+A and gam are learned by gradient descent. They have to predict the effect of noise on a copy of the network:
 
     hN_t  = f(hN_{t-1} + zeta_{t-1}, x_t)            hN (n,) perturbed copy, zeta ~ N(0, sigma^2)         (4)
     Gam_t = kap Gam_{t-1} - Om_{t-1}                 Gam (n,) = dOm / dgam                                (5)
@@ -14,20 +14,20 @@ A and gam are learned by gradient descent on how well they predict what noise do
     A    <- A - eta err Om_t^T                                                                            (9)
     G_t   = (q_t^T A) * B_t                          with the new A                                      (10)
 
-A_0 = I, gam_0 = `kernel_leak`. Biased, and with a changed A not exact at a first step either. Time 2 G n m +
-3 n^2 (the copy's step among it), memory G n m + n^2. With A = I, eta = 0 and gam = alpha it is RFLO with
-symmetric feedback.
+A_0 = I, gam_0 = `kernel_leak`. The gradient is biased. Once A has changed, it is not exact at a first step either. Time
+is 2 G n m + 3 n^2, which includes the copy's step; memory is G n m + n^2. With A = I, eta = 0 and gam = alpha it is
+RFLO with symmetric feedback.
 
-A and gam move by about eta sigma^2 a step, as noise enters twice: at the defaults, sigma = 1e-5 and eta = 0.5,
-they do not leave their start within any run. Measured at n = 5, alpha = 0.3: eta sigma^2 = 1e-3 learns within a
-thousand steps, 3e-3 drives gam below 0, where kap > 1 and everything grows. In float32 hN - h has a rounding
-error of about 1e-7, so sigma should be well above that.
+A and gam move by about eta sigma^2 a step, since noise enters twice. At the defaults, sigma = 1e-5 and eta = 0.5, they
+stay at their initial values within any run. Measured at n = 5, alpha = 0.3: eta sigma^2 = 1e-3 learns within a thousand
+steps; 3e-3 drives gam below 0, so kap > 1 and everything grows. In float32 hN - h has a rounding error of about 1e-7,
+so sigma should be well above that.
 
-What differs from the source: the form is that of Marschall, Cho and Savin (2020), whose runs this reproduces,
-online, with one rate for A and gam. Its (6) counts zeta_t, which moves the copy only at the next step, so (7)
-fits A to an effect one step late: a learned A falls below the I that the immediate influence in (1) asks for
-(without a leak its diagonal goes to about 0). A and gam outlive a sequence's end, the rest begins anew. The
-copy starts where the network is.
+Differences from the source: the form is that of Marschall, Cho and Savin (2020), online and with one rate for A and
+gam, since their runs are reproduced here. Their (6) counts zeta_t, which moves the copy only at the next step, so (7)
+fits A to an effect one step late. A learned A then falls below the I that the immediate influence in (1) asks for.
+(Without a leak its diagonal goes to about 0.) A and gam are kept at a sequence's end; the rest is reset. The copy
+starts at the network's state.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from raysweep.workloads.rnn.rules.rule import (
 
 
 class Kernel(NamedTuple):
-    """All that is carried; the names are the equations'."""
+    """The state of KeRNL from step to step. Names are those of the equations."""
 
     A: Array  # (n, n)
     gam: Array  # (n,)
@@ -63,12 +63,12 @@ class Kernel(NamedTuple):
 
 
 def kernl(kernel_rate: float = 0.5, perturbation: float = 1e-5, kernel_leak: float = 0.8) -> Rule:
-    """Learned kernels.
+    """Build KeRNL, which learns the kernels of influence.
 
     Args:
         kernel_rate: eta, learning rate of A and gam.
         perturbation: sigma, standard deviation of the noise.
-        kernel_leak: gam_0.
+        kernel_leak: gam_0, the initial gam.
     """
 
     def noise(n: int, dtype: np.dtype[np.floating[Any]], rng: np.random.Generator) -> Array:
@@ -109,7 +109,7 @@ def kernl(kernel_rate: float = 0.5, perturbation: float = 1e-5, kernel_leak: flo
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Trace and copy, products with A."""
+    """Estimate the multiply-adds per step: trace, perturbed copy, and products with A."""
     return float(n) * (2 * m + 3 * n)
 
 

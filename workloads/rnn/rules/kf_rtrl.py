@@ -7,14 +7,14 @@ r"""Kronecker-factored RTRL (Mujika, Meier and Steger 2018): the influence as on
     rho0 = sqrt(||F|| / ||A_{t-1}||),   rho1 = sqrt(||Delta|| / ||ahat_t||)                                (5)
     G_t[g, j, l] = (q_t^T B_t)[g, j] A_t[l]                      q_t (Q, n), the last Q components         (6)
 
-With inputs that all gates share the immediate influence is the Kronecker product of Delta and ahat, exactly,
-so only what two products leave over when they become one is random: A_t B_t = F A + Delta ahat + c1 c2 (...),
-unbiased for constant weights, and exact at the first step. Defined where all gates see the same inputs and a
-step is one stage. Tanh RNN: Delta = diag(alpha d). Time (C n)^2 G n, memory C G n^2 a step: n times UORO's time,
-for noise that the source shows to be n times smaller.
+If all gates share their inputs, the immediate influence is exactly the Kronecker product of Delta and ahat. So only the
+error of merging two products into one is random: A_t B_t = F A + Delta ahat + c1 c2 (...). The estimate is unbiased for
+constant weights, and exact at the first step. The rule is defined if all gates see the same inputs and a step is one
+stage. Tanh RNN: Delta = diag(alpha d). Time is (C n)^2 G n and memory C G n^2 a step: n times UORO's time. The source
+shows the noise to be n times smaller.
 
-As published but for the start: A and B are zero and where either factor of a product is, the product is left
-out, with no epsilon; Marschall, Cho and Savin (2020) start from N(0, 1) (give `advance` such a state).
+As published, except at the start: A and B are zero. If a factor of a product is zero, the product is left out, without
+an epsilon. Marschall, Cho and Savin (2020) start from N(0, 1) (pass such a state to `advance`).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from raysweep.workloads.rnn.rules.uoro import balance, mix, norm, signs
 
 
 class Kronecker(NamedTuple):
-    """The two factors of (1)."""
+    """The two factors A and B of equation (1)."""
 
     A: Array  # (m,)
     B: Array  # (C n, G n)
 
 
 def kf_rtrl() -> Rule:
-    """KF-RTRL."""
+    """Build Kronecker-factored RTRL."""
 
     def init(shape: Shape, rng: np.random.Generator) -> Kronecker:
         return Kronecker(
@@ -54,7 +54,7 @@ def kf_rtrl() -> Rule:
 
 
 def advance(seen: Observation, state: Kronecker, c: Array) -> Kronecker:
-    """(2) to (5): the factors after a step, given its signs c1, c2."""
+    """Advance the factors by one step, by equations (2) to (5), given the step's signs c1, c2."""
     A, B = state
     (stage,) = seen.step
     ahat = stage.inputs[0]
@@ -64,7 +64,7 @@ def advance(seen: Observation, state: Kronecker, c: Array) -> Kronecker:
 
 
 def spread(stage: Stage) -> Array:
-    """Delta (C n, G n) of (2): the influence of pre-activations on states."""
+    """Compute Delta (C n, G n) of equation (2), the influence of pre-activations on states."""
     components, gates, n = stage.gain.shape
     Delta = np.zeros((components, n, gates, n), stage.gain.dtype)
     np.einsum("cigi->cgi", Delta)[...] = stage.gain  # einsum gives a writable view of the diagonals
@@ -73,14 +73,14 @@ def spread(stage: Stage) -> Array:
 
 
 def contract(state: Kronecker, signal: Array) -> Array:
-    """(6): G_t (G, n, m) from q_t (Q, n)."""
+    """Compute the gradient G_t (G, n, m) from the learning signal q_t (Q, n), by equation (6)."""
     per_row = signal.reshape(-1) @ state.B[-signal.size :]
     gradient: Array = np.multiply.outer(per_row, state.A).reshape(-1, signal.shape[1], len(state.A))
     return gradient
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """The product of (n, n) with (n, n)."""
+    """Estimate the multiply-adds per step: the product of (n, n) with (n, n)."""
     return float(n) ** 3
 
 

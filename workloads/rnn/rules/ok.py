@@ -11,17 +11,17 @@ r"""Optimal Kronecker-sum approximation, r-OK (Benzing, Gauy, Mujika, Martinsson
     u = columns of Q_L P X,   A = columns of Q_R Q X                                                       (9)
     G_t[g, j, l] = sum_s (q_t^T A_s)[g, j] u_s[l]                q_t (Q, n), the last Q components        (10)
 
-The r - b largest terms are kept exactly, the b + 1 smallest mixed into b. Unbiased for constant weights: X X^T
-has s on its diagonal and off it, among the mixed, -(S / b) signs_i signs_j z_i z_j. The variance that a step
-adds, S^2 / b - sum of the mixed s^2, is the least that rank r allows. r = 1 is KF-RTRL with the best mixing; r not
-smaller than the number of steps (or than m, or C G n^2) is RTRL. Defined where all gates see the same inputs
-and a step is one stage. Time r (C n)^2 G n and r^2 C G n^2 for (3), memory r C G n^2 a step.
+The r - b largest terms are kept exactly; the b + 1 smallest are mixed into b. The estimate is unbiased for constant
+weights: X X^T has s on its diagonal. Off the diagonal it has, for mixed terms, -(S / b) signs_i signs_j z_i z_j. A step
+adds the variance S^2 / b - sum of the mixed s^2, which is minimal for rank r. r = 1 is KF-RTRL with the best mixing. If
+r is at least the number of steps (or m, or C G n^2), the rule is RTRL. It is defined if all gates see the same inputs
+and a step is one stage. Time is r (C n)^2 G n, and r^2 C G n^2 for (3); memory is r C G n^2 a step.
 
-Beyond the source: S = 0 gives zeros; singular values at the level of rounding, below (r + 1) machine epsilon
-of the largest, count as zero, since mixing such an s with s_1 would add noise of sqrt(s s_1), far above
-rounding; singular vectors are given a sign, so that equal signs give equal results whatever LAPACK's are. Z is
-a Householder reflection without its first column; which Z makes no difference to (1). The last step of the
-source, to give u_s and A_s equal norms, is not there: by (9) they have them.
+Additions to the source: S = 0 gives zeros. Singular values at the level of rounding, below (r + 1) machine epsilon of
+the largest, count as zero: mixing such an s with s_1 would add noise of sqrt(s s_1), far above rounding. Singular
+vectors are given a fixed sign, so that equal signs give equal results on every LAPACK. Z is a Householder reflection
+without its first column; (1) does not depend on the choice of Z. The source's last step, to give u_s and A_s equal
+norms, is not needed: by (9) their norms are equal.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from raysweep.workloads.rnn.rules.uoro import signs
 
 
 class KroneckerSum(NamedTuple):
-    """The terms of (1)."""
+    """The r terms of equation (1)."""
 
     u: Array  # (r, m)
     A: Array  # (r, C n, G n)
 
 
 def ok(rank: int = 4) -> Rule:
-    """The r-OK approximation.
+    """Build the optimal Kronecker-sum approximation.
 
     Args:
-        rank: r >= 1, terms kept.
+        rank: r >= 1, number of terms kept.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> KroneckerSum:
@@ -66,7 +66,7 @@ def ok(rank: int = 4) -> Rule:
 
 
 def advance(seen: Observation, state: KroneckerSum, drawn: Array) -> KroneckerSum:
-    """(2) to (9): the terms after a step, given its signs (r + 1,)."""
+    """Advance the terms by one step, by equations (2) to (9), given the step's signs (r + 1,)."""
     (stage,) = seen.step
     moved = transition(seen.step) @ state.A
     u = np.concatenate([state.u, stage.inputs[:1]])  # (2)
@@ -76,7 +76,7 @@ def advance(seen: Observation, state: KroneckerSum, drawn: Array) -> KroneckerSu
 
 
 def reduce(u: Array, A: Array, drawn: Array) -> tuple[Array, Array]:
-    """(3) to (9): r terms for r + 1, the same in expectation.
+    """Reduce r + 1 terms to r, by equations (3) to (9). Their sum stays the same in expectation.
 
     Args:
         u: (r + 1, m).
@@ -84,7 +84,7 @@ def reduce(u: Array, A: Array, drawn: Array) -> tuple[Array, Array]:
         drawn: signs (r + 1,), from the largest singular value to the smallest; those of kept terms are unused.
 
     Returns:
-        (r, m) and (r, N).
+        The new u (r, m) and A (r, N).
     """
     rank = len(u) - 1
     left, L = np.linalg.qr(u.T)  # (3)
@@ -101,7 +101,7 @@ def reduce(u: Array, A: Array, drawn: Array) -> tuple[Array, Array]:
 
 
 def mixing(s: Array, drawn: Array, rank: int) -> Array:
-    """(5) to (8): X (p, r) from the p <= r + 1 singular values, largest first."""
+    """Compute the mixing matrix X (p, r) of equations (5) to (8) from p <= r + 1 singular values, largest first."""
     X = np.zeros((len(s), rank), s.dtype)
     if len(s) <= rank:  # nothing to give up
         np.fill_diagonal(X, np.sqrt(s))
@@ -122,14 +122,14 @@ def mixing(s: Array, drawn: Array, rank: int) -> Array:
 
 
 def contract(state: KroneckerSum, signal: Array) -> Array:
-    """(10): G_t (G, n, m) from q_t (Q, n)."""
+    """Compute the gradient G_t (G, n, m) from the learning signal q_t (Q, n), by equation (10)."""
     per_row = signal.reshape(-1) @ state.A[:, -signal.size :]  # (r, G n)
     gradient: Array = (per_row.T @ state.u).reshape(-1, signal.shape[1], state.u.shape[1])
     return gradient
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """R products of (n, n) with (n, n), and the decomposition of (n^2, r + 1)."""
+    """Estimate the multiply-adds per step: r products of (n, n) with (n, n), and the SVD of (n^2, r + 1)."""
     terms: int = settings["rank"] + 1
     return float(n) ** 3 * (terms - 1) + 4.0 * terms**2 * n**2
 

@@ -1,4 +1,4 @@
-r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): the row's unit split off.
+r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): A has gates and units, B states and inputs.
 
     J_t[(c, k), (g, j, l)] ~ A_t[g, j] B_t[(c, k), l]            A (G n,), B (C n, m)                      (1)
     F   = D_t B_{t-1},   M[(c, k), l] = sum_g nu[g, k] gain[c, g, k] inputs[g, l]                          (2)
@@ -7,14 +7,13 @@ r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): the r
     rho0 = sqrt(||F|| / ||A_{t-1}||),   rho1 = sqrt(||M|| / ||nu||)                                        (5)
     G_t[g, j, l] = A_t[g, j] (q_t^T B_t)[l]                      q_t (Q, n), the last Q components         (6)
 
-Where KF-RTRL keeps states by rows and splits off the inputs, this keeps states by inputs and splits off the
-rows. Unbiased for constant weights: the mean of nu M is the immediate influence, since E[nu[g, j] nu[h, k]] is
-zero but for the same gate and unit, and the cross products are odd in nu. Gates may have inputs of their own,
-so it is defined wherever a step is one stage. Tanh RNN: M_kl = nu_k alpha d_k ahat_l. Time (C n)^2 m, memory
-C n m a step.
+KF-RTRL splits off the inputs of a parameter; this rule splits off its gate and unit. The estimate is unbiased for
+constant weights. The mean of nu M is the immediate influence, since E[nu[g, j] nu[h, k]] is zero except for the same
+gate and unit. The cross products are odd in nu. Gates may have inputs of their own, so the rule is defined if a step is
+one stage. Tanh RNN: M_kl = nu_k alpha d_k ahat_l. Time is (C n)^2 m, memory C n m a step.
 
-As the source but for the start: A and B are zero and where either factor of a product is, the product is left
-out, with no epsilon; the source starts from N(0, 1) (give `advance` such a state).
+As in the source, except at the start: A and B are zero. If a factor of a product is zero, the product is left out,
+without an epsilon. The source starts from N(0, 1) (pass such a state to `advance`).
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from raysweep.workloads.rnn.rules.uoro import balance, mix, norm, signs
 
 
 class ReverseKronecker(NamedTuple):
-    """The two factors of (1)."""
+    """The two factors A and B of equation (1)."""
 
     A: Array  # (G n,)
     B: Array  # (C n, m)
 
 
 def rkf_rtrl() -> Rule:
-    """R-KF."""
+    """Build reverse Kronecker-factored RTRL."""
 
     def init(shape: Shape, rng: np.random.Generator) -> ReverseKronecker:
         return ReverseKronecker(
@@ -56,7 +55,7 @@ def rkf_rtrl() -> Rule:
 
 
 def advance(seen: Observation, state: ReverseKronecker, nu: Array) -> ReverseKronecker:
-    """(2) to (5): the factors after a step, given its noise nu (G n,)."""
+    """Advance the factors by one step, by equations (2) to (5), given the step's noise nu (G n,)."""
     A, B = state
     (stage,) = seen.step
     F = transition(seen.step) @ B  # (2)
@@ -67,14 +66,14 @@ def advance(seen: Observation, state: ReverseKronecker, nu: Array) -> ReverseKro
 
 
 def contract(state: ReverseKronecker, signal: Array) -> Array:
-    """(6): G_t (G, n, m) from q_t (Q, n)."""
+    """Compute the gradient G_t (G, n, m) from the learning signal q_t (Q, n), by equation (6)."""
     per_input = signal.reshape(-1) @ state.B[-signal.size :]
     gradient: Array = np.multiply.outer(state.A, per_input).reshape(-1, signal.shape[1], len(per_input))
     return gradient
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """The product of (n, n) with (n, m)."""
+    """Estimate the multiply-adds per step: the product of (n, n) with (n, m)."""
     return float(n) ** 2 * m
 
 

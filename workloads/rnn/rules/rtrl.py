@@ -1,12 +1,12 @@
-r"""Real-time recurrent learning (Williams and Zipser 1989): the gradient forwards, with nothing left out.
+r"""Real-time recurrent learning (Williams and Zipser 1989): the exact gradient, computed forwards in time.
 
     J_t = D_t J_{t-1} + I_t       D_t (C n, C n), J_t (C n, G n m), I_t the immediate influence     (1)
     G_t = q_t^T J_t[h]            q_t (n,) learning signal, G_t (G, n, m)                           (2)
 
-Exact for constant weights: equal to backpropagation through all t steps. While they are learned J keeps what
-it gathered under older weights, as in every online implementation. Time (C n)^2 G n m, memory C G n^2 m a
-step. Where units have no recurrent connections to one another (eLSTM, LRU) J is zero off a unit's own
-parameters and only that part is carried: time and memory C G n m.
+The gradient is exact for constant weights: equal to backpropagation through all t steps. While weights are learned, J
+keeps what it gathered under older weights, as in every online implementation. Time is (C n)^2 G n m, memory C G n^2 m a
+step. If units have no recurrent connections to one another (eLSTM, LRU), J is zero except for a unit's own parameters.
+Only that part is then carried, and time and memory are C G n m.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, R
 
 
 def rtrl() -> Rule:
-    """Full RTRL."""
+    """Build real-time recurrent learning (RTRL)."""
 
     def init(shape: Shape, rng: np.random.Generator) -> Array:
         if not shape.recurrent:
@@ -40,7 +40,7 @@ def rtrl() -> Rule:
 
 
 def carried(state: Array) -> Array:
-    """J (C n, G n m) of a state, whichever form it has."""
+    """Return the influence J (C n, G n m) of a state, which may hold it in full or within units only."""
     if state.ndim == 2:
         return state
     components, gates, n, m = state.shape
@@ -50,14 +50,14 @@ def carried(state: Array) -> Array:
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """All n sources are kept, so k is stored as n."""
+    """Return n as the recorded k, since all n sources are kept."""
     if k in (None, n):
         return n, []
     return k, [f"k = {k} on method 'rtrl', which keeps all hidden = {n} sources; leave k out, or use 'sparse_rtrl'"]
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """The product of (n, n) with (n, n m)."""
+    """Estimate the multiply-adds per step: the product of (n, n) with (n, n m)."""
     return float(n) ** 3 * m
 
 

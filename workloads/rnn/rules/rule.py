@@ -1,8 +1,7 @@
-"""What a learning rule is: a pair of pure functions, and what it says of itself.
+"""The interface of a learning rule: pure functions, and traits that the rule declares.
 
-A rule keeps what it knows of J_t = d s_t / d theta (its *influence*) and contracts it with the learning
-signal q_t = dL_t/dh_t, which it is given: how q_t comes about is not the rule's business. It sees an
-architecture only through the linearised step.
+A rule keeps an estimate of the *influence* J_t = d s_t / d theta. It contracts the influence with the learning signal
+q_t = dL_t/dh_t, which it is given. It sees an architecture only through the linearised step.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from raysweep.workloads.rnn.linearization import Step
 
 
 class Shape(NamedTuple):
-    """Sizes that a rule's state depends on."""
+    """The sizes on which a rule's state depends."""
 
     components: int  # C
     gates: int  # G
@@ -33,7 +32,7 @@ class Shape(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What happened at step t, all of it with the parameters from before this step's update."""
+    """All that a rule sees of step t. Everything is computed with the parameters before this step's update."""
 
     step: Step
     signal: Array  # (Q, n)  q_t = dL_t/ds_t of the components that the readout sees
@@ -47,7 +46,7 @@ class Observation(NamedTuple):
 
     @property
     def gates(self) -> int:
-        """G, over all stages."""
+        """G, the number of gates over all stages."""
         return sum(len(stage.inputs) for stage in self.step)
 
 
@@ -56,7 +55,7 @@ Info = dict[str, float]
 
 
 class Rule(NamedTuple):
-    """Pure functions: what changes is in the state, what is random comes from the generator passed in."""
+    """A learning rule as pure functions. Their state is passed in and returned, and their generator is passed in."""
 
     init: Callable[[Shape, np.random.Generator], Any]
     """(shape, generator for what is drawn once) -> state before the first step, its influence zero."""
@@ -73,7 +72,7 @@ Gradient = Literal["exact", "biased", "unbiased"]
 
 
 class Need(NamedTuple):
-    """What a rule wants of an architecture."""
+    """A property that a rule needs of an architecture, and the reason to give if it is missing."""
 
     holds: Callable[[Architecture], bool]
     otherwise: str  # the reason of the refusal
@@ -88,19 +87,19 @@ SHARED_INPUTS = Need(lambda a: a.shared_inputs, "its gates do not share one inpu
 
 @dataclass(frozen=True)
 class LearningRule(Component[Rule]):
-    """A registry entry: how to build the rule, and its traits.
+    """A kind of learning rule, an entry of the registry: how to build the rule, and its traits.
 
     Args:
-        build: the factory; takes `defaults`' names by keyword, and `k` if `takes_k`.
-        defaults: its settings in `Config`.
-        gradient: what its gradient is.
-        takes_k: whether `build` wants the settled k.
+        build: factory; takes the names in `defaults` by keyword, and `k` if `takes_k`.
+        defaults: the settings in `Config` that belong to the rule.
+        gradient: whether its gradient is exact, biased or unbiased.
+        takes_k: whether `build` takes the recorded k.
         draws_noise: whether each step draws from the noise generator.
-        settle_k: (k, n, settings) -> (the k that is stored, problems).
-        cost: (n, m, k, settings) -> multiply-adds a step, to leading order, for one gate.
-        needs: what an architecture must have for the rule to be defined on it.
-        immediate: whether its gradient at a first step is the exact one (no past, nothing to approximate).
-        exact_on: on which architectures it is exact, if it is biased in general.
+        settle_k: (k, n, settings) -> (the recorded k, problems).
+        cost: (n, m, k, settings) -> multiply-adds per step, to leading order, for one gate.
+        needs: properties of an architecture without which the rule is not defined on it.
+        immediate: whether its gradient is exact at a first step, when there is no past to approximate.
+        exact_on: architectures on which the rule is exact although it is biased in general.
     """
 
     gradient: Gradient = "biased"
@@ -113,6 +112,6 @@ class LearningRule(Component[Rule]):
     exact_on: Callable[[Architecture], bool] = lambda architecture: False
 
     def undefined_on(self, architecture: Architecture) -> str | None:
-        """Why the rule is not defined there, or None."""
+        """Return the reason why the rule is not defined on an architecture; None if it is defined."""
         reasons = [need.otherwise for need in self.needs if not need.holds(architecture)]
         return "; ".join(reasons) or None

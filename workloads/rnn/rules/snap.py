@@ -1,28 +1,28 @@
-r"""Sparse n-step approximation, SnAp (Menick et al. 2021): influence is kept where it arrives within `order` steps.
+r"""Sparse n-step approximation, SnAp (Menick et al. 2021): influence is kept if it arrives within `order` steps.
 
     J_t = P * (D_t J_{t-1} + I_t)             J (C n, G n m), P zeros and ones                        (1)
     P   = [ sum_{s < order} D^s I nonzero ]   where a parameter reaches, its own step counted         (2)
     G_t = q_t^T J_t[h]                        q_t (n,), G_t (G, n, m)                                 (3)
 
-P is fixed at the first step, from the nonzeros of the recurrent weights there: weights, not Jacobians, as a
-gate that happens to be shut does not unlink its unit. Units are kept whole, with all components and gates:
-P[i, g, j] says whether unit i keeps the influence of gate g's parameters of unit j.
+P is fixed at the first step, from the nonzeros of the recurrent weights. Weights count, not Jacobians, since a gate
+that happens to be shut does not disconnect its unit. Units are kept whole, with all components and gates. P[i, g, j]
+says whether unit i keeps the influence of gate g's parameters of unit j.
 
-Order 1 keeps each unit's own parameters, so J is C G n m numbers, and D its own paths and self-weights:
+Order 1 keeps each unit's own parameters. J is then C G n m numbers, and D is the own paths and the self-weights:
 
     S_t[c] = sum_c' (own_t[c, c'] + self-weight) S_{t-1}[c'] + gain_t[c] inputs_t                     (4)
 
-at time and memory C G n m. A higher order is carried densely at RTRL's cost, (C n)^2 G n m time and C G n^2 m
-memory: a reference for what is lost, not a faster rule. Where a step has stages (the GRU that resets before
-its product), parameters of a stage act within the step on the units that later stages link their own to: P is
-widened to those, for all gates of the stage alike, and the dense form is used from order 1 on.
+Time and memory are C G n m. A higher order is carried densely at RTRL's cost, (C n)^2 G n m time and C G n^2 m memory.
+It is a reference for what is lost, not a faster rule. If a step has several stages (the GRU that resets before its
+product), parameters of a stage act within the step on further units, through the weights of later stages. P is widened
+to these units, for all gates of the stage alike, and the dense form is used from order 1 on.
 
-Biased; exact once P is all that can be reached, at 1 + the longest of the shortest paths between two units.
-So on dense weights order 2 is full RTRL. On one stage order 1 is sparse RTRL at k = 1 with self; in general
-sparse RTRL masks D (which sources are read), SnAp masks J (where a parameter's influence may sit). Where
-units have no recurrent connections SnAp is RTRL at any order, and not offered.
+The gradient is biased. It is exact once P contains all that can be reached, at 1 + the longest of the shortest paths
+between two units. So on dense weights order 2 is full RTRL. On one stage order 1 is sparse RTRL at k = 1 with
+`include_self`. In general sparse RTRL masks D, the sources that are read; SnAp masks J, the places where a parameter's
+influence may be. If units have no recurrent connections, SnAp would be RTRL at any order, and is not offered.
 
-What differs from the source: the pattern by unit, as said, and no sparse storage of J.
+Differences from the source: the pattern is by unit, and J has no sparse storage.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from raysweep.workloads.rnn.rules.rule import RECURRENT, Info, LearningRule, Obs
 
 
 class Kept(NamedTuple):
-    """Influence and where it may sit."""
+    """The influence, and the pattern P of the entries that are kept."""
 
     influence: Array  # (C n, G n m), or within units (C, G, n, m)
     pattern: Array | None  # (n, G, n), zeros and ones; None within units
 
 
 def snap(order: int) -> Rule:
-    """SnAp of this order.
+    """Build SnAp of an order.
 
     Args:
-        order: >= 1, steps within which influence that arrives is kept.
+        order: number of steps >= 1 within which influence has to arrive to be kept.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Kept | None:
@@ -82,11 +82,11 @@ def _begin(step: Step, order: int) -> Kept:
 
 
 def reach(step: Step, order: int) -> Mask:
-    """P: whether unit i is reached within `order` steps by parameters of gate g of unit j; [i, g, j].
+    """Compute the pattern P: entry [i, g, j] tells whether gate g's parameters of unit j reach unit i.
 
     Args:
-        step: a linearised step, whose nonzero weights say who reads whom.
-        order: >= 1.
+        step: a linearised step, whose nonzero weights determine which units read which.
+        order: number of steps >= 1 within which they have to reach it.
     """
     n = step[0].own.shape[2]
     itself = np.eye(n, dtype=np.bool_)
@@ -102,7 +102,7 @@ def reach(step: Step, order: int) -> Mask:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Within units, or RTRL's product."""
+    """Estimate the multiply-adds per step: those within units at order 1, otherwise RTRL's product."""
     return float(n) * m if settings["order"] == 1 else float(n) ** 3 * m
 
 

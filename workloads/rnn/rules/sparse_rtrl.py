@@ -5,13 +5,12 @@ r"""Sparse RTRL (Eqs. 8-9 of the paper): influence is propagated along k recurre
     G_t   = q_t^T J_t[h]                 q_t (n,), G_t (G, n, m)                             (3)
 
 The forward pass uses all of W. The gradient is that of a network whose other recurrent products are constants
-(stop-gradient), so it is biased; at k = n it is RTRL's. The leak or forget path of a unit to itself is no
-recurrent connection and is kept whole. One mask serves all gates and all columns of theta. The ring of the
-paper has no self-connection; with `include_self` self is one of the k, and k = 1 is then SnAp-1 (Menick et
-al. 2021).
+(stop-gradient), so it is biased. At k = n it is RTRL's. The leak or forget path of a unit to itself is not a recurrent
+connection, and is kept whole. One mask serves all gates and all columns of theta. The paper's ring has no
+self-connection. With `include_self` a unit is one of its own k sources, and k = 1 is then SnAp-1 (Menick et al. 2021).
 
-Time k C G n^2 m by gather, or RTRL's by the dense product where that is faster (`raysweep.workloads.rnn.influence`);
-memory C G n^2 m.
+Time is k C G n^2 m by gathering, or RTRL's if the dense product is faster (`raysweep.workloads.rnn.influence`). Memory
+is C G n^2 m.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from raysweep.workloads.rnn.rules.rule import RECURRENT, Info, LearningRule, Obs
 
 
 class Exact(NamedTuple):
-    """What a Fisher selection gathers beside, while its window lasts."""
+    """What a Fisher selection gathers during its window: RTRL's exact influence, and the Fisher information."""
 
     influence: Array  # (C n, G n m) of full RTRL
     fisher: Array  # (n,) float64, sum over steps of a unit's squared gradient
 
 
 class SparseState(NamedTuple):
-    """Influence and the mask it is propagated under, in the form that is faster for its k."""
+    """The influence and its mask, in the form that is faster for this k."""
 
     influence: Array  # (C n, G n m)
     mask: Array  # (n, n) zeros and ones
@@ -61,13 +60,13 @@ def sparse_rtrl(
     gather: bool | None = None,
     fisher_window: int | None = None,
 ) -> Rule:
-    """RTRL under a mask.
+    """Build sparse RTRL, which propagates influence under a mask.
 
     Args:
-        k: sources a unit.
+        k: number of sources per unit.
         selection: a name in `SELECTIONS`.
         include_self: whether a unit is one of its own k sources.
-        gather: the form of the product; None takes the faster one.
+        gather: whether to gather the sources' rows, or use a dense product; None takes the faster one.
         fisher_window: window of the Fisher selections, in steps.
     """
     chosen = SELECTIONS[selection]
@@ -123,7 +122,7 @@ def _gather_fisher(seen: Observation, exact: Exact) -> Exact:
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """K is needed, and a mask with k ones a row must exist."""
+    """Report a problem if k is missing, or if no mask has k sources per row. The k is recorded unchanged."""
     if k is None:
         return k, [f"method 'sparse_rtrl' needs k: the number of sources a unit keeps, 0 to hidden = {n}"]
     problem = mask_problem(settings["selection"], n, k, settings["include_self"])
@@ -131,7 +130,7 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Gathered rows cost about 20 times a dense one, a multiply-add."""
+    """Estimate the multiply-adds per step. Those on gathered rows count about 20 times those of a dense product."""
     return float(n) ** 2 * m * min(n, 20 * (k or 0) + 1)
 
 

@@ -3,12 +3,12 @@ r"""Eligibility traces without propagation: k = 0 (Eqs. 5-6 of the paper).
     B_t = decay B_{t-1} + gain I_t[h]    I_t[h] immediate influence on h; tanh RNN: alpha d_t ahat_t^T     (1)
     G_t = q_t * B_t                      B_t (Q, G, n, m), Q = 1 but for the LRU; q_t (Q, n)               (2)
 
-Biased. decay = 0 is the immediate gradient, Eq. 5: without a leak the same as truncated BPTT with window 1
-and as RFLO with alpha = 1. decay > 0 is Eq. 6; the paper's text does not state its decay, and 0.95, which its
-authors' follow-up calls the standard rate, is what reproduces its k = 0 row. Time and memory G n m a step.
+The gradient is biased. decay = 0 is the immediate gradient, Eq. 5. Without a leak it equals truncated BPTT with window
+1, and RFLO with alpha = 1. decay > 0 is Eq. 6. The paper's text does not state its decay. The default 0.95, which its
+authors' follow-up calls the standard rate, reproduces its k = 0 row. Time and memory are G n m a step.
 
-The trace is unscaled: `gain` = 1 - decay gives the form of Marschall, Cho and Savin (2020) for RFLO (Murray
-2019). Under Adam a constant factor cancels (up to epsilon); under SGD or a clip it does not.
+The trace is not scaled. `gain` = 1 - decay gives the form that Marschall, Cho and Savin (2020) use for RFLO (Murray
+2019). A constant factor cancels under Adam (up to epsilon), but not under SGD or a clip.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from raysweep.workloads.rnn.rules.rule import ONE_STAGE, Info, LearningRule, Obs
 
 
 def traces(decay: float, gain: float = 1.0) -> Rule:
-    """Decaying sum of immediate influences.
+    """Build decaying traces, sums of immediate influences.
 
     Args:
-        decay: what is left of a trace after a step, 0 <= decay < 1.
+        decay: the share of a trace that remains after a step, 0 <= decay < 1.
         gain: weight of the new immediate influence.
     """
 
@@ -44,7 +44,7 @@ def traces(decay: float, gain: float = 1.0) -> Rule:
 
 
 def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | None, list[str]]:
-    """Nothing is propagated, so k is stored as 0."""
+    """Return 0 as the recorded k, since nothing is propagated."""
     if k in (None, 0):
         return 0, []
     return k, [f"k = {k} on method 'traces', which propagates nothing; leave k out (it is 0), or use 'sparse_rtrl'"]

@@ -1,4 +1,4 @@
-r"""Unbiased online recurrent optimisation (Tallec and Ollivier 2018): the influence as one random outer product.
+r"""UORO (Tallec and Ollivier 2018), unbiased online recurrent optimisation: influence as one random outer product.
 
     J_t[(c, i), (g, j, l)] ~ A_t[c, i] B_t[g, j, l]              A (C, n), B (G, n, m)                     (1)
     F   = D_t A_{t-1}                                            F (C, n); D_t the state Jacobian          (2)
@@ -8,14 +8,14 @@ r"""Unbiased online recurrent optimisation (Tallec and Ollivier 2018): the influ
     rho0 = sqrt(||B_{t-1}|| / ||F||),   rho1 = sqrt(||M|| / ||nu||)                                        (5)
     G_t = (q_t . A_t) B_t                                        q_t (Q, n), the last Q components         (6)
 
-Unbiased for constant weights: in A_t B_t the rhos cancel from F B and from nu M, whose mean is I_t, and the
-other two products are odd in nu. So any positive rhos, even in nu, will do; those of (5) make the variance
-least. What a step reads of an architecture is D applied to a vector and I read backwards, so it is defined on
-every one, of any number of components, gates and stages. Time and memory G n m + R n^2 a step.
+The estimate is unbiased for constant weights. In A_t B_t the rhos cancel from F B and from nu M, whose mean is I_t. The
+other two products are odd in nu. So any positive rhos that are even in nu are valid; those of (5) minimise the
+variance. A step applies D to a vector and reads I backwards. So the rule is defined on every architecture, with any
+number of components, gates and stages. Time and memory are G n m + R n^2 a step.
 
-Tanh RNN: M_jl = nu_j alpha d_j ahat_l. One unit and one component: nu^T I_t is exact up to the sign of nu.
+Tanh RNN: M_jl = nu_j alpha d_j ahat_l. With one unit and one component, nu^T I_t is exact up to the sign of nu.
 
-Sources differ in how they keep (5) from dividing by zero (`uoro_variant`):
+Sources differ in how they avoid division by zero in (5) (`uoro_variant`):
 
     guarded      no epsilon: where F or B_{t-1} is zero their product is, so it is left out; likewise nu and M.
                  Zero start, so A_1 = rho1 nu and B_1 = M / rho1. Not from a source.
@@ -29,7 +29,7 @@ Sources differ in how they keep (5) from dividing by zero (`uoro_variant`):
                  code `sketched-rtrl`.
     braintrace   as tallec with e = 1e-12: the public code `braintrace`.
 
-`noise` is `sign`, +-1, or `gaussian`. Tallec's finite difference of (2) is not used but by `marschall`.
+`noise` is `sign`, +-1, or `gaussian`. Only `marschall` uses Tallec's finite difference of (2).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from raysweep.workloads.rnn.rules.rule import Info, LearningRule, Observation, R
 
 
 class RankOne(NamedTuple):
-    """The two factors of (1)."""
+    """The two factors A and B of equation (1)."""
 
     A: Array  # (C, n)
     B: Array  # (G, n, m)
@@ -58,17 +58,17 @@ Pair = tuple[Array, Array]
 
 
 def norm(array: Array) -> float:
-    """Root of the sum of squares, whatever the shape."""
+    """Compute the root of the sum of squares of an array of any shape."""
     return float(np.linalg.norm(array))
 
 
 def balance(left: float, right: float, epsilon: float = 0.0) -> float:
-    """(5) from the norms of a product's factors; 0 where either is zero and there is no product to balance."""
+    """Compute rho = sqrt(right / left) of equation (5) from two norms; 0 if either is zero. `epsilon` is unused."""
     return math.sqrt(right / left) if left and right else 0.0
 
 
 def mix(rho0: float, kept: Pair, rho1: float, new: Pair) -> Pair:
-    """(4): one product for the sum of two; a rho of 0 leaves its product out."""
+    """Merge the products (pairs of factors) `kept` and `new` by equation (4). A rho of 0 leaves its product out."""
     return (
         rho0 * kept[0] + rho1 * new[0],
         (1 / rho0 if rho0 else 0.0) * kept[1] + (1 / rho1 if rho1 else 0.0) * new[1],
@@ -88,7 +88,7 @@ def _clipped(left: float, right: float, epsilon: float) -> float:
 
 
 class Variant(NamedTuple):
-    """How (5) is kept from dividing by zero."""
+    """A way to keep equation (5) from dividing by zero."""
 
     balance: Callable[[float, float, float], float]
     """(norm of the factor that A takes, of that which B takes, epsilon) -> rho."""
@@ -110,13 +110,13 @@ VARIANTS: Registry[Variant] = Registry(
 
 
 def signs(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.floating[Any]]) -> Array:
-    """+-1, each as likely."""
+    """Draw signs, +1 or -1 with equal probability."""
     drawn: Array = (1 - 2 * rng.integers(0, 2, shape)).astype(dtype)
     return drawn
 
 
 def gaussians(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[np.floating[Any]]) -> Array:
-    """N(0, 1), drawn in float64 in either dtype."""
+    """Draw from N(0, 1), always in float64, and round to the dtype."""
     return rng.standard_normal(shape).astype(dtype)
 
 
@@ -127,12 +127,12 @@ NOISES: Registry[Callable[[np.random.Generator, tuple[int, ...], np.dtype[np.flo
 
 
 def uoro(uoro_variant: str = "guarded", noise: str = "sign", epsilon: float | None = None) -> Rule:
-    """UORO.
+    """Build UORO.
 
     Args:
         uoro_variant: a name in `VARIANTS`.
         noise: a name in `NOISES`.
-        epsilon: None takes the variant's own.
+        epsilon: the epsilon of equation (5); None takes the variant's own.
     """
     variant, draw = VARIANTS[uoro_variant], NOISES[noise]
     if epsilon is not None:
@@ -152,7 +152,7 @@ def uoro(uoro_variant: str = "guarded", noise: str = "sign", epsilon: float | No
 
 
 def advance(seen: Observation, state: RankOne, nu: Array, variant: Variant = VARIANTS["guarded"]) -> RankOne:
-    """(2) to (5): the factors after a step, given its noise nu (C, n)."""
+    """Advance the factors by one step, by equations (2) to (5), given the step's noise nu (C, n)."""
     A, B = state
     epsilon = float(np.finfo(A.dtype).eps) ** 0.5 if variant.epsilon is None else variant.epsilon
     F = _difference(seen, A, epsilon) if variant.difference else push(seen.step, A)  # (2)
@@ -163,19 +163,19 @@ def advance(seen: Observation, state: RankOne, nu: Array, variant: Variant = VAR
 
 
 def _difference(seen: Observation, A: Array, epsilon: float) -> Array:
-    """D A but for an error of order epsilon."""
+    """Compute D A by a finite difference, with an error of order epsilon."""
     moved: Array = (seen.move(seen.before + epsilon * A) - seen.after) / epsilon
     return moved
 
 
 def contract(state: RankOne, signal: Array) -> Array:
-    """(6): G_t (G, n, m) from q_t (Q, n)."""
+    """Compute the gradient G_t (G, n, m) from the learning signal q_t (Q, n), by equation (6)."""
     gradient: Array = (signal * state.A[-len(signal) :]).sum() * state.B
     return gradient
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """B, and the product of (n, n) with a vector."""
+    """Estimate the multiply-adds per step: B, and the product of (n, n) with a vector."""
     return float(n) * (m + n)
 
 

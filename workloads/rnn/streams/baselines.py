@@ -1,15 +1,15 @@
-r"""Naive predictions that a network has to beat, each at step t from what was seen before its target.
+r"""Naive predictions that a network has to beat. The prediction at step t uses only what was seen before its target.
 
-- Persistence: nothing changes. z_t = x_t where y_t = x_{t+1}; elsewhere the last target seen (`last_target`).
-- RLS over two taps (`rls2`): each coordinate of a series as a linear function of its own last two values,
+- Persistence predicts no change: z_t = x_t if y_t = x_{t+1}, otherwise the last target seen (`last_target`).
+- RLS over two taps (`rls2`) predicts each coordinate of a series by a linear function of its last two values:
 
       z_t = w_t . phi_t,   phi_t = (x_t, x_{t-1})                                                     (1)
       w_t = argmin_w sum_{s=1}^{t-1} beta^{t-1-s} (x_{s+1} - w . phi_s)^2 + ridge |w - (1, 0)|^2      (2)
 
-  by its normal equations, two by two. A sine obeys x_{t+1} = 2 cos(f) x_t - x_{t-1} and is predicted exactly
-  once two of its steps were seen. What differs from the textbook's RLS: the ridge does not decay, so weights
-  cannot wind up where a series comes to rest, and it pulls towards (1, 0), so the start is persistence.
-  Time O(1) a step and coordinate.
+  It is solved by the normal equations, two by two. A sine obeys x_{t+1} = 2 cos(f) x_t - x_{t-1}, and is predicted
+  exactly once two of its steps were seen. In contrast to the textbook's RLS, the ridge does not decay, so weights
+  cannot grow without bound when a series comes to rest. The ridge pulls towards (1, 0), so the first predictions are
+  persistence. Time is O(1) per step and coordinate.
 
 The best constant of a window is known in hindsight only and is not a prediction in this sense
 (`raysweep.workloads.rnn.windows.constant_means`).
@@ -29,7 +29,7 @@ RIDGE = 1e-10
 
 
 def last_target(targets: Array, graded: Mask) -> Array:
-    """The target of the last graded step before each, (T, n_out); before the first, zero."""
+    """Return for each step the target of the last graded step before it, (T, n_out); zero before the first."""
     steps = np.arange(len(targets))
     latest = np.maximum.accumulate(np.where(graded, steps, -1))
     before = np.concatenate([[-1], latest[:-1]])
@@ -38,12 +38,12 @@ def last_target(targets: Array, graded: Mask) -> Array:
 
 
 def rls2(series: Array, forgetting: float = FORGETTING) -> Array:
-    """Predictions (T, q) of series[1:] out of a series (T + 1, q)."""
+    """Predict series[1:], (T, q), from a series (T + 1, q) by the recursive least squares of equation (2)."""
     return np.stack([_rls2(column.tolist(), forgetting) for column in series.T], axis=1)
 
 
 def _rls2(x: list[float], forgetting: float) -> Array:
-    """One coordinate, in Python's numbers: at two taps NumPy's overhead would be most of the time."""
+    """Compute `rls2` for one coordinate, in Python's numbers: NumPy's overhead would be most of the time."""
     predictions = x[:1]  # one value is known: persistence
     a = b = c = p = q = 0.0  # of (2): R = [[a, b], [b, c]] = sum phi phi^T, (p, q) = sum (x - phi_1) phi
     for t in range(1, len(x) - 1):

@@ -1,23 +1,23 @@
-r"""The copy task: a short string of symbols is shown and, after a delay, to be written down (Experiment 4, Table 7).
+r"""The copy task: a short string of symbols is shown, and must be repeated after a delay (Experiment 4, Table 7).
 
-Sequences of 2 L + D steps follow one another; each begins with state and influence reset. In one, with symbols
-a_0 ... a_{L-1} drawn evenly from S and independently of all others:
+Sequences of 2 L + D steps follow one another. State and influence are reset before each. A sequence has symbols a_0 ...
+a_{L-1}, drawn evenly and independently from S symbols:
 
     i = 0 ... L-1          x = one-hot of a_i                  not graded
     i = L ... L+D-1        x = blank                           not graded
     i = L+D ... 2L+D-1     x = "go"                            graded, y = one-hot of a_{i-(L+D)}
 
-So a graded target is the symbol shown L + D steps before. n_in = S + 2 (symbols, blank, "go"), n_out = S: the
-classes are the symbols alone. Targets of steps that are not graded are zero and never looked at. The loss is cross
-entropy. One segment, `all`. The data are drawn from the cell's `stream` generator, so seeds differ in them.
+So a graded target is the symbol shown L + D steps before. n_in = S + 2 (symbols, blank, "go") and n_out = S, the
+classes. Targets of steps that are not graded are zero and never used. The loss is cross entropy. There is one segment,
+`all`. The data are drawn from the cell's `stream` generator, so they differ between seeds.
 
-Baseline: `chance`, all symbols equally probable: accuracy 1/S = .125, cross entropy log S = 2.079.
+Baseline: `chance` predicts all symbols with equal probability: accuracy 1/S = .125, cross entropy log S = 2.079.
 
-The paper says "memorize and reproduce a symbol sequence across a delay, cross-entropy loss only on output phase",
-T = 5, and gives chance as .125, hence S = 8, a number that the task has in Arjovsky et al. (2016) too. Left open:
-whether T counts the symbols (as in Mujika et al. 2018), the delay, or both; blanks and cues; the number of
-sequences; whether state and influence are reset between them. Here T is L, and the delay of every symbol: D = 0.
-Arjovsky's task is L = 10 and D = T, but for a cue that is one step early there.
+The paper says "memorize and reproduce a symbol sequence across a delay, cross-entropy loss only on output phase" and T
+= 5. It gives chance as .125, hence S = 8, as in Arjovsky et al. (2016). Left open: whether T counts the symbols (as in
+Mujika et al. 2018), the delay, or both; blanks and cues; the number of sequences; whether state and influence are reset
+between them. Here L = T and D = 0, so every symbol's delay is T. Arjovsky's task is L = 10 and D = T, but its cue comes
+one step earlier.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, w
 
 
 def copy(steps: int, rng: np.random.Generator, symbols: int, length: int, delay: int) -> Stream:
-    """The copy stream.
+    """Build the stream of the copy task.
 
     Args:
         steps: T, a multiple of 2 length + delay.
-        rng: draws the symbols.
-        symbols: S, how many different ones.
-        length: L, symbols a sequence.
+        rng: generator of the symbols.
+        symbols: S, number of different symbols.
+        length: L, symbols per sequence.
         delay: D, blank steps between the last symbol and the first "go".
     """
     period = 2 * length + delay
@@ -61,7 +61,7 @@ def copy(steps: int, rng: np.random.Generator, symbols: int, length: int, delay:
 
 
 def period(settings: Mapping[str, Any]) -> int:
-    """Steps a sequence."""
+    """Return the number of steps per sequence."""
     return int(2 * settings["length"] + settings["delay"])
 
 

@@ -1,22 +1,24 @@
-r"""The Lorenz system, whose rho changes once; the next state is to be predicted (Experiment 2, Table 4).
+r"""The Lorenz system, whose parameter rho changes once.
+
+The task is to predict the next state (Experiment 2, Table 4).
 
     u' = sigma (v - u),   v' = u (rho - w) - v,   w' = u v - beta w                              (1)
     s_{t+1} = RK4(s_t, dt) with rho_before for t < shift, else rho_after                         (2)
     x_t = s_{t+b} / scale,   y_t = x_{t+1},   t = 0, 1, ..., T-1                                 (3)
 
-b is the burn-in, steps that are left out before t = 0, at rho_before. s_0 of the whole = (start, start, start).
-y_shift is the first target of the later rho, so `pre` holds none that could not be foreseen. n_in = n_out = 3;
-x dimensionless, |x| < 3 at the defaults; time in units of the equations, dt a step. Nothing is drawn: seeds
-change the network only.
+b is the burn-in: the number of steps with rho_before that are left out before t = 0. The first state of all, s_0, is
+(start, start, start). y_shift is the first target of the later rho, so all targets in `pre` are predictable. n_in =
+n_out = 3. x is dimensionless, |x| < 3 at the defaults. Time is in units of the equations, dt per step. Nothing is
+drawn: seeds change the network only.
 
-At rho = 28 the system is chaotic. At 20 it only is so for a while (Sparrow 1982): at the defaults it still goes from
-wing to wing in all 1000 steps after the shift, then spirals into one of its two points of rest.
+At rho = 28 the system is chaotic. At 20 it is chaotic only for a while (Sparrow 1982). At the defaults it still goes
+from wing to wing in all 1000 steps after the shift. Later it spirals into one of its two fixed points.
 
-Naive baselines: persistence, with mean squared error .0021 after the shift; `rls2`, each coordinate out of its
-own last two values.
+Naive baselines: persistence, with mean squared error .0021 after the shift; `rls2`, which predicts each coordinate from
+its own last two values.
 
-The paper states RK4, the shift and both rho; sigma and beta are the classical ones. Left open, and chosen to come
-near its Table 4: dt, the scale, no centring, the start and no burn-in.
+The paper states RK4, the shift and both rho; sigma and beta are the classical ones. It leaves open dt, scale, start,
+burn-in and centring. They were chosen to come near its Table 4, without burn-in or centring.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ State = tuple[float, float, float]
 
 
 def flow(state: State, sigma: float, beta: float, rho: float) -> State:
-    """The right-hand sides (1)."""
+    """Compute the time derivatives of the Lorenz system, the right-hand sides of (1)."""
     u, v, w = state
     return sigma * (v - u), u * (rho - w) - v, u * v - beta * w
 
 
 def runge_kutta(state: State, dt: float, sigma: float, beta: float, rho: float) -> State:
-    """One step of the classical fourth-order method; in Python's floats, so that all machines round alike."""
+    """Do one step of the fourth-order Runge-Kutta method. In Python's floats, so that all machines round alike."""
 
     def along(slope: State, by: float) -> State:
         return state[0] + by * slope[0], state[1] + by * slope[1], state[2] + by * slope[2]
@@ -66,23 +68,23 @@ def lorenz(
     start: float,
     burn_in: int,
 ) -> Stream:
-    """The Lorenz stream.
+    """Build the Lorenz stream.
 
     Args:
         steps: T.
-        rng: not used; every stream gets one.
-        shift: first step whose target was made by the later rho, 0 < shift < steps.
+        rng: not used; the signature is that of every stream.
+        shift: first step whose target comes from the later rho, 0 < shift < steps.
         dt: time between two states.
-        sigma: of (1).
-        beta: of (1).
-        rho_before: rho up to the shift.
-        rho_after: rho from there.
-        scale: what states are divided by.
+        sigma: parameter of (1).
+        beta: parameter of (1).
+        rho_before: rho before the shift.
+        rho_after: rho from the shift on.
+        scale: the number that states are divided by.
         start: each coordinate of the first state.
-        burn_in: steps left out before the first.
+        burn_in: number of steps left out before step 0.
 
     Raises:
-        ValueError: dt is too large for the method, the states overflow.
+        ValueError: the states overflow, since dt is too large for the method.
     """
     state = (start, start, start)
     states: list[State] = []

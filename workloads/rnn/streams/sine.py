@@ -1,18 +1,18 @@
-r"""A sine whose frequency changes once; the next value is to be predicted (Experiment 1 of the paper).
+r"""A sine whose frequency changes once. The task is to predict the next value (Experiment 1 of the paper).
 
     x_t = sin(phase_t),   y_t = x_{t+1},   t = 0, 1, ..., T-1
     jump:        phase_t = frequency_before t for t <= shift, frequency_after t for t > shift
     continuous:  phase_0 = 0, phase_{t+1} = phase_t + (frequency_before for t < shift, else frequency_after)
 
-Either way y_shift is the first target of the later frequency: `pre` holds none that could not be foreseen.
+Either way y_shift is the first target of the later frequency, so all targets in `pre` are predictable.
 
-Units: frequencies in radians a step, *without* a factor of 2 pi (with it traces do not fail, so the paper
-cannot have had it); x dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
+Units: frequencies are in radians per step, *without* a factor of 2 pi. (With this factor traces do not fail, so the
+paper cannot have had it.) x is dimensionless, |x| <= 1. n_in = n_out = 1. Nothing is drawn: seeds change the network
 only.
 
-Naive baselines: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2: 0.0050 before and 0.0447 after
-the shift at the default frequencies; `rls2`, exact some steps after the start and the shift (two past values
-predict a sine).
+Naive baselines: persistence, z_t = x_t, with mean squared error 2 sin(f / 2)^2 (0.0050 before and 0.0447 after the
+shift at the default frequencies); `rls2`, exact a few steps after the start and after the shift, since two past values
+predict a sine.
 
 The paper's text leaves open whether the phase jumps; the default is the literal reading, sin(f t).
 """
@@ -30,12 +30,12 @@ from raysweep.workloads.rnn.streams.stream import Segment, Stream, StreamKind, s
 
 
 def wave(stops: Sequence[int], frequencies: Sequence[float], phase: Literal["jump", "continuous"]) -> Array:
-    """The series x_0 ... x_T, (T + 1, 1), through regimes that each end with the target of step stop - 1.
+    """Compute the series x_0 ... x_T, (T + 1, 1), with one frequency after another.
 
     Args:
-        stops: rising; the last is T.
-        frequencies: radians a step, one a regime.
-        phase: as of `sine`.
+        stops: ascending; frequency i ends with the target of step stops[i] - 1. The last stop is T.
+        frequencies: radians per step, one for each stop.
+        phase: as for `sine`.
     """
     t = np.arange(stops[-1] + 1)
     angle: Array
@@ -58,15 +58,15 @@ def sine(
     frequency_after: float,
     phase: Literal["jump", "continuous"],
 ) -> Stream:
-    """The sine stream.
+    """Build the stream of a sine whose frequency changes once.
 
     Args:
         steps: T.
-        rng: not used; every stream gets one.
+        rng: not used; the signature is that of every stream.
         shift: first step whose target has the later frequency, 0 < shift < steps.
-        frequency_before: radians a step.
-        frequency_after: radians a step.
-        phase: whether the phase jumps at the shift or goes on.
+        frequency_before: radians per step before the shift.
+        frequency_after: radians per step from the shift on.
+        phase: whether the phase jumps at the shift, or is continuous.
     """
     x = wave([shift, steps], [frequency_before, frequency_after], phase)
     return Stream(

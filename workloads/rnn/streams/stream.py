@@ -1,4 +1,4 @@
-"""What a stream is: the data of one run, all of it, with its segments and naive predictions."""
+"""The interface of a stream: all data of one run, with its segments and naive predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysweep.workloads.rnn.component import Component
 
 
 class Segment(NamedTuple):
-    """Steps start <= t < stop, by the name that metrics carry (`pre`, `post`)."""
+    """A named segment of a stream: steps start <= t < stop. Metrics contain its name, such as `pre`."""
 
     name: str
     start: int
@@ -22,15 +22,15 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """T steps of data, float64.
+    """The data of one run: T steps, float64.
 
     Args:
         inputs: (T, n_in)
         targets: (T, n_out)
-        segments: where windows lie.
-        baselines: name -> predictions (T, n_out) that need no learning.
-        graded: (T,) steps whose prediction counts; empty: all.
-        begins: (T,) steps that begin a sequence of their own; empty: the first alone.
+        segments: the parts of the run over which metrics are computed.
+        baselines: name -> naive predictions (T, n_out), which need no learning.
+        graded: (T,) whether a step's prediction counts; empty: all do.
+        begins: (T,) whether a step begins a new sequence; empty: only the first does.
     """
 
     inputs: Array
@@ -50,14 +50,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class StreamKind(Component[Stream]):
-    """A registry entry.
+    """A kind of stream, an entry of the registry.
 
     Args:
         build: (steps, generator, own settings by keyword) -> stream.
-        defaults: its settings in `Config`.
-        problems: (steps, own settings) -> what makes them impossible together, one line each.
+        defaults: the settings in `Config` that belong to it.
+        problems: (steps, own settings) -> reasons why they are impossible together, one line each.
         inputs: own settings -> n_in.
-        classes: whether targets are one-hot; then the loss must be cross entropy, and accuracy is measured.
+        classes: whether targets are one-hot. The loss must then be cross entropy, and accuracy is measured.
     """
 
     problems: Callable[[int, Mapping[str, Any]], list[str]] = lambda steps, settings: []
@@ -66,7 +66,7 @@ class StreamKind(Component[Stream]):
 
 
 def shift_within(steps: int, settings: Mapping[str, Any]) -> list[str]:
-    """Problem unless the segments before and after a shift both hold a step."""
+    """Report a problem unless the shift leaves at least one step on both sides."""
     if settings["shift"] < steps:
         return []
     if steps == 1:
@@ -75,7 +75,7 @@ def shift_within(steps: int, settings: Mapping[str, Any]) -> list[str]:
 
 
 def whole_sequences(steps: int, length: int) -> list[str]:
-    """Problem unless sequences of that length fill the run."""
+    """Report a problem unless sequences of this length fill the run."""
     if steps % length == 0:
         return []
     return [f"steps = {steps} with sequences of {length} steps; valid: multiples of {length}"]
