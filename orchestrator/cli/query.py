@@ -213,6 +213,8 @@ def _put(frame: pl.DataFrame, kind: str, output: str | None, raw: bool, more: It
                 file.write(str(frame) + "\n")
     except BrokenPipeError:
         raise  # the reader has closed the pipe
+    except IsADirectoryError:
+        fail(f"--output {output}: expected a file path; {output!r} is a directory")
     except OSError as error:
         reason = error.strerror or str(error).partition(" (os error")[0]
         fail(f"--output {output}: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import keyword
@@ -154,7 +155,8 @@ def settings(workload: Workload) -> list[Setting]:
 
 def title(workload: Workload) -> str:
     """Return the first paragraph of the workload module's docstring on one line; "" if it has no docstring."""
-    text = inspect.getdoc(sys.modules[workload.module]) or ""
+    with workload.code.active():
+        text = inspect.getdoc(importlib.import_module(workload.module)) or ""
     return " ".join(text.partition("\n\n")[0].split())
 
 

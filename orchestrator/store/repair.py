@@ -2,7 +2,8 @@
 
 A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read. The same row stands in
 `cells` and `attempts`: if only one of them is lost, it is written again from the other. What is left of other done
-cells is removed from all tables, so that they are pending. A segment of which rows are removed is itself moved aside, too.
+cells is removed from all tables, so that they are pending. A segment of which rows are removed is itself moved aside,
+too.
 
 `survey` decides, and only reads. `Repair` then owns the store, and changes `cells`, `attempts` and then the others:
 after a kill, another survey decides the same about each cell. Last, each damaged segment is replaced by a seal that
