@@ -12,6 +12,8 @@ from raysweep.orchestrator.store.schema import ATTEMPTS
 from raysweep.orchestrator.sweep.cells import CellTable
 
 MAX_METRICS, MAX_SETTINGS = 3, 6
+COUNTERS = ("step", "steps", "epoch", "epochs", "iteration", "seconds")
+"""Metrics that say how far a cell came; they are shown only if there are no others."""
 
 
 def means_by_settings(store: Store, table: CellTable) -> str | None:
@@ -25,7 +27,8 @@ def means_by_settings(store: Store, table: CellTable) -> str | None:
     settings = _differing(table.variants)
     metrics = [metric["name"] for metric in one[0]] if one else []
     free = [name for name in metrics if name.lower() not in {*map(str.lower, settings), *ATTEMPTS.names}]
-    chosen = sorted(free, key=lambda name: (name.startswith("seconds"), name))[:MAX_METRICS]
+    results = [name for name in free if name.lower() not in COUNTERS and not name.startswith("seconds")]
+    chosen = sorted(results or free)[:MAX_METRICS]
     if not chosen:
         return None
     columns = [identifier(name) for name in settings[:MAX_SETTINGS]]
