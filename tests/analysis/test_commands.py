@@ -12,13 +12,15 @@ from raysweep.analysis.claims import ledger
 from raysweep.analysis.figures import CAPTIONS
 from raysweep.orchestrator.cli import analysis
 from raysweep.orchestrator.errors import InputError, RaysweepError
+from raysweep.orchestrator.store.reader import Store
 from tests.analysis.store_frames import SCHEMA, frame, one_seed
 
 
 def show(monkeypatch: pytest.MonkeyPatch, cells: pl.DataFrame) -> None:
     """Let the commands read these cells whatever the store."""
     source = Source(cells, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA))
-    monkeypatch.setattr(analysis, "_source", lambda path, where: source)
+    monkeypatch.setattr(analysis, "_open", lambda store, skip_damaged: Store(store))
+    monkeypatch.setattr(analysis, "_source", lambda store, where, named: source)
 
 
 def test_a_table_of_nothing_is_no_success_and_says_what_to_launch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +46,8 @@ def test_commands_name_the_store_that_was_given(
     """Commands in messages are about the same store, not the default one."""
     one = frame(one_seed(42)[:1])
     source = Source(one, lambda names: pl.DataFrame(schema=ARRAYS_SCHEMA), at=" --store runs")
-    monkeypatch.setattr(analysis, "_source", lambda path, where: source)
+    monkeypatch.setattr(analysis, "_open", lambda store, skip_damaged: Store(store))
+    monkeypatch.setattr(analysis, "_source", lambda store, where, named: source)
     analysis.table("3")
     output_text = " ".join(capsys.readouterr().out.split())
     assert "raysweep resume paper/e1-sine --store runs" in output_text
@@ -103,7 +106,7 @@ def test_a_table_of_some_cells_is_shown(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_figure_goes_nowhere_odd(output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before the store is read."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(analysis, "_source", lambda path, where: pytest.fail("the store was read"))
+    monkeypatch.setattr(analysis, "_open", lambda store, skip_damaged: pytest.fail("the store was read"))
     (tmp_path / "folder.svg").mkdir()
     with pytest.raises(InputError, match=message.replace(".", r"\.")) as raised:
         analysis.figure("step", output=output)

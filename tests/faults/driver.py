@@ -52,8 +52,8 @@ def main() -> None:
             file.write(f"{why}\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def dying_commit(self: writer.StoreWriter, folder: str, table: Any, replaces: Any = ()) -> None:
-        commit(self, folder, table, replaces)
+    def dying_commit(self: writer.StoreWriter, folder: str, table: Any, *more: Any) -> None:
+        commit(self, folder, table, *more)
         last["commit"] -= bool(table.num_rows)
         if last["commit"] == 0:
             die(f"in a commit, after {folder}")

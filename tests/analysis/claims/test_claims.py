@@ -380,7 +380,7 @@ def test_a_divergence_is_what_the_workload_calls_one(all_cells: pl.DataFrame) ->
         )
 
     high = verdict(mse_post_last_500=1.8, diverged=0.0)
-    assert (high["ours"], high["verdict"], high["decay_0"]) == (0.0, "the paper cannot tell", 1e-4)
+    assert (high["ours"], high["verdict"], high["decay_0"]) == (0.0, "the paper cannot tell", pytest.approx(1e-4))
     assert "MSE, seed by seed: 1.8 against traces' 0.5, 1.8 against traces' 0.5" in high["why"]
     gone = verdict(mse_post_last_500=None, diverged=1.0)
     assert (gone["ours"], gone["verdict"]) == (1.0, "the paper cannot tell")  # 1 of 2

@@ -15,7 +15,6 @@ from raysweep.analysis.report import curve_data, formatting, html
 from raysweep.analysis.report.build import Report, build
 from raysweep.analysis.report.markdown import to_markdown
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.sweep import workload
 
 WORKLOAD = """
 VERSION = "{version}"
@@ -58,7 +57,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
             (folder / "versions.py").write_text(WORKLOAD.format(version=version, factor=factor))
             (folder / "v.toml").write_text(SWEEP.format(seeds=seeds, methods=str(methods).replace("'", '"')))
             sys.modules.pop("versions", None)
-            workload.source_digest.cache_clear()
             launch(Sweep.load(folder / "v.toml"), folder / "results", inline=True)
         yield Store(folder / "results")
 
