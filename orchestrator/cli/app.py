@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from raysweep.orchestrator.cli import analysis, cells, data, launch, query, scaffold, status
+from raysweep.orchestrator.cli import analysis, ask, cells, data, launch, query, scaffold, status
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.options import Json, StoreOption, Wait
 from raysweep.orchestrator.cli.output import complain, print_json, say, typed_command
@@ -19,8 +19,8 @@ store_app = typer.Typer(help="Verify or compact a store.", no_args_is_help=True)
 
 COMMANDS = (
     launch.plan, launch.launch, launch.resume, status.status, cells.show, cells.failures, cells.debug, query.query,
-    query.export, analysis.table, analysis.figure, analysis.claims, analysis.report, scaffold.new, scaffold.workload,
-    scaffold.schema,
+    query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.table, analysis.figure, analysis.claims,
+    analysis.report, scaffold.new, scaffold.workload, scaffold.schema,
 )  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

@@ -18,13 +18,14 @@ from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.question import Question, read_questions
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)
-_KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources")
+_KEYS = ("name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "question")
 RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
 BELONGS = "belongs under [resources], or in a block's resources"
 _SEED = re.compile(r"\d{1,19}", re.ASCII)
@@ -73,6 +74,7 @@ class Sweep:
     text: str
     search: tuple[str, ...] = ()  # folders searched for a user's module before the Python path
     overrides: Mapping[str, Value] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
     problems: tuple[str, ...] = ()
 
     @classmethod
@@ -216,6 +218,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     blocks = tuple(_block(b, resources, f"grid[{i}]", problems) for i, b in enumerate(grid))
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
         problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
+    questions = read_questions(raw.get("question", []), problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
         name=name,
@@ -228,6 +231,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         path=str(path.resolve()) if path else "",
         text=text,
         search=tuple(dict.fromkeys(search)),
+        questions=questions,
         problems=tuple(f"{where}: {problem}" for problem in problems),
     )
 
