@@ -23,9 +23,9 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata  # installed with scikit-learn
 
 from raysweep.analysis.questions import sequential
-from raysweep.analysis.questions.permutation import ranks
 from raysweep.analysis.questions.sequential import LEVEL, RATES, log_evidence
 from raysweep.analysis.statistics.inference import t_quantile
 
@@ -40,10 +40,12 @@ THRESHOLD = math.log(2 / LEVEL)
 
 
 def normal(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    """Standard normal differences."""
     return rng.normal(size=size)
 
 
 def heavy_tailed(rng: np.random.Generator, size: tuple[int, int]) -> Array:
+    """Student's t with 3 degrees of freedom, of unit variance."""
     return np.asarray(rng.standard_t(3, size=size) / math.sqrt(3))
 
 
@@ -54,6 +56,7 @@ def skewed(rng: np.random.Generator, size: tuple[int, int]) -> Array:
 
 
 def shifted(draw: Draw, rng: np.random.Generator, size: tuple[int, int], effect: float) -> Array:
+    """Differences of a law, moved by the effect."""
     return draw(rng, size) + effect
 
 
@@ -128,7 +131,7 @@ def t_statistics(differences: Array) -> Array:
 
 def fixed_power(differences: Array) -> Array:
     """The power of the best fixed test after each number of seeds, in favour of a positive difference."""
-    count, seeds = differences.shape
+    seeds = differences.shape[1]
     power = (t_statistics(differences) > 1).mean(axis=0)
     z = 1.96
     signs = np.sign(differences)
@@ -138,7 +141,7 @@ def fixed_power(differences: Array) -> Array:
     power = np.maximum(power, sign_test.mean(axis=0))
     for n in range(6, seeds + 1):
         part = differences[:, :n]
-        weight = np.stack([np.sign(row) * ranks(np.abs(row)) for row in part])
+        weight = np.sign(part) * rankdata(np.abs(part), axis=1)
         power[n - 1] = max(power[n - 1], ((weight.sum(axis=1) - 1) > z * np.sqrt((weight**2).sum(axis=1))).mean())
     return np.asarray(power)
 
@@ -150,6 +153,7 @@ def smallest(power: Array, wanted: float) -> str:
 
 
 def table(replicates: int) -> None:
+    """Print verdicts without a margin beside the t test and the fixed plans."""
     print(
         f"{'case':14}{'effect':>7}{'wrong':>8}{'wrong, t':>10}{'right':>8}{'median':>8}{'equal power':>13}{'plan':>6}"
     )
@@ -175,19 +179,24 @@ def table(replicates: int) -> None:
 
 
 def margins(replicates: int) -> None:
+    """Print verdicts with a margin."""
     print(f"\nWith a margin of {MARGIN:g} standard deviation:")
     print(f"{'case':14}{'effect':>7}{'wrong':>8}{'equal':>8}{'b better':>10}{'median':>8}")
     for case, draw in CASES.items():
         for effect in (0.0, 0.5, MARGIN):
             differences = draw(np.random.default_rng([8, round(10 * effect)]), (replicates, SEEDS), effect)
-            decisions = [sequential.decide(row, MARGIN) for row in differences]
-            verdicts = [decision.verdict for decision in decisions]
-            share = {
-                v: verdicts.count(v) / replicates for v in (sequential.A_BETTER, sequential.B_BETTER, sequential.EQUAL)
+            inside = [np.maximum.accumulate(log_evidence(MARGIN + s * differences), axis=1) for s in (1, -1)]
+            evidence = {
+                sequential.A_BETTER: log_evidence(-differences),
+                sequential.B_BETTER: log_evidence(differences),
+                sequential.EQUAL: np.minimum(*inside),
             }
+            at = np.stack([first(log_e >= THRESHOLD) for log_e in evidence.values()])
+            ended, winner = at.min(axis=0), at.argmin(axis=0)
+            share = {v: ((winner == i) & (ended <= SEEDS)).mean() for i, v in enumerate(evidence)}
             wrong = share[sequential.A_BETTER]
             wrong += share[sequential.B_BETTER] if effect == 0 else share[sequential.EQUAL] if effect >= MARGIN else 0
-            median = np.median([decision.pairs for decision in decisions])
+            median = np.median(np.minimum(ended, SEEDS))
             print(
                 f"{case:14}{effect:7g}{wrong:8.1%}{share[sequential.EQUAL]:8.1%}{share[sequential.B_BETTER]:10.1%}"
                 f"{median:8g}"
@@ -195,6 +204,7 @@ def margins(replicates: int) -> None:
 
 
 def candidates(replicates: int) -> None:
+    """Print ways to compute the evidence side by side."""
     print("\nWays to compute the evidence: wrong at effect 0; right, and median seeds, at 0.5 and at 1")
     print(f"{'case':14}" + "".join(f"{name:>26}" for name in CANDIDATES))
     for case, draw in CASES.items():

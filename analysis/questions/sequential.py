@@ -40,7 +40,7 @@ class Decision:
     Args:
         verdict: `A_BETTER`, `B_BETTER`, `EQUAL` or `OPEN`.
         pairs: the number of pairs at which the verdict was reached, or all pairs if it is open.
-        e_value: the largest e-value of the verdict; the largest of all verdicts if it is open.
+        e_value: the verdict's e-value at that pair; the largest of all verdicts so far if it is open.
         needed: the e-value at which a verdict is reached.
         further: the number of further pairs that would do at the evidence's pace; None if decided or unknown.
     """
@@ -55,15 +55,15 @@ class Decision:
 def scores(differences: Array) -> Array:
     """The score of each size by its rank among the sizes so far, along the last axis; 0 for a difference of 0."""
     sizes = np.abs(differences)
-    result = np.zeros_like(sizes)
-    normal = np.vectorize(NormalDist().inv_cdf, otypes=[float])
+    quantiles = np.zeros_like(sizes)
     for t in range(sizes.shape[-1]):
         past, now = sizes[..., : t + 1], sizes[..., t : t + 1]
         smaller = ((past < now) & (past > 0)).sum(axis=-1)
         equal = (past == now).sum(axis=-1)
-        rank = (smaller + (equal + 1) / 2) / ((past > 0).sum(axis=-1) + 1)
-        result[..., t] = np.where(now[..., 0] > 0, normal((1 + np.minimum(rank, 1 - 1e-9)) / 2), 0.0)
-    return result
+        quantiles[..., t] = (smaller + (equal + 1) / 2) / ((past > 0).sum(axis=-1) + 1)
+    distinct, positions = np.unique(quantiles, return_inverse=True)
+    normal = [NormalDist().inv_cdf((1 + min(quantile, 1 - 1e-9)) / 2) for quantile in distinct.tolist()]
+    return np.where(sizes > 0, np.array(normal, dtype=np.float64)[positions].reshape(sizes.shape), 0.0)
 
 
 def log_evidence(differences: Array) -> Array:
@@ -99,7 +99,7 @@ def decide(differences: Array, margin: float | None = None, questions: int = 1, 
     if reached:
         verdict = min(reached, key=lambda name: reached[name])
         pairs = reached[verdict]
-        return Decision(verdict, pairs, math.exp(min(evidence[verdict].max(), 700)), needed, None)
+        return Decision(verdict, pairs, math.exp(min(evidence[verdict][pairs - 1], 700.0)), needed, None)
     n = differences.size
     last = max((float(log_e[-1]) for log_e in evidence.values()), default=0.0) if n else 0.0
     largest = max((float(log_e.max()) for log_e in evidence.values()), default=0.0) if n else 0.0

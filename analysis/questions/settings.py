@@ -61,7 +61,7 @@ class Cells:
         """The outcomes of a setting.
 
         Raises:
-            InputError: done cells of the setting have no such metric, and none of them diverged.
+            InputError: no cell of the setting has such a metric, though some are done and did not diverge.
         """
         cells = self.frame.filter(pl.col("setting") == setting)
         values: dict[int, float] = {}
@@ -69,6 +69,7 @@ class Cells:
         diverged: set[int] = set()
         pending: set[int] = set()
         recorded: set[str] = set()
+        unexplained = False  # whether a done cell has neither a value nor `diverged`
         ended: dict[int, float] = {}
         for seed, status, metrics, finished in cells.select("seed", "status", "metrics", "finished_at").iter_rows():
             named = {entry["name"]: entry["value"] for entry in metrics or ()}
@@ -79,6 +80,7 @@ class Cells:
             elif status == "done":
                 values[seed] = np.inf
                 diverged.add(seed)
+                unexplained |= not named.get("diverged")
             elif status in FAILED:
                 values[seed] = np.inf
                 failed.add(seed)
@@ -86,7 +88,7 @@ class Cells:
                 pending.add(seed)
                 continue
             ended[seed] = finished.timestamp() if finished is not None else 0.0
-        if diverged and metric not in recorded and "diverged" not in recorded:
+        if unexplained and metric not in recorded:
             shown = label(self.settings[setting], self.settings)
             raise InputError(f"{shown}: {unknown_name('metric', metric, sorted(recorded))}")
         return Outcomes(values, frozenset(failed), frozenset(diverged), frozenset(pending), ended)
