@@ -1,6 +1,6 @@
 """Wrong verdicts, power and cells of the anytime-valid verdicts, against a t test and fixed plans, by simulation.
 
-    python benchmarks/questions.py                   # 1,000 replicates a row, about two minutes
+    python benchmarks/questions.py                   # 1,000 replicates a row, two minutes of CPU
 
 Each replicate is a sequence of paired differences a - b, looked at after every seed up to `SEEDS`. Effects are in
 standard deviations of the difference. Columns:

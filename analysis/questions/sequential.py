@@ -6,9 +6,9 @@ Under the null hypothesis that a difference of any size is at most as likely to 
 
 is a supermartingale that starts at 1: it exceeds 1 / alpha at any time with probability alpha at most (Ville), however
 often it is looked at and for whatever reason the sweep ends. The score z_i = PHI^-1((1 + u_i) / 2) depends on sizes
-alone, by the rank u_i of |d_i| among |d_1| .. |d_i|. So no moment needs to exist, and a failed cell is an infinite
-difference. The rate is averaged over `RATES`: for normal differences the best rate is their mean over their standard
-deviation. A difference of 0 is no evidence.
+alone, by the rank u_i of |d_i| among |d_1| .. |d_i|, so no moment needs to exist. A failed cell is an infinite
+difference, whose score is `INFINITE_SCORE`. The rate is averaged over `RATES`: for normal differences the best rate is
+their mean over their standard deviation. A difference of 0 is no evidence.
 
 The assumption: seeds are independent, and where settings do not differ, a seed's two outcomes are exchangeable.
 
@@ -29,6 +29,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 RATES = (0.5, 1.0, 2.0, 4.0)
+INFINITE_SCORE = 0.4
+"""Score of an infinite difference. With the score of its rank, a rare failure of the better setting costs most of the
+evidence."""
 LEVEL = 0.05
 A_BETTER, B_BETTER, EQUAL, OPEN = "a is better", "b is better", "equal within the margin", "open"
 
@@ -53,7 +56,7 @@ class Decision:
 
 
 def scores(differences: Array) -> Array:
-    """The score of each size by its rank among the sizes so far, along the last axis; 0 for a difference of 0."""
+    """The score of each size by its rank among the sizes so far, along the last axis; 0 for no difference."""
     sizes = np.abs(differences)
     quantiles = np.zeros_like(sizes)
     for t in range(sizes.shape[-1]):
@@ -63,7 +66,8 @@ def scores(differences: Array) -> Array:
         quantiles[..., t] = (smaller + (equal + 1) / 2) / ((past > 0).sum(axis=-1) + 1)
     distinct, positions = np.unique(quantiles, return_inverse=True)
     normal = [NormalDist().inv_cdf((1 + min(quantile, 1 - 1e-9)) / 2) for quantile in distinct.tolist()]
-    return np.where(sizes > 0, np.array(normal, dtype=np.float64)[positions].reshape(sizes.shape), 0.0)
+    ranked = np.array(normal, dtype=np.float64)[positions].reshape(sizes.shape)
+    return np.where(sizes > 0, np.where(np.isinf(sizes), INFINITE_SCORE, ranked), 0.0)
 
 
 def log_evidence(differences: Array) -> Array:

@@ -54,7 +54,8 @@ def _words(argument: Any) -> str:
 
 def _forms(option: Any) -> list[str]:
     """The spellings of an option, the long one first: `--output OUTPUT`, `-o`."""
-    first, *others = [*sorted(option.opts, key=len, reverse=True), *option.secondary_opts]
+    first, *others = sorted(option.opts, key=len, reverse=True)
+    others += list(option.secondary_opts)
     value = option.metavar or option.name.strip("_").rpartition("_")[2].upper()
     return [first if option.is_flag else f"{first} {value}", *others]
 
