@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ class Verdict:
         verdict: `a is better`, `b is better`, `equal within the margin`, `best: NAME` or `open`.
         seeds: the number of seeds at which the verdict was reached, or all seeds with an outcome.
         detail: the settings, estimate and evidence, in words.
-        asked_at: when a launch first recorded the question, as ISO 8601 text.
+        asked_at: when a launch first recorded the question; None if the record has no valid time.
         ended_before: the number of the question's cells that had ended by then.
         dropped: whether the latest version of the sweep file no longer has the question.
     """
@@ -42,7 +42,7 @@ class Verdict:
     verdict: str
     seeds: int
     detail: str
-    asked_at: str
+    asked_at: datetime | None
     ended_before: int
     dropped: bool
 
@@ -54,7 +54,8 @@ class Verdict:
     def __repr__(self) -> str:
         lines = [f"{self.sweep}, {self.question}: {self.verdict}, {self.seeds} seeds", f"  {self.detail}"]
         if self.ended_before:
-            lines.append(f"  asked at {self.asked_at}, after {self.ended_before} of its cells had ended")
+            at = f"{self.asked_at:%Y-%m-%d %H:%M:%S} UTC" if self.asked_at else "an unknown time"
+            lines.append(f"  asked at {at}, after {self.ended_before} of its cells had ended")
         if self.dropped:
             lines.append("  the sweep file no longer has this question")
         return "\n".join(lines)
@@ -73,13 +74,13 @@ def questions(store: str | Path | Store) -> list[Verdict]:
 
 
 def _of_sweep(store: Store, records: Sequence[RecordedSweep]) -> Iterator[Verdict]:
-    asked: dict[str, tuple[Question, str]] = {}
+    asked: dict[str, tuple[Question, datetime | None]] = {}
     latest: set[str] = set()
     for entry in records:  # oldest first
         sweep = Sweep.from_text(entry.metadata["text"])
         latest = {question.digest for question in sweep.questions}
         for question in sweep.questions:
-            asked.setdefault(question.digest, (question, str(entry.metadata.get("recorded_at", ""))))
+            asked.setdefault(question.digest, (question, _time(entry.metadata.get("recorded_at"))))
     if not asked:
         return
     cells = of_table(store, known_cells(records))
@@ -87,7 +88,6 @@ def _of_sweep(store: Store, records: Sequence[RecordedSweep]) -> Iterator[Verdic
     count = sum(max(1, len(found.pairs)) for found in matched.values())
     for digest, (question, at) in asked.items():
         found = matched[digest]
-        common = {"sweep": records[0].metadata["name"], "digest": digest, "asked_at": at}
         parts: list[Pairing | None] = list(found.pairs) if question.best_of is None and not found.problems else [None]
         for pair in parts:
             name = f"{question.name} at {pair.stratum}" if pair and pair.stratum else question.name
@@ -104,13 +104,23 @@ def _of_sweep(store: Store, records: Sequence[RecordedSweep]) -> Iterator[Verdic
                 answer = _pair if pair else _best_of
                 verdict, seeds, detail = answer(question, shown, outcomes, count)
             yield Verdict(
-                question=name, verdict=verdict, seeds=seeds, detail=detail, ended_before=before,
-                dropped=digest not in latest, **common,
+                sweep=records[0].metadata["name"], question=name, digest=digest, verdict=verdict, seeds=seeds,
+                detail=detail, asked_at=at, ended_before=before, dropped=digest not in latest,
             )  # fmt: skip
 
 
-def _ended_before(outcomes: Sequence[Outcomes], at: str) -> int:
-    asked = datetime.fromisoformat(at).timestamp() if at else float("inf")
+def _time(text: object) -> datetime | None:
+    """The time of a record, which may be foreign."""
+    try:
+        time = datetime.fromisoformat(str(text))
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _ended_before(outcomes: Sequence[Outcomes], at: datetime | None) -> int:
+    """The number of cells that ended before a time; all of them if it is unknown."""
+    asked = float("inf") if at is None else at.timestamp()
     return sum(ended < asked for entry in outcomes for ended in entry.ended.values())
 
 

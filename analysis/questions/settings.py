@@ -47,10 +47,10 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of a store by setting; `frame` has one row per cell, with its status and metrics."""
+    """Cells of a store by setting; `rows` has for each setting one row per cell, with its status and metrics."""
 
     by_setting: SettingTable
-    frame: pl.DataFrame
+    rows: Mapping[int, pl.DataFrame]
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -63,7 +63,7 @@ class Cells:
         Raises:
             InputError: no cell of the setting has such a metric, though some are done and did not diverge.
         """
-        cells = self.frame.filter(pl.col("setting") == setting)
+        cells = self.rows[setting]
         values: dict[int, float] = {}
         failed: set[int] = set()
         diverged: set[int] = set()
@@ -112,7 +112,9 @@ def of_table(store: Store, table: CellTable) -> Cells:
     """The cells of a table, with their outcomes from the store."""
     numbered = by_setting(table)
     recorded = cells_frame(store, _COLUMNS).select("cell_id", "status", "metrics", "finished_at")
-    return Cells(numbered, numbered.cells.join(recorded, on="cell_id", how="left", maintain_order="left"))
+    frame = numbered.cells.join(recorded, on="cell_id", how="left", maintain_order="left")
+    groups = frame.partition_by("setting", as_dict=True, maintain_order=True)
+    return Cells(numbered, {setting: rows for (setting,), rows in groups.items()})
 
 
 _COLUMNS = "SELECT cell_id, status, metrics, finished_at FROM cells"
