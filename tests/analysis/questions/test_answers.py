@@ -93,8 +93,11 @@ def test_every_question_on_one_store(launched: Cli, folder: Path) -> None:
     assert three[0].p_holm == 8 * three[0].p
     mixed = raysweep.compare("results", "method=good and rate=0.1", "method=wild and rate=0.2", metric="loss")
     assert mixed[0].also_differing == ()
-    hidden = raysweep.compare("results", "rate=0.1", "rate=0.2", metric="loss", where="method=good")
-    assert (hidden[0].verdict, hidden[0].effect) == ("a is better", pytest.approx(-0.1))
+    hidden = raysweep.compare("results", "method=good", "method=wild", metric="loss", where="(method=good)=(rate<0.15)")
+    assert hidden[0].also_differing == ("rate",)
+    assert "a and b differ in rate as well" in repr(hidden)
+    rates = raysweep.compare("results", "rate=0.1", "rate=0.2", metric="loss", where="method=good")
+    assert (rates[0].verdict, rates[0].effect) == ("a is better", pytest.approx(-0.1))
     # best
     best = raysweep.best("results", "loss", where="rate=0.1")
     assert [entry.setting for entry in best.candidates] == ["good"]
