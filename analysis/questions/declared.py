@@ -74,26 +74,26 @@ def questions(store: str | Path | Store) -> list[Verdict]:
 
 
 def _of_sweep(store: Store, records: Sequence[RecordedSweep]) -> Iterator[Verdict]:
-    asked: dict[str, tuple[Question, datetime | None]] = {}
+    declared: dict[str, tuple[Question, datetime | None]] = {}
     latest: set[str] = set()
     for entry in records:  # oldest first
         sweep = Sweep.from_text(entry.metadata["text"])
         latest = {question.digest for question in sweep.questions}
         for question in sweep.questions:
-            asked.setdefault(question.digest, (question, _time(entry.metadata.get("recorded_at"))))
-    if not asked:
+            declared.setdefault(question.digest, (question, _time(entry.metadata.get("recorded_at"))))
+    if not declared:
         return
     cells = of_table(store, known_cells(records))
-    matched = {digest: compared(question, cells.by_setting) for digest, (question, _) in asked.items()}
-    count = sum(max(1, len(found.pairs)) for found in matched.values())
-    for digest, (question, at) in asked.items():
-        found = matched[digest]
-        parts: list[Pairing | None] = list(found.pairs) if question.best_of is None and not found.problems else [None]
+    matched = {digest: compared(question, cells.by_setting) for digest, (question, _) in declared.items()}
+    count = sum(max(1, len(entry.pairs)) for entry in matched.values())
+    for digest, (question, at) in declared.items():
+        pairs, _, problems = matched[digest]
+        parts: list[Pairing | None] = list(pairs) if question.best_of is None and not problems else [None]
         for pair in parts:
             name = f"{question.name} at {pair.stratum}" if pair and pair.stratum else question.name
             try:
-                if found.problems:
-                    raise InputError(found.problems)
+                if problems:
+                    raise InputError(problems)
                 settings = [pair.a, pair.b] if pair else cells.by_setting.select(str(question.best_of))
                 outcomes = [cells.outcomes(i, question.metric, question.better) for i in settings]
             except InputError as error:
@@ -120,8 +120,8 @@ def _time(text: object) -> datetime | None:
 
 def _ended_before(outcomes: Sequence[Outcomes], at: datetime | None) -> int:
     """The number of cells that ended before a time; all of them if it is unknown."""
-    asked = float("inf") if at is None else at.timestamp()
-    return sum(ended < asked for entry in outcomes for ended in entry.ended.values())
+    limit = float("inf") if at is None else at.timestamp()
+    return sum(ended < limit for entry in outcomes for ended in entry.ended.values())
 
 
 def _pair(

@@ -27,10 +27,10 @@ metric = "value"
 
 def test_a_question_is_read_and_changes_no_cell_id(write) -> None:
     write("tiny.py", "def run(cell, context):\n    return {'value': 1.0}\n")
-    plain, asked = Sweep.from_text(SWEEP), Sweep.from_text(SWEEP + QUESTION + 'margin = 1\nbetter = "higher"\n')
-    (question,) = asked.questions
-    assert (question.name, question.margin, question.better, asked.problems) == ("q", 1, "higher", ())
-    assert expand([plain]).cells.equals(expand([asked]).cells)
+    plain, questioned = Sweep.from_text(SWEEP), Sweep.from_text(SWEEP + QUESTION + 'margin = 1\nbetter = "higher"\n')
+    (question,) = questioned.questions
+    assert (question.name, question.margin, question.better, questioned.problems) == ("q", 1, "higher", ())
+    assert expand([plain]).cells.equals(expand([questioned]).cells)
     assert question.digest != Sweep.from_text(SWEEP + QUESTION).questions[0].digest
 
 
@@ -91,11 +91,11 @@ SETTINGS = [
 
 
 def test_settings_are_paired_at_equal_values_of_what_varies_on_both_sides() -> None:
-    found = pairings([0, 1], [2, 3, 5], SETTINGS)
-    assert [(p.a, p.b, p.stratum, p.differing) for p in found.pairs] == [
+    result = pairings([0, 1], [2, 3, 5], SETTINGS)
+    assert [(p.a, p.b, p.stratum, p.differing) for p in result.pairs] == [
         (0, 2, "rate=0.1", ("method", "k", "width")), (1, 3, "rate=0.2", ("method", "k", "width")),
     ]  # fmt: skip
-    assert found.left_out == ("only the second side has cells at rate=0.3",)
+    assert result.left_out == ("only the second side has cells at rate=0.3",)
 
 
 def test_settings_that_cannot_be_told_apart_are_refused() -> None:
