@@ -14,7 +14,7 @@ FLOORS = {
         {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
-        {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells"}, {"statistics", "paper"},
+        {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"statistics", "paper"},
         {"rendering", "errors"},
     ),
 }  # fmt: skip

@@ -12,7 +12,19 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from raysweep.orchestrator.cli import analysis, artifacts, cells, data, launch, logs, query, scaffold, status, store
+from raysweep.orchestrator.cli import (
+    analysis,
+    artifacts,
+    ask,
+    cells,
+    data,
+    launch,
+    logs,
+    query,
+    scaffold,
+    status,
+    store,
+)
 from raysweep.orchestrator.cli.cluster import cluster_app
 from raysweep.orchestrator.cli.output import complain
 from raysweep.orchestrator.cli.streams import open_missing
@@ -45,7 +57,7 @@ COMMANDS = {
     "Start": (scaffold.new, scaffold.workload, scaffold.schema),
     "Run": (launch.plan, launch.launch, launch.resume, cells.debug),
     "Watch": (status.status, logs.logs, cells.show, cells.failures),
-    "Results": (query.query, query.export, analysis.report),
+    "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),
 }
 """Title of a group in `raysweep --help` -> its commands."""

@@ -55,6 +55,7 @@ def _words(argument: Any) -> str:
 def _forms(option: Any) -> list[str]:
     """List the spellings of an option, the long one first: `--output OUTPUT`, `-o`."""
     first, *others = sorted(option.opts, key=len, reverse=True)
+    others += list(option.secondary_opts)
     value = option.metavar or option.name.strip("_").rpartition("_")[2].upper()
     return [first if option.is_flag else f"{first} {value}", *others]
 

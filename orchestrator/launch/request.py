@@ -71,6 +71,7 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
         InputError: sweeps are invalid (the message lists all errors), or the predicate is invalid.
     """
     every = expand(sweeps)
+    check_questions(sweeps, every)
     workloads = load_workloads(sweeps)
     for name, digest in every.variants.select("workload", "source_digest").unique().iter_rows():
         if workloads[name].source_digest != digest:
@@ -185,6 +186,26 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
         if like_a_range(value) and key not in typed
     ]
     return lists + resources + ranges
+
+
+def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> None:
+    """Raise InputError if a question's predicates are invalid, or select no cells or settings that cannot be compared.
+
+    Cells of questions are those that the file declares, whatever --where selects.
+    """
+    problems = []
+    for sweep in sweeps:
+        if sweep.questions:
+            from raysweep.orchestrator.query.settings import by_setting, compared  # loads DuckDB
+
+            variants = table.variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload))
+            cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
+            settings = by_setting(CellTable(table.variants, cells))
+            for question in sweep.questions:
+                where = f"{sweep.path or sweep.name}: question {question.name!r}"
+                problems += [f"{where}: {line}" for line in compared(question, settings).problems]
+    if problems:
+        raise InputError(problems)
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:

@@ -51,7 +51,7 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
         return f' (in SQL {name!r} is a reserved word: write the column as "{name}", in double quotes)'
     import duckdb
 
-    quoted = _with_text_quoted(sql, {name.lower() for name in columns})
+    quoted = with_text_quoted(sql, {name.lower() for name in columns})
     if quoted != sql:
         with contextlib.suppress(duckdb.Error):
             answer(quoted)
@@ -87,7 +87,7 @@ _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]
 """A comparison with a word or double-quoted text on its right, which is meant as text unless it names a column."""
 
 
-def _with_text_quoted(sql: str, columns: Collection[str]) -> str:
+def with_text_quoted(sql: str, columns: Collection[str]) -> str:
     """Quote the right-hand side of each comparison as text unless it is a column's name."""
 
     def quoted(match: re.Match[str]) -> str:

@@ -41,6 +41,23 @@ _RESOURCES: Schema = {
     },
     "description": "Resources that a cell runs with; never part of its id.",
 }  # fmt: skip
+_PREDICATE: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
+_QUESTION: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["name", "metric"],
+    "oneOf": [{"required": ["a", "b"]}, {"required": ["best_of"]}],
+    "properties": {
+        "name": {**_PREDICATE, "description": "Its name, unique in the file."},
+        "metric": {**_PREDICATE, "description": "The metric that the workload returns."},
+        "a": {**_PREDICATE, "description": "SQL predicate that selects the one setting: \"method = 'sgd'\"."},
+        "b": {**_PREDICATE, "description": "SQL predicate that selects the other setting."},
+        "best_of": {**_PREDICATE, "description": "SQL predicate that selects several settings."},
+        "margin": {**_POSITIVE, "description": "Differences smaller than this count as equal."},
+        "better": {"enum": ["lower", "higher"], "default": "lower", "description": "The better direction."},
+        "pair": {"enum": ["seed"], "default": "seed", "description": "What cells of both sides are paired by."},
+    },
+}
 
 _TEXTS: Schema = {"anyOf": [_LINE, {"type": "array", "items": _LINE}]}
 _PATTERN: Schema = {"type": "string", "minLength": 1, "description": "With one group, or groups `value` and `step`."}
@@ -153,6 +170,10 @@ def schema(workload: Workload | None = None) -> Schema:
             "grid": {
                 "type": "array", "minItems": 1, "items": _block(workload, config),
                 "description": "Each block is the product of its lists.",
+            },
+            "question": {
+                "type": "array", "items": _QUESTION,
+                "description": "Questions that `raysweep questions` answers; never part of a cell's id.",
             },
         },
     }  # fmt: skip

@@ -22,6 +22,7 @@ from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range, to
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
 from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS, read_program
+from raysweep.orchestrator.sweep.question import Question, read_questions
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
@@ -29,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)  # of seeds
 _KEYS = (
-    "name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "artifacts", "nan",
+    "name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "artifacts", "nan", "question",
     *PROGRAM_KEYS,
 )  # fmt: skip
 _TABLES = ("config", "resources")
@@ -85,6 +86,7 @@ class Sweep:
     search: tuple[str, ...] = ()  # folders searched for a user's module before the Python path
     overrides: Mapping[str, Value] = field(default_factory=dict)
     outputs: Outputs = DEFAULT
+    questions: tuple[Question, ...] = ()
     problems: tuple[str, ...] = ()
     program: Program | None = None
 
@@ -238,6 +240,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
         problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
     outputs = read_outputs(raw, problems)
+    questions = read_questions(raw.get("question", []), problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
         name=name,
@@ -251,6 +254,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         text=text,
         search=tuple(dict.fromkeys(search)),
         outputs=outputs,
+        questions=questions,
         problems=tuple(f"{where}: {problem}" for problem in problems),
         program=program,
     )

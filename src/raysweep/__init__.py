@@ -11,15 +11,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raysweep.analysis.questions.best import best
+    from raysweep.analysis.questions.compare import compare
     from raysweep.orchestrator.launch.launch import launch
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.spec import Sweep
 
-__all__ = ["Store", "Sweep", "launch"]
+__all__ = ["Store", "Sweep", "best", "compare", "launch"]
 
 _MODULES = {
     "Store": "raysweep.orchestrator.store.reader",
     "Sweep": "raysweep.orchestrator.sweep.spec",
+    "best": "raysweep.analysis.questions.best",
+    "compare": "raysweep.analysis.questions.compare",
     "launch": "raysweep.orchestrator.launch.launch",
 }
 

@@ -126,6 +126,7 @@ SCENARIO: dict[str, list[str | File | Act]] = {
     "help-resume": ["raysweep resume --help"],
     "help-reading": [f"raysweep {name} --help" for name in ("status", "show", "failures", "logs", "debug")],
     "help-query": [f"raysweep {name} --help" for name in ("query", "export")],
+    "help-asking": [f"raysweep {name} --help" for name in ("best", "compare", "diff", "questions")],
     "help-starting": [f"raysweep {name} --help" for name in ("new", "workload", "schema")],
     "help-analysis": [f"raysweep {name} --help" for name in ("table", "figure", "claims", "report")],
     "help-artifacts": [f"raysweep artifacts {name}--help" for name in ("", "ls ", "get ")],
@@ -276,6 +277,15 @@ SCENARIO: dict[str, list[str | File | Act]] = {
         "raysweep claims --format yaml",
     ],
     "claims": ["raysweep claims E1"],
+    "asking": [
+        "raysweep best --metric loss",
+        "raysweep best --metric los",
+        "raysweep compare method=sgd 'method=sparse and k=1' --metric loss --where rate=0.1",
+        "raysweep compare method=sgd method=sparse --metric loss",
+        "raysweep compare method=sgd method=spares --metric loss",
+        "raysweep diff results results",
+        "raysweep questions",
+    ],
     "report": [
         "raysweep report",
         "raysweep report --metric lss",

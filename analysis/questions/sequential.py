@@ -1,0 +1,143 @@
+"""Evidence that may be looked at after every seed: e-values of paired differences, and the verdicts they allow.
+
+Under the null hypothesis that a difference of any size is at most as likely to be positive as negative, the product
+
+    E_t = prod over i <= t of (1 + tanh(rate * z_i) * sign(d_i))
+
+is a supermartingale that starts at 1: it exceeds 1 / alpha at any time with probability alpha at most (Ville), however
+often it is looked at and for whatever reason the sweep ends. The score z_i = PHI^-1((1 + u_i) / 2) depends on sizes
+alone, by the rank u_i of |d_i| among |d_1| .. |d_i|, so no moment needs to exist. A failed cell is an infinite
+difference, whose score is `INFINITE_SCORE`. The rate is averaged over `RATES`: for normal differences the best rate is
+their mean over their standard deviation. A difference of 0 is no evidence.
+
+The assumption: seeds are independent, and where settings do not differ, a seed's two outcomes are exchangeable.
+
+Source of the product: A. Ramdas, J. Ruf, M. Larsson, W. Koolen, "Admissible anytime-valid sequential inference must
+rely on nonnegative martingales", 2020, section on symmetric distributions; the bet for normal shifts and the ranks are
+ours, chosen by `benchmarks/questions.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+RATES = (0.5, 1.0, 2.0, 4.0)
+INFINITE_SCORE = 0.4
+"""Score of an infinite difference. With the score of its rank, a rare failure of the better setting costs most of the
+evidence."""
+LEVEL = 0.05
+A_BETTER, B_BETTER, EQUAL, OPEN = "a is better", "b is better", "equal within the margin", "open"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict on paired differences, looked at after every pair.
+
+    Args:
+        verdict: `A_BETTER`, `B_BETTER`, `EQUAL` or `OPEN`.
+        pairs: the number of pairs at which the verdict was reached, or all pairs if it is open.
+        e_value: the verdict's e-value at that pair; the largest of all verdicts so far if it is open.
+        needed: the e-value at which a verdict is reached.
+        further: the number of further pairs that would do at the evidence's pace; None if decided or unknown.
+    """
+
+    verdict: str
+    pairs: int
+    e_value: float
+    needed: float
+    further: int | None
+
+
+def scores(differences: Array) -> Array:
+    """The score of each size by its rank among the sizes so far, along the last axis; 0 for no difference."""
+    sizes = np.abs(differences)
+    quantiles = np.zeros_like(sizes)
+    for t in range(sizes.shape[-1]):
+        past, now = sizes[..., : t + 1], sizes[..., t : t + 1]
+        smaller = ((past < now) & (past > 0)).sum(axis=-1)
+        equal = (past == now).sum(axis=-1)
+        quantiles[..., t] = (smaller + (equal + 1) / 2) / ((past > 0).sum(axis=-1) + 1)
+    distinct, positions = np.unique(quantiles, return_inverse=True)
+    normal = [NormalDist().inv_cdf((1 + min(quantile, 1 - 1e-9)) / 2) for quantile in distinct.tolist()]
+    ranked = np.array(normal, dtype=np.float64)[positions].reshape(sizes.shape)
+    return np.where(sizes > 0, np.where(np.isinf(sizes), INFINITE_SCORE, ranked), 0.0)
+
+
+def log_evidence(differences: Array) -> Array:
+    """The log E_t that differences are more often positive than negative, after each of them, along the last axis."""
+    bets = np.multiply.outer(np.array(RATES), scores(differences) * np.sign(differences))
+    steps = np.where(differences == 0, 0.0, math.log(2) - np.logaddexp(0, -2 * bets))
+    return np.asarray(np.logaddexp.reduce(steps.cumsum(axis=-1), axis=0) - math.log(len(RATES)))
+
+
+def decide(differences: Array, margin: float | None = None, questions: int = 1, level: float = LEVEL) -> Decision:
+    """The first verdict that the differences, in the order in which they became known, allow.
+
+    Each of the three verdicts needs an e-value of 2 * questions / level. Whatever the true difference, at most two
+    one-sided verdicts are wrong, so a wrong one is ever given with probability `level` at most over all questions.
+
+    Args:
+        differences: a - b for each seed, where lower is better; infinite if one of the two failed.
+        margin: differences of less are equal; None: the verdict `EQUAL` is not given.
+        questions: the number of questions asked together.
+        level: the probability of a wrong verdict.
+    """
+    needed = 2 * questions / level
+    evidence = {A_BETTER: log_evidence(-differences), B_BETTER: log_evidence(differences)}
+    if margin is not None:  # both one-sided tests have to reject: below the margin, and above its negative
+        evidence[EQUAL] = np.minimum(
+            np.maximum.accumulate(log_evidence(margin - differences)),
+            np.maximum.accumulate(log_evidence(differences + margin)),
+        )
+    reached = {}
+    for verdict, log_e in evidence.items():
+        if (log_e >= math.log(needed)).any():
+            reached[verdict] = int((log_e >= math.log(needed)).argmax()) + 1
+    if reached:
+        verdict = min(reached, key=lambda name: reached[name])
+        pairs = reached[verdict]
+        return Decision(verdict, pairs, math.exp(min(evidence[verdict][pairs - 1], 700.0)), needed, None)
+    n = differences.size
+    last = max((float(log_e[-1]) for log_e in evidence.values()), default=0.0) if n else 0.0
+    largest = max((float(log_e.max()) for log_e in evidence.values()), default=0.0) if n else 0.0
+    further = math.ceil((math.log(needed) - last) * n / last) if last > _LITTLE else None
+    return Decision(OPEN, n, math.exp(max(largest, 0.0)), needed, further)
+
+
+_LITTLE = 0.1
+"""log E below which the evidence has no pace to extrapolate."""
+
+
+def dropped(outcomes: Array, questions: int = 1, level: float = LEVEL) -> NDArray[np.int64]:
+    """For each setting the number of seeds after which it was shown not to be the best; 0: it never was.
+
+    A setting is dropped when another one's e-value against it reaches (settings - 1) * questions / level, so the best
+    one is ever dropped with probability `level` at most.
+
+    Args:
+        outcomes: one row per setting, one column per seed in the order in which they became known; lower is better,
+            infinite if the cell failed, nan if it has no outcome.
+        questions: the number of questions asked together.
+        level: the probability that the best setting is dropped.
+    """
+    count = outcomes.shape[0]
+    needed = math.log(max(1, count - 1) * questions / level)
+    result = np.zeros(count, dtype=np.int64)
+    for i in range(count):
+        against = np.delete(difference(outcomes[i], outcomes), i, axis=0)
+        reached = (log_evidence(against) >= needed).any(axis=0) if against.size else np.zeros(0, dtype=bool)
+        result[i] = int(reached.argmax()) + 1 if reached.any() else 0
+    return result
+
+
+def difference(a: Array, b: Array) -> Array:
+    """The difference a - b, and 0 where both are infinite, as two failures are equal, or where one is nan."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nan_to_num(a - b, nan=0.0, posinf=np.inf, neginf=-np.inf))

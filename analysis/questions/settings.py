@@ -1,0 +1,132 @@
+"""Settings of a store, the cells that a predicate selects, and their outcomes in one metric.
+
+A setting is what the cells of different seeds share: experiment, workload, version, method, k and config. An outcome
+is a number, lower being better; it is infinite for a cell that failed or has no value of the metric, as a diverged
+cell has none. A cell that has not ended, or was lost with its node, has no outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.query.settings import SettingTable, by_setting, matches
+from raysweep.orchestrator.query.sql import cells_frame
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.question import Setting, label
+from raysweep.workloads.registry import unknown_name
+
+FAILED = ("failed", "timed_out", "out_of_memory", "crashed")
+"""Statuses that are the cell's own outcome."""
+BETTER = ("lower", "higher")
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The outcomes of a setting in one metric.
+
+    Args:
+        values: seed -> outcome, lower being better.
+        failed: seeds of the cells that failed.
+        diverged: seeds of the done cells without a value of the metric.
+        pending: seeds of the cells without an outcome.
+        ended: seed -> when its cell ended, in seconds since 1970.
+    """
+
+    values: Mapping[int, float]
+    failed: frozenset[int]
+    diverged: frozenset[int]
+    pending: frozenset[int]
+    ended: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of a store by setting; `rows` has for each setting one row per cell, with its status and metrics."""
+
+    by_setting: SettingTable
+    rows: Mapping[int, pl.DataFrame]
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """All settings."""
+        return self.by_setting.settings
+
+    def outcomes(self, setting: int, metric: str, better: str) -> Outcomes:
+        """The outcomes of a setting.
+
+        Raises:
+            InputError: no cell of the setting has such a metric, though some are done and did not diverge.
+        """
+        cells = self.rows[setting]
+        values: dict[int, float] = {}
+        failed: set[int] = set()
+        diverged: set[int] = set()
+        pending: set[int] = set()
+        recorded: set[str] = set()
+        unexplained = False  # whether a done cell has neither a value nor `diverged`
+        ended: dict[int, float] = {}
+        for seed, status, metrics, finished in cells.select("seed", "status", "metrics", "finished_at").iter_rows():
+            named = {entry["name"]: entry["value"] for entry in metrics or ()}
+            recorded |= named.keys()
+            value = named.get(metric)
+            if status == "done" and value is not None:
+                values[seed] = value if better == "lower" else -value
+            elif status == "done":
+                values[seed] = np.inf
+                diverged.add(seed)
+                unexplained |= not named.get("diverged")
+            elif status in FAILED:
+                values[seed] = np.inf
+                failed.add(seed)
+            else:
+                pending.add(seed)
+                continue
+            ended[seed] = finished.timestamp() if finished is not None else 0.0
+        if unexplained and metric not in recorded:
+            shown = label(self.settings[setting], self.settings)
+            raise InputError(f"{shown}: {unknown_name('metric', metric, sorted(recorded))}")
+        return Outcomes(values, frozenset(failed), frozenset(diverged), frozenset(pending), ended)
+
+
+def read(store: Store, where: str | None = None) -> Cells:
+    """The cells of a store that match the SQL predicate, or all.
+
+    Raises:
+        InputError: there is no store, or no cell matches.
+    """
+    table = store.require().known()
+    if where is not None:
+        table = table.keep(matches(table, where, by_setting(table).existing()))
+    if not len(table):
+        raise InputError(f"store {store.storage}: no cells; launch a sweep first")
+    return of_table(store, table)
+
+
+def of_table(store: Store, table: CellTable) -> Cells:
+    """The cells of a table, with their outcomes from the store."""
+    numbered = by_setting(table)
+    recorded = cells_frame(store, _COLUMNS).select("cell_id", "status", "metrics", "finished_at")
+    frame = numbered.cells.join(recorded, on="cell_id", how="left", maintain_order="left")
+    groups = frame.partition_by("setting", as_dict=True, maintain_order=True)
+    return Cells(numbered, {setting: rows for (setting,), rows in groups.items()})
+
+
+_COLUMNS = "SELECT cell_id, status, metrics, finished_at FROM cells"
+
+
+def paired(outcomes: Sequence[Outcomes]) -> list[int]:
+    """Seeds at which all have an outcome, in the order in which the last of their cells ended."""
+    seeds = set.intersection(*(set(entry.values) for entry in outcomes)) if outcomes else set()
+    return sorted(seeds, key=lambda seed: (max(entry.ended[seed] for entry in outcomes), seed))
+
+
+def check_better(better: str) -> None:
+    """Raise InputError unless `better` is "lower" or "higher"."""
+    if better not in BETTER:
+        raise InputError(f"better: {unknown_name('direction', better, BETTER)}")

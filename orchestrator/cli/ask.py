@@ -1,0 +1,122 @@
+"""The commands `best`, `compare`, `diff` and `questions`: which setting is better, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from raysweep.orchestrator.cli.options import Json, StoreOption, Where
+from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say
+
+Better = Annotated[bool, typer.Option("--minimize/--maximize", help="Whether lower or higher values are better.")]
+
+
+def best(
+    metric: Annotated[str, typer.Option(help="The metric to order by.")],
+    minimize: Better = True, store: StoreOption = "results", where: Where = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Order all settings by a metric, and mark those that may be the best.
+
+    raysweep best --metric loss --minimize
+
+    The marked settings (*) contain the best one with a probability of 95 %.
+    """
+    import polars as pl
+
+    from raysweep.analysis.questions.best import best as answer
+
+    result = answer(store, metric, _direction(minimize), where)
+    if as_json:
+        print_json(asdict(result))
+        return
+    rows = [
+        {
+            "": "*" if entry.may_be_best else "", "setting": entry.setting, metric: _number(entry.mean),
+            "95 % interval": "" if entry.interval is None else " to ".join(_number(end) for end in entry.interval),
+            "seeds": entry.values, "failed": entry.failed, "diverged": entry.diverged, "pending": entry.pending,
+            "p": f"{entry.p:.2g}",
+        }
+        for entry in result.settings
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows)
+    print_frame(frame.drop(name for name in ("failed", "diverged", "pending") if not frame[name].sum()))
+    say(result.summary)
+    for line in result.left_out:
+        say(f"left out: {line}")
+
+
+def compare(
+    predicates: Annotated[
+        list[str], typer.Argument(metavar="A B...", help="SQL predicates; A is compared with each of the others.")
+    ],
+    metric: Annotated[list[str], typer.Option(help="The metric; may be repeated.")],
+    minimize: Better = True, store: StoreOption = "results", where: Where = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Compare settings, paired by seed.
+
+    raysweep compare method=sparse method=rtrl --metric loss --where "hidden = 64"
+
+    The output has the effect with its interval, the p of a permutation test, and the number of further seeds that
+    would do.
+    """
+    from raysweep.analysis.questions.compare import compare as answer
+
+    if len(predicates) < 2:
+        fail(f"A B: only {predicates[0]!r} is given; give a second predicate to compare it with, such as method=NAME")
+    result = answer(store, *predicates, metric=metric, better=_direction(minimize), where=where)
+    if as_json:
+        entries = [{**asdict(entry), "verdict": entry.verdict} for entry in result]
+        print_json({"comparisons": entries, "left_out": result.left_out})
+    else:
+        say(repr(result))
+
+
+def diff(
+    store_1: Annotated[str, typer.Argument(metavar="STORE1", help="A store.")],
+    store_2: Annotated[str, typer.Argument(metavar="STORE2", help="Another store.")],
+    as_json: Json = False,
+) -> None:
+    """Compare two stores cell by cell; exit 1 if they differ.
+
+    raysweep diff results ../other/results
+    """
+    from raysweep.analysis.questions.stores import diff as answer
+    from raysweep.orchestrator.store.reader import Store
+
+    result = answer(Store(store_1), Store(store_2))
+    if as_json:
+        print_json({"same": result.same, "counts": result.counts(), "cells": result.cells.to_dicts()})
+    else:
+        if result.cells.height:
+            print_frame(result.cells)
+        say(repr(result))
+    if result.cells.height:
+        raise typer.Exit(1)
+
+
+def questions(store: StoreOption = "results", as_json: Json = False) -> None:
+    """Print the verdicts on the questions that sweep files declare.
+
+    raysweep questions
+
+    Verdicts may be looked at after every seed: the probability of a wrong one stays below 5 %.
+    """
+    from raysweep.analysis.questions.declared import questions as answer
+
+    verdicts = answer(store)
+    if as_json:
+        print_json([asdict(verdict) for verdict in verdicts])
+    elif not verdicts:
+        say("no questions: no sweep of this store declares any in [[question]]")
+    else:
+        say("\n".join(map(repr, verdicts)))
+
+
+def _direction(minimize: bool) -> str:
+    return "lower" if minimize else "higher"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"

@@ -1,0 +1,191 @@
+"""Questions that a sweep file declares: `[[question]]` blocks. They are never part of cell ids.
+
+A question is checked twice: its block on its own when the file is read, and its predicates against the sweep's cells
+when a launch is planned. What it may compare is decided here as well, by `pairings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from raysweep.orchestrator.text import encodable, join_first, short_repr
+from raysweep.workloads.registry import unknown_name
+
+Setting = Mapping[str, Any]
+"""The keys and values that the cells of different seeds share."""
+_KEYS = ("name", "a", "b", "best_of", "metric", "pair", "margin", "better")
+_MAX_LETTERS = 1000
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which of two settings is better in a metric, or which of several (`best_of`)."""
+
+    name: str
+    metric: str
+    a: str | None = None  # an SQL predicate
+    b: str | None = None
+    best_of: str | None = None
+    margin: float | None = None
+    better: str = "lower"
+
+    @property
+    def predicates(self) -> dict[str, str]:
+        """Key of the block -> predicate."""
+        keys = {"a": self.a, "b": self.b, "best_of": self.best_of}
+        return {key: text for key, text in keys.items() if text is not None}
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that the question says, as 16 hex characters."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_questions(raw: Any, problems: list[str]) -> tuple[Question, ...]:
+    """The questions of a sweep file; mistakes are added to `problems`."""
+    if isinstance(raw, dict):
+        problems.append("question: [question] is one table, not a list of blocks; write [[question]]")
+        raw = [raw]
+    if not isinstance(raw, list):
+        problems.append(f"question: {short_repr(raw)} is not a list of [[question]] blocks")
+        return ()
+    questions: list[Question] = []
+    for i, block in enumerate(raw):
+        where = f"question[{i}]"
+        if not isinstance(block, dict):
+            problems.append(f"{where}: {short_repr(block)} is not a table of key = value lines")
+            continue
+        before = len(problems)
+        question = _question(block, where, problems)
+        if len(problems) > before:
+            continue
+        if any(question.name == other.name for other in questions):
+            problems.append(f"{where}.name: {question.name!r} appears twice; rename one of the questions")
+        questions.append(question)
+    return tuple(questions)
+
+
+def _question(block: Mapping[str, Any], where: str, problems: list[str]) -> Question:
+    problems += [f"{where}: {unknown_name('key', key, _KEYS)}" for key in block if key not in _KEYS]
+    for key in ("name", "metric", "a", "b", "best_of", "better", "pair"):
+        value = block.get(key)
+        if value is not None and not _is_text(value):
+            problems.append(f"{where}.{key}: {short_repr(value)} is not text of 1 to {_MAX_LETTERS:,} characters")
+    for key in ("name", "metric"):
+        if key not in block:
+            problems.append(f'{where}.{key}: missing; add {key} = "..."')
+    if "best_of" in block:
+        problems += [f"{where}.{key}: not valid beside best_of" for key in ("a", "b", "margin") if key in block]
+    elif not {"a", "b"} <= block.keys():
+        problems.append(f"{where}: give two predicates a and b, such as a = \"method = 'sgd'\", or one in best_of")
+    better, pair, margin = block.get("better", "lower"), block.get("pair", "seed"), block.get("margin")
+    if better not in ("lower", "higher"):
+        problems.append(f'{where}.better: {short_repr(better)} is neither "lower" nor "higher"')
+    if pair != "seed":
+        problems.append(f'{where}.pair: {short_repr(pair)} is not valid; cells are paired by "seed"')
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
+        problems.append(f"{where}.margin: {short_repr(margin)} is not a number")
+    elif margin is not None and not 0 < margin < math.inf:
+        problems.append(f"{where}.margin: {short_repr(margin)} is not a positive number")
+    return Question(
+        name=str(block.get("name")), metric=str(block.get("metric")), a=block.get("a"), b=block.get("b"),
+        best_of=block.get("best_of"), margin=margin, better=better,
+    )  # fmt: skip
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_LETTERS and encodable(value)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two settings to compare.
+
+    Args:
+        a: position of the one setting.
+        b: position of the other.
+        stratum: key = value of what both have in common and other pairings have not, such as `rate=0.1`.
+        differing: keys whose values differ between a and b.
+    """
+
+    a: int
+    b: int
+    stratum: str
+    differing: tuple[str, ...]
+
+
+class Pairings(NamedTuple):
+    """The pairs of settings, strata that only one side has, and the reasons why settings cannot be paired."""
+
+    pairs: tuple[Pairing, ...]
+    left_out: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) -> Pairings:
+    """The comparisons of the settings `a` with the settings `b`.
+
+    A key on which both sides share a value, and which varies, is a stratum: only settings of equal values there are
+    compared. In a stratum, each side must have one setting.
+    """
+    both = [settings[i] for i in (*a, *b)]
+    if set(a) & set(b):
+        shown = join_first((label(settings[i], both) for i in sorted(set(a) & set(b))), 3, "; ")
+        return Pairings((), (), (f"both sides select {shown}; make the predicates exclude each other",))
+    varying = [key for key in keys_of(both) if len({_text(s.get(key)) for s in both}) > 1]
+    values = {key: [{_text(settings[i].get(key)) for i in side} for side in (a, b)] for key in varying}
+    strata = [key for key in varying if values[key][0] & values[key][1]]
+    groups: dict[tuple[str, ...], tuple[list[int], list[int]]] = {}
+    for side, chosen in enumerate((a, b)):
+        for i in chosen:
+            groups.setdefault(tuple(_text(settings[i].get(key)) for key in strata), ([], []))[side].append(i)
+    result: list[Pairing] = []
+    left_out: list[str] = []
+    problems: list[str] = []
+    for of_a, of_b in groups.values():
+        stratum = ", ".join(f"{key}={shown_value((settings[(of_a or of_b)[0]]).get(key))}" for key in strata)
+        at = f" at {stratum}" if stratum else ""
+        if not (of_a and of_b):
+            only = "first" if of_a else "second"
+            left_out.append(f"only the {only} side has cells{at}")
+            continue
+        for name, chosen in (("first", of_a), ("second", of_b)):
+            if len(chosen) > 1:
+                own = [settings[i] for i in chosen]
+                shown = join_first((label(setting, own) for setting in own), 4, "; ")
+                problems.append(f"the {name} side selects {len(chosen)} settings{at} ({shown}); select one of them")
+        if len(of_a) == len(of_b) == 1:
+            one, other = settings[of_a[0]], settings[of_b[0]]
+            differing = tuple(key for key in varying if _text(one.get(key)) != _text(other.get(key)))
+            result.append(Pairing(of_a[0], of_b[0], stratum, differing))
+    if not (result or problems):
+        problems.append(f"no settings of both sides agree in {', '.join(strata)}: {join_first(left_out, 4, '; ')}")
+    return Pairings(tuple(result), tuple(left_out), tuple(problems))
+
+
+def label(setting: Setting, among: Sequence[Setting]) -> str:
+    """A name of the setting: the method, and the keys in which it differs from the others, `sparse, k=4, rate=0.1`."""
+    parts = [str(setting.get("method"))]
+    for key in keys_of(among):
+        if key != "method" and setting.get(key) is not None and len({_text(other.get(key)) for other in among}) > 1:
+            parts.append(f"{key}={shown_value(setting[key])}")
+    return ", ".join(parts)
+
+
+def keys_of(settings: Sequence[Setting]) -> list[str]:
+    """All keys of the settings, in order of appearance."""
+    return list(dict.fromkeys(key for setting in settings for key in setting))
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value in messages."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,121 @@
+"""Permutation tests and anytime-valid verdicts: known answers, and the promised error rates by simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from raysweep.analysis.questions.permutation import SAMPLES, max_p, two_sided_p
+from raysweep.analysis.questions.sequential import (
+    A_BETTER,
+    B_BETTER,
+    EQUAL,
+    LEVEL,
+    OPEN,
+    decide,
+    difference,
+    dropped,
+    log_evidence,
+)
+
+INF = math.inf
+
+
+def test_the_exact_p_counts_sign_assignments() -> None:
+    """For 1, 2, 3 only +++ and --- reach the sum of 6; for 1, 2, -3 half of all reach 0."""
+    assert two_sided_p(np.array([1.0, 2.0, 3.0])) == 2 / 8
+    assert two_sided_p(np.array([1.0, 2.0, -3.0])) == 1.0
+    assert two_sided_p(np.array([])) == 1.0
+    assert two_sided_p(np.zeros(5)) == 1.0
+
+
+def test_a_failed_cell_is_the_largest_difference_and_needs_no_size() -> None:
+    failed = np.array([-INF, -1.0, -2.0, -3.0, -4.0, -5.0])
+    assert two_sided_p(failed) == 2 / 64
+    assert two_sided_p(np.array([INF, -1.0, -2.0])) == two_sided_p(np.array([3.0, -1.0, -2.0])) == 1.0
+    assert difference(np.array([INF, INF, 1.0]), np.array([INF, 0.0, INF])).tolist() == [0.0, INF, -INF]
+
+
+def test_many_pairs_are_sampled_and_the_p_is_never_zero() -> None:
+    p = two_sided_p(np.arange(1.0, 31.0))
+    assert p == 1 / (SAMPLES + 1)
+    assert two_sided_p(np.arange(1.0, 31.0)) == p  # the same draws in every call
+
+
+def test_the_max_test_is_one_sided_and_joint() -> None:
+    better = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0], [5.0, 5.0]])
+    assert max_p(better) == 1 / 32  # two equal competitors cost no more than one
+    assert max_p(-better) == 1.0
+    assert max_p(np.full((4, 2), np.nan)) == 1.0
+
+
+def test_the_best_of_several_settings_is_seldom_excluded() -> None:
+    """The first of five settings is as good as any other; over 400 replicates it is excluded in about 5 % at most."""
+    rng = np.random.default_rng(3)
+    ps = []
+    for _ in range(400):
+        outcomes = rng.normal(size=(5, 7)) + np.array([[0.0], [0.0], [0.0], [0.5], [1.0]]) + rng.normal(size=(1, 7))
+        ps.append(max_p(difference(outcomes[0], outcomes[1:]).T))
+        if len(ps) == 1:
+            assert max_p(difference(outcomes[4] + 9, outcomes[:4]).T) == 1 / 128
+    assert (np.array(ps) <= LEVEL).mean() <= 0.05
+
+
+def test_evidence_is_a_martingale_if_signs_are_fair() -> None:
+    """The mean of E over all signs of given sizes is 1, exactly, at every time."""
+    sizes = np.array([0.3, 2.0, INF, 0.0, 1.0, 1.0])
+    signed = np.array([np.where(sizes == 0, 0.0, sizes * s) for s in itertools.product([1.0, -1.0], repeat=6)])
+    assert np.exp(log_evidence(signed)).mean(axis=0) == pytest.approx(np.ones(6))
+
+
+def test_verdicts() -> None:
+    assert decide(np.full(12, -1.0) + 0.01 * np.arange(12)).verdict == A_BETTER
+    assert decide(np.full(12, -INF)).verdict == A_BETTER
+    decision = decide(np.ones(30))
+    assert (decision.verdict, decision.further) == (B_BETTER, None)
+    assert decide(np.ones(decision.pairs)) == decision  # what comes after a verdict does not change it
+    assert decide(np.ones(decision.pairs - 1)).verdict == OPEN
+    assert decide(np.tile([0.1, -0.1], 10), margin=1.0).verdict == EQUAL
+    assert decide(np.zeros(20), margin=1.0).verdict == EQUAL
+    assert decide(np.tile([0.1, -0.1], 10)).verdict == OPEN
+    assert decide(np.array([])).verdict == OPEN
+    one, five = (decide(np.ones(30), questions=n) for n in (1, 5))
+    assert (five.needed, five.pairs > one.pairs) == (5 * one.needed, True)
+
+
+def test_further_pairs_do() -> None:
+    """Evidence that goes on at its pace reaches the verdict after about the stated number of pairs."""
+    decision = decide(np.ones(5))
+    assert decision.verdict == OPEN
+    assert decision.further is not None
+    assert abs(decide(np.ones(30)).pairs - (5 + decision.further)) <= 2
+
+
+@pytest.mark.parametrize("law", ["normal", "t3", "lognormal", "failures", "ties"])
+def test_looking_after_every_seed_is_wrong_in_at_most_5_percent(law: str) -> None:
+    rng, size = np.random.default_rng(1), (600, 40)
+    differences = {
+        "normal": lambda: rng.normal(size=size),
+        "t3": lambda: rng.standard_t(3, size=size),
+        "lognormal": lambda: np.subtract(*np.exp(rng.normal(size=(2, *size)))),
+        "failures": lambda: np.where(rng.random(size) < 0.2, INF * rng.choice([-1, 1], size), rng.normal(size=size)),
+        "ties": lambda: np.round(rng.normal(size=size)),
+    }[law]()
+    both = np.maximum(log_evidence(differences), log_evidence(-differences))
+    assert (both.max(axis=1) >= math.log(2 / LEVEL)).mean() <= 0.05
+    assert (log_evidence(differences[:300] + 1.5).max(axis=1) >= math.log(2 / LEVEL)).mean() > 0.9
+
+
+def test_the_best_setting_stays_and_the_others_are_dropped() -> None:
+    rng = np.random.default_rng(2)
+    outcomes = rng.normal(size=(4, 40)) + np.array([[0.0], [0.0], [2.0], [0.0]])
+    outcomes[3, :30] = INF
+    outcomes[1, 20:] = np.nan  # no more seeds of it
+    gone = dropped(outcomes)
+    assert (gone[0], gone[1]) == (0, 0)
+    assert 0 < gone[2] < 20
+    assert 0 < gone[3] < 20
+    assert dropped(outcomes[:1]).tolist() == [0]
