@@ -14,8 +14,8 @@ FLOORS = {
         {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
-        {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"statistics", "paper"},
-        {"rendering", "errors"},
+        {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
+        {"statistics"}, {"rendering", "errors"},
     ),
 }  # fmt: skip
 """Package -> its folders and modules by floor, the highest first; each may import from lower floors only."""

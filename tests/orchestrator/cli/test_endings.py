@@ -42,7 +42,7 @@ MANY = 'name="m"\nworkload="slow:run"\nseeds="0..999"\n[[grid]]\nmethod="a"\n'
         (
             "import pydantic\nclass Config(pydantic.BaseModel):\n    @pydantic.model_validator(mode='after')\n"
             "    def check(self):\n        raise SystemExit(0)",
-            "SystemExit(0)",
+            "Config: SystemExit: 0",
         ),
     ],
 )

@@ -131,10 +131,10 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
     launch(Sweep.load("some.toml"), inline=True)
     after, _ = snapshot(Store(), None)
     counts = totals(after)
-    assert (counts.done, counts.failed, counts.left) == (1, 2, 1)  # seed 3 was cancelled: nobody's fault
-    assert after.failures["status"].to_list() == ["failed"] * 2  # of four attempts
+    assert (counts.done, counts.failed, counts.left) == (1, 3, 0)
+    assert after.failures["status"].to_list() == ["failed"] * 3  # of six attempts
     states = dict(after.states.select("cell_id", "name").iter_rows())
-    assert {states[i] for i in after.failures["cell_id"]} == {"some/a/seed=1", "some/a/seed=2"}
+    assert {states[i] for i in after.failures["cell_id"]} == {f"some/a/seed={seed}" for seed in (1, 2, 3)}
     with StoreWriter(Store(), "raysweep resume"):
         again, _ = snapshot(Store(), None)
         assert again.failures.is_empty()

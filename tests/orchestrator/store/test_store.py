@@ -434,7 +434,7 @@ def test_a_reader_looks_again_when_segments_are_merged_away(folder: Path, record
             return lazy
 
         assert store.collect(frame).height == 4
-        assert len(looks) == 2
+        assert len(looks) == (1 if store.storage.remote else 2)  # of objects the verified bytes are kept
 
 
 def test_a_listing_that_changes_while_it_is_made_is_repeated(folder: Path, records) -> None:

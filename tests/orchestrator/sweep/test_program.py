@@ -210,8 +210,8 @@ def write_script(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def files(head: str) -> tuple[str, ...]:
-    return workload_of(Sweep.from_text(f"{head}\n{TAIL}")).shipped()  # type: ignore[return-value]
+def files(head: str) -> list[Path]:
+    return list(workload_of(Sweep.from_text(f"{head}\n{TAIL}")).shipped())
 
 
 def test_a_programs_files_are_what_it_names_and_imports(folder: Path) -> None:
