@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP, SWEEP, TINY, environment
@@ -104,6 +105,7 @@ def test_a_launch_on_ray_survives_killed_workers_and_its_store_is_read(cli, writ
     assert row["source_path"] == str(folder / "tiny.py")  # and not the copy that was shipped to a worker
 
 
+@pytest.mark.slow
 def test_drivers_that_are_killed_lose_nothing_and_a_resume_finishes(cli, write, folder: Path) -> None:
     """A launch killed as soon as there is a store, a resume killed in the middle, and one that runs to its end."""
     write("slow.py", SLOW)
@@ -155,6 +157,7 @@ def test_cells_for_which_no_node_is_large_enough_are_refused(cli, write) -> None
     assert cli("launch", "tiny.toml", "--device", "cpu", "--inline").returncode == 0
 
 
+@pytest.mark.slow
 def test_workers_that_never_start_are_reported(write, folder: Path) -> None:
     write("tiny.py", TINY)
     write("tiny.toml", SWEEP)

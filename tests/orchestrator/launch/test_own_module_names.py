@@ -69,7 +69,13 @@ def raysweep(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return call
 
 
-@pytest.mark.parametrize(("options", "beside"), [(["--inline"], 5), ([], 0)], ids=["inline", "on Ray"])
+@pytest.mark.parametrize(
+    ("options", "beside"),
+    [
+        pytest.param(["--inline"], 5, id="inline", marks=pytest.mark.slow),
+        pytest.param([], 0, id="on Ray"),  # it is resumed and debugged inline
+    ],
+)
 def test_a_project_of_our_names_runs_and_is_resumed_and_debugged(
     raysweep, folder: Path, options: list[str], beside: int
 ) -> None:

@@ -233,7 +233,8 @@ def test_a_cell_resumes_in_the_next_launch_after_its_driver_was_killed(write, fo
     check_resumed(folder, before)
 
 
-@pytest.mark.parametrize("place", ["local", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
 def test_a_cell_resumes_in_the_next_attempt_after_its_worker_was_killed(write, folder: Path) -> None:
     write("counts.py", COUNTS)
     write("c.toml", sweep(0.3))

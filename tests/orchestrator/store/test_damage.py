@@ -57,6 +57,7 @@ def truncate(data: bytearray, chance: random.Random) -> None:
 DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (flip_bit, flip_bit, flip_bit, zero_block, truncate)
 
 
+@pytest.mark.slow  # a part of what tests/faults/damage.py does, of which a short run is in the fast suite
 @pytest.mark.parametrize("seed", range(2))
 def test_random_damage_is_named_and_changes_no_answer(seed: int, write, folder: Path) -> None:
     write("lossy.py", WORKLOAD)

@@ -47,7 +47,9 @@ def digest(module: str = "w") -> str:
     return read_code(module, str(Path.cwd())).digest
 
 
-@pytest.mark.parametrize("options", [["--inline"], []], ids=["inline", "on Ray"])
+@pytest.mark.parametrize(
+    "options", [pytest.param(["--inline"], id="inline"), pytest.param([], id="on Ray", marks=pytest.mark.slow)]
+)
 def test_a_plan_shows_that_a_helper_has_changed(folder: Path, tree, cli, options: list[str]) -> None:
     """On Ray the digest that is recorded is of the copy that was shipped, and has to be the same."""
     tree({"w.py": "import physics, data.more\n" + RUN, "physics.py": "from laws import gravity\nG = 9.81\n"})
@@ -285,7 +287,7 @@ implementation = ["readable", "fused"]
 VIT = 'name="s"\nworkload="vit"\nseeds=[1]\n[config]\n{}\n[[grid]]\nmethod="sparse"\nk=2\n'
 
 
-@pytest.mark.parametrize("workload", ["online_rnn", "vit"])
+@pytest.mark.parametrize("workload", ["online_rnn", pytest.param("vit", marks=pytest.mark.slow)])
 def test_every_module_that_a_cell_loads_counts(folder: Path, tree, workload: str) -> None:
     if workload == "vit":
         pytest.importorskip("torch")
