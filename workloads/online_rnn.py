@@ -146,7 +146,7 @@ def run(cell: Cell, context: Context) -> Metrics:
 
 
 def _measure(predictions: Array, stream: Stream, classes: bool) -> dict[str, float]:
-    """Compute the scores of the run and of the naive baselines over all windows."""
+    """Compute the mean of each score in each window, for the run and for the naive baselines."""
     segments, graded, targets = stream.segments, stream.graded, stream.targets
     metrics: dict[str, float] = {}
     for score, values in scores(predictions, targets, classes).items():

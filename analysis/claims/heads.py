@@ -57,28 +57,28 @@ def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
 
 
 def level(key: str, low: float, high: float, floor: str = FLOOR) -> Interval:
-    """The recovery is from `low` to `high`, percent."""
+    """Build the criterion that the recovery of row `key` is between `low` and `high` percent."""
     return criteria.recovery_zone(key, floor, CEILING, low, high, criteria.linear_gain)
 
 
 def near(key: str, paper: float) -> Interval:
-    """The recovery is within `POINTS` of the paper's."""
+    """Build the criterion that the recovery of row `key` is within `POINTS` of the paper's."""
     return criteria.recovery_level(key, FLOOR, CEILING, paper, gain=criteria.linear_gain)
 
 
 def apart(key: str, other: str, low: float, high: float) -> Interval:
-    """The recovery of `key` less that of `other` is from `low` to `high`, points."""
+    """Build the criterion that the recovery of `key` minus that of `other` is from `low` to `high` points."""
     return criteria.recovery_zone(key, FLOOR, CEILING, low, high, criteria.linear_gain, less=other)
 
 
 def gap(key: str, other: str, paper: float) -> Interval:
-    """The recovery of `key` is above that of `other`, by the paper's number of points within `POINTS`."""
+    """Build the criterion that the recovery of `key` exceeds `other`'s by the paper's points, within `POINTS`."""
     zone = apart(key, other, paper - criteria.POINTS, paper + criteria.POINTS)
     return replace(zone, number=True, opposite=(0.0, INF))
 
 
 def above(key: str, other: str, unit: str = "accuracy") -> Interval:
-    """`key` is larger than `other`: the mean of their paired difference is above 0."""
+    """Build the criterion that the mean of the paired difference of `key` and `other` is above 0."""
 
     def statistic(columns: Columns) -> Array:
         result: Array = (columns[key] - columns[other]).mean(-1)

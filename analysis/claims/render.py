@@ -21,7 +21,7 @@ _WIDTH = 120
 
 
 def to_text(frame: pl.DataFrame) -> str:
-    """One paragraph per line: verdict, statement and source, numbers, baselines, reason."""
+    """Render the ledger as text, one paragraph for each line: verdict, statement, numbers, baselines, reason."""
     blocks = []
     for row in frame.to_dicts():
         paragraph = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
@@ -37,7 +37,7 @@ def to_text(frame: pl.DataFrame) -> str:
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
-    """One table per source of claims, one row per line, the reasons in the last column."""
+    """Render the ledger as one table per source of claims, with one row for each of its lines, reasons last."""
     heads = ["claim", "part", "source", "claimed", "its seeds, 95 %", "ours, 95 % interval", "seeds", "verdict",
              "alone", "decay 0", "naive", "why"]  # fmt: skip
     parts = [conclusions(frame, _number), summary(frame), *(f"{note}." for note in notes(frame))]

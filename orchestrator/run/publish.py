@@ -55,7 +55,7 @@ class Publisher(threading.Thread):
             self._cell, self._published = (cell_id, attempt, context), (0, 0)
 
     def finish(self) -> bool:
-        """Publish the attempt no longer; return whether anything of it was published."""
+        """Stop publishing the attempt. Return whether any of its output or points was published."""
         with self._lock:
             self._cell = None
             return self._published != (0, 0)

@@ -351,9 +351,10 @@ class Driver:
             self.progress.stopped = f"--max-hours {seconds / 3600:g} was reached"
 
     def _check_waiting(self) -> None:
-        """Stop the launch if it only waits for nodes, and has waited `node_seconds` for each. Their chunks stay undone.
+        """Stop the launch if all its remaining chunks have waited `node_seconds` for nodes that do not exist.
 
-        The wait of a chunk counts from when no node could run it, also while other cells ran.
+        Such chunks are given up at any stop; a later launch runs them. A chunk's waiting time begins when no existing
+        node can run it, even if other cells still run then.
         """
         waiting = self.executor.waiting()
         self.progress.waiting = tuple(wait.node for wait in waiting)

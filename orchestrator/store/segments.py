@@ -219,7 +219,9 @@ def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: On
 
 
 def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> list[Segment]:
-    """Verify all pages of segments by the segments' checksums, or by Parquet's in segments of older versions.
+    """Verify every page of the segments against each segment's own checksum.
+
+    Segments that older versions of raysweep wrote have none: Parquet's page checksums are used.
 
     Args:
         storage: the store's storage.

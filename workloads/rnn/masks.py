@@ -130,7 +130,10 @@ def sources_of(mask: Mask) -> Indices:
 
 
 def readers_of(mask: Mask) -> tuple[Indices, Indices]:
-    """List the readers of each source: the offsets (n + 1,) of source j's readers, and all readers (n k,)."""
+    """List the units that read each source, as offsets (n + 1,) and units (n k,) sorted by source.
+
+    Source j is read by `units[offsets[j]:offsets[j + 1]]`.
+    """
     begins = np.concatenate([[0], np.cumsum(mask.sum(0))])
     return begins.astype(np.intp), np.nonzero(mask.T)[1]
 

@@ -23,10 +23,11 @@ stay at their initial values within any run. Measured at n = 5, alpha = 0.3: eta
 steps; 3e-3 drives gam below 0, so kap > 1 and everything grows. In float32 hN - h has a rounding error of about 1e-7,
 so sigma should be well above that.
 
-Differences from the source: the form is that of Marschall, Cho and Savin (2020), online and with one rate for A and
-gam, since their runs are reproduced here. Their (6) counts zeta_t, which moves the copy only at the next step, so (7)
-fits A to an effect one step late. A learned A then falls below the I that the immediate influence in (1) asks for.
-(Without a leak its diagonal goes to about 0.) A and gam are kept at a sequence's end; the rest is reset. The copy
+Differences from the source: this is the form of Marschall, Cho and Savin (2020), whose runs are reproduced here:
+online, with one learning rate for A and gam. A flaw of that form is kept. (6) adds zeta_t to Om_t at once, but zeta_t
+moves the copy only at step t + 1. So (7) compares Om_t with an effect that lags one step, and a learned A becomes
+smaller than the identity, which would be right for the immediate influence. (In a network without leak, alpha = 1, the
+diagonal of A goes to about 0.) At a sequence's end A, gam and the drawn zeta are kept; the rest is reset. The copy
 starts at the network's state.
 """
 
