@@ -42,7 +42,8 @@ def mine(write) -> None:
 
 
 def comparable(text: str) -> list[str]:
-    """Words without times, the store's name and what started raysweep."""
+    """Words without lines of progress, times, the store's name and what started raysweep."""
+    text = re.sub(r"^\d+ done, .* left.*$", "", text, flags=re.MULTILINE)
     return re.sub(r"\d+\.\d s|[\d.]+ (cells/s|s\b)|--store \w+|python -m (?=raysweep)", "", text).split()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -272,7 +273,7 @@ def test_debug_runs_the_program_in_the_foreground_and_prints_it(cli, write: Writ
     (write("s.toml", 'command = "python p.py {seed}"\nseeds = [7]\n'), cli("launch", "s.toml", "--inline"))
     ended = cli("debug", Store("results").cells.collect()["cell_id"][0])
     assert ended.returncode == 0, ended.stderr
-    assert f"{sys.executable} p.py 7" in ended.stdout
+    assert f"{shlex.quote(sys.executable)} p.py 7" in ended.stdout
     assert "as a process of its own" in ended.stdout
     assert '{"a": 1}' in ended.stdout
     assert "err" in ended.stderr
