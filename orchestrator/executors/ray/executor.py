@@ -101,18 +101,17 @@ class RayExecutor:
         self._any_worker = False  # whether any worker has sent a heartbeat
         self._first_submit: float | None = None
         self._oom_kills = oom_kills()  # of which a lost worker is known
-        self._by_value = {name: self._put(workload) for name, workload in by_value.items()}
+        self._by_value = by_value
+        for workload in by_value.values():
+            self._check_sendable(workload)
         self._remote = self._ray.remote(max_retries=0)(work)
         self._health = HealthMonitor(self._ray, self._launch, drains=not self._embedded)
         self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
 
-    def _put(self, workload: Workload) -> Any:
-        """A reference to a copy of the workload, which Ray pickles by value and unpickles on its own workers."""
-        send = functools.partial(self._ray.put, workload)
+    def _check_sendable(self, workload: Workload) -> None:
+        """Raise InputError if Ray cannot pickle the workload by value. It does so for each chunk."""
         try:
-            return self._connection.call(f"sending workload {workload.name} to Ray", CALL_S, send)
-        except ClusterUnavailable:
-            raise
+            self._ray.cloudpickle.dumps(workload)
         except Exception as error:
             self._connection.close(lambda: None)
             raise InputError(f"workload {workload.name!r} cannot be sent to workers: {_line(error)}") from None
