@@ -136,7 +136,7 @@ def test_workloads_in_the_guide_run(number: int, folder: Path) -> None:
 
 
 PYTHON_PAGE = [
-    "", "8 0\n30\n", "10\n", "['method', 'loss'] 5\n",
+    "", "8 0\n30\n", "10\n", "['method', 'loss'] 6\n",
     "-0.099 0.0625 no difference shown\n['sgd, rate=0.2', 'sgd, k=5, rate=0.2', 'momentum, rate=0.05']\n",
 ]  # fmt: skip
 """Output of the blocks of `python.md`: of a launch of cells that are done, of a function, of queries and questions."""

@@ -7,6 +7,7 @@ cell has none. A cell that has not ended, or was lost with its node, has no outc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,12 +58,21 @@ class Cells:
         """All settings."""
         return self.by_setting.settings
 
+    @functools.cached_property
+    def metrics(self) -> frozenset[str]:
+        """The names of all metrics that done cells have."""
+        lists = [rows.filter(pl.col("status") == "done")["metrics"].to_list() for rows in self.rows.values()]
+        return frozenset(entry["name"] for metrics in lists for entries in metrics for entry in entries or ())
+
     def outcomes(self, setting: int, metric: str, better: str) -> Outcomes:
         """The outcomes of a setting.
 
         Raises:
-            InputError: no cell of the setting has such a metric, though some are done and did not diverge.
+            InputError: no cell has such a metric, though some have others; or no cell of the setting has it, though
+                some are done and did not diverge.
         """
+        if self.metrics and metric not in self.metrics:
+            raise InputError(unknown_name("metric", metric, sorted(self.metrics)))
         cells = self.rows[setting]
         values: dict[int, float] = {}
         failed: set[int] = set()

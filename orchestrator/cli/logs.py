@@ -111,7 +111,7 @@ class _Printer:
 
         new = size - self._size
         if new > len(end):
-            self._write(f"... {new - len(end):,} bytes left out ...\n")
+            self._write(f"... {new - len(end):,} bytes before this are not shown while the cell runs ...\n")
             self._rest, new = b"", len(end)
         lines, newline, self._rest = (self._rest + end[len(end) - new :]).rpartition(b"\n")
         self._size = size
@@ -125,9 +125,10 @@ class _Printer:
             rest = clean(self._rest)
         elif text.startswith(self.printed):
             rest = text[len(self.printed) :]
-        else:
-            last = self.printed[-1000:]
-            rest = text.rpartition(last)[2] if last in text else text
+        else:  # some of it was not shown, or is cleaned otherwise as a whole
+            lines = [line for line in self.printed.splitlines() if line.strip()]
+            last = next((line for line in reversed(lines[-20:]) if line in text), None)
+            rest = "" if last is None and lines else text if last is None else text.rpartition(last)[2].lstrip("\n")
         self._write(rest if not rest or rest.endswith("\n") else rest + "\n")
 
     def _write(self, text: str) -> None:

@@ -73,13 +73,15 @@ def launch(
     store: str | Path | Store = DEFAULT,
     *,
     grid: Mapping[str, Any] | None = None,
-    seeds: Iterable[int] | None = None,
+    seeds: Iterable[int] | str | None = None,
     name: str | None = None,
     resources: Mapping[str, float] | None = None,
     where: str | None = None,
     inline: bool = False,
     address: str | None = None,
     device: str = "auto",
+    resume: bool = False,
+    rerun_changed: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
@@ -96,6 +98,8 @@ def launch(
         inline: run in this process instead of on Ray.
         address: a running Ray cluster; None starts Ray on this machine.
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
+        resume: grant new attempts to cells that have used up theirs.
+        rerun_changed: also run done cells whose code has changed since.
         progress: called with the progress several times a second.
 
     Raises:
@@ -109,7 +113,10 @@ def launch(
         raise InputError("grid, seeds, name and resources are for a function; a sweep has its own")
     request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
     executor = "inline" if inline else "ray"
-    options = Options(where=where, executor=executor, address=address, device=device, command="launch()")
+    options = Options(
+        where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
+        command="launch()",
+    )  # fmt: skip
     return Launch(request, opened, options).run(progress)
 
 

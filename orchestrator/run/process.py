@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import re
 import secrets
 import selectors
 import signal
@@ -35,6 +36,9 @@ class Usage(NamedTuple):
     peak_rss: int  # in the units of `ru_maxrss`
 
 
+_LINE_END = re.compile(r"(\r\n|\r|\n)")
+
+
 class Lines:
     """Splits a stream of bytes into lines, and passes the text on to a stream of this process.
 
@@ -42,10 +46,10 @@ class Lines:
 
     Args:
         stream: gives the stream that the text is written to.
-        receive: called with each line, without its end.
+        receive: called with each line, without its end, and whether the next line overwrites it on a terminal.
     """
 
-    def __init__(self, stream: Callable[[], IO[str]], receive: Callable[[str], None]) -> None:
+    def __init__(self, stream: Callable[[], IO[str]], receive: Callable[[str, bool], None]) -> None:
         self._stream, self._receive = stream, receive
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._rest = ""
@@ -57,13 +61,13 @@ class Lines:
             with contextlib.suppress(OSError, ValueError):  # a full disk or a closed terminal does not end the cell
                 self._stream().write(text)
                 self._stream().flush()
-        lines = (self._rest + text).replace("\r", "\n").split("\n")
-        self._rest = lines.pop()[-MAX_LINE:]
-        for line in lines:
+        *parts, rest = _LINE_END.split(self._rest + text)
+        self._rest = rest[-MAX_LINE:]
+        for line, end in zip(parts[::2], parts[1::2], strict=True):
             if line:
-                self._receive(line[:MAX_LINE])
+                self._receive(line[:MAX_LINE], end == "\r")
         if final and self._rest:
-            self._receive(self._rest)
+            self._receive(self._rest, False)
             self._rest = ""
 
 

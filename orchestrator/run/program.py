@@ -32,13 +32,17 @@ class ProgramFailed(Exception):
 
 
 class _LastLines:
-    """The last lines of the program's output, for a failed cell's `traceback`."""
+    """The last lines of the program's output, for a failed cell's `traceback`; of a progress bar, its last state."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._is_overwritten = False  # the last line is, by the next one
 
-    def add(self, line: str) -> None:
+    def add(self, line: str, is_overwritten: bool) -> None:
+        if self._is_overwritten:
+            self._lines.pop()
         self._lines.append(line)
+        self._is_overwritten = is_overwritten
 
     def text(self) -> str:
         return "\n".join(self._lines)
@@ -112,13 +116,13 @@ def _run(
 ) -> dict[str, float]:
     output, errors, everything = OutputMetrics(program.metrics, context), _LastLines(), _LastLines()
 
-    def out(text: str) -> None:
-        everything.add(text)
+    def out(text: str, is_overwritten: bool) -> None:
+        everything.add(text, is_overwritten)
         output.stdout(text)
 
-    def err(text: str) -> None:
-        everything.add(text)
-        errors.add(text)
+    def err(text: str, is_overwritten: bool) -> None:
+        everything.add(text, is_overwritten)
+        errors.add(text, is_overwritten)
         output.stderr(text)
 
     def tick() -> None:

@@ -127,7 +127,8 @@ class Driver:
             finished.extend(self._overdue())
             self.progress.running, self.progress.slow = len(self._started), self._slow()
             self.progress.work_begun = self._work_begun()
-            self.progress.to_retry = len(self._to_retry)
+            running = {self._in_flight[number].tasks[i].row for number, (i, _, _) in self._started.items()}
+            self.progress.to_retry = len(self._to_retry - running)
             if finished:
                 self.progress.note_batch(time.monotonic())
             yield finished

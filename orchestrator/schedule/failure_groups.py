@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _QUOTED = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
 _PATH = re.compile(r"(?:/[\w.+-]+){2,}")
+_BAR = re.compile(r"\d+%\|[^|\n]*\|[^\n]*?it/s\]?")  # of tqdm, if the message follows without a line break
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _FRAME = re.compile(r'^\s*File "([^"\n]*)", line (\d+),? in (.+)$', re.MULTILINE)
 _OURS = re.compile(r"(^|/)raysweep/orchestrator/")
@@ -41,7 +42,9 @@ def signature(error_type: str | None, message: str | None, traceback: str | None
     Timeouts have no place, since one may interrupt a cell anywhere. `whole` leaves the message unmasked.
     """
     line = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
-    text = (line if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", line))))[:160].strip()
+    text = (line if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", _BAR.sub("…", line)))))[
+        :160
+    ].strip()
     at = None if error_type == _TIMEOUT else place(traceback)
     return f"{error_type or 'error'}{': ' if text else ''}{text}{'' if at is None else f' ({at})'}"
 

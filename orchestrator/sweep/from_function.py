@@ -15,7 +15,7 @@ from raysweep.orchestrator.text import short_repr
 def function_sweep(
     function: Callable[..., Any],
     grid: Mapping[str, Any],
-    seeds: Iterable[int],
+    seeds: Iterable[int] | str,
     name: str | None = None,
     resources: Mapping[str, float] | None = None,
 ) -> Sweep:
@@ -25,7 +25,7 @@ def function_sweep(
         function: a workload's function, at the top level of a module or of `__main__`.
         grid: setting -> its value, or a list of values to try. Without the key `method`, the method is the function's
             name.
-        seeds: the seeds.
+        seeds: the seeds: a list, a range, or text such as "0..4".
         name: the sweep's name, by default the function's.
         resources: keys of `[resources]`, such as `timeout_s`.
 
@@ -38,12 +38,14 @@ def function_sweep(
         raise InputError(
             f"{title}: not a function at the top level of a module or of the notebook; write it as a def of its own"
         )
+    if not isinstance(seeds, str | Iterable):
+        raise InputError(f"seeds: {short_repr(seeds)} is neither a list of integers nor a range; write range({seeds})")
     settings = grid if "method" in grid else {"method": title, **grid}
     problems: list[str] = []
     lines = [
         f"name = {_toml(name or title)}",
         f"workload = {_toml(f'{module}:{title}')}",
-        f"seeds = {_toml(list(seeds))}",
+        f"seeds = {_toml(seeds if isinstance(seeds, str) else list(seeds))}",
     ]
     for header, table in (("[resources]", resources or {}), ("[[grid]]", settings)):
         lines += [header] if table else []

@@ -184,3 +184,13 @@ def test_nothing_to_pair_names_the_seeds(cli: Cli, write: Write) -> None:
     cli("launch", "toy.toml", "--inline", "--where", "(method = 'good') = (seed < 2)")
     with pytest.raises(InputError, match="no seed has ended cells of both; seeds of good: 0, 1; of bad: 2, 3"):
         raysweep.compare("results", "method=good", "method=bad", metric="loss", where="rate=0.1")
+
+
+def test_a_misspelt_metric_is_an_error_even_if_a_setting_has_only_failures(cli: Cli, write: Write) -> None:
+    write("toy.py", WORKLOAD.replace("cell.seed == 3", "cell.seed >= 0"))
+    write("toy.toml", SWEEP.format(last=2))
+    assert cli("launch", "toy.toml", "--inline").returncode == 1
+    for arguments in (("best",), ("compare", "method=good", "method=bad", "--where", "rate = 0.1")):
+        ended = cli(*arguments, "--metric", "los")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "unknown metric 'los'; did you mean 'loss'?" in ended.stderr

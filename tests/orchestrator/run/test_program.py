@@ -336,3 +336,19 @@ def test_json_output_of_plan_names_the_first_command(cli, write: Write) -> None:
     write("s.toml", 'command = "echo {lr} {seed}"\nseeds = [7]\n[[grid]]\nlr = [0.1, 0.2]\n')
     assert json.loads(cli("plan", "s.toml", "--json").stdout)["commands"] == {"$ echo {lr} {seed}": "echo 0.1 7"}
     assert "first command: echo 0.1 7" in cli("plan", "s.toml").stdout
+
+
+def test_of_a_progress_bar_a_failed_programs_traceback_has_the_last_state(write: Write) -> None:
+    row = run(
+        write,
+        """
+        import sys
+        for i in range(200):
+            sys.stderr.write(f"\\r{i}%|##  | it/s")
+        sys.stderr.write("\\nno data\\n")
+        sys.exit(3)
+        """,
+    )
+    assert row["status"] == "failed"
+    assert "199%|##  | it/s\nno data" in row["traceback"]
+    assert "198%" not in row["traceback"]

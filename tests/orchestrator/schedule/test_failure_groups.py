@@ -171,3 +171,9 @@ def test_a_group_names_what_its_cells_share_and_others_do_not_have() -> None:
     one = failed.head(1)
     assert grouped(one, variants)["shared"].to_list() == ["method = adam, rate = 0.1, width = 128"]
     assert grouped(one, one.select(SETTINGS))["shared"].to_list() == [""]
+
+
+def test_a_progress_bar_before_the_message_does_not_separate_groups() -> None:
+    bars = [f"exit code 1: {40 + i}%|{'#' * i}   | {i}/9 [00:01<00:02, 3.{i}it/s]config file missing" for i in range(3)]
+    groups = groups_of(of_attempts([("failed", "ProgramFailed", bar, "") for bar in bars]))
+    assert groups.select("cells", "failure").rows() == [(3, "ProgramFailed: exit code #: …config file missing")]
