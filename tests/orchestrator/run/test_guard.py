@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from raysweep import Store, launch
+from raysweep import Store
 from tests.command_line import RAYSWEEP, environment
 from tests.orchestrator.sweeps import sweep_of
 
@@ -80,7 +80,9 @@ WAITS = """
 """
 
 
-def test_a_cell_that_waits_for_any_child_sees_only_its_own(write) -> None:
+def test_a_cell_that_waits_for_any_child_sees_only_its_own(write, cli_process) -> None:
+    """In a process of its own: this one may have children of other tests."""
     write("waits.py", WAITS)
-    launch(sweep_of("waits:run", "[resources]\ntimeout_s = 10"), inline=True)
+    write("waits.toml", sweep_of("waits:run", "[resources]\ntimeout_s = 10").text)
+    assert cli_process("launch", "waits.toml", "--inline").returncode == 0
     assert Store().sql("SELECT children FROM cells")["children"].to_list() == [1.0]
