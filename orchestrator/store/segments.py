@@ -295,8 +295,11 @@ def _each(storage: Storage, function: Callable[[T], R], items: Sequence[T]) -> I
     if storage.readers == 1 or len(items) < 2:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(storage.readers) as pool:
+    pool = ThreadPoolExecutor(storage.readers)
+    try:
         yield from pool.map(function, items)
+    finally:  # without a wait: the generator may be finalised in one of the pool's own threads
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _difference(schema: pa.Schema, folder: str) -> str:
