@@ -160,12 +160,14 @@ _loaded: dict[tuple[str, tuple[str, ...]], Workload] = {}
 
 def _load(chunk: Chunk) -> Workload:
     """The chunk's workload, as an earlier chunk of this process loaded it if that is the code to run."""
-    if chunk.program is not None:
-        return worker_side(chunk.program, chunk.search[0] if chunk.search else None)
     key = (chunk.workload, chunk.search)
     workload = _loaded.get(key)
     if workload is None or workload.source_digest != chunk.source_digest:
-        workload = _loaded[key] = load_workload(*key)
+        if chunk.program is not None:
+            workload = worker_side(chunk.program, chunk.search[0] if chunk.search else None)
+        else:
+            workload = load_workload(*key)
+        _loaded[key] = workload
     return workload
 
 
