@@ -133,6 +133,7 @@ class Launch:
         self._table = on_device(request.table, options.device)
         self._summary: pl.DataFrame | None = None  # the summary that the plan is based on
         self._plan: Plan | None = None
+        self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
 
     def plan(self) -> Plan:
         """Plan the launch once no other launch owns the store, since that one may be running the same cells.
@@ -144,8 +145,10 @@ class Launch:
         if self.store.exists():
             wait_till_free(self.store.storage, self.options.wait, self._on_wait)
         planned = self.current_plan()
-        refuse_lacking(planned, self.request, self.options)
-        refuse_larger_than_machine(planned, self.options)
+        if planned is not self._possible:
+            refuse_lacking(planned, self.request, self.options)
+            refuse_larger_than_machine(planned, self.options)
+            self._possible = planned
         return planned
 
     def current_plan(self) -> Plan:
@@ -176,7 +179,7 @@ class Launch:
         with contextlib.ExitStack() as begun, contextlib.ExitStack() as opened:
             executor = None
             planned = self.plan()
-            if planned.to_run:  # refuse cells that cannot run before the store is taken
+            if planned.to_run:
                 begun.enter_context(starting(store.storage.location, options.command))
                 executor = open_executor(request, options)
                 opened.callback(executor.close)
