@@ -236,6 +236,22 @@ def test_contract_a_chunk_whose_workload_does_not_load_is_refused(executors: dic
     assert refused.place
 
 
+class Unreadable:
+    """Raises ValueError when it is unpickled."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("no number",)
+
+
+def test_ray_a_chunk_that_the_worker_cannot_read_is_refused(executors: dict[str, Executor]) -> None:
+    executor = executors["ray"]
+    executor.submit(dataclasses.replace(chunk(10, "a"), device=Unreadable()))  # type: ignore[arg-type]
+    (refused,) = events(executor, 1)
+    assert isinstance(refused, ChunkRefused)
+    assert "no number" in refused.problem
+    assert refused.place
+
+
 def events(executor: Executor, count: int, seconds: float = 60) -> list[Event]:
     received: list[Event] = []
     until = time.monotonic() + seconds
