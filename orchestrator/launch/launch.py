@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
+from raysweep.orchestrator.launch.display import shown
 from raysweep.orchestrator.launch.interrupts import hard_end, interruptible
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
+from raysweep.orchestrator.launch.result import Result, result_of
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
@@ -45,29 +47,6 @@ FLUSH_BYTES = 32 * 2**20
 DEVICES = ("auto", "cpu", "cuda")
 
 
-@dataclass(frozen=True)
-class Result:
-    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch."""
-
-    asked: int
-    done: int
-    ran: int
-    failed: int
-    left: int
-    exhausted: int  # failed cells that were not tried, since their attempts were used up before
-    changed: int  # done cells whose code has changed since, and that were not run again
-    seconds: float
-    stopped: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code: 0 if all requested cells are done, 130 if the launch was interrupted, otherwise 1."""
-        if self.stopped == "interrupted":
-            return 130
-        return 0 if self.done == self.asked else 1
-
-
 def launch(
     sweeps: Sweep | Sequence[Sweep] | Callable[..., Any],
     store: str | Path | Store = DEFAULT,
@@ -82,7 +61,7 @@ def launch(
     device: str = "auto",
     resume: bool = False,
     rerun_changed: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> Result:
     """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
 
@@ -100,7 +79,8 @@ def launch(
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
-        progress: called with the progress several times a second.
+        progress: a function that is called with the progress several times a second; or whether to show the progress,
+            which by default only a notebook does.
 
     Raises:
         InputError: a sweep, the predicate or the store's path is invalid.
@@ -117,7 +97,10 @@ def launch(
         where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
         command="launch()",
     )  # fmt: skip
-    return Launch(request, opened, options).run(progress)
+    with shown(progress, "" if inline or address else "starting Ray") as (report, end):
+        result = Launch(request, opened, options).run(report)
+        end(result.summary)
+    return result
 
 
 class Launch:
@@ -192,7 +175,7 @@ class Launch:
             planned = self.current_plan()  # another launch may have changed the store since
             warnings = list(request.warnings)
             if not planned.to_run:
-                return _result(planned, None, began, warnings)
+                return result_of(planned, None, began, warnings, store)
             if executor is None:  # only if done cells were deleted since the first plan
                 executor = open_executor(request, options)
             opened.callback(executor.close)  # after the writer's: closed before the store is released
@@ -218,7 +201,7 @@ class Launch:
                 writer.compactor.end()
             if writer.compactor.problem is not None:
                 warnings.append(f"small segments were not merged: {writer.compactor.problem}")
-            return _result(planned, driver.progress, began, warnings)
+            return result_of(planned, driver.progress, began, warnings, store)
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
@@ -309,25 +292,3 @@ def open_executor(request: Request, options: Options) -> Executor:
         by_value = {name: workload for name, workload in request.workloads.items() if workload.module == MAIN}
         executor = kind(options.address, request.own_files, by_value=by_value)
     return executor
-
-
-def _result(planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
-    counts = planned.counts()
-    ran = progress.done if progress else 0
-    failed = progress.failed if progress else 0
-    changed, exhausted = (
-        planned.frame.filter((pl.col("state") == state) & ~pl.col("run")).height for state in ("changed", "failed")
-    )
-    done = counts["done"] + changed + ran
-    return Result(
-        asked=len(planned.table),
-        done=done,
-        ran=ran,
-        failed=failed + exhausted,
-        left=len(planned.table) - done - failed - exhausted,
-        exhausted=exhausted,
-        changed=changed,
-        seconds=time.monotonic() - began,
-        stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ())),
-    )
