@@ -185,8 +185,8 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
     overrides = dict(setting(text) for text in params["set_"] or ())
     sweeps = load_all(list(params["sweeps"]))
     for name in overrides:
-        axes = [b.axes[name] for s in sweeps for b in s.blocks if len(b.axes.get(name, ())) > 1]
-        if axes:
+        axes = [block.axes[name].values for sweep in sweeps for block in sweep.blocks if name in block.axes]
+        if any(len(axis) > 1 for axis in axes):
             values = sorted({value for axis in axes for value in axis}, key=str)
             warn([f"--set {name} replaces the grid's list {values}, so that there are fewer cells"])
     limits = {"timeout_s": params.get("timeout"), "retries": params.get("retries")}
