@@ -40,6 +40,7 @@ class Options:
     device: str = "auto"
     max_failures: int | None = None
     max_hours: float | None = None
+    max_parallel: int | None = None
     max_alike: int | None = MAX_ALIKE
     node_wait: float | None = NODE_WAIT_MIN  # minutes
     wait: bool = False
