@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from raysweep.analysis.errors import AmbiguousCells
+from raysweep.orchestrator.sweep.settings import flattened
 from raysweep.orchestrator.text import count_cells
 
 _MAX_GROUPS = 5
@@ -50,7 +51,7 @@ def _ambiguous(what: str, lines: Sequence[str], choice: str) -> AmbiguousCells:
 
 def _differences(group: pl.DataFrame) -> str:
     """Describe the config keys in which cells differ, with their values."""
-    configs = [json.loads(text) if text else {} for text in group["config"].to_list()]
+    configs = [flattened(json.loads(text)) if text else {} for text in group["config"].to_list()]
     names = ["k", *dict.fromkeys(name for config in configs for name in config)]
     parts: list[str] = []
     for name in names:

@@ -21,6 +21,7 @@ from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.store.missing import missing as missing_of
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
+from raysweep.orchestrator.sweep.settings import flattened
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import at_store, join_first
 
@@ -196,7 +197,7 @@ def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
     if not metrics:
         return {}
-    keys = {key for text in cells["config"].unique() for key in json.loads(text or "{}")}
+    keys = {key for text in cells["config"].unique() for key in flattened(json.loads(text or "{}"))}
     bare = pl.DataFrame(pl.from_arrow(CELLS.empty_table()))
     one = bare.clear(1).with_columns(
         pl.lit(None, pl.String).alias("error_type"),

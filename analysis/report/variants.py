@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from raysweep.orchestrator.sweep.settings import flattened
+
 KEYS = ("experiment", "workload", "workload_version", "method", "k", "config")
 _MAX_KEYS = 6
 """Maximum config keys in a name; variants that agree in these keys are numbered."""
@@ -106,7 +108,7 @@ def _sometimes_absent(
 
 
 def _config(text: str | None) -> dict[str, Any]:
-    return dict(json.loads(text)) if text else {}
+    return flattened(json.loads(text)) if text else {}
 
 
 def _cut(label: str) -> str:

@@ -45,6 +45,7 @@ def show(
 
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.identity import cell_name
+    from raysweep.orchestrator.sweep.settings import flattened
 
     opened = Store(store, skip_damaged=skip_damaged).require()
     key = one_cell(opened.known(), cell)
@@ -73,7 +74,7 @@ def show(
         return
     for name, value in document.items():
         if isinstance(value, dict):
-            _say_items(name, value)
+            _say_items(name, flattened(value))
         else:
             say(f"{name}: {value}")
     say(f"attempts: {len(attempts)}")

@@ -185,8 +185,8 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
     overrides = dict(setting(text) for text in params["set_"] or ())
     sweeps = load_all(list(params["sweeps"]))
     for name in overrides:
-        axes = [b.axes[name] for s in sweeps for b in s.blocks if len(b.axes.get(name, ())) > 1]
-        if axes:
+        axes = [block.axes[name].values for sweep in sweeps for block in sweep.blocks if name in block.axes]
+        if any(len(axis) > 1 for axis in axes):
             values = sorted({value for axis in axes for value in axis}, key=str)
             warn([f"--set {name} replaces the grid's list {values}, so that there are fewer cells"])
     limits = {"timeout_s": params.get("timeout"), "retries": params.get("retries")}
@@ -203,7 +203,7 @@ def _options(context: typer.Context) -> Options:
     from raysweep.orchestrator.launch.request import Options
 
     params = context.params
-    names = ("where", "address", "device", "max_failures", "max_hours", "wait", "rerun_changed")
+    names = ("where", "address", "device", "max_failures", "max_hours", "max_parallel", "wait", "rerun_changed")
     options: dict[str, Any] = {name: params[name] for name in names if name in params}
     for name in ("max_alike", "node_wait"):
         if name in params:
@@ -237,7 +237,10 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
     def announce(plan: Plan, executor: Executor) -> None:
         if not as_json:
             where = "in this process" if options.executor == "inline" else "on Ray's current resources"
-            print("; ".join(forecast(plan, executor.slots, where)), file=sys.stderr)
+            most = options.max_parallel
+            where = where if most is None else f"at most {most} at once, {where}"
+            slots = executor.slots if most is None else lambda *demand: min(most, executor.slots(*demand))
+            print("; ".join(forecast(plan, slots, where)), file=sys.stderr)
 
     with live(as_json, at) as report:
         result = this.run(report, announce)

@@ -61,6 +61,9 @@ MaxAlike = Annotated[
     int,
     typer.Option(min=0, help="Stop a method once this many of its cells fail alike, unless more succeed; 0: never."),
 ]
+MaxParallel = Annotated[
+    int | None, typer.Option(min=1, help="Run at most this many cells at once. Default: as many as fit the machines.")
+]
 MaxHours = Annotated[
     float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")
 ]
@@ -84,7 +87,7 @@ def launch_options(
     store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
     retries: Retries = None, max_failures: MaxFailures = None, max_alike: MaxAlike = MAX_ALIKE,
-    max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN, submit: Submit = None, follow: Follow = False,
+    max_parallel: MaxParallel = None, max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN, submit: Submit = None, follow: Follow = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Declare the options that `launch` and `resume` share. Never called: only its signature is used."""

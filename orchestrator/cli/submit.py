@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,7 +126,7 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
     if path.is_relative_to(BUNDLED) and workload.folder is None:
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)
-    shutil.copy2(path, folder / path.name)
+    (folder / path.name).write_text(sweep.text, encoding="utf-8")  # with its bases
     if workload.folder is not None:
         python_files(Path(workload.folder), folder, workload.shipped())
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()

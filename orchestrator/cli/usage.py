@@ -9,10 +9,7 @@ from typer.core import TyperCommand
 
 from raysweep.orchestrator.text import short_repr
 
-_CONCURRENCY = (
-    "as many cells run at once as fit this machine; for fewer, raise [resources] cpus in the sweep file, or start Ray "
-    "with fewer CPUs (ray start --head --num-cpus=4) and add --address auto"
-)
+_CONCURRENCY = "as many cells run at once as fit the machines; --max-parallel 4 runs at most 4"
 _RESOURCES = 'cells request resources in the sweep file: "{} = ..." under [resources]'
 HINTS = {
     **dict.fromkeys(("--jobs", "--workers", "--num-workers", "--parallel", "--n-jobs", "-j"), _CONCURRENCY),

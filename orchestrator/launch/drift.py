@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import polars as pl
 
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.base import read_file
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
@@ -54,8 +56,8 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
 
 def _reads(path: str, text: str) -> bool:
     try:
-        return Path(path).read_text(encoding="utf-8") == text
-    except (OSError, ValueError):
+        return read_file(Path(path)) == text
+    except (OSError, ValueError, InputError):
         return False
 
 

@@ -38,6 +38,7 @@ from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.main_module import MAIN
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.text import short_repr
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
@@ -61,6 +62,7 @@ def launch(
     device: str = "auto",
     resume: bool = False,
     rerun_changed: bool = False,
+    max_parallel: int | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Result:
     """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
@@ -79,6 +81,7 @@ def launch(
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
+        max_parallel: run at most this many cells at once; None: as many as the machines have room for.
         progress: a function that is called with the progress several times a second; or whether to show the progress,
             which by default only a notebook does.
 
@@ -91,11 +94,13 @@ def launch(
         sweeps = function_sweep(sweeps, grid or {}, [0] if seeds is None else seeds, name, resources)
     elif any(option is not None for option in (grid, seeds, name, resources)):
         raise InputError("grid, seeds, name and resources are for a function; a sweep has its own")
+    if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
+        raise InputError(f"max_parallel: {short_repr(max_parallel)} is not an integer of 1 or more")
     request = from_sweeps([sweeps] if isinstance(sweeps, Sweep) else sweeps, opened, where)
     executor = "inline" if inline else "ray"
     options = Options(
         where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
-        command="launch()",
+        max_parallel=max_parallel, command="launch()",
     )  # fmt: skip
     with shown(progress, "" if inline or address else "starting Ray") as (report, end):
         result = Launch(request, opened, options).run(report)
@@ -186,7 +191,10 @@ class Launch:
                 name: (w.folder,) if w.folder else () for name, w in request.workloads.items()
             }
             hours, minutes = options.max_hours, options.node_wait
-            limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
+            limits = Limits(
+                options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60,
+                options.max_parallel,
+            )  # fmt: skip
             outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
             driver = Driver(
                 planned, executor, search, limits, writer.checkpoint_home(), request.workloads, outputs,

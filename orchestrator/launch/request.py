@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -12,12 +13,15 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.base import read_file
 from raysweep.orchestrator.sweep.cells import CellTable, expand
+from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.program import is_program
 from raysweep.orchestrator.sweep.program_files import workload_of
+from raysweep.orchestrator.sweep.resources import BELONGS
 from raysweep.orchestrator.sweep.source import module_conflicts
-from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
+from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module
 from raysweep.orchestrator.text import short_repr
 
@@ -36,6 +40,7 @@ class Options:
     device: str = "auto"
     max_failures: int | None = None
     max_hours: float | None = None
+    max_parallel: int | None = None
     max_alike: int | None = MAX_ALIKE
     node_wait: float | None = NODE_WAIT_MIN  # minutes
     wait: bool = False
@@ -171,11 +176,13 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
         for key, value in sweep.config.items()
         if isinstance(value, list) and key not in typed
     ]
-    places = [("config", sweep.config), *((f"grid[{i}]", block.axes) for i, block in enumerate(sweep.blocks))]
+    blocks = [{name: axis.values for name, axis in block.axes.items()} for block in sweep.blocks]
+    places: list[tuple[str, Mapping[str, Any]]] = [("config", sweep.config)]
+    places += [(f"grid[{i}]", axes) for i, axes in enumerate(blocks)]
     resources = [
         f"{sweep.path}: {place}.{key}: is passed to the workload as a setting; a limit {BELONGS}"
         for place, keys in places
-        for key in RESOURCES
+        for key in RESOURCE_NAMES
         if key in keys and key not in typed
     ]
     ranges = [
@@ -230,10 +237,10 @@ def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
 
 def _changed(path: Path, texts: set[str]) -> bool:
     try:
-        return path.read_text(encoding="utf-8") not in texts
+        return read_file(path) not in texts
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, InputError):
         return True
 
 

@@ -10,6 +10,7 @@ from raysweep.orchestrator.query.hints import identifier
 from raysweep.orchestrator.query.sql import SQL_TABLES, live_frame
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, LOGS
+from raysweep.orchestrator.sweep.settings import flattened
 
 
 def columns(store: Store) -> pl.DataFrame:
@@ -33,7 +34,7 @@ def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
     """Rows for the columns of a frame from `widen`, whose order is: schema, config keys, metrics."""
     configs = 0
     if "config" in frame.columns:
-        parsed = (json.loads(text) for text in frame["config"].drop_nulls().unique())
+        parsed = (flattened(json.loads(text)) for text in frame["config"].drop_nulls().unique())
         configs = len({key for config in parsed for key in config})
     widened = [name for name in frame.columns if name not in ATTEMPTS.names]
     categories = {name: category for category, names in _CATEGORIES.items() for name in names}

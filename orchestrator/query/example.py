@@ -10,6 +10,7 @@ from raysweep.orchestrator.query.hints import identifier, literal
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ATTEMPTS
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.settings import flattened
 
 MAX_METRICS, MAX_SETTINGS = 3, 6
 COUNTERS = ("step", "steps", "epoch", "epochs", "iteration", "seconds")
@@ -46,7 +47,7 @@ def _differing(variants: pl.DataFrame) -> list[str]:
     first: dict[str, object] = {}
     differing: set[str] = set()
     for text in variants["config"].unique():
-        config = json.loads(text)
+        config = flattened(json.loads(text))
         differing |= {name for name, value in config.items() if first.setdefault(name, value) != value}
         differing |= first.keys() - config.keys()
     return [*keys, *sorted(differing)]

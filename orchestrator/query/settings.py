@@ -15,6 +15,7 @@ from raysweep.orchestrator.query.hints import with_text_quoted
 from raysweep.orchestrator.query.sql import matching
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 from raysweep.orchestrator.sweep.question import Pairings, Question, Setting, label, pairings
+from raysweep.orchestrator.sweep.settings import flattened
 from raysweep.orchestrator.text import join_first
 
 _MAX_LISTED = 12
@@ -54,7 +55,7 @@ def by_setting(table: CellTable) -> SettingTable:
 
 
 def _setting(variant: Mapping[str, Any]) -> Setting:
-    config = json.loads(variant["config"]) if variant["config"] else {}
+    config = flattened(json.loads(variant["config"])) if variant["config"] else {}
     keys = {name: variant[name] for name in VARIANT if name != "config"}
     return {**keys, **{f"config_{k}" if k in keys else k: v for k, v in config.items()}}
 

@@ -25,6 +25,7 @@ from raysweep.orchestrator.query.widen import reachable, widen
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.conditions import quoted_names
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import shortened
 
@@ -89,15 +90,19 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
     schema = _SCHEMA.search(low)
     arrays: ArrayStream | None = None
     connection = _sandbox()
+    dotted: set[str] = set()  # columns of nested settings
     try:
         for name, frame in SQL_TABLES.items():
             if schema or re.search(rf"\b{name}\b", low):
-                connection.register(name, frame(store, sql).to_arrow())
+                rows = frame(store, sql)
+                dotted.update(column for column in rows.columns if "." in column)
+                connection.register(name, rows.to_arrow())
         if schema or re.search(r"\barrays\b", low):
             reaches = reachable(sql)
             arrays = ArrayStream(store, [name for name in ARRAYS.names if reaches is None or reaches(name)])
             connection.register("arrays", arrays)
         _lock(connection)
+        sql = quoted_names(sql, dotted)
         _refuse_commands(connection, sql)
         result = connection.sql(sql)
         if result is None:
@@ -244,9 +249,10 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     wide = wide.with_columns(pl.col("status").fill_null("pending"))
     connection = _sandbox()
     try:
-        connection.register("cells", widen(wide, where).drop("config").to_arrow())
+        frame = widen(wide, where).drop("config")
+        connection.register("cells", frame.to_arrow())
         _lock(connection)
-        result = connection.sql(_CHOICE.format(where))
+        result = connection.sql(_CHOICE.format(quoted_names(where, frame.columns)))
         rows = result.fetchall() if result is not None and len(result.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
         columns = widen(wide).drop("config", "variant").columns

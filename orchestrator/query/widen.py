@@ -7,10 +7,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import polars as pl
+
+from raysweep.orchestrator.sweep.conditions import typed_column
+from raysweep.orchestrator.sweep.settings import flattened
 
 # Constructs that reach columns without naming them. `FROM cells` is a query even without SELECT.
 _ALL = re.compile(
@@ -113,21 +115,10 @@ def _config_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
         return {}
     config = frame["config"]
     distinct = config.unique(maintain_order=True)
-    parsed = [json.loads(text) if text else {} for text in distinct]
+    parsed = [flattened(json.loads(text)) if text else {} for text in distinct]
     index = pl.DataFrame({"config": config}).join(
         pl.DataFrame({"config": distinct}).with_row_index("at"), on="config", how="left", nulls_equal=True,
         maintain_order="left",
     )["at"]  # fmt: skip
-    return {key: _typed(key, [p.get(key) for p in parsed])[index] for key in sorted({k for p in parsed for k in p})}
-
-
-def _typed(name: str, values: list[Any]) -> pl.Series:
-    kinds = {type(v) for v in values if v is not None}
-    if kinds == {bool}:
-        return pl.Series(name, values, pl.Boolean)
-    if kinds == {int}:
-        return pl.Series(name, values, pl.Int64)
-    if kinds and kinds <= {int, float}:
-        return pl.Series(name, values, pl.Float64, strict=False)
-    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return pl.Series(name, texts, pl.String)
+    names = sorted({name for settings in parsed for name in settings})
+    return {name: typed_column(name, [settings.get(name) for settings in parsed])[index] for name in names}

@@ -144,14 +144,18 @@ class Driver:
     # Submitting
 
     def _submit(self) -> None:
-        now = time.monotonic()
+        now, most = time.monotonic(), self.limits.parallel
         while self._waiting and self._waiting[0][0] <= now:
             _, row = heapq.heappop(self._waiting)
             # At the front of the queue: a cell that is retried has waited longest.
             self._queues.setdefault(self.attempts.key(row), deque()).appendleft(row)
         for key, queue in self._queues.items():
             slots = self.executor.slots(key.cpus, key.gpus, key.memory_gib)
+            slots = slots if most is None else min(slots, most)
             while queue and self._count_in_flight.get(key, 0) < max(1, slots * AHEAD):
+                # A worker runs one cell of a chunk at a time: so many chunks are so many cells at once.
+                if most is not None and len(self._in_flight) >= most:
+                    return
                 # A long cell is sent only to a free slot, so that it does not wait behind another one on a worker.
                 if self._count_in_flight.get(key, 0) >= slots and self.attempts.estimate(queue[0])[0] > CHUNK_S:
                     break
@@ -345,7 +349,7 @@ class Driver:
     def _check_limits(self) -> None:
         if self.progress.stopped is not None:
             return
-        failures, seconds, _, _ = self.limits
+        failures, seconds = self.limits.failures, self.limits.seconds
         if failures is not None and self.progress.failed >= failures:
             self.progress.stopped = f"--max-failures {failures} was reached"
         elif seconds is not None and time.monotonic() - self._began > seconds:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raysweep.orchestrator.sweep.settings import flattened
 from raysweep.orchestrator.text import short_repr, storable
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ _SETTINGS = ["method", "k", "config"]
 
 def _equal(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Settings that are equal in all rows of method, k and config (JSON), which are not empty."""
-    rows = ({"method": row["method"], "k": row["k"], **json.loads(row["config"] or "{}")} for row in settings)
+    configs = (flattened(json.loads(row["config"] or "{}")) for row in settings)
+    rows = ({"method": row["method"], "k": row["k"], **c} for row, c in zip(settings, configs, strict=True))
     equal = next(rows, {})
     for row in rows:
         if not equal:

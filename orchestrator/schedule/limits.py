@@ -13,9 +13,10 @@ SLOW_FACTOR, SLOW_S = 5.0, 60.0
 
 
 class Limits(NamedTuple):
-    """Limits after which no more cells are submitted. Running cells still complete. None means no limit."""
+    """Limits after which no more cells are submitted, and of cells at once. Running cells complete. None: no limit."""
 
     failures: int | None = None  # cells that have used up their attempts
     seconds: float | None = None  # since the launch began
     alike: int | None = None  # cells of one method that fail alike; stops that method only
     node_seconds: float | None = None  # without a node that fits a demand; stops unless other cells run
+    parallel: int | None = None  # cells that run at once; it stops nothing

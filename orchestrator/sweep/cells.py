@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,9 +16,12 @@ from typing import Any
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.block import Block
+from raysweep.orchestrator.sweep.conditions import PredicateError
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
+from raysweep.orchestrator.sweep.points import points, predicate_problems
 from raysweep.orchestrator.sweep.program_files import workload_of
-from raysweep.orchestrator.sweep.spec import Block, Sweep
+from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import printable_output
@@ -78,11 +80,7 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
     problems: list[str] = []
     counts = [_count(sweep) for sweep in sweeps]
     if sum(counts) > MAX_CELLS:
-        name = sweeps[0].path or sweeps[0].name if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
-        raise InputError(
-            f"{name}: {sum(counts):,} cells requested; at most {MAX_CELLS:,} are possible; shorten the lists in "
-            "[[grid]], or launch fewer seeds at a time (--seeds)"
-        )
+        raise _too_many(sweeps, sum(counts))
     tables = [_expand_one(sweep, problems) for sweep in sweeps]
     if problems:
         unique = list(dict.fromkeys(problems))
@@ -107,11 +105,17 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 
 
 def _count(sweep: Sweep) -> int:
-    """Return the number of cells that the sweep requests."""
-    grids = (
-        len(b.methods) * max(1, len(b.ks)) * math.prod(len(values) for values in b.axes.values()) for b in sweep.blocks
+    """Return the number of cells that the sweep requests; of a block with predicates, a lower limit of the work."""
+    seeds = len(sweep.seeds)
+    return sum(block.size * (seeds if block.is_product or block.sample else min(1, seeds)) for block in sweep.blocks)
+
+
+def _too_many(sweeps: Sequence[Sweep], count: int) -> InputError:
+    name = sweeps[0].path or sweeps[0].name if len(sweeps) == 1 else f"{len(sweeps)} sweeps"
+    return InputError(
+        f"{name}: {count:,} cells requested; at most {MAX_CELLS:,} are possible; shorten the lists in [[grid]], or "
+        "launch fewer seeds at a time (--seeds)"
     )
-    return len(sweep.seeds) * sum(grids)
 
 
 _KIND = {True: "workload", False: "command"}
@@ -150,11 +154,11 @@ def _table(
     seeds: list[int] = []
     seen: dict[tuple[str, str], str] = {}
     places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
-    for block, method, k, config, place in _points(sweep):
-        if workload is None:
-            break
+    for block, method, k, config, place in _points(sweep, mistakes, products=workload is not None):
+        if workload is None:  # predicates are still checked
+            continue
         # If the file's k is invalid, which `spec` has reported, the rest of the point is still checked.
-        settled, lines = validate(workload, method, k, config, settle=bool(block.ks))
+        settled, lines = validate(workload, method, k, config, settle=bool(block.ks), is_named=block.names_method)
         for key, line in lines:
             places.setdefault(line, {})[f"{place}{key}"] = None
         if settled is None:
@@ -189,6 +193,8 @@ def _table(
             ids.extend(cell_ids(parts, sweep.seeds))
             variants.extend(itertools.repeat(len(rows) - 1, len(sweep.seeds)))
             seeds.extend(sweep.seeds)
+            if len(ids) > MAX_CELLS:
+                raise _too_many([sweep], len(ids))
     mistakes.extend(f"{location_of(line, sweep, blocks)}: {line}" for line, blocks in places.items())
     problems.extend(mistakes)
     if mistakes:
@@ -199,11 +205,26 @@ def _table(
     )
 
 
-def _points(sweep: Sweep) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
-    """Yield all points of the grid: (block, method, k, config, the block's name in messages)."""
+def _points(
+    sweep: Sweep, mistakes: list[str], *, products: bool
+) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
+    """Yield the points of the grid: (block, method, k, config, the block's name in messages); adds to `mistakes`.
+
+    Without `products`, only points of blocks with predicates, samples or the like.
+    """
     for i, block in enumerate(sweep.blocks):
-        names = list(block.axes)
-        for (method, k), values in itertools.product(
-            itertools.product(block.methods, block.ks or (None,)), itertools.product(*block.axes.values())
-        ):
-            yield block, method, k, {**sweep.config, **dict(zip(names, values, strict=True))}, f"grid[{i}]"
+        place = f"grid[{i}]"
+        if block.is_product and not products:
+            continue
+        where = sweep.path or sweep.name
+        if not block.is_product and any(f": {place}." in problem for problem in sweep.problems):
+            mistakes += [f"{where}: {place}{line}" for line in predicate_problems(block, sweep.config)]
+            continue
+        try:
+            for point in points(block, sweep.config):
+                yield block, point.method, point.k, sweep.config_of(point.settings), place
+        except PredicateError as error:
+            mistakes.append(f"{where}: {place}{error}")
+        except ValueError:
+            if not sweep.problems:  # which are about values that no point can have
+                raise

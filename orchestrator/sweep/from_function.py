@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.base import toml_value
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 
@@ -23,8 +23,8 @@ def function_sweep(
 
     Args:
         function: a workload's function, at the top level of a module or of `__main__`.
-        grid: setting -> its value, or a list of values to try. Without the key `method`, the method is the function's
-            name.
+        grid: what a `[[grid]]` block says: setting -> its value, a list of values to try, or a table. Without the key
+            `method`, the method is the function's name.
         seeds: the seeds: a list, a range, or text such as "0..4".
         name: the sweep's name, by default the function's.
         resources: keys of `[resources]`, such as `timeout_s`.
@@ -43,30 +43,17 @@ def function_sweep(
     settings = grid if "method" in grid else {"method": title, **grid}
     problems: list[str] = []
     lines = [
-        f"name = {_toml(name or title)}",
-        f"workload = {_toml(f'{module}:{title}')}",
-        f"seeds = {_toml(seeds if isinstance(seeds, str) else list(seeds))}",
+        f"name = {toml_value(name or title)}",
+        f"workload = {toml_value(f'{module}:{title}')}",
+        f"seeds = {toml_value(seeds if isinstance(seeds, str) else list(seeds))}",
     ]
     for header, table in (("[resources]", resources or {}), ("[[grid]]", settings)):
         lines += [header] if table else []
         for key, value in table.items():
             try:
-                lines.append(f"{_toml(str(key))} = {_toml(value)}")
+                lines.append(f"{toml_value(str(key))} = {toml_value(value)}")
             except TypeError as error:
                 problems.append(f"grid: {key}: {error}")
     if problems:
         raise InputError(problems)
     return Sweep.from_text("\n".join(lines) + "\n")
-
-
-def _toml(value: Any) -> str:
-    """A value in TOML, which writes these types as JSON does, but for infinity."""
-    value = value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list | tuple | range):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, bool | int | str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    raise TypeError(f"{short_repr(value)} is neither a number, a text, a truth value nor a list of these")

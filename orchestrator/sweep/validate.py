@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pydantic
 
 from raysweep.orchestrator.sweep.identity import canonical_json
+from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
-from raysweep.orchestrator.sweep.spec import BELONGS, RESOURCES, Sweep
+from raysweep.orchestrator.sweep.resources import BELONGS
+from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import message_of, short_repr
 from raysweep.workloads.registry import unknown_name
@@ -30,16 +32,19 @@ Mistake = tuple[str, str]
 
 
 def validate(
-    workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool
+    workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool, is_named: bool = True
 ) -> tuple[Settled | None, list[Mistake]]:
     """Validate a point of the grid. Returns the valid point, and the mistakes.
 
     The point is None if it has mistakes, or if `settle` is False; the workload's functions are then not called.
+    `is_named`: the file names the method.
     """
     problems: list[Mistake] = []
     is_known = workload.methods is None or method in workload.methods
     if not is_known:
-        problems.append((".method", unknown_name("method", method, workload.methods)))  # type: ignore[arg-type]
+        methods: Any = workload.methods
+        missing = f"missing; {workload.name} has the methods {', '.join(sorted(methods))}"
+        problems.append((".method", unknown_name("method", method, methods) if is_named else missing))
     model, lines, invalid_keys = _revived(workload, config)
     problems.extend(("", line) for line in lines)
     if model is None or not is_known or not settle:
@@ -132,13 +137,25 @@ _IN_A_BLOCK = {
 }
 
 
+def _fields(model: Any, path: Iterable[Any]) -> Mapping[str, Any]:
+    """The fields of a Config, or of a table in it; none if the table is no model."""
+    for part in path:
+        field = getattr(model, "model_fields", {}).get(part)
+        annotation = None if field is None else field.annotation
+        models = [kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")]
+        model = models[0] if models else None
+    return getattr(model, "model_fields", {})
+
+
 def _config_problems(error: pydantic.ValidationError, workload: Workload) -> list[str]:
     lines = []
     for problem in error.errors(include_url=False):
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            unknown = unknown_name("config key", place, workload.config_model.model_fields)  # type: ignore[union-attr]
-            elsewhere = BELONGS if place in RESOURCES else _IN_A_BLOCK.get(place)
+            prefix = "".join(f"{part}." for part in problem["loc"][:-1])
+            known = [f"{prefix}{name}" for name in _fields(workload.config_model, problem["loc"][:-1])]
+            unknown = unknown_name("config key", place, known)
+            elsewhere = BELONGS if place in RESOURCE_NAMES else _IN_A_BLOCK.get(place)
             lines.append(f"{place}: not a config key; it {elsewhere}" if elsewhere else unknown)
         elif problem["type"] == "missing":
             lines.append(f"config key {place!r} is missing; set it in [config] or [[grid]]")
@@ -146,7 +163,7 @@ def _config_problems(error: pydantic.ValidationError, workload: Workload) -> lis
             text = problem["msg"].removeprefix("Value error, ")
             key = f"config key {place!r}: " if place else ""
             got = f" (got {short_repr(problem['input'])})" if place else ""
-            field = workload.config_model.model_fields.get(place)  # type: ignore[union-attr]
+            field = _fields(workload.config_model, problem["loc"][:-1]).get(str((problem["loc"] or ("",))[-1]))
             if problem["type"] == "string_pattern_mismatch" and field is not None and field.description:
                 got += f"; expected: {field.description}"
             if problem["type"] in {"int_type", "float_type"} and _is_number(problem["input"]):

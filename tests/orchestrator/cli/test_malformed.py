@@ -73,6 +73,21 @@ def settle(method, k, config):
 def run(cell, context):
     return {"loss": 1.0}
 """
+NESTED = """
+from pydantic import BaseModel
+
+
+class Optimizer(BaseModel, frozen=True, extra="forbid"):
+    learning_rate: float = 0.1
+
+
+class Config(BaseModel, frozen=True, extra="forbid"):
+    optimizer: Optimizer = Optimizer()
+
+
+def run(cell, context):
+    return {"loss": 1.0}
+"""
 
 
 class Case(NamedTuple):
@@ -118,6 +133,7 @@ def sweep_file(text: str, folder: Path) -> str:
     """Plan a sweep file; keys that it does not mention are added."""
     put(folder / "work.py", WORK)
     put(folder / "typed.py", TYPED)
+    put(folder / "nested.py", NESTED)
     if not re.search(r"^(# whole|«BOM»)", text):
         keys = re.findall(r"^\s*\"?([\w-]+)\"?\s*[=:]", text, flags=re.MULTILINE)
         before = [

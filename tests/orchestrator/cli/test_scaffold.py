@@ -19,7 +19,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.spec import RESOURCES
+from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.workload import load_workload
 from raysweep.workloads import WORKLOADS
 from tests.conftest import ROOT
@@ -95,7 +95,7 @@ def test_the_readme_sweep_fits_the_schema() -> None:
 
 
 def test_the_schema_has_every_resource() -> None:
-    assert tuple(schema()["properties"]["resources"]["properties"]) == RESOURCES
+    assert tuple(schema()["properties"]["resources"]["properties"]) == RESOURCE_NAMES
 
 
 @pytest.mark.parametrize("name", list(WORKLOADS))
@@ -113,8 +113,7 @@ def test_schemas_of_our_workloads_are_schemas(name: str) -> None:
         GOOD.replace('"0..2"', "[1, 1]"),
         GOOD.replace('"0..2"', "[-1]"),
         GOOD.replace('"0..2"', "[true]"),
-        GOOD.partition("[[grid]]")[0],
-        GOOD.replace('method = "a"', "k = 1"),
+        GOOD.partition("[[grid]]")[0] + "grid = []\n",
         GOOD.replace('method = "a"', "method = []"),
         GOOD.replace('method = "a"', 'method = ""'),
         GOOD + "k = -1\n",
@@ -122,7 +121,17 @@ def test_schemas_of_our_workloads_are_schemas(name: str) -> None:
         GOOD + "seed = 1\n",
         GOOD + "rate = []\n",
         GOOD + "rate = [1, 1]\n",
-        GOOD + "rate = {a = 1}\n",
+        GOOD + "rate = {a = []}\n",
+        GOOD + "rate = {}\n",
+        GOOD + "rate = {values = 1}\n",
+        GOOD + "rate = {linspace = [0, 1]}\n",
+        GOOD + "rate = {uniform = ['a', 'b']}\n",
+        GOOD + "rate = {values = [1], step = 2}\n",
+        GOOD + "sample = 0\n",
+        GOOD + "sample = {seed = 1}\n",
+        GOOD + "zip = ['a']\na = [1, 2]\n",
+        GOOD + "where = 1\n",
+        GOOD + "exclude = ['']\n",
         GOOD + "[resources]\ncpu = 1\n",
         GOOD + "[resources]\ncpus = 0\n",
         GOOD + "[resources]\ncpus = 1.5\n",
@@ -183,7 +192,19 @@ def test_schema_and_spec_accept_the_same_programs(text: str) -> None:
     assert valid(text, schema())
 
 
-@pytest.mark.parametrize("extra", ["", "k = [1, 2]\n", 'rate = [0.1, "x", true]\n', "resources = {gpus = 0.5}\n"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "",
+        "k = [1, 2]\n",
+        'rate = [0.1, "x", true]\n',
+        "resources = {gpus = 0.5}\n",
+        "optimizer.lr = [0.1, 0.2]\noptimizer.schedule.kind = 'cosine'\n",
+        "zip = [['a', 'b'], ['c', 'd']]\na = [1, 2]\nb = [3, 4]\nc = [1, 2]\nd = {linspace = [0, 1, 2]}\n",
+        "where = 'a < 2'\nexclude = ['a = 0', 'a = -1']\na = {values = [1, 2], when = \"method = 'a'\"}\n",
+        "sample = {count = 5, seed = 1}\na = {loguniform = [1e-4, 1]}\nb.c = {integers = [1, 8]}\n",
+    ],
+)
 def test_schema_and_spec_accept_the_same(extra: str) -> None:
     assert valid(GOOD + extra, schema())
     assert Sweep.from_text(GOOD + extra).problems == ()

@@ -338,3 +338,25 @@ def test_device_says_which_gpus_cells_get(
 def test_an_unknown_device_is_refused(sweep: Sweep) -> None:
     with pytest.raises(InputError, match="unknown device 'cudo'; did you mean 'cuda'"):
         launch(sweep, inline=True, device="cudo")
+
+
+PARALLEL = """
+    import time
+
+    def run(cell, context):
+        began = time.time()
+        time.sleep(0.4)
+        return {"began": began, "ended": time.time()}
+"""
+
+
+@pytest.mark.slow  # `test_never_more_chunks_are_in_flight` is its fast sibling
+def test_ray_never_runs_more_cells_at_once_than_asked_for(write) -> None:
+    write("parallel.py", PARALLEL)
+    text = 'workload = "parallel:run"\nseeds = "0..5"\n[[grid]]\nmethod = ["a", "b"]\n[resources]\ncpus = 0.25\n'
+    assert launch(Sweep.from_text(text), max_parallel=3).done == 12
+    rows = Store().sql("SELECT began, ended FROM cells").rows()
+    at_once = [sum(began <= moment < ended for began, ended in rows) for moment, _ in rows]
+    assert max(at_once) == 3
+    with pytest.raises(InputError, match="max_parallel: 0 is not an integer of 1 or more"):
+        launch(Sweep.from_text(text), max_parallel=0)

@@ -35,7 +35,7 @@ class Scripted:
 
     def __init__(self, end) -> None:
         self.end, self.queue, self.sent = end, [], []
-        self.nodes, self.avoided = {"good", "bad"}, set()
+        self.nodes, self.avoided, self.most = {"good", "bad"}, set(), 0
 
     def slots(self, *_: object) -> int:
         return 2
@@ -52,6 +52,7 @@ class Scripted:
     def submit(self, chunk: Chunk) -> None:
         self.queue.append(chunk)
         self.sent.append(chunk)
+        self.most = max(self.most, len(self.queue))
 
     def poll(self, timeout: float) -> list[Event]:
         chunk = self.queue.pop(0)
@@ -261,3 +262,13 @@ def test_a_memory_error_has_a_status_of_its_own_and_advice(write) -> None:
     attempts = Store().attempts.select("status", "error_message").collect()
     assert attempts["status"].to_list() == ["out_of_memory"] * 2
     assert "memory_gib" in attempts["error_message"][0]
+
+
+@pytest.mark.parametrize(("parallel", "most"), [(1, 1), (3, 3), (None, 4)])
+def test_never_more_chunks_are_in_flight_than_cells_may_run_at_once(drive, parallel: int | None, most: int) -> None:
+    def end(chunk: Chunk) -> Event:
+        return ChunkReturned(chunk.number) if chunk.number % 3 == 0 else completed(chunk)
+
+    driver, executor, _ = drive(end, seeds='"0..29"', limits=Limits(parallel=parallel))
+    assert driver.progress.done == 30
+    assert executor.most == most

@@ -27,7 +27,7 @@ def problems(text: str) -> str:
     ("text", "facts"),
     [
         ("name = ", "not valid TOML"),
-        (HEAD, "grid: empty"),
+        (HEAD, "grid[0].method: missing; online_rnn has the methods"),
         (HEAD.replace("online_rnn", "online_rmn") + '[[grid]]\nmethod="rtrl"', "did you mean 'online_rnn'?"),
         (HEAD + '[[grid]]\nmethod="rlfo"', "unknown method 'rlfo'"),
         (HEAD + '[[grid]]\nmethod="rttl"', "did you mean 'rtrl'?"),

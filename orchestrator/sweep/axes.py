@@ -1,0 +1,175 @@
+"""The values of one setting in a `[[grid]]` block: a list, a space of numbers, or a distribution to draw from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Any
+
+from raysweep.orchestrator.sweep.keys import MAX_POINTS, VALUE_NAMES
+from raysweep.orchestrator.sweep.near_misses import like_a_range
+from raysweep.orchestrator.sweep.settings import check_value, is_line
+from raysweep.orchestrator.text import short_repr
+from raysweep.workloads.registry import unknown_name
+
+Scalar = bool | int | float | str
+Value = Scalar | list[Any]
+
+DISTRIBUTIONS = ("uniform", "loguniform", "integers")
+"""Distributions with bounds; `choice` is a list."""
+_SOURCES = tuple(name for name in VALUE_NAMES if name != "when")
+_DIGITS = 12
+"""A value of a space with at most this many digits is exact; others are rounded to `_ROUNDED` digits."""
+_ROUNDED = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values of one setting.
+
+    Args:
+        values: the values to try or to draw from; empty for a distribution.
+        distribution: an entry of `DISTRIBUTIONS`.
+        bounds: its lowest and highest value.
+        when: the predicate of cells that have the setting; None: all.
+        is_drawn: whether the setting has values only in a sample.
+    """
+
+    values: tuple[Value, ...] = ()
+    distribution: str | None = None
+    bounds: tuple[int | float, int | float] = (0, 0)
+    when: str | None = None
+    is_drawn: bool = False
+
+
+def is_values(table: dict[str, Any]) -> bool:
+    """Whether a table in a block stands for values, and does not hold nested settings."""
+    return any(key in VALUE_NAMES and isinstance(item, list | str) for key, item in table.items()) or (
+        bool(table) and table.keys() <= set(VALUE_NAMES)
+    )
+
+
+def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
+    """The values that a block gives for a setting; problems are added."""
+    if not isinstance(value, dict):
+        return Axis(read_values(value, where, problems))
+    when = value.get("when")
+    if when is not None and (not is_line(when) or not when.strip()):
+        problems.append(f"{where}.when: {short_repr(when)} is not an SQL predicate, such as \"optimizer = 'sgd'\"")
+        when = None
+    unknown = [key for key in value if key not in VALUE_NAMES]
+    if unknown:
+        problems += [f"{where}: {unknown_name('key', key, VALUE_NAMES)}" for key in unknown]
+        return Axis((), when=when)
+    sources = [key for key in value if key != "when"]
+    if len(sources) != 1:
+        given = f"{', '.join(sources)} are given" if sources else "when stands alone"
+        problems.append(f"{where}: {given}; give one of {', '.join(_SOURCES)}")
+        return Axis((), when=when)
+    source, given = sources[0], value[sources[0]]
+    at = f"{where}.{source}"
+    if source in ("values", "choice"):
+        if not isinstance(given, list):
+            problems.append(f"{at}: {short_repr(given)} is not a list; write {source} = [{_bare(given)}]")
+            return Axis((), when=when)
+        return Axis(read_values(given, at, problems), when=when, is_drawn=source == "choice")
+    if source in ("linspace", "logspace"):
+        return Axis(_space(source, given, at, problems), when=when)
+    bounds = _bounds(source, given, at, problems)
+    return Axis((), source, bounds, when, is_drawn=True)
+
+
+def read_values(value: Any, where: str, problems: list[str], *, own_rule: bool = False) -> tuple[Any, ...]:
+    """The distinct values of a key; the caller checks each one if the key has a rule of its own."""
+    if value is None:
+        problems.append(f"{where}: missing; give a value or a list of values")
+        return ()
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        problems.append(f"{where}: an empty list makes no cells; add at least one value")
+    for item in () if own_rule else values:
+        check_value(item, where, problems)
+    distinct = [v for i, v in enumerate(values) if not any(v == u and type(v) is type(u) for u in values[:i])]
+    if len(distinct) < len(values):
+        repeated = next(v for i, v in enumerate(values) if v in values[:i])
+        problems.append(f"{where}: {short_repr(repeated)} appears twice; remove one of them")
+    return tuple(distinct)
+
+
+def _bare(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) and not like_a_range(value) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _space(kind: str, given: Any, where: str, problems: list[str]) -> tuple[int | float, ...]:
+    if not isinstance(given, list) or len(given) != 3 or not all(map(_is_number, given)):
+        problems.append(f"{where}: {short_repr(given)} is not [first, last, count], such as {_EXAMPLES[kind]}")
+        return ()
+    first, last, count = given
+    if not isinstance(count, int) or not 2 <= count <= MAX_POINTS:
+        problems.append(f"{where}: the count {short_repr(count)} is not an integer from 2 to {MAX_POINTS:,}")
+        return ()
+    if first == last:
+        problems.append(f"{where}: both ends are {short_repr(first)}; give two different ends, or write the value")
+        return ()
+    if kind == "logspace" and (first <= 0 or last <= 0):
+        exponents = f"; the ends are the values, not their exponents: write {_EXAMPLES[kind]}"
+        problems.append(f"{where}: {short_repr(min(first, last))} is not positive{exponents}")
+        return ()
+    return linspace(first, last, count) if kind == "linspace" else logspace(first, last, count)
+
+
+_EXAMPLES = {
+    "linspace": "[0, 1, 5]", "logspace": "[1e-4, 1e-1, 4]", "uniform": "[0, 1]", "loguniform": "[1e-4, 1e-1]",
+    "integers": "[1, 8]",
+}  # fmt: skip
+
+
+def linspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
+    """`count` numbers from `first` to `last` at equal distances."""
+    with localcontext(prec=50):
+        low, high = Decimal(str(first)), Decimal(str(last))
+        step = (high - low) / (count - 1)
+        inner = [_printable(low + i * step, abs(step)) for i in range(1, count - 1)]
+    return (first, *inner, last)
+
+
+def logspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
+    """`count` numbers from `first` to `last` at equal ratios."""
+    with localcontext(prec=50):
+        low, high = Decimal(str(first)), Decimal(str(last))
+        step = (high / low).ln() / (count - 1)
+        values = [low * (i * step).exp() for i in range(1, count - 1)]
+        inner = [_printable(value, value) for value in values]
+    return (first, *inner, last)
+
+
+def _printable(value: Decimal, scale: Decimal) -> int | float:
+    """The number itself if it has few digits; otherwise rounded to `_ROUNDED` digits of `scale`."""
+    short = round(value, _DIGITS - 1 - value.adjusted()) if value else value
+    if abs(short - value) > abs(value) * Decimal("1e-30"):
+        short = round(value, _ROUNDED - 1 - scale.adjusted())
+    return int(short) if short == short.to_integral_value() else float(short)
+
+
+def _bounds(kind: str, given: Any, where: str, problems: list[str]) -> tuple[int | float, int | float]:
+    if not isinstance(given, list) or len(given) != 2 or not all(map(_is_number, given)):
+        problems.append(f"{where}: {short_repr(given)} is not [low, high], such as {_EXAMPLES[kind]}")
+        return 0, 0
+    low, high = given
+    if low >= high:
+        problems.append(f"{where}: {short_repr(given)} is not [low, high]: the first number is not below the second")
+    elif kind == "loguniform" and low <= 0:
+        problems.append(
+            f"{where}: {short_repr(low)} is not positive; the bounds are the values, not their exponents: write "
+            f"{_EXAMPLES[kind]}"
+        )
+    elif kind == "integers" and not (isinstance(low, int) and isinstance(high, int)):
+        problems.append(f"{where}: {short_repr(given)} is not a pair of integers")
+    elif kind == "integers" and not -(2**63) <= low < high < 2**63:
+        problems.append(f"{where}: {short_repr(given)} does not fit in 64 bits")
+    return low, high

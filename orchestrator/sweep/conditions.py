@@ -1,0 +1,106 @@
+"""SQL predicates over the settings of a block: `where`, `exclude` and `when`. Polars evaluates them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from raysweep.orchestrator.text import short_repr
+from raysweep.workloads.registry import unknown_name
+
+_PART = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+"""Text, quoted names and comments of SQL, in which nothing is quoted."""
+
+
+def quoted_names(sql: str, names: Collection[str]) -> str:
+    """SQL in which names with a dot stand in double quotes: `optimizer.lr < 1` becomes `"optimizer.lr" < 1`."""
+    dotted = sorted((name for name in names if "." in name), key=len, reverse=True)
+    if not dotted:
+        return sql
+    pattern = re.compile(rf"(?<![\w$])(?:{'|'.join(map(re.escape, dotted))})(?![\w.$(])")
+    parts, at = [], 0
+    for match in [*_PART.finditer(sql), None]:
+        end = len(sql) if match is None else match.start()
+        parts.append(pattern.sub(lambda m: f'"{m[0]}"', sql[at:end]))
+        if match is not None:
+            parts.append(match[0])
+            at = match.end()
+    return "".join(parts)
+
+
+def typed_column(name: str, values: Sequence[Any]) -> pl.Series:
+    """A column of settings. Values of mixed types, and lists, become text."""
+    kinds = {type(v) for v in values if v is not None}
+    if kinds == {bool}:
+        return pl.Series(name, values, pl.Boolean)
+    if kinds == {int}:
+        return pl.Series(name, values, pl.Int64)
+    if kinds and kinds <= {int, float}:
+        return pl.Series(name, values, pl.Float64, strict=False)
+    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
+    return pl.Series(name, texts, pl.String)
+
+
+def _column(name: str, values: Sequence[Any]) -> pl.Series:
+    """A column that can be compared with anything if no row has a value."""
+    return pl.Series(name, values, pl.Null) if all(v is None for v in values) else typed_column(name, values)
+
+
+def _result(
+    expression: pl.Expr,
+    rows: Sequence[Mapping[str, Any]],
+    names: Collection[str],
+    column: Callable[[str, Sequence[Any]], pl.Series],
+) -> pl.Series:
+    frame = pl.DataFrame([column(name, [row.get(name) for row in rows]) for name in sorted(names)])
+    return frame.select(expression.alias("matches"))["matches"]
+
+
+class PredicateError(ValueError):
+    """The predicate is invalid; the message says why."""
+
+
+def matching_rows(
+    predicate: str, rows: Sequence[Mapping[str, Any]], names: Collection[str], own: str | None = None
+) -> list[bool]:
+    """Whether each row matches the predicate; a predicate over a missing setting is not true.
+
+    Args:
+        predicate: SQL.
+        rows: settings by name.
+        names: all names that the predicate may use.
+        own: the setting that the predicate is about.
+
+    Raises:
+        PredicateError: it is no predicate over these names.
+    """
+    shown = short_repr(predicate)
+    try:
+        expression = pl.sql_expr(quoted_names(predicate, names))
+        used = set(expression.meta.root_names())
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise PredicateError(f"{shown} is not an SQL predicate: {reason}") from None
+    if unknown := sorted(used - set(names)):
+        text = f"; text stands in single quotes: '{unknown[0]}'" if f'"{unknown[0]}"' in predicate else ""
+        why = "a predicate holds for all seeds" if unknown[0] in ("seed", "seeds") else ""
+        why = f"{own} cannot be its own condition" if unknown[0] == own else why
+        raise PredicateError(f"{shown}: {why or unknown_name('setting', unknown[0], names)}{text}")
+    if not used:
+        raise PredicateError(f'{shown} names no setting; write a comparison such as "lr < 0.1"')
+    try:
+        try:
+            result = _result(expression, rows, used, _column)
+        except pl.exceptions.PolarsError:  # a function of text, over a setting that no row has
+            result = _result(expression, rows, used, typed_column)
+    except pl.exceptions.PolarsError as error:
+        raise PredicateError(f"{shown}: {str(error).splitlines()[0]}") from None
+    if result.dtype != pl.Boolean or len(result) != len(rows):
+        if result.dtype == pl.Null:
+            return [False] * len(rows)
+        raise PredicateError(f'{shown} is not a condition on each cell; write a comparison such as "lr < 0.1"')
+    return [value is True for value in result]

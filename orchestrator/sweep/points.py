@@ -1,0 +1,159 @@
+"""The settings of a block: products, zipped lists, samples, conditions and predicates. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from raysweep.orchestrator.sweep.block import Block, Sample
+from raysweep.orchestrator.sweep.conditions import PredicateError, matching_rows
+from raysweep.orchestrator.sweep.identity import canonical_json
+from raysweep.orchestrator.sweep.sampling import draw, draw_index
+
+Row = dict[str, Any]
+"""Name -> value, with `method` and `k`; a setting that a cell does not have is missing."""
+_DRAWS_PER_SETTING = 100
+_MORE_DRAWS = 2_000
+"""A sample gives up after this many draws and `_DRAWS_PER_SETTING` for each of its settings."""
+_BATCH = 256
+
+
+class Point(NamedTuple):
+    """One setting of a block's cells."""
+
+    method: str
+    k: int | None
+    settings: Mapping[str, Any]
+
+
+def points(block: Block, config: Mapping[str, Any]) -> Iterator[Point]:
+    """The distinct settings of a block, those of `config` included.
+
+    Raises:
+        PredicateError: a predicate is invalid or leaves nothing, or a sample is larger than its block; the message
+            begins with the key.
+    """
+    if block.is_product:
+        names = list(block.axes)
+        values = [axis.values for axis in block.axes.values()]
+        for method, k in itertools.product(block.methods, block.ks or (None,)):
+            for combination in itertools.product(*values):
+                yield Point(method, k, {**config, **dict(zip(names, combination, strict=True))})
+        return
+    rows = _all(block, config) if block.sample is None else _drawn(block, config, block.sample)
+    for row in rows:
+        yield Point(row.pop("method"), row.pop("k"), {**config, **row})
+
+
+def predicate_problems(block: Block, config: Mapping[str, Any]) -> list[str]:
+    """Problems of a block's predicates that show without its settings; each message begins with the key."""
+    names = {"method", "k", *config, *block.axes}
+    predicates: list[tuple[str, str, str | None]]
+    predicates = [(f".{key}", text, None) for key in ("where", "exclude") for text in getattr(block, key)]
+    predicates += [(f".{name}.when", axis.when, name) for name, axis in block.axes.items() if axis.when is not None]
+    lines = []
+    for key, text, own in predicates:
+        try:
+            _matches(key, text, [], config, names - {own}, own)
+        except PredicateError as error:
+            lines.append(str(error))
+    return lines
+
+
+def _dimensions(block: Block) -> list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
+    """Names that vary together, and their values; distributions are left out."""
+    values: dict[str, tuple[Any, ...]] = {"method": block.methods, "k": block.ks or (None,)}
+    values |= {name: axis.values for name, axis in block.axes.items() if axis.distribution is None}
+    group_of = {name: group for group in block.zipped for name in group}
+    groups = dict.fromkeys(group_of.get(name, (name,)) for name in values)
+    return [(group, list(zip(*(values[name] for name in group), strict=True))) for group in groups]
+
+
+def _all(block: Block, config: Mapping[str, Any]) -> list[Row]:
+    rows = _filtered(_unique(_conditioned(_product(_dimensions(block)), block, config)), block, config)
+    if not rows and block.methods:
+        key = "where" if block.where else "exclude"
+        raise PredicateError(f".{key}: leaves none of the block's settings")
+    return rows
+
+
+def _product(dimensions: list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]) -> list[Row]:
+    names = [name for group, _ in dimensions for name in group]
+    combinations = itertools.product(*(values for _, values in dimensions))
+    return [dict(zip(names, itertools.chain(*combination), strict=True)) for combination in combinations]
+
+
+def _drawn(block: Block, config: Mapping[str, Any], sample: Sample) -> list[Row]:
+    """Methods and k are multiplied, all other settings are drawn."""
+    dimensions = _dimensions(block)
+    kept = [(group, values) for group, values in dimensions if {"method", "k"} & set(group)]
+    lists = [(group, values) for group, values in dimensions if not {"method", "k"} & set(group)]
+    drawn = {name: axis for name, axis in block.axes.items() if axis.distribution is not None}
+    multiplied = _product(kept)
+    result: list[Row] = []
+    seen: set[str] = set()
+    count = 0
+    draws = _DRAWS_PER_SETTING * sample.count + _MORE_DRAWS
+    for start in range(0, draws, _BATCH):
+        rows: list[Row] = []
+        for number in range(start, start + _BATCH):
+            row: Row = {}
+            for group, values in lists:
+                row |= zip(group, values[draw_index(len(values), sample.seed, number, ",".join(group))], strict=True)
+            row |= {name: draw(axis, sample.seed, number, name) for name, axis in drawn.items()}
+            ordered = {name: row[name] for name in block.axes if name in row}
+            rows += [{**combination, **ordered, _NUMBER: number} for combination in multiplied]
+        rows = _filtered(_conditioned(rows, block, config), block, config)
+        for _, of_draw in itertools.groupby(rows, key=lambda row: row[_NUMBER]):
+            plain = [{name: value for name, value in row.items() if name != _NUMBER} for row in of_draw]
+            new = {text: row for row in plain if (text := canonical_json(row)) not in seen}
+            if new:
+                seen |= new.keys()
+                result += new.values()
+                count += 1
+            if count == sample.count:
+                return result
+    raise PredicateError(
+        f".sample: {draws:,} draws gave only {count:,} distinct setting{'' if count == 1 else 's'}, fewer than "
+        f"{sample.count:,}; ask for fewer, or give the settings more values"
+    )
+
+
+_NUMBER = "\0"
+"""The number of the draw in a row: no setting has this name."""
+
+
+def _conditioned(rows: list[Row], block: Block, config: Mapping[str, Any]) -> list[Row]:
+    """Leave each setting out of the rows that do not match its `when`, in the order of the file."""
+    names = {"method", "k", *config, *block.axes}
+    for name, axis in block.axes.items():
+        if axis.when is not None:
+            matches = _matches(f".{name}.when", axis.when, rows, config, names - {name}, own=name)
+            rows = [
+                row if match else {key: value for key, value in row.items() if key != name}
+                for row, match in zip(rows, matches, strict=True)
+            ]
+    return rows
+
+
+def _filtered(rows: list[Row], block: Block, config: Mapping[str, Any]) -> list[Row]:
+    names = {"method", "k", *config, *block.axes}
+    for key, predicates in (("where", block.where), ("exclude", block.exclude)):
+        for predicate in predicates:
+            matches = _matches(f".{key}", predicate, rows, config, names)
+            rows = [row for row, match in zip(rows, matches, strict=True) if match == (key == "where")]
+    return rows
+
+
+def _matches(
+    key: str, predicate: str, rows: list[Row], config: Mapping[str, Any], names: Collection[str], own: str | None = None
+) -> list[bool]:
+    try:
+        return matching_rows(predicate, [{**config, **row} for row in rows], names, own)
+    except PredicateError as error:
+        raise PredicateError(f"{key}: {error}") from None
+
+
+def _unique(rows: Iterable[Row]) -> list[Row]:
+    return list({canonical_json(row): row for row in reversed(list(rows))}.values())[::-1]
