@@ -29,9 +29,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raysweep.orchestrator.code.source import Source
 from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.process import held_off
-from raysweep.orchestrator.store import artifacts, live
+from raysweep.orchestrator.store import artifacts, documents, live
 from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.id_set import IdSet
@@ -177,6 +178,10 @@ class StoreWriter(Owner):
             read_sweep(self.storage, name).own for name in self.storage.names("_sweeps") if name.startswith(digest)
         ):  # only other users have recorded it
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
+
+    def record_source(self, digest: str, source: Source) -> None:
+        """Record the source whose digest the rows will name; done once."""
+        documents.write_source(self.storage, digest, source)
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
         """Commit rows of rerun cells in one step: one new segment replaces all segments that hold their old rows."""

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, content, digest_of, source_files
+from raysweep.orchestrator.code.source import digest_of
+from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, content, source_files
 
 _INSTALLED = ("site-packages", "dist-packages")
 

@@ -49,6 +49,7 @@ class Workload:
     folder: str | None  # of a user's module or a program's files; None for bundled and installed ones
     code: Code = field(default_factory=lambda: Code({}, {}))
     program: Program | None = None
+    inputs: Mapping[str, tuple[str, bytes | None]] = field(default_factory=dict)  # path -> SHA-256, content if small
 
     def files(self) -> dict[str, bytes]:
         """The files of the source digest: path -> content."""
