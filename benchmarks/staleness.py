@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from raysweep.orchestrator.code.meaning import differences
 from raysweep.orchestrator.code.source import Source, SourceFile, module_name, source_file
@@ -30,6 +31,8 @@ from raysweep.orchestrator.sweep.source import imported
 ROOT = Path(__file__).resolve().parents[1]
 WORKLOAD = "workloads/online_rnn.py"
 WINDOWS = (100, 150, 200)
+PACKAGES = ("raysweep/__init__.py", "raysweep/workloads/__init__.py", "workloads/__init__.py")
+"""Files that the source does not hold, as they hold only registries; empty here."""
 
 RUNNER = """
 import hashlib, itertools, json, os, sys, warnings
@@ -50,7 +53,7 @@ class Context:
     def progress(self, *_): pass
 
 FIELDS = getattr(module.Config, "model_fields", {})
-VARIANTS = [{}, {"architecture": "gru"}, {"architecture": "lstm"}, {"stream": "lorenz"}, {"stream": "copy"}]
+VARIANTS = [{}, {"architecture": "gru_reset_after"}, {"architecture": "lstm"}, {"stream": "lorenz"}, {"stream": "copy"}]
 results = {}
 for method, k, variant, fused in itertools.product(sorted(module.METHODS), (None, 2), VARIANTS, (False, True)):
     if fused and (variant or not os.environ.get("FUSED")):
@@ -58,7 +61,7 @@ for method, k, variant, fused in itertools.product(sorted(module.METHODS), (None
     settings = {"steps": 60, "hidden": 6, **variant}
     if variant.get("stream") == "copy":
         settings["loss"] = "cross_entropy"
-    if "stream" not in variant:
+    else:
         settings["shift"] = 30
     if "implementation" in FIELDS:
         settings["implementation"] = "fused" if fused else "readable"
@@ -76,19 +79,21 @@ for method, k, variant, fused in itertools.product(sorted(module.METHODS), (None
     try:
         metrics = module.run(cell, context)
         answer = [(n, digest(v)) for n, v in sorted(metrics.items()) if n != "seconds_per_step"] + context.parts
-    except Exception as error:
-        answer = ["failed", type(error).__name__]
+    except Exception:
+        continue
     results[json.dumps([method, k, variant, fused])] = hashlib.sha256(repr(answer).encode()).hexdigest()[:16]
 print(json.dumps({"version": str(getattr(module, "VERSION", "1")), "cells": results}))
 """
 
 
 def git(*words: str) -> bytes:
+    """What git prints."""
     return subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True).stdout
 
 
 @cache
 def blob(digest: str) -> bytes:
+    """The content of a blob."""
     return git("cat-file", "blob", digest)
 
 
@@ -133,26 +138,26 @@ class Truth:
 
     def __init__(self, folder: Path, fused: bool) -> None:
         self._folder, self._fused = folder, fused
-        self._known: dict[str | None, dict[str, object]] = {}
+        self._known: dict[str | None, dict[str, Any]] = {}
 
-    def of(self, version: Source, others: dict[str, bytes] | None = None) -> dict[str, object]:
+    def of(self, version: Source) -> dict[str, Any]:
         """The version and the digest of each cell's result; no cells if the workload cannot be imported."""
         key = version.digest()
         if key not in self._known:
-            self._known[key] = self._run(version, others or {})
+            self._known[key] = self._run(version)
         return self._known[key]
 
-    def _run(self, version: Source, others: dict[str, bytes]) -> dict[str, object]:
+    def _run(self, version: Source) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=self._folder) as place:
             for file in version.files:
                 target = Path(place, file.path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.content or b"")
-            for name, text in others.items():
+            for name in PACKAGES:
                 target = Path(place, name)
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(text)
+                    target.write_bytes(b"")
             env = {"PATH": os.environ["PATH"], "HOME": str(self._folder), "PYTHONPATH": place, "OMP_NUM_THREADS": "1"}
             env |= {"FUSED": "1"} if self._fused else {}
             command = [sys.executable, "-c", RUNNER, version.module]
@@ -165,38 +170,43 @@ class Truth:
         return dict(json.loads(ended.stdout.splitlines()[-1]))
 
 
-def replay(truth: Truth) -> list[dict[str, object]]:
-    """One row per commit that is compared with its first parent."""
-    rows: list[dict[str, object]] = []
-    lines = [line.split() for line in git("log", "--topo-order", "--reverse", "--format=%H %P").decode().splitlines()]
-    for commit, *parents in lines:
-        before, after = (source(parents[0]) if parents else None), source(commit)
-        if before is None or after is None:
+def replay(truth: Truth) -> list[dict[str, Any]]:
+    """One row per commit: compared with its first parent, or with the last commit before that can run."""
+    rows: list[dict[str, Any]] = []
+    base: dict[str, str] = {}  # commit -> itself if its cells can run, otherwise the last before it whose cells can
+    for line in git("log", "--topo-order", "--reverse", "--format=%H %P").decode().splitlines():
+        commit, *parents = line.split()
+        if (after := source(commit)) is None:
             continue
-        row: dict[str, object] = {
-            "commit": commit[:8],
-            "title": git("log", "-1", "--format=%s", commit).decode().strip(),
-        }
+        if not parents or parents[0] not in base:
+            base[commit] = commit
+            continue
+        base[commit] = base[parents[0]]
+        before = source(base[commit])
+        row: dict[str, Any] = {"commit": commit[:8], "title": git("log", "-1", "--format=%s", commit).decode().strip()}
         rows.append(row)
-        if before.digest() == after.digest():
+        if before is None or before.digest() == after.digest():
             continue
         flagged = differences(before, after)
-        results = [
-            truth.of(each, {"raysweep/__init__.py": b"", "workloads/__init__.py": b""}) for each in (before, after)
-        ]
-        cells = [dict(result["cells"]) for result in results]  # type: ignore[call-overload]
-        both = cells[0].keys() & cells[1].keys() if results[0]["version"] == results[1]["version"] else set()
-        changed = {cell for cell in both if cells[0][cell] != cells[1][cell]}
-        row |= {"files": True, "meaning": bool(flagged), "cells": len(both), "changed": len(changed)}
+        one, other = truth.of(before), truth.of(after)
+        if not other["cells"]:
+            row["title"] += " (cells cannot run)"
+            print(json.dumps(row), flush=True)
+            continue
+        base[commit] = commit
+        cells = one["cells"].items() if one["version"] == other["version"] else ()
+        changed = [cell for cell, result in cells if other["cells"].get(cell) != result]
+        row |= {"files": True, "meaning": bool(flagged), "cells": len(cells), "changed": len(changed)}
         row |= {"parts": [f"{d.file}: {d.what}" for d in flagged][:3]}
         print(json.dumps(row), flush=True)
     return rows
 
 
-def summary(rows: list[dict[str, object]], label: str) -> str:
+def summary(rows: list[dict[str, Any]], label: str) -> str:
+    """The counts over these commits, in one line."""
     total = {"files": 0, "meaning": 0, "missed": 0, "changed": 0, "commits": 0, "flagged": 0}
     for row in rows:
-        cells, changed = int(str(row.get("cells", 0))), int(str(row.get("changed", 0)))
+        cells, changed = row.get("cells", 0), row.get("changed", 0)
         total["changed"] += changed
         total["commits"] += bool(row.get("files"))
         total["flagged"] += bool(row.get("meaning"))
@@ -219,9 +229,9 @@ class Mutation(ast.NodeTransformer):
 
     def __init__(self, place: int) -> None:
         self.left = place
-        self.line = 0
 
     def visit(self, node: ast.AST) -> ast.AST:
+        """The node, edited if it is the place."""
         swap = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Lt: ast.GtE, ast.Gt: ast.LtE}
         is_number = isinstance(node, ast.Constant) and type(node.value) in (int, float)
         if is_number or type(node) in swap:
@@ -238,7 +248,7 @@ def mutants(truth: Truth, count: int) -> Iterator[tuple[str, bool, int]]:
     """Edit random places: the place, whether it counts as a change, and the number of results that changed."""
     present = source("HEAD")
     assert present is not None
-    base = truth.of(present, {"raysweep/__init__.py": b"", "raysweep/workloads/__init__.py": b""})
+    base = truth.of(present)
     generator = random.Random(7)
     while count:
         file = generator.choice([f for f in present.files if "/fused/" not in f.path])
@@ -252,14 +262,15 @@ def mutants(truth: Truth, count: int) -> Iterator[tuple[str, bool, int]]:
             present.workload, "", present.module, present.roots,
             tuple(edited if each is file else each for each in present.files),
         )  # fmt: skip
-        result = truth.of(other, {"raysweep/__init__.py": b"", "raysweep/workloads/__init__.py": b""})
-        cells, now = dict(base["cells"]), dict(result["cells"])  # type: ignore[call-overload]
+        result = truth.of(other)
+        cells, now = base["cells"], result["cells"]
         changed = sum(now.get(cell) != value for cell, value in cells.items())
         name = hashlib.sha256(text.encode()).hexdigest()[:8]
         yield f"{file.name} {name}", bool(differences(present, other)), changed
 
 
 def main() -> None:
+    """Print one line per commit that changes a file, and the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=0, help="number of random edits of the present code")
     parser.add_argument("--fused", action="store_true", help="run compiled cells, too (minutes of compilation)")

@@ -6,13 +6,12 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from raysweep.orchestrator.cli.code import change_lines
+from raysweep.orchestrator.cli.code import change_document, change_lines
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import (
     DataDir,
@@ -102,7 +101,7 @@ def plan(
                 "new_config_keys": new_keys, "by_resource": planned.expected().to_dicts(),
                 "wall_seconds_here": planned.wall_seconds(local_slots), "warnings": list(request.warnings),
                 "lacks_here": missing, "commands": commands,
-                "code_changes": [{**asdict(change), "matters": change.matters, "cells": n} for change, n in changes],
+                "code_changes": [change_document(*entry) for entry in changes],
             }
         )  # fmt: skip
         return
@@ -191,7 +190,7 @@ def _refuse_contradictions(params: Mapping[str, Any]) -> None:
 
 def requested(params: Mapping[str, Any], store: Store) -> Request:
     """Read the sweeps, apply --set, --seeds, --timeout and --retries, and warn of suspicious keys."""
-    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
+    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys, unread_keys
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     overrides = dict(setting(text) for text in params["set_"] or ())
@@ -207,6 +206,7 @@ def requested(params: Mapping[str, Any], store: Store) -> Request:
     for sweep in sweeps:
         if request.workloads[sweep.workload].config_model is None:  # a Config would have checked the keys
             warn(suspicious_keys(sweep, overrides))
+            warn(unread_keys(request.workloads[sweep.workload], overrides))
     return request
 
 

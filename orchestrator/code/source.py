@@ -82,7 +82,7 @@ class Source:
         code = digest_of({name: content or b"" for name, content in contents.items()})
         if not self.module:
             code = program_digest(code if self.files else self.version, self.settings)
-        return with_inputs(code, {file.path: file.sha256 for file in self.inputs})
+        return with_inputs(code, inputs_digest({file.path: file.sha256 for file in self.inputs}))
 
 
 def digest_of(contents: Mapping[str, bytes]) -> str:
@@ -98,11 +98,14 @@ def program_digest(code: str, settings: str) -> str:
     return hashlib.sha256((code + settings).encode()).hexdigest()[:16]
 
 
-def with_inputs(code: str, inputs: Mapping[str, str]) -> str:
-    """A digest of code and the files that it reads, path -> SHA-256; without any, the digest of the code."""
-    if not inputs:
-        return code
-    return hashlib.sha256(json.dumps([code, sorted(inputs.items())]).encode()).hexdigest()[:16]
+def inputs_digest(inputs: Mapping[str, str]) -> str:
+    """Digest of the files that a sweep names in `inputs`, path -> SHA-256; "" if there are none."""
+    return hashlib.sha256(json.dumps(sorted(inputs.items())).encode()).hexdigest()[:16] if inputs else ""
+
+
+def with_inputs(code: str, inputs: str) -> str:
+    """The source digest of code that reads files with this digest (`inputs_digest`); without any, that of the code."""
+    return hashlib.sha256(f"{code} {inputs}".encode()).hexdigest()[:16] if inputs else code
 
 
 def source_file(name: str, path: str, content: bytes, module: str = "") -> SourceFile:

@@ -262,6 +262,8 @@ def _commit_all(
         for part in _parts(uncommitted):
             with held_off():  # an interrupt after the commit and before its rows are removed would commit twice
                 whole = [recovered(attempt, writer.storage, driver.attempts.ids) for attempt in part]
+                for document in {attempt.worker.environment for attempt in whole if attempt.worker is not None}:
+                    writer.record_environment(document)
                 records = record(whole, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused

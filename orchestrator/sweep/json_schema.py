@@ -41,6 +41,20 @@ _RESOURCES: Schema = {
     },
     "description": "Resources that a cell runs with; never part of its id.",
 }  # fmt: skip
+_FILES: Schema = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1, "maxLength": 1000}}
+_INPUTS: Schema = {
+    "anyOf": [
+        _FILES,
+        {
+            "type": "object", "additionalProperties": False, "required": ["files"],
+            "properties": {
+                "files": _FILES,
+                "identity": {"type": "boolean", "description": "Whether other content makes new cells."},
+            },
+        },
+    ],
+    "description": "Files that cells read, relative to the sweep file's folder. A change makes done cells changed.",
+}  # fmt: skip
 _PREDICATE: Schema = {"type": "string", "minLength": 1, "maxLength": 1000}
 _QUESTION: Schema = {
     "type": "object",
@@ -166,6 +180,7 @@ def schema(workload: Workload | None = None) -> Schema:
             "config": {"type": "object", "description": description, **config},
             "resources": _RESOURCES,
             "artifacts": _ARTIFACTS,
+            "inputs": _INPUTS,
             "nan": {"enum": list(NAN), "description": "Whether a metric that is NaN or infinite fails the cell."},
             "grid": {
                 "type": "array", "minItems": 1, "items": _block(workload, config),

@@ -37,8 +37,10 @@ def workload_of(sweep: Sweep) -> Workload:
         InputError: a file of the program is missing, or the function's module cannot be imported.
     """
     if sweep.program is None:
-        return load_workload(sweep.workload, sweep.search)
-    return load_program(sweep.program, sweep.search)
+        workload = load_workload(sweep.workload, sweep.search)
+    else:
+        workload = load_program(sweep.program, sweep.search)
+    return workload if sweep.inputs is None else workload.with_inputs(sweep.inputs, sweep.search[0])
 
 
 def load_program(program: Program, search: Sequence[str]) -> Workload:

@@ -31,7 +31,7 @@ def source_of(workload: Workload) -> Source:
 
 def inputs_of(workload: Workload) -> tuple[SourceFile, ...]:
     """The files that the sweep names in `inputs`, with contents unless they are large."""
-    return tuple(SourceFile(path, path, "", digest, text) for path, (digest, text) in sorted(workload.inputs.items()))
+    return tuple(SourceFile(path, path, "", *file) for path, file in sorted(workload.inputs.items()))
 
 
 def _path(workload: Workload, name: str, file: str | None) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.inputs import Inputs, read_inputs
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range, toml_hint
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
 from raysweep.orchestrator.sweep.program import Program
@@ -30,8 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)
 _LIKE_A_RANGE = re.compile(r"\s*(\d{1,18})\s*(?:-|:|–|\.{2,}|…|to)\s*(\d{1,18})\s*", re.ASCII)  # of seeds
 _KEYS = (
-    "name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "artifacts", "nan", "question",
-    *PROGRAM_KEYS,
+    "name", "title", "experiment", "workload", "seeds", "config", "grid", "resources", "artifacts", "nan",
+    "inputs", "question", *PROGRAM_KEYS,
 )  # fmt: skip
 _TABLES = ("config", "resources")
 RESOURCES = ("cpus", "gpus", "memory_gib", "timeout_s", "retries")
@@ -89,6 +90,7 @@ class Sweep:
     questions: tuple[Question, ...] = ()
     problems: tuple[str, ...] = ()
     program: Program | None = None
+    inputs: Inputs | None = None
 
     @classmethod
     def load(cls, name: str | Path) -> Sweep:
@@ -240,6 +242,7 @@ def _read(text: str, path: Path | None) -> Sweep:
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
         problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
     outputs = read_outputs(raw, problems)
+    inputs = read_inputs(raw, problems)
     questions = read_questions(raw.get("question", []), problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
@@ -257,6 +260,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         questions=questions,
         problems=tuple(f"{where}: {problem}" for problem in problems),
         program=program,
+        inputs=inputs,
     )
 
 
