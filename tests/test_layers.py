@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 FLOORS = {
     "raysweep.orchestrator": (
         {"cli"}, {"launch"}, {"schedule"}, {"executors"}, {"query", "run"}, {"store"}, {"sweep"},
-        {"text", "errors", "process", "status", "waits"},
+        {"code"}, {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
         {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},

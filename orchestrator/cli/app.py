@@ -17,6 +17,7 @@ from raysweep.orchestrator.cli import (
     artifacts,
     ask,
     cells,
+    code,
     data,
     launch,
     logs,
@@ -55,7 +56,7 @@ app = typer.Typer(
 PAPER = "The paper's experiments"
 COMMANDS = {
     "Start": (scaffold.new, scaffold.workload, scaffold.schema),
-    "Run": (launch.plan, launch.launch, launch.resume, cells.debug),
+    "Run": (launch.plan, launch.launch, launch.resume, code.accept, cells.debug),
     "Watch": (status.status, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),

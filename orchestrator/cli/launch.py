@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from raysweep.orchestrator.cli.code import change_document, change_lines
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import (
     DataDir,
     Device,
+    Diff,
     Json,
     MaybeSweeps,
     Rerun,
@@ -61,9 +63,12 @@ MAX_NAMES = 3
 def plan(
     context: typer.Context,
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
-    device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, as_json: Json = False,
+    device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, diff: Diff = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what a launch would run, without running it.
+
+    For done cells whose code has changed, it names the changed parts and how the workload uses them.
 
     raysweep plan paper/e1-sine
 
@@ -72,14 +77,17 @@ def plan(
     from raysweep.orchestrator.launch.drift import drift
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.preflight import first_commands, lacking
+    from raysweep.orchestrator.launch.staleness import by_change
     from raysweep.orchestrator.schedule.plan import STATES
     from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
     from raysweep.orchestrator.store.reader import Store
 
     use_data(data_dir)
     opened = Store(store)
-    request = _request(context.params, opened)
-    planned = Launch(request, opened, _options(context)).current_plan()
+    request = requested(context.params, opened)
+    this = Launch(request, opened, _options(context))
+    planned = this.current_plan()
+    changes, unrecorded = by_change(planned, opened.summary(), this.code_changes())
     missing = lacking(planned, request.workloads)
     commands = first_commands(planned, request.workloads)
     checkpoints = resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage)))
@@ -93,6 +101,7 @@ def plan(
                 "new_config_keys": new_keys, "by_resource": planned.expected().to_dicts(),
                 "wall_seconds_here": planned.wall_seconds(local_slots), "warnings": list(request.warnings),
                 "lacks_here": missing, "commands": commands,
+                "code_changes": [change_document(*entry) for entry in changes],
             }
         )  # fmt: skip
         return
@@ -103,6 +112,8 @@ def plan(
     for state, count in planned.counts().items():
         if count:
             say(f"  {count:>9,}  {state:<10} {states[state]}")
+    for line in change_lines(changes, unrecorded, diff=diff):
+        say(line)
     for reason, count in drifted.items():
         say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
     for workload, keys in new_keys.items():
@@ -157,12 +168,12 @@ def _launch(context: typer.Context) -> None:
 
         with tempfile.TemporaryDirectory() as folder:  # only the head can read the store; here it counts as empty
             nowhere = Store(Path(folder) / "none")
-            submit(context, _request(params, nowhere) if params["sweeps"] else None)
+            submit(context, requested(params, nowhere) if params["sweeps"] else None)
         return
     use_data(params["data_dir"])
     store = Store(params["store"])
     if params["sweeps"]:
-        request = _request(params, store)
+        request = requested(params, store)
     else:
         request = from_store(
             store.require(), params["where"], params["timeout"], params["retries"], trust=params["trust_store"]
@@ -177,9 +188,9 @@ def _refuse_contradictions(params: Mapping[str, Any]) -> None:
         fail("--follow shows the log of a job that --submit starts; add --submit URL, or leave --follow out")
 
 
-def _request(params: Mapping[str, Any], store: Store) -> Request:
+def requested(params: Mapping[str, Any], store: Store) -> Request:
     """Read the sweeps, apply --set, --seeds, --timeout and --retries, and warn of suspicious keys."""
-    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
+    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys, unread_keys
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     overrides = dict(setting(text) for text in params["set_"] or ())
@@ -195,6 +206,7 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
     for sweep in sweeps:
         if request.workloads[sweep.workload].config_model is None:  # a Config would have checked the keys
             warn(suspicious_keys(sweep, overrides))
+            warn(unread_keys(request.workloads[sweep.workload], overrides))
     return request
 
 

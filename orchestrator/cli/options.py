@@ -80,6 +80,7 @@ SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Leave out damaged files, and say what is missing, instead of failing.")
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the same store to end.")]
+Diff = Annotated[bool, typer.Option("--diff", help="Show the text of the changed code, before and now.")]
 Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again if their workload's code changed.")]
 
 

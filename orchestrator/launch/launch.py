@@ -24,6 +24,7 @@ from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.launch.result import Result, result_of
+from raysweep.orchestrator.launch.staleness import CodeChanges, code_changes
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
@@ -36,6 +37,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.recorded import source_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import short_repr
@@ -121,6 +123,7 @@ class Launch:
         self._table = on_device(request.table, options.device)
         self._summary: pl.DataFrame | None = None  # the summary that the plan is based on
         self._plan: Plan | None = None
+        self._changes = CodeChanges()
         self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
 
     def plan(self) -> Plan:
@@ -144,8 +147,17 @@ class Launch:
         summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
             changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
-            self._plan, self._summary = plan(self._table, summary, self.store.times, **changes), summary
+            same = self.code_changes(summary).same
+            self._plan = plan(self._table, summary, self.store.times, same=same, **changes)
+            self._summary = summary
         return self._plan
+
+    def code_changes(self, summary: pl.DataFrame | None = None) -> CodeChanges:
+        """Compare the code of the store's rows with the present code."""
+        summary = self.store.summary() if summary is None else summary
+        recorded = summary["source_digest"].drop_nulls().unique().to_list()
+        self._changes = code_changes(self.store, self.request.workloads, recorded, self._changes)
+        return self._changes
 
     def run(
         self,
@@ -177,6 +189,8 @@ class Launch:
             for sweep in () if request.recorded else request.sweeps:
                 if (entry := sweep_record(sweep, self._table, options.where)) is not None:
                     writer.record_sweep(*entry)
+            for workload in request.workloads.values():
+                writer.record_source(workload.source_digest, source_of(workload))
             planned = self.current_plan()  # another launch may have changed the store since
             warnings = list(request.warnings)
             if not planned.to_run:
@@ -239,6 +253,8 @@ def _commit_all(
         for part in _parts(uncommitted):
             with held_off():  # an interrupt after the commit and before its rows are removed would commit twice
                 whole = [recovered(attempt, writer.storage, driver.attempts.ids) for attempt in part]
+                for document in {attempt.worker.environment for attempt in whole if attempt.worker is not None}:
+                    writer.record_environment(document)
                 records = record(whole, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused

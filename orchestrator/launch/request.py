@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,7 +122,7 @@ def from_store(
     changes = {"timeout_s": timeout_s, "retries": retries}
     variants = table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
     workloads = {name: load_workload(name, folders) for name, folders in search.items()}
-    workloads |= load_workloads([sweep for sweep in sweeps.values() if sweep.program is not None])
+    workloads |= load_workloads([s for s in sweeps.values() if s.program is not None or s.inputs is not None])
     warnings += filter(None, (shadowed_module(workload, str(Path.cwd())) for workload in workloads.values()))
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None)
@@ -150,6 +151,11 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
     for sweep in sweeps:
         workload = workload_of(sweep)
         same = workloads.setdefault(workload.name, workload)
+        if same.inputs != workload.inputs or same.version != workload.version:
+            raise InputError(
+                f"two sweeps run {workload.name!r}, but with other inputs; launch or resume them separately, each by "
+                "its file"
+            )
         if same.program != workload.program or (same.program is not None and same.folder != workload.folder):
             raise InputError(
                 f"two sweeps run {workload.name!r}, but in other folders, or with other files, metrics or variables; "
@@ -193,6 +199,18 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
         if like_a_range(value) and key not in typed
     ]
     return lists + resources + ranges
+
+
+def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
+    """Warn about keys that were typed on the command line and that no file of the workload names."""
+    text = b"\n".join(workload.code.contents.values()).decode(errors="replace")
+    names = set(re.findall(r"\w+", text)) if typed and workload.program is None else set(typed)
+    return [
+        f"--set {key}: no file of workload {workload.name!r} names {key!r}; unless it passes all settings on, the new "
+        "cells compute the same as the old ones"
+        for key in typed
+        if key not in names
+    ]
 
 
 def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> None:

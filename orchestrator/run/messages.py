@@ -53,6 +53,7 @@ class Chunk:
     program: Program | None = None  # None: the workload is a function
     outputs: Outputs = DEFAULT
     sweep: str = ""
+    inputs: str = ""  # digest of the files that the sweep names in `inputs`
 
 
 class Printed(NamedTuple):
@@ -135,6 +136,7 @@ class Worker:
     source_digest: str | None
     source_path: str | None
     packages: str  # JSON
+    environment: bytes = b""  # JSON (`environment.Environment.document`)
 
 
 class CompletedAttempt(NamedTuple):

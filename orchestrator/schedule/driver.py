@@ -76,6 +76,7 @@ class Driver:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
         self._programs = {name: w.program for name, w in workloads.items() if w.program is not None}
+        self._inputs = {name: w.inputs_digest for name, w in workloads.items()}
         self._outputs, self._publish = outputs, publish
         order = plan.order
         self.attempts = Attempts(plan)
@@ -184,6 +185,7 @@ class Driver:
             checkpoints=self.checkpoints,
             program=self._programs.get(key.workload),
             outputs=self._outputs.get(key.sweep, DEFAULT),
+            inputs=self._inputs.get(key.workload, ""),
         )
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
-from raysweep.orchestrator.store import artifacts
+from raysweep.orchestrator.store import artifacts, documents
 from raysweep.orchestrator.store.lease import EPOCH_FILE, current_owner, read_note
 from raysweep.orchestrator.store.schema import ARTIFACTS, DETAILS, TABLES
 from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, live, read_segment, replaced_by, verify
@@ -38,6 +38,7 @@ def check(storage: Storage) -> list[str]:
             if s.replaces and any(map(replaced_by([s]), good))
         )
     problems.extend(_other_files(storage))
+    problems.extend(documents.problems(storage))
     if not problems:  # rows can only be compared if all of them can be read
         problems.extend(_inconsistencies(storage, sound, owner is not None))
     return problems

@@ -12,6 +12,7 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
+from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.check import check, damage
 from raysweep.orchestrator.store.lease import Ownership, current_owner
 from raysweep.orchestrator.store.live import LiveState
@@ -23,7 +24,7 @@ from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
 FORMAT = 1
-FOLDERS = (*TABLES, "files", "checkpoints", "_live", "_sweeps", "_epochs", "_hb", "_tmp")
+FOLDERS = (*TABLES, "files", "checkpoints", "_live", "_sweeps", *documents.FOLDERS, "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 MAX_KEPT = 256 * 2**20

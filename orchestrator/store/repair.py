@@ -15,13 +15,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
 
+from raysweep.orchestrator.code.source import decoded
 from raysweep.orchestrator.errors import InputError, StoreDamaged
+from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, read_note
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.reader import FORMAT, MARK, Store
@@ -134,6 +136,9 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
                 raise StoreDamaged(f"_epochs/{epoch:08d}.json: torn or foreign")
         except StoreDamaged as error:
             store.skip(f"_epochs/{epoch:08d}.json", error)
+    for folder in documents.FOLDERS:
+        parse: Callable[[bytes], object] = decoded if folder == documents.SOURCES else bytes
+        documents.read(store.storage, folder, None, parse, store.skip)
     for path in store.skipped:
         store.storage.size(path)  # raises for what is no file
     damaged = {folder: _generations(store, folder) for folder in TABLES}

@@ -20,6 +20,7 @@ from raysweep.orchestrator.sweep.axes import Value
 from raysweep.orchestrator.sweep.base import parsed, with_bases
 from raysweep.orchestrator.sweep.block import Block, read_block
 from raysweep.orchestrator.sweep.find import find
+from raysweep.orchestrator.sweep.inputs import Inputs, read_inputs
 from raysweep.orchestrator.sweep.keys import BLOCK_NAMES, RESOURCE_NAMES, TOP_NAMES
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
 from raysweep.orchestrator.sweep.program import Program
@@ -62,6 +63,7 @@ class Sweep:
     problems: tuple[str, ...] = ()
     program: Program | None = None
     quoted: frozenset[str] = frozenset()  # names with a dot that the file writes in quotes: they are no tables
+    inputs: Inputs | None = None
 
     @classmethod
     def load(cls, name: str | Path) -> Sweep:
@@ -216,6 +218,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         names = [name for name in (*config, *block.axes) if in_file or not quoted.get(name)]
         problems.extend(f"grid[{i}]: {key} {_BOTH}" for key in table_conflicts(names))
     outputs = read_outputs(raw, problems)
+    inputs = read_inputs(raw, problems)
     questions = read_questions(raw.get("question", []), problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
@@ -234,6 +237,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         problems=tuple(f"{where}: {problem}" for problem in problems),
         program=program,
         quoted=frozenset(name for name, is_quoted in quoted.items() if is_quoted),
+        inputs=inputs,
     )
 
 
