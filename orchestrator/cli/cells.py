@@ -52,12 +52,15 @@ def show(
     done = opened.collect(lambda: opened.cells.filter(is_cell)).to_dicts()
     attempts = opened.collect(lambda: opened.attempts.filter(is_cell).sort("attempt")).to_dicts()
     last = done[0] if done else attempts[-1] if attempts else None
+    owner = opened.owner()
+    is_running = owner is not None and key["cell_id"] in owner.running
     document = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
         "cell_id": key["cell_id"], "sweep": key["sweep"], "experiment": key["experiment"],
         "method": key["method"], "k": key["k"], "seed": key["seed"],
         "workload": f"{key['workload']} version {key['workload_version']}",
-        "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
+        "status": "running" if is_running else last["status"] if last else "pending",
+        "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
     document["metrics"] |= dict(
@@ -84,7 +87,8 @@ def show(
             say(f"     logged last: {logged[attempt['attempt']]}")
     files = opened.artifacts().filter(is_cell)
     if files.height:
-        say(f"artifacts: {join_first(files['path'], MAX_FILES)} (raysweep artifacts get)")
+        get = f"raysweep artifacts get {key['cell_id'][:8]} --to DIR{at_store(store)}"
+        say(f"artifacts: {join_first(files['path'], MAX_FILES)} ({get})")
 
 
 def _without_nan(metrics: Any) -> Any:
