@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -287,6 +287,8 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     import polars as pl
 
     from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.main_module import MAIN
+    from raysweep.orchestrator.sweep.main_program import enter
     from raysweep.orchestrator.sweep.program import is_program
     from raysweep.orchestrator.sweep.program_files import workload_of
     from raysweep.orchestrator.sweep.workload import load_workload
@@ -298,7 +300,32 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     search = (*entry.metadata["search"], str(Path.cwd()))
     if is_program(name):
         return workload_of(replace(entry.sweep(), search=search))
+    if name.partition(":")[0] == MAIN:
+        enter(_file_of_main(store, cell_id, name, search))
     return load_workload(name, search)
+
+
+def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:
+    """The file of the program that has run a cell as a function of its own.
+
+    A row is not signed as a sweep is, so that only files below the launch's folders are taken.
+    """
+    import polars as pl
+
+    ran = store.attempts.filter(pl.col("cell_id") == cell_id, pl.col("source_path").is_not_null())
+    paths = store.collect(lambda: ran.sort("attempt").select("source_path"))["source_path"].to_list()
+    if not paths:
+        fail(f"workload {name!r}: the cell has not run yet, so that the file of its program is not known")
+    path = Path(paths[-1])
+    if path.suffix != ".py":
+        fail(
+            f"workload {name!r}: is a function of a notebook, whose source is not at hand here: call it there, "
+            "or move it into a module"
+        )
+    if not any(path.is_relative_to(folder) for folder in search) or not path.is_file():
+        folders = " or ".join(dict.fromkeys(search))
+        fail(f"workload {name!r}: no file {path} below {folders}; debug it in the folder of its program")
+    return str(path)
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:

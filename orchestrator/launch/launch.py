@@ -34,6 +34,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.main_program import refuse_launch
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.waits import waiting
@@ -106,6 +107,7 @@ def launch(
         InputError: a sweep, the predicate or the store's path is invalid.
         StoreBusy: another launch owns the store.
     """
+    refuse_launch()
     opened = store if isinstance(store, Store) else Store(store)
     if callable(sweeps):
         sweeps = function_sweep(sweeps, grid or {}, [0] if seeds is None else seeds, name, resources)

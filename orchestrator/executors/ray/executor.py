@@ -248,7 +248,7 @@ class RayExecutor:
             return ChunkRefused(number, chunk.node, "of the cluster", _line(error))
         except errors.RayTaskError as error:  # our own code failed on the worker
             if f"in {work.__name__}\n" not in str(error):  # it could not be imported, or the chunk not be read
-                return ChunkRefused(number, chunk.node, error.ip, _line(error))
+                return ChunkRefused(number, chunk.node, getattr(error, "ip", "of the cluster"), _line(error))
             return ChunkLost(number, "failed", _line(error), traceback=str(error)[-16_384:])
         except errors.RayError as error:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
