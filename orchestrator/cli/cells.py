@@ -8,7 +8,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,12 +68,15 @@ def show(
     done = opened.collect(lambda: opened.cells.filter(is_cell)).to_dicts()
     attempts = opened.collect(lambda: opened.attempts.filter(is_cell).sort("attempt")).to_dicts()
     last = done[0] if done else attempts[-1] if attempts else None
+    owner = opened.owner()
+    is_running = owner is not None and key["cell_id"] in owner.running
     document = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
         "cell_id": key["cell_id"], "sweep": key["sweep"], "experiment": key["experiment"],
         "method": key["method"], "k": key["k"], "seed": key["seed"],
         "workload": f"{key['workload']} version {key['workload_version']}",
-        "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
+        "status": "running" if is_running else last["status"] if last else "pending",
+        "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
     document["metrics"] |= dict(
@@ -100,7 +103,8 @@ def show(
             say(f"     logged last: {logged[attempt['attempt']]}")
     files = opened.artifacts().filter(is_cell)
     if files.height:
-        say(f"artifacts: {join_first(files['path'], MAX_FILES)} (raysweep artifacts get)")
+        get = f"raysweep artifacts get {key['cell_id'][:8]} --to DIR{at_store(store)}"
+        say(f"artifacts: {join_first(files['path'], MAX_FILES)} ({get})")
 
 
 def _without_nan(metrics: Any) -> Any:
@@ -317,6 +321,8 @@ def _entry(store: Store, cell_id: str) -> RecordedSweep:
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     """Load a cell's workload `name`. Folders: those that the cell's launch recorded, then the current one."""
     from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.main_module import MAIN
+    from raysweep.orchestrator.sweep.main_program import enter
     from raysweep.orchestrator.sweep.program import is_program
     from raysweep.orchestrator.sweep.program_files import workload_of
     from raysweep.orchestrator.sweep.workload import load_workload
@@ -327,7 +333,32 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     search = (*entry.metadata["search"], str(Path.cwd()))
     if is_program(name):
         return workload_of(replace(entry.sweep(), search=search))
+    if name.partition(":")[0] == MAIN:
+        enter(_file_of_main(store, cell_id, name, search))
     return load_workload(name, search)
+
+
+def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:
+    """The file of the program that has run a cell as a function of its own.
+
+    A row is not signed as a sweep is, so that only files below the launch's folders are taken.
+    """
+    import polars as pl
+
+    ran = store.attempts.filter(pl.col("cell_id") == cell_id, pl.col("source_path").is_not_null())
+    paths = store.collect(lambda: ran.sort("attempt").select("source_path"))["source_path"].to_list()
+    if not paths:
+        fail(f"workload {name!r}: the cell has not run yet, so that the file of its program is not known")
+    path = Path(paths[-1])
+    if path.suffix != ".py":
+        fail(
+            f"workload {name!r}: is a function of a notebook, whose source is not at hand here: call it there, "
+            "or move it into a module"
+        )
+    if not any(path.is_relative_to(folder) for folder in search) or not path.is_file():
+        folders = " or ".join(dict.fromkeys(search))
+        fail(f"workload {name!r}: no file {path} below {folders}; debug it in the folder of its program")
+    return str(path)
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:

@@ -212,7 +212,7 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
         steps.append(f"{count_cells(superseded)} of an earlier version of the workload: not run again")
     if dropped:
         steps.append(
-            f"{count_cells(dropped)} requested only before the sweep file changed; "
+            f"{count_cells(dropped)} of an earlier version of their sweep: not requested now; "
             "`raysweep resume` without a sweep runs them"
         )
     return steps

@@ -37,6 +37,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.main_program import refuse_launch
 from raysweep.orchestrator.sweep.recorded import source_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
@@ -91,6 +92,7 @@ def launch(
         InputError: a sweep, the predicate or the store's path is invalid.
         StoreBusy: another launch owns the store.
     """
+    refuse_launch()
     opened = store if isinstance(store, Store) else Store(store)
     if callable(sweeps):
         sweeps = function_sweep(sweeps, grid or {}, [0] if seeds is None else seeds, name, resources)

@@ -77,13 +77,13 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
         InputError: sweeps are invalid (the message lists all errors), or the predicate is invalid.
     """
     every = expand(sweeps)
-    check_questions(sweeps, every)
+    unasked = check_questions(sweeps, every)
     workloads = load_workloads(sweeps)
     for name, digest in every.variants.select("workload", "source_digest").unique().iter_rows():
         if workloads[name].source_digest != digest:
             raise InputError(f"workload {name!r}: its files changed while the launch was planned; launch again")
     table, warnings = select(every, store, where)
-    return _checked(Request(tuple(sweeps), table, every, warnings, workloads))
+    return _checked(Request(tuple(sweeps), table, every, (*unasked, *warnings), workloads))
 
 
 def from_store(
@@ -213,12 +213,18 @@ def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
     ]
 
 
-def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> None:
-    """Raise InputError if a question's predicates are invalid, or select no cells or settings that cannot be compared.
+def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> list[str]:
+    """Check that the questions' predicates are valid, and select cells whose settings can be compared.
 
     Cells of questions are those that the file declares, whatever --where selects.
+
+    Returns:
+        A line for each question that cannot be answered with the settings of --set.
+
+    Raises:
+        InputError: a question cannot be answered, although its sweep is as the file says.
     """
-    problems = []
+    problems, unasked = [], []
     for sweep in sweeps:
         if sweep.questions:
             from raysweep.orchestrator.query.settings import by_setting, compared  # loads DuckDB
@@ -228,9 +234,14 @@ def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> None:
             settings = by_setting(CellTable(table.variants, cells))
             for question in sweep.questions:
                 where = f"{sweep.path or sweep.name}: question {question.name!r}"
-                problems += [f"{where}: {line}" for line in compared(question, settings).problems]
+                lines = compared(question, settings).problems
+                if lines and sweep.overrides:
+                    unasked.append(f"{where}: not asked of these cells, since --set changes the settings: {lines[0]}")
+                else:
+                    problems += [f"{where}: {line}" for line in lines]
     if problems:
         raise InputError(problems)
+    return unasked
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:

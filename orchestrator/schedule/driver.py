@@ -137,10 +137,11 @@ class Driver:
     def running(self) -> dict[str, float | None]:
         """Return the running cells' progress by the last heartbeats, 0 to 1; None if a cell does not report it."""
         # Called by the thread of the store's heartbeat: `_in_flight` may change meanwhile.
-        started = [
-            (self._in_flight.get(number), i, progress) for number, (i, _, progress) in list(self._started.items())
-        ]
-        return {chunk.tasks[i].cell_id: progress for chunk, i, progress in started if chunk is not None}
+        started = [(number, i, progress) for number, (i, _, progress) in list(self._started.items())]
+        if (here := self.executor.in_this_process()) is not None:
+            started.append((here.chunk, here.position, here.progress))
+        chunks = [(self._in_flight.get(number), i, progress) for number, i, progress in started]
+        return {chunk.tasks[i].cell_id: progress for chunk, i, progress in chunks if chunk is not None}
 
     # Submitting
 

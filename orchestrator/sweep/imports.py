@@ -149,7 +149,7 @@ def read_code(module: str, folder: str | None) -> Code:
     files = {name: (str(file), content(file)) for name, file in source_files(module, path, folder)}
     contents, paths = {name: text for name, (_, text) in files.items()}, dict(files.values())
     tops = {module.partition(".")[0]}
-    if bundled or _installed(path):
+    if bundled or is_installed(path):
         return Code(contents, paths, folder)
     if folder is not None:
         tops |= {file.parts[0].removesuffix(".py") for file in Code(contents, paths, folder).own_files()}
@@ -177,5 +177,6 @@ def module_file(module: str, folder: str | None) -> str | None:
     return None
 
 
-def _installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
+    """Whether a module's file belongs to an installed package or to Python."""
     return any(part in _INSTALLED for part in Path(path).parts) or path.startswith(sysconfig.get_path("stdlib"))

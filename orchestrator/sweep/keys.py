@@ -93,8 +93,8 @@ TOP = (
     ),
     Key(
         "inputs",
-        "files that cells read, relative to the sweep file's folder ([inputs](workloads.md#inputs)): a change of one makes done "
-        "cells changed; `{ files = [...], identity = true }` makes new cells",
+        "files that cells read, relative to the sweep file's folder: a change of one makes done cells changed; "
+        "`{ files = [...], identity = true }` makes new cells",
         {
             "anyOf": [
                 _FILES,

@@ -287,6 +287,9 @@ class RayExecutor:
         beats, self._beats = self._beats, []
         return beats
 
+    def in_this_process(self) -> None:
+        """Cells run in Ray's workers."""
+
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
         """List the chunks that no living node can run, by demand. An autoscaler would have to start a node for them."""

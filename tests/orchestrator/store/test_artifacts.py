@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from raysweep import Store, launch
@@ -42,6 +44,11 @@ def store(write, place: str) -> Store:
     return Store(place)
 
 
+def id_of_seed(store: Store, seed: int) -> str:
+    """The id of the cell of a seed."""
+    return str(store.known().cells.filter(pl.col("seed") == seed)["cell_id"].item())
+
+
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_files_are_artifacts_of_done_and_failed_cells(store: Store, cli: Callable[..., Ended], folder: Path) -> None:
     rows = store.sql("SELECT status, path, bytes, kind FROM artifacts ORDER BY ALL").rows()
@@ -55,8 +62,20 @@ def test_files_are_artifacts_of_done_and_failed_cells(store: Store, cli: Callabl
     assert ("done", "pipe", 0, "not kept: is not a regular file") in rows
     assert not any(path == "big.bin" for _, path, *_ in rows)
     assert "plots/loss.png" in cli("artifacts", "ls").stdout
+    cell_id = id_of_seed(store, 1)
+    one = json.loads(cli("artifacts", "ls", cell_id[:8], "--json").stdout)
+    assert {row["cell_id"] for row in one} == {cell_id}
+    for options, problem in [
+        (["--name", "*.zip"], "--name '*.zip': no path matches; there are: link, notes.txt, pipe, plots/loss.png"),
+        (["--where", "loss > 5"], "--where 'loss > 5': no cell matches"),
+        (["zz"], "cell 'zz': no such cell"),
+    ]:
+        for command in (["ls"], ["ls", "--json"], ["get", "--to", "out"]):
+            refused = cli("artifacts", *command, *options)
+            assert (refused.returncode, refused.stdout, problem in refused.stderr) == (2, "", True), refused.stderr
+    assert not (folder / "out").exists()
     fetched = cli("artifacts", "get", "--where", "loss > 0", "--name", "*.png", "--to", "out")
-    assert fetched.stdout == "1 files of 1 cell in out (0.0 MiB), 1 of them new\n"
+    assert fetched.stdout == "1 file of 1 cell in out (0.0 MiB), 1 of them new\n"
     (file,) = (path for path in (folder / "out").rglob("*") if path.is_file())
     assert file.read_bytes() == b"picture 1"
     again = cli("artifacts", "get", "--where", "loss > 0", "--name", "*.png", "--to", "out")
