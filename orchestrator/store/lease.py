@@ -26,7 +26,7 @@ from raysweep.orchestrator.store.segments import (
     segment_name,
 )
 from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, read_at_most
-from raysweep.orchestrator.text import CELL_ID
+from raysweep.orchestrator.text import CELL_ID, short_repr
 
 BEAT_S = 2.0
 """Seconds between heartbeats of an owner."""
@@ -92,7 +92,9 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
         heartbeat = json.loads(read_at_most(storage, f"_hb/{epoch:08d}", MAX_BEAT_BYTES) or b"{}")
     except (ValueError, RecursionError):
         return {}  # half a heartbeat, on a disk without atomic renames; the next one follows in seconds
-    cells = heartbeat.get("running") if isinstance(heartbeat, dict) else None
+    if not isinstance(heartbeat, dict) or heartbeat.get("epoch", epoch) != epoch:
+        return {}  # another generation's
+    cells = heartbeat.get("running")
     if isinstance(cells, list):
         cells = dict.fromkeys(map(str, cells))
     return {
@@ -179,16 +181,22 @@ def marked(storage: Storage, epoch: int, mark: str) -> bool:
 
 
 def read_note(storage: Storage, epoch: int) -> ProcessNote:
-    """Read the note that a generation's owner wrote about its process.
+    """Read the note that a generation's owner wrote about its process. It has no fields if there is no file.
 
     Raises:
-        StoreDamaged: the file is incomplete, or raysweep did not write it.
+        StoreDamaged: the file is incomplete, raysweep did not write it, or it is the note of another generation.
     """
     name = f"_epochs/{epoch:08d}.json"
+    data = read_at_most(storage, name, MAX_NOTE_BYTES)
     try:
-        return ProcessNote.parse(read_at_most(storage, name, MAX_NOTE_BYTES) or b"{}")
+        note = ProcessNote({}) if data is None else ProcessNote.parse(data)
     except ValueError:
         raise StoreDamaged(f"{name}: torn or foreign") from None
+    if data is not None and not note.fields.keys() & {"pid", "repaired_by"}:
+        raise StoreDamaged(f"{name}: foreign: it names no process")
+    if (own := note.fields.get("epoch", epoch)) != epoch:  # notes of earlier versions do not tell theirs
+        raise StoreDamaged(f"{name}: holds the note of generation {short_repr(own)}")
+    return note
 
 
 def new_epoch(storage: Storage, command: str) -> int:
@@ -198,11 +206,11 @@ def new_epoch(storage: Storage, command: str) -> int:
         StoreBusy: another launch began it first.
         StoreDamaged: no larger number is possible.
     """
-    # By the token, two owners that begin at the same time can tell their files apart.
-    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
     epoch = max(epochs(storage), default=-1) + 1
     if epoch > LAST_EPOCH:
         raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: its number is too high for a launch; remove it")
+    # By the token, two owners that begin at the same time can tell their files apart.
+    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command, epoch=epoch)
     if not storage.create(f"_epochs/{epoch:08d}.json", note.to_json()):
         raise StoreBusy(f"store {storage}: another launch took it at the same moment ({read_note(storage, epoch)})")
     return epoch

@@ -191,7 +191,7 @@ class Store:
 
     def live(self) -> list[LiveState]:
         """What attempts that have not ended have printed and logged so far; empty for cells that did neither."""
-        states = live_states(self.storage)
+        states = live_states(self.storage, self.skip)
         if not states:
             return []
         cells = [state.cell_id for state in states]
