@@ -9,8 +9,9 @@ import json
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
 from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
@@ -37,6 +38,7 @@ LAST_EPOCH = 99_999_999
 MAX_BEAT_BYTES = 8 * 2**20
 """A larger heartbeat is not read."""
 _POLL_S = 0.5
+_CHECKSUM = "crc32"
 
 
 class Ownership(NamedTuple):
@@ -194,9 +196,23 @@ def read_note(storage: Storage, epoch: int) -> ProcessNote:
         raise StoreDamaged(f"{name}: torn or foreign") from None
     if data is not None and not note.fields.keys() & {"pid", "repaired_by"}:
         raise StoreDamaged(f"{name}: foreign: it names no process")
-    if (own := note.fields.get("epoch", epoch)) != epoch:  # notes of earlier versions do not tell theirs
+    # Notes of earlier versions have neither a checksum nor their generation.
+    if note.fields.get(_CHECKSUM, expected := _checksum(note.fields)) != expected:
+        raise StoreDamaged(f"{name}: damaged: checksum mismatch")
+    if (own := note.fields.get("epoch", epoch)) != epoch:
         raise StoreDamaged(f"{name}: holds the note of generation {short_repr(own)}")
     return note
+
+
+def note_bytes(epoch: int, fields: Mapping[str, Any]) -> bytes:
+    """Encode the note of a generation, with its number and a checksum."""
+    numbered = {**fields, "epoch": epoch}
+    return ProcessNote({**numbered, _CHECKSUM: _checksum(numbered)}).to_json()
+
+
+def _checksum(fields: Mapping[str, Any]) -> int:
+    rest = {name: value for name, value in fields.items() if name != _CHECKSUM}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def new_epoch(storage: Storage, command: str) -> int:
@@ -210,8 +226,8 @@ def new_epoch(storage: Storage, command: str) -> int:
     if epoch > LAST_EPOCH:
         raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: its number is too high for a launch; remove it")
     # By the token, two owners that begin at the same time can tell their files apart.
-    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command, epoch=epoch)
-    if not storage.create(f"_epochs/{epoch:08d}.json", note.to_json()):
+    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
+    if not storage.create(f"_epochs/{epoch:08d}.json", note_bytes(epoch, note.fields)):
         raise StoreBusy(f"store {storage}: another launch took it at the same moment ({read_note(storage, epoch)})")
     return epoch
 

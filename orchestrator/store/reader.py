@@ -279,8 +279,8 @@ def check_format(storage: Storage) -> None:
         raise StoreDamaged(f"{storage}/{MARK}: torn or foreign: it names no format and schema") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
-            f"store {storage}: has format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
-            f"{SCHEMA_VERSION}: upgrade it"
+            f"store {storage}: has format {version}, schema {schema} by its {MARK}; "
+            f"this raysweep reads up to {FORMAT}, {SCHEMA_VERSION}: upgrade it"
         )
 
 

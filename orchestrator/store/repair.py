@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.store import artifacts, live
-from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, read_note
+from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, note_bytes, read_note
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.reader import FORMAT, MARK, Store
 from raysweep.orchestrator.store.schema import COUNTED, DETAILS, SCHEMA_VERSION, TABLES
@@ -304,7 +304,7 @@ class Repair(Owner):
         if path == MARK:
             new = json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode()
         elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
-            new = json.dumps({"epoch": int(name[:8]), "repaired_by": self.epoch}).encode()
+            new = note_bytes(int(name[:8]), {"repaired_by": self.epoch})
         elif folder in TABLES and NAME.fullmatch(name):
             encoded = encode(folder, TABLES[folder].empty_table(), seal=True, replaced=self._replaced(folder, name))
             new = finish(encoded, name)

@@ -164,12 +164,16 @@ def test_two_exchanged_notes_of_owners_are_named_and_repaired(folder: Path, writ
     assert cli("status").returncode == 0
 
 
-def test_a_note_of_an_earlier_version_does_not_tell_its_generation(folder: Path) -> None:
+def test_a_note_of_an_earlier_version_has_neither_generation_nor_checksum(folder: Path) -> None:
     store = Store("results")
     with StoreWriter(store):
         note = Path("results/_epochs/00000000.json")
         fields = json.loads(note.read_text())
+        note.write_text(json.dumps({**fields, "command": "another"}))
+        with pytest.raises(StoreDamaged, match=rf"{note.name}: damaged: checksum"):
+            store.owner()
         assert fields.pop("epoch") == 0
+        assert fields.pop("crc32") > 0
         note.write_text(json.dumps(fields))
         assert store.owner() is not None
         assert store.check() == []
