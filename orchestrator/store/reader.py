@@ -192,7 +192,7 @@ class Store:
 
     def live(self) -> list[LiveState]:
         """What attempts that have not ended have printed and logged so far; empty for cells that did neither."""
-        states = live_states(self.storage)
+        states = live_states(self.storage, self.skip)
         if not states:
             return []
         cells = [state.cell_id for state in states]
@@ -280,8 +280,8 @@ def check_format(storage: Storage) -> None:
         raise StoreDamaged(f"{storage}/{MARK}: torn or foreign: it names no format and schema") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
-            f"store {storage}: has format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
-            f"{SCHEMA_VERSION}: upgrade it"
+            f"store {storage}: has format {version}, schema {schema} by its {MARK}; "
+            f"this raysweep reads up to {FORMAT}, {SCHEMA_VERSION}: upgrade it"
         )
 
 
