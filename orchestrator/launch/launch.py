@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
+from raysweep.orchestrator.launch.result import Result, result_of, result_of_rounds
+from raysweep.orchestrator.launch.rounds import Round, Rounds, check
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
@@ -45,29 +48,6 @@ FLUSH_BYTES = 32 * 2**20
 DEVICES = ("auto", "cpu", "cuda")
 
 
-@dataclass(frozen=True)
-class Result:
-    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch."""
-
-    asked: int
-    done: int
-    ran: int
-    failed: int
-    left: int
-    exhausted: int  # failed cells that were not tried, since their attempts were used up before
-    changed: int  # done cells whose code has changed since, and that were not run again
-    seconds: float
-    stopped: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code: 0 if all requested cells are done, 130 if the launch was interrupted, otherwise 1."""
-        if self.stopped == "interrupted":
-            return 130
-        return 0 if self.done == self.asked else 1
-
-
 def launch(
     sweeps: Sweep | Sequence[Sweep] | Callable[..., Any],
     store: str | Path | Store = DEFAULT,
@@ -82,6 +62,10 @@ def launch(
     device: str = "auto",
     resume: bool = False,
     rerun_changed: bool = False,
+    until: str | None = None,
+    max_cells: int | None = None,
+    max_cpu_hours: float | None = None,
+    max_gpu_hours: float | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
@@ -100,6 +84,11 @@ def launch(
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
+        until: "decided": add seeds in rounds until the sweeps' questions are decided, or a limit is reached; the
+            result then has `verdicts`.
+        max_cells: limit on the cells of the questions, those of earlier launches included.
+        max_cpu_hours: limit on their CPU-hours, all attempts included.
+        max_gpu_hours: limit on their GPU-hours, all attempts included.
         progress: called with the progress several times a second.
 
     Raises:
@@ -115,7 +104,7 @@ def launch(
     executor = "inline" if inline else "ray"
     options = Options(
         where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
-        command="launch()",
+        command="launch()", until=until, max_cells=max_cells, max_cpu_hours=max_cpu_hours, max_gpu_hours=max_gpu_hours,
     )  # fmt: skip
     return Launch(request, opened, options).run(progress)
 
@@ -130,7 +119,11 @@ class Launch:
         self, request: Request, store: Store, options: Options, on_wait: Callable[[str], None] = lambda owner: None
     ) -> None:
         self.request, self.store, self.options, self._on_wait = request, store, options, on_wait
+        self._rounds = _rounds(request, store, options)
         self._table = on_device(request.table, options.device)
+        self._slots = 1  # cells that run at once, once the executor is open
+        self._resume = options.resume  # of the first round only
+        self._ran: set[str] = set()  # cells of earlier rounds
         self._summary: pl.DataFrame | None = None  # the summary that the plan is based on
         self._plan: Plan | None = None
         self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
@@ -155,7 +148,9 @@ class Launch:
         """Plan the launch even if another one owns the store. Recomputed only if the store's rows have changed."""
         summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
-            changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
+            if self._rounds is not None:
+                self._table = on_device(self._rounds.table(self._slots), self.options.device)
+            changes = {"resume": self._resume, "rerun_changed": self.options.rerun_changed}
             self._plan, self._summary = plan(self._table, summary, self.store.times, **changes), summary
         return self._plan
 
@@ -163,12 +158,15 @@ class Launch:
         self,
         report: Callable[[Progress], None] | None = None,
         announce: Callable[[Plan, Executor], None] | None = None,
+        on_round: Callable[[Round], None] = lambda now: None,
     ) -> Result:
         """Take ownership of the store, run the cells, and commit their outcomes.
 
         Args:
             report: called with the progress several times a second.
             announce: called once before the first cell runs; not called if no cell is to run.
+            on_round: called before each round, and after the last one with no cells; a launch has one round unless it
+                runs until its questions are decided.
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
@@ -186,13 +184,14 @@ class Launch:
                 refuse_unfit(planned, executor)
             writer = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
             begun.close()
-            for sweep in () if request.recorded else request.sweeps:
-                if (entry := sweep_record(sweep, self._table, options.where)) is not None:
-                    writer.record_sweep(*entry)
+            if self._rounds is None:
+                self._record(writer, self._table)
             planned = self.current_plan()  # another launch may have changed the store since
+            if self._rounds is not None:
+                self._record(writer, planned.table)
             warnings = list(request.warnings)
             if not planned.to_run:
-                return _result(planned, None, began, warnings)
+                return self._result(planned, None, began, warnings)
             if executor is None:  # only if done cells were deleted since the first plan
                 executor = open_executor(request, options)
             opened.callback(executor.close)  # after the writer's: closed before the store is released
@@ -202,23 +201,85 @@ class Launch:
             search: dict[str, tuple[str, ...]] = {
                 name: (w.folder,) if w.folder else () for name, w in request.workloads.items()
             }
-            hours, minutes = options.max_hours, options.node_wait
-            limits = Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60)
             outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
             driver = Driver(
-                planned, executor, search, limits, writer.checkpoint_home(), request.workloads, outputs,
+                planned, executor, search, self._limits(), writer.checkpoint_home(), request.workloads, outputs,
                 lambda state: writer.publish(*state),
             )  # fmt: skip
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
             begun.callback(hard.cancel)  # after all others
             with interruptible(driver, executor, writer, hard):
-                _commit_all(driver, writer, planned, request.workloads, report)
+                for number in itertools.count(1):
+                    on_round(Round(number, planned.to_run, self._news()))
+                    _commit_all(driver, writer, planned, request.workloads, report)
+                    following = self._next_round(planned, executor)
+                    if driver.progress.stopped is not None or not following.to_run:
+                        break
+                    self._record(writer, following.table, without=planned.table)
+                    planned = following
+                    driver.add(planned)
+                on_round(Round(number + 1, 0, self._news()))
             with waiting(f"a merge in store {store.storage}"):
                 writer.compactor.end()
             if writer.compactor.problem is not None:
                 warnings.append(f"small segments were not merged: {writer.compactor.problem}")
-            return _result(planned, driver.progress, began, warnings)
+            return self._result(planned, driver.progress, began, warnings)
+
+    def _record(self, writer: StoreWriter, table: CellTable, without: CellTable | None = None) -> None:
+        """Record the cells with the sweeps that request them, before they run, except those of an earlier record."""
+        if without is not None:
+            table = replace(table, cells=table.cells.join(without.cells, on="cell_id", how="anti"))
+        for sweep in () if self.request.recorded else self.request.sweeps:
+            if (entry := sweep_record(sweep, table, self.options.where)) is not None:
+                writer.record_sweep(*entry)
+
+    def _limits(self) -> Limits:
+        options = self.options
+        hours, minutes = options.max_hours, options.node_wait
+        left: list[float | None] = [None, None]
+        if self._rounds is not None:
+            limits = (options.max_cpu_hours, options.max_gpu_hours)
+            left = [h and 3600 * h - spent for h, spent in zip(limits, self._rounds.spent(), strict=True)]
+        return Limits(options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60, *left)
+
+    def _news(self) -> tuple[str, ...]:
+        return () if self._rounds is None else self._rounds.news()
+
+    def _next_round(self, planned: Plan, executor: Executor) -> Plan:
+        """Plan the round after `planned`. It has no cells to run if no question is open, or nothing more can be run."""
+        if self._rounds is None:
+            return replace(planned, frame=planned.frame.with_columns(run=pl.lit(value=False)))
+        ran = planned.frame.filter("run").join(planned.table.variants, on="variant")
+        self._ran.update(ran["cell_id"])
+        self._rounds.ran(ran["cell_id"].to_list())
+        sizes = ran.select("cpus", "gpus", "memory_gib").unique().iter_rows()
+        self._slots = max(1, min(executor.slots(*size) for size in sizes))
+        self._plan, self._resume = None, False
+        following = self.current_plan()
+        is_new = ~pl.col("cell_id").is_in(list(self._ran))  # the driver has retried the others as often as is allowed
+        return replace(following, frame=following.frame.with_columns(run=pl.col("run") & is_new))
+
+    def _result(self, planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
+        if self._rounds is None:
+            return result_of(planned, progress, began, warnings)
+        ended = plan(planned.table, self.store.summary())
+        return result_of_rounds(ended, progress, began, warnings, self._rounds.verdicts(), self._rounds.ended())
+
+
+def _rounds(request: Request, store: Store, options: Options) -> Rounds | None:
+    """The choice of cells of a launch until its questions are decided; None for other launches.
+
+    Raises:
+        InputError: the options contradict each other, or a sweep has no questions.
+    """
+    check(request, options)
+    if options.until is None:
+        return None
+    # Evidence is analysis: the one import of it here, lazy as such launches alone need it.
+    from raysweep.analysis.questions.until import UntilDecided
+
+    return UntilDecided(request, store, options)
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
@@ -309,25 +370,3 @@ def open_executor(request: Request, options: Options) -> Executor:
         by_value = {name: workload for name, workload in request.workloads.items() if workload.module == MAIN}
         executor = kind(options.address, request.own_files, by_value=by_value)
     return executor
-
-
-def _result(planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
-    counts = planned.counts()
-    ran = progress.done if progress else 0
-    failed = progress.failed if progress else 0
-    changed, exhausted = (
-        planned.frame.filter((pl.col("state") == state) & ~pl.col("run")).height for state in ("changed", "failed")
-    )
-    done = counts["done"] + changed + ran
-    return Result(
-        asked=len(planned.table),
-        done=done,
-        ran=ran,
-        failed=failed + exhausted,
-        left=len(planned.table) - done - failed - exhausted,
-        exhausted=exhausted,
-        changed=changed,
-        seconds=time.monotonic() - began,
-        stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ())),
-    )

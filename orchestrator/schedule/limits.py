@@ -19,3 +19,5 @@ class Limits(NamedTuple):
     seconds: float | None = None  # since the launch began
     alike: int | None = None  # cells of one method that fail alike; stops that method only
     node_seconds: float | None = None  # without a node that fits a demand; stops unless other cells run
+    cpu_seconds: float | None = None  # of all attempts: seconds times CPUs
+    gpu_seconds: float | None = None  # of all attempts: seconds times GPUs
