@@ -43,11 +43,12 @@ from raysweep.orchestrator.cli.output import (
     warn,
 )
 from raysweep.orchestrator.cli.streams import outlive_readers
-from raysweep.orchestrator.text import at_store, count_cells, join_first
+from raysweep.orchestrator.text import at_store, count_cells, join_first, printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.executors.executor import Executor
     from raysweep.orchestrator.launch.request import Options, Request
+    from raysweep.orchestrator.launch.rounds import Round
     from raysweep.orchestrator.schedule.plan import Plan
     from raysweep.orchestrator.store.reader import Store
 
@@ -215,7 +216,10 @@ def _options(context: typer.Context) -> Options:
     from raysweep.orchestrator.launch.request import Options
 
     params = context.params
-    names = ("where", "address", "device", "max_failures", "max_hours", "max_parallel", "wait", "rerun_changed")
+    names = (
+        "where", "address", "device", "max_failures", "max_hours", "max_parallel", "wait", "rerun_changed", "until",
+        "max_cells", "max_cpu_hours", "max_gpu_hours",
+    )  # fmt: skip
     options: dict[str, Any] = {name: params[name] for name in names if name in params}
     for name in ("max_alike", "node_wait"):
         if name in params:
@@ -254,11 +258,21 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
             slots = executor.slots if most is None else lambda *demand: min(most, executor.slots(*demand))
             print("; ".join(forecast(plan, slots, where)), file=sys.stderr)
 
+    def on_round(now: Round) -> None:
+        if options.until is not None and as_json:
+            event("round", **now._asdict())
+        elif options.until is not None:
+            for line in now.news:
+                print(printable(line), file=sys.stderr)
+            if now.cells:
+                print(f"round {now.number}: {count_cells(now.cells)}", file=sys.stderr)
+
     with live(as_json, at) as report:
-        result = this.run(report, announce)
+        result = this.run(report, announce, on_round)
     warn(line for line in result.warnings if line not in request.warnings)
     again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
-    example = None if as_json or result.done < result.asked else means_by_settings(store, request.table)
+    needs_no_example = as_json or result.verdicts is not None or result.done < result.asked
+    example = None if needs_no_example else means_by_settings(store, request.table)
     print_result(result, as_json, again, at, example)
     sys.stdout.flush()
     if unwritten:

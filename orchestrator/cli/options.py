@@ -67,6 +67,20 @@ MaxParallel = Annotated[
 MaxHours = Annotated[
     float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")
 ]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="decided", help="decided: add seeds in rounds until the sweep's [[question]]s are decided."),
+]
+MaxCells = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --until: limit on the questions' cells, those of earlier launches included."),
+]
+MaxCpuHours = Annotated[
+    float | None, typer.Option(min=0.0, callback=_finite, help="With --until: limit on their CPU-hours, all attempts.")
+]
+MaxGpuHours = Annotated[
+    float | None, typer.Option(min=0.0, callback=_finite, help="With --until: limit on their GPU-hours, all attempts.")
+]
 NodeWait = Annotated[
     float,
     typer.Option(min=0.0, callback=_finite, help="Minutes to wait for a node from the autoscaler; 0: no limit."),
@@ -88,7 +102,8 @@ def launch_options(
     store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
     retries: Retries = None, max_failures: MaxFailures = None, max_alike: MaxAlike = MAX_ALIKE,
-    max_parallel: MaxParallel = None, max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN,
+    max_parallel: MaxParallel = None, max_hours: MaxHours = None, until: Until = None, max_cells: MaxCells = None,
+    max_cpu_hours: MaxCpuHours = None, max_gpu_hours: MaxGpuHours = None, node_wait: NodeWait = NODE_WAIT_MIN,
     submit: Submit = None, follow: Follow = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip

@@ -35,6 +35,9 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
     if as_json:
         event("end", **result.counts, resume=resume if result.done < result.asked else None)
         return
+    if result.verdicts is not None:
+        _print_verdicts(result, resume, at)
+        return
     print(result.summary)
     if result.stopped:
         say(f"ended early: {result.stopped}")
@@ -48,6 +51,20 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
     else:
         sql = example or "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"
         say(f"query:  raysweep query{at} {shell_quoted(sql)}")
+
+
+def _print_verdicts(result: Result, resume: str, at: str) -> None:
+    """Print the result of a launch until its questions are decided."""
+    verdicts = result.verdicts or ()
+    still_open = sum(not verdict.decided for verdict in verdicts)
+    failed = f"; {result.failed:,} failed, which are outcomes" if result.failed else ""
+    print(f"{count_cells(result.asked)} ({result.ran:,} done now, in {result.seconds:.1f} s){failed}")
+    for verdict in verdicts:
+        say(repr(verdict))
+    if still_open:
+        say(f"{still_open:,} of {len(verdicts):,} questions open: {result.stopped or 'nothing more can be run'}")
+        say(f"go on:  {resume}  (with larger limits)")
+    say(f"see:    raysweep questions{at}")
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:

@@ -47,6 +47,10 @@ class Options:
     wait: bool = False
     command: str = "raysweep launch"
     exits: bool = False  # whether the process has no other purpose than this launch
+    until: str | None = None  # "decided": run rounds of cells until the sweeps' questions are decided
+    max_cells: int | None = None  # of the questions' cells, those of earlier launches included, as are the hours
+    max_cpu_hours: float | None = None
+    max_gpu_hours: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -26,7 +26,10 @@ _LAST = ("status", "seconds", "cell_id")
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch."""
+    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch.
+
+    `verdicts` are those of a launch until its questions are decided (`analysis.questions.declared.Verdict`).
+    """
 
     asked: int
     done: int
@@ -40,18 +43,23 @@ class Result:
     warnings: tuple[str, ...]
     store: Store = field(repr=False, compare=False)
     _plan: Plan = field(repr=False, compare=False)
+    verdicts: tuple[Any, ...] | None = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
-        """Exit code: 0 if all requested cells are done, 130 if the launch was interrupted, otherwise 1."""
+        """Exit code: 0 if all requested cells are done, or all questions decided; 130 if interrupted; otherwise 1."""
         if self.stopped == "interrupted":
             return 130
+        if self.verdicts is not None:
+            return 0 if all(verdict.decided for verdict in self.verdicts) else 1
         return 0 if self.done == self.asked else 1
 
     @property
     def counts(self) -> dict[str, Any]:
         """The counts, the duration in seconds, the reason for an early end, and warnings, by name."""
-        return {name: value for name, value in vars(self).items() if name not in ("store", "_plan")}
+        counts = {name: value for name, value in vars(self).items() if name not in ("store", "_plan")}
+        verdicts = None if self.verdicts is None else [asdict(verdict) for verdict in self.verdicts]
+        return {**counts, "verdicts": verdicts}
 
     @property
     def summary(self) -> str:
@@ -142,6 +150,36 @@ def result_of(planned: Plan, progress: Progress | None, began: float, warnings: 
         left=len(planned.table) - done - failed - exhausted,
         exhausted=exhausted,
         changed=changed,
+        seconds=time.monotonic() - began,
+        stopped=progress.stopped if progress else None,
+        warnings=(*warnings, *(progress.notes if progress else ())),
+        store=store,
+        _plan=planned,
+    )
+
+
+def result_of_rounds(
+    planned: Plan, progress: Progress | None, began: float, warnings: Iterable[str], store: Store
+) -> Result:
+    """Return the result of a launch in rounds.
+
+    Args:
+        planned: a plan of the cells of all rounds, made after the last one.
+        progress: counts of all rounds; None if no cell was to run.
+        began: when the launch began, on the monotonic clock.
+        warnings: warnings to the user.
+        store: its store.
+    """
+    counts = planned.counts()
+    done = counts["done"] + counts["changed"]
+    return Result(
+        asked=len(planned.table),
+        done=done,
+        ran=progress.done if progress else 0,
+        failed=counts["failed"],
+        left=len(planned.table) - done - counts["failed"],
+        exhausted=0,
+        changed=counts["changed"],
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
         warnings=(*warnings, *(progress.notes if progress else ())),
