@@ -57,9 +57,8 @@ class Result:
     @property
     def counts(self) -> dict[str, Any]:
         """The counts, the duration in seconds, the reason for an early end, and warnings, by name."""
-        counts = {name: value for name, value in vars(self).items() if name not in ("store", "_plan")}
-        verdicts = None if self.verdicts is None else [asdict(verdict) for verdict in self.verdicts]
-        return {**counts, "verdicts": verdicts}
+        counts = {name: value for name, value in vars(self).items() if name not in ("store", "_plan", "verdicts")}
+        return counts if self.verdicts is None else counts | {"verdicts": [asdict(v) for v in self.verdicts]}
 
     @property
     def summary(self) -> str:
