@@ -13,11 +13,11 @@ import typer
 import typer.core
 
 from raysweep.orchestrator.cli import (
+    accept,
     analysis,
     artifacts,
     ask,
     cells,
-    code,
     data,
     launch,
     logs,
@@ -56,7 +56,7 @@ app = typer.Typer(
 PAPER = "The paper's experiments"
 COMMANDS = {
     "Start": (scaffold.new, scaffold.workload, scaffold.schema),
-    "Run": (launch.plan, launch.launch, launch.resume, code.accept, cells.debug),
+    "Run": (launch.plan, launch.launch, launch.resume, accept.accept, cells.debug),
     "Watch": (status.status, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),

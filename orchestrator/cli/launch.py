@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from raysweep.orchestrator.cli.code import change_document, change_lines
+from raysweep.orchestrator.cli.changes import change_document, change_lines
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import (
     DataDir,
