@@ -113,10 +113,10 @@ def plan(
     for state, count in planned.counts().items():
         if count:
             say(f"  {count:>9,}  {state:<10} {states[state]}")
-    for line in change_lines(changes, unrecorded, diff=diff):
-        say(line)
     for reason, count in drifted.items():
         say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
+    for line in change_lines(changes, unrecorded, diff=diff):
+        say(line)
     for workload, keys in new_keys.items():
         say(f"Config of {workload} has new keys, which give existing cells new ids: {', '.join(keys)}")
         say("  To keep the ids, mark each key with the value it had before: Annotated[float, AddedLater(0.0)],")
