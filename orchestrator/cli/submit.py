@@ -144,12 +144,18 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
             fail(
                 f"{path}: links: {link!r} is relative; with --submit give its absolute path on the nodes, or use files"
             )
+    shipped = workload.shipped()
+    if left := [name for name in workload.inputs if Path(name) not in shipped]:
+        fail(
+            f"{path}: inputs: {left[0]}: with --submit only files of at most 1 MiB beside the workload's module are "
+            "shipped; launch from a machine that has the files"
+        )
     if path.is_relative_to(BUNDLED) and workload.folder is None:
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)
     (folder / path.name).write_text(sweep.text, encoding="utf-8")  # with its bases
     if workload.folder is not None:
-        python_files(Path(workload.folder), folder, workload.shipped())
+        python_files(Path(workload.folder), folder, shipped)
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()
 
 

@@ -92,7 +92,7 @@ def code_changes(
     Args:
         store: the store.
         workloads: name -> workload.
-        recorded: source digests of rows.
+        recorded: source digests of rows of these workloads.
         known: earlier results, which are not computed again.
     """
     present = {workload.source_digest for workload in workloads.values()}

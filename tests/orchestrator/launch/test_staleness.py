@@ -95,6 +95,8 @@ def test_an_accepted_change_does_not_matter_and_a_later_one_does(project, cli) -
     planned = cli("plan", "s.toml").stdout
     assert "2  done" in planned
     assert ": same product\n  data.py: function load" in planned
+    assert "accepted change of train:run: data.py: function load; " in cli("status").stdout
+    assert json.loads(cli("status", "--json").stdout)["accepted"][0]["reason"] == "same product"
     project("data.py", "SCALE = 3", "SCALE = 3  # a comment after it")
     assert "2  done" in cli("plan", "s.toml").stdout
     project("data.py", "SCALE = 3", "SCALE = 4")
