@@ -155,15 +155,15 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
     for sweep in sweeps:
         workload = workload_of(sweep)
         same = workloads.setdefault(workload.name, workload)
-        if same.inputs != workload.inputs or same.version != workload.version:
-            raise InputError(
-                f"two sweeps run {workload.name!r}, but with other inputs; launch or resume them separately, each by "
-                "its file"
-            )
         if same.program != workload.program or (same.program is not None and same.folder != workload.folder):
             raise InputError(
                 f"two sweeps run {workload.name!r}, but in other folders, or with other files, metrics or variables; "
                 "launch or resume them separately, each by its file"
+            )
+        if same.inputs != workload.inputs or same.version != workload.version:
+            raise InputError(
+                f"two sweeps run {workload.name!r}, but with other inputs; launch or resume them separately, each by "
+                "its file"
             )
     return workloads
 

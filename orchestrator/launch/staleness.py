@@ -23,6 +23,8 @@ from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import encodable, short_repr
 
 MAX_REASON = 500
+MAX_KINDS = 12
+"""Sources that are compared with one another; with more, digests count as they are."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,29 @@ def code_changes(
         pair = digest, workload.source_digest
         changes[pair] = CodeChange(workload.name, *pair, found, why)
     return CodeChanges(changes)
+
+
+def same_code(store: Store, digests: Collection[str]) -> dict[str, str]:
+    """Source digest -> the first of these digests whose code means the same, or was accepted as the same.
+
+    Digests without a recorded source are left out, and all after `MAX_KINDS` kinds of code.
+    """
+    accepted = {frozenset((entry.before, entry.after)) for entry in acceptances(store)}
+    kinds: list[tuple[str, Source]] = []
+    same: dict[str, str] = {}
+    for digest in sorted(digests):
+        entry = documents.read_source(store.storage, digest, store.skip)
+        if entry is None or len(kinds) == MAX_KINDS:
+            continue
+        for first, source in kinds:
+            if source.workload == entry[0].workload and (
+                frozenset((first, digest)) in accepted or not differences(source, entry[0])
+            ):
+                same[digest] = first
+                break
+        else:
+            kinds.append((digest, entry[0]))
+    return same
 
 
 def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tuple[list[tuple[CodeChange, int]], int]:

@@ -315,3 +315,24 @@ def test_two_versions_of_a_function_of_a_program_are_told_apart_by_meaning(folde
         ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
         outcomes.append(ended.stdout.split()[-2:])
     assert outcomes == [["2", "0"], ["0", "0"], ["0", "2"]]
+
+
+def test_a_report_names_variants_of_code_that_means_something_else(project, cli, write) -> None:
+    warning = "different code of one workload version"
+    project("data.py", "return 1", "return 2")
+    assert cli("launch", "s.toml", "--inline", "--seeds", "2").returncode == 0
+    assert Store().sql("SELECT count(DISTINCT source_digest) AS n FROM cells")["n"][0] == 2
+    assert cli("report", "-o", "r.html", "--markdown", "first.md").returncode == 0
+    assert warning not in Path("first.md").read_text()
+    project("data.py", "SCALE = 3", "SCALE = 4")
+    assert cli("launch", "s.toml", "--inline", "--seeds", "3").returncode == 0
+    assert cli("report", "-o", "r.html", "--markdown", "second.md").returncode == 0
+    assert warning in Path("second.md").read_text()
+
+
+def test_two_sweeps_with_other_inputs_are_launched_apart(project, cli, write) -> None:
+    for name in ("one", "two"):
+        write(f"{name}.txt", name)
+        write(f"{name}.toml", SWEEP.format(f'inputs = ["{name}.txt"]').replace('name = "s"', f'name = "{name}"'))
+    refused = cli("plan", "one.toml", "two.toml")
+    assert (refused.returncode, "with other inputs; launch or resume them separately" in refused.stderr) == (2, True)
