@@ -175,11 +175,7 @@ class Launch:
     def code_changes(self, summary: pl.DataFrame | None = None) -> CodeChanges:
         """Compare the code of the store's rows with the present code."""
         summary = self.store.summary() if summary is None else summary
-        present = [workload.source_digest for workload in self.request.workloads.values()]
-        other = summary.filter(pl.col("source_digest").is_not_null() & ~pl.col("source_digest").is_in(present))
-        if other.height:
-            recorded = self._table.cells.join(other, on="cell_id")["source_digest"].unique().to_list()
-            self._changes = code_changes(self.store, self.request.workloads, recorded, self._changes)
+        self._changes = code_changes(self.store, self.request.workloads, self._table, summary, self._changes)
         return self._changes
 
     def run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.recorded import source_of
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import encodable, short_repr
@@ -87,20 +88,27 @@ class CodeChanges:
 
 
 def code_changes(
-    store: Store, workloads: Mapping[str, Workload], recorded: Iterable[str], known: CodeChanges | None = None
+    store: Store,
+    workloads: Mapping[str, Workload],
+    table: CellTable,
+    summary: pl.DataFrame,
+    known: CodeChanges | None = None,
 ) -> CodeChanges:
-    """Compare recorded sources with those of the workloads.
+    """Compare the sources of recorded rows with those of the workloads.
 
     Args:
         store: the store.
         workloads: name -> workload.
-        recorded: source digests of rows of these workloads.
+        table: the requested cells.
+        summary: the store's cells (`Store.summary`).
         known: earlier results, which are not computed again.
     """
-    present = {workload.source_digest for workload in workloads.values()}
+    present = [workload.source_digest for workload in workloads.values()]
+    other = summary.filter(pl.col("source_digest").is_not_null() & ~pl.col("source_digest").is_in(present))
+    recorded = table.cells.join(other, on="cell_id")["source_digest"].unique().to_list() if other.height else []
     changes = dict(known.changes) if known is not None else {}
     accepted: list[Acceptance] | None = None
-    for digest in sorted(set(recorded) - present):
+    for digest in sorted(recorded):
         if any(before == digest for before, _ in changes):
             continue
         entry = documents.read_source(store.storage, digest, store.skip)
