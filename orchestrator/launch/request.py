@@ -208,12 +208,12 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
 def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
     """Warn about keys that were typed on the command line and that no file of the workload names."""
     text = b"\n".join(workload.code.contents.values()).decode(errors="replace")
-    names = set(re.findall(r"\w+", text)) if typed and workload.program is None else set(typed)
+    names = set(re.findall(r"\w+", text))
     return [
         f"--set {key}: no file of workload {workload.name!r} names {key!r}; unless it passes all settings on, the new "
         "cells compute the same as the old ones"
         for key in typed
-        if key not in names
+        if workload.program is None and key.rpartition(".")[2] not in names  # a.b is the setting b in the table a
     ]
 
 

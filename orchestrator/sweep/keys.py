@@ -93,8 +93,8 @@ TOP = (
     ),
     Key(
         "inputs",
-        "files that cells read, relative to the sweep file's folder: a change of one makes done cells changed; "
-        "`{ files = [...], identity = true }` makes new cells",
+        "the [files that cells read](code.md#files-that-cells-read), relative to the sweep file's folder: a change of "
+        "one makes done cells changed; `{ files = [...], identity = true }` makes new cells",
         {
             "anyOf": [
                 _FILES,

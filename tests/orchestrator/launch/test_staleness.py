@@ -160,6 +160,7 @@ def test_an_option_that_nothing_reads_is_pointed_out(project, cli) -> None:
     warned = cli("plan", "s.toml", "--set", "epochs=3").stderr
     assert "--set epochs: no file of workload 'train:run' names 'epochs'" in warned
     assert "--set" not in cli("plan", "s.toml", "--set", "rate=3").stderr
+    assert "--set" not in cli("plan", "s.toml", "--set", "model.rate=3").stderr
 
 
 def test_code_that_was_never_committed_comes_back(project, cli) -> None:
