@@ -374,12 +374,13 @@ class InBucket(Protocol):
 
 @contextlib.contextmanager
 def prepared(folder: Path) -> Iterator[None]:
-    """Small merges, and the workload's module in a folder."""
+    """Small merges, the workload's module in a folder, and no thread where one would do nothing but wait."""
     (folder / "tiny.py").write_text(textwrap.dedent(TINY))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         Protocol.table = expand([Sweep.from_text(SWEEP)])
         patch.setattr("os.fsync", lambda descriptor: None)  # here processes die, and machines do not
+        patch.setattr(MemoryStorage, "readers", 1)
         patch.setattr(compaction, "FAN", FAN)
         patch.setattr(compaction.Compactor, "committed", lambda self, folder: None)  # a rule merges
         patch.setenv("AWS_REGION", "us-east-1")

@@ -1,6 +1,6 @@
 """The random search of `test_protocol` finds faults that are planted into the protocol, and shortens their examples.
 
-    python -m tests.orchestrator.store.test_protocol_search [SEEDS]
+    POLARS_MAX_THREADS=1 python -m tests.orchestrator.store.test_protocol_search [SEEDS]
 
 prints the number of examples that each search took.
 """
