@@ -61,6 +61,10 @@ def test_a_program_that_prints_no_number_is_done_with_a_note(write: Write) -> No
     row = run(write, "print('hello')")
     assert (row["status"], row["metrics"]) == ("done", [])
     assert "hello\nraysweep: no metrics: no line of standard output is a JSON object" in row["log_tail"]
+    result = launch(Sweep.from_text('command = "python p.py {seed}"\nseeds = [8, 9]'), "results", inline=True)
+    assert [line.partition(" no line")[0] for line in result.warnings] == [
+        "$ python p.py {seed}: cells are done without metrics:"
+    ]
 
 
 def test_a_failed_program_keeps_its_curves(write: Write) -> None:
