@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.analysis.report import cell_details, completeness, metrics, provenance, text_metrics
 from raysweep.analysis.report.curve_data import curves_of
 from raysweep.analysis.report.curves import Curve
@@ -93,6 +94,8 @@ class Report(NamedTuple):
     paper: Paper | None
     skipped: tuple[str, ...] = ()
     """Sentences on the damaged files that were skipped, and on what is therefore missing."""
+    questions: tuple[Verdict, ...] = ()
+    """The verdicts on the questions that sweeps declare; empty if the page shows a selection of the cells."""
 
 
 def build(
@@ -186,6 +189,7 @@ def build(
         ),
         paper=paper_of(store, selected, at) if cells["workload"].str.contains(BUNDLED).any() else None,
         skipped=tuple(missing_of(store).lines()),
+        questions=tuple(questions(store)) if where is None else (),
     )
 
 

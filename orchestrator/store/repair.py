@@ -191,7 +191,7 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
 
 
 def _generations(store: Store, folder: str) -> list[int]:
-    """Generations of a folder's damaged segments that may have held rows, so not of foreign or merged files and seals."""
+    """Return the generations of damaged segments that may have held rows: no seals, and no foreign or merged files."""
     held_none = {s.path for s in store.every_segment(folder)} - {s.path for s in store.segments(folder) if s.rows}
     lost = [path for path in store.skipped if path.startswith(f"{folder}/") and path not in held_none]
     names = [path.partition("/")[2] for path in lost]
