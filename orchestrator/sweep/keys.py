@@ -113,8 +113,8 @@ TOP = (
     ),
     Key(
         "question",
-        "`[[question]]`: a question that `raysweep questions` answers, and for which `launch --until decided` runs seeds; "
-        "never part of a cell's id "
+        "`[[question]]`: a question that `raysweep questions` answers, and for which `launch --until decided` runs "
+        "seeds; never part of a cell's id "
         "([questions](questions.md#declaring-questions))",
     ),
 )
