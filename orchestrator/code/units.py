@@ -332,9 +332,16 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 
 @lru_cache(maxsize=2048)
-def whole_meaning(source: bytes) -> bytes:
-    """A text that is the same for files that differ only in comments, docstrings and layout; of others the bytes."""
+def whole_meaning(source: bytes, *, is_file: bool = True) -> bytes:
+    """A text that is the same for sources that differ only in comments, docstrings and layout; of others the bytes.
+
+    In a source that is no file, such as the value of a notebook's global, a constant at the top is no docstring.
+    """
+    stripped = Stripped(strict=True, imports=False)
     try:
-        return ast.dump(Stripped(strict=True, imports=False).visit(parsed(source)[0])).encode()
+        tree = parsed(source)[0]
+        if is_file:
+            return ast.dump(stripped.visit(tree)).encode()
+        return "\n".join(ast.dump(stripped.visit(statement)) for statement in tree.body).encode()
     except (NotPython, RecursionError):
         return source
