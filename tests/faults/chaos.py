@@ -104,8 +104,8 @@ NODES = 2
 STEP = 600  # cells that are added when few are left
 EXIT_CODES = {0, 1, 2, 3, 130, -signal.SIGKILL}
 """The documented ones, and that of a launch that was killed here."""
-PATIENT, MAX_WAITING = ("worker killed", "worker with children killed"), 6
-"""Kinds of faults that wait for a target, at most so many; others, which always have one, would outnumber them."""
+PATIENT, MAX_WAITING = ("worker killed", "worker with children killed"), 4
+"""Kinds of faults that wait for a target. While so many wait, no others are drawn: they would outnumber these."""
 STILL_S = 240.0
 """Seconds without a new row after which a launch that runs has outlived its watchdog."""
 
@@ -348,11 +348,12 @@ class Chaos:
         while self.count() < faults and time.monotonic() - began < seconds:
             self.tend()
             name = self.chance.choices(names, weights)[0]
-            drawn, self.waiting = [*self.waiting[:1], name], self.waiting[1:]
+            drawn = [*self.waiting[:1], *([name] if len(self.waiting) < MAX_WAITING else [])]
+            self.waiting = self.waiting[1:]
             for kind in drawn:
                 if self.kinds[kind][1]():
                     self.faults[kind] += 1
-                elif kind in PATIENT and len(self.waiting) < MAX_WAITING:
+                elif kind in PATIENT:
                     self.waiting.append(kind)
             time.sleep(self.chance.uniform(0.2, 1.5))
         faulted = time.monotonic() - began
