@@ -66,7 +66,7 @@ class Verdict:
         """The cells that were saved against the fixed plan, in words."""
         less = self.planned - self.cells
         change = f"{abs(less):,} {'fewer' if less >= 0 else 'more'}"
-        return f"{count_cells(self.cells)}, {change} than a fixed plan of {self.planned:,}"
+        return f"{count_cells(self.cells)}, {change} than a fixed plan for half a standard deviation ({self.planned:,})"
 
     def __repr__(self) -> str:
         lines = [f"{self.sweep}, {self.question}: {self.verdict}, {self.seeds} seeds", f"  {self.detail}"]

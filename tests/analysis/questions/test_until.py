@@ -83,7 +83,7 @@ def test_seeds_are_added_until_all_is_decided(cli: Cli, write: Write) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "toy, good-bad: a is better" in ended.stdout
     assert "toy, best: best: good" in ended.stdout
-    assert "fewer than a fixed plan of" in ended.stdout
+    assert "fewer than a fixed plan for half a standard deviation (" in ended.stdout
     assert "best: bad was dropped, after" in ended.stderr
     cells = ended_cells()
     assert set(cells["method"]) == {"good", "bad", "wild"}
