@@ -87,7 +87,8 @@ def launch_options(
     store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
     retries: Retries = None, max_failures: MaxFailures = None, max_alike: MaxAlike = MAX_ALIKE,
-    max_parallel: MaxParallel = None, max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN, submit: Submit = None, follow: Follow = False,
+    max_parallel: MaxParallel = None, max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN,
+    submit: Submit = None, follow: Follow = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Declare the options that `launch` and `resume` share. Never called: only its signature is used."""

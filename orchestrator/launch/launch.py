@@ -34,6 +34,7 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.resources import without_accelerator
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import short_repr
@@ -235,7 +236,11 @@ def on_device(table: CellTable, device: str) -> CellTable:
         hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
     gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
-    return replace(table, variants=table.variants.with_columns(gpus=gpus))
+    variants = table.variants.with_columns(gpus=gpus)
+    if device == "cpu":
+        custom = pl.Series("custom", map(without_accelerator, variants["custom"]), pl.String)
+        variants = variants.with_columns(custom)
+    return replace(table, variants=variants)
 
 
 def _commit_all(

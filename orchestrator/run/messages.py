@@ -53,6 +53,7 @@ class Chunk:
     program: Program | None = None  # None: the workload is a function
     outputs: Outputs = DEFAULT
     sweep: str = ""
+    custom: str | None = None  # JSON: custom resource -> amount
 
 
 class Printed(NamedTuple):

@@ -150,7 +150,7 @@ class Driver:
             # At the front of the queue: a cell that is retried has waited longest.
             self._queues.setdefault(self.attempts.key(row), deque()).appendleft(row)
         for key, queue in self._queues.items():
-            slots = self.executor.slots(key.cpus, key.gpus, key.memory_gib)
+            slots = self.executor.slots(key.cpus, key.gpus, key.memory_gib, key.custom)
             slots = slots if most is None else min(slots, most)
             while queue and self._count_in_flight.get(key, 0) < max(1, slots * AHEAD):
                 # A worker runs one cell of a chunk at a time: so many chunks are so many cells at once.

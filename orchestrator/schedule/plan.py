@@ -88,24 +88,24 @@ class Plan:
             .sort("cpus", "gpus")
         )
 
-    def wall_seconds(self, slots: Callable[[float, float, float | None], int]) -> float | None:
+    def wall_seconds(self, slots: Callable[[float, float, float | None, str | None], int]) -> float | None:
         """Forecast the wall-clock seconds T; None if no duration is known, or some cells have no slot.
 
         T = max(sum over demands d without GPUs of W_d / slots_d, the same sum with GPUs, the longest cell). W_d is the
         expected work of demand d in seconds. Cells of unknown duration are left out.
 
         Args:
-            slots: demand (cpus, gpus, memory_gib) -> number of such cells that run at once.
+            slots: demand (cpus, gpus, memory_gib, custom) -> number of such cells that run at once.
         """
         demands = (
             self.frame.filter(pl.col("run") & pl.col("expected_seconds").is_not_null())
-            .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
-            .group_by("cpus", "gpus", "memory_gib")
+            .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib", "custom"), on="variant")
+            .group_by("cpus", "gpus", "memory_gib", "custom")
             .agg(pl.col("expected_seconds").sum(), pl.col("expected_seconds").max().alias("longest"))
         )
         seconds, longest = {False: 0.0, True: 0.0}, 0.0
-        for cpus, gpus, memory_gib, work, longest_of_demand in demands.iter_rows():
-            at_once = slots(cpus, gpus, memory_gib)
+        for cpus, gpus, memory_gib, custom, work, longest_of_demand in demands.iter_rows():
+            at_once = slots(cpus, gpus, memory_gib, custom)
             if not at_once:
                 return None
             seconds[gpus > 0] += work / at_once

@@ -11,7 +11,7 @@ from typing import Any
 from raysweep.orchestrator.sweep.axes import Axis, Value, is_values, read_axis, read_values
 from raysweep.orchestrator.sweep.keys import MAX_POINTS
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
-from raysweep.orchestrator.sweep.resources import Resources, read_resources
+from raysweep.orchestrator.sweep.resources import Resources, read_resources, without_accelerator
 from raysweep.orchestrator.sweep.settings import is_line, read_names, read_table
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
@@ -93,7 +93,12 @@ def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool],
     table = dict(read_table(raw, where, problems))
     if not isinstance(raw, dict):
         return Block((), (None,), {}, shared)
-    resources = read_resources(table.pop("resources", {}), shared, f"{where}.resources", problems)
+    given = table.pop("resources", {})
+    resources = read_resources(given, shared, f"{where}.resources", problems)
+    if not resources.gpus and (custom := without_accelerator(resources.custom)) != resources.custom:
+        if not isinstance(given, dict) or "gpus" not in given or "accelerator" in given:
+            problems.append(f"{where}: resources.accelerator names a GPU, but its cells have none; add gpus = 1")
+        resources = replace(resources, custom=custom)
     for key in ("seed", "seeds"):
         if table.pop(key, None) is not None:
             problems.append(f"{where}.{key}: seeds belong at the top of the file and apply to every block")

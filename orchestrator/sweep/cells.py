@@ -45,7 +45,10 @@ VARIANTS_SCHEMA: dict[str, Any] = {
     "memory_gib": pl.Float64,
     "timeout_s": pl.Float64,
     "retries": pl.Int64,
+    "custom": pl.String,
 }
+LATER = ("custom",)
+"""Columns of variants that records of earlier versions lack. They are recorded only if a variant has a value."""
 VARIANT = ["workload", "workload_version", "experiment", "method", "k", "config"]
 """The columns that identify a variant."""
 CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "seed": pl.Int64}
@@ -87,6 +90,11 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
         more = len(unique) - _MAX_PROBLEMS
         raise InputError(unique[:_MAX_PROBLEMS] + ([f"... and {more} more problems"] if more > 0 else []))
     return merge(tables)
+
+
+def without_empty(variants: pl.DataFrame) -> pl.DataFrame:
+    """Variants without the columns of `LATER` in which no variant has a value, as earlier versions recorded them."""
+    return variants.drop(name for name in LATER if variants[name].null_count() == variants.height)
 
 
 def merge(tables: Sequence[CellTable]) -> CellTable:
