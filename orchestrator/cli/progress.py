@@ -96,6 +96,8 @@ class _Line:
             cell_id, seconds, usual = progress.slow[0]
             more = f" and {len(progress.slow) - 1:,} more" if len(progress.slow) > 1 else ""
             text += f"; slow: {cell_id[:8]}, {slow(seconds, usual)}{more}"
+        if progress.paused:
+            text += f"; paused (raysweep continue{self.at})"
         if progress.waiting:
             text += f"; waiting for {', and '.join(progress.waiting)}"
         return text
@@ -127,5 +129,5 @@ class _Events:
             left=progress.left + progress.uncommitted,
             to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),
             seconds_left=None if seconds_left is None else round(seconds_left, 1),
-            waiting=list(progress.waiting), slow=[cell_id for cell_id, *_ in progress.slow],
+            paused=progress.paused, waiting=list(progress.waiting), slow=[cell_id for cell_id, *_ in progress.slow],
         )  # fmt: skip

@@ -39,6 +39,8 @@ def status(
     from raysweep.orchestrator.launch.announce import who_starts
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.store.control import is_paused
+    from raysweep.orchestrator.store.lease import newest_epoch
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
     from raysweep.orchestrator.sweep.identity import cell_name
@@ -67,10 +69,11 @@ def status(
     group = ("experiment", "workload_version", "method", "k", "status")
     counts = states.group_by(group).len("cells").sort(group)
     owner, running = opened.owner() or (None, {})
+    paused = owner is not None and is_paused(opened.storage, newest_epoch(opened.storage) or 0)
     warn_of_missing(opened)
     if as_json:
         progress = {cell_id: fraction for cell_id, fraction in running.items() if fraction is not None}
-        now = {"running": list(running), "progress": progress, "owner": owner, "starting": starting}
+        now = {"running": list(running), "progress": progress, "owner": owner, "paused": paused, "starting": starting}
         print_answer(to_json({"counts": counts.to_dicts(), **now}), opened)
         return
     print_frame(counts)
@@ -79,6 +82,8 @@ def status(
         fraction = running[row[-1]]
         say(f"running: {cell_name(*row)}" + ("" if fraction is None else f", {fraction:.0%}"))
     left = states.filter(pl.col("status") != "done")
+    if paused:
+        say(f"paused: no cells are started until raysweep continue{at_store(store)}")
     done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
     say("; ".join([done, *next_steps(left["request_state"], owner, starting, at_store(store))]))
 

@@ -28,6 +28,7 @@ from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
+from raysweep.orchestrator.store.control import Control
 from raysweep.orchestrator.store.lease import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
@@ -37,7 +38,7 @@ from raysweep.orchestrator.sweep.main_module import MAIN
 from raysweep.orchestrator.sweep.resources import without_accelerator
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import short_repr
+from raysweep.orchestrator.text import count_cells, short_repr
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
@@ -216,7 +217,7 @@ class Launch:
             outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
             driver = Driver(
                 planned, executor, search, limits, writer.checkpoint_home(), request.workloads, outputs,
-                lambda state: writer.publish(*state),
+                lambda state: writer.publish(*state), Control(store.storage, writer.epoch).look,
             )  # fmt: skip
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
@@ -324,6 +325,13 @@ def open_executor(request: Request, options: Options) -> Executor:
     return executor
 
 
+def _of_cancelled(progress: Progress | None) -> list[str]:
+    if progress is None or not progress.cancelled:
+        return []
+    verb = "was" if progress.cancelled == 1 else "were"
+    return [f"{count_cells(progress.cancelled)} {verb} cancelled by raysweep cancel; the next launch runs them"]
+
+
 def _result(planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
     counts = planned.counts()
     ran = progress.done if progress else 0
@@ -342,5 +350,5 @@ def _result(planned: Plan, progress: Progress | None, began: float, warnings: li
         changed=changed,
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ())),
+        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
     )

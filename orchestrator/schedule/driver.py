@@ -36,6 +36,7 @@ from raysweep.orchestrator.schedule.refusals import Refusals
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.store.control import Told
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import one_line
@@ -60,6 +61,7 @@ class Driver:
         workloads: name -> workload: its program, if it has one, and the files in which a worker's code may differ.
         outputs: sweep -> what it keeps of a cell's results.
         publish: called with states of running cells whose workers cannot publish them.
+        told: returns what other commands have told the launch since the last call.
     """
 
     def __init__(
@@ -72,11 +74,13 @@ class Driver:
         workloads: Mapping[str, Workload] = MappingProxyType({}),
         outputs: Mapping[str, Outputs] = MappingProxyType({}),
         publish: Callable[[CellState], None] = lambda state: None,
+        told: Callable[[], Told] = Told,
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
         self._programs = {name: w.program for name, w in workloads.items() if w.program is not None}
-        self._outputs, self._publish = outputs, publish
+        self._outputs, self._publish, self._told = outputs, publish, told
+        self._cancelled: set[int] = set()  # rows that were cancelled by name
         order = plan.order
         self.attempts = Attempts(plan)
         self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
@@ -105,16 +109,18 @@ class Driver:
             if self.stop_requested:
                 yield self._cancel()
                 return
-            if self.progress.stopped is None:
+            finished = self._obey()
+            if self.progress.stopped is None and not self.progress.paused:
                 self._submit()
             self._check_waiting()
             if not self._in_flight:
                 if self.progress.stopped is not None or not (self._waiting or any(self._queues.values())):
+                    yield finished
                     return
-                time.sleep(min(POLL_S, max(0.0, self._waiting[0][0] - time.monotonic())) if self._waiting else 0)
-                yield []
+                wait = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else 0
+                time.sleep(POLL_S if self.progress.paused else min(POLL_S, wait))
+                yield finished
                 continue
-            finished: list[CompletedAttempt] = []
             for event in self.executor.poll(POLL_S):
                 if isinstance(event, ChunkDone):
                     finished.extend(self._completed(event))
@@ -248,12 +254,12 @@ class Driver:
         when = time.monotonic() + backoff(self._refusals.count)
         for task in chunk.tasks:
             self.attempts.take_back(task.row)
-            if self.attempts.group(task.row) not in self._breaker.stopped:
+            if task.row not in self._cancelled and self.attempts.group(task.row) not in self._breaker.stopped:
                 heapq.heappush(self._waiting, (when, task.row))
 
     def _requeue(self, row: int) -> None:
         self.attempts.take_back(row)
-        if self.attempts.group(row) not in self._breaker.stopped:
+        if row not in self._cancelled and self.attempts.group(row) not in self._breaker.stopped:
             self._queues.setdefault(self.attempts.key(row), deque()).appendleft(row)
 
     def _remove(self, number: int) -> Chunk | None:
@@ -325,6 +331,48 @@ class Driver:
         self._waiting = [entry for entry in self._waiting if self.attempts.group(entry[1]) != group]
         heapq.heapify(self._waiting)
         self._to_retry = {row for row in self._to_retry if self.attempts.group(row) != group}
+
+    # Other commands
+
+    def _obey(self) -> list[CompletedAttempt]:
+        """Do what other commands have told the launch; return the attempts that this ended."""
+        told = self._told()
+        self.progress.paused = told.paused
+        if not told.cancelled:
+            return []
+        rows = {row for row in self._left() if self.attempts.ids[row] in told.cancelled} - self._cancelled
+        self._cancelled |= rows
+        for queue in self._queues.values():
+            others = [row for row in queue if row not in rows]
+            queue.clear()
+            queue.extend(others)
+        self._waiting = [entry for entry in self._waiting if entry[1] not in rows]
+        heapq.heapify(self._waiting)
+        self._to_retry -= rows
+        finished = []
+        for number, chunk in list(self._in_flight.items()):
+            if rows.isdisjoint(task.row for task in chunk.tasks):
+                continue
+            started = self._started.get(number)
+            running = None if started is None else chunk.tasks[started[0]]
+            self.executor.kill(number)
+            self._remove(number)
+            for task in reversed(chunk.tasks):
+                if task is running and started is not None and task.row in rows:
+                    event = ChunkLost(number, "cancelled", "raysweep cancel", started[0])
+                    outcome = outcome_of_lost(task, event, time.monotonic() - started[1])
+                    finished.append(CompletedAttempt(outcome, None))
+                else:
+                    self._requeue(task.row)  # but not a cancelled one
+        for row in rows:
+            self._count_work(row)
+        self.progress.cancelled += len(rows)
+        return finished
+
+    def _left(self) -> Iterator[int]:
+        """The rows that wait or run."""
+        yield from itertools.chain(*self._queues.values(), (row for _, row in self._waiting))
+        yield from (task.row for chunk in self._in_flight.values() for task in chunk.tasks)
 
     # Stopping early
 

@@ -73,7 +73,7 @@ def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]
 
 def _other_files(storage: Storage) -> Iterator[str]:
     """Describe problems in the folders without segments."""
-    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "_live", "checkpoints", "files"):
+    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "_live", "_control", "checkpoints", "files"):
         try:
             names = storage.names(folder)
         except StoreDamaged as error:
