@@ -266,7 +266,7 @@ def check_format(storage: Storage) -> None:
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.
-        ours = {*FOLDERS, "_lock", "_damaged", MARK}
+        ours = {*FOLDERS, "_control", "_lock", "_damaged", MARK}
         if storage.exists() and any(name not in ours for name in storage.names("")):
             raise InputError(
                 f"store {storage}: the folder has files in it but no {MARK}; give a store, or an empty or new folder"
