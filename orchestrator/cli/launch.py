@@ -193,7 +193,9 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
     sweeps = [sweep.with_resources(**limits) for sweep in changed(sweeps, overrides, params["seeds"])]
     request = from_sweeps(sweeps, store, params["where"])
     for sweep in sweeps:
-        if request.workloads[sweep.workload].config_model is None:  # a Config would have checked the keys
+        if all(
+            request.workloads[name].config_model is None for name in sweep.workloads
+        ):  # a Config would have checked the keys
             warn(suspicious_keys(sweep, overrides))
     return request
 

@@ -17,6 +17,7 @@ from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
 from raysweep.orchestrator.launch.interrupts import hard_end, interruptible
+from raysweep.orchestrator.launch.needed import NeededFiles
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
@@ -215,15 +216,16 @@ class Launch:
                 options.max_parallel,
             )  # fmt: skip
             outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
+            files = NeededFiles(store, writer.epoch, planned.needed)
             driver = Driver(
                 planned, executor, search, limits, writer.checkpoint_home(), request.workloads, outputs,
-                lambda state: writer.publish(*state), Control(store.storage, writer.epoch).look,
+                lambda state: writer.publish(*state), Control(store.storage, writer.epoch).look, files.of,
             )  # fmt: skip
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
             begun.callback(hard.cancel)  # after all others
             with interruptible(driver, executor, writer, hard):
-                _commit_all(driver, writer, planned, request.workloads, report)
+                _commit_all(driver, writer, planned, request.workloads, files, report)
             with waiting(f"a merge in store {store.storage}"):
                 writer.compactor.end()
             if writer.compactor.problem is not None:
@@ -249,6 +251,7 @@ def _commit_all(
     writer: StoreWriter,
     planned: Plan,
     workloads: Mapping[str, Workload],
+    files: NeededFiles,
     report: Callable[[Progress], None] | None,
 ) -> None:
     """Run the cells; commit outcomes when enough are waiting (see `_parts`), or `FLUSH_S` after the last commit."""
@@ -266,6 +269,8 @@ def _commit_all(
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused
+                files.add(whole, driver.attempts.ids)
+                driver.committed([a.outcome.row for a in whole if a.outcome.status == "done"])
                 del uncommitted[: len(part)]
         last, size = time.monotonic(), 0
 
@@ -276,7 +281,7 @@ def _commit_all(
             uncommitted += completed
             size += sum(map(_size, completed))
             completed.clear()  # the driver's list, which would hold the arrays until it has the next outcomes
-            enough = len(uncommitted) >= FLUSH_OUTCOMES or size >= FLUSH_BYTES
+            enough = len(uncommitted) >= FLUSH_OUTCOMES or size >= FLUSH_BYTES or driver.awaits_commit
             if enough or (uncommitted and time.monotonic() - last >= FLUSH_S):
                 flush()
             if report is not None:

@@ -17,6 +17,7 @@ from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.executors.resources import demands, offer, slots_of, unmet
 from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.sweep.program import NEEDS
 from raysweep.orchestrator.sweep.resources import ACCELERATOR
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import count_cells, message_of, printable_output
@@ -68,7 +69,9 @@ def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, s
             continue
         cell = row.join(rows, on="variant").row(0, named=True)
         key = {part: cell[part] for part in ("method", "k", "seed", "cell_id")}
-        line = program.render({**key, "folder": "FOLDER", "checkpoint": "CHECKPOINT"}, json.loads(cell["config"]))
+        needs = {name: [name.removeprefix(NEEDS)] for name in program.placeholders if name.startswith(NEEDS)}
+        own = {"folder": "FOLDER", "checkpoint": "CHECKPOINT"}
+        line = program.render({**key, **own, **needs}, json.loads(cell["config"]))
         lines[name] = str(line)
     return lines
 

@@ -74,7 +74,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dic
     Returns:
         Metadata, cells and digest; None if no cell of the launch belongs to the sweep.
     """
-    of_sweep = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
+    of_sweep = (pl.col("sweep") == sweep.name) & pl.col("workload").is_in(sweep.workloads)
     variants = table.variants.filter(of_sweep)
     cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
     if cells.is_empty():

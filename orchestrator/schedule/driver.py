@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
@@ -23,7 +23,9 @@ from raysweep.orchestrator.run.messages import (
     ChunkRefused,
     ChunkReturned,
     CompletedAttempt,
+    NeededCell,
     Outcome,
+    Task,
     outcome_of_lost,
 )
 from raysweep.orchestrator.run.timeout import hard_grace
@@ -37,9 +39,10 @@ from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 from raysweep.orchestrator.store.control import Told
+from raysweep.orchestrator.sweep.needs import Edge
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import one_line
+from raysweep.orchestrator.text import count_cells, one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
 CHUNK_CELLS = 250  # maximum number of cells in a chunk
@@ -62,6 +65,7 @@ class Driver:
         outputs: sweep -> what it keeps of a cell's results.
         publish: called with states of running cells whose workers cannot publish them.
         told: returns what other commands have told the launch since the last call.
+        files_of: returns the files of cells that a cell needs, which are in the store.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Driver:
         outputs: Mapping[str, Outputs] = MappingProxyType({}),
         publish: Callable[[CellState], None] = lambda state: None,
         told: Callable[[], Told] = Told,
+        files_of: Callable[[Sequence[Edge]], tuple[NeededCell, ...]] = lambda edges: (),
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
@@ -88,7 +93,16 @@ class Driver:
         self._began = time.monotonic()
         self._numbers = itertools.count()
         self._queues: dict[ChunkKey, deque[int]] = {}
+        self._needed, self._files_of = plan.needed, files_of
+        self._blocked = waiting_rows(plan, order)  # row -> rows that it waits for
+        self._dependents: dict[int, list[int]] = {}
+        for row, others in self._blocked.items():
+            for other in others:
+                self._dependents.setdefault(other, []).append(row)
+        self._uncommitted: set[int] = set()  # done rows that others wait for, and that are not in the store yet
         for row in order:
+            if row in self._blocked:
+                continue
             self._queues.setdefault(self.attempts.key(row), deque()).append(row)
         self._breaker = Breaker(limits.alike)
         self._single: set[int] = set()  # rows that run alone, after the unexplained crash of a chunk
@@ -114,7 +128,9 @@ class Driver:
                 self._submit()
             self._check_waiting()
             if not self._in_flight:
-                if self.progress.stopped is not None or not (self._waiting or any(self._queues.values())):
+                is_over = not (self._waiting or self._uncommitted or any(self._queues.values()))
+                if self.progress.stopped is not None or is_over:
+                    self._note_blocked()
                     yield finished
                     return
                 wait = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else 0
@@ -183,7 +199,7 @@ class Driver:
         chunk = Chunk(
             **key._asdict(),
             number=next(self._numbers),
-            tasks=tuple(map(self.attempts.begin, rows)),
+            tasks=tuple(map(self._begin, rows)),
             search=self.search.get(key.workload, ()),
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,
@@ -194,6 +210,33 @@ class Driver:
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1
         self.executor.submit(chunk)
+
+    def _begin(self, row: int) -> Task:
+        task = self.attempts.begin(row)
+        return task._replace(needs=self._files_of(self._needed[row])) if row in self._needed else task
+
+    # Cells that need others
+
+    @property
+    def awaits_commit(self) -> bool:
+        """Whether nothing runs until cells that are done are in the store."""
+        return bool(self._uncommitted) and not self._in_flight
+
+    def committed(self, rows: Iterable[int]) -> None:
+        """Queue the cells for which all that they need is now in the store; `rows` are done and in it."""
+        for row in self._uncommitted.intersection(rows):
+            self._uncommitted.discard(row)
+            for dependent in self._dependents.pop(row, ()):
+                waits_for = self._blocked.get(dependent, set())
+                waits_for.discard(row)
+                if dependent in self._blocked and not waits_for:
+                    del self._blocked[dependent]
+                    self._queues.setdefault(self.attempts.key(dependent), deque()).append(dependent)
+
+    def _note_blocked(self) -> None:
+        if self._blocked and self.progress.stopped is None:
+            count = len(self._blocked)
+            self.progress.notes[f"{count_cells(count)} not run: cells that they need are not done"] = None
 
     # Chunks that ended
 
@@ -279,6 +322,8 @@ class Driver:
             self._count_work(row)
             self._breaker.done(*group)
             self.attempts.took(row, outcome.seconds or 0.0)
+            if row in self._dependents:
+                self._uncommitted.add(row)
             return
         policy = POLICIES[outcome.status]
         self.progress.bad_attempts += 1
@@ -349,6 +394,7 @@ class Driver:
         self._waiting = [entry for entry in self._waiting if entry[1] not in rows]
         heapq.heapify(self._waiting)
         self._to_retry -= rows
+        self._blocked = {row: others for row, others in self._blocked.items() if row not in rows}
         finished = []
         for number, chunk in list(self._in_flight.items()):
             if rows.isdisjoint(task.row for task in chunk.tasks):
@@ -371,6 +417,7 @@ class Driver:
 
     def _left(self) -> Iterator[int]:
         """The rows that wait or run."""
+        yield from self._blocked
         yield from itertools.chain(*self._queues.values(), (row for _, row in self._waiting))
         yield from (task.row for chunk in self._in_flight.values() for task in chunk.tasks)
 
@@ -439,6 +486,15 @@ class Driver:
                 finished.append(CompletedAttempt(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
         self.progress.stopped = "interrupted"
         return finished
+
+
+def waiting_rows(plan: Plan, order: Sequence[int]) -> dict[int, set[int]]:
+    """Rows that wait for others of `order`, the rows that run -> those others."""
+    if not plan.needed:
+        return {}
+    row_of = {plan.frame["cell_id"][row]: row for row in order}
+    waits_for = {row: {row_of[e.cell_id] for e in plan.needed.get(row, ()) if e.cell_id in row_of} for row in order}
+    return {row: others for row, others in waits_for.items() if others}
 
 
 def _key(chunk: Chunk) -> ChunkKey:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+from raysweep.orchestrator.sweep.needs import Edge, edges
 
 STATES = {
     "new": "no attempt has ended",
@@ -16,6 +17,7 @@ STATES = {
     "failed": "out of attempts (resume grants new ones)",
     "changed": "done by code that has changed since (to run them again: --rerun-changed)",
     "done": "results are in the store",
+    "blocked": "needs cells that are not done and do not run",
 }
 
 
@@ -29,10 +31,12 @@ class Plan:
             recorded attempt), attempts (their number), attempts charged to each budget (`status.CHARGES`),
             variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run (whether
             to run it).
+        needed: row of a cell that needs others -> those cells.
     """
 
     table: CellTable
     frame: pl.DataFrame
+    needed: Mapping[int, tuple[Edge, ...]] = field(default_factory=dict)
 
     @property
     def to_run(self) -> int:
@@ -148,6 +152,11 @@ def plan(
     )  # fmt: skip
     frame = frame.with_columns(state=state)
     runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
+    needed: dict[int, tuple[Edge, ...]] = {}
+    if table.variants["needs"].null_count() < table.variants.height:
+        needed = _needed(table)
+        states = along_edges(frame, needed, summary, runs)
+        frame = frame.with_columns(pl.Series("state", states, pl.String))
     frame = frame.with_columns(run=pl.col("state").is_in(runs))
     frame = frame.with_columns(variant_seconds=pl.col("seconds").mean().over("variant"))
     if times is not None and frame["run"].any() and _done(summary) > _done(frame):
@@ -164,7 +173,55 @@ def plan(
             "cell_id", "variant", "seed", "state", "status", "attempts", *CHARGES, "variant_seconds",
             "expected_seconds", "run",
         ),
+        needed,
     )  # fmt: skip
+
+
+def _needed(table: CellTable) -> dict[int, tuple[Edge, ...]]:
+    needs = dict(table.variants.select("variant", "needs").drop_nulls().iter_rows())
+    rows = table.cells.with_row_index("row").filter(pl.col("variant").is_in(list(needs)))
+    return {row: tuple(edges(needs[v], seed)) for row, v, seed in rows.select("row", "variant", "seed").iter_rows()}
+
+
+def along_edges(
+    frame: pl.DataFrame, needed: Mapping[int, Sequence[Edge]], summary: pl.DataFrame, runs: Sequence[str]
+) -> list[str]:
+    """The states of all rows, in view of the cells that they need.
+
+    A done cell is changed if a cell that it needs is changed, or was run again by a later launch. A cell that would run
+    is blocked if a cell that it needs is neither done nor runs.
+
+    Args:
+        frame: the plan's rows: cell_id, state.
+        needed: row -> the cells that it needs.
+        summary: the store's cells.
+        runs: states of cells that run.
+    """
+    states = frame["state"].to_list()
+    ids = frame["cell_id"].to_list()
+    row_of = {cell_id: row for row, cell_id in enumerate(ids)}
+    epoch_of = dict(summary.filter(pl.col("status") == "done").select("cell_id", "epoch").iter_rows())
+    settled: set[int] = set()
+
+    def settle(row: int) -> None:
+        if row in settled or row not in needed:
+            return
+        settled.add(row)
+        for edge in needed[row]:
+            other = row_of.get(edge.cell_id)
+            if other is not None:
+                settle(other)
+            state = None if other is None else states[other]
+            if states[row] == "done":
+                later = epoch_of.get(edge.cell_id, -1) > epoch_of[ids[row]]
+                states[row] = "changed" if state == "changed" or later else "done"
+        missing = [row_of.get(edge.cell_id) for edge in needed[row] if edge.cell_id not in epoch_of]
+        if states[row] in runs and any(other is None or states[other] not in runs for other in missing):
+            states[row] = "blocked"
+
+    for row in needed:
+        settle(row)
+    return states
 
 
 def _done(frame: pl.DataFrame) -> int:

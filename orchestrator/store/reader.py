@@ -237,7 +237,10 @@ class Store:
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """Return one row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        """Return one row per cell with an attempt.
+
+        Columns: cell_id, status, attempts, `CHARGES`, and of done cells seconds, source_digest, epoch.
+        """
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
             if paths:
@@ -291,9 +294,8 @@ def _empty(folder: str) -> pl.LazyFrame:
 
 
 def _summary(cells: pl.LazyFrame, attempts: pl.LazyFrame) -> pl.LazyFrame:
-    done = cells.select("cell_id", "attempt", "seconds", "source_digest", pl.lit("done").alias("status")).unique(
-        "cell_id", keep="first"
-    )
+    columns = ("cell_id", "attempt", "seconds", "source_digest", "epoch")
+    done = cells.select(*columns, pl.lit("done").alias("status")).unique("cell_id", keep="first")
     tried = (
         attempts.select("cell_id", "attempt", "status")
         .group_by("cell_id")
@@ -310,5 +312,5 @@ def _summary(cells: pl.LazyFrame, attempts: pl.LazyFrame) -> pl.LazyFrame:
             pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),
             pl.col(*CHARGES).fill_null(0),
         )
-        .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest")
+        .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest", "epoch")
     )

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from raysweep.orchestrator.store import checksums
 from raysweep.orchestrator.store.schema import DETAILS
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.needs import edges
 from raysweep.orchestrator.text import CELL_ID
 
 # Segments
@@ -139,7 +140,7 @@ def parse_frame(data: bytes, schema: Mapping[str, Any], later: Collection[str] =
 def check_cells(table: CellTable) -> None:
     """Check that a sweep file could have requested these cells."""
     variants, cells = table.variants, table.cells
-    optional = ("k", "cost_hint", "memory_gib", "timeout_s", "source_digest", "custom")
+    optional = ("k", "cost_hint", "memory_gib", "timeout_s", "source_digest", "custom", "needs")
     if variants.drop(optional).null_count().row(0) != (0,) * (variants.width - len(optional)):
         raise ValueError("a variant lacks a value")
     if variants["variant"].to_list() != list(range(variants.height)):
@@ -156,6 +157,8 @@ def check_cells(table: CellTable) -> None:
         custom = json.loads(text)
         if not isinstance(custom, dict) or not all(isinstance(v, float) and 0 < v <= 1e9 for v in custom.values()):
             raise ValueError("custom resources are out of bounds")
+    for text in variants["needs"].drop_nulls().unique():
+        edges(text, 0)
     for text in variants["config"].unique():
         if not isinstance(json.loads(text), dict):
             raise ValueError("a config is not a table")

@@ -129,6 +129,13 @@ BLOCK = (
         },
     ),
     Key("resources", "overrides `[resources]` for the block's cells"),
+    Key("workload", "the function of this block's cells, instead of the sweep's", LINE),
+    Key("command", "the program of this block's cells, instead of the sweep's", {"type": ["string", "array"]}),
+    Key("block", "a name of the block, for `needs`", {"type": "string", "pattern": NAME}),
+    Key(
+        "needs", "the name of another block, or a list: each cell gets the files of its cells with equal settings",
+        _LINES,
+    ),
 )  # fmt: skip
 """Keys of a `[[grid]]` block that are not settings."""
 

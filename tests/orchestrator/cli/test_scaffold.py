@@ -210,6 +210,18 @@ def test_schema_and_spec_accept_the_same(extra: str) -> None:
     assert Sweep.from_text(GOOD + extra).problems == ()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'seeds = [0]\n[[grid]]\nblock = "a"\nworkload = "w:run"\n[[grid]]\nneeds = "a"\ncommand = "b {needs.a}"\n',
+        GOOD.replace("[[grid]]", "files = []\n[[grid]]", 1) + '[[grid]]\ncommand = "b"\n',
+    ],
+)
+def test_schema_and_spec_accept_the_same_pipelines(text: str) -> None:
+    assert valid(text, schema())
+    assert Sweep.from_text(text).problems == ()
+
+
 def test_a_workload_without_a_model_takes_any_key(write: Callable[..., Path], folder: Path) -> None:
     write("free.py", "def run(cell, context):\n    return {}\n")
     text = GOOD.replace("w:run", "free:run") + "anything = 1\n"
