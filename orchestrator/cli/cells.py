@@ -44,8 +44,8 @@ def show(
     import polars as pl
 
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.grammar.settings import flattened
     from raysweep.orchestrator.sweep.identity import cell_name
-    from raysweep.orchestrator.sweep.settings import flattened
 
     opened = Store(store, skip_damaged=skip_damaged).require()
     key = one_cell(opened.known(), cell)
@@ -241,8 +241,8 @@ def debug(
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.grammar.needs import edges
     from raysweep.orchestrator.sweep.identity import cell_name
-    from raysweep.orchestrator.sweep.needs import edges
     from raysweep.orchestrator.sweep.workload import shadowed_module
 
     if pdb and (sys.stdin is None or sys.stdin.closed):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from raysweep.orchestrator.sweep.resources import ACCELERATOR
+from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
 
 NODE_ID, NODE_GROUP = "ray.io/node-id", "ray.io/node-group"
 """Labels that Ray sets on each node."""

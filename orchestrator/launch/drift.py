@@ -11,8 +11,8 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.base import read_file
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.grammar.base import read_file
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 

@@ -35,8 +35,8 @@ from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
+from raysweep.orchestrator.sweep.grammar.resources import without_accelerator
 from raysweep.orchestrator.sweep.main_module import MAIN
-from raysweep.orchestrator.sweep.resources import without_accelerator
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import count_cells, short_repr

@@ -9,7 +9,7 @@ import polars as pl
 
 from raysweep.orchestrator.run.messages import Artifact, CompletedAttempt, NeededCell
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.sweep.needs import Edge
+from raysweep.orchestrator.sweep.grammar.needs import Edge
 
 Files = tuple[int, int, tuple[Artifact, ...]]
 """Generation, attempt, and files without content."""

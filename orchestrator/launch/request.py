@@ -13,13 +13,13 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.base import read_file
 from raysweep.orchestrator.sweep.cells import CellTable, expand
-from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.base import read_file
+from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.resources import BELONGS
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.program import is_program
 from raysweep.orchestrator.sweep.program_files import workload_of
-from raysweep.orchestrator.sweep.resources import BELONGS
 from raysweep.orchestrator.sweep.source import module_conflicts
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module

@@ -25,7 +25,7 @@ from raysweep.orchestrator.query.widen import reachable, widen
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.sweep.conditions import quoted_names
+from raysweep.orchestrator.sweep.grammar.conditions import quoted_names
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import shortened
 

@@ -30,6 +30,7 @@ from raysweep.orchestrator.run.messages import (
 )
 from raysweep.orchestrator.run.timeout import hard_grace
 from raysweep.orchestrator.schedule.attempts import Attempts, ChunkKey
+from raysweep.orchestrator.schedule.edges import Dependents
 from raysweep.orchestrator.schedule.failure_groups import signature
 from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S, Limits
 from raysweep.orchestrator.schedule.plan import Plan
@@ -39,7 +40,7 @@ from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 from raysweep.orchestrator.store.control import Told
-from raysweep.orchestrator.sweep.needs import Edge
+from raysweep.orchestrator.sweep.grammar.needs import Edge
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import count_cells, one_line
@@ -94,14 +95,9 @@ class Driver:
         self._numbers = itertools.count()
         self._queues: dict[ChunkKey, deque[int]] = {}
         self._needed, self._files_of = plan.needed, files_of
-        self._blocked = waiting_rows(plan, order)  # row -> rows that it waits for
-        self._dependents: dict[int, list[int]] = {}
-        for row, others in self._blocked.items():
-            for other in others:
-                self._dependents.setdefault(other, []).append(row)
-        self._uncommitted: set[int] = set()  # done rows that others wait for, and that are not in the store yet
+        self._edges = Dependents({plan.frame["cell_id"][row]: row for row in order} if plan.needed else {}, plan.needed)
         for row in order:
-            if row in self._blocked:
+            if row in self._edges.blocked:
                 continue
             self._queues.setdefault(self.attempts.key(row), deque()).append(row)
         self._breaker = Breaker(limits.alike)
@@ -128,7 +124,7 @@ class Driver:
                 self._submit()
             self._check_waiting()
             if not self._in_flight:
-                is_over = not (self._waiting or self._uncommitted or any(self._queues.values()))
+                is_over = not (self._waiting or self._edges.uncommitted or any(self._queues.values()))
                 if self.progress.stopped is not None or is_over:
                     self._note_blocked()
                     yield finished
@@ -220,22 +216,16 @@ class Driver:
     @property
     def awaits_commit(self) -> bool:
         """Whether nothing runs until cells that are done are in the store."""
-        return bool(self._uncommitted) and not self._in_flight
+        return bool(self._edges.uncommitted) and not self._in_flight
 
     def committed(self, rows: Iterable[int]) -> None:
         """Queue the cells for which all that they need is now in the store; `rows` are done and in it."""
-        for row in self._uncommitted.intersection(rows):
-            self._uncommitted.discard(row)
-            for dependent in self._dependents.pop(row, ()):
-                waits_for = self._blocked.get(dependent, set())
-                waits_for.discard(row)
-                if dependent in self._blocked and not waits_for:
-                    del self._blocked[dependent]
-                    self._queues.setdefault(self.attempts.key(dependent), deque()).append(dependent)
+        for row in self._edges.committed(rows):
+            self._queues.setdefault(self.attempts.key(row), deque()).append(row)
 
     def _note_blocked(self) -> None:
-        if self._blocked and self.progress.stopped is None:
-            count = len(self._blocked)
+        if self._edges.blocked and self.progress.stopped is None:
+            count = len(self._edges.blocked)
             self.progress.notes[f"{count_cells(count)} not run: cells that they need are not done"] = None
 
     # Chunks that ended
@@ -322,8 +312,7 @@ class Driver:
             self._count_work(row)
             self._breaker.done(*group)
             self.attempts.took(row, outcome.seconds or 0.0)
-            if row in self._dependents:
-                self._uncommitted.add(row)
+            self._edges.done(row)
             return
         policy = POLICIES[outcome.status]
         self.progress.bad_attempts += 1
@@ -394,7 +383,7 @@ class Driver:
         self._waiting = [entry for entry in self._waiting if entry[1] not in rows]
         heapq.heapify(self._waiting)
         self._to_retry -= rows
-        self._blocked = {row: others for row, others in self._blocked.items() if row not in rows}
+        self._edges.cancel(rows)
         finished = []
         for number, chunk in list(self._in_flight.items()):
             if rows.isdisjoint(task.row for task in chunk.tasks):
@@ -417,7 +406,7 @@ class Driver:
 
     def _left(self) -> Iterator[int]:
         """The rows that wait or run."""
-        yield from self._blocked
+        yield from self._edges.blocked
         yield from itertools.chain(*self._queues.values(), (row for _, row in self._waiting))
         yield from (task.row for chunk in self._in_flight.values() for task in chunk.tasks)
 
@@ -486,15 +475,6 @@ class Driver:
                 finished.append(CompletedAttempt(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
         self.progress.stopped = "interrupted"
         return finished
-
-
-def waiting_rows(plan: Plan, order: Sequence[int]) -> dict[int, set[int]]:
-    """Rows that wait for others of `order`, the rows that run -> those others."""
-    if not plan.needed:
-        return {}
-    row_of = {plan.frame["cell_id"][row]: row for row in order}
-    waits_for = {row: {row_of[e.cell_id] for e in plan.needed.get(row, ()) if e.cell_id in row_of} for row in order}
-    return {row: others for row, others in waits_for.items() if others}
 
 
 def _key(chunk: Chunk) -> ChunkKey:

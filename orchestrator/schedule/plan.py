@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from raysweep.orchestrator.schedule.edges import along_edges, edges_of
 from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
-from raysweep.orchestrator.sweep.needs import Edge, edges
+from raysweep.orchestrator.sweep.grammar.needs import Edge
 
 STATES = {
     "new": "no attempt has ended",
@@ -154,7 +155,7 @@ def plan(
     runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
     needed: dict[int, tuple[Edge, ...]] = {}
     if table.variants["needs"].null_count() < table.variants.height:
-        needed = _needed(table)
+        needed = edges_of(table)
         states = along_edges(frame, needed, summary, runs)
         frame = frame.with_columns(pl.Series("state", states, pl.String))
     frame = frame.with_columns(run=pl.col("state").is_in(runs))
@@ -175,53 +176,6 @@ def plan(
         ),
         needed,
     )  # fmt: skip
-
-
-def _needed(table: CellTable) -> dict[int, tuple[Edge, ...]]:
-    needs = dict(table.variants.select("variant", "needs").drop_nulls().iter_rows())
-    rows = table.cells.with_row_index("row").filter(pl.col("variant").is_in(list(needs)))
-    return {row: tuple(edges(needs[v], seed)) for row, v, seed in rows.select("row", "variant", "seed").iter_rows()}
-
-
-def along_edges(
-    frame: pl.DataFrame, needed: Mapping[int, Sequence[Edge]], summary: pl.DataFrame, runs: Sequence[str]
-) -> list[str]:
-    """The states of all rows, in view of the cells that they need.
-
-    A done cell is changed if a cell that it needs is changed, or was run again by a later launch. A cell that would run
-    is blocked if a cell that it needs is neither done nor runs.
-
-    Args:
-        frame: the plan's rows: cell_id, state.
-        needed: row -> the cells that it needs.
-        summary: the store's cells.
-        runs: states of cells that run.
-    """
-    states = frame["state"].to_list()
-    ids = frame["cell_id"].to_list()
-    row_of = {cell_id: row for row, cell_id in enumerate(ids)}
-    epoch_of = dict(summary.filter(pl.col("status") == "done").select("cell_id", "epoch").iter_rows())
-    settled: set[int] = set()
-
-    def settle(row: int) -> None:
-        if row in settled or row not in needed:
-            return
-        settled.add(row)
-        for edge in needed[row]:
-            other = row_of.get(edge.cell_id)
-            if other is not None:
-                settle(other)
-            state = None if other is None else states[other]
-            if states[row] == "done":
-                later = epoch_of.get(edge.cell_id, -1) > epoch_of[ids[row]]
-                states[row] = "changed" if state == "changed" or later else "done"
-        missing = [row_of.get(edge.cell_id) for edge in needed[row] if edge.cell_id not in epoch_of]
-        if states[row] in runs and any(other is None or states[other] not in runs for other in missing):
-            states[row] = "blocked"
-
-    for row in needed:
-        settle(row)
-    return states
 
 
 def _done(frame: pl.DataFrame) -> int:

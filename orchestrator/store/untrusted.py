@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from raysweep.orchestrator.store import checksums
 from raysweep.orchestrator.store.schema import DETAILS
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.sweep.needs import edges
+from raysweep.orchestrator.sweep.grammar.needs import edges
 from raysweep.orchestrator.text import CELL_ID
 
 # Segments

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.block import Block
-from raysweep.orchestrator.sweep.conditions import PredicateError
+from raysweep.orchestrator.sweep.grammar.block import Block
+from raysweep.orchestrator.sweep.grammar.conditions import PredicateError
+from raysweep.orchestrator.sweep.grammar.needs import Made, Parts, digests, matched, order
+from raysweep.orchestrator.sweep.grammar.points import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
-from raysweep.orchestrator.sweep.needs import Made, Parts, digests, matched, order
-from raysweep.orchestrator.sweep.points import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.program_files import workload_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate

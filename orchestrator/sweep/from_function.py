@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.base import toml_value
+from raysweep.orchestrator.sweep.grammar.base import toml_value
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from raysweep.orchestrator.sweep.keys import (
+from raysweep.orchestrator.sweep.grammar.keys import (
     BLOCK,
     LINE,
     NATURAL,

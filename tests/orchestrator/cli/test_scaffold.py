@@ -18,8 +18,8 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.workload import load_workload
 from raysweep.workloads import WORKLOADS
 from tests.conftest import ROOT

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from raysweep.orchestrator.sweep.block import Block
+from raysweep.orchestrator.sweep.grammar.block import Block
 from raysweep.orchestrator.sweep.identity import ID_LENGTH, cell_ids
 from raysweep.orchestrator.text import join_first
 from raysweep.workloads.registry import unknown_name

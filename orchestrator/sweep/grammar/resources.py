@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raysweep.orchestrator.sweep.keys import MAXIMA, NAME, RESOURCE_NAMES
-from raysweep.orchestrator.sweep.settings import read_table
+from raysweep.orchestrator.sweep.grammar.keys import MAXIMA, NAME, RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.settings import read_table
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
