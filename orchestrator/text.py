@@ -133,3 +133,9 @@ def rate(cells_per_s: float) -> str:
 def count_cells(count: int) -> str:
     """Format a number of cells in words: `1 cell`, `2,000 cells`."""
     return f"{count:,} cell{'' if count == 1 else 's'}"
+
+
+def pace_in_words(cells_per_s: float | None, seconds_left: float | None) -> str:
+    """Format a rate and a time left: `; 12 cells a minute, about 3 min left`. A part that is None is left out."""
+    text = f"; {rate(cells_per_s)}" if cells_per_s else ""
+    return text if seconds_left is None else f"{text}, about {duration(seconds_left)} left"

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 FLOORS = {
     "raysweep.orchestrator": (
         {"cli"}, {"launch"}, {"schedule"}, {"executors"}, {"query", "run"}, {"store"}, {"sweep"},
-        {"text", "errors", "process", "status", "waits"},
+        {"code"}, {"text", "errors", "process", "status", "waits"},
     ),
     "raysweep.analysis": (
         {"publish"}, {"report"}, {"claims", "figures"}, {"tables"}, {"cells", "questions"}, {"paper"},
@@ -33,6 +33,8 @@ PACKAGES = {
 
 EXCEPTIONS = {
     ("raysweep.orchestrator.store.reader", "raysweep.orchestrator.query.sql"): "`Store.sql`, lazy",
+    ("raysweep.orchestrator.launch.result", "raysweep.analysis.questions.best"): "`Result.best`, lazy",
+    ("raysweep.orchestrator.launch.launch", "raysweep.analysis.questions.until"): "`launch(until=...)`, lazy",
 }
 """(Importing module, imported module or library) -> the reason for the exception."""
 

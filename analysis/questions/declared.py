@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
+import polars as pl
 
-from raysweep.analysis.questions.sequential import LEVEL, OPEN, Decision, decide, difference, dropped
-from raysweep.analysis.questions.settings import Outcomes, of_table, paired
+from raysweep.analysis.questions.band import Point, band, planned_seeds
+from raysweep.analysis.questions.parts import Evidence, Part, RecordedCells, evidence, parts_of, recorded_cells
+from raysweep.analysis.questions.sequential import LEVEL, OPEN
+from raysweep.analysis.questions.settings import Outcomes
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.query.settings import compared
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells
-from raysweep.orchestrator.sweep.question import Pairing, Question, Setting, label
+from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.question import Question
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import count_cells, join_first
 
@@ -29,11 +31,15 @@ class Verdict:
         question: the question's name, and the stratum's values, if any.
         digest: digest of the question's text.
         verdict: `a is better`, `b is better`, `equal within the margin`, `best: NAME` or `open`.
-        seeds: the number of seeds at which the verdict was reached, or all seeds with an outcome.
+        seeds: the number of seeds at which the verdict was reached, or all seeds that count so far.
         detail: the settings, estimate and evidence, in words.
         asked_at: when a launch first recorded the question; None if the record has no valid time.
         ended_before: the number of the question's cells that had ended by then.
         dropped: whether the latest version of the sweep file no longer has the question.
+        metric: the metric's name.
+        cells: the number of ended cells of the question's settings, also of other questions.
+        planned: the number of cells of a fixed plan (see `band.planned_seeds`) for each of the settings.
+        path: the estimate and its band after each seed; empty for a question for the best of several settings.
     """
 
     sweep: str
@@ -45,14 +51,27 @@ class Verdict:
     asked_at: datetime | None
     ended_before: int
     dropped: bool
+    metric: str
+    cells: int
+    planned: int
+    path: tuple[Point, ...] = ()
 
     @property
     def decided(self) -> bool:
         """Whether the question is no longer open."""
         return self.verdict != OPEN
 
+    @property
+    def saved(self) -> str:
+        """The cells that were saved against the fixed plan, in words."""
+        less = self.planned - self.cells
+        change = f"{abs(less):,} {'fewer' if less >= 0 else 'more'}"
+        return f"{count_cells(self.cells)}, {change} than a fixed plan of {self.planned:,}"
+
     def __repr__(self) -> str:
         lines = [f"{self.sweep}, {self.question}: {self.verdict}, {self.seeds} seeds", f"  {self.detail}"]
+        if self.decided:
+            lines.append(f"  {self.saved}")
         if self.ended_before:
             at = f"{self.asked_at:%Y-%m-%d %H:%M:%S} UTC" if self.asked_at else "an unknown time"
             lines.append(f"  asked at {at}, after {self.ended_before} of its cells had ended")
@@ -68,45 +87,112 @@ def questions(store: str | Path | Store) -> list[Verdict]:
     """
     opened = store if isinstance(store, Store) else Store(store)
     families: dict[tuple[str, str], list[RecordedSweep]] = {}
-    for entry in opened.require().sweeps():
+    recorded = opened.require().sweeps()
+    for entry in recorded:
         families.setdefault(entry.key, []).append(entry)
-    return [verdict for records in families.values() for verdict in _of_sweep(opened, records)]
+    declarations = {key: declared(records) for key, records in families.items()}
+    if not any(declarations.values()):
+        return []
+    cells = recorded_cells(opened, recorded)
+    return [verdict for (name, _), entries in declarations.items() for verdict in verdicts(name, entries, cells)]
 
 
-def _of_sweep(store: Store, records: Sequence[RecordedSweep]) -> Iterator[Verdict]:
-    declared: dict[str, tuple[Question, datetime | None]] = {}
+@dataclass(frozen=True)
+class Declared:
+    """A question as sweep files declared it.
+
+    Args:
+        question: the question.
+        variants: the variants that its settings are chosen from: of the latest request that declares it.
+        at: when a launch first recorded it; None if no launch has, or the record has no valid time.
+        dropped: whether the latest version of the sweep file no longer has it.
+    """
+
+    question: Question
+    variants: pl.DataFrame
+    at: datetime | None
+    dropped: bool
+
+
+def declared(records: Sequence[RecordedSweep]) -> list[Declared]:
+    """The questions of all versions of a sweep file, each once.
+
+    Args:
+        records: the requests for the sweep, oldest first.
+    """
+    first: dict[str, datetime | None] = {}
+    variants: dict[str, tuple[Question, pl.DataFrame]] = {}
     latest: set[str] = set()
-    for entry in records:  # oldest first
+    for entry in records:
         sweep = Sweep.from_text(entry.metadata["text"])
         latest = {question.digest for question in sweep.questions}
         for question in sweep.questions:
-            declared.setdefault(question.digest, (question, _time(entry.metadata.get("recorded_at"))))
-    if not declared:
-        return
-    cells = of_table(store, known_cells(records))
-    matched = {digest: compared(question, cells.by_setting) for digest, (question, _) in declared.items()}
-    count = sum(max(1, len(entry.pairs)) for entry in matched.values())
-    for digest, (question, at) in declared.items():
-        pairs, _, problems = matched[digest]
-        parts: list[Pairing | None] = list(pairs) if question.best_of is None and not problems else [None]
-        for pair in parts:
-            name = f"{question.name} at {pair.stratum}" if pair and pair.stratum else question.name
-            try:
-                if problems:
-                    raise InputError(problems)
-                settings = [pair.a, pair.b] if pair else cells.by_setting.select(str(question.best_of))
-                outcomes = [cells.outcomes(i, question.metric, question.better) for i in settings]
-            except InputError as error:
-                verdict, seeds, detail, before = OPEN, 0, join_first(error.problems, 3, "; "), 0
-            else:
-                before = _ended_before(outcomes, at)
-                shown = [cells.settings[i] for i in settings]
-                answer = _pair if pair else _best_of
-                verdict, seeds, detail = answer(question, shown, outcomes, count)
-            yield Verdict(
-                sweep=records[0].metadata["name"], question=name, digest=digest, verdict=verdict, seeds=seeds,
-                detail=detail, asked_at=at, ended_before=before, dropped=digest not in latest,
-            )  # fmt: skip
+            first.setdefault(question.digest, _time(entry.metadata.get("recorded_at")))
+            variants[question.digest] = (question, entry.table.variants)
+    return [Declared(*variants[digest], at, digest not in latest) for digest, at in first.items()]
+
+
+def verdicts(sweep: str, entries: Sequence[Declared], cells: RecordedCells) -> Iterator[Verdict]:
+    """The verdicts on the questions of a sweep, given all of them and the recorded cells."""
+    parts = [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
+    for entry, part in parts:
+        try:
+            found: Evidence | None = evidence(part, cells.outcomes(part), len(parts), LEVEL)
+        except InputError as error:
+            yield _verdict(sweep, entry, part, None, join_first(error.problems, 3, "; "), len(parts))
+        else:
+            yield _verdict(sweep, entry, part, found, "", len(parts))
+
+
+def _verdict(sweep: str, entry: Declared, part: Part, found: Evidence | None, problem: str, count: int) -> Verdict:
+    path = () if found is None or found.race is not None else tuple(band(found.differences, count))
+    if part.question.better == "higher":
+        path = tuple(Point(p.seeds, _minus(p.estimate), _minus(p.high), _minus(p.low)) for p in path)
+    verdict, seeds, detail = (OPEN, 0, problem) if found is None else answer(found, _estimate(path))
+    others = max(1, len(part.keys) - 1)
+    return Verdict(
+        sweep=sweep, question=part.name, digest=part.question.digest, verdict=verdict, seeds=seeds, detail=detail,
+        asked_at=entry.at, ended_before=0 if found is None else _ended_before(found.outcomes, entry.at),
+        dropped=entry.dropped, metric=part.question.metric,
+        cells=0 if found is None else sum(len(outcomes.values) for outcomes in found.outcomes),
+        planned=len(part.keys) * planned_seeds(count * others), path=path,
+    )  # fmt: skip
+
+
+def _estimate(path: Sequence[Point]) -> str:
+    """The last estimate of a - b with its band, in words; empty if there is none."""
+    if not path or path[-1].estimate is None:
+        return ""
+    ends = " to ".join(
+        infinite if end is None else f"{end:.4g}" for end, infinite in zip(path[-1][2:], ("-inf", "inf"), strict=True)
+    )
+    return f"median a - b {path[-1].estimate:.4g} ({ends}), "
+
+
+def _minus(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def answer(found: Evidence, estimate: str = "") -> tuple[str, int, str]:
+    """Verdict, number of seeds and detail of a part of a question; `estimate` becomes part of the detail."""
+    metric, failures = found.part.question.metric, _failures(found.outcomes)
+    if found.race is not None:
+        gone, names = found.race.dropped, found.part.names
+        left = [names[i] for i in found.left]
+        losers = [f"{name} after {at} seeds" for name, at in zip(names, gone, strict=True) if at]
+        detail = f"{metric}: not the best: {join_first(losers, 6, '; ') or 'none so far'}{failures}"
+        if len(left) == 1:
+            return f"best: {left[0]}", int(gone.max()), detail
+        return OPEN, found.pairs, f"{detail}; may be the best: {join_first(left, 6, '; ')}"
+    differences, decision = found.differences, found.decision
+    assert decision is not None  # noqa: S101 - for the type checker
+    a, b = found.part.names
+    n = differences.size
+    wins = f"a better at {int((differences < 0).sum())}, b at {int((differences > 0).sum())} of {n} seeds"
+    e_value = f"e-value {decision.e_value:.3g} of {decision.needed:.3g}"
+    if decision.verdict == OPEN and decision.further is not None:
+        e_value += f"; further seeds that would do: about {decision.further}"
+    return decision.verdict, decision.pairs, f"{metric}: a = {a}; b = {b}; {estimate}{wins}{failures}; {e_value}"
 
 
 def _time(text: object) -> datetime | None:
@@ -120,50 +206,8 @@ def _time(text: object) -> datetime | None:
 
 def _ended_before(outcomes: Sequence[Outcomes], at: datetime | None) -> int:
     """The number of cells that ended before a time; all of them if it is unknown."""
-    limit = float("inf") if at is None else at.timestamp()
+    limit = math.inf if at is None else at.timestamp()
     return sum(ended < limit for entry in outcomes for ended in entry.ended.values())
-
-
-def _pair(
-    question: Question, settings: Sequence[Setting], outcomes: Sequence[Outcomes], count: int
-) -> tuple[str, int, str]:
-    """Verdict, number of seeds and detail of a comparison of two settings."""
-    seeds = paired(outcomes)
-    values = [np.array([entry.values[seed] for seed in seeds]) for entry in outcomes]
-    differences = difference(*values)
-    decision = decide(differences, question.margin, count)
-    a, b = (label(setting, settings) for setting in settings)
-    sign = 1 if question.better == "lower" else -1
-    median = f"median a - b {sign * float(np.median(differences)):.4g}, " if seeds else ""
-    wins = f"a better at {int((differences < 0).sum())}, b at {int((differences > 0).sum())} of {len(seeds)} seeds"
-    detail = f"{question.metric}: a = {a}; b = {b}; {median}{wins}{_failures(outcomes)}; {_evidence(decision)}"
-    return decision.verdict, decision.pairs, detail
-
-
-def _evidence(decision: Decision) -> str:
-    text = f"e-value {decision.e_value:.3g} of {decision.needed:.3g}"
-    if decision.verdict == OPEN and decision.further is not None:
-        text += f"; further seeds that would do: about {decision.further}"
-    return text
-
-
-def _best_of(
-    question: Question, settings: Sequence[Setting], outcomes: Sequence[Outcomes], count: int
-) -> tuple[str, int, str]:
-    """Verdict, number of seeds and detail of a question for the best of several settings."""
-    seeds = sorted(
-        set().union(*(entry.values for entry in outcomes)),
-        key=lambda seed: (max(entry.ended.get(seed, 0.0) for entry in outcomes), seed),
-    )
-    matrix = np.array([[entry.values.get(seed, np.nan) for seed in seeds] for entry in outcomes])
-    gone = dropped(matrix, count, LEVEL)
-    names = [label(setting, settings) for setting in settings]
-    left = [name for name, at in zip(names, gone, strict=True) if not at]
-    losers = [f"{name} after {at} seeds" for name, at in zip(names, gone, strict=True) if at]
-    detail = f"{question.metric}: not the best: {join_first(losers, 6, '; ') or 'none so far'}{_failures(outcomes)}"
-    if len(left) == 1:
-        return f"best: {left[0]}", int(gone.max()), detail
-    return OPEN, len(seeds), f"{detail}; may be the best: {join_first(left, 6, '; ')}"
 
 
 def _failures(outcomes: Sequence[Outcomes]) -> str:

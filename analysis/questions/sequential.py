@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,34 +108,119 @@ def decide(differences: Array, margin: float | None = None, questions: int = 1, 
     n = differences.size
     last = max((float(log_e[-1]) for log_e in evidence.values()), default=0.0) if n else 0.0
     largest = max((float(log_e.max()) for log_e in evidence.values()), default=0.0) if n else 0.0
-    further = math.ceil((math.log(needed) - last) * n / last) if last > _LITTLE else None
+    further = math.ceil((math.log(needed) - last) * n / last) if last > LITTLE else None
     return Decision(OPEN, n, math.exp(max(largest, 0.0)), needed, further)
 
 
-_LITTLE = 0.1
+LITTLE = 0.1
 """log E below which the evidence has no pace to extrapolate."""
 
 
-def dropped(outcomes: Array, questions: int = 1, level: float = LEVEL) -> NDArray[np.int64]:
-    """For each setting the number of seeds after which it was shown not to be the best; 0: it never was.
-
-    A setting is dropped when another one's e-value against it reaches (settings - 1) * questions / level, so the best
-    one is ever dropped with probability `level` at most.
+class Race(NamedTuple):
+    """The evidence that each of several settings is not the best.
 
     Args:
-        outcomes: one row per setting, one column per seed in the order in which they became known; lower is better,
-            infinite if the cell failed, nan if it has no outcome.
+        dropped: for each setting the number of seeds after which it was shown not to be the best; 0: it never was.
+        seeds: for each setting the number of its seeds that were used.
+        log_e: for each setting the largest log E so far against its being the best.
+        needed: the log E at which a setting is dropped.
+    """
+
+    dropped: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    log_e: Array
+    needed: float
+
+
+def race(outcomes: Array, asked: NDArray[np.int64], questions: int = 1, level: float = LEVEL) -> Race:
+    """Which of several settings are shown not to be the best.
+
+    The evidence against a setting is the mean of its e-values against all others, which is an e-value if the setting is
+    the best. A setting is dropped when it reaches questions / level, so the best one is ever dropped with probability
+    `level` at most over all questions. Seeds of a setting that follow its being dropped are not used.
+
+    Args:
+        outcomes: shape (settings, seeds); lower is better, infinite if the cell failed, nan without an outcome.
+        asked: shape (settings, seeds): the order in which the cells were requested (see `in_order`).
         questions: the number of questions asked together.
-        level: the probability that the best setting is dropped.
+        level: the probability that the best setting of any question is dropped.
     """
     count = outcomes.shape[0]
-    needed = math.log(max(1, count - 1) * questions / level)
-    result = np.zeros(count, dtype=np.int64)
+    needed = math.log(questions / level)
+    gone, used, largest = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count)
+    places = np.unique(asked[asked >= 0])
+    if count < 2 or not places.size:
+        return Race(gone, used, largest, needed)
+    log_e = np.empty((places.size, count, count), np.float32)  # place, setting, other
+    pending = np.empty((places.size, count, count), np.bool_)
     for i in range(count):
-        against = np.delete(difference(outcomes[i], outcomes), i, axis=0)
-        reached = (log_evidence(against) >= needed).any(axis=0) if against.size else np.zeros(0, dtype=bool)
-        result[i] = int(reached.argmax()) + 1 if reached.any() else 0
-    return result
+        differences, pending[:, i] = _by_place(i, outcomes, asked, places)
+        log_e[:, i] = log_evidence(differences).T
+    own = np.array([np.isin(places, row[row >= 0]) for row in asked]).T  # place, setting
+    is_left, is_cut = np.ones(count, np.bool_), np.zeros(count, np.bool_)
+    now = np.zeros((count, count))
+    for at, place in enumerate(log_e):
+        is_cut |= (pending[at] & is_left[:, None] & is_left).any(axis=1)
+        is_used = is_left & ~is_cut
+        now[:, is_left] = place[:, is_left]  # the evidence from a setting that was dropped stays as it was
+        np.fill_diagonal(now, -np.inf)
+        against = np.logaddexp.reduce(now, axis=1) - math.log(count - 1)
+        used += is_used & own[at]
+        largest[is_used] = np.maximum(largest, against)[is_used]
+        lost = is_used & (against >= needed)
+        gone[lost] = used[lost]
+        is_left &= ~lost
+    return Race(gone, used, largest, needed)
+
+
+def in_order(outcomes: Array, asked: NDArray[np.int64]) -> Array:
+    """The differences a - b of two settings, in the order in which their cells were requested.
+
+    A pair of cells takes the place of the later of them. The differences end before the first pair that was requested
+    and has not ended: if later ones were used, cells that end soon would count more. So no evidence depends on how long
+    cells take, on interruptions, or on when it is looked at.
+
+    Args:
+        outcomes: shape (2, seeds): a and b; nan without an outcome.
+        asked: shape (2, seeds): the place of each cell among all requested cells, -1 if it was not requested.
+    """
+    places = np.unique(asked.max(axis=0)[(asked >= 0).all(axis=0)])
+    differences, pending = _by_place(0, outcomes, asked, places)
+    is_pending = pending[:, 1]
+    return np.asarray(differences[1, : int(is_pending.argmax()) if is_pending.any() else None])
+
+
+def _by_place(
+    i: int, outcomes: Array, asked: NDArray[np.int64], places: NDArray[np.int64]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """The differences of setting i from all settings at each place, shape (settings, places); 0 where there is no pair.
+
+    Also returns which pairs were requested and have not ended, shape (places, settings).
+    """
+    requested = (asked >= 0) & (asked[i] >= 0)
+    requested[i] = False
+    rows, seeds = np.nonzero(requested)
+    columns = np.searchsorted(places, np.maximum(asked, asked[i])[rows, seeds])
+    differences = np.zeros((len(outcomes), places.size))
+    differences[rows, columns] = difference(outcomes[i], outcomes)[rows, seeds]
+    pending = np.zeros((places.size, len(outcomes)), np.bool_)
+    pending[columns, rows] = (np.isnan(outcomes) | np.isnan(outcomes[i]))[rows, seeds]
+    return differences, pending
+
+
+def fewest(questions: int = 1, level: float = LEVEL, settings: int = 2) -> int:
+    """The smallest number of seeds at which a verdict is possible: all differences have one sign and grow.
+
+    Args:
+        questions: the number of questions asked together.
+        level: the probability of a wrong verdict.
+        settings: the number of settings of a question for the best one; 2 for a comparison.
+    """
+    needed = math.log(max(2, settings - 1) * questions / level)
+    n = 1
+    while log_evidence(np.arange(1.0, n + 1))[-1] < needed:
+        n += 1
+    return n
 
 
 def difference(a: Array, b: Array) -> Array:

@@ -8,8 +8,8 @@ cell has none. A cell that has not ended, or was lost with its node, has no outc
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -37,6 +37,7 @@ class Outcomes:
         diverged: seeds of the done cells without a value of the metric.
         pending: seeds of the cells without an outcome.
         ended: seed -> when its cell ended, in seconds since 1970.
+        asked: seed -> the place of its cell among all requested ones (`order.request_order`), if it is known.
     """
 
     values: Mapping[int, float]
@@ -44,6 +45,7 @@ class Outcomes:
     diverged: frozenset[int]
     pending: frozenset[int]
     ended: Mapping[int, float]
+    asked: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,47 +63,68 @@ class Cells:
     @functools.cached_property
     def metrics(self) -> frozenset[str]:
         """The names of all metrics that done cells have."""
-        lists = [rows.filter(pl.col("status") == "done")["metrics"].to_list() for rows in self.rows.values()]
-        return frozenset(entry["name"] for metrics in lists for entries in metrics for entry in entries or ())
+        return metrics_of(self.rows.values())
 
     def outcomes(self, setting: int, metric: str, better: str) -> Outcomes:
         """The outcomes of a setting.
 
         Raises:
-            InputError: no cell has such a metric, though some have others; or no cell of the setting has it, though
-                some are done and did not diverge.
+            InputError: no cell has such a metric (see `outcomes_of`).
         """
-        if self.metrics and metric not in self.metrics:
-            raise InputError(unknown_name("metric", metric, sorted(self.metrics)))
-        cells = self.rows[setting]
-        values: dict[int, float] = {}
-        failed: set[int] = set()
-        diverged: set[int] = set()
-        pending: set[int] = set()
-        recorded: set[str] = set()
-        unexplained = False  # whether a done cell has neither a value nor `diverged`
-        ended: dict[int, float] = {}
-        for seed, status, metrics, finished in cells.select("seed", "status", "metrics", "finished_at").iter_rows():
-            named = {entry["name"]: entry["value"] for entry in metrics or ()}
-            recorded |= named.keys()
-            value = named.get(metric)
-            if status == "done" and value is not None:
-                values[seed] = value if better == "lower" else -value
-            elif status == "done":
-                values[seed] = np.inf
-                diverged.add(seed)
-                unexplained |= not named.get("diverged")
-            elif status in FAILED:
-                values[seed] = np.inf
-                failed.add(seed)
-            else:
-                pending.add(seed)
-                continue
-            ended[seed] = finished.timestamp() if finished is not None else 0.0
-        if unexplained and metric not in recorded:
-            shown = label(self.settings[setting], self.settings)
-            raise InputError(f"{shown}: {unknown_name('metric', metric, sorted(recorded))}")
-        return Outcomes(values, frozenset(failed), frozenset(diverged), frozenset(pending), ended)
+        shown = label(self.settings[setting], self.settings)
+        return outcomes_of(self.rows[setting], metric, better, shown, self.metrics)
+
+
+def metrics_of(frames: Iterable[pl.DataFrame]) -> frozenset[str]:
+    """The names of all metrics that done cells have."""
+    lists = [rows.filter(pl.col("status") == "done")["metrics"].to_list() for rows in frames]
+    return frozenset(entry["name"] for metrics in lists for entries in metrics for entry in entries or ())
+
+
+def outcomes_of(cells: pl.DataFrame, metric: str, better: str, name: str, existing: Collection[str]) -> Outcomes:
+    """The outcomes of a setting's cells.
+
+    Args:
+        cells: columns seed, status, metrics, finished_at; and asked, if the order of requests is known.
+        metric: the metric's name.
+        better: "lower" or "higher".
+        name: the setting's name in messages.
+        existing: all metrics of the store.
+
+    Raises:
+        InputError: no cell has such a metric, though some have others; or no cell of the setting has it, though some
+            are done and did not diverge.
+    """
+    if existing and metric not in existing:
+        raise InputError(unknown_name("metric", metric, sorted(existing)))
+    values: dict[int, float] = {}
+    failed: set[int] = set()
+    diverged: set[int] = set()
+    pending: set[int] = set()
+    recorded: set[str] = set()
+    unexplained = False  # whether a done cell has neither a value nor `diverged`
+    ended: dict[int, float] = {}
+    for seed, status, metrics, finished in cells.select("seed", "status", "metrics", "finished_at").iter_rows():
+        named = {entry["name"]: entry["value"] for entry in metrics or ()}
+        recorded |= named.keys()
+        value = named.get(metric)
+        if status == "done" and value is not None:
+            values[seed] = value if better == "lower" else -value
+        elif status == "done":
+            values[seed] = np.inf
+            diverged.add(seed)
+            unexplained |= not named.get("diverged")
+        elif status in FAILED:
+            values[seed] = np.inf
+            failed.add(seed)
+        else:
+            pending.add(seed)
+            continue
+        ended[seed] = finished.timestamp() if finished is not None else 0.0
+    if unexplained and metric not in recorded:
+        raise InputError(f"{name}: {unknown_name('metric', metric, sorted(recorded))}")
+    asked = dict(cells.select("seed", "asked").iter_rows()) if "asked" in cells.columns else {}
+    return Outcomes(values, frozenset(failed), frozenset(diverged), frozenset(pending), ended, asked)
 
 
 def read(store: Store, where: str | None = None) -> Cells:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from raysweep.analysis.report import cell_details, completeness, metrics, provenance
+from raysweep.analysis.report import cell_details, completeness, metrics, provenance, text_metrics
 from raysweep.analysis.report.curve_data import curves_of
 from raysweep.analysis.report.curves import Curve
 from raysweep.analysis.report.paper import Paper, paper_of
@@ -51,8 +51,11 @@ class Experiment(NamedTuple):
     variants: pl.DataFrame
     """Columns variant, label and `variants.KEYS`."""
     metrics: metrics.Metrics
+    texts: text_metrics.TextMetrics
     column_of: Mapping[str, str]
     """Metric -> SQL column."""
+    text_column_of: Mapping[str, str]
+    """Text metric -> SQL column."""
     curves: tuple[Curve, ...]
 
 
@@ -121,7 +124,8 @@ def build(
     if where is not None:
         selected, _ = matching(store.known(), store.summary(), where)
         cells = cells.filter(pl.col("cell_id").is_in(selected.implode()))
-    columns = _metric_columns(cells)
+    texts = store.collect(lambda: store.scan("texts").select("cell_id", "attempt", "name", "value"))
+    columns = _metric_columns(cells, texts)
     cells, variants = with_variants(cells)
     cells = cells.join(variants.select("variant", "label"), on="variant", how="left", maintain_order="left")
     done = cells.filter(pl.col("status") == "done")
@@ -144,7 +148,8 @@ def build(
                 own_done.height,
                 variants.filter(pl.col("experiment") == name),
                 metrics.tabulate(own_done, metric_names, MAX_METRICS, MAX_VARIANTS),
-                columns,
+                text_metrics.tabulate(own_done, texts, metric_names, MAX_METRICS, MAX_VARIANTS),
+                *columns,
                 drawing.curves,
             )
         )
@@ -176,7 +181,7 @@ def build(
         failures_more=failures_more,
         failed_attempts=attempts.filter(pl.col("status") != "done").height,
         details=cell_details.details(
-            store, cells, [c for drawing in curves.values() for c in drawing.cells], detail_bytes
+            store, cells, texts, [c for drawing in curves.values() for c in drawing.cells], detail_bytes
         ),
         paper=paper_of(store, selected, at) if cells["workload"].str.contains(BUNDLED).any() else None,
         skipped=tuple(missing_of(store).lines()),
@@ -192,20 +197,24 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
     return attempts.join(cells.select("cell_id"), on="cell_id", how="semi", maintain_order="left")
 
 
-def _metric_columns(cells: pl.DataFrame) -> dict[str, str]:
-    """Return the SQL column of each metric. `widen` renames a metric that has the name of a config key."""
+def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the SQL column of each metric, and of each text metric. `widen` renames those whose name is taken."""
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
-    if not metrics:
-        return {}
+    own = texts.join(cells.select("cell_id"), on="cell_id", how="semi")["name"].unique().sort()
     keys = {key for text in cells["config"].unique() for key in flattened(json.loads(text or "{}"))}
     bare = pl.DataFrame(pl.from_arrow(CELLS.empty_table()))
     one = bare.clear(1).with_columns(
+        pl.lit("x").alias("cell_id"),
+        pl.lit(1, bare.schema["attempt"]).alias("attempt"),
         pl.lit(None, pl.String).alias("error_type"),
         pl.lit(None, pl.String).alias("error_message"),
         pl.Series("config", [json.dumps(dict.fromkeys(keys, 0))]),
         pl.Series("metrics", [[{"name": name, "value": 0.0} for name in metrics]], cells.schema["metrics"]),
     )
-    return dict(zip(metrics, widen(one).columns[-len(metrics) :], strict=True))
+    text = one.select("cell_id", "attempt", value=pl.lit("")).join(own.to_frame("name"), how="cross")
+    columns = widen(one, texts=text).columns[len(one.columns) + len(keys) :]
+    numbers = len(metrics)
+    return dict(zip(metrics, columns[:numbers], strict=True)), dict(zip(own, columns[numbers:], strict=True))
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:

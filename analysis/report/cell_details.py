@@ -59,12 +59,15 @@ def cell_curves(name: str, curves: pl.DataFrame) -> list[CellCurve]:
     return thinned
 
 
-def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room: int = BYTES) -> CellDetails:
+def details(
+    store: Store, cells: pl.DataFrame, texts: pl.DataFrame, curves: Sequence[CellCurve], room: int = BYTES
+) -> CellDetails:
     """Collect cells with their attempts and curves, up to a size limit.
 
     Args:
         store: the store with the attempts.
         cells: the report's cells, with variant and label.
+        texts: metrics that are text: cell_id, attempt, name, value.
         curves: curves of some of the cells.
         room: the size limit in bytes.
     """
@@ -76,11 +79,15 @@ def details(store: Store, cells: pl.DataFrame, curves: Sequence[CellCurve], room
         tries.setdefault(row["cell_id"], []).append(_attempt(row))
     curve_of = {curve.cell_id: curve for curve in curves}
     names: dict[str, dict[str, int]] = {}
+    texts_of: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    for cell_id, attempt, name, value in texts.filter(pl.col("cell_id").is_in(ids)).iter_rows():
+        texts_of.setdefault((cell_id, attempt), []).append((name, value))
     files = _files(store, candidates["cell_id"])
     included, left, bad_left = [], room, room // 2
     for row in candidates.iter_rows(named=True):
         bad = row["status"] != "done"
-        entry = _cell(row, tries.get(row["cell_id"], []), curve_of.get(row["cell_id"]), names)
+        of_attempt = texts_of.get((row["cell_id"], row["attempt"]), [])
+        entry = _cell(row, tries.get(row["cell_id"], []), curve_of.get(row["cell_id"]), of_attempt, names)
         size = len(json.dumps(entry))
         if size > left or (bad and size > bad_left):
             continue
@@ -139,13 +146,19 @@ def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _cell(
-    row: Mapping[str, Any], attempts: list[dict[str, Any]], curve: CellCurve | None, names: dict[str, dict[str, int]]
+    row: Mapping[str, Any],
+    attempts: list[dict[str, Any]],
+    curve: CellCurve | None,
+    texts: Sequence[tuple[str, str]],
+    names: dict[str, dict[str, int]],
 ) -> dict[str, Any]:
     order = names.setdefault(row["experiment"], {})
     values: dict[str, float | str] = {}
     for metric in row["metrics"] or ():
         value = metric["value"]  # JSON has no NaN
         values[str(order.setdefault(metric["name"], len(order)))] = _short(value) if isfinite(value) else str(value)
+    for name, text in texts:
+        values[str(order.setdefault(name, len(order)))] = _end(text) or ""
     entry: dict[str, Any] = {
         "id": row["cell_id"], "variant": row["variant"], "seed": row["seed"], "status": row["status"],
         "metrics": values, "attempts": attempts,

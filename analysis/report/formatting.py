@@ -47,6 +47,16 @@ def query_of_metric(column: str, experiment: str, store: str, where: str | None 
     return f"raysweep query{at_store(store)} {shell_quoted(sql)}"
 
 
+def query_of_text(column: str, experiment: str, store: str, where: str | None = None) -> str:
+    """Build the command that counts the values of a text metric by variant."""
+    quoted = identifier(column)
+    sql = (
+        f"SELECT {_VARIANT}, {quoted}, count(*) AS seeds FROM cells WHERE {_done(experiment, where)} "  # noqa: S608 - printed only
+        f"AND {quoted} IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    )
+    return f"raysweep query{at_store(store)} {shell_quoted(sql)}"
+
+
 def query_of_array(name: str, experiment: str, store: str, where: str | None = None) -> str:
     """Build the command that queries one array of an experiment's done cells."""
     sql = (

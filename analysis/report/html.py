@@ -18,6 +18,7 @@ from raysweep.analysis.report.formatting import (
     query_of_array,
     query_of_code,
     query_of_metric,
+    query_of_text,
     resume,
     time,
     whole,
@@ -162,6 +163,20 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
                 ),
             }
         )
+    texts = []
+    for text in experiment.texts.tables[: level.metrics]:
+        table = text_tables.text_metric(text, experiment.variants, level.rows)
+        texts.append(
+            {
+                "name": text.name,
+                "head": table.head,
+                "rows": table.rows,
+                "others": text.others + text.rows.height - len(table.rows),
+                "command": query_of_text(
+                    experiment.text_column_of[text.name], experiment.name, report.store, report.where
+                ),
+            }
+        )
     curves = [
         {
             "name": curve.name,
@@ -172,9 +187,13 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         }
         for curve in experiment.curves[: level.curves]
     ]
-    same = experiment.metrics.same
+    same = [f"{name} {number(value)}" for name, value in experiment.metrics.same.items()]
+    same += [f"{name} {value}" for name, value in experiment.texts.same.items()]
     mixed = report.mixed_code.filter(pl.col("experiment") == experiment.name)
-    omitted = [*(metric.name for metric in experiment.metrics.tables[level.metrics :]), *experiment.metrics.omitted]
+    omitted = [
+        *(metric.name for metric in experiment.metrics.tables[level.metrics :]), *experiment.metrics.omitted,
+        *(text.name for text in experiment.texts.tables[level.metrics :]), *experiment.texts.omitted,
+    ]  # fmt: skip
     return {
         "name": experiment.name,
         "titles": experiment.titles,
@@ -183,8 +202,9 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "mixed": join_first(mixed["label"], MAX_NAMES, "; "),
         "of_code": query_of_code(experiment.name, report.store, report.where),
         "metrics": metrics,
+        "texts": texts,
         "curves": curves,
-        "same": join_first([f"{name} {number(value)}" for name, value in same.items()], MAX_NAMES),
+        "same": join_first(same, MAX_NAMES),
         "omitted": join_first(omitted, MAX_NAMES),
     }
 

@@ -8,7 +8,15 @@ import polars as pl
 
 from raysweep.analysis.rendering import markdown_table
 from raysweep.analysis.report import text_tables
-from raysweep.analysis.report.formatting import number, query_of_code, query_of_metric, resume, time, whole
+from raysweep.analysis.report.formatting import (
+    number,
+    query_of_code,
+    query_of_metric,
+    query_of_text,
+    resume,
+    time,
+    whole,
+)
 from raysweep.orchestrator.text import at_store, printable
 
 if TYPE_CHECKING:
@@ -117,6 +125,12 @@ def _experiment(experiment: Experiment, report: Report) -> list[str]:
             f"**{_line(metric.name)}**",
             pipe_table(text_tables.metric(metric, experiment.variants, metric.rows.height)),
             _code(query_of_metric(experiment.column_of[metric.name], experiment.name, report.store, report.where)),
+        ]
+    for text in experiment.texts.tables[:MAX_METRICS]:
+        parts += [
+            f"**{_line(text.name)}**",
+            pipe_table(text_tables.text_metric(text, experiment.variants, text.rows.height)),
+            _code(query_of_text(experiment.text_column_of[text.name], experiment.name, report.store, report.where)),
         ]
     return parts
 

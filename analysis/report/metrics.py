@@ -11,6 +11,7 @@ import polars as pl
 
 from raysweep.analysis.statistics.distributions import t_quantile
 from raysweep.analysis.statistics.inference import LEVEL, Array, estimate
+from raysweep.analysis.statistics.shares import share_interval
 
 BOOTSTRAP_UP_TO = 30
 """Maximum number of seeds for the bootstrap; with more, the t interval alone is as good and cheap."""
@@ -102,9 +103,10 @@ def interval(values: Array) -> tuple[float | None, float | None]:
 
 def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:
     rows = []
+    is_share = bool(part["value"].is_in([0.0, 1.0]).all())  # truth values
     for variant, values in part.group_by("variant").agg("value").sort("variant").iter_rows():
         array = np.array(values, dtype=np.float64)
-        low, high = interval(array)
+        low, high = share_interval(int(array.sum()), array.size) if is_share and array.size > 1 else interval(array)
         sd = float(array.std(ddof=1)) if array.size > 1 else None
         ends = float(array.min()), float(array.max())
         rows.append((variant, array.size, float(array.mean()), sd, low, high, *ends, total[variant]))

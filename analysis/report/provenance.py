@@ -111,5 +111,7 @@ def packages(cells: pl.DataFrame) -> list[tuple[str, str, int]]:
     for text, count in cells.group_by("packages").len().sort("packages").iter_rows():
         versions: dict[str, Any] = json.loads(text) if text else {}
         for name, version in versions.items():
+            if name.startswith("_"):  # the digest of the environment
+                continue
             counts[name, str(version)] = counts.get((name, str(version)), 0) + count
     return [(name, version, count) for (name, version), count in sorted(counts.items())]

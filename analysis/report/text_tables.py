@@ -14,6 +14,7 @@ from raysweep.orchestrator.text import printable
 if TYPE_CHECKING:
     from raysweep.analysis.report.build import Report
     from raysweep.analysis.report.metrics import Metric
+    from raysweep.analysis.report.text_metrics import TextMetric
     from raysweep.analysis.tables.table import Table
 
 
@@ -98,6 +99,19 @@ def metric(metric: Metric, variants: pl.DataFrame, most: int) -> TextTable:
             for row in frame.to_dicts()
         ),
     )  # fmt: skip
+
+
+def text_metric(metric: TextMetric, variants: pl.DataFrame, most: int) -> TextTable:
+    """Build the table of a text metric by variant: its values with their numbers of cells, and number of seeds."""
+    frame = metric.rows.head(most).join(variants.select("variant", "label"), on="variant", maintain_order="left")
+    return _text_table(
+        ["variant", "values, with numbers of seeds"],
+        ["seeds"],
+        (
+            (label, values, str(n) if n == cells else f"{n} of {cells}")
+            for label, values, n, cells in frame.select("label", "values", "n", "cells").iter_rows()
+        ),
+    )
 
 
 def of_table(table: Table) -> TextTable:

@@ -126,7 +126,7 @@ def report(
             fail(f"{path} is a folder; name a file in it")
     opened = _open(store, skip_damaged)
     page = build(opened, named=store, title=title, where=where, metric_names=metric or ())
-    names = {name for experiment in page.experiments for name in experiment.column_of}
+    names = {name for experiment in page.experiments for name in (*experiment.column_of, *experiment.text_column_of)}
     unknown = [name for name in metric or () if name not in names]
     if unknown:
         fail("; ".join(unknown_name("metric", name, sorted(names)) for name in unknown))

@@ -17,6 +17,7 @@ from raysweep.orchestrator.cli import (
     artifacts,
     ask,
     cells,
+    code,
     control,
     data,
     launch,
@@ -56,7 +57,16 @@ app = typer.Typer(
 PAPER = "The paper's experiments"
 COMMANDS = {
     "Start": (scaffold.new, scaffold.workload, scaffold.schema),
-    "Run": (launch.plan, launch.launch, launch.resume, control.pause, control.continue_, control.cancel, cells.debug),
+    "Run": (
+        launch.plan,
+        launch.launch,
+        launch.resume,
+        control.pause,
+        control.continue_,
+        control.cancel,
+        code.accept,
+        cells.debug,
+    ),
     "Watch": (status.status, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import asdict
 from typing import Annotated
 
@@ -74,18 +76,29 @@ def compare(
 
 
 def diff(
-    store_1: Annotated[str, typer.Argument(metavar="STORE1", help="A store.")],
-    store_2: Annotated[str, typer.Argument(metavar="STORE2", help="Another store.")],
+    first: Annotated[str, typer.Argument(metavar="STORE1|CELL1", help="A store, or a cell of --store.")],
+    second: Annotated[str, typer.Argument(metavar="STORE2|CELL2", help="Another one.")],
+    store: StoreOption = "results",
     as_json: Json = False,
 ) -> None:
-    """Compare two stores cell by cell; exit 1 if they differ.
+    """Compare two stores cell by cell, or two cells of one store; exit 1 if they differ.
+
+    Of two cells it shows what differs in settings, metrics, environment and code.
 
     raysweep diff results ../other/results
+
+    raysweep diff 3f5b 81c0
     """
     from raysweep.analysis.questions.stores import diff as answer
     from raysweep.orchestrator.store.reader import Store
 
-    result = answer(Store(store_1), Store(store_2))
+    if all(_CELL.fullmatch(name) and not os.path.exists(name) for name in (first, second)):
+        from raysweep.orchestrator.cli.code import cells_differ
+
+        if cells_differ(Store(store).require(), (first, second), as_json=as_json):
+            raise typer.Exit(1)
+        return
+    result = answer(Store(first), Store(second))
     if as_json:
         print_json({"same": result.same, "counts": result.counts(), "cells": result.cells.to_dicts()})
     else:
@@ -94,6 +107,10 @@ def diff(
         say(repr(result))
     if result.cells.height:
         raise typer.Exit(1)
+
+
+_CELL = re.compile(r"(.*#)?[0-9a-fA-F]{1,24}")
+"""A cell id or its first characters, as `raysweep show` takes it."""
 
 
 def questions(store: StoreOption = "results", as_json: Json = False) -> None:

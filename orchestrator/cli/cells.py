@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.run.context import RunContext
     from raysweep.orchestrator.store.checkpoints import CheckpointLocation
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.sweeps import RecordedSweep
     from raysweep.orchestrator.sweep.cells import CellTable
     from raysweep.orchestrator.sweep.workload import Workload
 
@@ -35,30 +37,46 @@ CellId = Annotated[str, typer.Argument(metavar="CELL_ID", help="A cell id, or th
 
 
 def show(
-    cell: CellId, store: StoreOption = "results", skip_damaged: SkipDamaged = False, as_json: Json = False
+    cell: CellId,
+    store: StoreOption = "results",
+    source: Annotated[bool, typer.Option("--source", help="Print the code that made its row, file by file.")] = False,
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Print the command, the environment and the code that made its row.")
+    ] = False,
+    skip_damaged: SkipDamaged = False,
+    as_json: Json = False,
 ) -> None:
     """Show one cell: config, metrics, attempts, traceback.
 
     raysweep show 3f5b
+
+    raysweep show 3f5b --source
     """
     import polars as pl
 
+    from raysweep.orchestrator.cli.code import last_row, show_code
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.grammar.settings import flattened
     from raysweep.orchestrator.sweep.identity import cell_name
 
     opened = Store(store, skip_damaged=skip_damaged).require()
     key = one_cell(opened.known(), cell)
+    if source or reproduce:
+        show_code(opened, key, last_row(opened, key["cell_id"]), whole=reproduce, as_json=as_json)
+        return
     is_cell = pl.col("cell_id") == key["cell_id"]
     done = opened.collect(lambda: opened.cells.filter(is_cell)).to_dicts()
     attempts = opened.collect(lambda: opened.attempts.filter(is_cell).sort("attempt")).to_dicts()
     last = done[0] if done else attempts[-1] if attempts else None
+    owner = opened.owner()
+    is_running = owner is not None and key["cell_id"] in owner.running
     document = {
         "name": cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"]),
         "cell_id": key["cell_id"], "sweep": key["sweep"], "experiment": key["experiment"],
         "method": key["method"], "k": key["k"], "seed": key["seed"],
         "workload": f"{key['workload']} version {key['workload_version']}",
-        "status": last["status"] if last else "pending", "config": json.loads(key["config"]),
+        "status": "running" if is_running else last["status"] if last else "pending",
+        "config": json.loads(key["config"]),
         "metrics": {m["name"]: m["value"] for m in last["metrics"]} if last else {},
     }  # fmt: skip
     document["metrics"] |= dict(
@@ -85,7 +103,8 @@ def show(
             say(f"     logged last: {logged[attempt['attempt']]}")
     files = opened.artifacts().filter(is_cell)
     if files.height:
-        say(f"artifacts: {join_first(files['path'], MAX_FILES)} (raysweep artifacts get)")
+        get = f"raysweep artifacts get {key['cell_id'][:8]} --to DIR{at_store(store)}"
+        say(f"artifacts: {join_first(files['path'], MAX_FILES)} ({get})")
 
 
 def _without_nan(metrics: Any) -> Any:
@@ -220,6 +239,9 @@ def debug(
     cell: CellId,
     store: StoreOption = "results",
     pdb: Annotated[bool, typer.Option("--pdb", help="Open the debugger where the cell raises.")] = False,
+    as_recorded: Annotated[
+        bool, typer.Option("--as-recorded", help="Run the code that the store recorded with the cell's last attempt.")
+    ] = False,
     data_dir: DataDir = None,
     trust_store: TrustStore = False,
 ) -> None:
@@ -232,6 +254,7 @@ def debug(
 
     raysweep debug 3f5b --pdb
     """
+    from raysweep.orchestrator.cli.code import workload_as_recorded
     from raysweep.orchestrator.launch.needed import files_in_store, needed_cells
     from raysweep.orchestrator.run.cell import call, formatted
     from raysweep.orchestrator.run.context import RunContext
@@ -250,13 +273,21 @@ def debug(
     use_data(data_dir)
     opened = Store(store).require()
     key = one_cell(opened.known(), cell)
-    workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
+    unpacked = tempfile.TemporaryDirectory(prefix="raysweep-source-", ignore_cleanup_errors=True)
+    atexit.register(unpacked.cleanup)
+    if as_recorded:
+        entry = _entry(opened, key["cell_id"])
+        workload = workload_as_recorded(opened, key["cell_id"], entry, Path(unpacked.name), trust=trust_store)
+    else:
+        workload = _workload(opened, key["cell_id"], key["workload"], trust_store)
     name = cell_name(key["experiment"], key["method"], key["k"], key["seed"], key["cell_id"])
     where = "in this process" if workload.program is None else "as a process of its own"
-    say(f"running {name} from {workload.source_path} {where}; nothing is recorded")
+    place = "the store's copy of its code" if as_recorded else workload.source_path
+    say(f"running {name} from {place} {where}; nothing is recorded")
     if pdb and workload.program is not None:
         fail("--pdb: the cell is a program, not a function; write breakpoint() into it, and debug it without --pdb")
-    warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
+    if not as_recorded:
+        warn(filter(None, [shadowed_module(workload, str(Path.cwd()))]))
     if workload.version != key["workload_version"]:
         warn([f"the cell has version {key['workload_version']!r} of {workload.name}; it is now {workload.version!r}"])
     task = Task(0, key["cell_id"], key["method"], key["k"], key["seed"], key["config"], 1, None)
@@ -286,24 +317,56 @@ def debug(
         say(_comparison(opened, key["cell_id"], metrics.numbers, workload.source_digest))
 
 
-def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load a cell's workload `name`. Folders: those that the cell's launch recorded, then the current one."""
+def _entry(store: Store, cell_id: str) -> RecordedSweep:
+    """The recorded sweep that requested a cell, this user's own before others."""
     import polars as pl
 
+    entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
+    return max(entries, key=lambda entry: entry.own)
+
+
+def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
+    """Load a cell's workload `name`. Folders: those that the cell's launch recorded, then the current one."""
     from raysweep.orchestrator.launch.request import refuse_foreign
+    from raysweep.orchestrator.sweep.main_module import MAIN
+    from raysweep.orchestrator.sweep.main_program import enter
     from raysweep.orchestrator.sweep.program import is_program
     from raysweep.orchestrator.sweep.program_files import workload_of
     from raysweep.orchestrator.sweep.workload import load_workload
 
-    entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
-    entry = max(entries, key=lambda e: e.own)
+    entry = _entry(store, cell_id)
     if not trust:
         refuse_foreign(store, [entry])
     search = (*entry.metadata["search"], str(Path.cwd()))
     if is_program(name):
         part = next((part for part in entry.sweep().parts() if part.workload == name), entry.sweep())
         return workload_of(replace(part, search=search))
+    if name.partition(":")[0] == MAIN:
+        enter(_file_of_main(store, cell_id, name, search))
     return load_workload(name, search)
+
+
+def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:
+    """The file of the program that has run a cell as a function of its own.
+
+    A row is not signed as a sweep is, so that only files below the launch's folders are taken.
+    """
+    import polars as pl
+
+    ran = store.attempts.filter(pl.col("cell_id") == cell_id, pl.col("source_path").is_not_null())
+    paths = store.collect(lambda: ran.sort("attempt").select("source_path"))["source_path"].to_list()
+    if not paths:
+        fail(f"workload {name!r}: the cell has not run yet, so that the file of its program is not known")
+    path = Path(paths[-1])
+    if path.suffix != ".py":
+        fail(
+            f"workload {name!r}: is a function of a notebook, whose source is not at hand here: call it there, "
+            "or move it into a module"
+        )
+    if not any(path.is_relative_to(folder) for folder in search) or not path.is_file():
+        folders = " or ".join(dict.fromkeys(search))
+        fail(f"workload {name!r}: no file {path} below {folders}; debug it in the folder of its program")
+    return str(path)
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:

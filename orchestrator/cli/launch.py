@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from raysweep.orchestrator.cli.code import change_document, change_lines
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import (
     DataDir,
     Device,
+    Diff,
     Json,
     MaybeSweeps,
     Rerun,
@@ -41,11 +43,12 @@ from raysweep.orchestrator.cli.output import (
     warn,
 )
 from raysweep.orchestrator.cli.streams import outlive_readers
-from raysweep.orchestrator.text import at_store, count_cells, join_first
+from raysweep.orchestrator.text import at_store, count_cells, join_first, printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.executors.executor import Executor
     from raysweep.orchestrator.launch.request import Options, Request
+    from raysweep.orchestrator.launch.rounds import Round
     from raysweep.orchestrator.schedule.plan import Plan
     from raysweep.orchestrator.store.reader import Store
 
@@ -61,9 +64,12 @@ MAX_NAMES = 3
 def plan(
     context: typer.Context,
     sweeps: Sweeps, store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
-    device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, as_json: Json = False,
+    device: Device = "auto", data_dir: DataDir = None, rerun_changed: Rerun = False, diff: Diff = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Show what a launch would run, without running it.
+
+    For done cells whose code has changed, it names the changed parts and how the workload uses them.
 
     raysweep plan paper/e1-sine
 
@@ -72,14 +78,17 @@ def plan(
     from raysweep.orchestrator.launch.drift import drift
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.preflight import first_commands, lacking
+    from raysweep.orchestrator.launch.staleness import by_change
     from raysweep.orchestrator.schedule.plan import STATES
     from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
     from raysweep.orchestrator.store.reader import Store
 
     use_data(data_dir)
     opened = Store(store)
-    request = _request(context.params, opened)
-    planned = Launch(request, opened, _options(context)).current_plan()
+    request = requested(context.params, opened)
+    this = Launch(request, opened, _options(context))
+    planned = this.current_plan()
+    changes, unrecorded = by_change(planned, opened.summary(), this.code_changes())
     missing = lacking(planned, request.workloads)
     commands = first_commands(planned, request.workloads)
     checkpoints = resumable_cells(opened.storage, planned.sources(cells_with_checkpoints(opened.storage)))
@@ -93,6 +102,7 @@ def plan(
                 "new_config_keys": new_keys, "by_resource": planned.expected().to_dicts(),
                 "wall_seconds_here": planned.wall_seconds(local_slots), "warnings": list(request.warnings),
                 "lacks_here": missing, "commands": commands,
+                "code_changes": [change_document(*entry) for entry in changes],
             }
         )  # fmt: skip
         return
@@ -103,6 +113,8 @@ def plan(
     for state, count in planned.counts().items():
         if count:
             say(f"  {count:>9,}  {state:<10} {states[state]}")
+    for line in change_lines(changes, unrecorded, diff=diff):
+        say(line)
     for reason, count in drifted.items():
         say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
     for workload, keys in new_keys.items():
@@ -157,12 +169,12 @@ def _launch(context: typer.Context) -> None:
 
         with tempfile.TemporaryDirectory() as folder:  # only the head can read the store; here it counts as empty
             nowhere = Store(Path(folder) / "none")
-            submit(context, _request(params, nowhere) if params["sweeps"] else None)
+            submit(context, requested(params, nowhere) if params["sweeps"] else None)
         return
     use_data(params["data_dir"])
     store = Store(params["store"])
     if params["sweeps"]:
-        request = _request(params, store)
+        request = requested(params, store)
     else:
         request = from_store(
             store.require(), params["where"], params["timeout"], params["retries"], trust=params["trust_store"]
@@ -177,9 +189,9 @@ def _refuse_contradictions(params: Mapping[str, Any]) -> None:
         fail("--follow shows the log of a job that --submit starts; add --submit URL, or leave --follow out")
 
 
-def _request(params: Mapping[str, Any], store: Store) -> Request:
+def requested(params: Mapping[str, Any], store: Store) -> Request:
     """Read the sweeps, apply --set, --seeds, --timeout and --retries, and warn of suspicious keys."""
-    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys
+    from raysweep.orchestrator.launch.request import from_sweeps, suspicious_keys, unread_keys
     from raysweep.orchestrator.sweep.spec import changed, load_all, setting
 
     overrides = dict(setting(text) for text in params["set_"] or ())
@@ -193,10 +205,11 @@ def _request(params: Mapping[str, Any], store: Store) -> Request:
     sweeps = [sweep.with_resources(**limits) for sweep in changed(sweeps, overrides, params["seeds"])]
     request = from_sweeps(sweeps, store, params["where"])
     for sweep in sweeps:
-        if all(
-            request.workloads[name].config_model is None for name in sweep.workloads
-        ):  # a Config would have checked the keys
+        workloads = [request.workloads[name] for name in sweep.workloads]
+        if all(workload.config_model is None for workload in workloads):  # a Config would have checked the keys
             warn(suspicious_keys(sweep, overrides))
+            for workload in workloads:
+                warn(unread_keys(workload, overrides))
     return request
 
 
@@ -205,7 +218,10 @@ def _options(context: typer.Context) -> Options:
     from raysweep.orchestrator.launch.request import Options
 
     params = context.params
-    names = ("where", "address", "device", "max_failures", "max_hours", "max_parallel", "wait", "rerun_changed")
+    names = (
+        "where", "address", "device", "max_failures", "max_hours", "max_parallel", "wait", "rerun_changed", "until",
+        "max_cells", "max_cpu_hours", "max_gpu_hours",
+    )  # fmt: skip
     options: dict[str, Any] = {name: params[name] for name in names if name in params}
     for name in ("max_alike", "node_wait"):
         if name in params:
@@ -244,11 +260,21 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
             slots = executor.slots if most is None else lambda *demand: min(most, executor.slots(*demand))
             print("; ".join(forecast(plan, slots, where)), file=sys.stderr)
 
+    def on_round(now: Round) -> None:
+        if options.until is not None and as_json:
+            event("round", **now._asdict())
+        elif options.until is not None:
+            for line in now.news:
+                print(printable(line), file=sys.stderr)
+            if now.cells:
+                print(f"round {now.number}: {count_cells(now.cells)}", file=sys.stderr)
+
     with live(as_json, at) as report:
-        result = this.run(report, announce)
+        result = this.run(report, announce, on_round)
     warn(line for line in result.warnings if line not in request.warnings)
     again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
-    example = None if as_json or result.done < result.asked else means_by_settings(store, request.table)
+    needs_no_example = as_json or result.verdicts is not None or result.done < result.asked
+    example = None if needs_no_example else means_by_settings(store, request.table)
     print_result(result, as_json, again, at, example)
     sys.stdout.flush()
     if unwritten:

@@ -10,13 +10,14 @@ import typer
 
 from raysweep.orchestrator.cli.cells import CellId, one_cell
 from raysweep.orchestrator.cli.options import StoreOption
-from raysweep.orchestrator.cli.output import warn
-from raysweep.orchestrator.text import printable
+from raysweep.orchestrator.cli.output import fail, warn
+from raysweep.orchestrator.text import join_first, printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
 
 FOLLOW_S = 0.5
+MAX_ATTEMPTS = 10  # listed in a message
 
 
 def logs(
@@ -35,9 +36,11 @@ def logs(
 
     opened = Store(store).require()
     cell_id = one_cell(opened.known(), cell)["cell_id"]
-    printer = _Printer()
+    printer, is_waiting = _Printer(), False
     while True:
-        number = attempt or _last_attempt(opened, cell_id)
+        launching, running = _running(opened, cell_id)  # read first: an attempt that ends meanwhile is on record then
+        ended = _ended(opened, cell_id)
+        number = attempt or _latest(opened, cell_id, ended, running)
         recorded = None if number is None else _recorded(opened, cell_id, number)
         if recorded is not None:
             status, text = recorded
@@ -47,34 +50,48 @@ def logs(
             elif not text:
                 warn([f"attempt {number} ({status}) printed nothing"])
             return
-        running = _running(opened, cell_id)
-        if number is not None:
-            _print_live(opened, cell_id, number, printer)
-            attempt = number
-        if not follow or not running:
-            printer.finish(None)
-            if number is None or (attempt is not None and not printer.printed):
-                warn(["the cell runs, and has printed nothing yet" if running else "the cell has no such attempt"])
-            return
-        time.sleep(FOLLOW_S)
+        has_printed = number is not None and _print_live(opened, cell_id, number, printer)
+        if not has_printed and attempt is not None and not (running and attempt == max(ended, default=0) + 1):
+            known = f"its attempts: {join_first(ended, MAX_ATTEMPTS)}" if ended else "none has ended"
+            fail(f"--attempt {attempt}: cell {cell_id[:8]} has no such attempt; {known}")
+        if not has_printed and not running and not (follow and launching):
+            later = f"; `raysweep logs {cell_id[:8]} -f` waits for it" if launching else ""
+            fail(f"cell {cell_id[:8]}: has not run yet{later}")
+        if follow and launching:
+            if not has_printed and not is_waiting:
+                is_waiting = True
+                warn(["the cell has printed nothing yet" if running else "the cell waits for its turn"])
+            time.sleep(FOLLOW_S)
+            continue
+        printer.finish(None)
+        if not has_printed:
+            warn(["the cell runs, and has printed nothing yet"])
+        elif not running:
+            warn([f"attempt {number} was cut off with its launch; `raysweep resume` runs the cell again"])
+        return
 
 
-def _last_attempt(store: Store, cell_id: str) -> int | None:
-    """The number of the running attempt if it has printed or logged anything, otherwise of the last one that ended."""
+def _ended(store: Store, cell_id: str) -> list[int]:
+    """The numbers of the attempts that have ended."""
     import polars as pl
 
+    of_cell = store.attempts.filter(pl.col("cell_id") == cell_id).select("attempt")
+    return sorted(store.collect(lambda: of_cell)["attempt"].to_list())
+
+
+def _latest(store: Store, cell_id: str, ended: list[int], running: bool) -> int | None:
+    """The number of the running attempt if it has printed or logged anything, otherwise of the last one that ended."""
     numbers = [state.attempt for state in store.live() if state.cell_id == cell_id]
-    if not numbers and not _running(store, cell_id):
-        is_cell = pl.col("cell_id") == cell_id
-        numbers = store.collect(lambda: store.attempts.filter(is_cell).select("attempt"))["attempt"].to_list()
-    return max(numbers, default=None)
+    return max(numbers, default=None if running else max(ended, default=None))
 
 
-def _running(store: Store, cell_id: str) -> bool:
+def _running(store: Store, cell_id: str) -> tuple[bool, bool]:
+    """Whether a launch is running, and whether the cell runs in it."""
     from raysweep.orchestrator.store.lease import current_owner
 
-    owner = current_owner(store.storage)  # an owner that runs cells in its own process does not tell which
-    return owner is not None and (cell_id in owner.running or any(s.cell_id == cell_id for s in store.live()))
+    owner = current_owner(store.storage)
+    is_live = owner is not None and any(state.cell_id == cell_id for state in store.live())
+    return owner is not None, owner is not None and (is_live or cell_id in owner.running)
 
 
 def _recorded(store: Store, cell_id: str, attempt: int) -> tuple[str, str] | None:
@@ -89,12 +106,14 @@ def _recorded(store: Store, cell_id: str, attempt: int) -> tuple[str, str] | Non
     return rows[0][0], texts[-1] if texts else rows[0][1] or ""
 
 
-def _print_live(store: Store, cell_id: str, attempt: int, printer: _Printer) -> None:
+def _print_live(store: Store, cell_id: str, attempt: int, printer: _Printer) -> bool:
+    """Print what is new in a running attempt's output; return false if the attempt has published nothing."""
     from raysweep.orchestrator.store.live import read
 
     state = read(store.storage, cell_id, attempt)
     if state is not None:
         printer.more(state.size, state.end)
+    return state is not None
 
 
 class _Printer:

@@ -67,6 +67,20 @@ MaxParallel = Annotated[
 MaxHours = Annotated[
     float | None, typer.Option(min=0.0, callback=_finite, help="Start no more cells after this many hours.")
 ]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="decided", help="decided: add seeds in rounds until the sweep's [[question]]s are decided."),
+]
+MaxCells = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --until: limit on the questions' cells, those of earlier launches included."),
+]
+MaxCpuHours = Annotated[
+    float | None, typer.Option(min=0.0, callback=_finite, help="With --until: limit on their CPU-hours, all attempts.")
+]
+MaxGpuHours = Annotated[
+    float | None, typer.Option(min=0.0, callback=_finite, help="With --until: limit on their GPU-hours, all attempts.")
+]
 NodeWait = Annotated[
     float,
     typer.Option(min=0.0, callback=_finite, help="Minutes to wait for a node from the autoscaler; 0: no limit."),
@@ -80,6 +94,7 @@ SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Leave out damaged files, and say what is missing, instead of failing.")
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for another launch on the same store to end.")]
+Diff = Annotated[bool, typer.Option("--diff", help="Show the text of the changed code, before and now.")]
 Rerun = Annotated[bool, typer.Option("--rerun-changed", help="Run done cells again if their workload's code changed.")]
 
 
@@ -87,7 +102,8 @@ def launch_options(
     store: StoreOption = "results", where: Where = None, set_: Set = None, seeds: Seeds = None,
     address: Address = None, device: Device = "auto", inline: Inline = False, timeout: Timeout = None,
     retries: Retries = None, max_failures: MaxFailures = None, max_alike: MaxAlike = MAX_ALIKE,
-    max_parallel: MaxParallel = None, max_hours: MaxHours = None, node_wait: NodeWait = NODE_WAIT_MIN,
+    max_parallel: MaxParallel = None, max_hours: MaxHours = None, until: Until = None, max_cells: MaxCells = None,
+    max_cpu_hours: MaxCpuHours = None, max_gpu_hours: MaxGpuHours = None, node_wait: NodeWait = NODE_WAIT_MIN,
     submit: Submit = None, follow: Follow = False,
     data_dir: DataDir = None, yes: Yes = False, wait: Wait = False, as_json: Json = False,
 ) -> None:  # fmt: skip

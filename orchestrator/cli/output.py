@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.text import count_cells, duration, printable, rate, shell_quoted
+from raysweep.orchestrator.text import count_cells, duration, printable, shell_quoted
 from raysweep.workloads.registry import Registry, UnknownName
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from raysweep.orchestrator.launch.launch import Result
+    from raysweep.orchestrator.launch.result import Result
     from raysweep.orchestrator.schedule.plan import Plan
     from raysweep.orchestrator.store.reader import Store
 
@@ -32,25 +32,15 @@ MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
 
 def print_result(result: Result, as_json: bool, resume: str, at: str, example: str | None) -> None:
     """Print a launch's result and the next commands, with the store option `at` and the SQL `example`."""
-    from dataclasses import asdict
-
     if as_json:
-        event("end", **asdict(result), resume=resume if result.done < result.asked else None)
+        event("end", **result.counts, resume=resume if result.done < result.asked else None)
         return
-    if not result.asked:
-        print("nothing to run: no cells requested")
-    elif not result.ran and not result.failed and result.done == result.asked:
-        print(f"nothing to run: all {result.asked:,} cells are done")
-    else:
-        parts = [f"{result.done:,} of {result.asked:,} cells done ({result.ran:,} now, in {result.seconds:.1f} s)"]
-        if result.failed:
-            before = f" ({result.exhausted:,} of them had no attempts left)" if result.exhausted else ""
-            parts.append(f"{result.failed:,} failed{before}")
-        if result.left:
-            parts.append(f"{result.left:,} left")
-        print("; ".join(parts))
-        if result.stopped:
-            say(f"ended early: {result.stopped}")
+    if result.verdicts is not None:
+        _print_verdicts(result, resume, at)
+        return
+    print(result.summary)
+    if result.stopped:
+        say(f"ended early: {result.stopped}")
     if result.changed:
         say(f"{result.changed:,} of the done cells ran different code (launch --rerun-changed runs them again)")
     if result.done < result.asked:
@@ -61,6 +51,20 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
     else:
         sql = example or "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"
         say(f"query:  raysweep query{at} {shell_quoted(sql)}")
+
+
+def _print_verdicts(result: Result, resume: str, at: str) -> None:
+    """Print the result of a launch until its questions are decided."""
+    verdicts = result.verdicts or ()
+    still_open = sum(not verdict.decided for verdict in verdicts)
+    failed = f"; {result.failed:,} failed, which are outcomes" if result.failed else ""
+    print(f"{count_cells(result.asked)} ({result.ran:,} done now, in {result.seconds:.1f} s){failed}")
+    for verdict in verdicts:
+        say(repr(verdict))
+    if still_open:
+        say(f"{still_open:,} of {len(verdicts):,} questions open: {result.stopped or 'nothing more can be run'}")
+        say(f"go on:  {resume}  (with larger limits)")
+    say(f"see:    raysweep questions{at}")
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None, str | None], int], where: str) -> list[str]:
@@ -85,12 +89,6 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None, str | N
         others = " for cells of known duration" if seconds is not None and all_unknown else ""
         lines.append(f"time: {time}{others} {where}")
     return lines
-
-
-def pace_in_words(cells_per_s: float | None, seconds_left: float | None) -> str:
-    """Format a rate and a time left: `; 12 cells a minute, about 3 min left`. A part that is None is left out."""
-    text = f"; {rate(cells_per_s)}" if cells_per_s else ""
-    return text if seconds_left is None else f"{text}, about {duration(seconds_left)} left"
 
 
 def _hours(hours: float) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from raysweep.orchestrator.cli.options import typed_options
-from raysweep.orchestrator.cli.output import confirm_many, fail, print_json, say
+from raysweep.orchestrator.cli.output import confirm_many, fail, print_json, say, warn
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
 from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
 from raysweep.orchestrator.launch.provenance import commits_of, to_ship
@@ -101,13 +102,35 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
         package_mib = _mib(folder)
         names = []
         if request is None:
-            python_files(Path.cwd(), folder)  # the store has only the names of the workloads' modules
+            # The store has only the names of the workloads' modules and of the programs' files.
+            python_files(Path.cwd(), folder, _program_files(Path.cwd()))
         for number, sweep in enumerate(request.sweeps if request else ()):
             names.append(_put(sweep, request, folder / "sweeps" / str(number)))  # type: ignore[arg-type]
         _refuse_large(folder, package_mib)
         words = ["python", "-m", "raysweep", verb, *names, "--address", "auto", "--yes", *options]
         commits = {} if request is None else commits_of(request.workloads)
         yield Job(folder, shlex.join(words), to_ship(commits) if commits else {})
+
+
+def _program_files(folder: Path) -> dict[Path, bytes | None]:
+    """The files of the programs of the sweep files in a folder, as `python_files` takes them."""
+    from raysweep.orchestrator.sweep.program_files import workload_of
+    from raysweep.orchestrator.sweep.spec import Sweep
+
+    files: dict[Path, bytes | None] = {}
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            sweep = Sweep.from_text(path.read_text(encoding="utf-8"), path)
+        except (InputError, OSError, UnicodeDecodeError):
+            continue  # no sweep file
+        for part in sweep.parts() if not sweep.problems else ():
+            if part.program is None:
+                continue
+            try:
+                files |= workload_of(part).shipped()
+            except InputError as error:
+                warn(f"{path.name}: the files of its program are not shipped: {line}" for line in error.problems)
+    return files
 
 
 def _put(sweep: Sweep, request: Request, folder: Path) -> str:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from raysweep.orchestrator.cli.output import finite, pace_in_words
-from raysweep.orchestrator.cli.progress import slow
+from raysweep.orchestrator.cli.output import finite
 from raysweep.orchestrator.launch.announce import who_starts
+from raysweep.orchestrator.launch.display import slow
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED, request_state
 from raysweep.orchestrator.launch.request import select
 from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
@@ -22,7 +22,7 @@ from raysweep.orchestrator.store.lease import newest_epoch
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import known_cells
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.text import count_cells, one_line
+from raysweep.orchestrator.text import count_cells, one_line, pace_in_words
 
 WINDOW_S = 300.0
 """Length of the window before now over which rates are averaged."""
@@ -212,7 +212,7 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
         steps.append(f"{count_cells(superseded)} of an earlier version of the workload: not run again")
     if dropped:
         steps.append(
-            f"{count_cells(dropped)} requested only before the sweep file changed; "
+            f"{count_cells(dropped)} of an earlier version of their sweep: not requested now; "
             "`raysweep resume` without a sweep runs them"
         )
     return steps

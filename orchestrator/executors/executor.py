@@ -43,6 +43,9 @@ class Executor(Protocol):
     def beats(self) -> Iterable[Beat]:
         """Return the latest heartbeat of each worker that sent one since the last call."""
 
+    def in_this_process(self) -> Beat | None:
+        """Return the state of the cell that runs in this process, if any. Any thread may call it."""
+
     def kill(self, number: int) -> None:
         """End a chunk by force. No event about this chunk follows."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ class InlineExecutor:
         self._workloads = workloads
         self._queue: deque[Chunk] = deque()
         self._position = WorkerPosition()
+        self._running: int | None = None  # the number of a chunk
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
         """Return 1: this process runs one chunk at a time, whatever it demands."""
@@ -51,7 +53,11 @@ class InlineExecutor:
         if not self._queue:
             return []
         chunk = self._queue.popleft()
-        reply = run_chunk(chunk, position=self._position, workload=self._workloads.get(chunk.workload))
+        self._running = chunk.number
+        try:
+            reply = run_chunk(chunk, position=self._position, workload=self._workloads.get(chunk.workload))
+        finally:
+            self._running = None
         return [ChunkDone(reply) if isinstance(reply, ChunkResult) else reply]
 
     def avoid(self, node_id: str) -> bool:
@@ -61,6 +67,14 @@ class InlineExecutor:
     def beats(self) -> Iterable[Beat]:
         """Return no heartbeats: no cell runs between two polls."""
         return ()
+
+    def in_this_process(self) -> Beat | None:
+        """Return the state of the running cell."""
+        number, position = self._running, self._position
+        if number is None or not position.in_cell:
+            return None
+        fraction = position.context.fraction if position.context else None
+        return Beat(number, position.index, time.monotonic() - position.started, fraction)
 
     def kill(self, number: int) -> None:
         """Forget a chunk that has not begun."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,17 +12,23 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 from raysweep.orchestrator.sweep.grammar.base import read_file
+from raysweep.orchestrator.sweep.grammar.resources import Resources
+from raysweep.orchestrator.sweep.outputs import DEFAULT
+from raysweep.orchestrator.sweep.program import MetricSources, Program
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 
 REQUESTED, DROPPED, SUPERSEDED = "requested", "dropped", "superseded"
-"""The cell is requested now; was requested only before its sweep file changed; has an older workload version."""
+"""The cell is requested now; only an earlier version of its sweep requests it; its workload has a newer version."""
 
 
 def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
     """Find out for each recorded cell whether it is still requested, without importing any workload.
+
+    A sweep has another version if its file says something else about cells: comments, titles, resources and questions
+    do not count. A cell that the file may request is not `DROPPED`.
 
     Args:
         recorded: the recorded sweeps, oldest first.
@@ -29,29 +36,67 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
     Returns:
         Columns cell_id, request_state (`REQUESTED`, `SUPERSEDED` or `DROPPED`).
     """
-    texts: dict[tuple[str, str], str] = {}
+    newest: dict[tuple[str, str], RecordedSweep] = {}
     versions: dict[str, str] = {}
     for entry in recorded:
-        texts[entry.key] = entry.metadata["text"]
+        newest[entry.key] = entry
         versions.update(entry.table.variants.select("workload", "workload_version").iter_rows())
     for entry in recorded:  # the file may have gone back to an older text
         if entry.metadata["path"] and entry.own and _reads(entry.metadata["path"], entry.metadata["text"]):
-            texts[entry.key] = entry.metadata["text"]
-    states = [REQUESTED, DROPPED, SUPERSEDED]  # by rank
+            newest[entry.key] = entry
+    current = pl.col("workload").replace_strict(versions, return_dtype=pl.String)
     parts = [pl.DataFrame(schema={"cell_id": pl.String, "rank": pl.Int32})]
-    for entry in recorded:
-        newest = pl.col("workload").replace_strict(versions, return_dtype=pl.String)
-        rank = (
-            pl.when(pl.col("workload_version") != newest)
-            .then(2)
-            .otherwise(int(entry.metadata["text"] != texts[entry.key]))
-        )
-        shared = entry.table.variants.select("variant", rank=rank.cast(pl.Int32))
-        parts.append(entry.table.cells.join(shared, on="variant", how="left").select("cell_id", "rank"))
+    for key, last in newest.items():
+        entries = [entry for entry in recorded if entry.key == key]
+        is_same = {text: _says_the_same(text, last) for text in {entry.metadata["text"] for entry in entries}}
+        now = [entry for entry in entries if is_same[entry.metadata["text"]]]
+        for entry in entries:
+            is_requested = is_same[entry.metadata["text"]] or _requested(entry, now)
+            rank = pl.when(pl.col("workload_version") != current).then(2).when(is_requested).then(0).otherwise(1)
+            shared = entry.table.variants.select("variant", "workload", "workload_version")
+            cells = entry.table.cells.join(shared, on="variant", how="left")
+            parts.append(cells.select("cell_id", rank=rank.cast(pl.Int32)))
     best = pl.concat(parts).group_by("cell_id", maintain_order=True).agg(pl.col("rank").min())
-    return best.select(
-        "cell_id", request_state=pl.col("rank").replace_strict(dict(enumerate(states)), return_dtype=pl.String)
-    )
+    states = dict(enumerate((REQUESTED, DROPPED, SUPERSEDED)))
+    return best.select("cell_id", request_state=pl.col("rank").replace_strict(states, return_dtype=pl.String))
+
+
+def _says_the_same(text: str, other: RecordedSweep) -> bool:
+    """Whether a sweep's text and a recorded sweep define the same cells."""
+    if text == other.metadata["text"]:
+        return True
+    path = other.metadata["path"]
+    try:
+        return _definition(Sweep.from_text(text, Path(path) if path else None)) == _definition(other.sweep())
+    except InputError:  # a text that only an older version of raysweep could read
+        return False
+
+
+def _definition(sweep: Sweep) -> Sweep:
+    """The sweep with only those parts that decide which cells it has."""
+    blocks = tuple(replace(b, resources=Resources(), program=_told(b.program)) for b in sweep.blocks)
+    plain = replace(sweep, title="", text="", search=(), outputs=DEFAULT, questions=(), problems=())
+    return replace(plain, blocks=blocks, program=_told(sweep.program))
+
+
+def _told(program: Program | None) -> Program | None:
+    """What decides what a program is told to compute."""
+    return program and replace(program, metrics=MetricSources(), file_patterns=(), links=())
+
+
+def _requested(entry: RecordedSweep, now: Sequence[RecordedSweep]) -> pl.Expr | bool:
+    """Whether a sweep whose newest version launches `now` recorded also requests the cells of an older version.
+
+    It does if it has their settings and their seeds. If no launch recorded all its settings, it may.
+    """
+    whole = [other for other in now if not other.metadata.get("where") and not other.metadata.get("overrides")]
+    if not whole:
+        return True
+    key = [*VARIANT, "needs"]
+    settings = pl.concat([other.table.variants.select(key) for other in whole]).unique()
+    variants = entry.table.variants.join(settings, on=key, how="semi", nulls_equal=True)["variant"]
+    seeds = pl.Series(now[0].sweep().seeds, dtype=pl.Int64)
+    return pl.col("variant").is_in(variants.implode()) & pl.col("seed").is_in(seeds.implode())
 
 
 def _reads(path: str, text: str) -> bool:
@@ -99,12 +144,12 @@ def drift(
         configs.append(entry.table.variants.filter(is_current).select("workload", "config"))
         cells = entry.table.cells.join(every.cells, on="cell_id", how="anti")
         dropped = CellTable(entry.table.variants, cells).wide()
-        if entry.metadata["text"] != sweep.text:
-            why = pl.lit(4)
-        else:
-            otherwise = 2 if entry.metadata.get("overrides") == dict(sweep.overrides) else 1
-            seeds = every.cells["seed"].unique().implode()
-            why = pl.when(~is_current).then(3).when(~pl.col("seed").is_in(seeds)).then(0).otherwise(otherwise)
+        otherwise = 2 if entry.metadata.get("overrides") == dict(sweep.overrides) else 1
+        seeds = pl.Series(every.cells["seed"].unique(), dtype=pl.Int64)
+        if not _says_the_same(sweep.text, entry):
+            otherwise = 1 if entry.metadata.get("overrides") else 4
+            seeds = pl.Series(entry.sweep().seeds, dtype=pl.Int64)
+        why = pl.when(~is_current).then(3).when(~pl.col("seed").is_in(seeds.implode())).then(0).otherwise(otherwise)
         parts.append(dropped.select("cell_id", why=why.cast(pl.Int32)))
     reasons = pl.concat(parts).group_by("cell_id").agg(pl.col("why").min())
     counts = {WHY[rank]: count for rank, count in reasons.group_by("why").len().sort("why").iter_rows()}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from raysweep.orchestrator.errors import Fenced, InputError, StoreWriteFailed
 from raysweep.orchestrator.executors import EXECUTORS
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
+from raysweep.orchestrator.launch.display import shown
 from raysweep.orchestrator.launch.interrupts import hard_end, interruptible
 from raysweep.orchestrator.launch.needed import NeededFiles
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
@@ -23,6 +25,9 @@ from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
+from raysweep.orchestrator.launch.result import Result, result_of, result_of_rounds
+from raysweep.orchestrator.launch.rounds import Round, Rounds, check
+from raysweep.orchestrator.launch.staleness import CodeChanges, code_changes
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
@@ -37,9 +42,11 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.grammar.resources import without_accelerator
 from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.main_program import refuse_launch
+from raysweep.orchestrator.sweep.recorded import source_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import count_cells, short_repr
+from raysweep.orchestrator.text import short_repr
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name
 
@@ -47,29 +54,6 @@ FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
 FLUSH_BYTES = 32 * 2**20
 """Bytes of arrays that are committed at once: they are in memory several times while they are encoded."""
 DEVICES = ("auto", "cpu", "cuda")
-
-
-@dataclass(frozen=True)
-class Result:
-    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch."""
-
-    asked: int
-    done: int
-    ran: int
-    failed: int
-    left: int
-    exhausted: int  # failed cells that were not tried, since their attempts were used up before
-    changed: int  # done cells whose code has changed since, and that were not run again
-    seconds: float
-    stopped: str | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code: 0 if all requested cells are done, 130 if the launch was interrupted, otherwise 1."""
-        if self.stopped == "interrupted":
-            return 130
-        return 0 if self.done == self.asked else 1
 
 
 def launch(
@@ -87,7 +71,11 @@ def launch(
     resume: bool = False,
     rerun_changed: bool = False,
     max_parallel: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    until: str | None = None,
+    max_cells: int | None = None,
+    max_cpu_hours: float | None = None,
+    max_gpu_hours: float | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> Result:
     """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
 
@@ -106,12 +94,19 @@ def launch(
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
         max_parallel: run at most this many cells at once; None: as many as the machines have room for.
-        progress: called with the progress several times a second.
+        until: "decided": add seeds in rounds until the sweeps' questions are decided, or a limit is reached; the
+            result then has `verdicts`.
+        max_cells: limit on the cells of the questions, those of earlier launches included.
+        max_cpu_hours: limit on their CPU-hours, all attempts included.
+        max_gpu_hours: limit on their GPU-hours, all attempts included.
+        progress: a function that is called with the progress several times a second; or whether to show the progress,
+            which by default only a notebook does.
 
     Raises:
         InputError: a sweep, the predicate or the store's path is invalid.
         StoreBusy: another launch owns the store.
     """
+    refuse_launch()
     opened = store if isinstance(store, Store) else Store(store)
     if callable(sweeps):
         sweeps = function_sweep(sweeps, grid or {}, [0] if seeds is None else seeds, name, resources)
@@ -123,9 +118,13 @@ def launch(
     executor = "inline" if inline else "ray"
     options = Options(
         where=where, executor=executor, address=address, device=device, resume=resume, rerun_changed=rerun_changed,
-        max_parallel=max_parallel, command="launch()",
+        max_parallel=max_parallel,
+        command="launch()", until=until, max_cells=max_cells, max_cpu_hours=max_cpu_hours, max_gpu_hours=max_gpu_hours,
     )  # fmt: skip
-    return Launch(request, opened, options).run(progress)
+    with shown(progress, "" if inline or address else "starting Ray") as (report, end):
+        result = Launch(request, opened, options).run(report)
+        end(result.summary)
+    return result
 
 
 class Launch:
@@ -138,9 +137,14 @@ class Launch:
         self, request: Request, store: Store, options: Options, on_wait: Callable[[str], None] = lambda owner: None
     ) -> None:
         self.request, self.store, self.options, self._on_wait = request, store, options, on_wait
+        self._rounds = _rounds(request, store, options)
         self._table = on_device(request.table, options.device)
+        self._slots = 1  # cells that run at once, once the executor is open
+        self._resume = options.resume  # of the first round only
+        self._ran: set[str] = set()  # cells of earlier rounds
         self._summary: pl.DataFrame | None = None  # the summary that the plan is based on
         self._plan: Plan | None = None
+        self._changes = CodeChanges()
         self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
 
     def plan(self) -> Plan:
@@ -163,20 +167,34 @@ class Launch:
         """Plan the launch even if another one owns the store. Recomputed only if the store's rows have changed."""
         summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
-            changes = {"resume": self.options.resume, "rerun_changed": self.options.rerun_changed}
-            self._plan, self._summary = plan(self._table, summary, self.store.times, **changes), summary
+            if self._rounds is not None:
+                self._table = on_device(self._rounds.table(self._slots), self.options.device)
+            changes = {"resume": self._resume, "rerun_changed": self.options.rerun_changed}
+            same = self.code_changes(summary).same
+            self._plan = plan(self._table, summary, self.store.times, same=same, **changes)
+            self._summary = summary
         return self._plan
+
+    def code_changes(self, summary: pl.DataFrame | None = None) -> CodeChanges:
+        """Compare the code of the store's rows with the present code."""
+        summary = self.store.summary() if summary is None else summary
+        recorded = summary["source_digest"].drop_nulls().unique().to_list()
+        self._changes = code_changes(self.store, self.request.workloads, recorded, self._changes)
+        return self._changes
 
     def run(
         self,
         report: Callable[[Progress], None] | None = None,
         announce: Callable[[Plan, Executor], None] | None = None,
+        on_round: Callable[[Round], None] = lambda now: None,
     ) -> Result:
         """Take ownership of the store, run the cells, and commit their outcomes.
 
         Args:
             report: called with the progress several times a second.
             announce: called once before the first cell runs; not called if no cell is to run.
+            on_round: called before each round, and after the last one with no cells; a launch has one round unless it
+                runs until its questions are decided.
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
@@ -194,13 +212,16 @@ class Launch:
                 refuse_unfit(planned, executor)
             writer = opened.enter_context(StoreWriter(store, options.command, wait=options.wait))
             begun.close()
-            for sweep in () if request.recorded else request.sweeps:
-                if (entry := sweep_record(sweep, self._table, options.where)) is not None:
-                    writer.record_sweep(*entry)
+            if self._rounds is None:
+                self._record(writer, self._table)
+            for workload in request.workloads.values():
+                writer.record_source(workload.source_digest, source_of(workload))
             planned = self.current_plan()  # another launch may have changed the store since
+            if self._rounds is not None:
+                self._record(writer, planned.table)
             warnings = list(request.warnings)
             if not planned.to_run:
-                return _result(planned, None, began, warnings)
+                return self._result(planned, None, began, warnings)
             if executor is None:  # only if done cells were deleted since the first plan
                 executor = open_executor(request, options)
             opened.callback(executor.close)  # after the writer's: closed before the store is released
@@ -210,27 +231,94 @@ class Launch:
             search: dict[str, tuple[str, ...]] = {
                 name: (w.folder,) if w.folder else () for name, w in request.workloads.items()
             }
-            hours, minutes = options.max_hours, options.node_wait
-            limits = Limits(
-                options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60,
-                options.max_parallel,
-            )  # fmt: skip
             outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
             files = NeededFiles(store, writer.epoch, planned.needed)
             driver = Driver(
-                planned, executor, search, limits, writer.checkpoint_home(), request.workloads, outputs,
+                planned, executor, search, self._limits(), writer.checkpoint_home(), request.workloads, outputs,
                 lambda state: writer.publish(*state), Control(store.storage, writer.epoch).look, files.of,
             )  # fmt: skip
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
             begun.callback(hard.cancel)  # after all others
             with interruptible(driver, executor, writer, hard):
-                _commit_all(driver, writer, planned, request.workloads, files, report)
+                for number in itertools.count(1):
+                    on_round(Round(number, planned.to_run, self._news()))
+                    _commit_all(driver, writer, planned, request.workloads, files, report)
+                    following = self._next_round(planned, executor)
+                    if driver.progress.stopped is not None or not following.to_run:
+                        break
+                    self._record(writer, following.table, without=planned.table)
+                    planned = following
+                    files.expect(planned.needed)
+                    driver.add(planned)
+                on_round(Round(number + 1, 0, self._news()))
             with waiting(f"a merge in store {store.storage}"):
                 writer.compactor.end()
             if writer.compactor.problem is not None:
                 warnings.append(f"small segments were not merged: {writer.compactor.problem}")
-            return _result(planned, driver.progress, began, warnings)
+            return self._result(planned, driver.progress, began, warnings)
+
+    def _record(self, writer: StoreWriter, table: CellTable, without: CellTable | None = None) -> None:
+        """Record the cells with the sweeps that request them, before they run, except those of an earlier record."""
+        if without is not None:
+            table = replace(table, cells=table.cells.join(without.cells, on="cell_id", how="anti"))
+        for sweep in () if self.request.recorded else self.request.sweeps:
+            if (entry := sweep_record(sweep, table, self.options.where)) is not None:
+                writer.record_sweep(*entry)
+
+    def _limits(self) -> Limits:
+        options = self.options
+        hours, minutes = options.max_hours, options.node_wait
+        left: list[float | None] = [None, None]
+        if self._rounds is not None:
+            limits = (options.max_cpu_hours, options.max_gpu_hours)
+            left = [h and 3600 * h - spent for h, spent in zip(limits, self._rounds.spent(), strict=True)]
+        return Limits(
+            options.max_failures, hours and hours * 3600, options.max_alike, minutes and minutes * 60,
+            options.max_parallel, *left,
+        )  # fmt: skip
+
+    def _news(self) -> tuple[str, ...]:
+        return () if self._rounds is None else self._rounds.news()
+
+    def _next_round(self, planned: Plan, executor: Executor) -> Plan:
+        """Plan the round after `planned`. It has no cells to run if no question is open, or nothing more can be run."""
+        if self._rounds is None:
+            return replace(planned, frame=planned.frame.with_columns(run=pl.lit(value=False)))
+        ran = planned.frame.filter("run").join(planned.table.variants, on="variant")
+        self._ran.update(ran["cell_id"])
+        self._rounds.ran(ran["cell_id"].to_list())
+        sizes = ran.select("cpus", "gpus", "memory_gib").unique().iter_rows()
+        self._slots = max(1, min(executor.slots(*size) for size in sizes))
+        self._plan, self._resume = None, False
+        following = self.current_plan()
+        is_new = ~pl.col("cell_id").is_in(list(self._ran))  # the driver has retried the others as often as is allowed
+        return replace(following, frame=following.frame.with_columns(run=pl.col("run") & is_new))
+
+    def _result(self, planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
+        if self._rounds is None:
+            return result_of(planned, progress, began, warnings, self.store)
+        summary = self.store.summary()
+        ended = plan(planned.table, summary, same=self.code_changes(summary).same)
+        counted = result_of_rounds(ended, progress, began, warnings, self.store)
+        return replace(
+            counted, stopped=counted.stopped or self._rounds.ended(), verdicts=tuple(self._rounds.verdicts())
+        )
+
+
+def _rounds(request: Request, store: Store, options: Options) -> Rounds | None:
+    """The choice of cells of a launch until its questions are decided; None for other launches.
+
+    Raises:
+        InputError: the options contradict each other, or a sweep has no questions.
+    """
+    check(request, options)
+    if options.until is None:
+        return None
+    # Evidence is analysis: the one import of it here, lazy as such launches alone need it.
+    from raysweep.analysis.questions.until import UntilDecided
+
+    return UntilDecided(request, store, options)
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
@@ -265,6 +353,8 @@ def _commit_all(
         for part in _parts(uncommitted):
             with held_off():  # an interrupt after the commit and before its rows are removed would commit twice
                 whole = [recovered(attempt, writer.storage, driver.attempts.ids) for attempt in part]
+                for document in {attempt.worker.environment for attempt in whole if attempt.worker is not None}:
+                    writer.record_environment(document)
                 records = record(whole, planned.frame, planned.table.variants, writer.epoch, commits, paths)
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
@@ -328,32 +418,3 @@ def open_executor(request: Request, options: Options) -> Executor:
         by_value = {name: workload for name, workload in request.workloads.items() if workload.module == MAIN}
         executor = kind(options.address, request.own_files, by_value=by_value)
     return executor
-
-
-def _of_cancelled(progress: Progress | None) -> list[str]:
-    if progress is None or not progress.cancelled:
-        return []
-    verb = "was" if progress.cancelled == 1 else "were"
-    return [f"{count_cells(progress.cancelled)} {verb} cancelled by raysweep cancel; the next launch runs them"]
-
-
-def _result(planned: Plan, progress: Progress | None, began: float, warnings: list[str]) -> Result:
-    counts = planned.counts()
-    ran = progress.done if progress else 0
-    failed = progress.failed if progress else 0
-    changed, exhausted = (
-        planned.frame.filter((pl.col("state") == state) & ~pl.col("run")).height for state in ("changed", "failed")
-    )
-    done = counts["done"] + changed + ran
-    return Result(
-        asked=len(planned.table),
-        done=done,
-        ran=ran,
-        failed=failed + exhausted,
-        left=len(planned.table) - done - failed - exhausted,
-        exhausted=exhausted,
-        changed=changed,
-        seconds=time.monotonic() - began,
-        stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
-    )

@@ -25,9 +25,17 @@ class NeededFiles:
     """
 
     def __init__(self, store: Store, epoch: int, needed: Mapping[int, Sequence[Edge]]) -> None:
-        self._epoch = epoch
-        self._ids = {edge.cell_id for edges in needed.values() for edge in edges}
-        self._files = files_in_store(store, self._ids) if self._ids else {}
+        self._store, self._epoch = store, epoch
+        self._ids: set[str] = set()
+        self._files: dict[str, Files] = {}
+        self.expect(needed)
+
+    def expect(self, needed: Mapping[int, Sequence[Edge]]) -> None:
+        """Prepare for these cells, too; those that are done are looked up in the store."""
+        new = {edge.cell_id for edges in needed.values() for edge in edges} - self._ids
+        if new:
+            self._ids |= new
+            self._files |= files_in_store(self._store, new)
 
     def add(self, completed: Iterable[CompletedAttempt], ids: pl.Series) -> None:
         """Add outcomes that have been committed; `ids`: cell ids by row of the plan."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,10 @@ class Options:
     wait: bool = False
     command: str = "raysweep launch"
     exits: bool = False  # whether the process has no other purpose than this launch
+    until: str | None = None  # "decided": run rounds of cells until the sweeps' questions are decided
+    max_cells: int | None = None  # of the questions' cells, those of earlier launches included, as are the hours
+    max_cpu_hours: float | None = None
+    max_gpu_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,13 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
         InputError: sweeps are invalid (the message lists all errors), or the predicate is invalid.
     """
     every = expand(sweeps)
-    check_questions(sweeps, every)
+    unasked = check_questions(sweeps, every)
     workloads = load_workloads(sweeps)
     for name, digest in every.variants.select("workload", "source_digest").unique().iter_rows():
         if workloads[name].source_digest != digest:
             raise InputError(f"workload {name!r}: its files changed while the launch was planned; launch again")
     table, warnings = select(every, store, where)
-    return _checked(Request(tuple(sweeps), table, every, warnings, workloads))
+    return _checked(Request(tuple(sweeps), table, every, (*unasked, *warnings), workloads))
 
 
 def from_store(
@@ -122,7 +127,7 @@ def from_store(
     variants = table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
     workloads = {name: load_workload(name, folders) for name, folders in search.items()}
     parts = [part for sweep in sweeps.values() for part in sweep.parts()]
-    workloads |= load_workloads([part for part in parts if part.program is not None])
+    workloads |= load_workloads([part for part in parts if part.program is not None or part.inputs is not None])
     warnings += filter(None, (shadowed_module(workload, str(Path.cwd())) for workload in workloads.values()))
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None)
@@ -151,6 +156,11 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
     for part in (part for sweep in sweeps for part in sweep.parts()):
         workload = workload_of(part)
         same = workloads.setdefault(workload.name, workload)
+        if same.inputs != workload.inputs or same.version != workload.version:
+            raise InputError(
+                f"two sweeps run {workload.name!r}, but with other inputs; launch or resume them separately, each by "
+                "its file"
+            )
         if same.program != workload.program or (same.program is not None and same.folder != workload.folder):
             raise InputError(
                 f"two sweeps run {workload.name!r}, but in other folders, or with other files, metrics or variables; "
@@ -196,12 +206,30 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
     return lists + resources + ranges
 
 
-def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> None:
-    """Raise InputError if a question's predicates are invalid, or select no cells or settings that cannot be compared.
+def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
+    """Warn about keys that were typed on the command line and that no file of the workload names."""
+    text = b"\n".join(workload.code.contents.values()).decode(errors="replace")
+    names = set(re.findall(r"\w+", text)) if typed and workload.program is None else set(typed)
+    return [
+        f"--set {key}: no file of workload {workload.name!r} names {key!r}; unless it passes all settings on, the new "
+        "cells compute the same as the old ones"
+        for key in typed
+        if key not in names
+    ]
+
+
+def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> list[str]:
+    """Check that the questions' predicates are valid, and select cells whose settings can be compared.
 
     Cells of questions are those that the file declares, whatever --where selects.
+
+    Returns:
+        A line for each question that cannot be answered with the settings of --set.
+
+    Raises:
+        InputError: a question cannot be answered, although its sweep is as the file says.
     """
-    problems = []
+    problems, unasked = [], []
     for sweep in sweeps:
         if sweep.questions:
             from raysweep.orchestrator.query.settings import by_setting, compared  # loads DuckDB
@@ -213,9 +241,14 @@ def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> None:
             settings = by_setting(CellTable(table.variants, cells))
             for question in sweep.questions:
                 where = f"{sweep.path or sweep.name}: question {question.name!r}"
-                problems += [f"{where}: {line}" for line in compared(question, settings).problems]
+                lines = compared(question, settings).problems
+                if lines and sweep.overrides:
+                    unasked.append(f"{where}: not asked of these cells, since --set changes the settings: {lines[0]}")
+                else:
+                    problems += [f"{where}: {line}" for line in lines]
     if problems:
         raise InputError(problems)
+    return unasked
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:

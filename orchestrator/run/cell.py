@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import secrets
@@ -11,15 +10,16 @@ import socket
 import sys
 import time
 import traceback
-from importlib import metadata
 from pathlib import Path
 from typing import IO
 
 import raysweep
+from raysweep.orchestrator.code.source import with_inputs
 from raysweep.orchestrator.errors import InputError, RaysweepError
 from raysweep.orchestrator.run.collect import collect
 from raysweep.orchestrator.run.context import Metrics, RunContext, RunningCell, checked_metrics
 from raysweep.orchestrator.run.context import __file__ as context_file
+from raysweep.orchestrator.run.environment import environment as here
 from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.guard import VARIABLE, mark_of_worker
 from raysweep.orchestrator.run.messages import (
@@ -52,7 +52,6 @@ NOT_SHARED = (
     "again from the beginning; use a --store that all nodes can reach (a network disk, or s3://)"
 )
 _AROUND_A_CELL = (__file__, context_file)
-_PACKAGES = ("raysweep", "ray", "numpy", "torch", "polars", "pyarrow", "numba", "pydantic")
 
 
 class WorkerPosition:
@@ -100,7 +99,8 @@ def run_chunk(
         workload = workload or _load(chunk)
     except InputError as error:
         return ChunkRefused(chunk.number, node_id, socket.gethostname(), str(error))
-    if chunk.source_digest not in (None, workload.source_digest):
+    digest = _digest(workload, chunk)
+    if chunk.source_digest not in (None, digest):
         problem = "" if workload.program is None else "it has other files of the program than this launch sent"
         return ChunkRefused(chunk.number, node_id, socket.gethostname(), problem, workload.code.file_digests())
     position = position or WorkerPosition()
@@ -144,14 +144,16 @@ def run_chunk(
     if fault_file is None:
         with contextlib.suppress(OSError):  # a child of a cell may have left a file there
             place.parent.rmdir()
+    now = here()
     worker = Worker(
         host=socket.gethostname(),
         node_id=node_id,
         pid=os.getpid(),
         device=chunk.device,
-        source_digest=workload.source_digest,
+        source_digest=digest,
         source_path=workload.source_path,
-        packages=_packages(),
+        packages=now.packages,
+        environment=now.document,
     )
     return ChunkResult(chunk.number, worker, tuple(outcomes), requeued, tuple(notes))
 
@@ -163,13 +165,18 @@ def _load(chunk: Chunk) -> Workload:
     """The chunk's workload, as an earlier chunk of this process loaded it if that is the code to run."""
     key = (chunk.workload, chunk.search)
     workload = _loaded.get(key)
-    if workload is None or workload.source_digest != chunk.source_digest:
+    if workload is None or _digest(workload, chunk) != chunk.source_digest:
         if chunk.program is not None:
             workload = worker_side(chunk.program, chunk.search[0] if chunk.search else None)
         else:
             workload = load_workload(*key)
         _loaded[key] = workload
     return workload
+
+
+def _digest(workload: Workload, chunk: Chunk) -> str:
+    """The source digest of a row of this chunk. A workload that was loaded here does not know the sweep's `inputs`."""
+    return workload.source_digest if workload.inputs else with_inputs(workload.source_digest, chunk.inputs)
 
 
 def _run(
@@ -184,7 +191,7 @@ def _run(
 ) -> Outcome:
     process = os.getpid()
     needs = folder.beside("needs")
-    checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, workload.source_digest)
+    checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, _digest(workload, chunk))
     context = RunContext(chunk.device, checkpoint, folder)
     checkpoint.draining = position.draining
     position.context, position.live = context, None
@@ -326,19 +333,3 @@ def _reset_peak_memory() -> None:
     """Reset the process's peak memory before a cell, if the system can (Linux)."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-
-
-_packages_json: dict[frozenset[str], str] = {}
-
-
-def _packages() -> str:
-    """Versions of the imported packages of `_PACKAGES`, as JSON."""
-    loaded = frozenset(name for name in _PACKAGES if name in sys.modules or name == "raysweep")
-    if loaded not in _packages_json:
-        versions = {}
-        for name in sorted(loaded):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                versions[name] = metadata.version(name)
-        versions["python"] = ".".join(str(part) for part in sys.version_info[:3])
-        _packages_json[loaded] = json.dumps(versions, sort_keys=True, separators=(",", ":"))
-    return _packages_json[loaded]

@@ -97,6 +97,7 @@ class Chunk:
     outputs: Outputs = DEFAULT
     sweep: str = ""
     custom: str | None = None  # JSON: custom resource -> amount
+    inputs: str = ""  # digest of the files that the sweep names in `inputs`
 
 
 class Printed(NamedTuple):
@@ -161,6 +162,7 @@ class Worker:
     source_digest: str | None
     source_path: str | None
     packages: str  # JSON
+    environment: bytes = b""  # JSON (`environment.Environment.document`)
 
 
 class CompletedAttempt(NamedTuple):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raysweep.orchestrator.run.context import RunContext
+from raysweep.orchestrator.run.context import MAX_TEXT, RunContext
 from raysweep.orchestrator.run.curves import LoggedCurve
 from raysweep.orchestrator.run.event_files import read_events
 from raysweep.orchestrator.sweep.program import MetricSources
@@ -37,24 +37,26 @@ class Curve:
         values: the values.
         steps: their steps; positions where the source has no steps.
         take: the value that becomes the metric: last, min or max.
+        text: the last value that is text, which is the metric if there are no numbers.
     """
 
     values: list[float] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     take: str = "last"
+    text: str | None = None
 
     def add(self, value: float, step: int | None = None) -> None:
         """Append a value."""
         if len(self.values) < MAX_VALUES:
             self.steps.append(len(self.values) if step is None else step)
             self.values.append(value)
-        elif self.take == "last" or _TAKE[self.take]([value, self.metric]) == value:
+        elif self.take == "last" or _TAKE[self.take]([value, *self.values]) == value:
             self.values[-1] = value
 
     @property
-    def metric(self) -> float:
+    def metric(self) -> float | str | None:
         """The value of the metric."""
-        return _TAKE[self.take](self.values)
+        return _TAKE[self.take](self.values) if self.values else self.text
 
 
 Curves = dict[str, Curve]
@@ -111,7 +113,7 @@ def read_metrics(
     files: Sequence[str],
     settings: Collection[str],
     context: RunContext,
-) -> dict[str, float]:
+) -> dict[str, float | str | None]:
     """Record the curves of all sources, and return the metrics.
 
     Args:
@@ -134,7 +136,7 @@ def read_metrics(
         if pattern.name not in output.curves
     ]
     curves = {**curves, **output.curves}
-    if not curves and sources.declared and not missing:
+    if sources.declared and not missing and not _has_number(curves):
         missing.append("metrics.json_lines: no line of standard output is a JSON object with a number")
     if missing:
         raise NoMetrics("; ".join(missing))
@@ -183,7 +185,7 @@ def _read_file(folder: Path, name: str, step: str, missing: list[str]) -> Curves
         curves = _READERS[paths[0].suffix](text, step)
     except (ValueError, RecursionError, csv.Error) as error:
         raise ValueError(f"metrics.file: {name!r} cannot be read: {error}") from None
-    if not curves:
+    if not _has_number(curves):
         missing.append(f"metrics.file: {name!r} has no number")
     return curves
 
@@ -248,20 +250,27 @@ def _read_tensorboard(folder: Path) -> Curves:
     return curves
 
 
+def _has_number(curves: Curves) -> bool:
+    return any(curve.values for curve in curves.values())
+
+
 def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> list[str]:
-    """Add the numbers of an object to the curves of their names, and return the names of those that are no lists."""
+    """Add the values of an object to the curves of their names, and return the names of those that are numbers."""
     flat = dict(_flat(row))
     at = flat.get(step)
     at = _step(at) if isinstance(at, float) else None
     for name, value in flat.items():
         curve = curves.setdefault(name, Curve())
+        if isinstance(value, str):
+            curve.text = value
+            continue
         for item in value if isinstance(value, list) else [value]:
             curve.add(item, None if isinstance(value, list) else at)
-    return [name for name, value in flat.items() if not isinstance(value, list)]
+    return [name for name, value in flat.items() if isinstance(value, float)]
 
 
-def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float | list[float]]]:
-    """The numbers of an object and of the objects in it, whose names are joined by dots."""
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float | str | list[float]]]:
+    """The numbers and texts of an object and of the objects in it, whose names are joined by dots."""
     for key, value in row.items():
         name = f"{prefix}{key}"
         if not name or not encodable(name):
@@ -270,6 +279,8 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float
             yield from _flat(value, f"{name}.")
         elif isinstance(value, int | float) and (number := _number(value)) is not None:
             yield name, number
+        elif isinstance(value, str) and len(value) <= MAX_TEXT:
+            yield name, value
         elif isinstance(value, list) and value and all(isinstance(v, int | float) for v in value):
             yield name, [float(v) for v in value]
 

@@ -53,7 +53,7 @@ class _LastLines:
 
 def run_program(
     program: Program, root: str | None, cell: RunningCell, context: RunContext, *, foreground: bool = False
-) -> dict[str, float]:
+) -> dict[str, float | str | None]:
     """Run the program of a cell, and return its metrics.
 
     Its current folder is the cell's own, which has links to the program's files. An exception raised here carries the
@@ -116,7 +116,7 @@ def _run(
     settings: Collection[str],
     *,
     foreground: bool,
-) -> dict[str, float]:
+) -> dict[str, float | str | None]:
     output, errors, everything = OutputMetrics(program.metrics, context), _LastLines(), _LastLines()
 
     def out(text: str, is_overwritten: bool) -> None:

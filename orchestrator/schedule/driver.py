@@ -37,6 +37,7 @@ from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.schedule.refusals import Refusals
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
+from raysweep.orchestrator.schedule.spending import Spending
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 from raysweep.orchestrator.store.control import Told
@@ -85,22 +86,15 @@ class Driver:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
         self._programs = {name: w.program for name, w in workloads.items() if w.program is not None}
-        self._outputs, self._publish, self._told = outputs, publish, told
+        self._inputs = {name: w.inputs_digest for name, w in workloads.items()}
+        self._outputs, self._publish, self._told, self._files_of = outputs, publish, told, files_of
         self._cancelled: set[int] = set()  # rows that were cancelled by name
-        order = plan.order
-        self.attempts = Attempts(plan)
-        self.progress = Progress(total=len(order), work_left=sum(map(self.attempts.weights.__getitem__, order)))
+        self.progress = Progress(total=0)
         self.stop_requested = False
-        self._began = time.monotonic()
         self._numbers = itertools.count()
         self._queues: dict[ChunkKey, deque[int]] = {}
-        self._needed, self._files_of = plan.needed, files_of
-        self._edges = Dependents({plan.frame["cell_id"][row]: row for row in order} if plan.needed else {}, plan.needed)
-        for row in order:
-            if row in self._edges.blocked:
-                continue
-            self._queues.setdefault(self.attempts.key(row), deque()).append(row)
         self._breaker = Breaker(limits.alike)
+        self._spending = Spending(limits)
         self._single: set[int] = set()  # rows that run alone, after the unexplained crash of a chunk
         self._waiting: list[tuple[float, int]] = []  # heap of (when, row): retries after a back-off
         self._to_retry: set[int] = set()  # the same rows, and still while the retry runs
@@ -108,6 +102,19 @@ class Driver:
         self._count_in_flight: dict[ChunkKey, int] = {}
         # chunk -> index of the running task, when that began, its progress
         self._started: dict[int, tuple[int, float, float | None]] = {}
+        self.add(plan)
+
+    def add(self, plan: Plan) -> None:
+        """Queue the cells of a plan, whose rows begin with those of the plans before; `run` must have ended."""
+        self.attempts = Attempts(plan)
+        order = [row for row in plan.order if self.attempts.group(row) not in self._breaker.stopped]
+        self._needed = plan.needed
+        self._edges = Dependents({plan.frame["cell_id"][row]: row for row in order} if plan.needed else {}, plan.needed)
+        for row in order:
+            if row in self._edges.blocked:
+                continue
+            self._queues.setdefault(self.attempts.key(row), deque()).append(row)
+        self.progress.add(len(order), sum(map(self.attempts.weights.__getitem__, order)), time.monotonic())
 
     def run(self) -> Iterator[list[CompletedAttempt]]:
         """Yield batches of completed attempts, each attempt once. A batch may be empty.
@@ -154,10 +161,11 @@ class Driver:
     def running(self) -> dict[str, float | None]:
         """Return the running cells' progress by the last heartbeats, 0 to 1; None if a cell does not report it."""
         # Called by the thread of the store's heartbeat: `_in_flight` may change meanwhile.
-        started = [
-            (self._in_flight.get(number), i, progress) for number, (i, _, progress) in list(self._started.items())
-        ]
-        return {chunk.tasks[i].cell_id: progress for chunk, i, progress in started if chunk is not None}
+        started = [(number, i, progress) for number, (i, _, progress) in list(self._started.items())]
+        if (here := self.executor.in_this_process()) is not None:
+            started.append((here.chunk, here.position, here.progress))
+        chunks = [(self._in_flight.get(number), i, progress) for number, i, progress in started]
+        return {chunk.tasks[i].cell_id: progress for chunk, i, progress in chunks if chunk is not None}
 
     # Submitting
 
@@ -177,15 +185,18 @@ class Driver:
                 # A long cell is sent only to a free slot, so that it does not wait behind another one on a worker.
                 if self._count_in_flight.get(key, 0) >= slots and self.attempts.estimate(queue[0])[0] > CHUNK_S:
                     break
-                self._send(key, queue, slots)
+                room = self._spending.room(key.cpus, key.gpus, self._in_flight.values(), self.attempts.estimate)
+                if room <= 0 and self._in_flight:
+                    break
+                self._send(key, queue, slots, room)
 
-    def _send(self, key: ChunkKey, queue: deque[int], slots: int) -> None:
+    def _send(self, key: ChunkKey, queue: deque[int], slots: int, room: float) -> None:
         rows: list[int] = []
         total = 0.0
         max_cells = max(1, min(CHUNK_CELLS, math.ceil(len(queue) / max(1, slots))))
         while queue and len(rows) < max_cells:
             seconds, certain = self.attempts.estimate(queue[0])
-            if rows and (total + seconds > CHUNK_S or queue[0] in self._single):
+            if rows and (total + seconds > min(CHUNK_S, room) or queue[0] in self._single):
                 break
             rows.append(queue.popleft())
             # A wrong guess costs little: after two seconds, a worker returns the cells that it has not begun.
@@ -202,6 +213,7 @@ class Driver:
             checkpoints=self.checkpoints,
             program=self._programs.get(key.workload),
             outputs=self._outputs.get(key.sweep, DEFAULT),
+            inputs=self._inputs.get(key.workload, ""),
         )
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1
@@ -307,6 +319,7 @@ class Driver:
         row = outcome.row
         group = self.attempts.group(row)
         self._to_retry.discard(row)
+        self._spending.add(*self.attempts.key(row)[2:4], outcome.seconds or 0.0)
         if outcome.status == "done":
             self.progress.done += 1
             self._count_work(row)
@@ -431,13 +444,10 @@ class Driver:
         return finished
 
     def _check_limits(self) -> None:
-        if self.progress.stopped is not None:
-            return
-        failures, seconds = self.limits.failures, self.limits.seconds
-        if failures is not None and self.progress.failed >= failures:
-            self.progress.stopped = f"--max-failures {failures} was reached"
-        elif seconds is not None and time.monotonic() - self._began > seconds:
-            self.progress.stopped = f"--max-hours {seconds / 3600:g} was reached"
+        if self.progress.stopped is None:
+            now, chunks = time.monotonic(), self._in_flight
+            running = ((chunks[n].cpus, chunks[n].gpus, now - began) for n, (_, began, _) in self._started.items())
+            self.progress.stopped = self._spending.reached(self.progress.failed, running)
 
     def _check_waiting(self) -> None:
         """Stop the launch if all its remaining chunks have waited `node_seconds` for nodes that do not exist.

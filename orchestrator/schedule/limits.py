@@ -20,3 +20,5 @@ class Limits(NamedTuple):
     alike: int | None = None  # cells of one method that fail alike; stops that method only
     node_seconds: float | None = None  # without a node that fits a demand; stops unless other cells run
     parallel: int | None = None  # cells that run at once; it stops nothing
+    cpu_seconds: float | None = None  # of all attempts: seconds times CPUs
+    gpu_seconds: float | None = None  # of all attempts: seconds times GPUs

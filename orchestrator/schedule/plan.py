@@ -125,6 +125,7 @@ def plan(
     *,
     resume: bool = False,
     rerun_changed: bool = False,
+    same: Collection[tuple[str, str]] = (),
 ) -> Plan:
     """Decide which cells run.
 
@@ -135,6 +136,7 @@ def plan(
             requested.
         resume: grant every unfinished cell a fresh budget.
         rerun_changed: also run done cells whose workload's source has changed.
+        same: pairs of source digests, recorded and present, whose difference does not matter.
     """
     shared = table.variants.select(
         "variant", "retries", "workload", "experiment", "method", "cost_hint", current="source_digest"
@@ -143,7 +145,8 @@ def plan(
         shared, on="variant", how="left", maintain_order="left"
     )
     frame = frame.with_columns(pl.col("attempts", *CHARGES).fill_null(0).cast(pl.Int64))
-    changed = pl.col("source_digest") != pl.col("current")
+    both = pl.concat_str("source_digest", "current", separator=" ")
+    changed = (pl.col("source_digest") != pl.col("current")) & ~both.is_in([" ".join(pair) for pair in same])
     state = (
         pl.when(pl.col("status").is_null()).then(pl.lit("new"))
         .when((pl.col("status") == "done") & changed).then(pl.lit("changed"))

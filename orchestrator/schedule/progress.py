@@ -69,6 +69,19 @@ class Progress:
         """Number of cells that have neither succeeded, nor used up their attempts, nor been cancelled by name."""
         return self.total - self.done - self.failed - self.cancelled
 
+    def add(self, cells: int, work: float, now: float) -> None:
+        """Add the cells of a further round, whose work may have another unit: the pace is measured anew.
+
+        Args:
+            cells: the number of cells.
+            work: their work, by `Plan.weights`.
+            now: the time on the monotonic clock.
+        """
+        self.total += cells
+        self.work_left = work
+        if self.began is not None:
+            self.began, self.work_done, self.history = now, 0.0, [(now, self.done, 0.0)]
+
     def note_start(self, began: float) -> None:
         """Note when a cell began, on the monotonic clock."""
         self.began = began if self.began is None else min(self.began, began)

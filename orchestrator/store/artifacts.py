@@ -43,12 +43,7 @@ def read_content(storage: Storage, row: Mapping[str, Any]) -> bytes:
     Raises:
         StoreDamaged: it is missing, or differs from its digest, or the row is foreign.
     """
-    epoch, cell_id, attempt, digest, size = (row[name] for name in ("epoch", "cell_id", "attempt", "sha256", "bytes"))
-    if None in (epoch, cell_id, attempt, digest, size, row["path"]):
-        raise StoreDamaged(f"artifacts: a row of cell {cell_id} lacks a value")
-    path = content_path(epoch, cell_id, attempt, digest)
-    if not NAME.fullmatch(path.rpartition("/")[2]) or not 0 <= size <= MAX_BYTES:
-        raise StoreDamaged(f"{path}: foreign: no artifact has such a name or size")
+    path, digest, size = named_by(row), row["sha256"], row["bytes"]
     present = _size(storage, path)
     if present is None:
         raise StoreDamaged(f"{path}: is missing: the content of {row['path']!r}")
@@ -56,6 +51,21 @@ def read_content(storage: Storage, row: Mapping[str, Any]) -> bytes:
     if content is None or hashlib.sha256(content).hexdigest() != digest:
         raise StoreDamaged(f"{path}: damaged: differs from its digest")
     return content
+
+
+def named_by(row: Mapping[str, Any]) -> str:
+    """The store's file that a row of `artifacts` with a digest names.
+
+    Raises:
+        StoreDamaged: the row is foreign.
+    """
+    epoch, cell_id, attempt, digest, size = (row[name] for name in ("epoch", "cell_id", "attempt", "sha256", "bytes"))
+    if None in (epoch, cell_id, attempt, digest, size, row["path"]):
+        raise StoreDamaged(f"artifacts: a row of cell {cell_id} lacks a value")
+    path = content_path(epoch, cell_id, attempt, digest)
+    if not NAME.fullmatch(path.rpartition("/")[2]) or not 0 <= size <= MAX_BYTES:
+        raise StoreDamaged(f"{path}: foreign: no artifact has such a name or size")
+    return path
 
 
 def _size(storage: Storage, path: str) -> int | None:
@@ -123,11 +133,11 @@ def save(content: bytes, folder: Path, path: str) -> bool:
     return True
 
 
-def damage(storage: Storage, rows: pl.DataFrame) -> Iterator[str]:
-    """Describe each content that is missing or damaged in one line."""
+def damage(storage: Storage, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], StoreDamaged]]:
+    """Yield each row whose content is missing or damaged, with the error that describes this."""
     for row in rows.iter_rows(named=True):
         try:
             if row["sha256"] is not None:
                 read_content(storage, row)
         except StoreDamaged as error:
-            yield str(error)
+            yield row, error

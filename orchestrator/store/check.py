@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysweep.orchestrator.errors import StoreDamaged
-from raysweep.orchestrator.store import artifacts
+from raysweep.orchestrator.store import artifacts, documents, live
 from raysweep.orchestrator.store.lease import EPOCH_FILE, current_owner, read_note
-from raysweep.orchestrator.store.schema import ARTIFACTS, DETAILS, TABLES
-from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, live, read_segment, replaced_by, verify
+from raysweep.orchestrator.store.schema import DETAILS, TABLES
+from raysweep.orchestrator.store.segments import HINT, Segment, inspect, listed, read_segment, replaced_by, verify
+from raysweep.orchestrator.store.segments import live as not_replaced
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.sweeps import read_sweep
 
@@ -38,6 +39,9 @@ def check(storage: Storage) -> list[str]:
             if s.replaces and any(map(replaced_by([s]), good))
         )
     problems.extend(_other_files(storage))
+    problems.extend(documents.problems(storage))
+    if owner is None:  # a living owner removes the rows and contents of an interrupted commit one after the other
+        problems.extend(_contents(storage, not_replaced(sound["artifacts"])))
     if not problems:  # rows can only be compared if all of them can be read
         problems.extend(_inconsistencies(storage, sound, owner is not None))
     return problems
@@ -73,7 +77,10 @@ def _damage(storage: Storage, folder: str, good: list[Segment]) -> Iterator[str]
 
 def _other_files(storage: Storage) -> Iterator[str]:
     """Describe problems in the folders without segments."""
-    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "_live", "_control", "checkpoints", "files"):
+    live_states: list[StoreDamaged] = []
+    live.read_all(storage, lambda path, error: live_states.append(error))
+    yield from map(str, live_states)
+    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "_control", "checkpoints", "files"):
         try:
             names = storage.names(folder)
         except StoreDamaged as error:
@@ -86,8 +93,7 @@ def _other_files(storage: Storage) -> Iterator[str]:
                 if folder == "_sweeps":
                     read_sweep(storage, name)
                 elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
-                    if not read_note(storage, int(name[:8])).fields:
-                        raise StoreDamaged(f"_epochs/{name}: torn or foreign")
+                    read_note(storage, int(name[:8]))
                 elif folder in ("checkpoints", "files"):
                     storage.names(f"{folder}/{name}")
                 else:
@@ -98,11 +104,21 @@ def _other_files(storage: Storage) -> Iterator[str]:
                 yield str(error)
 
 
+def _contents(storage: Storage, segments: list[Segment]) -> Iterator[str]:
+    """Describe each content of an artifact that is missing or damaged."""
+    for segment in segments:
+        try:
+            rows = pl.DataFrame(pl.from_arrow(read_segment(storage, segment)))
+        except FileNotFoundError:
+            continue  # merged away meanwhile
+        yield from (str(error) for _, error in artifacts.damage(storage, rows))
+
+
 def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: bool) -> Iterator[str]:
     """Describe rows that contradict each other, within a table or between tables."""
 
     def rows(folder: str, *columns: str) -> list[pl.DataFrame]:
-        tables = (read_segment(storage, s, list(columns)) for s in live(sound[folder]) if s.rows)
+        tables = (read_segment(storage, s, list(columns)) for s in not_replaced(sound[folder]) if s.rows)
         return [pl.DataFrame(pl.from_arrow(table)) for table in tables]
 
     try:
@@ -127,8 +143,6 @@ def _inconsistencies(storage: Storage, sound: dict[str, list[Segment]], owned: b
     for folder, keys in details.items():
         if (orphans := keys.join(pl.concat([attempts, cells]), on=_KEY, how="anti")).height:
             yield f"{_count(folder, orphans, f'attempts have {folder} but no row in attempts')} ({repair})"
-    for rows_of_files in rows("artifacts", *ARTIFACTS.names):
-        yield from artifacts.damage(storage, rows_of_files)
     if (lost := cells.join(attempts, on=_KEY, how="anti")).height:
         yield _count("cells", lost, "cells have no row in attempts (files are missing)")
     done = attempts.filter(pl.col("status") == "done")

@@ -9,8 +9,9 @@ import json
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raysweep.orchestrator.errors import StoreBusy, StoreDamaged
 from raysweep.orchestrator.process import MAX_NOTE_BYTES, ProcessNote
@@ -26,7 +27,7 @@ from raysweep.orchestrator.store.segments import (
     segment_name,
 )
 from raysweep.orchestrator.store.storage.storage import Lock, Storage, exists, read_at_most
-from raysweep.orchestrator.text import CELL_ID
+from raysweep.orchestrator.text import CELL_ID, short_repr
 
 BEAT_S = 2.0
 """Seconds between heartbeats of an owner."""
@@ -37,6 +38,7 @@ LAST_EPOCH = 99_999_999
 MAX_BEAT_BYTES = 8 * 2**20
 """A larger heartbeat is not read."""
 _POLL_S = 0.5
+_CHECKSUM = "crc32"
 
 
 class Ownership(NamedTuple):
@@ -92,7 +94,9 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
         heartbeat = json.loads(read_at_most(storage, f"_hb/{epoch:08d}", MAX_BEAT_BYTES) or b"{}")
     except (ValueError, RecursionError):
         return {}  # half a heartbeat, on a disk without atomic renames; the next one follows in seconds
-    cells = heartbeat.get("running") if isinstance(heartbeat, dict) else None
+    if not isinstance(heartbeat, dict) or heartbeat.get("epoch", epoch) != epoch:
+        return {}  # another generation's
+    cells = heartbeat.get("running")
     if isinstance(cells, list):
         cells = dict.fromkeys(map(str, cells))
     return {
@@ -179,16 +183,36 @@ def marked(storage: Storage, epoch: int, mark: str) -> bool:
 
 
 def read_note(storage: Storage, epoch: int) -> ProcessNote:
-    """Read the note that a generation's owner wrote about its process.
+    """Read the note that a generation's owner wrote about its process. It has no fields if there is no file.
 
     Raises:
-        StoreDamaged: the file is incomplete, or raysweep did not write it.
+        StoreDamaged: the file is incomplete, raysweep did not write it, or it is the note of another generation.
     """
     name = f"_epochs/{epoch:08d}.json"
+    data = read_at_most(storage, name, MAX_NOTE_BYTES)
     try:
-        return ProcessNote.parse(read_at_most(storage, name, MAX_NOTE_BYTES) or b"{}")
+        note = ProcessNote({}) if data is None else ProcessNote.parse(data)
     except ValueError:
         raise StoreDamaged(f"{name}: torn or foreign") from None
+    if data is not None and not note.fields.keys() & {"pid", "repaired_by"}:
+        raise StoreDamaged(f"{name}: foreign: it names no process")
+    # Notes of earlier versions have neither a checksum nor their generation.
+    if note.fields.get(_CHECKSUM, expected := _checksum(note.fields)) != expected:
+        raise StoreDamaged(f"{name}: damaged: checksum mismatch")
+    if (own := note.fields.get("epoch", epoch)) != epoch:
+        raise StoreDamaged(f"{name}: holds the note of generation {short_repr(own)}")
+    return note
+
+
+def note_bytes(epoch: int, fields: Mapping[str, Any]) -> bytes:
+    """Encode the note of a generation, with its number and a checksum."""
+    numbered = {**fields, "epoch": epoch}
+    return ProcessNote({**numbered, _CHECKSUM: _checksum(numbered)}).to_json()
+
+
+def _checksum(fields: Mapping[str, Any]) -> int:
+    rest = {name: value for name, value in fields.items() if name != _CHECKSUM}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def new_epoch(storage: Storage, command: str) -> int:
@@ -198,12 +222,12 @@ def new_epoch(storage: Storage, command: str) -> int:
         StoreBusy: another launch began it first.
         StoreDamaged: no larger number is possible.
     """
-    # By the token, two owners that begin at the same time can tell their files apart.
-    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
     epoch = max(epochs(storage), default=-1) + 1
     if epoch > LAST_EPOCH:
         raise StoreDamaged(f"_epochs/{epoch - 1:08d}.json: foreign: its number is too high for a launch; remove it")
-    if not storage.create(f"_epochs/{epoch:08d}.json", note.to_json()):
+    # By the token, two owners that begin at the same time can tell their files apart.
+    note = ProcessNote.of_this_process(token=secrets.token_hex(8), command=command)
+    if not storage.create(f"_epochs/{epoch:08d}.json", note_bytes(epoch, note.fields)):
         raise StoreBusy(f"store {storage}: another launch took it at the same moment ({read_note(storage, epoch)})")
     return epoch
 

@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,8 @@ def path_of(cell_id: str, attempt: int) -> str:
 def encode(state: LiveState) -> bytes:
     """Encode a state as compressed JSON."""
     document = {
+        "cell": state.cell_id,
+        "attempt": state.attempt,
         "size": state.size,
         "end": base64.b85encode(state.end).decode(),
         "curves": {name: [list(c.steps), list(c.values), list(c.times)] for name, c in state.curves.items()},
@@ -61,7 +63,7 @@ def read(storage: Storage, cell_id: str, attempt: int) -> LiveState | None:
     """Read an attempt's state; None if it has published none.
 
     Raises:
-        StoreDamaged: the file is foreign.
+        StoreDamaged: the file is foreign, or is the state of another attempt.
     """
     path = path_of(cell_id, attempt)
     data = read_at_most(storage, path, MAX_BYTES)
@@ -70,6 +72,11 @@ def read(storage: Storage, cell_id: str, attempt: int) -> LiveState | None:
     try:
         unpacker = zlib.decompressobj()
         document: Any = json.loads(unpacker.decompress(data, MAX_UNPACKED))
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError("cut, or longer than it was written")
+        own = (document.get("cell", cell_id), document.get("attempt", attempt))  # earlier versions do not tell
+        if own != (cell_id, attempt):
+            raise ValueError("the state of another attempt")
         curves = {str(name): _curve(*parts) for name, parts in document["curves"].items()}
         return LiveState(cell_id, attempt, int(document["size"]), base64.b85decode(document["end"]), curves)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, zlib.error):
@@ -82,8 +89,15 @@ def _curve(steps: list[Any], values: list[Any], times: list[Any]) -> Curve:
     return Curve(list(map(int, steps)), list(map(float, values)), list(map(float, times)))
 
 
-def read_all(storage: Storage) -> list[LiveState]:
-    """The states of all attempts that have published one."""
-    matches = [match for name in storage.names(FOLDER) if (match := _NAME.fullmatch(name))]
-    states = (read(storage, match[1], int(match[2])) for match in matches)
+def read_all(storage: Storage, on_damage: Callable[[str, StoreDamaged], None]) -> list[LiveState]:
+    """The states of all attempts that have published one.
+
+    `on_damage` is called with each damaged file's path and error; unless it raises, the file is left out.
+    """
+    states = []
+    for match in filter(None, map(_NAME.fullmatch, storage.names(FOLDER))):
+        try:
+            states.append(read(storage, match[1], int(match[2])))
+        except StoreDamaged as error:
+            on_damage(f"{FOLDER}/{match[0]}", error)
     return [state for state in states if state is not None]

@@ -145,9 +145,8 @@ class Owner:
         while not self._closed.wait(lease.BEAT_S if count else 0):
             count += 1
             try:
-                self.storage.replace(
-                    f"_hb/{self.epoch:08d}", json.dumps({"beat": count, "running": self.running()}).encode()
-                )
+                beat = {"beat": count, "epoch": self.epoch, "running": self.running()}
+                self.storage.replace(f"_hb/{self.epoch:08d}", json.dumps(beat).encode())
                 if marked(self.storage, self.epoch + 1, "json"):
                     self.is_fenced = True
                     self.on_fenced()

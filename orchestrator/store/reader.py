@@ -12,6 +12,7 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
 from raysweep.orchestrator.status import CHARGES, statuses_of
+from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.check import check, damage
 from raysweep.orchestrator.store.lease import Ownership, current_owner
 from raysweep.orchestrator.store.live import LiveState
@@ -23,7 +24,7 @@ from raysweep.orchestrator.store.sweeps import RecordedSweep, known_cells, read_
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 
 FORMAT = 1
-FOLDERS = (*TABLES, "files", "checkpoints", "_live", "_sweeps", "_epochs", "_hb", "_tmp")
+FOLDERS = (*TABLES, "files", "checkpoints", "_live", "_sweeps", *documents.FOLDERS, "_epochs", "_hb", "_tmp")
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 MAX_KEPT = 256 * 2**20
@@ -191,7 +192,7 @@ class Store:
 
     def live(self) -> list[LiveState]:
         """What attempts that have not ended have printed and logged so far; empty for cells that did neither."""
-        states = live_states(self.storage)
+        states = live_states(self.storage, self.skip)
         if not states:
             return []
         cells = [state.cell_id for state in states]
@@ -282,8 +283,8 @@ def check_format(storage: Storage) -> None:
         raise StoreDamaged(f"{storage}/{MARK}: torn or foreign: it names no format and schema") from None
     if version > FORMAT or schema > SCHEMA_VERSION:
         raise InputError(
-            f"store {storage}: has format {version}, schema {schema}; this raysweep reads up to {FORMAT}, "
-            f"{SCHEMA_VERSION}: upgrade it"
+            f"store {storage}: has format {version}, schema {schema} by its {MARK}; "
+            f"this raysweep reads up to {FORMAT}, {SCHEMA_VERSION}: upgrade it"
         )
 
 

@@ -1,12 +1,13 @@
 """`raysweep store repair`: moves damaged files aside, so that a launch runs exactly the cells whose results they held.
 
-A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read. The same row stands in
-`cells` and `attempts`: if only one of them is lost, it is written again from the other. What is left of other done
-cells is removed from all tables, so that they are pending. A segment of which rows are removed is itself moved aside,
-too.
+A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read, contents included. The
+same row stands in `cells` and `attempts`: if only one of them is lost, it is written again from the other. What is left
+of other done cells is removed from all tables, so that they are pending. A segment of which rows are removed is itself
+moved aside, too. The artifact of an attempt that is not done is listed further, as one whose content was not kept.
 
 `survey` decides, and only reads. `Repair` then owns the store, and changes `cells`, `attempts` and then the others:
-after a kill, another survey decides the same about each cell. Last, each damaged segment is replaced by a seal that
+after a kill, another survey decides the same about each cell. Damaged contents of artifacts are moved before: they are
+then missing, which counts the same. Last, each damaged segment is replaced by a seal that
 names what the segment may have replaced: no late write can take its name, and none restores what it had replaced.
 """
 
@@ -15,14 +16,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
 
+from raysweep.orchestrator.code.source import decoded
 from raysweep.orchestrator.errors import InputError, StoreDamaged
-from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, read_note
+from raysweep.orchestrator.store import artifacts, documents, live
+from raysweep.orchestrator.store.lease import EPOCH_FILE, epochs, note_bytes, read_note
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.reader import FORMAT, MARK, Store
 from raysweep.orchestrator.store.schema import COUNTED, DETAILS, SCHEMA_VERSION, TABLES
@@ -41,6 +44,7 @@ from raysweep.orchestrator.store.segments import (
     read_segment,
     run_lengths,
 )
+from raysweep.orchestrator.store.storage.storage import exists
 
 ASIDE = "_damaged"
 """Folder of the files that were moved aside. No reader takes it for data."""
@@ -52,7 +56,7 @@ class Survey:
     """The damage of a store, and what its repair will do.
 
     Args:
-        files: path of each damaged file -> what is wrong with it.
+        files: path of each damaged file, and of each missing content of an artifact -> what is wrong with it.
         run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `details`).
         unknown: number of requested cells without any row, pending or lost, if files of `cells` and of `attempts` are
             damaged.
@@ -87,6 +91,10 @@ class _Rows:
             store.scan(folder)  # verifies
             self.segments[folder] = [s for s in store.segments(folder) if s.rows and s.path not in store.skipped]
             self.frames[folder] = pl.concat([_no_rows(), *(self._read(store, s) for s in self.segments[folder])])
+        self.without_content = pl.concat(
+            [_no_rows(), *(_without_content(store, s) for s in self.segments["artifacts"])]
+        )
+        """Attempts with an artifact whose content is missing or damaged, per segment of `artifacts`."""
 
     @staticmethod
     def _read(store: Store, segment: Segment) -> pl.DataFrame:
@@ -97,6 +105,17 @@ class _Rows:
         elif segment.folder == "attempts":
             frame = frame.with_columns(details=pl.Series(_expanded(segment.detail_counts), dtype=pl.Int64))
         return pl.concat([_no_rows(), frame.with_columns(path=pl.lit(segment.path))], how="diagonal")
+
+
+def _without_content(store: Store, segment: Segment) -> pl.DataFrame:
+    """The attempts in a segment of `artifacts` with a missing or damaged content, which the store is made to skip."""
+    table = pl.DataFrame(pl.from_arrow(read_segment(store.storage, segment)))
+    keys_of_rows = []
+    for row, error in artifacts.damage(store.storage, table):
+        store.skip(artifacts.named_by(row), error)
+        keys_of_rows.append({"cell_id": row["cell_id"], "attempt": row["attempt"], "path": segment.path})
+    schema = {name: kind for name, kind in _no_rows().schema.items() if name in {*_KEY, "path"}}
+    return pl.concat([_no_rows(), pl.DataFrame(keys_of_rows, schema).unique()], how="diagonal")
 
 
 def _no_rows() -> pl.DataFrame:
@@ -130,12 +149,15 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
     known = store.known().cells.select("cell_id")
     for epoch in epochs(store.storage):
         try:
-            if not read_note(store.storage, epoch).fields:
-                raise StoreDamaged(f"_epochs/{epoch:08d}.json: torn or foreign")
+            read_note(store.storage, epoch)
         except StoreDamaged as error:
             store.skip(f"_epochs/{epoch:08d}.json", error)
+    for folder in documents.FOLDERS:
+        parse: Callable[[bytes], object] = decoded if folder == documents.SOURCES else bytes
+        documents.read(store.storage, folder, None, parse, store.skip)
+    live.read_all(store.storage, store.skip)
     for path in store.skipped:
-        store.storage.size(path)  # raises for what is no file
+        exists(store.storage, path)  # raises for what is no file
     damaged = {folder: _generations(store, folder) for folder in TABLES}
     cells, attempts = rows.frames["cells"], rows.frames["attempts"]
     done = attempts.filter(pl.col("status") == "done")
@@ -149,6 +171,7 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
     whole = candidates
     if newest := [epoch for folder in COUNTED for epoch in damaged[folder]]:
         whole = _have_details(candidates, rows, max(newest))
+    whole = whole.join(rows.without_content, on=_KEY, how="anti")
     ever = pl.concat([cells.select("cell_id"), done.select("cell_id")]).unique(maintain_order=True)
     again = ever.join(whole, on="cell_id", how="anti")
     lost = pl.when(pl.col("cell_id").is_in(candidates["cell_id"].implode())).then(pl.lit("details"))
@@ -191,6 +214,10 @@ def _have_details(candidates: pl.DataFrame, rows: _Rows, newest: int) -> pl.Data
     return frame.filter(has_all).select(_KEY)
 
 
+def _is_content(path: str) -> bool:
+    return path.startswith(f"{artifacts.FOLDER}/")
+
+
 class Repair(Owner):
     """The owner that repairs a store, which it has opened with `skip_damaged`."""
 
@@ -207,12 +234,15 @@ class Repair(Owner):
         if found.files != expected.files or not found.run_again.equals(expected.run_again):
             raise InputError(f"store {self.storage}: has changed since its damage was listed; repair it again")
         self.storage.prepare((ASIDE,))
+        for path in filter(_is_content, found.files):
+            self._move_aside(path)
         self._rewrite(found, rows)
-        for path in found.files:
+        for path in itertools.filterfalse(_is_content, found.files):
             self._move_aside(path)
 
     def _rewrite(self, found: Survey, rows: _Rows) -> None:
         """Remove what is left of cells that run again, and write the rows that are in one of the two tables only."""
+        changed = set(rows.without_content["path"])
         done, again = found.done, found.run_again["cell_id"].implode()
         cells, attempts = rows.frames["cells"], rows.frames["attempts"]
         attempts_left = attempts.filter((pl.col("status") != "done") | ~pl.col("cell_id").is_in(again))
@@ -231,7 +261,7 @@ class Repair(Owner):
                 before, after = (
                     frame.filter(pl.col("path") == segment.path) for frame in (rows.frames[folder], keep[folder])
                 )
-                if after.height < before.height:
+                if after.height < before.height or segment.path in changed:
                     self._reduce(segment, set(after.select(_KEY).iter_rows()))
             if (table := restored.get(folder)) is not None:
                 table = table.select(TABLES[folder].names).cast(TABLES[folder])
@@ -252,8 +282,19 @@ class Repair(Owner):
         mask = [key in keep for key in keys(table)]
         counts = run_lengths(itertools.compress(_expanded(segment.detail_counts), mask))
         self._copy(segment.path, self.storage.read(segment.path) or b"")
-        self._commit(segment.folder, table.filter(pa.array(mask, pa.bool_())), [segment], counts)
+        kept = table.filter(pa.array(mask, pa.bool_()))
+        if segment.folder == "artifacts":
+            kept = self._as_not_kept(kept)
+        self._commit(segment.folder, kept, [segment], counts)
         self.storage.delete(segment.path)
+
+    def _as_not_kept(self, table: pa.Table) -> pa.Table:
+        """Rows of `artifacts`; those with a missing or damaged content say so instead of naming it."""
+        rows = table.to_pylist()
+        for row in rows:
+            if row["sha256"] is not None and artifacts.named_by(row) in self.store.skipped:
+                row |= {"sha256": None, "kind": "not kept: its content was damaged or missing, and a repair removed it"}
+        return pa.Table.from_pylist(rows, table.schema)
 
     # Damaged files
 
@@ -267,7 +308,7 @@ class Repair(Owner):
         if path == MARK:
             new = json.dumps({"format": FORMAT, "schema": SCHEMA_VERSION}).encode()
         elif folder == "_epochs" and EPOCH_FILE.fullmatch(name):
-            new = json.dumps({"repaired_by": self.epoch}).encode()
+            new = note_bytes(int(name[:8]), {"repaired_by": self.epoch})
         elif folder in TABLES and NAME.fullmatch(name):
             encoded = encode(folder, TABLES[folder].empty_table(), seal=True, replaced=self._replaced(folder, name))
             new = finish(encoded, name)

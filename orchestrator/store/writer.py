@@ -29,9 +29,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raysweep.orchestrator.code.source import Source
 from raysweep.orchestrator.errors import InputError, StoreDamaged, StoreWriteFailed
 from raysweep.orchestrator.process import held_off
-from raysweep.orchestrator.store import artifacts, live
+from raysweep.orchestrator.store import artifacts, documents, live
 from raysweep.orchestrator.store.checkpoints import FOLDER, CheckpointLocation, cells_with_checkpoints
 from raysweep.orchestrator.store.compaction import Compactor, batches, runs
 from raysweep.orchestrator.store.id_set import IdSet
@@ -65,6 +66,7 @@ class StoreWriter(Owner):
             raise InputError(f"store {store.storage}: opened with skip_damaged, and so only for reading")
         # (cell, attempt) pairs that a failed commit has written to a folder; they are not written again.
         self._half_written: dict[str, set[tuple[str, int]]] = {folder: set() for folder in (*DETAILS, "attempts")}
+        self._environments: set[str] = set()  # digests of those that are recorded
         self._writes = threading.RLock()  # serialises commits and the deletions of merges
         self.compactor = Compactor(self._merge_due)
         super().__init__(store, command, wait=wait)
@@ -177,6 +179,17 @@ class StoreWriter(Owner):
             read_sweep(self.storage, name).own for name in self.storage.names("_sweeps") if name.startswith(digest)
         ):  # only other users have recorded it
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
+
+    def record_environment(self, document: bytes) -> None:
+        """Record the environment of a worker, which the rows will name; done once."""
+        digest = hashlib.sha256(document).hexdigest()[:16]
+        if document and digest not in self._environments:
+            documents.write(self.storage, documents.ENVIRONMENTS, digest, document)
+            self._environments.add(digest)
+
+    def record_source(self, digest: str, source: Source) -> None:
+        """Record the source whose digest the rows will name; done once."""
+        documents.write_source(self.storage, digest, source)
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:
         """Commit rows of rerun cells in one step: one new segment replaces all segments that hold their old rows."""

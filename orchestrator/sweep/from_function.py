@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.grammar.base import toml_value
+from raysweep.orchestrator.sweep.imports import is_installed
+from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.main_program import folder_of_main
+from raysweep.orchestrator.sweep.source import OURS
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 
@@ -56,4 +63,16 @@ def function_sweep(
                 problems.append(f"grid: {key}: {error}")
     if problems:
         raise InputError(problems)
-    return Sweep.from_text("\n".join(lines) + "\n")
+    sweep = Sweep.from_text("\n".join(lines) + "\n")
+    folder = folder_of_main() if module == MAIN else _folder_of(module)
+    return replace(sweep, search=tuple(dict.fromkeys((*([folder] if folder else []), *sweep.search))))
+
+
+def _folder_of(module: str) -> str | None:
+    """The folder from which this process imported a user's module; None for installed ones."""
+    top = module.partition(".")[0]
+    file = getattr(sys.modules[top], "__file__", None)
+    if file is None or top == OURS or is_installed(file):
+        return None
+    path = Path(os.path.abspath(file))
+    return str(path.parents[1] if path.name == "__init__.py" else path.parent)

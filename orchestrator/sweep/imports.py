@@ -22,7 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, content, digest_of, source_files
+from raysweep.orchestrator.code.source import digest_of
+from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, content, source_files
 
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -36,12 +37,14 @@ class Code:
         files: absolute path -> content; the same files.
         folder: the folder of a user's modules; None for bundled and installed ones.
         tops: top-level names of the modules that are imported afresh; empty for bundled and installed workloads.
+        modules: full name -> file, of single modules that are imported afresh, such as older versions of ours.
     """
 
     contents: Mapping[str, bytes]
     files: Mapping[str, bytes]
     folder: str | None = None
     tops: frozenset[str] = frozenset()
+    modules: Mapping[str, str] = field(default_factory=dict)
     _modules: dict[str, ModuleType] = field(default_factory=dict, repr=False)
     _is_active: bool = False
 
@@ -64,7 +67,7 @@ class Code:
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Inside the block, imports of these modules give those of this code. May be nested."""
-        if self._is_active or not self.tops:
+        if self._is_active or not (self.tops or self.modules):
             yield
             return
         others = self._take()
@@ -80,9 +83,13 @@ class Code:
             self._modules = self._take()
             sys.modules.update(others)
 
+    def has(self, name: str) -> bool:
+        """Whether a module of this full name is imported afresh."""
+        return name in self.modules or name.partition(".")[0] in self.tops
+
     def _take(self) -> dict[str, ModuleType]:
         """Remove the modules of these names from the process, and return them."""
-        names = [name for name in list(sys.modules) if name.partition(".")[0] in self.tops]
+        names = [name for name in list(sys.modules) if self.has(name)]
         return {name: sys.modules.pop(name) for name in names}
 
 
@@ -95,8 +102,12 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name.partition(".")[0] not in self._code.tops:
+        if not self._code.has(name):
             return None
+        if (file := self._code.modules.get(name)) is not None:
+            places = [os.path.dirname(file)] if os.path.basename(file) == "__init__.py" else None
+            loader = _Loader(name, file, self._code.files)
+            return importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=places)
         if path is None and self._code.folder is not None:
             spec = importlib.machinery.PathFinder.find_spec(name, [self._code.folder])
         else:
@@ -138,7 +149,7 @@ def read_code(module: str, folder: str | None) -> Code:
     files = {name: (str(file), content(file)) for name, file in source_files(module, path, folder)}
     contents, paths = {name: text for name, (_, text) in files.items()}, dict(files.values())
     tops = {module.partition(".")[0]}
-    if bundled or _installed(path):
+    if bundled or is_installed(path):
         return Code(contents, paths, folder)
     if folder is not None:
         tops |= {file.parts[0].removesuffix(".py") for file in Code(contents, paths, folder).own_files()}
@@ -166,5 +177,6 @@ def module_file(module: str, folder: str | None) -> str | None:
     return None
 
 
-def _installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
+    """Whether a module's file belongs to an installed package or to Python."""
     return any(part in _INSTALLED for part in Path(path).parts) or path.startswith(sysconfig.get_path("stdlib"))

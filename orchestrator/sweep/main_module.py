@@ -7,6 +7,7 @@ current folder. Names that only `eval` or `getattr` reach are not found.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import inspect
@@ -129,9 +130,13 @@ def _data(value: Any) -> str:
 
 def _is_current(code: CodeType) -> bool:
     """Whether the file or cell that a function comes from still has the function's code."""
-    text = "".join(linecache.getlines(code.co_filename))
+    text, file = "".join(linecache.getlines(code.co_filename)), code.co_filename
     try:
-        return any(_steps(part) == _steps(code) for part in _codes(compile(text, code.co_filename, "exec")))
+        # IPython compiles a cell statement by statement. CPython compiles calls of an imported module's functions
+        # otherwise if it compiles the import at the same time.
+        statements = [ast.Module([statement], type_ignores=[]) for statement in ast.parse(text, file).body]
+        compiled = (compile(source, file, "exec") for source in (ast.parse(text, file), *statements))
+        return any(_steps(part) == _steps(code) for whole in compiled for part in _codes(whole))
     except SyntaxError:  # a cell with syntax of its own, such as await
         return True
 

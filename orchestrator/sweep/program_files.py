@@ -6,7 +6,6 @@ import statements, and the patterns of `files`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -16,10 +15,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from raysweep.orchestrator.code import source as recorded
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.identity import canonical_json
 from raysweep.orchestrator.sweep.program import Program, placeholders
-from raysweep.orchestrator.sweep.source import content, digest_of, imported, reached, source_files
+from raysweep.orchestrator.sweep.source import content, imported, reached, source_files
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
 
@@ -37,8 +37,10 @@ def workload_of(sweep: Sweep) -> Workload:
         InputError: a file of the program is missing, or the function's module cannot be imported.
     """
     if sweep.program is None:
-        return load_workload(sweep.workload, sweep.search)
-    return load_program(sweep.program, sweep.search)
+        workload = load_workload(sweep.workload, sweep.search)
+    else:
+        workload = load_program(sweep.program, sweep.search)
+    return workload if sweep.inputs is None else workload.with_inputs(sweep.inputs, sweep.search[0])
 
 
 def load_program(program: Program, search: Sequence[str]) -> Workload:
@@ -105,10 +107,12 @@ def program_digest(program: Program, folder: str | None) -> str:
     The rules by which metrics are read are part of the code that makes a row: with other rules, cells are "changed".
     """
     files = {name: content(Path(folder or "", name)) for name in program.files}
-    parts = [digest_of(files) if files else program.version]
-    if program.metrics.declared:
-        parts.append(canonical_json(asdict(program.metrics)))
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+    return recorded.program_digest(recorded.digest_of(files) if files else program.version, metrics_of(program))
+
+
+def metrics_of(program: Program) -> str:
+    """The rules by which metrics are read, as JSON; "" if the sweep declares none."""
+    return canonical_json(asdict(program.metrics)) if program.metrics.declared else ""
 
 
 def _settle(program: Program, method: str, k: int | None, config: Any) -> tuple[int | None, Any]:
@@ -198,6 +202,17 @@ def _matching(patterns: Iterable[str], root: Path, problems: list[str]) -> Itera
         if not names:
             problems.append(f"files: {pattern!r} matches no file in {root}")
         yield from names
+
+
+def scripts(program: Program, root: Path) -> list[str]:
+    """The Python files that the command names, in its order."""
+    paths = (os.path.normpath(part) for part in _static(program) if part.endswith(".py"))
+    return [path for path in dict.fromkeys(paths) if path in program.files and (root / path).is_file()]
+
+
+def python_files(program: Program, root: Path) -> list[str]:
+    """The Python files that the command names, and those that they import."""
+    return [name for name in _named(program, root) if name.endswith(".py")] if program.files else []
 
 
 def _main(program: Program) -> str:

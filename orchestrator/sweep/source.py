@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -20,14 +19,6 @@ BUNDLED_PACKAGE = "raysweep.workloads"
 
 MAX_BYTES = 2**19
 """Larger files are not searched for imports: they are generated, and parsing one would take seconds."""
-
-
-def digest_of(contents: Mapping[str, bytes]) -> str:
-    """Digest of source files, given as name -> content, as 16 hex characters."""
-    digest = hashlib.sha256()
-    for name, text in contents.items():
-        digest.update(name.encode() + b"\0" + text + b"\0")
-    return digest.hexdigest()[:16]
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:

@@ -33,6 +33,7 @@ from raysweep.orchestrator.sweep.grammar.settings import (
     read_table,
     table_conflicts,
 )
+from raysweep.orchestrator.sweep.inputs import Inputs, read_inputs
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
 from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS, read_program
@@ -63,6 +64,7 @@ class Sweep:
     problems: tuple[str, ...] = ()
     program: Program | None = None
     quoted: frozenset[str] = frozenset()  # names with a dot that the file writes in quotes: they are no tables
+    inputs: Inputs | None = None
 
     @classmethod
     def load(cls, name: str | Path) -> Sweep:
@@ -248,6 +250,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         names = [name for name in (*config, *block.axes) if in_file or not quoted.get(name)]
         problems.extend(f"grid[{i}]: {key} {_BOTH}" for key in table_conflicts(names))
     outputs = read_outputs(raw, problems)
+    inputs = read_inputs(raw, problems)
     questions = read_questions(raw.get("question", []), problems)
     search = (str(path.resolve().parent), str(Path.cwd())) if path else (str(Path.cwd()),)
     return Sweep(
@@ -266,6 +269,7 @@ def _read(text: str, path: Path | None) -> Sweep:
         problems=tuple(f"{where}: {problem}" for problem in problems),
         program=program,
         quoted=frozenset(name for name, is_quoted in quoted.items() if is_quoted),
+        inputs=inputs,
     )
 
 

@@ -12,16 +12,18 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 import pydantic
 
+from raysweep.orchestrator.code.source import inputs_digest, with_inputs
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import is_signalled
 from raysweep.orchestrator.sweep.imports import Code, read_code
+from raysweep.orchestrator.sweep.inputs import InputFile, Inputs, files_of
 from raysweep.orchestrator.sweep.main_module import MAIN, main_code
 from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.sweep.source import OURS, content
@@ -49,6 +51,24 @@ class Workload:
     folder: str | None  # of a user's module or a program's files; None for bundled and installed ones
     code: Code = field(default_factory=lambda: Code({}, {}))
     program: Program | None = None
+    inputs: Mapping[str, InputFile] = field(default_factory=dict)  # path, relative to the sweep file's folder
+    input_folder: str = ""
+
+    @property
+    def inputs_digest(self) -> str:
+        """Digest of the files that the sweep names in `inputs`; "" if there are none."""
+        return inputs_digest({path: file.sha256 for path, file in self.inputs.items()})
+
+    def with_inputs(self, inputs: Inputs, folder: str) -> Workload:
+        """This workload with files that it reads.
+
+        Raises:
+            InputError: a pattern matches no file, a file cannot be read, or they are too many or too large.
+        """
+        found = replace(self, inputs=files_of(inputs, folder), input_folder=folder)
+        digest = found.inputs_digest
+        version = f"{self.version}+{digest}" if inputs.identity else self.version
+        return replace(found, version=version, source_digest=with_inputs(self.source_digest, digest))
 
     def files(self) -> dict[str, bytes]:
         """The files of the source digest: path -> content."""
@@ -61,7 +81,9 @@ class Workload:
         """The files to ship to workers, relative to `folder` -> content; None: as it is on disk."""
         if self.program is not None:
             return dict.fromkeys(map(Path, self.program.files))
-        return {**self.code.own_files()}
+        beside = self.folder is not None and os.path.realpath(self.folder) == os.path.realpath(self.input_folder)
+        small = {Path(path): file.content for path, file in self.inputs.items() if file.content is not None}
+        return {**(small if beside else {}), **self.code.own_files()}
 
     def added_later(self) -> dict[str, Any]:
         """Config fields that were added after cells had been recorded, each with its value in those cells.
@@ -233,6 +255,16 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
         raise InputError(f"workload {name!r}: its files changed while they were imported; try again")
     _loaded[name, folder] = workload
     return workload
+
+
+def workload_of_code(name: str, module: str, function: str, code: Code) -> Workload:
+    """The workload whose module is imported from this code.
+
+    Raises:
+        InputError: the module does not import, or lacks the function.
+    """
+    with code.active():
+        return _imported(name, module, function, code, ())
 
 
 def _difference(code: Code, other: Code) -> str:

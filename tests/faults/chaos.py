@@ -350,7 +350,7 @@ class Chaos:
         self.wrong += store.check()
         log = (self.folder / "drivers.log").read_text(errors="replace")
         if (at := log.find('orchestrator/cli/app.py", line')) >= 0:
-            self.wrong.append(f"a launch ended in a traceback: {log[at : at + 4000]}")
+            self.wrong.append(f"a launch ended in a traceback: {log[at : at + 12000]}")
         cells = store.collect(lambda: store.cells.select("cell_id"))["cell_id"]
         attempts = dict(store.attempts.collect().group_by("status").len().iter_rows())
         left = store.storage.names("checkpoints")
@@ -380,7 +380,7 @@ class Chaos:
         logged = store.sql("SELECT cell_id, values_f64[1] AS seed FROM arrays WHERE name = 'seed'")
         if dict(logged.iter_rows()) != seeds or logged.height != len(seeds):
             self.wrong.append(f"{logged.height} logged values of {len(seeds)} cells")
-        subprocess.run([*RAYSWEEP, "store", "compact", "--store", self.at], env=self.cluster.environment, check=True)
+        subprocess.run([*RAYSWEEP, "store", "compact", "--store", self.at], env=self.environment, check=True)
         named = set(store.scan("artifacts").collect()["sha256"])
         kept = [name for epoch in store.storage.names("files") for name in store.storage.names(f"files/{epoch}")]
         if any(name.rpartition("-")[2] not in named for name in kept):

@@ -15,10 +15,12 @@ import time
 from pathlib import Path
 
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.storage.storage import open_storage
 from tests.command_line import PATHS
 from tests.conftest import RAYSWEEP
 from tests.faults.chaos import Chaos
 from tests.faults.cluster import children, command, descendants, signal_to
+from tests.orchestrator.store.owners import die
 
 ENDS_WITHIN_S = {"fenced": 30.0, "interrupted": 60.0, "frozen": 180.0}
 """Why a launch has to end -> within how many seconds it does, however loaded this machine is."""
@@ -113,7 +115,7 @@ class LocalChaos(Chaos):
             return False
         signal_to(self.driver.pid, signal.SIGSTOP)
         (self.folder / "store/_lock").unlink()
-        notes[-1].write_text(json.dumps(json.loads(notes[-1].read_bytes()) | {"pid": 2**22 + 5}))
+        die(open_storage(self.at), int(notes[-1].stem))
         second = subprocess.run(
             [*RAYSWEEP, "launch", "chaos.toml", "--store", self.at, "--inline", "--where", "seed < 5"],
             cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
@@ -14,6 +13,7 @@ import pytest
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP, environment
 from tests.faults.cluster import children, command, signal_to
+from tests.orchestrator.store.owners import die
 
 SWEEP = 'name="slow"\nworkload="slow:run"\nseeds="0..199"\n[[grid]]\nmethod="fine"\n'
 SLOW = """
@@ -62,8 +62,7 @@ def take_over(driver: subprocess.Popen[str], folder: Path) -> None:
     """Freeze the launch, let another own the store and end, and wake the launch."""
     driver.send_signal(signal.SIGSTOP)
     (folder / "results/_lock").unlink()  # as if it were on another machine, and silent for long
-    (note,) = (folder / "results/_epochs").glob("*.json")
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"pid": 2**22 + 5}))
+    die(Store().storage, 0)
     second = subprocess.run(
         [*RAYSWEEP, "launch", "slow.toml", "--inline", "--where", "seed = 0"], cwd=folder, env=environment(),
         capture_output=True, text=True, timeout=60,

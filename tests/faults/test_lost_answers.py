@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +12,6 @@ from raysweep.orchestrator.errors import Fenced
 from raysweep.orchestrator.launch import launch as launcher
 from raysweep.orchestrator.launch.launch import launch
 from raysweep.orchestrator.schedule import driver
-from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import TABLES
 from raysweep.orchestrator.store.segments import Segment, encode
@@ -21,6 +19,7 @@ from raysweep.orchestrator.store.storage import object as object_storage
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.object_store import Proxy
+from tests.orchestrator.store.owners import die
 
 CELLS = 10
 WORKLOAD = """
@@ -59,8 +58,7 @@ class EveryOther:
 
 def presume_dead(owner: StoreWriter) -> None:
     """Make others presume it dead, as if its machine were cut off from the network."""
-    fields = {**lease.read_note(owner.storage, owner.epoch).fields, "pid": 2**22 + 5}
-    owner.storage.replace(f"_epochs/{owner.epoch:08d}.json", json.dumps(fields).encode())
+    die(owner.storage, owner.epoch)
 
 
 def rows_of(s3: str, folder: str) -> list[Segment]:

@@ -50,6 +50,7 @@ _ENVIRONMENT = {
 _FORWARDED = (VARIABLE, *SETTINGS)  # variables that a cluster's workers would not inherit
 _OBJECT_STORE = 256 * 2**20  # results are small, and this is taken from the cells' memory
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_UNNEEDED = ("start_monitor", "start_log_monitor", "start_api_server")
 CONNECT_S = 10.0
 INIT_S = 120.0
 """Seconds within which an embedded Ray must start, in at most two tries."""
@@ -60,6 +61,27 @@ LAST_S, CLOSE_S = 2.0, 6.0
 SAFE = "completed cells are committed, `raysweep resume` runs the rest"
 
 _Returned = TypeVar("_Returned")
+
+
+@contextlib.contextmanager
+def _needed_alone() -> Iterator[None]:
+    """Let Ray start without the processes that an embedded Ray has no use for: more than half of the start's CPU time.
+
+    These are the autoscaler, the log monitor and the dashboard's server. `ray.init` has no options for them.
+    """
+    from ray._private.node import Node
+
+    def skip(self: Any, **options: Any) -> None:
+        self._webui_url = ""
+
+    methods = {name: getattr(Node, name) for name in _UNNEEDED if hasattr(Node, name)}  # other versions start them
+    for name in methods:
+        setattr(Node, name, skip)
+    try:
+        yield
+    finally:
+        for name, method in methods.items():
+            setattr(Node, name, method)
 
 
 class Connection:
@@ -130,7 +152,7 @@ class Connection:
             options["_temp_dir"] = str(folder)
         # No runtime environment: with one, Ray starts its workers twice: 1.4 s. Workers inherit the variables, and
         # import from the current folder, which stays until the launch ends.
-        with _hushed(), contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
+        with _hushed(), _needed_alone(), contextlib.chdir(stage), environment(dict.fromkeys(VARIABLES, "1")):
             try:
                 self.ray.init("local", **options)
             except Exception:  # a busy or suspended machine: Ray gives up after a fixed time

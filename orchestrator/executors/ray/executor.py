@@ -253,7 +253,8 @@ class RayExecutor:
             return ChunkRefused(number, chunk.node, "of the cluster", _line(error))
         except errors.RayTaskError as error:  # our own code failed on the worker
             if f"in {work.__name__}\n" not in str(error):  # it could not be imported, or the chunk not be read
-                return ChunkRefused(number, chunk.node, error.ip, _line(error))
+                # Ray's subclass for errors of this kind lacks the attribute `ip`.
+                return ChunkRefused(number, chunk.node, getattr(error, "ip", None) or "of the cluster", _line(error))
             return ChunkLost(number, "failed", _line(error), traceback=str(error)[-16_384:])
         except errors.RayError as error:
             return ChunkLost(number, "lost", f"{type(error).__name__}: {_line(error)}")
@@ -290,6 +291,9 @@ class RayExecutor:
         """Return the latest heartbeat of each worker that sent one since the last call."""
         beats, self._beats = self._beats, []
         return beats
+
+    def in_this_process(self) -> None:
+        """Cells run in Ray's workers."""
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:

@@ -31,6 +31,7 @@ _LINES: Schema = {"anyOf": [LINE, {"type": "array", "items": LINE, "minItems": 1
 _SPACE: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
 _BOUNDS: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _GROUP: Schema = {"type": "array", "items": LINE, "minItems": 2}
+_FILES: Schema = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1, "maxLength": 1000}}
 _LIST: Schema = {"type": "array", "minItems": 1}
 
 
@@ -92,6 +93,22 @@ TOP = (
         "artifacts",
         "which [files of a cell's folder](workloads.md#files) are kept: `include`, `exclude` (patterns), `max_mib`, "
         "`max_files`; never part of a cell's id",
+    ),
+    Key(
+        "inputs",
+        "files that cells read, relative to the sweep file's folder: a change of one makes done cells changed; "
+        "`{ files = [...], identity = true }` makes new cells",
+        {
+            "anyOf": [
+                _FILES,
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["files"],
+                    "properties": {"files": _FILES, "identity": {"type": "boolean"}},
+                },
+            ]
+        },
     ),
     Key(
         "nan",

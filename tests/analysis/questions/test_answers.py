@@ -158,6 +158,17 @@ def test_predicates_are_checked_while_planning(cli: Cli, write: Write) -> None:
     assert "select one of them" in cli("plan", "toy.toml").stderr
 
 
+def test_a_question_about_settings_that_set_replaces_is_not_asked(cli: Cli, write: Write) -> None:
+    write("toy.py", WORKLOAD)
+    write("toy.toml", SWEEP.format(last=1) + QUESTIONS)
+    ended = cli("launch", "toy.toml", "--inline", "--set", "rate=0.1")
+    assert ended.returncode == 0
+    assert "question 'rates': not asked of these cells, since --set changes the settings" in ended.stderr
+    assert "question 'best'" not in ended.stderr
+    entries = answer(cli, "questions")
+    assert {e["question"]: e["seeds"] for e in entries} == {"good-or-bad": 2, "rates": 0, "best": 2}  # type: ignore[index]
+
+
 def test_diff_of_two_stores(cli: Cli, write: Write) -> None:
     write("toy.py", "def run(cell, context):\n    return {'loss': float(cell.seed)}\n")
     sweep = 'workload = "toy:run"\nseeds = [{}]\n[[grid]]\nmethod = "m"\n'

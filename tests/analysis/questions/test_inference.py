@@ -17,8 +17,8 @@ from raysweep.analysis.questions.sequential import (
     OPEN,
     decide,
     difference,
-    dropped,
     log_evidence,
+    race,
 )
 
 INF = math.inf
@@ -113,9 +113,10 @@ def test_the_best_setting_stays_and_the_others_are_dropped() -> None:
     rng = np.random.default_rng(2)
     outcomes = rng.normal(size=(4, 40)) + np.array([[0.0], [0.0], [2.0], [0.0]])
     outcomes[3, :30] = INF
-    outcomes[1, 20:] = np.nan  # no more seeds of it
-    gone = dropped(outcomes)
+    asked = np.tile(np.arange(40), (4, 1))
+    asked[1, 20:] = -1  # no more seeds of it
+    gone = race(outcomes, asked).dropped
     assert (gone[0], gone[1]) == (0, 0)
     assert 0 < gone[2] < 20
     assert 0 < gone[3] < 20
-    assert dropped(outcomes[:1]).tolist() == [0]
+    assert race(outcomes[:1], asked[:1]).dropped.tolist() == [0]

@@ -25,6 +25,7 @@ import typer
 
 from raysweep.orchestrator.cli import progress
 from raysweep.orchestrator.cli.app import app
+from raysweep.orchestrator.launch import display
 from tests.command_line import in_this_process
 from tests.conftest import ROOT
 
@@ -469,8 +470,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         for name, steps in SCENARIO.items():
             # How many cells are done by the first line of progress is certain only while their length is unknown.
             pause = 60.0 if name in ONE_LINE_OF_PROGRESS else 1e9
-            for pace in ("NEWS_S", "LINES_S", "EVENTS_S"):
-                patch.setattr(progress, pace, pause)
+            for module, pace in ((display, "NEWS_S"), (display, "LINES_S"), (progress, "EVENTS_S")):
+                patch.setattr(module, pace, pause)
             texts[name] = played(steps, folder)
         yield texts
 

@@ -88,7 +88,7 @@ def test_a_slow_rate_has_a_longer_unit() -> None:
 
 
 def test_before_anything_has_ended_there_is_no_rate(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.launch.display.LINES_S", 0.0)
     with live(False) as show:
         show(progress(done=0, work_done=0.0, running=2, to_retry=3))
     assert capsys.readouterr().err == "0 done, 2 running, 3 waiting for a retry, 0 failed, 10 left\n"
@@ -112,8 +112,8 @@ def test_weights_are_expected_seconds_else_hints_else_alike(write) -> None:
 
 
 def test_unsuccessful_attempts_are_named_once_without_control_characters(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("raysweep.orchestrator.cli.progress.NEWS_S", 0.0)
-    monkeypatch.setattr("raysweep.orchestrator.cli.progress.LINES_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.launch.display.NEWS_S", 0.0)
+    monkeypatch.setattr("raysweep.orchestrator.launch.display.LINES_S", 0.0)
     bad = deque(FailedAttempt(f"{i:024d}", "failed", f"ValueError: \x1b[31m{i}") for i in range(5))
     with live(False, " --store here") as show:
         show(progress(bad=bad, bad_attempts=5, slow=[("a" * 24, 700.0, 60.0)], waiting=("a node with a GPU",)))

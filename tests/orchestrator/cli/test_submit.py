@@ -65,6 +65,21 @@ def test_a_bare_resume_ships_the_modules_that_lie_here(ready, write) -> None:
         assert shipped_job.command == "python -m raysweep resume --address auto --yes"
 
 
+def test_a_bare_resume_ships_the_files_of_the_programs_of_this_folder(folder: Path, write, capsys) -> None:
+    (folder / "data").mkdir()
+    for name in ("data/in.csv", "conf.yaml", "train.py", "secret.txt", "sweeps.txt"):
+        write(name, "x = 1\n")
+    write("s.toml", 'script = "train.py"\nseeds = [0]\nfiles = ["data", "conf.yaml"]\nconfig = {conf = "conf.yaml"}\n')
+    write("old.toml", 'seeds = [0]\nscript = "gone.py"\n')
+    write("pyproject.toml", "[project]\nname = 'x'\n")
+    with job("resume", None, []) as shipped_job:
+        files = {p.relative_to(shipped_job.folder).as_posix() for p in shipped_job.folder.rglob("*") if p.is_file()}
+    assert {f for f in files if not f.startswith("raysweep/")} == {"train.py", "data/in.csv", "conf.yaml"}
+    warning = capsys.readouterr().err
+    assert "old.toml: the files of its program are not shipped: no file 'gone.py'" in warning
+    assert "pyproject" not in warning
+
+
 def test_too_much_is_refused_by_name(ready, monkeypatch, write) -> None:
     monkeypatch.setattr(submit, "MAX_MIB", 0.5)
     write("two/large.py", "#" * 2**20)

@@ -113,7 +113,10 @@ def test_the_screen_ends_with_the_next_command() -> None:
             DROPPED,
             None,
             None,
-            ["1 cell requested only before the sweep file changed; `raysweep resume` without a sweep runs them"],
+            [
+                "1 cell of an earlier version of their sweep: not requested now; `raysweep resume` without a sweep "
+                "runs them"
+            ],
         ),
         (None, None, None, []),
     ],

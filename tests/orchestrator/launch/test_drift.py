@@ -47,7 +47,7 @@ def ended(sweep: Sweep) -> Drift:
     return drift(request.sweeps, request.every, Store().sweeps(), request.workloads)
 
 
-def test_why_cells_are_not_requested(sweep: Callable[..., Sweep]) -> None:
+def test_why_cells_are_not_requested(sweep: Callable[..., Sweep], write: Callable[..., Path]) -> None:
     now = sweep()
     for each in (now, now.with_seeds("0..4"), now.with_settings({"rate": 0.5})):
         launch(each, inline=True)
@@ -55,7 +55,11 @@ def test_why_cells_are_not_requested(sweep: Callable[..., Sweep]) -> None:
     assert ended(now.with_settings({"rate": 0.5})).why == {
         "with other seeds (--seeds)": 6, "with other settings (--set)": 4,
     }  # fmt: skip
-    assert ended(sweep(rate="[0.2]")).why == {"before the file changed": 9 + 1}
+    assert ended(sweep(rate="[0.2]")).why == {
+        "with other seeds (--seeds)": 6, "with other settings (--set)": 2, "before the file changed": 2,
+    }  # fmt: skip
+    commented = Sweep.load(write("m.toml", f"# A comment.\ntitle = 'T'\n{FILE.format('m1', '[0.1, 0.2]')}"))
+    assert ended(commented).why == ended(now).why
 
 
 def test_keys_that_a_config_has_got_since_are_named_and_marked_ones_are_not(
@@ -92,6 +96,26 @@ def test_a_cell_stands_where_its_newest_request_puts_it(
     ids = request_state(Store().sweeps()).filter(request_state=DROPPED)["cell_id"]
     rates = Store().sql("SELECT cell_id, rate FROM cells")
     assert set(rates.filter(rates["cell_id"].is_in(ids.implode()))["rate"]) == {0.3}
+
+
+def test_only_a_change_of_the_cells_drops_a_cell(sweep: Callable[..., Sweep], write: Callable[..., Path]) -> None:
+    launch(sweep(), inline=True)  # rates 0.1 and 0.2, seeds 0 and 1
+
+    def dropped(text: str, **options: object) -> int:
+        changed = Sweep.load(write("m.toml", text))
+        seeds, settings = options.pop("seeds", None), options.pop("settings", {})
+        changed = changed.with_settings(settings)
+        launch(changed if seeds is None else changed.with_seeds(seeds), inline=True, **options)
+        states = request_state(Store().sweeps())["request_state"]
+        return int((states == DROPPED).sum())
+
+    text = FILE.format("m1", "[0.1, 0.2]")
+    assert dropped(f"# A comment.\ntitle = 'T'\n{text}[resources]\nretries = 3\n", seeds="0") == 0
+    wider = FILE.format("m1", "[0.1, 0.2, 0.3]")
+    assert dropped(wider, seeds="0") == 0  # the file has seed 1 as well
+    assert dropped(FILE.format("m1", "[0.2, 0.4]"), where="rate = 0.4") == 0  # nothing recorded says what else it has
+    assert dropped(FILE.format("m1", "[0.2, 0.4]"), settings={"rate": 0.5}) == 0
+    assert dropped(FILE.format("m1", "[0.2, 0.4]"), seeds="0") == 3  # rate 0.1 with two seeds, and 0.3 with one
 
 
 def test_an_earlier_version_is_distinguished_from_the_newest(sweep: Callable[..., Sweep]) -> None:

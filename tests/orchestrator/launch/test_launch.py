@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
 from tests.conftest import SWEEP, TINY
+from tests.faults.cluster import command, descendants
 
 
 @pytest.fixture
@@ -236,6 +238,22 @@ def test_contract_a_chunk_whose_workload_does_not_load_is_refused(executors: dic
     assert refused.place
 
 
+class Unreadable:
+    """Raises ValueError when it is unpickled."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("no number",)
+
+
+def test_ray_a_chunk_that_the_worker_cannot_read_is_refused(executors: dict[str, Executor]) -> None:
+    executor = executors["ray"]
+    executor.submit(dataclasses.replace(chunk(10, "a"), device=Unreadable()))  # type: ignore[arg-type]
+    (refused,) = events(executor, 1)
+    assert isinstance(refused, ChunkRefused)
+    assert "no number" in refused.problem
+    assert refused.place
+
+
 def events(executor: Executor, count: int, seconds: float = 60) -> list[Event]:
     received: list[Event] = []
     until = time.monotonic() + seconds
@@ -284,6 +302,13 @@ def test_ray_a_dying_worker_and_one_that_ignores_its_alarm(executors: dict[str, 
 def test_ray_refuses_what_no_node_can_run(executors: dict[str, Executor]) -> None:
     assert executors["ray"].slots(10_000, 0, None) == 0
     assert "CPUs" in (executors["ray"].fits(10_000, 0, None) or "")
+
+
+def test_ray_starts_only_the_processes_that_it_needs(executors: dict[str, Executor]) -> None:
+    commands = [command(pid) for pid in descendants(os.getpid())]
+    assert any("raylet/raylet" in text for text in commands)
+    for script in ("dashboard/dashboard.py", "log_monitor.py", "autoscaler/_private/monitor.py"):
+        assert not any(script in text for text in commands)
 
 
 def test_ray_kill_leaves_no_event(executors: dict[str, Executor]) -> None:

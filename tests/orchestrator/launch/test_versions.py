@@ -224,3 +224,44 @@ def test_a_recorded_function_of_a_notebook_is_not_resumed_elsewhere(folder: Path
     assert (
         "'__main__:run': the program that runs now has no function 'run'; launch it from the notebook" in ended.stderr
     )
+
+
+OTHER_PROGRAM = """
+import beside
+from raysweep import Store, launch
+from raysweep.orchestrator.launch.request import from_sweeps
+from raysweep.orchestrator.sweep.from_function import function_sweep
+def run(cell, context):
+    return {"loss": beside.double(cell.config["rate"])}
+if __name__ == "__main__":
+    for function in (run, beside.run):
+        launch(function, grid={"rate": 0.5}, inline=True, name=function.__module__.strip("_"))
+        request = from_sweeps([function_sweep(function, {"rate": 0.5}, [0])], Store("none"))
+        print(sorted(path.name for files in request.own_files.values() for path in files))
+"""
+BESIDE = """
+def double(x):
+    return 2 * x
+def run(cell, context):
+    return {"loss": double(cell.config["rate"])}
+"""
+
+
+def test_functions_of_a_program_in_another_folder_are_shipped_and_debugged(folder: Path, write, cli_process) -> None:
+    (folder / "inner").mkdir()
+    write("inner/program.py", OTHER_PROGRAM)
+    write("inner/beside.py", BESIDE)
+    command = [sys.executable, "inner/program.py"]
+    ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
+    assert ended.stdout == "['beside.py']\n['beside.py']\n"
+    ids = dict(Store().sql("SELECT sweep, cell_id FROM cells").iter_rows())
+    for name in ("main", "beside"):
+        debugged = cli_process("debug", ids[name])
+        assert debugged.stdout.splitlines()[-1] == "the recorded metrics are the same", debugged.stderr
+    write("inner/program.py", OTHER_PROGRAM.replace('__name__ == "__main__"', "run"))
+    refused = cli_process("debug", ids["main"])
+    assert refused.returncode == 2
+    assert "program.py: starts a launch while it is run for its functions; put that under if __name__" in refused.stderr
+    (folder / "inner/program.py").unlink()
+    gone = cli_process("debug", ids["main"])
+    assert (gone.returncode, "debug it in the folder of its program" in gone.stderr) == (2, True)

@@ -13,6 +13,7 @@ from raysweep import Store, launch
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.run.curves import LoggedCurve, as_arrays
 from raysweep.orchestrator.store import live
+from raysweep.orchestrator.store.repair import survey
 from tests.command_line import Ended
 from tests.orchestrator.sweeps import sweep_of
 
@@ -85,14 +86,28 @@ def test_a_long_curve_is_published_thinned_out_with_its_last_point() -> None:
     assert (len(thinned.steps), thinned.steps[-1], thinned.values[-1]) == (80, 10_000, 10_000.0)
 
 
-@pytest.mark.parametrize("data", [b"no zlib", b"", live.zlib.compress(b"[1]"), live.zlib.compress(b"[" * 100_000)])
+STATE = live.encode(live.LiveState("cd" * 12, 1, 3, b"abc"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"no zlib", b"", live.zlib.compress(b"[1]"), live.zlib.compress(b"[" * 100_000),
+        pytest.param(STATE, id="of another attempt"), pytest.param(STATE[:-2], id="cut"),
+    ],
+)  # fmt: skip
 def test_a_foreign_state_is_named(data: bytes, folder) -> None:
     launch(sweep_of("math:sqrt"), inline=True)
     store = Store()
-    path = live.path_of("ab" * 12, 1)
+    path, sound = live.path_of("ab" * 12, 1), live.path_of("cd" * 12, 1)
     store.storage.replace(path, data)
+    store.storage.replace(sound, STATE)
     with pytest.raises(StoreDamaged, match=path):
         store.sql("SELECT * FROM live")
+    assert [line.partition(":")[0] for line in store.check()] == [path]
+    skipping = Store(skip_damaged=True)
+    assert [state.end for state in skipping.live()] == [b"abc"]
+    assert list(survey(skipping).files) == [path]
 
 
 METRICS = """

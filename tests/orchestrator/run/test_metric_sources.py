@@ -23,7 +23,7 @@ def context_of(folder: Path) -> RunContext:
 
 def read(
     folder: Path, sources: MetricSources, *files: str, settings: tuple[str, ...] = ()
-) -> tuple[dict[str, float], Arrays]:
+) -> tuple[dict[str, float | str | None], Arrays]:
     context = context_of(folder)
     metrics = read_metrics(sources, OutputMetrics(sources, context), folder, files, settings, context)
     arrays: Arrays = {}
@@ -32,7 +32,7 @@ def read(
     return metrics, arrays
 
 
-def read_file(folder: Path, name: str, text: str, step: str = "step") -> tuple[dict[str, float], Arrays]:
+def read_file(folder: Path, name: str, text: str, step: str = "step") -> tuple[dict[str, float | str | None], Arrays]:
     (folder / name).write_text(text)
     return read(folder, MetricSources(json_lines=False, files=(name,), step=step, declared=True), name)
 
@@ -43,7 +43,7 @@ def test_a_table_gives_the_last_value_of_each_column_and_its_curve(tmp_path: Pat
     assert read_file(tmp_path, "log.csv", text, "epoch") == expected
     assert read_file(tmp_path, "log.tsv", text.replace(",", "\t"), "epoch") == expected
     lines = (
-        '{"epoch": 0, "loss": 1}\n\n{"epoch": 5, "loss": 0.5, "val": 0.75}\n{"epoch": 10, "loss": 0.25, "note": "c"}\n'
+        '{"epoch": 0, "loss": 1}\n\n{"epoch": 5, "loss": 0.5, "val": 0.75}\n{"epoch": 10, "loss": 0.25, "note": null}\n'
     )
     assert read_file(tmp_path, "log.jsonl", lines, "epoch") == expected
     assert (
@@ -52,10 +52,24 @@ def test_a_table_gives_the_last_value_of_each_column_and_its_curve(tmp_path: Pat
     )
 
 
+def test_text_is_a_metric_unless_the_name_has_numbers_or_is_a_setting(tmp_path: Path) -> None:
+    sources = MetricSources()
+    output = OutputMetrics(sources, context_of(tmp_path))
+    for line in (
+        '{"phase": "warm", "loss": 1, "x": 1, "optimizer": "adam"}', '{"phase": "hot", "loss": 2, "x": "text"}',
+        f'{{"long": "{"x" * 10_001}"}}',
+    ):  # fmt: skip
+        output.stdout(line)
+    metrics = read_metrics(sources, output, tmp_path, (), ("optimizer",), context_of(tmp_path))
+    assert metrics == {"phase": "hot", "loss": 2, "x": 1}
+    with pytest.raises(NoMetrics, match="has no number"):
+        read_file(tmp_path, "m.json", '{"phase": "hot"}')
+
+
 def test_an_object_may_hold_objects_and_curves(tmp_path: Path) -> None:
     text = '{"test": {"acc": 0.5, "ok": true}, "history": [3, 2, 1.5], "name": "x", "none": null}'
     metrics, arrays = read_file(tmp_path, "m.json", text)
-    assert metrics == {"test.acc": 0.5, "test.ok": 1, "history": 1.5}
+    assert metrics == {"test.acc": 0.5, "test.ok": 1, "history": 1.5, "name": "x"}
     assert arrays == {"history": [(0, 1, [3, 2, 1.5])]}
 
 

@@ -62,6 +62,9 @@ class Scripted:
     def beats(self) -> tuple[()]:
         return ()
 
+    def in_this_process(self) -> None:
+        return None
+
     def kill(self, number: int) -> None:
         pass
 

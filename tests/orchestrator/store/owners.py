@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from raysweep.orchestrator.store import lease
 from raysweep.orchestrator.store.owner import Owner
 from raysweep.orchestrator.store.storage.storage import Storage
@@ -18,4 +16,4 @@ def let_go(owner: Owner) -> None:
 def die(storage: Storage, epoch: int) -> None:
     """Let the note of a generation's owner name a process that is not there."""
     fields = {**lease.read_note(storage, epoch).fields, "pid": 2**22 + 5}
-    storage.replace(f"_epochs/{epoch:08d}.json", json.dumps(fields).encode())
+    storage.replace(f"_epochs/{epoch:08d}.json", lease.note_bytes(epoch, fields))

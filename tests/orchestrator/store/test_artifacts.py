@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from raysweep import Store, launch
 from raysweep.orchestrator.errors import InputError, StoreDamaged
-from raysweep.orchestrator.store.artifacts import problem_of, read_content, save
+from raysweep.orchestrator.store.artifacts import named_by, problem_of, read_content, save
+from raysweep.orchestrator.store.repair import Repair, survey
 from raysweep.orchestrator.store.writer import StoreWriter
 from tests.command_line import Ended
 from tests.orchestrator.sweeps import sweep_of
@@ -42,6 +46,11 @@ def store(write, place: str) -> Store:
     return Store(place)
 
 
+def id_of_seed(store: Store, seed: int) -> str:
+    """The id of the cell of a seed."""
+    return str(store.known().cells.filter(pl.col("seed") == seed)["cell_id"].item())
+
+
 @pytest.mark.parametrize("place", ["local"], indirect=True)
 def test_files_are_artifacts_of_done_and_failed_cells(store: Store, cli: Callable[..., Ended], folder: Path) -> None:
     rows = store.sql("SELECT status, path, bytes, kind FROM artifacts ORDER BY ALL").rows()
@@ -55,8 +64,20 @@ def test_files_are_artifacts_of_done_and_failed_cells(store: Store, cli: Callabl
     assert ("done", "pipe", 0, "not kept: is not a regular file") in rows
     assert not any(path == "big.bin" for _, path, *_ in rows)
     assert "plots/loss.png" in cli("artifacts", "ls").stdout
+    cell_id = id_of_seed(store, 1)
+    one = json.loads(cli("artifacts", "ls", cell_id[:8], "--json").stdout)
+    assert {row["cell_id"] for row in one} == {cell_id}
+    for options, problem in [
+        (["--name", "*.zip"], "--name '*.zip': no path matches; there are: link, notes.txt, pipe, plots/loss.png"),
+        (["--where", "loss > 5"], "--where 'loss > 5': no cell matches"),
+        (["zz"], "cell 'zz': no such cell"),
+    ]:
+        for command in (["ls"], ["ls", "--json"], ["get", "--to", "out"]):
+            refused = cli("artifacts", *command, *options)
+            assert (refused.returncode, refused.stdout, problem in refused.stderr) == (2, "", True), refused.stderr
+    assert not (folder / "out").exists()
     fetched = cli("artifacts", "get", "--where", "loss > 0", "--name", "*.png", "--to", "out")
-    assert fetched.stdout == "1 files of 1 cell in out (0.0 MiB), 1 of them new\n"
+    assert fetched.stdout == "1 file of 1 cell in out (0.0 MiB), 1 of them new\n"
     (file,) = (path for path in (folder / "out").rglob("*") if path.is_file())
     assert file.read_bytes() == b"picture 1"
     again = cli("artifacts", "get", "--where", "loss > 0", "--name", "*.png", "--to", "out")
@@ -80,6 +101,49 @@ def test_a_missing_or_damaged_content_is_named(store: Store, cli: Callable[..., 
     assert problems[f"files/00000000/{damaged.name}"].startswith("damaged")
     refused = cli("artifacts", "get", "--to", "out")
     assert (refused.returncode, "missing" in refused.stderr or "damaged" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("is_missing", [False, True], ids=["damaged", "missing"])
+def test_a_repair_moves_contents_aside_and_a_launch_runs_their_cells(
+    store: Store, place: str, is_missing: bool
+) -> None:
+    storage = store.storage
+    rows = store.artifacts().filter(path="notes.txt").sort("status", "cell_id").to_dicts()
+    lost, failed = rows[0], rows[-1]
+    assert (lost["status"], failed["status"]) == ("done", "failed")
+    for row in (lost, failed):
+        if is_missing:
+            storage.delete(named_by(row))
+        else:
+            storage.replace(named_by(row), b"seed 7")
+    (cells, *_) = (segment.path for segment in store.segments("cells") if segment.rows)
+    storage.replace(cells, (storage.read(cells) or b"")[:-9])  # contents are checked beside any other damage
+    paths = {named_by(row) for row in (lost, failed)}
+    assert {line.partition(": ")[0] for line in Store(place).check()} == {cells, *paths}
+    found = survey(Store(place, skip_damaged=True))
+    assert found.files.keys() == {cells, *paths}
+    assert found.run_again.rows() == [(lost["cell_id"], "details")]
+    with Repair(Store(place, skip_damaged=True)) as repair:
+        repair.apply(found)
+    repaired = Store(place)
+    assert repaired.check() == []
+    kinds = repaired.artifacts().filter(cell_id=failed["cell_id"]).select("path", "kind").rows()
+    assert ("plots/loss.png", "image/png") in kinds
+    assert next(kind for path, kind in kinds if path == "notes.txt").startswith("not kept: its content was damaged")
+    moved = [name for name in storage.names("_damaged") if name.startswith("files-")]
+    assert len(moved) == (0 if is_missing else 2)
+    done = repaired.cells.select("cell_id").collect()["cell_id"].to_list()
+    assert len(done) == 1
+    assert lost["cell_id"] not in done
+    launch(sweep_of("files:run", LIMITS, seeds='"0..1"'), place, inline=True)
+    assert Store(place).cells.collect().height == 2
+    again = Store(place).artifacts().filter(cell_id=lost["cell_id"], path="notes.txt").row(0, named=True)
+    assert (again["epoch"], read_content(storage, again)) == (2, b"seed %d" % _seed(lost))
+    assert Store(place).check() == []
+
+
+def _seed(row: dict[str, object]) -> int:
+    return next(seed for seed in range(3) if hashlib.sha256(b"seed %d" % seed).hexdigest() == row["sha256"])
 
 
 def test_contents_without_a_row_are_never_seen_and_removed_by_the_next_owner(place: str, write) -> None:

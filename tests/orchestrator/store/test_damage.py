@@ -15,6 +15,7 @@ from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store import checksums
 from raysweep.orchestrator.store.missing import missing
 from raysweep.orchestrator.store.segments import inspect, verify
+from raysweep.orchestrator.store.writer import StoreWriter
 
 WORKLOAD = """
     def run(cell, context):
@@ -141,6 +142,44 @@ def test_two_exchanged_segments_are_named(folder: Path, write) -> None:
     assert [path.name in line for path, line in zip((first, second), problems, strict=True)] == [True, True]
     with pytest.raises(StoreDamaged, match=f"{first.name}: holds another segment, .* as cells/{second.name}"):
         answers()
+
+
+def test_two_exchanged_notes_of_owners_are_named_and_repaired(folder: Path, write, cli) -> None:
+    write("lossy.py", WORKLOAD)
+    for _ in range(2):
+        launch(Sweep.load(write("lossy.toml", SWEEP)), inline=True)
+    with StoreWriter(Store("results")) as owner:  # alive, and in the third generation
+        first, third = (Path(f"results/_epochs/{epoch:08d}.json") for epoch in (0, owner.epoch))
+        one, other = first.read_bytes(), third.read_bytes()
+        first.write_bytes(other)
+        third.write_bytes(one)
+        ended = cli("status")
+        assert (ended.returncode, f"{third.name}: holds the note of generation 0" in ended.stderr) == (2, True)
+        assert cli("launch", "lossy.toml", "--inline").returncode == 2
+    assert [path.name in line for path, line in zip((first, third), Store("results").check(), strict=True)] == [
+        True
+    ] * 2
+    assert cli("store", "repair", "--yes").returncode == 0
+    assert Store("results").check() == []
+    assert cli("status").returncode == 0
+
+
+def test_a_note_of_an_earlier_version_has_neither_generation_nor_checksum(folder: Path) -> None:
+    store = Store("results")
+    with StoreWriter(store):
+        note = Path("results/_epochs/00000000.json")
+        fields = json.loads(note.read_text())
+        note.write_text(json.dumps({**fields, "command": "another"}))
+        with pytest.raises(StoreDamaged, match=rf"{note.name}: damaged: checksum"):
+            store.owner()
+        assert fields.pop("epoch") == 0
+        assert fields.pop("crc32") > 0
+        note.write_text(json.dumps(fields))
+        assert store.owner() is not None
+        assert store.check() == []
+        note.write_text(Path("results/store.json").read_text())
+        with pytest.raises(StoreDamaged, match=rf"{note.name}: foreign"):
+            store.owner()
 
 
 @pytest.fixture

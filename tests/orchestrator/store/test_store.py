@@ -528,7 +528,7 @@ def test_the_owner_is_found_without_touching_the_store(folder: Path, records, mo
     anew = Store("results").storage
 
     def owner_who_claims(**changes: object) -> lease.Ownership | None:
-        anew.replace("_epochs/00000000.json", json.dumps({**fields, **changes}).encode())
+        anew.replace("_epochs/00000000.json", lease.note_bytes(0, {**fields, **changes}))
         return lease.current_owner(storage)
 
     assert owner_who_claims(process={**fields["process"], "started": "1"}) is None  # its number is another's now

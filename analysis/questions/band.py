@@ -1,0 +1,73 @@
+"""How sure an estimate is after each seed: a band that holds at all times at once; and a fixed plan to compare with."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysweep.analysis.questions.sequential import LEVEL, log_evidence
+
+PLAN_EFFECT, PLAN_POWER = 0.5, 0.8
+"""The effect of the fixed plan, in standard deviations of the differences, and its power."""
+_GRID = 121
+_MAX_SEEDS = 400
+"""Seeds beyond it are left out of the band, whose computation takes a time that grows with their square."""
+
+
+class Point(NamedTuple):
+    """The median of a - b after some seeds, and the ends of its band; None where they are infinite."""
+
+    seeds: int
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+def band(differences: NDArray[np.float64], questions: int = 1, level: float = LEVEL) -> list[Point]:
+    """The estimate and its band after each pair.
+
+    The band is the set of shifts that no one-sided e-value has ever rejected at `level` over all questions: the
+    difference lies in it at all times, with a probability of 1 - level at least. Its ends are searched on a grid of
+    `_GRID` values between the smallest and the largest finite difference.
+
+    Args:
+        differences: a - b for each seed, in order; infinite if one of the two failed.
+        questions: the number of questions asked together.
+        level: the probability that the band of any question is ever wrong.
+    """
+    values = differences[:_MAX_SEEDS]
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return []
+    shifts = np.linspace(finite.min(), finite.max(), _GRID)
+    needed = math.log(2 * questions / level)
+    moved = values - shifts[:, None]
+    too_low, too_high = (np.maximum.accumulate(log_evidence(s * moved), axis=1) >= needed for s in (1, -1))
+    points = []
+    middle = np.clip(values, -1e300, 1e300)  # the median of two infinite values of opposite signs is 0
+    for t in range(values.size):
+        estimate = float(np.median(middle[: t + 1]))
+        # All shifts up to the last rejected one are rejected: ranks may leave gaps of a grid step.
+        low = np.nonzero(too_low[:, t])[0]
+        high = np.nonzero(too_high[:, t])[0]
+        points.append(
+            Point(
+                t + 1, estimate if abs(estimate) < 1e299 else None, float(shifts[low[-1]]) if low.size else None,
+                float(shifts[high[0]]) if high.size else None,
+            )
+        )  # fmt: skip
+    return points
+
+
+def planned_seeds(questions: int = 1, level: float = LEVEL) -> int:
+    """Seeds of a fixed plan: a two-sided t test at level / questions that finds `PLAN_EFFECT` with `PLAN_POWER`.
+
+    By n = ((z_level + z_power) / effect)^2 + z_level^2 / 2.
+    """
+    z = NormalDist().inv_cdf
+    of_level = z(1 - level / questions / 2)
+    return math.ceil(((of_level + z(PLAN_POWER)) / PLAN_EFFECT) ** 2 + of_level**2 / 2)

@@ -1,0 +1,200 @@
+"""The parts of a declared question, each between settings of equal strata, and the evidence on each so far."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from raysweep.analysis.questions.order import request_order
+from raysweep.analysis.questions.sequential import LITTLE, Decision, Race, decide, in_order, race
+from raysweep.analysis.questions.settings import FAILED, Outcomes, metrics_of, outcomes_of
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.query.settings import by_setting, compared
+from raysweep.orchestrator.query.sql import cells_frame
+from raysweep.orchestrator.status import CHARGES, used_up
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+from raysweep.orchestrator.sweep.question import Question, Setting, label
+
+Key = tuple[Any, ...]
+"""The values of a setting in the columns `cells.VARIANT`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question, or the part of it with certain values that both sides share.
+
+    Args:
+        question: the question.
+        name: its name, with these values if there are any.
+        keys: the settings.
+        names: names of the settings.
+        problems: the reasons why settings cannot be compared; there are no settings then.
+    """
+
+    question: Question
+    name: str
+    keys: tuple[Key, ...] = ()
+    names: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def parts_of(question: Question, variants: pl.DataFrame) -> list[Part]:
+    """The parts of a question over these variants (`cells.VARIANTS_SCHEMA`), which may lack cells; at least one."""
+    one_each = variants.select(cell_id=pl.format("variant {}", "variant"), variant="variant", seed=pl.lit(0, pl.Int64))
+    table = by_setting(CellTable(variants, one_each))
+    keys = variants.select(VARIANT).unique(maintain_order=True).rows()
+    matched = compared(question, table)
+    if matched.problems:
+        return [Part(question, question.name, problems=matched.problems)]
+    chosen = [(pair.stratum, [pair.a, pair.b]) for pair in matched.pairs]
+    if question.best_of is not None:
+        chosen = [("", table.select(question.best_of))]
+    return [
+        Part(
+            question, f"{question.name} at {stratum}" if stratum else question.name, tuple(keys[i] for i in settings),
+            _names([table.settings[i] for i in settings]),
+        )
+        for stratum, settings in chosen
+    ]  # fmt: skip
+
+
+def _names(settings: Sequence[Setting]) -> tuple[str, ...]:
+    return tuple(label(setting, settings) for setting in settings)
+
+
+@dataclass(frozen=True)
+class RecordedCells:
+    """The cells of recorded sweeps by setting: columns cell_id, seed, asked, status, metrics, finished_at."""
+
+    frames: Mapping[Key, pl.DataFrame]
+
+    @functools.cached_property
+    def metrics(self) -> frozenset[str]:
+        """The names of all metrics that done cells have."""
+        return metrics_of(self.frames.values())
+
+    def outcomes(self, part: Part) -> list[Outcomes]:
+        """The outcomes of a part's settings.
+
+        Raises:
+            InputError: the settings cannot be compared, or have no such metric.
+        """
+        if part.problems:
+            raise InputError(list(part.problems))
+        metric, better = part.question.metric, part.question.better
+        return [
+            outcomes_of(self.frames.get(key, _NO_CELLS), metric, better, name, self.metrics)
+            for key, name in zip(part.keys, part.names, strict=True)
+        ]
+
+
+_NO_CELLS = pl.DataFrame(
+    schema={
+        "cell_id": pl.String, "seed": pl.Int64, "asked": pl.Int64, "status": pl.String, "metrics": pl.Object,
+        "finished_at": pl.Datetime,
+    }
+)  # fmt: skip
+
+
+def recorded_cells(
+    store: Store, recorded: Sequence[RecordedSweep], *, retried: bool = False, tried: Collection[str] = ()
+) -> RecordedCells:
+    """Read the cells of recorded sweeps, and their outcomes.
+
+    Args:
+        store: the store.
+        recorded: the recorded sweeps, oldest first.
+        retried: whether a failed cell that has attempts left counts as pending, since a launch is about to retry it.
+        tried: ids of cells for which this is not so: this launch has tried them already.
+    """
+    asked = request_order(recorded)
+    parts = [entry.table.wide().select("cell_id", "seed", "retries", *VARIANT) for entry in reversed(recorded)]
+    if not parts:
+        return RecordedCells({})
+    cells = cells_frame(store, _COLUMNS).select("cell_id", "status", "metrics", "finished_at")
+    frame = pl.concat(parts).unique("cell_id", keep="first", maintain_order=True).join(asked, on="cell_id")
+    frame = frame.join(cells, on="cell_id", how="left").with_columns(pl.col("status").fill_null("pending"))
+    if retried:
+        frame = frame.join(store.summary().select("cell_id", *CHARGES), on="cell_id", how="left")
+        has_attempts = ~used_up({name: pl.col(name) for name in CHARGES}, pl.col("retries"))
+        again = pl.col("status").is_in(FAILED) & has_attempts & ~pl.col("cell_id").is_in(list(tried))
+        frame = frame.with_columns(status=pl.when(again).then(pl.lit("pending")).otherwise("status"))
+    groups = frame.sort("asked").partition_by(VARIANT, as_dict=True, maintain_order=True)
+    return RecordedCells({key: rows.select(_NO_CELLS.columns) for key, rows in groups.items()})
+
+
+_COLUMNS = "SELECT cell_id, status, metrics, finished_at FROM cells"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence on a part of a question.
+
+    Args:
+        part: the part.
+        outcomes: the outcomes of each of its settings.
+        decision: the verdict; None for a question for the best of several settings.
+        race: the settings that are shown not to be the best; None for a comparison of two.
+        differences: the differences a - b that count, in order, lower being better; empty for a question for the best.
+    """
+
+    part: Part
+    outcomes: tuple[Outcomes, ...]
+    decision: Decision | None
+    race: Race | None
+    differences: NDArray[np.float64]
+
+    @property
+    def left(self) -> list[int]:
+        """The settings that may still be asked about: both of a pair, or those that are not dropped."""
+        return list(range(len(self.outcomes))) if self.race is None else np.nonzero(self.race.dropped == 0)[0].tolist()
+
+    @property
+    def left_settings(self) -> list[tuple[Key, Outcomes]]:
+        """The settings of `left`, with their outcomes."""
+        return [(self.part.keys[i], self.outcomes[i]) for i in self.left]
+
+    @property
+    def further(self) -> int | None:
+        """The number of further seeds that would do at the evidence's pace; None if it has none."""
+        if self.race is None:
+            return self.decision.further if self.decision is not None else None
+        log_e, seeds = self.race.log_e[self.left], self.race.seeds[self.left]
+        if len(log_e) < 2 or not seeds.all() or np.sort(log_e)[1] < LITTLE:
+            return None
+        losers = log_e.argsort()[1:]  # the setting with the least evidence against it is left in the end
+        return int(np.ceil((self.race.needed - log_e[losers]) * seeds[losers] / log_e[losers]).max())
+
+    @property
+    def pairs(self) -> int:
+        """The number of seeds that were used."""
+        if self.race is None:
+            return self.differences.size
+        return int(self.race.seeds[self.left].min()) if self.left else 0
+
+
+def evidence(part: Part, outcomes: Sequence[Outcomes], count: int, level: float) -> Evidence:
+    """The evidence on a part of a question.
+
+    Args:
+        part: the part.
+        outcomes: the outcomes of its settings.
+        count: the number of questions asked together.
+        level: the probability of a wrong verdict on any of them.
+    """
+    seeds = sorted({seed for entry in outcomes for seed in entry.asked})
+    values = np.array([[entry.values.get(seed, np.nan) for seed in seeds] for entry in outcomes])
+    asked = np.array([[entry.asked.get(seed, -1) for seed in seeds] for entry in outcomes], dtype=np.int64)
+    if part.question.best_of is not None:
+        return Evidence(part, tuple(outcomes), None, race(values, asked, count, level), np.zeros(0))
+    differences = in_order(values, asked)
+    decision = decide(differences, part.question.margin, count, level)
+    return Evidence(part, tuple(outcomes), decision, None, differences)

@@ -1,0 +1,301 @@
+"""`--until decided`: which cells a launch runs next, so that the questions of its sweeps are decided with few cells.
+
+Each call reads the store and starts afresh, so a launch that was killed goes on as if it had not been. Seeds are those
+of the sweep's file in their order, then the integers above the largest one. A round adds seeds to the questions that
+are open, the cheapest to close first, as far as the budget goes. Only settings of questions run; a setting that was
+dropped from a question for the best one gets no more seeds from it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from raysweep.analysis.questions.budget import Budget, Cost, total
+from raysweep.analysis.questions.declared import Declared, Verdict, answer, declared, verdicts
+from raysweep.analysis.questions.parts import Evidence, Key, Part, RecordedCells, evidence, parts_of, recorded_cells
+from raysweep.analysis.questions.sequential import LEVEL, OPEN, fewest
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.launch.request import Options, Request
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.sweeps import RecordedSweep
+from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANT, CellTable, expand
+from raysweep.orchestrator.sweep.spec import Sweep
+from raysweep.orchestrator.text import join_first
+
+GROWTH = 8
+"""A round adds one seed for each so many that a question has, so at most about this part of its seeds is in vain."""
+AHEAD = 32
+"""Seeds beyond the file's that are expanded at once."""
+
+Place = tuple[int, int]
+"""The variant and the seed of a cell."""
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A question that is not decided: its evidence, its sweep, and the fewest seeds at which a verdict is possible."""
+
+    found: Evidence
+    sweep: Sweep
+    fewest: int
+
+    @property
+    def further(self) -> int:
+        """The number of further seeds that would do; as many as there are if the evidence has no pace."""
+        n = self.found.pairs
+        if n < self.fewest:
+            return self.fewest - n
+        return max(1, n if self.found.further is None else self.found.further)
+
+    def step(self, factor: int) -> int:
+        """The number of seeds to add in a round."""
+        n = self.found.pairs
+        return self.further if n < self.fewest else max(1, min(factor * math.ceil(n / GROWTH), self.further, n))
+
+
+class UntilDecided:
+    """The rounds of a launch (see `launch.rounds.Rounds`)."""
+
+    def __init__(self, request: Request, store: Store, options: Options) -> None:
+        self._store, self._options = store, options
+        self._variants = request.every.variants
+        self._number: dict[Key, int] = {}
+        for number, *key in self._variants.select("variant", *VARIANT).iter_rows():
+            self._number.setdefault(tuple(key), number)
+        self._ids: dict[Place, str] = {(variant, seed): i for i, variant, seed in request.every.cells.iter_rows()}
+        self._ahead: dict[str, int] = {}  # sweep -> number of seeds beyond the file's that are in `_ids`
+        recorded = store.sweeps() if store.exists() else []
+        self._parts: list[tuple[Sweep, list[Part], int]] = []  # with the number of parts that are corrected for
+        for sweep in request.sweeps:
+            entries = _declared(sweep, self._variants, recorded)
+            parts = [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
+            self._parts.append((sweep, [part for entry, part in parts if not entry.dropped], len(parts)))
+        self._keys = list(dict.fromkeys(key for _, parts, _ in self._parts for part in parts for key in part.keys))
+        self._tried: set[str] = set()
+        self._noted: set[tuple[Part, str]] = set()
+        self._news: list[str] = []
+        self._reason: str | None = None
+
+    def table(self, slots: int) -> CellTable:
+        """See `Rounds.table`."""
+        cells = self._read()
+        frames = [(self._number[key], frame) for key in self._keys if (frame := cells.frames.get(key)) is not None]
+        rows = [
+            (asked, variant, seed, cell_id)
+            for variant, frame in frames
+            for cell_id, seed, asked in frame.select("cell_id", "seed", "asked").iter_rows()
+        ]
+        rows.sort()
+        self._ids |= {(variant, seed): cell_id for _, variant, seed, cell_id in rows}
+        costs = self._costs([cell_id for *_, cell_id in rows])
+        tried = {(variant, seed): None for _, variant, seed, cell_id in rows if cell_id in costs}
+        requested = tried | dict.fromkeys(self._choose(cells, costs, slots))
+        frame = pl.DataFrame([(self._ids[place], *place) for place in requested], schema=CELLS_SCHEMA, orient="row")
+        return CellTable(self._variants, frame)
+
+    def ran(self, cell_ids: Collection[str]) -> None:
+        """See `Rounds.ran`."""
+        self._tried.update(cell_ids)
+
+    def news(self) -> tuple[str, ...]:
+        """See `Rounds.news`."""
+        lines, self._news = tuple(self._news), []
+        return lines
+
+    def ended(self) -> str | None:
+        """See `Rounds.ended`."""
+        return self._reason
+
+    def spent(self) -> tuple[float, float]:
+        """See `Rounds.spent`."""
+        ids = [i for key in self._keys if (frame := self._read().frames.get(key)) is not None for i in frame["cell_id"]]
+        return total(self._costs(ids).values())[1:]
+
+    def verdicts(self) -> list[Verdict]:
+        """See `Rounds.verdicts`."""
+        recorded = self._store.sweeps()
+        cells = recorded_cells(self._store, recorded)
+        entries = [(sweep.name, _declared(sweep, self._variants, recorded)) for sweep, _, _ in self._parts]
+        found = [verdict for name, asked in entries for verdict in verdicts(name, asked, cells)]
+        return [verdict for verdict in found if not verdict.dropped]
+
+    # Reading
+
+    def _read(self) -> RecordedCells:
+        recorded = self._store.sweeps() if self._store.exists() else []
+        return recorded_cells(self._store, recorded, retried=True, tried=self._tried)
+
+    def _costs(self, cell_ids: Sequence[str]) -> dict[str, Cost]:
+        """Cell id -> cost of its attempts, of those among the cells that have any."""
+        if not cell_ids:
+            return {}
+        seconds = pl.col("seconds").fill_null(0)
+        frame = self._store.collect(
+            lambda: (
+                self._store.attempts.filter(pl.col("cell_id").is_in(list(cell_ids)))
+                .group_by("cell_id")
+                .agg((seconds * pl.col("cpus")).sum().alias("cpu"), (seconds * pl.col("gpus")).sum().alias("gpu"))
+            )
+        )
+        return {cell_id: Cost(1, cpu, gpu) for cell_id, cpu, gpu in frame.iter_rows()}
+
+    # The choice
+
+    def _choose(self, cells: RecordedCells, costs: Mapping[str, Cost], slots: int) -> list[Place]:
+        """The cells of the next round; none if all questions are decided, or nothing can be done about the others."""
+        entries: list[_Open] = []
+        blocked: list[str] = []
+        for sweep, parts, count in self._parts:
+            for part in parts:
+                try:
+                    found = evidence(part, cells.outcomes(part), count, LEVEL)
+                except InputError as error:
+                    blocked.append(f"{part.name}: {join_first(error.problems, 3, '; ')}")
+                    continue
+                if self._note(found) != OPEN:
+                    continue
+                if stuck := self._stuck(found):
+                    blocked.append(f"{part.name}: {stuck}")
+                else:
+                    entries.append(_Open(found, sweep, fewest(count, LEVEL, len(part.keys))))
+        budget = Budget.of(self._options, total(costs.values()))
+        per_cell = self._per_cell(cells, costs)
+        entries.sort(key=lambda entry: budget.weight(_closing(entry, per_cell)))
+        chosen: list[Place] = []
+        for factor in (1, 2, 4, GROWTH):
+            chosen = self._round(entries, per_cell, budget, costs, factor)
+            if len(chosen) >= slots:
+                break
+        reasons = [*([f"limit reached: {budget.used}"] if entries else []), *blocked]
+        self._reason = "; ".join(reasons) if reasons and not chosen else None
+        return chosen
+
+    def _round(
+        self, entries: Sequence[_Open], per_cell: Mapping[Key, Cost], budget: Budget, costs: Mapping[str, Cost],
+        factor: int,
+    ) -> list[Place]:  # fmt: skip
+        """Seeds for the questions that can be closed within the budget, or else for the one that is cheapest to close.
+
+        Args:
+            entries: the open questions, the cheapest to close first.
+            per_cell: the expected cost of a cell of each setting.
+            budget: what may be spent.
+            costs: the cost of each cell that has been tried.
+            factor: see `_Open.step`.
+        """
+        within: list[_Open] = []
+        closing = Cost()
+        for entry in entries:
+            if budget.allows(total([closing, cost := _closing(entry, per_cell)])):
+                within.append(entry)
+                closing = total([closing, cost])
+        chosen: dict[Place, None] = {}
+        planned = Cost()
+        for entry in within or entries[:1]:
+            for seed in itertools.islice(self._seeds(entry), entry.step(factor)):
+                new = {
+                    place: per_cell[key] if self._id(entry.sweep, place) not in costs else Cost(0, *per_cell[key][1:])
+                    for key, outcomes in entry.found.left_settings
+                    if seed not in outcomes.values and (place := (self._number[key], seed)) not in chosen
+                }
+                if not budget.allows(total([planned, *new.values()])):
+                    break
+                planned = total([planned, *new.values()])
+                chosen |= dict.fromkeys(new)
+        return list(chosen)
+
+    def _per_cell(self, cells: RecordedCells, costs: Mapping[str, Cost]) -> dict[Key, Cost]:
+        """Setting -> mean cost of its cells that have been tried; of all settings' cells if none of them has."""
+        mean = _mean(costs.values())
+        tried = {
+            key: [costs[i] for i in frame["cell_id"] if i in costs]
+            for key in self._keys
+            if (frame := cells.frames.get(key)) is not None
+        }
+        return {key: _mean(tried[key]) if tried.get(key) else mean for key in self._keys}
+
+    def _seeds(self, entry: _Open) -> Iterator[int]:
+        """The next seeds of a question: those that were requested and have not ended, then new ones."""
+        pending = _pending(entry.found)
+        yield from pending
+        sides = [outcomes for _, outcomes in entry.found.left_settings]
+        for seed in _canonical(entry.sweep):
+            if not all(seed in side.asked for side in sides):
+                yield seed
+
+    def _id(self, sweep: Sweep, place: Place) -> str:
+        """The id of a cell, which may be of a new seed of the sweep."""
+        while place not in self._ids:
+            first = self._ahead.get(sweep.name, 0)
+            self._ahead[sweep.name] = first + AHEAD
+            new = list(itertools.islice(_canonical(sweep), len(sweep.seeds) + first, len(sweep.seeds) + first + AHEAD))
+            wide = expand([sweep.with_seeds(new)]).wide()
+            for cell_id, seed, *key in wide.select("cell_id", "seed", *VARIANT).iter_rows():
+                self._ids.setdefault((self._number[tuple(key)], seed), cell_id)
+        return self._ids[place]
+
+    def _stuck(self, found: Evidence) -> str | None:
+        """The reason why a question cannot be decided by this launch: a cell that it tried has no outcome."""
+        for seed in _pending(found)[:1]:
+            for (key, outcomes), i in zip(found.left_settings, found.left, strict=True):
+                place = (self._number[key], seed)
+                if seed in outcomes.asked and seed not in outcomes.values and self._ids.get(place) in self._tried:
+                    return f"{found.part.names[i]} has no outcome at seed {seed}"
+        return None
+
+    def _note(self, found: Evidence) -> str:
+        """Note what is new in a question's verdict, and return the verdict."""
+        verdict, seeds, _ = answer(found)
+        for name, at in zip(found.part.names, found.race.dropped, strict=True) if found.race is not None else ():
+            if at and (found.part, name) not in self._noted:
+                self._noted.add((found.part, name))
+                self._news.append(f"{found.part.name}: {name} was dropped, after {at} seeds")
+        if verdict != OPEN and (found.part, verdict) not in self._noted:
+            self._noted.add((found.part, verdict))
+            self._news.append(f"{found.part.name}: {verdict}, after {seeds} seeds")
+        return verdict
+
+
+def _declared(sweep: Sweep, variants: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> list[Declared]:
+    """The questions of a sweep's file, and those that earlier versions of it had: all count in the correction."""
+    own = variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload))
+    now = {question.digest for question in sweep.questions}
+    before = {e.question.digest: e for e in declared([r for r in recorded if r.key == (sweep.name, sweep.path)])}
+    old = [replace(entry, dropped=True) for digest, entry in before.items() if digest not in now]
+    new = [
+        Declared(q, own, before[q.digest].at if q.digest in before else None, dropped=False) for q in sweep.questions
+    ]
+    return [*new, *old]
+
+
+def _canonical(sweep: Sweep) -> Iterator[int]:
+    """All seeds in the order in which they are added: the file's, then those above the largest one."""
+    yield from sweep.seeds
+    yield from itertools.count(max(sweep.seeds) + 1)
+
+
+def _pending(found: Evidence) -> list[int]:
+    """Seeds at which cells were requested and have no outcome, in the order of the requests."""
+    sides = [outcomes for _, outcomes in found.left_settings]
+    places: dict[int, int] = {}
+    for seed in {seed for side in sides for seed in side.asked}:
+        requested = [side for side in sides if seed in side.asked]
+        if len(requested) > 1 and not all(seed in side.values for side in requested):
+            places[seed] = max(side.asked[seed] for side in requested)
+    return sorted(places, key=places.__getitem__)
+
+
+def _closing(entry: _Open, per_cell: Mapping[Key, Cost]) -> Cost:
+    """The expected cost of closing a question."""
+    return total(per_cell[key].times(entry.further) for key, _ in entry.found.left_settings)
+
+
+def _mean(costs: Collection[Cost]) -> Cost:
+    """The mean cost of cells; no time is known without any."""
+    _, cpu, gpu = total(costs)
+    return Cost(1, cpu / max(1, len(costs)), gpu / max(1, len(costs)))

@@ -1,0 +1,259 @@
+"""The code behind rows: the lines of `plan` about changes, and the command `accept`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raysweep.orchestrator.cli.options import Seeds, Set, StoreOption, Sweeps
+from raysweep.orchestrator.cli.output import fail, print_json, say
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.text import at_store, count_cells
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.code.meaning import Difference
+    from raysweep.orchestrator.code.source import Source
+    from raysweep.orchestrator.launch.staleness import CodeChange
+    from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.store.sweeps import RecordedSweep
+    from raysweep.orchestrator.sweep.workload import Workload
+
+MAX_PARTS = 8
+"""Changed parts that are listed."""
+
+
+def change_lines(changes: Sequence[tuple[CodeChange, int]], unrecorded: int, *, diff: bool) -> Iterator[str]:
+    """The lines of a plan about changed code. `diff`: with the text before and now."""
+    for change, cells in changes:
+        if change.accepted:
+            yield f"{count_cells(cells)} done by other code, whose changes were accepted:"
+            for entry in change.accepted:
+                yield f"  {entry.name}, {entry.time[:10]}: {entry.reason}"
+        else:
+            yield f"changed since {count_cells(cells)} {'was' if cells == 1 else 'were'} done:"
+        shown = change.differences if diff else change.differences[:MAX_PARTS]
+        for difference in shown:
+            yield f"  {difference.file}: {difference.what}{_chain(difference)}"
+            if diff:
+                yield from (f"    {line}" for line in text_diff(difference))
+        if len(change.differences) > len(shown):
+            yield f"  and {len(change.differences) - len(shown)} more (--diff lists all)"
+    if unrecorded:
+        yield f"{count_cells(unrecorded)} changed without a recorded source: any byte of the files counts"
+
+
+def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
+    """A change of code as JSON."""
+    return {
+        "workload": change.workload, "before": change.before, "after": change.after, "cells": cells,
+        "matters": change.matters, "parts": [difference._asdict() for difference in change.differences],
+        "accepted": [asdict(entry) for entry in change.accepted],
+    }  # fmt: skip
+
+
+def _chain(difference: Difference) -> str:
+    return f", used by {' > '.join(difference.chain)}" if difference.chain else ""
+
+
+def text_diff(difference: Difference) -> Iterator[str]:
+    """The lines that differ between the two versions of a part, with a few lines around them."""
+    before, after = ((text or "").splitlines() for text in (difference.before, difference.after))
+    lines = difflib.unified_diff(before, after, lineterm="", n=2)
+    return (line for line in lines if not line.startswith(("---", "+++")))
+
+
+def accept(
+    sweeps: Sweeps,
+    reason: Annotated[str | None, typer.Option(help="Why the change does not matter; it is recorded.")] = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Remove what was accepted for these workloads.")] = False,
+    store: StoreOption = "results",
+    set_: Set = None,
+    seeds: Seeds = None,
+) -> None:
+    """Say that a change of code does not matter: the done cells of these sweeps count as done again.
+
+    The store records your name, the time, the reason and both sources; plan shows them. A later change counts anew.
+
+    raysweep accept digits.toml --reason "faster, same numbers"
+    """
+    from raysweep.orchestrator.cli.launch import requested
+    from raysweep.orchestrator.launch import staleness
+    from raysweep.orchestrator.launch.launch import Launch
+    from raysweep.orchestrator.launch.request import Options
+    from raysweep.orchestrator.store.reader import Store
+
+    opened = Store(store).require()
+    request = requested({"sweeps": sweeps, "set_": set_, "seeds": seeds, "where": None}, opened)
+    if withdraw:
+        if reason is not None:
+            fail("--withdraw removes what was accepted, without a reason; leave --reason out")
+        count = staleness.withdraw(opened, request.workloads.keys())
+        say(f"{count} accepted {'change' if count == 1 else 'changes'} withdrawn")
+        return
+    if reason is None:
+        fail('--reason: missing; say why the change does not matter, such as --reason "faster, same numbers"')
+    launch = Launch(request, opened, Options())
+    changes, unrecorded = staleness.by_change(launch.current_plan(), opened.summary(), launch.code_changes())
+    matter = [(change, cells) for change, cells in changes if change.matters]
+    if not matter and unrecorded:
+        fail(f"{count_cells(unrecorded)} changed, but the store has no source of them: run them with --rerun-changed")
+    staleness.accept(opened, [change for change, _ in matter], request.workloads, reason)
+    for line in change_lines(matter, 0, diff=False):
+        say(line)
+    cells = sum(cells for _, cells in matter)
+    say(f"accepted: {count_cells(cells)} count as done" if matter else "no change to accept")
+
+
+def last_row(store: Store, cell_id: str) -> dict[str, Any] | None:
+    """The row of a done cell, else of its last attempt; None if none has ended."""
+    import polars as pl
+
+    is_cell = pl.col("cell_id") == cell_id
+    done = store.collect(lambda: store.cells.filter(is_cell)).to_dicts()
+    attempts = store.collect(lambda: store.attempts.filter(is_cell).sort("attempt")).to_dicts()
+    return done[0] if done else attempts[-1] if attempts else None
+
+
+def workload_as_recorded(store: Store, cell_id: str, entry: RecordedSweep, folder: Path, *, trust: bool) -> Workload:
+    """Load a cell's workload from the source that the store recorded with its last attempt.
+
+    Args:
+        store: the store.
+        cell_id: the cell's id.
+        entry: the sweep that requested the cell.
+        folder: a new private folder, to which the source is unpacked.
+        trust: run it whoever recorded it.
+    """
+    from raysweep.orchestrator.launch.as_recorded import recorded_workload
+
+    digest, source, own = source_of_row(store, last_row(store, cell_id))
+    if not trust and not (own and entry.own):
+        fail(
+            f"store {store.storage}: this code was not recorded by this user on this machine: read it "
+            f"(`raysweep show {cell_id[:8]} --source`), and add --trust-store if you trust the store's author"
+        )
+    return recorded_workload(source, digest, entry, folder)
+
+
+def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Source, bool]:
+    """The source digest of a row, its source, and whether this user on this machine recorded it.
+
+    Raises:
+        InputError: there is no row, or the store has no source of it.
+    """
+    from raysweep.orchestrator.store.documents import read_source
+
+    digest = None if row is None else row["source_digest"]
+    if digest is None:
+        fail("no attempt of this cell has ended with its code recorded")
+    found = read_source(store.storage, digest, store.skip)
+    if found is None:
+        fail(f"the store has no source of this cell's code, {digest}: rows of earlier versions of raysweep have none")
+    return digest, *found
+
+
+def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded environment of a row; of a row of an earlier version of raysweep only the packages."""
+    from raysweep.orchestrator.run.environment import KEY
+    from raysweep.orchestrator.store.documents import ENVIRONMENTS, read
+
+    packages = json.loads(row["packages"] or "{}")
+    found = read(store.storage, ENVIRONMENTS, digest, json.loads, store.skip) if (digest := packages.get(KEY)) else []
+    return dict(found[0][0]) if found else {"imported": packages}
+
+
+def show_code(
+    store: Store, key: Mapping[str, Any], row: Mapping[str, Any] | None, *, whole: bool, as_json: bool
+) -> None:
+    """Print the source of a cell's row; if `whole`, first the command and the environment."""
+    _, source, _ = source_of_row(store, row)
+    if row is None:
+        return
+    files = {file.path: file.text() for file in (*source.files, *source.inputs)}
+    command, environment = _command(store, row["epoch"]), environment_of_row(store, row)
+    again = f"raysweep debug {key['cell_id'][:8]} --as-recorded{at_store(store.storage.location)}"
+    if as_json:
+        more = {"command": command, "this_cell": again, "environment": environment} if whole else {}
+        print_json({"cell_id": key["cell_id"], **more, "workload": source.workload, "source": files})
+        return
+    if whole:
+        say(f"# command: {command}\n# only this cell, with this code: {again}")
+        say(f"# code: {source.workload} version {source.version}, source {row['source_digest']}")
+        if row["git_commit"]:
+            say(f"# commit: {row['git_commit']}{' with changes' if row['git_dirty'] else ''}")
+        for name, value in environment.items():
+            if isinstance(value, dict):
+                say(f"# {name}:")
+                sign = " @ " if name == "from" else "=="
+                say("\n".join(f"{package}{sign}{version}" for package, version in value.items()))
+            else:
+                say(f"# {name}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
+    for path, text in files.items():
+        say(f"# file: {path}\n{text}")
+
+
+def _command(store: Store, epoch: int) -> str:
+    from raysweep.orchestrator.store.lease import read_note
+
+    try:
+        return str(read_note(store.storage, epoch).fields.get("command", "unknown"))
+    except StoreDamaged as error:
+        store.skip(f"_epochs/{epoch:08d}.json", error)
+        return "unknown"
+
+
+def cells_differ(store: Store, names: tuple[str, str], *, as_json: bool) -> bool:
+    """Print in what two cells differ: settings, metrics, environment, code. Returns whether they do."""
+    from raysweep.orchestrator.cli.cells import one_cell
+    from raysweep.orchestrator.code.meaning import differences
+
+    known = store.known()
+    keys = [one_cell(known, name) for name in names]
+    rows = [last_row(store, key["cell_id"]) for key in keys]
+    found = [source_of_row(store, row) for row in rows]
+    settings = [{**{n: key[n] for n in _SETTINGS}, **json.loads(key["config"])} for key in keys]
+    metrics = [{m["name"]: m["value"] for m in (row or {}).get("metrics") or []} for row in rows]
+    environments = [_flat(environment_of_row(store, row or {})) for row in rows]
+    sections = {"settings": _unequal(*settings), "metrics": _unequal(*metrics), "environment": _unequal(*environments)}
+    same_code = found[0][0] == found[1][0]
+    code = [] if same_code else differences(found[0][1], found[1][1])
+    if as_json:
+        print_json({**sections, "same_source": same_code, "code": [d._asdict() for d in code]})
+        return any(sections.values()) or bool(code)
+    for title, items in sections.items():
+        for name, (one, other) in items.items():
+            say(f"{title}: {name}: {one} | {other}")
+    if not same_code:
+        say("code: other files, the same meaning" if not code else "code:")
+    for difference in code:
+        say(f"  {difference.file}: {difference.what}{_chain(difference)}")
+        for line in text_diff(difference):
+            say(f"    {line}")
+    differ = any(sections.values()) or bool(code)
+    if not differ and same_code:
+        say("the cells are the same")
+    return differ
+
+
+_SETTINGS = ("experiment", "workload", "workload_version", "method", "k", "seed")
+
+
+def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = dict.fromkeys([*one, *other])
+    return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """An environment without tables: an installed package by its name."""
+    flat: dict[str, Any] = {}
+    for name, value in environment.items():
+        flat.update(value if isinstance(value, dict) and name == "installed" else {})
+        if not isinstance(value, dict):
+            flat[name] = value
+    return flat

@@ -1,0 +1,108 @@
+"""Whether two versions of a workload's source compute the same: comments, docstrings and unused code change nothing.
+
+Both versions are walked side by side from the workload's function: what it uses must be the same, and what that uses,
+and the code that runs when their modules are imported. Code may move between files. Where names are computed, all files
+count, and where a docstring or a source text is read, every byte. Settings of a name are not followed: an entry that is
+added to a table changes all that use the table.
+"""
+
+from __future__ import annotations
+
+from raysweep.orchestrator.code.names import Names, content_of
+from raysweep.orchestrator.code.source import Source, SourceFile
+from raysweep.orchestrator.code.units import NotPython, whole_meaning
+from raysweep.orchestrator.code.walk import Difference as Difference
+from raysweep.orchestrator.code.walk import Walk
+
+COMPUTED = frozenset((
+    "import_module", "__import__", "exec_module", "load_module", "spec_from_file_location", "SourceFileLoader",
+    "run_path", "run_module", "walk_packages", "iter_modules", "__subclasses__", "entry_points", "find_loader",
+    "hydra", "hydra_zen", "gin", "pydoc", "stevedore", "pluggy", "lazy_loader", "mmengine", "mmcv", "fiddle",
+    "pickle", "dill", "cloudpickle", "shelve", "reload", "meta_path",
+))  # fmt: skip
+"""Identifiers that may reach code by a computed name."""
+ANNOTATED = frozenset((
+    "get_type_hints", "get_annotations", "__annotations__", "signature", "getfullargspec", "typer", "tyro",
+    "jsonargparse", "simple_parsing", "fastapi", "beartype", "typeguard", "injector", "defopt", "cyclopts",
+    "validate_call", "singledispatch", "plum", "exc_info", "format_exc", "print_exc", "traceback",
+))  # fmt: skip
+"""Identifiers that read annotations, or the text of errors."""
+READ = frozenset((
+    "__doc__", "getdoc", "getsource", "getsourcelines", "getsourcefile", "linecache", "co_consts", "co_code",
+))  # fmt: skip
+"""Identifiers that read documentation or source text."""
+
+
+def differences(before: Source, after: Source) -> list[Difference]:
+    """The parts in which the meaning of two sources differs; empty if they compute the same."""
+    found = _by_bytes(before, after, is_code=False)
+    if before.settings != after.settings:
+        found.append(Difference("the sweep file", "metrics", (), before.settings, after.settings))
+    if _codes(before) == _codes(after) and (before.module, before.mains) == (after.module, after.mains):
+        return found
+    if "__main__" in (before.module, after.module):  # its parts were found when they ran
+        return found + _by_meaning(before, after)
+    try:
+        sides = Names(before), Names(after)
+        walk = Walk(*sides)
+        walk.compare()
+        if walk.reads_errors or {word.removeprefix(".") for word in walk.words} & ANNOTATED:
+            walk = Walk(*sides, strict=True)
+            walk.compare()
+    except (NotPython, RecursionError):
+        return found + _by_meaning(before, after)
+    words = {word.removeprefix(".") for word in walk.words}
+    if words & READ:
+        return found + _by_bytes(before, after, is_code=True)
+    if words & COMPUTED or _named_by_text(walk.words, *sides):
+        return found + _by_meaning(before, after)
+    return found + walk.found
+
+
+def _codes(source: Source) -> dict[str, str]:
+    return {file.path: file.sha256 for file in source.files if file.module}
+
+
+def _paths(before: Source, after: Source, *, is_code: bool) -> list[str]:
+    every = [file for source in (before, after) for file in (*source.files, *source.inputs)]
+    return sorted({file.path for file in every if bool(file.module) == is_code})
+
+
+def _by_bytes(before: Source, after: Source, *, is_code: bool) -> list[Difference]:
+    """Files that differ in any byte: those of code, or the others."""
+    found = []
+    for path in _paths(before, after, is_code=is_code):
+        one, other = before.file(path), after.file(path)
+        if one is None or other is None or one.sha256 != other.sha256:
+            found.append(Difference(path, "file", (), _text(one), _text(other)))
+    return found
+
+
+def _text(file: SourceFile | None) -> str | None:
+    return None if file is None else file.text()
+
+
+def _by_meaning(before: Source, after: Source) -> list[Difference]:
+    """Files of code that differ in more than comments, docstrings and layout."""
+    found = []
+    for path in _paths(before, after, is_code=True):
+        one, other = before.file(path), after.file(path)
+        forms = [None if file is None else whole_meaning(content_of(file)) for file in (one, other)]
+        if forms[0] != forms[1]:
+            found.append(Difference(path, "file", (), _text(one), _text(other)))
+    return found
+
+
+def _named_by_text(words: frozenset[str], *sides: Names) -> bool:
+    """Whether a text in the code names code: "package.module", "module.function" or "module:function"."""
+    for text in (word[1:].replace(":", ".") for word in words if word.startswith("'")):
+        parts = text.split(".")
+        if len(parts) == 1 or not all(map(str.isidentifier, parts)):
+            continue
+        for side in sides:
+            for end in range(len(parts), 0, -1):
+                if (module := side.module(".".join(parts[:end]))) is not None:
+                    if end == len(parts) or parts[end] in module.bound:
+                        return True
+                    break
+    return False

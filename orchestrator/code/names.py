@@ -1,0 +1,135 @@
+"""What the names in one version of a source stand for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from raysweep.orchestrator.code.effects import Import
+from raysweep.orchestrator.code.source import Source, SourceFile
+from raysweep.orchestrator.code.units import Module, NotPython, Ref, Unit, module_of
+
+
+class Whole(NamedTuple):
+    """All of a module: it is used otherwise than by the names in it."""
+
+    module: str
+
+
+Target = Unit | Whole | str
+"""A definition of the source, a module of it, or the full name of something outside it."""
+
+
+def content_of(file: SourceFile) -> bytes:
+    """A file's content; raises `NotPython` if it was too large to record."""
+    if file.content is None:
+        raise NotPython(f"{file.path} was not recorded")
+    return file.content
+
+
+class Names:
+    """One version of a source: its modules, and what names stand for in them."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.files = {file.module: file for file in source.files if file.module}
+
+    def require_start(self) -> None:
+        """Raise `NotPython` if the walk has nowhere to start."""
+        source = self.source
+        if source.module and not self.named(source.module, source.roots[0], (), set()):
+            raise NotPython(f"{source.module} has no {source.roots[0]} that can be found by reading it")
+        if not source.module and (not source.mains or any("." in main for main in source.mains)):
+            raise NotPython("no script, or scripts in several folders")
+
+    def module(self, name: str) -> Module | None:
+        """The module of this name, taken apart; None if it is not in the source."""
+        file = self.files.get(name)
+        if file is None:
+            return None
+        is_package = file.path.endswith("__init__.py")
+        return module_of(name, is_package, content_of(file), name in self.source.mains)
+
+    def names(self, module: str) -> Collection[str]:
+        """The names that a module binds."""
+        taken = self.module(module)
+        return () if taken is None else taken.bound
+
+    def targets(self, unit: Unit, ref: Ref) -> list[Target]:
+        """What a name of a unit, and the attributes after it, stand for; empty for a builtin."""
+        if ref.name in unit.imports:
+            return self._imported(unit.imports[ref.name], ref.attributes, set())
+        return self.named(unit.module, ref.name, ref.attributes, set())
+
+    def named(self, module: str, name: str, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
+        """What a name of a module, and the attributes after it, stand for. `seen`: names that led here."""
+        taken = self.module(module)
+        if taken is None or (module, name) in seen:
+            return []
+        seen.add((module, name))
+        if name in taken.bound:
+            found: list[Target] = []
+            for bound in taken.bound[name]:
+                found += self._imported(bound, attributes, seen) if isinstance(bound, Import) else [bound]
+            return found
+        for star in taken.stars:
+            if found := self.named(star, name, attributes, seen):
+                return [*found, *self.named(star, "__all__", (), seen)]
+        if f"{module}.{name}" in self.files:
+            return self._of_module(f"{module}.{name}", attributes, seen)
+        return []
+
+    def _imported(self, target: Import, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
+        if target.name is None:
+            return self._of_module(target.module, attributes, seen)
+        if target.module in self.files and (found := self.named(target.module, target.name, attributes, seen)):
+            return found
+        if f"{target.module}.{target.name}" in self.files:
+            return self._of_module(f"{target.module}.{target.name}", attributes, seen)
+        if target.module in self.files and "__getattr__" in self.names(target.module):
+            return [Whole(target.module)]
+        return [f"{target.module}.{target.name}"]
+
+    def _of_module(self, module: str, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
+        inside = module in self.files or any(name.startswith(f"{module}.") for name in self.files)
+        if not inside:
+            return [".".join((module, *attributes))]
+        if not attributes:
+            return [Whole(module)]
+        if module in self.files and (found := self.named(module, attributes[0], attributes[1:], seen)):
+            return found
+        if (below := f"{module}.{attributes[0]}") in self.files or any(n.startswith(f"{below}.") for n in self.files):
+            return self._of_module(below, attributes[1:], seen)
+        return [Whole(module)] if module in self.files else []
+
+    def expanded(self, target: Target) -> str | list[Unit]:
+        """A target as a full name or as units."""
+        if isinstance(target, Whole):
+            module = self.module(target.module)
+            return sorted(module.units, key=lambda unit: unit.label) if module else []
+        return [target] if isinstance(target, Unit) else target
+
+    def part(self, unit: Unit) -> str:
+        """A unit with its file, for people."""
+        return f"{self.files[unit.module].path}: {unit.label}"
+
+    def effects(self, name: str) -> list[Unit]:
+        """The units of a module that do more, when it is imported, than bind their names."""
+        module = self.module(name)
+        return [] if module is None else [unit for unit in module.units if unit.effects]
+
+    def outside(self, modules: Iterable[str], units: Iterable[Unit]) -> set[str]:
+        """Top-level names of the installed packages that these modules and units import."""
+        names = {name for each in modules if (module := self.module(each)) for name in module.imports}
+        names |= {name for unit in units for name in loaded(unit)}
+        own = {name.partition(".")[0] for name in self.files}
+        return {top for name in names if (top := name.partition(".")[0]) not in own} - set(sys.stdlib_module_names)
+
+
+def loaded(unit: Unit) -> Iterator[str]:
+    """Modules that import statements inside a unit may load."""
+    for target in unit.imports.values():
+        yield target.module
+        if target.name is not None:
+            yield f"{target.module}.{target.name}"

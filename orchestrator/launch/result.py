@@ -1,0 +1,195 @@
+"""The result of a launch: counts of its cells, and what its store has of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.schedule.progress import Progress
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.store.schema import ATTEMPTS
+from raysweep.orchestrator.text import count_cells
+
+if TYPE_CHECKING:
+    from raysweep.analysis.questions.best import Best
+
+_ENDED_BADLY = ("failed", "crashed", "timed_out", "out_of_memory", "lost", "preempted", "cancelled")
+_ERRORS = ("status", "attempt", "error_type", "error_message", "cell_id")
+_LAST = ("status", "seconds", "cell_id")
+"""Columns of a frame after the settings and metrics."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch.
+
+    `verdicts` are those of a launch until its questions are decided (`analysis.questions.declared.Verdict`).
+    """
+
+    asked: int
+    done: int
+    ran: int
+    failed: int
+    left: int
+    exhausted: int  # failed cells that were not tried, since their attempts were used up before
+    changed: int  # done cells whose code has changed since, and that were not run again
+    seconds: float
+    stopped: str | None
+    warnings: tuple[str, ...]
+    store: Store = field(repr=False, compare=False)
+    _plan: Plan = field(repr=False, compare=False)
+    verdicts: tuple[Any, ...] | None = field(default=None, repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code: 0 if all requested cells are done, or all questions decided; 130 if interrupted; otherwise 1."""
+        if self.stopped == "interrupted":
+            return 130
+        if self.verdicts is not None:
+            return 0 if all(verdict.decided for verdict in self.verdicts) else 1
+        return 0 if self.done == self.asked else 1
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The counts, the duration in seconds, the reason for an early end, and warnings, by name."""
+        counts = {name: value for name, value in vars(self).items() if name not in ("store", "_plan", "verdicts")}
+        return counts if self.verdicts is None else counts | {"verdicts": [asdict(v) for v in self.verdicts]}
+
+    @property
+    def summary(self) -> str:
+        """The counts in one line."""
+        if not self.asked:
+            return "nothing to run: no cells requested"
+        if not self.ran and not self.failed and self.done == self.asked:
+            return f"nothing to run: all {self.asked:,} cells are done"
+        parts = [f"{self.done:,} of {self.asked:,} cells done ({self.ran:,} now, in {self.seconds:.1f} s)"]
+        if self.failed:
+            before = f" ({self.exhausted:,} of them had no attempts left)" if self.exhausted else ""
+            parts.append(f"{self.failed:,} failed{before}")
+        if self.left:
+            parts.append(f"{self.left:,} left")
+        return "; ".join(parts)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The requested cells, one row per cell: method, k, seed, settings, metrics, status, seconds and cell id.
+
+        Columns without any value are left out. Cells that were done before this launch are included.
+        """
+        frame, settings = self._read()
+        metrics = [name for name in frame.columns if name not in settings and name not in _FIXED]
+        columns = [*settings, *metrics, *_LAST]
+        return frame.select(name for name in columns if name == "status" or frame[name].null_count() < frame.height)
+
+    @property
+    def failures(self) -> pl.DataFrame:
+        """The requested cells that failed, with their settings, the status and the error of the last attempt."""
+        frame, settings = self._read()
+        return frame.filter(pl.col("status").is_in(_ENDED_BADLY)).select(*settings, *_ERRORS)
+
+    def best(self, metric: str, *, better: str = "lower") -> Best:
+        """Return the settings in the order of a metric, and those that may be the best: `raysweep.best`.
+
+        All cells of the launch's experiments are compared, also those of other launches.
+
+        Raises:
+            InputError: there is no such metric.
+        """
+        from raysweep.analysis.questions.best import best
+
+        names = ", ".join(f"'{name}'" for name in self._plan.table.variants["experiment"].unique().sort())
+        return best(self.store, metric, better=better, where=f"experiment IN ({names})")
+
+    def _read(self) -> tuple[pl.DataFrame, list[str]]:
+        """Rows of the SQL table `cells`, in the order of the plan, and the names of method, k, seed and settings."""
+        ids = self._plan.table.cells.select("cell_id")
+        frame = ids.join(self.store.sql("SELECT * FROM cells"), on="cell_id", how="left", maintain_order="left")
+        keys = ["method", "k", "seed"] if frame["k"].null_count() < frame.height else ["method", "seed"]
+        return frame, [
+            *keys,
+            *(name for name in _settings(self._plan.table.variants["config"]) if name in frame.columns),
+        ]
+
+
+_FIXED = {*ATTEMPTS.names, "sweep", "metrics"}
+
+
+def _settings(configs: Iterable[str]) -> list[str]:
+    """The keys of all configs, in the order of their first occurrence."""
+    return list(dict.fromkeys(key for config in configs for key in json.loads(config)))
+
+
+def result_of(planned: Plan, progress: Progress | None, began: float, warnings: Iterable[str], store: Store) -> Result:
+    """Return the result of a launch.
+
+    Args:
+        planned: its plan.
+        progress: its progress at the end; None if no cell was to run.
+        began: when it began, on the monotonic clock.
+        warnings: warnings to the user.
+        store: its store.
+    """
+    counts = planned.counts()
+    ran = progress.done if progress else 0
+    failed = progress.failed if progress else 0
+    changed, exhausted = (
+        planned.frame.filter((pl.col("state") == state) & ~pl.col("run")).height for state in ("changed", "failed")
+    )
+    done = counts["done"] + changed + ran
+    return Result(
+        asked=len(planned.table),
+        done=done,
+        ran=ran,
+        failed=failed + exhausted,
+        left=len(planned.table) - done - failed - exhausted,
+        exhausted=exhausted,
+        changed=changed,
+        seconds=time.monotonic() - began,
+        stopped=progress.stopped if progress else None,
+        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
+        store=store,
+        _plan=planned,
+    )
+
+
+def result_of_rounds(
+    planned: Plan, progress: Progress | None, began: float, warnings: Iterable[str], store: Store
+) -> Result:
+    """Return the result of a launch in rounds.
+
+    Args:
+        planned: a plan of the cells of all rounds, made after the last one.
+        progress: counts of all rounds; None if no cell was to run.
+        began: when the launch began, on the monotonic clock.
+        warnings: warnings to the user.
+        store: its store.
+    """
+    counts = planned.counts()
+    done = counts["done"] + counts["changed"]
+    return Result(
+        asked=len(planned.table),
+        done=done,
+        ran=progress.done if progress else 0,
+        failed=counts["failed"],
+        left=len(planned.table) - done - counts["failed"],
+        exhausted=0,
+        changed=counts["changed"],
+        seconds=time.monotonic() - began,
+        stopped=progress.stopped if progress else None,
+        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
+        store=store,
+        _plan=planned,
+    )
+
+
+def _of_cancelled(progress: Progress | None) -> list[str]:
+    if progress is None or not progress.cancelled:
+        return []
+    verb = "was" if progress.cancelled == 1 else "were"
+    return [f"{count_cells(progress.cancelled)} {verb} cancelled by raysweep cancel; the next launch runs them"]

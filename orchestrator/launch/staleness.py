@@ -1,0 +1,213 @@
+"""Whether the code of recorded rows means the same as the present code, by the sources in the store."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+import polars as pl
+
+from raysweep.orchestrator.code.meaning import Difference, differences
+from raysweep.orchestrator.code.source import Source
+from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.store import documents
+from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.recorded import source_of
+from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.text import encodable, short_repr
+
+MAX_REASON = 500
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A user's word that a change of code does not matter.
+
+    Args:
+        workload: the workload's name.
+        before: the source digest of recorded rows.
+        after: the source digest that was present when the change was accepted.
+        name: the user.
+        time: in UTC, ISO 8601.
+        reason: why it does not matter.
+        parts: the changed parts, "file: part".
+    """
+
+    workload: str
+    before: str
+    after: str
+    name: str
+    time: str
+    reason: str
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CodeChange:
+    """A difference between the source of recorded rows and the present one.
+
+    Args:
+        workload: the workload's name.
+        before: the recorded digest.
+        after: the present digest.
+        differences: what differs in meaning; empty if nothing does.
+        accepted: the acceptances by which the change does not matter.
+    """
+
+    workload: str
+    before: str
+    after: str
+    differences: tuple[Difference, ...]
+    accepted: tuple[Acceptance, ...] = ()
+
+    @property
+    def matters(self) -> bool:
+        """Whether cells of this code are "changed"."""
+        return bool(self.differences) and not self.accepted
+
+
+@dataclass(frozen=True)
+class CodeChanges:
+    """The changes between recorded sources and the present ones; rows whose source is not recorded have none here."""
+
+    changes: Mapping[tuple[str, str], CodeChange] = field(default_factory=dict)
+
+    @cached_property
+    def same(self) -> frozenset[tuple[str, str]]:
+        """Pairs of digests, recorded and present, whose difference does not matter."""
+        return frozenset(pair for pair, change in self.changes.items() if not change.matters)
+
+
+def code_changes(
+    store: Store, workloads: Mapping[str, Workload], recorded: Iterable[str], known: CodeChanges | None = None
+) -> CodeChanges:
+    """Compare recorded sources with those of the workloads.
+
+    Args:
+        store: the store.
+        workloads: name -> workload.
+        recorded: source digests of rows.
+        known: earlier results, which are not computed again.
+    """
+    present = {workload.source_digest for workload in workloads.values()}
+    changes = dict(known.changes) if known is not None else {}
+    accepted: list[Acceptance] | None = None
+    for digest in sorted(set(recorded) - present):
+        if any(before == digest for before, _ in changes):
+            continue
+        entry = documents.read_source(store.storage, digest, store.skip)
+        workload = None if entry is None else workloads.get(entry[0].workload)
+        if entry is None or workload is None:
+            continue
+        now, found = source_of(workload), tuple(differences(entry[0], source_of(workload)))
+        why: tuple[Acceptance, ...] = ()
+        if found:
+            accepted = acceptances(store) if accepted is None else accepted
+            why = _accepting(store, digest, entry[0], now, [a for a in accepted if a.workload == workload.name])
+        pair = digest, workload.source_digest
+        changes[pair] = CodeChange(workload.name, *pair, found, why)
+    return CodeChanges(changes)
+
+
+def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tuple[list[tuple[CodeChange, int]], int]:
+    """Count the done cells of a plan by the change of their code since.
+
+    Returns:
+        The changes in meaning, also those that are accepted, each with its number of cells; and the number of changed
+        cells whose source was not recorded.
+    """
+    done = planned.frame.filter(pl.col("state").is_in(["done", "changed"])).select("cell_id", "variant")
+    digests = done.join(summary.select("cell_id", before="source_digest"), on="cell_id").join(
+        planned.table.variants.select("variant", after="source_digest"), on="variant"
+    )
+    counts = (
+        digests.filter(pl.col("before") != pl.col("after")).group_by("before", "after").len().sort("before", "after")
+    )
+    found, unrecorded = [], 0
+    for before, after, cells in counts.iter_rows():
+        change = changes.changes.get((before, after))
+        if change is None:
+            unrecorded += cells
+        elif change.differences:
+            found.append((change, cells))
+    return found, unrecorded
+
+
+def _accepting(
+    store: Store, digest: str, before: Source, now: Source, accepted: Collection[Acceptance]
+) -> tuple[Acceptance, ...]:
+    """The acceptances that lead from a source to the present one; empty if none do."""
+
+    def source(name: str) -> Source | None:
+        entry = documents.read_source(store.storage, name, store.skip)
+        return None if entry is None else entry[0]
+
+    reached: dict[str, tuple[Acceptance, ...]] = {digest: ()}
+    sources = {digest: before}
+    waiting = [digest]
+    while waiting:
+        here = waiting.pop(0)
+        if not differences(sources[here], now):
+            return reached[here]
+        for entry in accepted:
+            for start, end in ((entry.before, entry.after), (entry.after, entry.before)):
+                if end in reached or (there := source(end)) is None:
+                    continue
+                if start == here or ((begin := source(start)) and not differences(sources[here], begin)):
+                    reached[end], sources[end] = (*reached[here], entry), there
+                    waiting.append(end)
+    return ()
+
+
+def acceptances(store: Store) -> list[Acceptance]:
+    """All changes that users have accepted, oldest first."""
+    found = documents.read(store.storage, documents.ACCEPTED, None, _acceptance, store.skip)
+    return sorted((entry for entry, _ in found), key=lambda entry: entry.time)
+
+
+def _acceptance(text: bytes) -> Acceptance:
+    try:
+        fields = json.loads(text)
+        parts = tuple(str(part) for part in fields.pop("parts"))
+        entry = Acceptance(**fields, parts=parts)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+    if not all(isinstance(value, str) for value in asdict(entry).values() if not isinstance(value, tuple)):
+        raise ValueError("a value is not text")
+    return entry
+
+
+def accept(store: Store, changes: Collection[CodeChange], workloads: Mapping[str, Workload], reason: str) -> None:
+    """Record in the store that these changes do not matter, and the present sources.
+
+    Raises:
+        InputError: the reason is empty, too long, or not text that a store can hold.
+    """
+    if not reason.strip() or len(reason) > MAX_REASON or not encodable(reason):
+        raise InputError(f"--reason {short_repr(reason)}: give a text of 1 to {MAX_REASON} characters")
+    for change in changes:
+        documents.write_source(store.storage, change.after, source_of(workloads[change.workload]))
+        parts = tuple(f"{difference.file}: {difference.what}" for difference in change.differences)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = Acceptance(change.workload, change.before, change.after, user(), now, reason.strip(), parts)
+        stem = hashlib.sha256(f"{change.workload} {change.before} {change.after}".encode()).hexdigest()[:16]
+        documents.write(store.storage, documents.ACCEPTED, stem, json.dumps(asdict(entry), sort_keys=True).encode())
+
+
+def withdraw(store: Store, workloads: Collection[str]) -> int:
+    """Remove all acceptances for these workloads, and return their number."""
+    return documents.delete(store.storage, documents.ACCEPTED, lambda text: _acceptance(text).workload in workloads)
+
+
+def user() -> str:
+    """The name of the user of this process; "unknown" if the system has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "unknown"

@@ -1,0 +1,141 @@
+"""Small documents beside the tables: sources, environments and acceptances. Each is written once, before what names it.
+
+A file `FOLDER/STEM-DIGEST` holds one line of JSON, with a checksum and its user's signature, and the compressed text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from raysweep.orchestrator.code.source import Source, decoded, encoded
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.segments import OnDamage, refuse
+from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
+from raysweep.orchestrator.store.sweeps import is_own, sign
+
+SOURCES, ENVIRONMENTS, ACCEPTED = FOLDERS = "_sources", "_environments", "_accepted"
+MAX_BYTES, MAX_UNPACKED = 32 * 2**20, 64 * 2**20
+_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}")
+_LINE = re.compile(rb"\{[^\n]{1,1000}\}\n")
+
+T = TypeVar("T")
+
+
+def write(storage: Storage, folder: str, stem: str, text: bytes) -> None:
+    """Write a document durably, unless one of this user's with the same stem is there.
+
+    Args:
+        storage: the store's storage.
+        folder: the folder.
+        stem: 16 hexadecimal characters, by which the document is found.
+        text: its content.
+    """
+    for name in storage.names(folder):
+        if name.startswith(f"{stem}-"):
+            try:
+                if _read(storage, f"{folder}/{name}")[1]:
+                    return
+            except StoreDamaged:
+                continue
+    head = {"sha256": hashlib.sha256(text).hexdigest(), "signed": sign(_to_sign(folder, stem, text))}
+    packed = json.dumps(head, sort_keys=True).encode() + b"\n" + zlib.compress(text)
+    storage.prepare((folder,))
+    storage.create(f"{folder}/{stem}-{hashlib.sha256(packed).hexdigest()[:16]}", packed)
+
+
+def read(
+    storage: Storage, folder: str, stem: str | None, parse: Callable[[bytes], T], on_damage: OnDamage = refuse
+) -> list[tuple[T, bool]]:
+    """Read the documents of a stem, or all of a folder, each with whether this user on this machine wrote it.
+
+    Raises:
+        StoreDamaged: a document is damaged, and `on_damage` raises.
+    """
+    found = []
+    for name in storage.names(folder):
+        path = f"{folder}/{name}"
+        if stem is not None and not name.startswith(f"{stem}-"):
+            continue
+        try:
+            text, own = _read(storage, path)
+            try:
+                found.append((parse(text), own))
+            except (ValueError, RecursionError) as error:
+                raise StoreDamaged(f"{path}: torn or foreign: {str(error)[:200]}") from None
+        except StoreDamaged as error:
+            on_damage(path, error)
+    return found
+
+
+def delete(storage: Storage, folder: str, selects: Callable[[bytes], bool]) -> int:
+    """Remove the documents of a folder that the function selects by their text, and return their number."""
+    selected = [f"{folder}/{name}" for name in storage.names(folder) if selects(_read(storage, f"{folder}/{name}")[0])]
+    for path in selected:
+        storage.delete(path)
+    return len(selected)
+
+
+def _read(storage: Storage, path: str) -> tuple[bytes, bool]:
+    folder, _, name = path.partition("/")
+    data = read_at_most(storage, path, MAX_BYTES) or b""
+    try:
+        line = _LINE.match(data)
+        if line is None or (match := _NAME.fullmatch(name)) is None:
+            raise ValueError("no such document")
+        head = json.loads(line[0])
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(data[line.end() :], MAX_UNPACKED)
+        if not unpacker.eof or unpacker.unused_data or hashlib.sha256(text).hexdigest() != head["sha256"]:
+            raise ValueError("wrong checksum")
+    except (ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
+        raise StoreDamaged(f"{path}: torn or foreign: {str(error)[:200]}") from None
+    return text, is_own(_to_sign(folder, match[1], text), head.get("signed"))
+
+
+def _to_sign(folder: str, stem: str, text: bytes) -> bytes:
+    return f"{folder}/{stem}\n".encode() + text
+
+
+def write_source(storage: Storage, digest: str, source: Source) -> None:
+    """Record a source under its digest."""
+    write(storage, SOURCES, digest, encoded(source))
+
+
+def read_source(storage: Storage, digest: str, on_damage: OnDamage = refuse) -> tuple[Source, bool] | None:
+    """The source of this digest, and whether this user on this machine recorded it; None if none is recorded.
+
+    Raises:
+        StoreDamaged: it is damaged, or is not of this digest, and `on_damage` raises.
+    """
+
+    def parse(text: bytes) -> Source:
+        source = decoded(text)
+        if source.digest() not in (None, digest):
+            raise ValueError(f"it has another digest than {digest}")
+        return source
+
+    found = read(storage, SOURCES, digest, parse, on_damage)
+    return max(found, key=lambda entry: entry[1], default=None)
+
+
+def problems(storage: Storage) -> list[str]:
+    """Describe each damaged document in one line."""
+    lines = []
+    for folder in FOLDERS:
+        for name in storage.names(folder):
+            try:
+                text, _ = _read(storage, f"{folder}/{name}")
+                if folder == SOURCES and decoded(text).digest() not in (None, name[:16]):
+                    raise StoreDamaged(f"{folder}/{name}: torn or foreign: it has another digest")
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                lines.append(f"{folder}/{name}: torn or foreign: {str(error)[:200]}")
+            except StoreDamaged as error:
+                lines.append(str(error))
+    return lines
