@@ -32,7 +32,7 @@ from raysweep.orchestrator.run.messages import (
     Task,
     Worker,
 )
-from raysweep.orchestrator.run.needed import provide, reached
+from raysweep.orchestrator.run.needed import provide, reached, with_needs
 from raysweep.orchestrator.run.output import OutputFile, output_path
 from raysweep.orchestrator.run.program import run_program
 from raysweep.orchestrator.run.publish import Publisher, publishing
@@ -191,7 +191,8 @@ def _run(
 ) -> Outcome:
     process = os.getpid()
     needs = folder.beside("needs")
-    checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, _digest(workload, chunk))
+    source = with_needs(_digest(workload, chunk), task.needs)
+    checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, source)
     context = RunContext(chunk.device, checkpoint, folder)
     checkpoint.draining = position.draining
     position.context, position.live = context, None

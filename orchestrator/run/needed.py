@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ class Needed:
 
 class StoreNotReachable(Exception):
     """A worker cannot read the files of the cells that its cell needs."""
+
+
+def with_needs(source: str, needs: Collection[NeededCell]) -> str:
+    """The source digest of a cell's checkpoints: those that were made with other files of needed cells do not count."""
+    if not needs:
+        return source
+    attempts = sorted(f"{cell.cell_id} {cell.epoch} {cell.attempt}" for cell in needs)
+    return hashlib.sha256(" ".join([source, *attempts]).encode()).hexdigest()[:16]
 
 
 def reached(location: CheckpointLocation | None) -> Storage:
