@@ -1,6 +1,6 @@
 """Wrong verdicts, power and cells of the anytime-valid verdicts, against a t test and fixed plans, by simulation.
 
-    python benchmarks/questions.py                   # 1,000 replicates a row, two minutes of CPU
+    python benchmarks/questions.py                   # 1,000 replicates a row, three minutes of CPU
 
 Each replicate is a sequence of paired differences a - b, looked at after every seed up to `SEEDS`. Effects are in
 standard deviations of the difference. Columns:
@@ -12,7 +12,9 @@ standard deviations of the difference. Columns:
     equal power   seeds of the best of three fixed tests (t, signed rank, sign) with at least this power
     plan          seeds of the best fixed test with 80 % power at the smallest effect
 
-The second table compares ways to compute the evidence, the third leaves the assumption of exchangeable pairs.
+*All effects* pools the replicates of a case's four effects: a plan has to be made for the smallest one. Further tables
+have a margin, several settings, and other ways to compute the evidence; the last one leaves the assumption of
+exchangeable pairs.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ SEEDS = 60
 EFFECTS = (0.0, 0.5, 0.7, 1.0, 1.5)
 FAILURE_RATE = 0.05
 MARGIN = 1.0
+SETTINGS = 5
 THRESHOLD = math.log(2 / LEVEL)
 
 
@@ -158,7 +161,7 @@ def table(replicates: int) -> None:
         f"{'case':14}{'effect':>7}{'wrong':>8}{'wrong, t':>10}{'right':>8}{'median':>8}{'equal power':>13}{'plan':>6}"
     )
     for case, draw in CASES.items():
-        plan = ""
+        plan, ended = "", []
         for effect in EFFECTS:
             differences = draw(np.random.default_rng([7, round(10 * effect)]), (replicates, SEEDS), effect)
             up, down = (first(log_evidence(sign * differences) >= THRESHOLD) for sign in (1, -1))
@@ -171,11 +174,13 @@ def table(replicates: int) -> None:
             right, wrong = (up < down) & (up <= SEEDS), (down < up).mean()
             power = fixed_power(differences)
             plan = plan or smallest(power, 0.8)
-            median = np.median(np.minimum(np.minimum(up, down), SEEDS))
+            ended.append(np.minimum(np.minimum(up, down), SEEDS))
             print(
-                f"{case:14}{effect:7g}{wrong:8.1%}{(t_down < t_up).mean():10.1%}{right.mean():8.1%}{median:8g}"
-                f"{smallest(power, right.mean()):>13}{plan:>6}"
+                f"{case:14}{effect:7g}{wrong:8.1%}{(t_down < t_up).mean():10.1%}{right.mean():8.1%}"
+                f"{np.median(ended[-1]):8g}{smallest(power, right.mean()):>13}{plan:>6}"
             )
+        pooled = np.median(np.concatenate(ended))
+        print(f"{case:14}{'all':>7}{'':26}{pooled:8g}{'':13}{plan:>6}{pooled / float(plan):6.0%}")
 
 
 def margins(replicates: int) -> None:
@@ -201,6 +206,41 @@ def margins(replicates: int) -> None:
                 f"{case:14}{effect:7g}{wrong:8.1%}{share[sequential.EQUAL]:8.1%}{share[sequential.B_BETTER]:10.1%}"
                 f"{median:8g}"
             )
+
+
+def races(replicates: int) -> None:
+    """Print verdicts on which of several settings is the best, of which the first is one.
+
+    Wrong: the first setting is dropped. Cells: of those that running all `SEEDS` seeds of all settings takes; a setting
+    gets no more seeds once it is dropped, and none does once one is left.
+    """
+    print(f"\nThe best of {SETTINGS}, each of the others worse by the effect:")
+    print(f"{'case':14}{'effect':>7}{'wrong':>8}{'decided':>9}{'cells':>7}")
+    asked = np.tile(np.arange(SEEDS), (SETTINGS, 1))
+    for case, draw in OUTCOMES.items():
+        for effect in (0.0, 1.0):
+            rng = np.random.default_rng([10, round(10 * effect)])
+            wrong, decided, cells = 0, 0, 0
+            for _ in range(replicates):
+                outcomes = draw(rng, (SETTINGS, SEEDS))
+                outcomes[1:] += effect
+                dropped = sequential.race(outcomes, asked).dropped
+                last = SEEDS if (dropped == 0).sum() > 1 else dropped.max()
+                wrong += dropped[0] > 0
+                decided += last < SEEDS
+                cells += np.where(dropped > 0, dropped, last).sum()
+            share = cells / (replicates * SETTINGS * SEEDS)
+            print(f"{case:14}{effect:7g}{wrong / replicates:8.1%}{decided / replicates:9.1%}{share:7.0%}")
+
+
+OUTCOMES: dict[str, Draw] = {
+    "normal": normal,
+    "t, 3 degrees": heavy_tailed,
+    "lognormal": lambda rng, size: np.asarray(np.exp(rng.normal(size=size)) / math.sqrt((math.e - 1) * math.e)),
+    "5 % failures": lambda rng, size: np.where(rng.random(size) < FAILURE_RATE, np.inf, rng.normal(size=size)),
+    "ties": lambda rng, size: np.round(rng.normal(size=size)),
+}
+"""Outcomes of settings, with a standard deviation of about 1."""
 
 
 def candidates(replicates: int) -> None:
@@ -240,5 +280,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=1_000)
     arguments = parser.parse_args()
-    for part in (table, margins, candidates, outside):
+    for part in (table, margins, races, candidates, outside):
         part(arguments.replicates)

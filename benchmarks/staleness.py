@@ -1,7 +1,7 @@
 """Replay this repository's history: which commits would run cells of `online_rnn` again, and which of those had to?
 
-    python benchmarks/staleness.py                    # all commits
-    python benchmarks/staleness.py --mutants 60       # edits of the present code at random places, too
+    python benchmarks/staleness.py --fused          # all commits
+    python benchmarks/staleness.py --mutants 60     # instead: edits of the present code at random places
 
 Between a commit and its parent, the rule of files runs all cells again if a byte of the workload's files changed, the
 rule of meaning if what the workload's function reaches changed. The truth: small cells of every method, run under both
@@ -272,26 +272,28 @@ def mutants(truth: Truth, count: int) -> Iterator[tuple[str, bool, int]]:
 def main() -> None:
     """Print one line per commit that changes a file, and the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mutants", type=int, default=0, help="number of random edits of the present code")
+    parser.add_argument("--mutants", type=int, default=0, help="instead of the history: this many random edits")
     parser.add_argument("--fused", action="store_true", help="run compiled cells, too (minutes of compilation)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         truth = Truth(Path(folder), options.fused)
-        rows = replay(truth)
-        for window in WINDOWS:
-            print(summary(rows[-window:], f"last {window}"))
-        print(summary(rows, "all"))
-        if options.mutants:
-            outcomes = list(mutants(Truth(Path(folder), False), options.mutants))
-            effective = [o for o in outcomes if o[2]]
-            missed = [o for o in effective if not o[1]]
-            flagged = sum(o[1] for o in outcomes)
-            print(
-                f"{len(outcomes)} random edits: {len(effective)} change results of {sum(o[2] for o in effective)} "
-                f"cells, {len(missed)} of them missed; {flagged} count as changes"
-            )
-            for place, _, changed in missed:
-                print(f"missed: {place} ({changed} cells)")
+        if not options.mutants:
+            rows = replay(truth)
+            for window in WINDOWS:
+                print(summary(rows[-window:], f"last {window}"))
+            print(summary(rows, "all"))
+            return
+        outcomes = []
+        for outcome in mutants(truth, options.mutants):
+            print(*outcome, flush=True)
+            outcomes.append(outcome)
+        effective = [outcome for outcome in outcomes if outcome[2]]
+        missed = [outcome for outcome in effective if not outcome[1]]
+        flagged = sum(outcome[1] for outcome in outcomes)
+        print(
+            f"{len(outcomes)} random edits: {len(effective)} change results of {sum(o[2] for o in effective)} cells, "
+            f"{len(missed)} of them missed; {flagged} count as changes"
+        )
 
 
 if __name__ == "__main__":

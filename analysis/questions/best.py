@@ -20,7 +20,7 @@ from raysweep.analysis.questions.sequential import difference
 from raysweep.analysis.questions.settings import Cells, Outcomes, check_better, read
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.sweep.question import keys_of, label, shown_value
+from raysweep.orchestrator.sweep.question import keys_of, labels, shown_value
 
 _MAX_PRODUCTS = 4e9
 """Multiplications of a call; above it, fewer assignments of signs are drawn, but at least `_MIN_SAMPLES`."""
@@ -116,8 +116,7 @@ def best(store: str | Path | Store, metric: str, better: str = "lower", where: s
     names = [cells.settings[i] for i in outcomes]
     ps = _ps(list(outcomes.values()))
     ranked = [
-        _ranked(label(setting, names), entry, p, better)
-        for setting, entry, p in zip(names, outcomes.values(), ps, strict=True)
+        _ranked(name, entry, p, better) for name, entry, p in zip(labels(names), outcomes.values(), ps, strict=True)
     ]
     sign = 1 if better == "lower" else -1
     ranked.sort(key=lambda r: (not r.may_be_best, np.inf if r.mean is None else sign * r.mean))

@@ -19,7 +19,7 @@ from raysweep.analysis.statistics.distributions import t_quantile
 from raysweep.analysis.statistics.inference import holm
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.sweep.question import Pairing, label, pairings
+from raysweep.orchestrator.sweep.question import Pairing, labels, pairings
 from raysweep.orchestrator.text import join_first
 
 Array = NDArray[np.float64]
@@ -190,7 +190,7 @@ def _comparison(cells: Cells, pair: Pairing, metric: str, better: str, predicate
     one, other = (cells.outcomes(i, metric, better) for i in (pair.a, pair.b))
     seeds = paired([one, other])
     names = [cells.settings[pair.a], cells.settings[pair.b]]
-    a, b = (label(setting, names) for setting in names)
+    a, b = labels(names)
     if not seeds:
         shown = [f"{n}: {join_first(sorted(o.values), 8) or 'none'}" for n, o in ((a, one), (b, other))]
         raise InputError(f"nothing to pair: no seed has ended cells of both; seeds of {shown[0]}; of {shown[1]}")

@@ -183,7 +183,8 @@ def answer(found: Evidence, estimate: str = "") -> tuple[str, int, str]:
         detail = f"{metric}: not the best: {join_first(losers, 6, '; ') or 'none so far'}{failures}"
         if len(left) == 1:
             return f"best: {left[0]}", int(gone.max()), detail
-        return OPEN, found.pairs, f"{detail}; may be the best: {join_first(left, 6, '; ')}"
+        further = f"; further seeds that would do: about {found.further}" if found.further is not None else ""
+        return OPEN, found.pairs, f"{detail}; may be the best: {join_first(left, 6, '; ')}{further}"
     differences, decision = found.differences, found.decision
     assert decision is not None  # noqa: S101 - for the type checker
     a, b = found.part.names

@@ -21,7 +21,7 @@ from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
-from raysweep.orchestrator.sweep.question import Question, Setting, label
+from raysweep.orchestrator.sweep.question import Question, Setting, labels
 
 Key = tuple[Any, ...]
 """The values of a setting in the columns `cells.VARIANT`."""
@@ -67,7 +67,7 @@ def parts_of(question: Question, variants: pl.DataFrame) -> list[Part]:
 
 
 def _names(settings: Sequence[Setting]) -> tuple[str, ...]:
-    return tuple(label(setting, settings) for setting in settings)
+    return tuple(labels(settings))
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ def max_p(differences: Array, samples: int = SAMPLES) -> float:
             the pair is missing.
         samples: the number of random assignments of signs.
     """
-    columns = [weights(np.nan_to_num(column, nan=0.0, posinf=np.inf, neginf=-np.inf)) for column in differences.T]
-    matrix = np.stack(columns, axis=1)
+    matrix = np.nan_to_num(differences, nan=0.0, posinf=np.inf, neginf=-np.inf)
+    for column in np.flatnonzero(~np.isfinite(matrix).all(axis=0)):
+        matrix[:, column] = weights(matrix[:, column])
     size = np.sqrt((matrix**2).sum(axis=0))
     matrix = matrix[:, size > 0] / size[size > 0]
     if not matrix.size:

@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import polars as pl
 
+from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.analysis.report import cell_details, completeness, metrics, provenance, text_metrics
 from raysweep.analysis.report.curve_data import curves_of
 from raysweep.analysis.report.curves import Curve
 from raysweep.analysis.report.paper import Paper, paper_of
 from raysweep.analysis.report.variants import with_variants
 from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
+from raysweep.orchestrator.launch.staleness import same_code
 from raysweep.orchestrator.query.sql import cells_frame, matching
 from raysweep.orchestrator.query.widen import widen
 from raysweep.orchestrator.schedule.failure_groups import grouped
@@ -92,6 +94,8 @@ class Report(NamedTuple):
     paper: Paper | None
     skipped: tuple[str, ...] = ()
     """Sentences on the damaged files that were skipped, and on what is therefore missing."""
+    questions: tuple[Verdict, ...] = ()
+    """The verdicts on the questions that sweeps declare; empty if the page shows a selection of the cells."""
 
 
 def build(
@@ -175,7 +179,7 @@ def build(
         cost=provenance.cost(attempts),
         machines=provenance.machines(attempts),
         code=provenance.code(done),
-        mixed_code=provenance.mixed_code(done),
+        mixed_code=_mixed_code(store, done),
         packages=provenance.packages(done),
         failures=failures,
         failures_more=failures_more,
@@ -185,6 +189,7 @@ def build(
         ),
         paper=paper_of(store, selected, at) if cells["workload"].str.contains(BUNDLED).any() else None,
         skipped=tuple(missing_of(store).lines()),
+        questions=tuple(questions(store)) if where is None else (),
     )
 
 
@@ -195,6 +200,15 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
     ]  # fmt: skip
     attempts = store.collect(lambda: store.attempts.select(columns))
     return attempts.join(cells.select("cell_id"), on="cell_id", how="semi", maintain_order="left")
+
+
+def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
+    """See `provenance.mixed_code`; digests of code of the same meaning count as one."""
+    mixed = provenance.mixed_code(done)
+    if mixed.is_empty():
+        return mixed
+    same = same_code(store, done["source_digest"].drop_nulls().unique().to_list())
+    return provenance.mixed_code(done.with_columns(pl.col("source_digest").replace(same)))
 
 
 def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str, str], dict[str, str]]:

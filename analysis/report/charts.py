@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from raysweep.analysis.questions.declared import Verdict
 from raysweep.orchestrator.text import printable
 
 COLOURS = ["#3a86d4", "#e07b2c", "#2a9d6f", "#c2558f", "#8f7ad1", "#b5a02c", "#2aa3b8", "#d05656", "#7d8b99", "#8c6b4f"]
@@ -24,6 +25,9 @@ _LINE, _MARK, _GAP = 14, 7, 17
 """Heights in pixels: one label line, from the label to its interval, from the interval to the next label."""
 _WIDE_RANGE = 30
 """An axis is logarithmic if the ratio of its largest to its smallest value is above this."""
+
+_MAX_POINTS = 200
+"""A question's chart has at most twice as many points."""
 
 Spec = dict[str, Any]
 Columns = dict[str, list[Any]]
@@ -92,6 +96,38 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
         "step": frame["step"].cast(pl.Int64).to_list(), "median": _numbers(frame["median"]),
         "low": _numbers(frame["low"]), "high": _numbers(frame["high"]), "seeds": frame["n"].to_list(),
         "label": [_in_lines(label) for label in frame["label"]],
+    }  # fmt: skip
+    return spec, columns
+
+
+def question(verdict: Verdict) -> tuple[Spec, Columns]:
+    """Build the chart of a question: the estimate of a - b and its band after each seed, and the stopping time."""
+    points = verdict.path[:: 1 + len(verdict.path) // _MAX_POINTS]
+    scale: Scale = "linear"
+    line = {"y": _number_axis("estimate", scale), "tooltip": _tooltip("seeds", "estimate", "low", "high")}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "area", "opacity": 0.2},
+            "encoding": {"y": _number_axis("low", scale), "y2": {"field": "high"}},
+        },
+        {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": line},
+        {"mark": {"type": "rule", "opacity": 0.5}, "encoding": {"y": {"datum": 0}}},
+    ]
+    if verdict.decided:
+        stop = {"type": "rule", "strokeDash": [4, 3], "color": COLOURS[1]}
+        layers.append({"mark": stop, "encoding": {"x": {"datum": verdict.seeds}}})
+    seeds = {**_field("seeds"), "title": "seeds", "axis": {"grid": False, "tickMinStep": 1}}
+    for layer in layers[:2]:
+        layer["mark"]["color"] = COLOURS[0]
+        layer["encoding"]["x"] = seeds
+    spec = _chart(180, layer=layers)
+    _title(spec, "y", "a - b")
+    spec["description"] = printable(
+        f"{verdict.question}: median of a - b and its band after each seed; dashed: the seed that decided"
+    )
+    columns: Columns = {
+        "seeds": [point.seeds for point in points], "estimate": _numbers([point.estimate for point in points]),
+        "low": _numbers([point.low for point in points]), "high": _numbers([point.high for point in points]),
     }  # fmt: skip
     return spec, columns
 
@@ -251,7 +287,7 @@ def _chart(height: int, **parts: Any) -> Spec:
 def _title(spec: Spec, channel: str, text: str) -> None:
     """Set an axis's title. A channel's title would be pasted into Vega's expressions, where a name could be code."""
     for layer in spec["layer"]:
-        if "field" in layer["encoding"][channel]:
+        if "field" in layer["encoding"].get(channel, {}):
             layer["encoding"][channel]["axis"]["title"] = f"{text} " if text in _INHERITED else text
 
 

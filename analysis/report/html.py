@@ -30,6 +30,7 @@ from raysweep.orchestrator.text import at_store, join_first, printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from raysweep.analysis.questions.declared import Verdict
     from raysweep.analysis.report.build import Experiment, Report
     from raysweep.analysis.report.paper import Paper
 
@@ -100,7 +101,8 @@ def _fixed(report: Report) -> dict[str, Any]:
     claims = None if report.paper is None else _claims(report.paper.claims)
     paper = None if report.paper is None else _paper(report.paper)
     sections = [
-        ("completeness", "Complete?"), ("ran", "What ran"), *([("claims", "Claims")] if claims else []),
+        ("completeness", "Complete?"), ("ran", "What ran"),
+        *([("questions", "Questions")] if report.questions else []), *([("claims", "Claims")] if claims else []),
         *([("tables", "Tables"), ("figures", "Figures")] if paper else []), ("experiments", "Experiments"),
         ("cells", "Cells"),
     ]  # fmt: skip
@@ -131,9 +133,11 @@ def _experiments(report: Report, level: Level) -> dict[str, Any]:
     from markupsafe import Markup
 
     drawn: list[dict[str, Any]] = []
+    asked = [_question(verdict, drawn) for verdict in report.questions]
     experiments = [_experiment(report, e, level, drawn) for e in report.experiments]
     document = {"config": charts.config(), "single": charts.single(), "charts": drawn}
     return {
+        "asked": asked,
         "experiments": experiments,
         "level": level.text,
         "shortened": f"{MAX_BYTES / 2**20:.1f} MiB" if level.text else "",
@@ -207,6 +211,15 @@ def _experiment(report: Report, experiment: Experiment, level: Level, drawn: lis
         "same": join_first(same, MAX_NAMES),
         "omitted": join_first(omitted, MAX_NAMES),
     }
+
+
+def _question(verdict: Verdict, drawn: list[dict[str, Any]]) -> dict[str, Any]:
+    title, *lines = repr(verdict).splitlines()
+    if verdict.path:
+        spec, columns = charts.question(verdict)
+        drawn.append({"spec": spec, "columns": columns})
+    chart = len(drawn) - 1 if verdict.path else None
+    return {"title": title, "decided": verdict.decided, "lines": [line.strip() for line in lines], "chart": chart}
 
 
 def _claims(frame: pl.DataFrame) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def to_markdown(report: Report) -> str:
     """Render a report as headings, tables and commands."""
     at = at_store(report.store)
     parts = [f"# {_line(report.title)}", _origin(report), *_skipped(report), *_completeness(report, at), *_ran(report)]
+    parts += _questions(report)
     if report.paper is not None:
         parts += _paper(report.paper, at)
     parts.append("## Experiments")
@@ -56,6 +57,14 @@ def _skipped(report: Report) -> list[str]:
         return []
     lines = "\n".join(f"- {_line(line)}" for line in report.skipped)
     return ["**Damaged files were skipped: this page does not cover all of the store.**", lines]
+
+
+def _questions(report: Report) -> list[str]:
+    """The verdicts on the questions that sweeps declare."""
+    if not report.questions:
+        return []
+    items = ["; ".join(line.strip() for line in repr(verdict).splitlines()) for verdict in report.questions]
+    return ["## Questions", "\n".join(f"- {_line(item)}" for item in items)]
 
 
 def _completeness(report: Report, at: str) -> list[str]:

@@ -24,6 +24,7 @@ def t_cdf(t: float, df: float) -> float:
 
 
 @functools.cache
+@functools.cache
 def t_quantile(share: float, df: float) -> float:
     """Inverse of `t_cdf`, for shares of at least one half."""
     high = 1.0

@@ -13,11 +13,11 @@ import typer
 import typer.core
 
 from raysweep.orchestrator.cli import (
+    accept,
     analysis,
     artifacts,
     ask,
     cells,
-    code,
     control,
     data,
     launch,
@@ -33,7 +33,7 @@ from raysweep.orchestrator.cli.streams import open_missing
 from raysweep.orchestrator.cli.usage import Command
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import SIGNALS, Interrupts, handle_signals
-from raysweep.orchestrator.waits import exit_now, is_any_lost
+from raysweep.orchestrator.waits import exit_now, is_any_abandoned
 
 
 class _Commands(typer.core.TyperGroup):
@@ -64,7 +64,7 @@ COMMANDS = {
         control.pause,
         control.continue_,
         control.cancel,
-        code.accept,
+        accept.accept,
         cells.debug,
     ),
     "Watch": (status.status, logs.logs, cells.show, cells.failures),
@@ -95,9 +95,10 @@ def main() -> None:
         code = 130
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the exit code is decided
-    if is_any_lost():  # the interpreter's exit would wait for Ray
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
+    if is_any_abandoned():  # the interpreter's exit would wait for Ray, or crash in it
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
         exit_now(code)
     sys.exit(code)
 

@@ -93,9 +93,12 @@ def diff(
     from raysweep.orchestrator.store.reader import Store
 
     if all(_CELL.fullmatch(name) and not os.path.exists(name) for name in (first, second)):
+        from raysweep.orchestrator.cli.cells import one_cell
         from raysweep.orchestrator.cli.code import cells_differ
 
-        if cells_differ(Store(store).require(), (first, second), as_json=as_json):
+        opened = Store(store).require()
+        known = opened.known()
+        if cells_differ(opened, [one_cell(known, name) for name in (first, second)], as_json=as_json):
             raise typer.Exit(1)
         return
     result = answer(Store(first), Store(second))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from raysweep.orchestrator.cli.code import change_document, change_lines
+from raysweep.orchestrator.cli.changes import change_document, change_lines
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import (
     DataDir,
@@ -113,10 +113,10 @@ def plan(
     for state, count in planned.counts().items():
         if count:
             say(f"  {count:>9,}  {state:<10} {states[state]}")
-    for line in change_lines(changes, unrecorded, diff=diff):
-        say(line)
     for reason, count in drifted.items():
         say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
+    for line in change_lines(changes, unrecorded, diff=diff):
+        say(line)
     for workload, keys in new_keys.items():
         say(f"Config of {workload} has new keys, which give existing cells new ids: {', '.join(keys)}")
         say("  To keep the ids, mark each key with the value it had before: Annotated[float, AddedLater(0.0)],")

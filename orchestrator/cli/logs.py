@@ -11,7 +11,7 @@ import typer
 from raysweep.orchestrator.cli.cells import CellId, one_cell
 from raysweep.orchestrator.cli.options import StoreOption
 from raysweep.orchestrator.cli.output import fail, warn
-from raysweep.orchestrator.text import join_first, printable
+from raysweep.orchestrator.text import at_store, join_first, printable
 
 if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
@@ -55,7 +55,7 @@ def logs(
             known = f"its attempts: {join_first(ended, MAX_ATTEMPTS)}" if ended else "none has ended"
             fail(f"--attempt {attempt}: cell {cell_id[:8]} has no such attempt; {known}")
         if not has_printed and not running and not (follow and launching):
-            later = f"; `raysweep logs {cell_id[:8]} -f` waits for it" if launching else ""
+            later = f"; `raysweep logs {cell_id[:8]} -f{at_store(store)}` waits for it" if launching else ""
             fail(f"cell {cell_id[:8]}: has not run yet{later}")
         if follow and launching:
             if not has_printed and not is_waiting:
@@ -67,7 +67,8 @@ def logs(
         if not has_printed:
             warn(["the cell runs, and has printed nothing yet"])
         elif not running:
-            warn([f"attempt {number} was cut off with its launch; `raysweep resume` runs the cell again"])
+            again = f"`raysweep resume{at_store(store)}` runs the cell again"
+            warn([f"attempt {number} was cut off with its launch; {again}"])
         return
 
 

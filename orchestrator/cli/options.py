@@ -69,7 +69,7 @@ MaxHours = Annotated[
 ]
 Until = Annotated[
     str | None,
-    typer.Option(metavar="decided", help="decided: add seeds in rounds until the sweep's [[question]]s are decided."),
+    typer.Option(metavar="decided", help="decided: add seeds in rounds until all questions of the sweeps are decided."),
 ]
 MaxCells = Annotated[
     int | None,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
 from raysweep.orchestrator.cli.output import print_answer, print_frame, print_json, say, to_json, warn, warn_of_missing
-from raysweep.orchestrator.text import at_store, count_cells
+from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from raysweep.orchestrator.store.reader import Store
 
+MAX_PARTS = 3
+"""Changed parts of an accepted change that are listed."""
 WATCH_S = 2.0
 """Seconds between two updates of `status --watch`."""
 
@@ -39,6 +42,7 @@ def status(
     from raysweep.orchestrator.launch.announce import who_starts
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
+    from raysweep.orchestrator.launch.staleness import acceptances
     from raysweep.orchestrator.store.control import is_paused
     from raysweep.orchestrator.store.lease import newest_epoch
     from raysweep.orchestrator.store.reader import Store
@@ -70,17 +74,22 @@ def status(
     counts = states.group_by(group).len("cells").sort(group)
     owner, running = opened.owner() or (None, {})
     paused = owner is not None and is_paused(opened.storage, newest_epoch(opened.storage) or 0)
+    accepted = acceptances(opened)
     warn_of_missing(opened)
     if as_json:
         progress = {cell_id: fraction for cell_id, fraction in running.items() if fraction is not None}
         now = {"running": list(running), "progress": progress, "owner": owner, "paused": paused, "starting": starting}
-        print_answer(to_json({"counts": counts.to_dicts(), **now}), opened)
+        more = {"accepted": [asdict(entry) for entry in accepted]} if accepted else {}
+        print_answer(to_json({"counts": counts.to_dicts(), **now, **more}), opened)
         return
     print_frame(counts)
     rows = states.filter(pl.col("cell_id").is_in(list(running))).select("experiment", "method", "k", "seed", "cell_id")
     for row in rows.iter_rows():
         fraction = running[row[-1]]
         say(f"running: {cell_name(*row)}" + ("" if fraction is None else f", {fraction:.0%}"))
+    for entry in accepted:
+        parts = join_first(entry.parts, MAX_PARTS)
+        say(f"accepted change of {entry.workload}: {parts}; {entry.name}, {entry.time[:10]}: {entry.reason}")
     left = states.filter(pl.col("status") != "done")
     if paused:
         say(f"paused: no cells are started until raysweep continue{at_store(store)}")

@@ -146,6 +146,13 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
             fail(
                 f"{path}: links: {link!r} is relative; with --submit give its absolute path on the nodes, or use files"
             )
+    for _, workload in parts:
+        shipped = workload.shipped()
+        if left := [name for name in workload.inputs if Path(name) not in shipped]:
+            fail(
+                f"{path}: inputs: {left[0]}: with --submit only files of at most 1 MiB beside the workload's module "
+                "are shipped; launch from a machine that has the files"
+            )
     if path.is_relative_to(BUNDLED) and all(workload.folder is None for _, workload in parts):
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)

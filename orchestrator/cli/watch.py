@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.orchestrator.cli.output import finite
 from raysweep.orchestrator.launch.announce import who_starts
 from raysweep.orchestrator.launch.display import slow
@@ -46,6 +47,7 @@ class Snapshot(NamedTuple):
         owner: the launch that owns the store, if any.
         starting: the launch on this machine that is about to own the store, if any.
         logged: running cell that logs metrics -> name -> its last step and value.
+        questions: the verdicts on the questions that sweeps declare; empty if `where` selects cells.
     """
 
     now: datetime
@@ -56,6 +58,7 @@ class Snapshot(NamedTuple):
     owner: str | None
     starting: str | None = None
     logged: Mapping[str, Mapping[str, tuple[int, float]]] = MappingProxyType({})
+    questions: tuple[Verdict, ...] = ()
 
 
 class Totals(NamedTuple):
@@ -130,7 +133,9 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
         for state in (store.live() if owner else ())
         if state.cell_id in running
     }
-    return Snapshot(now, states, ended, texts, running, owner[0] if owner else None, starting, logged), warnings
+    verdicts = tuple(questions(store)) if where is None else ()
+    who = owner[0] if owner else None
+    return Snapshot(now, states, ended, texts, running, who, starting, logged, verdicts), warnings
 
 
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
@@ -180,6 +185,7 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
         f"{counts.failed:,} failed, {counts.left:,} left" + pace_in_words(cells_per_s, counts.seconds_left)
     ]
     text += _by_resource(moment)
+    text += [line for verdict in moment.questions for line in repr(verdict).splitlines()]
     text += _limited("running", _running(moment), MAX_RUNNING)
     text += _limited("slow", _slow(moment, first_seen), MAX_SLOW)
     text += [
@@ -229,6 +235,10 @@ def event(moment: Snapshot) -> dict[str, object]:
             for cell_id, metrics in moment.logged.items()
         },
         "owner": moment.owner, "starting": moment.starting,
+        "questions": [
+            {"question": v.question, "verdict": v.verdict, "seeds": v.seeds, "detail": v.detail}
+            for v in moment.questions
+        ],
         "failures": [{**row, "finished_at": str(row["finished_at"])} for row in moment.failures.iter_rows(named=True)],
     }  # fmt: skip
 

@@ -68,14 +68,14 @@ class Names:
         if taken is None or (module, name) in seen:
             return []
         seen.add((module, name))
-        if name in taken.bound:
-            found: list[Target] = []
-            for bound in taken.bound[name]:
-                found += self._imported(bound, attributes, seen) if isinstance(bound, Import) else [bound]
-            return found
+        found: list[Target] = []
+        for bound in taken.bound.get(name, ()):
+            found += self._imported(bound, attributes, seen) if isinstance(bound, Import) else [bound]
         for star in taken.stars:
-            if found := self.named(star, name, attributes, seen):
-                return [*found, *self.named(star, "__all__", (), seen)]
+            if of_star := self.named(star, name, attributes, seen):
+                found += [*of_star, *self.named(star, "__all__", (), seen)]
+        if found:
+            return found
         if f"{module}.{name}" in self.files:
             return self._of_module(f"{module}.{name}", attributes, seen)
         return []

@@ -97,6 +97,8 @@ class Walk:
             if changed := one.meaning(strict) != other.meaning(strict):
                 self._report(one, other, self._chains[one, other])
             refs = one.refs(strict), other.refs(strict)
+            if (one.words | other.words) & EVALUATED:
+                self._pair_module(one.module, other.module, chain)
             for ref in sorted({*refs[0], *refs[1]}):
                 sides = zip((self.old, self.new), (one, other), refs, strict=True)
                 targets = [side.targets(unit, ref) if ref in own else [] for side, unit, own in sides]
@@ -128,6 +130,11 @@ class Walk:
                 for pair in zip(one, other, strict=True):
                     self._pair(*pair, chain)
 
+    def _pair_module(self, one: str, other: str, chain: Chain) -> None:
+        """Compare all names of a module."""
+        for name in sorted({*self.old.names(one), *self.new.names(other)}):
+            self._pair_all([self.old.named(one, name, (), set()), self.new.named(other, name, (), set())], chain, name)
+
     def _pair(self, one: Unit, other: Unit, chain: Chain) -> None:
         if (one, other) not in self._chains:
             self._chains[one, other] = chain
@@ -156,9 +163,6 @@ class Walk:
         for unit, chain in list(met.items()):
             waiting.append((unit.module, chain))
             waiting += [(name, (*chain, side.part(unit))) for name in loaded(unit)]
-            if unit.words & EVALUATED and (module := side.module(unit.module)):
-                for each in module.units:
-                    met.setdefault(each, chain)
         for name, chain in waiting:
             self._import(side, name, chain, modules)
 

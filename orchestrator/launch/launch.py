@@ -178,8 +178,7 @@ class Launch:
     def code_changes(self, summary: pl.DataFrame | None = None) -> CodeChanges:
         """Compare the code of the store's rows with the present code."""
         summary = self.store.summary() if summary is None else summary
-        recorded = summary["source_digest"].drop_nulls().unique().to_list()
-        self._changes = code_changes(self.store, self.request.workloads, recorded, self._changes)
+        self._changes = code_changes(self.store, self.request.workloads, self._table, summary, self._changes)
         return self._changes
 
     def run(

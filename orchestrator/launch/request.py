@@ -156,15 +156,15 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
     for part in (part for sweep in sweeps for part in sweep.parts()):
         workload = workload_of(part)
         same = workloads.setdefault(workload.name, workload)
-        if same.inputs != workload.inputs or same.version != workload.version:
-            raise InputError(
-                f"two sweeps run {workload.name!r}, but with other inputs; launch or resume them separately, each by "
-                "its file"
-            )
         if same.program != workload.program or (same.program is not None and same.folder != workload.folder):
             raise InputError(
                 f"two sweeps run {workload.name!r}, but in other folders, or with other files, metrics or variables; "
                 "launch or resume them separately, each by its file"
+            )
+        if same.inputs != workload.inputs or same.version != workload.version:
+            raise InputError(
+                f"two sweeps run {workload.name!r}, but with other inputs; launch or resume them separately, each by "
+                "its file"
             )
     return workloads
 
@@ -209,12 +209,12 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
 def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
     """Warn about keys that were typed on the command line and that no file of the workload names."""
     text = b"\n".join(workload.code.contents.values()).decode(errors="replace")
-    names = set(re.findall(r"\w+", text)) if typed and workload.program is None else set(typed)
+    names = set(re.findall(r"\w+", text))
     return [
         f"--set {key}: no file of workload {workload.name!r} names {key!r}; unless it passes all settings on, the new "
         "cells compute the same as the old ones"
         for key in typed
-        if key not in names
+        if workload.program is None and key.rpartition(".")[2] not in names  # a.b is the setting b in the table a
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,11 +18,14 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.reader import Store
+from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.recorded import source_of
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import encodable, short_repr
 
 MAX_REASON = 500
+MAX_KINDS = 12
+"""Sources that are compared with one another; with more, digests count as they are."""
 
 
 @dataclass(frozen=True)
@@ -85,20 +88,27 @@ class CodeChanges:
 
 
 def code_changes(
-    store: Store, workloads: Mapping[str, Workload], recorded: Iterable[str], known: CodeChanges | None = None
+    store: Store,
+    workloads: Mapping[str, Workload],
+    table: CellTable,
+    summary: pl.DataFrame,
+    known: CodeChanges | None = None,
 ) -> CodeChanges:
-    """Compare recorded sources with those of the workloads.
+    """Compare the sources of recorded rows with those of the workloads.
 
     Args:
         store: the store.
         workloads: name -> workload.
-        recorded: source digests of rows.
+        table: the requested cells.
+        summary: the store's cells (`Store.summary`).
         known: earlier results, which are not computed again.
     """
-    present = {workload.source_digest for workload in workloads.values()}
+    present = [workload.source_digest for workload in workloads.values()]
+    other = summary.filter(pl.col("source_digest").is_not_null() & ~pl.col("source_digest").is_in(present))
+    recorded = table.cells.join(other, on="cell_id")["source_digest"].unique().to_list() if other.height else []
     changes = dict(known.changes) if known is not None else {}
     accepted: list[Acceptance] | None = None
-    for digest in sorted(set(recorded) - present):
+    for digest in sorted(recorded):
         if any(before == digest for before, _ in changes):
             continue
         entry = documents.read_source(store.storage, digest, store.skip)
@@ -113,6 +123,29 @@ def code_changes(
         pair = digest, workload.source_digest
         changes[pair] = CodeChange(workload.name, *pair, found, why)
     return CodeChanges(changes)
+
+
+def same_code(store: Store, digests: Collection[str]) -> dict[str, str]:
+    """Source digest -> the first of these digests whose code means the same, or was accepted as the same.
+
+    Digests without a recorded source are left out, and all after `MAX_KINDS` kinds of code.
+    """
+    accepted = {frozenset((entry.before, entry.after)) for entry in acceptances(store)}
+    kinds: list[tuple[str, Source]] = []
+    same: dict[str, str] = {}
+    for digest in sorted(digests):
+        entry = documents.read_source(store.storage, digest, store.skip)
+        if entry is None or len(kinds) == MAX_KINDS:
+            continue
+        for first, source in kinds:
+            if source.workload == entry[0].workload and (
+                frozenset((first, digest)) in accepted or not differences(source, entry[0])
+            ):
+                same[digest] = first
+                break
+        else:
+            kinds.append((digest, entry[0]))
+    return same
 
 
 def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tuple[list[tuple[CodeChange, int]], int]:

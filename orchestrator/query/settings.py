@@ -15,7 +15,7 @@ from raysweep.orchestrator.query.hints import with_text_quoted
 from raysweep.orchestrator.query.sql import matching
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 from raysweep.orchestrator.sweep.grammar.settings import flattened
-from raysweep.orchestrator.sweep.question import Pairings, Question, Setting, label, pairings
+from raysweep.orchestrator.sweep.question import Pairings, Question, Setting, labels, pairings
 from raysweep.orchestrator.text import join_first
 
 _MAX_LISTED = 12
@@ -41,8 +41,7 @@ class SettingTable:
 
     def existing(self) -> str:
         """A line that lists the settings."""
-        shown = [label(setting, self.settings) for setting in self.settings]
-        return f"settings: {join_first(shown, _MAX_LISTED, '; ')}"
+        return f"settings: {join_first(labels(self.settings), _MAX_LISTED, '; ')}"
 
 
 def by_setting(table: CellTable) -> SettingTable:

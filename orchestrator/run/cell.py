@@ -51,6 +51,10 @@ NOT_SHARED = (
     "checkpoints are on the workers' own disks, since workers cannot reach the store: a cell whose node is lost starts "
     "again from the beginning; use a --store that all nodes can reach (a network disk, or s3://)"
 )
+NO_METRICS = (
+    "cells are done without metrics: no line of their output is a JSON object; if they have metrics, name their source "
+    "in [metrics]"
+)
 _AROUND_A_CELL = (__file__, context_file)
 
 
@@ -133,6 +137,8 @@ def run_chunk(
             files.remove()
             if position.context is not None and position.context.checkpoint.is_local:
                 notes[NOT_SHARED] = None
+            if workload.program is not None and outcome.status == "done" and not (outcome.metrics or outcome.texts):
+                notes[f"{workload.name}: {NO_METRICS}"] = None
             if folder is not None:  # the cell may have changed the current folder
                 with contextlib.suppress(OSError):
                     os.chdir(folder)

@@ -17,6 +17,7 @@ from typing import Any
 from raysweep.orchestrator.run.context import MAX_TEXT, RunContext
 from raysweep.orchestrator.run.curves import LoggedCurve
 from raysweep.orchestrator.run.event_files import read_events
+from raysweep.orchestrator.run.object_lines import ObjectLines
 from raysweep.orchestrator.sweep.program import MetricSources
 from raysweep.orchestrator.text import encodable
 
@@ -74,18 +75,14 @@ class OutputMetrics:
         self.curves: Curves = {}
         self._context = context
         self._sources = sources
+        self._objects = ObjectLines()
         self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
 
     def stdout(self, line: str) -> None:
         """Take a line of standard output."""
-        if self._sources.json_lines and line.lstrip().startswith("{"):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if isinstance(row, dict):
-                names = _add_row(self.curves, row, self._sources.step)
-                self._log(name for name in names if name != self._sources.step)
+        if self._sources.json_lines and (row := self._objects.add(line)) is not None:
+            names = _add_row(self.curves, row, self._sources.step)
+            self._log(name for name in names if name != self._sources.step)
         self.stderr(line)
 
     def stderr(self, line: str) -> None:
@@ -221,6 +218,8 @@ def _from_csv(text: str, step: str, delimiter: str = ",") -> Curves:
     lines = text.splitlines()
     while lines and (lines[0].startswith("#") or not lines[0].strip()):
         del lines[0]
+    if lines and delimiter not in lines[0] and ";" in lines[0]:
+        delimiter = ";"
     curves: Curves = {}
     for row in csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True):
         _add_row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -148,7 +149,7 @@ def _run(
         finally:
             context.children.add(process.usage)
         if code:
-            raise ProgramFailed(_message(code, program.shell, errors.last() or everything.last()))
+            raise ProgramFailed(_message(code, program.shell, errors.last() or everything.last(), folder))
         metrics = read_metrics(program.metrics, output, folder, line.metrics, settings, context)
     except BaseException as error:
         vars(error)["program_output"] = errors.text() or everything.text()
@@ -165,8 +166,9 @@ def _run(
     return metrics
 
 
-def _message(code: int, shell: bool, last: str) -> str:
+def _message(code: int, shell: bool, last: str, folder: Path) -> str:
     """The message about an exit code, with the last line of the program's output."""
+    last = last.replace(f"{folder}{os.sep}", "")
     number = -code if code < 0 else code - 128 if shell else 0
     name = signal.Signals(number).name if number in list(signal.Signals) else None
     if code < 0:
@@ -176,8 +178,19 @@ def _message(code: int, shell: bool, last: str) -> str:
         text = f"exit code {code}" + (f" (a part of it was killed by {name})" if name else "")
     text += f": {one_line('', last)}" if last.strip() else ""
     if any(words in last for words in _NOT_FOUND):
-        text += '; of the project, the cell has only the files that files = ["..."] names, the script and its imports'
+        missing = _lacking(last, folder)
+        text += f"; if the project has it, add {missing} to files = [...]" if missing else _ONLY
     return text
+
+
+_ONLY = '; of the project, the cell has only the files that files = ["..."] names, the script and its imports'
+
+
+def _lacking(last: str, folder: Path) -> str | None:
+    """The path in a line about a missing file, relative to the cell's folder; None if there is none in it."""
+    quoted = re.search(r"""No such file or directory: ['"](.+?)['"]""", last)
+    path = os.path.relpath(os.path.join(folder, quoted[1]), folder) if quoted else ".."
+    return None if path.split(os.sep)[0] == ".." else path
 
 
 def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Small documents beside the tables: sources, environments and acceptances. Each is written once, before what names it.
 
 A file `FOLDER/STEM-DIGEST` holds one line of JSON, with a checksum and its user's signature, and the compressed text.
+The digest in its name is that of the whole file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from raysweep.orchestrator.store.sweeps import is_own, sign
 
 SOURCES, ENVIRONMENTS, ACCEPTED = FOLDERS = "_sources", "_environments", "_accepted"
 MAX_BYTES, MAX_UNPACKED = 32 * 2**20, 64 * 2**20
-_NAME = re.compile(r"([0-9a-f]{16})-[0-9a-f]{16}")
+_NAME = re.compile(r"([0-9a-f]{16})-([0-9a-f]{16})")
 _LINE = re.compile(rb"\{[^\n]{1,1000}\}\n")
 
 T = TypeVar("T")
@@ -87,6 +88,8 @@ def _read(storage: Storage, path: str) -> tuple[bytes, bool]:
         line = _LINE.match(data)
         if line is None or (match := _NAME.fullmatch(name)) is None:
             raise ValueError("no such document")
+        if hashlib.sha256(data).hexdigest()[:16] != match[2]:
+            raise ValueError("another content than its name tells")
         head = json.loads(line[0])
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(data[line.end() :], MAX_UNPACKED)

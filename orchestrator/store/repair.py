@@ -43,6 +43,7 @@ from raysweep.orchestrator.store.segments import (
     parse_name,
     read_segment,
     run_lengths,
+    verify,
 )
 from raysweep.orchestrator.store.storage.storage import exists
 
@@ -88,7 +89,8 @@ class _Rows:
         self.segments: dict[str, list[Segment]] = {}
         self.frames: dict[str, pl.DataFrame] = {}
         for folder in TABLES:
-            store.scan(folder)  # verifies
+            every = [s for s in store.every_segment(folder) if s.path not in store.skipped]
+            verify(store.storage, every, store.skip)  # also those without live rows, which `store check` reports, too
             self.segments[folder] = [s for s in store.segments(folder) if s.rows and s.path not in store.skipped]
             self.frames[folder] = pl.concat([_no_rows(), *(self._read(store, s) for s in self.segments[folder])])
         self.without_content = pl.concat(
@@ -189,8 +191,10 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
 
 
 def _generations(store: Store, folder: str) -> list[int]:
-    """Generations of a folder's damaged segments; a foreign file held no rows."""
-    names = [path.partition("/")[2] for path in store.skipped if path.startswith(f"{folder}/")]
+    """Return the generations of damaged segments that may have held rows: no seals, and no foreign or merged files."""
+    held_none = {s.path for s in store.every_segment(folder)} - {s.path for s in store.segments(folder) if s.rows}
+    lost = [path for path in store.skipped if path.startswith(f"{folder}/") and path not in held_none]
+    names = [path.partition("/")[2] for path in lost]
     return [parse_name(folder, name)[0] for name in names if NAME.fullmatch(name)]
 
 

@@ -87,7 +87,7 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
     """Read a recorded sweep, as `sweep_bytes` encoded it.
 
     Raises:
-        StoreDamaged: the file is incomplete, or raysweep did not write it.
+        StoreDamaged: the file is incomplete, raysweep did not write it, or it holds the sweep of another file.
     """
     where = f"_sweeps/{name}"
     data = read_at_most(storage, where, MAX_SWEEP) or b""
@@ -102,6 +102,8 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
         if at != len(data) or checksum not in ([], [_checksum(parts[:3])]):  # the oldest files have no checksum
             raise ValueError("wrong checksum")
         metadata = parse_head(head)
+        if not name.startswith(own := str(metadata.get("digest", ""))):  # files of earlier versions tell none
+            raise ValueError(f"it holds the sweep that was recorded as {own}.arrow")
         table = CellTable(parse_frame(variants, VARIANTS_SCHEMA, LATER), parse_frame(cells, CELLS_SCHEMA))
         check_cells(table)
     except (ValueError, KeyError, RecursionError, MemoryError, pa.ArrowException, pl.exceptions.PolarsError) as error:

@@ -172,7 +172,7 @@ class StoreWriter(Owner):
 
         A digest is recorded only once.
         """
-        stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch}
+        stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch, "digest": digest}
         recorded = sweep_bytes(stamped, table)
         is_new = self.storage.create(f"_sweeps/{digest}.arrow", recorded)
         if not is_new and not any(

@@ -190,7 +190,7 @@ def _module(root: Path, module: str) -> Iterator[str]:
     for path in (base / "__main__.py", base.with_suffix(".py")):
         if module and path.is_file():
             name = f"{module}.__main__" if path.name == "__main__.py" else module
-            yield from (name for name, _ in source_files(name, str(path), str(root)))
+            yield from (file.relative_to(root).as_posix() for _, file in source_files(name, str(path), str(root)))
             return
 
 

@@ -157,7 +157,7 @@ def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) ->
         for name, chosen in (("first", of_a), ("second", of_b)):
             if len(chosen) > 1:
                 own = [settings[i] for i in chosen]
-                shown = join_first((label(setting, own) for setting in own), 4, "; ")
+                shown = join_first(labels(own), 4, "; ")
                 problems.append(f"the {name} side selects {len(chosen)} settings{at} ({shown}); select one of them")
         if len(of_a) == len(of_b) == 1:
             one, other = settings[of_a[0]], settings[of_b[0]]
@@ -170,11 +170,27 @@ def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) ->
 
 def label(setting: Setting, among: Sequence[Setting]) -> str:
     """A name of the setting: the method, and the keys in which it differs from the others, `sparse, k=4, rate=0.1`."""
-    parts = [str(setting.get("method"))]
-    for key in keys_of(among):
-        if key != "method" and setting.get(key) is not None and len({_text(other.get(key)) for other in among}) > 1:
-            parts.append(f"{key}={shown_value(setting[key])}")
-    return ", ".join(parts)
+    return _label(setting, _differing(among))
+
+
+def labels(settings: Sequence[Setting]) -> list[str]:
+    """The names of all settings (see `label`)."""
+    keys = _differing(settings)
+    return [_label(setting, keys) for setting in settings]
+
+
+def _label(setting: Setting, keys: Sequence[str]) -> str:
+    parts = [f"{key}={shown_value(setting[key])}" for key in keys if setting.get(key) is not None]
+    return ", ".join([str(setting.get("method")), *parts])
+
+
+def _differing(settings: Sequence[Setting]) -> list[str]:
+    """The keys, except method, of which the settings have several values."""
+    return [
+        key
+        for key in keys_of(settings)
+        if key != "method" and len({_text(setting.get(key)) for setting in settings}) > 1
+    ]
 
 
 def keys_of(settings: Sequence[Setting]) -> list[str]:

@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
-from raysweep.orchestrator.store import artifacts, lease
+from raysweep.orchestrator.store import artifacts, documents, lease
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import TABLES
 from tests.command_line import in_this_process
 from tests.faults.damaged_store import DamagedStore
 from tests.object_store import BUCKET, Server, variables
 
-CHECKED = (*TABLES, "_sweeps", "files", "_live", "_epochs json")
+CHECKED = (*TABLES, *documents.FOLDERS, "_sweeps", "files", "_live", "_epochs json")
 """Kinds of files whose damage `store check` must report. It need not read marks, heartbeats and checkpoints."""
 WEIGHTS = {
     "cells": 4, "attempts": 4, "arrays": 4, "_epochs json": 2, "_epochs released": 0.5, "_epochs sealed": 0.5,
@@ -131,9 +131,19 @@ class Case(DamagedStore):
             tables = [store.scan(folder).collect().sort("cell_id", "attempt").write_json() for folder in TABLES]
             summary = store.summary().sort("cell_id").write_json()
             known = store.known().wide().drop("source_digest").sort("cell_id").write_json()
+            texts = [documents.read(store.storage, folder, None, bytes) for folder in documents.FOLDERS]
             files = store.artifacts()
             contents = [artifacts.read_content(store.storage, row) for row in files.iter_rows(named=True)]
-            parts = (*tables, summary, known, str(files), repr(contents), repr(store.live()), repr(store.owner()))
+            parts = (
+                *tables,
+                summary,
+                known,
+                str(files),
+                repr(contents),
+                repr(texts),
+                repr(store.live()),
+                repr(store.owner()),
+            )
             return Result(0, "\n".join(parts), "")
         except (InputError, StoreDamaged) as error:
             return Result(2, "", str(error))

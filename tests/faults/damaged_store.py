@@ -14,7 +14,7 @@ from raysweep.orchestrator.store.reader import FOLDERS, Store
 from raysweep.orchestrator.store.storage.storage import Storage
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.spec import Sweep
-from tests.command_line import forget_users
+from tests.command_line import forget_users, in_this_process
 from tests.orchestrator.store.owners import let_go
 
 CELLS = """
@@ -32,6 +32,8 @@ CELLS = """
             return {"x": cell.seed * 0.5, "best": f"optimizer {cell.seed}"}
         return {"x": cell.seed * 0.5, "y": -1.0 * cell.seed}
 """
+OLDER = CELLS.replace("-1.0 * cell.seed", "0.0 - cell.seed")
+"""The workload of the first launch. The change to `CELLS` is accepted."""
 SWEEP = """
     name = "damage"
     workload = "damage_cells:run"
@@ -59,11 +61,14 @@ class DamagedStore:
     def __init__(self, folder: Path, place: str) -> None:
         self.folder, self.place = folder, place
         self.storage: Storage = Store(place).storage
-        (folder / "damage_cells.py").write_text(textwrap.dedent(CELLS))
         self._sweep("more.toml", MORE)
         with _few_at_once():
-            self._launch(LAUNCHES[0])
+            self._launch(LAUNCHES[0], OLDER)
             self.old = dict(self._files())
+            (folder / "damage_cells.py").write_text(textwrap.dedent(CELLS))
+            words = ["accept", "damage.toml", "--store", place, "--reason", "equal numbers"]
+            ended = in_this_process(words, folder)
+            assert "count as done" in ended.stdout, ended.stderr
             self._launch(LAUNCHES[1])
             with StoreWriter(Store(place)) as owner:
                 owner.compact()
@@ -85,7 +90,8 @@ class DamagedStore:
         path.write_text(textwrap.dedent(SWEEP).format(last=last))
         return path
 
-    def _launch(self, last: int) -> None:
+    def _launch(self, last: int, code: str = CELLS) -> None:
+        (self.folder / "damage_cells.py").write_text(textwrap.dedent(code))
         launcher.launch(Sweep.load(self._sweep("damage.toml", last)), self.place, inline=True)
 
     def paths(self) -> Iterator[str]:

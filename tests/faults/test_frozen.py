@@ -110,7 +110,6 @@ def test_a_launch_whose_store_was_taken_over_ends_within_seconds(options: list[s
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="ends in time and says why, but a crash in Ray's threads gives exit code -11")
 def test_that_also_holds_if_ray_is_frozen(start, folder: Path) -> None:
     driver = start(hangs_from=10)
     ray = [pid for pid in children(driver.pid) if command(pid).split(" ")[0].endswith(("gcs_server", "raylet"))]

@@ -96,8 +96,8 @@ TOP = (
     ),
     Key(
         "inputs",
-        "files that cells read, relative to the sweep file's folder: a change of one makes done cells changed; "
-        "`{ files = [...], identity = true }` makes new cells",
+        "the [files that cells read](code.md#files-that-cells-read), relative to the sweep file's folder: a change of "
+        "one makes done cells changed; `{ files = [...], identity = true }` makes new cells",
         {
             "anyOf": [
                 _FILES,
@@ -116,7 +116,8 @@ TOP = (
     ),
     Key(
         "question",
-        "`[[question]]`: a question that `raysweep questions` answers, never part of a cell's id "
+        "`[[question]]`: a question that `raysweep questions` answers, and for which `launch --until decided` runs "
+        "seeds; never part of a cell's id "
         "([questions](questions.md#declaring-questions))",
     ),
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import raysweep
+from raysweep import Sweep, best, launch
 from raysweep.orchestrator.errors import InputError
 from tests.conftest import Ended
 
@@ -156,6 +158,19 @@ def test_predicates_are_checked_while_planning(cli: Cli, write: Write) -> None:
     assert not Path("results").exists()
     write("toy.toml", SWEEP.format(last=1) + QUESTIONS.replace("method = 'bad' and", "method <> 'good' and"))
     assert "select one of them" in cli("plan", "toy.toml").stderr
+
+
+def test_best_of_thousands_of_settings_takes_seconds(write: Write) -> None:
+    """Names and differences that are compared one by one would take minutes here."""
+    write("many.py", "def run(cell, context):\n    return {'loss': cell.config['x'] + cell.seed / 10}\n")
+    sweep = Sweep.from_text(
+        f'workload = "many:run"\nseeds = [0, 1]\n[[grid]]\nmethod = "m"\nx = {list(range(50))}\ny = {list(range(30))}\n'
+    )
+    launch(sweep, inline=True)
+    began = time.process_time()
+    ranked = best("results", "loss", where="x >= 0").settings
+    assert time.process_time() - began < 10
+    assert (len(ranked), ranked[0].mean, ranked[-1].mean) == (1500, 0.05, 49.05)
 
 
 def test_a_question_about_settings_that_set_replaces_is_not_asked(cli: Cli, write: Write) -> None:

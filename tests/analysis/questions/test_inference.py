@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from raysweep.analysis.questions.band import band, planned_seeds
 from raysweep.analysis.questions.permutation import SAMPLES, max_p, two_sided_p
 from raysweep.analysis.questions.sequential import (
     A_BETTER,
@@ -17,6 +18,8 @@ from raysweep.analysis.questions.sequential import (
     OPEN,
     decide,
     difference,
+    fewest,
+    in_order,
     log_evidence,
     race,
 )
@@ -107,6 +110,51 @@ def test_looking_after_every_seed_is_wrong_in_at_most_5_percent(law: str) -> Non
     both = np.maximum(log_evidence(differences), log_evidence(-differences))
     assert (both.max(axis=1) >= math.log(2 / LEVEL)).mean() <= 0.05
     assert (log_evidence(differences[:300] + 1.5).max(axis=1) >= math.log(2 / LEVEL)).mean() > 0.9
+
+
+def test_a_pair_counts_at_the_place_of_its_later_request() -> None:
+    """Evidence ends before the first pair that was requested and has not ended, however many later ones have."""
+    outcomes = np.array([[1.0, 2.0, 3.0, np.nan, 5.0], [2.0, 4.0, 6.0, 8.0, 9.0]])
+    asked = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]])
+    assert in_order(outcomes, asked).tolist() == [-1, -2, -3]
+    asked = np.array([[5, 6, 9, 10, 1], [-1, 8, 7, 11, 0]])  # the first is no pair
+    assert in_order(outcomes, asked).tolist() == [-4, -2, -3]
+
+
+def test_what_a_dropped_setting_would_have_had_later_does_not_matter() -> None:
+    """So a launch that was killed in the middle of a round ends as one that was not."""
+    rng = np.random.default_rng(4)
+    outcomes = rng.normal(size=(3, 30)) + np.array([[0.0], [0.4], [3.0]])
+    asked = np.tile(np.arange(30), (3, 1))
+    whole = race(outcomes, asked)
+    assert 0 < whole.dropped[2] < 30
+    for missing in (np.nan, 1e9, -1e9):
+        changed = outcomes.copy()
+        changed[2, whole.dropped[2] :] = missing
+        other = race(changed, asked)
+        assert (other.dropped == whole.dropped).all()
+        assert (other.log_e == whole.log_e).all()
+
+
+def test_the_band_holds_at_all_times_at_once() -> None:
+    rng = np.random.default_rng(5)
+    missed = 0
+    for _ in range(200):
+        points = band(rng.normal(size=30) + 0.7)
+        missed += any((p.low is not None and p.low > 0.7) or (p.high is not None and p.high < 0.7) for p in points)
+    assert missed <= 0.05 * 200
+    assert band(np.array([])) == band(np.array([INF, INF])) == []
+    assert band(np.array([INF, -INF, 1.0]))[1].estimate == 0
+    (low, high) = band(rng.normal(size=200) + 0.7)[-1][2:]
+    assert 0 < low < 0.7 < high
+    assert [planned_seeds(count) for count in (1, 10)] == [34, 58]
+
+
+def test_no_verdict_is_possible_with_fewer_seeds() -> None:
+    for count in (1, 5, 50):
+        n = fewest(count)
+        growing = np.arange(1.0, n + 1)
+        assert decide(growing[:-1], questions=count).verdict == OPEN
 
 
 def test_the_best_setting_stays_and_the_others_are_dropped() -> None:

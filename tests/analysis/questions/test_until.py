@@ -8,11 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import altair
 import polars as pl
 import pytest
 
 import raysweep
 from raysweep.analysis.questions.declared import Verdict, questions
+from raysweep.analysis.report import charts
+from raysweep.analysis.report.build import build
+from raysweep.analysis.report.html import to_html
+from raysweep.analysis.report.markdown import to_markdown
+from raysweep.orchestrator.cli.watch import lines, snapshot
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import Sweep
@@ -85,6 +91,18 @@ def test_seeds_are_added_until_all_is_decided(cli: Cli, write: Write) -> None:
     for seeds in of.values():
         assert seeds == list(range(1, len(seeds) + 1))
     assert len(of["bad"]) < len(of["good"])
+    # The report draws each estimate and its band against seeds.
+    page = build(Store())
+    (pair, best) = page.questions
+    assert (pair.decided, len(pair.path) >= pair.seeds, best.path) == (True, True, ())
+    spec, columns = charts.question(pair)
+    altair.Chart.from_dict({**spec, "config": charts.config()})
+    assert columns["seeds"] == [point.seeds for point in pair.path]
+    assert columns["high"][-1] < 0
+    assert "toy, good-bad: a is better" in to_html(page)
+    assert "- toy, best: best: good" in to_markdown(page)
+    screen = lines(snapshot(Store(), None)[0], {}, "")
+    assert any(line.startswith("toy, good-bad: a is better") for line in screen)
     # The same command has nothing left to do, and a question that is added afterwards is shown as such.
     assert "(0 done now" in cli(*DECIDED, "--max-cells", "200").stdout
     assert ended_cells().height == cells.height
@@ -140,7 +158,7 @@ def test_mistakes_are_refused_before_anything_is_written(cli: Cli, write: Write,
 
 
 def test_a_cpu_budget_holds_over_launches_and_counts_failures(cli: Cli, write: Write) -> None:
-    """Cells of 0.1 s and 2 CPUs on a budget of 4 CPU-seconds: exceeded by less than one cell, whoever ran them."""
+    """Cells of 0.1 s and 2 CPUs, and a budget of 4 CPU-seconds: it is exceeded by less than one cell."""
     write("toy.py", WORKLOAD)
     sweep = SWEEP.replace("retries = 0", "retries = 0\n    cpus = 2\n\n    [config]\n    sleep = 0.1")
     write("toy.toml", sweep + PAIR.format("good", "same") + PAIR.format("good", "wild"))
@@ -164,7 +182,7 @@ def test_the_cheapest_question_is_closed_first_if_the_budget_is_short(cli: Cli, 
 
 
 def test_a_cell_that_never_ends_blocks_its_question_only(cli: Cli, write: Write) -> None:
-    """The method is stopped after two failures alike, with attempts left: these are failures, the others wait."""
+    """The method is stopped after two failures alike: these count, with attempts left or not; others are waiting."""
     write("toy.py", WORKLOAD.replace("chance.random() < 0.3", "True"))
     write(
         "toy.toml",

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from raysweep import Store, launch
+from raysweep.orchestrator.store import live
 from tests.command_line import RAYSWEEP, Ended, environment
 from tests.orchestrator.sweeps import sweep_of
 
@@ -43,6 +44,12 @@ def test_the_output_of_each_attempt_is_printed(write, cli: Callable[..., Ended])
     absent = cli("logs", ids[0], "--attempt", "7")
     assert (absent.returncode, absent.stdout) == (2, "")
     assert absent.stderr == f"error: --attempt 7: cell {ids[0][:8]} has no such attempt; its attempts: 1\n"
+    left = live.LiveState(ids[0], 2, 9, b"half\nway")  # of a launch that was killed
+    Store().storage.replace(live.path_of(ids[0], 2), live.encode(left))
+    for options in ([], ["-f"]):
+        cut = cli("logs", ids[0], *options)
+        assert (cut.returncode, "half\nway\n" in cut.stdout) == (0, True)
+        assert "attempt 2 was cut off with its launch; `raysweep resume` runs the cell again" in cut.stderr
 
 
 def test_a_running_cell_is_followed_to_its_end(write, cli_process: Callable[..., Ended], folder: Path) -> None:

@@ -124,6 +124,7 @@ SCENARIO: dict[str, list[str | File | Act]] = {
     "help": ["raysweep --help"],
     "help-plan": ["raysweep plan --help"],
     "help-launch": ["raysweep launch --help"],
+    "help-accept": ["raysweep accept --help"],
     "help-resume": ["raysweep resume --help"],
     "help-control": [f"raysweep {name} --help" for name in ("pause", "continue", "cancel")],
     "help-reading": [f"raysweep {name} --help" for name in ("status", "show", "failures", "logs", "debug")],
@@ -198,7 +199,10 @@ SCENARIO: dict[str, list[str | File | Act]] = {
     ],
     "export": ["raysweep export", "raysweep export -o done.parquet --where \"status = 'done'\""],
     "plan-states": [
-        Act("digits.py is edited: other code", lambda folder: _append(folder / "digits.py", "\n# edited\n")),
+        Act(
+            "digits.py is edited: other code",
+            lambda folder: _replace(folder / "digits.py", "cell.seed == 3", "3 == cell.seed"),
+        ),
         File(
             "digits.toml",
             DIGITS_SWEEP.replace('"0..4"', '"0..5"').replace("timeout_s = 2", "timeout_s = 2\n    retries = 3")
@@ -225,7 +229,10 @@ SCENARIO: dict[str, list[str | File | Act]] = {
     ],
     "launch-more": ["raysweep launch digits.toml --inline --seeds 0..5"],
     "launch-changed": [
-        Act("digits.py is edited: other code", lambda folder: _append(folder / "digits.py", "\n# edited\n")),
+        Act(
+            "digits.py is edited: other code",
+            lambda folder: _replace(folder / "digits.py", "cell.seed == 3", "3 == cell.seed"),
+        ),
         "raysweep launch digits.toml --inline --seeds 0..2",
         "raysweep debug 3c49",
         Act("digits.py is as it was", lambda folder: _restore(folder)),
@@ -405,8 +412,8 @@ SCENARIO: dict[str, list[str | File | Act]] = {
 ONE_LINE_OF_PROGRESS = {"launch-failures"}
 
 
-def _append(path: Path, text: str) -> None:
-    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+def _replace(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
 
 
 def _restore(folder: Path) -> None:

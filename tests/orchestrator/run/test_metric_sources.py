@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -50,6 +51,29 @@ def test_a_table_gives_the_last_value_of_each_column_and_its_curve(tmp_path: Pat
         read_file(tmp_path, "log.json", f"[{','.join(lines.split(chr(10))).strip(',').replace(',,', ',')}]", "epoch")
         == expected
     )
+
+
+def test_objects_of_several_lines_and_python_dicts_are_read(tmp_path: Path) -> None:
+    sources = MetricSources()
+    context = context_of(tmp_path)
+    output = OutputMetrics(sources, context)
+    printed = json.dumps({"loss": 1.0, "test": {"acc": 0.5}}, indent=2)
+    lines = ["{", "not json", "}", "{", *printed.splitlines(), "}", "{'loss': nothing}", "{'loss': 7} and more"]
+    lines += [
+        "{'loss': 0.5, 'test': {'name': \"it's\"}, 'at': (1, 2)}",
+        "{__import__('os').getcwd()}",
+        "  {'loss': 0.25}",
+    ]
+    for line in lines:
+        output.stdout(line)
+    metrics = read_metrics(sources, output, tmp_path, (), (), context)
+    assert metrics == {"loss": 0.25, "test.acc": 0.5, "test.name": "it's"}
+    (curve,) = (array for array in context.recorded if array.name == "loss")
+    assert curve.values.tolist() == [1.0, 0.5, 0.25]
+
+
+def test_a_table_may_be_separated_by_semicolons(tmp_path: Path) -> None:
+    assert read_file(tmp_path, "log.csv", "epoch;loss\n0;1\n1;0.5\n", "epoch")[0] == {"epoch": 1, "loss": 0.5}
 
 
 def test_text_is_a_metric_unless_the_name_has_numbers_or_is_a_setting(tmp_path: Path) -> None:

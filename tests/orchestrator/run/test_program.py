@@ -61,6 +61,10 @@ def test_a_program_that_prints_no_number_is_done_with_a_note(write: Write) -> No
     row = run(write, "print('hello')")
     assert (row["status"], row["metrics"]) == ("done", [])
     assert "hello\nraysweep: no metrics: no line of standard output is a JSON object" in row["log_tail"]
+    result = launch(Sweep.from_text('command = "python p.py {seed}"\nseeds = [8, 9]'), "results", inline=True)
+    assert [line.partition(" no line")[0] for line in result.warnings] == [
+        "$ python p.py {seed}: cells are done without metrics:"
+    ]
 
 
 def test_a_failed_program_keeps_its_curves(write: Write) -> None:
@@ -159,10 +163,12 @@ def test_a_generated_config_file_and_variables_reach_the_program(write: Write) -
         ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV", ""),
         ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL (by the system, if its memory was used up)", ""),
         (
-            "open('data.csv')",
-            "exit code 1: FileNotFoundError: [Errno 2] No such file or directory: 'data.csv'; of the pro",
+            "from pathlib import Path; (Path(__file__).absolute().parent / 'a' / '..' / 'x.csv').read_text()",
+            "exit code 1: FileNotFoundError: [Errno 2] No such file or directory: 'a/../x.csv'; if the project has it, "
+            "add x.csv to files = [...]",
             "",
         ),
+        ("open('../x')", "exit code 1: FileNotFoundError: [Errno 2] No such file or directory: '../x'; of the pro", ""),
     ],
 )
 def test_exit_codes_and_signals_are_errors(script: str, message: str, last: str, write: Write) -> None:

@@ -144,7 +144,7 @@ def test_a_swap_beside_it_brings_no_row_back(sweep: Sweep, monkeypatch: pytest.M
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.request import Options, from_sweeps
 
-    Path("arr.py").write_text(Path("arr.py").read_text() + "# changed\n")
+    Path("arr.py").write_text(Path("arr.py").read_text() + "run.version = 2\n")
     store = Store()
     result = Launch(from_sweeps([sweep], store), store, Options(executor="inline", rerun_changed=True)).run()
     assert result.ran == CELLS

@@ -241,6 +241,21 @@ def test_the_python_api_skips_damage_on_request(damaged: Path) -> None:
     assert (missing(store).rows, missing(store).unreadable_done) == ({}, 4)
 
 
+def test_two_exchanged_requests_are_named(folder: Path, write) -> None:
+    write("lossy.py", WORKLOAD)
+    for seeds in ("0..1", "0..2"):
+        launch(Sweep.load(write("lossy.toml", SWEEP.replace("0..5", seeds))), inline=True)
+    first, second = sorted(Path("results/_sweeps").iterdir())
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    with pytest.raises(StoreDamaged, match=rf"{first.name}: .* recorded as {second.name}"):
+        Store("results").known()  # else one request would be forgotten, and the other be there twice
+    second.write_bytes(one)
+    assert [path.name in line for path, line in zip((first, second), Store("results").check(), strict=True)] == [
+        True
+    ] * 2
+
+
 def test_a_damaged_request_is_skipped(damaged: Path, cli) -> None:
     request = min(Path("results/_sweeps").iterdir())
     request.write_bytes(request.read_bytes()[:-50])

@@ -193,6 +193,20 @@ def test_what_a_damaged_merge_had_replaced_does_not_come_back(sweep: Sweep, chan
     assert not storage.create(merged, damaged)  # its name stays taken
 
 
+def test_a_damaged_file_without_rows_is_moved_and_nothing_runs_again(sweep: Sweep) -> None:
+    store = Store("results")
+    seal = next(s for s in store.every_segment("arrays") if s.seal)
+    damage(seal.path, lambda data: data[:20] + bytes([data[20] ^ 1]) + data[21:])
+    (problem,) = Store("results").check()
+    assert problem.startswith(f"{seal.path}: damaged: checksum mismatch in its pages")
+    with Repair(Store("results", skip_damaged=True)) as owner:
+        found = survey(Store("results", skip_damaged=True))
+        assert (list(found.files), found.run_again.height, found.unknown) == ([seal.path], 0, 0)
+        owner.apply(found)
+    assert Store("results").check() == []
+    assert run_now(sweep) == set()
+
+
 def test_the_command_lists_asks_and_repairs(sweep: Sweep, cli) -> None:
     path = segments("arrays")[0]
     lost = cells_in(path)

@@ -196,7 +196,10 @@ def recorded(change: Callable[[dict[str, Any], dict[str, pl.DataFrame]], None]) 
     def put(store: Path) -> None:
         (path,) = (store / "_sweeps").iterdir()
         sweep = read_sweep(Store(store).storage, path.name)
-        metadata, frames = dict(sweep.metadata), {"variants": sweep.table.variants, "cells": sweep.table.cells}
+        metadata, frames = (
+            {**sweep.metadata, "digest": "bad"},
+            {"variants": sweep.table.variants, "cells": sweep.table.cells},
+        )
         change(metadata, frames)
         (store / "_sweeps/bad.arrow").write_bytes(sweep_bytes(metadata, type(sweep.table)(**frames)))
 
@@ -397,7 +400,8 @@ def pending(entry: RecordedSweep, workload: str, search: list[str], first: str) 
     """Record cells that never ran, as a stranger's launch would that found the module there; ids begin with `first`."""
     variants = entry.table.variants.with_columns(workload=pl.lit(workload))
     cells = entry.table.cells.with_columns(pl.col("cell_id").str.replace("^.", first))
-    metadata = {**entry.metadata, "search": search, "text": SWEEP.replace("arr:run", workload), "path": None}
+    text = SWEEP.replace("arr:run", workload)
+    metadata = {**entry.metadata, "search": search, "text": text, "path": None, "digest": first}
     recorded = sweep_bytes(metadata, type(entry.table)(variants, cells))
     Path(f"results/_sweeps/{first}.arrow").write_bytes(recorded)
 

@@ -222,6 +222,13 @@ def test_a_programs_files_are_what_it_names_and_imports(folder: Path) -> None:
     assert list(map(str, files('command = "python -m train {args}"\nfiles = ["*.csv"]'))) == ["data.csv", *closure]
     assert list(map(str, files('command = "cat data.csv | wc {args}"\nshell = true'))) == ["data.csv"]
     assert files('command = "true {args}"') == []
+    (folder / "pkg" / "inner").mkdir(parents=True)
+    modules = ["pkg/__init__.py", "pkg/inner/__init__.py", "pkg/inner/train.py", "pkg/util.py"]
+    for name in modules:
+        (folder / name).write_text("from .. import util\nimport deep\n" if name.endswith("train.py") else "")
+    for module in ("pkg.inner.train", "pkg.util"):
+        found = list(map(str, files(f'command = "python -m {module} {{args}}"')))
+        assert found == (["deep.py", *modules] if module == "pkg.inner.train" else modules)
 
 
 def test_a_program_is_found_beside_the_sweep_or_in_the_current_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.question import label, pairings
+from raysweep.orchestrator.sweep.question import label, labels, pairings
 from raysweep.orchestrator.sweep.spec import Sweep
 
 SWEEP = """
@@ -109,6 +109,5 @@ def test_settings_that_cannot_be_told_apart_are_refused() -> None:
 
 
 def test_a_label_has_what_differs() -> None:
-    assert [label(setting, SETTINGS[:3]) for setting in SETTINGS[:3]] == [
-        "a, rate=0.1, width=8", "a, rate=0.2, width=8", "b, k=4, rate=0.1, width=16",
-    ]  # fmt: skip
+    names = ["a, rate=0.1, width=8", "a, rate=0.2, width=8", "b, k=4, rate=0.1, width=16"]
+    assert [label(setting, SETTINGS[:3]) for setting in SETTINGS[:3]] == labels(SETTINGS[:3]) == names

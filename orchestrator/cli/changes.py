@@ -1,0 +1,58 @@
+"""Changes of code in words: what changed, how the workload uses it, and who accepted it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from raysweep.orchestrator.text import count_cells
+
+if TYPE_CHECKING:
+    from raysweep.orchestrator.code.meaning import Difference
+    from raysweep.orchestrator.launch.staleness import CodeChange
+
+MAX_PARTS = 8
+"""Changed parts that are listed."""
+
+
+def change_lines(changes: Sequence[tuple[CodeChange, int]], unrecorded: int, *, diff: bool) -> Iterator[str]:
+    """The lines of a plan about changed code. `diff`: with the text before and now."""
+    for change, cells in changes:
+        if change.accepted:
+            yield f"{count_cells(cells)} done by other code, whose changes were accepted:"
+            for entry in change.accepted:
+                yield f"  {entry.name}, {entry.time[:10]}: {entry.reason}"
+        else:
+            yield f"changed since {count_cells(cells)} {'was' if cells == 1 else 'were'} done:"
+        shown = change.differences if diff else change.differences[:MAX_PARTS]
+        for difference in shown:
+            yield f"  {difference.file}: {difference.what}{used_by(difference)}"
+            if diff:
+                yield from (f"    {line}" for line in text_diff(difference))
+        if len(change.differences) > len(shown):
+            yield f"  and {len(change.differences) - len(shown)} more (--diff lists all)"
+    if unrecorded:
+        yield f"{count_cells(unrecorded)} changed without a recorded source: any byte of the files counts"
+
+
+def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
+    """A change of code as JSON."""
+    return {
+        "workload": change.workload, "before": change.before, "after": change.after, "cells": cells,
+        "matters": change.matters, "parts": [difference._asdict() for difference in change.differences],
+        "accepted": [asdict(entry) for entry in change.accepted],
+    }  # fmt: skip
+
+
+def used_by(difference: Difference) -> str:
+    """The parts by which the workload uses a changed one, to append to its name."""
+    return f", used by {' > '.join(difference.chain)}" if difference.chain else ""
+
+
+def text_diff(difference: Difference) -> Iterator[str]:
+    """The lines that differ between the two versions of a part, with a few lines around them."""
+    before, after = ((text or "").splitlines() for text in (difference.before, difference.after))
+    lines = difflib.unified_diff(before, after, lineterm="", n=2)
+    return (line for line in lines if not line.startswith(("---", "+++")))

@@ -1,0 +1,45 @@
+"""JSON objects in a program's output: one on a line, or one over several lines as `json.dumps(indent=2)` writes it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+MAX_LINES, MAX_LITERAL = 10_000, 10_000
+"""Lines of one object, and characters of a Python dict."""
+
+
+class ObjectLines:
+    """Finds the objects in a stream of lines. A line with a Python dict (`print({"loss": 0.5})`) is one, too."""
+
+    def __init__(self) -> None:
+        self._open: list[str] = []  # lines of an object that has not ended
+
+    def add(self, line: str) -> dict[str, Any] | None:
+        """Take the next line; return the object that it ends, if any."""
+        text = line.rstrip()
+        if text == "{" or len(self._open) >= MAX_LINES:
+            self._open = [text] if text == "{" else []
+            return None
+        if self._open:
+            self._open.append(text)
+        if text == "}":
+            whole, self._open = "\n".join(self._open), []
+            return _parsed(whole)
+        return _parsed(text) if text.lstrip().startswith("{") and text.endswith("}") else None
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        row = _literal(text) if "'" in text and len(text) <= MAX_LITERAL else None
+    return row if isinstance(row, dict) else None
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
