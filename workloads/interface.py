@@ -15,7 +15,7 @@ The module may also define these names, all optional:
 
 | name | meaning | default |
 |---|---|---|
-| `Config` | frozen pydantic model (`extra="forbid"`) of flat fields | any flat config is accepted |
+| `Config` | frozen pydantic model (`extra="forbid"`), models may be nested | any config is accepted |
 | `VERSION` | text; raise it when `run` computes something else: cells get new ids | `"1"` |
 | `METHODS` | collection of the valid method names | any name is accepted |
 | `settle(method, k, config)` | k and config, completed; raises `ValueError`, one problem per line | both unchanged |
@@ -85,6 +85,30 @@ class Checkpoint(Protocol):
         """Return the checkpoint that the last earlier attempt at this cell saved; None if there is none."""
 
 
+class NeededCell(Protocol):
+    """A cell that the running one needs, of the same seed: its key, its settings as a dict, a folder with its files."""
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's id."""
+
+    @property
+    def method(self) -> str:
+        """The name of its method."""
+
+    @property
+    def k(self) -> int | None:
+        """Its k."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its settings; nested ones are tables."""
+
+    @property
+    def folder(self) -> Path:
+        """A folder with copies of its files, removed after the attempt."""
+
+
 class Context(Protocol):
     """What a running cell can use: its device, arrays, logged metrics, files, progress and checkpoint."""
 
@@ -106,6 +130,10 @@ class Context(Protocol):
 
     def log(self, step: int, **metrics: float) -> None:
         """Record numbers that belong to a step: seen while the cell runs, and kept as arrays."""
+
+    @property
+    def needs(self) -> Mapping[str, Sequence[NeededCell]]:
+        """Name of each block that the cell's block needs -> the cells there that this cell needs."""
 
     def progress(self, fraction: float) -> None:
         """Report the completed fraction of the cell, from 0 to 1."""

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from raysweep.analysis.errors import AmbiguousCells
-from raysweep.orchestrator.sweep.settings import flattened
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 from raysweep.orchestrator.text import count_cells
 
 _MAX_GROUPS = 5

@@ -23,7 +23,7 @@ from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.store.missing import missing as missing_of
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import CELLS
-from raysweep.orchestrator.sweep.settings import flattened
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import at_store, join_first
 

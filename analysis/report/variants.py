@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from raysweep.orchestrator.sweep.settings import flattened
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 KEYS = ("experiment", "workload", "workload_version", "method", "k", "config")
 _MAX_KEYS = 6

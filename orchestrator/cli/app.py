@@ -18,6 +18,7 @@ from raysweep.orchestrator.cli import (
     artifacts,
     ask,
     cells,
+    control,
     data,
     launch,
     logs,
@@ -56,7 +57,16 @@ app = typer.Typer(
 PAPER = "The paper's experiments"
 COMMANDS = {
     "Start": (scaffold.new, scaffold.workload, scaffold.schema),
-    "Run": (launch.plan, launch.launch, launch.resume, accept.accept, cells.debug),
+    "Run": (
+        launch.plan,
+        launch.launch,
+        launch.resume,
+        control.pause,
+        control.continue_,
+        control.cancel,
+        accept.accept,
+        cells.debug,
+    ),
     "Watch": (status.status, logs.logs, cells.show, cells.failures),
     "Results": (query.query, query.export, ask.best, ask.compare, ask.diff, ask.questions, analysis.report),
     PAPER: (analysis.table, analysis.figure, analysis.claims),
@@ -64,7 +74,8 @@ COMMANDS = {
 """Title of a group in `raysweep --help` -> its commands."""
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(cls=Command, rich_help_panel=panel)(command)
+        name = command.__name__.replace("_", "")  # `continue` is a word of Python's
+        app.command(name, cls=Command, rich_help_panel=panel)(command)
 app.add_typer(artifacts.artifacts_app, name="artifacts", rich_help_panel="Results")
 app.add_typer(data.data_app, name="data", rich_help_panel=PAPER)
 app.add_typer(store.store_app, name="store", rich_help_panel="Stores and clusters")

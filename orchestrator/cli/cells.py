@@ -56,8 +56,8 @@ def show(
 
     from raysweep.orchestrator.cli.code import last_row, show_code
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.grammar.settings import flattened
     from raysweep.orchestrator.sweep.identity import cell_name
-    from raysweep.orchestrator.sweep.settings import flattened
 
     opened = Store(store, skip_damaged=skip_damaged).require()
     key = one_cell(opened.known(), cell)
@@ -255,13 +255,16 @@ def debug(
     raysweep debug 3f5b --pdb
     """
     from raysweep.orchestrator.cli.code import workload_as_recorded
+    from raysweep.orchestrator.launch.needed import files_in_store, needed_cells
     from raysweep.orchestrator.run.cell import call, formatted
     from raysweep.orchestrator.run.context import RunContext
     from raysweep.orchestrator.run.folder import CellFolder
     from raysweep.orchestrator.run.messages import Task
+    from raysweep.orchestrator.run.needed import provide
     from raysweep.orchestrator.run.threads import threads
     from raysweep.orchestrator.store.checkpoints import Checkpoint
     from raysweep.orchestrator.store.reader import Store
+    from raysweep.orchestrator.sweep.grammar.needs import edges
     from raysweep.orchestrator.sweep.identity import cell_name
     from raysweep.orchestrator.sweep.workload import shadowed_module
 
@@ -294,6 +297,10 @@ def debug(
         context = RunContext("cuda" if key["gpus"] else "cpu", checkpoint, files, _progress_printer())
         began = time.perf_counter()
         try:
+            if key["needs"] is not None:
+                wanted = edges(key["needs"], key["seed"])
+                found = files_in_store(opened, [edge.cell_id for edge in wanted])
+                context.needs = provide(needed_cells(wanted, found), opened.storage, Path(folder) / "needs")
             with threads(key["cpus"]), workload.code.active():
                 metrics = call(workload, key["experiment"], task, context, keep_nan=True, foreground=True)
         except BaseException as error:  # Ctrl-C too: it shows where a cell hangs
@@ -332,7 +339,8 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
         refuse_foreign(store, [entry])
     search = (*entry.metadata["search"], str(Path.cwd()))
     if is_program(name):
-        return workload_of(replace(entry.sweep(), search=search))
+        part = next((part for part in entry.sweep().parts() if part.workload == name), entry.sweep())
+        return workload_of(replace(part, search=search))
     if name.partition(":")[0] == MAIN:
         enter(_file_of_main(store, cell_id, name, search))
     return load_workload(name, search)

@@ -205,9 +205,11 @@ def requested(params: Mapping[str, Any], store: Store) -> Request:
     sweeps = [sweep.with_resources(**limits) for sweep in changed(sweeps, overrides, params["seeds"])]
     request = from_sweeps(sweeps, store, params["where"])
     for sweep in sweeps:
-        if request.workloads[sweep.workload].config_model is None:  # a Config would have checked the keys
+        workloads = [request.workloads[name] for name in sweep.workloads]
+        if all(workload.config_model is None for workload in workloads):  # a Config would have checked the keys
             warn(suspicious_keys(sweep, overrides))
-            warn(unread_keys(request.workloads[sweep.workload], overrides))
+            for workload in workloads:
+                warn(unread_keys(workload, overrides))
     return request
 
 

@@ -67,12 +67,12 @@ def _print_verdicts(result: Result, resume: str, at: str) -> None:
     say(f"see:    raysweep questions{at}")
 
 
-def forecast(planned: Plan, slots: Callable[[float, float, float | None], int], where: str) -> list[str]:
+def forecast(planned: Plan, slots: Callable[[float, float, float | None, str | None], int], where: str) -> list[str]:
     """Describe the cells to run, by resource, and their expected duration if it is known. Returns lines of text.
 
     Args:
         planned: the plan.
-        slots: (cpus, gpus, memory_gib) -> number of cells of this size that run at once.
+        slots: (cpus, gpus, memory_gib, custom) -> number of cells of this size that run at once.
         where: the place where they run, such as `on this machine`.
     """
     lines, all_unknown = [], 0
@@ -95,9 +95,9 @@ def _hours(hours: float) -> str:
     return f"about {hours:.2g}" if hours >= MIN_HOURS else f"under {MIN_HOURS:g}"
 
 
-def local_slots(cpus: float, gpus: float, memory_gib: float | None) -> int:
+def local_slots(cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
     """Return the number of cells of this size that this machine runs at once; 0 if unknown, as for cells with GPUs."""
-    return 0 if gpus else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
+    return 0 if gpus or custom else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 
 def print_frame(frame: pl.DataFrame) -> None:

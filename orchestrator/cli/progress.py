@@ -52,5 +52,5 @@ class _Events:
             left=progress.left + progress.uncommitted,
             to_retry=progress.to_retry, bad_attempts=progress.bad_attempts, cells_per_s=round(cells_per_s, 6),
             seconds_left=None if seconds_left is None else round(seconds_left, 1),
-            waiting=list(progress.waiting), slow=[cell_id for cell_id, *_ in progress.slow],
+            paused=progress.paused, waiting=list(progress.waiting), slow=[cell_id for cell_id, *_ in progress.slow],
         )  # fmt: skip

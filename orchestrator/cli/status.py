@@ -43,6 +43,8 @@ def status(
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
     from raysweep.orchestrator.launch.staleness import acceptances
+    from raysweep.orchestrator.store.control import is_paused
+    from raysweep.orchestrator.store.lease import newest_epoch
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import known_cells
     from raysweep.orchestrator.sweep.identity import cell_name
@@ -71,11 +73,12 @@ def status(
     group = ("experiment", "workload_version", "method", "k", "status")
     counts = states.group_by(group).len("cells").sort(group)
     owner, running = opened.owner() or (None, {})
+    paused = owner is not None and is_paused(opened.storage, newest_epoch(opened.storage) or 0)
     accepted = acceptances(opened)
     warn_of_missing(opened)
     if as_json:
         progress = {cell_id: fraction for cell_id, fraction in running.items() if fraction is not None}
-        now = {"running": list(running), "progress": progress, "owner": owner, "starting": starting}
+        now = {"running": list(running), "progress": progress, "owner": owner, "paused": paused, "starting": starting}
         more = {"accepted": [asdict(entry) for entry in accepted]} if accepted else {}
         print_answer(to_json({"counts": counts.to_dicts(), **now, **more}), opened)
         return
@@ -88,6 +91,8 @@ def status(
         parts = join_first(entry.parts, MAX_PARTS)
         say(f"accepted change of {entry.workload}: {parts}; {entry.name}, {entry.time[:10]}: {entry.reason}")
     left = states.filter(pl.col("status") != "done")
+    if paused:
+        say(f"paused: no cells are started until raysweep continue{at_store(store)}")
     done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
     say("; ".join([done, *next_steps(left["request_state"], owner, starting, at_store(store))]))
 

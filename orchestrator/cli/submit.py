@@ -123,9 +123,11 @@ def _program_files(folder: Path) -> dict[Path, bytes | None]:
             sweep = Sweep.from_text(path.read_text(encoding="utf-8"), path)
         except (InputError, OSError, UnicodeDecodeError):
             continue  # no sweep file
-        if sweep.program is not None and not sweep.problems:
+        for part in sweep.parts() if not sweep.problems else ():
+            if part.program is None:
+                continue
             try:
-                files |= workload_of(sweep).shipped()
+                files |= workload_of(part).shipped()
             except InputError as error:
                 warn(f"{path.name}: the files of its program are not shipped: {line}" for line in error.problems)
     return files
@@ -138,24 +140,26 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
         The SWEEP argument for the head: a path relative to the job's folder, or the bundled sweep's name.
     """
     path = Path(str(sweep.path))
-    workload = request.workloads[sweep.workload]
-    for _, link in sweep.program.links if sweep.program is not None else ():
+    parts = [(part, request.workloads[part.workload]) for part in sweep.parts()]
+    for link in (link for part, _ in parts if part.program is not None for _, link in part.program.links):
         if not Path(link).is_absolute():
             fail(
                 f"{path}: links: {link!r} is relative; with --submit give its absolute path on the nodes, or use files"
             )
-    shipped = workload.shipped()
-    if left := [name for name in workload.inputs if Path(name) not in shipped]:
-        fail(
-            f"{path}: inputs: {left[0]}: with --submit only files of at most 1 MiB beside the workload's module are "
-            "shipped; launch from a machine that has the files"
-        )
-    if path.is_relative_to(BUNDLED) and workload.folder is None:
+    for _, workload in parts:
+        shipped = workload.shipped()
+        if left := [name for name in workload.inputs if Path(name) not in shipped]:
+            fail(
+                f"{path}: inputs: {left[0]}: with --submit only files of at most 1 MiB beside the workload's module "
+                "are shipped; launch from a machine that has the files"
+            )
+    if path.is_relative_to(BUNDLED) and all(workload.folder is None for _, workload in parts):
         return path.relative_to(BUNDLED).with_suffix("").as_posix()
     folder.mkdir(parents=True)
     (folder / path.name).write_text(sweep.text, encoding="utf-8")  # with its bases
-    if workload.folder is not None:
-        python_files(Path(workload.folder), folder, shipped)
+    for _, workload in parts:
+        if workload.folder is not None:
+            python_files(Path(workload.folder), folder, workload.shipped())
     return (folder / path.name).relative_to(folder.parent.parent).as_posix()
 
 

@@ -19,10 +19,10 @@ class Waiting(NamedTuple):
 class Executor(Protocol):
     """Runs chunks and reports how they ended. It never retries a cell: the driver counts attempts."""
 
-    def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
+    def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
         """Return how many chunks of this demand can run at once now."""
 
-    def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
+    def fits(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> str | None:
         """Return the reason why no node can run a cell of this demand; None if one can."""
 
     def waiting(self) -> list[Waiting]:

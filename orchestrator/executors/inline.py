@@ -28,11 +28,11 @@ class InlineExecutor:
         self._position = WorkerPosition()
         self._running: int | None = None  # the number of a chunk
 
-    def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
+    def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
         """Return 1: this process runs one chunk at a time, whatever it demands."""
         return 1
 
-    def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
+    def fits(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> str | None:
         """Return a reason if the cell needs a GPU and this machine has none. Any other demand fits."""
         return "--inline runs cells in this process, and this machine has no GPU" if gpus and not _has_gpu() else None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import polars as pl
+
+from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
 
 NODE_ID, NODE_GROUP = "ray.io/node-id", "ray.io/node-group"
 """Labels that Ray sets on each node."""
@@ -21,6 +24,12 @@ class Demand(NamedTuple):
     cpus: float
     gpus: float
     memory_gib: float | None
+    custom: str | None = None  # JSON: custom resource, by Ray's name -> amount
+
+    @property
+    def customs(self) -> dict[str, float]:
+        """Custom resource, by Ray's name -> amount."""
+        return json.loads(self.custom) if self.custom else {}
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
         demand: the demand of each cell.
         unstated: whether a resource that is not stated counts as enough for one cell.
     """
-    requested = {"CPU": demand.cpus, "GPU": demand.gpus, "memory": (demand.memory_gib or 0.0) * 2**30}
+    requested = {"CPU": demand.cpus, "GPU": demand.gpus, "memory": (demand.memory_gib or 0.0) * 2**30, **demand.customs}
     fits = [offers.get(name, need if unstated else 0.0) / need for name, need in requested.items() if need]
     return int(min(fits, default=math.inf) + 1e-9)
 
@@ -191,6 +200,7 @@ def needs(demand: Demand) -> str:
     words = [] if demand.cpus == 1 and demand.gpus else [_count(demand.cpus, "CPU")]
     words += [] if not demand.gpus else ["a GPU"] if demand.gpus == 1 else [_count(demand.gpus, "GPU")]
     words += [f"{demand.memory_gib:g} GiB"] if demand.memory_gib else []
+    words += [custom_in_words(name, amount) for name, amount in demand.customs.items()]
     return _in_words(words, "and")
 
 
@@ -199,13 +209,26 @@ def demands(cells: pl.DataFrame, variants: pl.DataFrame) -> list[tuple[Demand, i
 
     Args:
         cells: column variant.
-        variants: columns variant, cpus, gpus, memory_gib.
+        variants: columns variant, cpus, gpus, memory_gib, custom.
     """
-    columns = ("cpus", "gpus", "memory_gib")
+    columns = Demand._fields
     counted = (
         cells.join(variants.select("variant", *columns), on="variant").group_by(*columns, maintain_order=True).len()
     )
-    return [(Demand(cpus, gpus, memory), count) for cpus, gpus, memory, count in counted.iter_rows()]
+    return [(Demand(*demand), count) for *demand, count in counted.iter_rows()]
+
+
+def custom_in_words(name: str, amount: float) -> str:
+    """Describe an amount of a custom resource: `1 of license`, `the accelerator H100`."""
+    kind = name.removeprefix(ACCELERATOR)
+    return f"the accelerator {kind}" if kind != name else f"{amount:g} of {name}"
+
+
+def missing_customs(offers: Iterable[Mapping[str, float]], demand: Demand) -> str:
+    """Describe the custom resources of a demand that no node has enough of; "" if there are none."""
+    nodes = list(offers)
+    short = {n: a for n, a in demand.customs.items() if not any(node.get(n, 0.0) >= a for node in nodes)}
+    return _in_words([custom_in_words(name, amount) for name, amount in short.items()], "or")
 
 
 def unmet(demand: Demand, count: int, reason: str, remedies: Sequence[str]) -> str:

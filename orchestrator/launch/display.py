@@ -153,6 +153,8 @@ def in_words(progress: Progress, now: float) -> str:
         cell_id, seconds, usual = progress.slow[0]
         more = f" and {len(progress.slow) - 1:,} more" if len(progress.slow) > 1 else ""
         text += f"; slow: {cell_id[:8]}, {slow(seconds, usual)}{more}"
+    if progress.paused:
+        text += "; paused (raysweep continue)"
     if progress.waiting:
         text += f"; waiting for {', and '.join(progress.waiting)}"
     return text

@@ -12,11 +12,11 @@ import polars as pl
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.base import read_file
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+from raysweep.orchestrator.sweep.grammar.base import read_file
+from raysweep.orchestrator.sweep.grammar.resources import Resources
 from raysweep.orchestrator.sweep.outputs import DEFAULT
-from raysweep.orchestrator.sweep.program import MetricSources
-from raysweep.orchestrator.sweep.resources import Resources
+from raysweep.orchestrator.sweep.program import MetricSources, Program
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload
 
@@ -74,10 +74,14 @@ def _says_the_same(text: str, other: RecordedSweep) -> bool:
 
 def _definition(sweep: Sweep) -> Sweep:
     """The sweep with only those parts that decide which cells it has."""
-    blocks = tuple(replace(block, resources=Resources()) for block in sweep.blocks)
-    program = sweep.program and replace(sweep.program, metrics=MetricSources(), file_patterns=(), links=())
+    blocks = tuple(replace(b, resources=Resources(), program=_told(b.program)) for b in sweep.blocks)
     plain = replace(sweep, title="", text="", search=(), outputs=DEFAULT, questions=(), problems=())
-    return replace(plain, blocks=blocks, program=program)
+    return replace(plain, blocks=blocks, program=_told(sweep.program))
+
+
+def _told(program: Program | None) -> Program | None:
+    """What decides what a program is told to compute."""
+    return program and replace(program, metrics=MetricSources(), file_patterns=(), links=())
 
 
 def _requested(entry: RecordedSweep, now: Sequence[RecordedSweep]) -> pl.Expr | bool:
@@ -88,8 +92,9 @@ def _requested(entry: RecordedSweep, now: Sequence[RecordedSweep]) -> pl.Expr | 
     whole = [other for other in now if not other.metadata.get("where") and not other.metadata.get("overrides")]
     if not whole:
         return True
-    settings = pl.concat([other.table.variants.select(VARIANT) for other in whole]).unique()
-    variants = entry.table.variants.join(settings, on=VARIANT, how="semi", nulls_equal=True)["variant"]
+    key = [*VARIANT, "needs"]
+    settings = pl.concat([other.table.variants.select(key) for other in whole]).unique()
+    variants = entry.table.variants.join(settings, on=key, how="semi", nulls_equal=True)["variant"]
     seeds = pl.Series(now[0].sweep().seeds, dtype=pl.Int64)
     return pl.col("variant").is_in(variants.implode()) & pl.col("seed").is_in(seeds.implode())
 

@@ -19,6 +19,7 @@ from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.launch.announce import starting
 from raysweep.orchestrator.launch.display import shown
 from raysweep.orchestrator.launch.interrupts import hard_end, interruptible
+from raysweep.orchestrator.launch.needed import NeededFiles
 from raysweep.orchestrator.launch.preflight import refuse_lacking, refuse_larger_than_machine, refuse_unfit
 from raysweep.orchestrator.launch.provenance import commits_of
 from raysweep.orchestrator.launch.record import record, sweep_record
@@ -33,11 +34,13 @@ from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
+from raysweep.orchestrator.store.control import Control
 from raysweep.orchestrator.store.lease import wait_till_free
 from raysweep.orchestrator.store.reader import DEFAULT, Store
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
+from raysweep.orchestrator.sweep.grammar.resources import without_accelerator
 from raysweep.orchestrator.sweep.main_module import MAIN
 from raysweep.orchestrator.sweep.main_program import refuse_launch
 from raysweep.orchestrator.sweep.recorded import source_of
@@ -228,9 +231,10 @@ class Launch:
                 name: (w.folder,) if w.folder else () for name, w in request.workloads.items()
             }
             outputs = {sweep.name: sweep.outputs for sweep in request.sweeps}
+            files = NeededFiles(store, writer.epoch, planned.needed)
             driver = Driver(
                 planned, executor, search, self._limits(), writer.checkpoint_home(), request.workloads, outputs,
-                lambda state: writer.publish(*state),
+                lambda state: writer.publish(*state), Control(store.storage, writer.epoch).look, files.of,
             )  # fmt: skip
             writer.running = driver.running
             hard = hard_end(writer, exits=options.exits)
@@ -238,12 +242,13 @@ class Launch:
             with interruptible(driver, executor, writer, hard):
                 for number in itertools.count(1):
                     on_round(Round(number, planned.to_run, self._news()))
-                    _commit_all(driver, writer, planned, request.workloads, report)
+                    _commit_all(driver, writer, planned, request.workloads, files, report)
                     following = self._next_round(planned, executor)
                     if driver.progress.stopped is not None or not following.to_run:
                         break
                     self._record(writer, following.table, without=planned.table)
                     planned = following
+                    files.expect(planned.needed)
                     driver.add(planned)
                 on_round(Round(number + 1, 0, self._news()))
             with waiting(f"a merge in store {store.storage}"):
@@ -321,7 +326,11 @@ def on_device(table: CellTable, device: str) -> CellTable:
         hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")
     gpus = {"auto": pl.col("gpus"), "cpu": pl.lit(0.0), "cuda": pl.col("gpus").replace(0.0, 1.0)}[device]
-    return replace(table, variants=table.variants.with_columns(gpus=gpus))
+    variants = table.variants.with_columns(gpus=gpus)
+    if device == "cpu":
+        custom = pl.Series("custom", map(without_accelerator, variants["custom"]), pl.String)
+        variants = variants.with_columns(custom)
+    return replace(table, variants=variants)
 
 
 def _commit_all(
@@ -329,6 +338,7 @@ def _commit_all(
     writer: StoreWriter,
     planned: Plan,
     workloads: Mapping[str, Workload],
+    files: NeededFiles,
     report: Callable[[Progress], None] | None,
 ) -> None:
     """Run the cells; commit outcomes when enough are waiting (see `_parts`), or `FLUSH_S` after the last commit."""
@@ -348,6 +358,8 @@ def _commit_all(
                 writer.append(records, replacing)
                 driver.progress.done -= records.refused
                 driver.progress.failed += records.refused
+                files.add(whole, driver.attempts.ids)
+                driver.committed([a.outcome.row for a in whole if a.outcome.status == "done"])
                 del uncommitted[: len(part)]
         last, size = time.monotonic(), 0
 
@@ -358,7 +370,7 @@ def _commit_all(
             uncommitted += completed
             size += sum(map(_size, completed))
             completed.clear()  # the driver's list, which would hold the arrays until it has the next outcomes
-            enough = len(uncommitted) >= FLUSH_OUTCOMES or size >= FLUSH_BYTES
+            enough = len(uncommitted) >= FLUSH_OUTCOMES or size >= FLUSH_BYTES or driver.awaits_commit
             if enough or (uncommitted and time.monotonic() - last >= FLUSH_S):
                 flush()
             if report is not None:

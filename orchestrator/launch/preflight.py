@@ -17,6 +17,8 @@ from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.executors.resources import demands, offer, slots_of, unmet
 from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
+from raysweep.orchestrator.sweep.program import NEEDS
 from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import count_cells, message_of, printable_output
 
@@ -67,7 +69,9 @@ def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, s
             continue
         cell = row.join(rows, on="variant").row(0, named=True)
         key = {part: cell[part] for part in ("method", "k", "seed", "cell_id")}
-        line = program.render({**key, "folder": "FOLDER", "checkpoint": "CHECKPOINT"}, json.loads(cell["config"]))
+        needs = {name: [name.removeprefix(NEEDS)] for name in program.placeholders if name.startswith(NEEDS)}
+        own = {"folder": "FOLDER", "checkpoint": "CHECKPOINT"}
+        line = program.render({**key, **own, **needs}, json.loads(cell["config"]))
         lines[name] = str(line)
     return lines
 
@@ -86,10 +90,12 @@ def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
         return
     machine = _this_machine()
     sizes = demands(plan.frame.filter("run"), plan.table.variants)
-    reason = f"this machine has {offer(machine)}"
-    problems = [
-        unmet(size, count, reason, [_LARGER]) for size, count in sizes if not slots_of(machine, size, unstated=True)
-    ]
+    problems = []
+    for size, count in sizes:
+        custom = [name for name in size.customs if not name.startswith(ACCELERATOR)]  # Ray finds out about its GPUs
+        if custom or not slots_of(machine, size, unstated=True):
+            none = f"a Ray that is started here has no {' or '.join(custom)}"
+            problems.append(unmet(size, count, none if custom else f"this machine has {offer(machine)}", [_LARGER]))
     if problems:
         raise InputError(problems)
 

@@ -26,7 +26,7 @@ from raysweep.orchestrator.store.schema import (
     TEXTS,
     Records,
 )
-from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.cells import CellTable, without_empty
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import message_of, storable
 
@@ -74,7 +74,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dic
     Returns:
         Metadata, cells and digest; None if no cell of the launch belongs to the sweep.
     """
-    of_sweep = (pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload)
+    of_sweep = (pl.col("sweep") == sweep.name) & pl.col("workload").is_in(sweep.workloads)
     variants = table.variants.filter(of_sweep)
     cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
     if cells.is_empty():
@@ -93,7 +93,7 @@ def sweep_record(sweep: Sweep, table: CellTable, where: str | None) -> tuple[dic
     )
     digest = hashlib.sha256(repr((sweep.name, sweep.path, sweep.text_digest)).encode())
     digest.update("".join(part.cells["cell_id"].sort()).encode())
-    digest.update(part.variants.drop("source_digest").write_csv().encode())
+    digest.update(without_empty(part.variants).drop("source_digest").write_csv().encode())
     return metadata, part, digest.hexdigest()[:16]
 
 

@@ -14,13 +14,13 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.base import read_file
 from raysweep.orchestrator.sweep.cells import CellTable, expand
-from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.base import read_file
+from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.resources import BELONGS
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.program import is_program
 from raysweep.orchestrator.sweep.program_files import workload_of
-from raysweep.orchestrator.sweep.resources import BELONGS
 from raysweep.orchestrator.sweep.source import module_conflicts
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module
@@ -126,7 +126,8 @@ def from_store(
     changes = {"timeout_s": timeout_s, "retries": retries}
     variants = table.variants.with_columns(pl.lit(v).alias(n) for n, v in changes.items() if v is not None)
     workloads = {name: load_workload(name, folders) for name, folders in search.items()}
-    workloads |= load_workloads([s for s in sweeps.values() if s.program is not None or s.inputs is not None])
+    parts = [part for sweep in sweeps.values() for part in sweep.parts()]
+    workloads |= load_workloads([part for part in parts if part.program is not None or part.inputs is not None])
     warnings += filter(None, (shadowed_module(workload, str(Path.cwd())) for workload in workloads.values()))
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None)
@@ -152,8 +153,8 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
         InputError: a workload cannot be loaded, or two sweeps run one command from two folders, or with other metrics.
     """
     workloads: dict[str, Workload] = {}
-    for sweep in sweeps:
-        workload = workload_of(sweep)
+    for part in (part for sweep in sweeps for part in sweep.parts()):
+        workload = workload_of(part)
         same = workloads.setdefault(workload.name, workload)
         if same.program != workload.program or (same.program is not None and same.folder != workload.folder):
             raise InputError(
@@ -233,7 +234,9 @@ def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> list[str]:
         if sweep.questions:
             from raysweep.orchestrator.query.settings import by_setting, compared  # loads DuckDB
 
-            variants = table.variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload))
+            variants = table.variants.filter(
+                (pl.col("sweep") == sweep.name) & pl.col("workload").is_in(sweep.workloads)
+            )
             cells = table.cells.filter(pl.col("variant").is_in(variants["variant"].implode()))
             settings = by_setting(CellTable(table.variants, cells))
             for question in sweep.questions:

@@ -14,6 +14,7 @@ from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ATTEMPTS
+from raysweep.orchestrator.text import count_cells
 
 if TYPE_CHECKING:
     from raysweep.analysis.questions.best import Best
@@ -151,7 +152,7 @@ def result_of(planned: Plan, progress: Progress | None, began: float, warnings: 
         changed=changed,
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ())),
+        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
         store=store,
         _plan=planned,
     )
@@ -181,7 +182,14 @@ def result_of_rounds(
         changed=counts["changed"],
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ())),
+        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
         store=store,
         _plan=planned,
     )
+
+
+def _of_cancelled(progress: Progress | None) -> list[str]:
+    if progress is None or not progress.cancelled:
+        return []
+    verb = "was" if progress.cancelled == 1 else "were"
+    return [f"{count_cells(progress.cancelled)} {verb} cancelled by raysweep cancel; the next launch runs them"]

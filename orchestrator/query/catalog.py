@@ -10,7 +10,7 @@ from raysweep.orchestrator.query.hints import identifier
 from raysweep.orchestrator.query.sql import SQL_TABLES, live_frame
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, ATTEMPTS, LOGS
-from raysweep.orchestrator.sweep.settings import flattened
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 
 def columns(store: Store) -> pl.DataFrame:

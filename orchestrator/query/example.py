@@ -10,7 +10,7 @@ from raysweep.orchestrator.query.hints import identifier, literal
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ATTEMPTS
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.sweep.settings import flattened
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 MAX_METRICS, MAX_SETTINGS = 3, 6
 COUNTERS = ("step", "steps", "epoch", "epochs", "iteration", "seconds")

@@ -24,8 +24,8 @@ from raysweep.orchestrator.query.stream import ArrayStream
 from raysweep.orchestrator.query.widen import reachable, widen
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ARRAYS, CELLS
-from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.sweep.conditions import quoted_names
+from raysweep.orchestrator.sweep.cells import LATER, CellTable
+from raysweep.orchestrator.sweep.grammar.conditions import quoted_names
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import shortened
 
@@ -244,7 +244,7 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     shown = short_repr(where)
     if not encodable(where):
         raise InputError(f"--where {shown}: contains NUL or invalid Unicode")
-    wide = table.wide().drop("source_digest", "cost_hint")
+    wide = table.wide().drop("source_digest", "cost_hint", *LATER)  # LATER: names that settings may have
     wide = wide.join(summary.select("cell_id", "status"), on="cell_id", how="left", maintain_order="left")
     wide = wide.with_columns(pl.col("status").fill_null("pending"))
     connection = _sandbox()

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from raysweep.orchestrator.sweep.conditions import typed_column
-from raysweep.orchestrator.sweep.settings import flattened
+from raysweep.orchestrator.sweep.grammar.conditions import typed_column
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 # Constructs that reach columns without naming them. `FROM cells` is a query even without SELECT.
 _ALL = re.compile(

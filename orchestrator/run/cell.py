@@ -32,6 +32,7 @@ from raysweep.orchestrator.run.messages import (
     Task,
     Worker,
 )
+from raysweep.orchestrator.run.needed import provide, reached, with_needs
 from raysweep.orchestrator.run.output import OutputFile, output_path
 from raysweep.orchestrator.run.program import run_program
 from raysweep.orchestrator.run.publish import Publisher, publishing
@@ -195,7 +196,9 @@ def _run(
     folder: CellFolder,
 ) -> Outcome:
     process = os.getpid()
-    checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, _digest(workload, chunk))
+    needs = folder.beside("needs")
+    source = with_needs(_digest(workload, chunk), task.needs)
+    checkpoint = Checkpoint(chunk.checkpoints, task.cell_id, task.attempt, source)
     context = RunContext(chunk.device, checkpoint, folder)
     checkpoint.draining = position.draining
     position.context, position.live = context, None
@@ -213,6 +216,8 @@ def _run(
             if position.stop and not position.draining:
                 raise KeyboardInterrupt
             with deadline(task.timeout_s, faults, position.index):
+                if task.needs:
+                    context.needs = provide(task.needs, reached(chunk.checkpoints), needs.path)
                 metrics = call(workload, chunk.experiment, task, context, chunk.outputs.keep_nan)
         finally:
             position.in_cell = False
@@ -231,6 +236,7 @@ def _run(
     if os.getpid() != process:  # a child that the cell forked: only the parent may continue
         output.flush()
         os._exit(0 if status == "done" else 1)
+    needs.remove()
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     published = publisher.finish()
     artifacts: tuple[Artifact, ...] = ()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from raysweep.orchestrator.run.curves import LoggedCurve, as_arrays
 from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.messages import Array
+from raysweep.orchestrator.run.needed import Needed
 from raysweep.orchestrator.run.process import Usage
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.text import encodable, message_of, short_repr, storable
@@ -75,6 +76,7 @@ class RunContext:
         self.points = 0  # logged
         self.fraction: float | None = None
         self.children = Children()
+        self.needs: Mapping[str, tuple[Needed, ...]] = {}
 
     def array(self, name: str, values: Any, step: int = 0, stride: int = 1) -> None:
         """Record a one-dimensional array: entry i belongs to step `step + i * stride`."""

@@ -18,6 +18,10 @@ class CellFolder:
         self._parent, self._name = parent, name
         self._path: Path | None = None
 
+    def beside(self, name: str) -> CellFolder:
+        """Another folder of the attempt, beside this one."""
+        return CellFolder(self._parent, f"{self._name}.{name}")
+
     @property
     def is_used(self) -> bool:
         """Whether the folder has been made."""

@@ -21,6 +21,48 @@ from raysweep.orchestrator.sweep.program import Program
 MAX_TAIL = 4_096  # characters of an attempt's output in its row
 
 
+class Artifact(NamedTuple):
+    """A file that a cell left in its folder.
+
+    Args:
+        path: its path in the folder.
+        size: in bytes.
+        sha256: digest of its content; None if the content was not kept.
+        kind: media type, or the reason why the content was not kept.
+        content: only if the worker could not write it to the store.
+    """
+
+    path: str
+    size: int
+    sha256: str | None
+    kind: str
+    content: bytes | None = None
+
+
+class NeededCell(NamedTuple):
+    """A cell whose files another cell gets.
+
+    Args:
+        block: its block.
+        cell_id: its id.
+        method: its method.
+        k: its k.
+        config: its config, as JSON.
+        epoch: the generation of the attempt whose files these are.
+        attempt: the number of that attempt.
+        files: its files, without content.
+    """
+
+    block: str
+    cell_id: str
+    method: str
+    k: int | None
+    config: str
+    epoch: int
+    attempt: int
+    files: tuple[Artifact, ...]
+
+
 class Task(NamedTuple):
     """One attempt at one cell."""
 
@@ -32,6 +74,7 @@ class Task(NamedTuple):
     config: str  # canonical JSON
     attempt: int  # counts from 1, over all launches
     timeout_s: float | None
+    needs: tuple[NeededCell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +96,7 @@ class Chunk:
     program: Program | None = None  # None: the workload is a function
     outputs: Outputs = DEFAULT
     sweep: str = ""
+    custom: str | None = None  # JSON: custom resource -> amount
     inputs: str = ""  # digest of the files that the sweep names in `inputs`
 
 
@@ -81,24 +125,6 @@ class Array(NamedTuple):
     step: int
     stride: int
     values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
-
-
-class Artifact(NamedTuple):
-    """A file that a cell left in its folder.
-
-    Args:
-        path: its path in the folder.
-        size: in bytes.
-        sha256: digest of its content; None if the content was not kept.
-        kind: media type, or the reason why the content was not kept.
-        content: only if the worker could not write it to the store.
-    """
-
-    path: str
-    size: int
-    sha256: str | None
-    kind: str
-    content: bytes | None = None
 
 
 class Outcome(NamedTuple):

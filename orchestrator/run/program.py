@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from raysweep.orchestrator.run.checkpoint_folder import MAX_BYTES, CheckpointFolder
@@ -18,7 +18,7 @@ from raysweep.orchestrator.run.metric_sources import OutputMetrics, read_metrics
 from raysweep.orchestrator.run.process import Lines, RunningProgram
 from raysweep.orchestrator.run.threads import VARIABLES
 from raysweep.orchestrator.store.checkpoints import Preempted
-from raysweep.orchestrator.sweep.program import CommandLine, Program
+from raysweep.orchestrator.sweep.program import NEEDS, CommandLine, Program
 from raysweep.orchestrator.sweep.program_files import PYTHON, program_path
 from raysweep.orchestrator.text import one_line
 
@@ -74,7 +74,8 @@ def run_program(
     folder, checkpoint = context.folder, None
     if "checkpoint" in program.placeholders:
         checkpoint = CheckpointFolder(folder.with_name(f"{folder.name}.checkpoint"), context.checkpoint)
-    line = command_line(program, cell, str(folder), str(checkpoint.path) if checkpoint else "")
+    needs = {block: [str(needed.folder) for needed in cells] for block, cells in context.needs.items()}
+    line = command_line(program, cell, str(folder), str(checkpoint.path) if checkpoint else "", needs)
     made: list[Path] = []
     try:
         _fill(folder, program, root, line, made)
@@ -92,12 +93,14 @@ def run_program(
             checkpoint.remove()
 
 
-def command_line(program: Program, cell: RunningCell, folder: str, checkpoint: str) -> CommandLine:
-    """The command line of a cell; `python` is this interpreter."""
+def command_line(
+    program: Program, cell: RunningCell, folder: str, checkpoint: str, needs: Mapping[str, list[str]]
+) -> CommandLine:
+    """The command line of a cell; `python` is this interpreter. `needs`: block -> folders of its cells."""
     line = program.render(
         {
             "method": cell.method, "k": cell.k, "seed": cell.seed, "cell_id": cell.cell_id, "folder": folder,
-            "checkpoint": checkpoint,
+            "checkpoint": checkpoint, **{f"{NEEDS}{block}": folders for block, folders in needs.items()},
         },
         cell.config,
     )  # fmt: skip

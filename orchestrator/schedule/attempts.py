@@ -28,6 +28,7 @@ class ChunkKey(NamedTuple):
     memory_gib: float | None
     source_digest: str | None
     sweep: str = ""
+    custom: str | None = None
 
 
 class Attempts:

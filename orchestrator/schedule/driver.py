@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from raysweep.orchestrator.executors.executor import Executor
@@ -23,11 +23,14 @@ from raysweep.orchestrator.run.messages import (
     ChunkRefused,
     ChunkReturned,
     CompletedAttempt,
+    NeededCell,
     Outcome,
+    Task,
     outcome_of_lost,
 )
 from raysweep.orchestrator.run.timeout import hard_grace
 from raysweep.orchestrator.schedule.attempts import Attempts, ChunkKey
+from raysweep.orchestrator.schedule.edges import Dependents
 from raysweep.orchestrator.schedule.failure_groups import signature
 from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S, Limits
 from raysweep.orchestrator.schedule.plan import Plan
@@ -37,9 +40,11 @@ from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.schedule.spending import Spending
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
+from raysweep.orchestrator.store.control import Told
+from raysweep.orchestrator.sweep.grammar.needs import Edge
 from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.workload import Workload
-from raysweep.orchestrator.text import one_line
+from raysweep.orchestrator.text import count_cells, one_line
 
 CHUNK_S = 1.0  # intended length of a chunk
 CHUNK_CELLS = 250  # maximum number of cells in a chunk
@@ -61,6 +66,8 @@ class Driver:
         workloads: name -> workload: its program, if it has one, and the files in which a worker's code may differ.
         outputs: sweep -> what it keeps of a cell's results.
         publish: called with states of running cells whose workers cannot publish them.
+        told: returns what other commands have told the launch since the last call.
+        files_of: returns the files of cells that a cell needs, which are in the store.
     """
 
     def __init__(
@@ -73,12 +80,15 @@ class Driver:
         workloads: Mapping[str, Workload] = MappingProxyType({}),
         outputs: Mapping[str, Outputs] = MappingProxyType({}),
         publish: Callable[[CellState], None] = lambda state: None,
+        told: Callable[[], Told] = Told,
+        files_of: Callable[[Sequence[Edge]], tuple[NeededCell, ...]] = lambda edges: (),
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
         self._programs = {name: w.program for name, w in workloads.items() if w.program is not None}
         self._inputs = {name: w.inputs_digest for name, w in workloads.items()}
-        self._outputs, self._publish = outputs, publish
+        self._outputs, self._publish, self._told, self._files_of = outputs, publish, told, files_of
+        self._cancelled: set[int] = set()  # rows that were cancelled by name
         self.progress = Progress(total=0)
         self.stop_requested = False
         self._numbers = itertools.count()
@@ -98,7 +108,11 @@ class Driver:
         """Queue the cells of a plan, whose rows begin with those of the plans before; `run` must have ended."""
         self.attempts = Attempts(plan)
         order = [row for row in plan.order if self.attempts.group(row) not in self._breaker.stopped]
+        self._needed = plan.needed
+        self._edges = Dependents({plan.frame["cell_id"][row]: row for row in order} if plan.needed else {}, plan.needed)
         for row in order:
+            if row in self._edges.blocked:
+                continue
             self._queues.setdefault(self.attempts.key(row), deque()).append(row)
         self.progress.add(len(order), sum(map(self.attempts.weights.__getitem__, order)), time.monotonic())
 
@@ -112,16 +126,20 @@ class Driver:
             if self.stop_requested:
                 yield self._cancel()
                 return
-            if self.progress.stopped is None:
+            finished = self._obey()
+            if self.progress.stopped is None and not self.progress.paused:
                 self._submit()
             self._check_waiting()
             if not self._in_flight:
-                if self.progress.stopped is not None or not (self._waiting or any(self._queues.values())):
+                is_over = not (self._waiting or self._edges.uncommitted or any(self._queues.values()))
+                if self.progress.stopped is not None or is_over:
+                    self._note_blocked()
+                    yield finished
                     return
-                time.sleep(min(POLL_S, max(0.0, self._waiting[0][0] - time.monotonic())) if self._waiting else 0)
-                yield []
+                wait = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else 0
+                time.sleep(POLL_S if self.progress.paused else min(POLL_S, wait))
+                yield finished
                 continue
-            finished: list[CompletedAttempt] = []
             for event in self.executor.poll(POLL_S):
                 if isinstance(event, ChunkDone):
                     finished.extend(self._completed(event))
@@ -158,7 +176,7 @@ class Driver:
             # At the front of the queue: a cell that is retried has waited longest.
             self._queues.setdefault(self.attempts.key(row), deque()).appendleft(row)
         for key, queue in self._queues.items():
-            slots = self.executor.slots(key.cpus, key.gpus, key.memory_gib)
+            slots = self.executor.slots(key.cpus, key.gpus, key.memory_gib, key.custom)
             slots = slots if most is None else min(slots, most)
             while queue and self._count_in_flight.get(key, 0) < max(1, slots * AHEAD):
                 # A worker runs one cell of a chunk at a time: so many chunks are so many cells at once.
@@ -188,7 +206,7 @@ class Driver:
         chunk = Chunk(
             **key._asdict(),
             number=next(self._numbers),
-            tasks=tuple(map(self.attempts.begin, rows)),
+            tasks=tuple(map(self._begin, rows)),
             search=self.search.get(key.workload, ()),
             device="cuda" if key.gpus else "cpu",
             requeue_after_s=2 * CHUNK_S,
@@ -200,6 +218,27 @@ class Driver:
         self._in_flight[chunk.number] = chunk
         self._count_in_flight[key] = self._count_in_flight.get(key, 0) + 1
         self.executor.submit(chunk)
+
+    def _begin(self, row: int) -> Task:
+        task = self.attempts.begin(row)
+        return task._replace(needs=self._files_of(self._needed[row])) if row in self._needed else task
+
+    # Cells that need others
+
+    @property
+    def awaits_commit(self) -> bool:
+        """Whether nothing runs until cells that are done are in the store."""
+        return bool(self._edges.uncommitted) and not self._in_flight
+
+    def committed(self, rows: Iterable[int]) -> None:
+        """Queue the cells for which all that they need is now in the store; `rows` are done and in it."""
+        for row in self._edges.committed(rows):
+            self._queues.setdefault(self.attempts.key(row), deque()).append(row)
+
+    def _note_blocked(self) -> None:
+        if self._edges.blocked and self.progress.stopped is None:
+            count = len(self._edges.blocked)
+            self.progress.notes[f"{count_cells(count)} not run: cells that they need are not done"] = None
 
     # Chunks that ended
 
@@ -260,12 +299,12 @@ class Driver:
         when = time.monotonic() + backoff(self._refusals.count)
         for task in chunk.tasks:
             self.attempts.take_back(task.row)
-            if self.attempts.group(task.row) not in self._breaker.stopped:
+            if task.row not in self._cancelled and self.attempts.group(task.row) not in self._breaker.stopped:
                 heapq.heappush(self._waiting, (when, task.row))
 
     def _requeue(self, row: int) -> None:
         self.attempts.take_back(row)
-        if self.attempts.group(row) not in self._breaker.stopped:
+        if row not in self._cancelled and self.attempts.group(row) not in self._breaker.stopped:
             self._queues.setdefault(self.attempts.key(row), deque()).appendleft(row)
 
     def _remove(self, number: int) -> Chunk | None:
@@ -286,6 +325,7 @@ class Driver:
             self._count_work(row)
             self._breaker.done(*group)
             self.attempts.took(row, outcome.seconds or 0.0)
+            self._edges.done(row)
             return
         policy = POLICIES[outcome.status]
         self.progress.bad_attempts += 1
@@ -338,6 +378,50 @@ class Driver:
         self._waiting = [entry for entry in self._waiting if self.attempts.group(entry[1]) != group]
         heapq.heapify(self._waiting)
         self._to_retry = {row for row in self._to_retry if self.attempts.group(row) != group}
+
+    # Other commands
+
+    def _obey(self) -> list[CompletedAttempt]:
+        """Do what other commands have told the launch; return the attempts that this ended."""
+        told = self._told()
+        self.progress.paused = told.paused
+        if not told.cancelled:
+            return []
+        rows = {row for row in self._left() if self.attempts.ids[row] in told.cancelled} - self._cancelled
+        self._cancelled |= rows
+        for queue in self._queues.values():
+            others = [row for row in queue if row not in rows]
+            queue.clear()
+            queue.extend(others)
+        self._waiting = [entry for entry in self._waiting if entry[1] not in rows]
+        heapq.heapify(self._waiting)
+        self._to_retry -= rows
+        self._edges.cancel(rows)
+        finished = []
+        for number, chunk in list(self._in_flight.items()):
+            if rows.isdisjoint(task.row for task in chunk.tasks):
+                continue
+            started = self._started.get(number)
+            running = None if started is None else chunk.tasks[started[0]]
+            self.executor.kill(number)
+            self._remove(number)
+            for task in reversed(chunk.tasks):
+                if task is running and started is not None and task.row in rows:
+                    event = ChunkLost(number, "cancelled", "raysweep cancel", started[0])
+                    outcome = outcome_of_lost(task, event, time.monotonic() - started[1])
+                    finished.append(CompletedAttempt(outcome, None))
+                else:
+                    self._requeue(task.row)  # but not a cancelled one
+        for row in rows:
+            self._count_work(row)
+        self.progress.cancelled += len(rows)
+        return finished
+
+    def _left(self) -> Iterator[int]:
+        """The rows that wait or run."""
+        yield from self._edges.blocked
+        yield from itertools.chain(*self._queues.values(), (row for _, row in self._waiting))
+        yield from (task.row for chunk in self._in_flight.values() for task in chunk.tasks)
 
     # Stopping early
 

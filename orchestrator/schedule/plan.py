@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 import polars as pl
 
+from raysweep.orchestrator.schedule.edges import along_edges, edges_of
 from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+from raysweep.orchestrator.sweep.grammar.needs import Edge
 
 STATES = {
     "new": "no attempt has ended",
@@ -16,6 +18,7 @@ STATES = {
     "failed": "out of attempts (resume grants new ones)",
     "changed": "done by code that has changed since (to run them again: --rerun-changed)",
     "done": "results are in the store",
+    "blocked": "needs cells that are not done and do not run",
 }
 
 
@@ -29,10 +32,12 @@ class Plan:
             recorded attempt), attempts (their number), attempts charged to each budget (`status.CHARGES`),
             variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run (whether
             to run it).
+        needed: row of a cell that needs others -> those cells.
     """
 
     table: CellTable
     frame: pl.DataFrame
+    needed: Mapping[int, tuple[Edge, ...]] = field(default_factory=dict)
 
     @property
     def to_run(self) -> int:
@@ -88,24 +93,24 @@ class Plan:
             .sort("cpus", "gpus")
         )
 
-    def wall_seconds(self, slots: Callable[[float, float, float | None], int]) -> float | None:
+    def wall_seconds(self, slots: Callable[[float, float, float | None, str | None], int]) -> float | None:
         """Forecast the wall-clock seconds T; None if no duration is known, or some cells have no slot.
 
         T = max(sum over demands d without GPUs of W_d / slots_d, the same sum with GPUs, the longest cell). W_d is the
         expected work of demand d in seconds. Cells of unknown duration are left out.
 
         Args:
-            slots: demand (cpus, gpus, memory_gib) -> number of such cells that run at once.
+            slots: demand (cpus, gpus, memory_gib, custom) -> number of such cells that run at once.
         """
         demands = (
             self.frame.filter(pl.col("run") & pl.col("expected_seconds").is_not_null())
-            .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib"), on="variant")
-            .group_by("cpus", "gpus", "memory_gib")
+            .join(self.table.variants.select("variant", "cpus", "gpus", "memory_gib", "custom"), on="variant")
+            .group_by("cpus", "gpus", "memory_gib", "custom")
             .agg(pl.col("expected_seconds").sum(), pl.col("expected_seconds").max().alias("longest"))
         )
         seconds, longest = {False: 0.0, True: 0.0}, 0.0
-        for cpus, gpus, memory_gib, work, longest_of_demand in demands.iter_rows():
-            at_once = slots(cpus, gpus, memory_gib)
+        for cpus, gpus, memory_gib, custom, work, longest_of_demand in demands.iter_rows():
+            at_once = slots(cpus, gpus, memory_gib, custom)
             if not at_once:
                 return None
             seconds[gpus > 0] += work / at_once
@@ -151,6 +156,11 @@ def plan(
     )  # fmt: skip
     frame = frame.with_columns(state=state)
     runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
+    needed: dict[int, tuple[Edge, ...]] = {}
+    if table.variants["needs"].null_count() < table.variants.height:
+        needed = edges_of(table)
+        states = along_edges(frame, needed, summary, runs)
+        frame = frame.with_columns(pl.Series("state", states, pl.String))
     frame = frame.with_columns(run=pl.col("state").is_in(runs))
     frame = frame.with_columns(variant_seconds=pl.col("seconds").mean().over("variant"))
     if times is not None and frame["run"].any() and _done(summary) > _done(frame):
@@ -167,6 +177,7 @@ def plan(
             "cell_id", "variant", "seed", "state", "status", "attempts", *CHARGES, "variant_seconds",
             "expected_seconds", "run",
         ),
+        needed,
     )  # fmt: skip
 
 

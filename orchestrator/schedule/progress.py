@@ -57,6 +57,8 @@ class Progress:
     bad: deque[FailedAttempt] = field(default_factory=lambda: deque(maxlen=64))  # the last ones
     slow: list[tuple[str, float, float]] = field(default_factory=list)  # id, seconds so far, usual seconds
     stopped: str | None = None  # why no more cells are started
+    cancelled: int = 0  # cells that were cancelled by name
+    paused: bool = False  # no cells are started for now
     waiting: tuple[str, ...] = ()  # nodes that cells wait for
     notes: dict[str, None] = field(default_factory=dict)  # warnings, in order
     began: float | None = None  # when the first cell of the launch began, on the monotonic clock
@@ -64,8 +66,8 @@ class Progress:
 
     @property
     def left(self) -> int:
-        """Number of cells that have neither succeeded nor used up their attempts."""
-        return self.total - self.done - self.failed
+        """Number of cells that have neither succeeded, nor used up their attempts, nor been cancelled by name."""
+        return self.total - self.done - self.failed - self.cancelled
 
     def add(self, cells: int, work: float, now: float) -> None:
         """Add the cells of a further round, whose work may have another unit: the pace is measured anew.

@@ -80,7 +80,7 @@ def _other_files(storage: Storage) -> Iterator[str]:
     live_states: list[StoreDamaged] = []
     live.read_all(storage, lambda path, error: live_states.append(error))
     yield from map(str, live_states)
-    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "checkpoints", "files"):
+    for folder in ("_sweeps", "_epochs", "_hb", "_tmp", "_control", "checkpoints", "files"):
         try:
             names = storage.names(folder)
         except StoreDamaged as error:

@@ -244,7 +244,10 @@ class Store:
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """Return one row per cell with an attempt: cell_id, status, attempts, `CHARGES`, seconds, source_digest."""
+        """Return one row per cell with an attempt.
+
+        Columns: cell_id, status, attempts, `CHARGES`, and of done cells seconds, source_digest, epoch.
+        """
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:
             if paths:
@@ -273,7 +276,7 @@ def check_format(storage: Storage) -> None:
     mark = read_at_most(storage, MARK, MARK_BYTES) if storage.exists() else None
     if mark is None:
         # The mark may be among the names: a launch has created the store since it was read.
-        ours = {*FOLDERS, "_lock", "_damaged", MARK}
+        ours = {*FOLDERS, "_control", "_lock", "_damaged", MARK}
         if storage.exists() and any(name not in ours for name in storage.names("")):
             raise InputError(
                 f"store {storage}: the folder has files in it but no {MARK}; give a store, or an empty or new folder"
@@ -298,9 +301,8 @@ def _empty(folder: str) -> pl.LazyFrame:
 
 
 def _summary(cells: pl.LazyFrame, attempts: pl.LazyFrame) -> pl.LazyFrame:
-    done = cells.select("cell_id", "attempt", "seconds", "source_digest", pl.lit("done").alias("status")).unique(
-        "cell_id", keep="first"
-    )
+    columns = ("cell_id", "attempt", "seconds", "source_digest", "epoch")
+    done = cells.select(*columns, pl.lit("done").alias("status")).unique("cell_id", keep="first")
     tried = (
         attempts.select("cell_id", "attempt", "status")
         .group_by("cell_id")
@@ -317,5 +319,5 @@ def _summary(cells: pl.LazyFrame, attempts: pl.LazyFrame) -> pl.LazyFrame:
             pl.coalesce("attempts", "attempt").fill_null(0).alias("attempts"),
             pl.col(*CHARGES).fill_null(0),
         )
-        .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest")
+        .select("cell_id", "status", "attempts", *CHARGES, "seconds", "source_digest", "epoch")
     )

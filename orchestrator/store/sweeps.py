@@ -25,7 +25,15 @@ import pyarrow as pa
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
 from raysweep.orchestrator.store.untrusted import MAX_SWEEP, check_cells, parse_frame, parse_head
-from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, VARIANT, VARIANTS_SCHEMA, CellTable, merge
+from raysweep.orchestrator.sweep.cells import (
+    CELLS_SCHEMA,
+    LATER,
+    VARIANT,
+    VARIANTS_SCHEMA,
+    CellTable,
+    merge,
+    without_empty,
+)
 from raysweep.orchestrator.sweep.spec import Sweep
 
 _SIGNED = "signed"
@@ -66,7 +74,7 @@ def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
 
 def sweep_bytes(metadata: Mapping[str, Any], table: CellTable) -> bytes:
     """Encode a recorded sweep: metadata as JSON, variants and cells as Arrow files, and a checksum."""
-    frames = [_ipc(table.variants), _ipc(table.cells)]
+    frames = [_ipc(without_empty(table.variants)), _ipc(table.cells)]
     signed = {**metadata, _SIGNED: sign(_to_sign(metadata, frames))}
     parts = [json.dumps(signed, sort_keys=True).encode(), *frames]
     parts.append(_checksum(parts))
@@ -112,7 +120,7 @@ def read_sweep(storage: Storage, name: str) -> RecordedSweep:
         metadata = parse_head(head)
         if not name.startswith(own := str(metadata.get("digest", ""))):  # files of earlier versions tell none
             raise ValueError(f"it holds the sweep that was recorded as {own}.arrow")
-        table = CellTable(parse_frame(variants, VARIANTS_SCHEMA), parse_frame(cells, CELLS_SCHEMA))
+        table = CellTable(parse_frame(variants, VARIANTS_SCHEMA, LATER), parse_frame(cells, CELLS_SCHEMA))
         check_cells(table)
     except (ValueError, KeyError, RecursionError, MemoryError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         message = (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import polars as pl
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from raysweep.orchestrator.store import checksums
 from raysweep.orchestrator.store.schema import DETAILS
 from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.grammar.needs import edges
 from raysweep.orchestrator.text import CELL_ID
 
 # Segments
@@ -110,8 +111,8 @@ def parse_head(head: bytes) -> dict[str, Any]:
     return metadata
 
 
-def parse_frame(data: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
-    """Read an Arrow file, and check its schema.
+def parse_frame(data: bytes, schema: Mapping[str, Any], later: Collection[str] = ()) -> pl.DataFrame:
+    """Read an Arrow file, and check its schema; columns of `later` that it lacks are null.
 
     pyarrow reads it, since polars trusts the file: its reader crashes the process at unexpected offsets.
     """
@@ -119,7 +120,8 @@ def parse_frame(data: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
     if sum(size for size in sizes if size < 2**48) > MAX_UNPACKED:  # larger sizes: chance matches, or refused by Arrow
         raise ValueError(f"unpacks to more than {MAX_UNPACKED:,} bytes")
     file = pa.ipc.open_file(pa.py_buffer(data))
-    if file.num_record_batches > _MAX_BATCHES or file.schema.names != list(schema):
+    expected = [name for name in schema if name in file.schema.names or name not in later]
+    if file.num_record_batches > _MAX_BATCHES or file.schema.names != expected:
         raise ValueError(f"{file.num_record_batches:,} batches of other columns")
     batches, size = [], 0
     for number in range(file.num_record_batches):
@@ -130,15 +132,15 @@ def parse_frame(data: bytes, schema: Mapping[str, Any]) -> pl.DataFrame:
     table = pa.Table.from_batches(batches, file.schema)
     table.validate(full=True)
     frame = pl.from_arrow(table)
-    if not isinstance(frame, pl.DataFrame) or dict(frame.schema) != schema:
+    if not isinstance(frame, pl.DataFrame) or dict(frame.schema) != {name: schema[name] for name in expected}:
         raise ValueError("other columns")
-    return frame
+    return frame.with_columns(pl.lit(None, schema[name]).alias(name) for name in schema if name not in expected)
 
 
 def check_cells(table: CellTable) -> None:
     """Check that a sweep file could have requested these cells."""
     variants, cells = table.variants, table.cells
-    optional = ("k", "cost_hint", "memory_gib", "timeout_s", "source_digest")
+    optional = ("k", "cost_hint", "memory_gib", "timeout_s", "source_digest", "custom", "needs")
     if variants.drop(optional).null_count().row(0) != (0,) * (variants.width - len(optional)):
         raise ValueError("a variant lacks a value")
     if variants["variant"].to_list() != list(range(variants.height)):
@@ -151,6 +153,12 @@ def check_cells(table: CellTable) -> None:
     for name, minimum in minima.items():
         if not all(math.isfinite(v) and minimum <= v <= 1e9 for v in variants[name].drop_nulls()):
             raise ValueError(f"{name} is out of bounds")
+    for text in variants["custom"].drop_nulls().unique():
+        custom = json.loads(text)
+        if not isinstance(custom, dict) or not all(isinstance(v, float) and 0 < v <= 1e9 for v in custom.values()):
+            raise ValueError("custom resources are out of bounds")
+    for text in variants["needs"].drop_nulls().unique():
+        edges(text, 0)
     for text in variants["config"].unique():
         if not isinstance(json.loads(text), dict):
             raise ValueError("a config is not a table")

@@ -11,15 +11,16 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.block import Block
-from raysweep.orchestrator.sweep.conditions import PredicateError
+from raysweep.orchestrator.sweep.grammar.block import Block
+from raysweep.orchestrator.sweep.grammar.conditions import PredicateError
+from raysweep.orchestrator.sweep.grammar.needs import Made, Parts, digests, matched, order
+from raysweep.orchestrator.sweep.grammar.points import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
-from raysweep.orchestrator.sweep.points import points, predicate_problems
 from raysweep.orchestrator.sweep.program_files import workload_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
@@ -45,7 +46,11 @@ VARIANTS_SCHEMA: dict[str, Any] = {
     "memory_gib": pl.Float64,
     "timeout_s": pl.Float64,
     "retries": pl.Int64,
+    "custom": pl.String,
+    "needs": pl.String,
 }
+LATER = ("custom", "needs")
+"""Columns of variants that records of earlier versions lack. They are recorded only if a variant has a value."""
 VARIANT = ["workload", "workload_version", "experiment", "method", "k", "config"]
 """The columns that identify a variant."""
 CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "seed": pl.Int64}
@@ -89,6 +94,11 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
     return merge(tables)
 
 
+def without_empty(variants: pl.DataFrame) -> pl.DataFrame:
+    """Variants without the columns of `LATER` in which no variant has a value, as earlier versions recorded them."""
+    return variants.drop(name for name in LATER if variants[name].null_count() == variants.height)
+
+
 def merge(tables: Sequence[CellTable]) -> CellTable:
     """Merge tables of cells, with variants renumbered. A cell in several tables is taken from the first."""
     if len(tables) == 1:
@@ -121,110 +131,163 @@ def _too_many(sweeps: Sequence[Sweep], count: int) -> InputError:
 _KIND = {True: "workload", False: "command"}
 
 
+class _Loaded(NamedTuple):
+    """A workload, and the values of its `AddedLater` fields in canonical JSON."""
+
+    workload: Workload | None
+    later: Mapping[str, str]
+
+
 def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
+    """The cells of a sweep, none if it has mistakes, which are added to `problems`."""
     where = sweep.path or sweep.name
     mistakes = list(sweep.problems)
+    loaded = {part.workload: _load(sweep, part, mistakes) for part in sweep.parts()}
+    rows = _Rows(sweep, where, mistakes)
+    for index in order(sweep.blocks):
+        block = sweep.blocks[index]
+        workload, later = loaded[block.workload or sweep.workload]
+        with contextlib.nullcontext() if workload is None else workload.code.active():
+            rows.add(index, block, workload, later)
+    return rows.table(problems)
+
+
+def _load(sweep: Sweep, part: Sweep, mistakes: list[str]) -> _Loaded:
+    where = part.path or part.name
     workload: Workload | None = None
-    if sweep.workload:
-        try:
-            workload = workload_of(sweep)
-        except InputError as error:
-            mistakes.extend(f"{where}: {_KIND[sweep.program is None]}: {problem}" for problem in error.problems)
-    if sweep.program is not None:
-        methods = [method for block in sweep.blocks for method in block.methods]
-        mistakes.extend(f"{where}: {line}" for line in sweep.program.problems_of_sweep(methods, sweep.seeds))
     later: dict[str, str] = {}
+    if part.workload:
+        try:
+            workload = workload_of(part)
+        except InputError as error:
+            places = [f"grid[{i}]." for i, block in enumerate(sweep.blocks) if block.workload == part.workload]
+            kind = f"{''.join(places[:1])}{_KIND[part.program is None]}"
+            mistakes.extend(f"{where}: {kind}: {problem}" for problem in error.problems)
+    if part.program is not None:
+        methods = [method for block in part.blocks for method in block.methods]
+        mistakes.extend(f"{where}: {line}" for line in part.program.problems_of_sweep(methods, part.seeds))
     if workload is not None:
         try:
             later = {n: canonical_json(v) for n, v in workload.added_later().items()}
         except ValueError as error:
             mistakes.append(f"{where}: {workload.source_path}: AddedLater: {error}")
-    with contextlib.nullcontext() if workload is None else workload.code.active():
-        return _table(sweep, workload, later, mistakes, problems)
+    return _Loaded(workload, later)
 
 
-def _table(
-    sweep: Sweep, workload: Workload | None, later: Mapping[str, str], mistakes: list[str], problems: list[str]
-) -> CellTable:
-    """The cells of a sweep, none if it has `mistakes`; adds all of them to `problems`. `later`: see `_expand_one`."""
-    where = sweep.path or sweep.name
-    rows: list[dict[str, Any]] = []
-    ids: list[str] = []
-    variants: list[int] = []
-    seeds: list[int] = []
-    seen: dict[tuple[str, str], str] = {}
-    places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
-    for block, method, k, config, place in _points(sweep, mistakes, products=workload is not None):
-        if workload is None:  # predicates are still checked
-            continue
-        # If the file's k is invalid, which `spec` has reported, the rest of the point is still checked.
-        settled, lines = validate(workload, method, k, config, settle=bool(block.ks), is_named=block.names_method)
-        for key, line in lines:
-            places.setdefault(line, {})[f"{place}{key}"] = None
-        if settled is None:
-            continue
-        k, full, cost = settled
-        # A field added later is not hashed at its old value, so that the ids of old cells stay the same.
-        hashed = {n: v for n, v in full.items() if n not in later or canonical_json(v) != later[n]}
-        parts = hash_parts(workload.name, workload.version, sweep.experiment, method, k, hashed)
-        if parts in seen:
-            mistakes.append(
-                f"{where}: {place}: method={method!r}, k={k} gives the same cells as {seen[parts]}; "
-                "make the blocks differ in a setting, or remove one of them"
+class _Rows:
+    """Collects the variants and cells of a sweep, block by block."""
+
+    def __init__(self, sweep: Sweep, where: str, mistakes: list[str]) -> None:
+        self.sweep, self.where, self.mistakes = sweep, where, mistakes
+        self.rows: list[dict[str, Any]] = []
+        self.ids: list[str] = []
+        self.variants: list[int] = []
+        self.seeds: list[int] = []
+        self.seen: dict[tuple[str, str], str] = {}
+        self.places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
+        self.made: dict[str, list[Made]] = {}  # name of a block -> its settings
+
+    def add(self, index: int, block: Block, workload: Workload | None, later: Mapping[str, str]) -> None:
+        """Add the cells of a block."""
+        sweep, place = self.sweep, f"grid[{index}]"
+        made = self.made.setdefault(block.name, [])
+        if workload is not None and workload.program is not None:
+            missing = workload.program.problems_of_needs(block.needs)
+            self.mistakes += [f"{self.where}: {place}: {line}" for line in missing]
+        for point, config in _points(sweep, block, place, self.mistakes, products=workload is not None):
+            if workload is None:  # predicates are still checked
+                continue
+            # If the file's k is invalid, which `spec` has reported, the rest of the point is still checked.
+            settled, lines = validate(
+                workload, point.method, point.k, config, settle=bool(block.ks), is_named=block.names_method
             )
-            continue
-        seen[parts] = place
-        rows.append(
-            {
-                "variant": len(rows),
-                "sweep": sweep.name,
-                "experiment": sweep.experiment,
-                "workload": workload.name,
-                "workload_version": workload.version,
-                "source_digest": workload.source_digest,
-                "method": method,
-                "k": k,
-                "config": canonical_json(full),
-                "cost_hint": cost,
-                **asdict(block.resources),
-            }
+            for key, line in lines:
+                self.places.setdefault(line, {})[f"{place}{key}"] = None
+            if settled is None:
+                continue
+            k, full, cost = settled
+            row = {**{name: point.settings.get(name) for name in block.axes}, "method": point.method, "k": point.k}
+            needs = self._needs(block, row, place)
+            # A field added later is not hashed at its old value, so that the ids of old cells stay the same.
+            hashed = {n: v for n, v in full.items() if n not in later or canonical_json(v) != later[n]}
+            parts = hash_parts(
+                workload.name, workload.version, sweep.experiment, point.method, k, hashed, digests(needs)
+            )
+            if parts in self.seen:
+                self.mistakes.append(
+                    f"{self.where}: {place}: method={point.method!r}, k={k} gives the same cells as "
+                    f"{self.seen[parts]}; make the blocks differ in a setting, or remove one of them"
+                )
+                continue
+            self.seen[parts] = place
+            if block.name:
+                made.append(Made(row, parts))
+            self.rows.append(
+                {
+                    "variant": len(self.rows),
+                    "sweep": sweep.name,
+                    "experiment": sweep.experiment,
+                    "workload": workload.name,
+                    "workload_version": workload.version,
+                    "source_digest": workload.source_digest,
+                    "method": point.method,
+                    "k": k,
+                    "config": canonical_json(full),
+                    "cost_hint": cost,
+                    **asdict(block.resources),
+                    "needs": canonical_json(needs) if needs else None,
+                }
+            )
+            if not self.mistakes and not self.places:  # ids of a sweep with mistakes are never used
+                self.ids.extend(cell_ids(parts, sweep.seeds))
+                self.variants.extend(itertools.repeat(len(self.rows) - 1, len(sweep.seeds)))
+                self.seeds.extend(sweep.seeds)
+                if len(self.ids) > MAX_CELLS:
+                    raise _too_many([sweep], len(self.ids))
+
+    def _needs(self, block: Block, row: Mapping[str, Any], place: str) -> dict[str, list[Parts]]:
+        needs = {}
+        for name in block.needs:
+            needed = next((other for other in self.sweep.blocks if other.name == name), None)
+            if needed is None or (not self.made.get(name) and (self.mistakes or self.places)):
+                continue  # reported already, or a consequence of other mistakes
+            needs[name], message = matched(row, block, needed, self.made[name])
+            if message is not None:
+                self.mistakes.append(f"{self.where}: {place}{message}")
+        return needs
+
+    def table(self, problems: list[str]) -> CellTable:
+        """The table of all cells; adds all mistakes to `problems`."""
+        mistakes = self.mistakes
+        mistakes.extend(f"{location_of(line, self.sweep, blocks)}: {line}" for line, blocks in self.places.items())
+        problems.extend(mistakes)
+        rows, ids, variants, seeds = self.rows, self.ids, self.variants, self.seeds
+        if mistakes:
+            rows, ids, variants, seeds = [], [], [], []
+        return CellTable(
+            pl.DataFrame(rows, schema=VARIANTS_SCHEMA, orient="row"),
+            pl.DataFrame({"cell_id": ids, "variant": variants, "seed": seeds}, schema=CELLS_SCHEMA),
         )
-        if not mistakes and not places:  # ids of a sweep with mistakes are never used
-            ids.extend(cell_ids(parts, sweep.seeds))
-            variants.extend(itertools.repeat(len(rows) - 1, len(sweep.seeds)))
-            seeds.extend(sweep.seeds)
-            if len(ids) > MAX_CELLS:
-                raise _too_many([sweep], len(ids))
-    mistakes.extend(f"{location_of(line, sweep, blocks)}: {line}" for line, blocks in places.items())
-    problems.extend(mistakes)
-    if mistakes:
-        rows, ids, variants, seeds = [], [], [], []
-    return CellTable(
-        pl.DataFrame(rows, schema=VARIANTS_SCHEMA, orient="row"),
-        pl.DataFrame({"cell_id": ids, "variant": variants, "seed": seeds}, schema=CELLS_SCHEMA),
-    )
 
 
 def _points(
-    sweep: Sweep, mistakes: list[str], *, products: bool
-) -> Iterator[tuple[Block, str, int | None, dict[str, Any], str]]:
-    """Yield the points of the grid: (block, method, k, config, the block's name in messages); adds to `mistakes`.
+    sweep: Sweep, block: Block, place: str, mistakes: list[str], *, products: bool
+) -> Iterator[tuple[Point, dict[str, Any]]]:
+    """Yield the points of a block with their configs; adds to `mistakes`.
 
-    Without `products`, only points of blocks with predicates, samples or the like.
+    Without `products`, only if the block has predicates, samples or the like.
     """
-    for i, block in enumerate(sweep.blocks):
-        place = f"grid[{i}]"
-        if block.is_product and not products:
-            continue
-        where = sweep.path or sweep.name
-        if not block.is_product and any(f": {place}." in problem for problem in sweep.problems):
-            mistakes += [f"{where}: {place}{line}" for line in predicate_problems(block, sweep.config)]
-            continue
-        try:
-            for point in points(block, sweep.config):
-                yield block, point.method, point.k, sweep.config_of(point.settings), place
-        except PredicateError as error:
-            mistakes.append(f"{where}: {place}{error}")
-        except ValueError:
-            if not sweep.problems:  # which are about values that no point can have
-                raise
+    if block.is_product and not products:
+        return
+    where = sweep.path or sweep.name
+    if not block.is_product and any(f": {place}." in problem for problem in sweep.problems):
+        mistakes += [f"{where}: {place}{line}" for line in predicate_problems(block, sweep.config)]
+        return
+    try:
+        for point in points(block, sweep.config):
+            yield point, sweep.config_of(point.settings, block)
+    except PredicateError as error:
+        mistakes.append(f"{where}: {place}{error}")
+    except ValueError:
+        if not sweep.problems:  # which are about values that no point can have
+            raise

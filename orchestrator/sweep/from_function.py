@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.base import toml_value
+from raysweep.orchestrator.sweep.grammar.base import toml_value
 from raysweep.orchestrator.sweep.imports import is_installed
 from raysweep.orchestrator.sweep.main_module import MAIN
 from raysweep.orchestrator.sweep.main_program import folder_of_main

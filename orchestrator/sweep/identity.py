@@ -13,11 +13,16 @@ ID_LENGTH = 24
 
 
 def hash_parts(
-    workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any]
-) -> tuple[str, str]:
-    """Encode a variant as canonical JSON, in two parts: (text before the seed, text after the seed)."""
+    workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any],
+    needs: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[str, str]:  # fmt: skip
+    """Encode a variant as canonical JSON, in two parts: (text before the seed, text after the seed).
+
+    `needs`: block -> digests of the variants that it needs; None leaves the key out.
+    """
     # Keys are sorted: everything before "seed" is one object, everything after it another.
-    head = canonical_json({"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME})
+    key = {"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME}
+    head = canonical_json(key if needs is None else {**key, "needs": needs})
     tail = canonical_json({"version": version, "workload": workload})
     return head[:-1] + ',"seed":', "," + tail[1:]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from raysweep.orchestrator.sweep.keys import (
+from raysweep.orchestrator.sweep.grammar.keys import (
     BLOCK,
     LINE,
     NATURAL,
@@ -144,12 +144,20 @@ def schema(workload: Workload | None = None) -> Schema:
         {"required": ["workload"], "properties": dict.fromkeys(PROGRAM_KEYS, False)},
         *({"required": [key], "properties": {"workload": False}} for key in programs),
     ]
+    blocks = {"items": {"anyOf": [{"required": ["workload"]}, {"required": ["command"]}]}}
+    in_blocks = [
+        {"required": ["grid"], "properties": {"workload": False, "command": False, "script": False, "grid": blocks}},
+        {
+            "required": ["workload", "grid"],
+            "properties": {"command": False, "script": False, "grid": {"contains": {"required": ["command"]}}},
+        },
+    ]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "A raysweep sweep" + (f" of {workload.name}" if workload else ""),
         "type": "object",
         "additionalProperties": False,
-        "anyOf": [{"required": ["base"]}, {"required": ["seeds"], "oneOf": whats}],
+        "anyOf": [{"required": ["base"]}, {"required": ["seeds"], "anyOf": [{"oneOf": whats}, *in_blocks]}],
         "properties": properties(TOP, long),
         "$defs": {**_DEFINITIONS, "setting": _setting(SCALAR), **definitions},
     }

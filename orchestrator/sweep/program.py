@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,9 @@ SCHEME = 1
 
 OWN = ("method", "k", "seed", "cell_id", "folder", "checkpoint", "args")
 """Placeholders that are not settings."""
+
+NEEDS = "needs."
+"""Beginning of the placeholders of the folders of needed cells: `{needs.train}`."""
 
 ARGS = ("argparse", "hydra")
 """Forms of the settings that `{args}` stands for."""
@@ -148,6 +151,7 @@ class Program:
         """Placeholders that this point of the grid does not fill, and settings that the command does not use."""
         used, lines = self.placeholders, []
         known = [*OWN, *config]
+        used = frozenset(name for name in used if not name.startswith(NEEDS))
         wanted = used | {name for text in self.metrics.files for name in placeholders(text)}
         for name in sorted(wanted - set(known)):
             near = unknown_name("placeholder", name, [*OWN[:-1], *config])
@@ -167,6 +171,15 @@ class Program:
                 for name in unused
             ]
         return lines
+
+    def problems_of_needs(self, needs: Collection[str]) -> list[str]:
+        """Placeholders of needed cells in blocks that do not need them."""
+        wanted = sorted(name.removeprefix(NEEDS) for name in self.placeholders if name.startswith(NEEDS))
+        return [
+            f'the command has the placeholder {{{NEEDS}{name}}}; the block must say needs = "{name}"'
+            for name in wanted
+            if name not in needs
+        ]
 
     def problems_of_sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
         """Parts of the key of which the sweep has several, but which the command does not use."""
@@ -267,11 +280,6 @@ def config_text(name: str, settings: Mapping[str, Any]) -> str:
     if name.endswith(".json"):
         return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
     return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-
-
-def key_conflicts(keys: Sequence[str]) -> list[str]:
-    """Keys that are both a value and a table of a configuration file, such as `a` beside `a.b`."""
-    return [key for key in keys if any(other.startswith(f"{key}.") for other in keys)]
 
 
 def _toml(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -16,19 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.axes import Value
-from raysweep.orchestrator.sweep.base import parsed, with_bases
-from raysweep.orchestrator.sweep.block import Block, read_block
 from raysweep.orchestrator.sweep.find import find
-from raysweep.orchestrator.sweep.inputs import Inputs, read_inputs
-from raysweep.orchestrator.sweep.keys import BLOCK_NAMES, RESOURCE_NAMES, TOP_NAMES
-from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
-from raysweep.orchestrator.sweep.program import Program
-from raysweep.orchestrator.sweep.program_spec import read_program
-from raysweep.orchestrator.sweep.question import Question, read_questions
-from raysweep.orchestrator.sweep.resources import BELONGS, Resources, read_resources
-from raysweep.orchestrator.sweep.seeds import read_seeds, typed_seeds
-from raysweep.orchestrator.sweep.settings import (
+from raysweep.orchestrator.sweep.grammar.axes import Value
+from raysweep.orchestrator.sweep.grammar.base import parsed, with_bases
+from raysweep.orchestrator.sweep.grammar.block import Block, read_block
+from raysweep.orchestrator.sweep.grammar.keys import BLOCK_NAMES, RESOURCE_NAMES, TOP_NAMES
+from raysweep.orchestrator.sweep.grammar.needs import problems_of
+from raysweep.orchestrator.sweep.grammar.resources import BELONGS, Resources, read_resources
+from raysweep.orchestrator.sweep.grammar.seeds import read_seeds, typed_seeds
+from raysweep.orchestrator.sweep.grammar.settings import (
     check_key,
     check_value,
     is_line,
@@ -37,6 +33,11 @@ from raysweep.orchestrator.sweep.settings import (
     read_table,
     table_conflicts,
 )
+from raysweep.orchestrator.sweep.inputs import Inputs, read_inputs
+from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
+from raysweep.orchestrator.sweep.program import Program
+from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS, read_program
+from raysweep.orchestrator.sweep.question import Question, read_questions
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
@@ -116,9 +117,28 @@ class Sweep:
             raise InputError(problems)
         return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **new)) for b in self.blocks))
 
-    def config_of(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The config of these settings: nested for a function, by name for a program."""
-        return dict(settings) if self.program is not None else nested(settings, self.quoted)
+    def config_of(self, settings: Mapping[str, Any], block: Block) -> dict[str, Any]:
+        """The config of these settings of a block: nested for a function, by name for a program."""
+        program = block.program if block.workload else self.program
+        return dict(settings) if program is not None else nested(settings, self.quoted)
+
+    def parts(self) -> list[Sweep]:
+        """The sweep as one of each workload, with the blocks of it."""
+        if not any(block.workload for block in self.blocks):
+            return [self]
+        blocks: dict[tuple[str, str], list[Block]] = {}
+        programs: dict[tuple[str, str], Program | None] = {}
+        for block in self.blocks:
+            name, program = (block.workload, block.program) if block.workload else (self.workload, self.program)
+            key = (name, "" if program is None else program.version)
+            programs[key] = program
+            blocks.setdefault(key, []).append(block)
+        return [replace(self, workload=k[0], program=programs[k], blocks=tuple(of)) for k, of in blocks.items()]
+
+    @property
+    def workloads(self) -> list[str]:
+        """The names of its workloads."""
+        return [part.workload for part in self.parts()]
 
     @property
     def text_digest(self) -> str:
@@ -193,8 +213,19 @@ def _read(text: str, path: Path | None) -> Sweep:
     if name and not _NAME.fullmatch(name):
         problems.append(f"name: {short_repr(name)} is invalid; write a letter or digit, then up to 99 of A-Za-z0-9._-")
     experiment = _text(raw, "experiment", problems) if "experiment" in raw else name
+    grid = raw.get("grid", [{}])
+    given = grid if isinstance(grid, list) else []
+    own = [_own_workload(block, raw, f"grid[{i}]", problems) for i, block in enumerate(given)]
+    has_own_programs = any(program is not None for _, program in own)
+    if has_own_programs and not {"command", "script"} & raw.keys():  # the other keys are for the blocks' programs
+        raw = {key: value for key, value in raw.items() if key not in PROGRAM_KEYS}
     program = read_program(raw, problems)
-    workload = _text(raw, "workload", problems) if program is None else program.name
+    if program is not None:
+        workload = program.name
+    elif "workload" not in raw and own and all(name for name, _ in own):
+        workload, program = own[0]
+    else:
+        workload = _text(raw, "workload", problems)
     seeds = read_seeds(raw["seeds"], "seeds", problems) if "seeds" in raw else ()
     if "seeds" not in raw:
         problems.append('seeds: missing; give a list of integers or a range such as "0..19"')
@@ -203,7 +234,6 @@ def _read(text: str, path: Path | None) -> Sweep:
     for key, value in config.items():
         check_value(value, f"config.{key}", problems)
     resources = read_resources(raw.get("resources", {}), Resources(), "resources", problems)
-    grid = raw.get("grid", [{}])
     if isinstance(grid, dict):
         problems.append("grid: [grid] is one table, not a list of blocks; write [[grid]], in double brackets")
         grid = [grid]
@@ -211,6 +241,8 @@ def _read(text: str, path: Path | None) -> Sweep:
         problems.append("grid: empty; add at least one [[grid]] block, or remove the key")
         grid = []
     blocks = tuple(read_block(b, resources, f"grid[{i}]", quoted, problems) for i, b in enumerate(grid))
+    blocks = tuple(replace(b, workload=w, program=p) for b, (w, p) in zip(blocks, own, strict=True)) if own else blocks
+    problems += problems_of(blocks)
     for key in sorted(set(config) & {key for block in blocks for key in block.axes}):
         problems.append(f"config.{key}: is also a key of a [[grid]] block; remove it from one of the two")
     for i, block in enumerate(blocks):
@@ -239,6 +271,26 @@ def _read(text: str, path: Path | None) -> Sweep:
         quoted=frozenset(name for name, is_quoted in quoted.items() if is_quoted),
         inputs=inputs,
     )
+
+
+def _own_workload(block: Any, raw: Mapping[str, Any], where: str, problems: list[str]) -> tuple[str, Program | None]:
+    """The function or program of a block, taken out of its table; ("", None) for the sweep's."""
+    if not isinstance(block, dict):
+        return "", None
+    mine: list[str] = []
+    given = {key: block.pop(key) for key in ("workload", "command") if key in block}
+    program, name = None, ""
+    if len(given) == 2:
+        mine.append("command: a block has one of workload and command; remove command")
+    elif "workload" in given:
+        name = _text(given, "workload", mine)
+    elif "command" in given:
+        left_out = {"command", "script", *(() if "{args}" in str(given["command"]) else ("args",))}
+        keys = {key: value for key, value in raw.items() if key in PROGRAM_KEYS and key not in left_out}
+        program = read_program({**keys, **given}, mine)
+        name = "" if program is None else program.name
+    problems += [f"{where}.{line}" for line in mine]
+    return name, program
 
 
 def _misplaced(key: str) -> str:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from raysweep.orchestrator.executors.ray.cluster_file import ClusterFile
 from raysweep.orchestrator.executors.ray.connection import check_address
 from raysweep.orchestrator.executors.ray.executor import RayExecutor
-from raysweep.orchestrator.executors.resources import Autoscaler, Demand, largest, listed, slots_of, unmet
+from raysweep.orchestrator.executors.resources import (
+    Autoscaler,
+    Demand,
+    largest,
+    listed,
+    missing_customs,
+    slots_of,
+    unmet,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,9 @@ class Offer:
         kinds = self.scaling.types if self.scaling else ()
         if demand.gpus and not any(kind.has_gpu for kind in kinds) and not any(n.get("GPU") for n in self.nodes):
             return "no node type has one" if self.scaling else "no node has one"
-        reasons = [f"the largest node offers {largest(self.nodes)}"] if self.nodes else []
+        missing = missing_customs(self.nodes, demand)
+        reasons = [f"no node offers {missing}" if missing else f"the largest node offers {largest(self.nodes)}"]
+        reasons = reasons if self.nodes else []
         if self.scaling is not None:
             reasons.append(f"no node type is large enough: {listed(self.scaling) or 'none is defined'}")
         return "; ".join(reasons)
@@ -61,5 +71,9 @@ def of_cluster(address: str) -> Offer:
         nodes = executor.nodes()
     finally:
         executor.close()
-    keep = ("CPU", "GPU", "memory")
-    return Offer([{name: node[name] for name in keep if name in node} for node in nodes], scaling)
+    return Offer([{name: amount for name, amount in node.items() if _is_kept(name)} for node in nodes], scaling)
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a resource is one that cells may demand, and not one of Ray's own."""
+    return name in ("CPU", "GPU", "memory") or not (name.startswith("node:") or name == "object_store_memory")

@@ -6,6 +6,7 @@ Ray never retries a task here, since its own retries would hide attempts.
 from __future__ import annotations
 
 import functools
+import json
 import shlex
 import sys
 import time
@@ -26,6 +27,7 @@ from raysweep.orchestrator.executors.resources import (
     Demand,
     largest,
     listed,
+    missing_customs,
     needs,
     nodes_to_avoid,
     selector,
@@ -117,9 +119,9 @@ class RayExecutor:
             raise InputError(f"workload {workload.name!r} cannot be sent to workers: {_line(error)}") from None
 
     @_bounded("asking Ray for its nodes", SCALING_S)
-    def slots(self, cpus: float, gpus: float, memory_gib: float | None) -> int:
+    def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
         """Return how many chunks of this demand to submit at once, on running nodes and on those to be started."""
-        demand = Demand(cpus, gpus, memory_gib)
+        demand = Demand(cpus, gpus, memory_gib, custom)
         at, slots = self._slots.get(demand, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
             slots = sum(slots_of(offers, demand) for offers in self._nodes_for(demand).values())
@@ -129,16 +131,17 @@ class RayExecutor:
         return slots
 
     @_bounded("asking Ray for its nodes", SCALING_S)
-    def fits(self, cpus: float, gpus: float, memory_gib: float | None) -> str | None:
+    def fits(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> str | None:
         """Return the reason why no present or future node can run a cell of this demand; None if one can."""
-        demand = Demand(cpus, gpus, memory_gib)
+        demand = Demand(cpus, gpus, memory_gib, custom)
         nodes = self.nodes()
         if any(slots_of(node, demand) for node in nodes):
             return None
         scaling = self.autoscaler(wait=True)
         if scaling and scaling.may_run(demand):
             return None
-        reason = f"the largest node offers {largest(nodes)}"
+        missing = missing_customs(nodes, demand)
+        reason = f"no node offers {missing}" if missing else f"the largest node offers {largest(nodes)}"
         return f"{reason}; no node type has more: {listed(scaling) or 'it starts none'}" if scaling else reason
 
     @_bounded("asking Ray for its nodes", CALL_S)
@@ -174,12 +177,14 @@ class RayExecutor:
         options: dict[str, Any] = {"num_cpus": chunk.cpus, "num_gpus": chunk.gpus}
         if chunk.memory_gib is not None:
             options["memory"] = int(chunk.memory_gib * 2**30)
+        if chunk.custom is not None:
+            options["resources"] = json.loads(chunk.custom)
         if chunk.cpus >= 2:
             options["runtime_env"] = {"env_vars": dict.fromkeys(VARIABLES, str(int(chunk.cpus)))}
             if self._embedded:
                 # Ray pastes this path into a shell command unquoted, and reports no error if a space breaks it.
                 options["runtime_env"]["py_executable"] = shlex.quote(sys.executable)
-        demand = Demand(chunk.cpus, chunk.gpus, chunk.memory_gib)
+        demand = Demand(chunk.cpus, chunk.gpus, chunk.memory_gib, chunk.custom)
         scaling = self.autoscaler()
         labels = selector(self._avoided(demand), scaling.keep_off_gpus(demand) if scaling else {})
         if labels:

@@ -33,6 +33,8 @@ def test_nested_settings_are_one_name_in_each_command(cli, write: Callable[..., 
     assert "6 cells in top" in cli("plan", "top.toml").stdout
     assert "3 cells in top" in cli("plan", "top.toml", "--where", "optimizer.name = 'sgd'").stdout
     assert "2 cells in top" in cli("plan", "top.toml", "--set", "optimizer.lr=0.5").stdout
+    renamed = cli("plan", "top.toml", "--set", "custom=2", "--set", "needs=3", "--where", "custom = 2 and needs = 3")
+    assert "6 cells in top" in renamed.stdout  # names of columns of our own, too
     assert cli("launch", "top.toml", "--inline").stdout.startswith("4 of 6 cells done")
     sql = 'SELECT optimizer.name, "optimizer.momentum" AS m, avg(loss) FROM cells c WHERE c.optimizer.lr <= 1'
     rows = json.loads(cli("query", f"{sql} GROUP BY ALL ORDER BY ALL", "--json").stdout)

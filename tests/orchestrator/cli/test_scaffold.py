@@ -18,8 +18,8 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.find import BUNDLED
+from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.workload import load_workload
 from raysweep.workloads import WORKLOADS
 from tests.conftest import ROOT
@@ -208,6 +208,18 @@ def test_schema_and_spec_accept_the_same_programs(text: str) -> None:
 def test_schema_and_spec_accept_the_same(extra: str) -> None:
     assert valid(GOOD + extra, schema())
     assert Sweep.from_text(GOOD + extra).problems == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'seeds = [0]\n[[grid]]\nblock = "a"\nworkload = "w:run"\n[[grid]]\nneeds = "a"\ncommand = "b {needs.a}"\n',
+        GOOD.replace("[[grid]]", "files = []\n[[grid]]", 1) + '[[grid]]\ncommand = "b"\n',
+    ],
+)
+def test_schema_and_spec_accept_the_same_pipelines(text: str) -> None:
+    assert valid(text, schema())
+    assert Sweep.from_text(text).problems == ()
 
 
 def test_a_workload_without_a_model_takes_any_key(write: Callable[..., Path], folder: Path) -> None:

@@ -55,3 +55,50 @@ def test_a_mixed_sweep_uses_each_node_for_what_it_is_for(write, folder: Path) ->
         cluster.close()
     where = Store().sql("SELECT DISTINCT method, node_id, device FROM cells ORDER BY method").rows()
     assert where == [("cpu", on_cpu, "cpu"), ("gpu", on_gpu, "cuda")]
+
+
+@pytest.mark.slow
+def test_accelerators_and_custom_resources_reach_ray(write, folder: Path) -> None:
+    write(
+        "two.py",
+        "import time\ndef run(cell, context):\n    began = time.time()\n    time.sleep(0.5)\n"
+        "    return {'began': began, 'ended': time.time()}\n",
+    )
+    head = 'workload="two:run"\nseeds="0..3"\n'
+    licensed = '[[grid]]\nmethod="licensed"\nresources.custom={license=1}\n'
+    on_gpu = '[[grid]]\nmethod="gpu"\nresources={gpus=0.5, accelerator="H100"}\n'
+    write("two.toml", head + licensed + on_gpu)
+    write("other.toml", head + on_gpu.replace("H100", "A100") + licensed.replace("license", "seat"))
+    cluster = Cluster(
+        {"num_cpus": 4, "resources": {"license": 1}},
+        {"num_cpus": 2, "num_gpus": 1, "resources": {"accelerator_type:H100": 1}},
+    )
+    try:
+        plain, h100 = cluster.nodes
+
+        def raysweep(*words: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*RAYSWEEP, *words], cwd=folder, env=cluster.environment, capture_output=True, text=True, timeout=180
+            )
+
+        refused = raysweep("launch", "other.toml", "--address", cluster.address)
+        assert refused.returncode == 2
+        assert refused.stderr.splitlines()[-2:] == [
+            "error: 4 cells need 0.5 GPUs and the accelerator A100 each; no node offers the accelerator A100: "
+            "use --device cpu, change [resources] or use --address with a larger cluster",
+            "error: 4 cells need 1 CPU and 1 of seat each; no node offers 1 of seat: change [resources] or use "
+            "--address with a larger cluster",
+        ]
+        checked = raysweep("cluster", "check", "--address", cluster.address, "other.toml")
+        assert "no node offers 1 of seat" in checked.stdout, checked
+        ended = raysweep("launch", "two.toml", "--address", cluster.address)
+        assert ended.returncode == 0, ended.stderr
+    finally:
+        cluster.close()
+    assert Store().sql("SELECT DISTINCT method, node_id FROM cells ORDER BY method").rows() == [
+        ("gpu", h100), ("licensed", plain),
+    ]  # fmt: skip
+    rows = Store().sql("SELECT began, ended FROM cells WHERE method = 'licensed'").rows()
+    assert max(sum(began <= moment < ended for began, ended in rows) for moment, _ in rows) == 1
+    table = Store().known().variants.select("method", "custom").sort("method").rows()
+    assert table == [("gpu", '{"accelerator_type:H100": 0.001}'), ("licensed", '{"license": 1.0}')]

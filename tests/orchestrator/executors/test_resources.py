@@ -14,6 +14,7 @@ from raysweep.orchestrator.executors.resources import (
     NodeType,
     autoscaler,
     demands,
+    missing_customs,
     needs,
     nodes_to_avoid,
     selector,
@@ -126,10 +127,23 @@ def test_what_is_unmet_says_how_many_why_and_what_to_do() -> None:
 
 def test_cells_are_counted_by_demand() -> None:
     variants = pl.DataFrame({"variant": [0, 1, 2], "cpus": [1.0, 1.0, 2.0], "gpus": [0.0, 1.0, 0.0]}).with_columns(
-        memory_gib=pl.lit(None, pl.Float64)
+        memory_gib=pl.lit(None, pl.Float64), custom=pl.lit(None, pl.String)
     )
     cells = pl.DataFrame({"variant": [0, 0, 1, 2, 0]})
     assert dict(demands(cells, variants)) == {Demand(1, 0, None): 3, Demand(1, 1, None): 1, Demand(2, 0, None): 1}
+
+
+LICENSED = Demand(1, 0, None, '{"license": 1.0}')
+H100 = Demand(1, 1, None, '{"accelerator_type:H100": 0.001}')
+
+
+def test_custom_resources_and_accelerators_are_demands() -> None:
+    plain = {"CPU": 8.0, "GPU": 2.0}
+    assert [slots_of({**plain, "license": 3.0}, LICENSED), slots_of(plain, LICENSED)] == [3, 0]
+    assert [slots_of({**plain, "accelerator_type:H100": 1.0}, H100), slots_of(plain, H100)] == [2, 0]
+    assert [needs(LICENSED), needs(H100)] == ["1 CPU and 1 of license", "a GPU and the accelerator H100"]
+    assert missing_customs([plain], H100) == "the accelerator H100"
+    assert missing_customs([plain, {"license": 1.0}], LICENSED) == ""
 
 
 class NodeLess(inline.InlineExecutor):

@@ -57,6 +57,12 @@ def test_cells_larger_than_this_machine_are_refused_before_ray_starts(cli, write
         assert refused.returncode == 2
         assert refused.stderr.startswith(f"error: 1 cell needs {need}; this machine has ")
         assert len(refused.stderr.splitlines()) == 1
+    write("large.toml", text.format("custom.license=1"))
+    refused = cli("launch", "large.toml")
+    assert refused.stderr == (
+        "error: 1 cell needs 1 CPU and 1 of license; a Ray that is started here has no license: change [resources] or "
+        "use --address with a larger cluster\n"
+    )
     assert not Path("results").exists()
 
 

@@ -26,6 +26,7 @@ from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
+from raysweep.orchestrator.store.control import Told
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import Sweep
 
@@ -275,3 +276,16 @@ def test_never_more_chunks_are_in_flight_than_cells_may_run_at_once(drive, paral
     driver, executor, _ = drive(end, seeds='"0..29"', limits=Limits(parallel=parallel))
     assert driver.progress.done == 30
     assert executor.most == most
+
+
+def test_cancelled_cells_are_not_run_and_their_neighbours_are(write) -> None:
+    write("any.py", "def run(cell, context):\n    return {}\n")
+    prepared = from_sweeps([Sweep.from_text('workload="any:run"\nseeds="0..9"\n')], Store())
+    planned = plan(prepared.table, Store().summary())
+    ids = planned.frame["cell_id"]
+    looks = iter([Told(), Told(cancelled=frozenset(ids[2:4])), Told(paused=True)])
+    executor = Scripted(completed)
+    driver = Driver(planned, executor, {}, Limits(), workloads=prepared.workloads, told=lambda: next(looks, Told()))
+    ended = [attempt.outcome.row for batch in driver.run() for attempt in batch]
+    assert ended == [0, 1, *range(4, 10)]
+    assert (driver.progress.done, driver.progress.cancelled, driver.progress.left) == (8, 2, 0)

@@ -116,10 +116,10 @@ def test_the_wall_clock_counts_what_runs_at_once() -> None:
     cells = table({}, {"cpus": 2.0}, {"gpus": 1.0}, seeds=5)
     planned = plan(cells, done(**{"0/0": 10.0, "1/0": 20.0, "2/0": 7.0}))  # 4 of each are left
     room = {(1.0, 0.0): 4, (2.0, 0.0): 2, (1.0, 1.0): 1}
-    assert planned.wall_seconds(lambda cpus, gpus, _: room[cpus, gpus]) == 40 / 4 + 80 / 2
-    assert planned.wall_seconds(lambda cpus, gpus, _: 1 if gpus else 1000) == 28
+    assert planned.wall_seconds(lambda cpus, gpus, *_: room[cpus, gpus]) == 40 / 4 + 80 / 2
+    assert planned.wall_seconds(lambda cpus, gpus, *_: 1 if gpus else 1000) == 28
     assert planned.wall_seconds(lambda *_: 1000) == 20  # its longest cell
-    assert planned.wall_seconds(lambda cpus, gpus, _: 0 if gpus else 4) is None
+    assert planned.wall_seconds(lambda cpus, gpus, *_: 0 if gpus else 4) is None
     hours = planned.expected().select("cpus", "gpus", "cpu_hours", "gpu_hours").rows()
     assert hours == [
         (1.0, 0.0, pytest.approx(40 / 3600), 0.0), (1.0, 1.0, *[pytest.approx(28 / 3600)] * 2),

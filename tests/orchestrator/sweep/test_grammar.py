@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.axes import linspace, logspace
 from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.grammar.axes import linspace, logspace
 from raysweep.orchestrator.sweep.spec import Sweep, setting
 from tests.conftest import ROOT
 

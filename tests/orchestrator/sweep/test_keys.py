@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from raysweep.orchestrator.sweep.grammar.keys import BLOCK, RESOURCES, TABLES, TOP, VALUES, plain, table
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.keys import BLOCK, RESOURCES, TABLES, TOP, VALUES, plain, table
 from tests.conftest import ROOT
 
 PAGE = ROOT / "docs" / "sweeps.md"

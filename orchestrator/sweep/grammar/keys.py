@@ -18,6 +18,9 @@ MAXIMA = {"timeout_s": MAX_TIMEOUT_S, "retries": MAX_RETRIES, "cpus": 1e6, "gpus
 MAX_POINTS = 100_000
 """Maximum number of values of a linspace or logspace, and of settings of a sample."""
 
+NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+"""Pattern of the name of an accelerator or a custom resource."""
+
 LINE: Schema = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\x00-\\x1f]*$"}
 NATURAL: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 POSITIVE: Schema = {"type": "number", "exclusiveMinimum": 0}
@@ -144,6 +147,13 @@ BLOCK = (
         },
     ),
     Key("resources", "overrides `[resources]` for the block's cells"),
+    Key("workload", "the function of this block's cells, instead of the sweep's", LINE),
+    Key("command", "the program of this block's cells, instead of the sweep's", {"type": ["string", "array"]}),
+    Key("block", "a name of the block, for `needs`", {"type": "string", "pattern": NAME}),
+    Key(
+        "needs", "the name of another block, or a list: each cell gets the files of its cells with equal settings",
+        _LINES,
+    ),
 )  # fmt: skip
 """Keys of a `[[grid]]` block that are not settings."""
 
@@ -171,6 +181,14 @@ RESOURCES = (
     Key("gpus", "GPUs of a cell; 0.5 shares one", {**_PART_OR_WHOLE, "minimum": 0, "maximum": MAXIMA["gpus"]}),
     Key("memory_gib", "memory of a cell, in GiB", {**POSITIVE, "maximum": MAXIMA["memory_gib"]}),
     Key("timeout_s", "seconds that a cell may run", {**POSITIVE, "maximum": MAX_TIMEOUT_S}),
+    Key(
+        "accelerator", "the type of the cell's GPUs by Ray's name, such as `\"H100\"`; needs `gpus`",
+        {"type": "string", "pattern": NAME},
+    ),
+    Key(
+        "custom", "amounts of the cluster's custom resources: `{ license = 1 }`",
+        {"type": "object", "propertyNames": {"pattern": NAME}, "additionalProperties": POSITIVE},
+    ),
     Key("retries", "retries after a cell's own error, 1 by default", {**NATURAL, "maximum": MAX_RETRIES}),
 )  # fmt: skip
 """Keys of `[resources]` and of a block's `resources`."""

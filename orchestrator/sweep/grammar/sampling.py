@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal, localcontext
 
-from raysweep.orchestrator.sweep.axes import Axis
+from raysweep.orchestrator.sweep.grammar.axes import Axis
 
 _SCHEME = "raysweep sample 1"
 _DIGITS = 6

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from raysweep.orchestrator.sweep.block import Block, Sample
-from raysweep.orchestrator.sweep.conditions import PredicateError, matching_rows
+from raysweep.orchestrator.sweep.grammar.block import Block, Sample
+from raysweep.orchestrator.sweep.grammar.conditions import PredicateError, matching_rows
+from raysweep.orchestrator.sweep.grammar.sampling import draw, draw_index
 from raysweep.orchestrator.sweep.identity import canonical_json
-from raysweep.orchestrator.sweep.sampling import draw, draw_index
 
 Row = dict[str, Any]
 """Name -> value, with `method` and `k`; a setting that a cell does not have is missing."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from raysweep.orchestrator.sweep.axes import Axis, Value, is_values, read_axis, read_values
-from raysweep.orchestrator.sweep.keys import MAX_POINTS
+from raysweep.orchestrator.sweep.grammar.axes import Axis, Value, is_values, read_axis, read_values
+from raysweep.orchestrator.sweep.grammar.keys import MAX_POINTS, NAME
+from raysweep.orchestrator.sweep.grammar.resources import Resources, read_resources, without_accelerator
+from raysweep.orchestrator.sweep.grammar.settings import is_line, read_names, read_table
 from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
-from raysweep.orchestrator.sweep.resources import Resources, read_resources
-from raysweep.orchestrator.sweep.settings import is_line, read_names, read_table
+from raysweep.orchestrator.sweep.program import Program
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
@@ -42,6 +44,10 @@ class Block:
         exclude: predicates that no cell matches.
         sample: None: all combinations.
         names_method: whether the file names the method.
+        name: its name for other blocks.
+        needs: names of the blocks whose cells its cells need.
+        workload: the name of a function or a program of its own; "": the sweep's.
+        program: its own program.
     """
 
     methods: tuple[str, ...]
@@ -53,6 +59,10 @@ class Block:
     exclude: tuple[str, ...] = ()
     sample: Sample | None = None
     names_method: bool = True
+    name: str = ""
+    needs: tuple[str, ...] = ()
+    workload: str = ""  # a function or a program; "": the sweep's
+    program: Program | None = None
 
     @property
     def is_product(self) -> bool:
@@ -93,13 +103,29 @@ def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool],
     table = dict(read_table(raw, where, problems))
     if not isinstance(raw, dict):
         return Block((), (None,), {}, shared)
-    resources = read_resources(table.pop("resources", {}), shared, f"{where}.resources", problems)
+    given = table.pop("resources", {})
+    resources = read_resources(given, shared, f"{where}.resources", problems)
+    if not resources.gpus and (custom := without_accelerator(resources.custom)) != resources.custom:
+        if not isinstance(given, dict) or "gpus" not in given or "accelerator" in given:
+            problems.append(f"{where}: resources.accelerator names a GPU, but its cells have none; add gpus = 1")
+        resources = replace(resources, custom=custom)
     for key in ("seed", "seeds"):
         if table.pop(key, None) is not None:
             problems.append(f"{where}.{key}: seeds belong at the top of the file and apply to every block")
     if "methods" in table and "method" not in table:
         problems.append(f"{where}.methods: the key is method, also for a list; write method = [...]")
         table["method"] = table.pop("methods")
+    name = table.pop("block", "")
+    if name != "" and not (isinstance(name, str) and re.fullmatch(NAME, name)):
+        problems.append(
+            f"{where}.block: {short_repr(name)} is no name; write a letter or digit, then up to 99 of A-Za-z0-9._-"
+        )
+        name = ""
+    needs = table.pop("needs", [])
+    needs = needs if isinstance(needs, list) else [needs]
+    for each in needs:
+        if not isinstance(each, str):
+            problems.append(f"{where}.needs: {short_repr(each)} is not the name of a block")
     names_method = "method" in table
     methods = _methods(table.pop("method", ANY_METHOD), f"{where}.method", problems)
     ks = _ks(table.pop("k"), f"{where}.k", problems) if "k" in table else (None,)
@@ -128,6 +154,8 @@ def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool],
         exclude=_predicates(keys["exclude"], f"{where}.exclude", problems),
         sample=sample,
         names_method=names_method,
+        name=name,
+        needs=tuple(dict.fromkeys(each for each in needs if isinstance(each, str))),
     )
 
 

@@ -1,0 +1,102 @@
+"""Cells that need others: their states in a plan, and the order in which a launch runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import polars as pl
+
+from raysweep.orchestrator.sweep.cells import CellTable
+from raysweep.orchestrator.sweep.grammar.needs import Edge, edges
+
+
+def edges_of(table: CellTable) -> dict[int, tuple[Edge, ...]]:
+    """Row of each cell that needs others -> those cells."""
+    needs = dict(table.variants.select("variant", "needs").drop_nulls().iter_rows())
+    rows = table.cells.with_row_index("row").filter(pl.col("variant").is_in(list(needs)))
+    return {row: tuple(edges(needs[v], seed)) for row, v, seed in rows.select("row", "variant", "seed").iter_rows()}
+
+
+def along_edges(
+    frame: pl.DataFrame, needed: Mapping[int, Sequence[Edge]], summary: pl.DataFrame, runs: Sequence[str]
+) -> list[str]:
+    """The states of all rows, in view of the cells that they need.
+
+    A done cell is changed if a cell that it needs is changed, or was run again by a later launch. A cell that would run
+    is blocked if a cell that it needs is neither done nor runs.
+
+    Args:
+        frame: the plan's rows: cell_id, state.
+        needed: row -> the cells that it needs.
+        summary: the store's cells.
+        runs: states of cells that run.
+    """
+    states = frame["state"].to_list()
+    ids = frame["cell_id"].to_list()
+    row_of = {cell_id: row for row, cell_id in enumerate(ids)}
+    epoch_of = dict(summary.filter(pl.col("status") == "done").select("cell_id", "epoch").iter_rows())
+    settled: set[int] = set()
+
+    def settle(row: int) -> None:
+        if row in settled or row not in needed:
+            return
+        settled.add(row)
+        for edge in needed[row]:
+            other = row_of.get(edge.cell_id)
+            if other is not None:
+                settle(other)
+            state = None if other is None else states[other]
+            if states[row] == "done":
+                later = epoch_of.get(edge.cell_id, -1) > epoch_of[ids[row]]
+                states[row] = "changed" if state == "changed" or later else "done"
+        missing = [row_of.get(edge.cell_id) for edge in needed[row] if edge.cell_id not in epoch_of]
+        if states[row] in runs and any(other is None or states[other] not in runs for other in missing):
+            states[row] = "blocked"
+
+    for row in needed:
+        settle(row)
+    return states
+
+
+class Dependents:
+    """The cells of a launch that wait for others which run, too.
+
+    Args:
+        running: id of each cell that runs -> its row.
+        needed: row -> the cells that it needs.
+    """
+
+    def __init__(self, running: Mapping[str, int], needed: Mapping[int, Sequence[Edge]]) -> None:
+        waits_for = {
+            row: {running[edge.cell_id] for edge in needed.get(row, ()) if edge.cell_id in running}
+            for row in running.values()
+        }
+        self.blocked = {row: others for row, others in waits_for.items() if others}  # row -> rows that it waits for
+        self.uncommitted: set[int] = set()  # done rows that others wait for, and that are not in the store yet
+        self._dependents: dict[int, list[int]] = {}
+        for row, others in self.blocked.items():
+            for other in others:
+                self._dependents.setdefault(other, []).append(row)
+
+    def done(self, row: int) -> None:
+        """Note a cell that is done; its outcome may not be in the store yet."""
+        if row in self._dependents:
+            self.uncommitted.add(row)
+
+    def committed(self, rows: Iterable[int]) -> list[int]:
+        """Note cells that are done and in the store; return the rows that wait for nothing now."""
+        ready = []
+        for row in self.uncommitted.intersection(rows):
+            self.uncommitted.discard(row)
+            for dependent in self._dependents.pop(row, ()):
+                if dependent not in self.blocked:
+                    continue
+                self.blocked[dependent].discard(row)
+                if not self.blocked[dependent]:
+                    del self.blocked[dependent]
+                    ready.append(dependent)
+        return sorted(ready)
+
+    def cancel(self, rows: Collection[int]) -> None:
+        """Forget cells that will not run."""
+        self.blocked = {row: others for row, others in self.blocked.items() if row not in rows}

@@ -1,0 +1,99 @@
+"""What other commands tell a running launch: files under `_control/`, which its driver looks for.
+
+`EPOCH.paused` exists while the launch of this generation is paused. Each `EPOCH-TOKEN.json` lists cells to cancel; the
+launch removes it when it has cancelled them. Files of earlier generations mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
+from raysweep.orchestrator.text import CELL_ID
+
+FOLDER = "_control"
+MAX_BYTES = 2**28
+LOOK_S, LOOK_REMOTE_S = 1.0, 5.0
+"""Seconds between two looks of a launch at its folder; each is a request to the server of a remote store."""
+
+
+class Told(NamedTuple):
+    """What a launch has been told: whether it is paused, and which cells to cancel."""
+
+    paused: bool = False
+    cancelled: frozenset[str] = frozenset()
+
+
+def pause(storage: Storage, epoch: int) -> bool:
+    """Pause the launch of a generation; return False if it is paused already."""
+    storage.prepare((FOLDER,))
+    return storage.create(_paused(epoch), b"")
+
+
+def unpause(storage: Storage, epoch: int) -> bool:
+    """Let a paused launch continue; return False if it is not paused."""
+    was_paused = is_paused(storage, epoch)
+    storage.delete(_paused(epoch))
+    return was_paused
+
+
+def is_paused(storage: Storage, epoch: int) -> bool:
+    """Whether the launch of a generation is paused."""
+    return _paused(epoch).rpartition("/")[2] in storage.names(FOLDER)
+
+
+def cancel(storage: Storage, epoch: int, cells: Collection[str]) -> str:
+    """Have the launch of a generation cancel cells; return the file, which the launch removes when it has done so."""
+    storage.prepare((FOLDER,))
+    name = f"{FOLDER}/{epoch:08d}-{secrets.token_hex(8)}.json"
+    storage.create(name, json.dumps(sorted(cells)).encode())
+    return name
+
+
+class Control:
+    """The launch's side.
+
+    Args:
+        storage: the store's storage.
+        epoch: the launch's generation.
+    """
+
+    def __init__(self, storage: Storage, epoch: int) -> None:
+        self._storage, self._prefix = storage, f"{epoch:08d}"
+        self._looked, self._told = -LOOK_REMOTE_S, Told()
+        self._handled: list[str] = []
+
+    def look(self) -> Told:
+        """What the launch has been told since the last look. Looks at the store every few seconds only."""
+        pause = LOOK_REMOTE_S if self._storage.remote else LOOK_S
+        if time.monotonic() - self._looked < pause:
+            return self._told._replace(cancelled=frozenset())
+        for name in self._handled:  # only now have those cells been cancelled
+            self._storage.delete(name)
+        self._handled.clear()
+        names = self._storage.names(FOLDER)
+        cells: set[str] = set()
+        for name in names:
+            if name.startswith(f"{self._prefix}-"):
+                cells |= self._cells(f"{FOLDER}/{name}")
+            if name.startswith(f"{self._prefix}-") or not name.startswith(self._prefix):
+                self._handled.append(f"{FOLDER}/{name}")
+        self._looked = time.monotonic()
+        self._told = Told(f"{self._prefix}.paused" in names, frozenset(cells))
+        return self._told
+
+    def _cells(self, name: str) -> set[str]:
+        try:
+            cells = json.loads(read_at_most(self._storage, name, MAX_BYTES) or b"[]")
+        except (ValueError, RecursionError, StoreDamaged):
+            return set()
+        return {cell for cell in cells if isinstance(cell, str) and CELL_ID.fullmatch(cell)} if cells else set()
+
+
+def _paused(epoch: int) -> str:
+    return f"{FOLDER}/{epoch:08d}.paused"

@@ -1,0 +1,112 @@
+"""Blocks that need others: `needs = "train"`. A cell needs the cells of that block whose shared settings are equal.
+
+A shared setting is a key that both blocks have; `method` and `k` count as shared if both blocks name them and have a
+value in common. Needed cells have the same seed. They are part of the identity of the cell that needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from raysweep.orchestrator.sweep.grammar.block import Block
+from raysweep.orchestrator.sweep.identity import ID_LENGTH, cell_ids
+from raysweep.orchestrator.text import join_first
+from raysweep.workloads.registry import unknown_name
+
+Parts = tuple[str, str]
+"""A variant as `identity.hash_parts` encodes it."""
+_MAX_SHOWN = 3
+
+
+class Made(NamedTuple):
+    """A setting of a block: its raw values, and its variant."""
+
+    row: Mapping[str, Any]
+    parts: Parts
+
+
+def problems_of(blocks: Sequence[Block]) -> list[str]:
+    """Names that appear twice or are unknown, and circles."""
+    lines = []
+    names = [block.name for block in blocks if block.name]
+    for i, block in enumerate(blocks):
+        if block.name and block.name in [other.name for other in blocks[:i]]:
+            lines.append(f"grid[{i}].block: {block.name!r} appears twice; rename one of the blocks")
+        for name in block.needs:
+            if name == block.name:
+                lines.append(f"grid[{i}].needs: {name!r} is the block itself")
+            elif name not in names:
+                no = '; a block gets its name by block = "..."' if not names else ""
+                lines.append(f"grid[{i}].needs: {unknown_name('block', name, names)}{no}")
+    if not lines and len(order(blocks)) < len(blocks):
+        left = [block.name or "?" for i, block in enumerate(blocks) if i not in order(blocks)]
+        lines.append(f"needs: the blocks need each other in a circle: {', '.join(left)}")
+    return lines
+
+
+def order(blocks: Sequence[Block]) -> list[int]:
+    """Indices of the blocks, each after those that it needs; blocks of a circle are left out."""
+    done: set[str] = set()
+    result: list[int] = []
+    while True:
+        ready = [i for i, block in enumerate(blocks) if i not in result and done.issuperset(block.needs)]
+        if not ready:
+            return result
+        result += ready
+        done |= {blocks[i].name for i in ready}
+
+
+def shared_names(block: Block, needed: Block) -> list[str]:
+    """The names that must be equal in cells of the two blocks."""
+    names = [name for name in block.axes if name in needed.axes]
+    if block.names_method and needed.names_method and set(block.methods) & set(needed.methods):
+        names.append("method")
+    if set(block.ks) & set(needed.ks) - {None}:
+        names.append("k")
+    return names
+
+
+def matched(
+    row: Mapping[str, Any], block: Block, needed: Block, made: Sequence[Made]
+) -> tuple[list[Parts], str | None]:
+    """The variants of a needed block that a setting of `block` needs, and a message if there are none."""
+    names = shared_names(block, needed)
+    found = sorted({each.parts for each in made if all(row.get(name) == each.row.get(name) for name in names)})
+    if found:
+        return found, None
+    shown = join_first((f"{name} = {json.dumps(row.get(name))}" for name in names), _MAX_SHOWN)
+    return [], f".needs: block {needed.name!r} has no cell with {shown}"
+
+
+def digests(needs: Mapping[str, Sequence[Parts]]) -> dict[str, list[str]] | None:
+    """What a cell's identity says about the cells that it needs; None for a cell that needs none."""
+    if not needs:
+        return None
+    return {
+        name: [hashlib.sha256("".join(part).encode()).hexdigest()[:ID_LENGTH] for part in parts]
+        for name, parts in needs.items()
+    }
+
+
+class Edge(NamedTuple):
+    """A needed cell: its block, id, method, k and hashed config."""
+
+    block: str
+    cell_id: str
+    method: str
+    k: int | None
+    config: Mapping[str, Any]
+
+
+def edges(needs: str, seed: int) -> list[Edge]:
+    """The cells that a cell of this seed needs; `needs` is the column of its variant."""
+    result = []
+    for block, variants in json.loads(needs).items():
+        for head, tail in variants:
+            key = json.loads(f"{head}{seed}{tail}")
+            cell_id = cell_ids((head, tail), [seed])[0]
+            result.append(Edge(block, cell_id, key["method"], key["k"], key["config"]))
+    return result
