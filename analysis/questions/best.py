@@ -151,7 +151,7 @@ def _ps(outcomes: list[Outcomes]) -> list[float]:
     if count == 1:
         return [1.0]
     samples = int(max(_MIN_SAMPLES, min(SAMPLES, _MAX_PRODUCTS / (count**2 * len(seeds)))))
-    return [max_p(difference(matrix[i], np.delete(matrix, i, axis=0)).T, samples) for i in range(count)]
+    return [max_p(difference(matrix[i], matrix).T, samples) for i in range(count)]  # no difference from itself
 
 
 def _ranked(name: str, entry: Outcomes, p: float, better: str) -> Ranked:

@@ -66,7 +66,7 @@ class Verdict:
         """The cells that were saved against the fixed plan, in words."""
         less = self.planned - self.cells
         change = f"{abs(less):,} {'fewer' if less >= 0 else 'more'}"
-        return f"{count_cells(self.cells)}, {change} than a fixed plan of {self.planned:,}"
+        return f"{count_cells(self.cells)}, {change} than a fixed plan for half a standard deviation ({self.planned:,})"
 
     def __repr__(self) -> str:
         lines = [f"{self.sweep}, {self.question}: {self.verdict}, {self.seeds} seeds", f"  {self.detail}"]
@@ -94,7 +94,7 @@ def questions(store: str | Path | Store) -> list[Verdict]:
     if not any(declarations.values()):
         return []
     cells = recorded_cells(opened, recorded)
-    return [verdict for (name, _), entries in declarations.items() for verdict in verdicts(name, entries, cells)]
+    return [verdict for (name, _), entries in declarations.items() for verdict in verdicts(name, asked(entries), cells)]
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,19 @@ def declared(records: Sequence[RecordedSweep]) -> list[Declared]:
     return [Declared(*variants[digest], at, digest not in latest) for digest, at in first.items()]
 
 
-def verdicts(sweep: str, entries: Sequence[Declared], cells: RecordedCells) -> Iterator[Verdict]:
-    """The verdicts on the questions of a sweep, given all of them and the recorded cells."""
-    parts = [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
+def asked(entries: Sequence[Declared]) -> list[tuple[Declared, Part]]:
+    """The parts of questions, each with its question."""
+    return [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
+
+
+def verdicts(sweep: str, parts: Sequence[tuple[Declared, Part]], cells: RecordedCells) -> Iterator[Verdict]:
+    """The verdicts on the questions of a sweep.
+
+    Args:
+        sweep: the sweep's name.
+        parts: the parts of all its questions: the correction is for their number.
+        cells: the recorded cells.
+    """
     for entry, part in parts:
         try:
             found: Evidence | None = evidence(part, cells.outcomes(part), len(parts), LEVEL)

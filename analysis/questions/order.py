@@ -7,31 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 
 MAX_SEEDS = 2**32
 """A place is the number of the request times this, plus the seed's place in the request."""
-SCHEMA = {"cell_id": pl.String, "asked": pl.Int64}
 
 
-def request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """The place of each recorded cell among all requested ones.
+def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
+    """The recorded cells in the order of their first requests.
 
     Args:
         recorded: the recorded sweeps, oldest first.
 
     Returns:
-        Columns cell_id and asked. Cells of one seed and one request have the same place.
+        Columns cell_id, seed, those of `cells.VARIANT`, retries (of the last request), and asked, the cell's place: the
+        same for cells of one seed that were first requested together.
     """
-    parts = [pl.DataFrame(schema=SCHEMA)]
-    for number, entry in enumerate(sorted(recorded, key=_launch)):
-        cells = entry.table.cells
-        seeds = cells.select(pl.col("seed").unique(maintain_order=True)).with_row_index("place")
-        place = pl.col("place").cast(pl.Int64) + number * MAX_SEEDS
-        parts.append(cells.join(seeds, on="seed", maintain_order="left").select("cell_id", asked=place))
-    return pl.concat(parts).unique("cell_id", keep="first", maintain_order=True)
+    frames = [entry.requested for entry in sorted(recorded, key=_launch)]
+    if not frames:
+        return pl.DataFrame(schema={"cell_id": pl.String, "seed": pl.Int64, "asked": pl.Int64})
+    numbers = np.repeat(np.arange(len(frames)), [frame.height for frame in frames])
+    every = pl.concat(frames).with_columns(asked=pl.col("place") + pl.Series(numbers * MAX_SEEDS))
+    retries = every.select("cell_id", "retries").unique("cell_id", keep="last")
+    first = every.drop("place", "retries").unique("cell_id", keep="first", maintain_order=True)
+    return first.join(retries, on="cell_id", maintain_order="left")
 
 
 def _launch(entry: RecordedSweep) -> int:

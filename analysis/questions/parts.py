@@ -11,12 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from raysweep.analysis.questions.order import request_order
+from raysweep.analysis.questions.order import in_request_order
 from raysweep.analysis.questions.sequential import LITTLE, Decision, Race, decide, in_order, race
 from raysweep.analysis.questions.settings import FAILED, Outcomes, metrics_of, outcomes_of
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.query.settings import by_setting, compared
-from raysweep.orchestrator.query.sql import cells_frame
 from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
@@ -105,7 +104,7 @@ _NO_CELLS = pl.DataFrame(
 
 
 def recorded_cells(
-    store: Store, recorded: Sequence[RecordedSweep], *, retried: bool = False, tried: Collection[str] = ()
+    store: Store, recorded: Sequence[RecordedSweep], *, retried: bool = False, tried_now: Collection[str] = ()
 ) -> RecordedCells:
     """Read the cells of recorded sweeps, and their outcomes.
 
@@ -113,25 +112,31 @@ def recorded_cells(
         store: the store.
         recorded: the recorded sweeps, oldest first.
         retried: whether a failed cell that has attempts left counts as pending, since a launch is about to retry it.
-        tried: ids of cells for which this is not so: this launch has tried them already.
+        tried_now: ids of cells for which this is not so: this launch has tried them already.
     """
-    asked = request_order(recorded)
-    parts = [entry.table.wide().select("cell_id", "seed", "retries", *VARIANT) for entry in reversed(recorded)]
-    if not parts:
+    requested = in_request_order(recorded)
+    if requested.is_empty():
         return RecordedCells({})
-    cells = cells_frame(store, _COLUMNS).select("cell_id", "status", "metrics", "finished_at")
-    frame = pl.concat(parts).unique("cell_id", keep="first", maintain_order=True).join(asked, on="cell_id")
-    frame = frame.join(cells, on="cell_id", how="left").with_columns(pl.col("status").fill_null("pending"))
+    columns = ["cell_id", "status", "metrics", "finished_at"]
+    done = store.collect(lambda: store.cells.select(columns)).unique("cell_id", keep="first")
+    tried = store.collect(
+        lambda: (
+            store.attempts.filter(pl.col("status") != "done")  # done, but not in `cells`: a half commit, still pending
+            .select(*columns, "attempt")
+            .sort("attempt")
+            .unique("cell_id", keep="last")
+            .select(columns)
+        )
+    )
+    ended = pl.concat([done, tried.join(done, on="cell_id", how="anti")])
+    frame = requested.join(ended, on="cell_id", how="left").with_columns(pl.col("status").fill_null("pending"))
     if retried:
         frame = frame.join(store.summary().select("cell_id", *CHARGES), on="cell_id", how="left")
         has_attempts = ~used_up({name: pl.col(name) for name in CHARGES}, pl.col("retries"))
-        again = pl.col("status").is_in(FAILED) & has_attempts & ~pl.col("cell_id").is_in(list(tried))
+        again = pl.col("status").is_in(FAILED) & has_attempts & ~pl.col("cell_id").is_in(list(tried_now))
         frame = frame.with_columns(status=pl.when(again).then(pl.lit("pending")).otherwise("status"))
     groups = frame.sort("asked").partition_by(VARIANT, as_dict=True, maintain_order=True)
     return RecordedCells({key: rows.select(_NO_CELLS.columns) for key, rows in groups.items()})
-
-
-_COLUMNS = "SELECT cell_id, status, metrics, finished_at FROM cells"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ keeps the test valid, as flipping signs changes no size.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +35,7 @@ def ranks(values: Array) -> Array:
     return np.asarray((np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2)
 
 
+@functools.lru_cache(maxsize=4)
 def signs(n: int, samples: int = SAMPLES) -> Array:
     """Assignments of signs to n pairs, one a row: the observed one first, then all others or random ones."""
     if n <= MAX_EXACT:
@@ -57,9 +60,11 @@ def max_p(differences: Array, samples: int = SAMPLES) -> float:
             the pair is missing.
         samples: the number of random assignments of signs.
     """
-    matrix = np.nan_to_num(differences, nan=0.0, posinf=np.inf, neginf=-np.inf)
-    for column in np.flatnonzero(~np.isfinite(matrix).all(axis=0)):
-        matrix[:, column] = weights(matrix[:, column])
+    matrix = differences
+    if not np.isfinite(matrix).all():
+        matrix = np.nan_to_num(matrix, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        for column in np.flatnonzero(~np.isfinite(matrix).all(axis=0)):
+            matrix[:, column] = weights(matrix[:, column])
     size = np.sqrt((matrix**2).sum(axis=0))
     matrix = matrix[:, size > 0] / size[size > 0]
     if not matrix.size:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from raysweep.analysis.questions.budget import Budget, Cost, total
-from raysweep.analysis.questions.declared import Declared, Verdict, answer, declared, verdicts
-from raysweep.analysis.questions.parts import Evidence, Key, Part, RecordedCells, evidence, parts_of, recorded_cells
+from raysweep.analysis.questions.declared import Declared, Verdict, answer, asked, declared, verdicts
+from raysweep.analysis.questions.parts import Evidence, Key, Part, RecordedCells, evidence, recorded_cells
 from raysweep.analysis.questions.sequential import LEVEL, OPEN, fewest
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.launch.request import Options, Request
@@ -69,12 +69,12 @@ class UntilDecided:
             self._number.setdefault(tuple(key), number)
         self._ids: dict[Place, str] = {(variant, seed): i for i, variant, seed in request.every.cells.iter_rows()}
         self._ahead: dict[str, int] = {}  # sweep -> number of seeds beyond the file's that are in `_ids`
-        recorded = store.sweeps() if store.exists() else []
-        self._parts: list[tuple[Sweep, list[Part], int]] = []  # with the number of parts that are corrected for
-        for sweep in request.sweeps:
-            entries = _declared(sweep, self._variants, recorded)
-            parts = [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
-            self._parts.append((sweep, [part for entry, part in parts if not entry.dropped], len(parts)))
+        self._records: dict[str, RecordedSweep] = {}
+        recorded = self._recorded()
+        self._asked = [(sweep, asked(_declared(sweep, self._variants, recorded))) for sweep in request.sweeps]
+        self._parts: list[tuple[Sweep, list[Part], int]] = [  # with the number of parts that are corrected for
+            (sweep, [part for entry, part in pairs if not entry.dropped], len(pairs)) for sweep, pairs in self._asked
+        ]
         self._keys = list(dict.fromkeys(key for _, parts, _ in self._parts for part in parts for key in part.keys))
         self._tried: set[str] = set()
         self._noted: set[tuple[Part, str]] = set()
@@ -86,9 +86,9 @@ class UntilDecided:
         cells = self._read()
         frames = [(self._number[key], frame) for key in self._keys if (frame := cells.frames.get(key)) is not None]
         rows = [
-            (asked, variant, seed, cell_id)
+            (place, variant, seed, cell_id)
             for variant, frame in frames
-            for cell_id, seed, asked in frame.select("cell_id", "seed", "asked").iter_rows()
+            for cell_id, seed, place in frame.select("cell_id", "seed", "asked").iter_rows()
         ]
         rows.sort()
         self._ids |= {(variant, seed): cell_id for _, variant, seed, cell_id in rows}
@@ -118,17 +118,21 @@ class UntilDecided:
 
     def verdicts(self) -> list[Verdict]:
         """See `Rounds.verdicts`."""
-        recorded = self._store.sweeps()
+        recorded = self._recorded()
         cells = recorded_cells(self._store, recorded)
-        entries = [(sweep.name, _declared(sweep, self._variants, recorded)) for sweep, _, _ in self._parts]
-        found = [verdict for name, asked in entries for verdict in verdicts(name, asked, cells)]
+        found: list[Verdict] = []
+        for sweep, pairs in self._asked:
+            now = {entry.question.digest: entry for entry in _declared(sweep, self._variants, recorded)}
+            found += verdicts(sweep.name, [(now[part.question.digest], part) for _, part in pairs], cells)
         return [verdict for verdict in found if not verdict.dropped]
 
     # Reading
 
+    def _recorded(self) -> list[RecordedSweep]:
+        return self._store.sweeps(self._records) if self._store.exists() else []
+
     def _read(self) -> RecordedCells:
-        recorded = self._store.sweeps() if self._store.exists() else []
-        return recorded_cells(self._store, recorded, retried=True, tried=self._tried)
+        return recorded_cells(self._store, self._recorded(), retried=True, tried_now=self._tried)
 
     def _costs(self, cell_ids: Sequence[str]) -> dict[str, Cost]:
         """Cell id -> cost of its attempts, of those among the cells that have any."""
@@ -171,7 +175,7 @@ class UntilDecided:
             chosen = self._round(entries, per_cell, budget, costs, factor)
             if len(chosen) >= slots:
                 break
-        reasons = [*([f"limit reached: {budget.used}"] if entries else []), *blocked]
+        reasons = [*([f"no further seed within {budget.used}"] if entries else []), *blocked]
         self._reason = "; ".join(reasons) if reasons and not chosen else None
         return chosen
 

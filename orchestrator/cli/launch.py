@@ -272,7 +272,8 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
     with live(as_json, at) as report:
         result = this.run(report, announce, on_round)
     warn(line for line in result.warnings if line not in request.warnings)
-    again = shlex.join(["raysweep", "resume", *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
+    verb = "resume" if options.until is None else "launch"  # a failed cell is an outcome, which needs no new attempt
+    again = shlex.join(["raysweep", verb, *(params["sweeps"] or ()), *typed_options(context, _NOT_IN_HINT)])
     needs_no_example = as_json or result.verdicts is not None or result.done < result.asked
     example = None if needs_no_example else means_by_settings(store, request.table)
     print_result(result, as_json, again, at, example)

@@ -87,7 +87,10 @@ def _by_meaning(before: Source, after: Source) -> list[Difference]:
     found = []
     for path in _paths(before, after, is_code=True):
         one, other = before.file(path), after.file(path)
-        forms = [None if file is None else whole_meaning(content_of(file)) for file in (one, other)]
+        forms = [
+            None if file is None else whole_meaning(content_of(file), is_file=not file.name.startswith("__main__:"))
+            for file in (one, other)
+        ]
         if forms[0] != forms[1]:
             found.append(Difference(path, "file", (), _text(one), _text(other)))
     return found

@@ -86,7 +86,7 @@ class _Forms(dict[bool, tuple[str, tuple[Ref, ...]]]):
         node = Stripped(strict=strict, imports=True).visit(copy.deepcopy(unit.node))
         own = f"{unit.module}\n" if "__file__" in unit.words else ""
         text = own + ast.dump(node)
-        used = _globals(unit.text)
+        used = _globals(unit.text) | _in_annotations(unit.node)
         names = _names(node if strict else Unannotated().visit(node))
         refs = tuple(sorted({ref for ref in names if ref.name in used or ref.name in unit.imports}))
         self[strict] = text, refs
@@ -276,13 +276,13 @@ def _globals(text: str) -> set[str]:
         waiting += table.get_children()
         is_function = table.get_type() == "function"
         names.update(s.get_name() for s in table.get_symbols() if not is_function or s.is_global())
-    return names | _in_annotations(text)
+    return names
 
 
-def _in_annotations(text: str) -> set[str]:
+def _in_annotations(tree: ast.stmt) -> set[str]:
     """Names in annotations that are written as text."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None:
             for part in ast.walk(node.annotation):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
@@ -332,9 +332,16 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 
 @lru_cache(maxsize=2048)
-def whole_meaning(source: bytes) -> bytes:
-    """A text that is the same for files that differ only in comments, docstrings and layout; of others the bytes."""
+def whole_meaning(source: bytes, *, is_file: bool = True) -> bytes:
+    """A text that is the same for sources that differ only in comments, docstrings and layout; of others the bytes.
+
+    In a source that is no file, such as the value of a notebook's global, a constant at the top is no docstring.
+    """
+    stripped = Stripped(strict=True, imports=False)
     try:
-        return ast.dump(Stripped(strict=True, imports=False).visit(parsed(source)[0])).encode()
+        tree = parsed(source)[0]
+        if is_file:
+            return ast.dump(stripped.visit(tree)).encode()
+        return "\n".join(ast.dump(stripped.visit(statement)) for statement in tree.body).encode()
     except (NotPython, RecursionError):
         return source

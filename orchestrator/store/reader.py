@@ -218,15 +218,21 @@ class Store:
 
         return answer(self, query)
 
-    def sweeps(self) -> list[RecordedSweep]:
-        """The sweeps that launches recorded, oldest first."""
+    def sweeps(self, known: dict[str, RecordedSweep] | None = None) -> list[RecordedSweep]:
+        """The sweeps that launches recorded, oldest first.
+
+        Args:
+            known: those that need not be read again, by the names of their files; new ones are added to it.
+        """
+        read = {} if known is None else known
         names = [name for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
-        sweeps = []
         for name in names:
             try:
-                sweeps.append(read_sweep(self.storage, name))
+                if name not in read:
+                    read[name] = read_sweep(self.storage, name)
             except StoreDamaged as error:
                 self.skip(f"_sweeps/{name}", error)
+        sweeps = [read[name] for name in names if name in read]
         return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
 
     def owner(self) -> Ownership | None:

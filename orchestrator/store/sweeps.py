@@ -7,6 +7,7 @@ if the user allows it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import io
@@ -24,7 +25,15 @@ import pyarrow as pa
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
 from raysweep.orchestrator.store.untrusted import MAX_SWEEP, check_cells, parse_frame, parse_head
-from raysweep.orchestrator.sweep.cells import CELLS_SCHEMA, LATER, VARIANTS_SCHEMA, CellTable, merge, without_empty
+from raysweep.orchestrator.sweep.cells import (
+    CELLS_SCHEMA,
+    LATER,
+    VARIANT,
+    VARIANTS_SCHEMA,
+    CellTable,
+    merge,
+    without_empty,
+)
 from raysweep.orchestrator.sweep.spec import Sweep
 
 _SIGNED = "signed"
@@ -44,6 +53,13 @@ class RecordedSweep:
     def key(self) -> tuple[str, str]:
         """The sweep's name and path, since two sweep files may have the same name."""
         return self.metadata["name"], self.metadata["path"]
+
+    @functools.cached_property
+    def requested(self) -> pl.DataFrame:
+        """Columns cell_id, seed, retries, those of `cells.VARIANT`, and place: of the seed among the record's seeds."""
+        wide = self.table.wide().select("cell_id", "seed", "retries", *VARIANT)
+        seeds = wide.select(pl.col("seed").unique(maintain_order=True)).with_row_index("place")
+        return wide.join(seeds, on="seed", maintain_order="left").with_columns(pl.col("place").cast(pl.Int64))
 
     def sweep(self) -> Sweep:
         """The sweep as its file defined it, without the overrides of its launch."""

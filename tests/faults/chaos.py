@@ -37,7 +37,7 @@ from raysweep.orchestrator.executors.ray.worker import state_of
 from raysweep.orchestrator.store.artifacts import read_content
 from raysweep.orchestrator.store.reader import Store
 from tests.conftest import RAYSWEEP
-from tests.faults.cluster import Cluster, NodeDidNotStart, signal_to
+from tests.faults.cluster import Cluster, NodeDidNotStart, children, command, signal_to
 
 CELLS = """
     import os, subprocess, time
@@ -60,6 +60,7 @@ CELLS = """
             children.append(subprocess.Popen(["sleep", "900"], start_new_session=True))
             said = subprocess.run(["sh", "-c", "sleep 900 > /dev/null 2>&1 & echo $!"], capture_output=True, text=True)
             print("children", children[0].pid, said.stdout, flush=True)
+            time.sleep(0.3)  # long enough to be met by a fault
         try:
             return computed(cell, context)
         finally:
@@ -103,6 +104,8 @@ NODES = 2
 STEP = 600  # cells that are added when few are left
 EXIT_CODES = {0, 1, 2, 3, 130, -signal.SIGKILL}
 """The documented ones, and that of a launch that was killed here."""
+PATIENT, MAX_WAITING = ("worker killed", "worker with children killed"), 4
+"""Kinds of faults that wait for a target. While so many wait, no others are drawn: they would outnumber these."""
 STILL_S = 240.0
 """Seconds without a new row after which a launch that runs has outlived its watchdog."""
 
@@ -134,8 +137,10 @@ class Chaos:
         self.wrong: list[str] = []
         self.gone: list[str] = []  # rows that were seen once, and then not
         self.due: list[tuple[float, Callable[[], None]]] = []  # when to do what: thaw a process, say
+        self.waiting: list[str] = []  # kinds of faults of `PATIENT` that had no target when they were drawn
         self.kinds: dict[str, tuple[int, Callable[[], bool]]] = {
-            "worker killed": (40, self.kill_worker),
+            "worker killed": (30, self.kill_worker),
+            "worker with children killed": (20, self.kill_parent),
             "worker frozen": (12, self.freeze_worker),
             "node killed": (4, self.kill_node),
             "node frozen": (4, self.freeze_node),
@@ -248,6 +253,11 @@ class Chaos:
     def kill_worker(self) -> bool:
         return self._signal(self.workers(), signal.SIGKILL)
 
+    def kill_parent(self) -> bool:
+        """Kill a worker whose cell has children and a file."""
+        has_child = [pid for pid in self.workers() if any(map(_is_cells, children(pid)))]
+        return self._signal(has_child, signal.SIGKILL)
+
     def freeze_worker(self) -> bool:
         return self._freeze(self.workers(), 0.5, 4)
 
@@ -338,8 +348,13 @@ class Chaos:
         while self.count() < faults and time.monotonic() - began < seconds:
             self.tend()
             name = self.chance.choices(names, weights)[0]
-            if self.kinds[name][1]():
-                self.faults[name] += 1
+            drawn = [*self.waiting[:1], *([name] if len(self.waiting) < MAX_WAITING else [])]
+            self.waiting = self.waiting[1:]
+            for kind in drawn:
+                if self.kinds[kind][1]():
+                    self.faults[kind] += 1
+                elif kind in PATIENT:
+                    self.waiting.append(kind)
             time.sleep(self.chance.uniform(0.2, 1.5))
         faulted = time.monotonic() - began
         while self.due:
@@ -443,6 +458,11 @@ class Chaos:
     def end(self) -> None:
         """End what `begin` has started."""
         self.cluster.close()
+
+
+def _is_cells(pid: int) -> bool:
+    """Whether a process is one that a cell has started."""
+    return command(pid).startswith("sleep 900")
 
 
 def lines(path: Path) -> list[str]:

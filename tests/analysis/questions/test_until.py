@@ -83,7 +83,7 @@ def test_seeds_are_added_until_all_is_decided(cli: Cli, write: Write) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "toy, good-bad: a is better" in ended.stdout
     assert "toy, best: best: good" in ended.stdout
-    assert "fewer than a fixed plan of" in ended.stdout
+    assert "fewer than a fixed plan for half a standard deviation (" in ended.stdout
     assert "best: bad was dropped, after" in ended.stderr
     cells = ended_cells()
     assert set(cells["method"]) == {"good", "bad", "wild"}
@@ -98,7 +98,7 @@ def test_seeds_are_added_until_all_is_decided(cli: Cli, write: Write) -> None:
     spec, columns = charts.question(pair)
     altair.Chart.from_dict({**spec, "config": charts.config()})
     assert columns["seeds"] == [point.seeds for point in pair.path]
-    assert columns["high"][-1] < 0
+    assert columns["high"][-1] <= 0
     assert "toy, good-bad: a is better" in to_html(page)
     assert "- toy, best: best: good" in to_markdown(page)
     screen = lines(snapshot(Store(), None)[0], {}, "")
@@ -109,7 +109,7 @@ def test_seeds_are_added_until_all_is_decided(cli: Cli, write: Write) -> None:
     write("toy.toml", SWEEP + PAIR.format("good", "bad") + BEST + PAIR.format("bad", "wild"))
     later = cli(*DECIDED, "--max-cells", "12")
     assert later.returncode == 1
-    assert f"limit reached: --max-cells 12 ({cells.height} spent)" in later.stdout
+    assert f"no further seed within --max-cells 12 ({cells.height} spent)" in later.stdout
     assert "cells had ended" in later.stdout
     assert ended_cells().height == cells.height
 
@@ -122,7 +122,7 @@ def test_equal_settings_end_within_the_margin_or_at_the_budget(cli: Cli, write: 
     assert ended.returncode == 1
     assert ended_cells().height == 40  # a pair needs two
     assert '"event": "round", "number": 1, "cells": 12' in ended.stdout
-    assert '"stopped": "limit reached: --max-cells 41 (40 spent)"' in ended.stdout
+    assert '"stopped": "no further seed within --max-cells 41 (40 spent)"' in ended.stdout
     write("toy.toml", SWEEP + equal.replace("metric", "margin = 1.5\n    metric"))
     assert "equal within the margin" in cli(*DECIDED, "--max-cells", "200", "--store", "other").stdout
     # From Python
@@ -158,27 +158,19 @@ def test_mistakes_are_refused_before_anything_is_written(cli: Cli, write: Write,
 
 
 def test_a_cpu_budget_holds_over_launches_and_counts_failures(cli: Cli, write: Write) -> None:
-    """Cells of 0.1 s and 2 CPUs, and a budget of 4 CPU-seconds: it is exceeded by less than one cell."""
+    """Cells of 0.05 s and 2 CPUs, and a budget of 2 CPU-seconds: it is exceeded by less than one cell."""
     write("toy.py", WORKLOAD)
-    sweep = SWEEP.replace("retries = 0", "retries = 0\n    cpus = 2\n\n    [config]\n    sleep = 0.1")
+    sweep = SWEEP.replace("retries = 0", "retries = 0\n    cpus = 2\n\n    [config]\n    sleep = 0.05")
     write("toy.toml", sweep + PAIR.format("good", "same") + PAIR.format("good", "wild"))
     spent = []
-    for hours in (2 / 3600, 4 / 3600, 4 / 3600):
+    for hours in (1 / 3600, 2 / 3600, 2 / 3600):
         ended = cli(*DECIDED, "--max-cpu-hours", f"{hours:.6f}")
         assert ended.returncode == 1
         spent.append(float((ended_cells()["seconds"] * ended_cells()["cpus"]).sum()))
         assert spent[-1] < 3600 * hours + 0.3
         assert "max-cpu-hours" in ended.stdout
-    assert spent[1] > spent[0] + 1
+    assert spent[1] > spent[0] + 0.5
     assert spent[2] < spent[1] + 0.3
-
-
-def test_the_cheapest_question_is_closed_first_if_the_budget_is_short(cli: Cli, write: Write) -> None:
-    write("toy.py", WORKLOAD)
-    write("toy.toml", SWEEP + PAIR.format("good", "same") + PAIR.format("good", "bad"))
-    cli(*DECIDED, "--max-cells", "50")
-    assert answers()["good-bad"][0] == "a is better"
-    assert answers()["good-same"][0] == "open"
 
 
 def test_a_cell_that_never_ends_blocks_its_question_only(cli: Cli, write: Write) -> None:
@@ -203,12 +195,12 @@ def test_a_metric_that_no_cell_has_ends_the_launch(cli: Cli, write: Write) -> No
 
 
 def test_seeds_of_another_launch_count_and_come_after_those_before(cli: Cli, write: Write) -> None:
-    """Extra seeds are used, in the order of their requests, so that a verdict once given stays as it is."""
+    """On a short budget the cheapest question is closed first. Extra seeds do not change its verdict."""
     write("toy.py", WORKLOAD)
     write("toy.toml", SWEEP + PAIR.format("good", "same") + PAIR.format("good", "bad"))
     cli(*DECIDED, "--max-cells", "45")
     before = answers()
-    assert before["good-bad"][0] == "a is better"
+    assert (before["good-bad"][0], before["good-same"][0]) == ("a is better", "open")
     cli("launch", "toy.toml", "--inline", "--seeds", "100..119")
     assert answers()["good-bad"] == before["good-bad"]
     assert answers()["good-same"][1] == before["good-same"][1] + 20
@@ -240,7 +232,7 @@ def kill_and_resume(folder: Path, times: int, cells: int) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_and_resumed_it_ends_in_the_same_verdicts(times: int, cli: Cli, write: Write, folder: Path) -> None:
     """kill -9 at random moments; the verdicts, and the seeds that they took, are those of a launch left alone."""
     write("toy.py", WORKLOAD)

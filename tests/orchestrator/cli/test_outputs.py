@@ -108,6 +108,37 @@ class Act(NamedTuple):
     act: Callable[[Path], None]
 
 
+WAVES = """
+    def run(cell, context):
+        return {"loss": (cell.seed * 37 % 11) / 10 + {"low": -1, "high": 1, "like-low": -1}[cell.method]}
+"""
+WAVES_SWEEP = """
+    workload = "waves:run"
+    seeds = "0..4"
+
+    [[grid]]
+    method = ["low", "high", "like-low"]
+
+    [[question]]
+    name = "better"
+    a = "method = 'low'"
+    b = "method = 'high'"
+    metric = "loss"
+
+    [[question]]
+    name = "equal"
+    a = "method = 'low'"
+    b = "method = 'like-low'"
+    metric = "loss"
+    margin = 0.1
+
+    [[question]]
+    name = "best"
+    best_of = "method is not null"
+    metric = "loss"
+"""
+
+
 def copy_and_cut(folder: Path) -> None:
     """A store of which one segment lost its end, as of a copy that was interrupted."""
     shutil.copytree(folder / "results", folder / "damaged")
@@ -294,6 +325,13 @@ SCENARIO: dict[str, list[str | File | Act]] = {
         "raysweep compare method=sgd method=spares --metric loss",
         "raysweep diff results results",
         "raysweep questions",
+    ],
+    "until": [
+        File("waves.py", WAVES),
+        File("waves.toml", WAVES_SWEEP),
+        "raysweep launch waves.toml --inline --until decided --max-cells 21 --store waves",
+        "raysweep launch waves.toml --inline --until decided --max-cells 30 --store waves",
+        "raysweep questions --store waves",
     ],
     "report": [
         "raysweep report",

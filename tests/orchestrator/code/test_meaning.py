@@ -166,6 +166,24 @@ def test_a_program_starts_at_its_script() -> None:
     assert found(data_csv="2") == ["data.csv: file"]
 
 
+def test_the_value_of_a_global_of_a_notebook_is_no_docstring() -> None:
+    parts = {"__main__:run": "def run(c, x):\n    return S\n", "__main__:S": "2.0", "__main__:NAME": "'a'"}
+
+    def found(**edits: str) -> list[str]:
+        after = {**parts, **{f"__main__:{name}": text for name, text in edits.items()}}
+        sides = (
+            Source("__main__:run", "1", "__main__", ("run",), tuple(
+                source_file(name, f"__main__/{name[9:]}.py", text.encode(), f"__main__.{name[9:]}")
+                for name, text in each.items()))
+            for each in (parts, after)
+        )  # fmt: skip
+        return [difference.file for difference in differences(*sides)]
+
+    assert found(S="3.0") == ["__main__/S.py"]
+    assert found(NAME="'b'") == ["__main__/NAME.py"]
+    assert found(run='def run(c, x):\n    """Doc."""\n    return S  # 2\n') == []
+
+
 def test_a_source_comes_back_from_its_text() -> None:
     whole = source({"w.py": W, "a.py": A})
     assert decoded(encoded(whole)) == whole

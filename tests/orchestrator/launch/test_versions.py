@@ -84,7 +84,7 @@ def test_modules_that_the_user_imported_are_left_alone(
     assert values()[2] == 10.0
     assert sys.modules["work"] is work
     assert work.SCALE == 1
-    write("work.py", WORK + "X = 1\n")
+    write("work.py", WORK.replace("SCALE *", "2 * SCALE *") + "X = 1\n")
     assert importlib.reload(work).X == 1
     assert launch(sweep, inline=True).changed == 3
 

@@ -52,7 +52,8 @@ def digest(module: str = "w") -> str:
 )
 def test_a_plan_shows_that_a_helper_has_changed(folder: Path, tree, cli, options: list[str]) -> None:
     """On Ray the digest that is recorded is of the copy that was shipped, and has to be the same."""
-    tree({"w.py": "import physics, data.more\n" + RUN, "physics.py": "from laws import gravity\nG = 9.81\n"})
+    run = "def run(cell, context):\n    return {'value': physics.G}\n"
+    tree({"w.py": "import physics, data.more\n" + run, "physics.py": "from laws import gravity\nG = 9.81\n"})
     tree({"laws/gravity.py": "", "data/more.py": "", "s.toml": SWEEP})  # in folders that are no packages
     assert cli("launch", "s.toml", *options).returncode == 0
     assert "2  done" in cli("plan", "s.toml").stdout
