@@ -19,6 +19,7 @@ from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import pace
 from raysweep.orchestrator.status import CHARGES, POLICIES, statuses_of, used_up
+from raysweep.orchestrator.store.control import is_paused
 from raysweep.orchestrator.store.lease import newest_epoch
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import known_cells
@@ -135,6 +136,8 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
     }
     verdicts = tuple(questions(store)) if where is None else ()
     who = owner[0] if owner else None
+    if owner and is_paused(store.storage, newest_epoch(store.storage) or 0):
+        who = f"{who}; it is paused (raysweep continue)"
     return Snapshot(now, states, ended, texts, running, who, starting, logged, verdicts), warnings
 
 

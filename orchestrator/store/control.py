@@ -6,13 +6,14 @@ launch removes it when it has cancelled them. Files of earlier generations mean 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
 from collections.abc import Collection
 from typing import NamedTuple
 
-from raysweep.orchestrator.errors import StoreDamaged
+from raysweep.orchestrator.errors import RaysweepError, StoreDamaged
 from raysweep.orchestrator.store.storage.storage import Storage, read_at_most
 from raysweep.orchestrator.text import CELL_ID
 
@@ -71,21 +72,23 @@ class Control:
     def look(self) -> Told:
         """What the launch has been told since the last look. Looks at the store every few seconds only."""
         pause = LOOK_REMOTE_S if self._storage.remote else LOOK_S
-        if time.monotonic() - self._looked < pause:
-            return self._told._replace(cancelled=frozenset())
+        self._told = self._told._replace(cancelled=frozenset())
+        if time.monotonic() - self._looked >= pause:
+            self._looked = time.monotonic()
+            with contextlib.suppress(OSError, RaysweepError):  # such as of the network: the next look will tell
+                self._told = self._read()
+        return self._told
+
+    def _read(self) -> Told:
         for name in self._handled:  # only now have those cells been cancelled
             self._storage.delete(name)
-        self._handled.clear()
+        self._handled = []
         names = self._storage.names(FOLDER)
-        cells: set[str] = set()
-        for name in names:
-            if name.startswith(f"{self._prefix}-"):
-                cells |= self._cells(f"{FOLDER}/{name}")
-            if name.startswith(f"{self._prefix}-") or not name.startswith(self._prefix):
-                self._handled.append(f"{FOLDER}/{name}")
-        self._looked = time.monotonic()
-        self._told = Told(f"{self._prefix}.paused" in names, frozenset(cells))
-        return self._told
+        own = [f"{FOLDER}/{name}" for name in names if name.startswith(f"{self._prefix}-")]
+        old = [f"{FOLDER}/{name}" for name in names if not name.startswith(self._prefix)]
+        cells = set[str]().union(*map(self._cells, own))
+        self._handled = own + old
+        return Told(f"{self._prefix}.paused" in names, frozenset(cells))
 
     def _cells(self, name: str) -> set[str]:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from raysweep.orchestrator.cli import watch
 from raysweep.orchestrator.store.reader import Store
 from tests.command_line import RAYSWEEP
 
@@ -71,6 +72,7 @@ def test_a_launch_is_paused_goes_on_and_leaves_out_what_is_cancelled(start, cli,
     assert cli("pause").stdout == "paused; raysweep continue lets the launch go on\n"
     assert "is paused already" in cli("pause").stderr
     assert "paused: no cells are started until raysweep continue" in cli("status").stdout
+    assert "it is paused" in str(watch.snapshot(Store(), None)[0].owner)
     last = -1
     while done() != last:  # what was handed out before
         last = done()

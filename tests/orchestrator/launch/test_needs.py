@@ -225,3 +225,12 @@ def test_a_pipeline_survives_kills(pipeline: Sweep, write, folder: Path, kills: 
     assert (done.height, done["n"].max()) == (cells, 1)
     wrong = "SELECT count(*) FROM cells WHERE method = 'evaluate' AND model <> format('{}-{}@{}', size, seed, lr)"
     assert store.sql(wrong).item() == 0
+
+
+@pytest.mark.slow  # the same on Ray: workers read the files from the store
+def test_a_pipeline_on_ray(pipeline: Sweep) -> None:
+    result = launch(pipeline)
+    assert (result.done, result.exit_code) == (36, 0)
+    wrong = "SELECT count(*) FROM cells WHERE method = 'evaluate' AND model <> format('{}-{}@{}', size, seed, lr)"
+    assert Store().sql(wrong).item() == 0
+    assert launch(pipeline.with_seeds("0..2")).ran == 18

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.grammar.axes import linspace, logspace
 from raysweep.orchestrator.sweep.spec import Sweep, setting
 from tests.conftest import ROOT
@@ -283,3 +285,20 @@ def test_a_base_in_a_circle_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"{name}.toml").write_text(f'base = "{base}.toml"\n')
     with pytest.raises(InputError, match=r"in a circle: a\.toml -> b\.toml -> a\.toml"):
         Sweep.load(tmp_path / "a.toml")
+
+
+def test_a_grid_of_python_has_the_same_grammar(tmp_path: Path) -> None:
+    sys.path.insert(0, str(tmp_path))
+    try:
+        run = importlib.import_module("grammar_work").run
+        grid = {
+            "optimizer": {"lr": [0.1, 0.2]},
+            "width": {"linspace": [1, 3, 3]},
+            "where": "optimizer.lr * width < 0.35",
+        }
+        found = [json.loads(config) for config in expand([function_sweep(run, grid, [0])]).variants["config"]]
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert found == [
+        {"optimizer": {"lr": lr}, "width": width} for lr, width in ((0.1, 1), (0.1, 2), (0.1, 3), (0.2, 1))
+    ]
