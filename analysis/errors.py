@@ -21,7 +21,7 @@ class AmbiguousCells(InputError):
     Args:
         problems: the message.
         differing: the part of the message that lists the differences, for use in other messages.
-        choice: an SQL predicate that selects one setting of the experiment; empty if unknown.
+        choice: an SQL predicate that selects one of the settings; empty if unknown.
     """
 
     def __init__(self, problems: Sequence[str] | str, differing: str = "", choice: str = "") -> None:

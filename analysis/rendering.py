@@ -12,7 +12,7 @@ ABSENT = "–"
 
 
 def decimals(value: float, digits: int) -> int:
-    """Return the number of decimal places that shows a nonzero number with `digits` significant digits."""
+    """Return the number of decimal places at which a nonzero number shows `digits` significant digits."""
     return max(0, digits - 1 - math.floor(math.log10(abs(value))))
 
 

@@ -1,4 +1,4 @@
-"""Every error that a user may meet, with its exit code."""
+"""The errors that raysweep reports to users, each with its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identity and liveness of processes, and deferral of SIGINT and SIGTERM during a commit."""
+"""Identity and liveness of processes, and deferral of signals during a commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a command. A SIGHUP that was ignored when it began, as by `nohup`, stays ignored."""
+"""Signals that end a command. A SIGHUP that the process ignored from its start, as under `nohup`, stays ignored."""
 MAX_NOTE_BYTES = 2**20
 """Maximum size of a process note."""
 
@@ -29,7 +29,7 @@ def handle_signals(handler: Callable[[int, Any], None]) -> dict[int, Any]:
 
 @contextmanager
 def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM with `handler` inside the block. Does nothing outside the main thread."""
+    """Handle `SIGNALS` with `handler` inside the block. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
@@ -44,9 +44,9 @@ def signals_handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 class Interrupts:
-    """A handler of signals that raises KeyboardInterrupt, and remembers that a signal was the cause.
+    """A signal handler that raises KeyboardInterrupt, and counts the signals.
 
-    Code of users may raise KeyboardInterrupt, too.
+    The count distinguishes a signal from a KeyboardInterrupt that users' code raises.
     """
 
     def __init__(self) -> None:
@@ -59,14 +59,14 @@ class Interrupts:
 
 
 def is_signalled() -> bool:
-    """Whether a KeyboardInterrupt that was caught in the main thread may be due to a signal."""
+    """Tell whether a KeyboardInterrupt that was caught in the main thread may come from a signal."""
     handler = signal.getsignal(signal.SIGINT)
     return not isinstance(handler, Interrupts) or handler.count > 0
 
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Defer SIGINT and SIGTERM to the end of the block. Only the first that arrived is then raised."""
+    """Defer `SIGNALS` to the end of the block. If several arrive, only the first is raised then."""
     deferred: list[int] = []
     try:
         with signals_handled(lambda number, frame: deferred.append(number)):
@@ -77,13 +77,13 @@ def held_off() -> Iterator[None]:
 
 
 def boot_id() -> str:
-    """Identifier of the running kernel. Processes under the same kernel see each other's file locks."""
+    """Return an identifier of the running kernel. Processes under the same kernel see each other's file locks."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.is_file() else socket.gethostname()
 
 
 def this_process() -> dict[str, str | None]:
-    """Return this process's PID namespace and start time, to tell it from a later one with the same PID."""
+    """Return this process's PID namespace and start time, which a later process with the same PID does not share."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -101,7 +101,7 @@ def _started(pid: int) -> str | None:
 
 
 def _is_alive(pid: Any, started: Any) -> bool:
-    """Whether the process with this PID and start time is alive."""
+    """Tell whether the process with this PID and start time is alive."""
     if not isinstance(pid, int) or not 0 < pid < 2**31:
         return False
     now = _started(pid)
@@ -118,11 +118,11 @@ def _is_alive(pid: Any, started: Any) -> bool:
 
 @dataclass(frozen=True)
 class ProcessNote:
-    """A JSON note that a process writes about itself. It lets other processes name it and check whether it is alive.
+    """A JSON note that a process writes about itself, so that others can name it and check whether it is alive.
 
     Args:
-        fields: `pid`, `host`, `boot` (see `boot_id`), `process` (see `this_process`), `started_at`, and what the writer
-            adds, such as `command`. Notes of other versions may lack some.
+        fields: `pid`, `host`, `boot` (see `boot_id`), `process` (see `this_process`), `started_at`, and fields that
+            the writer adds, such as `command`. A note of another version may lack some of them.
     """
 
     fields: Mapping[str, Any]

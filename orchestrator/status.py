@@ -1,4 +1,4 @@
-"""Statuses of attempts, retry budgets, which budget each status is charged to, and the budgets' limits."""
+"""Statuses of attempts, the retry budgets that they are charged to, and the limits of these budgets."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ POLICIES: dict[str, Policy] = {
 
 
 LOSS_BUDGET = 5
-"""Number of crashes and lost nodes that a cell survives in one launch."""
+"""Number of retries of a cell after crashes and lost nodes."""
 MEMORY_BUDGET = 1
-"""Number of retries after a cell runs out of memory; each retry gets more memory."""
+"""Number of retries of a cell after it ran out of memory. Each retry gets more memory."""
 
 
 def statuses_of(budget: Budget) -> list[str]:

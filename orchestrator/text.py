@@ -1,4 +1,4 @@
-"""Conversion of untrusted text into text that is safe to record or print; counts and times in words."""
+"""Conversion of untrusted text into text that is safe to record or print; formatting of counts and times in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from raysweep.workloads.registry import shortened
 
 CELL_ID = re.compile(r"[0-9a-f]{24}")
-"""Pattern of a cell id, also in names of the store's files."""
+"""Pattern of a cell id. Names of files in the store are checked with it, too."""
 
 
 def encodable(text: str) -> bool:
@@ -37,14 +37,14 @@ def message_of(error: BaseException) -> str:
 
 
 def join_first(items: Iterable[object], limit: int, separator: str = ", ") -> str:
-    """Join the first `limit` items, and append the number of the others: `1, 2, 3 and 4 more`."""
+    """Join the first `limit` items, and append how many are left: `1, 2, 3 and 4 more`."""
     texts = [str(item) for item in items]
     first = separator.join(texts[:limit])
     return first if len(texts) <= limit else f"{first} and {len(texts) - limit:,} more"
 
 
 def short_repr(value: Any) -> str:
-    """Return a value's `repr`, shortened for a message. If the value is too large to convert: its type and size."""
+    """Return a value's `repr`, shortened for a message; its type and size if the value is too large to convert."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
@@ -68,9 +68,9 @@ def printable(value: Any) -> str:
 
 @contextlib.contextmanager
 def printable_output() -> Iterator[None]:
-    """Run users' code whose output goes to standard error, without control characters.
+    """Send the output of users' code inside the block to standard error, without control characters.
 
-    Standard output is left to results: it may be read by a program.
+    Standard output is reserved for results, since a program may read it.
     """
     if sys.stderr is None:
         yield
@@ -81,17 +81,17 @@ def printable_output() -> Iterator[None]:
 
 
 class _PrintableStream:
-    """A text stream that passes on text without control characters.
+    """A text stream that removes control characters, and writes to another stream.
 
     Args:
-        stream: the stream that is written to.
+        stream: the other stream.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write the text, with U+FFFD instead of control characters."""
+        """Write the text. Control characters are replaced by U+FFFD."""
         self._stream.write(printable(text))
         return len(text)
 
@@ -109,7 +109,7 @@ def at_store(store: str) -> str:
 
 
 def shell_quoted(text: str) -> str:
-    """Quote text for a shell: in double quotes, unless it has a `!`, which an interactive shell would expand."""
+    """Quote text for a shell: with double quotes, or with single quotes if it has a `!`, which shells may expand."""
     return shlex.quote(text) if "!" in text else '"' + re.sub(r'(["$`\\])', r"\\\1", text) + '"'
 
 

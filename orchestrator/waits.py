@@ -1,4 +1,4 @@
-"""Waits of a launch: each has a name, and a line says so if it takes long. Calls that may never return have a bound."""
+"""Named waits of a launch. A wait that takes long is reported, and calls that may never return have a time limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Returned = TypeVar("_Returned")
 
 
 class TookTooLong(Exception):
-    """A call did not return within its bound; the text names the call."""
+    """A call did not return within its time limit. The text names the call."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ _last_acts: list[Callable[[], None]] = []
 
 
 def _forget_parent() -> None:
-    """In a forked child, start a watchdog of its own at the next wait: threads do not survive a fork."""
+    """Let a forked child start its own watchdog at its next wait, since threads do not survive a fork."""
     global _watchdog, _starting
     _watchdog, _starting = _Watchdog(), threading.Lock()
     _abandoned.clear()
@@ -72,7 +72,10 @@ os.register_at_fork(after_in_child=_forget_parent)
 
 @contextlib.contextmanager
 def waiting(what: str, bound: float | None = None) -> Iterator[None]:
-    """Name the wait inside the block, as in `waiting("starting Ray")`; `bound` is only part of the report."""
+    """Name the wait inside the block, as in `waiting("starting Ray")`.
+
+    `bound` is a time limit in seconds. It is only reported, not enforced.
+    """
     watchdog, wait = _watchdog, _Wait(what, bound, time.monotonic())
     with _starting:
         if not watchdog.is_alive():
@@ -89,13 +92,13 @@ def waiting(what: str, bound: float | None = None) -> Iterator[None]:
 
 
 def before_exit(act: Callable[[], None]) -> None:
-    """Call a function when the process ends, whether by `exit_now` or as usual."""
+    """Call a function when the process ends, either by `exit_now` or normally."""
     _last_acts.append(act)
     atexit.register(act)
 
 
 def exit_now(code: int) -> NoReturn:
-    """End the process without the interpreter's exit handlers, which may hang, but with those of `before_exit`."""
+    """End the process, calling only the functions of `before_exit`: the interpreter's exit handlers may hang."""
     for act in _last_acts:
         with contextlib.suppress(Exception):
             act()
@@ -111,9 +114,9 @@ def is_any_abandoned() -> bool:
 
 
 class CallThread(threading.Thread):
-    """A daemon thread that runs calls one after another, so that their caller can stop waiting for them.
+    """A daemon thread that runs calls one after another. A caller can stop waiting for its call.
 
-    Signals interrupt the caller, whatever the call is doing.
+    Signals interrupt the caller, even if the call hangs.
     """
 
     def __init__(self, name: str) -> None:
@@ -123,7 +126,7 @@ class CallThread(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Run calls until `end`; an error of a call is its caller's."""
+        """Run calls until `end` is called. The exception of a call is raised in its caller."""
         while (call := self._calls.get()) is not None:
             function, reply = call
             try:
@@ -136,7 +139,7 @@ class CallThread(threading.Thread):
             del call, function, reply
 
     def end(self) -> None:
-        """End the thread after the calls that it has been given."""
+        """End the thread after the calls that are already queued."""
         self._calls.put(None)
 
     def abandon(self, reason: str) -> None:
@@ -146,11 +149,11 @@ class CallThread(threading.Thread):
         self.end()
 
     def call(self, what: str, seconds: float, function: Callable[[], _Returned]) -> _Returned:
-        """Run the function on the thread, and return its result; directly, if this is the thread.
+        """Run the function on the thread, and return its result. If this is the thread itself, call it directly.
 
         Args:
             what: the name of the wait.
-            seconds: its bound.
+            seconds: its time limit.
             function: the function, without arguments.
 
         Raises:

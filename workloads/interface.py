@@ -123,13 +123,13 @@ class Context(Protocol):
         step: int = 0,
         stride: int = 1,
     ) -> None:
-        """Record a one-dimensional array. Entry i of it belongs to step `step + i * stride`.
+        """Record a one-dimensional array. Its entry i belongs to step `step + i * stride`.
 
         float64 is stored as float64, every other type as float32.
         """
 
     def log(self, step: int, **metrics: float) -> None:
-        """Record numbers that belong to a step: seen while the cell runs, and kept as arrays."""
+        """Record numbers of a step. They are shown while the cell runs, and stored as arrays."""
 
     @property
     def needs(self) -> Mapping[str, Sequence[NeededCell]]:
@@ -152,4 +152,4 @@ class Context(Protocol):
 
 
 Metrics = Mapping[str, float | str | None]
-"""Metrics by name; None leaves one out."""
+"""Metrics by name; a metric with the value None is left out."""

@@ -89,7 +89,7 @@ class Config(LearnerConfig):
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Fill in defaults that depend on method and stream. Refuse settings without effect, or impossible together.
+    """Fill in defaults that depend on method and stream. Refuse settings that have no effect or exclude one another.
 
     Args:
         method: a name in `METHODS`.
@@ -124,7 +124,7 @@ def cost(method: str, k: int | None, config: Config) -> float:
 
 
 def lacks(config: Config) -> str | None:
-    """Installation command for numba if the cell needs it and it is not installed; otherwise None."""
+    """Return the installation command for numba if the cell needs it and it is not installed; otherwise None."""
     return missing_compiler(config)
 
 

@@ -14,7 +14,7 @@ class UnknownName(LookupError):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
-    """A one-line message with the unknown name, the nearest valid one and all valid ones."""
+    """Build a one-line message with the unknown name, the nearest valid name and all valid names."""
     names = sorted(valid, key=lambda valid_name: (int(valid_name) if valid_name.isdecimal() else 0, valid_name))
     near = nearest(str(name), names)
     hint = f" did you mean {near!r}?" if near else ""
@@ -22,7 +22,10 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> str:
 
 
 def nearest(name: str, valid: Sequence[str]) -> str | None:
-    """The valid name of most similar spelling or with the same initials (lr, learning_rate); None for a number."""
+    """Return the valid name that is spelled most similarly, or that has the same initials (lr, learning_rate).
+
+    None if no name is similar, or if `name` is a number.
+    """
     if name.isdecimal():
         return None
     near = difflib.get_close_matches(name, valid, n=1)
@@ -36,7 +39,7 @@ def _short_forms(name: str) -> tuple[str, ...]:
 
 
 def shortened(text: str) -> str:
-    """The text, without its middle if it has more than 200 characters."""
+    """Return the text without its middle if it has more than 200 characters, otherwise unchanged."""
     return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH // 2]}…{text[-_MAX_LENGTH // 2 :]}"
 
 
@@ -48,7 +51,7 @@ class Registry(dict[str, T]):
 
     Args:
         kind: the word for an entry in messages ("learning rule").
-        entries: name -> entry, a literal.
+        entries: name -> entry.
     """
 
     def __init__(self, kind: str, entries: Mapping[str, T]) -> None:

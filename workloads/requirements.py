@@ -1,4 +1,4 @@
-"""Modules that a plain `pip install raysweep` does not install, for the `lacks` of the bundled workloads."""
+"""Check for modules that a plain `pip install raysweep` does not install, for `lacks` of the bundled workloads."""
 
 from __future__ import annotations
 

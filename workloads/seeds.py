@@ -13,12 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 CODES = MappingProxyType({"weights": 1, "mask": 2, "noise": 3, "stream": 4})
-"""`weights`: initial parameters; `mask`: random subsets and fixed random feedback, drawn once; `noise`: draws of a
-stochastic rule at each step; `stream`: the data."""
+"""Purpose -> code.
+
+`weights`: initial parameters; `mask`: random subsets and fixed random feedback, drawn once; `noise`: draws of a
+stochastic rule at each step; `stream`: the data.
+"""
 
 
 class Generators(NamedTuple):
-    """The random generators of a cell, one per purpose. Each is drawn from in the order of the steps."""
+    """The random generators of a cell, one per purpose. Numbers are drawn from each in the order of the steps."""
 
     weights: np.random.Generator
     mask: np.random.Generator

@@ -32,7 +32,7 @@ def several_settings(counts: Mapping[str, Counter[str]], settings_of: Sequence[M
 
 
 def several_cells(repeated: pl.DataFrame) -> AmbiguousCells:
-    """Build the error for several cells with the same row of a table and the same seed."""
+    """Build the error for several cells that belong to the same row of a table and have the same seed."""
     groups = repeated.partition_by("row", "seed", maintain_order=True)
     lines = [
         f"  {group['row'][0]}, seed {group['seed'][0]}: cells {', '.join(group['cell_id'])} "
@@ -63,10 +63,10 @@ def _differences(group: pl.DataFrame) -> str:
 
 
 def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> str:
-    """Build an SQL predicate that chooses one value per setting: the commonest among the cells that remain.
+    """Build an SQL predicate that fixes each setting to its commonest value among the cells still selected.
 
-    Cells in which a setting is null are kept. But if the setting has only one other value, null and that value are
-    alternatives.
+    Settings are fixed one after the other. If a setting has several values besides null, cells with null in it stay
+    selected. If it has one value besides null, the predicate chooses either this value or null.
     """
     left = list(settings_of)
     parts: list[str] = []

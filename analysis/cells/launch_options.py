@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.sweeps import RecordedSweep
 
 LAUNCHED_WITH = "launched_with"
-"""Column of a store's cells with the `--set` options of their launch as text; empty if it had none."""
+"""Column of a store's cells: the `--set` options of each cell's launch as text; empty if it had no options."""
 
 
 def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[str]:
-    """Build the command for each sweep's missing cells: `resume` if the store has cells of it, otherwise `launch`.
+    """Build for each sweep the command that runs its missing cells.
+
+    The command is `resume` if the store has cells of the sweep, otherwise `launch`.
 
     Args:
-        parts: sweeps and their cells in the store; if their options differ, the commonest are used.
+        parts: sweeps with their cells in the store; if cells differ in `--set` options, the commonest options are
+            used.
         at: the `--store` option for the commands.
     """
     launches: dict[str, Counter[str]] = {}
@@ -43,7 +46,9 @@ def commands(parts: Iterable[tuple[str, pl.DataFrame]], at: str = "") -> list[st
 
 
 def other_settings(parts: Iterable[tuple[str, pl.DataFrame]]) -> dict[str, str]:
-    """Describe for each sweep the settings in which launches of its cells differed from its file, if any did.
+    """Describe for each sweep the settings in which its launched cells differ from the sweep's file.
+
+    Sweeps whose cells do not differ from the file are left out.
 
     Args:
         parts: sweeps and their cells; a cell counts for the sweep that launched it (see `launched_by`).
@@ -75,7 +80,7 @@ def launched_by(sweep: str, name: str | None) -> str:
 
     Args:
         sweep: the sweep by which the cell was selected.
-        name: the name of the sweep that launched the cell, as in its file; None: unknown, taken to be `sweep`.
+        name: the launching sweep's name in its file; None: unknown, so that `sweep` is returned.
     """
     folder, _, bare = sweep.rpartition("/")
     if name is None or name == bare:

@@ -36,9 +36,9 @@ class Row:
 # Recurrent networks: Experiments 1 to 6 and 9.
 
 TRACES = Row("traces_decay095", "k = 0, decay 0.95", "traces", 0, {"decay": 0.95})
-"""The paper's floor. The paper does not state the decay; .95 reproduces its level."""
+"""Traces of decay .95, the paper's 0 % of recovery. The paper does not state its decay; .95 reproduces its errors."""
 DECAY_0 = Row("traces_decay0", "k = 0, decay 0", "traces", 0, {"decay": 0.0})
-"""Only the immediate derivative (Eq. 5): nothing is propagated and no trace is kept."""
+"""Traces of decay 0: only the immediate derivative (Eq. 5) is used, and nothing is propagated."""
 FULL = Row("full", "full RTRL", "rtrl")
 UORO = Row("uoro", "UORO", "uoro")
 
@@ -59,7 +59,7 @@ K4 = sparse(4, "ring")
 
 
 def bptt(window: int, key: str = "bptt") -> Row:
-    """Build the row of BPTT truncated to a window of steps."""
+    """Build the row of BPTT truncated to `window` steps."""
     return Row(key, f"BPTT, window {window}", "bptt", None, {"window": window})
 
 
@@ -69,7 +69,7 @@ TRANSFORMER = {"heads": 12, "head_dim": 16}
 """Config values of all vision transformer cells in tables, figures and claims."""
 DENSE = Row("dense_ref", "dense_ref", "dense_ref")
 TRACE_LIKE = Row("trace_like", "trace_like", "trace_like", 1)
-"""The floor: gradients through one random head of each block."""
+"""Gradients go through one random head of each block; this row defines 0 % recovery."""
 NO_REPLAY = Row("no_replay", "dense, no replay", "no_replay")
 RANDOM_HEADS = Row("random", "random", "random", 6)
 RANKINGS = {

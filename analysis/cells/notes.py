@@ -29,23 +29,26 @@ def missing_note(part: Selected[Selection]) -> str | None:
 
 
 def missing_notes(parts: Parts) -> list[str]:
-    """Describe the missing cells of each part. The part's label comes first if there are several parts."""
+    """Describe the missing cells of each part that has missing cells.
+
+    If there are several parts, each note begins with its part's label.
+    """
     return [
         f"{part.selection.label}: {note}" if len(parts) > 1 else note for part in parts if (note := missing_note(part))
     ]
 
 
 def command(parts: Iterable[Selected[Selection]], between: str = " && ") -> str:
-    """Join the commands that run the missing cells of each sweep by `between`."""
+    """Return the commands that run the missing cells of each sweep, joined by the text `between`."""
     parts = list(parts)
     at = parts[0].source.at if parts else ""
     return between.join(commands(((part.selection.sweep, part.cells) for part in parts), at))
 
 
 def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
-    """List notes by sweep: on cells launched with other settings than the sweep file's, and on cells left out.
+    """Return notes by sweep: on cells with other settings than the sweep's file, and on cells left out.
 
-    A cell of several parts counts once.
+    A cell that is in several parts counts once.
     """
     parts = list(parts)
     notes = {
@@ -66,7 +69,7 @@ def origin_notes(parts: Iterable[Selected[Selection]]) -> list[str]:
 
 
 def settings_note(parts: Parts) -> list[str]:
-    """Describe the settings: those that all cells share, then each part's others. Null settings are left out."""
+    """Describe the settings that all parts share, then the other settings of each part. Null settings are left out."""
     filled = [part for part in parts if part.cells.height]
     if not filled:
         return []
@@ -86,12 +89,12 @@ def shared_settings(parts: Iterable[Selected[Selection]]) -> dict[str, object]:
 
 
 def seeds_of(part: Selected[Selection], seeds: Sequence[int]) -> str:
-    """Describe seeds: `all seeds` if they are all of the part's, otherwise as `named_seeds` does."""
+    """Return `all seeds` if `seeds` are all seeds of the part, otherwise list them by `named_seeds`."""
     return "all seeds" if len(seeds) == len(part.seeds) else named_seeds(seeds)
 
 
 def named_seeds(seeds: Sequence[int]) -> str:
-    """List seeds in prose: `seed 7` or `seeds 7, 42`; empty without seeds."""
+    """List seeds in prose: `seed 7` or `seeds 7, 42`; an empty text if there are none."""
     return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
 
 

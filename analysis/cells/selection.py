@@ -1,4 +1,4 @@
-"""Selection of the cells of a table or figure: all have one setting, and a row and seed have one cell.
+"""Selection of the cells of a table or figure: all have one setting, and each row has one cell per seed.
 
 A store may hold other cells of the same experiment (other sizes, learning rates, older versions of the workload). A
 selection fixes some config values for all rows (`pinned`) and others for each row (`Row`). All other settings must be
@@ -30,7 +30,7 @@ LEFT_OUT_SCHEMA = {"cell_id": pl.String, "sweep": pl.String, "differs": pl.Strin
 _NEEDED = ("cell_id", "experiment", "method", "k", "seed", "status", "config")
 _OUTSIDE_CONFIG = ("workload", "workload_version")
 _BY_ROW = ("implementation", "tol")
-"""Settings that may differ between rows but not within a row, as not every rule has a fused kernel."""
+"""Settings that may differ between rows but must be equal within a row; not every rule has a fused kernel."""
 _MAX_DIFFERENCES = 5
 
 Texts = Mapping[str, str]
@@ -62,7 +62,7 @@ class Selection:
     seeds: tuple[int, ...] = PAPER_SEEDS
 
     def row_labels(self, keys: Iterable[str]) -> str:
-        """Join the labels of the rows with these keys by commas, in the selection's order."""
+        """Return the labels of the rows with these keys, separated by commas, in the selection's order."""
         wanted = set(keys)
         return ", ".join(row.label for row in self.rows if row.key in wanted)
 
@@ -78,9 +78,10 @@ class Selected(Generic[S_co]):
     Args:
         selection: the conditions.
         source: the source of the cells.
-        cells: the selected rows of the source's frame, with the key of the cell's `row` as first column.
+        cells: the selected cells. The first column, `row`, is the key of the cell's row; the others are the
+            source's.
         done: the done cells; at most one per row and seed.
-        seeds: all expected seeds, the selection's first.
+        seeds: all expected seeds; those that the selection names come first.
         missing: expected cells that are not done. Columns: row, seed, status.
         expected: the number of expected cells: rows times seeds.
         settings: config values that all cells share, without those that distinguish rows.
@@ -163,7 +164,7 @@ def in_order(seeds: Iterable[int], first: Sequence[int] = PAPER_SEEDS) -> tuple[
 
 
 def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, list[Mapping[str, object]]]:
-    """Find the cells that belong to a row of the selection. Returns them, and their configs.
+    """Return the cells that belong to a row of the selection, and their configs.
 
     The first column of the cells, `row`, is the key of their row.
     """
@@ -185,9 +186,9 @@ def _matching(frame: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, 
 
 
 def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], selection: Selection) -> list[Texts]:
-    """List the settings of each cell that the selection leaves open: workload, version and config values, as JSON.
+    """Return for each cell the settings that the selection does not fix: workload, version and config values, as JSON.
 
-    A config that lacks a key is older than the key. The key is then ignored for this cell.
+    If a cell's config lacks a key, the key was added after the cell had run. It is then ignored for this cell.
     """
     telling = {name for row in selection.rows for name in row.config} | set(selection.pinned)
     outside = cells.select(name for name in _OUTSIDE_CONFIG if name in cells.columns).to_dicts()
@@ -201,17 +202,17 @@ def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], sele
 
 
 def _groups(cells: pl.DataFrame) -> list[dict[bool, str]]:
-    """Return for each cell its row (under True) and its method (under False).
+    """Return for each cell the groups within which its settings must be equal, by the key `name in _BY_ROW`.
 
-    A setting in `_BY_ROW` must be equal within the row, any other setting within the method.
+    Under True, for the settings in `_BY_ROW`: the cell's row. Under False, for all other settings: its method.
     """
     return [{True: row, False: method} for row, method in cells.select("row", "method").iter_rows()]
 
 
 def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> list[str]:
-    """Describe for each cell that is not done how its settings differ from those of done cells (`epochs=2`).
+    """Describe for each cell the settings in which it differs from the done cells, such as `epochs=2`.
 
-    Empty for done cells and without a difference.
+    The text is empty if the cell is done or does not differ.
     """
     values: dict[str, set[str]] = {}
     within: dict[tuple[str, str], set[str]] = {}
@@ -236,11 +237,13 @@ def _differences_from_done(cells: pl.DataFrame, settings_of: Sequence[Texts]) ->
 
 
 def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
-    """Describe for each cell that is not done how it differs from a done cell of the same row and seed, if any.
+    """Describe how each cell that is not done differs from the done cell of the same row and seed.
+
+    The text is empty for a done cell, and for a cell whose row and seed have no done cell.
 
     Args:
         cells: the cells that belong to a row.
-        alike: whether each cell has the settings of the done ones; only these cells are compared.
+        alike: whether each cell has the settings of the done cells; only these cells are compared.
     """
     columns = cells.select("row", "seed", "status", "k", "config").iter_rows()
     entries = [
@@ -261,7 +264,8 @@ def _beside_done(cells: pl.DataFrame, alike: pl.Series) -> list[str]:
 def _one_setting(cells: pl.DataFrame, settings_of: Sequence[Texts]) -> dict[str, object]:
     """Return the only value of each setting. Settings of `_BY_ROW` that differ between rows are left out.
 
-    Null means that the method does not have the setting. This may differ between methods, but not within one.
+    Null means that the method does not have the setting. Some methods may have null in a setting and others a
+    value, but the cells of one method must agree.
 
     Raises:
         AmbiguousCells: some settings have several values; the message lists the settings and values.
@@ -291,7 +295,7 @@ def _left_out(cells: pl.DataFrame, differences: Sequence[str]) -> pl.DataFrame:
 
 
 def _listed(settings: Mapping[str, object]) -> str:
-    """Format the first settings as `epochs=2, patch=8`; empty without settings."""
+    """Format up to `_MAX_DIFFERENCES` settings as `epochs=2, patch=8`; an empty text if there are none."""
     return join_first((f"{name}={value}" for name, value in settings.items()), _MAX_DIFFERENCES)
 
 

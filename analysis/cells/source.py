@@ -1,4 +1,4 @@
-"""Input of the analysis: the cells of a store as one wide frame, and recorded arrays, read only when needed."""
+"""Input of the analysis: the cells of a store as one wide frame, and recorded arrays, which are read when needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARRAYS_SCHEMA = {
 
 
 class Source(NamedTuple):
-    """Cells and a function that reads arrays, from a store or made by hand for a test."""
+    """Cells, and a function that reads their arrays. Tests build a source without a store."""
 
     cells: pl.DataFrame
     """One row per cell. Columns: metrics, config keys, `config` as JSON text, `status`; also
@@ -74,7 +74,10 @@ def read_arrays(store: Store, wanted: pl.DataFrame) -> pl.DataFrame:
 
 
 def among(wanted: pl.DataFrame) -> pl.Expr:
-    """Build a coarse predicate for the rows of these arrays (cell_id, name). With it a scan can skip files."""
+    """Build a predicate on name and cell_id, by which a scan can skip files that have none of the wanted arrays.
+
+    It tests the two columns separately, so it may match rows that are not wanted.
+    """
     return pl.col("name").is_in(wanted["name"].unique().implode()) & pl.col("cell_id").is_in(
         wanted["cell_id"].unique().implode()
     )
@@ -93,10 +96,12 @@ def entries(arrays: pl.DataFrame) -> pl.DataFrame:
 def joined(sources: Sequence[Source]) -> Source:
     """Join several stores, such as those of machines without shared storage, into one source.
 
-    A cell of several stores is taken from the first store in which it is done, otherwise from the first store.
+    If several stores have a cell, it is taken from the first store in which it is done. If it is done in none, it
+    is taken from the first store that has it.
 
     Raises:
-        InputError: a column is `n` in one store and `config_n` or `metric_n` in another, due to a name clash there.
+        InputError: a config key or metric `n` has the column `n` in one store, but `config_n` or `metric_n` in
+            another, because of a name clash.
     """
     columns = set().union(*(source.cells.columns for source in sources))
     for source in sources:

@@ -1,4 +1,4 @@
-"""Verdicts on the claims of the paper and of its follow-up: the claimed number, ours with its interval, the verdict.
+"""Verdicts on the claims of the paper and of its follow-up, with the claimed number, our number and its interval.
 
 `render(ledger(source), "text")` returns the printable ledger. Rules: `docs/verdicts.md`. One module per claim family.
 """
@@ -74,10 +74,10 @@ CLAIMS: Registry[Claim] = Registry(
 
 
 def named(names: Sequence[str]) -> frozenset[str]:
-    """The claim ids that begin with one of the names (`E7`: all of Experiment 7); all ids if `names` is empty.
+    """Return the ids of the claims that begin with one of the names (`E7`: all of Experiment 7); all ids for no names.
 
     Raises:
-        InputError: no claim begins with a name; the message lists all ids.
+        InputError: no claim's id begins with one of the names; the message lists all ids.
     """
     matches = {name: [key for key in CLAIMS if key.lower().startswith(name.lower())] for name in names}
     unknown = " or ".join(repr(name) for name, keys in matches.items() if not name or not keys)
@@ -118,14 +118,16 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def ledger(source: Source) -> pl.DataFrame:
-    """A frame with one row per line of every claim. Columns: `SCHEMA`.
+    """Judge all claims and return a frame with one row per line. Columns: `SCHEMA`.
 
-    `source` is a key of `SOURCES`, `where` the place in that source, `claimed` the number claimed there. `ours`,
-    `lower` and `upper` are in `unit`, or null; `paper_lower` and `paper_upper` are the interval of the paper's own
-    seeds. `alone` is the verdict without Holm's correction for the claim's other lines, `claim_verdict` the verdict on
-    the whole claim.
-    `decay_0` and `naive` are in the unit of `metric`. `cells` is the number of cells that the line needs. `notes` are
-    the same for all lines of a sweep: settings that differ from the sweep's file, cells left out.
+    - `source`: a key of `SOURCES`; `where`: the place in that source; `claimed`: the number claimed there.
+    - `ours`, `lower`, `upper`: our number and its interval in `unit`, or null.
+    - `paper_lower`, `paper_upper`: the interval of the paper's own seeds.
+    - `alone`: the verdict without Holm's correction for the claim's other lines.
+    - `claim_verdict`: the verdict on the whole claim.
+    - `decay_0`, `naive`: baselines in the unit of `metric`.
+    - `cells`: the number of cells that the line needs.
+    - `notes`: settings that differ from the sweep's file, and cells left out; the same for all lines of a sweep.
     """
     lines = [(claim, line) for claim in CLAIMS.values() for line in claim.lines]
     reader = Reader(source)

@@ -13,21 +13,21 @@ from raysweep.analysis.statistics.inference import Columns
 
 FAMILY = "chaos"
 MULTI_SINE_CV = 7.1
-"""CV of Table 5's five full RTRL runs (.0022, .0019, .0020, .0020, .0023), percent."""
+"""Coefficient of variation in percent of Table 5's five full RTRL runs (.0022, .0019, .0020, .0020, .0023)."""
 
 
 def lorenz(hidden: int, *rows: Row, prefix: str = "") -> tuple[Cells, ...]:
-    """Table 4's cells at one size, with the MSE over all steps after the shift."""
+    """Select Table 4's cells with `hidden` units, and the MSE over all steps after the shift."""
     return (scored_cells("paper/e2-lorenz", "lorenz", "post_all", rows, {"hidden": hidden}, prefix=prefix),)
 
 
 def multi_sine(*rows: Row) -> tuple[Cells, ...]:
-    """Table 5's cells, with the MSE after the first shift."""
+    """Select Table 5's cells, and the MSE over the last 200 steps before the second shift."""
     return (scored_cells("paper/e2-multisine", "multi_sine", "seg2_last_200", rows, {"hidden": 64}),)
 
 
 def above_traces(columns: Columns) -> NDArray[np.bool_]:
-    """Whether full RTRL has a larger MSE than traces, per seed; a diverged run (nan) counts as larger."""
+    """Return for each seed whether full RTRL has a larger MSE than traces; a diverged run (nan) counts as larger."""
     return ~(columns["full"] <= columns[TRACES.key])
 
 
@@ -41,12 +41,12 @@ MULTI_SINE = per_seed("table05", {TRACES.key: TRACES.key, "k4": "k4", "full": "f
 
 
 def spread_of(sample: Columns, key: str) -> float:
-    """The sample standard deviation of ln MSE of a row of the paper's seeds."""
+    """Compute the sample standard deviation over seeds of ln MSE in column `key`."""
     return float(np.log(sample[key]).std(ddof=1))
 
 
 def spread_line(part: str, words: str, cv: str, key: str, sample: Columns, cells: tuple[Cells, ...]) -> Line:
-    """Line about the spread of a row over seeds, where the paper gives a coefficient of variation (percent)."""
+    """Build the line on a row's spread over seeds. `cv` is the paper's coefficient of variation in percent."""
     sd = spread_of(sample, key)
     text = f"CV {cv} % (sd of ln MSE {sd:.2f})"
     return Line(part, f"{words}: CV {cv} %", text, criteria.spread_level(key, sd), cells, sample=sample)

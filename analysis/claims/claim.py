@@ -57,7 +57,10 @@ def scored_cells(
     seeds: tuple[int, ...] = PAPER_SEEDS,
     score: str = "mse",
 ) -> Cells:
-    """Cells with their score over `steps` (`post_all`), and with a baseline and decay 0 over the same steps."""
+    """Build a selection that reads the metric `score` over `steps`, such as `mse` over `post_all`.
+
+    For comparison it also reads, over the same steps, the baseline `naive` and the score of traces of decay 0.
+    """
     metric, naive = f"{score}_{steps}", f"{naive}_{steps}"
     return Cells(
         sweep, experiment, rows, pinned, metric=metric, naive=naive, decay_0=DECAY_0, prefix=prefix, seeds=seeds
@@ -70,19 +73,22 @@ class Interval:
 
     Args:
         statistic: computes the statistic from the line's columns; None if `spread` is given.
-        low: the zone's lower end in the statistic's scale (often ln); -inf if the zone has none.
-        high: the zone's upper end, likewise; inf if the zone has none.
+        low: the zone's lower end in the statistic's scale (often ln); -inf if the zone has no lower end.
+        high: the zone's upper end in the statistic's scale; inf if the zone has no upper end.
         unit: the unit of the reported number, after `to_reader`.
         to_reader: increasing function from the statistic's scale to the reported one.
-        derive: computes new columns seed by seed before resampling; nan for a seed without the number.
-        undefined: the reason for such a nan, for messages.
-        level: whether the statistic is an absolute error or accuracy, which a trivial predictor may reach too.
-        spread: the column whose standard deviation is the statistic (ln), or two: ln of the ratio of the first's to the
-            second's.
-        number: whether the claim is a number, so that the paper's own interval is part of the zone.
-        opposite: the ends outside of which the claim would be false even by the paper's own seeds; None: the zone's.
-        margin: the half-width of a zone with one end, by which "precise" is judged.
-        premise: a statistic that must be above 0 for the number to mean anything (the gap of a recovery).
+        derive: computes new columns, one value per seed, before resampling; nan for a seed without a value.
+        undefined: the reason for a nan of `derive`, for messages.
+        level: whether the statistic is an absolute error or accuracy; `why` then names trivial predictors in the
+            zone.
+        spread: names of one or two columns. One: the statistic is ln of its standard deviation. Two: the statistic
+            is ln of the ratio of the first column's standard deviation to the second's.
+        number: whether the claim is a number; the zone then includes the paper's own interval.
+        opposite: the range outside of which the claim would be false; None: the zone. If the interval of the
+            paper's own seeds is not inside, the paper cannot tell.
+        margin: half of the width that a zone with only one end is taken to have when an interval is judged as
+            precise.
+        premise: a statistic that must be above 0 for the number to have a meaning, such as the gap of a recovery.
     """
 
     statistic: Statistic | None
@@ -102,7 +108,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """Criterion that compares the share of seeds with a property (such as failing) with that of the paper's sample.
+    """Criterion that compares the share of seeds with a property, such as failing, with the paper's share.
 
     Args:
         failing: computes from the columns (nan: diverged) whether each seed has the property.
@@ -131,7 +137,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ByTests:
-    """Criterion that a test checks, without a store; `covers` describes the scope of the test."""
+    """Criterion that a test of the code checks instead of a store's cells; `covers` describes the scope of the test."""
 
     test: str
     covers: str
@@ -153,7 +159,8 @@ class Line:
         aside: formats further numbers for `why`, once all `aside_cells` are done; it does not affect the verdict.
         aside_cells: the cells that only `aside` reads.
         source: a key of `SOURCES`; None: the claim's source.
-        sample: the paper's own seeds, as columns like those of `cells`, or its mean and deviation; None: not printed.
+        sample: the numbers of the paper's own seeds, as columns like those of `cells` or as mean and standard
+            deviation; None: the paper prints neither.
     """
 
     part: str
@@ -168,7 +175,7 @@ class Line:
 
     @property
     def unit(self) -> str | None:
-        """The unit of the line's number."""
+        """The unit of the line's number; None if a test checks the line."""
         if isinstance(self.judge, Interval):
             return self.judge.unit
         if isinstance(self.judge, Share):

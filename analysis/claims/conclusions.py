@@ -1,4 +1,4 @@
-"""What to conclude, in five sentences, each of a line of the ledger and with the query that gives its numbers."""
+"""Five concluding sentences. Each reports one line of the ledger, with a query for its numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import polars as pl
 
 
 class Conclusion(NamedTuple):
-    """A sentence on a line of the ledger.
+    """A sentence that reports one line of the ledger.
 
     Args:
         claim: the claim's id.
         part: the line's name.
-        sentence: the sentence; `{ours}`, `{verdict}` and `{naive}` are the line's.
-        query: SQL that gives the means behind it.
+        sentence: the sentence; `{ours}`, `{verdict}` and `{naive}` are replaced by the line's values.
+        query: SQL that computes the means behind the sentence.
     """
 
     claim: str
@@ -70,7 +70,7 @@ CONCLUSIONS = (
 
 
 def conclusions(frame: pl.DataFrame, number: Callable[[float | None], str]) -> str:
-    """The sentences whose lines have a number, as Markdown; empty if none has.
+    """Format as Markdown the sentences whose lines have a number; return an empty text if no line has one.
 
     Args:
         frame: the ledger.

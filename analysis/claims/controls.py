@@ -1,9 +1,11 @@
-"""Controls of the ledger: verdicts on seeds drawn such that each line is true, or false.
+"""Controls of the ledger: verdicts on simulated seeds for which each line is known to be true, or false.
 
-Seeds are drawn from the paper's own: normal (of logs for errors) with the mean and the covariance of its five. *True*:
-as they are. *False*: one row moved until the statistic is as far beyond the claim's opposite as the paper's number is
-before it; for a spread one row's deviations are stretched; for a share no seed fails. Only lines whose seeds the paper
-prints, and can tell the claim from its opposite. `benchmarks/ledger.py` makes the table in `docs/verdicts.md`.
+Seeds are drawn from a normal distribution (of logs for errors) with the mean and covariance of the paper's five seeds.
+For *true* lines these draws are used unchanged. For *false* lines one row is shifted, until the statistic is as far
+beyond the end of its range as the paper's number is before this end. The range is `Interval.opposite`, or the zone. For
+a spread, one row's deviations are stretched instead; for a share, no seed fails. Lines are included if the paper prints
+their seeds and these seeds can tell the claim from its opposite. `benchmarks/ledger.py` makes the table in
+`docs/verdicts.md`.
 """
 
 from __future__ import annotations
@@ -31,14 +33,20 @@ from raysweep.analysis.statistics.distributions import bisect
 from raysweep.analysis.statistics.inference import Array, Columns
 
 LINEAR = ("E7-threshold", "E8-fisher", "E9-bci")
-"""Claims about accuracies and differences of errors, whose seeds are drawn as they are, not as logs."""
+"""Claims whose seeds are drawn on the linear scale, not as logs: accuracies and differences of errors."""
 _REACH = 20.0
 Verdicts = dict[tuple[str, str], list[str]]
-"""Claim and part -> the verdict of each draw."""
+"""(claim id, part of the line) -> the verdict of each draw."""
 
 
 def operating(seeds: int, draws: int, *, false: bool) -> Verdicts:
-    """The verdicts on every line whose seeds the paper prints."""
+    """Return the verdicts on simulated seeds, for every line whose seeds the paper prints.
+
+    Args:
+        seeds: the number of seeds per draw.
+        draws: the number of draws per line.
+        false: whether the seeds are drawn such that the line is false.
+    """
     verdicts: Verdicts = {}
     for at, (claim, line) in enumerate(_lines()):
         rng = np.random.default_rng([at, seeds, int(false)])
@@ -56,7 +64,7 @@ def operating(seeds: int, draws: int, *, false: bool) -> Verdicts:
 
 
 def kind(claim: str, part: str) -> str:
-    """The kind of a line, by `docs/verdicts.md`."""
+    """Return the kind of a line, as the tables of `docs/verdicts.md` name it."""
     criterion = next(line.judge for line in CLAIMS[claim].lines if line.part == part)
     if isinstance(criterion, Share):
         return "share"
@@ -103,7 +111,7 @@ def _share(criterion: Share, false: bool) -> Draw:
 
 
 def _columns(claim: Claim, line: Line, false: bool) -> Draw:
-    """Seeds like the paper's, or such that the claim is false."""
+    """Build a function that draws seeds like the paper's or, if `false`, seeds for which the line is false."""
     assert isinstance(line.sample, Mapping)  # noqa: S101 - held by `_lines`
     linear = claim.id in LINEAR
     names = list(line.sample)
@@ -120,7 +128,10 @@ def _columns(claim: Claim, line: Line, false: bool) -> Draw:
 
 
 def _falsified(line: Line, names: list[str], sample: Array, linear: bool) -> Array:
-    """The sample with one row changed so that the statistic is as far beyond the opposite's end as it was before it."""
+    """Change one row of the sample so that its statistic moves beyond the nearest end of `opposite` (or of the zone).
+
+    The statistic is as far beyond the end afterwards as it was before the end.
+    """
     criterion = line.judge
     assert isinstance(criterion, Interval)  # noqa: S101 - held by `_lines`
 

@@ -1,4 +1,4 @@
-"""The criteria of `docs/verdicts.md`, with all margins that we chose."""
+"""Functions that build the criteria of `docs/verdicts.md`, with all margins that we chose."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ _ROUNDING = 1e-12
 COMPARABLE = 1.5
 SAME_LEVEL = 2.0
 NEAR = 3.0
-"""The paper's own bound of "near" (Sec. 4.1): beyond it, an error is another number."""
+"""Factor up to which the paper calls two errors near (Sec. 4.1); beyond it, a claimed error counts as missed."""
 HALF = 50.0
-"""Recoveries on the other side are the opposite of a recovery, percent."""
+"""Recovery in percent. If the paper's recovery is on one side of it, the other side is the opposite of the claim."""
 POINTS = 10.0
 ACCURACY = 0.05
 INF = math.inf
 
 
 def mean(key: str) -> Statistic:
-    """Statistic: arithmetic mean over seeds."""
+    """Build the statistic: the mean of column `key` over seeds."""
     return lambda columns: columns[key].mean(-1)
 
 
 def geometric(key: str) -> Statistic:
-    """Statistic: mean of ln, the log of the geometric mean."""
+    """Build the statistic: ln of the geometric mean of column `key`."""
     return lambda columns: np.log(columns[key]).mean(-1)
 
 
 def ratio(above: str, below: str) -> Statistic:
-    """Statistic: mean of ln(above / below), paired by seed."""
+    """Build the statistic: the mean over seeds of ln(above / below)."""
     return lambda columns: (np.log(columns[above]) - np.log(columns[below])).mean(-1)
 
 
 def ratio_to_all(above: str, below: Sequence[str]) -> Statistic:
-    """Statistic: mean of ln(above / geometric mean of the `below` columns), paired by seed."""
+    """Build the statistic: the mean over seeds of ln(above / geometric mean of the `below` columns)."""
     return lambda columns: (np.log(columns[above]) - np.stack([np.log(columns[key]) for key in below]).mean(0)).mean(-1)
 
 
 def smallest(statistics: Sequence[Statistic]) -> Statistic:
-    """Statistic: the smallest of several statistics."""
+    """Build the statistic: the smallest of several statistics."""
     return lambda columns: np.stack([statistic(columns) for statistic in statistics]).min(0)
 
 
 def log_sd(key: str) -> Statistic:
-    """Statistic: ln of the sample standard deviation of ln; nan if a resample repeats one seed."""
+    """Build the statistic: ln of the sample standard deviation of ln `key`; nan for a resample of only one seed."""
 
     def statistic(columns: Columns) -> Array:
         logs = np.log(columns[key])
@@ -65,7 +65,7 @@ def _exp(x: float) -> float:
 
 
 def mse_level(key: str, low: float, high: float | None = None) -> Interval:
-    """The geometric mean is within a factor `SAME_LEVEL` of the paper's number or range."""
+    """Build the criterion that the geometric mean is within a factor `SAME_LEVEL` of the paper's number or range."""
     bottom, top = math.log(low), math.log(low if high is None else high)
     return Interval(
         geometric(key),
@@ -80,7 +80,10 @@ def mse_level(key: str, low: float, high: float | None = None) -> Interval:
 
 
 def level_above(key: str, trivial: str, paper: float) -> Interval:
-    """The ratio to the trivial predictor is within a factor `SAME_LEVEL` of the paper's, and above 1."""
+    """Build the criterion that the ratio to the trivial predictor is above 1 and close to the paper's.
+
+    Close is within a factor `SAME_LEVEL`.
+    """
     zone = (max(0.0, math.log(paper / SAME_LEVEL)), math.log(paper * SAME_LEVEL))
     return Interval(ratio(key, trivial), *zone, "MSE / trivial", _exp)
 
@@ -90,9 +93,10 @@ def _log(columns: Columns) -> Columns:
 
 
 def spread_level(key: str, paper: float) -> Interval:
-    """The standard deviation of ln MSE is within a factor `SAME_LEVEL` of the paper's.
+    """Build the criterion that the standard deviation of ln MSE is within a factor `SAME_LEVEL` of the paper's.
 
-    The opposite of a spread below ln `SAME_LEVEL` (seeds are typically within that factor of each other) is one above.
+    Spreads on the other side of ln `SAME_LEVEL` are the opposite of the claim. At this spread, seeds typically
+    differ by the factor `SAME_LEVEL`.
     """
     centre, wide, divide = math.log(paper), math.log(SAME_LEVEL), math.log(math.log(SAME_LEVEL))
     return Interval(
@@ -109,47 +113,50 @@ def spread_level(key: str, paper: float) -> Interval:
 
 
 def accuracy_level(key: str, paper: float) -> Interval:
-    """The mean is within `ACCURACY` of the paper's."""
+    """Build the criterion that the mean accuracy is within `ACCURACY` of the paper's."""
     return Interval(mean(key), paper - ACCURACY, paper + ACCURACY, "accuracy", level=True, number=True)
 
 
 def comparable(key: str, other: str) -> Interval:
-    """The two errors are within a factor `COMPARABLE` of each other."""
+    """Build the criterion that the two errors are within a factor `COMPARABLE` of each other."""
     return Interval(ratio(key, other), -math.log(COMPARABLE), math.log(COMPARABLE), "ratio", _exp)
 
 
 def no_worse(key: str, other: str) -> Interval:
-    """The error of `key` is at most `COMPARABLE` times that of `other`."""
+    """Build the criterion that the error of `key` is at most `COMPARABLE` times that of `other`."""
     return Interval(ratio(key, other), -INF, math.log(COMPARABLE), "ratio", _exp)
 
 
 def within(key: str, other: str, factor: float) -> Interval:
-    """The two errors are within the paper's `factor` of each other."""
+    """Build the criterion that the two errors are within the paper's `factor` of each other."""
     return Interval(ratio(key, other), -math.log(factor), math.log(factor), "ratio", _exp)
 
 
 def lower(key: str, other: str) -> Interval:
-    """The error of `key` is below that of `other`."""
+    """Build the criterion that the error of `key` is below that of `other`."""
     return Interval(ratio(key, other), -INF, 0.0, "ratio", _exp)
 
 
 def higher(key: str, other: str) -> Interval:
-    """The error of `key` is above that of `other`."""
+    """Build the criterion that the error of `key` is above that of `other`."""
     return Interval(ratio(key, other), 0.0, INF, "ratio", _exp)
 
 
 def orders(key: str, other: str, count: int) -> Interval:
-    """The error of `key` is larger by at least `count` orders of magnitude, after rounding."""
+    """Build the criterion that the error of `key` is `count` or more orders of magnitude above that of `other`.
+
+    The number of orders is rounded.
+    """
     return Interval(ratio(key, other), (count - 0.5) * math.log(10), INF, "ratio", _exp)
 
 
 def more_stable(key: str, other: str) -> Interval:
-    """The standard deviation of ln MSE of `other` is larger than that of `key`."""
+    """Build the criterion that ln MSE varies less over seeds for `key` than for `other`."""
     return Interval(None, 0.0, INF, "ratio of sds of ln MSE", _exp, _log, spread=(other, key))
 
 
 def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -> Interval:
-    """`key` has the worst mean: its distance to the next worst is above 0."""
+    """Build the criterion that `key` has the worst mean: its distance to the next worst is above 0."""
     sign = -1.0 if lower_is_worse else 1.0
 
     def statistic(columns: Columns) -> Array:
@@ -161,7 +168,10 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
 
 
 def highest(key: str, others: Sequence[str]) -> Interval:
-    """`key` has the largest error: the ratio of its geometric mean to the next largest is above 1."""
+    """Build the criterion that `key` has the largest error.
+
+    The statistic is the ratio of its geometric mean to the next largest, which must be above 1.
+    """
 
     def statistic(columns: Columns) -> Array:
         rivals = np.stack([geometric(other)(columns) for other in others])
@@ -179,7 +189,10 @@ def derived(
     undefined: str = "no number",
     margin: float = POINTS,
 ) -> Interval:
-    """The mean of `values`, one number per seed, is from `low` to `high`; `undefined` is the reason for a nan."""
+    """Build the criterion that the mean of `values` over seeds is from `low` to `high`.
+
+    `undefined` is the reason, for messages, why a seed's value is nan.
+    """
     return Interval(
         mean("derived"),
         low,
@@ -192,23 +205,23 @@ def derived(
 
 
 Gain = Callable[[Columns, str, str], Array]
-"""Function of columns, floor and key that returns how much better `key` is than the floor, seed by seed."""
+"""Function of (columns, floor, key) that returns for each seed how much better `key` is than `floor`."""
 
 
 def log_gain(columns: Columns, floor: str, key: str) -> Array:
-    """Gain of Eq. 10: ln floor - ln MSE."""
+    """Compute the gain of Eq. 10 for each seed: ln MSE of `floor` minus ln MSE of `key`."""
     result: Array = np.log(columns[floor]) - np.log(columns[key])
     return result
 
 
 def linear_gain(columns: Columns, floor: str, key: str) -> Array:
-    """Gain of Sec. 4.7: the accuracy above the floor's."""
+    """Compute the gain of Sec. 4.7 for each seed: the accuracy of `key` minus that of `floor`."""
     result: Array = columns[key] - columns[floor]
     return result
 
 
 def mean_gain(floor: str, key: str, gain: Gain = log_gain) -> Statistic:
-    """Statistic: mean gain of `key` over the floor."""
+    """Build the statistic: the mean gain of `key` over `floor`."""
 
     def statistic(columns: Columns) -> Array:
         result: Array = gain(columns, floor, key).mean(-1)
@@ -218,14 +231,14 @@ def mean_gain(floor: str, key: str, gain: Gain = log_gain) -> Statistic:
 
 
 def recovery(key: str, floor: str, ceiling: str, gain: Gain = log_gain, less: str | None = None) -> Statistic:
-    """Statistic: 100 x mean gain of `key` / mean gain of the ceiling; nan if the ceiling has no gain.
+    """Build the statistic: 100 x mean gain of `key` / mean gain of the ceiling; nan if the ceiling has no gain.
 
     Args:
-        key: the column rated.
-        floor: the column of 0 %.
-        ceiling: the column of 100 %.
-        gain: how much better one column is than another.
-        less: a second column, whose recovery is subtracted.
+        key: the column whose recovery is computed.
+        floor: the column that defines 0 %.
+        ceiling: the column that defines 100 %.
+        gain: computes how much better one column is than another.
+        less: a column whose recovery is subtracted; None: nothing is subtracted.
     """
 
     def statistic(columns: Columns) -> Array:
@@ -242,7 +255,7 @@ def recovery(key: str, floor: str, ceiling: str, gain: Gain = log_gain, less: st
 def recovery_level(
     key: str, floor: str, ceiling: str, low: float, high: float | None = None, gain: Gain = log_gain
 ) -> Interval:
-    """The recovery is within `POINTS` of the paper's number or range."""
+    """Build the criterion that the recovery is within `POINTS` of the paper's number or range."""
     top = low if high is None else high
     return Interval(
         recovery(key, floor, ceiling, gain),
@@ -259,7 +272,10 @@ def recovery_level(
 def recovery_zone(
     key: str, floor: str, ceiling: str, low: float, high: float, gain: Gain = log_gain, less: str | None = None
 ) -> Interval:
-    """The recovery of `key`, less that of `less`, is from `low` to `high`."""
+    """Build the criterion that the recovery of `key` is from `low` to `high` percent.
+
+    If `less` is given, its recovery is subtracted.
+    """
     unit = "recovery %" if less is None else "points"
     statistic = recovery(key, floor, ceiling, gain, less)
     premise = mean_gain(floor, ceiling, gain)
@@ -267,7 +283,7 @@ def recovery_zone(
 
 
 def recovery_difference(key: str, other: str, floor: str, ceiling: str) -> Interval:
-    """The two recoveries differ by at most `POINTS`."""
+    """Build the criterion that the two recoveries differ by at most `POINTS`."""
     return recovery_zone(key, floor, ceiling, -POINTS, POINTS, less=other)
 
 
@@ -275,9 +291,10 @@ NO_GAP = "the ceiling is no better than the floor, so that there is nothing to r
 
 
 def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
-    """Function that picks a column from each group (learning rates), for each seed the one best on the other seeds.
+    """Build a function that tunes the learning rate of each group by leave-one-out over seeds.
 
-    The result is nan if there is only one seed.
+    A group lists one column per learning rate. For each seed, the function takes the column with the lowest error
+    on the other seeds. With only one seed the result is nan.
     """
 
     def derive(columns: Columns) -> Columns:
@@ -295,5 +312,5 @@ def tuned(groups: Mapping[str, Sequence[str]]) -> Callable[[Columns], Columns]:
 
 
 def rates_tuned(judge: Interval, groups: Mapping[str, Sequence[str]]) -> Interval:
-    """The criterion `judge`, with each seed's learning rate chosen on the other seeds."""
+    """Return the criterion `judge` with each seed's learning rate chosen on the other seeds (see `tuned`)."""
     return replace(judge, derive=tuned(groups), undefined="one seed")

@@ -1,4 +1,4 @@
-"""The follow-up's claims about the trace's decay (arXiv 2603.28750), which explain the paper's floor."""
+"""The follow-up's claims (arXiv 2603.28750) about the decay of traces, which are 0 % of recovery in the paper."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _key(decay: float) -> str:
 
 
 def cells(*decays: float) -> tuple[Cells, ...]:
-    """Cells of traces with these decays; row keys such as `decay_0.5`."""
+    """Select the cells of traces with these decays. Row keys are of the form `decay_0.5`."""
     rows = tuple(Row(_key(decay), f"decay {decay:g}", "traces", 0, {"decay": decay}) for decay in decays)
     return (scored_cells("paper/decay", "decay", "post_last_500", rows, {"hidden": 64}),)
 

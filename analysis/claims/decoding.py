@@ -1,8 +1,8 @@
 """Experiment 9: decoding across sessions (Sec. 4.9, Table 12), on both pairs that the paper's dates allow.
 
-The paper's session A is of June 2016, B of January 2017. It does not say which session A it used, so each line is
-judged on two: 20160630_01 has its channels in another order than its neighbours, so its pair combines relabelling
-and drift; 20160624_03 is the clean pair.
+The paper's session A is of June 2016, session B of January 2017. The paper does not say which recording session A is,
+so each line is judged on two. The channels of 20160630_01 are in another order than those of its neighbours, so its
+pair combines relabelling and drift. 20160624_03 is the clean pair.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from raysweep.analysis.statistics.recovery import drift_recovery
 FAMILY = "decoding"
 SESSION_B = "20170131_02"
 PAIRS = {"20160630_01": "relabelled pair", "20160624_03": "clean pair"}
-"""Session A -> the ledger's name of its pair with B."""
+"""Session A -> the ledger's name for the pair of this session and session B."""
 THRESHOLD = 60.0
-"""The paper's bound of success, percent recovered."""
+"""Recovery in percent above which the paper calls decoding a success."""
 NO_DRIFT = "Eq. 12 has no drift to undo (the frozen decoder late in B is no worse than at the end of A)"
 FROZEN, END = "frozen_", "end_"
 SEEDS = decoding()
-"""The paper's five."""
+"""The paper's five seeds in Table 12, as columns."""
 
 
 def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
-    """Cells with the three MSEs of Eq. 12: late in B adapting, late in B frozen, and at the end of A."""
+    """Select the three MSEs of Eq. 12: adapting late in B, frozen late in B, and at the end of A."""
     pinned = {"hidden": 64, "session_a": session_a, "session_b": SESSION_B}
     return (
         Cells("paper/e9-bci", "bci", rows, pinned, metric="mse_b_late", naive="ridge_refit_b_late", decay_0=DECAY_0),
@@ -41,7 +41,7 @@ def cells(session_a: str, *rows: Row) -> tuple[Cells, ...]:
 
 
 def recovered(columns: Columns, key: str) -> Array:
-    """Eq. 12 seed by seed, percent; nan if the decoder diverged or there is no drift to undo."""
+    """Compute the recovery of Eq. 12 for each seed, in percent; nan if the decoder diverged or there is no drift."""
     frames = [
         pl.DataFrame({"seed": range(column.size), "mse": column}).with_columns(pl.col("mse").fill_nan(None))
         for column in (columns[key], columns[FROZEN + key], columns[END + key])
@@ -51,7 +51,7 @@ def recovered(columns: Columns, key: str) -> Array:
 
 
 def _recovery(key: str) -> Statistic:
-    """Eq. 12 as a ratio of means, percent; nan if there is no drift to undo."""
+    """Build the statistic: Eq. 12 as a ratio of means, in percent; nan if there is no drift to undo."""
 
     def statistic(columns: Columns) -> Array:
         drifted = _drift(key)(columns)
@@ -63,7 +63,7 @@ def _recovery(key: str) -> Statistic:
 
 
 def _drift(key: str) -> Statistic:
-    """Mean rise of the frozen decoder's MSE from the end of A to late in B."""
+    """Build the statistic: the mean rise of the frozen decoder's MSE from the end of A to late in B."""
 
     def statistic(columns: Columns) -> Array:
         result: Array = (columns[FROZEN + key] - columns[END + key]).mean(-1)
@@ -73,7 +73,7 @@ def _drift(key: str) -> Statistic:
 
 
 def level(key: str, paper: float) -> Interval:
-    """The recovery is within `POINTS` of the paper's."""
+    """Build the criterion that the recovery is within `POINTS` of the paper's."""
     return Interval(
         _recovery(key),
         paper - criteria.POINTS,
@@ -87,7 +87,7 @@ def level(key: str, paper: float) -> Interval:
 
 
 def above(key: str, other: str) -> Interval:
-    """The recovery of `key` is above that of `other`."""
+    """Build the criterion that the recovery of `key` is above that of `other`."""
 
     def statistic(columns: Columns) -> Array:
         return _recovery(key)(columns) - _recovery(other)(columns)
@@ -97,19 +97,22 @@ def above(key: str, other: str) -> Interval:
 
 
 def drift(key: str, low: float, high: float) -> Interval:
-    """The frozen decoder's rise in MSE, mean over seeds, is within a factor `SAME_LEVEL` of the paper's range."""
+    """Build the criterion that the frozen decoder's mean rise in MSE is near the paper's range.
+
+    Near is within a factor `SAME_LEVEL`.
+    """
     low, high = low / criteria.SAME_LEVEL, high * criteria.SAME_LEVEL
     unit = "MSE, frozen late in B - end of A"
     return Interval(_drift(key), low, high, unit, margin=0.1)
 
 
 def succeeds(columns: Columns) -> NDArray[np.bool_]:
-    """Whether the recovery of k = 4 is above the threshold, per seed."""
+    """Return for each seed whether the recovery of k = 4 is above the threshold."""
     return recovered(columns, K4.key) > THRESHOLD
 
 
 def full_fails(columns: Columns) -> NDArray[np.bool_]:
-    """Whether full RTRL diverged or its recovery is not above the threshold, per seed."""
+    """Return for each seed whether full RTRL diverged or its recovery is not above the threshold."""
     return ~(recovered(columns, FULL.key) > THRESHOLD)
 
 

@@ -1,7 +1,7 @@
 """Experiments 7 and 8: gradients through few heads of a vision transformer (Sec. 4.7, 4.8, Tables 10, 11).
 
-Recovery is linear in the accuracy, from `trace_like` (one head) up to `dense_ref`. The naive baseline of each line is
-ridge regression on pixels.
+Recovery is linear in the accuracy: `trace_like` (one head) has 0 %, `dense_ref` 100 %. The naive baseline of each line
+is ridge regression on pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from raysweep.analysis.statistics.inference import Array, Columns
 
 FAMILY, SELECTION = "heads", "head_selection"
 THRESHOLD = 70.0
-"""The recovery that the paper calls substantial, percent."""
+"""Smallest recovery, in percent, that the paper calls substantial."""
 INF = math.inf
 FLOOR, CEILING = TRACE_LIKE.key, DENSE.key
 RIDGE = "ridge_accuracy_average"
@@ -42,17 +42,17 @@ def _cells(
 
 
 def heads(*rows: Row, metric: str = "accuracy_average", sweep: str = "e7-heads") -> tuple[Cells, ...]:
-    """Cells of Table 10, or of the forward variant."""
+    """Select cells of Table 10 or, with the sweep `e7-forward`, of the forward variant (see `forward`)."""
     return _cells(sweep, "vit_heads", (42, 43, 44), *rows, metric=metric)
 
 
 def selections(*rows: Row) -> tuple[Cells, ...]:
-    """Cells of Table 11."""
+    """Select cells of Table 11."""
     return _cells("e8-selection", "vit_selection", (7, 42, 43, 44, 2024), *rows)
 
 
 def timings(*rows: Row, metric: str = "accuracy_later") -> tuple[Cells, ...]:
-    """Cells of the timing experiment, with the accuracy on tasks 3 to 5."""
+    """Select cells of the timing experiment, by default with the accuracy on tasks 3 to 5."""
     return _cells("e8-timing", "vit_timing", (42, 43, 44, 45, 46), *rows, metric=metric)
 
 
@@ -72,13 +72,13 @@ def apart(key: str, other: str, low: float, high: float) -> Interval:
 
 
 def gap(key: str, other: str, paper: float) -> Interval:
-    """Build the criterion that the recovery of `key` exceeds `other`'s by the paper's points, within `POINTS`."""
+    """Build the criterion that the recovery of `key` minus that of `other` is within `POINTS` of the paper's number."""
     zone = apart(key, other, paper - criteria.POINTS, paper + criteria.POINTS)
     return replace(zone, number=True, opposite=(0.0, INF))
 
 
 def above(key: str, other: str, unit: str = "accuracy") -> Interval:
-    """Build the criterion that the mean of the paired difference of `key` and `other` is above 0."""
+    """Build the criterion that `key` is above `other`: the mean of their paired differences is above 0."""
 
     def statistic(columns: Columns) -> Array:
         result: Array = (columns[key] - columns[other]).mean(-1)
@@ -88,12 +88,12 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
-    """Row of the forward variant, which zeroes all but k heads in the forward pass."""
+    """Build the row of the forward variant, which zeroes all but k heads in the forward pass."""
     return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
 
 
 def after(method: str, task: int) -> Row:
-    """Row of the timing experiment: six heads by a ranking computed after `task`."""
+    """Build the row of the timing experiment whose six heads come from a ranking computed after `task`."""
     return Row(f"{method}_{task}", f"{method} after task {task}", method, 6, {"rank_after": task})
 
 

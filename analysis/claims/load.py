@@ -1,4 +1,4 @@
-"""Data of a line of the ledger: columns over common seeds and baselines, or a message on missing cells."""
+"""Reading of the cells that a line of the ledger needs: one column per row, or the reason why cells are missing."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ Recorded = tuple[NDArray[np.int64], Array]
 
 @dataclass(frozen=True)
 class LineData:
-    """A line's columns over common seeds, or the reason why there are none."""
+    """A line's columns, with the same seeds in each, or the reason why there are none."""
 
     columns: dict[str, Array]
     seeds: tuple[int, ...]
     expected: int
     """The number of cells that the line needs."""
     lacking: str | None
-    """The reason why there are no columns; None: there are."""
+    """The reason why there are no columns; None if there are columns."""
     decay_0: float | None = None
     naive: float | None = None
     trivial: Mapping[str, float] = field(default_factory=dict)
     """Trivial predictor -> its mean score on the stream."""
     narrowing: Mapping[str, str] = field(default_factory=dict)
-    """Experiment with cells of several settings -> SQL predicate that selects one setting."""
+    """Experiment whose cells have several settings -> SQL predicate that selects one setting."""
     command: str = ""
-    """The command that runs the line's missing cells; empty if cells of several settings fit."""
+    """The command that runs the line's missing cells; empty if cells of several settings match."""
     parts: tuple[Selected[Cells], ...] = ()
 
 
 class Reader:
-    """A source with a cache of selections and arrays, as many lines need the same ones."""
+    """A source with a cache, since many lines need the same selections and arrays."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -56,10 +56,10 @@ class Reader:
         self._arrays: dict[str, dict[str, Recorded]] = {}
 
     def select(self, cells: Cells) -> Selected[Cells]:
-        """The selected cells.
+        """Select cells, or return the cached result of the same selection.
 
         Raises:
-            AmbiguousCells: cells of several settings fit.
+            AmbiguousCells: cells of several settings match.
         """
         key = repr((cells.experiment, cells.pinned, cells.seeds, cells.rows))
         if key not in self._selected:
@@ -68,7 +68,7 @@ class Reader:
         return replace(self._selected[key], selection=cells)
 
     def arrays(self, name: str) -> dict[str, Recorded]:
-        """Cell id -> the cell's array of this name."""
+        """Return the recorded array `name` of each cell: cell id -> steps and values."""
         if name not in self._arrays:
             by_cell = entries(self._source.arrays([name])).sort("step").group_by("cell_id", maintain_order=True)
             self._arrays[name] = {
@@ -78,7 +78,7 @@ class Reader:
 
 
 def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
-    """The columns of a line's cells if all are done at the same seeds; otherwise the reason why not."""
+    """Read the columns of a line if all its cells are done at the same seeds; otherwise tell why there are none."""
     parts: list[Selected[Cells]] = []
     ambiguous: dict[str, AmbiguousCells] = {}
     for cells in cells_of_line:
@@ -115,7 +115,7 @@ def load(reader: Reader, cells_of_line: Sequence[Cells]) -> LineData:
 
 
 def _columns(reader: Reader, part: Selected[Cells]) -> dict[str, Array]:
-    """Column name -> a row's values in the order of the seeds; nan for a cell without a value."""
+    """Return one column per row: its values in the order of the seeds, and nan for a cell without a value."""
     columns = {}
     table = _values(reader, part)
     for row in part.selection.rows:
@@ -126,7 +126,7 @@ def _columns(reader: Reader, part: Selected[Cells]) -> dict[str, Array]:
 
 
 def _values(reader: Reader, part: Selected[Cells]) -> pl.DataFrame:
-    """The metric, or the array reduced to one number, of each done cell. Columns: row, seed, value."""
+    """Return one number for each done cell: the metric, or the reduced array. Columns: row, seed, value."""
     cells, done = part.selection, part.done
     if cells.reduce is None:
         value = pl.col(cells.metric) if cells.metric in done.columns else pl.lit(None)
@@ -140,7 +140,7 @@ def _values(reader: Reader, part: Selected[Cells]) -> pl.DataFrame:
 
 
 def _decay_0(reader: Reader, cells: Cells, seeds: tuple[int, ...]) -> float | None:
-    """Mean of the line's number over `seeds` in the row that propagates nothing; None if any seed lacks it."""
+    """Compute the mean over `seeds` of the metric in the selection's `decay_0` row; None if a seed lacks it."""
     if cells.decay_0 is None:
         return None
     metric = cells.decay_0_metric or cells.metric
@@ -155,14 +155,14 @@ def _decay_0(reader: Reader, cells: Cells, seeds: tuple[int, ...]) -> float | No
 
 
 def _mean(values: Array, metric: str) -> float:
-    """The geometric mean of errors, the arithmetic mean of other metrics."""
+    """Compute the geometric mean of errors, or the arithmetic mean of other metrics."""
     if metric.startswith("mse") and values.min() > 0:
         return float(np.exp(np.log(values).mean()))
     return float(values.mean())
 
 
 def _of_stream(part: Selected[Cells], metric: str | None) -> float | None:
-    """Mean over the done cells of a metric that depends only on the stream; None without a value."""
+    """Compute the mean over the done cells of a metric that depends only on the stream; None if no cell has it."""
     if metric is None or metric not in part.done.columns:
         return None
     values = part.done[metric].drop_nulls().to_numpy()
@@ -170,7 +170,7 @@ def _of_stream(part: Selected[Cells], metric: str | None) -> float | None:
 
 
 def _trivial(part: Selected[Cells]) -> dict[str, float]:
-    """Trivial predictor -> its mean score over the steps of the line's metric."""
+    """Return the mean score of each trivial predictor over the steps of the line's metric."""
     if part.selection.reduce is not None:
         return {}
     steps = part.selection.metric.split("_", 1)[-1]
@@ -179,7 +179,7 @@ def _trivial(part: Selected[Cells]) -> dict[str, float]:
 
 
 def _same_seeds(parts: Sequence[Selected[Cells]]) -> str:
-    """The command that runs all seeds of the line in each sweep that lacks some of them."""
+    """Build the command that runs all seeds of the line in each sweep that lacks some of them."""
     every = in_order(seed for part in parts for seed in part.seeds)
     short = [(part.selection.sweep, part.cells) for part in parts if set(part.seeds) < set(every)]
     seeds, at = ",".join(map(str, every)), parts[0].source.at

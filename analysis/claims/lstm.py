@@ -23,21 +23,21 @@ PRE_SHIFT = (0.08, 0.90)
 
 
 def sine(*rows: Row) -> tuple[Cells, ...]:
-    """The cells of Table 8's sine panel."""
+    """Select the cells of Table 8's sine panel."""
     return (scored_cells("paper/e5-lstm-sine", "lstm_sine", "post_all", rows, {"hidden": 64}),)
 
 
 SEEDS = per_seed("table08", {TRACES.key: f"sine/{TRACES.key}", "k4": "sine/k4", "full": "sine/full"})
-"""The paper's five."""
+"""The paper's five seeds in Table 8's sine panel, as columns."""
 
 
 def geometric_mean(values: Array) -> float:
-    """The geometric mean."""
+    """Compute the geometric mean."""
     return math.exp(float(np.log(values).mean()))
 
 
 def traces_fail(columns: Columns) -> NDArray[np.bool_]:
-    """Whether traces have `FAILING` times the MSE of k = 4, per seed; a diverged run (nan) counts as failing."""
+    """Return for each seed whether traces have `FAILING` times the MSE of k = 4 or more; a diverged run (nan) fails."""
     return ~(columns[TRACES.key] < FAILING * columns["k4"])
 
 
@@ -74,7 +74,7 @@ _PERSISTENCE = Cells("paper/e5-lstm-lorenz", "lstm_lorenz", (FULL,), _BEFORE, me
 
 _BEST_TO_PERSISTENCE = criteria.smallest([criteria.ratio(row.key, "naive_full") for row in ROWS])
 _BEST_LEVEL = criteria.smallest([criteria.geometric(row.key) for row in ROWS])
-"""Geometric means, ln: the smallest ratio of MSE to persistence of any method; the smallest MSE."""
+"""Two statistics of the best method: ln of its mean MSE / persistence (first line), ln of its mean MSE (second)."""
 
 
 def _runs_converged(columns: Columns) -> str:

@@ -1,4 +1,4 @@
-"""The ledger as text, Markdown or JSON: strings, which the caller prints."""
+"""Rendering of the ledger as text, Markdown or JSON. The functions return strings, which the caller prints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTH = 120
 
 
 def to_text(frame: pl.DataFrame) -> str:
-    """Render the ledger as text, one paragraph for each line: verdict, statement, numbers, baselines, reason."""
+    """Render the ledger as text. Each line's paragraph has verdict, statement, numbers, baselines and reason."""
     blocks = []
     for row in frame.to_dicts():
         paragraph = [f"{row['id']}, {row['part']}: {row['verdict'].upper()}{_on_its_own(row)}"]
@@ -37,7 +37,7 @@ def to_text(frame: pl.DataFrame) -> str:
 
 
 def to_markdown(frame: pl.DataFrame) -> str:
-    """Render the ledger as one table per source of claims, with one row for each of its lines, reasons last."""
+    """Render the ledger as one Markdown table per source of claims. Each line has one row, with the reason last."""
     heads = ["claim", "part", "source", "claimed", "its seeds, 95 %", "ours, 95 % interval", "seeds", "verdict",
              "alone", "decay 0", "naive", "why"]  # fmt: skip
     parts = [conclusions(frame, _number), summary(frame), *(f"{note}." for note in notes(frame))]
@@ -72,7 +72,7 @@ def to_markdown(frame: pl.DataFrame) -> str:
 
 
 def to_json(frame: pl.DataFrame) -> str:
-    """All columns, one object per line, and counts of the verdicts by source."""
+    """Render the ledger as JSON: all columns, one object per line, and counts of the verdicts by source."""
     by_source = {name: frame.filter(pl.col("source") == name) for name in SOURCES}
     document: dict[str, Any] = {
         **{
@@ -95,12 +95,15 @@ RENDERERS: Registry[Callable[[pl.DataFrame], str]] = Registry(
 
 
 def render(frame: pl.DataFrame, how: str) -> str:
-    """The ledger as `text`, `markdown` or `json`."""
+    """Render the ledger as `text`, `markdown` or `json`."""
     return RENDERERS[how](frame)
 
 
 def summary(frame: pl.DataFrame) -> str:
-    """Counts of the lines by verdict for each source; open lines also by their verdict without Holm's correction."""
+    """Count the lines of each source by verdict.
+
+    Lines that only Holm's correction left undecided are also counted by their verdict without it.
+    """
     return "\n\n".join(
         _counts(name, part, _claims(frame).filter(pl.col("source") == name)["claim_verdict"].to_list())
         for name in SOURCES
@@ -109,12 +112,12 @@ def summary(frame: pl.DataFrame) -> str:
 
 
 def notes(frame: pl.DataFrame) -> list[str]:
-    """The distinct notes on the lines' sweeps: settings that differ from the sweep's file, cells left out."""
+    """Return the distinct notes of all lines: settings that differ from the sweep's file, and cells left out."""
     return frame["notes"].explode().drop_nulls().unique(maintain_order=True).to_list()
 
 
 def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
-    """Counts by claim, if the source has claims of its own, and by line."""
+    """Describe how many lines have each verdict, and how many claims if the source has claims of its own."""
     counts = Counter(part["verdict"].to_list())
     hidden = Counter(part.filter(pl.col("alone") != pl.col("verdict"))["alone"].to_list())
     verdicts = []
@@ -130,12 +133,12 @@ def _counts(name: str, part: pl.DataFrame, claims: list[str]) -> str:
 
 
 def _claims(part: pl.DataFrame) -> pl.DataFrame:
-    """One row per claim."""
+    """Return one row per claim."""
     return part.unique("id", keep="first", maintain_order=True)
 
 
 def _by_claim(frame: pl.DataFrame) -> str:
-    """The verdict on each claim, and the number of its lines by verdict."""
+    """Format a table with the verdict on each claim, and the numbers of its lines by verdict."""
     rows = []
     for row in _claims(frame).to_dicts():
         counts = Counter(frame.filter(pl.col("id") == row["id"])["verdict"].to_list()).most_common()
@@ -144,7 +147,7 @@ def _by_claim(frame: pl.DataFrame) -> str:
 
 
 def source(row: dict[str, Any]) -> str:
-    """The place of a claim: `Sec. 4.1, Table 3`, preceded by the source's name if it is not the paper."""
+    """Return the place of a claim, such as `Sec. 4.1, Table 3`; first the source's name if this is not the paper."""
     return str(row["where"]) if row["source"] == PAPER else f"not in the paper; {row['source']}: {row['where']}"
 
 
@@ -158,7 +161,7 @@ def _on_its_own(row: dict[str, Any]) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> str:
-    """Our number, interval and unit: `0.0018 [0.0012, 0.0024] MSE`, or a dash."""
+    """Format our number, interval and unit as `0.0018 [0.0012, 0.0024] MSE`; a dash if there is no number."""
     if row["ours"] is None:
         return ABSENT
     text = _number(row["ours"])
@@ -168,7 +171,7 @@ def _numbers(row: dict[str, Any]) -> str:
 
 
 def _interval(lower: float | None, upper: float | None) -> str:
-    """An interval; a dash without ends."""
+    """Format an interval as `[lower, upper]`; a dash if both ends are missing."""
     if lower is None and upper is None:
         return ABSENT
     return f"[{_number(lower)}, {_number(upper)}]"

@@ -17,11 +17,11 @@ DECIDES = 1e-3
 BESIDE = (5e-4, 3e-4)
 SEEDS_512 = (42, 123)
 SEEDS = per_seed("table09", {"k4": "k4", "full": "full"})
-"""The paper's five."""
+"""The paper's five seeds in Table 9, as columns."""
 
 
 def n256(*rows: Row, rate: float = DECIDES, prefix: str = "") -> tuple[Cells, ...]:
-    """Table 9's cells at one learning rate."""
+    """Select Table 9's cells at one learning rate."""
     return (
         scored_cells(
             "paper/e6-n256", "sine_n256", "post_last_500", rows, {"hidden": 256, "learning_rate": rate}, prefix=prefix
@@ -74,7 +74,7 @@ _LORENZ_512 = (
 
 
 def diverged(columns: Columns) -> NDArray[np.bool_]:
-    """Whether the workload ended full RTRL's run because the loss was not finite or above 1e6, per seed."""
+    """Return for each seed whether full RTRL's run was ended early, as its loss was not finite or above 1e6."""
     ended_early: NDArray[np.bool_] = columns["diverged_full"] != 0  # nan (not recorded) counts as diverged
     return ended_early
 

@@ -15,7 +15,7 @@ TASKS = {
 
 
 def cells(task: str, *rows: Row) -> tuple[Cells, ...]:
-    """Table 6's cells on one task."""
+    """Select Table 6's cells on one task."""
     sweep, experiment, window = TASKS[task]
     return (scored_cells(sweep, experiment, window, rows, {"hidden": 64}),)
 

@@ -22,7 +22,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
 
 def cells(*rows: Row) -> tuple[Cells, ...]:
-    """Table 3's cells."""
+    """Select Table 3's cells."""
     return (scored_cells("paper/e1-sine", "sine", STEPS, rows, {"hidden": 64}),)
 
 
@@ -120,7 +120,7 @@ def _rate_rows(name: str, label: str, method: str, k: int | None, config: dict[s
 
 
 def tbptt_cells(windows: tuple[int, ...]) -> tuple[Cells, ...]:
-    """Cells of truncated BPTT with these windows, and of k = 4, at every learning rate."""
+    """Select the cells of truncated BPTT with these windows, and of k = 4, at every learning rate."""
     rows = _rate_rows("k4", "k = 4", "sparse_rtrl", 4, {"selection": "ring"})
     for window in windows:
         rows += _rate_rows(f"w{window}", f"BPTT, window {window}", "bptt", None, {"window": window})
@@ -131,12 +131,12 @@ def tbptt_cells(windows: tuple[int, ...]) -> tuple[Cells, ...]:
 
 
 def groups(windows: tuple[int, ...]) -> dict[str, list[str]]:
-    """Method -> its columns, one per learning rate."""
+    """Return for each method its columns, one per learning rate."""
     return {name: [f"{name}_{rate:g}" for rate in RATES] for name in ("k4", *(f"w{w}" for w in windows))}
 
 
 def _steadier(columns: Columns) -> Array:
-    """Mean over windows of ln (sd of ln MSE of BPTT / that of k = 4)."""
+    """Compute ln of the ratio of two spreads: sd of ln MSE of BPTT / sd of ln MSE of k = 4, averaged over windows."""
     windows = np.stack([criteria.log_sd(f"w{w}")(columns) for w in WINDOWS])
     result: Array = windows.mean(0) - criteria.log_sd("k4")(columns)
     return result
@@ -176,7 +176,10 @@ SGD_RECOVERIES = np.array([91.0, 93.5, 93.1, 91.3, 90.8])
 
 
 def _around_the_mean(columns: Columns) -> Columns:
-    """Recoveries seed by seed in units of the mean gap, so that no seed lacks one; with equal gaps, Eq. 10."""
+    """Compute a recovery for every seed, in percent, by linearizing Eq. 10 around the ratio of the mean gains.
+
+    The mean gap is the divisor, as a seed's own gap may be 0. If all gaps are equal, the result is that of Eq. 10.
+    """
     gap = criteria.log_gain(columns, TRACES.key, "full")
     gained = criteria.log_gain(columns, TRACES.key, "k4")
     ratio = gained.mean() / gap.mean()
@@ -184,7 +187,7 @@ def _around_the_mean(columns: Columns) -> Columns:
 
 
 _SGD_SEEDS = {TRACES.key: np.ones(5), "full": np.full(5, 0.01), "k4": 0.01 ** (SGD_RECOVERIES / 100)}
-"""Errors with the paper's recoveries."""
+"""Columns of errors, constructed such that their recoveries are the paper's."""
 
 sgd = Claim(
     "SGD",

@@ -1,7 +1,7 @@
 """Experiment 4: errors at few steps only, copy and adding (Sec. 4.4, Table 7).
 
-Each sequence begins with no memory and BPTT's window spans it, so BPTT and full RTRL are the same algorithm. BPTT is
-therefore left out when the worst method is determined.
+Memory is reset before each sequence, and BPTT's window covers the sequence, so BPTT and full RTRL are the same
+algorithm. BPTT is therefore left out when the worst method is determined.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ HIDDEN = {"hidden": 64}
 
 
 def copy_cells(*rows: Row) -> tuple[Cells, ...]:
-    """Cells of Table 7's copy task."""
+    """Select cells of Table 7's copy task."""
     naive = "chance_accuracy"
     return (scored_cells("paper/e4-copy", "copy", "all_last_500", rows, HIDDEN, naive, score="accuracy"),)
 
 
 def adding_cells(*rows: Row) -> tuple[Cells, ...]:
-    """Cells of Table 7's adding task."""
+    """Select cells of Table 7's adding task."""
     return (scored_cells("paper/e4-adding", "adding", "all_last_500", rows, HIDDEN, "constant"),)
 
 

@@ -23,7 +23,7 @@ ANGLES = (2, 4, 8, 16, 32)
 
 
 def at(step: int) -> Reduce:
-    """Function that returns the value recorded at `step`; nan if none was."""
+    """Build a function that returns the value recorded at `step`; nan if there is none."""
 
     def reduce(steps: NDArray[np.int64], values: Array) -> float:
         recorded = values[steps == step]
@@ -33,39 +33,42 @@ def at(step: int) -> Reduce:
 
 
 def largest(_: NDArray[np.int64], values: Array) -> float:
-    """The largest value recorded."""
+    """Return the largest recorded value."""
     return float(values.max())
 
 
 def before(steps: NDArray[np.int64], values: Array) -> float:
-    """Mean over the steps before the shift."""
+    """Return the mean over the steps before the shift."""
     return float(values[steps < SHIFT].mean())
 
 
 def after(steps: NDArray[np.int64], values: Array) -> float:
-    """Mean over the steps from the shift on."""
+    """Return the mean over the steps from the shift on."""
     return float(values[steps >= SHIFT].mean())
 
 
 def middle(_: NDArray[np.int64], values: Array) -> float:
-    """Median over all steps."""
+    """Return the median over all steps."""
     return float(np.median(values))
 
 
 def _influence(stream: str, metric: str, reduce: Reduce, prefix: str, **pinned: object) -> tuple[Cells, ...]:
-    """An array of full RTRL reduced to a number; the baseline of `condition` is the immediate influence's."""
+    """Select an array of full RTRL, reduced to one number per cell.
+
+    For the array `condition`, the condition number of the immediate influence is selected too, for comparison.
+    """
     cells = Cells(f"paper/spectra-{stream}", f"spectra_{stream}", (FULL,), pinned, metric=metric)
     cells = replace(cells, reduce=reduce, prefix=prefix)
     return (replace(cells, decay_0=FULL, decay_0_metric="immediate_condition") if metric == "condition" else cells,)
 
 
 def sine(metric: str, reduce: Reduce, hidden: int = 64, prefix: str = "") -> tuple[Cells, ...]:
-    """An array of full RTRL on the sine, reduced to one number."""
+    """Select an array of full RTRL on the sine, reduced to one number per cell."""
     return _influence("sine", metric, reduce, prefix, hidden=hidden, learning_rate=1e-3)
 
 
 def chaotic(metric: str, reduce: Reduce, prefix: str = "") -> tuple[Cells, ...]:
-    """An array of full RTRL on the Lorenz system, reduced to one number."""
+    """Select an array of full RTRL on the Lorenz system, reduced to one number per cell."""
     return _influence("lorenz", metric, reduce, prefix, hidden=64)
 
 
@@ -79,12 +82,12 @@ def _number(paper: float) -> Interval:
 
 
 def collapsed(columns: Columns) -> NDArray[np.bool_]:
-    """Whether the largest recorded condition number is above the bound, or missing, per seed."""
+    """Return for each seed whether the largest recorded condition number is above `COLLAPSED`, or missing."""
     return ~(columns["largest_full"] <= COLLAPSED)
 
 
 def _without_collapsed(columns: Columns) -> Columns:
-    """The columns without the seeds whose spectrum has collapsed, as in Table 13."""
+    """Drop from the columns the seeds whose spectrum has collapsed, as Table 13 does."""
     healthy = ~collapsed(columns)
     return {name: values[healthy] for name, values in columns.items()}
 
@@ -162,12 +165,12 @@ scale = Claim(
 
 
 def angle(metric: str, reduce: Reduce, *rows: Row) -> tuple[Cells, ...]:
-    """An array that compares gradients, reduced to one number."""
+    """Select an array that compares gradients, reduced to one number per cell."""
     return (Cells("paper/alignment", "alignment", rows, {"hidden": 64}, metric=metric, decay_0=DECAY_0, reduce=reduce),)
 
 
 def _rise(columns: Columns) -> Array:
-    """The smallest rise of the mean cosine from one k to the next."""
+    """Compute the smallest increase of the mean cosine from one k to the next."""
     means = np.stack([columns[f"k{k}"].mean(-1) for k in ANGLES])
     result: Array = np.diff(means, axis=0).min(0)
     return result

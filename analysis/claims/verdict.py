@@ -1,4 +1,4 @@
-"""Numbers and verdict of a line, by the rules of `docs/verdicts.md`."""
+"""Computation of a line's number and verdict, by the rules of `docs/verdicts.md`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CANNOT, PAPER_CANNOT, NOT_AT_HAND = "cannot be separated", "the paper cannot tel
 NOT_RUN, BY_TESTS = "not run", "checked by tests"
 VERDICTS = (REPRODUCED, NOT_REPRODUCED, MARGIN, CANNOT, PAPER_CANNOT, NOT_AT_HAND, NOT_RUN, BY_TESTS)
 LOST = "lost"
-"""A line whose `paper` text begins so has no number at hand."""
+"""First word of a line's `paper` text if our copy of the paper has lost the number."""
 RARE = 0.05
-"""A share of seeds up to this one is next to none: the opposite of "fails on some seeds"."""
+"""Largest share of seeds that counts as almost none, the opposite of "fails on some seeds"."""
 PRECISE = 0.25
-"""An interval is precise if its half-width is at most this share of the zone's width."""
+"""An interval is precise if its half-width is below this fraction of the zone's width."""
 _SLACK = 1e-9
 
 
@@ -51,7 +51,7 @@ class Judged:
     paper: tuple[float | None, float | None] = (None, None)
     """The interval of the paper's own seeds."""
     needed: Callable[[float], int | None] | None = None
-    """Function from a level to the number of seeds that would decide the line."""
+    """Function from a level of significance to the number of seeds that would decide the line."""
     note: str = ""
     """Text appended to `why` for every verdict."""
 
@@ -64,11 +64,11 @@ class Settled(NamedTuple):
     """The verdict without Holm's correction for the claim's other lines."""
     why: str
     adjusted: float | None
-    """Holm's adjusted p, for a line that would be refuted on its own; else the plain p."""
+    """Holm's adjusted p if the line is refuted on its own, otherwise the plain p; None if the line has no p."""
 
 
 def judge(line: Line, data: LineData) -> Judged:
-    """The line's number, interval and verdict on its own."""
+    """Judge a line on its own: compute its number, interval and verdict."""
     if isinstance(line.judge, ByTests):
         return Judged(BY_TESTS, f"not computed from a store: {line.judge.test}; {line.judge.covers}")
     if data.lacking is not None:
@@ -86,12 +86,12 @@ def judge(line: Line, data: LineData) -> Judged:
 
 
 def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
-    """The line's verdict with and without Holm's correction.
+    """Return a line's verdict with and without Holm's correction.
 
     Args:
-        judged: the line.
-        p_values: the p of each line of the claim that would be refuted on its own; 1 for the others.
-        i: the line's place in `p_values`.
+        judged: the line, judged on its own.
+        p_values: one p per tested line of the claim: its own p if it is refuted on its own, otherwise 1.
+        i: the index of the line in `p_values`.
     """
     if judged.p is None:
         return Settled(judged.verdict, judged.verdict, judged.why + judged.note, None)
@@ -111,11 +111,15 @@ def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
 
 
 def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
-    """The verdict on a claim: it holds if each of its lines does, and is refuted if one is.
+    """Return the verdict on a claim: refuted if any line is, reproduced only if every line that counts is.
+
+    In all other cases it is the first of these verdicts that a line has: not run, cannot be separated, on the
+    margin. Lines whose number is lost, or on which the paper cannot tell, do not count unless there are no other
+    lines.
 
     Args:
         claim: the claim.
-        verdicts: the verdict of each of its lines; those of another source than the claim's don't count.
+        verdicts: the verdict on each line of the claim; lines from another source than the claim's are ignored.
     """
     own = [
         verdict
@@ -132,7 +136,7 @@ def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
 
 
 def estimated(criterion: Interval, columns: Columns) -> Estimated:
-    """The criterion's statistic with its interval; the columns are after `derive`."""
+    """Estimate the criterion's statistic and its interval from the columns that `derive` returned."""
     if criterion.spread:
         return spread_estimate(*(columns[name] for name in criterion.spread))
     assert criterion.statistic is not None  # noqa: S101 - held by `Claim`
@@ -140,7 +144,7 @@ def estimated(criterion: Interval, columns: Columns) -> Estimated:
 
 
 def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tuple[float, float] | None:
-    """The interval of the paper's own seeds, in the statistic's scale; None: nothing of them is printed."""
+    """Return the interval of the paper's own seeds, in the statistic's scale; None if the paper does not print them."""
     if sample is None:
         return None
     if isinstance(sample, Summary):
@@ -193,7 +197,7 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
 
 
 def _without_premise(criterion: Interval, gap: Estimated) -> Judged:
-    """The verdict on a recovery whose ceiling isn't better than its floor."""
+    """Return the verdict on a recovery whose ceiling is not shown to be better than its floor."""
     low, high = gap.interval()
     if high <= 0:
         return Judged(NOT_REPRODUCED, f"{criterion.undefined} (mean gap {gap.value:.3g} [{low:.3g}, {high:.3g}])",
@@ -204,7 +208,11 @@ def _without_premise(criterion: Interval, gap: Estimated) -> Judged:
 
 
 def _placed(value: float, ends: tuple[float, float], zone: tuple[float, float], margin: float) -> str:
-    """The verdict on an interval: inside the zone, outside, or on its end, and then precise or not."""
+    """Return the verdict on an interval: reproduced inside the zone, not reproduced outside.
+
+    An interval that contains an end of the zone is on the margin if it is precise; otherwise it cannot be
+    separated.
+    """
     if _within(ends, zone):
         return REPRODUCED
     if ends[1] < zone[0] or ends[0] > zone[1]:
@@ -214,7 +222,7 @@ def _placed(value: float, ends: tuple[float, float], zone: tuple[float, float], 
 
 
 def _within(ends: tuple[float, float], zone: tuple[float, float]) -> bool:
-    """Whether an interval lies in a zone; equal ends do."""
+    """Return whether an interval lies in a zone. Their ends may be equal."""
     slack = _SLACK * max(1.0, *(abs(end) for end in ends if math.isfinite(end)), 0.0)
     return zone[0] - slack <= ends[0] and ends[1] <= zone[1] + slack and ends[0] <= ends[1]
 
@@ -227,7 +235,10 @@ def _range(criterion: Interval, low: float, high: float) -> str:
 
 
 def _indistinct(criterion: Interval, trivial: Mapping[str, float]) -> str:
-    """A sentence on the trivial predictors that lie in the zone too; empty unless the statistic is a level."""
+    """Return a sentence on the trivial predictors that also lie in the zone; empty if none does.
+
+    It is also empty if the statistic is not an error or accuracy (`level`).
+    """
     if not criterion.level:
         return ""
     low, high = criterion.to_reader(criterion.low), criterion.to_reader(criterion.high)
@@ -262,12 +273,15 @@ def _share(criterion: Share, data: LineData) -> Judged:
 
 
 def _inside_p(count: int, n: int, zone: tuple[float, float]) -> float:
-    """The larger p of the zone's ends; an end at 0 or 1 has none."""
+    """Return the larger p of the two tests against the zone's ends. An end at 0 or 1 is not tested."""
     return max((share_p(count, n, end) for end in zone if 0 < end < 1), default=1.0)
 
 
 def _share_needed(criterion: Share, share: float) -> int | None:
-    """The least number of seeds at which the same share is in the paper's interval, or differs from it."""
+    """Return the least number of seeds at which `share` would be inside the paper's interval or differ from its share.
+
+    None if more than `MAX_SEEDS` would be needed.
+    """
     zone = share_interval(criterion.count, criterion.sample)
     n = 2
     while n <= MAX_SEEDS:
@@ -297,18 +311,19 @@ def _agreement(criterion: Agreement, data: LineData) -> Judged:
 
 
 def _reported(criterion: Interval, value: float) -> float | None:
-    """A value in the reported scale; None if it is not finite."""
+    """Convert a value to the reported scale; None if it is not finite."""
     number = criterion.to_reader(value) if not math.isnan(value) else math.nan
     return number if math.isfinite(number) and math.isfinite(value) else None
 
 
 def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = "") -> str | None:
-    """The command that runs the line's cells, or that chooses one of several settings.
+    """Return the command that runs the line's missing cells, or that chooses one of several settings.
 
     Args:
         line: the line.
-        data: its data.
-        narrowing: experiment -> predicate, of all lines for which several settings fit; one choice serves them all.
+        data: the line's data.
+        narrowing: experiment -> predicate, for all lines whose cells have several settings; one command serves all
+            lines.
         at: see `raysweep.analysis.cells.source.Source`.
     """
     if not line.cells:
@@ -321,5 +336,5 @@ def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = 
 
 
 def pooled(line: Line) -> bool:
-    """Whether a p-value can decide the line, which then counts as a test of its claim."""
+    """Return whether a p-value can decide the line, so that it counts as a test of its claim."""
     return isinstance(line.judge, Interval | Agreement | Share)

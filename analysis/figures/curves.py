@@ -1,6 +1,7 @@
 """Figure: squared error over time around the sine's shift. It shows which rules follow the change, and how fast.
 
-The running mean at a step covers only that step and earlier ones. So values before the shift contain no error after it.
+The running mean at a step covers only this step and earlier ones. So values before the shift contain no error from
+after the shift.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def data(source: Source) -> pl.DataFrame:
     """Compute the running mean of squared errors, summarized over seeds.
 
     Columns: row, step (0: first after the shift), median, low, high, n. A seed counts at a step only if it has all
-    `WINDOW` errors up to the step, so not after it has diverged.
+    `WINDOW` errors up to this step. So it does not count after it has diverged.
     """
     return _summary(_select(source))
 

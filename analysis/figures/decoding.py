@@ -1,7 +1,7 @@
 """Figure: error over session B, with and without learning, on both pairs of sessions of Experiment 9.
 
-It shows which rules follow the drift, and how fast. The paper has no such figure. Traces of decay 0 are added, and
-ridge refitted on B's first three minutes.
+It shows which rules follow the drift, and how fast. The paper has no such figure. Two baselines are added: traces of
+decay 0, and ridge regression refitted on B's first three minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WINDOW = 20
-"""Length of the running mean in points of 50 bins each: 64 s."""
+"""Length of the running mean: 20 points of 50 bins each, which is 64 s."""
 SESSION_B = "20170131_02"
 ROWS = (TRACES, DECAY_0, ring(4), FULL)
 REFIT = "ridge_refit_b_late"
@@ -52,8 +52,8 @@ _select = parts_of("decoding", PARTS)
 def data(source: Source) -> pl.DataFrame:
     """Compute the running mean of errors over session B, summarized over seeds.
 
-    Columns: label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high. A seed counts at a time only if it has
-    all `WINDOW` points up to the time, so not after it has diverged.
+    Columns: label, name (`mse_b`, `frozen_b`), row, minutes, median, low, high. A seed counts at a time only if it
+    has all `WINDOW` points up to this time. So it does not count after it has diverged.
     """
     return pl.concat([_summary(part) for part in _select(source)])
 

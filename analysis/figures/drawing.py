@@ -118,7 +118,10 @@ def legend(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def draw_band(axes: Axes, part: pl.DataFrame, x: str, row: Row) -> None:
-    """Draw a rule's medians as a line, and low to high as a band (columns of `selected.running`), against `x`."""
+    """Draw a rule's median over `x` as a line, and the range from low to high as a band.
+
+    `part` has the columns of `selected.running`.
+    """
     mark, places = MARKS[row.key], part[x].to_list()
     axes.fill_between(places, part["low"].to_list(), part["high"].to_list(), color=mark.colour, alpha=0.16, linewidth=0)
     label = f"k = 0, {row.label}" if row.method == "traces" else row.label
@@ -131,12 +134,12 @@ def panel_label(axes: Axes, text: str) -> None:
 
 
 def spread_out(count: int, width: float) -> list[float]:
-    """Return offsets, symmetric about 0, that keep the dots of a column apart."""
+    """Return `count` offsets, symmetric about 0 and `width` wide in total, which keep the dots of a column apart."""
     return [0.0] if count == 1 else [width * (i / (count - 1) - 0.5) for i in range(count)]
 
 
 def by_seed(seeds: Sequence[int], width: float) -> dict[int, float]:
-    """Return the offset of each seed's dot. It is the same in every column, so that the eye can follow a seed."""
+    """Return the offset of each seed's dot. It is the same in every column, so that a seed can be followed by eye."""
     return dict(zip(seeds, spread_out(len(seeds), width), strict=True))
 
 

@@ -1,7 +1,7 @@
 """Figure: recovery (Eq. 12), and error relative to a refitted ridge, against the days between two sessions.
 
-The paper has one pair of sessions and calls for more. This figure has every ordered pair of the available sessions,
-forwards and backwards in time. Pairs with a session whose channels are in another order have hollow marks.
+The paper has one pair of sessions and asks for more pairs. This figure has every ordered pair of the available
+sessions, forwards and backwards in time. A pair has a hollow mark if the channels of one session are in another order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ SWEEP, EXPERIMENT, HIDDEN = "paper/e9-pairs", "bci_pairs", 64
 ROWS = (TRACES, DECAY_0, ring(4))
 METRICS = ("mse_b_late", "frozen_b_late", "mse_a_end", "ridge_refit_b_late", "gap_days")
 LOWEST, HIGHEST = -50.0, 250.0
-"""Axis range in percent; recoveries beyond it, where Eq. 12 divides by a loss near 0, are drawn at the edge."""
+"""Axis range in percent; recoveries beyond it are drawn at the edge.
+
+They occur where the loss that Eq. 12 divides by is near 0.
+"""
 REFIT = "ridge_refit_b_late"
 BEFORE = 0.5
 """Position of a gap of 0 days on the logarithmic axis."""
@@ -37,8 +40,8 @@ BESIDE = (0.9, 1.0, 1.1)
 def data(source: Source) -> pl.DataFrame:
     """Compute one row per pair of sessions and rule, with means over seeds.
 
-    Columns: session_a, session_b, row, days (absolute), relabelled, n, the metrics, and recovery. The latter is Eq. 12
-    of the means in percent, or null if freezing lost nothing.
+    Columns: session_a, session_b, row, days (absolute), relabelled, n, the metrics, and recovery. Recovery is Eq.
+    12 of the means in percent; it is null if the frozen decoder lost nothing.
     """
     names = [name for name in METRICS if name != "gap_days"]
     frames = []

@@ -1,8 +1,8 @@
 """Figure: recovery and accuracy against the number of heads that gradients pass through (the paper's Sec. 4.7).
 
-The paper has no such figure. In one variant the other heads are cut out of the gradient (detached), in the other they
-are zeroed in the forward pass. Both share the axis. Each variant's recovery starts from its own one-head floor. Naive
-baselines are drawn beside the accuracies.
+The paper has no such figure. In the variant *detached* the other heads are cut out of the gradient, in the variant
+*zeroed* they are zeroed in the forward pass. Both variants share the axes. In each variant, 0 % recovery is the
+accuracy of its network with one head. Naive baselines are drawn beside the accuracies.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ PARTS = (
     Selection("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), TRANSFORMER, "zeroed", METRIC, seeds=SEEDS),
 )
 SERIES = (("detached", TRACE_LIKE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
-"""For each part: label, key of its floor's row, colour, marker."""
+"""For each part: label, key of the row with 0 % recovery, colour, marker."""
 SHOWN = (-60.0, 200.0)
 LACKS = {
     "gap": "the dense network is not better than the floor on these seeds",
     "floor": "these seeds have no one-head floor yet",
     "dense": "these seeds have no dense network yet",
 }
-"""Reasons for an undefined recovery of a cell that has an accuracy."""
+"""Key -> reason why a cell that has an accuracy has no recovery."""
 _select = parts_of("heads", PARTS)
 
 

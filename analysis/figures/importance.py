@@ -1,7 +1,7 @@
 """Figure: each head's Fisher information against its entropy after the first task. Do both rank heads alike?
 
-The paper (Sec. 4.8) ranks heads by either measure, and finds that only one matters. This figure shows both for every
-head of the dense network, from the same images.
+The paper (Sec. 4.8) ranks heads by either measure, and concludes that only one of the two rankings matters. This figure
+shows both for every head of the dense network, from the same images.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Figure: recovery against network size. Is k = 4 enough at any n?
 
-The paper's Sec. 4.6 asks this. Recovery is Eq. 10 per seed, from traces of decay .95 (0 %) to full RTRL. There are
-three differences from the paper. Decay 0 is rated like k = 4. n = 256 has one column per learning rate, since the paper
-states none. Bars are medians, since a single seed with a small gap dominates a mean.
+The paper's Sec. 4.6 asks this. Recovery is Eq. 10 for each seed, from traces of decay .95 (0 %) to full RTRL (100 %).
+There are three differences from the paper. Recovery is also shown for decay 0. n = 256 has one column per learning
+rate, since the paper states none. Bars are medians, since a single seed with a small gap dominates a mean.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _select = parts_of("scale", PARTS)
 def data(source: Source) -> pl.DataFrame:
     """Compute the recoveries. Columns: place (index into `PARTS`), row (k = 4 or decay 0), seed, gap (log), recovery.
 
-    Recovery is in percent. It is null if full RTRL is not better than the traces. A seed that lacks either of them is
-    left out.
+    Recovery is in percent. It is null if full RTRL is not better than the traces. A seed without traces or without
+    full RTRL is left out.
     """
     return _rated(_select(source))
 

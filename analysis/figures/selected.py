@@ -88,7 +88,7 @@ def series(part: Part) -> pl.DataFrame:
 def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame:
     """Compute each seed's running mean of `window` entries, and summarize it over seeds.
 
-    Columns: those of `by`, then step, median, low, high, n.
+    Columns: those of `by`, then step, median, low, high (the range over seeds), n (the number of seeds).
     """
     mean = pl.col("mean")
     return (
@@ -100,7 +100,10 @@ def running(frame: pl.DataFrame, window: int, by: Sequence[str]) -> pl.DataFrame
 
 
 def geometric(frame: pl.DataFrame, by: Sequence[str], value: str = "mse") -> pl.DataFrame:
-    """Compute the geometric mean (`level`) and number (`n`) of each group's positive values, if it has any."""
+    """Compute for each group the geometric mean (`level`) and the number (`n`) of its positive values.
+
+    A group without positive values has no row.
+    """
     positive = frame.filter(pl.col(value) > 0)
     return positive.group_by(list(by), maintain_order=True).agg(
         pl.col(value).log().mean().exp().alias("level"), n=pl.len().cast(pl.Int64)

@@ -31,7 +31,10 @@ def data(source: Source) -> pl.DataFrame:
 
 @drawn
 def figure(source: Source) -> Figure:
-    """Draw one panel per method: last task trained by task tested, in percent. Darker is better."""
+    """Draw one matrix of accuracies per method, in percent: rows are the last task trained, columns the task tested.
+
+    Darker is better.
+    """
     frame = _matrix(_select(source))
     there = [row for row in ROWS if row.key in frame["row"].to_list()]
     sheet, panels = page(DOUBLE, 1.9, len(there))

@@ -1,4 +1,4 @@
-"""The paper's own seeds as samples: the columns, or mean and deviation, from which its statistics can be computed."""
+"""The results of the paper's own seeds: as columns by seed or, where these are not printed, as mean and deviation."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from raysweep.analysis.statistics.inference import LEVEL, Array, Columns
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over seeds and their sample standard deviation, where the paper prints no more."""
+    """A mean over seeds and its sample standard deviation, for results that the paper does not print seed by seed."""
 
     mean: float
     sd: float
     n: int = len(PAPER_SEEDS)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Student's interval of the mean."""
+        """Compute Student's t interval of the mean at confidence 1 - level."""
         half = t_quantile(1 - level / 2, self.n - 1) * self.sd / math.sqrt(self.n)
         return self.mean - half, self.mean + half
 
 
 def of_values(values: Array) -> Summary:
-    """The summary of numbers that the paper prints seed by seed."""
+    """Summarize numbers that the paper prints seed by seed."""
     return Summary(float(values.mean()), float(values.std(ddof=1)), values.size)
 
 
 def per_seed(table: str, rows: Mapping[str, str], quantity: str = "mse") -> dict[str, Array]:
-    """Column -> the values that a table prints seed by seed, in the same order of seeds for all columns.
+    """Return the values that a table prints seed by seed, as one column per entry of `rows`.
+
+    All columns have the same order of seeds.
 
     Args:
-        table: a name of `paper_values`.
-        rows: column -> the row of that table.
-        quantity: the quantity of that table.
+        table: a table's name, as in `paper_values`.
+        rows: column -> row of the table.
+        quantity: the quantity to read, such as `mse`.
     """
     frame = paper_values(table).filter((pl.col("quantity") == quantity) & pl.col("seed").is_not_null())
     columns = {
@@ -52,9 +54,10 @@ def per_seed(table: str, rows: Mapping[str, str], quantity: str = "mse") -> dict
 
 
 def decoding() -> Columns:
-    """Table 12 as columns of Experiment 9: MSE late in B, `frozen_` late in B, and `end_`, at the end of A.
+    """Return Table 12 as columns of Experiment 9.
 
-    The last is not printed; k = 4's recoveries and Eq. 12 give it.
+    Without a prefix: MSE late in B, adapting. `frozen_`: MSE late in B, frozen. `end_`: MSE at the end of A, which
+    is not printed, but follows by Eq. 12 from the recoveries of k = 4.
     """
     rows = {"k4": "k4", "traces_decay095": "traces_decay095", "full": "full"}
     mse = per_seed("table12", {**rows, "frozen": "frozen"})
@@ -66,7 +69,7 @@ def decoding() -> Columns:
 
 
 def selected_heads() -> Columns:
-    """Table 11 as accuracies on the scale on which the floor is 0 and the dense reference 1."""
+    """Return Table 11 as accuracies, on a scale where the floor is 0 and the dense reference 1."""
     names = ("fisher_oracle", "entropy_oracle", "random", "entropy_anti", "fisher_anti")
     columns = {name: v / 100 for name, v in per_seed("table11", {name: name for name in names}, "recovery").items()}
     seeds = columns["random"].size

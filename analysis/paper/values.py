@@ -1,7 +1,7 @@
 """The numbers of the paper (arXiv 2603.15195) with which tables and claims are compared.
 
-One CSV file per table lies in this folder. Our copy of the paper lost much of its mathematics. So each value has a
-source and a standing, which tells how certain it is. Unknown values are not listed.
+This folder has one CSV file per table. Our copy of the paper lost much of its mathematics. So each value has a source,
+and a standing that tells how certain it is. Unknown values are not listed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 PAPER_SEEDS = (42, 123, 7, 2024, 31337)
-"""The paper's five seeds of all experiments except those with the vision transformer."""
+"""The five seeds of all the paper's experiments except those with the vision transformer."""
 
 STANDINGS = {
     "table": "printed in the paper's table",

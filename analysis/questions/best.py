@@ -1,10 +1,13 @@
-"""`best`: all settings by a metric, and the set of those that may be the best.
+"""`best`: all settings ordered by a metric, and the set of those that may be the best.
 
-The set holds the best setting with a probability of 95 %. A setting is in it unless the hypothesis that it is the best
-is rejected: by the largest of its standardised paired differences from all other settings, whose distribution comes
-from flipping the signs of all differences of a seed together (Westfall and Young's max-T). Each setting is tested
-against all others, not only against the one with the best mean, so the choice of the best from the same data needs no
-further correction; and only the test of the truly best setting must hold its level, so none does over settings either.
+The set contains the best setting with a probability of 95 %. For each setting, the hypothesis that it is the best is
+tested, and the setting stays in the set unless the hypothesis is rejected. The statistic is the largest of its
+standardised paired differences from all other settings. Its distribution comes from flipping the signs of all
+differences of a seed together (Westfall and Young's max-T).
+
+No further correction is needed. Each setting is tested against all others, not only against the one with the best mean,
+so the choice of the best from the same data adds no error. Only a wrong rejection of the truly best setting violates
+the 95 %, and that is a single test.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.question import keys_of, labels, shown_value
 
 _MAX_PRODUCTS = 4e9
-"""Multiplications of a call; above it, fewer assignments of signs are drawn, but at least `_MIN_SAMPLES`."""
+"""Maximum multiplications of a call; if it is exceeded, fewer signs are drawn, but at least `_MIN_SAMPLES`."""
 _MIN_SAMPLES = 499
 
 
@@ -39,8 +42,8 @@ class Ranked:
         failed: the number of its failed cells.
         diverged: the number of its done cells without a value.
         pending: the number of its cells without an outcome.
-        p: the p of the hypothesis that no other setting is better.
-        may_be_best: whether this hypothesis stands at 5 %.
+        p: the p-value of the hypothesis that no other setting is better.
+        may_be_best: whether this hypothesis is not rejected at 5 %.
     """
 
     setting: str
@@ -56,14 +59,14 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Best:
-    """All settings, those first that may be the best, then by mean.
+    """The settings in order: first those that may be the best, and within each of the two groups by mean.
 
     Args:
         metric: the metric's name.
         better: "lower" or "higher".
         settings: the settings.
-        shared: the keys and values that all of them share.
-        left_out: the settings without such a metric.
+        shared: the keys and values that all settings share.
+        left_out: for each setting without the metric, why it is left out.
     """
 
     metric: str
@@ -90,7 +93,7 @@ class Best:
 
     @property
     def summary(self) -> str:
-        """A line on the settings that may be the best."""
+        """One line with the metric and the number of settings that may be the best."""
         count = len(self.candidates)
         which = f"{count} of {len(self.settings)} settings may be the best (95 %)"
         return f"{self.metric} ({self.better} is better): {which}"
@@ -106,7 +109,7 @@ def best(store: str | Path | Store, metric: str, better: str = "lower", where: s
         where: an SQL predicate that selects cells.
 
     Raises:
-        InputError: there is no store, no cell matches, or no cell has such a metric.
+        InputError: there is no store, no cell matches, or no cell has the metric.
     """
     check_better(better)
     cells = read(store if isinstance(store, Store) else Store(store), where)
@@ -128,7 +131,7 @@ def best(store: str | Path | Store, metric: str, better: str = "lower", where: s
 
 
 def _with_metric(cells: Cells, metric: str, better: str) -> tuple[dict[int, Outcomes], list[str]]:
-    """The outcomes of each setting with ended cells, and the reasons why settings are left out."""
+    """Return the outcomes of each setting that has ended cells, and the reasons why settings are left out."""
     outcomes: dict[int, Outcomes] = {}
     problems: list[str] = []
     for i in range(len(cells.settings)):

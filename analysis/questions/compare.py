@@ -1,4 +1,4 @@
-"""`compare`: is one setting better than another, by how much, how sure is that, and how many seeds would do."""
+"""`compare`: whether one setting is better than another, by how much, how certainly, and how many seeds it takes."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ from raysweep.orchestrator.text import join_first
 Array = NDArray[np.float64]
 
 LEVEL, POWER_Z = 0.05, 0.8416
-"""Level of a test; standard normal quantile of a power of 80 %."""
+"""Significance level of a test; quantile of the standard normal distribution for a power of 80 %."""
 _MAX_FURTHER = 1_000_000
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two settings in one metric, paired by seed.
+    """Two settings compared in one metric, paired by seed.
 
     Args:
         metric: the metric's name.
         better: "lower" or "higher".
         a: the first setting's name.
         b: the second setting's name.
-        stratum: values that both settings share and other comparisons of the call do not; may be empty.
-        also_differing: keys that the predicates do not name and in which the two settings differ.
+        stratum: values that both settings share and that distinguish this comparison from others of the call; may
+            be empty.
+        also_differing: keys in which the two settings differ although the predicates do not name them.
         pairs: the number of seeds at which both settings have an outcome.
         a_better: the number of these seeds at which a is better; a failed or diverged cell is worse than any other.
         b_better: the number of these seeds at which b is better.
-        failed: the number of failed cells of a and of b in the pairs.
-        diverged: the number of done cells of a and of b in the pairs that have no value.
-        unpaired: the number of seeds with an outcome of a only and of b only.
-        effect: the mean of a - b over the pairs in which both have a value; None if there are none.
-        interval: the 95 % t interval of the effect; None for fewer than two values.
+        failed: the numbers of failed cells in the pairs, of a and of b.
+        diverged: the numbers of done cells without a value in the pairs, of a and of b.
+        unpaired: the number of seeds at which only a has an outcome, and at which only b has.
+        effect: the mean of a - b over the pairs in which both have a value; None if there are no such pairs.
+        interval: the 95 % t interval of the effect; None for fewer than two of these pairs.
         p: two-sided p by sign-flip permutation over all pairs.
         p_holm: the p after Holm's correction over all comparisons of the call.
-        further: the number of further seeds for a power of 80 %, if the effect is as it seems; None if unknown.
+        further: the number of further seeds for a power of 80 %, if the true effect is the observed one; None if
+            unknown.
     """
 
     metric: str
@@ -82,7 +84,7 @@ class Comparison:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """The comparison in words."""
+        """Describe the comparison in lines of text."""
         at = f", at {self.stratum}" if self.stratum else ""
         head = f"{self.metric} ({self.better} is better){at}: a = {self.a}; b = {self.b}"
         if self.effect is None:
@@ -140,8 +142,9 @@ def compare(
 ) -> Comparisons:
     """Compare the setting `a` with each of the others, paired by seed.
 
-    A predicate that selects several settings is compared stratum by stratum: at each value of the keys in which both
-    sides have values in common.
+    If predicates select several settings, these are compared stratum by stratum. A stratum is one combination of
+    values of the keys that vary and of which both sides share a value. In a stratum, each side must have one
+    setting.
 
     Args:
         store: a store, its folder or its address.
@@ -186,7 +189,7 @@ def compare(
 
 
 def _comparison(cells: Cells, pair: Pairing, metric: str, better: str, predicates: str) -> tuple[Comparison, Array]:
-    """The comparison, not yet corrected, and its differences: a - b, where lower is better."""
+    """Return the comparison before Holm's correction, and its differences a - b by seed, where lower is better."""
     one, other = (cells.outcomes(i, metric, better) for i in (pair.a, pair.b))
     seeds = paired([one, other])
     names = [cells.settings[pair.a], cells.settings[pair.b]]
@@ -212,7 +215,10 @@ def _comparison(cells: Cells, pair: Pairing, metric: str, better: str, predicate
 
 
 def _further(differences: Array, level: float) -> int | None:
-    """Further pairs for a power of 80 % at this level, for differences such as these; None if their mean is 0."""
+    """Return the number of further pairs for a power of 80 % at `level`, if they are distributed like `differences`.
+
+    None if the mean difference is 0, or if more than `_MAX_FURTHER` pairs are needed.
+    """
     weight = weights(differences)
     mean = abs(float(weight.mean()))
     if weight.size < 2 or mean == 0:
@@ -225,7 +231,7 @@ def _further(differences: Array, level: float) -> int | None:
 
 
 def mean_interval(values: Array) -> tuple[float | None, tuple[float, float] | None]:
-    """The mean and its 95 % t interval, each None if there are too few values."""
+    """Return the mean (None without values) and its 95 % t interval (None for fewer than two values)."""
     if not values.size:
         return None, None
     mean = float(values.mean())

@@ -1,4 +1,4 @@
-"""The verdicts of a store on the questions that its sweep files declare, and when each was asked."""
+"""The verdicts of a store on the questions that its sweep files declare, with the time when each was first asked."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class Verdict:
 
 
 def questions(store: str | Path | Store) -> list[Verdict]:
-    """The verdicts on all questions that launches recorded with their sweeps.
+    """Return the verdicts on all questions that launches recorded with their sweeps.
 
-    The probability that any verdict of a sweep is wrong is 5 % at most, however often they are looked at.
+    The probability that any verdict of a sweep is wrong is 5 % at most, however often the verdicts are computed.
     """
     opened = store if isinstance(store, Store) else Store(store)
     families: dict[tuple[str, str], list[RecordedSweep]] = {}
@@ -207,7 +207,7 @@ def answer(found: Evidence, estimate: str = "") -> tuple[str, int, str]:
 
 
 def _time(text: object) -> datetime | None:
-    """The time of a record, which may be foreign."""
+    """Parse the time of a record, in UTC; None if it is invalid, as other programs may have written the record."""
     try:
         time = datetime.fromisoformat(str(text))
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
@@ -216,7 +216,7 @@ def _time(text: object) -> datetime | None:
 
 
 def _ended_before(outcomes: Sequence[Outcomes], at: datetime | None) -> int:
-    """The number of cells that ended before a time; all of them if it is unknown."""
+    """Count the cells that ended before a time; all ended cells if the time is unknown."""
     limit = math.inf if at is None else at.timestamp()
     return sum(ended < limit for entry in outcomes for ended in entry.ended.values())
 

@@ -1,9 +1,9 @@
 """Sign-flip permutation tests of paired differences.
 
-If two settings are equal, exchanging their outcomes at one seed changes nothing, so the sign of each difference is a
-fair coin. The test compares the observed statistic with its values under all assignments of signs, or under a random
-sample of them. A difference is infinite if one of the two cells failed; then ranks of sizes replace the sizes, which
-keeps the test valid, as flipping signs changes no size.
+If two settings are equal, exchanging their outcomes at one seed changes nothing, so each difference is positive or
+negative with equal chance. The test compares the observed statistic with its values under all assignments of signs, or
+under a random sample of them. A difference is infinite if one of the two cells failed. Then the ranks of the sizes
+replace the sizes. The test remains valid, as flipping signs changes no size.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MAX_EXACT = 13
-"""Up to this number of pairs, all 2^n assignments of signs are used."""
+"""Maximum number n of pairs for which all 2^n assignments of signs are used."""
 SAMPLES = 9_999
 SEED = 20261128
 _TOLERANCE = 1e-9  # sums of the same numbers in another order are equal
 
 
 def weights(differences: Array) -> Array:
-    """The differences, or their signed ranks by size if one of them is infinite."""
+    """Return the differences, or their ranks by size with the sign of the difference if any difference is infinite."""
     if np.isfinite(differences).all():
         return differences
     return np.sign(differences) * ranks(np.abs(differences))
 
 
 def ranks(values: Array) -> Array:
-    """Ranks from 1; equal values share their mean rank."""
+    """Rank values from 1 in ascending order; equal values share their mean rank."""
     ordered = np.sort(values)
     return np.asarray((np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2)
 
 
 @functools.lru_cache(maxsize=4)
 def signs(n: int, samples: int = SAMPLES) -> Array:
-    """Assignments of signs to n pairs, one a row: the observed one first, then all others or random ones."""
+    """Return assignments of signs to n pairs, one per row: the observed one, then all others or random ones."""
     if n <= MAX_EXACT:
         bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
         return np.asarray(1.0 - 2.0 * bits)
@@ -46,14 +46,14 @@ def signs(n: int, samples: int = SAMPLES) -> Array:
 
 
 def two_sided_p(differences: Array) -> float:
-    """The p of the null hypothesis that each difference is as likely with the other sign; 1 without differences."""
+    """Compute the p of the null hypothesis that both signs are equally likely; 1 without differences."""
     weight = weights(differences[differences != 0])
     sums = np.abs(signs(weight.size) @ weight)
     return float((sums >= sums[0] * (1 - _TOLERANCE)).mean())
 
 
 def max_p(differences: Array, samples: int = SAMPLES) -> float:
-    """One-sided p of the largest of several standardised sums; the columns' signs are flipped together.
+    """Compute the one-sided p of the largest of several standardised sums. The signs of a row are flipped together.
 
     Args:
         differences: one row per seed, one column per competitor, positive where the competitor is better; nan where

@@ -1,14 +1,18 @@
-"""Evidence that may be looked at after every seed: e-values of paired differences, and the verdicts they allow.
+"""Sequential tests that remain valid if they are looked at after every seed: e-values of paired differences.
 
 Under the null hypothesis that a difference of any size is at most as likely to be positive as negative, the product
 
     E_t = prod over i <= t of (1 + tanh(rate * z_i) * sign(d_i))
 
-is a supermartingale that starts at 1: it exceeds 1 / alpha at any time with probability alpha at most (Ville), however
-often it is looked at and for whatever reason the sweep ends. The score z_i = PHI^-1((1 + u_i) / 2) depends on sizes
-alone, by the rank u_i of |d_i| among |d_1| .. |d_i|, so no moment needs to exist. A failed cell is an infinite
-difference, whose score is `INFINITE_SCORE`. The rate is averaged over `RATES`: for normal differences the best rate is
-their mean over their standard deviation. A difference of 0 is no evidence.
+is a supermartingale that starts at 1. The probability that it ever exceeds 1 / alpha is alpha at most (Ville), however
+often it is looked at and for whatever reason the sweep ends.
+
+- d_i is the difference at seed i. A difference of 0 is no evidence.
+- z_i = PHI^-1((1 + u_i) / 2) is its score, where u_i is the rank of |d_i| among |d_1| .. |d_i|, scaled to 0 .. 1. It
+  depends on sizes alone, so no moment of the differences needs to exist.
+- A failed cell makes the difference infinite. The score is then `INFINITE_SCORE`.
+- E_t is averaged over the rates in `RATES`. For normal differences the best rate is their mean over their standard
+  deviation.
 
 The assumption: seeds are independent, and where settings do not differ, a seed's two outcomes are exchangeable.
 
@@ -31,22 +35,26 @@ Array = NDArray[np.float64]
 
 RATES = (0.5, 1.0, 2.0, 4.0)
 INFINITE_SCORE = 0.4
-"""Score of an infinite difference. With the score of its rank, a rare failure of the better setting costs most of the
-evidence."""
+"""Score of an infinite difference.
+
+The score of its rank would be higher. A rare failure of the better setting would then cost most of the
+evidence.
+"""
 LEVEL = 0.05
 A_BETTER, B_BETTER, EQUAL, OPEN = "a is better", "b is better", "equal within the margin", "open"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict on paired differences, looked at after every pair.
+    """The verdict on paired differences, tested after every pair.
 
     Args:
         verdict: `A_BETTER`, `B_BETTER`, `EQUAL` or `OPEN`.
         pairs: the number of pairs at which the verdict was reached, or all pairs if it is open.
-        e_value: the verdict's e-value at that pair; the largest of all verdicts so far if it is open.
+        e_value: the verdict's e-value at that pair; if open, the largest e-value of any verdict so far.
         needed: the e-value at which a verdict is reached.
-        further: the number of further pairs that would do at the evidence's pace; None if decided or unknown.
+        further: the number of further pairs needed if the evidence grows at its pace so far; None if decided or
+            unknown.
     """
 
     verdict: str
@@ -57,7 +65,10 @@ class Decision:
 
 
 def scores(differences: Array) -> Array:
-    """The score of each size by its rank among the sizes so far, along the last axis; 0 for no difference."""
+    """Compute the score z_t of each difference, by the rank of its size among the sizes up to t, along the last axis.
+
+    A difference of 0 has the score 0.
+    """
     sizes = np.abs(differences)
     quantiles = np.zeros_like(sizes)
     for t in range(sizes.shape[-1]):
@@ -72,21 +83,22 @@ def scores(differences: Array) -> Array:
 
 
 def log_evidence(differences: Array) -> Array:
-    """The log E_t that differences are more often positive than negative, after each of them, along the last axis."""
+    """Compute ln E_t after each difference, along the last axis: the evidence that positive differences prevail."""
     bets = np.multiply.outer(np.array(RATES), scores(differences) * np.sign(differences))
     steps = np.where(differences == 0, 0.0, math.log(2) - np.logaddexp(0, -2 * bets))
     return np.asarray(np.logaddexp.reduce(steps.cumsum(axis=-1), axis=0) - math.log(len(RATES)))
 
 
 def decide(differences: Array, margin: float | None = None, questions: int = 1, level: float = LEVEL) -> Decision:
-    """The first verdict that the differences, in the order in which they became known, allow.
+    """Return the first verdict that the differences allow, in the order in which they became known.
 
-    Each of the three verdicts needs an e-value of 2 * questions / level. Whatever the true difference, at most two
-    one-sided verdicts are wrong, so a wrong one is ever given with probability `level` at most over all questions.
+    Each of the three verdicts needs an e-value of 2 * questions / level. Whatever the true difference is, at most
+    two of the one-sided verdicts are wrong. So the probability of any wrong verdict over all questions is at most
+    `level`.
 
     Args:
         differences: a - b for each seed, where lower is better; infinite if one of the two failed.
-        margin: differences of less are equal; None: the verdict `EQUAL` is not given.
+        margin: differences below it in size count as equal; None: the verdict `EQUAL` is not given.
         questions: the number of questions asked together.
         level: the probability of a wrong verdict.
     """
@@ -224,6 +236,6 @@ def fewest(questions: int = 1, level: float = LEVEL, settings: int = 2) -> int:
 
 
 def difference(a: Array, b: Array) -> Array:
-    """The difference a - b, and 0 where both are infinite, as two failures are equal, or where one is nan."""
+    """Return a - b. It is 0 where both are infinite, as two failures are equal, and where one is nan."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.nan_to_num(a - b, nan=0.0, posinf=np.inf, neginf=-np.inf))

@@ -1,8 +1,8 @@
 """Settings of a store, the cells that a predicate selects, and their outcomes in one metric.
 
-A setting is what the cells of different seeds share: experiment, workload, version, method, k and config. An outcome
-is a number, lower being better; it is infinite for a cell that failed or has no value of the metric, as a diverged
-cell has none. A cell that has not ended, or was lost with its node, has no outcome.
+A setting is what the cells of different seeds share: experiment, workload, version, method, k and config. An outcome is
+a number, lower being better. It is infinite for a cell that failed, and for a done cell without a value of the metric,
+such as a diverged one. A cell that has not ended, or was lost with its node, has no outcome.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raysweep.orchestrator.sweep.question import Setting, label
 from raysweep.workloads.registry import unknown_name
 
 FAILED = ("failed", "timed_out", "out_of_memory", "crashed")
-"""Statuses that are the cell's own outcome."""
+"""Statuses of failures that the cell itself causes; they count as its outcome."""
 BETTER = ("lower", "higher")
 
 
@@ -50,14 +50,14 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of a store by setting; `rows` has for each setting one row per cell, with its status and metrics."""
+    """Cells of a store, grouped by setting. `rows` has for each setting one row per cell, with status and metrics."""
 
     by_setting: SettingTable
     rows: Mapping[int, pl.DataFrame]
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """All settings."""
+        """The settings of all cells."""
         return self.by_setting.settings
 
     @functools.cached_property
@@ -128,7 +128,7 @@ def outcomes_of(cells: pl.DataFrame, metric: str, better: str, name: str, existi
 
 
 def read(store: Store, where: str | None = None) -> Cells:
-    """The cells of a store that match the SQL predicate, or all.
+    """Read the cells of a store that match the SQL predicate; all cells without a predicate.
 
     Raises:
         InputError: there is no store, or no cell matches.
@@ -142,7 +142,7 @@ def read(store: Store, where: str | None = None) -> Cells:
 
 
 def of_table(store: Store, table: CellTable) -> Cells:
-    """The cells of a table, with their outcomes from the store."""
+    """Group the cells of a table by setting, and add their statuses and metrics from the store."""
     numbered = by_setting(table)
     recorded = cells_frame(store, _COLUMNS).select("cell_id", "status", "metrics", "finished_at")
     frame = numbered.cells.join(recorded, on="cell_id", how="left", maintain_order="left")
@@ -154,7 +154,7 @@ _COLUMNS = "SELECT cell_id, status, metrics, finished_at FROM cells"
 
 
 def paired(outcomes: Sequence[Outcomes]) -> list[int]:
-    """Seeds at which all have an outcome, in the order in which the last of their cells ended."""
+    """List the seeds at which all settings have an outcome, in the order in which the last cell of each seed ended."""
     seeds = set.intersection(*(set(entry.values) for entry in outcomes)) if outcomes else set()
     return sorted(seeds, key=lambda seed: (max(entry.ended[seed] for entry in outcomes), seed))
 

@@ -1,4 +1,4 @@
-"""`diff`: what two stores have in common, and what not, cell by cell."""
+"""`diff`: comparison of two stores, cell by cell."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class StoreDifferences:
 
     Args:
         same: the number of cells that do not differ.
-        cells: one row per difference, with the columns of `SCHEMA` and `first` and `second`, the differing values.
+        cells: one row per difference: the columns of `SCHEMA`, then the differing values `first` and `second`.
     """
 
     same: int
     cells: pl.DataFrame
 
     def counts(self) -> dict[str, int]:
-        """Kind of difference -> number of cells."""
+        """Count the cells by kind of difference."""
         kinds = self.cells["difference"].to_list()
         return {kind: kinds.count(kind) for kind in (ONLY_FIRST, ONLY_SECOND, STATUS, METRICS, CODE)}
 
@@ -62,7 +62,7 @@ def diff(first: Store, second: Store) -> StoreDifferences:
 
 
 def _cells(store: Store) -> pl.DataFrame:
-    """Columns: cell_id, method, k, seed, status, metrics as text, source_digest."""
+    """Read the cells of a store. Columns: cell_id, method, k, seed, status, metrics (as text), source_digest."""
     from raysweep.orchestrator.query.sql import cells_frame
 
     columns = ("cell_id", "method", "k", "seed", "status", "source_digest", "metrics")

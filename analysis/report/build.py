@@ -78,7 +78,7 @@ class Report(NamedTuple):
     missing: pl.DataFrame
     missing_more: int
     missing_old: int
-    """Number of missing cells that belong to an older workload version; they are not run again."""
+    """Number of missing cells that belong to an older version of their workload and are not run again."""
     began: datetime | None
     ended: datetime | None
     cost: provenance.Cost
@@ -93,7 +93,7 @@ class Report(NamedTuple):
     details: cell_details.CellDetails
     paper: Paper | None
     skipped: tuple[str, ...] = ()
-    """Sentences on the damaged files that were skipped, and on what is therefore missing."""
+    """Sentences that name the damaged files that were skipped, and tell what is missing because of them."""
     questions: tuple[Verdict, ...] = ()
     """The verdicts on the questions that sweeps declare; empty if the page shows a selection of the cells."""
 
@@ -232,7 +232,7 @@ def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str,
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Group failed cells by similar last attempts. Also returns the number of groups beyond `MAX_ROWS`."""
+    """Group failed cells whose last attempts are similar. Also returns the number of groups beyond `MAX_ROWS`."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     settings = ["method", "k", "config"]

@@ -1,4 +1,4 @@
-"""The data of single cells on the report page: failed cells first, then some of each variant, up to a size limit."""
+"""The data of single cells on the report page: failed cells first, then done ones, up to a size limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BYTES = 1_000_000
 MAX_CELLS = 2_000
 POINTS = 40
 MAX_IMAGE, MAX_IMAGES, MAX_FILES = 100_000, 4, 8
-"""Maximum bytes of an image; maximum numbers of a cell's images and of paths of its files."""
+"""Maximum bytes of an image; maximum images per cell; maximum file paths listed per cell."""
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TEXT = 4_000
 """Maximum characters of a traceback or log; its end is kept, because the error is there."""
@@ -109,7 +109,7 @@ def details(
 
 
 def _files(store: Store, cells: pl.Series) -> dict[str, list[dict[str, Any]]]:
-    """Cell -> its artifacts."""
+    """Return the artifacts of each cell: cell id -> rows of the store's artifacts."""
     files: dict[str, list[dict[str, Any]]] = {}
     for row in store.artifacts().filter(pl.col("cell_id").is_in(cells.implode())).iter_rows(named=True):
         files.setdefault(row["cell_id"], []).append(row)
@@ -117,7 +117,7 @@ def _files(store: Store, cells: pl.Series) -> dict[str, list[dict[str, Any]]]:
 
 
 def _with_images(store: Store, files: Sequence[dict[str, Any]], room: int) -> dict[str, Any]:
-    """The paths of a cell's artifacts, and small images among them as data, for about `room` bytes of JSON."""
+    """Return the paths of a cell's artifacts, and its small images as data URLs of at most about `room` bytes."""
     paths = [printable(row["path"]) for row in files]
     images = []
     for row in files:
@@ -134,7 +134,7 @@ def _with_images(store: Store, files: Sequence[dict[str, Any]], room: int) -> di
 
 
 def _candidates(cells: pl.DataFrame) -> pl.DataFrame:
-    """Choose cells for the page: failed ones, then the first done cell of each variant, the second, and so on.
+    """Choose cells for the page: failed cells, then the first done cell of each variant, then the second of each, etc.
 
     At most `MAX_CELLS` are chosen.
     """
@@ -191,7 +191,8 @@ def _variants(used: pl.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     """Describe the variants and their experiments for the page.
 
     Returns:
-        variant -> description and own config; experiment -> the config that all its variants share.
+        variant -> its description, and the part of its config that other variants do not share; experiment -> the
+            config that all its variants share.
     """
     described: dict[str, Any] = {}
     common: dict[str, Any] = {}

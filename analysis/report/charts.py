@@ -1,4 +1,4 @@
-"""Vega-Lite charts: each is a specification without data, plus its data by column.
+"""Vega-Lite charts: each is a specification without data, together with its data as columns.
 
 Text and lines have the colour `currentColor`, so that charts follow the page's light, dark and print styles. The tests
 validate the specifications against Vega-Lite's schema.
@@ -22,7 +22,7 @@ NO_K = "none"
 _LETTERS = 44
 """Maximum characters in one line of a label, so that it fits a telephone's width."""
 _LINE, _MARK, _GAP = 14, 7, 17
-"""Heights in pixels: one label line, from the label to its interval, from the interval to the next label."""
+"""Heights in pixels: of a label line, between label and interval, and between an interval and the next label."""
 _WIDE_RANGE = 30
 """An axis is logarithmic if the ratio of its largest to its smallest value is above this."""
 
@@ -35,7 +35,10 @@ Scale = Literal["log", "linear"]
 
 
 def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Build the chart of a metric's means and intervals: against k if it varies in few series, else by variant.
+    """Build the chart of a metric's means and intervals.
+
+    They are drawn against k if k varies and there are at most as many series as colours; otherwise one row per
+    variant.
 
     Args:
         name: the metric's name.
@@ -77,7 +80,7 @@ def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec,
 
 
 def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
-    """Build the chart of a recorded array by variant: medians over seeds as lines, ranges as bands.
+    """Build the chart of a recorded array, by variant: medians over seeds as lines, ranges as bands.
 
     Args:
         name: the array's name.
@@ -133,7 +136,7 @@ def question(verdict: Verdict) -> tuple[Spec, Columns]:
 
 
 def single() -> Spec:
-    """Chart of one cell's curve; the page adds the data, columns step and value."""
+    """Build the chart of one cell's curve. The page adds the data, with the columns step and value."""
     encoding = {"x": _STEP, "y": {**_field("value"), "scale": {"zero": False}}}
     mark = {"type": "line", "strokeWidth": 1.5, "color": COLOURS[0]}
     return _chart(160, mark=mark, encoding={**encoding, "tooltip": [_field("step"), _field("value")]})
@@ -177,7 +180,10 @@ def config() -> Spec:
 
 
 def _against_k(scale: Scale) -> Spec:
-    """A metric's means and intervals against k, one colour per series; without titles and sort orders."""
+    """Specify a metric's means and intervals against k, one colour per series.
+
+    Titles and sort orders are added later.
+    """
     shared: Spec = {
         "xOffset": _category("series"),
         "opacity": _faded(0.15),
@@ -200,7 +206,10 @@ def _against_k(scale: Scale) -> Spec:
 
 
 def _row_a_setting(scale: Scale) -> Spec:
-    """A metric's means and intervals, one row per variant; without titles and sizes."""
+    """Specify a metric's means and intervals, one row per variant.
+
+    Titles and sizes are added later.
+    """
     band: Spec = {"type": "band", "padding": 0}
 
     def encoding() -> Spec:
@@ -221,7 +230,10 @@ def _row_a_setting(scale: Scale) -> Spec:
 
 
 def _curve(scale: Scale) -> Spec:
-    """An array's medians as lines and its ranges as bands, one colour per variant; without titles and sort orders."""
+    """Specify an array's medians (lines) and ranges (bands), one colour per variant.
+
+    Titles and sort orders are added later.
+    """
     band = {"y": _number_axis("low", scale), "y2": {"field": "high"}, "opacity": _faded(0.02, shown=0.14)}
     line = {
         "y": _number_axis("median", scale),
@@ -241,7 +253,7 @@ def _curve(scale: Scale) -> Spec:
 
 _STEP: Spec = {"field": "step", "type": "quantitative", "title": "step", "axis": {"grid": False}}
 _LEGEND: Spec = {"labelExpr": "split(datum.label, '\\n')"}
-"""A legend whose labels keep their line breaks."""
+"""Specification of a legend whose labels keep their line breaks."""
 _HOVER, _FIRST_LAYER = "hover", "first"
 
 
@@ -254,7 +266,7 @@ def _category(name: str) -> Spec:
 
 
 def _tooltip(*names: str) -> list[Spec]:
-    """Tooltip lines: the label as text, numbers with four digits, steps and counts of seeds in full."""
+    """Specify tooltip lines: the label as text, steps and counts of seeds in full, other numbers with four digits."""
     whole = ("step", "seeds")
     return [
         _category(name) if name == "label" else _field(name) if name in whole else {**_field(name), "format": ".4g"}
@@ -263,29 +275,32 @@ def _tooltip(*names: str) -> list[Spec]:
 
 
 def _hover(field: str) -> Spec:
-    """Select a series by its legend entry. Vega-Lite requires one layer to own the selection."""
+    """Specify that a click on a legend entry selects its series. Vega-Lite requires one layer to own the selection."""
     return {"name": _HOVER, "select": {"type": "point", "fields": [field]}, "bind": "legend", "views": [_FIRST_LAYER]}
 
 
 def _faded(faded: float, shown: float = 1) -> Spec:
-    """Opacity `shown` for the selected series, or for all if none is selected; `faded` for the others."""
+    """Specify an opacity: `shown` for the selected series, or for all if none is selected; `faded` for the others."""
     return {"condition": {"param": _HOVER, "value": shown}, "value": faded}
 
 
 def _number_axis(field: str, scale: Scale) -> Spec:
-    """A channel whose axis has few grid lines; by default, a logarithmic axis has nine per decade."""
+    """Specify a channel whose axis has few grid lines. By default, a logarithmic axis has nine per decade."""
     kind: Spec = {"type": "log"} if scale == "log" else {"type": "linear", "zero": False}
     return {**_field(field), "scale": kind, "axis": {"tickCount": 6, "format": "~g"}}
 
 
 def _chart(height: int, **parts: Any) -> Spec:
-    """A specification over the data set `rows`, as wide as the page; its height is not fitted to the page."""
+    """Specify a chart of the data set `rows`, as wide as the page and of fixed height."""
     autosize = {"type": "fit-x", "contains": "padding"}
     return {"data": {"name": "rows"}, "width": "container", "height": height, "autosize": autosize, **parts}
 
 
 def _title(spec: Spec, channel: str, text: str) -> None:
-    """Set an axis's title. A channel's title would be pasted into Vega's expressions, where a name could be code."""
+    """Set the title of an axis, not of its channel.
+
+    A channel's title would be pasted into Vega's expressions, where a metric's name could be executed as code.
+    """
     for layer in spec["layer"]:
         if "field" in layer["encoding"].get(channel, {}):
             layer["encoding"][channel]["axis"]["title"] = f"{text} " if text in _INHERITED else text
@@ -294,7 +309,7 @@ def _title(spec: Spec, channel: str, text: str) -> None:
 _INHERITED = frozenset(
     {"constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"}
 )
-"""Names that every JavaScript object has: Vega draws no chart with one of them as a title."""
+"""Names that every JavaScript object has. Vega draws no chart if one of them is a title."""
 
 
 def _in_lines(label: str) -> str:

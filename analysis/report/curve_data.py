@@ -16,7 +16,7 @@ MAX_CURVES = 2
 """Maximum curves per experiment."""
 MAX_VARIANTS = 10
 MAX_CELLS = 20
-"""Maximum cells per variant; the lowest seeds are taken."""
+"""Maximum cells per variant; those with the lowest seeds are drawn."""
 MAX_VALUES = 4_000_000
 """Maximum entries that are read for one array, over all its cells."""
 MAX_BATCH = 1_000_000
@@ -41,11 +41,11 @@ class _Array(NamedTuple):
     values: int
     """Number of entries, estimated from the length in one cell."""
     others: int
-    """Number of variants that are left out."""
+    """Number of variants that are not read, beyond `MAX_VARIANTS`."""
 
 
 def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> dict[str, ExperimentCurves]:
-    """Read the curves of each experiment, from the arrays with one number per step.
+    """Read the curves of each experiment from its arrays that have one number per step.
 
     Args:
         store: the store.
@@ -73,7 +73,10 @@ def curves_of(store: Store, done: pl.DataFrame, experiments: Sequence[str]) -> d
 
 
 def _candidates(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """List the arrays that can be drawn, best first. Columns: experiment, name, length (entries in one cell)."""
+    """List the arrays that can be drawn: `loss` first, then by number of cells.
+
+    Columns: experiment, name, length (entries in one cell).
+    """
     recorded = store.collect(
         lambda: store.arrays.select("cell_id", "attempt", "name").join(
             done.lazy().select("cell_id", "attempt", "experiment"), on=["cell_id", "attempt"]
@@ -120,7 +123,10 @@ def _variants(done: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFrame]) -> _Array:
-    """Choose the cells in which an array is read: lowest seeds of the first variants, up to `MAX_VALUES` entries."""
+    """Choose the cells in which an array is read: the lowest seeds of the first variants.
+
+    Together they have at most `MAX_VALUES` entries, but there is at least one cell per variant.
+    """
     some = variants[:MAX_VARIANTS]
     each = max(1, min(MAX_CELLS, MAX_VALUES // (length * len(some))))
     cells = pl.concat(part.sort("seed").head(each) for part in some)
@@ -128,7 +134,10 @@ def _array(experiment: str, name: str, length: int, variants: Sequence[pl.DataFr
 
 
 def _batches(arrays: Sequence[_Array]) -> Iterator[list[_Array]]:
-    """Group arrays into batches of one array or at most `MAX_BATCH` entries, so that the store is read few times."""
+    """Group arrays into batches, so that the store is read few times.
+
+    A batch has at most `MAX_BATCH` entries, or a single array.
+    """
     batch: list[_Array] = []
     for array in arrays:
         if batch and sum(a.values for a in batch) + array.values > MAX_BATCH:

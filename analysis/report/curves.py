@@ -27,13 +27,13 @@ Values = NDArray[np.float64]
 
 
 class Curve(NamedTuple):
-    """A curve of an experiment by variant. `rows` has columns as `SCHEMA`; each bin covers `width` steps."""
+    """A recorded array of an experiment, by variant. `rows` has the columns `SCHEMA`; each bin covers `width` steps."""
 
     name: str
     rows: pl.DataFrame
     width: int
     others: int
-    """Number of variants that are left out."""
+    """Number of variants that have no curve here."""
 
 
 def series(arrays: pl.DataFrame, points: int = POINTS) -> tuple[pl.DataFrame, int]:

@@ -76,7 +76,7 @@ def query_of_code(experiment: str, store: str, where: str | None = None) -> str:
 
 
 def resume(store: str, where: str | None) -> str:
-    """The command that runs the store's missing cells."""
+    """Build the command that runs the store's missing cells."""
     return f"raysweep resume{at_store(store)}" + (f" --where {shell_quoted(where)}" if where else "")
 
 

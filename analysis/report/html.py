@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from raysweep.analysis.report.paper import Paper
 
 MAX_NAMES = 12
-"""Maximum names in a list."""
+"""Maximum number of names in a list."""
 MAX_BYTES = 5 * 2**20 - 2**16
 """Maximum size of the page; a larger page is shortened, see `LEVELS`."""
 
@@ -70,7 +70,7 @@ def to_html(report: Report) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Encode a value as JSON for a script element, with escapes for what HTML or JavaScript would interpret."""
+    """Encode a value as JSON for a script element; escape the characters that HTML or JavaScript would interpret."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -92,7 +92,7 @@ def _environment() -> Environment:
 
 
 def _fixed(report: Report) -> dict[str, Any]:
-    """Return the variables of the page's template, except those on the experiments."""
+    """Return the template's variables that do not depend on the level: all except those on the experiments."""
     from markupsafe import Markup
 
     of_package: dict[str, int] = {}
@@ -281,7 +281,7 @@ def _asset(name: str) -> str:
 
 @functools.cache
 def _vega() -> str:
-    """Read the JavaScript of Vega, Vega-Lite and Vega-Embed (about 0.9 MiB), a file that `setup.py` writes."""
+    """Read the JavaScript of Vega, Vega-Lite and Vega-Embed (about 0.9 MiB) from the file that `setup.py` writes."""
     try:
         return _script(_asset("vega.js"))
     except FileNotFoundError:

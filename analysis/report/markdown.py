@@ -152,7 +152,7 @@ def _line(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Format inline code, fenced by more backticks than the text has in a row."""
+    """Format inline code. Its fence has more backticks than the longest run of backticks in the text."""
     line = " ".join(printable(text).split())
     fence = "`"
     while fence in line:

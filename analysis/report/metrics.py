@@ -14,7 +14,7 @@ from raysweep.analysis.statistics.inference import LEVEL, Array, estimate
 from raysweep.analysis.statistics.shares import share_interval
 
 BOOTSTRAP_UP_TO = 30
-"""Maximum number of seeds for the bootstrap; with more, the t interval alone is as good and cheap."""
+"""Maximum number of seeds for the bootstrap; with more seeds, the t interval is as good, and cheaper."""
 _NORMAL = 1000
 """Degrees of freedom above which the t quantile is constant to three digits."""
 
@@ -32,7 +32,7 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """A metric of an experiment: one row per variant, columns as `SCHEMA`. `others` counts variants left out."""
+    """A metric of an experiment: one row per variant, columns as `SCHEMA`. `others` variants are left out."""
 
     name: str
     rows: pl.DataFrame
@@ -51,8 +51,9 @@ class Metrics(NamedTuple):
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Compute tables of an experiment's metrics by variant.
 
-    Metrics that at least half of the variants have come first, times (`seconds...`) last. Each group is sorted by name.
-    If there are too many variants, those with the lowest and highest means are kept, since either may be the best.
+    Metrics that at least half of the variants have come first, times (`seconds...`) last. Each group is sorted by
+    name. If there are too many variants, those with the lowest and highest means are chosen, since either end may
+    be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -89,7 +90,8 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
 def interval(values: Array) -> tuple[float | None, float | None]:
     """Compute a 95 % interval of the mean; (None, None) for one value.
 
-    It is the hull of the t interval and the percentile bootstrap, or the t interval alone for many values.
+    Up to `BOOTSTRAP_UP_TO` values it is the hull of the t, percentile bootstrap and BCa intervals; for more, the t
+    interval.
     """
     n = values.size
     if n < 2:
@@ -114,7 +116,7 @@ def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:
 
 
 def _ends(order: Sequence[int], most: int) -> Collection[int]:
-    """Return the first and last entries of a list, at most `most` in total."""
+    """Return the first and last entries of a list, half from each end, at most `most` in total."""
     if len(order) <= most:
         return list(order)
     return [*order[: (most + 1) // 2], *order[len(order) - most // 2 :]]

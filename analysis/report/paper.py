@@ -31,7 +31,7 @@ class FigureFile(NamedTuple):
     name: str
     caption: str
     kind: str
-    """Media type."""
+    """Media type, such as `image/svg+xml`."""
     data: bytes
 
 

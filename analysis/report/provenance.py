@@ -50,8 +50,8 @@ def cost(attempts: pl.DataFrame) -> Cost:
 def machines(attempts: pl.DataFrame) -> pl.DataFrame:
     """Summarize attempts by host and device.
 
-    Columns: host, device, starts, attempts, cpu_hours, gpu_hours (both reserved), first, last (UTC). `starts` counts
-    starts of Ray on the host: one per launch that starts Ray itself, 0 without Ray.
+    Columns: host, device, starts, attempts, cpu_hours, gpu_hours (both reserved), first, last (UTC). `starts`
+    counts how often Ray was started on the host: once per launch that starts Ray itself, 0 without Ray.
     """
     return (
         attempts.filter(pl.col("host").is_not_null())
@@ -69,7 +69,7 @@ def machines(attempts: pl.DataFrame) -> pl.DataFrame:
 
 
 def code(cells: pl.DataFrame) -> pl.DataFrame:
-    """Count the cells of each state of the code. Columns: workload, workload_version, commit, changes, source, cells.
+    """Count the cells by version of the code. Columns: workload, workload_version, commit, changes, source, cells.
 
     Args:
         cells: done cells, with workload, workload_version, git_commit, git_dirty, source_digest.
@@ -106,7 +106,7 @@ def mixed_code(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def packages(cells: pl.DataFrame) -> list[tuple[str, str, int]]:
-    """List each package, version and number of cells that used it. A package with several versions has several rows."""
+    """Count the cells that used each version of each package. Returns rows of package, version, number of cells."""
     counts: dict[tuple[str, str], int] = {}
     for text, count in cells.group_by("packages").len().sort("packages").iter_rows():
         versions: dict[str, Any] = json.loads(text) if text else {}

@@ -1,4 +1,4 @@
-"""Variants (cells that differ only in their seed), and a short name for each, unique in its experiment."""
+"""Variants (groups of cells that differ only in their seed), and a short name for each, unique in its experiment."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def _rank(value: Any) -> tuple[int, float, str]:
 
 
 def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Build each variant's label, unique in its experiment, and its label without k.
+    """Build two labels for each variant: one unique in its experiment, and the same without k.
 
-    An example is `traces, k = 0, decay = 0.95`. A label has the config keys that differ among the experiment's variants
-    of the method, except null values.
+    An example is `traces, k = 0, decay = 0.95`. A label has the config keys whose values differ between variants of
+    the same method in the experiment. Null values are not shown.
     """
     configs = [_config(s["config"]) for s in variants]
     values: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -86,7 +86,7 @@ def labels(variants: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Split configs (JSON texts) into the part that all share, and the rest of each."""
+    """Split configs (JSON texts) into the part that all share, and what remains of each."""
     parsed = [_config(text) for text in configs]
     if not parsed:
         return {}, []
@@ -97,7 +97,10 @@ def shared_config(configs: Sequence[str]) -> tuple[dict[str, Any], list[dict[str
 def _sometimes_absent(
     variants: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]
 ) -> Mapping[tuple[str, str], set[str]]:
-    """Find config keys that some variants of a method lack. This happens only if the workload has no `Config`."""
+    """Return, for each experiment and method, the config keys that only some of its variants have.
+
+    There are none if the workload has a `Config`.
+    """
     count: Counter[tuple[str, str]] = Counter()
     with_key: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for variant, config in zip(variants, configs, strict=True):

@@ -18,7 +18,7 @@ _MAX_TERMS = 10_000
 
 
 def t_cdf(t: float, df: float) -> float:
-    """Student's distribution function."""
+    """Compute Student's cumulative distribution function at t, with `df` degrees of freedom."""
     tail = beta_cdf(df / (df + t * t), df / 2, 0.5) / 2
     return 1 - tail if t > 0 else tail
 
@@ -26,7 +26,7 @@ def t_cdf(t: float, df: float) -> float:
 @functools.cache
 @functools.cache
 def t_quantile(share: float, df: float) -> float:
-    """Inverse of `t_cdf`, for shares of at least one half."""
+    """Compute the inverse of `t_cdf`, for `share` of at least one half."""
     high = 1.0
     while t_cdf(high, df) < share:
         high *= 2
@@ -34,17 +34,17 @@ def t_quantile(share: float, df: float) -> float:
 
 
 def f_cdf(x: float, df: float, other: float) -> float:
-    """Fisher's distribution function of a ratio of variances; `other` is the denominator's degrees of freedom."""
+    """Compute the F distribution function at x, with `df` degrees of freedom, and `other` in the denominator."""
     return 0.0 if x <= 0 else beta_cdf(df * x / (df * x + other), df / 2, other / 2)
 
 
 def chi2_cdf(x: float, df: float) -> float:
-    """The distribution function of chi-squared."""
+    """Compute the chi-squared distribution function at x, with `df` degrees of freedom."""
     return 0.0 if x <= 0 else gamma_cdf(x / 2, df / 2)
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function."""
+    """Compute the regularised incomplete beta function I_x(a, b)."""
     if x <= 0 or x >= 1:
         return float(x >= 1)
     front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
@@ -54,7 +54,7 @@ def beta_cdf(x: float, a: float, b: float) -> float:
 
 
 def gamma_cdf(x: float, a: float) -> float:
-    """The regularised lower incomplete gamma function."""
+    """Compute the regularised lower incomplete gamma function P(a, x)."""
     if x <= 0:
         return 0.0
     front = math.exp(a * math.log(x) - x - math.lgamma(a))
@@ -70,7 +70,7 @@ def gamma_cdf(x: float, a: float) -> float:
 
 
 def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
-    """The zero of an increasing function between low and high."""
+    """Find the zero of an increasing function between low and high."""
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < 0 else (low, middle)
@@ -92,7 +92,7 @@ def _gamma_fraction(x: float, a: float) -> float:
 
 
 def _fraction(numerator: Callable[[int], float], denominator: Callable[[int], float], first: float) -> float:
-    """Lentz's evaluation of 1 / (first + numerator(1) / (denominator(1) + numerator(2) / ...))."""
+    """Evaluate 1 / (first + numerator(1) / (denominator(1) + numerator(2) / ...)) by Lentz's method."""
     d = value = 1 / (first or _TINY)
     c = 1 / _TINY
     for i in range(1, _MAX_TERMS):

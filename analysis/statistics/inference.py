@@ -3,8 +3,8 @@
 Rules and reasons: `docs/verdicts.md`. Columns are arrays whose last axis is seeds; a statistic is a function of the
 columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired seeds).
 
-Two kinds of estimate: `Estimate` (any statistic: hull of three intervals) and `SpreadEstimate` (a standard deviation,
-or a ratio of two). Shares of seeds are in `analysis.statistics.shares`.
+There are two kinds of estimate. `Estimate` is for any statistic; its interval is the hull of three intervals.
+`SpreadEstimate` is for a standard deviation or a ratio of two. Shares of seeds are in `analysis.statistics.shares`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SEED = 20261124
 LEVEL = 0.05
 _EQUAL = 1e-9
 _TRIMMED = 0.05
-"""The share of the numbers left out at either end of the mean about which kurtosis is measured."""
+"""Share of the values that a trimmed mean leaves out at either end. Kurtosis is measured about this mean."""
 MAX_SEEDS = 10_000
-"""Numbers of needed seeds above this one are not reported."""
+"""Largest number of needed seeds that is reported."""
 _LEAST_DEFINED = 0.95
-"""An interval needs the statistic to be a number on at least this share of the resamples."""
+"""Least share of the resamples on which the statistic must be finite; otherwise there is no interval."""
 
 
 class Estimated(Protocol):
@@ -41,11 +41,11 @@ class Estimated(Protocol):
 
     @property
     def value(self) -> float:
-        """The statistic on all seeds."""
+        """The statistic computed from all seeds."""
 
     @property
     def error(self) -> float:
-        """Its standard error."""
+        """The standard error of the statistic."""
 
     @property
     def n(self) -> int:
@@ -56,10 +56,10 @@ class Estimated(Protocol):
         """Whether a bounded interval can be computed."""
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """The interval at 1 - level; (-inf, inf) if none can be computed."""
+        """Return the interval with confidence 1 - level; (-inf, inf) if none can be computed."""
 
     def p_beyond(self, end: float) -> float:
-        """Two-sided p of the true value lying on the other side of `end`."""
+        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Estimate:
         return self.n > 1 and math.isfinite(self.value) and math.isfinite(self.error) and enough
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Hull of the t, the percentile bootstrap and the BCa interval; (-inf, inf) if there is none."""
+        """Return the hull of the t, the percentile bootstrap and the BCa interval; (-inf, inf) if there is none."""
         if not self.has_interval:
             return -math.inf, math.inf
         half = t_quantile(1 - level / 2, self.n - 1) * self.error
@@ -96,7 +96,10 @@ class Estimate:
         return min(*ends, self.value - half), max(*ends, self.value + half)
 
     def p_beyond(self, end: float) -> float:
-        """Two-sided p of the true value lying on the other side of `end`: the largest of the three intervals' p."""
+        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`.
+
+        It is the largest of the p-values that belong to the three intervals.
+        """
         if not self.has_interval or self.value == end:
             return 1.0
         size = self.resampled.size
@@ -109,20 +112,26 @@ class Estimate:
 
     @functools.cached_property
     def _bias(self) -> float:
-        """BCa's z0: how far the bootstrap's median is from the statistic. Equal to rounding counts half."""
+        """BCa's z0: the normal quantile of the share of resamples below the statistic. Those equal to it count half."""
         size, slack = self.resampled.size, _EQUAL * max(1.0, abs(self.value))
         at_most = int((self.resampled <= self.value + slack).sum())
         below = (at_most + int((self.resampled < self.value - slack).sum())) / 2
         return NORMAL.inv_cdf((1 + below) / (2 + size))
 
     def _bca_share(self, share: float) -> float:
-        """The bootstrap quantile at which BCa puts the interval's end that the percentile interval has at `share`."""
+        """Return the share at which BCa reads the bootstrap's quantile.
+
+        The percentile interval reads it at `share`.
+        """
         z = self._bias + NORMAL.inv_cdf(share)
         stretch = 1 - self.acceleration * z
         return NORMAL.cdf(self._bias + z / stretch) if stretch > 0 else float(share > 0.5)
 
     def _bca_tail(self, share: float, *, lower: bool) -> float:
-        """Inverse of `_bca_share`: the tail that BCa gives an end beyond which the bootstrap has the tail `share`."""
+        """Invert `_bca_share`: return BCa's tail probability beyond an end.
+
+        A `share` of the resamples lies beyond the end, below it if `lower`.
+        """
         w = NORMAL.inv_cdf(share if lower else 1 - share) - self._bias
         squeeze = 1 + self.acceleration * w
         if squeeze <= 0:
@@ -136,12 +145,13 @@ class SpreadEstimate:
     """Ln of a sample standard deviation, or of a ratio of two.
 
     The interval is that of chi-squared (of F for a ratio) with degrees of freedom adjusted for heavy tails (Hummel,
-    Banga and Hettmansperger 2005; kurtosis about a trimmed mean as in Bonett 2006). Normal numbers get the textbook's.
+    Banga and Hettmansperger 2005; kurtosis about a trimmed mean as in Bonett 2006). Without heavy tails the degrees
+    of freedom are n - 1.
 
     Args:
         value: ln of the standard deviation, or of the ratio.
-        df: adjusted degrees of freedom of the numerator; nan without an interval.
-        other: of the denominator; inf for a single standard deviation.
+        df: adjusted degrees of freedom of the numerator; nan if there is no interval.
+        other: adjusted degrees of freedom of the denominator; inf for a single standard deviation.
         n: the number of seeds.
     """
 
@@ -152,7 +162,7 @@ class SpreadEstimate:
 
     @property
     def error(self) -> float:
-        """The standard error of `value` for many seeds."""
+        """The standard error of `value`, in the approximation for many seeds."""
         return math.sqrt(0.5 / self.df + 0.5 / self.other) if self.df else math.nan
 
     @property
@@ -161,14 +171,14 @@ class SpreadEstimate:
         return self.n > 3 and math.isfinite(self.value) and self.df > 0 and self.other > 0
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """The interval at 1 - level; (-inf, inf) if none can be computed."""
+        """Return the interval with confidence 1 - level; (-inf, inf) if none can be computed."""
         if not self.has_interval:
             return -math.inf, math.inf
         above, below = (self._quantile(share) for share in (1 - level / 2, level / 2))
         return self.value - above, self.value - below
 
     def p_beyond(self, end: float) -> float:
-        """Two-sided p of the true value lying on the other side of `end`."""
+        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`."""
         if not self.has_interval or self.value == end:
             return 1.0
         below = self._cdf(self.value - end)
@@ -178,13 +188,13 @@ class SpreadEstimate:
         return bisect(lambda excess: self._cdf(excess) - share, -50.0, 50.0)
 
     def _cdf(self, excess: float) -> float:
-        """Chance of a value at most `excess` above the true one."""
+        """Return the probability that the estimate exceeds the true value by at most `excess`."""
         ratio = math.exp(2 * excess)
         return chi2_cdf(self.df * ratio, self.df) if math.isinf(self.other) else f_cdf(ratio, self.df, self.other)
 
 
 def estimate(statistic: Statistic, columns: Columns) -> Estimate:
-    """A statistic with its jackknife error and bootstrap distribution, seeds paired across columns."""
+    """Compute a statistic with its jackknife error and bootstrap distribution. Seeds are paired across columns."""
     n = next(iter(columns.values())).shape[-1]
     if n == 0:
         return Estimate(math.nan, math.nan, np.array([math.nan]), n)
@@ -203,7 +213,7 @@ def estimate(statistic: Statistic, columns: Columns) -> Estimate:
 
 
 def spread_estimate(values: Array, other: Array | None = None) -> SpreadEstimate:
-    """Ln of the sample standard deviation of `values`; with `other`: of its ratio to that of `other`."""
+    """Estimate ln of the sample standard deviation of `values` or, with `other`, ln of the ratio to that of `other`."""
     n = values.size
     if n < 2:
         return SpreadEstimate(math.nan, math.nan, math.nan, n)
@@ -215,7 +225,7 @@ def spread_estimate(values: Array, other: Array | None = None) -> SpreadEstimate
 
 
 def _degrees(values: Array) -> float:
-    """Degrees of freedom of a sample's variance, fewer than n - 1 if its tails are heavier than a normal's."""
+    """Compute the degrees of freedom of a sample's variance: below n - 1 if its tails are heavier than normal."""
     n = values.size
     squares = float(((values - values.mean()) ** 2).sum())
     if n < 4 or squares == 0:
@@ -229,24 +239,24 @@ def _degrees(values: Array) -> float:
 
 @functools.cache
 def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the seeds in every bootstrap and every jackknife resample, the same for every line."""
+    """Return the seeds' indices in every bootstrap and every jackknife resample; they are the same for every line."""
     drawn = np.random.default_rng(SEED).integers(0, n, size=(RESAMPLES, n))
     return drawn, np.array([[j for j in range(n) if j != i] for i in range(n)])
 
 
 def zone_p(estimated: Estimated, low: float, high: float) -> float:
-    """The p of a verdict: the larger p of both ends (TOST) inside the zone, outside it that of the nearer end."""
+    """Return the p of a verdict: inside the zone the larger p of its ends (TOST), outside the p of the nearer end."""
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)
 
 
 def seeds_needed(estimated: Estimated, low: float, high: float, level: float) -> int | None:
-    """The smallest n whose interval, of this estimate and spread, excludes the zone's ends.
+    """Return the least number n of seeds at which the interval excludes the zone's ends, for this value and spread.
 
     Returns:
-        None if no n up to `MAX_SEEDS` does. The half-width at n is t's quantile with n - 1 degrees of freedom times the
-        standard error, which shrinks as 1 / sqrt(n).
+        The number; None if it exceeds `MAX_SEEDS`. The interval's half-width at n is the t quantile with n - 1
+            degrees of freedom times the standard error, which shrinks as 1 / sqrt(n).
     """
     if not estimated.has_interval:
         return None
@@ -268,7 +278,7 @@ def seeds_needed(estimated: Estimated, low: float, high: float, level: float) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order of `p_values`, to be compared with the uncorrected level."""
+    """Return Holm's adjusted p-values, in the order of `p_values`. They are compared with the uncorrected level."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -279,6 +289,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_level(p_values: Sequence[float], i: int, level: float = LEVEL) -> float:
-    """The level that Holm's procedure leaves to test i: level / (number of tests with no smaller p)."""
+    """Return the level of test i in Holm's procedure: `level` / (number of tests, i included, without a smaller p)."""
     rank = sum(p < p_values[i] or (p == p_values[i] and j < i) for j, p in enumerate(p_values))
     return level / (len(p_values) - rank)

@@ -32,7 +32,7 @@ from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
 from raysweep.orchestrator.errors import InputError
 
 KEYS = ("experiment", "seed")
-"""The default key columns; a caller with several networks or tasks in one frame adds their columns."""
+"""The default key columns. If a frame has several networks or tasks, their columns are added by the caller."""
 
 _MAX_KEYS = 5
 _ADDED = ("floor", "ceiling", "gap", "recovery")
@@ -46,7 +46,7 @@ def log_gap_recovery(
     on: Sequence[str] = KEYS,
     value: str = "mse_post_last_500",
 ) -> pl.DataFrame:
-    """Gap recovery on a log scale, Eq. 10: `100 (ln floor - ln mse) / (ln floor - ln ceiling)`.
+    """Compute the gap recovery on a log scale, Eq. 10: `100 (ln floor - ln mse) / (ln floor - ln ceiling)`.
 
     50 % is the geometric mean of floor and ceiling; above 100 % the method beats the ceiling.
 
@@ -59,7 +59,7 @@ def log_gap_recovery(
 
     Returns:
         `frame`, rows in the same order, with added columns `floor` and `ceiling` (MSE), `gap`
-        (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
+            (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
 
     Raises:
         MissingSeeds: a key of `frame` is absent from `floor` or `ceiling`.
@@ -76,10 +76,11 @@ def log_gap_recovery(
 def drift_recovery(
     frame: pl.DataFrame, frozen: pl.DataFrame, target: pl.DataFrame, *, on: Sequence[str] = KEYS, value: str = "mse"
 ) -> pl.DataFrame:
-    """Share of a drift's damage that is undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
+    """Compute the share of a drift's damage that is undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
 
-    Linear in the MSE, so not comparable with Eq. 10. Used like `log_gap_recovery`: `frame` has the adapting decoders'
-    MSE late in session B, `frozen` that of the frozen decoders there, `target` that at the end of session A.
+    It is linear in the MSE, so not comparable with Eq. 10. Arguments are as for `log_gap_recovery`. `frame` has the
+    MSE of the adapting decoders and `frozen` that of the frozen decoders, both late in session B; `target` has the
+    MSE at the end of session A.
     """
     return _recovery(frame, frozen, target, on, value, lambda mse: -mse)
 
@@ -92,10 +93,10 @@ def accuracy_recovery(
     on: Sequence[str] = KEYS,
     value: str = "accuracy",
 ) -> pl.DataFrame:
-    """Recovery of accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
+    """Compute the recovery of accuracy, Sec. 4.7 (ViT): `100 (acc - floor) / (ceiling - floor)`.
 
-    Used like `log_gap_recovery`; the floor is the trace-like network (gradient through one head), the ceiling the
-    dense reference. The paper, too, excludes seeds whose gap is not positive.
+    Arguments are as for `log_gap_recovery`. The floor is the trace-like network (gradient through one head), the
+    ceiling the dense reference. The paper, too, excludes seeds whose gap is not positive.
     """
     return _recovery(frame, floor, ceiling, on, value, lambda accuracy: accuracy)
 
@@ -108,7 +109,9 @@ def row_recovery(
     *,
     with_value: bool = False,
 ) -> pl.DataFrame:
-    """Recovery of every row of a table between two of its rows, on the seeds that have both.
+    """Compute the recovery of every row of a table, with two of its rows as floor and ceiling.
+
+    Seeds without floor or ceiling are left out.
 
     Args:
         values: frame with the columns `row`, `KEYS` and `value`.
@@ -149,7 +152,7 @@ def _recovery(
 
 
 def _reference(name: str, reference: pl.DataFrame, frame: pl.DataFrame, on: Sequence[str], value: str) -> pl.DataFrame:
-    """The reference's keys and value, after a check that it has exactly one row for every key of `frame`."""
+    """Return the keys and values of a reference, after a check that it has exactly one row for every key of `frame`."""
     _check(name, reference, on, value)
     repeated = reference.filter(reference.select(pl.struct(on).is_duplicated()).to_series())
     if repeated.height:
@@ -179,7 +182,7 @@ def _check(name: str, frame: pl.DataFrame, on: Sequence[str], value: str) -> Non
 
 
 def _list(frame: pl.DataFrame, on: Sequence[str]) -> str:
-    """The distinct keys of the rows, for messages: `experiment=sine seed=7; ...`."""
+    """List the distinct keys of the rows, for messages: `experiment=sine seed=7; ...`."""
     keys = frame.select(*on).unique(maintain_order=True).to_dicts()
     first = "; ".join(" ".join(f"{key}={entry}" for key, entry in row.items()) for row in keys[:_MAX_KEYS])
     return first + (f"; and {len(keys) - _MAX_KEYS} more" if len(keys) > _MAX_KEYS else "")

@@ -1,4 +1,4 @@
-"""Shares of seeds with a property: intervals of one share, and of the difference of two samples' shares."""
+"""Shares of seeds with a property: intervals of one share, and of the difference of two shares."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from raysweep.analysis.statistics.inference import LEVEL
 
 @functools.cache
 def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The mid-p interval of a binomial share: an outcome as extreme as the observed one counts half.
+    """Compute the mid-p interval of a binomial share `count / n`, in which the observed count has half its weight.
 
-    Clopper and Pearson's interval counts it whole: it covers more than its level, and with five of five can't exclude
-    one half.
+    With its full weight it would be Clopper and Pearson's interval. That covers more than its level, and with five
+    of five seeds it cannot exclude one half.
     """
     low = bisect(lambda p: mid_p(count, n, p) - level / 2, 0.0, 1.0) if count else 0.0
     high = bisect(lambda p: level / 2 - mid_p(n - count, n, 1 - p), 0.0, 1.0) if count < n else 1.0
@@ -22,20 +22,20 @@ def share_interval(count: int, n: int, level: float = LEVEL) -> tuple[float, flo
 
 
 def mid_p(count: int, n: int, p: float) -> float:
-    """Chance of more than `count` of n, and half that of `count`, if each has the chance p."""
+    """Compute P(X > count) + P(X = count) / 2, where X is binomial with n trials of probability p."""
     at_least = beta_cdf(p, count, n - count + 1) if count else 1.0
     more = beta_cdf(p, count + 1, n - count) if count < n else 0.0
     return (at_least + more) / 2
 
 
 def share_p(count: int, n: int, end: float) -> float:
-    """Two-sided p of the true share lying on the other side of `end`, by `share_interval`."""
+    """Compute the two-sided mid-p of the hypothesis that the true share is on the other side of `end`."""
     tail = mid_p(count, n, end) if count / n > end else mid_p(n - count, n, 1 - end)
     return min(1.0, 2 * tail)
 
 
 def difference_interval(count: int, n: int, other: int, m: int, level: float = LEVEL) -> tuple[float, float]:
-    """Newcombe's interval (1998, method 10) of the share `count` of n less the share `other` of m."""
+    """Compute Newcombe's interval (1998, method 10) of the difference of two shares, `count / n - other / m`."""
     one, two = count / n, other / m
     low, high = _wilson(count, n, level)
     other_low, other_high = _wilson(other, m, level)
@@ -45,7 +45,7 @@ def difference_interval(count: int, n: int, other: int, m: int, level: float = L
 
 
 def difference_p(count: int, n: int, other: int, m: int) -> float:
-    """Two-sided p of equal shares: the smallest level at which `difference_interval` still holds 0."""
+    """Compute the two-sided p of equal shares: the smallest level at which `difference_interval` contains 0."""
     if count * m == other * n:
         return 1.0
 
@@ -57,7 +57,7 @@ def difference_p(count: int, n: int, other: int, m: int) -> float:
 
 
 def _wilson(count: int, n: int, level: float) -> tuple[float, float]:
-    """Wilson's score interval of a share."""
+    """Compute Wilson's score interval of a share."""
     z = NORMAL.inv_cdf(1 - level / 2)
     p = count / n
     centre = p + z * z / (2 * n)

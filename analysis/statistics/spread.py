@@ -13,15 +13,18 @@ import polars as pl
 from raysweep.orchestrator.errors import InputError
 
 COLLAPSED = 100.0
-"""The spectrum of the influence J has collapsed if its condition number (largest over smallest singular value) is above
-this bound at any recorded step, or the run diverged. The paper's bound is lost; this is ten times the 10 above which,
-by its Sec. 5.1, random paths no longer suffice."""
+"""Bound on the condition number of the influence J, above which its spectrum counts as collapsed.
+
+The condition number is the largest over the smallest singular value. A run has collapsed if it is above the
+bound at any recorded step, or if the run diverged. Our copy of the paper has lost its bound. Ours is ten times
+the 10 above which, by Sec. 5.1, random paths no longer suffice.
+"""
 
 _STATISTICS = ("mean", "sd", "cv_percent", "n", "absent")
 
 
 def spread(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
-    """Mean, sample sd, coefficient of variation and n of `value` for each group.
+    """Compute mean, sample sd, coefficient of variation and n of `value` for each group.
 
     Args:
         frame: one row per seed of each group.
@@ -34,7 +37,7 @@ def spread(frame: pl.DataFrame, by: Sequence[str], value: str) -> pl.DataFrame:
         - `mean`: null if no seed has a value,
         - `sd`: ddof 1; null if n < 2,
         - `cv_percent`: 100 * sd with ddof 0 / mean; null if n < 2 or the mean is not positive,
-        - `n`, the number of seeds with a value, and `absent`, the number without.
+        - `n`, the number of seeds with a value, and `absent`, the number of seeds without.
     """
     absent = [column for column in (*by, value) if column not in frame.columns]
     if absent:

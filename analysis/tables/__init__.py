@@ -1,4 +1,4 @@
-"""The paper's tables with our numbers beside the paper's. Each module makes one `Table` from a `Source`.
+"""The paper's tables with our numbers beside the paper's. Each module builds one `Table` from a `Source`.
 
 `tables.render.RENDERERS["text"](TABLES["3"](cells.source.from_store(store)))` returns the printable table. Most modules
 hold only a specification, `SPEC`, from which `comparison` or `heads` builds the table.

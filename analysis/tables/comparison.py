@@ -105,7 +105,7 @@ def _ours(part: Measured, quantity: str) -> pl.DataFrame:
 
 
 def _papers(panel: Panel, paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
-    """Return the paper's rows for a panel, under the panel's names. Methods that the paper lacks have no row."""
+    """Return the paper's numbers for a panel, under our row names. Methods that the paper lacks have no row."""
     names = {panel.paper_name(row): (panel.name(row), row) for row in panel.labels}
     own = paper.filter(pl.col("row").is_in(list(names))).with_columns(
         pl.col("row").replace_strict({paper: row for paper, (_, row) in names.items()}, return_dtype=pl.String)

@@ -45,12 +45,12 @@ class HeadsTable:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panel: the selection of cells; its metric is an accuracy.
-        floors: row of 0 % recovery -> name, in the frame, of the recovery from it.
+        floors: row of 0 % recovery -> name, in the frame, of the recovery from this row.
         by_seed: the quantity in the columns of seeds.
         extra_columns: columns of the panel's extra metrics.
-        floor_headings: headings of the recoveries' columns, in the order of `floors`.
+        floor_headings: headings of the recovery columns, in the order of `floors`.
         notes: the table's own notes.
-        remarks: makes further notes, from the values and from the recoveries by floor.
+        remarks: makes further notes from the values, and from the recoveries by floor.
     """
 
     name: str
@@ -170,7 +170,7 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Note each floor that the dense reference does not beat significantly, since recovery then means little."""
+    """Return a note for each floor that the dense reference does not beat significantly; recovery then means little."""
     labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():
@@ -187,7 +187,9 @@ def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
 
 
 def _unsure(floor: str, gaps: pl.Series) -> list[str]:
-    """Note a mean gap that is not significantly above 0, which leads to recoveries of hundreds of percent.
+    """Return a note if the mean gap is not significantly above 0.
+
+    A small gap causes recoveries of hundreds of percent.
 
     Args:
         floor: the floor's label.
@@ -211,7 +213,7 @@ def _unsure(floor: str, gaps: pl.Series) -> list[str]:
 
 
 def _other_seeds(selected: Selected[Panel]) -> list[str]:
-    """Note the paper's seeds that have no cell, and other seeds, which have no column."""
+    """Note which of the paper's seeds have no cell, and which other seeds are in the means but have no column."""
     if selected.cells.is_empty():
         return []
     papers, ours = selected.selection.seeds, selected.seeds

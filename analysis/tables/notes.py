@@ -37,7 +37,7 @@ def legend(spec: Comparison, papers: Sequence[pl.DataFrame]) -> str:
 
 
 def standings(frames: Iterable[pl.DataFrame]) -> str:
-    """Build the legend of the marks after the paper's numbers, and of a dash."""
+    """Build the legend of the marks after the paper's numbers, and of the dash for unknown numbers."""
     signs = {sign for frame in frames for name in frame.columns if name.endswith("mark") for sign in frame[name]}
     explained = [
         f"{MARKS[standing]} {STANDINGS[standing]}" for standing in STANDINGS if MARKS[standing] in signs - {""}
@@ -46,13 +46,13 @@ def standings(frames: Iterable[pl.DataFrame]) -> str:
 
 
 def of_panel(part: Measured, panels: Sequence[Panel]) -> list[str]:
-    """Note seeds without a gap and diverged runs. The panel's label comes first if there are several panels."""
+    """Note the seeds without a gap and the diverged runs. With several panels, the panel's label comes first."""
     lead = f"{part.panel.label}: " if len(panels) > 1 else ""
     return [f"{lead}{note}" for note in (*_gaps(part), *_diverged(part))]
 
 
 def _gaps(part: Measured) -> list[str]:
-    """Note the seeds on which full RTRL is no better than the floor, and seeds left out of the recovery."""
+    """Note on how many seeds full RTRL is no better than a floor, and whether seeds are left out of the recovery."""
     notes: list[str] = []
     for floor, rated in part.recovery.items():
         gaps = rated.filter(pl.col("row") == part.panel.ceiling)["gap"].drop_nulls()

@@ -1,8 +1,8 @@
 """The paper's columns of a table: printed values, and statistics computed from its printed values by seed.
 
-Our copy of the paper lacks some means, sds, CVs and recoveries. These are computed from the paper's values by seed, if
-it has them, and marked as implied. The functions are those that compute ours. A printed value takes precedence.
-`tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the printed values.
+Our copy of the paper lacks some means, sds, CVs and recoveries. Where the paper's values by seed are known, these
+statistics are computed from them, by the functions that compute ours, and marked as implied. A printed value takes
+precedence. `tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the printed values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def values(name: str) -> pl.DataFrame:
 
 
 def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """Summarize the paper's values, one row per row of a panel for which the paper has a number.
+    """Summarize the paper's values: one row for each row of a panel for which the paper has a number.
 
     Args:
         paper: the rows of one panel, columns as `values` returns them.
@@ -34,8 +34,8 @@ def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
         ceiling: the row of 100 %; None: no recovery.
 
     Returns:
-        `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`, `cv_mark`, `n`
-        (number of per-seed values), `seed_...`; likewise for `recovery`.
+        `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`, `cv_mark`,
+            `n` (number of per-seed values), `seed_...`; likewise for `recovery`.
     """
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = _by_seed(paper, quantity)
@@ -58,7 +58,7 @@ def _by_seed(paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
 
 
 def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
-    """Return the recoveries by seed: the printed ones, or Eq. 10 on the printed values for rows without any."""
+    """Return the recoveries by seed: the printed ones or, for rows without them, Eq. 10 of the printed values."""
     printed = printed.rename({"value": "recovery"})
     if ceiling is None:
         return printed
@@ -69,7 +69,7 @@ def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str
 def _one(
     paper: pl.DataFrame, quantity: str, by_seed: pl.DataFrame, value: str, by_definition: tuple[str | None, ...]
 ) -> pl.DataFrame:
-    """Summarize one quantity: as printed, or computed from the values by seed for rows without a printed summary."""
+    """Summarize one quantity: as printed or, for rows without a printed summary, computed from the values by seed."""
     printed = paper.filter((pl.col("quantity") == quantity) & pl.col("seed").is_null()).select(
         "row", pl.col("value").alias("mean"), "upper", "sd", "mark", "standing"
     )

@@ -1,4 +1,4 @@
-"""Statistics as frames with one row per row of a table, and the joining of such frames."""
+"""Statistics as frames with one row per row of a table, and functions that join these frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysweep.analysis.statistics.spread import spread
 
 
 def rates(rated: pl.DataFrame, by_definition: Sequence[str | None], name: str) -> pl.DataFrame:
-    """Summarize recoveries, also by seed. The rows of `by_definition`, floor and ceiling, get no spread."""
+    """Summarize recoveries, with one column per seed. The rows in `by_definition` (floor and ceiling) get no spread."""
     summary = prefixed(spread(rated, ["row"], "recovery"), f"{name}_").drop(f"{name}_cv_percent")
     defined = pl.col("row").is_in([key for key in by_definition if key is not None])
     summary = summary.with_columns(pl.when(~defined).then(f"{name}_sd").alias(f"{name}_sd"))

@@ -17,7 +17,7 @@ _MIN_NOTE = 72
 
 
 def to_text(table: Table, width: int | None = None) -> str:
-    """Render a table as text with aligned columns, with the notes below.
+    """Render a table as text with aligned columns, and its notes below.
 
     Args:
         table: the table.
@@ -87,7 +87,7 @@ RENDERERS: Registry[Callable[[Table], str]] = Registry(
 
 
 def shown(column: Column, row: Mapping[str, Any]) -> str:
-    """Format one entry of a table: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
+    """Format one field of a table: `0.0018 ± 0.0006`, `78–84*`, `138 ± 47 (3 of 5)`, or "–"."""
     number = row[column.value]
     if number is None:
         text = ABSENT

@@ -13,7 +13,7 @@ from raysweep.analysis.tables.table import Column, Format
 
 FLOOR, FLOOR_DECAY0, CEILING = TRACES.key, DECAY_0.key, FULL.key
 RECOVERIES = {FLOOR: "recovery", FLOOR_DECAY0: "recovery_decay0"}
-"""Floor -> name in frames of the recovery from it."""
+"""Floor -> column name of the recovery from this floor."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Panel(Selection):
 
     Args:
         key: prefix of the panel's row names in frames; empty if the table has only one panel.
-        naive: baselines, in rows below the methods.
+        naive: baselines, shown in rows below the methods.
         ceiling: the row of 100 % recovery; None: the panel has no recovery.
         extra: name in the frame -> further metric to summarise.
-        paper: prefix of the row names in the paper's values, if it is not `key`.
+        paper: prefix of the row names in the paper's values; None: `key`.
     """
 
     key: str = ""
@@ -81,7 +81,8 @@ class Measured:
     Args:
         selected: the panel's cells.
         values: `row`, `experiment`, `seed`, `value` of methods and baselines; `value` is null if the run diverged.
-        recovery: floor -> `values` with `recovery` in percent, on the seeds that have floor and ceiling.
+        recovery: floor -> frame like `values` with an added `recovery` in percent, on the seeds with floor and
+            ceiling.
         extra: name of an extra metric -> its values, columns as `values`.
     """
 
@@ -104,12 +105,12 @@ class Comparison:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panels: the panels, from top to bottom.
-        paper: the file of the paper's values (`"table04"`).
+        paper: name of the file with the paper's values (`"table04"`).
         notes: the table's own notes.
         remarks: makes further notes from the numbers.
         by_seed: True: one column per seed, the paper's row below ours. False: the paper's columns beside ours.
-        fraction: whether to show k / n.
-        digits: the format of values: "mse" to two digits, "three" to three.
+        fraction: whether to show k / n in percent.
+        digits: the format of values: "mse" with two significant digits, "three" with three.
         extra: columns of the panels' extra metrics.
         quantity: the values' name in the frame and the heading.
     """
@@ -128,10 +129,10 @@ class Comparison:
 
     @property
     def heading(self) -> str:
-        """The quantity as written in headings."""
+        """The name of the quantity in headings."""
         return self.quantity.upper() if self.quantity == "mse" else self.quantity
 
 
 def per_panel(*remarks: Callable[[Measured], Sequence[str]]) -> Callable[[Sequence[Measured]], list[str]]:
-    """Combine functions that make notes for one panel into a function for all panels, a table's `remarks`."""
+    """Combine functions that make notes for one panel into one function for all panels, for use as `remarks`."""
     return lambda measured: [note for part in measured for remark in remarks for note in remark(part)]

@@ -1,4 +1,4 @@
-"""A table: a frame of unrounded numbers, and the shown columns, each of which formats one or more of the frame's."""
+"""A table: a frame of unrounded numbers, and the shown columns, which format columns of the frame."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Table:
 
     @property
     def lack(self) -> str | None:
-        """The message for a table without any done cell; otherwise None."""
+        """The message for a table without any done cell; None if a cell is done."""
         if self.missing.height < self.cells:
             return None
         return f"table {self.name} is empty, as none of its {self.cells} cells is done; run: {self.command}"

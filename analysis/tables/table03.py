@@ -2,9 +2,9 @@
 
 Differences from the paper:
 
-- There are two rows for k = 0. The paper does not state the decay of its traces; .95 reproduces their level. Decay 0
-  keeps only the immediate derivative (Eq. 5), the same rule as BPTT with window 1. So there are two recoveries, one
-  from each of these rows.
+- There are two rows for k = 0. The paper does not state the decay of its traces; .95 reproduces their errors. Decay 0
+  uses only the immediate derivative (Eq. 5), the same rule as BPTT with window 1. So there are two recoveries, one from
+  each of these rows.
 - Naive baselines are added. Persistence predicts no change from one step to the next. Least squares on the last two
   values predict a sine exactly.
 - Standard deviation, coefficient of variation and n over seeds are added.

@@ -25,7 +25,7 @@ def _panel(hidden: int) -> Panel:
 
 
 def _below_persistence(part: Measured) -> list[str]:
-    """Note the number of runs that beat persistence. If few do, comparing the methods says little."""
+    """Note the number of runs that beat persistence. If few do, a comparison of the methods says little."""
     naive = part.values.filter(pl.col("row") == "persistence").select("seed", naive="value")
     methods = part.values.filter(pl.col("row").is_in([row.key for row in part.panel.rows]))
     both = methods.join(naive, on="seed", how="inner").drop_nulls("value")
@@ -36,8 +36,8 @@ def _below_persistence(part: Measured) -> list[str]:
 def _failed(part: Measured) -> list[str]:
     """Note the seeds on which full RTRL fails: worse than traces, or more than twice the MSE of k = 4.
 
-    The first measure is the paper's. Our traces are worse than the paper's, so it detects fewer failures here. By the
-    second, the paper's values give the 2 and 3 of 5 failing seeds that the paper states.
+    The first criterion is the paper's. Our traces are worse than the paper's, so by this criterion fewer seeds fail
+    here. By the second, 2 and 3 of 5 seeds fail in the paper's values, as the paper states.
     """
     full = part.values.filter(pl.col("row") == CEILING).select("seed", full="value")
     comparisons: list[str] = []

@@ -1,6 +1,6 @@
 """Table 5: a sine of four regimes, at the first shift (arXiv 2603.15195, Sec. 4.2).
 
-Differences from the paper: decay 0, UORO and the naive baselines are added to its three methods.
+Differences from the paper: decay 0, UORO and the naive baselines are added to the paper's three methods.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Table 6: which four sources a unit keeps (arXiv 2603.15195, Sec. 4.3; the Fisher selections: Sec. 4.8).
 
 Differences from the paper: selections are in rows. Traces, full RTRL and the naive baselines are added, to distinguish
-"all selections are equal" from "no selection is needed". A note counts how often each of the paper's five selections is
-the best.
+"all selections are equal" from "no selection is needed". A note counts on how many seeds each of the paper's five
+selections is the best.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def _panel(stream: str, label: str, metric: str) -> Panel:
 
 
 def _winners(part: Measured) -> list[str]:
-    """Note how often each of the paper's five selections is the lowest or highest, on seeds that have all five."""
+    """Note on how many seeds each of the paper's five selections is the lowest or the highest.
+
+    Only seeds that have all five count.
+    """
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))
     if whole.is_empty():
@@ -75,7 +78,7 @@ def _counted(part: Measured, frame: pl.DataFrame) -> str:
 
 
 def _fisher_gap(part: Measured) -> list[str]:
-    """Note the recovery of the Fisher oracle minus that of its opposite, in percentage points."""
+    """Note the recovery of the Fisher oracle minus that of the opposite selection, in percentage points."""
     rated = part.recovery[FLOOR].filter(pl.col("row").is_in(["fisher_oracle", "fisher_anti"]))
     wide = rated.pivot("row", index="seed", values="recovery")
     if not {"fisher_oracle", "fisher_anti"} <= set(wide.columns):

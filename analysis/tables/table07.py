@@ -1,8 +1,8 @@
 """Table 7: sparse errors, the copy task and the adding problem (arXiv 2603.15195, Sec. 4.4).
 
-Differences from the paper: decay 0, persistence on adding, and spread over seeds are added. There is no recovery. In
-the paper full RTRL is no better than traces on both tasks, which leaves no gap to recover. BPTT over a whole sequence
-and full RTRL are the same algorithm in two rows.
+Differences from the paper: decay 0, persistence on adding, and spread over seeds are added. There is no recovery,
+because in the paper full RTRL is no better than traces on both tasks, which leaves no gap to recover. BPTT over a whole
+sequence is the same algorithm as full RTRL; the table has a row for each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOWS: Mapping[str, Callable[[int, int], int]] = {
     "copy": lambda length, delay: 2 * length + delay,
     "adding": lambda length, _: length,
 }
-"""Task -> steps of a sequence, from its `length` and `delay`."""
+"""Task -> function from `length` and `delay` to the number of steps of a sequence."""
 
 
 def _panel(task: str, metric: str, label: str, window: int, *naive: Naive) -> Panel:
@@ -41,7 +41,7 @@ CONSTANT, PERSISTENCE = Naive("constant", "constant"), Naive("persistence", "per
 
 
 def _worst(part: Measured) -> list[str]:
-    """Note the best and the worst method on average (the paper: full RTRL), and whether BPTT is full RTRL here."""
+    """Note the best and the worst method on average (in the paper full RTRL), and whether BPTT is full RTRL here."""
     one = _spans(part.panel, part.selected.settings)
     notes = [_one_algorithm(part)] if one else []
     compared = [row.key for row in part.panel.rows if not (one and row.key == "bptt")]

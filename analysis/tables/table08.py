@@ -3,9 +3,10 @@
 Differences from the paper:
 
 - The MSE before the shift is added. The paper insists that a network that has not converged says nothing about
-  adaptation. It states no measure of convergence; here it is an MSE below persistence on the same steps.
+  adaptation. It does not define convergence; here a run has converged if its MSE is below persistence on the same
+  steps.
 - Sparse RTRL with k = 0 is added. It has only the cell's own path, no paths through the gates (e-prop).
-- The Lorenz panel is added. The paper gives only its range before the shift.
+- The Lorenz panel is added. The paper prints only the range of its MSE before the shift.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from raysweep.analysis.tables.spec import Comparison, Measured, Panel, per_panel
 from raysweep.analysis.tables.table import Column
 
 PRE, PRE_NAIVE = "mse_pre_last_500", "persistence_pre_last_500"
-"""A run has converged (here and in the ledger) if the first is below the second. A bound on the MSE itself would
-depend on the stream's scale, which the paper leaves open."""
+"""Metrics before the shift. A run has converged (here and in the ledger) if its MSE is below that of persistence.
+
+A fixed bound on the MSE would depend on the stream's scale, which the paper does not state.
+"""
 AT_REST = 1e-4
-"""The stream is at rest if its variance after the shift is below this share of that before."""
+"""The stream is at rest if its variance after the shift is below this fraction of its variance before the shift."""
 
 
 def _panel(stream: str, label: str) -> Panel:

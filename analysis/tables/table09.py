@@ -1,7 +1,7 @@
 """Table 9: 256 hidden units on the sine (arXiv 2603.15195, Sec. 4.6).
 
-Difference from the paper: it states no learning rate. None of our three rates reproduces both of its levels (traces
-about .5, full RTRL .0003). So the table has a panel for each rate, all with the same numbers of the paper.
+Difference from the paper: the paper states no learning rate. None of our three rates reproduces both of its errors
+(traces about .5, full RTRL .0003). So the table has a panel for each rate, all with the same numbers of the paper.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Differences from the paper:
 
 - Baselines are added: a network without replay, and classifiers on pixels.
-- `bptt_ref` and `dense_ref` are the same computation here, bit for bit. The paper's differ by up to .027 on a seed.
-- Forgetting is added. The paper gives it for the dense reference and for one k, which our copy of the paper lacks.
+- `bptt_ref` and `dense_ref` are the same computation here, bit for bit. In the paper they differ by up to .027 on a
+  seed.
+- Forgetting is added. The paper prints it for the dense reference and for one k; our copy has lost this k.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Table 11: which six heads gradients go through in tasks 2 to 5 (arXiv 2603.15195, Sec. 4.8).
 
-Differences from the paper: accuracies and a second floor (0 % recovery) are added. With a selection all heads learn
-task 1, but the paper's floor uses one head throughout. The second floor uses one random head from task 2 on, so that
-recovery from it measures the selection alone.
+Differences from the paper: accuracies, and recovery from a second floor (0 %), are added. With a selection all heads
+learn task 1, but the paper's floor uses one head throughout. The second floor uses one random head from task 2 on, so
+that recovery from it measures the selection alone.
 """
 
 from __future__ import annotations

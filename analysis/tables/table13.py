@@ -1,6 +1,6 @@
 """Table 13: singular values of the influence J, n x P, through training (arXiv 2603.15195, Sec. 5.1).
 
-Condition number: sigma_1 / sigma_n. Effective rank: the smallest r whose first r sigma^2 hold 95 % of their sum.
+Condition number: sigma_1 / sigma_n. Effective rank: the smallest r whose largest r sigma^2 sum to 95 % of the total.
 
 Differences from the paper:
 
@@ -8,7 +8,8 @@ Differences from the paper:
   between J and I_t is the effect of the recurrence.
 - Sparse RTRL's own J is added for k = 0 (which is I_t), 4 and 16. 256 units have two learning rates. There are always
   five seeds.
-- Collapsed seeds are listed. As in the paper they are not in the means. A note says that this selects by outcome.
+- Collapsed seeds are listed. As in the paper they are not in the means. A note says that this selects seeds by their
+  outcome.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class Spectra:
     Args:
         selected: the panel's cells.
         cells: one row per cell: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest`
-            condition, and the statistics of `_STATISTICS`.
+            condition number, and the statistics of `_STATISTICS`.
     """
 
     selected: Selected[Panel]
@@ -214,7 +215,7 @@ def _papers(paper: pl.DataFrame) -> pl.DataFrame:
 
 
 def _collapsed_notes(parts: Sequence[Spectra]) -> list[str]:
-    """Note the MSE of the runs whose spectrum collapsed, and of the others."""
+    """Note the MSE of the runs whose spectrum collapsed, and the MSE of the other runs."""
     notes: list[str] = []
     for part in parts:
         labels = {row.key: row.label for row in part.panel.rows}

@@ -4,8 +4,8 @@ The threshold is the smallest k whose mean recovery from the paper's floor (trac
 level that the paper calls substantial.
 
 A GRU and persistence are added to the paper's table. So is the recovery of two methods without transport: decay 0,
-which propagates nothing, and the architecture's own path alone. A threshold means something only if these stay below 70
-%.
+which propagates nothing, and the architecture's own path alone. The threshold means something only if both stay below
+70 %.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _threshold(part: Measured, summaries: Summaries) -> str | None:
 
 
 def _threshold_text(part: Measured, summaries: Summaries, threshold: str | None) -> str | None:
-    """Format the threshold as `4/64`; `none of 4, 8` if no k reaches it; None if no k has a value yet."""
+    """Format the threshold as `4/64` (k / units); `none of 4, 8` if no k reaches it; None if no k has a value yet."""
     ks = _sources(part)
     if threshold is not None:
         return f"{ks[threshold]}/{UNITS}"
@@ -179,7 +179,7 @@ def _paper(paper: pl.DataFrame, row: str, units: int) -> dict[str, object]:
 
 
 def _without_transport(measured: Sequence[Measured]) -> list[str]:
-    """Note the rows with k = 0 that reach the threshold's recovery."""
+    """Note the rows with k = 0 whose recovery reaches the threshold's 70 %."""
     notes: list[str] = []
     for part in measured:
         summaries = _by_row(part.recovery[FLOOR], "recovery")

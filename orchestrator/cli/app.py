@@ -37,7 +37,7 @@ from raysweep.orchestrator.waits import exit_now, is_any_abandoned
 
 
 class _Commands(typer.core.TyperGroup):
-    """Our commands; they never end by SystemExit, so that one comes from a user's code."""
+    """The group of all commands. A SystemExit in a command comes from a user's code, and becomes an InputError."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -83,7 +83,7 @@ app.add_typer(cluster_app, name="cluster", rich_help_panel="Stores and clusters"
 
 
 def main() -> None:
-    """Entry point. A RaysweepError becomes its message and exit code, without a traceback."""
+    """Run the command line, and exit. A RaysweepError is printed without a traceback, and sets the exit code."""
     open_missing()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

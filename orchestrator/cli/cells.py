@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.workload import Workload
 
 MAX_SEEDS, MAX_IDS, MAX_FILES = 5, 5, 8
-"""Maximum numbers of printed seeds in a group of failures, of printed ids that share a prefix, and of files."""
+"""Maximum numbers to print: seeds of a group of failures, ids with one prefix, artifacts or arrays of an attempt."""
 PROGRESS_S = 5.0
 """Minimum seconds between two lines on the progress of a cell."""
 
@@ -108,7 +108,10 @@ def show(
 
 
 def _without_nan(metrics: Any) -> Any:
-    """Metrics for JSON: as a dict, or as the list of a row."""
+    """Replace NaN and infinite values of metrics by their names, since JSON cannot hold them.
+
+    `metrics` is a dict, or a list of dicts with the key `value`.
+    """
     if isinstance(metrics, dict):
         return {name: finite(value) if isinstance(value, float) else value for name, value in metrics.items()}
     return metrics and [{**metric, "value": finite(metric["value"])} for metric in metrics]
@@ -121,7 +124,7 @@ def _say_items(title: str, items: Mapping[str, object]) -> None:
 
 
 def _logged(store: Store, cell_id: str) -> dict[int, str]:
-    """Attempt -> the last value of each of its arrays."""
+    """Map each attempt of the cell to the last values of its arrays, as text: `loss 0.31, accuracy 0.9`."""
     import polars as pl
 
     last = pl.coalesce(pl.col("values_f64").list.last(), pl.col("values").list.last().cast(pl.Float64))
@@ -160,7 +163,7 @@ def one_cell(known: CellTable, cell: str) -> dict[str, Any]:
     """Find the cell whose id begins with `cell`, and return its row with the columns of its variant.
 
     Raises:
-        InputError: no id begins so, or several do.
+        InputError: no cell id in the store begins with `cell`, or several do.
     """
     import polars as pl
 
@@ -326,7 +329,7 @@ def _entry(store: Store, cell_id: str) -> RecordedSweep:
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load a cell's workload `name`. Folders: those that the cell's launch recorded, then the current one."""
+    """Load a cell's workload by `name`: from the folders that the cell's launch recorded, then from the current one."""
     from raysweep.orchestrator.launch.request import refuse_foreign
     from raysweep.orchestrator.sweep.main_module import MAIN
     from raysweep.orchestrator.sweep.main_program import enter
@@ -370,7 +373,7 @@ def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) 
 
 
 def _checkpoints_in(folder: Path) -> CheckpointLocation:
-    """Prepare a temporary folder as the place of the cell's checkpoints."""
+    """Prepare a temporary folder for the cell's checkpoints, and return it as a location."""
     from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 
     (folder / "_tmp").mkdir()

@@ -56,9 +56,9 @@ _NOT_IN_HINT = {"sweeps", "rerun_changed", "submit", "follow", "yes", "wait", "a
 """Parameters of a launch that are left out of the printed command to resume it."""
 
 RERUN = "done by code that has changed since; they run again"
-"""Description of the state `changed` with --rerun-changed."""
+"""Description of the state `changed` that is printed with --rerun-changed."""
 MAX_NAMES = 3
-"""Sweeps that a launch lists by name."""
+"""Maximum number of sweeps that a launch lists by name."""
 
 
 def plan(

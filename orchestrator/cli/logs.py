@@ -96,7 +96,7 @@ def _running(store: Store, cell_id: str) -> tuple[bool, bool]:
 
 
 def _recorded(store: Store, cell_id: str, attempt: int) -> tuple[str, str] | None:
-    """Status and output of an attempt that has ended."""
+    """Return the status and output of an attempt that has ended; None if the store has no such attempt."""
     import polars as pl
 
     of_attempt = (pl.col("cell_id") == cell_id) & (pl.col("attempt") == attempt)
@@ -118,7 +118,7 @@ def _print_live(store: Store, cell_id: str, attempt: int, printer: _Printer) -> 
 
 
 class _Printer:
-    """Prints output as it grows, without control characters; a line that has not ended is held back."""
+    """Prints a cell's output while it grows, without control characters. A line is printed once it has ended."""
 
     def __init__(self) -> None:
         self._size = 0  # bytes seen
@@ -126,7 +126,10 @@ class _Printer:
         self.printed = ""
 
     def more(self, size: int, end: bytes) -> None:
-        """Print the new part of an output of `size` bytes that ends with `end`."""
+        """Print the part of the output that is new since the last call.
+
+        `size` is the number of bytes printed so far, and `end` holds the last of them.
+        """
         from raysweep.orchestrator.run.output import clean
 
         new = size - self._size
@@ -138,7 +141,7 @@ class _Printer:
         self._write(clean(lines + newline))
 
     def finish(self, text: str | None) -> None:
-        """Print what is left of the whole `text`, or, if that is not known, the last line."""
+        """Print what remains of the complete output `text`; if `text` is None, only the unfinished last line."""
         from raysweep.orchestrator.run.output import clean
 
         if text is None:

@@ -12,7 +12,7 @@ import typer
 from raysweep.orchestrator.schedule.limits import MAX_ALIKE, NODE_WAIT_MIN
 
 CONFIRM_ABOVE = 10_000
-"""More new cells than this are run only after a confirmation."""
+"""Number of new cells above which a launch asks for confirmation."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -121,7 +121,10 @@ def with_launch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def typed_options(context: typer.Context, without: Collection[str]) -> list[str]:
-    """Return the options that were typed or set by the environment, as words. Parameters in `without` are left out."""
+    """Return the options that were typed or set by the environment, as words of a command line.
+
+    The parameters in `without` are left out.
+    """
     words: list[str] = []
     for parameter in context.command.params:
         name = str(parameter.name)

@@ -27,11 +27,19 @@ _Entry = TypeVar("_Entry")
 MIN_HOURS = 0.01
 """Hours of work below this are printed as `under 0.01`."""
 MAX_ROWS, MAX_BLOCKS, MAX_LETTERS = 1000, 50, 200
-"""Rows of a printed table; rows of a table printed in blocks, one block per row; letters of a value in a block."""
+"""Maximum numbers: rows of a printed table, rows printed as one block each, and letters of a value in a block."""
 
 
 def print_result(result: Result, as_json: bool, resume: str, at: str, example: str | None) -> None:
-    """Print a launch's result and the next commands, with the store option `at` and the SQL `example`."""
+    """Print a launch's result, and commands to type next.
+
+    Args:
+        result: the result.
+        as_json: print it as a JSON object instead.
+        resume: the command that resumes the launch.
+        at: the `--store` option of the other commands.
+        example: SQL of an example query; None for a general one.
+    """
     if as_json:
         event("end", **result.counts, resume=resume if result.done < result.asked else None)
         return
@@ -130,7 +138,7 @@ def print_frame(frame: pl.DataFrame) -> None:
 
 
 def _max_letters(frame: pl.DataFrame) -> int:
-    """Return the number of letters to print of a text: 60, or more if rows would otherwise look the same."""
+    """Return the number of letters to print of each text: 60, or 200 or 1000 if rows would otherwise look the same."""
     import polars as pl
 
     if frame.height > MAX_ROWS:
@@ -160,9 +168,9 @@ _NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 
 
 def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame with an apostrophe before text that a spreadsheet would run: it begins with = + - @ or a break.
+    """Put an apostrophe before each text, and each column name, that a spreadsheet would execute as a formula.
 
-    Column names are treated alike. Text that is a number stays as it is.
+    A formula begins with =, +, -, @, a tab or a line break. Text that is a number stays as it is.
     """
     import polars as pl
 
@@ -181,7 +189,7 @@ def without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def finite(value: float) -> float | str:
-    """The number, or its name in text if it is NaN or infinite, which JSON cannot hold."""
+    """Return the number; if it is NaN or infinite, which JSON cannot hold, return its name as text."""
     return value if math.isfinite(value) else str(value)
 
 
@@ -201,12 +209,15 @@ def print_json(document: Any) -> None:
 
 
 def to_json(document: Any) -> str:
-    """The JSON text of a document."""
+    """Return the JSON text of a document."""
     return json.dumps(document, default=str, indent=2)
 
 
 def print_answer(document: str, store: Store) -> None:
-    """Print an answer's JSON text; with --skip-damaged as `answer`, beside `missing`: what it lacks."""
+    """Print an answer's JSON text. With --skip-damaged, print a document with the keys `answer` and `missing`.
+
+    `missing` describes what the answer lacks because damaged files were skipped.
+    """
     if store.skip_damaged:
         from raysweep.orchestrator.store.missing import missing
 
@@ -235,11 +246,11 @@ def complain(problems: Iterable[str]) -> None:
 
 
 def confirm_many(count: int, prefix: str = "") -> None:
-    """Ask for confirmation if very many new cells would run.
+    """Ask for confirmation if more than `CONFIRM_ABOVE` new cells would run.
 
     Args:
         count: the number of new cells.
-        prefix: "up to " if fewer cells may run; otherwise "".
+        prefix: "up to " if `count` is only an upper limit; otherwise "".
 
     Raises:
         InputError: confirmation is needed, but standard input is not a terminal.

@@ -20,7 +20,10 @@ EVENTS_S = 2.0
 
 @contextlib.contextmanager
 def live(as_json: bool, at: str = "") -> Iterator[Callable[[Progress], None]]:
-    """Provide a function that prints the progress of a launch; for `at` see `at_store`. No text is left on its line."""
+    """Provide a function that prints the progress of a launch. On exit, clear its line on the terminal.
+
+    For `at` see `at_store`.
+    """
     if as_json:
         yield _Events()
         return

@@ -84,7 +84,10 @@ def run(store: Store) -> None:
 
 
 def _answer(store: Store, text: str, last: str) -> str:
-    """Execute one line of the prompt. `last` is the query that `save NAME` saves; the new one is returned."""
+    """Execute one line of the prompt, and return the last SQL query that succeeded.
+
+    `last` is the last query that succeeded before this line; `save NAME` saves it.
+    """
     import polars as pl
 
     word, _, rest = text.partition(" ")

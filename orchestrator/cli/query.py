@@ -167,7 +167,7 @@ def _kind(requested: str | None, output: str | None, as_json: bool) -> str:
 def _put_answer(
     frame: pl.DataFrame, kind: str, output: str | None, raw: bool, store: Store, more: Iterable[pl.DataFrame] = ()
 ) -> None:
-    """Print a store's answer, or write it to a file; print what it lacks if damaged files were skipped."""
+    """Print a query's result, or write it to a file. If damaged files were skipped, print what the result lacks."""
     warn_of_missing(store)
     if kind == "json" and output is None and store.skip_damaged:
         print_answer(frame.write_json(), store)
@@ -176,7 +176,7 @@ def _put_answer(
 
 
 def _write(frame: pl.DataFrame, more: Iterable[pl.DataFrame], kind: str, raw: bool, file: IO[bytes]) -> None:
-    """Write frames of the same columns, of which one at a time is in memory."""
+    """Write `frame`, then the frames in `more`, which have the same columns. Only one frame is in memory at a time."""
     if kind == "parquet":
         from pyarrow.parquet import ParquetWriter
 
@@ -196,7 +196,7 @@ def _write(frame: pl.DataFrame, more: Iterable[pl.DataFrame], kind: str, raw: bo
 def _put(frame: pl.DataFrame, kind: str, output: str | None, raw: bool, more: Iterable[pl.DataFrame] = ()) -> None:
     """Print a frame, or write it to a file; text in CSV is made safe for spreadsheets unless `raw`.
 
-    `more` are frames of the same columns, for formats of `STREAMED` only.
+    `more` holds further frames with the same columns. Only the formats in `STREAMED` write them.
     """
     if kind == "table" and output is None:
         print_frame(frame)

@@ -37,7 +37,7 @@ def keep(name: str, sql: str) -> Path:
 
 
 def resolve(text: str) -> str:
-    """Turn the argument of `query` into SQL: a saved query if it is a name, otherwise the text itself.
+    """Return the SQL of the saved query `text` if `text` is a single word; otherwise return `text` itself.
 
     Raises:
         InputError: no query is saved under this name, or its file cannot be read.

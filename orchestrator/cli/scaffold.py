@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.workload import Workload
 
 MAX_WIDTH = 40
-"""Width of a column of settings in characters; a longer value pushes the next column aside."""
+"""Maximum width in characters of a column of settings. A longer value pushes the next column aside."""
 
 
 def new(

@@ -98,7 +98,11 @@ def status(
 
 
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
-    """Print updates until the launch ends: the whole screen on a terminal, otherwise changes, as JSON if `as_json`."""
+    """Print the state of the store every `WATCH_S` seconds until the launch ends.
+
+    A terminal is cleared each time, and shows all lines. Otherwise the first line is printed if it has changed, and
+    all lines at the end. With `as_json`, each update is a JSON object.
+    """
     from raysweep.orchestrator.cli.watch import event, lines, snapshot
     from raysweep.orchestrator.launch.drift import REQUESTED
 

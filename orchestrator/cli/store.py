@@ -110,7 +110,7 @@ def _say_survey(found: Survey) -> None:
 
 
 def _confirm(document: dict[str, Any] | None) -> None:
-    """Ask before a repair; without a terminal, refuse, after printing the document."""
+    """Ask the user to confirm a repair. Without a terminal, print `document` as JSON, and raise InputError."""
     if not sys.stdin.isatty():
         if document is not None:
             print_json(document)

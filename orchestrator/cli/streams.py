@@ -1,4 +1,4 @@
-"""The standard streams of a command: closed by its caller, or left by their reader while a launch runs."""
+"""Standard streams that the caller of a command has closed, or that nobody reads any more while a launch runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal 
 
 
 def open_missing() -> None:
-    """Open the null device in place of streams that the caller has closed: a file must not take their numbers."""
+    """Open the null device for each standard stream that the caller of this process has closed.
+
+    Otherwise the next file to be opened would get the stream's descriptor, and hence its output.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one, unless it is taken
@@ -20,9 +23,9 @@ def open_missing() -> None:
 
 
 def outlive_readers() -> list[OSError]:
-    """Let this process go on when its output cannot be written any more; later output is dropped.
+    """Let this process go on after its output cannot be written any more; later output is dropped.
 
-    The list that is returned will hold the errors that a user should know of: not those of a reader that has left.
+    Returns a list that will hold the errors of later writes, except errors because nobody reads the output.
     """
     problems: list[OSError] = []
     for name in ("stdout", "stderr"):
@@ -38,7 +41,7 @@ def outlive_readers() -> list[OSError]:
 
 
 class _Output(io.FileIO):
-    """A file that turns into the null device at its first error."""
+    """An output file that is replaced by the null device at the first error of a write."""
 
     def __init__(self, descriptor: int, problems: list[OSError]) -> None:
         super().__init__(descriptor, "w", closefd=False)

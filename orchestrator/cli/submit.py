@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.spec import Sweep
 
 MAX_MIB = 64
-"""Limit on the size of the shipped Python files of users; data sets are never shipped."""
+"""Maximum MiB of users' Python files that are shipped. Data sets are never shipped."""
 _NOT_PASSED_ON = {"sweeps", "submit", "follow", "address", "inline", "yes"}
 """Parameters that are omitted from the command on the head, or have another value there."""
 

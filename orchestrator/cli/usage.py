@@ -1,4 +1,4 @@
-"""Usage errors of the command line: repeated and unknown options, and the value in the message about a wrong one."""
+"""Usage errors of the command line: repeated options, unknown options and invalid values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HINTS = {
         ("--force", "--overwrite"), "rows are never overwritten; --rerun-changed runs cells of other code again"
     ),
 }
-"""Options of other programs -> what to do here instead."""
+"""Option of another program -> hint for users who try it here."""
 
 
 _MAY_BE_EMPTY = {"title"}
@@ -35,7 +35,7 @@ def _shown(parameter: Any) -> str:
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice, and whose messages name the value and a remedy."""
+    """A command that rejects repeated options. Its usage errors name the invalid value and a remedy."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments.

@@ -27,7 +27,7 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.text import count_cells, one_line, pace_in_words
 
 WINDOW_S = 300.0
-"""Length of the window before now over which rates are averaged."""
+"""Rates are averages over this many seconds before now."""
 MAX_FAILURES, MAX_SLOW, MAX_RUNNING, MAX_LOGGED = 5, 5, 8, 4
 
 
@@ -142,7 +142,10 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
 
 
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
-    """Find the cells among `ids` whose retry budgets are used up in the running launch, which began with full ones."""
+    """Return the cells among `ids` that have used up their retries in the running launch.
+
+    `of_launch` selects the attempts of this launch; earlier ones do not count.
+    """
     counts = {budget: pl.col("status").is_in(statuses_of(budget)).sum() for budget in CHARGES}
     charged = store.collect(
         lambda: (
@@ -206,8 +209,11 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, at: str) -> list[str]:
     """Suggest next steps for the cells that are not done, and count those that `resume` does not run.
 
-    `request_state` has one entry per such cell (see `launch.drift`). `owner` and `starting` describe a running and a
-    starting launch; `at` is the `--store` option of the commands.
+    Args:
+        request_state: the request state of each cell that is not done (see `launch.drift`).
+        owner: description of the running launch, if any.
+        starting: description of a launch that is starting, if any.
+        at: the `--store` option of the suggested commands.
     """
     superseded, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []
@@ -247,13 +253,13 @@ def event(moment: Snapshot) -> dict[str, object]:
 
 
 def _limited(title: str, items: list[str], most: int) -> list[str]:
-    """Format the first `most` items, one per line with a title, and one line with the number of the others."""
+    """Format the first `most` items, each on a line after `title`. A last line says how many more there are, if any."""
     more = [f"{title}: {len(items) - most:,} more"] if len(items) > most else []
     return [f"{title}: {item}" for item in items[:most]] + more
 
 
 def _by_resource(moment: Snapshot) -> list[str]:
-    """Count the cells by their CPUs and GPUs, one line per combination. Empty if all cells have the same."""
+    """Format counts of cells, one line per combination of CPUs and GPUs. Empty if there is only one combination."""
     sizes = (
         moment.states.group_by("cpus", "gpus")
         .agg(
@@ -272,14 +278,14 @@ def _by_resource(moment: Snapshot) -> list[str]:
 
 
 def _running(moment: Snapshot) -> list[str]:
-    """Descriptions of the running cells that report their progress or log metrics."""
+    """Return one line for each running cell that reports its progress or logs metrics."""
     cells = [c for c, fraction in moment.running.items() if fraction is not None or moment.logged.get(c)]
     names = dict(moment.states.filter(pl.col("cell_id").is_in(cells)).select("cell_id", "name").iter_rows())
     return [f"{names[c]}#{c[:8]}, {_state(moment.running[c], moment.logged.get(c, {}))}" for c in cells]
 
 
 def _state(fraction: float | None, logged: Mapping[str, tuple[int, float]]) -> str:
-    """A running cell's progress, and the metrics that it logged last: `40%, step 400: loss 0.31`."""
+    """Format a running cell's progress and the metrics that it logged last: `40%, step 400: loss 0.31`."""
     parts = [] if fraction is None else [f"{fraction:.0%}"]
     if logged:
         last = max(step for step, _ in logged.values())

@@ -9,4 +9,4 @@ EXECUTORS: Registry[str] = Registry(
         "ray": "raysweep.orchestrator.executors.ray.executor:RayExecutor",
     },
 )
-"""Name -> `module:class`, imported when it is used."""
+"""Name of an executor -> its class as `module:class`, which is imported at its first use."""

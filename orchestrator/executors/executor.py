@@ -20,7 +20,7 @@ class Executor(Protocol):
     """Runs chunks and reports how they ended. It never retries a cell: the driver counts attempts."""
 
     def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
-        """Return how many chunks of this demand can run at once now."""
+        """Return how many chunks of this demand may be submitted at the same time."""
 
     def fits(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> str | None:
         """Return the reason why no node can run a cell of this demand; None if one can."""
@@ -29,7 +29,7 @@ class Executor(Protocol):
         """List the submitted chunks that no existing node can run."""
 
     def memory_gib(self) -> float | None:
-        """Return the memory that a cell may request on the largest machine; None if memory is not scheduled."""
+        """Return the memory in GiB that a cell may request on the largest machine; None if memory is not scheduled."""
 
     def submit(self, chunk: Chunk) -> None:
         """Accept a chunk and return at once; the chunk runs later."""

@@ -16,10 +16,10 @@ from raysweep.orchestrator.sweep.workload import Workload
 
 
 class InlineExecutor:
-    """One slot: this process. A cell that does not react to its alarm cannot be ended.
+    """Runs chunks in this process, one at a time. A cell that does not react to its alarm cannot be ended.
 
     Args:
-        workloads: name -> the workload to run; others are imported for their chunks.
+        workloads: name -> workload. A workload that is not among these is imported when a chunk needs it.
     """
 
     def __init__(self, workloads: Mapping[str, Workload] = MappingProxyType({})) -> None:
@@ -49,7 +49,7 @@ class InlineExecutor:
         self._queue.append(chunk)
 
     def poll(self, timeout: float) -> list[Event]:
-        """Run the oldest chunk."""
+        """Run the oldest queued chunk, and return its result as the only event; no event if no chunk is queued."""
         if not self._queue:
             return []
         chunk = self._queue.popleft()
@@ -61,7 +61,7 @@ class InlineExecutor:
         return [ChunkDone(reply) if isinstance(reply, ChunkResult) else reply]
 
     def avoid(self, node_id: str) -> bool:
-        """There is no other node."""
+        """Return False: there is no other node."""
         return False
 
     def beats(self) -> Iterable[Beat]:

@@ -1,4 +1,4 @@
-"""Resources that nodes and node types offer, compared with those that cells demand. Pure; does not import Ray."""
+"""The resources that nodes offer, compared with the resources that cells demand. Pure; does not import Ray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
 NODE_ID, NODE_GROUP = "ray.io/node-id", "ray.io/node-group"
 """Labels that Ray sets on each node."""
 FIRST_NODES = 2
-"""Number of nodes first requested from the autoscaler of an empty cluster; each later request doubles the cluster."""
+"""Number of nodes that are first requested from the autoscaler. Each later request at most doubles the cluster."""
 
 
 class Demand(NamedTuple):
@@ -41,7 +41,8 @@ class NodeType:
         resources: resource, by Ray's name -> amount; memory in bytes.
         most: maximum number of nodes of this type at once.
         labels: labels of the nodes.
-        open: whether a resource that is not stated may exist; the provider determines it when a node starts.
+        open: whether a node may have resources that `resources` lacks, since the provider determines them at its
+            start.
     """
 
     name: str
@@ -56,7 +57,7 @@ class NodeType:
 
     @property
     def has_gpu(self) -> bool:
-        """Whether this node type states GPUs."""
+        """Whether `resources` contains GPUs."""
         return bool(self.resources.get("GPU"))
 
 
@@ -79,16 +80,21 @@ class Autoscaler:
         return any(not kind.has_gpu and kind.slots(demand) for kind in self.types)
 
     def for_cells(self, demand: Demand) -> list[NodeType]:
-        """Return the node types for cells of this demand. A cell without GPUs gets a GPU type only if no other fits."""
+        """Return the node types on which cells of this demand may run.
+
+        If the cells need no GPU, types with GPUs are returned only if no other type fits.
+        """
         plain = not demand.gpus and self.without_gpus(demand)
         return [kind for kind in self.types if kind.slots(demand) and not (plain and kind.has_gpu)]
 
     def may_run(self, demand: Demand) -> bool:
-        """Tell whether the autoscaler may start a node for such a cell. True if its node types are unknown."""
+        """Tell whether the autoscaler may start a node for a cell of this demand; True if node types are unknown."""
         return not self.types_known or bool(self.for_cells(demand))
 
     def wanted(self, demand: Demand, now: int) -> int:
-        """Return how many slots to request beyond those of the running nodes. The number grows step by step.
+        """Return how many slots to request in addition to those of the running nodes.
+
+        A request at most doubles the slots, or is for `FIRST_NODES` nodes of the largest type if that is more.
 
         Args:
             demand: the demand of each cell.
@@ -103,7 +109,10 @@ class Autoscaler:
         return max(0, min(full - now, max(now, FIRST_NODES * largest)))
 
     def keep_off_gpus(self, demand: Demand) -> dict[str, str]:
-        """Return a label selector that keeps cells without GPUs off the autoscaler's GPU nodes, running or future."""
+        """Return a label selector that excludes the autoscaler's GPU nodes, running or future, for a cell without GPUs.
+
+        Empty if the cell needs a GPU, or if only GPU nodes can run it.
+        """
         with_gpus = [kind for kind in self.types if kind.has_gpu]
         if demand.gpus or not with_gpus or not self.without_gpus(demand):
             return {}
@@ -140,7 +149,7 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
     Args:
         offers: resource, by Ray's name -> amount; memory in bytes.
         demand: the demand of each cell.
-        unstated: whether a resource that is not stated counts as enough for one cell.
+        unstated: whether a resource that is missing in `offers` counts as enough for one cell.
     """
     requested = {"CPU": demand.cpus, "GPU": demand.gpus, "memory": (demand.memory_gib or 0.0) * 2**30, **demand.customs}
     fits = [offers.get(name, need if unstated else 0.0) / need for name, need in requested.items() if need]
@@ -150,7 +159,7 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
 def nodes_to_avoid(
     nodes: Mapping[str, Mapping[str, float]], unresponsive: set[str], demand: Demand, others_may_come: bool = False
 ) -> set[str]:
-    """Return the ids of nodes that a cell should not run on; never all nodes that could run it.
+    """Return the ids of the nodes that a cell should not run on. At least one node that can run it remains.
 
     Ray would place cells without GPUs on GPU nodes. There they would take the CPUs that GPU cells need.
 
@@ -158,7 +167,8 @@ def nodes_to_avoid(
         nodes: id of a living node -> its resources.
         unresponsive: ids of nodes that do not answer.
         demand: the cell's demand.
-        others_may_come: whether an autoscaler may start a node without GPUs that can run the cell.
+        others_may_come: whether an autoscaler may start a node without GPUs that can run the cell. Then no present
+            node has to remain.
     """
     with_gpus = set() if demand.gpus else {node for node, offers in nodes.items() if offers.get("GPU")}
     if others_may_come:

@@ -1,1 +1,1 @@
-"""A launch: planning, running and recording the cells of sweeps, in order."""
+"""A launch: planning, running and recording of the cells of sweeps."""

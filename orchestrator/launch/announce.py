@@ -1,4 +1,4 @@
-"""Notes about launches that are starting Ray and do not own their store yet: this user's, on this machine."""
+"""Notes about this user's launches on this machine that are starting Ray, before they own their stores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysweep.orchestrator.store.storage.scratch import scratch
 
 @contextlib.contextmanager
 def starting(store: str, command: str) -> Iterator[None]:
-    """Announce inside the block that a launch on this store is starting; `store` is its location."""
+    """Announce inside the block that a launch on the store at the location `store` is starting."""
     path = None
     with contextlib.suppress(OSError, RaysweepError):  # a note that cannot be written does not stop the launch
         path = _note(store, command)
@@ -36,7 +36,7 @@ def _note(store: str, command: str) -> Path:
 
 
 def who_starts(store: str) -> str | None:
-    """Describe this machine's launch that is about to own the store at this location; None if there is none."""
+    """Describe the launch on this machine that is about to own the store at this location, or return None."""
     for path in _notes():
         note = ProcessNote.read(path)
         if note.fields.get("store") == store and note.is_alive():

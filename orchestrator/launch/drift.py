@@ -1,4 +1,4 @@
-"""Drift: the cells that earlier launches of a sweep requested and that are not requested now. Pure."""
+"""Drift: the cells that earlier launches of a sweep requested and the present one does not. Pure."""
 
 from __future__ import annotations
 
@@ -113,15 +113,16 @@ WHY = (
     "of another version of its workload",
     "before the file changed",
 )
-"""The ways in which a cell that is not requested now was requested; if several apply, the first counts."""
+"""How the earlier request of a cell differed from the present one; if several apply, the first counts."""
 
 
 class Drift(NamedTuple):
-    """Cells that earlier launches of the same sweeps requested and this launch does not.
+    """The cells that earlier launches of the same sweeps requested and this launch does not.
 
     Args:
-        why: reason, an entry of `WHY` -> number of cells.
-        new_keys: workload -> keys of its Config that no recorded cell of this version has, except `AddedLater` ones.
+        why: entry of `WHY` -> number of these cells.
+        new_keys: workload -> keys of its Config that no recorded cell of its current version has. Keys marked
+            `AddedLater` are left out.
     """
 
     why: Mapping[str, int]
@@ -131,7 +132,7 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """Compare the recorded cells of these sweeps with `every`, the cells that are requested now."""
+    """Compare the recorded cells of these sweeps with `every`, which are the cells that they request now."""
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None, return_dtype=pl.String)

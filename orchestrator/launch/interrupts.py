@@ -18,14 +18,14 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.waits import exit_now
 
 FENCED_S = 8.0
-"""Seconds after which a process is ended whose store was taken over, and which has not ended by itself."""
+"""Seconds that a process has to end by itself after its store was taken over; then it is ended."""
 
 
 @contextmanager
 def interruptible(driver: Driver, executor: Executor, writer: StoreWriter, hard: threading.Timer) -> Iterator[None]:
     """End the launch cleanly at the first signal inside the block, and at once at the second.
 
-    If the store is taken over meanwhile, the block is interrupted, and `hard` is started.
+    If another launch takes over the store meanwhile, start `hard`, and interrupt the block.
 
     Raises:
         Fenced: the store was taken over.
@@ -57,11 +57,11 @@ def interruptible(driver: Driver, executor: Executor, writer: StoreWriter, hard:
 
 
 def hard_end(writer: StoreWriter, *, exits: bool) -> threading.Timer:
-    """A timer that ends the process `FENCED_S` seconds after its start, whatever the main thread is doing.
+    """Return a timer that ends the process after `FENCED_S` seconds, even if the main thread hangs.
 
     Args:
         writer: the owner of the store that was taken over.
-        exits: whether the process has no other purpose; otherwise the timer does nothing.
+        exits: whether the process may be ended, since it only runs this launch; otherwise the timer does nothing.
     """
 
     def end() -> None:

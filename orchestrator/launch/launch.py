@@ -52,7 +52,7 @@ from raysweep.workloads.registry import unknown_name
 
 FLUSH_OUTCOMES, FLUSH_S = 500, 0.5
 FLUSH_BYTES = 32 * 2**20
-"""Bytes of arrays that are committed at once: they are in memory several times while they are encoded."""
+"""Maximum bytes of arrays per commit. While arrays are encoded, memory holds them several times."""
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -148,7 +148,9 @@ class Launch:
         self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
 
     def plan(self) -> Plan:
-        """Plan the launch once no other launch owns the store, since that one may be running the same cells.
+        """Plan the launch once no other launch owns the store.
+
+        The owner may be running the same cells. Waits until it ends if `Options.wait` is set.
 
         Raises:
             InputError: cells to run lack something on this machine, or need more than it has.
@@ -164,7 +166,7 @@ class Launch:
         return planned
 
     def current_plan(self) -> Plan:
-        """Plan the launch even if another one owns the store. Recomputed only if the store's rows have changed."""
+        """Plan the launch even if another one owns the store. The plan is cached until the store's rows change."""
         summary = self.store.summary()
         if self._plan is None or summary is not self._summary:  # the store returns one object until its rows change
             if self._rounds is not None:
@@ -326,7 +328,11 @@ def _commit_all(
     files: NeededFiles,
     report: Callable[[Progress], None] | None,
 ) -> None:
-    """Run the cells; commit outcomes when enough are waiting (see `_parts`), or `FLUSH_S` after the last commit."""
+    """Run the cells and commit their outcomes in batches.
+
+    A batch is committed when `FLUSH_OUTCOMES` outcomes or `FLUSH_BYTES` bytes of arrays are waiting, or `FLUSH_S`
+    seconds after the last commit.
+    """
     replacing = frozenset(planned.frame.filter((pl.col("state") == "changed") & pl.col("run"))["cell_id"])
     commits, paths = commits_of(workloads), {w.source_digest: w.source_path for w in workloads.values()}
     uncommitted: list[CompletedAttempt] = []
@@ -373,14 +379,15 @@ def _commit_all(
 
 
 def _size(completed: CompletedAttempt) -> int:
-    """Bytes of the arrays."""
+    """Return the size in bytes of the arrays that an attempt recorded."""
     return sum(array.values.nbytes for array in completed.outcome.arrays)
 
 
 def _parts(uncommitted: Sequence[CompletedAttempt]) -> Iterator[list[CompletedAttempt]]:
-    """Split outcomes, in order, into parts of at most `FLUSH_OUTCOMES`, and `FLUSH_BYTES` or one outcome.
+    """Split outcomes, in order, into parts of at most `FLUSH_OUTCOMES` outcomes and `FLUSH_BYTES` bytes of arrays.
 
-    The caller removes each part from the front of `uncommitted` before it takes the next.
+    An outcome with larger arrays is a part by itself. The caller removes each part from the front of `uncommitted`
+    before it asks for the next.
     """
     while uncommitted:
         count, size = 0, 0

@@ -58,7 +58,7 @@ def _requirement(workload: Workload, lacks: Callable[[Any], str | None], config:
 
 
 def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, str]:
-    """Workload -> command line of its first cell to run, or else of its first cell; for programs only."""
+    """Return, by workload, the command line of a program's first cell to run, or else of its first cell."""
     lines = {}
     variants = plan.table.variants.with_row_index("row")
     cells = plan.frame.sort("run", descending=True, maintain_order=True)
@@ -85,7 +85,7 @@ def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
 
 
 def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
-    """Raise InputError for cells with more CPUs or memory than this machine, before a Ray is started on it for them."""
+    """Raise InputError if a cell to run on an embedded Ray needs more CPUs or memory than this machine has."""
     if options.executor != "ray" or options.address is not None:
         return
     machine = _this_machine()
@@ -101,7 +101,10 @@ def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
 
 
 def _this_machine() -> dict[str, float]:
-    """Upper limits of what Ray offers here, by Ray's names; a resource is left out if its limit is unknown."""
+    """Return upper limits of the resources that Ray offers on this machine, by Ray's names; memory in bytes.
+
+    A resource without a known limit is left out.
+    """
     try:
         memory = {"memory": float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))}
     except (ValueError, OSError):  # a system that does not know these names

@@ -22,22 +22,25 @@ class Commit(NamedTuple):
 
 
 SHIPPED = "RAYSWEEP_COMMITS"
-"""Environment variable of a submitted job: the commits of the shipped code, as JSON."""
+"""Name of the environment variable that holds the commits of the shipped code in a submitted job, as JSON."""
 
 
 def shipped() -> dict[str, Commit]:
-    """Return the commits by source digest that the submitting machine recorded; empty outside a submitted job."""
+    """Return the commits of the shipped code, by source digest, as the submitting machine recorded them.
+
+    Empty outside a submitted job.
+    """
     commits: dict[str, tuple[str, str | None]] = json.loads(os.environ.get(SHIPPED, "{}"))
     return {digest: Commit(*commit) for digest, commit in commits.items()}
 
 
 def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
-    """Return the environment variables from which `shipped` reads these commits in a submitted job."""
+    """Return environment variables for a submitted job, from which `shipped` reads the commits there."""
     return {SHIPPED: json.dumps(commits)}
 
 
 def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
-    """Find the commit of each workload's code, by source digest. Code outside a repository has none."""
+    """Return the commit of each workload's code, by source digest. Code outside a git repository is left out."""
     commits = {}
     for w in workloads.values():
         commits[w.source_digest] = commit_of(w.source_path, w.files())
@@ -45,12 +48,12 @@ def commits_of(workloads: Mapping[str, Workload]) -> dict[str, Commit]:
 
 
 def commit_of(source_path: str, files: Mapping[str, bytes] = MappingProxyType({})) -> Commit | None:
-    """The commit of the repository that tracks a file; None if no repository tracks it.
+    """Return the commit of the repository that tracks a file; None if no repository tracks it.
 
     Args:
         source_path: the file.
-        files: all files of the code with their contents; those that the repository does not track count as uncommitted
-            changes.
+        files: content of all files of the code, by path. Files that the repository does not track count as
+            uncommitted changes.
     """
     folder = Path(source_path).parent
     try:

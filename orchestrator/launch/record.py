@@ -1,4 +1,4 @@
-"""Stage 6, recording: outcomes become Arrow tables of the store's schema, requested sweeps become records."""
+"""Stage 6, recording: outcomes become tables of the store's schema, and requested sweeps become records."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
 
 
 def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-    """Build a list column from arrays of this dtype; other values become null. Elements stay unconverted."""
+    """Build a list column from the arrays of this dtype, without converting elements; other arrays become null."""
     chosen = [v if v.dtype == dtype else None for v in values]
     lengths = [0 if v is None else len(v) for v in chosen]
     present = [v for v in chosen if v is not None]

@@ -1,4 +1,4 @@
-"""What a lost attempt had printed and logged: its worker published it while the cell ran."""
+"""The output and the curves of a lost attempt, which its worker published while the cell ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysweep.orchestrator.store.storage.storage import Storage
 
 
 def recovered(attempt: CompletedAttempt, storage: Storage, ids: pl.Series) -> CompletedAttempt:
-    """Add to the outcome of a lost attempt the curves and the output that it published; others are unchanged.
+    """Add to a lost attempt the curves and the output that it published. An attempt that was not lost stays unchanged.
 
     Args:
         attempt: the attempt.

@@ -1,4 +1,4 @@
-"""What a launch is to run: its cells, from sweep files or from the store's records, and its options. Writes nothing."""
+"""What a launch is to run: its options, and its cells, from sweep files or the store's records. Writes nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Request:
 
     @property
     def own_files(self) -> dict[str, dict[Path, bytes | None]]:
-        """Folder of users' files -> files of the workloads in it (see `Workload.shipped`)."""
+        """The workloads' files by the folder of users' files that contains them (see `Workload.shipped`)."""
         files: dict[str, dict[Path, bytes | None]] = {}
         for w in self.workloads.values():
             if w.folder is not None:
@@ -93,14 +93,14 @@ def from_sweeps(sweeps: Sequence[Sweep], store: Store, where: str | None = None)
 def from_store(
     store: Store, where: str | None, timeout_s: float | None = None, retries: int | None = None, *, trust: bool = False
 ) -> Request:
-    """Request the cells that launches on the store have recorded, or those of them that `where` selects.
+    """Request the cells that launches have recorded in the store, or the part of them that `where` selects.
 
     Args:
         store: the store.
         where: an SQL predicate over its cells; None selects all.
         timeout_s: replaces the recorded timeouts; None keeps them.
         retries: replaces the recorded numbers of retries; None keeps them.
-        trust: import users' modules from the recorded folders, whoever recorded them.
+        trust: import users' modules from the recorded folders even if another user recorded them.
 
     Raises:
         InputError: a workload cannot be loaded or was recorded by another user, or the predicate is invalid.
@@ -147,10 +147,11 @@ def from_store(
 
 
 def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
-    """The workloads of the sweeps, by name.
+    """Load the workloads of the sweeps, by name.
 
     Raises:
-        InputError: a workload cannot be loaded, or two sweeps run one command from two folders, or with other metrics.
+        InputError: a workload cannot be loaded; or two sweeps run the same command from different folders, or with
+            different files, metrics or variables.
     """
     workloads: dict[str, Workload] = {}
     for part in (part for sweep in sweeps for part in sweep.parts()):
@@ -177,9 +178,9 @@ def _checked(request: Request) -> Request:
 
 
 def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
-    """Warn about keys that are probably in the wrong place of a sweep whose workload has no `Config`.
+    """Return warnings about keys of a sweep that are probably in the wrong place.
 
-    Keys that were `typed` on the command line are left out.
+    For sweeps whose workload has no `Config`. Keys that were `typed` on the command line are not checked.
     """
     lists = [
         f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "
@@ -252,7 +253,7 @@ def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> list[str]:
 
 
 def refuse_foreign(store: Store, recorded: Sequence[RecordedSweep]) -> None:
-    """Raise InputError for user modules and programs in records that are not this user's: foreign code would run."""
+    """Raise InputError if a sweep that this user did not record would run a user's module or a program."""
     foreign = {
         (entry.metadata["name"], workload): ", ".join(entry.metadata["search"]) or "the Python path"
         for entry in recorded

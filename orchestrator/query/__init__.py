@@ -1,1 +1,1 @@
-"""SQL over a store."""
+"""SQL queries over a store."""

@@ -14,7 +14,7 @@ from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 
 def columns(store: Store) -> pl.DataFrame:
-    """One row per column of the SQL tables. Columns: table, column, type, what (the category).
+    """Return one row per column of the SQL tables. Columns: table, column, type, what (the category).
 
     `column` is quoted for SQL if necessary. `what` is "identity", "status", "metric", "config", "time", "machine",
     "code", "list" (all metrics, the whole config) or "launch", in this order; for the other tables it is "array",
@@ -31,7 +31,10 @@ def columns(store: Store) -> pl.DataFrame:
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Rows for the columns of a frame from `widen`, whose order is: schema, config keys, metrics."""
+    """Return one row per column of a frame that `widen` built: (table, column, type, category).
+
+    The frame's columns are in the order: schema, config keys, metrics.
+    """
     configs = 0
     if "config" in frame.columns:
         parsed = (flattened(json.loads(text)) for text in frame["config"].drop_nulls().unique())

@@ -14,11 +14,11 @@ from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 MAX_METRICS, MAX_SETTINGS = 3, 6
 COUNTERS = ("step", "steps", "epoch", "epochs", "iteration", "seconds")
-"""Metrics that say how far a cell came; they are shown only if there are no others."""
+"""Names of metrics that count progress, in lower case. They are shown only if there are no other metrics."""
 
 
 def means_by_settings(store: Store, table: CellTable) -> str | None:
-    """SQL for the means of up to `MAX_METRICS` metrics by the settings that differ in the table.
+    """Return SQL for the means of up to `MAX_METRICS` metrics over seeds, by the settings that differ in the table.
 
     None if no done cell of the table's experiments has a metric.
     """
@@ -42,7 +42,7 @@ def means_by_settings(store: Store, table: CellTable) -> str | None:
 
 
 def _differing(variants: pl.DataFrame) -> list[str]:
-    """The settings that differ between variants: experiment, method and k, then config keys in the order of names."""
+    """Return the names of the settings that differ: experiment, method and k, then the config keys, sorted."""
     keys = [name for name in ("experiment", "method", "k") if variants[name].n_unique() > 1]
     first: dict[str, object] = {}
     differing: set[str] = set()

@@ -34,13 +34,13 @@ def reserved() -> frozenset[str]:
 
 
 def advice(sql: str, error: Exception, columns: Collection[str], answer: Callable[[str], object]) -> str:
-    """Advise how to mend SQL that DuckDB rejected. Returns text to append to a message; "" without advice.
+    """Return advice on how to correct SQL that DuckDB rejected, to append to a message; "" if there is no advice.
 
     Args:
         sql: the query or predicate.
         error: DuckDB's error.
         columns: the existing columns.
-        answer: executes SQL, and raises `duckdb.Error` if it is invalid. A corrected query is tried with it.
+        answer: executes SQL, and raises `duckdb.Error` if it is invalid. It is used to test a corrected query.
     """
     if _WRITES.match(sql):
         return " (only queries are answered: the store is never written)"
@@ -70,7 +70,7 @@ def missing_column(error: Exception) -> str | None:
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Find the columns `NAME_...`, `config_NAME` and `metric_NAME`; otherwise that of the closest spelling."""
+    """Return the columns `NAME_...`, `config_NAME` and `metric_NAME`, or else the one with the closest spelling."""
     prefixed = {f"config_{name}", f"metric_{name}"}
     longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
@@ -84,7 +84,7 @@ _MISSING = re.compile(
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays", "attempt_arrays", "live", "logs", "artifacts")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
-"""A comparison with a word or double-quoted text on its right, which is meant as text unless it names a column."""
+"""A comparison with a word or double-quoted text on its right. Users mean text unless a column has this name."""
 
 
 def with_text_quoted(sql: str, columns: Collection[str]) -> str:

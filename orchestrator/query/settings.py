@@ -1,4 +1,4 @@
-"""Settings: what the cells of different seeds share, and which of them an SQL predicate selects."""
+"""Settings, which cells share if they differ only in their seed, and their selection by SQL predicates."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NO_SUMMARY = pl.DataFrame(schema={"cell_id": pl.String, "status": pl.String})
 
 @dataclass(frozen=True)
 class SettingTable:
-    """Cells by setting: `cells` has the columns cell_id, seed and setting, which indexes `settings`."""
+    """The settings of a table's cells. `cells` has the columns cell_id, seed and setting, an index into `settings`."""
 
     table: CellTable
     cells: pl.DataFrame
     settings: tuple[Setting, ...]
 
     def select(self, predicate: str) -> list[int]:
-        """The settings of the cells that a predicate selects.
+        """Return the indices of the settings whose cells a predicate selects.
 
         Raises:
             InputError: the predicate is invalid or selects no cell; the message lists the settings.
@@ -40,12 +40,12 @@ class SettingTable:
         return sorted(self.cells.filter(pl.col("cell_id").is_in(ids.implode()))["setting"].unique().to_list())
 
     def existing(self) -> str:
-        """A line that lists the settings."""
+        """Return a line that lists the settings, for messages."""
         return f"settings: {join_first(labels(self.settings), _MAX_LISTED, '; ')}"
 
 
 def by_setting(table: CellTable) -> SettingTable:
-    """Number the settings of a table in the order of their cells."""
+    """Group the cells of a table by setting. Settings are numbered in the order of their first cells."""
     keys = table.wide().select("cell_id", "seed", *VARIANT)
     settings = keys.select(VARIANT).unique(maintain_order=True).with_row_index("setting")
     cells = keys.join(settings, on=VARIANT, how="left", nulls_equal=True, maintain_order="left")
@@ -60,7 +60,7 @@ def _setting(variant: Mapping[str, Any]) -> Setting:
 
 
 def matches(table: CellTable, predicate: str, hint: str | None = None) -> pl.Series:
-    """Ids of the cells that a predicate on keys and config selects; `hint` is appended to errors.
+    """Return the ids of the cells that a predicate on keys and config selects. `hint` is appended to errors.
 
     Text on the right of a comparison needs no quotes: `method=sparse`.
 
@@ -81,9 +81,9 @@ def matches(table: CellTable, predicate: str, hint: str | None = None) -> pl.Ser
 
 
 def compared(question: Question, cells: SettingTable) -> Pairings:
-    """The pairs of settings that a question compares; a `best_of` has none.
+    """Return the pairs of settings that a question compares; none for a `best_of` question.
 
-    A predicate that is invalid or selects no cell is a problem of the result.
+    Invalid predicates, and predicates that select no cell, are listed in the result's `problems`.
     """
     sides: dict[str, list[int]] = {}
     problems: list[str] = []

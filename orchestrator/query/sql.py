@@ -32,11 +32,11 @@ from raysweep.workloads.registry import shortened
 _SCHEMA = re.compile(r"\b(describe|desc|show|summarize|information_schema|duckdb_\w+)\b")
 _MAX_REASON = 2000
 _SYSTEM_TABLES = re.compile(r'\s*Did you mean "(pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
-"""DuckDB's suggestion of one of its own tables."""
+"""Pattern of DuckDB's suggestion of one of its own tables, which is removed from messages."""
 
 
 _MAX_TRIES = 100
-"""Number of tries of a query while a launch merges the arrays away."""
+"""Maximum number of tries of a query whose segments a launch merges away while the query reads them."""
 
 
 def query(store: Store, sql: str) -> pl.DataFrame:
@@ -53,10 +53,11 @@ def query(store: Store, sql: str) -> pl.DataFrame:
 
 
 def in_parts(store: Store, sql: str) -> Iterator[pl.DataFrame]:
-    """Execute one SQL query, and yield its rows in one or several frames: several for lists, such as of `arrays`.
+    """Execute one SQL query, and yield its rows: as several frames if they contain lists, such as those of `arrays`.
 
     Raises:
-        InputError: the SQL is invalid, or a launch has merged a file away after the first rows; run the query again.
+        InputError: the SQL is invalid, or a launch has merged a file away after the first rows; run the query
+            again.
         StoreDamaged: a file that the query reads is damaged.
     """
     try:
@@ -76,12 +77,15 @@ def in_parts(store: Store, sql: str) -> Iterator[pl.DataFrame]:
 
 
 class _Gone(Exception):
-    """A launch has merged a file away before it was read."""
+    """A launch merged a file into another one before this query had read it."""
 
 
 @contextlib.contextmanager
 def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, int | None]]:
-    """The result, not computed yet; and the number of rows of `arrays` that fit in memory, None without that table."""
+    """Provide a query's result, whose rows are not computed yet, and how many rows of `arrays` to read at once.
+
+    The number is None if the query does not use `arrays`.
+    """
     if not sql.strip():
         raise InputError("the query is empty; try: SELECT * FROM cells LIMIT 5")
     if not encodable(sql):
@@ -124,7 +128,10 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
 
 
 def _refuse_commands(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Raise InputError if the last statement is no query: `create` and the like succeed but change no store."""
+    """Raise InputError if the last statement is not a query.
+
+    Statements such as `create` would succeed, but would not change the store.
+    """
     statements = connection.extract_statements(sql)
     if statements and statements[-1].type.name not in _QUERIES:
         text = statements[-1].query.strip()
@@ -141,7 +148,7 @@ _QUERIES = frozenset({"SELECT", "EXPLAIN", "EXECUTE", "CALL", "PRAGMA", "RELATIO
 
 
 def _fetched(result: duckdb.DuckDBPyRelation) -> pl.DataFrame:
-    """Fetch a query's rows. Intervals, unions and times near infinity become text: no data frame can hold them."""
+    """Fetch a query's rows. Intervals, unions and extreme dates become text, since a data frame cannot hold them."""
     kinds = [str(kind) for kind in result.types]
     texts = [i for i, kind in enumerate(kinds) if re.search(r"\b(INTERVAL|UNION)\b", kind)]
     table = _cast(result, texts).to_arrow_table()
@@ -190,7 +197,7 @@ def _beyond(column: pa.ChunkedArray) -> bool:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """Append a number to the name if it is taken."""
+    """Return the name; if it is taken, append the lowest number that makes it free."""
     return next(n for n in itertools.chain([name], (f"{name}_{i}" for i in itertools.count(1))) if n not in taken)
 
 
@@ -234,9 +241,9 @@ _CHOICE = "SELECT cell_id, k IS NULL, ({}\n) FROM cells"
 
 
 def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Series, str | None]:
-    """Return the ids of the cells for which an SQL predicate is true.
+    """Return the ids of the cells for which an SQL predicate is true, and a warning or None.
 
-    Also returns a warning if the predicate excluded cells only because their k is null; otherwise None.
+    The warning counts the cells without k that a condition on k excluded.
 
     Raises:
         InputError: the predicate is invalid, or true for no cell.
@@ -274,7 +281,7 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
 
 
 def attempts_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
-    """Every attempt that has ended, with metrics and config keys as columns."""
+    """Build the `attempts` table: one row per attempt that has ended, with metrics and config keys as columns."""
     return widen(store.collect(lambda: store.attempts), sql, _texts(store))
 
 
@@ -283,7 +290,7 @@ def _texts(store: Store) -> pl.DataFrame:
 
 
 def _attempt_arrays(store: Store, sql: str | None = None) -> pl.DataFrame:
-    """Arrays of every attempt that has ended, with its status."""
+    """Build the `attempt_arrays` table: the arrays of every attempt that has ended, with the attempt's status."""
     return store.collect(lambda: _of_attempts(store, store.arrays))
 
 
@@ -292,13 +299,16 @@ def _logs(store: Store, sql: str | None = None) -> pl.DataFrame:
 
 
 def _of_attempts(store: Store, rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Rows of attempts that have ended, with their status."""
+    """Keep the rows whose attempt has ended, and add the attempt's status."""
     status = store.attempts.select("cell_id", "attempt", "status")
     return rows.join(status, on=["cell_id", "attempt"], how="inner", maintain_order="left")
 
 
 def live_frame(store: Store, sql: str | None = None) -> pl.DataFrame:
-    """What running cells have logged so far. Columns: cell_id, attempt, step, name, value, logged_at."""
+    """Build the `live` table: one row per value that running cells have logged so far.
+
+    Columns: cell_id, attempt, step, name, value, logged_at (UTC).
+    """
     rows = [
         (state.cell_id, state.attempt, step, name, value, at)
         for state in store.live()
@@ -329,7 +339,7 @@ def _sandbox() -> duckdb.DuckDBPyConnection:
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Forbid SQL to access files, the network and code, since it may come from a stranger."""
+    """Forbid queries to access files, the network and Python variables, since their SQL may come from a stranger."""
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -1,4 +1,4 @@
-"""The table `arrays` as an Arrow stream, of which a query holds a few rows at a time."""
+"""The table `arrays` as an Arrow stream. A query holds only a few of its rows at a time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _KEYS = ["cell_id", "attempt"]
 
 
 class ArrayStream:
-    """Arrays of the attempts recorded in `cells`, without those of other attempts or of half commits.
+    """The arrays of the attempts that are recorded in `cells`. Those of other attempts are left out.
 
-    DuckDB reads it through Arrow's C stream interface, once for each scan of a query.
+    DuckDB reads the stream through Arrow's C stream interface, once for each scan of a query.
 
     Args:
         store: the store.
@@ -35,11 +35,11 @@ class ArrayStream:
         self.problem: Exception | None = None  # the error that ended a stream: DuckDB passes on no more than its text
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """A new stream from the first row."""
+        """Return a new stream, which starts at the first row."""
         return pa.RecordBatchReader.from_batches(self.schema, self._batches()).__arrow_c_stream__(requested_schema)
 
     def rows_at_once(self) -> int:
-        """Number of rows with about `VALUES_AT_ONCE` values."""
+        """Return the number of rows that hold about `VALUES_AT_ONCE` values."""
         rows = sum(segment.rows for segment in self._segments)
         values = sum(segment.values for segment in self._segments)
         return max(1, min(MAX_ROWS, VALUES_AT_ONCE * rows // max(1, values)))

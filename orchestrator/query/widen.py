@@ -23,9 +23,10 @@ _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|\bcount\s*\(\s*\*\s*\)", re.DOTALL)
 
 
 def widen(frame: pl.DataFrame, sql: str | None = None, texts: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Add metrics and config keys as columns. SQL ignores case: `loss` and `Loss` are one name.
+    """Add metrics and config keys as columns.
 
-    A name that is taken becomes `metric_X`, `config_X` or `text_X`; if that is taken, too, a number is appended.
+    A name that is taken becomes `metric_X`, `config_X` or `text_X`. If that is taken, too, a number is appended.
+    Names that differ only in case are the same name, as in SQL.
 
     Args:
         frame: the rows.
@@ -52,7 +53,7 @@ def widen(frame: pl.DataFrame, sql: str | None = None, texts: pl.DataFrame | Non
 
 
 def reachable(sql: str | None) -> Callable[[str], bool] | None:
-    """Return a predicate that tells whether SQL may reach the column of a name; None if it may reach any."""
+    """Return a function that tells whether the SQL may use the column of a given name; None if it may use all."""
     if sql is None:
         return None
     text = sql.lower().replace('""', '"')  # a quote within a quoted name is doubled
@@ -62,9 +63,10 @@ def reachable(sql: str | None) -> Callable[[str], bool] | None:
 
 
 def _row_of(table: str, text: str) -> bool:
-    """Tell whether SQL may refer to whole rows: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
+    """Tell whether SQL may use whole rows as values: `SELECT cells FROM cells`, `SELECT c FROM cells AS c`.
 
-    A table or alias that occurs twice without a dot counts as such a reference. A wrong guess only costs time.
+    This is assumed if the table's name or an alias occurs twice without a dot after it. A wrong guess only costs
+    time.
     """
     names = [table, *re.findall(rf"\b{table}\b\"?\s+(?:as\s+)?\"?(\w+)", text)]
     return any(len(re.findall(rf"\b{name}\b\"?(?!\s*\.)", text)) > 1 for name in names)
@@ -98,7 +100,7 @@ def _metric_columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _text_columns(frame: pl.DataFrame, texts: pl.DataFrame | None) -> dict[str, pl.Series]:
-    """One text column per metric that is text, null for cells without it."""
+    """Build one text column per metric that is text, null for attempts without this metric."""
     key = ["cell_id", "attempt"]
     if texts is None or texts.is_empty() or not set(key) <= set(frame.columns):
         return {}

@@ -59,7 +59,7 @@ _AROUND_A_CELL = (__file__, context_file)
 
 
 class WorkerPosition:
-    """A worker's position in its chunk, and flags that another thread or a signal handler may set."""
+    """A worker's position in its chunk, with flags that another thread or a signal handler may set."""
 
     def __init__(self) -> None:
         self.index = 0
@@ -71,11 +71,11 @@ class WorkerPosition:
         self.live: CellState | None = None  # to be sent with the next heartbeat
 
     def send(self, state: CellState) -> None:
-        """Have the next heartbeat send this state."""
+        """Send this state with the next heartbeat."""
         self.live = state
 
     def drain(self) -> None:
-        """Start no more cells, and end the running one at its next checkpoint: the machine will go away soon."""
+        """Start no more cells, and end the running cell at its next checkpoint, since the machine will go away soon."""
         self.draining = self.stop = True
         if self.context is not None:
             self.context.checkpoint.draining = True
@@ -88,9 +88,11 @@ def run_chunk(
     position: WorkerPosition | None = None,
     workload: Workload | None = None,
 ) -> ChunkResult | ChunkRefused:
-    """Run the chunk's tasks in order; those not started after `requeue_after_s` or `MAX_REPLY_BYTES` are requeued.
+    """Run a chunk's tasks in order, and return their outcomes and the rows to requeue.
 
-    The chunk is refused if its workload cannot be loaded here, or has other code than the driver sent.
+    A task is requeued if it has not started when `requeue_after_s` seconds have passed, or when the recorded arrays
+    exceed `MAX_REPLY_BYTES`. The chunk is refused if its workload cannot be loaded here, or if its code differs
+    from the driver's.
 
     Args:
         chunk: the tasks.
@@ -168,7 +170,7 @@ _loaded: dict[tuple[str, tuple[str, ...]], Workload] = {}
 
 
 def _load(chunk: Chunk) -> Workload:
-    """The chunk's workload, as an earlier chunk of this process loaded it if that is the code to run."""
+    """Return the chunk's workload. It is reused if an earlier chunk of this process loaded the same code."""
     key = (chunk.workload, chunk.search)
     workload = _loaded.get(key)
     if workload is None or _digest(workload, chunk) != chunk.source_digest:
@@ -273,7 +275,7 @@ def _run(
 
 
 _KEEPS_FILES = frozenset({"done", "failed", "timed_out", "out_of_memory"})
-"""Statuses of attempts whose files are artifacts; the others are interrupted, and run again."""
+"""Statuses of attempts whose files become artifacts. Attempts of other statuses were interrupted and run again."""
 
 
 def call(
@@ -284,9 +286,9 @@ def call(
     keep_nan: bool = False,
     foreground: bool = False,
 ) -> Metrics:
-    """Run one cell and return its metrics. Raises whatever the workload raises.
+    """Run one cell and return its metrics. Exceptions of the workload pass through.
 
-    `foreground`: a program runs with this terminal's standard input.
+    With `foreground`, a program gets this terminal's standard input.
     """
     config = workload.revive(task.config)
     cell = RunningCell(task.cell_id, experiment, task.method, task.k, task.seed, config)
@@ -307,9 +309,9 @@ _ROOT = f"{Path(raysweep.__file__).parents[1]}{os.sep}"
 
 
 def formatted(error: BaseException) -> str:
-    """The traceback from the workload's first frame on; the paths of staged files are relative.
+    """Return the traceback of an error, without the frames before the workload's first one.
 
-    For a program, the last lines of its output.
+    Paths of staged files are made relative. For a program, return the last lines of its output instead.
     """
     if isinstance(output := getattr(error, "program_output", None), str):
         return output

@@ -1,4 +1,4 @@
-"""The folder behind the placeholder `{checkpoint}`: kept between the attempts of a cell, as an archive in the store."""
+"""The folder for a program's placeholder `{checkpoint}`: saved to the store, and restored in the next attempt."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 
 MAX_BYTES = 2**30
-"""A larger folder is not saved."""
+"""Maximum total bytes of the folder's files; a larger folder is not saved."""
 SAVE_S = 5.0
 """Minimum seconds between two saves while the program runs."""
 MAX_SHARE = 0.05
-"""Maximum share of the time that saving takes."""
+"""Maximum share of the run time that is spent on saving."""
 SETTLE_S = 1.0
-"""Files that changed within this time may be half written: the folder is not saved then."""
+"""Seconds for which no file may have changed before a save; a file that has just changed may be half written."""
 
 _State = tuple[tuple[str, int, int], ...]
 
@@ -26,8 +26,8 @@ class CheckpointFolder:
     """A program's checkpoint folder.
 
     Args:
-        path: the folder; it is made here, with the files of the last save of any attempt.
-        checkpoint: where it is saved.
+        path: the folder. It is created here, with the files that any attempt of the cell saved last.
+        checkpoint: stores the saved folder.
     """
 
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
@@ -42,7 +42,7 @@ class CheckpointFolder:
         self._saved, self._next = self._state(), time.monotonic() + SAVE_S
 
     def save_if_settled(self) -> None:
-        """Save the folder if it has changed, nothing in it changed just now, and the last save is some time ago."""
+        """Save the folder if it has changed, but not in the last `SETTLE_S` seconds, and if the next save is due."""
         if time.monotonic() < self._next:
             return
         state = self._state()
@@ -52,7 +52,7 @@ class CheckpointFolder:
     def save(self) -> None:
         """Save the folder if it has changed since the last save.
 
-        On a draining node this does not return: `Preempted` is raised, and the cell is requeued.
+        On a draining node this raises `Preempted`, and the cell is requeued.
         """
         began, state = time.monotonic(), self._state()
         if state == self._saved and not (self._checkpoint.draining and state):

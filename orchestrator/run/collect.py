@@ -1,4 +1,4 @@
-"""Files that a cell left in its folder become artifacts: read, hashed, and written to the store."""
+"""Artifacts: the files that a cell left in its folder are read, hashed and written to the store."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from raysweep.orchestrator.sweep.outputs import Outputs
 from raysweep.orchestrator.text import storable
 
 MAX_SENT = 64 * 2**20
-"""Bytes of content per attempt that a worker sends to the driver if it cannot reach the store."""
+"""Maximum bytes of artifacts per attempt that a worker sends to the driver if it cannot reach the store."""
 _MAX_ENTRIES = 1_000_000
 
 
 def collect(
     folder: Path, outputs: Outputs, location: CheckpointLocation | None, cell_id: str, attempt: int
 ) -> tuple[Artifact, ...]:
-    """The files of a cell's folder that its sweep keeps; their content is in the store, or in the artifacts.
+    """Return the artifacts of a cell: the files in its folder that the sweep keeps.
 
-    Links, devices and pipes, files with odd names, and files beyond the limits are listed without content.
+    Their content is written to the store. If the store cannot be reached, the artifacts themselves carry it. Links,
+    devices and pipes, files with unusable names, and files beyond the limits are listed without content.
 
     Raises:
         StoreWriteFailed: the store's disk is full.
@@ -60,7 +61,7 @@ def collect(
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Everything below a folder that is not a folder itself, sorted, with its path in the folder."""
+    """Yield all files and links below a folder, sorted, as pairs (path, path relative to the folder)."""
     count = 0
     for parent, folders, names in os.walk(folder, followlinks=False):
         folders.sort()
@@ -74,7 +75,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _read(path: Path, room: int) -> bytes | str:
-    """A file's content, or the reason why it is not kept."""
+    """Return a file's content, or the reason why it cannot be an artifact. At most `room` bytes are allowed."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

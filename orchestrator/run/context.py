@@ -1,4 +1,4 @@
-"""The cell and context that a workload gets, and checks on the arrays and metrics that it records."""
+"""The cell and the context that a workload receives, and checks on the arrays and metrics that it records."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class RunningCell:
 
 
 class Children:
-    """What the processes that a cell started have used."""
+    """CPU seconds and peak memory of the processes that a cell started."""
 
     def __init__(self) -> None:
         self.cpu_seconds, self.peak_rss = 0.0, 0
 
     def add(self, usage: Usage) -> None:
-        """Add a process that has ended, with its own children."""
+        """Add the usage of a process that has ended. It includes the process's own children."""
         self.cpu_seconds += usage.cpu_seconds
         self.peak_rss = max(self.peak_rss, usage.peak_rss)
 
@@ -107,7 +107,7 @@ class RunContext:
         self.arrays.append(Array(name, step, stride, array.copy()))
 
     def log(self, step: int, **metrics: float) -> None:
-        """Record numbers that belong to a step: visible while the cell runs, and arrays of the attempt at its end."""
+        """Record numbers that belong to a step. They are visible while the cell runs, and become arrays at its end."""
         what = f"context.log({step!r}, ...)"
         try:
             at = operator.index(step)
@@ -127,17 +127,20 @@ class RunContext:
 
     @property
     def recorded(self) -> tuple[Array, ...]:
-        """The arrays, and the logged metrics as arrays."""
+        """All arrays of the attempt; logged metrics are converted to arrays."""
         return (*self.arrays, *as_arrays(self.curves))
 
     @property
     def folder(self) -> Path:
-        """The cell's own folder on the worker's disk: empty when the attempt begins, removed after it."""
+        """The cell's own folder on the worker's disk. It is empty when the attempt begins, and is removed after it."""
         return self._folder.path
 
     @property
     def should_stop(self) -> bool:
-        """Whether the machine is being drained. Save a checkpoint now, and the cell continues on another machine."""
+        """Whether the machine is being drained.
+
+        The cell should then save a checkpoint, from which it continues on another machine.
+        """
         return self.checkpoint.draining
 
     def progress(self, fraction: float) -> None:
@@ -151,7 +154,7 @@ class RunContext:
 
 
 def _whole(what: str, number: Any) -> int:
-    """Return the number, also of a NumPy type, as an int; raise TypeError if it is none."""
+    """Return a whole number of any numeric type as an int. Raises TypeError for anything else."""
     try:
         if number == int(number):
             return int(number)
@@ -188,7 +191,8 @@ def checked_metrics(returned: Any, keep_nan: bool = False) -> Metrics:
         keep_nan: whether numbers may be NaN or infinite.
 
     Raises:
-        TypeError, ValueError: it is not a dict, a name cannot be stored, or a value is neither a number nor text.
+        TypeError, ValueError: the return value is not a dict, a name cannot be stored, or a value is neither a
+            number nor text.
     """
     if not isinstance(returned, Mapping):
         raise TypeError(f"the workload returned {type(returned).__name__}; return a dict of metric name to value")
@@ -227,7 +231,10 @@ def _text(name: str, value: str) -> str:
 
 
 def _named(what: str, error: Exception) -> Exception:
-    """Prefix the error of a failed conversion with `what`, as one of three types; a tensor may raise any."""
+    """Return an error of a failed conversion with `what` before its message: a TypeError, MemoryError or ValueError.
+
+    The original error may be of any type, for example if a tensor raised it.
+    """
     kind = next((kind for kind in (TypeError, MemoryError) if isinstance(error, kind)), ValueError)
     return kind(f"{what}: {message_of(error)}")
 

@@ -1,4 +1,4 @@
-"""What a cell logs step by step (`context.log`): published while it runs, recorded as arrays at its end."""
+"""The metrics that a cell logs step by step with `context.log`. They are published live, and recorded as arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.store.live import Curve
 
 MAX_POINTS = 2000
-"""Points of a curve that are published while a cell runs; of a longer one every second, fourth, ... and the last."""
+"""Maximum points of a published curve. Of a longer one, every second, fourth, ... point and the last remain."""
 
 
 class LoggedCurve:
@@ -28,7 +28,7 @@ class LoggedCurve:
         self.steps.append(step)  # last: `thinned`, on another thread, counts the steps
 
     def thinned(self, points: int) -> Curve:
-        """At most about so many points, the last one among them."""
+        """Return at most about `points` points: all, or every second, fourth, ... one; and always the last."""
         count = len(self.steps)
         stride = 1
         while count > stride * points:
@@ -38,7 +38,7 @@ class LoggedCurve:
 
 
 def as_arrays(curves: Mapping[str, LoggedCurve | Curve]) -> list[Array]:
-    """Curves as arrays: one per run of equidistant steps. A step that was logged again has its last value."""
+    """Convert each curve to arrays, one per run of equidistant steps. A repeated step has the value logged last."""
     return [part for name, curve in curves.items() for part in _parts(name, curve.steps, curve.values)]
 
 

@@ -22,7 +22,7 @@ _FLOAT, _DOUBLE = 1, 2
 
 
 def read_events(path: Path) -> Iterator[tuple[str, int, float]]:
-    """The scalars of an event file, as (tag, step, value)."""
+    """Yield the scalars of an event file as (tag, step, value)."""
     with path.open("rb") as file:
         while len(head := file.read(12)) == 12:
             size = int.from_bytes(head[:8], "little")
@@ -70,7 +70,7 @@ def _value(value: dict[int, int | bytes]) -> float | None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protocol buffer: number, and an integer or the field's bytes."""
+    """Yield the fields of a protocol buffer as (field number, value). The value is an integer or the field's bytes."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 class CellFolder:
-    """A folder that one attempt may fill, made at its first use.
+    """A folder that one attempt may fill. It is created at its first use.
 
     Args:
-        parent: the folder in which it lies.
-        name: its name there; a killed worker may have left such a folder.
+        parent: the folder that contains it.
+        name: its name in `parent`. An old folder of this name, which a killed worker left, is removed.
     """
 
     def __init__(self, parent: Path, name: str) -> None:
@@ -24,12 +24,12 @@ class CellFolder:
 
     @property
     def is_used(self) -> bool:
-        """Whether the folder has been made."""
+        """Whether the folder has been created."""
         return self._path is not None
 
     @property
     def path(self) -> Path:
-        """The folder's path; the folder is made, empty, if this is the first use."""
+        """The folder's path. The first use creates the folder, empty."""
         if self._path is None:
             path = self._parent / self._name
             shutil.rmtree(path, ignore_errors=True)

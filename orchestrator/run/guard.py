@@ -1,10 +1,12 @@
 """A guard ends the processes that a worker's cells have started, once the worker is dead.
 
-Ray ends a dead worker's direct children; a grandchild, or a child in a session of its own, would go on computing. The
-guard is a shell that waits for the end of a pipe, which the system closes when the worker dies, however it dies. (A
-cell may close it, too: the guard then looks every second whether the worker still lives.) It then kills this user's
-processes that carry the worker's mark: in their environment if they were executed, as an open file if they were only
-forked. Linux only.
+Ray ends a dead worker's direct children. A grandchild, or a child in a session of its own, would go on
+computing. The guard is a shell that waits for the end of a pipe, which the system closes when the worker dies.
+A cell may close the pipe, too. So after the pipe's end the guard checks every second whether the worker is
+still alive.
+
+After the worker's death the guard kills this user's processes that carry the worker's mark. Executed processes
+carry it as an environment variable, forked ones as an open file. Linux only.
 """
 
 from __future__ import annotations
@@ -38,12 +40,12 @@ exec 3<&0
     done
 ) &
 """
-"""The shell that runs this ends at once: the guard must be no child of the worker, as a cell may wait for any child."""
+"""Starts the guard in the background. The guard is no child of the worker, since a cell may wait for any child."""
 
 
 @cache
 def mark_of_worker() -> str | None:
-    """The mark of this process, with a guard for it; None where there can be no guard."""
+    """Return the mark of this worker, and start its guard at the first call. None if no guard is possible here."""
     if sys.platform != "linux" or not os.access(_SHELL, os.X_OK):
         return None
     mark = f"raysweep-worker-{secrets.token_hex(8)}"

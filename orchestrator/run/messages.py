@@ -27,9 +27,9 @@ class Artifact(NamedTuple):
     Args:
         path: its path in the folder.
         size: in bytes.
-        sha256: digest of its content; None if the content was not kept.
-        kind: media type, or the reason why the content was not kept.
-        content: only if the worker could not write it to the store.
+        sha256: digest of its content; None if the content was not stored.
+        kind: media type, or the reason why the content was not stored.
+        content: the content if the worker could not write it to the store; otherwise None.
     """
 
     path: str
@@ -101,7 +101,7 @@ class Chunk:
 
 
 class Printed(NamedTuple):
-    """Recorded output: `text`, from `size` bytes of which `left_out` are not in it."""
+    """Recorded output of an attempt. `text` lacks `left_out` of the `size` bytes that were printed."""
 
     text: str
     size: int
@@ -109,12 +109,12 @@ class Printed(NamedTuple):
 
     @property
     def tail(self) -> str | None:
-        """The end of the text, for the attempt's row; None if nothing was printed."""
+        """The end of the text, which the attempt's row holds; None if nothing was printed."""
         return self.text[-MAX_TAIL:] or None
 
     @property
     def beyond_tail(self) -> Printed | None:
-        """The output itself if the end does not contain all of it."""
+        """This object if `tail` does not hold the whole output; otherwise None."""
         return self if self.left_out or len(self.text) > MAX_TAIL else None
 
 
@@ -128,7 +128,7 @@ class Array(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outcome of one attempt. There are many, so it is a tuple: it pickles four times as fast as a dataclass."""
+    """The outcome of one attempt. It is a tuple because a chunk has many, and tuples pickle four times as fast."""
 
     row: int
     attempt: int
@@ -166,7 +166,7 @@ class Worker:
 
 
 class CompletedAttempt(NamedTuple):
-    """An outcome, and the worker that sent it; None if the worker was lost."""
+    """The outcome of an attempt, and the worker that ran it; None if this worker was lost."""
 
     outcome: Outcome
     worker: Worker | None
@@ -174,7 +174,7 @@ class CompletedAttempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """A worker's reply about a chunk: outcomes in the order in which they ended, and the rows that were not run."""
+    """A worker's reply about a chunk: its outcomes, in the order of their ends, and the rows that did not run."""
 
     number: int
     worker: Worker
@@ -184,7 +184,7 @@ class ChunkResult:
 
 
 class CellState(NamedTuple):
-    """What a running cell has printed and logged (`live.encode`), sent by a worker that cannot reach the store."""
+    """The output and metrics of a running cell (`live.encode`), from a worker that cannot reach the store."""
 
     cell_id: str
     attempt: int
@@ -193,7 +193,7 @@ class CellState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker's heartbeat: its chunk, the index of the running task in it, and the seconds it has run."""
+    """A worker's heartbeat: its chunk, the index of the running task, and for how many seconds the task has run."""
 
     chunk: int
     position: int
@@ -226,7 +226,7 @@ class ChunkReturned(NamedTuple):
 
 
 class ChunkRefused(NamedTuple):
-    """Event: the worker could not load the workload, or it has other code than the driver sent. No cell began."""
+    """Event: no cell began, because the worker could not load the workload or has other code than the driver."""
 
     number: int
     node_id: str | None
@@ -239,7 +239,7 @@ Event = ChunkDone | ChunkLost | ChunkReturned | ChunkRefused
 
 
 def outcome_of_lost(task: Task, event: ChunkLost, seconds: float) -> Outcome:
-    """Build the outcome of the task that was running when its chunk was lost, after `seconds`."""
+    """Build the outcome of the task that was running when its chunk was lost. It had run for `seconds`."""
     now = time.time()
     return Outcome(
         row=task.row,

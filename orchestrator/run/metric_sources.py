@@ -1,7 +1,8 @@
-"""The places from which a program's metrics and curves are read: lines of output, metrics files, TensorBoard events.
+"""The sources of a program's metrics and curves: lines of output, metrics files, TensorBoard events.
 
-Every source gives curves by name. A curve's last value (or its least or largest) is the metric of that name. A curve of
-several values is also logged: that of output as it comes, others at the end of the program.
+Every source provides curves by name. A curve's last value (or its minimum or maximum) is the metric of that
+name. A curve of several values is also logged: a curve from output at once, other curves at the end of the
+program.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from raysweep.orchestrator.sweep.program import MetricSources
 from raysweep.orchestrator.text import encodable
 
 MAX_VALUES = 2**22
-"""Values that are read of one curve; later ones only move the metric."""
+"""Maximum number of values of one curve. Later values only change the metric."""
 _TAKE: Mapping[str, Callable[[Sequence[float]], float]] = {"last": lambda values: values[-1], "min": min, "max": max}
 
 
 class NoMetrics(Exception):
-    """The program ended well, but a source that the sweep declares gave no metric."""
+    """The program succeeded, but a source that the sweep declares has provided no metric."""
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Curve:
 
     @property
     def metric(self) -> float | str | None:
-        """The value of the metric."""
+        """The value of the metric: the last, smallest or largest value of the curve, by `take`."""
         return _TAKE[self.take](self.values) if self.values else self.text
 
 
@@ -64,11 +65,11 @@ Curves = dict[str, Curve]
 
 
 class OutputMetrics:
-    """Curves from lines of output, as they come.
+    """Curves that are read from lines of output while the program prints them.
 
     Args:
         sources: the sources that the sweep names.
-        context: the curves are logged to it.
+        context: the context to which the curves are logged.
     """
 
     def __init__(self, sources: MetricSources, context: RunContext) -> None:
@@ -79,14 +80,14 @@ class OutputMetrics:
         self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
 
     def stdout(self, line: str) -> None:
-        """Take a line of standard output."""
+        """Read values from a line of standard output: from a JSON object, and by patterns."""
         if self._sources.json_lines and (row := self._objects.add(line)) is not None:
             names = _add_row(self.curves, row, self._sources.step)
             self._log(name for name in names if name != self._sources.step)
         self.stderr(line)
 
     def stderr(self, line: str) -> None:
-        """Take a line of standard error, in which only patterns are searched."""
+        """Read values from a line of standard error, by patterns only."""
         for pattern, compiled in self._patterns:
             for match in compiled.finditer(line):
                 groups = match.groupdict()
@@ -98,7 +99,7 @@ class OutputMetrics:
                     self._log([pattern.name])
 
     def _log(self, names: Iterable[str]) -> None:
-        """Log the newest value of curves, once they have two."""
+        """Log the newest value of these curves. A curve with only one value is not logged yet."""
         for name in names:
             _log(self._context, name, self.curves[name], newest=True)
 
@@ -118,12 +119,12 @@ def read_metrics(
         output: the curves from lines of output.
         folder: the cell's folder.
         files: paths of the metrics files in it.
-        settings: names that are not taken as metrics, since the program only repeats its settings, unless a pattern
-            has the name.
-        context: takes the curves.
+        settings: names that are not metrics, since a program may print its settings. A pattern's name is always a
+            metric.
+        context: the context to which the curves are logged.
 
     Raises:
-        NoMetrics: a declared source gave nothing.
+        NoMetrics: a declared source has provided no metric.
         ValueError: a metrics file cannot be read.
     """
     curves, missing = record_files(sources, folder, files, context)
@@ -144,7 +145,7 @@ def read_metrics(
 def record_files(
     sources: MetricSources, folder: Path, files: Sequence[str], context: RunContext
 ) -> tuple[Curves, list[str]]:
-    """Log the curves of metrics files and event files; return them, and a line for each that gave none."""
+    """Log the curves of metrics files and event files. Returns the curves, and one line per file without a curve."""
     curves: Curves = {}
     missing: list[str] = []
     for name in files:
@@ -161,7 +162,7 @@ def record_files(
 
 
 def _log(context: RunContext, name: str, curve: Curve, *, newest: bool = False) -> None:
-    """Log a curve of several values, or only its newest value if the others have been logged."""
+    """Log all values of a curve that has several. With `newest`, log only those that are not logged yet."""
     if len(curve.values) < 2:
         return
     logged = context.curves.setdefault(name, LoggedCurve())
@@ -188,7 +189,7 @@ def _read_file(folder: Path, name: str, step: str, missing: list[str]) -> Curves
 
 
 def _from_json(text: str, step: str) -> Curves:
-    """One object, or a list of objects; a list of numbers in an object is a curve."""
+    """Read curves from JSON text: an object or a list of objects. A list of numbers in an object is a whole curve."""
     curves: Curves = {}
     tree = json.loads(text)
     for row in tree if isinstance(tree, list) else [tree]:
@@ -214,7 +215,7 @@ def _from_json_lines(text: str, step: str) -> Curves:
 
 
 def _from_csv(text: str, step: str, delimiter: str = ",") -> Curves:
-    """A header and rows; lines that begin with `#` before the header are skipped, and so are empty fields."""
+    """Read curves from CSV text with a header. Lines with `#` before the header, and empty fields, are skipped."""
     lines = text.splitlines()
     while lines and (lines[0].startswith("#") or not lines[0].strip()):
         del lines[0]
@@ -238,7 +239,10 @@ _READERS: dict[str, Callable[[str, str], Curves]] = {
 
 
 def _read_tensorboard(folder: Path) -> Curves:
-    """Scalars of all event files below a folder; those of different folders are told apart by the folder's name."""
+    """Read the scalars of all event files below a folder.
+
+    If files lie in several folders, the path of a file's folder precedes its tags.
+    """
     files = sorted(path for path in folder.rglob("*tfevents*") if path.is_file())
     folders = {path.parent for path in files}
     curves: Curves = {}
@@ -285,7 +289,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float
 
 
 def _number(value: Any) -> float | None:
-    """A number, or a text that is one; None otherwise."""
+    """Convert a number, or text that contains one, to a float; None for anything else."""
     try:
         return None if value is None else float(value.strip().rstrip(",;") if isinstance(value, str) else value)
     except (ValueError, OverflowError):

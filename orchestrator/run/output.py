@@ -1,8 +1,8 @@
-"""The output of a cell: while it runs, file descriptors 1 and 2 of the worker lead to a file.
+"""The output of a cell. While the cell runs, file descriptors 1 and 2 of the worker write to a file.
 
-Native code and child processes write to the descriptors, too, so that everything they print is in the file. It is a
-file and not a pipe: a full pipe would block native code that holds the interpreter. Lines of Ray's own threads cannot
-be told apart from the cell's.
+Native code and child processes write to the descriptors, too, so the file holds everything that they print. It
+is a file and not a pipe, because a full pipe would block native code that holds the interpreter. Lines that
+Ray's own threads print cannot be told apart from the cell's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TextIO
 from raysweep.orchestrator.run.messages import Printed
 
 HEAD, TAIL = 64 * 2**10, 192 * 2**10
-"""Bytes of an attempt's output that are recorded: its beginning and its end."""
+"""Bytes of an attempt's output that are recorded: at its beginning, and at its end."""
 _FREE = 3  # the first descriptor after those of standard streams
 _BLOCK = 4096
 _SPARE = 16 * TAIL  # bytes between head and tail before the file's middle is freed
@@ -35,11 +35,11 @@ _NOTHING = Printed("", 0, 0)
 
 
 class OutputFile:
-    """The file for the output of the cells of one chunk, one cell after another.
+    """The file for the output of a chunk's cells, one cell after another.
 
     Args:
-        path: the file. A cell that printed leaves it to the next one as a new file under the same name, since a child
-            that outlived the cell may still write to the old one.
+        path: the file. After a cell that printed, it is replaced by a new file of the same name. A child process
+            that outlived the cell may still write to the old file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class OutputFile:
 
     @contextlib.contextmanager
     def captured(self) -> Iterator[None]:
-        """Send descriptors 1 and 2, `sys.stdout` and `sys.stderr` to the file inside the block."""
+        """Redirect descriptors 1 and 2, `sys.stdout` and `sys.stderr` to the file inside the block."""
         before = sys.stdout, sys.stderr
         for stream in before:
             _flush(stream)
@@ -76,7 +76,7 @@ class OutputFile:
                     os.close(number) if saved is None else os.dup2(saved, number)
 
     def begin(self) -> None:
-        """Begin the output of a cell, inside the block of `captured`."""
+        """Begin the output of the next cell. Called inside the block of `captured`."""
         if not self._fresh:
             if self.size():
                 os.close(self._file)
@@ -86,13 +86,13 @@ class OutputFile:
         sys.stdout, sys.stderr = _stream(1), _stream(2)
 
     def printed(self) -> Printed:
-        """The output of the cell that has just ended. This costs little if there is none."""
+        """Return the output of the cell that has just ended. The call is cheap if the cell printed nothing."""
         self.flush()
         self._fresh = self._untouched(1) and self._untouched(2)
         return _NOTHING if self._fresh else read(self._file)
 
     def _untouched(self, number: int) -> bool:
-        """Whether a descriptor still leads to the file, and nothing was printed."""
+        """Tell whether a descriptor still refers to the file, and the file is empty."""
         try:
             status = os.fstat(number)
         except OSError:  # the cell has closed it
@@ -100,7 +100,7 @@ class OutputFile:
         return status.st_ino == self._inode and not status.st_size
 
     def flush(self) -> None:
-        """Write out what Python's streams hold back."""
+        """Flush the buffers of Python's output streams."""
         for number in (1, 2):
             _flush(_stream(number))
 
@@ -109,12 +109,12 @@ class OutputFile:
         return os.fstat(self._file).st_size
 
     def end(self, count: int) -> tuple[int, bytes]:
-        """The size of the output, and its last `count` bytes."""
+        """Return the size of the output in bytes, and its last `count` bytes."""
         size = self.size()
         return size, os.pread(self._file, count, max(0, size - count))
 
     def free_middle(self) -> None:
-        """Give the disk back what lies between head and tail; on systems other than Linux the file keeps growing."""
+        """Free the disk space of the bytes between head and tail. Linux only; elsewhere the file keeps growing."""
         start = -(-max(HEAD, self._freed) // _BLOCK) * _BLOCK
         length = (self.size() - TAIL - start) // _BLOCK * _BLOCK
         if length >= _SPARE and _punch(self._file, start, length):
@@ -130,12 +130,12 @@ class OutputFile:
 
 
 def output_path(fault_file: Path) -> Path:
-    """The output file of the chunk that has this fault file."""
+    """Return the path of a chunk's output file, given the path of the chunk's fault file."""
     return fault_file.with_suffix(".output")
 
 
 def left_output(fault_file: Path) -> Printed | None:
-    """The output of a dead worker's last cell, if the worker ran on this machine; its file is removed."""
+    """Return the output of a dead worker's last cell, and remove its file; None if the file is not on this machine."""
     path = output_path(fault_file)
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -149,7 +149,7 @@ def left_output(fault_file: Path) -> Printed | None:
 
 
 def read(file: int) -> Printed:
-    """Head and tail of a file, as text."""
+    """Read the head and the tail of a file, as text."""
     size = os.fstat(file).st_size
     if size <= HEAD + TAIL:
         return Printed(clean(os.pread(file, size, 0)), size, 0)
@@ -159,7 +159,7 @@ def read(file: int) -> Printed:
 
 
 def clean(data: bytes) -> str:
-    """Decode output; drop escape sequences, and what a carriage return overwrote, such as progress bars."""
+    """Decode output to text. Escape sequences, and text that a carriage return overwrote, are removed."""
     text = data.decode("utf-8", errors="replace")
     if "\x1b" in text:
         text = _CONTROL.sub("", text)
@@ -189,7 +189,7 @@ _streams: dict[int, TextIO] = {}
 
 
 def _stream(number: int) -> TextIO:
-    """A stream onto a descriptor. It outlives the cell, since log handlers of a cell's modules hold it."""
+    """Return a stream that writes to a descriptor. It is reused, since log handlers may hold it after the cell."""
     stream = _streams.get(number)
     if stream is None or stream.closed:
         raw = io.FileIO(number, "wb", closefd=False)

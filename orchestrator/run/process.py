@@ -1,4 +1,4 @@
-"""A program's process group: started, watched, and ended with everything that it has started.
+"""A program's process group: how it is started, watched and ended.
 
 If this worker is killed, its guard (`run.guard`) ends the program.
 """
@@ -23,14 +23,14 @@ MARK = "RAYSWEEP_PROGRAM"
 POLL_S = 0.5
 """Seconds between two calls of a watcher's `tick`."""
 GRACE_S = 0.5
-"""Seconds between SIGTERM and SIGKILL for a program that is ended; less than a timeout's `hard_grace`."""
+"""Seconds between SIGTERM and SIGKILL when a program is ended. Less than a timeout's `hard_grace`."""
 MAX_LINE = 2**16  # characters; a longer line is cut
 _BLOCK = 2**16
 _LAST_READS = 32  # of a pipe after its program has ended; a pipe holds at most 1 MiB by default
 
 
 class Usage(NamedTuple):
-    """What a program and its children used."""
+    """CPU seconds and peak memory of a program and its children."""
 
     cpu_seconds: float
     peak_rss: int  # in the units of `ru_maxrss`
@@ -40,13 +40,13 @@ _LINE_END = re.compile(r"(\r\n|\r|\n)")
 
 
 class Lines:
-    """Splits a stream of bytes into lines, and passes the text on to a stream of this process.
+    """Splits a stream of bytes into lines, and also writes its text to a stream of this process.
 
-    A carriage return ends a line as well, so that each state of a progress bar is one.
+    A carriage return ends a line as well, so each state of a progress bar is a line.
 
     Args:
-        stream: gives the stream that the text is written to.
-        receive: called with each line, without its end, and whether the next line overwrites it on a terminal.
+        stream: returns the stream to write the text to.
+        receive: called with each line, without its end, and with whether the next line overwrites it on a terminal.
     """
 
     def __init__(self, stream: Callable[[], IO[str]], receive: Callable[[str, bool], None]) -> None:
@@ -55,7 +55,7 @@ class Lines:
         self._rest = ""
 
     def feed(self, data: bytes, final: bool = False) -> None:
-        """Take the next bytes of the stream."""
+        """Process the next bytes of the stream. `final` ends its last line."""
         text = self._decoder.decode(data, final)
         if text:
             with contextlib.suppress(OSError, ValueError):  # a full disk or a closed terminal does not end the cell
@@ -72,16 +72,18 @@ class Lines:
 
 
 class RunningProgram:
-    """A started program. Use it as a context manager: at the block's end nothing of it runs any more.
+    """A started program. Use it as a context manager: at the end of the block its process group is killed.
+
+    After an exception, processes that have left the group are killed as well.
 
     Args:
         argv: the words of its command line.
         folder: its current folder.
         env: its environment.
-        foreground: it stays in this terminal's foreground, with its standard input.
+        foreground: whether it runs in this terminal's foreground, with the terminal's standard input.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the program cannot be started.
     """
 
     def __init__(self, argv: Sequence[str], folder: Path, env: Mapping[str, str], *, foreground: bool = False) -> None:
@@ -112,11 +114,11 @@ class RunningProgram:
         return self
 
     def watch(self, stdout: Lines, stderr: Lines, tick: Callable[[], None]) -> int:
-        """Read the program's output until it ends, and return its exit code; negative: the number of a signal.
+        """Read the program's output until it ends. Returns the exit code; minus the signal's number if killed.
 
         Args:
-            stdout: takes its standard output.
-            stderr: takes its standard error.
+            stdout: receives its standard output.
+            stderr: receives its standard error.
             tick: called every `POLL_S` seconds.
         """
         sinks = {}
@@ -150,7 +152,7 @@ class RunningProgram:
         return self.exit_code or 0
 
     def terminate(self, grace_s: float) -> None:
-        """Send SIGTERM to the group, and SIGKILL after a while."""
+        """Send SIGTERM to the process group, and wait up to `grace_s` seconds for the program to end."""
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + grace_s
         while not self._reap(block=False) and time.monotonic() < limit:
@@ -182,7 +184,7 @@ class RunningProgram:
                 os.kill(self._process.pid, number)
 
     def _reap(self, *, block: bool) -> bool:
-        """Whether the program has ended."""
+        """Collect the program's exit code if it has ended, and return whether it has. `block` waits for the end."""
         if self.exit_code is not None:
             return True
         pid, status, usage = os.wait4(self._process.pid, 0 if block else os.WNOHANG)
@@ -194,7 +196,7 @@ class RunningProgram:
 
 
 def _end_marked(mark: str) -> None:
-    """Kill the processes with this mark in their environment; on Linux only."""
+    """Kill the processes whose environment contains this mark. Works on Linux only."""
     word = f"\0{MARK}={mark}\0".encode()
     for _ in range(10):  # one may start another meanwhile
         killed = 0
@@ -209,7 +211,7 @@ def _end_marked(mark: str) -> None:
 
 
 def _ended_file(pid: int) -> int | None:
-    """A file that becomes readable when the process ends; None if the system has none."""
+    """Return a file descriptor that becomes readable when the process ends; None if the system has none."""
     if not hasattr(os, "pidfd_open"):
         return None
     try:
@@ -219,7 +221,7 @@ def _ended_file(pid: int) -> int | None:
 
 
 def _read(file: int, lines: Lines) -> bool:
-    """Read what a pipe holds now; return whether there was something."""
+    """Pass the bytes that a pipe holds now to `lines`. Returns False if there were none."""
     try:
         data = os.read(file, _BLOCK)
     except BlockingIOError:

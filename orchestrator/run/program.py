@@ -1,4 +1,4 @@
-"""Runs a program as a cell: its own folder, its process group, its output, its metrics."""
+"""Running a program as a cell: its own folder, its process group, its output, its metrics."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _NOT_FOUND = ("FileNotFoundError", "No such file or directory", "ModuleNotFoundE
 
 
 class ProgramFailed(Exception):
-    """The program ended with an exit code other than 0, or of a signal, or did not start."""
+    """The program did not start, exited with a code other than 0, or was killed by a signal."""
 
 
 class _LastLines:
-    """The last lines of the program's output, for a failed cell's `traceback`; of a progress bar, its last state."""
+    """The last lines of the program's output, for a failed cell's `traceback`. A progress bar counts as one line."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -57,19 +57,19 @@ def run_program(
 ) -> dict[str, float | str | None]:
     """Run the program of a cell, and return its metrics.
 
-    Its current folder is the cell's own, which has links to the program's files. An exception raised here carries the
-    last lines of the program's output in its attribute `program_output`.
+    The program runs in the cell's own folder, which has links to the program's files. An exception raised here
+    carries the last lines of the program's output in its attribute `program_output`.
 
     Args:
         program: the program, with its files.
         root: the folder of these files on this machine.
         cell: the cell.
-        context: takes arrays, and holds the checkpoint.
-        foreground: run it with this terminal's standard input, and print the command line first.
+        context: receives arrays, and holds the checkpoint.
+        foreground: whether to run it with this terminal's standard input, and to print the command line first.
 
     Raises:
-        ProgramFailed: the program did not end well.
-        NoMetrics: a declared source gave no metric.
+        ProgramFailed: the program did not start, or did not exit with code 0.
+        NoMetrics: a declared source has provided no metric.
     """
     folder, checkpoint = context.folder, None
     if "checkpoint" in program.placeholders:
@@ -167,7 +167,7 @@ def _run(
 
 
 def _message(code: int, shell: bool, last: str, folder: Path) -> str:
-    """The message about an exit code, with the last line of the program's output."""
+    """Format the message about an exit code other than 0, with the last line of the program's output."""
     last = last.replace(f"{folder}{os.sep}", "")
     number = -code if code < 0 else code - 128 if shell else 0
     name = signal.Signals(number).name if number in list(signal.Signals) else None
@@ -194,7 +194,7 @@ def _lacking(last: str, folder: Path) -> str | None:
 
 
 def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
-    """The environment: this process's, with its thread limits and GPUs, and the sweep's own variables."""
+    """Return the program's environment: this process's, with limits on threads and GPUs, and the sweep's variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_WORKER)}
     environment |= dict.fromkeys(VARIABLES, os.environ.get("OMP_NUM_THREADS", "1"))
     environment |= {"PATH": program_path(), "PYTHONUNBUFFERED": "1"}  # what it printed before it was killed is seen
@@ -204,11 +204,14 @@ def _environment(context: RunContext, line: CommandLine) -> dict[str, str]:
 
 
 _OF_THE_WORKER = ("PYTHONBREAKPOINT", "RAY_")
-"""Beginnings of the names of variables that Ray sets for its workers; a program may use a Ray of its own."""
+"""Prefixes of variables of the worker that are removed for programs, since a program may start its own Ray."""
 
 
 def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, made: list[Path]) -> None:
-    """Put the configuration file and links to the program's files into the folder; `made` lists links and folders."""
+    """Write the configuration file, and links to the program's files, into the folder.
+
+    The paths of new links and folders are appended to `made`.
+    """
     targets = [(name, Path(root or "", name)) for name in program.files]
     targets += [(name, Path(path)) for name, path in program.links]
     for name, target in targets:
@@ -225,7 +228,7 @@ def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, m
 
 
 def _folders(folder: Path, relative: Path, made: list[Path]) -> None:
-    """Make the folders of a relative path that do not exist yet."""
+    """Create the missing folders of a relative path, and append them to `made`."""
     missing = [part for part in (relative, *relative.parents) if not (folder / part).is_dir()]
     for part in reversed(missing):
         (folder / part).mkdir()
@@ -233,7 +236,7 @@ def _folders(folder: Path, relative: Path, made: list[Path]) -> None:
 
 
 def _empty(made: Sequence[Path]) -> None:
-    """Remove the links and folders made by `_fill`, with Python's caches in them; what the program wrote stays."""
+    """Remove the links and folders that `_fill` made, and Python's caches in them. Files of the program stay."""
     for path in reversed(made):
         if path.is_symlink():
             path.unlink()

@@ -19,15 +19,16 @@ from raysweep.orchestrator.store.live import LiveState, encode, path_of
 
 PUBLISH_S = 1.0
 END_BYTES = 64 * 2**10
-"""Bytes of output, from the end, that are published."""
+"""Bytes at the end of the output that are published."""
 MAX_SENT = 64 * 2**10
-"""Bytes of a state that are sent to the driver at once if the worker cannot reach the store."""
+"""Maximum bytes of one state that a worker sends to the driver if it cannot reach the store."""
 
 
 class Publisher(threading.Thread):
-    """Publishes the state of the running cell every second, if it has printed or logged something since.
+    """Publishes the state of the running cell every second if the cell has printed or logged something new.
 
-    One thread serves all chunks of a process (`publishing`): to start a thread for each would cost milliseconds.
+    One thread serves all chunks of a process, since starting one per chunk would cost milliseconds (see
+    `publishing`).
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Publisher(threading.Thread):
         self._published: tuple[int, int] = (0, 0)  # bytes printed, points logged
 
     def use(self, output: OutputFile, location: CheckpointLocation | None, send: Callable[[CellState], None]) -> None:
-        """Publish cells of a chunk from now on."""
+        """Publish the cells of this chunk from now on."""
         with self._lock:
             self._chunk = output, location, send
         self._active.set()
@@ -61,7 +62,7 @@ class Publisher(threading.Thread):
             return self._published != (0, 0)
 
     def run(self) -> None:
-        """Publish for as long as the process lives."""
+        """Publish until the process ends."""
         while self._active.wait():
             time.sleep(PUBLISH_S)
             with self._lock, contextlib.suppress(RaysweepError, OSError):  # a full disk: the next second tries again
@@ -112,7 +113,7 @@ def publishing(
 
 @functools.cache
 def _publisher(process: int) -> Publisher:
-    """This process's publisher; a forked process has none of its threads."""
+    """Return the publisher of this process. `process` is the PID: a forked child needs a new thread."""
     publisher = Publisher()
     publisher.start()
     return publisher

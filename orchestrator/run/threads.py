@@ -1,7 +1,7 @@
-"""Limits on the thread pools of numerical libraries: a cell uses its own CPUs, however many the machine has.
+"""Limits on the thread pools of numerical libraries: a cell uses as many threads as it has CPUs.
 
-There are two reasons. The last bits of a sum depend on the number of threads. And cells that run side by side must not
-each take the whole machine.
+There are two reasons. The last bits of a sum depend on the number of threads. And cells that run side by side
+must not each use the whole machine.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """A cell's timeout, and the stack that a dying worker leaves in a file (the fault file).
 
-A timeout has three layers. First, an alarm signal raises `CellTimeout` in the cell at the limit. The worker lives on,
-and the traceback shows where the cell hung. A cell may not react, because it holds the GIL or swallows the exception.
-Then, a little later, faulthandler writes the stack to the chunk's fault file and ends the process. The third layer is
-in `schedule.driver`.
+A timeout has three layers:
+
+1. At the limit, an alarm signal raises `CellTimeout` in the cell. The worker lives on, and the traceback shows
+   where the cell hung.
+2. A cell may not react, because it holds the GIL or swallows the exception. A little later, faulthandler writes
+   the stack to the chunk's fault file and ends the process.
+3. If the process still runs, `schedule.driver` kills the chunk.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iter
 
 
 def hard_grace(limit: float) -> float:
-    """Return how many seconds after its timeout a cell's process is ended."""
+    """Return how many seconds after its timeout of `limit` seconds a cell's process is ended."""
     return min(5.0, max(1.0, 0.5 * limit))
 
 

@@ -1,6 +1,7 @@
 """The driver's state of each cell: attempts, charges to retry budgets, resources, expected seconds.
 
-It is stored in arrays of eight bytes per entry, indexed by the row of the plan: a plan may have a million cells.
+It is stored in arrays with eight bytes per entry, indexed by the row of the plan, since a plan may have a
+million cells.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ChunkKey(NamedTuple):
 
 
 class Attempts:
-    """Attempts, charges and times of a launch's cells. A cell is named by its row in the plan."""
+    """Attempts, charges and times of a launch's cells. Methods identify a cell by its row in the plan."""
 
     def __init__(self, plan: Plan) -> None:
         frame, variants = plan.frame, plan.table.variants
@@ -70,7 +71,7 @@ class Attempts:
     # Attempts
 
     def begin(self, row: int) -> Task:
-        """Begin another attempt at the cell."""
+        """Count another attempt at the cell, and return its task."""
         self._attempts[row] += 1
         variant = self._variant[row]
         method, k, config = self._parameters[variant]
@@ -96,14 +97,17 @@ class Attempts:
         return bool(used_up(charged, self._retries[self._variant[row]]))
 
     def raise_memory(self, row: int, largest: float) -> None:
-        """Double the memory that the cell requests, up to `largest` GiB. Without a request: half of `largest`."""
+        """Double the memory that the cell requests, up to `largest` GiB.
+
+        A cell without a request gets half of `largest`.
+        """
         requested = self._keys[self._variant[row]].memory_gib
         self._memory[row] = min(largest, 2 * requested if requested else largest / 2)
 
     # Times
 
     def estimate(self, row: int) -> tuple[float, bool]:
-        """Return the cell's expected seconds (infinite if unknown), and whether its own variant was measured."""
+        """Return the cell's expected seconds (infinite if unknown), and whether a cell of its variant was measured."""
         seconds = self.usual(row)
         if seconds is not None:
             return seconds, True
@@ -134,5 +138,5 @@ class Attempts:
 
 
 def _integers(column: pl.Series) -> array.array[int]:
-    """Convert a column to an array of integers that is mutable and cheap to index."""
+    """Convert a column to an array of integers, which can be changed and is cheap to index."""
     return array.array("q", column.cast(pl.Int64).to_numpy().tobytes())

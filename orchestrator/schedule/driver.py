@@ -1,7 +1,7 @@
 """Stage 4, driving: runs a plan on an executor and yields outcomes. Chunks, back-pressure, timeouts, retries.
 
-It knows neither Ray nor the store. The longest cells run first; short cells share chunks of about a second. If a chunk
-dies and the guilty cell is unknown, each of its cells runs again alone, and none is charged.
+It knows neither Ray nor the store. The longest cells run first; short cells share chunks of about a second. If
+a chunk dies and the cell that caused it is unknown, each of its cells runs again alone, and none is charged.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ class Driver:
             self._requeue(task.row)
 
     def _refused(self, event: ChunkRefused) -> None:
-        """Try the cells of a chunk that a worker refused again a little later; no attempt is charged."""
+        """Requeue, after a delay, the cells of a chunk that a worker refused. No attempt is charged."""
         chunk = self._remove(event.number)
         if chunk is None:
             return
@@ -359,7 +359,7 @@ class Driver:
         return self.attempts.slow((chunks[n].tasks[i].row, now - at) for n, (i, at, _) in self._started.items())
 
     def _work_begun(self) -> float:
-        """The part of running cells that is done, by their weights; half of a cell that reports no progress."""
+        """Return the sum of weight times fraction done over running cells; without progress, a cell counts as half."""
         running = ((self._in_flight[number].tasks[i].row, part) for number, (i, _, part) in self._started.items())
         return sum(self.attempts.weights[row] * (0.5 if part is None else part) for row, part in running)
 
@@ -420,7 +420,10 @@ class Driver:
     # Stopping early
 
     def _overdue(self) -> list[CompletedAttempt]:
-        """Read heartbeats, and end each chunk whose worker has not ended an overdue cell: the timeout's third layer."""
+        """Read heartbeats, and end each chunk whose running cell is far beyond its timeout.
+
+        This is the third layer of a timeout (see `run.timeout`): the worker should have ended the cell itself.
+        """
         now = time.monotonic()
         for beat in self.executor.beats():
             if beat.chunk in self._in_flight:  # a heartbeat may arrive after its chunk has ended
@@ -446,8 +449,8 @@ class Driver:
     def _check_waiting(self) -> None:
         """Stop the launch if all its remaining chunks have waited `node_seconds` for nodes that do not exist.
 
-        Such chunks are given up at any stop; a later launch runs them. A chunk's waiting time begins when no existing
-        node can run it, even if other cells still run then.
+        Whenever a launch has stopped, chunks that wait for nodes are given up; a later launch runs them. A chunk's
+        waiting time begins when no existing node can run it, even if other cells still run then.
         """
         waiting = self.executor.waiting()
         self.progress.waiting = tuple(wait.node for wait in waiting)

@@ -1,4 +1,4 @@
-"""Failed attempts grouped by cause (the same error, message and place), with the settings that they share."""
+"""Groups of failed attempts with the same cause (error, message and place), and the settings that a group shares."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ _OURS = re.compile(r"(^|/)raysweep/orchestrator/")
 _LIBRARY = re.compile(r"(site|dist)-packages/(?!raysweep/workloads/)|/lib/python3[^/]*/(?!(site|dist)-packages/)|^<")
 _TIMEOUT = "CellTimeout"
 MAX_VALUE = 60
-"""Characters of a setting's value that are shown in full."""
+"""Maximum characters of a setting's value that is shown in full."""
 
 
 def place(traceback: str | None) -> str | None:
-    """Return the place of an error: its innermost frame in the workload's code, otherwise in a library, or None."""
+    """Return the place of an error, as `file:line in function`; None if the traceback has no frame outside raysweep.
+
+    It is the innermost frame in the workload's code, or else in a library.
+    """
     frames = [frame for frame in _FRAME.findall(traceback or "") if not _OURS.search(frame[0])]
     if "(most recent call first)" in (traceback or ""):  # written by faulthandler as it ended the process
         frames = frames[::-1]
@@ -38,9 +41,10 @@ def place(traceback: str | None) -> str | None:
 
 
 def signature(error_type: str | None, message: str | None, traceback: str | None, *, whole: bool = False) -> str:
-    """Return a text that is equal for similar failures: error type, message with variable parts masked, place.
+    """Return a text that is equal for similar failures: error type, message and place.
 
-    Timeouts have no place, since one may interrupt a cell anywhere. `whole` leaves the message unmasked.
+    Variable parts of the message are masked unless `whole`. A timeout has no place, since it may interrupt a cell
+    anywhere.
     """
     line = storable(next((line for line in (message or "").splitlines() if line.strip()), ""))[:1000]
     text = (line if whole else _NUMBER.sub("#", _PATH.sub("PATH", _QUOTED.sub("'…'", _BAR.sub("…", line)))))[
@@ -51,17 +55,18 @@ def signature(error_type: str | None, message: str | None, traceback: str | None
 
 
 def grouped(attempts: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
-    """Failed attempts by signature, most cells first, with the settings that a group's cells share.
+    """Group failed attempts by signature, and find the settings that a group's cells share. Most cells come first.
 
     Args:
         attempts: columns workload, method, k, config, status, cell_id, seed, error_type, error_message, traceback.
-        variants: columns method, k, config of all cells, failed or not: a setting that is the same in all explains
-            nothing and is left out.
+        variants: columns method, k, config of all cells, failed or not. A setting that is the same in all of them
+            explains nothing, and is left out.
 
     Returns:
-        Columns workload, status, failure (the signature, unmasked if all messages are equal; for timeouts also the
-        most frequent place), cells, attempts, example (a cell's id), seeds (a list), shared (settings that are equal
-        in the group and differ between variants, as `method = sgd, rate = 0.1`).
+        Columns workload, status, failure (the signature), cells, attempts, example (a cell's id), seeds (a list),
+        shared (settings that are equal in the group and differ between variants, as `method = sgd, rate = 0.1`).
+        The signature is unmasked if all messages of the group are equal. For timeouts it also has the most frequent
+        place.
     """
     import polars as pl
 
@@ -111,7 +116,10 @@ _SETTINGS = ["method", "k", "config"]
 
 
 def _equal(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Settings that are equal in all rows of method, k and config (JSON), which are not empty."""
+    """Return the settings that are equal in all rows, without null ones.
+
+    A row has the keys method, k and config (JSON).
+    """
     configs = (flattened(json.loads(row["config"] or "{}")) for row in settings)
     rows = ({"method": row["method"], "k": row["k"], **c} for row, c in zip(settings, configs, strict=True))
     equal = next(rows, {})

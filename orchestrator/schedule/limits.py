@@ -1,13 +1,13 @@
-"""Limits for stopping a launch or a method early, and for calling a cell slow. Imports little, for the command line."""
+"""Limits for stopping a launch or a method early, and for calling a cell slow. Has few imports, for a fast start."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 MAX_ALIKE = 20
-"""Number of cells of one method that fail alike before the method is stopped."""
+"""Default number of cells of a method that may fail with the same signature before the method is stopped."""
 NODE_WAIT_MIN = 30.0
-"""Minutes without a node that fits a demand, after which the launch stops unless other cells run."""
+"""Minutes for which cells wait for a node that fits them before the launch stops, if no other cells run."""
 SLOW_FACTOR, SLOW_S = 5.0, 60.0
 """A cell is slow when it has run for SLOW_FACTOR times its expected seconds, and for at least SLOW_S seconds."""
 

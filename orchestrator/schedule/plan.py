@@ -41,12 +41,12 @@ class Plan:
 
     @property
     def to_run(self) -> int:
-        """Number of cells to run."""
+        """The number of cells to run."""
         return int(self.frame["run"].sum())
 
     @property
     def order(self) -> list[int]:
-        """Rows of the cells to run: first those of unknown duration in the file's order, then the longest first."""
+        """Rows of the cells to run: first cells of unknown duration, in the file's order; then the longest first."""
         return (
             self.frame.with_row_index("row")
             .filter("run")
@@ -55,13 +55,16 @@ class Plan:
         )
 
     def sources(self, cells: Collection[str]) -> dict[str, str]:
-        """Return the source digest of each of `cells` that will run, by cell id."""
+        """Return the source digest of the code to run for each of `cells` that will run, by cell id."""
         variants = self.table.variants.select("variant", "source_digest")
         some = self.frame.filter(pl.col("run") & pl.col("cell_id").is_in(list(cells)))
         return dict(some.join(variants, on="variant").select("cell_id", "source_digest").iter_rows())
 
     def weights(self) -> pl.Series:
-        """The relative cost of each row: expected seconds if known for all cells to run, else cost hints, else 1."""
+        """Return the relative cost of each row: its expected seconds, or its cost hint, or 1.
+
+        All rows use the first of these that is known for all cells to run.
+        """
         hints = self.table.variants.select("variant", "cost_hint")
         frame = self.frame.join(hints, on="variant", how="left", maintain_order="left")
         for name in ("expected_seconds", "cost_hint"):
@@ -70,12 +73,12 @@ class Plan:
         return pl.ones(len(frame), pl.Float64, eager=True)
 
     def counts(self) -> dict[str, int]:
-        """Number of cells by state."""
+        """Return the number of cells in each state."""
         counts = dict(self.frame.group_by("state").len().iter_rows())
         return {state: counts.get(state, 0) for state in STATES}
 
     def expected(self) -> pl.DataFrame:
-        """Cells to run, by resource.
+        """Sum up the cells to run, one row per combination of CPUs and GPUs.
 
         Columns: cpus, gpus, cells, unknown (cells of unknown duration), cpu_hours, gpu_hours.
         """
@@ -186,11 +189,17 @@ def _done(frame: pl.DataFrame) -> int:
 
 
 def _expected() -> pl.Expr:
-    """Build the expression for expected seconds: the mean over the variant's other seeds, if any.
+    """Build the expression for expected seconds.
 
-    Otherwise it is the cost hint times a factor, otherwise the workload's mean. The factor is the median of seconds /
-    hint over completed cells of the same method and experiment, otherwise of the experiment, otherwise of the workload.
-    This ratio differs more between methods than between the variants of one method.
+    It is the first known one of:
+
+    1. the mean over the variant's completed seeds;
+    2. the cell's cost hint times a factor;
+    3. the mean over the workload's completed cells.
+
+    The factor is the median of seconds / hint over completed cells: of the same method and experiment, or else of
+    the experiment, or else of the workload. It differs more between methods than between the variants of one
+    method.
     """
     hint = pl.when(pl.col("cost_hint") > 0).then("cost_hint")
     alike = (["workload", "experiment", "method"], ["workload", "experiment"], ["workload"])

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MAX_HISTORY = 512
-"""Maximum number of batches that a launch remembers; older ones are thinned out."""
+"""Maximum number of entries in a launch's history of counts. Beyond it, every second entry is dropped."""
 MANY_CELLS = 400
-"""The pace forgets the first `done / MANY_CELLS` of the time, at most half of it: fewer cells need a longer window."""
+"""The pace ignores the first `done / MANY_CELLS` of the run time, at most half. Few cells need a longer window."""
 
 
 class Pace(NamedTuple):
@@ -33,7 +33,7 @@ def pace(cells: int, work: float, work_left: float, seconds: float) -> Pace:
 
 
 class FailedAttempt(NamedTuple):
-    """An attempt that did not succeed."""
+    """An attempt that did not end with the status `done`."""
 
     cell_id: str
     status: str
@@ -87,15 +87,15 @@ class Progress:
         self.began = began if self.began is None else min(self.began, began)
 
     def note_batch(self, now: float) -> None:
-        """Add the present counts to the history, after a batch of cells was completed."""
+        """Add the current counts to the history, after a batch of cells has completed."""
         self.history.append((now, self.done, self.work_done))
         if len(self.history) > MAX_HISTORY:
             del self.history[::2]
 
     def pace(self, now: float) -> Pace:
-        """Pace since the first cell began; once many cells are done, pace over the second half of that time.
+        """Return the pace since the first cell began; with more cells done, only over a later part, at least half.
 
-        The start of Ray does not count. A running cell counts by the part of it that is done.
+        The start of Ray does not count. A running cell counts by the fraction that is done.
         """
         if self.began is None:
             return Pace(0.0, None)

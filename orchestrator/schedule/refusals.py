@@ -1,4 +1,4 @@
-"""Nodes that refuse chunks: their environment is broken, or they have other code than this launch sent."""
+"""Nodes that refuse chunks because their environment is broken or they have other code than this launch sent."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from raysweep.orchestrator.run.messages import ChunkRefused
 from raysweep.orchestrator.sweep.workload import Workload
 
 MAX_REFUSALS = 3
-"""Number of chunks that a node may refuse one after another before it gets no more."""
+"""Number of chunks in a row that a node may refuse before it gets no more."""
 MAX_IN_A_ROW = 1000
-"""Number of chunks, those included that were on their way to the node, at which the launch stops."""
+"""Number of chunks in a row, refused by a node, at which the launch stops. Chunks already sent to it count, too."""
 MAX_NODES = 3
-"""Number of such nodes at which the launch stops, unless cells have run on another one."""
+"""Number of refusing nodes at which the launch stops, unless another node has run a chunk."""
 
 
 class Refusals:
-    """Counts refused chunks by node, and decides which nodes get no more and when the launch stops.
+    """Counts refused chunks by node, and decides which nodes get no more chunks and when the launch stops.
 
     Args:
-        executor: sends no more chunks to nodes that are avoided.
+        executor: the executor that has to avoid these nodes.
         workloads: name -> workload as this process loaded it.
     """
 
@@ -33,13 +33,17 @@ class Refusals:
         self.count = 0
 
     def accepted(self, node_id: str | None) -> None:
-        """A node has run a chunk."""
+        """Note that a node has run a chunk."""
         self._any_accepted = True
         self._in_a_row.pop(node_id, None)
         self._in_a_row.pop(None, None)
 
     def add(self, workload: str, event: ChunkRefused) -> tuple[str | None, str | None]:
-        """Count a refused chunk; return a note if its node is avoided from now on, and why the launch has to stop."""
+        """Count a refused chunk, and return two texts, each of which may be None.
+
+        The first is a note that the chunk's node is avoided from now on; the second is the reason why the launch has to
+        stop.
+        """
         self.count += 1
         self._in_a_row[event.node_id] += 1
         reason = self._reason(workload, event)

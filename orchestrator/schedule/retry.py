@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 BACKOFF_S = (0.5, 30.0)
-"""Shortest and longest wait before a retry; the wait doubles with each failed attempt."""
+"""Shortest and longest wait before a retry, in seconds. The wait doubles with each failed attempt."""
 
 
 def backoff(charged: int) -> float:

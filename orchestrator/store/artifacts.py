@@ -1,7 +1,7 @@
 """The content of artifacts: files under `files/EPOCH/CELL-ATTEMPT-DIGEST`, named by rows of the table `artifacts`.
 
-A worker, or the driver for it, writes the files before the rows are committed. Files that no row names are those of
-interrupted commits: the next owner of the store removes them.
+The files are written before the rows are committed, by a worker or by the driver. Files that no row names come
+from interrupted commits, and are removed by the next owner of the store.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NAME = re.compile(r"[0-9a-f]{24}-\d{6}-[0-9a-f]{64}")
 
 
 def content_path(epoch: int, cell_id: str, attempt: int, digest: str) -> str:
-    """The store's file with the content of an artifact."""
+    """Return the path in the store of an artifact's content."""
     return f"{FOLDER}/{epoch:08d}/{cell_id}-{attempt:06d}-{digest}"
 
 
 def keep(storage: Storage, path: str, content: bytes) -> None:
-    """Write a content durably; equal files of an attempt share one."""
+    """Write an artifact's content durably. Artifacts of an attempt with equal content share one file."""
     storage.prepare((path.rpartition("/")[0],))
     storage.create(path, content)
 
@@ -41,7 +41,7 @@ def read_content(storage: Storage, row: Mapping[str, Any]) -> bytes:
     """Read the content that a row of `artifacts` names.
 
     Raises:
-        StoreDamaged: it is missing, or differs from its digest, or the row is foreign.
+        StoreDamaged: the content is missing or differs from its digest, or raysweep did not write the row.
     """
     path, digest, size = named_by(row), row["sha256"], row["bytes"]
     present = _size(storage, path)
@@ -76,7 +76,7 @@ def _size(storage: Storage, path: str) -> int | None:
 
 
 def remove_unnamed(storage: Storage, epoch: int, rows: pl.DataFrame) -> None:
-    """Remove a generation's contents that no row of `artifacts` names."""
+    """Remove a generation's artifact files that no row of `artifacts` names."""
     names = storage.names(f"{FOLDER}/{epoch:08d}")
     if not names:
         return
@@ -92,7 +92,7 @@ def remove_unnamed(storage: Storage, epoch: int, rows: pl.DataFrame) -> None:
 
 
 def problem_of(path: str) -> str | None:
-    """The reason why a path cannot be an artifact's; None if it can. Paths are relative, with / between names."""
+    """Return the reason why an artifact cannot have this path; None if it can. Valid paths are relative, with `/`."""
     parts = path.split("/")
     if not encodable(path) or any(ord(c) < 32 or ord(c) == 127 for c in path):
         return "has control characters or is not UTF-8"
@@ -104,12 +104,13 @@ def problem_of(path: str) -> str | None:
 
 
 def save(content: bytes, folder: Path, path: str) -> bool:
-    """Write an artifact under a folder; return False if the file exists with this content.
+    """Write an artifact under a folder. Returns False if the file already exists with this content.
 
-    Links below the folder are not followed, since the store, and so the path, may come from a stranger.
+    Links below the folder are not followed, since the store, and with it the path, may come from a stranger.
 
     Raises:
-        InputError: the path is not a plain relative path, a part of it is a link or a file, or another file exists.
+        InputError: the path is not a plain relative path, a part of it is a link or a file, or the file exists with
+            other content.
     """
     if (problem := problem_of(path)) is not None:
         raise InputError(f"artifact {short_repr(path)}: {problem}; it is not written")

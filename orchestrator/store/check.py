@@ -1,4 +1,4 @@
-"""`raysweep store check`: verifies every file of a store, page checksums included; writes nothing."""
+"""The command `store check`: verifies every file of a store, page checksums included, and writes nothing."""
 
 from __future__ import annotations
 

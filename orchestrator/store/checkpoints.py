@@ -53,7 +53,10 @@ class CheckpointLocation(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def reachable(location: CheckpointLocation) -> tuple[Storage | None, str | None]:
-    """The launch's store if this machine can reach it, and the error if that failed; looked up once per process."""
+    """Return the launch's store, or None if this machine cannot reach it; and the error message, if there is one.
+
+    The result is cached in each process.
+    """
     try:
         store = open_storage(location.location)
         proof = store.read(location.proof)
@@ -99,7 +102,8 @@ class Checkpoint:
     def save(self, data: bytes) -> None:
         """Store these bytes durably. Of the earlier checkpoints only the latest is kept.
 
-        On a draining node `save` does not return: the cell is queued again, and resumes from here on another node.
+        On a draining node this raises `Preempted` after the bytes are stored. The cell is queued again, and resumes
+        from them on another node.
 
         Raises:
             TypeError: the argument is not bytes.
@@ -121,7 +125,7 @@ class Checkpoint:
             raise Preempted("the node is draining; the cell resumes from its checkpoint elsewhere")
 
     def load(self) -> bytes | None:
-        """Load the cell's newest undamaged checkpoint that the same code has saved; None if there is none."""
+        """Load the newest undamaged checkpoint that the same code has saved for this cell; None if it has none."""
         storage = self._storage()
         checkpoints = _saved(storage, self._folder)
         self.used = self.used or bool(checkpoints)
@@ -137,7 +141,7 @@ class Checkpoint:
         return None
 
     def forget(self) -> None:
-        """Remove the cell's checkpoints from this machine's own disk, which the driver cannot reach."""
+        """Remove the cell's checkpoints from this machine's own disk. The driver cannot do this from its machine."""
         if self.is_local and self.used:
             self._storage().delete_folder(self._folder)
 
@@ -161,7 +165,7 @@ def _saved(storage: Storage, folder: str) -> list[_Saved]:
 
 
 def local_folder(location: CheckpointLocation) -> Path:
-    """Return the folder for checkpoints on a machine without access to the store. All launches use the same one."""
+    """Return the folder for checkpoints on a machine that cannot reach the store. Launches on one store share it."""
     key = hashlib.sha256(f"{location.host}:{location.location}".encode()).hexdigest()[:16]
     return scratch() / f"store-{key}"
 
@@ -172,7 +176,10 @@ def cells_with_checkpoints(storage: Storage) -> list[str]:
 
 
 def resumable_cells(storage: Storage, sources: Mapping[str, str]) -> list[str]:
-    """Return the ids of the cells with a checkpoint of today's code; `sources`: cell id -> its source digest."""
+    """Return the ids of the cells with a checkpoint of today's code.
+
+    `sources` maps a cell's id to the source digest of this code.
+    """
     return [c for c, source in sources.items() if any(s.source == source for s in _saved(storage, f"{FOLDER}/{c}"))]
 
 

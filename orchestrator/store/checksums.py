@@ -1,9 +1,9 @@
-"""Name and CRC-32 of a whole segment, so that damage anywhere is noticed before the file is interpreted.
+"""Name and CRC-32 of a whole segment, which reveal damage anywhere before the file is interpreted.
 
-Parquet's own page checksums cover neither page headers nor the footer, and polars does not verify them. A segment's
-footer therefore carries two checksums: of all bytes before the footer, and of the footer itself, computed with its own
-digits as zeros. It also carries the segment's name, so that two exchanged files are noticed. Segments of versions
-before 0.1.0 have neither.
+Parquet's own page checksums cover neither page headers nor the footer, and polars does not verify them. A
+segment's footer therefore contains two checksums: that of all bytes before the footer, and that of the footer,
+computed with zeros in place of its own digits. The footer also contains the segment's name, which reveals
+exchanged files. Segments of versions before 0.1.0 have neither.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import zlib
 
 KEY = b"raysweep.crc32"
 MARK = b"raysweep.checksums"
-"""Key in the schema of segments that carry checksums: it tells a wiped entry from a segment of an older version."""
+"""Key in the schema of segments with checksums. If it is there and the checksums are not, they have been wiped."""
 BLANK = b"pages=00000000 footer=00000000"
-"""Placeholder under `KEY` in a footer, until `fill_in` has computed both checksums."""
+"""Placeholder in a footer under `KEY`, until `fill_in` has computed both checksums."""
 NAME = b"raysweep.name"
 BLANK_NAME = b"EEEEEEEE-NNNNNNNN.parquet"
-"""Placeholder under `NAME`, after the folder and a slash; `fill_in` replaces it by the file's name."""
+"""Placeholder for the file's name in a footer under `NAME`, where it follows the folder and a slash."""
 _ENTRY = re.compile(re.escape(KEY) + rb"\x18\x1epages=([0-9a-f]{8}) footer=([0-9a-f]{8})")
-"""The entry as Parquet writes it: field header and length (30) stand before the value."""
+"""The checksums as Parquet encodes them: the key, a field header, the length (30), and the value."""
 
 
 def fill_in(segment: memoryview, name: str) -> None:
-    """Write an encoded segment's file name into its footer, compute both checksums, and write them there, too."""
+    """Write the file's name and both checksums into the footer of an encoded segment."""
     start = len(segment) - 8 - int.from_bytes(segment[-8:-4], "little")
     footer = bytes(segment[start:])
     place = start + footer.rindex(BLANK_NAME)
@@ -35,7 +35,7 @@ def fill_in(segment: memoryview, name: str) -> None:
 
 
 def check_footer(footer: bytes) -> int | None:
-    """Verify a footer's checksum. `footer` holds the bytes from its first byte to the end of the file.
+    """Verify a footer's checksum. `footer` also includes the bytes after it, to the end of the file.
 
     Returns:
         The checksum of all bytes before the footer; None if an older version wrote the segment.

@@ -1,7 +1,8 @@
-"""Merges of small segments during a launch. Readers of a million cells then open tens of files, not thousands.
+"""Merging of small segments during a launch, so that readers of a million cells open tens of files, not thousands.
 
-Sixteen segments of the same size class are merged at a time, so that a row is rewritten only a few times. The merged
-segment names those that it replaces, and appears in one step. Then they are deleted (`docs/store.md`).
+Sixteen segments of the same size class are merged at a time, so that a row is rewritten only a few times. The
+merged segment names the segments that it replaces, and appears in one step. Then these are deleted
+(`docs/store.md`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ BATCH, BATCH_ROWS = 4 * LARGEST, 2 * MANY_ROWS  # limits of one merge, which is 
 
 
 def size_class(size: int, rows: int) -> int | None:
-    """Return a segment's size class: 0 for the smallest, one more per factor of `FAN`; None if too large to merge."""
+    """Return a segment's size class; None if the segment is too large to merge.
+
+    The smallest segments have class 0. Each factor of `FAN` in size adds one.
+    """
     if size >= LARGEST or rows >= MANY_ROWS:
         return None
     number, limit = 0, SMALLEST
@@ -34,10 +38,12 @@ def size_class(size: int, rows: int) -> int | None:
 def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Segment]]:
     """Split segments, in order, into groups within limits. A segment that exceeds a limit is a group by itself.
 
+    A group also has at most `MAX_VALUES` values, since readers refuse more.
+
     Args:
         segments: the segments.
         size: maximum number of bytes per group.
-        rows: maximum number of rows per group. The number of values is limited by `MAX_VALUES`: readers refuse more.
+        rows: maximum number of rows per group.
     """
     limits = (size, rows, MAX_VALUES)
     run: list[Segment] = []
@@ -54,7 +60,7 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Return the groups of segments to merge now: one size class each, and either full or at least `FAN` segments."""
+    """Return the groups of segments to merge now: each of one size class, and full or of at least `FAN` segments."""
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
         number = None if segment.seal else size_class(segment.size, segment.rows)
@@ -70,7 +76,7 @@ def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 class Compactor(threading.Thread):
-    """A thread that merges segments: it calls `merge(folder)` whenever a folder has `FAN` new segments."""
+    """A thread that calls `merge(folder)` whenever a folder has `FAN` new segments."""
 
     def __init__(self, merge: Callable[[str], None]) -> None:
         super().__init__(name="raysweep-compaction", daemon=True)

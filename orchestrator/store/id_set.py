@@ -1,4 +1,4 @@
-"""A set of cell ids that takes 12 bytes per id, where Python strings would take 110."""
+"""A set of cell ids that needs 12 bytes of memory per id, where Python strings would need 110."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KIND = np.dtype("S12")
 
 
 class IdSet:
-    """A set of ids of 24 hex characters. It is kept as sorted arrays; those of similar length are merged."""
+    """A set of ids of 24 hex characters, stored as sorted arrays. Arrays of similar length are merged."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self._runs: list[npt.NDArray[np.bytes_]] = []

@@ -1,4 +1,4 @@
-"""Ownership of a store: whether the owner lives, how it is replaced, generations and seals (see `writer`).
+"""Ownership of a store: whether its owner is alive, how it is replaced, generations and seals (see `writer`).
 
 A *generation* is the ownership of one launch. Names of files and columns call it the epoch.
 """
@@ -36,13 +36,13 @@ DEAD_AFTER_S = 15.0
 EPOCH_FILE = re.compile(r"[0-9]{8}\.json")
 LAST_EPOCH = 99_999_999
 MAX_BEAT_BYTES = 8 * 2**20
-"""A larger heartbeat is not read."""
+"""Maximum size of a heartbeat file; a larger one is not read."""
 _POLL_S = 0.5
 _CHECKSUM = "crc32"
 
 
 class Ownership(NamedTuple):
-    """A store's owner, and its running cells by its last heartbeat: id -> progress (0 to 1; None: unknown)."""
+    """A store's owner, and the running cells in its last heartbeat: id -> progress (0 to 1; None if unknown)."""
 
     who: str
     running: Mapping[str, float | None]
@@ -51,13 +51,15 @@ class Ownership(NamedTuple):
 def current_owner(
     storage: Storage, patience: float | None = None, *, locked: bool = False, on_damage: OnDamage = refuse
 ) -> Ownership | None:
-    """Find the living owner of a store without writing or locking anything; None if there is none.
+    """Return the living owner of a store; None if it has none. Writes and locks nothing.
 
     Args:
         storage: the store's storage.
-        patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25 beats.
+        patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25
+            beats.
         locked: whether this process has acquired the host-wide lock; then no owner under this kernel is alive.
-        on_damage: called if the newest generation's file is torn; unless it raises, only the heartbeat decides.
+        on_damage: called if the newest generation's file is damaged. If it does not raise, only the heartbeat shows
+            whether the owner is alive.
     """
     epoch = newest_epoch(storage)
     if epoch is None or marked(storage, epoch, "released"):
@@ -76,7 +78,7 @@ def current_owner(
 
 
 def _beats(storage: Storage, epoch: int, patience: float) -> bool:
-    """Tell whether the generation's heartbeat changes within `patience` seconds of this process's clock."""
+    """Tell whether the generation's heartbeat changes in the next `patience` seconds, by this process's clock."""
     beat = f"_hb/{epoch:08d}"
     first, end = read_at_most(storage, beat, MAX_BEAT_BYTES), time.monotonic() + patience
     while (left := end - time.monotonic()) > 0:
@@ -109,12 +111,12 @@ def _running(storage: Storage, epoch: int) -> dict[str, float | None]:
 def wait_till_free(
     storage: Storage, wait: bool, report: Callable[[str], None] | None = None, on_damage: OnDamage = refuse
 ) -> None:
-    """Check that nobody owns the store, before anything is prepared for a launch on it.
+    """Return once no launch owns the store. Called before a launch prepares anything on it.
 
     Args:
         storage: the store's storage.
-        wait: whether to wait for a living owner to end.
-        report: called once with each owner that is waited for.
+        wait: whether to wait for a living owner to end, instead of raising.
+        report: called once for each owner that is waited for, with its description.
         on_damage: see `current_owner`.
 
     Raises:
@@ -124,7 +126,7 @@ def wait_till_free(
 
 
 def take_over(storage: Storage, wait: bool, on_damage: OnDamage = refuse) -> Lock:
-    """Acquire a store's host-wide lock, once no launch on any machine owns the store.
+    """Acquire the host-wide lock of a store, once no launch on any machine owns the store.
 
     Raises:
         StoreBusy: the store is owned, and `wait` is False.
@@ -219,8 +221,8 @@ def new_epoch(storage: Storage, command: str) -> int:
     """Begin the next generation with a note about this process, and return its number.
 
     Raises:
-        StoreBusy: another launch began it first.
-        StoreDamaged: no larger number is possible.
+        StoreBusy: another launch began the same generation first.
+        StoreDamaged: the newest generation has the largest possible number.
     """
     epoch = max(epochs(storage), default=-1) + 1
     if epoch > LAST_EPOCH:
@@ -233,9 +235,10 @@ def new_epoch(storage: Storage, command: str) -> int:
 
 
 def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse) -> None:
-    """Occupy the next segment name of a generation; repeat if its owner was faster, until it ends in a seal.
+    """Create a seal under the next segment name of an earlier generation, so that its owner can commit no more.
 
-    `on_damage` is called with each damaged file that is met; unless it raises, the file counts as no seal.
+    This is repeated if the owner took the name first. `on_damage` is called with the path and the error of each
+    damaged file. If it does not raise, the file does not count as a seal.
     """
     while True:
         numbers = sorted(n for e, n in _numbers(storage, folder, on_damage) if e == epoch)
@@ -251,7 +254,7 @@ def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse
 
 
 def _numbers(storage: Storage, folder: str, on_damage: OnDamage) -> Iterator[tuple[int, int]]:
-    """Generation and sequence number of each segment."""
+    """Yield the generation and the sequence number of each segment."""
     for name in listed(storage, folder):
         try:
             yield parse_name(folder, name)
@@ -260,6 +263,9 @@ def _numbers(storage: Storage, folder: str, on_damage: OnDamage) -> Iterator[tup
 
 
 def _merged_up_to(storage: Storage, folder: str, epoch: int, on_damage: OnDamage) -> int:
-    """First number that a generation without files never used, as compactions recorded the names they replaced."""
+    """Return the first unused sequence number of a generation whose segments have all been merged away.
+
+    It is known because merged segments record the names that they replaced.
+    """
     segments = inspected(storage, folder, listed(storage, folder), on_damage)
     return max((last for s in segments for replaced, _, last in s.replaces if replaced == epoch), default=-1) + 1

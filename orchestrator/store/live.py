@@ -1,7 +1,7 @@
-"""What running cells print and log, published every second or two: one file per attempt under `_live/`.
+"""The output and metrics of running cells, published every second or two: one file per attempt under `_live/`.
 
-The file is replaced in one step by the worker, or by the driver for a worker that cannot reach the store. It is removed
-once its attempt is recorded; what a kill leaves behind, the store's next owner removes.
+The worker replaces the file in one step; if the worker cannot reach the store, the driver does. The file is
+removed once its attempt is recorded. After a kill, the store's next owner removes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAME = re.compile(r"([0-9a-f]{24})-(\d{6,9})")
 
 @dataclass(frozen=True)
 class Curve:
-    """The values that a cell logged under one name; a long curve is thinned out."""
+    """The values that a cell logged under one name. A long curve lacks some of its points."""
 
     steps: Sequence[int]
     values: Sequence[float]
@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LiveState:
-    """What an attempt has printed and logged so far."""
+    """The output and the curves of an attempt so far."""
 
     cell_id: str
     attempt: int
@@ -43,7 +43,7 @@ class LiveState:
 
 
 def path_of(cell_id: str, attempt: int) -> str:
-    """The store's file for an attempt."""
+    """Return the path in the store of an attempt's state."""
     return f"{FOLDER}/{cell_id}-{attempt:06d}"
 
 

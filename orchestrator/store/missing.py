@@ -1,4 +1,4 @@
-"""What an answer lacks if damaged files were skipped: the files, their rows, and the cells whose rows they held."""
+"""A description of what an answer lacks if damaged files were skipped: files, their rows, and affected cells."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Missing(NamedTuple):
     Args:
         files: path of each file -> what is wrong with it.
         rows: path of each file whose footer can be read -> the number of its rows.
-        unreadable_done: cells that are done by their attempts, but whose row in `cells` is in none of the read files.
-        unreadable_attempts: done cells whose attempt is in none of the read files.
-        without_arrays: done cells that have no array in the read files; some may never have had one.
-        unknown: requested cells without any row in the read files: pending, or in a skipped file.
+        unreadable_done: number of cells with a done attempt, but without a readable row in `cells`.
+        unreadable_attempts: number of done cells without a readable row of their attempt.
+        without_arrays: number of done cells without a readable array; some of them may never have had one.
+        unknown: number of requested cells without any readable row: pending, or in a skipped file.
     """
 
     files: Mapping[str, str]
@@ -31,7 +31,7 @@ class Missing(NamedTuple):
     unknown: int | None = None
 
     def lines(self) -> list[str]:
-        """The description in sentences: one line per file, then the counts."""
+        """Describe what is missing in sentences: one line per file, then the counts."""
         lines = []
         for path, problem in self.files.items():
             rows = f" ({self.rows[path]:,} rows)" if path in self.rows else ""
@@ -49,13 +49,13 @@ class Missing(NamedTuple):
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """The description as a JSON document. A count is null if no skipped file can affect it."""
+        """Return the description as a JSON document. A count is null if no skipped file can affect it."""
         files = [{"path": path, "problem": text, "rows": self.rows.get(path)} for path, text in self.files.items()]
         return {**self._asdict(), "files": files, "rows": sum(self.rows.values())}
 
 
 def missing(store: Store) -> Missing:
-    """Describe what the answers of this store have lacked so far."""
+    """Describe the damaged files that reads of this store have skipped so far, and what the answers lack."""
     if not store.skipped:
         return Missing({}, {})
     cells = store.collect(lambda: store.cells.select("cell_id", "attempt"))

@@ -1,4 +1,4 @@
-"""The one owner of a store: take-over, generation, seals, heartbeat, and commits of single segments.
+"""The one owner of a store: how it takes over, its generation, its heartbeat, and commits of single segments.
 
 `writer` documents the protocol.
 """
@@ -36,7 +36,8 @@ class Owner:
     """A context manager that owns a store.
 
     Args:
-        store: the store to own; created if it is new. Damaged files are errors unless it skips them.
+        store: the store to own. It is created if it does not exist. Damaged files raise errors unless the store
+            skips them.
         command: the owner's command line, which the error of a second launch shows.
         wait: whether to wait for a living owner to end, instead of raising.
 
@@ -83,7 +84,7 @@ class Owner:
             raise
 
     def _begin(self, unfinished: list[int]) -> None:
-        """Finish what earlier owners have left; `unfinished` are the generations that this owner has sealed."""
+        """Finish the interrupted work of earlier owners. `unfinished`: the generations that this owner sealed."""
 
     def __enter__(self) -> Self:
         return self
@@ -126,7 +127,7 @@ class Owner:
         self._next[folder] += 1
 
     def fenced(self) -> Fenced:
-        """The error of a launch whose store was taken over."""
+        """Return the error to raise in a launch whose store was taken over."""
         return Fenced(
             f"store {self.storage}: a later launch took it over while this one (epoch {self.epoch}) was paused; "
             "the commits of this one are safe, and the later launch runs the remaining cells"

@@ -28,9 +28,9 @@ FOLDERS = (*TABLES, "files", "checkpoints", "_live", "_sweeps", *documents.FOLDE
 MARK, MARK_BYTES = "store.json", 2**16
 DEFAULT = "results"
 MAX_KEPT = 256 * 2**20
-"""Maximum bytes of fetched segments that a reader of an object store keeps, instead of fetching them again."""
+"""Maximum bytes of segments from an object store that a reader holds in memory, so as not to fetch them again."""
 _MAX_TRIES = 100
-"""Number of tries of a read while a launch merges the files away."""
+"""Maximum number of tries of a read whose files a launch merges away meanwhile."""
 
 
 class Store:
@@ -38,7 +38,8 @@ class Store:
 
     Args:
         path: the store's folder or its address on an object store. The store need not exist yet.
-        skip_damaged: whether to leave out damaged files, which are then in `skipped`, instead of raising StoreDamaged.
+        skip_damaged: whether to leave out damaged files, and list them in `skipped`, instead of raising
+            StoreDamaged.
 
     Raises:
         InputError: the path contains other files but no store, or the store has a newer format.
@@ -66,13 +67,13 @@ class Store:
             self.skip(MARK, error)
 
     def skip(self, path: str, error: StoreDamaged) -> None:
-        """Note a damaged file that is left out; raise the error unless damaged files are to be skipped."""
+        """List a damaged file in `skipped` if the store skips damaged files; otherwise raise the error."""
         if not self.skip_damaged:
             raise error
         self.skipped[path] = str(error).removesuffix(HINT)
 
     def skipped_rows(self) -> dict[str, int]:
-        """Path -> number of rows, for those skipped segments whose footers can be read."""
+        """Return the number of rows of each skipped segment whose footer can be read, by path."""
         return {s.path: s.rows for s in self._footers.values() if s.path in self.skipped}
 
     def exists(self) -> bool:
@@ -148,10 +149,10 @@ class Store:
         return pl.scan_parquet(located, glob=False, storage_options=self.storage.reading, credential_provider=None)
 
     def verified(self, folder: str) -> list[Segment]:
-        """Live segments of a folder that have rows, without skipped ones; each is verified once.
+        """Return the live, undamaged segments of a folder that have rows. Each segment is verified only once.
 
         Raises:
-            StoreDamaged: a file is damaged; the message names it.
+            StoreDamaged: a file is damaged, and the store does not skip damaged files; the message names it.
         """
         segments = [segment for segment in self.segments(folder) if segment.rows]
         new = [s for s in segments if s.path not in self._verified and s.path not in self.skipped]
@@ -174,24 +175,24 @@ class Store:
 
     @property
     def arrays(self) -> pl.LazyFrame:
-        """Recorded arrays, such as loss curves, of attempts of any status."""
+        """The recorded arrays, such as loss curves, of attempts of any status."""
         return self.scan("arrays")
 
     @property
     def logs(self) -> pl.LazyFrame:
-        """Output of attempts that printed more than `log_tail` holds."""
+        """The output of each attempt that printed more than its `log_tail` holds."""
         return self.scan("logs")
 
     def artifacts(self) -> pl.DataFrame:
-        """Files that cells left in their folders: of each cell those of its done attempt, else of its last one.
+        """Return the artifacts of each cell: those of its done attempt, or else of its last attempt.
 
-        Columns: cell_id, attempt, status, path, bytes, sha256, kind, epoch. For a file whose content was not kept,
+        Columns: cell_id, attempt, status, path, bytes, sha256, kind, epoch. For a file whose content was not stored,
         `sha256` is null and `kind` is the reason.
         """
         return self.collect(self._artifacts)
 
     def live(self) -> list[LiveState]:
-        """What attempts that have not ended have printed and logged so far; empty for cells that did neither."""
+        """Return the output and curves so far of attempts that have not ended. An attempt without any is left out."""
         states = live_states(self.storage, self.skip)
         if not states:
             return []
@@ -212,7 +213,7 @@ class Store:
         )
 
     def sql(self, query: str) -> pl.DataFrame:
-        """Execute a SQL query over `cells`, `attempts` and `arrays` (see `raysweep.orchestrator.query.sql`)."""
+        """Execute an SQL query over the store's tables (see `raysweep.orchestrator.query.sql`), and return its rows."""
         # For the user's convenience, the one import against the direction of the folders; lazy, as DuckDB is large.
         from raysweep.orchestrator.query.sql import query as answer
 
@@ -236,7 +237,7 @@ class Store:
         return sorted(sweeps, key=lambda sweep: str(sweep.metadata.get("recorded_at")))
 
     def owner(self) -> Ownership | None:
-        """The launch that owns the store now; None if there is none."""
+        """Return the launch that owns the store now; None if no launch owns it."""
         return current_owner(self.storage, on_damage=self.skip)
 
     def known(self) -> CellTable:

@@ -48,7 +48,7 @@ from raysweep.orchestrator.store.segments import (
 from raysweep.orchestrator.store.storage.storage import exists
 
 ASIDE = "_damaged"
-"""Folder of the files that were moved aside. No reader takes it for data."""
+"""Folder for damaged files that were moved aside. Readers ignore it."""
 _KEY = ["cell_id", "attempt"]
 
 
@@ -78,11 +78,11 @@ class Survey:
 
 
 class _Rows:
-    """The keys of all rows of live, undamaged segments, with the segment of each.
+    """The keys of all rows in live, undamaged segments, with the path of the segment.
 
-    Columns: cell_id, attempt, epoch and path; in `attempts` also status and details (the number of rows of `COUNTED`
-    tables that the attempt recorded). Tables of `DETAILS` have one row per attempt and segment, with its number of rows
-    as details, and no epoch.
+    The columns are cell_id, attempt, epoch and path. In `attempts` there are also status and details, which is the
+    number of rows in `COUNTED` tables that the attempt recorded. Tables of `DETAILS` have one row per attempt and
+    segment, without epoch. There, details is the number of the attempt's rows in the segment.
     """
 
     def __init__(self, store: Store) -> None:
@@ -138,10 +138,10 @@ def _expanded(counts: DetailCounts) -> list[int]:
 
 
 def survey(store: Store) -> Survey:
-    """Read all of a store that skips damaged files, and decide which cells stay done.
+    """Read all undamaged files of a store, and decide which cells stay done. The store must skip damaged files.
 
     Raises:
-        StoreDamaged: something is no file and cannot be moved aside, such as a link.
+        StoreDamaged: a damaged entry is not a file, for example a link, and cannot be moved aside.
     """
     return _survey(store)[0]
 
@@ -199,9 +199,9 @@ def _generations(store: Store, folder: str) -> list[int]:
 
 
 def _have_details(candidates: pl.DataFrame, rows: _Rows, newest: int) -> pl.DataFrame:
-    """The candidates (cell_id, attempt) of which no array, text or artifact can have been in a damaged segment.
+    """Return the candidates (cell_id, attempt) that have certainly lost no array, text or artifact.
 
-    `newest` is the newest generation with a damaged segment of these.
+    `newest` is the newest generation with a damaged segment of these tables.
     """
     left = pl.concat([rows.frames[folder] for folder in COUNTED])
     left = left.group_by(_KEY).agg(pl.col("details").sum().alias("left"))
@@ -223,10 +223,10 @@ def _is_content(path: str) -> bool:
 
 
 class Repair(Owner):
-    """The owner that repairs a store, which it has opened with `skip_damaged`."""
+    """An owner that repairs a store. The store must skip damaged files."""
 
     def _begin(self, unfinished: list[int]) -> None:
-        """Leave interrupted commits to `apply`, which treats those of all generations."""
+        """Do nothing: `apply` handles the interrupted commits of all generations."""
 
     def apply(self, expected: Survey) -> None:
         """Repair the store.
@@ -245,7 +245,7 @@ class Repair(Owner):
             self._move_aside(path)
 
     def _rewrite(self, found: Survey, rows: _Rows) -> None:
-        """Remove what is left of cells that run again, and write the rows that are in one of the two tables only."""
+        """Remove the remaining rows of cells that run again, and restore rows that one of the two tables has lost."""
         changed = set(rows.without_content["path"])
         done, again = found.done, found.run_again["cell_id"].implode()
         cells, attempts = rows.frames["cells"], rows.frames["attempts"]
@@ -272,7 +272,7 @@ class Repair(Owner):
                 self._commit(folder, table, (), ((UNKNOWN, table.num_rows),) if table.num_rows else ())
 
     def _rows_of(self, segments: Sequence[Segment], wanted: pl.DataFrame) -> pa.Table:
-        """The rows of these attempts, with the columns of `attempts`; those that `cells` lacks are null."""
+        """Return the rows of the attempts `wanted`, with the columns of `attempts`; null if `cells` has no value."""
         left, tables = set(wanted.select(_KEY).iter_rows()), [TABLES["attempts"].empty_table()]
         for segment in segments if left else ():
             table = read_segment(self.storage, segment)
@@ -281,7 +281,7 @@ class Repair(Owner):
         return pa.concat_tables(tables, promote_options="default")
 
     def _reduce(self, segment: Segment, keep: set[tuple[str, int]]) -> None:
-        """Replace a segment by one with only the rows of these attempts."""
+        """Replace a segment by one that has only the rows of the attempts in `keep`."""
         table = read_segment(self.storage, segment)
         mask = [key in keep for key in keys(table)]
         counts = run_lengths(itertools.compress(_expanded(segment.detail_counts), mask))
@@ -303,7 +303,10 @@ class Repair(Owner):
     # Damaged files
 
     def _move_aside(self, path: str) -> None:
-        """Copy a damaged file into `ASIDE`; then replace it by what keeps its name taken, or remove it."""
+        """Copy a damaged file into `ASIDE`, then remove it.
+
+        A file whose name must stay taken is replaced by a valid one instead.
+        """
         data = self.storage.read(path)
         if data is None:
             return
@@ -328,7 +331,10 @@ class Repair(Owner):
         self.storage.create(f"{ASIDE}/{path.replace('/', '-')[:200]}-{digest}", data)
 
     def _replaced(self, folder: str, name: str) -> tuple[Run, ...]:
-        """Names that a damaged segment has replaced; if its footer cannot be read, all unused names before its own."""
+        """Return the names that a damaged segment has replaced.
+
+        If its footer cannot be read, return all unused names before its own, which it may have replaced.
+        """
         for segment in self.store.every_segment(folder):
             if segment.name == name:
                 return segment.replaces

@@ -1,8 +1,8 @@
 """The fixed schema of the store's tables (documented in `docs/store.md`).
 
-The schema is fixed, because readers refuse to scan files whose columns differ in type. So metrics are a
-list of (name, value) pairs and a config is JSON text; queries widen them into columns. For the same reason a new kind
-of data is a new table and not a new column: earlier versions of raysweep do not look into folders that they don't know.
+Readers refuse to scan files whose columns differ in type, so the schema is fixed. Hence metrics are a list of
+(name, value) pairs, and a config is JSON text; queries turn them into columns. For the same reason a new kind
+of data is a new table, not a new column. Earlier versions of raysweep ignore folders that they do not know.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ ARTIFACTS = pa.schema(
 )
 
 DETAILS: dict[str, pa.Schema] = {"arrays": ARRAYS, "texts": TEXTS, "logs": LOGS, "artifacts": ARTIFACTS}
-"""Folder -> schema of the tables with any number of rows per attempt, which count once the attempt is recorded."""
+"""Folder -> schema of tables with any number of rows per attempt. Their rows count once the attempt is recorded."""
 COUNTED = ("arrays", "texts", "artifacts")
-"""Tables with results of cells; each attempt records how many rows it has in them."""
+"""Tables with results of cells. Each attempt records its number of rows in them."""
 TABLES: dict[str, pa.Schema] = {**DETAILS, "attempts": ATTEMPTS, "cells": CELLS}
-"""Folder -> schema, in the order of a commit: a cell is done when its `cells` row exists."""
+"""Folder -> schema, in the order in which a commit writes them. A cell is done when its row in `cells` exists."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """Segments, the store's immutable Parquet files: their names, footers and rows.
 
-`cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under that
-name is the commit. Footers may carry `raysweep.seal` (a segment without rows that occupies an earlier generation's next
-name), `raysweep.replaces` (the names that a compaction has merged) and `raysweep.replaced` (these, and all that those
-had replaced: a late write may restore a name that was deleted long ago). Footers of `attempts` carry
-`raysweep.details`: how many arrays, texts and artifacts each attempt recorded, so that lost ones are noticed.
+`cells/00000003-00000007.parquet` is the eighth segment of generation 3, the fourth launch. Its appearance under
+that name is the commit. A footer may have these keys:
+
+- `raysweep.seal`: the segment has no rows, and occupies an earlier generation's next name.
+- `raysweep.replaces`: the names of the segments that a compaction has merged into this one.
+- `raysweep.replaced`: these names, and all names that those segments had replaced themselves. A late write may
+  restore a name that was deleted long ago.
+- `raysweep.details`, in `attempts`: how many arrays, texts and artifacts each attempt recorded, so that a loss
+  is noticed.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ NAME = re.compile(r"(\d{8})-(\d{8})\.parquet")
 _SEAL, _REPLACES, _REPLACED = b"raysweep.seal", b"raysweep.replaces", b"raysweep.replaced"
 _DETAILS = b"raysweep.details"
 _MAX_COUNTS = 10_000
-"""Maximum runs of `DetailCounts` in a footer; a segment with more has none."""
+"""Maximum number of pairs of `DetailCounts` in a footer. A segment that needs more has none."""
 _LAST = 99_999_999  # the largest number of eight digits
 # Limits of `parts`: rows per read, rows per table, bytes per table.
 READ_ROWS, PART_ROWS, PART_BYTES = 512, 8192, 8 * 2**20
@@ -53,10 +57,12 @@ OnDamage = Callable[[str, StoreDamaged], None]
 Run = tuple[int, int, int]
 """Consecutive names of one generation: (its number, first sequence number, last sequence number)."""
 DetailCounts = tuple[tuple[int, int], ...]
-"""How many rows of `COUNTED` tables the attempts of a segment recorded: pairs (rows of an attempt, consecutive attempts
-with as many)."""
+"""Numbers of rows in `COUNTED` tables that a segment's attempts recorded, run-length encoded.
+
+A pair is (rows of an attempt, number of consecutive attempts with as many rows).
+"""
 UNKNOWN = -1
-"""The number of an attempt that an earlier version recorded."""
+"""Number of rows of an attempt that an earlier version recorded without counting."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +102,16 @@ def encode(
     replaced: Iterable[Run] = (),
     detail_counts: DetailCounts | None = None,
 ) -> io.BytesIO:
-    """Encode a segment: zstd, checksummed pages, float lists split by byte (20 % smaller, cheaper to write).
+    """Encode a segment as Parquet with zstd and page checksums. Its name and checksums are blank until `finish`.
 
-    Its name and checksums are blank; `finish` adds them.
+    Lists of floats are split by byte, which is 20 % smaller and cheaper to write.
 
     Args:
         folder: the folder, which determines the schema.
-        tables: the rows. Several tables become one row group each, and need not be in memory together.
+        tables: the rows. Each of several tables becomes one row group, and they need not be in memory together.
         seal: whether the segment is a seal, which occupies the next name of a generation that has ended.
         replaces: the segments that a compaction has merged into this one.
-        replaced: names that are replaced beside these.
+        replaced: further names that this segment replaces.
         detail_counts: of a segment of `attempts`; None: those of the merged segments.
     """
     metadata = {checksums.MARK: b"1"}
@@ -158,7 +164,7 @@ def parse_name(folder: str, name: str) -> tuple[int, int]:
 
 
 def listed(storage: Storage, folder: str) -> list[str]:
-    """List the names in a folder that may be segments, or that a reader's pattern would match."""
+    """List the names in a folder that are segments or that another reader's glob would take for segments."""
     # Network disks leave hidden names of their own (.nfs0001), which no reader takes for data.
     return [n for n in storage.names(folder) if not n.startswith(".") or n.endswith(".parquet")]
 
@@ -201,14 +207,14 @@ def inspect(storage: Storage, folder: str, name: str) -> Segment:
 
 
 def refuse(path: str, error: StoreDamaged) -> None:
-    """Raise the error on a damaged file; the default of functions that could leave the file out instead."""
+    """Raise the error on a damaged file. The default `on_damage` of functions that can leave the file out instead."""
     raise error
 
 
 def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: OnDamage = refuse) -> Iterator[Segment]:
-    """Yield `inspect` of each name, in order; several at once if that is faster on this storage.
+    """Yield `inspect` of each name, in order. Several run at once if that is faster on this storage.
 
-    `on_damage` is called with each damaged file's path and error; unless it raises, the file is left out.
+    `on_damage` is called with each damaged file's path and error. If it does not raise, the file is left out.
     """
     outcomes = _each(storage, partial(_outcome, partial(inspect, storage, folder)), names)
     for name, outcome in zip(names, outcomes, strict=True):
@@ -219,7 +225,7 @@ def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: On
 
 
 def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> list[Segment]:
-    """Verify every page of the segments against each segment's own checksum.
+    """Verify every page of the segments against each segment's own checksum, and return the undamaged segments.
 
     Segments that older versions of raysweep wrote have none: Parquet's page checksums are used.
 
@@ -228,9 +234,6 @@ def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = 
         segments: the segments.
         on_damage: called with each damaged file's path and error.
 
-    Returns:
-        The undamaged segments.
-
     Raises:
         FileNotFoundError: a compaction has merged a file away.
     """
@@ -238,7 +241,10 @@ def verify(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = 
 
 
 def fetch(storage: Storage, segments: Sequence[Segment], on_damage: OnDamage = refuse) -> dict[str, bytes]:
-    """As `verify`, but return the undamaged files' bytes by path, so that they need not be fetched a second time."""
+    """Verify segments like `verify`, and return the bytes of the undamaged files by path.
+
+    This saves fetching the bytes a second time.
+    """
     fetched = _undamaged(storage, segments, partial(_fetch, storage), on_damage)
     return {segment.path: data for segment, data in fetched}
 
@@ -349,12 +355,12 @@ def _detail_counts(metadata: dict[bytes, bytes], rows: int, where: str) -> Detai
 
 
 def run_lengths(values: Iterable[int]) -> DetailCounts:
-    """Equal neighbours as pairs (value, their number)."""
+    """Run-length encode numbers as pairs (number, how often it is repeated)."""
     return tuple((value, len(list(group))) for value, group in groupby(values))
 
 
 def repeated_runs(runs: Iterable[tuple[int, int]]) -> DetailCounts:
-    """Pairs (value, number), with those of equal neighbours added up."""
+    """Join neighbouring pairs (number, count) with equal numbers into one pair, with the sum of their counts."""
     return tuple((value, sum(n for _, n in group)) for value, group in groupby(runs, itemgetter(0)))
 
 
@@ -383,7 +389,7 @@ def joined(runs: Iterable[Run]) -> tuple[Run, ...]:
 
 
 def replaced_by(segments: Iterable[Segment]) -> Callable[[Segment], bool]:
-    """Return a predicate: whether a segment was merged into one of `segments`, directly or through others."""
+    """Return a function that tells whether a segment was merged into one of `segments`, directly or through others."""
     runs = joined(run for segment in segments for run in segment.replaces)
 
     def is_replaced(segment: Segment) -> bool:
@@ -403,7 +409,7 @@ def live(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def read_segment(storage: Storage, segment: Segment, columns: list[str] | None = None) -> pa.Table:
-    """Read a segment's rows, with all columns or some.
+    """Read all rows of a segment. `columns` selects columns; None reads all.
 
     Raises:
         StoreDamaged: its pages are damaged.
@@ -415,13 +421,15 @@ def read_segment(storage: Storage, segment: Segment, columns: list[str] | None =
 
 
 def entries(arrays: pa.Table) -> int:
-    """Return an upper bound on the number of values in the longest column of an array table. A null counts as one."""
+    """Return an upper bound on the number of values in the longest column of an array table; a null is one value."""
     lengths = (pc.sum(pc.list_value_length(arrays[name])).as_py() or 0 for name in ("values", "values_f64"))
     return int(arrays.num_rows + max(lengths))
 
 
 def parts(storage: Storage, segments: Iterable[Segment], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Read all or some columns of segments in order, as tables of about `PART_ROWS` rows or `PART_BYTES` bytes.
+    """Read segments in order, as tables of about `PART_ROWS` rows or `PART_BYTES` bytes.
+
+    `columns` selects columns; None reads all.
 
     Raises:
         StoreDamaged: pages of a segment are damaged.

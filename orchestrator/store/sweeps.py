@@ -43,7 +43,7 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class RecordedSweep:
-    """A sweep as a launch recorded it. `metadata` holds its file and overrides, `table` its cells."""
+    """A sweep as a launch recorded it. `metadata` holds its file's text and the overrides, `table` its cells."""
 
     metadata: Mapping[str, Any]
     table: CellTable
@@ -51,7 +51,7 @@ class RecordedSweep:
 
     @property
     def key(self) -> tuple[str, str]:
-        """The sweep's name and path, since two sweep files may have the same name."""
+        """The sweep's name and path. The name alone is not unique, since two sweep files may have the same one."""
         return self.metadata["name"], self.metadata["path"]
 
     @functools.cached_property
@@ -68,7 +68,7 @@ class RecordedSweep:
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """Merge the cells of these sweeps (oldest first). Each cell has the resources of its last request."""
+    """Merge the cells of these sweeps, the oldest of which is first. Each cell has its last request's resources."""
     return merge([entry.table for entry in reversed(recorded)])
 
 
@@ -140,7 +140,7 @@ def sign(data: bytes) -> str | None:
 
 
 def is_own(data: bytes, signature: object) -> bool:
-    """Tell whether the signature of these bytes is this user's."""
+    """Tell whether `signature` is this user's signature of these bytes."""
     key = _key(create=False)
     if key is None or not isinstance(signature, str) or not signature.isascii():
         return False

@@ -1,7 +1,7 @@
-"""Checks of files that a stranger may have written, before memory is allocated for the sizes that they claim.
+"""Checks of files that a stranger may have written, before memory is allocated for the sizes that they state.
 
-The files are Parquet segments, whose footers are checked, and recorded sweeps. Each function raises ValueError or an
-exception of Arrow. The caller adds the name of the file.
+The files are Parquet segments, whose footers are checked, and recorded sweeps. Each function raises ValueError
+or an exception of Arrow. The caller adds the name of the file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from raysweep.orchestrator.text import CELL_ID
 MAX_FOOTER = 16 * 2**20  # bytes
 MAX_ROWS, MAX_VALUES, MAX_GROUPS, MAX_COLUMNS = 2**24, 2**28, 2**14, 2**8
 THRIFT_LIMITS = {"thrift_string_size_limit": MAX_FOOTER, "thrift_container_size_limit": 2**20}
-"""Arguments for `pq.ParquetFile`."""
+"""Arguments for `pq.ParquetFile` that limit the memory for a footer."""
 _MIN_ROW_BYTES = 4  # in cells and attempts, whose rows differ in id and time
 
 
@@ -93,11 +93,11 @@ def max_values(metadata: pq.FileMetaData, folder: str, size: int) -> int:
 MAX_SWEEP, MAX_UNPACKED, MAX_HEAD = 512 * 2**20, 2 * 2**30, 16 * 2**20
 _MAX_BATCHES = 10_000
 _COMPRESSED = re.compile(rb"(.{8})(?:\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
-"""A compressed buffer of an Arrow file: its unpacked length, and the magic number of zstd or lz4."""
+"""Matches a compressed buffer of an Arrow file: its unpacked length, and the magic number of zstd or lz4."""
 
 
 def parse_head(head: bytes) -> dict[str, Any]:
-    """Parse a recorded sweep's metadata."""
+    """Parse a recorded sweep's metadata from JSON, and check its fields."""
     if len(head) > MAX_HEAD:
         raise ValueError(f"its head has {len(head):,} bytes")
     metadata = json.loads(head)
@@ -138,7 +138,7 @@ def parse_frame(data: bytes, schema: Mapping[str, Any], later: Collection[str] =
 
 
 def check_cells(table: CellTable) -> None:
-    """Check that a sweep file could have requested these cells."""
+    """Check that a launch of a sweep could have recorded these cells."""
     variants, cells = table.variants, table.cells
     optional = ("k", "cost_hint", "memory_gib", "timeout_s", "source_digest", "custom", "needs")
     if variants.drop(optional).null_count().row(0) != (0,) * (variants.width - len(optional)):

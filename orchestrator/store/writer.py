@@ -2,15 +2,17 @@
 
 The protocol (documented in `docs/store.md`):
 
-1. *Liveness.* A launch takes the host-wide lock, which is freed when its process dies. An owner on another machine is
-   judged by its heartbeat counter, by the observer's own monotonic clock.
+1. *Liveness.* A launch takes the host-wide lock, which is freed when its process dies. An owner on another
+   machine is alive if its heartbeat counter changes within a time that the observer measures with its own
+   monotonic clock.
 2. *Generation.* The launch creates `_epochs/N.json`, if absent. Its segments are then named `N-...`.
-3. *Seal.* The launch occupies the next segment name of every earlier generation, in every folder. A paused earlier
-   owner that wakes finds its next name taken, and can never commit again.
-4. *Commit.* Arrays are written first, then attempts, then cells. A cell is done when its `cells` row exists. A cell
-   that is already done is never written again, so duplicates are impossible.
-5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before it numbers attempts.
-   Done attempts become cells. Arrays whose attempt was never written are removed, since their cell will run again.
+3. *Seal.* The launch occupies the next segment name of every earlier generation, in every folder. A paused
+   earlier owner that wakes finds its next name taken, and can never commit again.
+4. *Commit.* Arrays are written first, then attempts, then cells. A cell is done when its `cells` row exists. A
+   cell that is already done is never written again, so duplicates are impossible.
+5. *Half commits.* A commit may be interrupted between folders. The next owner finishes it before it numbers
+   attempts. Done attempts become cells. Arrays whose attempt was never written are removed, since their cell
+   will run again.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.waits import waiting
 
 SMALL_SEGMENT, MERGED_SEGMENT = 32 * 2**20, 128 * 2**20
-"""`compact` merges segments smaller than the first size into segments of at most the second."""
+"""Sizes in bytes. `compact` merges segments smaller than the first into segments of at most the second."""
 
 
 class StoreWriter(Owner):
@@ -98,8 +100,8 @@ class StoreWriter(Owner):
     def append(self, records: Records, replacing: frozenset[str] = frozenset()) -> int:
         """Commit rows durably, and return the number of cells that became done.
 
-        Ctrl-C and SIGTERM are deferred to the end. After a failure the same rows may be passed again: no row is written
-        twice.
+        Ctrl-C and other signals are deferred until the commit has ended. After a failure the same rows may be passed
+        again: no row is written twice.
 
         Args:
             records: the rows. Rows of cells that are done already are dropped, except for cells in `replacing`.
@@ -151,7 +153,7 @@ class StoreWriter(Owner):
         return len(new)
 
     def checkpoint_home(self) -> CheckpointLocation:
-        """Return the place of the checkpoints of this launch's cells."""
+        """Return the location where this launch's cells store checkpoints."""
         proof = f"_epochs/{self.epoch:08d}.json"
         return CheckpointLocation(
             self.storage.location, proof, hashlib.sha256(self.storage.read(proof) or b"").hexdigest()
@@ -163,14 +165,14 @@ class StoreWriter(Owner):
             self.storage.replace(live.path_of(cell_id, attempt), state)
 
     def _forget(self, cells: Iterable[str]) -> None:
-        """Remove the checkpoints of cells whose row is committed."""
+        """Remove the checkpoints of these cells, whose rows are committed."""
         for cell_id in cells:
             self.storage.delete_folder(f"{FOLDER}/{cell_id}")
 
     def record_sweep(self, metadata: Mapping[str, Any], table: CellTable, digest: str) -> None:
         """Record the requested cells, so that `resume` and `status` need no sweep file.
 
-        A digest is recorded only once.
+        A record with the same digest is written only once per user.
         """
         stamped = {**metadata, "recorded_at": datetime.now(UTC).isoformat(), "epoch": self.epoch, "digest": digest}
         recorded = sweep_bytes(stamped, table)
@@ -208,9 +210,9 @@ class StoreWriter(Owner):
     # Compaction
 
     def compact(self) -> dict[str, tuple[int, int]]:
-        """Merge small segments, and return folder -> (number of segments before, number after).
+        """Merge small segments, and return the numbers of segments before and after, by folder.
 
-        It also finishes interrupted commits of any age. If a merge is interrupted, the next owner finishes it.
+        It also finishes interrupted commits of all generations. If a merge is interrupted, the next owner finishes it.
         """
         report = {}
         with self._writes:
@@ -226,7 +228,7 @@ class StoreWriter(Owner):
         return report
 
     def _merge_due(self, folder: str) -> None:
-        """Merge the folder's segments that are due. Runs on the compactor's thread."""
+        """Merge the groups of the folder's segments that are due (see `batches`). Runs on the compactor's thread."""
         for batch in batches(self.store.segments(folder)):
             try:
                 merged = self._merged(folder, batch)
@@ -243,7 +245,7 @@ class StoreWriter(Owner):
         self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> io.BytesIO:
-        """Encode the batch as one segment. It is read in parts: the process keeps all memory that Arrow allocates."""
+        """Encode these segments as one, reading them in parts: the process never returns memory that Arrow used."""
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
     def _replace(self, folder: str, merged: io.BytesIO, batch: list[Segment]) -> None:
@@ -283,7 +285,7 @@ class StoreWriter(Owner):
                     self.storage.delete(segment.path)
 
     def _remove_unnamed(self, generations: list[int]) -> None:
-        """Remove contents of artifacts that these generations wrote, and whose rows they did not commit."""
+        """Remove the contents of artifacts that these generations wrote without committing their rows."""
         if any(self.storage.names(f"{artifacts.FOLDER}/{epoch:08d}") for epoch in generations):
             rows = self.store.collect(lambda: self.store.scan("artifacts"))
             for epoch in generations:

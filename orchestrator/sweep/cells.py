@@ -77,7 +77,7 @@ class CellTable:
 
 @printable_output()
 def expand(sweeps: Sequence[Sweep]) -> CellTable:
-    """Build the table of all cells of the sweeps. A cell of several sweeps appears once, under the first sweep.
+    """Build the table of all cells of the sweeps. A cell that several sweeps request appears once, under the first.
 
     Raises:
         InputError: files have problems (the message lists all of them), or too many cells are requested.

@@ -15,11 +15,11 @@ from raysweep.workloads.registry import nearest
 BUNDLED = Path(__file__).resolve().parents[2] / "workloads"
 """Folder of the bundled sweeps: `paper/e1-sine` is `workloads/paper/e1-sine.toml`."""
 MAX_LONGER = 5
-"""Maximum number of bundled sweeps named in the message about the beginning of their names."""
+"""Maximum number of bundled sweeps that a message lists if their names begin with the unknown name."""
 
 
 def find(name: str) -> list[Path]:
-    """Find the sweep files that a SWEEP argument names, sorted.
+    """Return the sweep files that a SWEEP argument names, sorted.
 
     Args:
         name: a path to a `.toml` file or to a folder of such files; or the name, group or folder of bundled sweeps
@@ -76,7 +76,7 @@ def find(name: str) -> list[Path]:
 
 
 def _suggestion(path: Path) -> str:
-    """Suggest, for a message, the `.toml` file in the same folder with the most similar name; "" if none is similar."""
+    """Return text for a message: the most similar `.toml` file in the same folder; "" if none is similar."""
     stems = {p.stem: p for p in sorted(path.parent.glob("*.toml"))} if path.parent.is_dir() else {}
     near = difflib.get_close_matches(path.stem, stems, n=1)
     return f"; did you mean {stems[near[0]]}?" if near else ""

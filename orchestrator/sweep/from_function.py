@@ -1,4 +1,4 @@
-"""A sweep of a function that Python holds, such as one of a notebook, in place of a sweep file."""
+"""A sweep that is made from a Python function, such as one of a notebook, instead of a sweep file."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Import of a workload's own files, afresh from bytes that were read once: what is hashed, shipped and run is the same.
+"""Imports of a workload's own files from bytes that are read once: the same code is hashed, shipped and run.
 
-A process that lives on, such as a notebook's, may have imported a module before its file was edited. So a user's files
-are imported beside the modules that the process has: `Code.active` puts them in place for as long as they run, and
-puts the process's own modules back. Python's bytecode cache is not used: it takes an edit within a second, of the same
-length, for no edit. Our bundled workloads and installed packages are imported as usual; once one of their files has
-changed, they are refused.
+A long-lived process, such as a notebook's, may have imported a module before its file was edited. So a user's
+files are imported anew, beside the modules that the process already has. While they run, `Code.active` puts
+them in place; after that it restores the process's own modules.
+
+Python's bytecode cache is not used, because it overlooks an edit within the same second that keeps the length.
+Our bundled workloads and installed packages are imported as usual; once one of their files has changed, they
+are refused.
 """
 
 from __future__ import annotations
@@ -50,15 +52,15 @@ class Code:
 
     @property
     def digest(self) -> str:
-        """Digest of the names and contents, as 16 hex characters."""
+        """The digest of the names and contents, as 16 hex characters."""
         return digest_of(self.contents)
 
     def file_digests(self) -> dict[str, str]:
-        """Name in the digest -> digest of this file."""
+        """Return the digest of each file, by its name in `contents`."""
         return {name: hashlib.sha256(text).hexdigest()[:16] for name, text in self.contents.items()}
 
     def own_files(self) -> dict[Path, bytes]:
-        """Path relative to the folder -> content; empty for bundled and installed workloads."""
+        """Return the content of each file by path relative to `folder`; empty for bundled and installed workloads."""
         if self.folder is None:
             return {}
         paths = {Path(os.path.relpath(path, self.folder)): text for path, text in self.files.items()}
@@ -66,7 +68,7 @@ class Code:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Inside the block, imports of these modules give those of this code. May be nested."""
+        """Import modules from these files inside the block, instead of the process's own. Blocks may be nested."""
         if self._is_active or not (self.tops or self.modules):
             yield
             return
@@ -88,13 +90,13 @@ class Code:
         return name in self.modules or name.partition(".")[0] in self.tops
 
     def _take(self) -> dict[str, ModuleType]:
-        """Remove the modules of these names from the process, and return them."""
+        """Remove the modules with names in `tops` from the process, and return them."""
         names = [name for name in list(sys.modules) if self.has(name)]
         return {name: sys.modules.pop(name) for name in names}
 
 
 class _Finder:
-    """Finds the modules of one `Code`, a user's folder before the Python path."""
+    """Finds the modules of one `Code`. It searches the user's folder before the Python path."""
 
     def __init__(self, code: Code) -> None:
         self._code = code
@@ -121,7 +123,7 @@ class _Finder:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles a module from the bytes that were read, without a bytecode cache."""
+    """Compiles a module from the bytes that `Code` has read, without a bytecode cache."""
 
     def __init__(self, name: str, path: str, files: Mapping[str, bytes]) -> None:
         super().__init__(name, path)
@@ -136,7 +138,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 def read_code(module: str, folder: str | None) -> Code:
-    """Read the source files of a workload's module; the result is empty for a module without a file.
+    """Read the source files of a workload's module. The result is empty for a module without a file.
 
     Args:
         module: the module's full name.
@@ -157,7 +159,7 @@ def read_code(module: str, folder: str | None) -> Code:
 
 
 def module_file(module: str, folder: str | None) -> str | None:
-    """The file of a module, which need not be imported yet; None if its top-level package or module has none."""
+    """Return the file of a module, without importing the module. None if the module or its package has no file."""
     top, *inner = module.split(".")
     try:
         spec = (

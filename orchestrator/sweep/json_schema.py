@@ -128,7 +128,7 @@ _ARTIFACTS: Schema = {
 
 
 def schema(workload: Workload | None = None) -> Schema:
-    """Build the schema of all sweep files, or of one workload's, with its config keys and methods."""
+    """Build the schema of sweep files. With a workload, it also checks the workload's config keys and methods."""
     config, definitions = _config(workload)
     long: Schema = {
         **_PROGRAM,

@@ -1,8 +1,8 @@
-"""The code of a workload that is defined in `__main__`, such as a notebook: it has no file that others could import.
+"""The code of a workload that is defined in `__main__`, such as a notebook's, which others cannot import.
 
-Its functions are sent to workers as they are, by value. Their source is recorded as the text of each function and class
-of `__main__` that the workload uses, the values of the globals that it uses, and the files that these import from the
-current folder. Names that only `eval` or `getattr` reach are not found.
+Its functions are sent to workers by value. Their source is recorded as text. It consists of the functions and
+classes of `__main__` that the workload uses, the values of the globals that it uses, and the files that these
+import from the current folder. Names that only `eval` or `getattr` use are not found.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ from raysweep.orchestrator.sweep.source import OURS, content, imported, reached
 
 MAIN = "__main__"
 _seen: dict[int, tuple[Any, bytes]] = {}
-"""Id of the spec of a helper module, which a reload replaces -> the spec, and the file's content when first seen."""
+"""Id of a helper module's spec -> the spec, and the content of the module's file when first seen.
+
+A reload of the module creates a new spec.
+"""
 
 
 def main_code(workload: str, names: Sequence[str], folder: str | None) -> Code:
-    """The code behind some names of `__main__`.
+    """Collect the source of these names of `__main__`, and of all names and files that they use.
 
     Args:
         workload: the workload's name, for messages.
@@ -40,7 +43,7 @@ def main_code(workload: str, names: Sequence[str], folder: str | None) -> Code:
         folder: the folder from which helper modules are imported.
 
     Raises:
-        InputError: a global has a value that cannot be told from another one, or a file has changed since its import.
+        InputError: the value of a global has no text that identifies it, or a file has changed since its import.
     """
     space = vars(sys.modules[MAIN])
     parts: dict[str, str] = {}
@@ -67,7 +70,7 @@ def main_code(workload: str, names: Sequence[str], folder: str | None) -> Code:
 
 
 def _described(value: Any) -> tuple[str, set[str], set[str]]:
-    """The text that stands for a global's value, the globals of `__main__` that it uses, and the modules."""
+    """Return a text that identifies a global's value, and the globals of `__main__` and the modules that it uses."""
     if isinstance(value, ModuleType):
         return f"module {value.__name__}", set(), {value.__name__}
     module = getattr(value, "__module__", None)
@@ -97,7 +100,10 @@ def _function(value: Any) -> tuple[str, set[str], set[str]]:
 
 
 def _class(value: type) -> tuple[str, set[str], set[str]]:
-    """A notebook's classes have no source of their own, but their methods have."""
+    """Describe a class of `__main__` (see `_described`).
+
+    A class in a notebook has no source text, so its fields, bases, constants and methods are described.
+    """
     fields = getattr(value, "model_fields", None) or getattr(value, "__dataclass_fields__", None) or {}
     lines = [f"class {value.__name__}", *(f"{name}: {field}" for name, field in fields.items())]
     used, modules = {base.__name__ for base in value.__mro__[1:] if base.__module__ == MAIN}, set[str]()
@@ -129,7 +135,7 @@ def _data(value: Any) -> str:
 
 
 def _is_current(code: CodeType) -> bool:
-    """Whether the file or cell that a function comes from still has the function's code."""
+    """Tell whether the file or notebook cell that defined a function still contains this function's code."""
     text, file = "".join(linecache.getlines(code.co_filename)), code.co_filename
     try:
         # IPython compiles a cell statement by statement. CPython compiles calls of an imported module's functions
@@ -154,7 +160,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _globals_of(text: str) -> Iterator[str]:
-    """Names in a function's source that are neither its own variables nor its attributes."""
+    """Yield the global names that a function's source uses."""
     try:
         waiting = [symtable.symtable(text, MAIN, "exec")]
     except SyntaxError:
@@ -168,7 +174,7 @@ def _globals_of(text: str) -> Iterator[str]:
 
 
 def _refuse_changed(workload: str, file: Path, text: bytes) -> None:
-    """Refuse a helper whose module in this process is of other bytes than the file has now."""
+    """Raise InputError if a helper file, whose content is `text`, has changed since this process imported it."""
     parts = file.with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     spec = getattr(sys.modules.get(name), "__spec__", None)
@@ -183,7 +189,7 @@ def _refuse_changed(workload: str, file: Path, text: bytes) -> None:
 
 
 def _newer_than_bytecode(spec: Any) -> bool:
-    """Whether a module's file has changed since its bytecode was cached; false if that is not known."""
+    """Tell whether a module's file has changed since its bytecode was cached; False if unknown."""
     try:
         header = Path(spec.cached).read_bytes()[:16]
         stat = os.stat(spec.origin)

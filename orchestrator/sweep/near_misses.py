@@ -1,4 +1,4 @@
-"""Near misses of sweep files: hints about TOML syntax and about text that was meant as a range."""
+"""Hints about common mistakes in sweep files: TOML syntax, and text that was meant as a range."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ ONLY_SEEDS = "only seeds may be a range; list the values one by one"
 
 
 def like_a_range(value: Any) -> bool:
-    """Whether a value is text like `1e-4..1e-1`."""
+    """Tell whether a value is text like `1e-4..1e-1`."""
     return isinstance(value, str) and _RANGE.fullmatch(value) is not None
 
 
 def toml_hint(text: str, error: tomllib.TOMLDecodeError) -> str:
-    """The line of a syntax error and its likely correction, to append to the message; "" if the line is unknown."""
+    """Return the text of the line with a TOML syntax error, and its likely correction, to append to the message.
+
+    "" if the line is unknown.
+    """
     if text.startswith("\ufeff"):
         return "; the file begins with a byte-order mark: save it as UTF-8 without one"
     place = _PLACE.search(str(error))

@@ -1,4 +1,4 @@
-"""What a sweep keeps of a cell's results: the files in its folder, and metrics that are not finite."""
+"""Which results of a cell a sweep stores: the files in its folder, and metrics that are not finite."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Outputs:
     """The keys `artifacts` and `nan` of a sweep file. Neither is part of a cell's id.
 
     Args:
-        include: patterns of the files that are kept; `*` matches `/` too.
-        exclude: patterns of files that are not kept.
-        max_mib: MiB of files that are kept per attempt.
-        max_files: number of files that are kept per attempt.
+        include: patterns of the files to store; `*` also matches `/`.
+        exclude: patterns of files not to store.
+        max_mib: maximum MiB of stored files per attempt.
+        max_files: maximum number of stored files per attempt.
         keep_nan: whether a metric may be NaN or infinite; otherwise it fails the cell.
     """
 
@@ -35,7 +35,7 @@ class Outputs:
     keep_nan: bool = False
 
     def keeps(self, path: str) -> bool:
-        """Whether a file of this path in a cell's folder is an artifact."""
+        """Tell whether a file with this path in a cell's folder becomes an artifact."""
         return any(fnmatchcase(path, p) for p in self.include) and not any(fnmatchcase(path, p) for p in self.exclude)
 
 

@@ -20,7 +20,7 @@ from raysweep.orchestrator.sweep.identity import canonical_json
 from raysweep.workloads.registry import unknown_name
 
 SCHEME = 1
-"""Part of every program's version; raised if the same definition gives another command line."""
+"""Part of every program's version. It is incremented when the same definition begins to yield another command."""
 
 OWN = ("method", "k", "seed", "cell_id", "folder", "checkpoint", "args")
 """Placeholders that are not settings."""
@@ -29,10 +29,10 @@ NEEDS = "needs."
 """Beginning of the placeholders of the folders of needed cells: `{needs.train}`."""
 
 ARGS = ("argparse", "hydra")
-"""Forms of the settings that `{args}` stands for."""
+"""Formats in which `{args}` passes the settings to a program."""
 
 MARK = "$ "
-"""First characters of the workload name of every program; no function's name begins with them."""
+"""Prefix of the workload name of every program. No function's name begins with it."""
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _PLAIN = re.compile(r"[\w@%+=:,./{}-]+")
@@ -42,12 +42,12 @@ _MAX_NAME = 200
 
 
 class Pattern(NamedTuple):
-    """A regular expression on lines of output. Its group `value`, or its only group, is the metric's value.
+    """A regular expression on lines of output. Its group `value`, or else its only group, is the metric's value.
 
     Args:
         name: the metric's name.
-        pattern: the expression; a group `step`, if there is one, is the step of the value.
-        take: last, min or max of all matches.
+        pattern: the expression. If it has a group `step`, this is the step of the value.
+        take: which of all matches is the metric: last, min or max.
     """
 
     name: str
@@ -60,12 +60,12 @@ class MetricSources:
     """The places from which a program's metrics are read; never part of a cell's id.
 
     Args:
-        json_lines: read lines of stdout that are JSON objects.
+        json_lines: whether to read lines of stdout that are JSON objects.
         files: paths of metrics files in the cell's folder, with placeholders.
         step: the column of metrics files that counts steps.
         patterns: regular expressions on lines of output.
         tensorboard: the folder of TensorBoard event files in the cell's folder.
-        declared: the sweep file names the sources; a cell without any metric then fails.
+        declared: whether the sweep file names the sources. If so, a cell without any metric fails.
     """
 
     json_lines: bool = True
@@ -77,7 +77,7 @@ class MetricSources:
 
 
 class CommandLine(NamedTuple):
-    """A program rendered for one cell.
+    """The command line of a program for one cell, with all placeholders filled in.
 
     Args:
         argv: the words of the command line.
@@ -92,22 +92,22 @@ class CommandLine(NamedTuple):
     metrics: tuple[str, ...]
 
     def __str__(self) -> str:
-        """The command line as it would be typed into a shell."""
+        """Return the command line as a user would type it into a shell."""
         return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in self.env.items()), shlex.join(self.argv)])
 
 
 @dataclass(frozen=True)
 class Program:
-    """A command line with placeholders, and what belongs to it.
+    """A command line with placeholders, and the other keys of a sweep file that describe a program.
 
     Args:
-        command: its words; one text for the shell if `shell` is true.
-        shell: run by `/bin/sh -c`.
-        args: the form of the settings that `{args}` stands for.
+        command: the words of the command; a single shell command if `shell` is true.
+        shell: whether `/bin/sh -c` runs the command.
+        args: the format in which `{args}` passes the settings (see `ARGS`).
         env: environment variables, with placeholders.
         config_file: the file in the cell's folder to which the settings are written.
         metrics: the places from which the metrics are read.
-        file_patterns: the sweep's `files`.
+        file_patterns: the sweep's key `files`.
         links: files and folders that are too large to ship: path in the cell's folder, and path on every machine.
         files: the program's files, relative to its folder; empty until `program_files` has found them.
     """
@@ -124,7 +124,7 @@ class Program:
 
     @property
     def name(self) -> str:
-        """The workload's name: the command line before placeholders are filled in; "" without a valid command."""
+        """The workload's name: the command line with its placeholders; "" without a valid command."""
         if not self.command:
             return ""
         words = ["sh", "-c", shlex.quote(self.command[0])] if self.shell else [_quoted(word) for word in self.command]
@@ -134,7 +134,7 @@ class Program:
 
     @property
     def version(self) -> str:
-        """A digest of everything in the definition that decides what the program is told to compute."""
+        """A digest of the parts of the definition that determine the command line and the configuration file."""
         definition: dict[str, Any] = {"scheme": SCHEME, "command": list(self.command)}
         definition |= {"shell": True} if self.shell else {}
         definition |= {"args": self.args} if self.args else {}
@@ -144,11 +144,11 @@ class Program:
 
     @property
     def placeholders(self) -> frozenset[str]:
-        """Names in braces in the command and in environment variables."""
+        """The names in braces in the command and in environment variables."""
         return frozenset(name for text in (*self.command, *self.env.values()) for name in placeholders(text))
 
     def problems(self, k: int | None, config: Mapping[str, Any]) -> list[str]:
-        """Placeholders that this point of the grid does not fill, and settings that the command does not use."""
+        """Return one line per placeholder that this point of the grid does not fill, and per unused setting."""
         used, lines = self.placeholders, []
         known = [*OWN, *config]
         used = frozenset(name for name in used if not name.startswith(NEEDS))
@@ -182,7 +182,7 @@ class Program:
         ]
 
     def problems_of_sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Parts of the key of which the sweep has several, but which the command does not use."""
+        """Return an error message for several methods, and one for several seeds, if the command does not use them."""
         lines = []
         if len(set(methods)) > 1 and "method" not in self.placeholders:
             lines.append("method: there are several, but the command is the same for all; write {method} in it")
@@ -198,7 +198,7 @@ class Program:
         return self.config_file is not None or "args" in self.placeholders
 
     def render(self, values: Mapping[str, Any], config: Mapping[str, Any]) -> CommandLine:
-        """The command line of one cell.
+        """Return the command line of one cell.
 
         Args:
             values: the values of `OWN`, except `args`; k may be None.
@@ -221,15 +221,15 @@ class Program:
 
 
 def is_program(workload: str) -> bool:
-    """Whether a workload's name is that of a program."""
+    """Tell whether a workload's name is that of a program."""
     return workload.startswith(MARK)
 
 
 def placeholders(template: str) -> list[str]:
-    """The names in braces, in order.
+    """Return the names in braces, in order.
 
     Raises:
-        ValueError: a brace has no partner.
+        ValueError: an opening or closing brace has no partner.
     """
     names = []
     for match in _BRACES.finditer(template):
@@ -241,14 +241,14 @@ def placeholders(template: str) -> list[str]:
 
 
 def text_of(value: Any) -> str:
-    """A value as text: booleans as true and false, lists joined by commas."""
+    """Format a value as text: booleans as true and false, lists joined by commas."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(map(text_of, value)) if isinstance(value, list) else str(value)
 
 
 def in_quotes(template: str) -> list[str]:
-    """Placeholders of a shell command that stand inside quotes, where their values could not be quoted."""
+    """Return the placeholders of a shell command that are inside quotes, where their values could not be quoted."""
     quote, at, inside = "", 0, []
     while at < len(template):
         char = template[at]
@@ -267,7 +267,10 @@ def in_quotes(template: str) -> list[str]:
 
 
 def config_text(name: str, settings: Mapping[str, Any]) -> str:
-    """The text of a configuration file: JSON, TOML or YAML by its name. A dot in a key makes a table."""
+    """Format settings as the text of a configuration file.
+
+    The file's extension selects JSON, TOML or YAML. A key with dots becomes a key in nested tables.
+    """
     tree: dict[str, Any] = {}
     for key, value in settings.items():
         *path, last = key.split(".")
@@ -298,7 +301,10 @@ def _toml_text(text: str) -> str:
 
 
 def _argparse(settings: Mapping[str, Any]) -> list[str]:
-    """Flags: `--key=value`; `--key` for true, nothing for false; a list as `--key a b`, nothing if it is empty."""
+    """Format settings as flags `--key=value`.
+
+    True becomes `--key`, and a list becomes `--key a b`. False and an empty list are left out.
+    """
     words: list[str] = []
     for key, value in settings.items():
         if isinstance(value, bool):
@@ -311,7 +317,7 @@ def _argparse(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _hydra(settings: Mapping[str, Any]) -> list[str]:
-    """Hydra's overrides: `key=value`, with text quoted where Hydra would read it as something else."""
+    """Format settings as Hydra's overrides `key=value`. Text is quoted if Hydra would read it as something else."""
     return [f"{key}={_hydra_value(value)}" for key, value in settings.items()]
 
 
@@ -329,7 +335,10 @@ _ARGUMENTS = {"argparse": _argparse, "hydra": _hydra}
 
 
 def _words(template: str, values: Mapping[str, Any]) -> list[str]:
-    """The words that one word of a command becomes: several if it is nothing but a placeholder of a list."""
+    """Fill in the placeholders of one word of a command, and return the words that it becomes.
+
+    A word that is only a placeholder of a list becomes one word per item.
+    """
     names = placeholders(template)
     if names and template == f"{{{names[0]}}}" and isinstance(values[names[0]], list):
         return [text_of(item) for item in values[names[0]]]

@@ -1,7 +1,7 @@
-"""The files of a program: its script, the script's local imports, and the sweep's `files`; its source digest.
+"""The files of a program: its script, the script's local imports, and the sweep's `files`; and their digest.
 
-They are found without running anything: words of the command that name a file of the project, `python -m` modules,
-import statements, and the patterns of `files`.
+They are found without running any code: words of the command that name a file of the project, `python -m`
+modules, import statements, and the patterns of `files`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.workload import Workload, load_workload
 
 MAX_FILES, MAX_BYTES = 10_000, 256 * 2**20
-"""Limits on the files of a program, which are shipped to every worker; `links` has no limits."""
+"""Maximum number and total bytes of a program's files, which are shipped to every worker. `links` has no limits."""
 
 PYTHON = ("python", "python3")
-"""First words of a command that mean the interpreter of the worker."""
+"""First words of a command that are replaced by the worker's Python interpreter."""
 
 
 def workload_of(sweep: Sweep) -> Workload:
-    """The workload of a sweep: its program, or the function that it names.
+    """Return the workload of a sweep: its program, or the function that it names.
 
     Raises:
         InputError: a file of the program is missing, or the function's module cannot be imported.
@@ -44,11 +44,11 @@ def workload_of(sweep: Sweep) -> Workload:
 
 
 def load_program(program: Program, search: Sequence[str]) -> Workload:
-    """Find the program's files.
+    """Find a program's files, and return the program as a workload.
 
     Args:
         program: the program.
-        search: folders in which its files are searched; those of the first that has any of them are taken.
+        search: folders in which its files are searched. All are taken from the first folder that has any of them.
 
     Raises:
         InputError: a file is missing, or the files are too many or too large to ship.
@@ -79,7 +79,7 @@ def load_program(program: Program, search: Sequence[str]) -> Workload:
 
 
 def worker_side(program: Program, folder: str | None) -> Workload:
-    """The workload of a program whose files lie in this folder, as a worker needs it."""
+    """Return a program as a workload, with the parts that a worker needs. `folder` contains the program's files."""
     return Workload(
         name=program.name,
         module="",
@@ -102,9 +102,10 @@ def _not_a_function(cell: Any, context: Any) -> Mapping[str, float]:
 
 
 def program_digest(program: Program, folder: str | None) -> str:
-    """Digest of the names and contents of the program's files, and of the sweep's `metrics`.
+    """Return a digest of the names and contents of the program's files, and of the sweep's key `metrics`.
 
-    The rules by which metrics are read are part of the code that makes a row: with other rules, cells are "changed".
+    The rules for reading metrics count as code, because they determine a row. If they change, cells become
+    "changed".
     """
     files = {name: content(Path(folder or "", name)) for name in program.files}
     return recorded.program_digest(recorded.digest_of(files) if files else program.version, metrics_of(program))
@@ -122,7 +123,7 @@ def _settle(program: Program, method: str, k: int | None, config: Any) -> tuple[
 
 
 def _lacks(program: Program, folder: str | None, config: Any) -> str | None:
-    """A line if this machine has no such program."""
+    """Return an error message if this machine does not have the program; otherwise None."""
     first = "/bin/sh" if program.shell else program.command[0]
     if placeholders(first) or first in PYTHON or (folder is not None and Path(folder, first).is_file()):
         return None
@@ -132,12 +133,12 @@ def _lacks(program: Program, folder: str | None, config: Any) -> str | None:
 
 
 def program_path() -> str:
-    """The PATH of programs: first the folder of this Python's own commands."""
+    """Return the PATH for programs. Its first folder is that of this Python interpreter."""
     return os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 
 
 def _static(program: Program) -> Iterator[str]:
-    """Parts of the command that may name files: words without placeholders, and what follows their `=`."""
+    """Yield the parts of the command that may name files: words without placeholders, and text after `=`."""
     words = program.command[0].split() if program.shell else program.command
     for word in words:
         for part in dict.fromkeys((word, word.partition("=")[2])):
@@ -149,7 +150,7 @@ def _static(program: Program) -> Iterator[str]:
 
 
 def _script(program: Program) -> str | None:
-    """The Python script that the command starts with, or a program given by a relative path; None if there is none."""
+    """Return the Python script that the command runs, or the program if it is a relative path; otherwise None."""
     words = program.command
     if program.shell or not words:
         return None
@@ -163,7 +164,7 @@ def _script(program: Program) -> str | None:
 
 
 def _named(program: Program, root: Path) -> Iterator[str]:
-    """Files in `root` that the command names, with the local imports of Python files."""
+    """Yield the files in `root` that the command names, and the local imports of its Python files."""
     for part in _static(program):
         path = PurePosixPath(os.path.normpath(part))
         if path.is_absolute() or ".." in path.parts or not os.path.isfile(root / path):
@@ -177,7 +178,7 @@ def _named(program: Program, root: Path) -> Iterator[str]:
 
 
 def _imports(root: Path, script: PurePosixPath) -> Iterator[str]:
-    """Local imports of a script: Python searches the script's own folder first."""
+    """Yield the local imports of a script. They are searched in the script's own folder, as Python does first."""
     beside = root / script.parent
     for name in sorted(imported(content(root / script), ())):
         for file in reached(name, beside):
@@ -185,7 +186,7 @@ def _imports(root: Path, script: PurePosixPath) -> Iterator[str]:
 
 
 def _module(root: Path, module: str) -> Iterator[str]:
-    """The files of a module that `python -m` runs, if it is in `root`."""
+    """Yield the files of the module that `python -m` runs, if it is in `root`."""
     base = root.joinpath(*module.split("."))
     for path in (base / "__main__.py", base.with_suffix(".py")):
         if module and path.is_file():
@@ -216,7 +217,7 @@ def python_files(program: Program, root: Path) -> list[str]:
 
 
 def _main(program: Program) -> str:
-    """The file that a row names as its source: the script, or else the first file."""
+    """Return the file that represents the program in a row's source path: the script, or else the first file."""
     script = _script(program)
     normal = os.path.normpath(script) if script is not None else None
     return normal if normal in program.files else program.files[0]

@@ -1,4 +1,4 @@
-"""The keys of a sweep file that describe a program are read and checked. Problems are collected, not raised."""
+"""Reading and checking of the keys of a sweep file that describe a program. Problems are collected, not raised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 PROGRAM_KEYS = ("command", "script", "shell", "args", "env", "config_file", "metrics", "files", "links")
-"""Keys of a sweep file that only a program has."""
+"""Keys of a sweep file that are valid only for a program."""
 
 METRICS_KEYS = ("file", "step", "patterns", "tensorboard", "json_lines")
 METRICS_FILES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
@@ -25,7 +25,7 @@ _SHELL_WORDS = frozenset({"|", "||", "&", "&&", ";", "<", "<<", ">", ">>", "2>",
 
 
 def read_program(raw: Mapping[str, Any], problems: list[str]) -> Program | None:
-    """The program of a sweep file; None if the file has neither `command` nor `script`."""
+    """Read the program of a sweep file; None if the file has neither `command` nor `script`."""
     present = [key for key in ("command", "script", "workload") if key in raw]
     if not {"command", "script"} & set(present):
         for key in PROGRAM_KEYS:
@@ -114,7 +114,7 @@ def _script(value: Any, shell: bool, problems: list[str]) -> tuple[str, ...]:
 
 
 def _braces(text: str, where: str, problems: list[str]) -> bool:
-    """Whether the braces of a template are wrong, which is then reported."""
+    """Report a brace without a partner in a template. Returns True if there is one."""
     try:
         placeholders(text)
     except ValueError as error:
@@ -238,7 +238,7 @@ def _paths(value: Any, where: str, problems: list[str], absolute: bool = False) 
 
 
 def _is_inside(path: Any) -> bool:
-    """Whether this is a relative path without `..`."""
+    """Tell whether this is a relative path without `..`."""
     return (
         isinstance(path, str)
         and _is_text(path)

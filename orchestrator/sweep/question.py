@@ -1,7 +1,7 @@
 """Questions that a sweep file declares: `[[question]]` blocks. They are never part of cell ids.
 
-A question is checked twice: its block on its own when the file is read, and its predicates against the sweep's cells
-when a launch is planned. What it may compare is decided here as well, by `pairings`.
+A question is checked twice: its block on its own when the file is read, and its predicates against the sweep's
+cells when a launch is planned. `pairings` decides which settings a question compares.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from raysweep.orchestrator.text import encodable, join_first, short_repr
 from raysweep.workloads.registry import unknown_name
 
 Setting = Mapping[str, Any]
-"""The keys and values that the cells of different seeds share."""
+"""The keys and values that cells share if they differ only in their seed."""
 _KEYS = ("name", "a", "b", "best_of", "metric", "pair", "margin", "better")
 _MAX_LETTERS = 1000
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which of two settings is better in a metric, or which of several (`best_of`)."""
+    """A question: which of two settings (`a`, `b`) is better in a metric, or which of several (`best_of`)."""
 
     name: str
     metric: str
@@ -36,18 +36,18 @@ class Question:
 
     @property
     def predicates(self) -> dict[str, str]:
-        """Key of the block -> predicate."""
+        """The predicates of the block by key: `a` and `b`, or `best_of`."""
         keys = {"a": self.a, "b": self.b, "best_of": self.best_of}
         return {key: text for key, text in keys.items() if text is not None}
 
     @property
     def digest(self) -> str:
-        """Digest of all that the question says, as 16 hex characters."""
+        """The digest of all fields of the question, as 16 hex characters."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_questions(raw: Any, problems: list[str]) -> tuple[Question, ...]:
-    """The questions of a sweep file; mistakes are added to `problems`."""
+    """Read the questions of a sweep file. Mistakes are added to `problems`."""
     if isinstance(raw, dict):
         problems.append("question: [question] is one table, not a list of blocks; write [[question]]")
         raw = [raw]
@@ -107,9 +107,9 @@ class Pairing:
     """Two settings to compare.
 
     Args:
-        a: position of the one setting.
-        b: position of the other.
-        stratum: key = value of what both have in common and other pairings have not, such as `rate=0.1`.
+        a: index of the first setting.
+        b: index of the second setting.
+        stratum: the keys and values that the two share and that tell this pairing from others, such as `rate=0.1`.
         differing: keys whose values differ between a and b.
     """
 
@@ -128,10 +128,10 @@ class Pairings(NamedTuple):
 
 
 def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) -> Pairings:
-    """The comparisons of the settings `a` with the settings `b`.
+    """Pair the settings `a` with the settings `b`, given as indices into `settings`.
 
-    A key on which both sides share a value, and which varies, is a stratum: only settings of equal values there are
-    compared. In a stratum, each side must have one setting.
+    A key is a stratum if its value varies and some value occurs on both sides. Only settings with equal values of
+    these keys are compared. For each combination of these values, each side must have exactly one setting.
     """
     both = [settings[i] for i in (*a, *b)]
     if set(a) & set(b):
@@ -169,7 +169,7 @@ def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) ->
 
 
 def label(setting: Setting, among: Sequence[Setting]) -> str:
-    """A name of the setting: the method, and the keys in which it differs from the others, `sparse, k=4, rate=0.1`."""
+    """Format a short name of a setting among others: the method, and the keys that vary: `sparse, k=4, rate=0.1`."""
     return _label(setting, _differing(among))
 
 
@@ -194,12 +194,12 @@ def _differing(settings: Sequence[Setting]) -> list[str]:
 
 
 def keys_of(settings: Sequence[Setting]) -> list[str]:
-    """All keys of the settings, in order of appearance."""
+    """Return all keys of the settings, in order of appearance."""
     return list(dict.fromkeys(key for setting in settings for key in setting))
 
 
 def shown_value(value: Any) -> str:
-    """A setting's value in messages."""
+    """Format a setting's value for messages."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -12,26 +12,26 @@ from pathlib import Path
 import raysweep
 
 OURS = "raysweep"
-"""Our package. In a folder to which users' modules are shipped, it lies beside them."""
+"""The name of our package. It lies beside users' modules in a folder that is shipped to workers."""
 
 BUNDLED_PACKAGE = "raysweep.workloads"
 """The package of the workloads that come with raysweep."""
 
 MAX_BYTES = 2**19
-"""Larger files are not searched for imports: they are generated, and parsing one would take seconds."""
+"""Maximum size of a file that is searched for imports. Larger files are generated; parsing one would take seconds."""
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:
     """Find a workload's source files. Each is paired with the name under which it enters the digest.
 
-    A bundled workload has its module and what that imports from `raysweep.workloads`. A user's workload has its whole
-    top-level package, or its file if it is in no package. To these come imports from the folder that is shipped with
-    it.
+    For a bundled workload these are its module and the modules of `raysweep.workloads` that it imports. For a
+    user's workload these are all files of its top-level package, or only its file if it is in no package. If
+    `folder` is given, imports from this folder are added.
 
     Args:
         module: the full name of the workload's module.
         path: the module's file.
-        folder: the folder in which a user's module was found; None for an installed package.
+        folder: the folder in which a user's module was found, which is shipped; None for an installed package.
     """
     if module.startswith(f"{BUNDLED_PACKAGE}."):
         root = Path(raysweep.__file__).resolve().parents[1]
@@ -54,7 +54,10 @@ def source_files(module: str, path: str, folder: str | None = None) -> list[tupl
 
 
 def module_conflicts(own: Mapping[str, Iterable[Path]]) -> list[str]:
-    """Describe modules of one name that differ between folders; `own` maps a folder to its files, relative to it."""
+    """Describe modules that have the same name but differ between folders.
+
+    `own` maps a folder to its files, relative to it.
+    """
     conflicts: dict[frozenset[Path], str] = {}
     for folder, files in own.items():
         for name in files:
@@ -76,8 +79,8 @@ def module_conflicts(own: Mapping[str, Iterable[Path]]) -> list[str]:
 def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
     """Find the files in `folder` that a module may load when imported or called, its own file included.
 
-    They are found by reading import statements, also those inside functions. So every process on every machine finds
-    the same files. Imports of computed names, and files outside the folder, are not found.
+    They are found by reading import statements, also those inside functions. So every process on every machine
+    finds the same files. Imports whose names are computed, and files outside the folder, are not found.
 
     Args:
         module: the module's full name.
@@ -109,7 +112,7 @@ def reached(module: str, folder: Path, within: str | None = None) -> list[Path]:
 
 @lru_cache(maxsize=1024)
 def imported(source: bytes, package: tuple[str, ...]) -> frozenset[str]:
-    """Full names in a file's import statements: modules, and the names that are imported from them.
+    """Return the full names in a file's import statements: modules, and the names that are imported from them.
 
     Args:
         source: the file's content. The result is empty if it is not Python, or longer than `MAX_BYTES`.
@@ -136,7 +139,7 @@ def imported(source: bytes, package: tuple[str, ...]) -> frozenset[str]:
 
 
 def content(file: Path) -> bytes:
-    """Read a file's bytes; empty if it cannot be read. It cannot be imported then, either."""
+    """Read a file's bytes. Empty if the file cannot be read, since Python cannot import it then either."""
     try:
         return file.read_bytes()
     except OSError:

@@ -90,7 +90,7 @@ class Sweep:
         return replace(self, seeds=typed_seeds(seeds))
 
     def with_settings(self, settings: Mapping[str, Value]) -> Sweep:
-        """Return the same sweep with config values set: in grid blocks that vary the key, otherwise in `[config]`."""
+        """Return the same sweep with config values set: in the grid blocks that vary the key, or else in `[config]`."""
         config, blocks = dict(self.config), self.blocks
         for key, value in settings.items():
             if key in {"method", "k", "seed", "seeds", "experiment", "workload"}:
@@ -142,12 +142,12 @@ class Sweep:
 
     @property
     def text_digest(self) -> str:
-        """Digest of the file's text: 16 hex characters."""
+        """The digest of the file's text, as 16 hex characters."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
 def changed(sweeps: Sequence[Sweep], settings: Mapping[str, Any], seeds: str | None) -> list[Sweep]:
-    """Apply the settings of `--set`, and the seeds of `--seeds` if given, to sweeps."""
+    """Return the sweeps with the settings of `--set`, and with the seeds of `--seeds` unless they are None."""
     if settings:
         sweeps = [sweep.with_settings(settings) for sweep in sweeps]
     return list(sweeps) if seeds is None else [sweep.with_seeds(seeds) for sweep in sweeps]

@@ -28,7 +28,7 @@ class Settled(NamedTuple):
 
 
 Mistake = tuple[str, str]
-"""The key in the [[grid]] block ("" if unknown), and the message."""
+"""A mistake: (key in the [[grid]] block, "" if unknown; message)."""
 
 
 def validate(
@@ -55,7 +55,10 @@ def validate(
 
 
 def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
-    """Return where a mistake is: the `--set` whose key the message names, otherwise the sweep file."""
+    """Return where a mistake is: in the `--set` whose key the message names, or else in the sweep file.
+
+    `places` are the grid blocks that have the mistake.
+    """
     where = sweep.path or sweep.name
     for key, value in sweep.overrides.items():
         if _mentions(message.partition(";")[0], [key]):
@@ -67,7 +70,10 @@ def location_of(message: str, sweep: Sweep, places: Iterable[str]) -> str:
 
 
 def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str], list[str]]:
-    """Parse a config; return it (or None), messages about mistakes, and the invalid keys that were left out."""
+    """Parse a config, and return (config or None, messages about mistakes, invalid keys).
+
+    The returned config lacks the invalid keys.
+    """
     try:
         text = canonical_json(config)
     except ValueError:
@@ -89,12 +95,12 @@ def _revived(workload: Workload, config: dict[str, Any]) -> tuple[Any, list[str]
 
 
 def _mentions(line: str, keys: Iterable[str]) -> bool:
-    """Tell whether a message names any of these keys."""
+    """Tell whether a message contains one of these keys as a word."""
     return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", line) for key in keys)
 
 
 def _settled(workload: Workload, method: str, k: int | None, model: Any) -> tuple[Settled | None, list[str]]:
-    """Apply the workload's own functions to a point. Returns the valid point (or None) and messages about mistakes."""
+    """Call the workload's functions for a point. Returns the valid point (or None), and messages about mistakes."""
     hook = "settle"
     try:
         if workload.settle is not None:

@@ -71,14 +71,14 @@ class Workload:
         return replace(found, version=version, source_digest=with_inputs(self.source_digest, digest))
 
     def files(self) -> dict[str, bytes]:
-        """The files of the source digest: path -> content."""
+        """Return the content of each file of which the source digest is computed, by path."""
         if self.program is not None:
             paths = (Path(self.folder or "", name) for name in self.program.files)
             return {str(path): content(path) for path in paths}
         return {**self.code.files}
 
     def shipped(self) -> dict[Path, bytes | None]:
-        """The files to ship to workers, relative to `folder` -> content; None: as it is on disk."""
+        """Return the content of each file to ship to workers, by path relative to `folder`; None: as it is on disk."""
         if self.program is not None:
             return dict.fromkeys(map(Path, self.program.files))
         beside = self.folder is not None and os.path.realpath(self.folder) == os.path.realpath(self.input_folder)
@@ -86,7 +86,7 @@ class Workload:
         return {**(small if beside else {}), **self.code.own_files()}
 
     def added_later(self) -> dict[str, Any]:
-        """Config fields that were added after cells had been recorded, each with its value in those cells.
+        """Return the Config fields that were added after cells had been recorded, each with its value in those cells.
 
         Raises:
             ValueError: a field is marked with the `AddedLater` of another copy of raysweep.
@@ -149,7 +149,7 @@ def load_workload(name: str, search: Sequence[str] = ()) -> Workload:
 
 
 def shadowed_module(workload: Workload, folder: str) -> str | None:
-    """A warning if the folder contains a module of the workload's name but another one runs; otherwise None."""
+    """Return a warning if `folder` has a module of the workload's name but another module runs; otherwise None."""
     if (
         workload.folder is None
         or workload.program is not None
@@ -185,7 +185,10 @@ def _find(module: str, search: Sequence[str]) -> str | None:
 
 
 def _of_file(name: str) -> str | None:
-    """The name with a module instead of a file: `nets/train.py:run` is `nets.train:run`; None if it names no file."""
+    """Replace the file in a workload's name by its module; None if the name has no file.
+
+    `nets/train.py:run` becomes `nets.train:run`.
+    """
     path, _, function = name.partition(":")
     if not path.endswith(".py"):
         return None
@@ -193,13 +196,13 @@ def _of_file(name: str) -> str | None:
 
 
 def _own_form(name: str) -> str:
-    """The likely correction of a name, to append to a message; "" if unknown."""
+    """Return text for a message: the likely correction of a workload's name; "" if unknown."""
     parts = re.fullmatch(r"\.*([\w.]+?):+(\w*)\W*", name)
     return f"; write {parts[1]}:{parts[2] or 'run'}" if parts else ""
 
 
 def _place(error: BaseException) -> str:
-    """The file and line of the user's code that an import was at, to append to a message; "" for a syntax error."""
+    """Return text for a message: the file and line of user code where an import failed; "" for a syntax error."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
     if isinstance(error, SyntaxError) or len(frames) < 2 or frames[-1].filename == importlib.__file__:
         return ""
@@ -214,7 +217,7 @@ _MAX_REASON = 1000
 
 
 def _near(module: str, search: Sequence[str]) -> str:
-    """A suggestion to append to a message: a module of similar name in the folders, or ""."""
+    """Return text for a message: a module with a similar name in these folders; "" if there is none."""
     files = [path for folder in search if Path(folder).is_dir() for path in sorted(Path(folder).iterdir())]
     modules = {path.stem for path in files if path.suffix == ".py" or Path(path, "__init__.py").is_file()}
     near = nearest(module, sorted(modules))
@@ -222,7 +225,7 @@ def _near(module: str, search: Sequence[str]) -> str:
 
 
 _loaded: dict[tuple[str, str | None], Workload] = {}
-"""Name and folder -> the workload as it was loaded last."""
+"""Name and folder of a workload -> the workload that was last loaded from there."""
 _importing: set[str] = set()
 
 
@@ -268,13 +271,13 @@ def workload_of_code(name: str, module: str, function: str, code: Code) -> Workl
 
 
 def _difference(code: Code, other: Code) -> str:
-    """The first file that differs."""
+    """Return the name of the first file that differs between two codes."""
     names = sorted(code.contents.keys() | other.contents.keys())
     return next((name for name in names if code.contents.get(name) != other.contents.get(name)), "a file")
 
 
 def _in_main(name: str, search: Sequence[str]) -> Workload:
-    """A workload whose function is defined in a notebook or in the program that runs."""
+    """Load a workload whose function is defined in `__main__`: in a notebook, or in the script that runs."""
     function = name.partition(":")[2]
     space = vars(sys.modules[MAIN])
     if not callable(space.get(function)):
@@ -335,7 +338,10 @@ def _imported(name: str, module_name: str, function: str, code: Code, search: Se
 
 @contextlib.contextmanager
 def _no_exit() -> Iterator[None]:
-    """Turn `os._exit` in the block, which nobody could notice, into SystemExit; not in processes forked there."""
+    """Make `os._exit` raise SystemExit inside the block; else the process would end without a message.
+
+    Processes that are forked inside the block still exit.
+    """
     exit_at_once, process, is_over = os._exit, os.getpid(), False
 
     def noticed(status: int) -> NoReturn:
@@ -362,7 +368,7 @@ def _renamed(error: ModuleNotFoundError) -> str:
 
 
 def _declaration(module: ModuleType, what: str, where: str) -> Any:
-    """Read a module's declaration named `what`, and check its type (see `raysweep.workloads.interface`)."""
+    """Return a module's declaration named `what`, or None. Its type is checked (see `raysweep.workloads.interface`)."""
     try:
         value = getattr(module, what, None)
         if value is None:

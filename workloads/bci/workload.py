@@ -8,13 +8,13 @@ cell's rule. It continues on session B, recorded days or months later, without r
   session is a new sequence. Weights and the optimiser's state are kept.
 - frozen: the weights from A's end, state zero at B's first bin, no learning.
 
-Errors are mean squared errors of predictions made before the update, over both coordinates of z-scored targets (A's
-mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A, and `b_early`,
-`b_middle`, `b_late` are the thirds of B.
+Errors are mean squared errors of predictions made before the update, over both coordinates of z-scored targets
+(predicting A's mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A, and
+`b_early`, `b_middle`, `b_late` are the thirds of B.
 
 Metrics:
 
-- `mse_a_end` and `mse_b_...`; `frozen_b_...` of the frozen pass.
+- `mse_a_end` and `mse_b_...` of the adapting pass; `frozen_b_...` of the frozen pass.
 - `r2_b_late`, `frozen_r2_b_late`: mean R^2 of the two coordinates about their own means in the window.
 - `recovery_b_late`: Eq. 12 in percent, both terms from this cell's weights,
 
@@ -22,23 +22,23 @@ Metrics:
 
   It is absent if the denominator, the drift, is not positive.
 - `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after it are
-  absent. If it lies in A, so is the frozen pass.
+  absent. If it lies in A, the metrics of the frozen pass are absent too.
 - `gap_days` between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
 
 Baselines, which depend only on the data (`workloads.bci.recordings.decoders`):
 
 - `ridge_frozen_b_late`: Wiener filter of 10 bins, fitted on A.
 - `ridge_refit_b_late`: the same, fitted on B's first three minutes, a recalibration that the networks do not get. It is
-  absent if the late third begins earlier.
+  absent if these three minutes reach into the last third.
 - `kalman_frozen_b_late`: Kalman filter, fitted on A. `mean_b_late`: A's mean.
 
 Persistence is not a baseline: it would see the movement to be decoded.
 
 Arrays: `mse_b` and `frozen_b`, means of 50 bins each over B without an incomplete last one; the probes' measurements.
 
-Differences from the paper: it has one frozen decoder per seed. Here each rule's own weights are frozen, so both terms
-of Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it is counts
-in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no gap), and
+Differences from the paper: the paper has one frozen decoder per seed. Here each rule's own weights are frozen, so both
+terms of Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it is
+counts in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no gap), and
 `relabel` (B with its channels permuted: no drift).
 """
 
@@ -102,7 +102,7 @@ class Config(LearnerConfig):
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Fill in defaults that depend on method and sessions. Refuse settings without effect, or impossible together.
+    """Fill in defaults that depend on method and sessions. Refuse settings that have no effect or exclude one another.
 
     Args:
         method: a name in `METHODS`.
@@ -193,7 +193,7 @@ def frozen_predictions(learner: Learner, theta: Array, n: int, inputs: Array) ->
 
 
 def recovery(frozen: float, adapting: float, target: float) -> float | None:
-    """Compute the recovery of Eq. 12, in percent. None if freezing lost nothing.
+    """Compute the recovery of Eq. 12, in percent. None if the frozen pass lost nothing.
 
     Args:
         frozen: MSE of the frozen pass in the last third of B.
@@ -205,7 +205,7 @@ def recovery(frozen: float, adapting: float, target: float) -> float | None:
 
 
 def _learn(cell: Cell, pair: Pair, context: Context) -> dict[str, float]:
-    """Learn along A and B in one run. If the run completed A, decode B again with the weights from A's end."""
+    """Learn along A and B in one run. If the run reaches B, also decode B with the weights from A's end."""
     config: Config = cell.config
     bins_a, bins_b = len(pair.inputs_a), len(pair.inputs_b)
     metrics: dict[str, float] = {"bins_a": float(bins_a), "bins_b": float(bins_b)}

@@ -1,7 +1,7 @@
 """The interface of a data set: its source, its download, and its files in the data folder.
 
-The data folder is `$RAYSWEEP_DATA`, or `data` in the current folder. Its path is never part of a cell. The content of
-the files may be, as a digest.
+The data folder is `$RAYSWEEP_DATA`, or `data` in the current folder. Its path is never part of a cell. A digest of the
+files' content may be.
 """
 
 from __future__ import annotations

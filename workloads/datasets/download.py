@@ -60,7 +60,7 @@ def _hashes(message: str, checksum: str | None) -> str:
 
 
 def _resuming(path: Path, say: Say) -> Callable[[str, str, Any], None]:
-    """Return a resuming downloader, in the form pooch calls: a function of (address, file to write, pooch)."""
+    """Build a downloader that resumes: a function of (address, file to write, pooch), as pooch calls it."""
     part = path.with_name(path.name + ".part")
 
     def fetch(url: str, output_file: str, _: Any) -> None:
@@ -111,6 +111,6 @@ def _total(answer: Any) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Shorten the message of an error of requests, which contains nested reprs."""
+    """Shorten the message of an exception of the library requests, which contains nested reprs."""
     name = type(error).__name__
     return {"ConnectionError": "no connection", "ChunkedEncodingError": "the connection broke"}.get(name, name)

@@ -2,26 +2,26 @@ r"""The carried influence J_t = d s_t / d theta of RTRL (Williams and Zipser 198
 
     J_t = D_t J_{t-1} + I_t,   G_t = q_t^T J_t[h]                                            (1)
 
-J has C n rows (states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero but for the rows of a
-parameter's own unit, so it is added in place and never laid out in full.
+J has C n rows (states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero except in the rows of a
+parameter's own unit, so only these rows are computed, and added in place.
 
 There are two ways to compute the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do
 the (C n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, in k C n P multiply-adds. BLAS is
 faster per multiply-add by a factor of about twenty, so gathering pays if 20 k <= n (`gather_pays`). Measured on one
-core: equal at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
+core: gathering is as fast at n = 64, k = 4, and 3 times faster at n = 256, k = 4.
 
 Subnormals: influence that passed many connections of a mask is tiny, and some CPUs are slow on numbers below the
 smallest normal one. Measured on the sine with the ring at k = 4: none at n = 64 in either dtype (smallest 1e-32); 6 %
 of the entries at n = 256 in float32, without a slower step on an AMD EPYC. So nothing is flushed to zero. Rounding
-small entries away would not be (1), and NumPy cannot set a CPU's flush mode.
+small entries to zero would deviate from (1), and NumPy cannot set a CPU's flush mode.
 
 The part of J_t within units, S_t[c, g, i, l] ~ d s_t[c, i] / d theta_g[i, l], costs less by a factor C n:
 
     S_t[c] = sum_c' path_t[c, c'] S_{t-1}[c'] + gain_t[c] inputs_t          S (C, G, n, m)             (2)
 
-Here path_t are the own paths of a step, with or without the self-weights. If units do not read one another, S_t is all
-of the influence, so (2) is exact RTRL at O(G n m) a step (Irie, Gopalakrishnan and Schmidhuber 2024; Zucchet et al.
-2023).
+Here path_t are the paths of each unit to itself, with or without its recurrent self-weight. If units do not read one
+another, S_t is all of the influence, so (2) is exact RTRL at O(G n m) a step (Irie, Gopalakrishnan and Schmidhuber
+2024; Zucchet et al. 2023).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Initializer = Callable[[np.random.Generator, tuple[int, int], float, int], Weigh
 def orthogonal(rng: np.random.Generator, shape: tuple[int, int], scale: float, n: int) -> Weights:
     """Draw `scale` times a uniformly (Haar) distributed orthogonal matrix.
 
-    Rows or columns are orthonormal if not square.
+    If the matrix is not square, its rows or its columns are orthonormal, whichever are fewer.
     """
     rows, columns = shape
     tall = rng.standard_normal((max(shape), min(shape)))

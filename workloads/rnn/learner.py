@@ -1,7 +1,7 @@
 """Settings of an online learner, and how to run it. Shared by all workloads that use the learning rules.
 
-The defaults are the protocol `paper`: the values that the paper states. It states no learning rate, initialisation or
-evaluation window; for these the values that came nearest to its numbers are the defaults.
+The defaults are the protocol `paper`: the values that the paper states. The paper states no learning rate,
+initialisation or evaluation window. For these, the defaults are the values that came nearest to its numbers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ InitializerName = Annotated[str, AfterValidator(name_in(INITIALIZERS))]
 
 
 class LearnerConfig(BaseModel):
-    """Settings of network, rule and optimiser. None stands for the default of the component that owns the field."""
+    """Settings of network, rule and optimiser. None stands for the default of the component that has the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -105,9 +105,9 @@ KINDS = (
 RULE_SETTINGS = owners(RULES)
 SELECTION_SETTINGS = owners(SELECTIONS)
 CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
-"""Rules that carry J, which spectrum probes measure."""
+"""Rules that carry J. Spectrum probes, which measure J, are possible only for these."""
 DEFAULT_TOL = 1e-8
-"""A larger tolerance changes full RTRL: 1e-5 once moved a five-seed mean from .0008 to .0045."""
+"""Default of `tol`. A larger one changes full RTRL: with 1e-5, a mean over five seeds was .0045 instead of .0008."""
 
 
 def settle_learner(
@@ -245,13 +245,13 @@ def learn_along(
     progress: Callable[[float], None] = lambda fraction: None,
     keep_at: int | None = None,
 ) -> Trajectory:
-    """Run a cell's learner along a stream. Streams with an equal beginning give equal steps there.
+    """Run a cell's learner along a stream. Two streams with the same first steps give the same results in these steps.
 
     Args:
         cell: the cell, whose config is a complete `LearnerConfig`.
         stream: the data.
         progress: called with the completed fraction.
-        keep_at: the step whose initial parameters are returned as `kept`.
+        keep_at: the step before which the parameters are copied to `kept`.
     """
     config: LearnerConfig = cell.config
     rngs = generators(cell.seed)

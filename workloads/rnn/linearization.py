@@ -88,7 +88,7 @@ def push(step: Step, direction: Array, mask: Array | None = None) -> Array:
 
 
 def read_back(step: Step, adjoint: Array, mask: Array | None = None) -> tuple[Array, Array]:
-    """Read a step back: the transposes of I_t and D_t, applied to an adjoint.
+    """Read a step back: apply the transposes of I_t and D_t to an adjoint.
 
     Args:
         step: the linearised step.
@@ -144,7 +144,7 @@ def _stage_pull_back(stage: Stage, adjoint: Array, mask: Array | None) -> Array:
 
 
 def at_state(step: Step, signal: Array) -> Array:
-    """Extend a learning signal (Q, n), dL/ds_t of the last Q components, to all: (C, n), zero for the others."""
+    """Extend a learning signal dL/ds_t (Q, n) of the last Q components to all components, (C, n), by zeros."""
     adjoint = np.zeros((step[-1].own.shape[0], signal.shape[1]), signal.dtype)
     adjoint[-len(signal) :] = signal
     return adjoint

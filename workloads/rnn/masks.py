@@ -12,7 +12,7 @@ gives the full mask and k = 0 the empty one.
                                 steps, until which the mask is a random one
 
 The paper names these selections. It leaves open the score of `dynamic` ("uses gradient information") and the window of
-Fisher's.
+the Fisher selections.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Selection(NamedTuple):
     """A way to choose the k sources of each unit, for 0 < k < n."""
 
     draw: Callable[[int, int, bool, np.random.Generator], Mask]
-    """(n, k, include_self, generator) -> M (n, n); the first mask where a score chooses the later ones."""
+    """(n, k, include_self, generator) -> mask M (n, n); only the first mask if `score` chooses the later ones."""
     problem: Callable[[int, int, bool], str | None]
-    """(n, k, include_self) -> why there is no such mask, or None."""
+    """(n, k, include_self) -> the reason why no mask has k sources per row; None if one exists."""
     score: Literal["weights", "influence", "fisher"] | None = None
-    """The score that chooses the mask; None: it is only drawn."""
+    """The score by which the mask is chosen; None: the mask is drawn once."""
     largest: bool = True
     """Whether the largest scores are chosen, or the smallest."""
     defaults: Mapping[str, int] = MappingProxyType({})
-    """Its settings in `Config`, as in a `Component`."""
+    """The selection's own settings in `Config` and their defaults, as in a `Component`."""
 
     def due(self, t: int, fisher_window: int | None) -> bool:
         """Tell whether a new mask is chosen before step t (from 0)."""
@@ -62,7 +62,7 @@ def draw_ring(n: int, k: int, include_self: bool, rng: np.random.Generator) -> M
 
 
 def ring_problem(n: int, k: int, include_self: bool) -> str | None:
-    """Return why no ring has k sources per unit, equally many on both sides; None if one has."""
+    """Return the reason why a ring cannot have k sources per unit, equally many on both sides; None if it can."""
     if k % 2 == int(include_self):
         return None
     least = 1 if include_self else 2
@@ -73,7 +73,7 @@ def ring_problem(n: int, k: int, include_self: bool) -> str | None:
 
 
 def draw_random(n: int, k: int, include_self: bool, rng: np.random.Generator) -> Mask:
-    """Draw k of the units at random for each row, uniformly. With `include_self`, i is one of the k of row i."""
+    """Draw k sources for each row, uniformly at random. With `include_self`, unit i is always one of the k of row i."""
     mask = np.zeros((n, n), np.bool_)
     for unit in range(n):
         others = rng.choice(n - 1, k - include_self, replace=False)
@@ -124,7 +124,7 @@ def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | No
 
 
 def sources_of(mask: Mask) -> Indices:
-    """List the sources S_i of each row of a mask, ascending: (n, k). All rows have equally many."""
+    """List the sources S_i of each row of a mask in ascending order: (n, k). All rows must have the same number k."""
     n = len(mask)
     return np.nonzero(mask)[1].reshape(n, -1)
 

@@ -96,7 +96,7 @@ OPTIMIZERS: Registry[Component[Optimizer]] = Registry(
 
 
 def clip_by_global_norm(gradient: Array, limit: float) -> tuple[Array, float]:
-    """Scale the gradient down to the norm `limit` if it is larger, as torch does. Also returns its norm before.
+    """Scale the gradient down to the norm `limit` if it is larger, as torch does. Also returns the original norm.
 
     Args:
         gradient: (P,)

@@ -8,10 +8,10 @@ Spectrum (Section 5.1 of the paper) of the rows of J_t that the readout sees, (Q
 The same is measured for the immediate influence I_t alone. Its rows are orthogonal, so its condition number reflects
 unequal slopes of the units, not propagation.
 
-Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's. The latter is backpropagation through the
-same trajectory to its start, with the weights of each step. Both are measured for each group of parameters (`all`, `W`,
-`U`, `b`, ...), and also for the past parts of the gradients, G_t - I_t^T q_t. The immediate part is exact in every rule
-that uses the true learning signal.
+Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's. Exact RTRL's is computed by backpropagation
+through the same trajectory to its start, with the weights of each step. Both are measured for each group of parameters
+(`all`, `W`, `U`, `b`, ...), and also for the past parts of the gradients, G_t - I_t^T q_t. The immediate part is exact
+in every rule that uses the true learning signal.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ RANK_SHARE = 0.95
 SINGULAR = 1e15
 """The condition number recorded for a singular matrix, since metrics are finite."""
 ROUNDING = 1e-6
-"""A past part below this share of the gradient's norm is rounding error and set to zero."""
+"""A past part is rounding error, and set to zero, if its norm is below this fraction of the gradient's norm."""
 FORGOTTEN = 1e-14
-"""Reading back stops when the adjoint's norm falls below this share of its first value."""
+"""Reading back stops when the adjoint's norm falls below this fraction of its first value."""
 
 
 class Recorded(NamedTuple):

@@ -2,7 +2,7 @@
 
 Step t begins with the parameters theta_{t-1}. It computes the network's state and prediction, then the loss, the error
 e_t and the learning signal q_t. The rule then updates its influence and returns a gradient. The gradient is clipped,
-and the optimiser gives theta_t. The influence is not recomputed after the update.
+and the optimiser computes theta_t. The influence is not recomputed after the update.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.seeds import Generators
 
 DIVERGED_ABOVE = 1e6
-"""A run diverges at a loss above this (data are of order 1), a loss that is not finite, or such a gradient."""
+"""Loss above which a run diverges (data are of order 1). It also diverges if a loss or gradient is not finite."""
 
 
 class Learner(NamedTuple):
@@ -81,7 +81,7 @@ class Trajectory(NamedTuple):
         return {"diverged": float(bool(at)), **at, **self.metrics, "seconds_per_step": seconds}
 
     def then(self, rest: Trajectory, at: int) -> Trajectory:
-        """Join this run's steps before step `at` with `rest`, the run by which another loop continued from there."""
+        """Join this run's steps before step `at` with `rest`, the run in which another loop continued from there."""
         return Trajectory(
             np.concatenate([self.losses[:at], rest.losses]),
             np.concatenate([self.predictions[:at], rest.predictions]),
@@ -192,7 +192,7 @@ def train(
         findings: collects the probes' measurements; None disables probes.
         so_far: steps of the current sequence before `first`, for alignment probes.
         fresh: the rule's state at the start of a sequence, if `now` is not from `begin`.
-        keep_at: the step whose initial parameters are returned as `kept`.
+        keep_at: the step before which the parameters are copied to `kept`.
     """
     dtype = now.theta.dtype
     inputs = stream.inputs[first:].astype(dtype)

@@ -13,7 +13,7 @@ from raysweep.workloads.arrays import Array, Indices, Mask
 from raysweep.workloads.rnn.streams.stream import Segment
 
 LAST = (500, 200)
-"""Lengths of the windows at a segment's end, beside the whole segment."""
+"""Lengths in steps of the windows at a segment's end, which are added to the window of the whole segment."""
 
 
 def windows(graded: Mask, segments: Sequence[Segment], reached: int) -> dict[str, Indices]:
@@ -54,7 +54,7 @@ def window_means(name: str, values: Array, segments: Sequence[Segment], graded: 
 def constant_means(targets: Array, segments: Sequence[Segment], graded: Mask) -> dict[str, float]:
     """Compute `constant_...`, the squared error of each window's best constant: the mean of its own targets.
 
-    It is known in hindsight only. A predictor that sees only the past need not reach it.
+    This constant is known only in hindsight. A predictor that sees only the past need not reach its error.
     """
     return {
         f"constant_{window}": float(np.mean(np.var(targets[steps], axis=0)))

@@ -6,9 +6,9 @@ arrive, since these compete with the task's own. The metrics count that as forge
 
 - nearest class mean: the class whose mean image is nearest.
 - ridge: linear regression of the ten class indicators on 8 x 8 pixels (means of 4 x 4) and a constant. Its two sums,
-  X^T X and X^T Y, grow task by task. Its strength, relative to the mean diagonal of X^T X, is one of `RIDGES`: the best
-  one on every fifth image of each class seen, when fitted on the others. Test images are not used. So it needs a buffer
-  of a fifth of the images, as 193 numbers each.
+  X^T X and X^T Y, grow task by task. Its strength, relative to the mean diagonal of X^T X, is chosen from `RIDGES`: the
+  one that is best on every fifth image of each class seen, when fitted on the others. Test images are not used. So it
+  needs a buffer of a fifth of the images, as 193 numbers each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT = 5
 PATCH = 4
 CHUNK = 1000
-"""Images converted at a time: the whole set takes 1.2 GB as float64."""
+"""Number of images converted to float64 at a time. The whole set at once would take 1.2 GB."""
 Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 

@@ -2,8 +2,8 @@
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, the binary version. It has six files of 10,000 records. A record is
 one label byte and 3,072 bytes: 1,024 red, then green, then blue, row by row. (The Python version holds pickles, which
-are not read here.) A downloaded archive is checked by SHA-256. Each of its files is checked by SHA-1 when converted, so
-that a repacked local copy is accepted.
+are not read here.) A downloaded archive is checked by SHA-256. A local archive may be repacked, as each file is checked
+by SHA-1 when it is converted.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _has_images(path: Path) -> bool:
 
 
 def convert(archive: Path, prepared: Path, sha1: dict[str, str] | None = None) -> str:
-    """Convert an archive to the prepared file, which appears in one step.
+    """Convert an archive to the prepared file, which is moved into place once it is complete.
 
     Args:
         archive: the `.tar.gz`.

@@ -41,7 +41,7 @@ DIGITS = 16
 """Hexadecimal digits of a digest."""
 
 KNOWN = {"cifar10": "e439eaa2f74677f3", "cifar10_subset": "37ecff36803d9dae"}
-"""Digests of the data sets in use: a plan needs one for every cell, and must not read large files for it."""
+"""Digests of the data sets in use. Planning needs a digest for every cell, and must not read large files for it."""
 
 
 @dataclass(frozen=True)
@@ -204,12 +204,15 @@ def digest(name: str, folder: Path | None = None) -> str:
 
 @lru_cache(maxsize=16)
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    """Return a file's digest. Cached: the last two arguments only tell when the file has been replaced."""
+    """Return a file's digest, which is cached.
+
+    `changed_ns` and `size` are only part of the cache's key, so that a replaced file is read again.
+    """
     return read(path).digest
 
 
 def verify(images: Images, expected: str | None) -> None:
-    """Raise an error if the data differ from those that the cell was planned with (`expected`, its digest).
+    """Compare the data's digest with `expected`, the digest with which the cell was planned.
 
     Raises:
         ValueError: the digests differ.

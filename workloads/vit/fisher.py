@@ -34,7 +34,7 @@ class Heads(NamedTuple):
     """The scores of all heads: Fisher information and entropy."""
 
     fisher: npt.NDArray[np.float64]
-    """(4, depth, H): of W_q, W_k, W_v, W_o; their sum is F."""
+    """(4, depth, H): the Fisher information of W_q, W_k, W_v, W_o. The sum of the four is F."""
     entropy: npt.NDArray[np.float64]
     """(depth, H), nats."""
 

@@ -1,4 +1,4 @@
-"""Protection of heads outside S, the chosen subset, from an optimiser's step (`cut_heads = "still"`).
+"""Protection of the heads outside the chosen subset S from an optimiser's step (`cut_heads = "still"`).
 
 A head outside S has gradient 0 for its W_q, W_k, W_v. An optimiser with moments still moves these weights, and weight
 decay shrinks them. The paper defines gradients alone (Eq. 11) and leaves this open. Here, for heads outside S, a step's
@@ -22,7 +22,7 @@ from raysweep.workloads.vit.model import Attention, VisionTransformer
 def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tensor) -> Iterator[None]:
     """Protect the heads outside S from the optimiser's step inside the block: at its end they are restored.
 
-    Handles all heads at once, with one copy of the rows, and never synchronises with the device.
+    All heads are handled at once, with one copy of the rows and without synchronisation with the device.
 
     Args:
         model: the network; W_q, W_k, W_v of every block are restored.

@@ -6,7 +6,7 @@ There are T tasks. Row t of the matrix A holds the accuracies on tasks 0 to t af
     forgetting          mean over i < T-1 of  max over t in i..T-2 of A[t, i]  -  A[T-1, i]    (Chaudhry et al., 2018)
     backward transfer   mean over i < T-1 of  A[T-1, i] - A[i, i]       (Lopez-Paz and Ranzato, 2017)
 
-The paper does not state its definitions; these are the usual ones.
+The paper does not define its metrics; these are the usual definitions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def average_accuracy(rows: Rows) -> float:
 
 
 def forgetting(rows: Rows) -> float | None:
-    """Compute the mean loss of accuracy from each task's best to the end. None with one task."""
+    """Compute the accuracy lost from each task's best to its final value, mean over tasks. None with one task."""
     last = len(rows) - 1
     lost = [max(rows[t][i] for t in range(i, last)) - rows[last][i] for i in range(last)]
     return float(np.mean(lost)) if lost else None

@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
 
 class CutGradient(torch.autograd.Function):
-    """The identity, but the gradient of heads outside the chosen subset S is exactly 0 in the backward pass."""
+    """The identity, except that the gradient is exactly 0 for the heads outside the chosen subset S."""
 
     @staticmethod
     def forward(ctx: Any, outputs: Tensor, kept: Tensor) -> Tensor:
@@ -74,7 +74,10 @@ class Attention(nn.Module):
         return q, k, v
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """Apply attention to x (B, T, d). `kept` (H,) bool is the set S; `transport`: what other heads lose."""
+        """Apply attention to x (B, T, d). `kept` (H,) bool is the set S.
+
+        `transport` tells what a head outside S loses: its gradient, or its output.
+        """
         outputs = scaled_dot_product_attention(*self.split(self.qkv(x)))
         if kept is not None:
             if transport == "gradient":
@@ -97,7 +100,10 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(shape.embed, wide), nn.GELU(), nn.Linear(wide, shape.embed))
 
     def forward(self, x: Tensor, kept: Tensor | None = None, transport: Transport = "gradient") -> Tensor:
-        """Apply the block to x (B, T, d). `kept` (H,) bool is the set S; `transport`: what other heads lose."""
+        """Apply the block to x (B, T, d). `kept` (H,) bool is the set S.
+
+        `transport` tells what a head outside S loses: its gradient, or its output.
+        """
         x = x + self.attention(self.norm_attention(x), kept, transport)
         changed: Tensor = x + self.mlp(self.norm_mlp(x))
         return changed

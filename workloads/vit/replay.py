@@ -13,9 +13,9 @@ def refill(
 ) -> Indices:
     """Fill the buffer anew after a task.
 
-    Each of the C classes seen gets size // C places, the first size % C of them one more. Earlier classes keep their
-    oldest examples. Examples of new classes are drawn at random. A class with fewer examples than places has all of
-    them, and its other places stay empty.
+    Each of the C classes seen gets size // C places, and each of the first size % C classes one more. Earlier
+    classes keep their oldest examples. Examples of new classes are drawn at random. A class with fewer examples
+    than places has all of its examples in the buffer, and its other places stay empty.
 
     Args:
         held: positions in the buffer, by class in order of arrival.

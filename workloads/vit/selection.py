@@ -1,6 +1,6 @@
 """Methods of Experiments 7 and 8: through which attention heads of each block a step's gradient goes.
 
-(arXiv 2603.15195, Sec. 4.7 and 4.8.) A subset S is k of the H heads of one block, a row of a mask (depth, H).
+Source: arXiv 2603.15195, Sec. 4.7 and 4.8. A subset S is k of the H heads of one block, a row of a mask (depth, H).
 
 | method | k | through which heads |
 |---|---|---|
@@ -14,8 +14,8 @@
 | `fisher_oracle`, `fisher_anti` | given | all until then, then the k heads of most, of least Fisher information |
 | `entropy_oracle`, `entropy_anti` | given | likewise, of the most peaked, of the flattest attention |
 
-Heads are ranked once, after task `rank_after`, within each block. The paper leaves two things open. Here all heads
-learn until the selection begins (it says "for tasks 2-5"), and rankings are within a block.
+Heads are ranked once, after task `rank_after`, within each block. The paper leaves two points open. Here all heads
+learn until the selection begins (the paper says "for tasks 2-5"), and rankings are within a block.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Method:
 
     @property
     def cuts(self) -> bool:
-        """Whether any step cuts the gradient of any head, so that `cut_heads` has an effect."""
+        """Whether any step cuts the gradient of some head, so that `cut_heads` has an effect."""
         return self.transport == "gradient" and self.k != "all"
 
 

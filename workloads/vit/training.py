@@ -60,7 +60,10 @@ class Run:
         return positions(self.labels, self.classes[task], self.config.train_per_class)
 
     def measured(self, task: int) -> int:
-        """Return how many of a task's images heads are measured on: the requested number, or all if fewer exist."""
+        """Return the number of a task's images on which heads are measured.
+
+        It is the requested number, or all images if there are fewer.
+        """
         return min(self.config.measured_images, len(self.positions(task)))
 
     def at(self, which: Indices) -> Tensor:
@@ -128,7 +131,7 @@ def prepare(cell: Cell, images: Images, device: str) -> Run:
 
 
 def begin(run: Run) -> State:
-    """Create the state before training: the seed's initial weights and the optimiser, which tasks do not reset."""
+    """Create the state before training: the seed's initial weights, and an optimiser that all tasks share."""
     config = run.config
     shape = Shape(config.heads, config.head_dim, config.embed, config.depth, config.mlp_ratio, config.patch)
     seed = int(generators(run.cell.seed).weights.integers(2**62))
@@ -169,8 +172,8 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
 def one_epoch(run: Run, state: State) -> None:
     """Train on every image of the task once, in the epoch's random order.
 
-    Once a loss or a parameter is not finite, later steps do not count. `diverged_at` is the first step with such a
-    loss, or the step after the epoch's last if only parameters are not finite.
+    Once a loss or a parameter is not finite, later steps do not count. `diverged_at` is the first step whose loss
+    is not finite. If all losses are finite, but a parameter is not, it is the step after the epoch's last.
     """
     config, model, optimizer = run.config, state.model, state.optimizer
     order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
@@ -229,9 +232,9 @@ def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | N
 
 
 def competing(run: Run) -> Tensor | None:
-    """Return which classes compete: row c of the mask (10, 10) is for class c. None if all classes do.
+    """Return which classes compete, as a mask (10, 10) with one row per class. None if all classes compete.
 
-    Only the task's own classes compete in task-incremental learning.
+    In task-incremental learning, only the task's own classes compete.
     """
     if run.config.scenario == "class_incremental":
         return None
@@ -242,7 +245,7 @@ def competing(run: Run) -> Tensor | None:
 
 
 def _loss(logits: Tensor, y: Tensor, new: int, allowed: Tensor | None, weight: float | None) -> Tensor:
-    """Compute the mean loss of the task's images, the first `new`, plus `weight` times that of replayed ones."""
+    """Compute the mean loss of the task's images (the first `new`) plus `weight` times that of the replayed ones."""
     losses = cross_entropies(logits, y, allowed)
     loss = losses[:new].mean()
     if len(losses) > new and weight:

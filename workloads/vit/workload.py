@@ -11,10 +11,10 @@ Metrics:
   training diverged.
 - `diverged` (0 or 1). If 1, `diverged_at` is the step.
 - `fisher_spearman_I_J`, `entropy_spearman_I_J`: rank correlation within blocks of heads' scores after tasks I and J, I
-  < J. `images_measured`: the smallest number of images behind such a score.
+  < J. `images_measured`: the number of images on which the heads were scored, the smallest over tasks.
 - `images_per_s` of training; `peak_device_mib` on a GPU.
-- Baselines, which depend only on the data: `chance_accuracy_average`, and `nearest_mean_` and `ridge_`
-  `accuracy_average` and `forgetting` (`raysweep.workloads.vit.baselines`).
+- Baselines, which depend only on the data: `chance_accuracy_average`; `accuracy_average` and `forgetting` with the
+  prefixes `nearest_mean_` and `ridge_` (`raysweep.workloads.vit.baselines`).
 
 Arrays: `loss`, one value per step; `accuracy_after_I`, on tasks 1 to I; `fisher_after_I`, (4, depth, H) flattened, of
 W_q, W_k, W_v, W_o; `entropy_after_I`, (depth, H); `head_movement_I`, (depth, H), the norm of a step's change of a
@@ -24,8 +24,8 @@ The cell saves a checkpoint after every epoch. All randomness of an epoch follow
 resumed from a checkpoint draws the same numbers as an uninterrupted one (the same bits on a CPU).
 
 Not stated in the paper: optimiser, learning rate, batch, epochs, augmentation, and weight of the replayed examples. Nor
-does it state whether the task is known at test time (`scenario`); its accuracies near .4 fit one ten-way head, the
-default. `docs/vit.md` explains the choices.
+does the paper state whether the task is known at test time (`scenario`). Its accuracies near .4 fit one ten-way head,
+the default. `docs/vit.md` explains the choices.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ VERSION = "1"
 IMAGES_PER_CLASS = 5000
 TESTED_PER_CLASS = 1000
 REPLAY, REPLAY_BATCH, REPLAY_WEIGHT = 1000, 32, 1.0
-"""Defaults of methods that replay; the first is the paper's."""
+"""Defaults of methods that replay: size of the buffer (the paper's), replayed images per step, their weight."""
 
 
 def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Config]:
-    """Fill in defaults that depend on the method. Refuse settings without effect, or impossible together.
+    """Fill in defaults that depend on the method. Refuse settings that have no effect or exclude one another.
 
     Args:
         method: a name in `METHODS`.
@@ -122,7 +122,7 @@ def has_torch() -> bool:
 
 
 def cost(method: str, k: int | None, config: Config) -> float:
-    """Estimate the relative cost of a cell: number of images times multiplications per image."""
+    """Estimate the relative cost of a cell: the number of images times the multiplications per image."""
     per_class = min(config.train_per_class or IMAGES_PER_CLASS, IMAGES_PER_CLASS)
     share = (config.replay_batch or 0) / config.batch * (config.tasks - 1) / config.tasks
     passes = config.epochs * per_class * CLASSES * (1 + share) + TESTED_PER_CLASS * config.tasks

@@ -1,10 +1,11 @@
-"""The nodes that a running cluster's autoscaler may start. Ray has no call for them, so they are read on the head.
+"""The nodes that a running cluster's autoscaler may start. They are read on the head: Ray has no call for them.
 
-The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file to which the provider has
-added the node types. A task pinned to the head finds this process by its command line, and reads the file.
+The autoscaler is Ray's `monitor.py`, a process on the head. It is started with a cluster file to which the
+provider has added the node types. A task pinned to the head finds this process by its command line, and reads
+the file.
 
-The node types stay unknown if a version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`. They
-are also unknown on Kubernetes, because the autoscaler runs in a container of its own there.
+The node types stay unknown if a version of Ray renames `monitor.py`, `--gcs-address` or `--autoscaling-config`.
+They are also unknown on Kubernetes, because the autoscaler runs in a container of its own there.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class Scaling:
         self._checked_at = -FIRST_REPORT_S
 
     def find(self) -> Autoscaler | None:
-        """Return the autoscaler; None without one, or before its first report. Its node types are read only once."""
+        """Return the autoscaler; None if the cluster has none, or if it has not reported yet.
+
+        Its node types are read only once.
+        """
         if self._is_final or time.monotonic() - self._checked_at < FIRST_REPORT_S or not self._answers():
             return self._autoscaler
         self._checked_at = time.monotonic()
@@ -69,7 +73,7 @@ class Scaling:
     def _runs(self) -> bool:
         """Tell whether the cluster has an autoscaler.
 
-        Otherwise Ray's monitor reports each node as a type of its own.
+        Without an autoscaler, Ray's monitor reports each node under a node type of its own.
         """
         report = self._report()
         if report is not None:
@@ -133,10 +137,11 @@ def _in_words(starting: Sequence[str], refused: Sequence[str]) -> str:
 
 
 def local_configuration(port: str) -> dict[str, Any] | None:
-    """Read the node types of the autoscaler on this machine. `port` is the head's, to tell clusters apart.
+    """Read the node types of the autoscaler that runs on this machine for the head at `port`.
 
     Returns:
-        The cluster file's keys about node types; {} if no autoscaler runs here; None if it has no cluster file.
+        The keys about node types in the autoscaler's cluster file; None if it was started without a file; {} if no
+        autoscaler runs here.
     """
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,8 +1,9 @@
-"""Removal of what killed launches left on the driver's machine. The same user's next launch does it.
+"""Removal of what killed launches left on the driver's machine. The next launch of the same user does it.
 
-Each launch on Ray has a folder `launch-ID` in the user's scratch folder, which holds the folder of an embedded Ray's
-session, too. Its `owner.json` names the driver's process. If that process is dead the folder is a leftover, and
-processes of the session may still run: a killed driver takes its workers along, but not Ray's agents.
+Each launch on Ray has a folder `launch-ID` in the user's scratch folder. It contains the folder of an embedded
+Ray's session, and a file `owner.json` that names the driver's process. If that process is dead, the launch's
+folder is a leftover. Processes of the session may still run then: Ray's workers die with the driver, but Ray's
+agents do not.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class LaunchFolder:
         self.note()
 
     def note(self, session: Path | None = None) -> None:
-        """Record this process as the owner, with the folder of the Ray session that the launch started."""
+        """Record in the folder that this process owns it, and which Ray session the launch has started."""
         self._session = session
         temporary = self.path / "owner.new"
         note = ProcessNote.of_this_process(session=None if session is None else str(session))
@@ -45,16 +46,16 @@ class LaunchFolder:
         temporary.replace(self.path / _OWNER)
 
     def for_ray(self) -> Path | None:
-        """The folder for an embedded Ray's session: this one, which no other user can enter.
+        """Return this folder as the place of an embedded Ray's session, since no other user can enter it.
 
-        None if the paths of Ray's sockets would be too long; the session then lies where Ray puts it.
+        None if the paths of Ray's sockets would be too long here. Ray then chooses the place of the session.
         """
         return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
 
     def end_processes(self) -> None:
-        """End the processes of the launch's Ray session a second later, when this process has ended.
+        """Start a shell that kills the processes of the launch's Ray session after a second.
 
-        Ray's threads would crash this process otherwise.
+        By then this process has ended. If they were killed earlier, Ray's threads would crash this process.
         """
         pids = _processes(_places(self.path, self._session))
         if pids:
@@ -68,10 +69,10 @@ class LaunchFolder:
 
 
 def end_leftovers() -> list[str]:
-    """Remove leftovers of dead launches on this machine, and return a line about it, if there were any.
+    """Remove what dead launches have left on this machine. Returns one line about it, or none if nothing was found.
 
-    A launch is dead if its process ran in this boot and container and has ended. Other launches are left alone. Only
-    those of this user's processes are ended that name the Ray session of a dead launch.
+    A launch is dead if its process ran in this boot and container and has ended. The folders of dead launches are
+    removed, and this user's processes whose command lines name a dead launch's Ray session are killed.
     """
     launches = ended = 0
     for folder in sorted(scratch().glob("launch-*")):
@@ -89,7 +90,7 @@ def end_leftovers() -> list[str]:
 
 
 def _session(note: ProcessNote) -> Path | None:
-    """The folder of a launch's Ray session, if the note names one of this user."""
+    """Return the folder of a launch's Ray session; None unless the note names an existing folder of this user."""
     named = note.fields.get("session")
     path = Path(named) if isinstance(named, str) else None
     if path is None or not path.is_absolute() or ".." in path.parts or not _SESSION.fullmatch(path.name):
@@ -101,12 +102,12 @@ def _session(note: ProcessNote) -> Path | None:
 
 
 def _places(folder: Path, session: Path | None) -> list[bytes]:
-    """Beginnings of the paths that processes of a launch's session name."""
+    """Return prefixes of paths that occur in the command lines of a launch's Ray processes."""
     return [os.fsencode(folder / "session_"), *([os.fsencode(session)] if session is not None else [])]
 
 
 def _processes(places: list[bytes]) -> list[int]:
-    """This user's processes that name one of the places, except this one."""
+    """Return the PIDs of this user's processes whose command lines contain one of the paths, except this process."""
     pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user

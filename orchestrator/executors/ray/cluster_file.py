@@ -1,4 +1,4 @@
-"""The file of Ray's cluster launcher. Ray's own code validates it offline; each error gets its line."""
+"""The file of Ray's cluster launcher. Ray's own code validates it offline; each error is reported with its line."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _text(path: str) -> str:
 
 
 def _prepared(raw: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """Fill in Ray's defaults in a cluster file. Returns the completed file and ""; or None and the problem."""
+    """Fill in Ray's defaults in a cluster file. Returns (completed file, ""), or (None, the problem)."""
     from ray.autoscaler._private.util import prepare_config
 
     provider = raw.get("provider")
@@ -187,7 +187,7 @@ def _advice(prepared: Mapping[str, Any], head_cpus: float | None) -> Iterator[st
 
 
 def _line(path: str, root: Any, keys: Sequence[str | int], message: str) -> str:
-    """Format `file:line: key.key: message`. If the key is missing, the line is that of the nearest key present."""
+    """Format `file:line: key.key: message`. If the key is missing, the line is that of its closest existing parent."""
     node, line = root, 1
     for key in keys:
         entries = getattr(node, "value", None)

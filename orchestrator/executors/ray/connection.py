@@ -1,9 +1,12 @@
-"""Ray as one launch starts or joins it, and the thread on which all calls of Ray run.
+"""The connection of one launch to Ray, which it starts or joins, and the thread that runs all calls to Ray.
 
-Ray's defaults that this file must undo: a bare `ray.init()` attaches to any cluster that a stale file names, so an
-embedded Ray is started by `address="local"`; its workers run at nice 15, listen on every interface, and their session
-can be written to by every user; a worker imports whatever lies in the driver's current folder, or in a `working_dir`.
-Its calls may never return, and would not let a signal interrupt them.
+It guards against these properties of Ray:
+
+- A bare `ray.init()` attaches to any cluster that a stale file names, so an embedded Ray is started by
+  `address="local"`.
+- Its workers run at nice 15 and listen on every interface. Every user can write to the folder of its session.
+- A worker imports any file in the driver's current folder, or in a `working_dir`.
+- A call may never return, and a signal does not interrupt it.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ KEEPALIVE = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_health_check_initial_delay_ms": "2000",
 }
-"""With these on head, nodes and driver, Ray declares a frozen node dead after 12 s instead of 67 s."""
+"""Variables for the head, nodes and driver, with which Ray declares a frozen node dead after 12 s instead of 67 s."""
 
 _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every listener on loopback
@@ -55,9 +58,9 @@ CONNECT_S = 10.0
 INIT_S = 120.0
 """Seconds within which an embedded Ray must start, in at most two tries."""
 JOIN_S = 120.0
-"""Seconds within which a cluster must let this process join, and take the code for its workers."""
+"""Seconds within which this process must have joined a cluster and uploaded the code for its workers."""
 LAST_S, CLOSE_S = 2.0, 6.0
-"""Seconds within which an interrupted call must return, and then Ray must end; else an embedded Ray is killed."""
+"""Seconds for Ray's last call to return, and for Ray to shut down. An embedded Ray that takes longer is killed."""
 SAFE = "completed cells are committed, `raysweep resume` runs the rest"
 
 _Returned = TypeVar("_Returned")
@@ -85,11 +88,12 @@ def _needed_alone() -> Iterator[None]:
 
 
 class Connection:
-    """Ray, started or joined by one launch. Use the module `ray` only in calls of `call`.
+    """A Ray that one launch has started or joined. Use the module `ray` only in functions that `call` runs.
 
     Args:
         address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        modules: folder of users' modules, whose Python files workers import -> the workloads' files -> content.
+        modules: folder of users' modules -> path of a workload's file in it -> content. Workers import the Python
+            files of these folders (see `stage_code`).
         gpus: GPUs of the embedded Ray; None: Ray detects them.
 
     Raises:
@@ -175,12 +179,12 @@ class Connection:
         """Run a function that calls Ray, and return its result.
 
         Args:
-            what: the name of the wait.
-            seconds: its bound.
+            what: the name of the wait, for messages.
+            seconds: the maximum duration of the call.
             function: the function.
 
         Raises:
-            ClusterUnavailable: it did not return in time, or an earlier one did not.
+            ClusterUnavailable: the function, or one before it, did not return in time.
         """
         try:
             return self._calls.call(what, seconds, function)
@@ -188,10 +192,10 @@ class Connection:
             raise ClusterUnavailable(f"{error}; {SAFE}") from None
 
     def close(self, first: Callable[[], None]) -> None:
-        """Disconnect, which ends an embedded Ray; one that does not answer is killed. May be called twice.
+        """Disconnect from Ray; an embedded Ray ends, and is killed if it does not answer. May be called twice.
 
         Args:
-            first: called before, on Ray's thread.
+            first: called on Ray's thread before the connection ends.
         """
 
         def shut_down() -> None:
@@ -213,9 +217,9 @@ class Connection:
             self._remove()
 
     def _abandon(self) -> None:
-        """Leave Ray in whatever state it is. The processes of an embedded one are killed when this process ends.
+        """Stop using Ray, even if a call hangs. The processes of an embedded Ray are killed when this process ends.
 
-        Its thread would crash this process if they were killed before.
+        If they were killed earlier, Ray's thread would crash this process.
         """
         self._closed = True
         self._calls.abandon("Ray was given up")
@@ -231,7 +235,7 @@ class Connection:
 
 
 def check_address(address: str) -> None:
-    """Check that something listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
+    """Raise InputError unless something listens at the address. Ray itself would try for minutes and ignore Ctrl-C.
 
     Raises:
         InputError: `auto` finds no cluster, the address is invalid, or nothing answers.
@@ -253,7 +257,7 @@ def check_address(address: str) -> None:
 
 
 def _hushed() -> AbstractContextManager[None]:
-    """Hide Ray's notices about its token at its start."""
+    """Hide the notices about its authentication token that Ray prints when it starts."""
     return quiet("ray._private.authentication.authentication_token_setup")
 
 

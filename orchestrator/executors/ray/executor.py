@@ -42,9 +42,9 @@ _RESOURCES_FOR_S = 5.0
 START_S = 120.0
 """Seconds within which an embedded Ray's first worker must send a heartbeat."""
 CALL_S = 60.0
-"""Seconds within which Ray must take a chunk, or report news: a frozen Ray would never."""
+"""Seconds within which a call of Ray must return; with a frozen Ray it would never return."""
 SCALING_S = 120.0
-"""The same with a question to the autoscaler."""
+"""Seconds within which a call that also asks the autoscaler must return."""
 
 _NO_MEMORY = (
     "its machine ran out of memory; the cell is retried once with more. Request what it needs in [resources]: "
@@ -55,7 +55,10 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _bounded(what: str, seconds: float) -> Callable[[_Method], _Method]:
-    """Decorate a method of the executor: it runs on Ray's thread, and is a wait of this name and bound."""
+    """Decorate a method of the executor: it runs on Ray's thread, and fails if it takes longer than `seconds`.
+
+    `what` names the wait in messages.
+    """
 
     def decorate(method: _Method) -> _Method:
         @functools.wraps(method)
@@ -72,13 +75,14 @@ class RayExecutor:
 
     Args:
         address: None for an embedded Ray on this machine; "auto" or HOST:PORT for a running cluster.
-        modules: folder of users' modules, whose Python files workers import -> the workloads' files -> content.
+        modules: folder of users' modules -> path of a workload's file in it -> content. Workers import the Python
+            files of these folders (see `stage_code`).
         gpus: GPUs of the embedded Ray; None: Ray detects them.
-        by_value: name -> workload that workers cannot import, as it is defined in this process's `__main__`.
+        by_value: name -> workload that workers cannot import, since it is defined in this process's `__main__`.
 
     Raises:
-        ClusterUnavailable: Ray did not start, or nothing answers at the address; later from each method, if Ray did
-            not answer within the method's bound.
+        ClusterUnavailable: Ray did not start, or nothing answers at the address. Each method raises it if Ray does
+            not answer in time.
         InputError: a workload cannot be sent by value.
     """
 
@@ -111,7 +115,7 @@ class RayExecutor:
         self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
 
     def _check_sendable(self, workload: Workload) -> None:
-        """Raise InputError if Ray cannot pickle the workload by value. It does so for each chunk."""
+        """Raise InputError if Ray cannot pickle the workload, which it has to send by value with each chunk."""
         try:
             self._ray.cloudpickle.dumps(workload)
         except Exception as error:
@@ -120,7 +124,7 @@ class RayExecutor:
 
     @_bounded("asking Ray for its nodes", SCALING_S)
     def slots(self, cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
-        """Return how many chunks of this demand to submit at once, on running nodes and on those to be started."""
+        """Return how many chunks of this demand to submit at once. Nodes that are still to be started count as well."""
         demand = Demand(cpus, gpus, memory_gib, custom)
         at, slots = self._slots.get(demand, (-_RESOURCES_FOR_S, 0))
         if time.monotonic() - at > _RESOURCES_FOR_S:
@@ -151,7 +155,7 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for its nodes", SCALING_S)
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
-        """Return the cluster's autoscaler, or None. `wait` lets an autoscaler that has just started report first."""
+        """Return the cluster's autoscaler, or None. With `wait`, give an autoscaler that starts time to report."""
         if self._scaling is None:
             return None
         scaling = self._scaling.find()
@@ -161,7 +165,10 @@ class RayExecutor:
         return scaling
 
     def _avoided(self, demand: Demand) -> set[str]:
-        """Nodes that such a cell should not run on: unusable ones, and GPU nodes if it needs no GPU."""
+        """Return the ids of nodes that must not run a cell of this demand: those that do not answer or refuse chunks.
+
+        If the cell needs no GPU, GPU nodes are avoided as well.
+        """
         scaling = self.autoscaler()
         others = scaling is not None and scaling.without_gpus(demand)
         unusable = self._health.unresponsive | self._refusing
@@ -228,7 +235,7 @@ class RayExecutor:
         return events
 
     def _require_workers(self) -> None:
-        """Raise ClusterUnavailable if the workers of an embedded Ray do not start. Only this launch uses that Ray."""
+        """Raise ClusterUnavailable if an embedded Ray has started no worker `START_S` seconds after the first chunk."""
         if self._any_worker or not self._embedded or self._first_submit is None:
             return
         if time.monotonic() - self._first_submit > START_S:
@@ -282,7 +289,7 @@ class RayExecutor:
 
     @_bounded("asking Ray for its nodes", CALL_S)
     def avoid(self, node_id: str) -> bool:
-        """Send no more chunks to a node; false if no other node runs."""
+        """Send no more chunks to a node. Returns False if no other node runs."""
         self._refusing.add(node_id)
         self._slots.clear()
         return bool(self._health.nodes().keys() - self._refusing)
@@ -297,7 +304,7 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
-        """List the chunks that no living node can run, by demand. An autoscaler would have to start a node for them."""
+        """List the chunks that no living node can run, by demand. Only an autoscaler can start a node for them."""
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()

@@ -104,7 +104,10 @@ class Jobs:
         return {"SUCCEEDED": 0, "STOPPED": 130}.get(status.value, code or 1)
 
     def _call(self, what: str, seconds: float, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Call Ray's client within a bound, and turn its many exceptions into `ClusterUnavailable`."""
+        """Call Ray's client for at most `seconds` seconds. Its many exceptions become `ClusterUnavailable`.
+
+        `what` names the wait in messages.
+        """
         try:
             return self._calls.call(what, seconds, functools.partial(function, *args, **options))
         except TookTooLong as error:

@@ -1,11 +1,11 @@
 """Detection of dead or frozen workers, nodes and heads that Ray reports late or never.
 
-For a task on a frozen node, Ray reports an end after minutes or never. It also does not tell a cell that its node is
-being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
+If a node freezes, Ray reports the end of its tasks after minutes or never. Ray also does not tell a cell that
+its node is being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
 
-Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds of silence a task
-pinned to the worker's node, the probe, reads the state of the worker's process. If the node does not run the probe, its
-chunks are lost, and it gets no more cells until it answers.
+Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds of silence a
+task pinned to the worker's node, the probe, reads the state of the worker's process. If the node does not run
+the probe, the node's chunks count as lost, and the node gets no more cells until it answers.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class HealthMonitor:
 
     Args:
         ray: the Ray module, connected.
-        launch: id of the launch, which its keys in the cluster's key-value store contain.
+        launch: id of the launch, which is part of its keys in the cluster's key-value store.
         drains: whether nodes may be drained; False for an embedded Ray.
     """
 
@@ -89,7 +89,7 @@ class HealthMonitor:
         """Return what has changed about the submitted chunks; nothing if the last check was less than a second ago.
 
         Raises:
-            ClusterUnavailable: the head is dead or frozen, or an embedded Ray's only node is.
+            ClusterUnavailable: the head is dead or frozen, or the only node of an embedded Ray is dead.
         """
         news, now = News(), time.monotonic()
         if now - self._checked_at < LOOK_S:
@@ -124,7 +124,7 @@ class HealthMonitor:
             raise ClusterUnavailable(f"Ray's head has not answered for {DEAF_S:g} s: it is frozen; {SAFE}")
 
     def nodes(self) -> dict[str, dict[str, float]]:
-        """Return the resources of each living node by its id. If the head does not answer, returns the last known ones.
+        """Return the resources of each living node by its id; the last known resources if the head does not answer.
 
         Without a head, `ray.nodes()` would hang until Ray ends the process after a minute.
         """
@@ -163,7 +163,13 @@ class HealthMonitor:
             news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"], state))
 
     def _state(self, beat: bytes, chunk: int, number: int) -> CellState | None:
-        """The state of a running cell that its worker has sent since the last heartbeat, for this chunk the n-th."""
+        """Return the state of a running cell that a worker has sent; None if it has sent no new one.
+
+        Args:
+            beat: the key of the worker's heartbeat.
+            chunk: the worker's chunk.
+            number: how many states the worker has sent for this chunk so far.
+        """
         if not number or self._states.get(beat) == (chunk, number):
             return None
         self._states[beat] = (chunk, number)
@@ -174,7 +180,7 @@ class HealthMonitor:
         return CellState(cell_id.decode(), int(attempt), state)
 
     def _announce_draining(self) -> None:
-        """Write to the key-value store which nodes are being drained, for workers to read."""
+        """Write to the key-value store a key for each node that is being drained. The node's workers look for it."""
         for node in self.store.get_draining_nodes(timeout=_RPC_S):
             if node not in self._draining:
                 self.store.internal_kv_put(drain_key(self._launch, node), b"1", True, None, _RPC_S)
@@ -242,8 +248,8 @@ class Head:
         """Tell whether the head answers now.
 
         Raises:
-            ClusterUnavailable: nothing has answered for `HEAD_S` seconds. Ray itself would end this process a little
-                later.
+            ClusterUnavailable: the head has not answered for `HEAD_S` seconds. Ray itself would end this process a
+                little later.
         """
         try:
             socket.create_connection(self._address, timeout=1.0).close()

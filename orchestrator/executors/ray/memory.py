@@ -1,4 +1,4 @@
-"""Processes that were ended because a machine ran out of memory: by Ray's monitor, or by the faster kernel."""
+"""Processes that were killed because a machine ran out of memory, by Ray's monitor or, sooner, by the kernel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def oom_kills() -> int:
-    """Number of processes that the kernel has ended for lack of memory so far; 0 if unknown.
+    """Return how many processes the kernel has killed for lack of memory so far; 0 if unknown.
 
-    Counted are those of this process's control group, or, if it has no count, those of the machine.
+    The count is that of this process's control group, or of the whole machine if the group has no count.
     """
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
@@ -29,9 +29,9 @@ def oom_kills() -> int:
 
 
 def killed_beside_another(message: str, pid: int) -> bool:
-    """Whether another process used far more memory than process `pid`, according to Ray's out-of-memory message.
+    """Tell from Ray's out-of-memory message whether a process used over four times the memory of process `pid`.
 
-    Ray kills several processes at once; the message lists "PID MEM(GB) COMMAND" of the largest.
+    Ray may kill several processes at once. Its message lists the largest ones as "PID MEM(GB) COMMAND".
     """
     used: dict[int, float] = {}
     for line in message.splitlines():

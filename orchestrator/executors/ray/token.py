@@ -1,4 +1,4 @@
-"""The token of this user's Ray, which nobody else may read: Ray itself writes it with the usual permissions."""
+"""The token of this user's Ray, made unreadable for other users: Ray writes it with the usual permissions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from raysweep.orchestrator.errors import ClusterUnavailable
 
 _ELSEWHERE = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-"""Variables that hold a token, or the path of a file with one; Ray then does not use its own file."""
+"""Variables that hold a token or the path of a token's file. If one is set, Ray does not read its default file."""
 
 
 def keep_private(*, create: bool) -> None:
-    """Give Ray's folder in this user's home mode 0700, and its token 0600.
+    """Set the mode of Ray's folder in this user's home to 0700, and that of its token to 0600.
 
     Args:
         create: whether to create a missing token, as Ray would.
@@ -37,7 +37,7 @@ def keep_private(*, create: bool) -> None:
 
 
 def _write(path: Path) -> None:
-    """Create the file with a new token, whole from the beginning: another launch may read it."""
+    """Create the file with a new token in one step, so that another launch never reads a part of it."""
     temporary = path.with_name(f"auth_token.{secrets.token_hex(8)}")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:

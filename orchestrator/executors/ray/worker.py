@@ -22,11 +22,11 @@ _STAGE = (str(Path(raysweep.__file__).parents[1]),)
 
 
 def work(chunk: Chunk, launch: str, folder: str, workload: Workload | None = None) -> ChunkResult | ChunkRefused:
-    """Run a chunk, as one Ray task.
+    """Run a chunk as one Ray task, and return the worker's reply.
 
     Args:
         chunk: the cells to run. Users' modules are imported from the staged folder.
-        launch: id of the launch, which its keys in the cluster's key-value store contain.
+        launch: id of the launch, which is part of its keys in the cluster's key-value store.
         folder: the launch's current folder; the cells run in it if it exists on this machine.
         workload: the chunk's workload if it cannot be imported here.
     """
@@ -55,7 +55,7 @@ def work(chunk: Chunk, launch: str, folder: str, workload: Workload | None = Non
 
 @functools.cache
 def _tidy() -> None:
-    """Remove old scratch files. Cached: this happens once per worker process."""
+    """Remove old scratch files. The function is cached, so it does this once per worker process."""
     remove_old()
 
 
@@ -100,7 +100,10 @@ class _Heart(threading.Thread):
 
 
 def state_of(pid: int) -> str:
-    """Return a process's state as Linux's letter, such as T for stopped; "" if the process does not exist."""
+    """Return a process's state as Linux's letter, such as T for stopped; "" if the process does not exist.
+
+    On systems without `/proc` the state is always R (running).
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
     except OSError:
@@ -118,7 +121,7 @@ def beat_key(launch: str, worker: str) -> bytes:
 
 
 def live_key(beat: bytes) -> bytes:
-    """Key of the state of a worker's running cell, from the key of the worker's heartbeat."""
+    """Return the key of the state of a worker's running cell. `beat` is the key of the worker's heartbeat."""
     return beat.replace(b":beat:", b":live:")
 
 
@@ -128,10 +131,10 @@ def drain_key(launch: str, node: str) -> bytes:
 
 
 def fault_path(launch: str, number: int) -> Path:
-    """Return the file on the worker's machine to which a dying worker of chunk `number` writes its stack."""
+    """Return the file, on the worker's machine, to which a dying worker of chunk `number` writes its stack."""
     return fault_folder(launch) / f"{number}.fault"
 
 
 def fault_folder(launch: str) -> Path:
-    """Return the folder of a launch's fault files on this machine. The driver removes its own."""
+    """Return the folder of a launch's fault files on this machine. The driver removes the one on its own machine."""
     return scratch() / f"faults-{launch}"

@@ -1,4 +1,4 @@
-"""Diagnosis of failed requests to an object store. The words are ours: the server's may repeat a secret."""
+"""Diagnosis of failed requests to an object store. Messages have our own words: the server's may repeat a secret."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (  # pattern in the client's message,
 
 
 def diagnose(error: BaseException, timeout_s: float) -> Diagnosis:
-    """Diagnose a failed request by the client's exception. The reason names the timeout of `timeout_s` seconds."""
+    """Diagnose a failed request by its exception. `timeout_s`, the request's timeout, is named in the reason."""
     text = str(error)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or "the service"

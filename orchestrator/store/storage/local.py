@@ -1,4 +1,4 @@
-"""Storage on a local or network disk. A file is only created if absent, and is durable at once."""
+"""Storage on a local or network disk. A new file never overwrites another one, and is durable at once."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class LocalStorage:
 
     @property
     def location(self) -> str:
-        """The folder's absolute path."""
+        """The absolute path of the store's folder."""
         return str(self.root)
 
     def _path(self, name: str) -> Path:
-        """Return the path of a file. Links are not followed, since the store may come from a stranger.
+        """Return the path of a file. Links are refused, since the store may come from a stranger.
 
         Raises:
             StoreDamaged: a part of the path is a link.
@@ -140,7 +140,7 @@ class LocalStorage:
         _sync_folder(final.parent)
 
     def _restore_temporary(self, folder: Path) -> None:
-        """Create `_tmp` again, if the folder that a file belongs in is still there."""
+        """Create `_tmp` again if it was deleted, unless `folder`, the folder of the file to write, is also gone."""
         if folder.is_dir():
             (self.root / "_tmp").mkdir(exist_ok=True)
 
@@ -158,9 +158,9 @@ class LocalStorage:
             temporary.unlink(missing_ok=True)
 
     def exchange(self, name: str, old: bytes, new: bytes) -> bool:
-        """Overwrite a file durably and in one step if it still holds `old`; return False if it holds anything else.
+        """Overwrite a file durably and in one step if it still contains `old`; otherwise return False.
 
-        Between the check and the step another process could write; the owner's lock excludes this.
+        Another process could write between the check and the step, but the owner's lock excludes this.
 
         Raises:
             StoreWriteFailed: the file was not overwritten, for example because the disk is full.
@@ -183,7 +183,7 @@ class LocalStorage:
         """Read a file. Returns None if it does not exist.
 
         Raises:
-            StoreDamaged: it is not a regular file, or cannot be read.
+            StoreDamaged: the name is not that of a regular file, or the file cannot be read.
         """
         try:
             # Non-blocking, since opening a pipe, which a stranger may have put there, would wait for its writer.
@@ -202,7 +202,7 @@ class LocalStorage:
         """Return the sorted names in a folder; an empty list if it does not exist.
 
         Raises:
-            StoreDamaged: it is not a folder.
+            StoreDamaged: the path is not a folder.
         """
         try:
             return sorted(os.listdir(self._path(folder)))
@@ -242,7 +242,7 @@ class LocalStorage:
         return pa.OSFile(str(self.root / name))
 
     def locate(self, name: str) -> str:
-        """Return the path of a file, for polars."""
+        """Return the path of a file, in the form that polars reads."""
         return str(self.root / name)
 
     @property
@@ -257,7 +257,7 @@ class LocalStorage:
                 self.delete(f"_tmp/{name}")
 
     def try_lock(self) -> Lock | None:
-        """Acquire the host-wide lock. Returns None if another living process has it."""
+        """Acquire the host-wide lock. Returns None if another living process holds it."""
         try:
             descriptor = os.open(self._path("_lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:

@@ -1,12 +1,13 @@
 """Storage on an object store: S3 and compatible servers, Google Cloud Storage, Azure Blob Storage.
 
 A file is created by a PUT that succeeds only if its name is free. Credentials and endpoint come from the usual
-environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. Error messages are our own
-(`diagnosis`), since a server's may repeat credentials.
+environment variables (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...) and are never recorded. Error messages are
+our own (`diagnosis`), since a server's may repeat credentials.
 
-A PUT without an answer may have been executed, at once or later. It is repeated until an answer comes. If the name is
-then taken by the same bytes, they are our own. If no answer comes at all, the name is *unsure*. This process then
-writes nothing else under it, and uses no later name: the next owner's seal must find the unsure name.
+A PUT without an answer may have been executed, or may be executed later. So it is repeated until an answer
+comes. If the name then has an object with the same bytes, an earlier PUT of this process wrote it. If no answer
+comes at all, the name is *unsure*. This process then writes nothing else under it, and uses no later name: the
+next owner's seal must find the unsure name.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ KINDS = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}
 TIMEOUT_S = 20.0
 """Timeout of a request in seconds; a request with much data gets more."""
 FIRST_S, PATIENCE_S = 6.0, 60.0
-"""Seconds for which requests are repeated to a server that has never answered; and to one that has stopped."""
+"""Seconds for which a request is repeated: if the server has never answered, and if it has stopped answering."""
 PAUSE_S = 0.1
-"""Seconds before a request is repeated; each later pause is twice as long, up to 5 s."""
+"""Seconds of the first pause before a request is repeated. Each later pause is twice as long, up to 5 s."""
 SLOWEST = 128 * 2**10  # bytes per second
 TAIL = 64 * 2**10  # bytes of a segment that are read first: its footer, or all of a small one
 WHOLE = 4 * 2**20  # a segment up to this size is read at once
@@ -48,10 +49,11 @@ class ObjectStorage:
     """A store's objects under one prefix of a bucket.
 
     Args:
-        url: `s3://bucket/prefix`, or with `gs://` or `az://` (whose bucket is called a container).
+        url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
 
     Raises:
-        InputError: no bucket, a prefix that readers of Parquet would not find, or plain http without permission.
+        InputError: the bucket is missing, readers of Parquet would not find files under the prefix, or the endpoint
+            uses plain http without permission.
     """
 
     locks = False
@@ -119,14 +121,14 @@ class ObjectStorage:
         return True
 
     def _written(self, name: str) -> bytes | None:
-        """Read the object whose name was taken before this process's PUT; None if it does not exist."""
+        """Read the object that occupied the name before this process's PUT; None if it does not exist any more."""
         try:
             return self.read(name)
         except StoreUnreachable as error:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {error.reason}") from None
 
     def replace(self, name: str, data: bytes) -> None:
-        """Overwrite an object by one request, which is not repeated. Used for heartbeats.
+        """Overwrite an object by one request, which is not repeated after a failure. Used for heartbeats.
 
         Raises:
             StoreWriteFailed: the request failed.
@@ -137,7 +139,7 @@ class ObjectStorage:
             raise StoreWriteFailed(f"store {self}: cannot write {name}: {diagnose(error, TIMEOUT_S).reason}") from None
 
     def exchange(self, name: str, old: bytes, new: bytes) -> bool:
-        """Overwrite an object in one step if it still holds `old`; return False if it holds anything else.
+        """Overwrite an object in one step if it still contains `old`; otherwise return False.
 
         Raises:
             StoreWriteFailed: no answer came, or writing is not allowed.
@@ -175,7 +177,7 @@ class ObjectStorage:
             return None
 
     def open(self, name: str) -> pa.NativeFile:
-        """Open an object for pyarrow, with random access. Its last bytes are fetched at once.
+        """Open an object for pyarrow, with random access. Its last bytes are fetched here, since readers begin there.
 
         Raises:
             FileNotFoundError: it does not exist.
@@ -234,14 +236,14 @@ class ObjectStorage:
             raise StoreWriteFailed(f"store {self}: cannot remove {names[0]}: {error.reason}") from None
 
     def locate(self, name: str) -> str:
-        """Return the address of an object, for polars."""
+        """Return the address of an object, in the form that polars reads."""
         return f"{self.location}/{name}"
 
     def sweep_temporary(self) -> None:
         """Do nothing: a killed writer leaves no partial objects."""
 
     def try_lock(self) -> _NoLock:
-        """Return a lock without effect. An owner's process (on this machine) or heartbeat shows whether it lives."""
+        """Return a lock without effect. Whether an owner is alive shows in its process or its heartbeat."""
         return _NoLock()
 
     def _client(self, seconds: float) -> Any:
@@ -270,7 +272,8 @@ class ObjectStorage:
             FileNotFoundError: there is no such object.
             AlreadyExistsError, PreconditionError: the object exists already, or was changed (obstore's exceptions).
             StoreDenied: the bucket does not exist, or access is denied.
-            StoreUnreachable: neither this request nor another thread's was answered in time.
+            StoreDamaged: the answer is invalid.
+            StoreUnreachable: the server answered neither this request nor any other of this process in time.
         """
         pause = PAUSE_S
         while True:
@@ -301,7 +304,7 @@ class ObjectStorage:
             self._answers, self._silent_since = True, None
 
     def _silent_too_long(self) -> bool:
-        """Tell whether no thread's requests have been answered for too long. The time counts for all together."""
+        """Tell whether the server has not answered for too long. An answer to any thread of this process counts."""
         now = time.monotonic()
         with self._status:
             self._silent_since = now if self._silent_since is None else self._silent_since
@@ -314,7 +317,7 @@ class _NoLock:
 
 
 class _Ranged(io.RawIOBase):
-    """A remote file that is fetched piece by piece as it is read.
+    """A remote file whose bytes are fetched when they are read.
 
     Args:
         size: the file's size in bytes.

@@ -1,4 +1,4 @@
-"""The user's folder on a machine's own disk, for files that need not outlive a launch."""
+"""The user's scratch folder on a machine's own disk. Its files need not outlive a launch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysweep.orchestrator.errors import RaysweepError
 from raysweep.orchestrator.text import CELL_ID
 
 KEPT_DAYS = 14
-"""Age in days at which workers' leftovers are removed: stacks of crashed workers, and local checkpoints."""
+"""Age in days at which old files of workers are removed: stacks of crashed workers, and local checkpoints."""
 _FAULTS, _STORE = re.compile(r"faults-[0-9a-f]{12}"), re.compile(r"store-[0-9a-f]{16}")
 
 
@@ -36,9 +36,10 @@ def scratch() -> Path:
 
 
 def remove_old() -> list[Path]:
-    """Remove what workers left on this machine at least `KEPT_DAYS` days ago, and return the removed folders.
+    """Remove files that workers left on this machine over `KEPT_DAYS` days ago, and return their folders.
 
-    Their drivers ran on other machines, and cannot remove them. Folders that are not raysweep's are left alone.
+    These workers' drivers ran on other machines, from which they cannot remove the files. Folders that are not
+    raysweep's stay.
     """
     leftovers = []
     for folder in _folders(scratch()):

@@ -32,11 +32,11 @@ class Storage(Protocol):
 
     @property
     def readers(self) -> int:
-        """Number of files that are best read at once."""
+        """The number of files to read at the same time for the best speed."""
 
     @property
     def location(self) -> str:
-        """Absolute path or address. It is valid in processes with any current folder."""
+        """The absolute path or address, which is valid whatever a process's current folder is."""
 
     def exists(self) -> bool:
         """Tell whether the storage has any files."""
@@ -54,7 +54,7 @@ class Storage(Protocol):
         """Overwrite a file in one step, but not durably. Used for heartbeats."""
 
     def exchange(self, name: str, old: bytes, new: bytes) -> bool:
-        """Overwrite a file durably and in one step if it still holds `old`; return False if it holds anything else."""
+        """Overwrite a file durably and in one step if it still contains `old`; otherwise return False."""
 
     def read(self, name: str) -> bytes | None:
         """Read a file. Returns None if it does not exist."""
@@ -75,7 +75,7 @@ class Storage(Protocol):
         """Open a file for pyarrow, with random access. Raises FileNotFoundError if it does not exist."""
 
     def locate(self, name: str) -> str:
-        """Return the path or address of a file, for polars."""
+        """Return the path or address of a file, in the form that polars reads."""
 
     @property
     def reading(self) -> dict[str, Any] | None:
@@ -85,7 +85,7 @@ class Storage(Protocol):
         """Remove temporary files of killed writers. Only the store's owner may do this."""
 
     def try_lock(self) -> Lock | None:
-        """Acquire the host-wide lock. Returns None if another living process has it."""
+        """Acquire the host-wide lock. Returns None if another living process holds it."""
 
 
 SCHEMES = ("s3", "gs", "az")
@@ -134,7 +134,7 @@ def exists(storage: Storage, name: str) -> bool:
 
 
 def read_at_most(storage: Storage, name: str, most: int) -> bytes | None:
-    """Read a file of at most `most` bytes. Returns None if it does not exist.
+    """Read a file, but refuse one of more than `most` bytes. Returns None if it does not exist.
 
     Raises:
         StoreDamaged: the file is larger, so raysweep did not write it.

@@ -1,6 +1,6 @@
-r"""Classical decoders, with which the networks are compared: the Wiener and the Kalman filter.
+r"""Classical decoders with which the networks are compared: the Wiener and the Kalman filter.
 
-Wiener filter: ridge regression on the last L bins of input, z-scored inputs x (T, k) to z-scored targets y (T, 2),
+Wiener filter: ridge regression from the last L bins of inputs x (T, k) to targets y (T, 2), both z-scored,
 
     phi_t = [x_t; x_{t-1}; ...; x_{t-L+1}]             (k L,); inputs before the session are 0             (1)
     B = (Phi^T Phi + penalty T I)^-1 Phi^T (Y - mean Y)  with Phi centred; the intercept is not penalised   (2)
@@ -14,8 +14,8 @@ Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scor
     A, H by least squares, W, Q from their residuals                                                        (4)
     P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s = A s- + P H^T Q^-1 (x - H A s-)                    (5)
 
-It starts at the mean state, with the states' covariance over the fitted session. It never sees the decoded movement.
-`JITTER` times the mean of Q's diagonal is added to that diagonal, so that Q is invertible.
+The filter starts at the mean state, with the states' covariance over the fitted session. It never sees the movement
+that is decoded. `JITTER` times the mean of Q's diagonal is added to that diagonal, so that Q is invertible.
 
 Both filters are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would see
 the decoded target.
@@ -31,7 +31,10 @@ from raysweep.workloads.arrays import Array
 
 LAGS = 10
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Relative to T: inputs have variance 1, so penalty 1 halves the weight of a single input."""
+"""Penalties to choose from, in units of T.
+
+Inputs have variance 1, so a penalty of 1 halves the weight of a single input.
+"""
 VALIDATED = 5
 """The last 1 / VALIDATED of the data is held out to choose the penalty."""
 JITTER = 1e-6
@@ -67,7 +70,7 @@ def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
         lags: L, the number of bins that a prediction uses.
 
     Raises:
-        ValueError: there are too few steps to hold any out.
+        ValueError: there are too few steps to hold out a part of them.
     """
     held_out = len(inputs) // VALIDATED
     if held_out == 0:
@@ -85,7 +88,10 @@ def fit_wiener(inputs: Array, targets: Array, lags: int = LAGS) -> Wiener:
 
 
 def _moments(features: Array, targets: Array) -> list[Array]:
-    """Sum 1, phi, y, phi phi^T and phi y^T over steps, for features phi and targets y. Sums of parts add up."""
+    """Sum 1, phi, y, phi phi^T and phi y^T over steps, for features phi and targets y.
+
+    The sums of two parts of the data add up to the sums of both.
+    """
     steps = np.array(float(len(features)))
     return [steps, features.sum(0), targets.sum(0), features.T @ features, features.T @ targets]
 
@@ -111,7 +117,7 @@ class Kalman(NamedTuple):
     input_mean: Array  # (k,)
 
     def predict(self, inputs: Array) -> Array:
-        """Estimate the state at each step from the inputs up to that step, by equation (5): (T, s)."""
+        """Estimate the states (T, s), each from the inputs (T, k) up to its step, by equation (5)."""
         gain = np.linalg.solve(self.noise, self.observation).T  # H^T Q^-1 (s, k)
         information = gain @ self.observation
         evidence = (inputs - self.input_mean) @ gain.T  # (T, s)

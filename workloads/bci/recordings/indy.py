@@ -55,7 +55,7 @@ def fetch(
 
 
 def prepare(original: Path, prepared: Path, session: str, bin_ms: int) -> None:
-    """Bin the original file of a session into a prepared file, which appears in one step."""
+    """Bin the original file of a session into a prepared file, which is moved into place once it is complete."""
     arrays = bin_original(original, session, bin_ms)
     partial = prepared.with_name(prepared.name + ".part")
     with partial.open("wb") as file:
@@ -79,7 +79,7 @@ def checksum(session: str, mirror: str | None, say: Say) -> str | None:
 
 
 def published_checksums() -> dict[str, str]:
-    """Download the checksums of the published files from Zenodo, by file name."""
+    """Download the checksums of the published files from Zenodo: file name -> checksum."""
     import pooch
     import requests
 

@@ -1,8 +1,8 @@
-"""A test of whether a session has its channels in the order of the sessions around it.
+"""A test of whether a session has its channels in the same order as the sessions around it.
 
 Electrodes drift, but from one session to the next most channels keep much of their firing rate. A decoder fitted on one
-session still predicts some of the other's movement. If both tests fail for all of the nearest sessions, the channels
-are in another order, as in 20160630_01 and 20170124_01 of the public release.
+session still predicts part of the movement in the next. Two tests measure this. If both fail for all of the nearest
+sessions, the channels are in another order, as in 20160630_01 and 20170124_01 of the public release.
 
 - rate correlation: Spearman's correlation of mean rates over channels. For unrelated orders it is 0 +- 1 / sqrt(95) =
   .10.
@@ -26,10 +26,16 @@ from raysweep.workloads.bci.recordings.recording import Recording
 NEAREST = 4
 LAGS = 5
 UNRELATED = 0.3
-"""Rate correlations below fail. Seven sessions with channels permuted, eight ways each: -.12 to .25; the eight sessions
-we have in the usual order: .44 to .98."""
+"""Rate correlation below which the test fails.
+
+Measured: -.12 to .25 for seven sessions with permuted channels (eight permutations each), and .44 to .98 for
+the eight sessions that we have in the usual order.
+"""
 NO_TRANSFER = 0.15
-"""An R^2 below fails. The same permuted sessions: -.20 to .07; the eight: .33 to .51."""
+"""R^2 below which the test fails.
+
+Measured on the sessions of `UNRELATED`: -.20 to .07 with permuted channels, .33 to .51 in the usual order.
+"""
 
 
 class Comparison(NamedTuple):
@@ -45,7 +51,7 @@ class Comparison(NamedTuple):
 
 
 def neighbours(recordings: Sequence[Recording]) -> Mapping[str, Comparison]:
-    """Compare each dated session with the nearest others. Empty if there are fewer than two."""
+    """Compare each dated session with its nearest sessions. Empty for fewer than two sessions."""
     dated = [recording for recording in recordings if recording.day is not None]
     if len(dated) < 2:
         return {}
@@ -79,7 +85,7 @@ def _fit(recording: Recording) -> Wiener:
 
 
 def _apart(one: Recording, other: Recording) -> tuple[int, str]:
-    """Return a key that sorts other sessions by distance: the days between, then the name to break ties."""
+    """Return a key that sorts other sessions by their distance: the days between, then the name to break ties."""
     if one.day is None or other.day is None:
         raise ValueError("a session without a date has no neighbours")
     return abs((other.day - one.day).days), other.session

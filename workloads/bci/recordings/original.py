@@ -30,7 +30,7 @@ AREA = "M1"
 CHANNELS = 96
 MM_PER_CM = 10.0
 ROUNDING = 1e-6
-"""Share of the last bin that may be missing, as times are sums of 4 ms."""
+"""Fraction of the last bin that may be missing by rounding, since times are sums of 4 ms."""
 NEEDED = ("t", "finger_pos", "spikes")
 
 

@@ -1,7 +1,7 @@
 """A pair of sessions A and B as data for a decoder, and the errors of classical decoders on it.
 
-Preprocessing and classical decoders are fitted on A; B goes through A's transform. If A and B are the same session, A
-is its first half and B its second. That is the control without a gap between sessions.
+Preprocessing and classical decoders are fitted on A, and applied to B unchanged. If A and B are the same session, A is
+its first half and B its second. That is the control without a gap between sessions.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def session_at(name: str, digest: str | None, path: Path) -> Session:
 def prepare(
     a: Session, b: Session, bin_ms: int, components: int, target: Target, limit: int | None, relabel: int | None
 ) -> tuple[Pair, Mapping[str, float]]:
-    """Load a pair of sessions, and compute its baselines. Cached for cells that differ only in method or seed.
+    """Load a pair of sessions, and compute its baselines.
+
+    The result is cached, for cells that differ only in method or seed.
 
     Raises:
         ValueError: a file has changed since the cell was planned, or a session has too few bins.
@@ -109,7 +111,7 @@ def pair_of(
 
 
 def part(recording: Recording, start: int, stop: int) -> Recording:
-    """Cut the bins start <= t < stop out of a recording."""
+    """Return the bins start <= t < stop of a recording."""
     return replace(
         recording,
         counts=recording.counts[start:stop],

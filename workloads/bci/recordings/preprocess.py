@@ -6,9 +6,9 @@ With counts c (T, d) and movement v (T, 2) of session A:
     x = (p - mean_A p) / std_A p                      inputs (T, k)                                      (2)
     y = (v - mean_A v) / std_A v                      targets (T, 2): finger velocity or position        (3)
 
-scikit-learn's `PCA` (full SVD) and `StandardScaler` compute this. The sign of a component makes its entry of largest
-magnitude positive, so the same data give the same numbers. Session B is transformed with A's means, components and
-deviations, so drift between the sessions remains in its data.
+scikit-learn's `PCA` (full SVD) and `StandardScaler` compute this. The sign of each component is chosen so that its
+entry of largest magnitude is positive. So the same data give the same numbers. Session B is transformed with A's means,
+components and deviations, so drift between the sessions remains in its data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raysweep.workloads.bci.recordings.recording import Recording
 
 Target = Literal["velocity", "position"]
 FLAT = 1e-9
-"""A column whose deviation is below this share of the largest counts as constant and is not scaled."""
+"""A column is constant, and not scaled, if its standard deviation is below this fraction of the largest one."""
 
 
 class Transform(NamedTuple):
@@ -45,7 +45,7 @@ class Transform(NamedTuple):
 
 
 def behaviour(recording: Recording, target: Target) -> Array:
-    """Return a recording's movement (T, 2): velocity within each bin, mm/s, or position at its end, mm."""
+    """Return a recording's movement (T, 2): velocity within each bin, mm/s, or position at the end of each bin, mm."""
     return recording.velocity_mm_s if target == "velocity" else recording.position_mm[1:]
 
 

@@ -93,7 +93,7 @@ def session_of(path: Path) -> str:
 
 
 def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Path:
-    """Find the file of a session: in bins of this width, or in usual bins if they can be merged into it.
+    """Find the file of a session: with bins of `bin_ms`, or with usual bins that can be merged to this width.
 
     Args:
         session: the session's name.
@@ -101,7 +101,7 @@ def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Pa
         folder: the folder that contains the file, directly or in a subfolder `indy`; None: `data_folder()`.
 
     Raises:
-        ValueError: no such file, or no such session.
+        ValueError: there is no suitable file, or the session is unknown.
     """
     folder = data_folder() if folder is None else folder
     names = dict.fromkeys(prepared_name(session, width) for width in (bin_ms, USUAL_MS) if bin_ms % width == 0)
@@ -179,7 +179,7 @@ def digest_of(arrays: dict[str, np.ndarray]) -> str:
 
 
 def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> str:
-    """Return the digest that cells record for a session's data: from its file, or from `KNOWN` without a file.
+    """Return the digest that cells record for a session's data: that of its file or, without a file, that in `KNOWN`.
 
     Raises:
         ValueError: there is no readable file, and the session is not in `KNOWN`.
@@ -196,12 +196,15 @@ def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> 
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, changed_ns: int, size: int) -> str:
-    """Return a file's digest. Cached: the last two arguments only tell when the file has been replaced."""
+    """Return a file's digest, which is cached.
+
+    `changed_ns` and `size` are only part of the cache's key, so that a replaced file is read again.
+    """
     return digest_of(_arrays(path))
 
 
 def verify(recording: Recording, expected: str | None, setting: str) -> None:
-    """Raise an error if the data differ from those that the cell was planned with.
+    """Raise an error if the data differ from those with which the cell was planned.
 
     Args:
         recording: the loaded session.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 RECORD = "3854034"
 PUBLISHED = f"https://zenodo.org/records/{RECORD}/files"
-"""Zenodo, version 2 (26 May 2020); 583331 is version 1."""
+"""URL of the published files: version 2 of the Zenodo record (26 May 2020). Version 1 is record 583331."""
 DOI = f"10.5281/zenodo.{RECORD}"
 
 
@@ -29,7 +29,7 @@ KNOWN = {
     "20170127_03": Known("f2d74b18c3988fde", 11461),
     "20170131_02": Known("00e01e2a3430163b", 12749),
 }
-"""The files behind our results, so that sweeps can be planned without them."""
+"""The prepared files of our results, by session. With their digests, sweeps can be planned without the files."""
 
 ANOTHER_ORDER = frozenset({"20160630_01", "20170124_01"})
 """Sessions of `KNOWN` whose channels are in another order than their neighbours' (`recordings.order`)."""
@@ -45,7 +45,7 @@ MD5 = {
     "loco_20170215_02": "739b70762d838f3a1f358733c426bb02",
     "loco_20170301_05": "47342da09f9c950050c9213c3df38ea3",
 }
-"""MD5 of originals; Zenodo is queried for the others."""
+"""Session -> MD5 of its original file. For other sessions, Zenodo is queried."""
 
 _DAYS = {
     "201604": "07_02 11_01 11_02 18_01 19_01 20_01 26_01",
@@ -56,7 +56,7 @@ _DAYS = {
     "201701": "23_02 24_01 27_03 31_02",
 }
 RELEASE = (*(month + day for month, days in _DAYS.items() for day in days.split()), *(s for s in MD5 if "loco" in s))
-"""The 37 of monkey Indy by date, and those of Loco's ten whose names we know."""
+"""All published sessions: the 37 of monkey Indy by date, and those of monkey Loco's ten whose names we know."""
 
 
 def original_name(session: str) -> str:

@@ -1,4 +1,4 @@
-"""The interface of an architecture: pure functions that a learner and its rule are written against.
+"""The interface of an architecture: the pure functions through which a learner and its rule use a network.
 
 A learning rule sees an architecture only through its linearised steps. The fused kernels see it through `pack` and
 `unpack`, which put the parameters of all gates into one array. `stacked_gates` and `separate_gates` build both
@@ -29,9 +29,9 @@ class Architecture(NamedTuple):
     init: Callable[[int, int, int, Initial, np.random.Generator], dict[str, Array]]
     """(n, n_in, n_out, initial, generator) -> parameters, float64."""
     forward: Callable[[Parameters, Array, Array], tuple[Array, Step]]
-    """(parameters, state (C, n), x (n_in,)) -> (new state (C, n), the step linearised there)."""
+    """(parameters, state (C, n), x (n_in,)) -> (new state (C, n), the step linearised at the old state)."""
     pack: Callable[[Parameters], Array]
-    """Named parameters -> (G, n, m), rows theta_g[i] = [W_g[i], U_g[i], b_g[i]], zero where a gate has none."""
+    """Named parameters -> (G, n, m), rows theta_g[i] = [W_g[i], U_g[i], b_g[i]]; zeros for parts that a gate lacks."""
     unpack: Callable[[Array], dict[str, Array]]
     """(G, n, m), a gradient or packed parameters -> the recurrent network's named arrays."""
     predict: Callable[[Parameters, Array, Array], Array] = predict
@@ -41,7 +41,7 @@ class Architecture(NamedTuple):
     signal: Callable[[Parameters, Array], Array] = transposed_readout
     """(parameters, e (n_out,)) -> learning signal q = dL/ds (Q, n) of the last Q components."""
     inputs: Callable[[int, int], int] = lambda n, n_in: n + n_in + 1
-    """(n, n_in) -> m, inputs a gate."""
+    """(n, n_in) -> m, the number of inputs per gate."""
     read: int = 1
     """Q: the readout sees the last Q state components."""
     stages: int = 1
@@ -58,7 +58,7 @@ Unpack = Callable[[Array], dict[str, Array]]
 def stacked_gates(gates: int, forward: Forward, components: int = 1, biases: Sequence[float] = ()) -> Architecture:
     """Build an architecture whose gates all have recurrent weights, input weights and a bias.
 
-    They are stacked by gate: W (G n, n), U (G n, n_in), b (G n,), drawn gate by gate.
+    The parameters are stacked by gate: W (G n, n), U (G n, n_in), b (G n,). They are drawn gate by gate.
 
     Args:
         gates: G.
@@ -94,10 +94,11 @@ def stacked_gates(gates: int, forward: Forward, components: int = 1, biases: Seq
 def separate_gates(gates: Sequence[tuple[str, str]]) -> tuple[Callable[[Parameters], Array], Unpack]:
     """Build `pack` and `unpack` for gates that read no other unit.
 
-    Such a gate multiplies [x_t; 1] by weights (n, n_in) and one number per unit, (n,).
+    The parameters of such a gate are weights (n, n_in) for the input x_t, and one number per unit (n,) for the
+    constant 1.
 
     Args:
-        gates: the names of the two parameters of each gate; "" for one that it lacks.
+        gates: the names of the two parameters of each gate; "" for a parameter that the gate does not have.
     """
 
     def pack(parameters: Parameters) -> Array:

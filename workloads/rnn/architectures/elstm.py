@@ -4,20 +4,20 @@ r"""The eLSTM, a gated network whose units read only themselves (Irie, Gopalakri
     f   = sigmoid(U_f x_t + w_f c_{t-1} + b_f)      products with w_. by element                      (2)
     c_t = f c_{t-1} + (1 - f) z                     c (n,); the readout is V c_t + c                  (3)
 
-No unit reads another, so the state Jacobian is diagonal, with diagonal lam. With pz = (1-f) (1 - z^2) and pf = (c_{t-1}
-- z) f (1-f):
+No unit reads another, so the state Jacobian is diagonal, with diagonal lam. Let pz = (1-f) (1 - z^2), and let pf =
+(c_{t-1} - z) f (1-f):
 
     lam = f + pz w_z + pf w_f                                                                         (4)
     gains, inputs:   U_z, b_z: pz, [x; 1]                U_f, b_f: pf, [x; 1]
                      w_z:      pz c_{t-1}, [0; 1]        w_f:      pf c_{t-1}, [0; 1]                 (5)
 
-The w_. are gates of their own in (5), since c_{t-1} differs from unit to unit and is no shared input. Their path
-through c_{t-1} is part of (4). The influence of a unit's parameters stays within it. So RTRL is exact at O(n n_in) a
-step in time and memory, and there are no connections for a mask to choose from. w_. = 0 makes it a quasi-recurrent
-network with forget gate f.
+The w_. are separate gates in (5), since c_{t-1} differs from unit to unit and is no shared input. Their path through
+c_{t-1} is part of (4). The influence of a unit's parameters stays within it. So RTRL is exact at O(n n_in) a step in
+time and memory, and there are no connections for a mask to choose from. w_. = 0 makes it a quasi-recurrent network with
+forget gate f.
 
 Differences from the source: the source has an output gate, which reads c_t through a full matrix. It is not part of the
-recurrence but a deeper readout, and left out here. Every unit's w_. is drawn as the recurrent weight of a network of
+recurrence but a deeper readout, and is left out here. Every unit's w_. is drawn as the recurrent weight of a network of
 one unit, by the initialiser and scale of recurrent weights. The authors' code draws N(0, 0.1^2). Biases start at 0.
 """
 

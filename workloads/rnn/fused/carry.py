@@ -8,7 +8,7 @@ from raysweep.workloads.arrays import Array, Indices
 from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 COLUMNS = 1024
-"""Columns of J that are computed at a time, few enough for all rows of them to stay in cache."""
+"""Number of columns of J that are computed at a time: so few that all of their rows stay in cache."""
 
 
 @compiled

@@ -22,7 +22,7 @@ COMPILED = ("carry.py", "compile_cache.py", "elementwise.py", "kernel.py", "repl
 
 
 def sources_digest() -> str:
-    """Compute the digest of all files with compiled functions. One digest serves all, since they inline one another."""
+    """Compute one digest of all files with compiled functions; these inline one another across files."""
     digest = hashlib.sha256(numba.__version__.encode())
     for name in COMPILED:
         digest.update((HERE / name).read_bytes())

@@ -1,4 +1,7 @@
-"""The learners that the compiled loop can run, and the cost of a step. Imports no compiler, since planning calls it."""
+"""The learners that the compiled loop can run, and the cost of a step.
+
+This module does not import the compiler, since it is used when sweeps are planned.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ OPTIMIZERS = ("adam", "adam_reference", "sgd")
 class Size(NamedTuple):
     """The sizes of a learner, from which the cost of a step in microseconds is estimated (an AMD EPYC core, float32).
 
-    The cost is a small overhead, and multiply-adds at the rate that memory allows. It was fitted to measurements of the
-    tanh RNN, LSTM and GRU at n = 16 to 256. The measured ratios of the three costs are within a factor of two of these.
+    The cost is a small overhead, and multiply-adds at the rate that memory allows. It was fitted to measurements of
+    the tanh RNN, LSTM and GRU at n = 16 to 256. The ratios of the three estimates agree with the measured ones
+    within a factor of two.
     """
 
     n: int  # hidden units
@@ -25,7 +29,7 @@ class Size(NamedTuple):
 
     @property
     def back_us(self) -> float:
-        """Estimated microseconds of a replay for each step that the gradient is read back over."""
+        """Estimated microseconds that a replay takes for each step over which the gradient is read back."""
         return 0.3 + self.gates * self.n * (self.m + self.k) / 7500
 
     @property
@@ -46,7 +50,7 @@ class Size(NamedTuple):
 
 
 class Propagation(NamedTuple):
-    """A rule of the masked-RTRL family, by the connections along which it propagates influence.
+    """A rule of the masked-RTRL family, described by the connections along which it propagates influence.
 
     The family: `rtrl`, `sparse_rtrl`, `snap` of order 1, `traces`, `bptt`, and `eprop` and `rflo` with symmetric
     feedback.
@@ -76,7 +80,7 @@ class Propagation(NamedTuple):
 
     @property
     def replays(self) -> bool:
-        """Whether the gradient is read back over kept steps, until `tol` ends that."""
+        """Whether the gradient is read back over kept steps, until the signal has shrunk to the fraction `tol`."""
         return self.decay is None and self.window is None and not self.local and not self.carried
 
 

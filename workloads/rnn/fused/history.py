@@ -2,7 +2,7 @@
 
     J_t = sum_{s <= t} B_s I_s,   B_t = 1,   B_{s-1} = B_s D_s (masked as step s was)                   (1)
 
-Used by probes of J, and when a run changes from reading gradients back to carrying J.
+It is used by probes of J, and when a run changes from reading gradients back to carrying J.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from raysweep.workloads.arrays import Array
 from raysweep.workloads.rnn.linearization import Stage, transition
 
 FORGOTTEN = 1e-30
-"""Steps before one where all entries of B_s are below this are left out: far below rounding of the sum."""
+"""Once all entries of B_s are below this, earlier steps are left out: their terms are far below rounding of J_t."""
 AT_ONCE = 64
-"""Steps whose outer products are summed by one matrix product."""
+"""Number of steps whose outer products are summed by one matrix product."""
 
 
 def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Array:
@@ -52,7 +52,10 @@ def influence_of(steps: Iterable[tuple[Stage, Array | None]], gates: int) -> Arr
 
 
 def _add(total: Array, block: Sequence[tuple[Array, Array]]) -> None:
-    """Add a block of terms to `total`: the sum of reach (outer) inputs, by one matrix product per gate."""
+    """Add the outer products of a block of (reach, inputs) pairs to `total`, by one matrix product per gate.
+
+    A reach (G, C n, n) is the effect of a step's pre-activations on s_t.
+    """
     for gate in range(len(total)):
         reach = np.stack([r[gate].reshape(-1) for r, _ in block], axis=1)
         total[gate] += reach @ np.stack([inputs[gate] for _, inputs in block])

@@ -20,10 +20,18 @@ from raysweep.workloads.rnn.fused.replay import BLOCK, Masks, Rings, Scratch, re
 from raysweep.workloads.rnn.fused.update import Optimizer, loss_and_error, optimizer_numbers, update
 
 FINISHED, DIVERGED, TOO_DEEP = 0, 1, 2
-"""How `run` ended: all steps done; a loss too large, or it or a gradient not finite; replay dearer than carrying J."""
+"""Return codes of `run`.
+
+FINISHED: all steps are done. DIVERGED: a loss is too large, or a loss or gradient is not finite. TOO_DEEP:
+replay costs more than carrying J.
+"""
 SMOOTHING = 0.05
 UPDATES, START, MASK, DONE, NEWEST = 0, 1, 2, 3, 4
-"""Places in `Carried.counters`: updates so far, first step of the sequence, mask in force, steps done, J's half."""
+"""Indices into `Carried.counters`.
+
+UPDATES: updates so far. START: first step of the sequence. MASK: number of the current mask. DONE: steps done.
+NEWEST: the half of `Carried.influence` that holds J.
+"""
 
 
 class Network(NamedTuple):
@@ -70,7 +78,7 @@ class Descent(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """The state that one step hands to the next, changed in place. Unused `trace` and `influence` are empty."""
+    """The state that passes from one step to the next, changed in place. Unused `trace` and `influence` are empty."""
 
     state: Array  # (C, n)
     moments: tuple[Array, ...]  # first and second of theta, readout and bias in turn, flat

@@ -51,7 +51,7 @@ class Scratch(NamedTuple):
 
 
 BLOCK = 32
-"""Steps whose v_s are kept and then summed into G together, so that a row of G stays in cache."""
+"""Number of steps whose v_s are collected and then added to G together, so that a row of G stays in cache."""
 
 
 @compiled
@@ -130,7 +130,8 @@ def replay(
         gradient: (G, n, m), overwritten with the result.
 
     Returns:
-        The number of steps read back over, and the fraction of the signal's norm that was left at the last.
+        The number of steps over which the signal was read back, and the fraction of its norm that was left at the
+            end.
     """
     adjoint, before, block, slots = scratch
     ring, components, gates, n = rings.gain.shape

@@ -1,10 +1,10 @@
 r"""Online learning by the compiled loop, for the masked-RTRL family (for all rules: `workloads.rnn.training.train`).
 
 At `tol` = 0 the compiled and the readable loop agree up to rounding. The compiled loop reads gradients back over the
-kept steps. This may become more expensive than carrying J (`dear_depth`). If the sequence is kept from its first step,
-J is then built from it and carried from there. For small k the compiled loop carries J (`gather_pays`), otherwise the
-readable loop, with a dense product of BLAS. The selection `dynamic` needs J for its mask, and carries it from the first
-step.
+kept steps. This may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
+then computed from these and carried from there on. For small k the compiled loop carries it (`gather_pays`). Otherwise
+the readable loop does, by BLAS's dense product. The selection `dynamic` needs J for its mask, and carries it from the
+first step.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ CODES = {
     "sgd": update.SGD,
 }
 HISTORY_BYTES = 5 * 2**29
-"""Greatest size of the kept trajectory. A replay ends at the oldest kept step; `replay_cut` counts where it did."""
+"""Maximum size of the kept steps. `replay_cut` counts the replays that ended at the oldest kept step."""
 NOTHING = Schedule()
 AT_ONCE = 200
-"""Most steps in one call of the kernel, after which progress is reported; divides `masks.WEIGHTS_EVERY`."""
+"""Maximum number of steps per call of the kernel, after which progress is reported; divides `masks.WEIGHTS_EVERY`."""
 
 
 def train_fused(
@@ -83,12 +83,13 @@ def train_fused(
         progress: called with the completed fraction.
         history_bytes: maximum size of the kept steps.
         schedule: the measurements to make, and their steps.
-        keep_at: the step before which the parameters are kept.
+        keep_at: the step before which the parameters are copied to `kept`.
 
     Returns:
-        The run. If the rule replays, its `info` has `credit_horizon`, the number of steps that each learning signal was
-        read back over. Its metrics have `carried_from`, the first step at which J was carried, if it was; and
-        `replay_cut`, the number of steps whose replay ended at the oldest kept step, if there were any.
+        The run. If the rule replays, its `info` has `credit_horizon`: for each step, over how many steps the
+            learning signal was read back. Its metrics have `carried_from`, the first step at which J was carried,
+            if any; and `replay_cut`, the number of steps whose replay ended at the oldest kept step, if there were
+            any.
     """
     findings = Findings(schedule)
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
@@ -279,7 +280,7 @@ class _Loop:
         return self.flat(self.network.theta, self.network.readout, self.network.bias)
 
     def probe(self, t: int) -> None:
-        """Measure step t, the last completed one, if its measurement is due."""
+        """Measure step t, the last completed one, if a measurement of it is due."""
         due = self.findings.schedule
         if due.spectrum(t):
             newest, _ = next(iter(self.steps_back(t)))
@@ -359,5 +360,8 @@ class _Loop:
 
 
 def dear_depth(size: Size) -> float:
-    """Return the depth of replay above which carrying J is cheaper. A formula, so that no result depends on timings."""
+    """Return the depth of replay above which carrying J is cheaper.
+
+    The costs are estimated by a formula, so that no result depends on timings.
+    """
     return min(size.gathered_us, size.dense_us) / size.back_us

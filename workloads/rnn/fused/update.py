@@ -15,7 +15,7 @@ ADAM, ADAM_REFERENCE, SGD = 0, 1, 2
 
 
 class Optimizer(NamedTuple):
-    """An optimiser's settings. Those that this optimiser does not have are 0."""
+    """An optimiser's settings. Settings that the optimiser does not have are 0."""
 
     kind: int  # ADAM, ADAM_REFERENCE or SGD
     learning_rate: float

@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "feedback": ("symmetric", "random"),
     "order": (1, 2),
 }
-"""Settings that decide whether a rule is compiled, with enough of their values to tell which do."""
+"""Settings that decide whether a rule has a compiled form, with values for which it has one and for which not."""
 BUILT = {name: kind.build(**kind.defaults) for name, kind in ARCHITECTURES.items()}
 
 
@@ -46,7 +46,7 @@ def assigned(settings: Mapping[str, Scalar]) -> str:
 
 
 def defined_on() -> str:
-    """Format the table of which rule is defined on which architecture. A letter stands for each reason of a refusal."""
+    """Format the table of which rule is defined on which architecture. Letters stand for the reasons why one is not."""
     letters: dict[str, str] = {}
     rows = []
     for rule, entry in RULES.items():

@@ -12,9 +12,9 @@ estimates the effect of the parameters, as applied at step t, on all future loss
 since A is linear and lags behind, and not exact at a first step. Time is n (n + n_out) + G n (n + m); memory is that of
 A, twice.
 
-The source leaves points open, which are resolved as by Marschall, Cho and Savin (2020). A is linear and gets the target
-as input. The state before the first step is paired with the first target, and has no learning signal of its own (q =
-0). A starts at N(0, 1 / (n + n_out + 1)). In contrast to them, no Jacobian is learned. A is kept at a sequence's end.
+What the source leaves open is resolved as by Marschall, Cho and Savin (2020). A is linear and gets the target as input.
+The state before the first step is paired with the first target, and has no learning signal of its own (q = 0). A starts
+at N(0, 1 / (n + n_out + 1)). In contrast to them, no Jacobian is learned. A is kept at a sequence's end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from raysweep.workloads.rnn.rules.rule import ONE_COMPONENT, ONE_STAGE, Info, Le
 
 
 class Interface(NamedTuple):
-    """The predictor A of future gradients, the older A_old, and the features and learning signal of the step before."""
+    """The predictor A of future gradients, the older A_old, and the previous step's features and learning signal."""
 
     A: Array  # (n, n + n_out + 1)
     old: Array  # A_old

@@ -5,10 +5,10 @@ r"""Future-facing BPTT, F-BPTT(T) (Marschall, Cho and Savin 2020): the effect of
     G_t = I_{t-T+1}^T c_{t-T+1}              G_t (G, n, m); zero for the first T-1 steps           (2)
 
 c_s sums the gradients of the losses of steps s to s+T-1 with respect to state s. So G_t is the gradient of these T
-losses with respect to the parameters as applied at step t-T+1. It is T-1 steps late and has nothing older in it.
-Sliding-window BPTT computes the effect of the last T applications on one loss; this rule computes the effect of one
-application on T losses. Summed over all t, with T to the end, they are the same. The readout's gradient is that of step
-t. T = 1 is the immediate gradient.
+losses with respect to the parameters as applied at step t-T+1. It is T-1 steps late, and contains no effect of older
+parameters. Sliding-window BPTT computes the effect of the last T applications on one loss; this rule computes the
+effect of one application on T losses. Summed over all t, with T to the end, they are the same. The readout's gradient
+is that of step t. T = 1 is the immediate gradient.
 
 As in the source, D_s in (1) has the activations of step s, but the recurrent weights at t, when the loss is read back.
 This is an error of first order in the learning rate. The gradient is biased as a gradient of L_t at any T > 1. Time is

@@ -17,11 +17,11 @@ adds the variance S^2 / b - sum of the mixed s^2, which is minimal for rank r. r
 r is at least the number of steps (or m, or C G n^2), the rule is RTRL. It is defined if all gates see the same inputs
 and a step is one stage. Time is r (C n)^2 G n, and r^2 C G n^2 for (3); memory is r C G n^2 a step.
 
-Additions to the source: S = 0 gives zeros. Singular values at the level of rounding, below (r + 1) machine epsilon of
-the largest, count as zero: mixing such an s with s_1 would add noise of sqrt(s s_1), far above rounding. Singular
-vectors are given a fixed sign, so that equal signs give equal results on every LAPACK. Z is a Householder reflection
-without its first column; (1) does not depend on the choice of Z. The source's last step, to give u_s and A_s equal
-norms, is not needed: by (9) their norms are equal.
+Additions to the source: if S = 0, the mixed terms are zero. Singular values at the level of rounding, below (r + 1)
+machine epsilon of the largest, count as zero: mixing such an s with s_1 would add noise of sqrt(s s_1), far above
+rounding. Singular vectors are given a fixed sign, so that equal signs give equal results on every LAPACK. Z is a
+Householder reflection without its first column; (1) does not depend on the choice of Z. The source's last step, to give
+u_s and A_s equal norms, is not needed: by (9) their norms are equal.
 """
 
 from __future__ import annotations

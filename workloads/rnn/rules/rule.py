@@ -1,7 +1,7 @@
 """The interface of a learning rule: pure functions, and traits that the rule declares.
 
-A rule keeps an estimate of the *influence* J_t = d s_t / d theta. It contracts the influence with the learning signal
-q_t = dL_t/dh_t, which it is given. It sees an architecture only through the linearised step.
+A rule keeps an estimate of the *influence* J_t = d s_t / d theta. It receives the learning signal q_t = dL_t/dh_t, and
+contracts the influence with it. It sees an architecture only through the linearised step.
 """
 
 from __future__ import annotations
@@ -58,17 +58,20 @@ class Rule(NamedTuple):
     """A learning rule as pure functions. Their state is passed in and returned, and their generator is passed in."""
 
     init: Callable[[Shape, np.random.Generator], Any]
-    """(shape, generator for what is drawn once) -> state before the first step, its influence zero."""
+    """(shape, generator for what is drawn once) -> state before the first step, in which the influence is zero."""
     update: Callable[[Observation, Any, np.random.Generator], tuple[Array, Any, Info]]
     """(observation, state, generator for this step's noise) -> (gradient (G, n, m), new state, info)."""
     reset: Callable[[Any, Any], Any] = lambda state, begun: begun
-    """(state, state before the first step) -> the state in which a new sequence begins: its influence is zero."""
+    """(state, state before the first step) -> state in which a new sequence begins, with zero influence."""
     influence: Callable[[Any], Array] | None = None
-    """State -> J_t (C n, G n m), where the rule carries it as such."""
+    """State -> J_t (C n, G n m); None if the rule does not carry J_t."""
 
 
 Gradient = Literal["exact", "biased", "unbiased"]
-"""Of the step loss, at weights that do not change: `exact` is RTRL's, `unbiased` is so in expectation."""
+"""How a rule's gradient of the step loss compares with RTRL's at constant weights.
+
+`exact`: equal. `unbiased`: equal in expectation. `biased`: neither.
+"""
 
 
 class Need(NamedTuple):

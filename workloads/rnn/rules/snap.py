@@ -86,7 +86,7 @@ def reach(step: Step, order: int) -> Mask:
 
     Args:
         step: a linearised step, whose nonzero weights determine which units read which.
-        order: number of steps >= 1 within which they have to reach it.
+        order: number of steps >= 1 within which the parameters have to reach the unit.
     """
     n = step[0].own.shape[2]
     itself = np.eye(n, dtype=np.bool_)

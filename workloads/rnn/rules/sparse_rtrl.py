@@ -1,4 +1,4 @@
-r"""Sparse RTRL (Eqs. 8-9 of the paper): influence is propagated along k recurrent connections a unit only.
+r"""Sparse RTRL (Eqs. 8-9 of the paper): influence is propagated along only k recurrent connections per unit.
 
     D_t^M = own paths + gains (M * W)    M (n, n) zeros and ones, k ones a row; W (n, n)     (1)
     J_t   = D_t^M J_{t-1} + I_t          J (C n, G n m)                                      (2)
@@ -130,7 +130,7 @@ def settle_k(k: int | None, n: int, settings: Mapping[str, Any]) -> tuple[int | 
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Estimate the multiply-adds per step. Those on gathered rows count about 20 times those of a dense product."""
+    """Estimate the multiply-adds per step. A multiply-add on gathered rows counts as about 20 of a dense product."""
     return float(n) ** 2 * m * min(n, 20 * (k or 0) + 1)
 
 

@@ -4,8 +4,8 @@ r"""Eligibility traces without propagation: k = 0 (Eqs. 5-6 of the paper).
     G_t = q_t * B_t                      B_t (Q, G, n, m), Q = 1 but for the LRU; q_t (Q, n)               (2)
 
 The gradient is biased. decay = 0 is the immediate gradient, Eq. 5. Without a leak it equals truncated BPTT with window
-1, and RFLO with alpha = 1. decay > 0 is Eq. 6. The paper's text does not state its decay. The default 0.95, which its
-authors' follow-up calls the standard rate, reproduces its k = 0 row. Time and memory are G n m a step.
+1, and RFLO with alpha = 1. decay > 0 is Eq. 6. The paper's text does not state the decay. The default 0.95, which the
+authors' follow-up calls the standard rate, reproduces the paper's row k = 0. Time and memory are G n m a step.
 
 The trace is not scaled. `gain` = 1 - decay gives the form that Marschall, Cho and Savin (2020) use for RFLO (Murray
 2019). A constant factor cancels under Adam (up to epsilon), but not under SGD or a clip.

@@ -91,7 +91,7 @@ class Variant(NamedTuple):
     """A way to keep equation (5) from dividing by zero."""
 
     balance: Callable[[float, float, float], float]
-    """(norm of the factor that A takes, of that which B takes, epsilon) -> rho."""
+    """(norm of the factor that is added to A, norm of the factor that is added to B, epsilon) -> rho."""
     epsilon: float | None  # None: the square root of the dtype's machine epsilon
     difference: bool = False  # as Marschall: F by a finite difference, sqrt(C n) for ||nu||, a random start
 

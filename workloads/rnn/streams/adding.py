@@ -4,7 +4,7 @@ Sequences of L steps follow one another. State and influence are reset before ea
 k. j is drawn evenly from its first half (0 ... L // 2 - 1), k from its second (L // 2 ... L - 1):
 
     x_i = (u_i, 1 if i is j or k, else 0),   u_i uniform on [0, 1)
-    y_{L-1} = u_j + u_k, the only target that is graded; the others are zero and never looked at
+    y_{L-1} = u_j + u_k, the only target that is graded; the others are zero and never used
 
 n_in = 2, n_out = 1, both dimensionless; 0 <= y < 2. There is one segment, `all`, and a window of 200 is 200 sequences.
 The data are drawn from the cell's `stream` generator, so they differ between seeds.

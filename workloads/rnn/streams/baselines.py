@@ -1,4 +1,4 @@
-r"""Naive predictions that a network has to beat. The prediction at step t uses only what was seen before its target.
+r"""Naive predictions that a network has to beat. A step's prediction uses only data from before its target.
 
 - Persistence predicts no change: z_t = x_t if y_t = x_{t+1}, otherwise the last target seen (`last_target`).
 - RLS over two taps (`rls2`) predicts each coordinate of a series by a linear function of its last two values:
@@ -11,7 +11,7 @@ r"""Naive predictions that a network has to beat. The prediction at step t uses 
   cannot grow without bound when a series comes to rest. The ridge pulls towards (1, 0), so the first predictions are
   persistence. Time is O(1) per step and coordinate.
 
-The best constant of a window is known in hindsight only and is not a prediction in this sense
+The best constant of a window is known in hindsight only, so it is not one of these predictions
 (`raysweep.workloads.rnn.windows.constant_means`).
 """
 
@@ -22,10 +22,13 @@ import numpy as np
 from raysweep.workloads.arrays import Array, Mask
 
 FORGETTING = 0.9
-"""beta: a memory of 10 steps. With beta = 1 the steps before a shift would count for as much as those after it: on
-the sine the mean after the shift is then .0022, here .0006; on Lorenz .000091 and .000083."""
+"""beta in equation (2): a memory of 10 steps.
+
+With beta = 1 the steps before a shift would count as much as those after it. The mean squared error after the
+shift would be .0022 instead of .0006 on the sine, and .000091 instead of .000083 on Lorenz.
+"""
 RIDGE = 1e-10
-"""Small against squares of data of order 1."""
+"""ridge in equation (2), small compared with squares of data of order 1."""
 
 
 def last_target(targets: Array, graded: Mask) -> Array:
@@ -43,7 +46,7 @@ def rls2(series: Array, forgetting: float = FORGETTING) -> Array:
 
 
 def _rls2(x: list[float], forgetting: float) -> Array:
-    """Compute `rls2` for one coordinate, in Python's numbers: NumPy's overhead would be most of the time."""
+    """Compute `rls2` for one coordinate, in Python floats, since NumPy's overhead would take most of the time."""
     predictions = x[:1]  # one value is known: persistence
     a = b = c = p = q = 0.0  # of (2): R = [[a, b], [b, c]] = sum phi phi^T, (p, q) = sum (x - phi_1) phi
     for t in range(1, len(x) - 1):

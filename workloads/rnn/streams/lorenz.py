@@ -18,7 +18,7 @@ Naive baselines: persistence, with mean squared error .0021 after the shift; `rl
 its own last two values.
 
 The paper states RK4, the shift and both rho; sigma and beta are the classical ones. It leaves open dt, scale, start,
-burn-in and centring. They were chosen to come near its Table 4, without burn-in or centring.
+burn-in and centring. They were chosen so that the results come near its Table 4. There is no burn-in or centring.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def flow(state: State, sigma: float, beta: float, rho: float) -> State:
 
 
 def runge_kutta(state: State, dt: float, sigma: float, beta: float, rho: float) -> State:
-    """Do one step of the fourth-order Runge-Kutta method. In Python's floats, so that all machines round alike."""
+    """Do one step of the fourth-order Runge-Kutta method, in Python floats, so that all machines round alike."""
 
     def along(slope: State, by: float) -> State:
         return state[0] + by * slope[0], state[1] + by * slope[1], state[2] + by * slope[2]
