@@ -34,7 +34,7 @@ PACKAGES = {
 EXCEPTIONS = {
     ("raysweep.orchestrator.store.reader", "raysweep.orchestrator.query.sql"): "`Store.sql`, lazy",
     ("raysweep.orchestrator.launch.result", "raysweep.analysis.questions.best"): "`Result.best`, lazy",
-    ("raysweep.orchestrator.launch.launch", "raysweep.analysis.questions.until"): "`launch(until=...)`, lazy",
+    ("raysweep.orchestrator.launch.rounds", "raysweep.analysis.questions.until"): "`launch(until=...)`, lazy",
 }
 """(Importing module, imported module or library) -> the reason for the exception."""
 

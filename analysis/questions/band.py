@@ -13,7 +13,7 @@ from raysweep.analysis.questions.sequential import LEVEL, log_evidence
 
 PLAN_EFFECT, PLAN_POWER = 0.5, 0.8
 """The effect of the fixed plan, in standard deviations of the differences, and its power."""
-_GRID = 161
+_GRID = 81
 _MAX_SEEDS = 400
 """Seeds beyond it are left out of the band, whose computation takes a time that grows with their square."""
 
@@ -32,7 +32,7 @@ def band(differences: NDArray[np.float64], questions: int = 1, level: float = LE
 
     The band is the set of shifts that no one-sided e-value has ever rejected at `level` over all questions: the
     difference lies in it at all times, with a probability of 1 - level at least. Its ends are searched on a grid of
-    about `_GRID` values.
+    three times `_GRID` values.
 
     Args:
         differences: a - b for each seed, in order; infinite if one of the two failed.
@@ -46,8 +46,9 @@ def band(differences: NDArray[np.float64], questions: int = 1, level: float = LE
     # Ranks of shifted differences change at the means of two differences: the grid is as dense as these are.
     means = (finite[:, None] + finite)[np.triu_indices(finite.size)] / 2
     span = float(np.ptp(finite)) or max(1.0, abs(float(finite[0])))
+    inner = np.quantile(means, np.linspace(0, 1, _GRID))
     ends = [finite.min() - span, finite.max() + span, 0.0]
-    shifts = np.unique([*np.quantile(means, np.linspace(0, 1, _GRID)), *ends])
+    shifts = np.unique([*inner, *(inner - span / 100), *(inner + span / 100), *ends])
     needed = math.log(2 * questions / level)
     moved = values - shifts[:, None]
     too_low, too_high = (np.maximum.accumulate(log_evidence(s * moved), axis=1) >= needed for s in (1, -1))

@@ -26,7 +26,7 @@ from raysweep.orchestrator.launch.record import record, sweep_record
 from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.launch.result import Result, result_of, result_of_rounds
-from raysweep.orchestrator.launch.rounds import Round, Rounds, check
+from raysweep.orchestrator.launch.rounds import Round, rounds_of
 from raysweep.orchestrator.launch.staleness import CodeChanges, code_changes
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
@@ -137,7 +137,7 @@ class Launch:
         self, request: Request, store: Store, options: Options, on_wait: Callable[[str], None] = lambda owner: None
     ) -> None:
         self.request, self.store, self.options, self._on_wait = request, store, options, on_wait
-        self._rounds = _rounds(request, store, options)
+        self._rounds = rounds_of(request, store, options)
         self._table = on_device(request.table, options.device)
         self._slots = 1  # cells that run at once, once the executor is open
         self._resume = options.resume  # of the first round only
@@ -303,21 +303,6 @@ class Launch:
         return replace(
             counted, stopped=counted.stopped or self._rounds.ended(), verdicts=tuple(self._rounds.verdicts())
         )
-
-
-def _rounds(request: Request, store: Store, options: Options) -> Rounds | None:
-    """The choice of cells of a launch until its questions are decided; None for other launches.
-
-    Raises:
-        InputError: the options contradict each other, or a sweep has no questions.
-    """
-    check(request, options)
-    if options.until is None:
-        return None
-    # Evidence is analysis: the one import of it here, lazy as such launches alone need it.
-    from raysweep.analysis.questions.until import UntilDecided
-
-    return UntilDecided(request, store, options)
 
 
 def on_device(table: CellTable, device: str) -> CellTable:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.launch.request import Options, Request
+from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.workloads.registry import unknown_name
 
@@ -97,3 +98,18 @@ def check(request: Request, options: Options) -> None:
         )
     if problems:
         raise InputError(problems)
+
+
+def rounds_of(request: Request, store: Store, options: Options) -> Rounds | None:
+    """The choice of cells of a launch until its questions are decided; None for other launches.
+
+    Raises:
+        InputError: the options contradict each other, or a sweep has no questions.
+    """
+    check(request, options)
+    if options.until is None:
+        return None
+    # Evidence is analysis: the one import of it in this package, lazy as such launches alone need it.
+    from raysweep.analysis.questions.until import UntilDecided
+
+    return UntilDecided(request, store, options)

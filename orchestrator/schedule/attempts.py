@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import array
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import polars as pl
 
-from raysweep.orchestrator.run.messages import Task
+from raysweep.orchestrator.run.messages import Chunk, Task
+from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.status import CHARGES, Budget, used_up
 
@@ -29,6 +31,11 @@ class ChunkKey(NamedTuple):
     source_digest: str | None
     sweep: str = ""
     custom: str | None = None
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> ChunkKey:
+        """The properties of a chunk."""
+        return cls(*(getattr(chunk, name) for name in cls._fields))
 
 
 class Attempts:
@@ -105,6 +112,19 @@ class Attempts:
     def usual(self, row: int) -> float | None:
         """Return the average seconds of the cell's variant; None before a cell of the variant has completed."""
         return self._seconds.get(self._variant[row])
+
+    def slow(self, running: Iterable[tuple[int, float]]) -> list[tuple[str, float, float]]:
+        """Id, seconds so far and average seconds of the cells that take far longer than their variant's average.
+
+        Args:
+            running: row and seconds so far of each running cell.
+
+        Returns:
+            The longest first.
+        """
+        cells = ((self.ids[row], seconds, self.usual(row)) for row, seconds in running)
+        slow = [(i, s, usual) for i, s, usual in cells if usual is not None and s > max(SLOW_FACTOR * usual, SLOW_S)]
+        return sorted(slow, key=lambda cell: -cell[1])
 
     def took(self, row: int, seconds: float) -> None:
         """Record how long a completed cell took, for later estimates."""

@@ -32,7 +32,7 @@ from raysweep.orchestrator.run.timeout import hard_grace
 from raysweep.orchestrator.schedule.attempts import Attempts, ChunkKey
 from raysweep.orchestrator.schedule.edges import Dependents
 from raysweep.orchestrator.schedule.failure_groups import signature
-from raysweep.orchestrator.schedule.limits import SLOW_FACTOR, SLOW_S, Limits
+from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.schedule.refusals import Refusals
@@ -311,7 +311,7 @@ class Driver:
         chunk = self._in_flight.pop(number, None)
         self._started.pop(number, None)
         if chunk is not None:
-            self._count_in_flight[_key(chunk)] -= 1
+            self._count_in_flight[ChunkKey.of(chunk)] -= 1
         return chunk
 
     def _settle(self, outcome: Outcome) -> None:
@@ -355,14 +355,8 @@ class Driver:
         self.progress.work_left -= self.attempts.weights[row]
 
     def _slow(self) -> list[tuple[str, float, float]]:
-        """List the running cells that take far longer than their variant's average, the longest first."""
-        now, slow = time.monotonic(), []
-        for number, (index, began, _) in self._started.items():
-            task = self._in_flight[number].tasks[index]
-            usual = self.attempts.usual(task.row)
-            if usual is not None and now - began > max(SLOW_FACTOR * usual, SLOW_S):
-                slow.append((task.cell_id, now - began, usual))
-        return sorted(slow, key=lambda cell: -cell[1])
+        now, chunks = time.monotonic(), self._in_flight
+        return self.attempts.slow((chunks[n].tasks[i].row, now - at) for n, (i, at, _) in self._started.items())
 
     def _work_begun(self) -> float:
         """The part of running cells that is done, by their weights; half of a cell that reports no progress."""
@@ -485,7 +479,3 @@ class Driver:
                 finished.append(CompletedAttempt(outcome_of_lost(task, event, time.monotonic() - started[1]), None))
         self.progress.stopped = "interrupted"
         return finished
-
-
-def _key(chunk: Chunk) -> ChunkKey:
-    return ChunkKey(*(getattr(chunk, name) for name in ChunkKey._fields))
