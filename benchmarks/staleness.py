@@ -26,7 +26,7 @@ from typing import Any
 
 from raysweep.orchestrator.code.meaning import differences
 from raysweep.orchestrator.code.source import Source, SourceFile, module_name, source_file
-from raysweep.orchestrator.sweep.source import imported
+from raysweep.orchestrator.sweep.loading.source import imported
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKLOAD = "workloads/online_rnn.py"

@@ -23,7 +23,7 @@ from raysweep.analysis.questions.sequential import difference
 from raysweep.analysis.questions.settings import Cells, Outcomes, check_better, read
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.sweep.question import keys_of, labels, shown_value
+from raysweep.orchestrator.sweep.grammar.question import keys_of, labels, shown_value
 
 _MAX_PRODUCTS = 4e9
 """Maximum multiplications of a call; if it is exceeded, fewer signs are drawn, but at least `_MIN_SAMPLES`."""

@@ -19,7 +19,7 @@ from raysweep.analysis.statistics.distributions import t_quantile
 from raysweep.analysis.statistics.inference import holm
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
-from raysweep.orchestrator.sweep.question import Pairing, labels, pairings
+from raysweep.orchestrator.sweep.grammar.question import Pairing, labels, pairings
 from raysweep.orchestrator.text import join_first
 
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ from raysweep.analysis.questions.settings import Outcomes
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.question import Question
+from raysweep.orchestrator.sweep.grammar.question import Question
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import count_cells, join_first
 

@@ -20,7 +20,7 @@ from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
-from raysweep.orchestrator.sweep.question import Question, Setting, labels
+from raysweep.orchestrator.sweep.grammar.question import Question, Setting, labels
 
 Key = tuple[Any, ...]
 """The values of a setting in the columns `cells.VARIANT`."""

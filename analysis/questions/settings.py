@@ -19,7 +19,7 @@ from raysweep.orchestrator.query.settings import SettingTable, by_setting, match
 from raysweep.orchestrator.query.sql import cells_frame
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.sweep.question import Setting, label
+from raysweep.orchestrator.sweep.grammar.question import Setting, label
 from raysweep.workloads.registry import unknown_name
 
 FAILED = ("failed", "timed_out", "out_of_memory", "crashed")

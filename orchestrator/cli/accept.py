@@ -8,7 +8,7 @@ import typer
 
 from raysweep.orchestrator.cli.changes import change_lines
 from raysweep.orchestrator.cli.options import Seeds, Set, StoreOption, Sweeps
-from raysweep.orchestrator.cli.output import fail, say
+from raysweep.orchestrator.cli.terminal.output import fail, say
 from raysweep.orchestrator.text import count_cells
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
-from raysweep.orchestrator.cli.output import entry, fail, print_answer, say, warn, warn_of_missing
+from raysweep.orchestrator.cli.terminal.output import entry, fail, print_answer, say, warn, warn_of_missing
 from raysweep.orchestrator.text import at_store
 
 if TYPE_CHECKING:

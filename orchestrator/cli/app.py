@@ -28,9 +28,9 @@ from raysweep.orchestrator.cli import (
     store,
 )
 from raysweep.orchestrator.cli.cluster import cluster_app
-from raysweep.orchestrator.cli.output import complain
-from raysweep.orchestrator.cli.streams import open_missing
-from raysweep.orchestrator.cli.usage import Command
+from raysweep.orchestrator.cli.terminal.output import complain
+from raysweep.orchestrator.cli.terminal.streams import open_missing
+from raysweep.orchestrator.cli.terminal.usage import Command
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import SIGNALS, Interrupts, handle_signals
 from raysweep.orchestrator.waits import exit_now, is_any_abandoned

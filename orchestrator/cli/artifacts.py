@@ -10,7 +10,7 @@ import typer
 
 from raysweep.orchestrator.cli.cells import one_cell
 from raysweep.orchestrator.cli.options import Json, StoreOption
-from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say, warn
+from raysweep.orchestrator.cli.terminal.output import fail, print_frame, print_json, say, warn
 from raysweep.orchestrator.text import count_cells, join_first, short_repr
 
 if TYPE_CHECKING:

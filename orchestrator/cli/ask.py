@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Where
-from raysweep.orchestrator.cli.output import fail, print_frame, print_json, say
+from raysweep.orchestrator.cli.terminal.output import fail, print_frame, print_json, say
 
 Better = Annotated[bool, typer.Option("--minimize/--maximize", help="Whether lower or higher values are better.")]
 

@@ -17,7 +17,7 @@ import typer
 
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import DataDir, Json, SkipDamaged, StoreOption, TrustStore, Where
-from raysweep.orchestrator.cli.output import fail, finite, print_answer, say, to_json, warn, warn_of_missing
+from raysweep.orchestrator.cli.terminal.output import fail, finite, print_answer, say, to_json, warn, warn_of_missing
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import RecordedSweep
     from raysweep.orchestrator.sweep.cells import CellTable
-    from raysweep.orchestrator.sweep.workload import Workload
+    from raysweep.orchestrator.sweep.loading.workload import Workload
 
 MAX_SEEDS, MAX_IDS, MAX_FILES = 5, 5, 8
 """Maximum numbers to print: seeds of a group of failures, ids with one prefix, artifacts or arrays of an attempt."""
@@ -269,7 +269,7 @@ def debug(
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.grammar.needs import edges
     from raysweep.orchestrator.sweep.identity import cell_name
-    from raysweep.orchestrator.sweep.workload import shadowed_module
+    from raysweep.orchestrator.sweep.loading.workload import shadowed_module
 
     if pdb and (sys.stdin is None or sys.stdin.closed):
         fail("--pdb: the debugger reads its commands from standard input, which is closed; use a terminal")
@@ -331,11 +331,11 @@ def _entry(store: Store, cell_id: str) -> RecordedSweep:
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     """Load a cell's workload by `name`: from the folders that the cell's launch recorded, then from the current one."""
     from raysweep.orchestrator.launch.request import refuse_foreign
-    from raysweep.orchestrator.sweep.main_module import MAIN
-    from raysweep.orchestrator.sweep.main_program import enter
-    from raysweep.orchestrator.sweep.program import is_program
-    from raysweep.orchestrator.sweep.program_files import workload_of
-    from raysweep.orchestrator.sweep.workload import load_workload
+    from raysweep.orchestrator.sweep.loading.main_module import MAIN
+    from raysweep.orchestrator.sweep.loading.main_program import enter
+    from raysweep.orchestrator.sweep.loading.workload import load_workload
+    from raysweep.orchestrator.sweep.programs.program import is_program
+    from raysweep.orchestrator.sweep.programs.program_files import workload_of
 
     entry = _entry(store, cell_id)
     if not trust:

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Device, Json, Seeds, Set
-from raysweep.orchestrator.cli.output import fail, print_json, say, warn
-from raysweep.orchestrator.cli.usage import Command
+from raysweep.orchestrator.cli.terminal.output import fail, print_json, say, warn
+from raysweep.orchestrator.cli.terminal.usage import Command
 from raysweep.orchestrator.text import count_cells
 
 cluster_app = typer.Typer(help="Check a cluster before it costs money.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysweep.orchestrator.cli.changes import text_diff, used_by
-from raysweep.orchestrator.cli.output import fail, print_json, say
+from raysweep.orchestrator.cli.terminal.output import fail, print_json, say
 from raysweep.orchestrator.errors import StoreDamaged
 from raysweep.orchestrator.text import at_store
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.code.source import Source
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.store.sweeps import RecordedSweep
-    from raysweep.orchestrator.sweep.workload import Workload
+    from raysweep.orchestrator.sweep.loading.workload import Workload
 
 
 def last_row(store: Store, cell_id: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysweep.orchestrator.cli.options import StoreOption
-from raysweep.orchestrator.cli.output import fail, say, warn
+from raysweep.orchestrator.cli.terminal.output import fail, say, warn
 from raysweep.orchestrator.text import at_store, count_cells
 
 if TYPE_CHECKING:

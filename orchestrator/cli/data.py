@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import DataDir, Json
-from raysweep.orchestrator.cli.output import entry, fail, print_frame, print_json, say
-from raysweep.orchestrator.cli.usage import Command
+from raysweep.orchestrator.cli.terminal.output import entry, fail, print_frame, print_json, say
+from raysweep.orchestrator.cli.terminal.usage import Command
 
 if TYPE_CHECKING:
     from raysweep.workloads.datasets.dataset import Dataset

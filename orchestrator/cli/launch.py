@@ -29,7 +29,7 @@ from raysweep.orchestrator.cli.options import (
     typed_options,
     with_launch_options,
 )
-from raysweep.orchestrator.cli.output import (
+from raysweep.orchestrator.cli.terminal.output import (
     complain,
     confirm_many,
     event,
@@ -42,7 +42,7 @@ from raysweep.orchestrator.cli.output import (
     typed_command,
     warn,
 )
-from raysweep.orchestrator.cli.streams import outlive_readers
+from raysweep.orchestrator.cli.terminal.streams import outlive_readers
 from raysweep.orchestrator.text import at_store, count_cells, join_first, printable
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _options(context: typer.Context) -> Options:
 
 def _run(context: typer.Context, store: Store, request: Request) -> None:
     """Run a launch on this machine, print its result, and exit."""
-    from raysweep.orchestrator.cli.progress import live
+    from raysweep.orchestrator.cli.terminal.progress import live
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.query.example import means_by_settings
 

@@ -10,7 +10,7 @@ import typer
 
 from raysweep.orchestrator.cli.cells import CellId, one_cell
 from raysweep.orchestrator.cli.options import StoreOption
-from raysweep.orchestrator.cli.output import fail, warn
+from raysweep.orchestrator.cli.terminal.output import fail, warn
 from raysweep.orchestrator.text import at_store, join_first, printable
 
 if TYPE_CHECKING:

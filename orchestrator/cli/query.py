@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
-from raysweep.orchestrator.cli.output import (
+from raysweep.orchestrator.cli.terminal.output import (
     fail,
     flat,
     print_answer,
@@ -66,7 +66,7 @@ def query(
 
     raysweep query losses --output losses.csv
     """
-    from raysweep.orchestrator.cli import saved as saved_queries
+    from raysweep.orchestrator.cli.terminal import saved as saved_queries
     from raysweep.orchestrator.store.reader import Store
 
     kind = _kind(format_, output, as_json)
@@ -87,7 +87,7 @@ def query(
                 'the prompt needs a terminal; give the SQL: raysweep query "SELECT * FROM cells LIMIT 5" '
                 "(--describe lists tables and columns, --saved the saved queries)"
             )
-        from raysweep.orchestrator.cli.prompt import run
+        from raysweep.orchestrator.cli.terminal.prompt import run
 
         run(opened)
         return

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from raysweep.orchestrator.cli.options import Json
-from raysweep.orchestrator.cli.output import fail, print_json, say
+from raysweep.orchestrator.cli.terminal.output import fail, print_json, say
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import short_repr
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.sweep.workload import Workload
+    from raysweep.orchestrator.sweep.loading.workload import Workload
 
 MAX_WIDTH = 40
 """Maximum width in characters of a column of settings. A longer value pushes the next column aside."""
@@ -55,7 +55,7 @@ def workload(
 
     raysweep workload first:run
     """
-    from raysweep.orchestrator.sweep.workload import load_workload
+    from raysweep.orchestrator.sweep.loading.workload import load_workload
     from raysweep.workloads import WORKLOADS
 
     if name is None:
@@ -96,7 +96,7 @@ def schema(
     raysweep schema first:run > first.schema.json
     """
     from raysweep.orchestrator.sweep.json_schema import schema as json_schema
-    from raysweep.orchestrator.sweep.workload import load_workload
+    from raysweep.orchestrator.sweep.loading.workload import load_workload
 
     print_json(json_schema(None if workload is None else load_workload(workload, (str(Path.cwd()),))))
 
@@ -107,7 +107,7 @@ def write(name: str, folder: Path, *, function: bool = False) -> list[Path]:
     Raises:
         InputError: the name is not a valid module name, a file exists already, or the folder cannot be written.
     """
-    from raysweep.orchestrator.sweep.source import OURS
+    from raysweep.orchestrator.sweep.loading.source import OURS
 
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name) or len(name) > 60:
         fail(f"new: {short_repr(name)} cannot name a Python module; use letters, digits and '_', as in my_sweep")

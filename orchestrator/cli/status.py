@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raysweep.orchestrator.cli.options import Json, SkipDamaged, StoreOption, Where
-from raysweep.orchestrator.cli.output import print_answer, print_frame, print_json, say, to_json, warn, warn_of_missing
+from raysweep.orchestrator.cli.terminal.output import (
+    print_answer,
+    print_frame,
+    print_json,
+    say,
+    to_json,
+    warn,
+    warn_of_missing,
+)
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:

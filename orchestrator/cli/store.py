@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raysweep.orchestrator.cli.options import Json, StoreOption, Wait
-from raysweep.orchestrator.cli.output import fail, print_json, say, typed_command
-from raysweep.orchestrator.cli.usage import Command
+from raysweep.orchestrator.cli.terminal.output import fail, print_json, say, typed_command
+from raysweep.orchestrator.cli.terminal.usage import Command
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from raysweep.orchestrator.cli.options import typed_options
-from raysweep.orchestrator.cli.output import confirm_many, fail, print_json, say, warn
+from raysweep.orchestrator.cli.terminal.output import confirm_many, fail, print_json, say, warn
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.executors.ray.jobs import Job, Jobs
 from raysweep.orchestrator.executors.ray.packaging import copy_package, python_files
@@ -114,7 +114,7 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
 def _program_files(folder: Path) -> dict[Path, bytes | None]:
     """The files of the programs of the sweep files in a folder, as `python_files` takes them."""
-    from raysweep.orchestrator.sweep.program_files import workload_of
+    from raysweep.orchestrator.sweep.programs.program_files import workload_of
     from raysweep.orchestrator.sweep.spec import Sweep
 
     files: dict[Path, bytes | None] = {}

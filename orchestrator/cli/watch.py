@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from raysweep.analysis.questions.declared import Verdict, questions
-from raysweep.orchestrator.cli.output import finite
+from raysweep.orchestrator.cli.terminal.output import finite
 from raysweep.orchestrator.launch.announce import who_starts
 from raysweep.orchestrator.launch.display import slow
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED, request_state

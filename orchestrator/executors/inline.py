@@ -12,7 +12,7 @@ from types import MappingProxyType
 from raysweep.orchestrator.executors.executor import Waiting
 from raysweep.orchestrator.run.cell import WorkerPosition, run_chunk
 from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkResult, Event
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.workload import Workload
 
 
 class InlineExecutor:

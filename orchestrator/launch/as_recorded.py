@@ -9,11 +9,11 @@ from raysweep.orchestrator.code.source import Source
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.artifacts import save
 from raysweep.orchestrator.store.sweeps import RecordedSweep
-from raysweep.orchestrator.sweep.imports import Code
-from raysweep.orchestrator.sweep.main_module import MAIN
-from raysweep.orchestrator.sweep.program_files import worker_side
-from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE
-from raysweep.orchestrator.sweep.workload import Workload, load_workload, workload_of_code
+from raysweep.orchestrator.sweep.loading.imports import Code
+from raysweep.orchestrator.sweep.loading.main_module import MAIN
+from raysweep.orchestrator.sweep.loading.source import BUNDLED_PACKAGE
+from raysweep.orchestrator.sweep.loading.workload import Workload, load_workload, workload_of_code
+from raysweep.orchestrator.sweep.programs.program_files import worker_side
 
 
 def recorded_workload(source: Source, digest: str, entry: RecordedSweep, folder: Path) -> Workload:

@@ -14,11 +14,11 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 from raysweep.orchestrator.sweep.grammar.base import read_file
+from raysweep.orchestrator.sweep.grammar.outputs import DEFAULT
 from raysweep.orchestrator.sweep.grammar.resources import Resources
-from raysweep.orchestrator.sweep.outputs import DEFAULT
-from raysweep.orchestrator.sweep.program import MetricSources, Program
+from raysweep.orchestrator.sweep.loading.workload import Workload
+from raysweep.orchestrator.sweep.programs.program import MetricSources, Program
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload
 
 REQUESTED, DROPPED, SUPERSEDED = "requested", "dropped", "superseded"
 """The cell is requested now; only an earlier version of its sweep requests it; its workload has a newer version."""

@@ -41,11 +41,11 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.from_function import function_sweep
 from raysweep.orchestrator.sweep.grammar.resources import without_accelerator
-from raysweep.orchestrator.sweep.main_module import MAIN
-from raysweep.orchestrator.sweep.main_program import refuse_launch
-from raysweep.orchestrator.sweep.recorded import source_of
+from raysweep.orchestrator.sweep.loading.main_module import MAIN
+from raysweep.orchestrator.sweep.loading.main_program import refuse_launch
+from raysweep.orchestrator.sweep.loading.recorded import source_of
+from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import short_repr
 from raysweep.orchestrator.waits import waiting
 from raysweep.workloads.registry import unknown_name

@@ -18,8 +18,8 @@ from raysweep.orchestrator.executors.resources import demands, offer, slots_of, 
 from raysweep.orchestrator.launch.request import Options, Request
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
-from raysweep.orchestrator.sweep.program import NEEDS
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.workload import Workload
+from raysweep.orchestrator.sweep.programs.program import NEEDS
 from raysweep.orchestrator.text import count_cells, message_of, printable_output
 
 _MAX_LINES = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.workload import Workload
 
 
 class Commit(NamedTuple):

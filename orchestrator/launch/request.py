@@ -17,13 +17,13 @@ from raysweep.orchestrator.store.sweeps import RecordedSweep
 from raysweep.orchestrator.sweep.cells import CellTable, expand
 from raysweep.orchestrator.sweep.grammar.base import read_file
 from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.grammar.resources import BELONGS
-from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
-from raysweep.orchestrator.sweep.program import is_program
-from raysweep.orchestrator.sweep.program_files import workload_of
-from raysweep.orchestrator.sweep.source import module_conflicts
+from raysweep.orchestrator.sweep.loading.source import module_conflicts
+from raysweep.orchestrator.sweep.loading.workload import Workload, load_workload, shadowed_module
+from raysweep.orchestrator.sweep.programs.program import is_program
+from raysweep.orchestrator.sweep.programs.program_files import workload_of
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload, load_workload, shadowed_module
 from raysweep.orchestrator.text import short_repr
 
 _MAX_FOREIGN = 5

@@ -19,8 +19,8 @@ from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import CellTable
-from raysweep.orchestrator.sweep.recorded import source_of
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.recorded import source_of
+from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.text import encodable, short_repr
 
 MAX_REASON = 500

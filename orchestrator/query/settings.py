@@ -14,8 +14,8 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.query.hints import with_text_quoted
 from raysweep.orchestrator.query.sql import matching
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
+from raysweep.orchestrator.sweep.grammar.question import Pairings, Question, Setting, labels, pairings
 from raysweep.orchestrator.sweep.grammar.settings import flattened
-from raysweep.orchestrator.sweep.question import Pairings, Question, Setting, labels, pairings
 from raysweep.orchestrator.text import join_first
 
 _MAX_LISTED = 12

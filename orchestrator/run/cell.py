@@ -34,15 +34,15 @@ from raysweep.orchestrator.run.messages import (
 )
 from raysweep.orchestrator.run.needed import provide, reached, with_needs
 from raysweep.orchestrator.run.output import OutputFile, output_path
-from raysweep.orchestrator.run.program import run_program
+from raysweep.orchestrator.run.programs.program import run_program
 from raysweep.orchestrator.run.publish import Publisher, publishing
 from raysweep.orchestrator.run.threads import environment, threads
 from raysweep.orchestrator.run.timeout import CellTimeout, deadline, fault_log
 from raysweep.orchestrator.run.timeout import __file__ as timeout_file
 from raysweep.orchestrator.store.checkpoints import Checkpoint, Preempted
 from raysweep.orchestrator.store.storage.scratch import scratch
-from raysweep.orchestrator.sweep.program_files import worker_side
-from raysweep.orchestrator.sweep.workload import Workload, load_workload
+from raysweep.orchestrator.sweep.loading.workload import Workload, load_workload
+from raysweep.orchestrator.sweep.programs.program_files import worker_side
 from raysweep.orchestrator.text import message_of
 
 MAX_TRACEBACK, MAX_MESSAGE = 16_384, 2_000  # characters; a longer text loses its middle

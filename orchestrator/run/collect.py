@@ -12,7 +12,7 @@ from pathlib import Path
 from raysweep.orchestrator.run.messages import Artifact
 from raysweep.orchestrator.store.artifacts import content_path, keep, problem_of
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation, reachable
-from raysweep.orchestrator.sweep.outputs import Outputs
+from raysweep.orchestrator.sweep.grammar.outputs import Outputs
 from raysweep.orchestrator.text import storable
 
 MAX_SENT = 64 * 2**20

@@ -16,7 +16,7 @@ from raysweep.orchestrator.run.curves import LoggedCurve, as_arrays
 from raysweep.orchestrator.run.folder import CellFolder
 from raysweep.orchestrator.run.messages import Array
 from raysweep.orchestrator.run.needed import Needed
-from raysweep.orchestrator.run.process import Usage
+from raysweep.orchestrator.run.programs.process import Usage
 from raysweep.orchestrator.store.checkpoints import Checkpoint
 from raysweep.orchestrator.text import encodable, message_of, short_repr, storable
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
-from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
-from raysweep.orchestrator.sweep.program import Program
+from raysweep.orchestrator.sweep.grammar.outputs import DEFAULT, Outputs
+from raysweep.orchestrator.sweep.programs.program import Program
 
 MAX_TAIL = 4_096  # characters of an attempt's output in its row
 

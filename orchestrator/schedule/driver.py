@@ -42,8 +42,8 @@ from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
 from raysweep.orchestrator.store.control import Told
 from raysweep.orchestrator.sweep.grammar.needs import Edge
-from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.grammar.outputs import DEFAULT, Outputs
+from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.text import count_cells, one_line
 
 CHUNK_S = 1.0  # intended length of a chunk

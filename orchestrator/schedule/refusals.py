@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from raysweep.orchestrator.executors.executor import Executor
 from raysweep.orchestrator.run.messages import ChunkRefused
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.workload import Workload
 
 MAX_REFUSALS = 3
 """Number of chunks in a row that a node may refuse before it gets no more."""

@@ -21,10 +21,10 @@ from raysweep.orchestrator.sweep.grammar.conditions import PredicateError
 from raysweep.orchestrator.sweep.grammar.needs import Made, Parts, digests, matched, order
 from raysweep.orchestrator.sweep.grammar.points import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
-from raysweep.orchestrator.sweep.program_files import workload_of
+from raysweep.orchestrator.sweep.loading.workload import Workload
+from raysweep.orchestrator.sweep.programs.program_files import workload_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
-from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import printable_output
 
 MAX_CELLS = 5_000_000

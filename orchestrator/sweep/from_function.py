@@ -11,10 +11,10 @@ from typing import Any
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.grammar.base import toml_value
-from raysweep.orchestrator.sweep.imports import is_installed
-from raysweep.orchestrator.sweep.main_module import MAIN
-from raysweep.orchestrator.sweep.main_program import folder_of_main
-from raysweep.orchestrator.sweep.source import OURS
+from raysweep.orchestrator.sweep.loading.imports import is_installed
+from raysweep.orchestrator.sweep.loading.main_module import MAIN
+from raysweep.orchestrator.sweep.loading.main_program import folder_of_main
+from raysweep.orchestrator.sweep.loading.source import OURS
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
 

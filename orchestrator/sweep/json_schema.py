@@ -23,12 +23,12 @@ from raysweep.orchestrator.sweep.grammar.keys import (
     Schema,
     properties,
 )
-from raysweep.orchestrator.sweep.outputs import MAX_FILES, MAX_MIB, NAN
-from raysweep.orchestrator.sweep.program import ARGS
-from raysweep.orchestrator.sweep.program_spec import CONFIG_FILES, MAX_COMMAND, PROGRAM_KEYS, TAKES
+from raysweep.orchestrator.sweep.grammar.outputs import MAX_FILES, MAX_MIB, NAN
+from raysweep.orchestrator.sweep.programs.program import ARGS
+from raysweep.orchestrator.sweep.programs.program_spec import CONFIG_FILES, MAX_COMMAND, PROGRAM_KEYS, TAKES
 
 if TYPE_CHECKING:
-    from raysweep.orchestrator.sweep.workload import Workload
+    from raysweep.orchestrator.sweep.loading.workload import Workload
 
 _VALUE: Schema = {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}, {"$ref": "#/$defs/nested"}]}
 """A value of `[config]`."""

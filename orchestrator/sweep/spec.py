@@ -20,8 +20,11 @@ from raysweep.orchestrator.sweep.find import find
 from raysweep.orchestrator.sweep.grammar.axes import Value
 from raysweep.orchestrator.sweep.grammar.base import parsed, with_bases
 from raysweep.orchestrator.sweep.grammar.block import Block, read_block
+from raysweep.orchestrator.sweep.grammar.inputs import Inputs, read_inputs
 from raysweep.orchestrator.sweep.grammar.keys import BLOCK_NAMES, RESOURCE_NAMES, TOP_NAMES
 from raysweep.orchestrator.sweep.grammar.needs import problems_of
+from raysweep.orchestrator.sweep.grammar.outputs import DEFAULT, Outputs, read_outputs
+from raysweep.orchestrator.sweep.grammar.question import Question, read_questions
 from raysweep.orchestrator.sweep.grammar.resources import BELONGS, Resources, read_resources
 from raysweep.orchestrator.sweep.grammar.seeds import read_seeds, typed_seeds
 from raysweep.orchestrator.sweep.grammar.settings import (
@@ -33,11 +36,8 @@ from raysweep.orchestrator.sweep.grammar.settings import (
     read_table,
     table_conflicts,
 )
-from raysweep.orchestrator.sweep.inputs import Inputs, read_inputs
-from raysweep.orchestrator.sweep.outputs import DEFAULT, Outputs, read_outputs
-from raysweep.orchestrator.sweep.program import Program
-from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS, read_program
-from raysweep.orchestrator.sweep.question import Question, read_questions
+from raysweep.orchestrator.sweep.programs.program import Program
+from raysweep.orchestrator.sweep.programs.program_spec import PROGRAM_KEYS, read_program
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, get_args
 import pydantic
 
 from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
+from raysweep.orchestrator.sweep.grammar.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.grammar.resources import BELONGS
 from raysweep.orchestrator.sweep.identity import canonical_json
-from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
+from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload
 from raysweep.orchestrator.text import message_of, short_repr
 from raysweep.workloads.registry import unknown_name
 

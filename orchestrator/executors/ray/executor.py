@@ -36,7 +36,7 @@ from raysweep.orchestrator.executors.resources import (
 from raysweep.orchestrator.run.messages import Beat, Chunk, ChunkDone, ChunkLost, ChunkRefused, ChunkReturned, Event
 from raysweep.orchestrator.run.output import left_output
 from raysweep.orchestrator.run.threads import VARIABLES
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.workload import Workload
 
 _RESOURCES_FOR_S = 5.0
 START_S = 120.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import raysweep
-from raysweep.orchestrator.sweep.source import OURS
+from raysweep.orchestrator.sweep.loading.source import OURS
 
 _SKIP = {"results", "data", "build", "dist", "node_modules", OURS, "__pycache__"}
 

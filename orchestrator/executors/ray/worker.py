@@ -14,7 +14,7 @@ import raysweep
 from raysweep.orchestrator.run.cell import WorkerPosition, run_chunk
 from raysweep.orchestrator.run.messages import Chunk, ChunkRefused, ChunkResult
 from raysweep.orchestrator.store.storage.scratch import remove_old, scratch
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.workload import Workload
 
 BEAT_S = 1.0
 _STAGE = (str(Path(raysweep.__file__).parents[1]),)

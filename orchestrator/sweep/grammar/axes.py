@@ -8,8 +8,8 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 from raysweep.orchestrator.sweep.grammar.keys import MAX_POINTS, VALUE_NAMES
+from raysweep.orchestrator.sweep.grammar.near_misses import like_a_range
 from raysweep.orchestrator.sweep.grammar.settings import check_value, is_line
-from raysweep.orchestrator.sweep.near_misses import like_a_range
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
+from raysweep.orchestrator.sweep.grammar.near_misses import toml_hint
 from raysweep.orchestrator.sweep.grammar.settings import flattened
-from raysweep.orchestrator.sweep.near_misses import toml_hint
-from raysweep.orchestrator.sweep.program_spec import PROGRAM_KEYS
+from raysweep.orchestrator.sweep.programs.program_spec import PROGRAM_KEYS
 from raysweep.orchestrator.text import short_repr
 
 MAX_BASES = 10

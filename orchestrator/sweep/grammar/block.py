@@ -11,10 +11,10 @@ from typing import Any
 
 from raysweep.orchestrator.sweep.grammar.axes import Axis, Value, is_values, read_axis, read_values
 from raysweep.orchestrator.sweep.grammar.keys import MAX_POINTS, NAME
+from raysweep.orchestrator.sweep.grammar.near_misses import ONLY_SEEDS, like_a_range
 from raysweep.orchestrator.sweep.grammar.resources import Resources, read_resources, without_accelerator
 from raysweep.orchestrator.sweep.grammar.settings import is_line, read_names, read_table
-from raysweep.orchestrator.sweep.near_misses import ONLY_SEEDS, like_a_range
-from raysweep.orchestrator.sweep.program import Program
+from raysweep.orchestrator.sweep.programs.program import Program
 from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.near_misses import like_a_range
+from raysweep.orchestrator.sweep.grammar.near_misses import like_a_range
 from raysweep.orchestrator.text import short_repr
 
 _RANGE = re.compile(r"\s*(\d{1,18})\s*\.\.\s*(\d{1,18})\s*", re.ASCII)

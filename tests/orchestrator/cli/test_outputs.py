@@ -23,8 +23,8 @@ from typing import NamedTuple
 import pytest
 import typer
 
-from raysweep.orchestrator.cli import progress
 from raysweep.orchestrator.cli.app import app
+from raysweep.orchestrator.cli.terminal import progress
 from raysweep.orchestrator.launch import display
 from tests.command_line import in_this_process
 from tests.conftest import ROOT

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from raysweep import Sweep
-from raysweep.orchestrator.cli.progress import live
+from raysweep.orchestrator.cli.terminal.progress import live
 from raysweep.orchestrator.launch.request import from_sweeps
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress

@@ -21,8 +21,8 @@ from prompt_toolkit.output import DummyOutput
 
 from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.cli import query as query_commands
-from raysweep.orchestrator.cli import saved
-from raysweep.orchestrator.cli.prompt import SqlCompleter, run
+from raysweep.orchestrator.cli.terminal import saved
+from raysweep.orchestrator.cli.terminal.prompt import SqlCompleter, run
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.query.catalog import columns
 from raysweep.orchestrator.query.hints import identifier
@@ -171,7 +171,7 @@ def test_completion(before: str, offered: list[str]) -> None:
 
 
 def test_texts_are_cut_only_as_far_as_rows_stay_distinct(capsys: pytest.CaptureFixture[str]) -> None:
-    from raysweep.orchestrator.cli.output import print_frame
+    from raysweep.orchestrator.cli.terminal.output import print_frame
 
     long = "x" * 150
     print_frame(pl.DataFrame({"config": [long + "1", long + "2"], "n": [1, 1]}))

@@ -20,7 +20,7 @@ from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.find import BUNDLED
 from raysweep.orchestrator.sweep.grammar.keys import RESOURCE_NAMES
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.workload import load_workload
+from raysweep.orchestrator.sweep.loading.workload import load_workload
 from raysweep.workloads import WORKLOADS
 from tests.conftest import ROOT
 

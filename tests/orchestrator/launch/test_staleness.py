@@ -17,8 +17,8 @@ from raysweep.orchestrator.code.source import Source, source_file
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.launch.as_recorded import recorded_workload
 from raysweep.orchestrator.store.documents import read_source
-from raysweep.orchestrator.sweep.recorded import source_of
-from raysweep.orchestrator.sweep.workload import load_workload
+from raysweep.orchestrator.sweep.loading.recorded import source_of
+from raysweep.orchestrator.sweep.loading.workload import load_workload
 from tests.conftest import environment
 
 SWEEP = 'name = "s"\nworkload = "train:run"\nseeds = [0, 1]\n{}\n[[grid]]\nmethod = "m"\nrate = 2\n'

@@ -14,8 +14,8 @@ from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.launch.launch import Launch
 from raysweep.orchestrator.launch.request import Options, from_sweeps
-from raysweep.orchestrator.sweep import imports
-from raysweep.orchestrator.sweep.workload import load_workload
+from raysweep.orchestrator.sweep.loading import imports
+from raysweep.orchestrator.sweep.loading.workload import load_workload
 from tests.conftest import environment
 
 SWEEP = 'name="s"\nworkload="work:run"\nseeds="0..2"\n[[grid]]\nmethod="m"\n'
@@ -106,7 +106,7 @@ def test_the_bytes_that_are_hashed_are_imported(sweep: Sweep, write, monkeypatch
         write("helper.py", "SCALE = 5\n")
         return code
 
-    monkeypatch.setattr("raysweep.orchestrator.sweep.workload.read_code", edited)
+    monkeypatch.setattr("raysweep.orchestrator.sweep.loading.workload.read_code", edited)
     workload = load_workload("work:run", (str(Path.cwd()),))
     assert workload.run.__globals__["SCALE"] == 1
     monkeypatch.undo()

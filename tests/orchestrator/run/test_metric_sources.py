@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from raysweep.orchestrator.run.context import RunContext
-from raysweep.orchestrator.run.event_files import read_events
 from raysweep.orchestrator.run.folder import CellFolder
-from raysweep.orchestrator.run.metric_sources import NoMetrics, OutputMetrics, read_metrics
+from raysweep.orchestrator.run.programs.event_files import read_events
+from raysweep.orchestrator.run.programs.metric_sources import NoMetrics, OutputMetrics, read_metrics
 from raysweep.orchestrator.store.checkpoints import Checkpoint
-from raysweep.orchestrator.sweep.program import MetricSources, Pattern
+from raysweep.orchestrator.sweep.programs.program import MetricSources, Pattern
 
 Arrays = dict[str, list[tuple[int, int, list[float]]]]
 

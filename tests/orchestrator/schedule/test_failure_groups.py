@@ -95,7 +95,7 @@ def test_variable_parts_of_messages_are_not_in_the_signature(first: str, second:
         (BUNDLED.format(""), "online_rnn.py:9 in run"),
         ('  File "/home/me/orchestrator/run/cell.py", line 2, in run', "cell.py:2 in run"),
         ('  File "/x/lib/python3.12/json/decoder.py", line 2, in parse', "decoder.py:2 in parse"),
-        ('  File "raysweep/orchestrator/sweep/workload.py", line 9, in load_workload', None),
+        ('  File "raysweep/orchestrator/sweep/loading/workload.py", line 9, in load_workload', None),
         ("killed", None),
         (None, None),
     ],

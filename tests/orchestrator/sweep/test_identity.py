@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.cells import expand
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
+from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload
 
 FLAT = st.dictionaries(
     st.text(max_size=8),
@@ -97,7 +97,8 @@ def test_a_field_added_later_leaves_old_ids_alone(write) -> None:
     )
     import grown2
 
-    from raysweep.orchestrator.sweep import cells, workload
+    from raysweep.orchestrator.sweep import cells
+    from raysweep.orchestrator.sweep.loading import workload
 
     plain = workload.load_workload("grown:run")
     grown = Workload(**{**vars(plain), "config_model": grown2.Config})

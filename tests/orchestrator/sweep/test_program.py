@@ -14,8 +14,8 @@ import yaml
 from raysweep import Sweep
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.cells import expand
-from raysweep.orchestrator.sweep.program import Program, config_text
-from raysweep.orchestrator.sweep.program_files import load_program, workload_of
+from raysweep.orchestrator.sweep.programs.program import Program, config_text
+from raysweep.orchestrator.sweep.programs.program_files import load_program, workload_of
 
 KEY: dict[str, Any] = {"method": "sgd", "k": None, "seed": 3, "cell_id": "ab", "folder": "/cell", "checkpoint": "/kept"}
 TAIL = 'seeds = "0..1"\n[[grid]]\nlr = [0.1, 0.01]\nwidth = 64\n'

@@ -6,8 +6,8 @@ import jsonschema
 import pytest
 
 from raysweep.orchestrator.sweep.cells import expand
+from raysweep.orchestrator.sweep.grammar.question import label, labels, pairings
 from raysweep.orchestrator.sweep.json_schema import schema
-from raysweep.orchestrator.sweep.question import label, labels, pairings
 from raysweep.orchestrator.sweep.spec import Sweep
 
 SWEEP = """

@@ -21,9 +21,9 @@ import pytest
 from raysweep import Store
 from raysweep.orchestrator.launch import provenance
 from raysweep.orchestrator.launch.provenance import commits_of
-from raysweep.orchestrator.sweep.imports import read_code
-from raysweep.orchestrator.sweep.source import imported, reached, source_files
-from raysweep.orchestrator.sweep.workload import load_workload
+from raysweep.orchestrator.sweep.loading.imports import read_code
+from raysweep.orchestrator.sweep.loading.source import imported, reached, source_files
+from raysweep.orchestrator.sweep.loading.workload import load_workload
 from tests.conftest import ROOT, environment
 from tests.workloads.vit.vit_cells import SMALL, write_images
 
@@ -198,7 +198,7 @@ def test_it_is_the_same_in_a_fresh_process_whatever_was_imported(folder: Path, t
     here = digest()
     code = (
         "import sys; sys.path.insert(0, '.'); {}\n"
-        "from raysweep.orchestrator.sweep.workload import load_workload\n"
+        "from raysweep.orchestrator.sweep.loading.workload import load_workload\n"
         "print(load_workload('w:run', ('{}',)).source_digest)"
     )
     for first in ("pass", "import b", "import json, w; sys.modules.pop('a')"):
@@ -254,7 +254,7 @@ def test_an_edit_changes_the_digests_of_the_workloads_that_import_the_file(tmp_p
         ROOT / "src" / "raysweep", tmp_path / "raysweep", ignore=shutil.ignore_patterns("__pycache__", "analysis")
     )
     code = (
-        "from raysweep.orchestrator.sweep.workload import load_workload\n"
+        "from raysweep.orchestrator.sweep.loading.workload import load_workload\n"
         "print(*(load_workload(name).source_digest for name in ('online_rnn', 'bci', 'vit')))"
     )
 

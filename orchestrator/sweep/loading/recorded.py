@@ -6,10 +6,10 @@ import os
 from pathlib import Path, PurePosixPath
 
 from raysweep.orchestrator.code.source import Source, SourceFile, module_name, source_file
-from raysweep.orchestrator.sweep.main_module import MAIN
-from raysweep.orchestrator.sweep.program_files import metrics_of, python_files, scripts
-from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, OURS, content
-from raysweep.orchestrator.sweep.workload import Workload
+from raysweep.orchestrator.sweep.loading.main_module import MAIN
+from raysweep.orchestrator.sweep.loading.source import BUNDLED_PACKAGE, OURS, content
+from raysweep.orchestrator.sweep.loading.workload import Workload
+from raysweep.orchestrator.sweep.programs.program_files import metrics_of, python_files, scripts
 
 
 def source_of(workload: Workload) -> Source:

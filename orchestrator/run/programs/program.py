@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from raysweep.orchestrator.run.checkpoint_folder import MAX_BYTES, CheckpointFolder
 from raysweep.orchestrator.run.context import RunContext, RunningCell
-from raysweep.orchestrator.run.metric_sources import OutputMetrics, read_metrics, record_files
-from raysweep.orchestrator.run.process import Lines, RunningProgram
+from raysweep.orchestrator.run.programs.checkpoint_folder import MAX_BYTES, CheckpointFolder
+from raysweep.orchestrator.run.programs.metric_sources import OutputMetrics, read_metrics, record_files
+from raysweep.orchestrator.run.programs.process import Lines, RunningProgram
 from raysweep.orchestrator.run.threads import VARIABLES
 from raysweep.orchestrator.store.checkpoints import Preempted
-from raysweep.orchestrator.sweep.program import NEEDS, CommandLine, Program
-from raysweep.orchestrator.sweep.program_files import PYTHON, program_path
+from raysweep.orchestrator.sweep.programs.program import NEEDS, CommandLine, Program
+from raysweep.orchestrator.sweep.programs.program_files import PYTHON, program_path
 from raysweep.orchestrator.text import one_line
 
 PREEMPTED_GRACE_S = 20.0

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import is_signalled
-from raysweep.orchestrator.sweep.main_module import MAIN
+from raysweep.orchestrator.sweep.loading.main_module import MAIN
 from raysweep.orchestrator.text import message_of
 
 _entering: list[str] = []

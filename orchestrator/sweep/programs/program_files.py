@@ -18,10 +18,10 @@ from typing import Any
 from raysweep.orchestrator.code import source as recorded
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.identity import canonical_json
-from raysweep.orchestrator.sweep.program import Program, placeholders
-from raysweep.orchestrator.sweep.source import content, imported, reached, source_files
+from raysweep.orchestrator.sweep.loading.source import content, imported, reached, source_files
+from raysweep.orchestrator.sweep.loading.workload import Workload, load_workload
+from raysweep.orchestrator.sweep.programs.program import Program, placeholders
 from raysweep.orchestrator.sweep.spec import Sweep
-from raysweep.orchestrator.sweep.workload import Workload, load_workload
 
 MAX_FILES, MAX_BYTES = 10_000, 256 * 2**20
 """Maximum number and total bytes of a program's files, which are shipped to every worker. `links` has no limits."""

@@ -23,8 +23,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.imports import Code
-from raysweep.orchestrator.sweep.source import OURS, content, imported, reached
+from raysweep.orchestrator.sweep.loading.imports import Code
+from raysweep.orchestrator.sweep.loading.source import OURS, content, imported, reached
 
 MAIN = "__main__"
 _seen: dict[int, tuple[Any, bytes]] = {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from raysweep.orchestrator.sweep.program import ARGS, MetricSources, Pattern, Program, in_quotes, placeholders
+from raysweep.orchestrator.sweep.programs.program import ARGS, MetricSources, Pattern, Program, in_quotes, placeholders
 from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 

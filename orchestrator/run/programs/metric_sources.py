@@ -17,9 +17,9 @@ from typing import Any
 
 from raysweep.orchestrator.run.context import MAX_TEXT, RunContext
 from raysweep.orchestrator.run.curves import LoggedCurve
-from raysweep.orchestrator.run.event_files import read_events
-from raysweep.orchestrator.run.object_lines import ObjectLines
-from raysweep.orchestrator.sweep.program import MetricSources
+from raysweep.orchestrator.run.programs.event_files import read_events
+from raysweep.orchestrator.run.programs.object_lines import ObjectLines
+from raysweep.orchestrator.sweep.programs.program import MetricSources
 from raysweep.orchestrator.text import encodable
 
 MAX_VALUES = 2**22

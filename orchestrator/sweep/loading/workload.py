@@ -22,11 +22,11 @@ import pydantic
 from raysweep.orchestrator.code.source import inputs_digest, with_inputs
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.process import is_signalled
-from raysweep.orchestrator.sweep.imports import Code, read_code
-from raysweep.orchestrator.sweep.inputs import InputFile, Inputs, files_of
-from raysweep.orchestrator.sweep.main_module import MAIN, main_code
-from raysweep.orchestrator.sweep.program import Program
-from raysweep.orchestrator.sweep.source import OURS, content
+from raysweep.orchestrator.sweep.grammar.inputs import InputFile, Inputs, files_of
+from raysweep.orchestrator.sweep.loading.imports import Code, read_code
+from raysweep.orchestrator.sweep.loading.main_module import MAIN, main_code
+from raysweep.orchestrator.sweep.loading.source import OURS, content
+from raysweep.orchestrator.sweep.programs.program import Program
 from raysweep.orchestrator.text import encodable, message_of, printable_output, short_repr
 from raysweep.workloads import WORKLOADS
 from raysweep.workloads.interface import AddedLater

@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from raysweep.orchestrator.code.source import digest_of
-from raysweep.orchestrator.sweep.source import BUNDLED_PACKAGE, content, source_files
+from raysweep.orchestrator.sweep.loading.source import BUNDLED_PACKAGE, content, source_files
 
 _INSTALLED = ("site-packages", "dist-packages")
 

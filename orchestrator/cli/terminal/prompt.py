@@ -17,8 +17,8 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import SqlLexer
 
-from raysweep.orchestrator.cli import saved
-from raysweep.orchestrator.cli.output import complain, print_frame, say
+from raysweep.orchestrator.cli.terminal import saved
+from raysweep.orchestrator.cli.terminal.output import complain, print_frame, say
 from raysweep.orchestrator.errors import InputError, RaysweepError
 from raysweep.orchestrator.query.catalog import columns
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from raysweep.orchestrator.cli.output import event
+from raysweep.orchestrator.cli.terminal.output import event
 from raysweep.orchestrator.launch.display import Line, News
 
 if TYPE_CHECKING:

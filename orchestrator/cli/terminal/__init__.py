@@ -1,0 +1,1 @@
+"""What the commands share: printed output, progress, prompts and streams."""

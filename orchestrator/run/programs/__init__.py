@@ -1,0 +1,1 @@
+"""Cells that are runs of a program: its process, its metrics and its checkpoint folder."""

@@ -1,0 +1,1 @@
+"""What cells run: workloads, imported by name, and the files behind them."""
