@@ -106,9 +106,9 @@ def exit_now(code: int) -> NoReturn:
 
 
 def is_any_abandoned() -> bool:
-    """Whether a `CallThread` of this process was abandoned.
+    """Return whether any `CallThread` of this process was abandoned.
 
-    Exit handlers of the library that it called may then hang or crash: the library was not shut down.
+    If so, the library that it called was not shut down, and this library's exit handlers may hang or crash.
     """
     return bool(_abandoned)
 
@@ -143,7 +143,7 @@ class CallThread(threading.Thread):
         self._calls.put(None)
 
     def abandon(self, reason: str) -> None:
-        """Make no more calls, and wait for none."""
+        """Refuse all further calls, and do not wait for the present one."""
         self._why_lost = reason
         _abandoned.add(self.name)
         self.end()

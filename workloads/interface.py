@@ -86,27 +86,27 @@ class Checkpoint(Protocol):
 
 
 class NeededCell(Protocol):
-    """A cell that the running one needs, of the same seed: its key, its settings as a dict, a folder with its files."""
+    """A cell that the running cell needs. Both have the same seed."""
 
     @property
     def cell_id(self) -> str:
-        """The cell's id."""
+        """The id of the needed cell."""
 
     @property
     def method(self) -> str:
-        """The name of its method."""
+        """The cell's method."""
 
     @property
     def k(self) -> int | None:
-        """Its k."""
+        """The cell's k; None if it has none."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Its settings; nested ones are tables."""
+        """The cell's settings; nested settings are dicts."""
 
     @property
     def folder(self) -> Path:
-        """A folder with copies of its files, removed after the attempt."""
+        """A folder with copies of the cell's artifacts, which is removed after the attempt."""
 
 
 class Context(Protocol):
@@ -133,7 +133,7 @@ class Context(Protocol):
 
     @property
     def needs(self) -> Mapping[str, Sequence[NeededCell]]:
-        """Name of each block that the cell's block needs -> the cells there that this cell needs."""
+        """The cells that this cell needs, by the name of their block."""
 
     def progress(self, fraction: float) -> None:
         """Report the completed fraction of the cell, from 0 to 1."""

@@ -1,4 +1,4 @@
-"""How sure an estimate is after each seed: a band that holds at all times at once; and a fixed plan to compare with."""
+"""Bands for the median difference after each seed, valid at all seeds together; and the size of a fixed plan."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from raysweep.analysis.questions.sequential import LEVEL, log_evidence
 
 PLAN_EFFECT, PLAN_POWER = 0.5, 0.8
-"""The effect of the fixed plan, in standard deviations of the differences, and its power."""
+"""The effect that the fixed plan detects, in standard deviations of the differences, and its power."""
 _GRID = 81
 _MAX_SEEDS = 400
-"""Seeds beyond it are left out of the band, whose computation takes a time that grows with their square."""
+"""Maximum number of seeds in the band; later seeds are left out. The computing time grows with its square."""
 
 
 class Point(NamedTuple):
-    """The median of a - b after some seeds, and the ends of its band; None where they are infinite."""
+    """The median of a - b after `seeds` seeds, and the ends of its band; None where they are infinite."""
 
     seeds: int
     estimate: float | None
@@ -28,16 +28,16 @@ class Point(NamedTuple):
 
 
 def band(differences: NDArray[np.float64], questions: int = 1, level: float = LEVEL) -> list[Point]:
-    """The estimate and its band after each pair.
+    """Compute the median of a - b and its band after each seed.
 
-    The band is the set of shifts that no one-sided e-value has ever rejected at `level` over all questions: the
-    difference lies in it at all times, with a probability of 1 - level at least. Its ends are searched on a grid of
-    three times `_GRID` values.
+    The band is the set of shifts that no one-sided e-value has rejected so far, at `level` over all questions. With a
+    probability of at least 1 - `level`, the true difference is in the bands after all seeds. The ends of a band are
+    values of a grid of about three times `_GRID` shifts.
 
     Args:
-        differences: a - b for each seed, in order; infinite if one of the two failed.
-        questions: the number of questions asked together.
-        level: the probability that the band of any question is ever wrong.
+        differences: shape (seeds,): a - b in order; infinite if one of the two failed.
+        questions: the number of questions that are asked together.
+        level: maximum probability that any band of any question is ever wrong.
     """
     values = differences[:_MAX_SEEDS]
     finite = values[np.isfinite(values)]
@@ -69,9 +69,11 @@ def band(differences: NDArray[np.float64], questions: int = 1, level: float = LE
 
 
 def planned_seeds(questions: int = 1, level: float = LEVEL) -> int:
-    """Seeds of a fixed plan: a two-sided t test at level / questions that finds `PLAN_EFFECT` with `PLAN_POWER`.
+    """Return the number n of seeds of a fixed plan, which detects `PLAN_EFFECT` with the power `PLAN_POWER`.
 
-    By n = ((z_level + z_power) / effect)^2 + z_level^2 / 2.
+    Its test is a two-sided t test at `level` / `questions`: n = ((z_level + z_power) / effect)^2 + z_level^2 / 2, where
+    z_level and z_power are the quantiles of the standard normal distribution at 1 - `level` / `questions` / 2 and at
+    the power.
     """
     z = NormalDist().inv_cdf
     of_level = z(1 - level / questions / 2)

@@ -24,22 +24,22 @@ from raysweep.orchestrator.text import count_cells, join_first
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a question, or to a part of it that has the same values on both sides.
+    """The answer to a question, or to one stratum of it.
 
     Args:
         sweep: the sweep that declares the question.
         question: the question's name, and the stratum's values, if any.
         digest: digest of the question's text.
         verdict: `a is better`, `b is better`, `equal within the margin`, `best: NAME` or `open`.
-        seeds: the number of seeds at which the verdict was reached, or all seeds that count so far.
-        detail: the settings, estimate and evidence, in words.
+        seeds: the number of seeds at which the verdict was reached; while it is open, the number of seeds used so far.
+        detail: the settings, estimate and evidence, as text.
         asked_at: when a launch first recorded the question; None if the record has no valid time.
         ended_before: the number of the question's cells that had ended by then.
         dropped: whether the latest version of the sweep file no longer has the question.
         metric: the metric's name.
-        cells: the number of ended cells of the question's settings, also of other questions.
-        planned: the number of cells of a fixed plan (see `band.planned_seeds`) for each of the settings.
-        path: the estimate and its band after each seed; empty for a question for the best of several settings.
+        cells: the number of ended cells of the question's settings, including those run for other questions.
+        planned: the number of cells of a fixed plan (`band.planned_seeds`), over all settings of the question.
+        path: the estimate and its band after each seed; empty if the question is which of several settings is the best.
     """
 
     sweep: str
@@ -63,7 +63,7 @@ class Verdict:
 
     @property
     def saved(self) -> str:
-        """The cells that were saved against the fixed plan, in words."""
+        """The number of cells, compared with that of the fixed plan, as text."""
         less = self.planned - self.cells
         change = f"{abs(less):,} {'fewer' if less >= 0 else 'more'}"
         return f"{count_cells(self.cells)}, {change} than a fixed plan for half a standard deviation ({self.planned:,})"
@@ -99,11 +99,11 @@ def questions(store: str | Path | Store) -> list[Verdict]:
 
 @dataclass(frozen=True)
 class Declared:
-    """A question as sweep files declared it.
+    """A question that versions of a sweep file declare.
 
     Args:
         question: the question.
-        variants: the variants that its settings are chosen from: of the latest request that declares it.
+        variants: the variants from which its settings are selected: those of the latest launch with the question.
         at: when a launch first recorded it; None if no launch has, or the record has no valid time.
         dropped: whether the latest version of the sweep file no longer has it.
     """
@@ -115,10 +115,10 @@ class Declared:
 
 
 def declared(records: Sequence[RecordedSweep]) -> list[Declared]:
-    """The questions of all versions of a sweep file, each once.
+    """Return the questions of all versions of a sweep file, each once.
 
     Args:
-        records: the requests for the sweep, oldest first.
+        records: the records of the sweep by its launches, oldest first.
     """
     first: dict[str, datetime | None] = {}
     variants: dict[str, tuple[Question, pl.DataFrame]] = {}
@@ -133,16 +133,16 @@ def declared(records: Sequence[RecordedSweep]) -> list[Declared]:
 
 
 def asked(entries: Sequence[Declared]) -> list[tuple[Declared, Part]]:
-    """The parts of questions, each with its question."""
+    """Split the questions into their parts; return each part with its question."""
     return [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
 
 
 def verdicts(sweep: str, parts: Sequence[tuple[Declared, Part]], cells: RecordedCells) -> Iterator[Verdict]:
-    """The verdicts on the questions of a sweep.
+    """Yield the verdict on each part of a sweep's questions.
 
     Args:
         sweep: the sweep's name.
-        parts: the parts of all its questions: the correction is for their number.
+        parts: the parts of all its questions. Their number corrects the level for multiple questions.
         cells: the recorded cells.
     """
     for entry, part in parts:
@@ -170,7 +170,7 @@ def _verdict(sweep: str, entry: Declared, part: Part, found: Evidence | None, pr
 
 
 def _estimate(path: Sequence[Point]) -> str:
-    """The last estimate of a - b with its band, in words; empty if there is none."""
+    """Return the last estimate of a - b with its band, as text; "" if there is none."""
     if not path or path[-1].estimate is None:
         return ""
     ends = " to ".join(
@@ -184,7 +184,10 @@ def _minus(value: float | None) -> float | None:
 
 
 def answer(found: Evidence, estimate: str = "") -> tuple[str, int, str]:
-    """Verdict, number of seeds and detail of a part of a question; `estimate` becomes part of the detail."""
+    """Return the verdict, the number of seeds and the detail of a part of a question.
+
+    `estimate` is text that becomes a part of the detail.
+    """
     metric, failures = found.part.question.metric, _failures(found.outcomes)
     if found.race is not None:
         gone, names = found.race.dropped, found.part.names

@@ -1,6 +1,6 @@
-"""The order in which a store's cells were requested: by launch, then by the seed's place in the launch's request.
+"""The order in which a store's cells were requested: by launch, then by the seed's position in the launch's request.
 
-Evidence is counted in this order, which no outcome can influence: a later request never comes before an earlier one.
+Evidence is accumulated in this order, which does not depend on outcomes: later requests only add to its end.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import polars as pl
 from raysweep.orchestrator.store.sweeps import RecordedSweep
 
 MAX_SEEDS = 2**32
-"""A place is the number of the request times this, plus the seed's place in the request."""
+"""Factor in the place of a cell: place = number of the request * `MAX_SEEDS` + position of the seed in the request."""
 
 
 def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """The recorded cells in the order of their first requests.
+    """Return the recorded cells in the order of their first requests.
 
     Args:
         recorded: the recorded sweeps, oldest first.
 
     Returns:
-        Columns cell_id, seed, those of `cells.VARIANT`, retries (of the last request), and asked, the cell's place: the
-        same for cells of one seed that were first requested together.
+        Columns cell_id, seed, those of `cells.VARIANT`, retries (of the last request), and asked: the cell's place in
+        the order. Cells of one seed that were first requested together have the same place.
     """
     frames = [entry.requested for entry in sorted(recorded, key=_launch)]
     if not frames:
@@ -37,6 +37,6 @@ def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
 
 
 def _launch(entry: RecordedSweep) -> int:
-    """The number of the launch that recorded a sweep; 0 in foreign records."""
+    """Return the generation of the launch that recorded a sweep; 0 if the record has none."""
     epoch = entry.metadata.get("epoch")
     return epoch if isinstance(epoch, int) else 0

@@ -1,4 +1,4 @@
-"""The parts of a declared question, each between settings of equal strata, and the evidence on each so far."""
+"""The parts of a declared question, one per stratum, and the evidence on each of them so far."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 from raysweep.orchestrator.sweep.grammar.question import Question, Setting, labels
 
 Key = tuple[Any, ...]
-"""The values of a setting in the columns `cells.VARIANT`."""
+"""A setting, as the values of its columns `cells.VARIANT`."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A question, or the part of it with certain values that both sides share.
+    """A question, or one stratum of it: the settings to compare, which agree in the stratum's values.
 
     Args:
         question: the question.
-        name: its name, with these values if there are any.
+        name: the question's name, followed by the stratum's values, if any.
         keys: the settings.
-        names: names of the settings.
-        problems: the reasons why settings cannot be compared; there are no settings then.
+        names: the names of the settings.
+        problems: the reasons why no settings can be compared; `keys` is empty then.
     """
 
     question: Question
@@ -46,7 +46,10 @@ class Part:
 
 
 def parts_of(question: Question, variants: pl.DataFrame) -> list[Part]:
-    """The parts of a question over these variants (`cells.VARIANTS_SCHEMA`), which may lack cells; at least one."""
+    """Split a question into at least one part, over the settings of `variants` (`cells.VARIANTS_SCHEMA`).
+
+    The variants need not have any cells.
+    """
     one_each = variants.select(cell_id=pl.format("variant {}", "variant"), variant="variant", seed=pl.lit(0, pl.Int64))
     table = by_setting(CellTable(variants, one_each))
     keys = variants.select(VARIANT).unique(maintain_order=True).rows()
@@ -71,7 +74,7 @@ def _names(settings: Sequence[Setting]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RecordedCells:
-    """The cells of recorded sweeps by setting: columns cell_id, seed, asked, status, metrics, finished_at."""
+    """The cells of recorded sweeps, one frame per setting: cell_id, seed, asked, status, metrics, finished_at."""
 
     frames: Mapping[Key, pl.DataFrame]
 
@@ -81,10 +84,10 @@ class RecordedCells:
         return metrics_of(self.frames.values())
 
     def outcomes(self, part: Part) -> list[Outcomes]:
-        """The outcomes of a part's settings.
+        """Return the outcomes of each setting of a part.
 
         Raises:
-            InputError: the settings cannot be compared, or have no such metric.
+            InputError: the settings cannot be compared, or the metric does not exist (see `settings.outcomes_of`).
         """
         if part.problems:
             raise InputError(list(part.problems))
@@ -111,8 +114,8 @@ def recorded_cells(
     Args:
         store: the store.
         recorded: the recorded sweeps, oldest first.
-        retried: whether a failed cell that has attempts left counts as pending, since a launch is about to retry it.
-        tried_now: ids of cells for which this is not so: this launch has tried them already.
+        retried: whether a failed cell with attempts left counts as pending, because the launch will retry it.
+        tried_now: ids of cells that this launch has already tried, so that they count as failed even if `retried`.
     """
     requested = in_request_order(recorded)
     if requested.is_empty():
@@ -146,9 +149,10 @@ class Evidence:
     Args:
         part: the part.
         outcomes: the outcomes of each of its settings.
-        decision: the verdict; None for a question for the best of several settings.
+        decision: the verdict on a comparison of two settings; None for a question for the best of several.
         race: the settings that are shown not to be the best; None for a comparison of two.
-        differences: the differences a - b that count, in order, lower being better; empty for a question for the best.
+        differences: shape (pairs,): the differences a - b that are used, in order; lower is better. Empty for a
+            question for the best.
     """
 
     part: Part
@@ -159,17 +163,17 @@ class Evidence:
 
     @property
     def left(self) -> list[int]:
-        """The settings that may still be asked about: both of a pair, or those that are not dropped."""
+        """Indices of the settings that may get more seeds: both of a pair, or those that may still be the best."""
         return list(range(len(self.outcomes))) if self.race is None else np.nonzero(self.race.dropped == 0)[0].tolist()
 
     @property
     def left_settings(self) -> list[tuple[Key, Outcomes]]:
-        """The settings of `left`, with their outcomes."""
+        """The settings in `left`, each with its outcomes."""
         return [(self.part.keys[i], self.outcomes[i]) for i in self.left]
 
     @property
     def further(self) -> int | None:
-        """The number of further seeds that would do at the evidence's pace; None if it has none."""
+        """The expected number of further seeds until a verdict, if the evidence grows as before; None if unknown."""
         if self.race is None:
             return self.decision.further if self.decision is not None else None
         log_e, seeds = self.race.log_e[self.left], self.race.seeds[self.left]
@@ -180,19 +184,19 @@ class Evidence:
 
     @property
     def pairs(self) -> int:
-        """The number of seeds that were used."""
+        """The number of seeds used; for a question for the best, of the setting in `left` with the fewest."""
         if self.race is None:
             return self.differences.size
         return int(self.race.seeds[self.left].min()) if self.left else 0
 
 
 def evidence(part: Part, outcomes: Sequence[Outcomes], count: int, level: float) -> Evidence:
-    """The evidence on a part of a question.
+    """Compute the evidence on a part of a question.
 
     Args:
         part: the part.
         outcomes: the outcomes of its settings.
-        count: the number of questions asked together.
+        count: the number of questions that are asked together.
         level: the probability of a wrong verdict on any of them.
     """
     seeds = sorted({seed for entry in outcomes for seed in entry.asked})

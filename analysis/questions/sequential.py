@@ -129,13 +129,13 @@ LITTLE = 0.1
 
 
 class Race(NamedTuple):
-    """The evidence that each of several settings is not the best.
+    """The evidence against each of several settings being the best. All arrays have the shape (settings,).
 
     Args:
-        dropped: for each setting the number of seeds after which it was shown not to be the best; 0: it never was.
-        seeds: for each setting the number of its seeds that were used.
-        log_e: for each setting the largest log E so far against its being the best.
-        needed: the log E at which a setting is dropped.
+        dropped: the number of seeds after which the setting was shown not to be the best; 0 if it was not.
+        seeds: the number of seeds that were used.
+        log_e: the largest natural logarithm so far of the e-value against the hypothesis that the setting is the best.
+        needed: the logarithm at which a setting is dropped; a single number.
     """
 
     dropped: NDArray[np.int64]
@@ -145,17 +145,18 @@ class Race(NamedTuple):
 
 
 def race(outcomes: Array, asked: NDArray[np.int64], questions: int = 1, level: float = LEVEL) -> Race:
-    """Which of several settings are shown not to be the best.
+    """Determine which of several settings are shown not to be the best.
 
-    The evidence against a setting is the mean of its e-values against all others, which is an e-value if the setting is
-    the best. A setting is dropped when it reaches questions / level, so the best one is ever dropped with probability
-    `level` at most over all questions. Seeds of a setting that follow its being dropped are not used.
+    The evidence against a setting is the mean of its e-values against all other settings. This mean is an e-value under
+    the hypothesis that the setting is the best. A setting is dropped when its evidence reaches `questions` / `level`.
+    Therefore the probability that the best setting of any question is ever dropped is at most `level`. Seeds of a
+    setting after its drop are not used.
 
     Args:
         outcomes: shape (settings, seeds); lower is better, infinite if the cell failed, nan without an outcome.
         asked: shape (settings, seeds): the order in which the cells were requested (see `in_order`).
-        questions: the number of questions asked together.
-        level: the probability that the best setting of any question is dropped.
+        questions: the number of questions that are asked together.
+        level: maximum probability that the best setting of any question is dropped.
     """
     count = outcomes.shape[0]
     needed = math.log(questions / level)
@@ -186,11 +187,11 @@ def race(outcomes: Array, asked: NDArray[np.int64], questions: int = 1, level: f
 
 
 def in_order(outcomes: Array, asked: NDArray[np.int64]) -> Array:
-    """The differences a - b of two settings, in the order in which their cells were requested.
+    """Return the differences a - b of two settings, shape (pairs,), in the order in which their cells were requested.
 
-    A pair of cells takes the place of the later of them. The differences end before the first pair that was requested
-    and has not ended: if later ones were used, cells that end soon would count more. So no evidence depends on how long
-    cells take, on interruptions, or on when it is looked at.
+    The place of a pair is that of its later cell. The differences end before the first requested pair that has not
+    ended. If later pairs were used, cells that end soon would count more. Therefore the evidence does not depend on how
+    long cells take, on interruptions, or on when it is computed.
 
     Args:
         outcomes: shape (2, seeds): a and b; nan without an outcome.
@@ -205,9 +206,9 @@ def in_order(outcomes: Array, asked: NDArray[np.int64]) -> Array:
 def _by_place(
     i: int, outcomes: Array, asked: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """The differences of setting i from all settings at each place, shape (settings, places); 0 where there is no pair.
+    """Return the differences of setting i from all settings at each place, shape (settings, places); 0 without a pair.
 
-    Also returns which pairs were requested and have not ended, shape (places, settings).
+    Also return which pairs were requested and have not ended, shape (places, settings).
     """
     requested = (asked >= 0) & (asked[i] >= 0)
     requested[i] = False
@@ -221,10 +222,10 @@ def _by_place(
 
 
 def fewest(questions: int = 1, level: float = LEVEL, settings: int = 2) -> int:
-    """The smallest number of seeds at which a verdict is possible: all differences have one sign and grow.
+    """Return the smallest number of seeds that allows a verdict, if all differences have one sign and grow in size.
 
     Args:
-        questions: the number of questions asked together.
+        questions: the number of questions that are asked together.
         level: the probability of a wrong verdict.
         settings: the number of settings of a question for the best one; 2 for a comparison.
     """

@@ -32,12 +32,12 @@ class Outcomes:
     """The outcomes of a setting in one metric.
 
     Args:
-        values: seed -> outcome, lower being better.
+        values: seed -> outcome; lower is better.
         failed: seeds of the cells that failed.
         diverged: seeds of the done cells without a value of the metric.
         pending: seeds of the cells without an outcome.
         ended: seed -> when its cell ended, in seconds since 1970.
-        asked: seed -> the place of its cell among all requested ones (`order.request_order`), if it is known.
+        asked: seed -> the place of its cell in the order of requests (`order.in_request_order`), if it is known.
     """
 
     values: Mapping[int, float]
@@ -66,10 +66,10 @@ class Cells:
         return metrics_of(self.rows.values())
 
     def outcomes(self, setting: int, metric: str, better: str) -> Outcomes:
-        """The outcomes of a setting.
+        """Return the outcomes of a setting in a metric; `setting` is its index.
 
         Raises:
-            InputError: no cell has such a metric (see `outcomes_of`).
+            InputError: the metric does not exist (see `outcomes_of`).
         """
         shown = label(self.settings[setting], self.settings)
         return outcomes_of(self.rows[setting], metric, better, shown, self.metrics)
@@ -82,7 +82,7 @@ def metrics_of(frames: Iterable[pl.DataFrame]) -> frozenset[str]:
 
 
 def outcomes_of(cells: pl.DataFrame, metric: str, better: str, name: str, existing: Collection[str]) -> Outcomes:
-    """The outcomes of a setting's cells.
+    """Return the outcomes of the cells of one setting.
 
     Args:
         cells: columns seed, status, metrics, finished_at; and asked, if the order of requests is known.
@@ -92,8 +92,8 @@ def outcomes_of(cells: pl.DataFrame, metric: str, better: str, name: str, existi
         existing: all metrics of the store.
 
     Raises:
-        InputError: no cell has such a metric, though some have others; or no cell of the setting has it, though some
-            are done and did not diverge.
+        InputError: no cell of the store has the metric, though some have other metrics; or no cell of the setting has
+            it, though some are done and did not diverge.
     """
     if existing and metric not in existing:
         raise InputError(unknown_name("metric", metric, sorted(existing)))

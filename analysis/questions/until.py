@@ -1,9 +1,9 @@
-"""`--until decided`: which cells a launch runs next, so that the questions of its sweeps are decided with few cells.
+"""`--until decided`: the cells that a launch runs next, so that the questions of its sweeps are decided with few cells.
 
-Each call reads the store and starts afresh, so a launch that was killed goes on as if it had not been. Seeds are those
-of the sweep's file in their order, then the integers above the largest one. A round adds seeds to the questions that
-are open, the cheapest to close first, as far as the budget goes. Only settings of questions run; a setting that was
-dropped from a question for the best one gets no more seeds from it.
+Each round reads the store afresh, so that a launch can continue after a kill. Seeds are added in the order of the
+sweep's file, followed by the integers above its largest seed. A round adds seeds to open questions within the budget,
+first to those that are cheapest to close. Only the settings of questions run. A setting that was dropped from a
+question for the best one gets no more seeds for it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import join_first
 
 GROWTH = 8
-"""A round adds one seed for each so many that a question has, so at most about this part of its seeds is in vain."""
+"""A round adds one seed per `GROWTH` seeds of a question. At most about 1 / `GROWTH` of its seeds are superfluous."""
 AHEAD = 32
-"""Seeds beyond the file's that are expanded at once."""
+"""Number of seeds to expand at once beyond those of the sweep file."""
 
 Place = tuple[int, int]
-"""The variant and the seed of a cell."""
+"""A cell, as (number of its variant, seed)."""
 
 
 @dataclass(frozen=True)
 class _Open:
-    """A question that is not decided: its evidence, its sweep, and the fewest seeds at which a verdict is possible."""
+    """A part of a question without a verdict: its evidence, its sweep, and the fewest seeds that allow a verdict."""
 
     found: Evidence
     sweep: Sweep
@@ -46,20 +46,20 @@ class _Open:
 
     @property
     def further(self) -> int:
-        """The number of further seeds that would do; as many as there are if the evidence has no pace."""
+        """The expected number of further seeds until a verdict; if unknown, the number of seeds so far (at least 1)."""
         n = self.found.pairs
         if n < self.fewest:
             return self.fewest - n
         return max(1, n if self.found.further is None else self.found.further)
 
     def step(self, factor: int) -> int:
-        """The number of seeds to add in a round."""
+        """Return the number of seeds to add in a round."""
         n = self.found.pairs
         return self.further if n < self.fewest else max(1, min(factor * math.ceil(n / GROWTH), self.further, n))
 
 
 class UntilDecided:
-    """The rounds of a launch (see `launch.rounds.Rounds`)."""
+    """Chooses the cells of each round of a launch with `--until decided` (see `launch.rounds.Rounds`)."""
 
     def __init__(self, request: Request, store: Store, options: Options) -> None:
         self._store, self._options = store, options
@@ -135,7 +135,7 @@ class UntilDecided:
         return recorded_cells(self._store, self._recorded(), retried=True, tried_now=self._tried)
 
     def _costs(self, cell_ids: Sequence[str]) -> dict[str, Cost]:
-        """Cell id -> cost of its attempts, of those among the cells that have any."""
+        """Return cell id -> total cost of its attempts. Cells without attempts are left out."""
         if not cell_ids:
             return {}
         seconds = pl.col("seconds").fill_null(0)
@@ -151,7 +151,7 @@ class UntilDecided:
     # The choice
 
     def _choose(self, cells: RecordedCells, costs: Mapping[str, Cost], slots: int) -> list[Place]:
-        """The cells of the next round; none if all questions are decided, or nothing can be done about the others."""
+        """Return the cells of the next round; empty if this launch can decide no further question."""
         entries: list[_Open] = []
         blocked: list[str] = []
         for sweep, parts, count in self._parts:
@@ -183,12 +183,12 @@ class UntilDecided:
         self, entries: Sequence[_Open], per_cell: Mapping[Key, Cost], budget: Budget, costs: Mapping[str, Cost],
         factor: int,
     ) -> list[Place]:  # fmt: skip
-        """Seeds for the questions that can be closed within the budget, or else for the one that is cheapest to close.
+        """Choose cells for all questions that can be closed within the budget, otherwise for the cheapest one to close.
 
         Args:
             entries: the open questions, the cheapest to close first.
             per_cell: the expected cost of a cell of each setting.
-            budget: what may be spent.
+            budget: the limits and the cost so far.
             costs: the cost of each cell that has been tried.
             factor: see `_Open.step`.
         """
@@ -214,7 +214,7 @@ class UntilDecided:
         return list(chosen)
 
     def _per_cell(self, cells: RecordedCells, costs: Mapping[str, Cost]) -> dict[Key, Cost]:
-        """Setting -> mean cost of its cells that have been tried; of all settings' cells if none of them has."""
+        """Return setting -> mean cost of its tried cells; without any, the mean over all settings."""
         mean = _mean(costs.values())
         tried = {
             key: [costs[i] for i in frame["cell_id"] if i in costs]
@@ -224,7 +224,7 @@ class UntilDecided:
         return {key: _mean(tried[key]) if tried.get(key) else mean for key in self._keys}
 
     def _seeds(self, entry: _Open) -> Iterator[int]:
-        """The next seeds of a question: those that were requested and have not ended, then new ones."""
+        """Yield the next seeds of a question: first those that were requested and have no outcome, then new ones."""
         pending = _pending(entry.found)
         yield from pending
         sides = [outcomes for _, outcomes in entry.found.left_settings]
@@ -233,7 +233,7 @@ class UntilDecided:
                 yield seed
 
     def _id(self, sweep: Sweep, place: Place) -> str:
-        """The id of a cell, which may be of a new seed of the sweep."""
+        """Return the id of a cell; `place` may have a seed that the sweep's file does not list."""
         while place not in self._ids:
             first = self._ahead.get(sweep.name, 0)
             self._ahead[sweep.name] = first + AHEAD
@@ -244,7 +244,7 @@ class UntilDecided:
         return self._ids[place]
 
     def _stuck(self, found: Evidence) -> str | None:
-        """The reason why a question cannot be decided by this launch: a cell that it tried has no outcome."""
+        """Return a message if a cell of the question has no outcome although this launch tried it; otherwise None."""
         for seed in _pending(found)[:1]:
             for (key, outcomes), i in zip(found.left_settings, found.left, strict=True):
                 place = (self._number[key], seed)
@@ -253,7 +253,7 @@ class UntilDecided:
         return None
 
     def _note(self, found: Evidence) -> str:
-        """Note what is new in a question's verdict, and return the verdict."""
+        """Add the changes of a question's verdict to the news, and return the verdict."""
         verdict, seeds, _ = answer(found)
         for name, at in zip(found.part.names, found.race.dropped, strict=True) if found.race is not None else ():
             if at and (found.part, name) not in self._noted:
@@ -266,7 +266,7 @@ class UntilDecided:
 
 
 def _declared(sweep: Sweep, variants: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> list[Declared]:
-    """The questions of a sweep's file, and those that earlier versions of it had: all count in the correction."""
+    """Return the questions of a sweep's file, and those of its earlier versions: the correction counts them all."""
     own = variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload))
     now = {question.digest for question in sweep.questions}
     before = {e.question.digest: e for e in declared([r for r in recorded if r.key == (sweep.name, sweep.path)])}
@@ -278,13 +278,13 @@ def _declared(sweep: Sweep, variants: pl.DataFrame, recorded: Sequence[RecordedS
 
 
 def _canonical(sweep: Sweep) -> Iterator[int]:
-    """All seeds in the order in which they are added: the file's, then those above the largest one."""
+    """Yield all seeds in the order of their addition: those of the file, then the integers above the largest."""
     yield from sweep.seeds
     yield from itertools.count(max(sweep.seeds) + 1)
 
 
 def _pending(found: Evidence) -> list[int]:
-    """Seeds at which cells were requested and have no outcome, in the order of the requests."""
+    """Return the seeds of requested pairs without an outcome, in the order of the requests."""
     sides = [outcomes for _, outcomes in found.left_settings]
     places: dict[int, int] = {}
     for seed in {seed for side in sides for seed in side.asked}:
@@ -295,11 +295,11 @@ def _pending(found: Evidence) -> list[int]:
 
 
 def _closing(entry: _Open, per_cell: Mapping[Key, Cost]) -> Cost:
-    """The expected cost of closing a question."""
+    """Return the expected cost until the question is decided."""
     return total(per_cell[key].times(entry.further) for key, _ in entry.found.left_settings)
 
 
 def _mean(costs: Collection[Cost]) -> Cost:
-    """The mean cost of cells; no time is known without any."""
+    """Return the mean cost of a cell; 0 CPU- and GPU-seconds if `costs` is empty."""
     _, cpu, gpu = total(costs)
     return Cost(1, cpu / max(1, len(costs)), gpu / max(1, len(costs)))

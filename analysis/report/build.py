@@ -57,7 +57,7 @@ class Experiment(NamedTuple):
     column_of: Mapping[str, str]
     """Metric -> SQL column."""
     text_column_of: Mapping[str, str]
-    """Text metric -> SQL column."""
+    """The SQL column of each text metric: name -> column."""
     curves: tuple[Curve, ...]
 
 
@@ -203,7 +203,7 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """See `provenance.mixed_code`; digests of code of the same meaning count as one."""
+    """Return `provenance.mixed_code`, where source digests of code with the same meaning count as one."""
     mixed = provenance.mixed_code(done)
     if mixed.is_empty():
         return mixed
@@ -212,7 +212,10 @@ def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
 
 
 def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the SQL column of each metric, and of each text metric. `widen` renames those whose name is taken."""
+    """Return two maps of a metric to its SQL column: for metrics that are numbers, and for text metrics.
+
+    The names can differ, because `widen` renames metrics whose name is taken by another column.
+    """
     metrics = cells["metrics"].list.explode().struct.field("name").drop_nulls().unique().sort().to_list()
     own = texts.join(cells.select("cell_id"), on="cell_id", how="semi")["name"].unique().sort()
     keys = {key for text in cells["config"].unique() for key in flattened(json.loads(text or "{}"))}

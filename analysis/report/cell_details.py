@@ -66,7 +66,7 @@ def details(
 
     Args:
         store: the store with the attempts.
-        cells: the report's cells, with variant and label.
+        cells: the report's cells, including the columns variant and label.
         texts: metrics that are text: cell_id, attempt, name, value.
         curves: curves of some of the cells.
         room: the size limit in bytes.

@@ -27,7 +27,7 @@ _WIDE_RANGE = 30
 """An axis is logarithmic if the ratio of its largest to its smallest value is above this."""
 
 _MAX_POINTS = 200
-"""A question's chart has at most twice as many points."""
+"""Maximum number of points in the chart of a question."""
 
 Spec = dict[str, Any]
 Columns = dict[str, list[Any]]
@@ -104,7 +104,7 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
 
 
 def question(verdict: Verdict) -> tuple[Spec, Columns]:
-    """Build the chart of a question: the estimate of a - b and its band after each seed, and the stopping time."""
+    """Build the chart of a question: the estimate of a - b and its band after each seed, and the verdict's seed."""
     points = verdict.path[:: 1 + len(verdict.path) // _MAX_POINTS]
     scale: Scale = "linear"
     line = {"y": _number_axis("estimate", scale), "tooltip": _tooltip("seeds", "estimate", "low", "high")}

@@ -48,7 +48,7 @@ def query_of_metric(column: str, experiment: str, store: str, where: str | None 
 
 
 def query_of_text(column: str, experiment: str, store: str, where: str | None = None) -> str:
-    """Build the command that counts the values of a text metric by variant."""
+    """Build the `raysweep query` command that counts how often each value of a text metric occurs in each variant."""
     quoted = identifier(column)
     sql = (
         f"SELECT {_VARIANT}, {quoted}, count(*) AS seeds FROM cells WHERE {_done(experiment, where)} "  # noqa: S608 - printed only

@@ -60,7 +60,7 @@ def _skipped(report: Report) -> list[str]:
 
 
 def _questions(report: Report) -> list[str]:
-    """The verdicts on the questions that sweeps declare."""
+    """Return the lines about the verdicts on the questions that sweeps declare."""
     if not report.questions:
         return []
     items = ["; ".join(line.strip() for line in repr(verdict).splitlines()) for verdict in report.questions]

@@ -1,4 +1,4 @@
-"""Metrics that are text: which values they have in each variant, and how often."""
+"""Metrics that are text: tables of how often each value occurs in each variant."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import NamedTuple
 import polars as pl
 
 MAX_VALUES, MAX_LETTERS = 5, 60
-"""Maximum numbers of values that are named per variant, and of characters of one."""
+"""Maximum number of values that are listed per variant, and of characters of a value."""
 SCHEMA = {"variant": pl.UInt32, "n": pl.Int64, "values": pl.String, "cells": pl.Int64}
 
 
 class TextMetric(NamedTuple):
-    """A text metric of an experiment: one row per variant, columns as `SCHEMA`. `others` counts variants left out."""
+    """A text metric of an experiment: one row per variant, with the columns `SCHEMA`.
+
+    `others` is the number of variants that are left out.
+    """
 
     name: str
     rows: pl.DataFrame
@@ -21,11 +24,11 @@ class TextMetric(NamedTuple):
 
 
 class TextMetrics(NamedTuple):
-    """The text metrics of an experiment: tables of some of them, and the names of the rest."""
+    """The text metrics of an experiment: tables of the selected metrics, and the names of the other metrics."""
 
     tables: tuple[TextMetric, ...]
     same: Mapping[str, str]
-    """Metrics that have one value in all cells; they have no table."""
+    """Text metrics with the same value in all cells: name -> value. They have no table."""
     omitted: tuple[str, ...]
 
 
@@ -65,7 +68,7 @@ def tabulate(
 
 
 def _counts(values: pl.Series) -> str:
-    """The values and their numbers, the most frequent first: `converged 3, diverged 1`."""
+    """Format the values and how often each occurs, the most frequent first: `converged 3, diverged 1`."""
     counts = values.value_counts().sort([pl.col("count"), pl.col("value")], descending=[True, False])
     shown = [f"{_cut(value)} {count:,}" for value, count in counts.head(MAX_VALUES).iter_rows()]
     rest = counts.height - MAX_VALUES

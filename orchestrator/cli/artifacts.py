@@ -98,10 +98,10 @@ def artifacts_get(
 
 
 def _chosen(store: Store, cell: str | None, where: str | None, name: str | None) -> pl.DataFrame:
-    """The artifacts of the cells that match, with paths that match.
+    """Return the artifacts of the cells that match `cell` and `where`, with a path that matches `name`.
 
     Raises:
-        InputError: none match. A store without artifacts is no error.
+        InputError: `cell` has no artifacts, `where` matches no cell, or there are artifacts, but none matches.
     """
     import polars as pl
 

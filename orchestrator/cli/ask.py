@@ -113,7 +113,7 @@ def diff(
 
 
 _CELL = re.compile(r"(.*#)?[0-9a-fA-F]{1,24}")
-"""A cell id or its first characters, as `raysweep show` takes it."""
+"""Pattern of a cell id or of its first characters, as `raysweep show` accepts it."""
 
 
 def questions(store: StoreOption = "results", as_json: Json = False) -> None:

@@ -321,7 +321,7 @@ def debug(
 
 
 def _entry(store: Store, cell_id: str) -> RecordedSweep:
-    """The recorded sweep that requested a cell, this user's own before others."""
+    """Return the recorded sweep that requested a cell, preferably one that this user recorded."""
     import polars as pl
 
     entries = [e for e in store.sweeps() if not e.table.cells.filter(pl.col("cell_id") == cell_id).is_empty()]
@@ -350,9 +350,9 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
 
 
 def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:
-    """The file of the program that has run a cell as a function of its own.
+    """Return the program file whose `__main__` defines the workload's function, from the cell's last attempt.
 
-    A row is not signed as a sweep is, so that only files below the launch's folders are taken.
+    Rows are not signed, unlike recorded sweeps. Therefore only files below the launch's folders are accepted.
     """
     import polars as pl
 

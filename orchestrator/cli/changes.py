@@ -1,4 +1,4 @@
-"""Changes of code in words: what changed, how the workload uses it, and who accepted it."""
+"""Descriptions of code changes for people: what changed, how the workload uses it, and who accepted the change."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.launch.staleness import CodeChange
 
 MAX_PARTS = 8
-"""Changed parts that are listed."""
+"""Maximum number of changed parts that a plan lists per code change without `--diff`."""
 
 
 def change_lines(changes: Sequence[tuple[CodeChange, int]], unrecorded: int, *, diff: bool) -> Iterator[str]:
-    """The lines of a plan about changed code. `diff`: with the text before and now."""
+    """Yield the lines of a plan that describe changed code. With `diff`, include the differing lines of each part."""
     for change, cells in changes:
         if change.accepted:
             yield f"{count_cells(cells)} done by other code, whose changes were accepted:"
@@ -38,7 +38,7 @@ def change_lines(changes: Sequence[tuple[CodeChange, int]], unrecorded: int, *, 
 
 
 def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
-    """A change of code as JSON."""
+    """Return a code change, and the number of cells that it concerns, as a JSON document."""
     return {
         "workload": change.workload, "before": change.before, "after": change.after, "cells": cells,
         "matters": change.matters, "parts": [difference._asdict() for difference in change.differences],
@@ -47,12 +47,12 @@ def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
 
 
 def used_by(difference: Difference) -> str:
-    """The parts by which the workload uses a changed one, to append to its name."""
+    """Describe by which other parts the workload uses the changed part: `, used by function run > function fit`."""
     return f", used by {' > '.join(difference.chain)}" if difference.chain else ""
 
 
 def text_diff(difference: Difference) -> Iterator[str]:
-    """The lines that differ between the two versions of a part, with a few lines around them."""
+    """Yield the lines that differ between the two versions of a part, with two unchanged lines before and after."""
     before, after = ((text or "").splitlines() for text in (difference.before, difference.after))
     lines = difflib.unified_diff(before, after, lineterm="", n=2)
     return (line for line in lines if not line.startswith(("---", "+++")))

@@ -1,4 +1,4 @@
-"""The code and the environment of a row: printed, compared with another row's, and loaded to run again."""
+"""The code and the environment of a cell's row: printed, compared with another row's, or loaded to run it again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def last_row(store: Store, cell_id: str) -> dict[str, Any] | None:
-    """The row of a done cell, else of its last attempt; None if none has ended."""
+    """Return the row of a cell if it is done, otherwise of its last ended attempt; None if no attempt has ended."""
     import polars as pl
 
     is_cell = pl.col("cell_id") == cell_id
@@ -37,7 +37,7 @@ def workload_as_recorded(store: Store, cell_id: str, entry: RecordedSweep, folde
         cell_id: the cell's id.
         entry: the sweep that requested the cell.
         folder: a new private folder, to which the source is unpacked.
-        trust: run it whoever recorded it.
+        trust: load the source even if another user, or another machine, recorded it.
     """
     from raysweep.orchestrator.launch.as_recorded import recorded_workload
 
@@ -51,10 +51,10 @@ def workload_as_recorded(store: Store, cell_id: str, entry: RecordedSweep, folde
 
 
 def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Source, bool]:
-    """The source digest of a row, its source, and whether this user on this machine recorded it.
+    """Return the source digest of a row, its source, and whether this user on this machine recorded the source.
 
     Raises:
-        InputError: there is no row, or the store has no source of it.
+        InputError: `row` is None or has no source digest, or the store does not hold the source.
     """
     from raysweep.orchestrator.store.documents import read_source
 
@@ -68,7 +68,7 @@ def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Sou
 
 
 def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded environment of a row; of a row of an earlier version of raysweep only the packages."""
+    """Return the recorded environment of a row. Rows of earlier versions of raysweep have only imported packages."""
     from raysweep.orchestrator.run.environment import KEY
     from raysweep.orchestrator.store.documents import ENVIRONMENTS, read
 
@@ -80,7 +80,7 @@ def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
 def show_code(
     store: Store, key: Mapping[str, Any], row: Mapping[str, Any] | None, *, whole: bool, as_json: bool
 ) -> None:
-    """Print the source of a cell's row; if `whole`, first the command and the environment."""
+    """Print the source of a cell's row. With `whole`, print the command and the environment first."""
     _, source, _ = source_of_row(store, row)
     if row is None:
         return
@@ -118,7 +118,7 @@ def _command(store: Store, epoch: int) -> str:
 
 
 def cells_differ(store: Store, keys: Sequence[Mapping[str, Any]], *, as_json: bool) -> bool:
-    """Print in what two cells differ: settings, metrics, environment, code. Returns whether they do."""
+    """Print how two cells differ in settings, metrics, environment and code; return whether they differ."""
     from raysweep.orchestrator.code.meaning import differences
 
     rows = [last_row(store, key["cell_id"]) for key in keys]
@@ -156,7 +156,7 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """An environment without tables: an installed package by its name."""
+    """Flatten an environment to one level: each installed package becomes an entry under its own name."""
     flat: dict[str, Any] = {}
     for name, value in environment.items():
         flat.update(value if isinstance(value, dict) and name == "installed" else {})

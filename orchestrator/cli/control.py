@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
 
 ANSWER_S = 30.0
-"""Seconds within which a launch has noticed a cancellation; it looks every few seconds."""
+"""Maximum seconds to wait for the launch to notice a cancellation. A launch looks for one every few seconds."""
 _LOOK_S = 0.1
 
 OnlyThese = Annotated[str, typer.Option("--where", help='Cancel cells that match this SQL predicate: "lr > 0.1".')]
@@ -84,7 +84,7 @@ def cancel(where: OnlyThese, store: StoreOption = "results") -> None:
 
 
 def _epoch(opened: Store) -> int:
-    """The generation of the store's running launch.
+    """Return the generation of the store's running launch.
 
     Raises:
         InputError: no launch is running.

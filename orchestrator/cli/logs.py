@@ -73,7 +73,7 @@ def logs(
 
 
 def _ended(store: Store, cell_id: str) -> list[int]:
-    """The numbers of the attempts that have ended."""
+    """Return the numbers of the cell's attempts that have ended."""
     import polars as pl
 
     of_cell = store.attempts.filter(pl.col("cell_id") == cell_id).select("attempt")
@@ -87,7 +87,7 @@ def _latest(store: Store, cell_id: str, ended: list[int], running: bool) -> int 
 
 
 def _running(store: Store, cell_id: str) -> tuple[bool, bool]:
-    """Whether a launch is running, and whether the cell runs in it."""
+    """Return (whether a launch is running, whether the cell is running in it)."""
     from raysweep.orchestrator.store.lease import current_owner
 
     owner = current_owner(store.storage)
@@ -108,7 +108,7 @@ def _recorded(store: Store, cell_id: str, attempt: int) -> tuple[str, str] | Non
 
 
 def _print_live(store: Store, cell_id: str, attempt: int, printer: _Printer) -> bool:
-    """Print what is new in a running attempt's output; return false if the attempt has published nothing."""
+    """Print the new part of a running attempt's output; return False if the attempt has published nothing."""
     from raysweep.orchestrator.store.live import read
 
     state = read(store.storage, cell_id, attempt)

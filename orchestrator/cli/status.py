@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.store.reader import Store
 
 MAX_PARTS = 3
-"""Changed parts of an accepted change that are listed."""
+"""Maximum number of changed parts that are listed per accepted change."""
 WATCH_S = 2.0
 """Seconds between two updates of `status --watch`."""
 

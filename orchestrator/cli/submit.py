@@ -113,7 +113,7 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
 
 def _program_files(folder: Path) -> dict[Path, bytes | None]:
-    """The files of the programs of the sweep files in a folder, as `python_files` takes them."""
+    """Return the files of the programs that a folder's sweep files run, as the argument `own` of `python_files`."""
     from raysweep.orchestrator.sweep.programs.program_files import workload_of
     from raysweep.orchestrator.sweep.spec import Sweep
 

@@ -43,11 +43,11 @@ class Snapshot(NamedTuple):
             started_at, finished_at, status, seconds.
         failures: the last attempts of the most recently failed cells: cell_id, status, error_type, error_message,
             finished_at.
-        running: id of a running cell, by the owner's last heartbeat -> the fraction done; None if the cell does not
+        running: id of each cell that runs, by the owner's last heartbeat -> fraction done; None if the cell does not
             report it.
         owner: the launch that owns the store, if any.
         starting: the launch on this machine that is about to own the store, if any.
-        logged: running cell that logs metrics -> name -> its last step and value.
+        logged: id of each running cell that logs metrics -> metric name -> its last step and value.
         questions: the verdicts on the questions that sweeps declare; empty if `where` selects cells.
     """
 

@@ -1,1 +1,1 @@
-"""The source of a workload as data: what is recorded of it, and what a change of it means. Nothing is imported."""
+"""Records of workloads' source, and the effect of code changes on results. The source is parsed, never imported."""

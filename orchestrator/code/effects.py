@@ -1,4 +1,7 @@
-"""Whether a statement at the top of a file does more, when it runs, than bind names. Any doubt is an effect."""
+"""Side effects of top-level statements: whether one may do more than bind names when its module is imported.
+
+A statement whose effects are unknown counts as one with effects.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from typing import NamedTuple
 from raysweep.orchestrator.code.stripped import is_text
 
 NONE, SOME, ORDERED = 0, 1, 2
-"""Effects of a unit at import: none; some, as of an unknown call; some whose order counts, as of a bare call."""
+"""Side effects of a top-level statement when its module is imported.
+
+`NONE`: it only binds names. `SOME`: it may have effects, such as an assignment that calls an unknown function.
+`ORDERED`: it may have effects whose order relative to other statements matters, such as a bare call.
+"""
 
 _PURE_BUILTINS = frozenset((
     "abs", "all", "any", "ascii", "bin", "bool", "bytes", "chr", "complex", "dict", "divmod", "enumerate", "float",
@@ -34,18 +41,18 @@ REGISTERING = ("__init_subclass__", "metaclass", "__set_name__")
 
 
 class Import(NamedTuple):
-    """What an import statement binds: a module, or a name of one."""
+    """The target of an imported name: the module `module`, or the name `name` in that module."""
 
     module: str
     name: str | None
 
 
 class Effects:
-    """Decides whether a statement at the top of a module may do more, when it runs, than bind its names.
+    """Decides whether a statement at the top of a module may have effects other than binding names.
 
     Args:
-        bound: the names that the module has bound so far, with the imports among them.
-        registering: whether the module has classes that may register those that derive from them.
+        bound: the names that the module has bound so far, including imported ones.
+        registering: whether the module may define base classes that register their subclasses.
     """
 
     def __init__(self, bound: Mapping[str, Sequence[object]], registering: bool) -> None:
@@ -53,7 +60,7 @@ class Effects:
         self._registering = registering
 
     def of(self, node: ast.stmt) -> int:
-        """`NONE`, `SOME` or `ORDERED`."""
+        """Return the effects of a top-level statement: `NONE`, `SOME` or `ORDERED`."""
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             values = [*node.args.defaults, *(d for d in node.args.kw_defaults if d is not None)]
             is_pure = all(map(self._is_pure, values)) and all(map(self._is_pure_decorator, node.decorator_list))
@@ -90,7 +97,7 @@ class Effects:
         return self._is_pure_call(function) and all(map(self._is_pure, values))
 
     def _is_pure(self, node: ast.expr) -> bool:
-        """Whether evaluating an expression changes nothing."""
+        """Return whether the evaluation of an expression is known to have no side effects."""
         for part in _walk(node):
             if isinstance(part, ast.Call) and not self._is_pure_call(part.func):
                 return False
@@ -108,7 +115,7 @@ class Effects:
         return (top == "builtins" and rest in _PURE_BUILTINS) or top in _PURE_MODULES or dotted in _PURE
 
     def _dotted(self, node: ast.expr) -> str | None:
-        """The full name of a builtin or imported name; "" for a name of this module, None for anything else."""
+        """Return the full name of a builtin or imported name; "" for a name of this module, None otherwise."""
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
@@ -125,7 +132,7 @@ class Effects:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run when the expression is evaluated: without the bodies of lambdas."""
+    """Yield the nodes that run when an expression is evaluated: all but the bodies of lambdas."""
     yield node
     for child in ast.iter_child_nodes(node):
         if not isinstance(node, ast.Lambda) or child is not node.body:

@@ -1,9 +1,12 @@
-"""Whether two versions of a workload's source compute the same: comments, docstrings and unused code change nothing.
+"""Comparison of two versions of a workload's source, which lists the parts that differ in meaning.
 
-Both versions are walked side by side from the workload's function: what it uses must be the same, and what that uses,
-and the code that runs when their modules are imported. Code may move between files. Where names are computed, all files
-count, and where a docstring or a source text is read, every byte. Settings of a name are not followed: an entry that is
-added to a table changes all that use the table.
+Comments, docstrings and unused code do not count. The comparison starts at the workload's function. It covers every
+definition that the function uses, directly or indirectly, and the code that runs when the modules of these definitions
+are imported. Code may move between files.
+
+If the code computes names at run time (`COMPUTED`), all files are compared. If it reads docstrings or source text
+(`READ`), all files are compared byte by byte. A table counts as a whole: a new entry changes all code that uses the
+table.
 """
 
 from __future__ import annotations
@@ -20,21 +23,21 @@ COMPUTED = frozenset((
     "hydra", "hydra_zen", "gin", "pydoc", "stevedore", "pluggy", "lazy_loader", "mmengine", "mmcv", "fiddle",
     "pickle", "dill", "cloudpickle", "shelve", "reload", "meta_path",
 ))  # fmt: skip
-"""Identifiers that may reach code by a computed name."""
+"""Identifiers whose use means that the code may import modules or find classes by names computed at run time."""
 ANNOTATED = frozenset((
     "get_type_hints", "get_annotations", "__annotations__", "signature", "getfullargspec", "typer", "tyro",
     "jsonargparse", "simple_parsing", "fastapi", "beartype", "typeguard", "injector", "defopt", "cyclopts",
     "validate_call", "singledispatch", "plum", "exc_info", "format_exc", "print_exc", "traceback",
 ))  # fmt: skip
-"""Identifiers that read annotations, or the text of errors."""
+"""Identifiers whose use means that the code may read annotations or the text of errors at run time."""
 READ = frozenset((
     "__doc__", "getdoc", "getsource", "getsourcelines", "getsourcefile", "linecache", "co_consts", "co_code",
 ))  # fmt: skip
-"""Identifiers that read documentation or source text."""
+"""Identifiers whose use means that the code may read docstrings or source text at run time."""
 
 
 def differences(before: Source, after: Source) -> list[Difference]:
-    """The parts in which the meaning of two sources differs; empty if they compute the same."""
+    """Return the parts in which two sources differ in meaning; empty if they compute the same."""
     found = _by_bytes(before, after, is_code=False)
     if before.settings != after.settings:
         found.append(Difference("the sweep file", "metrics", (), before.settings, after.settings))
@@ -69,7 +72,7 @@ def _paths(before: Source, after: Source, *, is_code: bool) -> list[str]:
 
 
 def _by_bytes(before: Source, after: Source, *, is_code: bool) -> list[Difference]:
-    """Files that differ in any byte: those of code, or the others."""
+    """Return the files that differ in any byte: only Python files if `is_code`, otherwise only other files."""
     found = []
     for path in _paths(before, after, is_code=is_code):
         one, other = before.file(path), after.file(path)
@@ -83,7 +86,7 @@ def _text(file: SourceFile | None) -> str | None:
 
 
 def _by_meaning(before: Source, after: Source) -> list[Difference]:
-    """Files of code that differ in more than comments, docstrings and layout."""
+    """Return the Python files that differ in more than comments, docstrings and layout."""
     found = []
     for path in _paths(before, after, is_code=True):
         one, other = before.file(path), after.file(path)
@@ -97,7 +100,7 @@ def _by_meaning(before: Source, after: Source) -> list[Difference]:
 
 
 def _named_by_text(words: frozenset[str], *sides: Names) -> bool:
-    """Whether a text in the code names code: "package.module", "module.function" or "module:function"."""
+    """Return whether a string in the code names code: "package.module", "module.function" or "module:function"."""
     for text in (word[1:].replace(":", ".") for word in words if word.startswith("'")):
         parts = text.split(".")
         if len(parts) == 1 or not all(map(str.isidentifier, parts)):

@@ -1,4 +1,4 @@
-"""What the names in one version of a source stand for."""
+"""Resolution of names in one version of a source: to definitions, to modules, or to names of installed packages."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from raysweep.orchestrator.code.units import Module, NotPython, Ref, Unit, modul
 
 
 class Whole(NamedTuple):
-    """All of a module: it is used otherwise than by the names in it."""
+    """A module as the target of a name: the code uses the whole module rather than one name in it."""
 
     module: str
 
 
 Target = Unit | Whole | str
-"""A definition of the source, a module of it, or the full name of something outside it."""
+"""The target of a name: a definition in the source, a module of the source, or a full name outside the source."""
 
 
 def content_of(file: SourceFile) -> bytes:
-    """A file's content; raises `NotPython` if it was too large to record."""
+    """Return a file's content; raise `NotPython` if the file was too large to record."""
     if file.content is None:
         raise NotPython(f"{file.path} was not recorded")
     return file.content
 
 
 class Names:
-    """One version of a source: its modules, and what names stand for in them."""
+    """Resolves the names in one version of a source."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.files = {file.module: file for file in source.files if file.module}
 
     def require_start(self) -> None:
-        """Raise `NotPython` if the walk has nowhere to start."""
+        """Raise `NotPython` if the source lacks the workload's function, or the program's script.
+
+        A program whose scripts are in several folders is refused as well.
+        """
         source = self.source
         if source.module and not self.named(source.module, source.roots[0], (), set()):
             raise NotPython(f"{source.module} has no {source.roots[0]} that can be found by reading it")
@@ -44,7 +47,7 @@ class Names:
             raise NotPython("no script, or scripts in several folders")
 
     def module(self, name: str) -> Module | None:
-        """The module of this name, taken apart; None if it is not in the source."""
+        """Parse the module `name`, and return it; None if the source has no such module."""
         file = self.files.get(name)
         if file is None:
             return None
@@ -52,18 +55,21 @@ class Names:
         return module_of(name, is_package, content_of(file), name in self.source.mains)
 
     def names(self, module: str) -> Collection[str]:
-        """The names that a module binds."""
+        """Return the names that a module binds."""
         taken = self.module(module)
         return () if taken is None else taken.bound
 
     def targets(self, unit: Unit, ref: Ref) -> list[Target]:
-        """What a name of a unit, and the attributes after it, stand for; empty for a builtin."""
+        """Resolve a name that a unit uses, with the attributes that follow it; empty for a builtin."""
         if ref.name in unit.imports:
             return self._imported(unit.imports[ref.name], ref.attributes, set())
         return self.named(unit.module, ref.name, ref.attributes, set())
 
     def named(self, module: str, name: str, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
-        """What a name of a module, and the attributes after it, stand for. `seen`: names that led here."""
+        """Resolve a name of a module, with the attributes that follow it; empty if the module does not bind it.
+
+        `seen` holds the (module, name) pairs that are already being resolved, which ends cycles.
+        """
         taken = self.module(module)
         if taken is None or (module, name) in seen:
             return []
@@ -104,23 +110,23 @@ class Names:
         return [Whole(module)] if module in self.files else []
 
     def expanded(self, target: Target) -> str | list[Unit]:
-        """A target as a full name or as units."""
+        """Return the units of a target: of a module, all its units. Return a full name unchanged."""
         if isinstance(target, Whole):
             module = self.module(target.module)
             return sorted(module.units, key=lambda unit: unit.label) if module else []
         return [target] if isinstance(target, Unit) else target
 
     def part(self, unit: Unit) -> str:
-        """A unit with its file, for people."""
+        """Describe a unit with its file: `model.py: function fit`."""
         return f"{self.files[unit.module].path}: {unit.label}"
 
     def effects(self, name: str) -> list[Unit]:
-        """The units of a module that do more, when it is imported, than bind their names."""
+        """Return the units of a module that may have effects when it is imported, other than binding names."""
         module = self.module(name)
         return [] if module is None else [unit for unit in module.units if unit.effects]
 
     def outside(self, modules: Iterable[str], units: Iterable[Unit]) -> set[str]:
-        """Top-level names of the installed packages that these modules and units import."""
+        """Return the top-level names of the installed packages that the given modules and units import."""
         names = {name for each in modules if (module := self.module(each)) for name in module.imports}
         names |= {name for unit in units for name in loaded(unit)}
         own = {name.partition(".")[0] for name in self.files}
@@ -128,7 +134,7 @@ class Names:
 
 
 def loaded(unit: Unit) -> Iterator[str]:
-    """Modules that import statements inside a unit may load."""
+    """Yield the full names of modules that the import statements inside a unit may load."""
     for target in unit.imports.values():
         yield target.module
         if target.name is not None:

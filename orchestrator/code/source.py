@@ -1,4 +1,4 @@
-"""A workload's source as it is recorded: its files, the function, and how to read them. Plain data."""
+"""A workload's source as the store records it: its files, the name of its function, and its digest. Plain data."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from functools import cached_property
 from typing import Any
 
 MAX_FILE, MAX_TOTAL = 2**20, 16 * 2**20
-"""Bytes of a file, and of all files, whose content is recorded; of others only the digest is."""
+"""Maximum bytes of one file, and of all files, whose content is recorded. Of other files, only the digest is."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file.
+    """A file of a recorded source.
 
     Args:
         name: its name in the source digest.
-        path: its path when the source is unpacked, with / between names.
-        module: the full name of the Python module in it; "" for other files, which count as they are.
+        path: its relative path in the unpacked source, with / as separator.
+        module: the full name of the Python module in it; "" for other files, in which every byte counts.
         sha256: digest of its content.
-        content: None if it was too large to record.
+        content: its content; None if it was too large to record.
     """
 
     name: str
@@ -33,7 +33,7 @@ class SourceFile:
     content: bytes | None
 
     def text(self) -> str:
-        """Its content as text, or a line that says what it is."""
+        """Return the content as text, or one line that describes it if it is binary or was not recorded."""
         if self.content is None:
             return f"(not recorded: SHA-256 {self.sha256})\n"
         try:
@@ -48,12 +48,12 @@ class Source:
 
     Args:
         workload: the workload's name.
-        version: its version.
+        version: the workload's version.
         module: the module of its function; "" for a program.
         roots: names in the module on which a result depends: the function and `Config`.
         files: its files, in the order of the digest.
         mains: modules that run as scripts.
-        settings: the sweep's `metrics`, which enter the digest of a program, as JSON.
+        settings: the sweep's `metrics` as JSON, which are part of a program's digest.
         inputs: the files that the sweep names in `inputs`.
     """
 
@@ -71,11 +71,11 @@ class Source:
         return {file.path: file for file in (*self.files, *self.inputs)}
 
     def file(self, path: str) -> SourceFile | None:
-        """The file of this path."""
+        """Return the file with this path, also one of `inputs`; None if there is none."""
         return self._by_path.get(path)
 
     def digest(self) -> str | None:
-        """The source digest, as 16 hexadecimal characters; None if a content that it needs was not recorded."""
+        """Return the source digest, 16 hexadecimal characters; None if the content of a file was not recorded."""
         contents = {file.name: file.content for file in self.files}
         if None in contents.values():
             return None
@@ -86,7 +86,7 @@ class Source:
 
 
 def digest_of(contents: Mapping[str, bytes]) -> str:
-    """Digest of source files, given as name -> content, as 16 hexadecimal characters."""
+    """Return the digest of source files, 16 hexadecimal characters; `contents` maps names to contents."""
     digest = hashlib.sha256()
     for name, text in contents.items():
         digest.update(name.encode() + b"\0" + text + b"\0")
@@ -94,35 +94,43 @@ def digest_of(contents: Mapping[str, bytes]) -> str:
 
 
 def program_digest(code: str, settings: str) -> str:
-    """Digest of a program: of the digest of its files (or its version, if it has none) and the sweep's `metrics`."""
+    """Return the digest of a program, from the digest of its files and the sweep's `metrics` as JSON.
+
+    For a program without files, `code` is its version.
+    """
     return hashlib.sha256((code + settings).encode()).hexdigest()[:16]
 
 
 def inputs_digest(inputs: Mapping[str, str]) -> str:
-    """Digest of the files that a sweep names in `inputs`, path -> SHA-256; "" if there are none."""
+    """Return the digest of the files that a sweep names in `inputs`, given as path -> SHA-256; "" if there are none."""
     return hashlib.sha256(json.dumps(sorted(inputs.items())).encode()).hexdigest()[:16] if inputs else ""
 
 
 def with_inputs(code: str, inputs: str) -> str:
-    """The source digest of code that reads files with this digest (`inputs_digest`); without any, that of the code."""
+    """Return the source digest of code together with its input files.
+
+    Args:
+        code: the digest of the code alone.
+        inputs: the digest of the input files (`inputs_digest`); if it is "", `code` is returned.
+    """
     return hashlib.sha256(f"{code} {inputs}".encode()).hexdigest()[:16] if inputs else code
 
 
 def source_file(name: str, path: str, content: bytes, module: str = "") -> SourceFile:
-    """A file of a source, with its content unless it is too large."""
+    """Build the record of a source file; a file above `MAX_FILE` is recorded without its content."""
     digest = hashlib.sha256(content).hexdigest()
     return SourceFile(name, path, module, digest, content if len(content) <= MAX_FILE else None)
 
 
 def module_name(path: str) -> str:
-    """The full name of the module in a file of this path; "" if it is not Python."""
+    """Return the full name of the Python module in the file at this path; "" for a file of another type."""
     if not path.endswith(".py"):
         return ""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def encoded(source: Source) -> bytes:
-    """The source as JSON. Equal sources have equal texts."""
+    """Encode a source as JSON. Equal sources have equal encodings."""
     total = 0
     document = asdict(source)
     for file in (*document["files"], *document["inputs"]):
@@ -137,10 +145,10 @@ def encoded(source: Source) -> bytes:
 
 
 def decoded(data: bytes) -> Source:
-    """Read a source as `encoded` wrote it.
+    """Decode a source from the JSON that `encoded` wrote.
 
     Raises:
-        ValueError: it is no such document, or the content of a file differs from its digest.
+        ValueError: `data` is not a valid record of a source, or a file's content differs from its digest.
     """
     document = json.loads(data)
     try:

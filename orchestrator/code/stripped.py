@@ -1,4 +1,4 @@
-"""Syntax trees without what has no meaning: docstrings, and annotations and texts of errors that nothing reads."""
+"""Removal of parts of a syntax tree that cannot change a result: docstrings, unread annotations, texts of errors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionD
 
 
 class Stripped(ast.NodeTransformer):
-    """Removes docstrings; import statements too, if their targets are compared. Annotations stay: libraries read them.
+    """Removes docstrings from a syntax tree. Keeps annotations, because libraries read them.
 
-    Unless `strict`, removes the arguments of raised exceptions: no result depends on the text of an error.
+    With `imports`, also removes import statements. Unless `strict`, also removes the arguments of raised exceptions,
+    since no result depends on the text of an error.
     """
 
     def __init__(self, *, strict: bool, imports: bool) -> None:
         self._strict, self._imports = strict, imports
 
     def visit(self, node: ast.AST) -> Any:
-        """The node without these parts."""
+        """Return the node without docstrings, and without the other parts that this transformer removes."""
         if isinstance(node, _WITH_DOCSTRING):
             body: list[ast.stmt] = [statement for statement in node.body if not is_text(statement)]
             node.body = body or [ast.Pass()]
@@ -31,10 +32,10 @@ class Stripped(ast.NodeTransformer):
 
 
 class Unannotated(ast.NodeTransformer):
-    """Removes the annotations of functions without decorators, which nothing evaluates."""
+    """Removes the annotations of functions without decorators, since nothing evaluates these annotations."""
 
     def visit(self, node: ast.AST) -> Any:
-        """The node without them."""
+        """Return the node without the annotations of undecorated functions."""
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
             node.returns = None
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
@@ -44,12 +45,12 @@ class Unannotated(ast.NodeTransformer):
 
 
 def is_text(node: ast.stmt) -> bool:
-    """Whether a statement is only a constant, such as a docstring."""
+    """Return whether a statement is only a constant, such as a docstring."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def outside_raise(node: ast.AST) -> Iterator[ast.AST]:
-    """Nodes, but for those of raise statements."""
+    """Yield a node and all nodes below it, except raise statements and the nodes in these."""
     if not isinstance(node, ast.Raise):
         yield node
         for child in ast.iter_child_nodes(node):

@@ -1,7 +1,7 @@
-"""The statements at the top of a Python file, one unit each, without what has no meaning: comments, docstrings, layout.
+"""Top-level statements of Python files, as comparable units: without comments, docstrings and layout.
 
-A unit is a definition, which matters only to those that use its name, or has effects: it matters to all that import the
-file. Every doubt counts as an effect.
+A unit that only defines a name concerns the code that uses this name. A unit with effects at import concerns all code
+that imports the file. A statement whose effects are unknown counts as one with effects.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raysweep.orchestrator.code.stripped import Stripped, Unannotated, is_text, 
 
 
 class Ref(NamedTuple):
-    """A global name that a unit uses, and the attributes that follow it: `np.random.seed` is np, (random, seed)."""
+    """A global name that a unit uses, and the attributes after it: `np.random.seed` is `np` with (random, seed)."""
 
     name: str
     attributes: tuple[str, ...]
@@ -32,11 +32,11 @@ class Unit:
 
     Args:
         module: the full name of the file's module.
-        label: what it is, for people: "function fit", "module-level code".
+        label: its description for people: "function fit", "module-level code".
         node: its syntax tree.
         text: its source text.
         effects: `NONE`, `SOME` or `ORDERED`.
-        imports: names that import statements inside it bind.
+        imports: name -> target of the import statements inside it.
     """
 
     module: str
@@ -47,11 +47,14 @@ class Unit:
     imports: dict[str, Import] = field(default_factory=dict)
 
     def meaning(self, strict: bool) -> str:
-        """A text that is the same for statements of the same meaning. `strict`: see `Stripped`."""
+        """Return a text that is equal for two statements if they have the same meaning. For `strict` see `Stripped`."""
         return self._form[strict][0]
 
     def refs(self, strict: bool) -> tuple[Ref, ...]:
-        """The global names that it uses, sorted."""
+        """Return the global names that the unit uses, sorted.
+
+        Unless `strict`, names in annotations of functions without decorators do not count.
+        """
         return self._form[strict][1]
 
     @cached_property
@@ -60,7 +63,7 @@ class Unit:
 
     @cached_property
     def reads_errors(self) -> bool:
-        """Whether it handles an exception as a value, other than to raise another one."""
+        """Whether the unit uses a caught exception (`except E as error`) other than in a raise statement."""
         for node in ast.walk(self.node):
             if isinstance(node, ast.ExceptHandler) and node.name is not None:
                 stripped = Stripped(strict=False, imports=False).visit(copy.deepcopy(node))
@@ -70,12 +73,12 @@ class Unit:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Its identifiers, its attributes after a dot, and its texts after a quotation mark."""
+        """The words of the unit, marked by kind: identifiers (`fit`), attributes (`.fit`) and strings (`'fit`)."""
         return frozenset(_words(self.node))
 
 
 class _Forms(dict[bool, tuple[str, tuple[Ref, ...]]]):
-    """A unit's meaning and references, strict or not, each computed once."""
+    """Cache of a unit's meaning and references: `strict` -> (meaning, references)."""
 
     def __init__(self, unit: Unit) -> None:
         super().__init__()
@@ -95,15 +98,15 @@ class _Forms(dict[bool, tuple[str, tuple[Ref, ...]]]):
 
 @dataclass(frozen=True, eq=False)
 class Module:
-    """A Python file, taken apart.
+    """A Python file, split into its top-level statements.
 
     Args:
         name: the module's full name.
         package: the package that contains it; its own name for an `__init__.py`.
-        units: all its units, in order.
+        units: its top-level statements except imports, in order.
         bound: name -> the units and imports that bind it.
-        stars: modules from which all names are imported.
-        imports: modules that are imported when it is.
+        stars: modules from which it imports all names (`import *`).
+        imports: modules that are imported whenever this module is imported.
         future: its `__future__` imports.
     """
 
@@ -117,18 +120,18 @@ class Module:
 
 
 class NotPython(ValueError):
-    """A file that Python cannot parse."""
+    """A source cannot be split into units: a file cannot be parsed or was not recorded, or the function is missing."""
 
 
 @lru_cache(maxsize=2048)
 def module_of(name: str, is_package: bool, source: bytes, main: bool = False) -> Module:
-    """Take a file apart.
+    """Parse a Python file, and split it into its top-level statements.
 
     Args:
         name: the module's full name.
         is_package: whether the file is an `__init__.py`.
-        source: its content.
-        main: whether it is run as a script, whose block `if __name__ == "__main__"` counts.
+        source: the file's content.
+        main: whether the file runs as a script, so that its block `if __name__ == "__main__"` counts.
 
     Raises:
         NotPython: the file cannot be parsed.
@@ -173,7 +176,7 @@ def module_of(name: str, is_package: bool, source: bytes, main: bool = False) ->
 
 
 def parsed(source: bytes) -> tuple[ast.Module, list[str]]:
-    """The syntax tree of a file and its lines.
+    """Parse a file; return its syntax tree and its lines.
 
     Raises:
         NotPython: the file cannot be parsed.
@@ -208,7 +211,7 @@ def _never_runs(node: ast.stmt, main: bool) -> bool:
 
 
 def _bound_by(node: ast.stmt) -> Iterator[str]:
-    """Names that a statement binds in its module, but for imports."""
+    """Yield the names that a statement binds in its module, except imported names."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
         return
@@ -226,7 +229,7 @@ def _bound_by(node: ast.stmt) -> Iterator[str]:
 
 
 def _imports_in(node: ast.AST, *, functions: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Import statements in a statement, with or without those inside functions."""
+    """Yield the import statements in a statement; those inside functions only if `functions`."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node
     if functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -241,7 +244,7 @@ def _source(node: ast.ImportFrom, package: str) -> str:
 
 
 def _modules(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
-    """Modules that an import statement may load, packages before their modules."""
+    """Return the full names of modules that an import statement may load. A package comes before its modules."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     source = _source(node, package)
@@ -263,7 +266,7 @@ def _bindings(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple
 
 
 def _globals(text: str) -> set[str]:
-    """Names in a statement that are not variables of its functions."""
+    """Return the names in a statement's text that are not local variables of functions in it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -280,7 +283,7 @@ def _globals(text: str) -> set[str]:
 
 
 def _in_annotations(tree: ast.stmt) -> set[str]:
-    """Names in annotations that are written as text."""
+    """Return the names in string annotations of a statement, such as `x: "Model"`."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation is not None:
@@ -298,7 +301,7 @@ def _of_text(text: str) -> Iterator[Ref]:
 
 
 def _names(node: ast.AST) -> Iterator[Ref]:
-    """Names in a syntax tree with the attributes that follow them, also in annotations that are texts."""
+    """Yield the names in a syntax tree, each with the attributes after it. Annotations in strings are parsed."""
     if isinstance(node, ast.Attribute):
         attributes: list[str] = []
         base: ast.expr = node
@@ -333,9 +336,10 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 @lru_cache(maxsize=2048)
 def whole_meaning(source: bytes, *, is_file: bool = True) -> bytes:
-    """A text that is the same for sources that differ only in comments, docstrings and layout; of others the bytes.
+    """Return bytes that are equal for two sources if they differ only in comments, docstrings and layout.
 
-    In a source that is no file, such as the value of a notebook's global, a constant at the top is no docstring.
+    If the source cannot be parsed, its own bytes are returned. With `is_file=False`, for example for the value of a
+    notebook's global, a constant at the top does not count as a docstring.
     """
     stripped = Stripped(strict=True, imports=False)
     try:

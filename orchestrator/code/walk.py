@@ -1,4 +1,4 @@
-"""A walk over two versions of a source side by side: all that the workload's function reaches has to mean the same."""
+"""Walk over two versions of a source side by side, which compares all code that the workload's function reaches."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Chain = tuple[str, ...]
 Imported = tuple[dict[str, Chain], dict[str, Chain]]
 
 EVALUATED = frozenset(["eval", "exec", "globals", "vars", "compile"])
-"""Identifiers that may reach any name of their module."""
+"""Identifiers whose use means that a statement may reach every name of its module."""
 
 
 class Difference(NamedTuple):
     """A part of the source that changed.
 
     Args:
-        file: its file.
+        file: the path of its file.
         what: the part: "function fit", "class Model", "module-level code", or "file".
-        chain: how the workload uses it: the parts from the workload's function to this one.
-        before: its text in the first version; None if it is new.
-        after: its text in the second version; None if it is gone.
+        chain: the parts through which the workload uses it, from the workload's function to the user of this part.
+        before: its text in the first version; None if only the second version has it.
+        after: its text in the second version; None if only the first version has it.
     """
 
     file: str
@@ -43,10 +43,10 @@ class Walk:
     Args:
         old: the first version.
         new: the second version.
-        strict: compare the texts of errors, and follow annotations of functions.
-        found: the differences.
-        words: the words of all parts that were met.
-        reads_errors: whether one of these parts handles an exception as a value.
+        strict: compare the texts of errors as well, and follow the names in annotations of functions.
+        found: the differences, once `compare` has run.
+        words: `Unit.words` of all units that the walk reached.
+        reads_errors: whether one of these units uses a caught exception (`Unit.reads_errors`).
     """
 
     old: Names
@@ -61,7 +61,11 @@ class Walk:
     _reported: set[Difference] = field(default_factory=set)
 
     def compare(self) -> None:
-        """Find all differences. Raises `NotPython` if a file cannot be read, or there is nowhere to start."""
+        """Collect all differences in `found`.
+
+        Raises:
+            NotPython: a file cannot be parsed, or a version lacks the workload's function.
+        """
         words: set[str] = set()
         old, new = self.old.source, self.new.source
         for side in (self.old, self.new):
@@ -105,7 +109,10 @@ class Walk:
                 self._pair_all(targets, chain, ref.name, changed=changed)
 
     def _pair_all(self, targets: Sequence[list[Target]], chain: Chain, name: str, *, changed: bool = False) -> None:
-        """Compare what one name stands for in both versions. `changed`: its user has been reported already."""
+        """Compare the targets of one name in both versions.
+
+        `changed`: the part that uses the name is reported as changed already, so the name itself is not reported.
+        """
         old, new = ([side.expanded(t) for t in ts] for side, ts in zip((self.old, self.new), targets, strict=True))
         for met, units in zip(self._met, (old, new), strict=True):
             for group in units:
@@ -131,7 +138,7 @@ class Walk:
                     self._pair(*pair, chain)
 
     def _pair_module(self, one: str, other: str, chain: Chain) -> None:
-        """Compare all names of a module."""
+        """Compare all names of a module: `one` in the old version, `other` in the new one."""
         for name in sorted({*self.old.names(one), *self.new.names(other)}):
             self._pair_all([self.old.named(one, name, (), set()), self.new.named(other, name, (), set())], chain, name)
 
@@ -141,7 +148,7 @@ class Walk:
             self._pairs.append((one, other))
 
     def _explore(self, old: Sequence[str | list[Unit]], new: Sequence[str | list[Unit]], chain: Chain) -> None:
-        """Follow parts that only one version has, for the modules that they import and the words in them."""
+        """Note all units that unpaired targets reach. They are not compared, but their imports and words count."""
         for side, met, groups in ((self.old, self._met[0], old), (self.new, self._met[1], new)):
             waiting = [(unit, chain) for group in groups if isinstance(group, list) for unit in group]
             seen = set()
@@ -158,7 +165,7 @@ class Walk:
                         waiting += [(u, below) for u in expanded] if isinstance(expanded, list) else []
 
     def _import_all(self, side: Names, modules: dict[str, Chain], met: dict[Unit, Chain]) -> None:
-        """Add the modules that are imported when the parts met so far run, in the order of their import."""
+        """Add to `modules` all modules that are imported when the units in `met` run, in the order of import."""
         waiting: list[tuple[str, Chain]] = [(name, ()) for name in side.source.mains]
         for unit, chain in list(met.items()):
             waiting.append((unit.module, chain))
@@ -180,7 +187,11 @@ class Walk:
                 self._import(side, below, (*chain, side.files[full].path), modules)
 
     def _match(self, imported: Imported) -> tuple[list[tuple[str, str]], list[str], list[str]]:
-        """Pair modules by name, and those that moved by their code. Returns the pairs and the others with effects."""
+        """Pair the imported modules of both versions: by name, or by equal effects if a module was renamed.
+
+        Returns:
+            The pairs, and the unpaired modules with effects: those of the old version, and those of the new one.
+        """
         olds, news = (
             {name: self._code(side.effects(name)) for name in modules}
             for side, modules in zip((self.old, self.new), imported, strict=True)
@@ -196,7 +207,7 @@ class Walk:
         return pairs, gone, list(moved.values())
 
     def _compare_imports(self, imported: Imported) -> None:
-        """Report modules that only one version imports, other installed packages, and another order of imports."""
+        """Report differences of the imports: modules with effects, installed packages, and the order of import."""
         _, gone, added = self._match(imported)
         for side, names, chains in ((self.old, gone, imported[0]), (self.new, added, imported[1])):
             for name in names:
@@ -255,7 +266,7 @@ class Walk:
     def _report_name(
         self, old: Sequence[str | list[Unit]], new: Sequence[str | list[Unit]], chain: Chain, name: str
     ) -> None:
-        """Report a name that stands for other things."""
+        """Report a name that has other targets in the new version than in the old one."""
         units = [[u for g in groups if isinstance(g, list) for u in g] for groups in (old, new)]
         if any(units):
             self._report(units[0][0] if units[0] else None, units[1][0] if units[1] else None, chain)

@@ -44,7 +44,7 @@ class Executor(Protocol):
         """Return the latest heartbeat of each worker that sent one since the last call."""
 
     def in_this_process(self) -> Beat | None:
-        """Return the state of the cell that runs in this process, if any. Any thread may call it."""
+        """Return the state of the cell that runs in this process; None if no cell runs here. Any thread may call it."""
 
     def kill(self, number: int) -> None:
         """End a chunk by force. No event about this chunk follows."""

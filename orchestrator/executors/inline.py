@@ -69,7 +69,7 @@ class InlineExecutor:
         return ()
 
     def in_this_process(self) -> Beat | None:
-        """Return the state of the running cell."""
+        """Return the state of the running cell; None if no cell runs."""
         number, position = self._running, self._position
         if number is None or not position.in_cell:
             return None

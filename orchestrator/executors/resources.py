@@ -28,7 +28,7 @@ class Demand(NamedTuple):
 
     @property
     def customs(self) -> dict[str, float]:
-        """Custom resource, by Ray's name -> amount."""
+        """The custom resources of the demand: Ray's name of a resource -> amount."""
         return json.loads(self.custom) if self.custom else {}
 
 
@@ -235,7 +235,7 @@ def custom_in_words(name: str, amount: float) -> str:
 
 
 def missing_customs(offers: Iterable[Mapping[str, float]], demand: Demand) -> str:
-    """Describe the custom resources of a demand that no node has enough of; "" if there are none."""
+    """Describe the custom resources that a demand requests and no node has in this amount; "" if there are none."""
     nodes = list(offers)
     short = {n: a for n, a in demand.customs.items() if not any(node.get(n, 0.0) >= a for node in nodes)}
     return _in_words([custom_in_words(name, amount) for name, amount in short.items()], "or")

@@ -1,4 +1,4 @@
-"""Run a cell with the code that made its row, unpacked from the store: the files may have changed or gone since."""
+"""Loads a workload from the source that the store recorded, because the user's files may have changed or gone since."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def recorded_workload(source: Source, digest: str, entry: RecordedSweep, folder:
 
     Args:
         source: the source.
-        digest: its digest.
+        digest: the source's digest.
         entry: the sweep that requested the cell.
-        folder: a new private folder.
+        folder: a new private folder, to which the source is unpacked.
 
     Raises:
         InputError: a file was not recorded or has an unsafe path, the workload was defined in a notebook, or its module

@@ -24,11 +24,12 @@ Report = Callable[[Progress], None]
 
 @contextlib.contextmanager
 def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Report | None, Callable[[str], None]]]:
-    """Provide a function for the progress of a launch, and one for the text at its end.
+    """Provide a function that shows a launch's progress, or None, and a function that shows a text at its end.
 
     Args:
-        progress: the user's own function; or whether to show the progress: None shows it in a notebook only.
-        beginning: text until the first cell runs.
+        progress: the user's own function for the progress; or True or False, to show it or not; None shows it only in a
+            notebook.
+        beginning: text to show until the first cell runs.
     """
     notebook = in_notebook()
     if progress is False or (progress is None and not notebook):
@@ -47,11 +48,11 @@ def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Repo
 
 
 def _silent(text: str) -> None:
-    """Show nothing."""
+    """Do nothing with the text."""
 
 
 def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook. IPython is not imported to find out."""
+    """Return whether this process is the kernel of a notebook. This does not import IPython."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
@@ -87,7 +88,7 @@ class Bar:
             self.end(in_words(progress, now))
 
     def end(self, text: str) -> None:
-        """Show a text beside the bar."""
+        """Show a final text beside the bar."""
         self.handle.update(self._content(text), raw=True)
 
     def _content(self, text: str) -> dict[str, str]:
@@ -96,11 +97,13 @@ class Bar:
 
 
 class Line:
-    """Prints an updated line on a terminal, otherwise a line every ten seconds. Failed attempts get their own lines.
+    """Prints an updated line on a terminal; elsewhere, a line every `LINES_S`.
+
+    Each failed attempt gets a line of its own.
 
     Args:
         terminal: whether standard error is a terminal.
-        at: the store option of the commands that a line names.
+        at: the `--store` option to print in the commands that a line suggests.
     """
 
     def __init__(self, terminal: bool, at: str) -> None:
@@ -110,7 +113,7 @@ class Line:
         self.waiting: tuple[str, ...] = ()
 
     def __call__(self, progress: Progress) -> None:
-        """Print the progress, unless it was printed a moment ago."""
+        """Print the progress, unless the last update was printed too recently."""
         now = time.monotonic()
         is_news = progress.waiting != self.waiting or progress.bad_attempts != self.news.count
         pause = TERMINAL_S if self.terminal else NEWS_S if is_news else LINES_S

@@ -21,14 +21,18 @@ from raysweep.orchestrator.sweep.programs.program import MetricSources, Program
 from raysweep.orchestrator.sweep.spec import Sweep
 
 REQUESTED, DROPPED, SUPERSEDED = "requested", "dropped", "superseded"
-"""The cell is requested now; only an earlier version of its sweep requests it; its workload has a newer version."""
+"""Request states of a recorded cell.
+
+`REQUESTED`: its sweep requests it now. `DROPPED`: only an earlier version of its sweep requests it. `SUPERSEDED`: its
+workload has a newer version.
+"""
 
 
 def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
-    """Find out for each recorded cell whether it is still requested, without importing any workload.
+    """Determine for each recorded cell whether it is still requested, without importing any workload.
 
-    A sweep has another version if its file says something else about cells: comments, titles, resources and questions
-    do not count. A cell that the file may request is not `DROPPED`.
+    A change of a sweep file's comments, title, resources or questions does not count as a new version. A cell that the
+    newest version may request is not `DROPPED`.
 
     Args:
         recorded: the recorded sweeps, oldest first.
@@ -62,7 +66,7 @@ def request_state(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
 
 
 def _says_the_same(text: str, other: RecordedSweep) -> bool:
-    """Whether a sweep's text and a recorded sweep define the same cells."""
+    """Return whether a sweep's text defines the same cells as a recorded sweep."""
     if text == other.metadata["text"]:
         return True
     path = other.metadata["path"]
@@ -73,21 +77,22 @@ def _says_the_same(text: str, other: RecordedSweep) -> bool:
 
 
 def _definition(sweep: Sweep) -> Sweep:
-    """The sweep with only those parts that decide which cells it has."""
+    """Return the sweep reduced to the parts that decide which cells it has."""
     blocks = tuple(replace(b, resources=Resources(), program=_told(b.program)) for b in sweep.blocks)
     plain = replace(sweep, title="", text="", search=(), outputs=DEFAULT, questions=(), problems=())
     return replace(plain, blocks=blocks, program=_told(sweep.program))
 
 
 def _told(program: Program | None) -> Program | None:
-    """What decides what a program is told to compute."""
+    """Return the program reduced to the parts that decide what it computes."""
     return program and replace(program, metrics=MetricSources(), file_patterns=(), links=())
 
 
 def _requested(entry: RecordedSweep, now: Sequence[RecordedSweep]) -> pl.Expr | bool:
-    """Whether a sweep whose newest version launches `now` recorded also requests the cells of an older version.
+    """Return whether the newest version of a sweep requests the cells of an older version `entry`, or which of them.
 
-    It does if it has their settings and their seeds. If no launch recorded all its settings, it may.
+    `now` holds the records of the newest version, which requests the cells whose settings and seed it has. The result
+    is True if all of these records are partial (`--where`, `--set`), since the version may then request all cells.
     """
     whole = [other for other in now if not other.metadata.get("where") and not other.metadata.get("overrides")]
     if not whole:

@@ -93,14 +93,14 @@ def launch(
         device: "auto": cells get the GPUs that they request; "cpu": none; "cuda": at least one.
         resume: grant new attempts to cells that have used up theirs.
         rerun_changed: also run done cells whose code has changed since.
-        max_parallel: run at most this many cells at once; None: as many as the machines have room for.
+        max_parallel: maximum number of cells that run at once; None: as many as the machines have room for.
         until: "decided": add seeds in rounds until the sweeps' questions are decided, or a limit is reached; the
             result then has `verdicts`.
-        max_cells: limit on the cells of the questions, those of earlier launches included.
-        max_cpu_hours: limit on their CPU-hours, all attempts included.
-        max_gpu_hours: limit on their GPU-hours, all attempts included.
-        progress: a function that is called with the progress several times a second; or whether to show the progress,
-            which by default only a notebook does.
+        max_cells: limit on the number of cells of the questions, including cells of earlier launches.
+        max_cpu_hours: limit on the CPU-hours of all attempts of these cells.
+        max_gpu_hours: limit on the GPU-hours of all attempts of these cells.
+        progress: a function that is called with the progress several times a second; True or False shows the progress
+            or not; None shows it only in a notebook.
 
     Raises:
         InputError: a sweep, the predicate or the store's path is invalid.
@@ -178,7 +178,7 @@ class Launch:
         return self._plan
 
     def code_changes(self, summary: pl.DataFrame | None = None) -> CodeChanges:
-        """Compare the code of the store's rows with the present code."""
+        """Compare the recorded source of the requested cells with their present code."""
         summary = self.store.summary() if summary is None else summary
         self._changes = code_changes(self.store, self.request.workloads, self._table, summary, self._changes)
         return self._changes
@@ -194,8 +194,8 @@ class Launch:
         Args:
             report: called with the progress several times a second.
             announce: called once before the first cell runs; not called if no cell is to run.
-            on_round: called before each round, and after the last one with no cells; a launch has one round unless it
-                runs until its questions are decided.
+            on_round: called before each round, and once after the last round with a round of 0 cells. Without `until`,
+                a launch has one round.
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
@@ -260,7 +260,7 @@ class Launch:
             return self._result(planned, driver.progress, began, warnings)
 
     def _record(self, writer: StoreWriter, table: CellTable, without: CellTable | None = None) -> None:
-        """Record the cells with the sweeps that request them, before they run, except those of an earlier record."""
+        """Record the sweeps with their requested cells, before these run. Cells in `without` are left out."""
         if without is not None:
             table = replace(table, cells=table.cells.join(without.cells, on="cell_id", how="anti"))
         for sweep in () if self.request.recorded else self.request.sweeps:
@@ -283,7 +283,7 @@ class Launch:
         return () if self._rounds is None else self._rounds.news()
 
     def _next_round(self, planned: Plan, executor: Executor) -> Plan:
-        """Plan the round after `planned`. It has no cells to run if no question is open, or nothing more can be run."""
+        """Plan the round after `planned`. It is empty if all questions are decided, or no more cells can be run."""
         if self._rounds is None:
             return replace(planned, frame=planned.frame.with_columns(run=pl.lit(value=False)))
         ran = planned.frame.filter("run").join(planned.table.variants, on="variant")

@@ -1,4 +1,4 @@
-"""Files of cells that other cells need: found in the store, or among the outcomes that this launch has committed."""
+"""Artifacts of cells that other cells need, located in the store or among the committed outcomes of this launch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.grammar.needs import Edge
 
 Files = tuple[int, int, tuple[Artifact, ...]]
-"""Generation, attempt, and files without content."""
+"""The artifacts of a cell: generation and number of the attempt that wrote them, and the artifacts without content."""
 
 
 class NeededFiles:
-    """Finds the files of needed cells.
+    """Locates the artifacts of needed cells.
 
     Args:
         store: the store.
         epoch: the launch's generation.
-        needed: row -> the cells that it needs.
+        needed: row of a cell in the plan -> the cells that it needs.
     """
 
     def __init__(self, store: Store, epoch: int, needed: Mapping[int, Sequence[Edge]]) -> None:
@@ -31,26 +31,26 @@ class NeededFiles:
         self.expect(needed)
 
     def expect(self, needed: Mapping[int, Sequence[Edge]]) -> None:
-        """Prepare for these cells, too; those that are done are looked up in the store."""
+        """Add more needed cells; the artifacts of those that are done are looked up in the store."""
         new = {edge.cell_id for edges in needed.values() for edge in edges} - self._ids
         if new:
             self._ids |= new
             self._files |= files_in_store(self._store, new)
 
     def add(self, completed: Iterable[CompletedAttempt], ids: pl.Series) -> None:
-        """Add outcomes that have been committed; `ids`: cell ids by row of the plan."""
+        """Note the artifacts of attempts that have been committed; `ids` holds the cell ids by row of the plan."""
         for outcome in (attempt.outcome for attempt in completed) if self._ids else ():
             if outcome.status == "done" and ids[outcome.row] in self._ids:
                 files = tuple(artifact._replace(content=None) for artifact in outcome.artifacts)
                 self._files[ids[outcome.row]] = self._epoch, outcome.attempt, files
 
     def of(self, edges: Sequence[Edge]) -> tuple[NeededCell, ...]:
-        """The needed cells with their files."""
+        """Return the needed cells of these edges, each with its artifacts."""
         return needed_cells(edges, self._files)
 
 
 def needed_cells(edges: Sequence[Edge], files: Mapping[str, Files]) -> tuple[NeededCell, ...]:
-    """The needed cells with their files; a cell that left none has no entry in `files`."""
+    """Return the needed cells of these edges, each with its artifacts. Cells without artifacts are not in `files`."""
     return tuple(
         NeededCell(e.block, e.cell_id, e.method, e.k, json.dumps(e.config), *files.get(e.cell_id, (0, 0, ())))
         for e in edges
@@ -58,7 +58,7 @@ def needed_cells(edges: Sequence[Edge], files: Mapping[str, Files]) -> tuple[Nee
 
 
 def files_in_store(store: Store, ids: Iterable[str]) -> dict[str, Files]:
-    """The files of done cells, by cell id."""
+    """Return the artifacts of the done cells among `ids`, by cell id."""
     rows = store.artifacts().filter((pl.col("status") == "done") & pl.col("cell_id").is_in(list(ids)))
     files: dict[str, Files] = {}
     columns = ("cell_id", "epoch", "attempt", "path", "bytes", "sha256", "kind")

@@ -208,7 +208,7 @@ def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
 
 
 def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
-    """Warn about keys that were typed on the command line and that no file of the workload names."""
+    """Return a warning for each key in `typed` (of `--set`) that does not occur in any of the workload's files."""
     text = b"\n".join(workload.code.contents.values()).decode(errors="replace")
     names = set(re.findall(r"\w+", text))
     return [
@@ -220,15 +220,15 @@ def unread_keys(workload: Workload, typed: Collection[str]) -> list[str]:
 
 
 def check_questions(sweeps: Sequence[Sweep], table: CellTable) -> list[str]:
-    """Check that the questions' predicates are valid, and select cells whose settings can be compared.
+    """Check the questions of the sweeps: predicates are valid, and select cells whose settings can be compared.
 
-    Cells of questions are those that the file declares, whatever --where selects.
+    All cells that the file declares are checked, whatever `--where` selects.
 
     Returns:
-        A line for each question that cannot be answered with the settings of --set.
+        A line for each question that cannot be answered with the settings of `--set`.
 
     Raises:
-        InputError: a question cannot be answered, although its sweep is as the file says.
+        InputError: a question cannot be answered, although `--set` does not change its sweep.
     """
     problems, unasked = [], []
     for sweep in sweeps:

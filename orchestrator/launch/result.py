@@ -1,4 +1,4 @@
-"""The result of a launch: counts of its cells, and what its store has of them."""
+"""The result of a launch: counts of its cells, and tables of their metrics and failures from its store."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 _ENDED_BADLY = ("failed", "crashed", "timed_out", "out_of_memory", "lost", "preempted", "cancelled")
 _ERRORS = ("status", "attempt", "error_type", "error_message", "cell_id")
 _LAST = ("status", "seconds", "cell_id")
-"""Columns of a frame after the settings and metrics."""
+"""Columns of `Result.frame` that come after the settings and metrics."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a launch: `asked` = done + failed + left cells. `ran` cells were run by this launch.
+    """The result of a launch. The number of requested cells is `asked` = `done` + `failed` + `left`.
 
-    `verdicts` are those of a launch until its questions are decided (`analysis.questions.declared.Verdict`).
+    `ran` is the number of cells that this launch completed. With `--until decided`, `verdicts` holds the verdicts on
+    the questions (`analysis.questions.declared.Verdict`); otherwise it is None.
     """
 
     asked: int
@@ -48,7 +49,10 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """Exit code: 0 if all requested cells are done, or all questions decided; 130 if interrupted; otherwise 1."""
+        """The exit code: 130 if interrupted; 0 if all requested cells are done; otherwise 1.
+
+        With `--until decided`, 0 means that all questions are decided.
+        """
         if self.stopped == "interrupted":
             return 130
         if self.verdicts is not None:
@@ -63,7 +67,7 @@ class Result:
 
     @property
     def summary(self) -> str:
-        """The counts in one line."""
+        """The counts of cells in one line of text."""
         if not self.asked:
             return "nothing to run: no cells requested"
         if not self.ran and not self.failed and self.done == self.asked:
@@ -89,14 +93,14 @@ class Result:
 
     @property
     def failures(self) -> pl.DataFrame:
-        """The requested cells that failed, with their settings, the status and the error of the last attempt."""
+        """The requested cells that ended without success: settings, and status and error of the last attempt."""
         frame, settings = self._read()
         return frame.filter(pl.col("status").is_in(_ENDED_BADLY)).select(*settings, *_ERRORS)
 
     def best(self, metric: str, *, better: str = "lower") -> Best:
-        """Return the settings in the order of a metric, and those that may be the best: `raysweep.best`.
+        """Rank the settings by a metric, and return which of them may be the best; see `raysweep.best`.
 
-        All cells of the launch's experiments are compared, also those of other launches.
+        All cells of the launch's experiments are compared, including those of other launches.
 
         Raises:
             InputError: there is no such metric.
@@ -107,7 +111,7 @@ class Result:
         return best(self.store, metric, better=better, where=f"experiment IN ({names})")
 
     def _read(self) -> tuple[pl.DataFrame, list[str]]:
-        """Rows of the SQL table `cells`, in the order of the plan, and the names of method, k, seed and settings."""
+        """Return rows of the SQL table `cells` in the plan's order, and the names of method, k, seed and settings."""
         ids = self._plan.table.cells.select("cell_id")
         frame = ids.join(self.store.sql("SELECT * FROM cells"), on="cell_id", how="left", maintain_order="left")
         keys = ["method", "k", "seed"] if frame["k"].null_count() < frame.height else ["method", "seed"]
@@ -121,19 +125,19 @@ _FIXED = {*ATTEMPTS.names, "sweep", "metrics"}
 
 
 def _settings(configs: Iterable[str]) -> list[str]:
-    """The keys of all configs, in the order of their first occurrence."""
+    """Return the keys of all configs, in the order of their first occurrence."""
     return list(dict.fromkeys(key for config in configs for key in json.loads(config)))
 
 
 def result_of(planned: Plan, progress: Progress | None, began: float, warnings: Iterable[str], store: Store) -> Result:
-    """Return the result of a launch.
+    """Build the result of a launch.
 
     Args:
-        planned: its plan.
+        planned: the launch's plan.
         progress: its progress at the end; None if no cell was to run.
-        began: when it began, on the monotonic clock.
+        began: when the launch began, in seconds on the monotonic clock.
         warnings: warnings to the user.
-        store: its store.
+        store: the launch's store.
     """
     counts = planned.counts()
     ran = progress.done if progress else 0
@@ -161,14 +165,14 @@ def result_of(planned: Plan, progress: Progress | None, began: float, warnings: 
 def result_of_rounds(
     planned: Plan, progress: Progress | None, began: float, warnings: Iterable[str], store: Store
 ) -> Result:
-    """Return the result of a launch in rounds.
+    """Build the result of a launch in rounds.
 
     Args:
-        planned: a plan of the cells of all rounds, made after the last one.
+        planned: a plan of the cells of all rounds, computed after the last round.
         progress: counts of all rounds; None if no cell was to run.
-        began: when the launch began, on the monotonic clock.
+        began: when the launch began, in seconds on the monotonic clock.
         warnings: warnings to the user.
-        store: its store.
+        store: the launch's store.
     """
     counts = planned.counts()
     done = counts["done"] + counts["changed"]

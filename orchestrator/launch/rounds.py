@@ -1,6 +1,6 @@
-"""Launches in rounds: their cells are chosen from what the store has, until the sweeps' questions are decided.
+"""Launches in rounds: each round's cells are chosen by the results so far, until the questions are decided.
 
-Only the protocol and the options are here; the choice is made by `raysweep.analysis.questions.until`.
+This file has the protocol `Rounds` and checks the options; `raysweep.analysis.questions.until` chooses the cells.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.workloads.registry import unknown_name
 
 UNTIL = ("decided",)
-"""The conditions that a launch may run until."""
+"""The possible values of `--until`."""
 
 
 class Round(NamedTuple):
     """A round of a launch.
 
     Args:
-        number: counts from 1.
+        number: the number of the round, from 1.
         cells: the number of cells to run.
-        news: what the cells before have decided, one line each.
+        news: what the earlier rounds have decided since the last report, one line each.
     """
 
     number: int
@@ -36,26 +36,26 @@ class Rounds(Protocol):
     """Chooses the cells of each round."""
 
     def table(self, slots: int) -> CellTable:
-        """The requested cells: those that have been tried before, then those of the next round, in order.
+        """Return the requested cells: those that have been tried before, then those of the next round, in order.
 
         Args:
-            slots: the number of cells that run at once; a round has at least as many cells if that wastes few.
+            slots: the number of cells that run at once. A round has at least as many cells, if that wastes only a few.
         """
 
     def ran(self, cell_ids: Collection[str]) -> None:
-        """Note the cells of a round that was run: they are not chosen again."""
+        """Note the cells of a round that has run, so that no later round chooses them again."""
 
     def news(self) -> tuple[str, ...]:
-        """What was decided since the last call, one line each."""
+        """Return what was decided since the last call, one line each."""
 
     def spent(self) -> tuple[float, float]:
-        """CPU-seconds and GPU-seconds of all attempts that the store has of the questions' cells."""
+        """Return the CPU-seconds and GPU-seconds of all recorded attempts of the questions' cells."""
 
     def verdicts(self) -> Sequence[Any]:
-        """The verdicts on all questions, each with the attribute `decided`."""
+        """Return the verdicts on all questions, each with the attribute `decided`."""
 
     def ended(self) -> str | None:
-        """The reason why no further cells are chosen although questions are open; None if there is no such reason."""
+        """Return why the rounds ended with open questions, such as a used-up budget; otherwise None."""
 
 
 def check(request: Request, options: Options) -> None:
@@ -101,7 +101,7 @@ def check(request: Request, options: Options) -> None:
 
 
 def rounds_of(request: Request, store: Store, options: Options) -> Rounds | None:
-    """The choice of cells of a launch until its questions are decided; None for other launches.
+    """Return the object that chooses the cells of each round; None for a launch without `--until`.
 
     Raises:
         InputError: the options contradict each other, or a sweep has no questions.

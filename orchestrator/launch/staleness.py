@@ -1,4 +1,4 @@
-"""Whether the code of recorded rows means the same as the present code, by the sources in the store."""
+"""Comparison of the code of recorded rows with the present code, and users' acceptances of code changes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from raysweep.orchestrator.text import encodable, short_repr
 
 MAX_REASON = 500
 MAX_KINDS = 12
-"""Sources that are compared with one another; with more, digests count as they are."""
+"""Maximum number of sources with different meanings that `same_code` compares with each other."""
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A user's word that a change of code does not matter.
+    """A user's statement that a change of code does not matter.
 
     Args:
         workload: the workload's name.
         before: the source digest of recorded rows.
-        after: the source digest that was present when the change was accepted.
+        after: the source digest at the time of the acceptance.
         name: the user.
         time: in UTC, ISO 8601.
-        reason: why it does not matter.
+        reason: why the change does not matter.
         parts: the changed parts, "file: part".
     """
 
@@ -53,14 +53,14 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class CodeChange:
-    """A difference between the source of recorded rows and the present one.
+    """A difference between the source of recorded rows and the present source.
 
     Args:
         workload: the workload's name.
         before: the recorded digest.
         after: the present digest.
-        differences: what differs in meaning; empty if nothing does.
-        accepted: the acceptances by which the change does not matter.
+        differences: the parts that differ in meaning; empty if both compute the same.
+        accepted: the acceptances that cover the change; empty if users have not accepted it.
     """
 
     workload: str
@@ -71,19 +71,22 @@ class CodeChange:
 
     @property
     def matters(self) -> bool:
-        """Whether cells of this code are "changed"."""
+        """Whether done cells with the recorded code count as changed."""
         return bool(self.differences) and not self.accepted
 
 
 @dataclass(frozen=True)
 class CodeChanges:
-    """The changes between recorded sources and the present ones; rows whose source is not recorded have none here."""
+    """The changes from recorded sources to present ones: (recorded digest, present digest) -> change.
+
+    Rows whose source was not recorded have no entry.
+    """
 
     changes: Mapping[tuple[str, str], CodeChange] = field(default_factory=dict)
 
     @cached_property
     def same(self) -> frozenset[tuple[str, str]]:
-        """Pairs of digests, recorded and present, whose difference does not matter."""
+        """The pairs (recorded digest, present digest) whose difference does not matter."""
         return frozenset(pair for pair, change in self.changes.items() if not change.matters)
 
 
@@ -94,14 +97,14 @@ def code_changes(
     summary: pl.DataFrame,
     known: CodeChanges | None = None,
 ) -> CodeChanges:
-    """Compare the sources of recorded rows with those of the workloads.
+    """Compare the recorded sources of the requested cells with the present sources of their workloads.
 
     Args:
         store: the store.
         workloads: name -> workload.
         table: the requested cells.
         summary: the store's cells (`Store.summary`).
-        known: earlier results, which are not computed again.
+        known: results of an earlier call, which are reused.
     """
     present = [workload.source_digest for workload in workloads.values()]
     other = summary.filter(pl.col("source_digest").is_not_null() & ~pl.col("source_digest").is_in(present))
@@ -126,9 +129,10 @@ def code_changes(
 
 
 def same_code(store: Store, digests: Collection[str]) -> dict[str, str]:
-    """Source digest -> the first of these digests whose code means the same, or was accepted as the same.
+    """Map source digests to the first given digest with code of the same meaning, or accepted as the same.
 
-    Digests without a recorded source are left out, and all after `MAX_KINDS` kinds of code.
+    Digests without an equivalent earlier digest have no entry, nor have those whose source is not recorded. After
+    `MAX_KINDS` sources of different meanings, further digests are not compared.
     """
     accepted = {frozenset((entry.before, entry.after)) for entry in acceptances(store)}
     kinds: list[tuple[str, Source]] = []
@@ -149,11 +153,11 @@ def same_code(store: Store, digests: Collection[str]) -> dict[str, str]:
 
 
 def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tuple[list[tuple[CodeChange, int]], int]:
-    """Count the done cells of a plan by the change of their code since.
+    """Count the done cells of a plan for each change of code since they ran.
 
     Returns:
-        The changes in meaning, also those that are accepted, each with its number of cells; and the number of changed
-        cells whose source was not recorded.
+        Each change in meaning, including accepted ones, with its number of cells; and the number of changed cells whose
+        source was not recorded.
     """
     done = planned.frame.filter(pl.col("state").is_in(["done", "changed"])).select("cell_id", "variant")
     digests = done.join(summary.select("cell_id", before="source_digest"), on="cell_id").join(
@@ -175,7 +179,7 @@ def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tup
 def _accepting(
     store: Store, digest: str, before: Source, now: Source, accepted: Collection[Acceptance]
 ) -> tuple[Acceptance, ...]:
-    """The acceptances that lead from a source to the present one; empty if none do."""
+    """Return a chain of acceptances that leads from a source to the present one; empty if there is none."""
 
     def source(name: str) -> Source | None:
         entry = documents.read_source(store.storage, name, store.skip)
@@ -199,7 +203,7 @@ def _accepting(
 
 
 def acceptances(store: Store) -> list[Acceptance]:
-    """All changes that users have accepted, oldest first."""
+    """Return all acceptances in the store, oldest first."""
     found = documents.read(store.storage, documents.ACCEPTED, None, _acceptance, store.skip)
     return sorted((entry for entry, _ in found), key=lambda entry: entry.time)
 
@@ -217,7 +221,7 @@ def _acceptance(text: bytes) -> Acceptance:
 
 
 def accept(store: Store, changes: Collection[CodeChange], workloads: Mapping[str, Workload], reason: str) -> None:
-    """Record in the store that these changes do not matter, and the present sources.
+    """Record in the store the present sources, and that these changes do not matter.
 
     Raises:
         InputError: the reason is empty, too long, or not text that a store can hold.
@@ -239,7 +243,7 @@ def withdraw(store: Store, workloads: Collection[str]) -> int:
 
 
 def user() -> str:
-    """The name of the user of this process; "unknown" if the system has none."""
+    """Return the name of the user of this process; "unknown" if the system has none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):

@@ -183,7 +183,10 @@ def _load(chunk: Chunk) -> Workload:
 
 
 def _digest(workload: Workload, chunk: Chunk) -> str:
-    """The source digest of a row of this chunk. A workload that was loaded here does not know the sweep's `inputs`."""
+    """Return the source digest for the rows of a chunk. It includes the digest of the sweep's `inputs`.
+
+    A workload that was loaded in the worker does not know the `inputs`; the chunk has their digest.
+    """
     return workload.source_digest if workload.inputs else with_inputs(workload.source_digest, chunk.inputs)
 
 

@@ -1,4 +1,4 @@
-"""The environment that a cell ran in: Python, processor, GPUs, and the installed packages, with those it imported."""
+"""The environment in which a cell ran: Python, processor, GPUs, installed packages, and imported packages."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 KEY = "_environment"
-"""Key of the column `packages` that names the environment's document. No package can have this name."""
+"""Key in the JSON of the column `packages` for the digest of the environment's document. No package has this name."""
 _FOLDER = re.compile(r"(.+)-([^-]+)\.dist-info")
 
 
 class Environment(NamedTuple):
-    """An environment.
+    """The environment of a process.
 
     Args:
-        packages: for the column of this name, JSON: imported package -> version; python; `KEY` -> digest.
-        digest: 16 hexadecimal characters.
-        document: JSON of everything.
+        packages: JSON for the column `packages`: imported package -> version; "python" -> version; `KEY` -> `digest`.
+        digest: the digest of `document`, 16 hexadecimal characters.
+        document: JSON of the whole environment.
     """
 
     packages: str
@@ -35,7 +35,7 @@ class Environment(NamedTuple):
 
 
 class _Installed(NamedTuple):
-    """An installed package: its name as in a package index, its version, and its folder of metadata."""
+    """An installed package: its normalized name, its version, and its folder of metadata."""
 
     name: str
     version: str
@@ -43,11 +43,11 @@ class _Installed(NamedTuple):
 
 
 _known: dict[int, Environment] = {}
-"""Number of imported modules -> the environment."""
+"""Cache of the last environment: number of imported modules -> environment."""
 
 
 def environment() -> Environment:
-    """The environment of this process with the packages that it has imported by now."""
+    """Return the environment of this process, with the packages that it has imported so far."""
     count = len(sys.modules)
     if count not in _known:
         _known.clear()
@@ -76,7 +76,7 @@ def _environment() -> Environment:
 
 
 def _imported() -> dict[str, str]:
-    """Installed packages of which this process has imported a module -> version."""
+    """Map each installed package of which this process has imported a module to its version."""
     found: dict[str, str] = {}
     with contextlib.suppress(metadata.PackageNotFoundError):
         found["raysweep"] = metadata.version("raysweep")  # runs from a copy on workers
@@ -106,13 +106,13 @@ def _is_installed(module: Any) -> bool:
 
 @lru_cache(maxsize=1)
 def _places() -> tuple[str, ...]:
-    """Folders of the Python path that contain installed packages."""
+    """Return the folders of the Python path that contain installed packages."""
     return tuple({f"{os.path.dirname(package.folder)}{os.sep}" for package in _installed()})
 
 
 @lru_cache(maxsize=1)
 def _installed() -> tuple[_Installed, ...]:
-    """The installed packages, sorted by name; of two of one name the one that is imported."""
+    """Return the installed packages, sorted by name. Of several versions, only the importable one is listed."""
     found: dict[str, _Installed] = {}
     for place in sys.path:
         try:
@@ -132,7 +132,7 @@ def _normal(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _modules_of(folder: str) -> frozenset[str]:
-    """Top-level modules of an installed package."""
+    """Return the top-level modules of an installed package; `folder` holds its metadata."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return frozenset(Path(folder, "top_level.txt").read_text(encoding="utf-8").split())
     tops = set()
@@ -144,7 +144,7 @@ def _modules_of(folder: str) -> frozenset[str]:
 
 
 def _urls() -> Iterator[tuple[str, str]]:
-    """Packages that were not installed from an index -> where from."""
+    """Yield each package that was not installed from a package index, with the URL that it was installed from."""
     for package in _installed():
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             fields = json.loads(Path(package.folder, "direct_url.json").read_bytes())
@@ -154,7 +154,7 @@ def _urls() -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=1)
 def _cpu() -> str:
-    """The processor's model."""
+    """Return the name of the processor's model."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.startswith(("model name", "Model")):
@@ -163,7 +163,7 @@ def _cpu() -> str:
 
 
 def _gpus() -> list[str]:
-    """Models of the GPUs: of those that this process uses, if it does, otherwise of the machine's."""
+    """Return the models of the GPUs that this process uses; if it uses none, of all GPUs of the machine."""
     torch = sys.modules.get("torch")
     with contextlib.suppress(Exception):
         if torch is not None and torch.cuda.is_initialized():

@@ -19,7 +19,7 @@ class CellFolder:
         self._path: Path | None = None
 
     def beside(self, name: str) -> CellFolder:
-        """Another folder of the attempt, beside this one."""
+        """Return another folder of the attempt, whose name is this folder's name, a dot and `name`."""
         return CellFolder(self._parent, f"{self._name}.{name}")
 
     @property

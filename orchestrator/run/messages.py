@@ -40,17 +40,17 @@ class Artifact(NamedTuple):
 
 
 class NeededCell(NamedTuple):
-    """A cell whose files another cell gets.
+    """A cell whose artifacts another cell needs.
 
     Args:
-        block: its block.
+        block: the name of its block.
         cell_id: its id.
         method: its method.
         k: its k.
         config: its config, as JSON.
-        epoch: the generation of the attempt whose files these are.
-        attempt: the number of that attempt.
-        files: its files, without content.
+        epoch: the generation of the attempt that wrote the artifacts.
+        attempt: the number of this attempt.
+        files: the artifacts, without content.
     """
 
     block: str

@@ -1,4 +1,4 @@
-"""The files of the cells that a cell needs, put into folders before it begins (`context.needs`)."""
+"""Copies of the artifacts that a cell needs from other cells, written to folders before it begins (`context.needs`)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from raysweep.orchestrator.store.storage.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A cell that the running one needs, of the same seed.
+    """A cell that the running cell needs. Both have the same seed.
 
     Args:
         cell_id: its id.
         method: its method.
         k: its k.
         config: its settings, as a dict.
-        folder: a folder with its files.
+        folder: a folder with copies of its artifacts.
     """
 
     cell_id: str
@@ -36,11 +36,14 @@ class Needed:
 
 
 class StoreNotReachable(Exception):
-    """A worker cannot read the files of the cells that its cell needs."""
+    """A worker cannot read the store, which holds the artifacts of the cells that its cell needs."""
 
 
 def with_needs(source: str, needs: Collection[NeededCell]) -> str:
-    """The source digest of a cell's checkpoints: those that were made with other files of needed cells do not count."""
+    """Combine a source digest with the attempts of the needed cells, to label a cell's checkpoints.
+
+    A checkpoint that was computed from other attempts' artifacts is therefore not loaded.
+    """
     if not needs:
         return source
     attempts = sorted(f"{cell.cell_id} {cell.epoch} {cell.attempt}" for cell in needs)
@@ -48,10 +51,10 @@ def with_needs(source: str, needs: Collection[NeededCell]) -> str:
 
 
 def reached(location: CheckpointLocation | None) -> Storage:
-    """The launch's store, as this machine reaches it.
+    """Return the launch's store as this machine can access it.
 
     Raises:
-        StoreNotReachable: it does not.
+        StoreNotReachable: this machine cannot access the store.
     """
     storage, problem = reachable(location) if location is not None else (None, None)
     if storage is None:
@@ -63,10 +66,10 @@ def reached(location: CheckpointLocation | None) -> Storage:
 
 
 def provide(needs: Iterable[NeededCell], storage: Storage, folder: Path) -> dict[str, tuple[Needed, ...]]:
-    """Write the files of needed cells under `folder/BLOCK/CELL_ID`; block -> its cells.
+    """Write the artifacts of needed cells under `folder/BLOCK/CELL_ID`; return block -> its needed cells.
 
     Raises:
-        StoreDamaged: a file is missing in the store, or damaged.
+        StoreDamaged: an artifact is missing in the store, or damaged.
     """
     result: dict[str, tuple[Needed, ...]] = {}
     for cell in needs:

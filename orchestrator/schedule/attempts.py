@@ -35,7 +35,7 @@ class ChunkKey(NamedTuple):
 
     @classmethod
     def of(cls, chunk: Chunk) -> ChunkKey:
-        """The properties of a chunk."""
+        """Return the key of a chunk: the properties that all its cells share."""
         return cls(*(getattr(chunk, name) for name in cls._fields))
 
 
@@ -118,13 +118,13 @@ class Attempts:
         return self._seconds.get(self._variant[row])
 
     def slow(self, running: Iterable[tuple[int, float]]) -> list[tuple[str, float, float]]:
-        """Id, seconds so far and average seconds of the cells that take far longer than their variant's average.
+        """List the running cells that take far longer than their variant's average.
 
         Args:
             running: row and seconds so far of each running cell.
 
         Returns:
-            The longest first.
+            (cell id, seconds so far, average seconds) of each slow cell, the longest-running first.
         """
         cells = ((self.ids[row], seconds, self.usual(row)) for row, seconds in running)
         slow = [(i, s, usual) for i, s, usual in cells if usual is not None and s > max(SLOW_FACTOR * usual, SLOW_S)]

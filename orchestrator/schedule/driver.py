@@ -63,11 +63,12 @@ class Driver:
         search: workload -> folders of users' modules and programs.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
-        workloads: name -> workload: its program, if it has one, and the files in which a worker's code may differ.
-        outputs: sweep -> what it keeps of a cell's results.
+        workloads: name -> workload: its program, if any, the digest of its inputs, and the files that a worker's code
+            may differ in.
+        outputs: sweep -> which outputs of a cell it keeps.
         publish: called with states of running cells whose workers cannot publish them.
-        told: returns what other commands have told the launch since the last call.
-        files_of: returns the files of cells that a cell needs, which are in the store.
+        told: returns the orders of the commands `pause`, `continue` and `cancel` since the last call.
+        files_of: returns the needed cells of some edges with their artifacts, which are in the store.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Driver:
         self.add(plan)
 
     def add(self, plan: Plan) -> None:
-        """Queue the cells of a plan, whose rows begin with those of the plans before; `run` must have ended."""
+        """Queue the cells of an extended plan, which begins with the earlier plan's rows. `run` must have ended."""
         self.attempts = Attempts(plan)
         order = [row for row in plan.order if self.attempts.group(row) not in self._breaker.stopped]
         self._needed = plan.needed
@@ -227,11 +228,11 @@ class Driver:
 
     @property
     def awaits_commit(self) -> bool:
-        """Whether nothing runs until cells that are done are in the store."""
+        """Whether a commit is the next step: no cell runs, and done cells that others need are not in the store yet."""
         return bool(self._edges.uncommitted) and not self._in_flight
 
     def committed(self, rows: Iterable[int]) -> None:
-        """Queue the cells for which all that they need is now in the store; `rows` are done and in it."""
+        """Note that the done cells `rows` are in the store, and queue the cells that waited only for these."""
         for row in self._edges.committed(rows):
             self._queues.setdefault(self.attempts.key(row), deque()).append(row)
 
@@ -376,7 +377,7 @@ class Driver:
     # Other commands
 
     def _obey(self) -> list[CompletedAttempt]:
-        """Do what other commands have told the launch; return the attempts that this ended."""
+        """Carry out the orders of other commands (pause, continue, cancel); return the attempts that they ended."""
         told = self._told()
         self.progress.paused = told.paused
         if not told.cancelled:
@@ -412,7 +413,7 @@ class Driver:
         return finished
 
     def _left(self) -> Iterator[int]:
-        """The rows that wait or run."""
+        """Yield the rows of cells that wait or run."""
         yield from self._edges.blocked
         yield from itertools.chain(*self._queues.values(), (row for _, row in self._waiting))
         yield from (task.row for chunk in self._in_flight.values() for task in chunk.tasks)

@@ -1,4 +1,4 @@
-"""Cells that need others: their states in a plan, and the order in which a launch runs them."""
+"""Dependencies between cells (`needs`): their effect on the states in a plan, and on the order in which cells run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysweep.orchestrator.sweep.grammar.needs import Edge, edges
 
 
 def edges_of(table: CellTable) -> dict[int, tuple[Edge, ...]]:
-    """Row of each cell that needs others -> those cells."""
+    """Map the row of each cell that needs others to the cells that it needs."""
     needs = dict(table.variants.select("variant", "needs").drop_nulls().iter_rows())
     rows = table.cells.with_row_index("row").filter(pl.col("variant").is_in(list(needs)))
     return {row: tuple(edges(needs[v], seed)) for row, v, seed in rows.select("row", "variant", "seed").iter_rows()}
@@ -20,16 +20,16 @@ def edges_of(table: CellTable) -> dict[int, tuple[Edge, ...]]:
 def along_edges(
     frame: pl.DataFrame, needed: Mapping[int, Sequence[Edge]], summary: pl.DataFrame, runs: Sequence[str]
 ) -> list[str]:
-    """The states of all rows, in view of the cells that they need.
+    """Return the states of all rows after adjusting them to the states of the cells that they need.
 
-    A done cell is changed if a cell that it needs is changed, or was run again by a later launch. A cell that would run
-    is blocked if a cell that it needs is neither done nor runs.
+    A done cell becomes changed if a cell that it needs is changed, or was run again by a later launch. A cell to run
+    becomes blocked if a cell that it needs is not done, and will not run either.
 
     Args:
         frame: the plan's rows: cell_id, state.
         needed: row -> the cells that it needs.
         summary: the store's cells.
-        runs: states of cells that run.
+        runs: the states of cells that this launch runs.
     """
     states = frame["state"].to_list()
     ids = frame["cell_id"].to_list()
@@ -59,10 +59,10 @@ def along_edges(
 
 
 class Dependents:
-    """The cells of a launch that wait for others which run, too.
+    """The cells of a launch that wait for other cells of the same launch.
 
     Args:
-        running: id of each cell that runs -> its row.
+        running: id of each cell that the launch runs -> its row.
         needed: row -> the cells that it needs.
     """
 
@@ -79,12 +79,12 @@ class Dependents:
                 self._dependents.setdefault(other, []).append(row)
 
     def done(self, row: int) -> None:
-        """Note a cell that is done; its outcome may not be in the store yet."""
+        """Note that a cell is done; its outcome may not be in the store yet."""
         if row in self._dependents:
             self.uncommitted.add(row)
 
     def committed(self, rows: Iterable[int]) -> list[int]:
-        """Note cells that are done and in the store; return the rows that wait for nothing now."""
+        """Note that done cells are in the store; return the rows that now have all that they need."""
         ready = []
         for row in self.uncommitted.intersection(rows):
             self.uncommitted.discard(row)
@@ -98,5 +98,5 @@ class Dependents:
         return sorted(ready)
 
     def cancel(self, rows: Collection[int]) -> None:
-        """Forget cells that will not run."""
+        """Stop tracking waiting cells that will not run."""
         self.blocked = {row: others for row, others in self.blocked.items() if row not in rows}

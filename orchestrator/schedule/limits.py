@@ -13,7 +13,10 @@ SLOW_FACTOR, SLOW_S = 5.0, 60.0
 
 
 class Limits(NamedTuple):
-    """Limits after which no more cells are submitted, and of cells at once. Running cells complete. None: no limit."""
+    """Limits of a launch. At a limit it submits no more cells, and running cells complete. None means no limit.
+
+    One of the limits is on the number of cells that run at once.
+    """
 
     failures: int | None = None  # cells that have used up their attempts
     seconds: float | None = None  # since the launch began

@@ -32,7 +32,7 @@ class Plan:
             recorded attempt), attempts (their number), attempts charged to each budget (`status.CHARGES`),
             variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run (whether
             to run it).
-        needed: row of a cell that needs others -> those cells.
+        needed: row of each cell that needs others -> the cells that it needs.
     """
 
     table: CellTable
@@ -130,7 +130,7 @@ def plan(
     rerun_changed: bool = False,
     same: Collection[tuple[str, str]] = (),
 ) -> Plan:
-    """Decide which cells run.
+    """Decide which of the requested cells a launch runs.
 
     Args:
         table: the requested cells.

@@ -70,12 +70,12 @@ class Progress:
         return self.total - self.done - self.failed - self.cancelled
 
     def add(self, cells: int, work: float, now: float) -> None:
-        """Add the cells of a further round, whose work may have another unit: the pace is measured anew.
+        """Add the cells of a further round, and measure the pace anew, since their work may be in another unit.
 
         Args:
             cells: the number of cells.
             work: their work, by `Plan.weights`.
-            now: the time on the monotonic clock.
+            now: the time in seconds on the monotonic clock.
         """
         self.total += cells
         self.work_left = work

@@ -1,4 +1,4 @@
-"""What a launch may spend and has spent: time, failures, CPU- and GPU-seconds. Running cells are counted as they go."""
+"""Limits of a launch on time, failures, CPU-seconds and GPU-seconds, and its spending, including running cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysweep.orchestrator.schedule.limits import Limits
 
 
 class Spending:
-    """Sums what a launch's attempts cost, and says how much more may be started.
+    """Sums the CPU- and GPU-seconds of a launch's attempts, and compares them with the limits.
 
     Args:
         limits: the limits of the launch, which begins now.
@@ -23,12 +23,12 @@ class Spending:
         self._spent = [0.0, 0.0]
 
     def add(self, cpus: float, gpus: float, seconds: float) -> None:
-        """Count an attempt that ended."""
+        """Count the cost of an attempt that has ended."""
         self._spent[0] += cpus * seconds
         self._spent[1] += gpus * seconds
 
     def reached(self, failed: int, running: Iterable[tuple[float, float, float]]) -> str | None:
-        """The limit that is reached, in words; None if there is none.
+        """Describe the limit that is reached; None if no limit is reached.
 
         Args:
             failed: the number of cells that have used up their attempts.
@@ -50,14 +50,15 @@ class Spending:
     def room(
         self, cpus: float, gpus: float, in_flight: Iterable[Chunk], seconds_of: Callable[[int], tuple[float, bool]]
     ) -> float:
-        """Seconds that a further cell of this size may take, after the expected seconds of all chunks in flight.
+        """Return the seconds that a further cell of this size may take within the limits; infinite without limits.
 
-        A cell whose seconds are unknown is not counted: it runs alone in its chunk.
+        The expected seconds of all chunks in flight are subtracted, except those of cells of unknown duration, which
+        run alone in their chunks.
 
         Args:
             cpus: CPUs of the cell.
             gpus: GPUs of the cell.
-            in_flight: the chunks.
+            in_flight: the chunks in flight.
             seconds_of: returns a row's expected seconds (`Attempts.estimate`).
         """
         if self._of_attempts == (None, None):

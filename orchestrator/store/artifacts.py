@@ -54,10 +54,10 @@ def read_content(storage: Storage, row: Mapping[str, Any]) -> bytes:
 
 
 def named_by(row: Mapping[str, Any]) -> str:
-    """The store's file that a row of `artifacts` with a digest names.
+    """Return the path in the store of the content that a row of `artifacts` refers to. The row must have a digest.
 
     Raises:
-        StoreDamaged: the row is foreign.
+        StoreDamaged: raysweep cannot have written the row.
     """
     epoch, cell_id, attempt, digest, size = (row[name] for name in ("epoch", "cell_id", "attempt", "sha256", "bytes"))
     if None in (epoch, cell_id, attempt, digest, size, row["path"]):
@@ -135,7 +135,7 @@ def save(content: bytes, folder: Path, path: str) -> bool:
 
 
 def damage(storage: Storage, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], StoreDamaged]]:
-    """Yield each row whose content is missing or damaged, with the error that describes this."""
+    """Yield each row whose content is missing or damaged, with an error that describes the damage."""
     for row in rows.iter_rows(named=True):
         try:
             if row["sha256"] is not None:

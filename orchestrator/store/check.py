@@ -105,7 +105,7 @@ def _other_files(storage: Storage) -> Iterator[str]:
 
 
 def _contents(storage: Storage, segments: list[Segment]) -> Iterator[str]:
-    """Describe each content of an artifact that is missing or damaged."""
+    """Yield a description of each artifact content that is missing or damaged."""
     for segment in segments:
         try:
             rows = pl.DataFrame(pl.from_arrow(read_segment(storage, segment)))

@@ -1,7 +1,7 @@
-"""What other commands tell a running launch: files under `_control/`, which its driver looks for.
+"""Orders of other commands to a running launch: files under `_control/`, which its driver reads every few seconds.
 
 `EPOCH.paused` exists while the launch of this generation is paused. Each `EPOCH-TOKEN.json` lists cells to cancel; the
-launch removes it when it has cancelled them. Files of earlier generations mean nothing.
+launch removes it once it has cancelled them. Files of earlier generations are ignored.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from raysweep.orchestrator.text import CELL_ID
 FOLDER = "_control"
 MAX_BYTES = 2**28
 LOOK_S, LOOK_REMOTE_S = 1.0, 5.0
-"""Seconds between two looks of a launch at its folder; each is a request to the server of a remote store."""
+"""Seconds between a launch's reads of the folder: for a local store, and for a remote one (a request each)."""
 
 
 class Told(NamedTuple):
-    """What a launch has been told: whether it is paused, and which cells to cancel."""
+    """Orders to a launch: whether it is paused now, and the ids of cells to cancel."""
 
     paused: bool = False
     cancelled: frozenset[str] = frozenset()
 
 
 def pause(storage: Storage, epoch: int) -> bool:
-    """Pause the launch of a generation; return False if it is paused already."""
+    """Pause the launch of a generation; return False if it was already paused."""
     storage.prepare((FOLDER,))
     return storage.create(_paused(epoch), b"")
 
 
 def unpause(storage: Storage, epoch: int) -> bool:
-    """Let a paused launch continue; return False if it is not paused."""
+    """Let a paused launch continue; return False if it was not paused."""
     was_paused = is_paused(storage, epoch)
     storage.delete(_paused(epoch))
     return was_paused
 
 
 def is_paused(storage: Storage, epoch: int) -> bool:
-    """Whether the launch of a generation is paused."""
+    """Return whether the launch of a generation is paused."""
     return _paused(epoch).rpartition("/")[2] in storage.names(FOLDER)
 
 
 def cancel(storage: Storage, epoch: int, cells: Collection[str]) -> str:
-    """Have the launch of a generation cancel cells; return the file, which the launch removes when it has done so."""
+    """Order the launch of a generation to cancel cells; return the order's file, which the launch then removes."""
     storage.prepare((FOLDER,))
     name = f"{FOLDER}/{epoch:08d}-{secrets.token_hex(8)}.json"
     storage.create(name, json.dumps(sorted(cells)).encode())
@@ -57,7 +57,7 @@ def cancel(storage: Storage, epoch: int, cells: Collection[str]) -> str:
 
 
 class Control:
-    """The launch's side.
+    """Reads the orders of other commands for a launch.
 
     Args:
         storage: the store's storage.
@@ -70,7 +70,7 @@ class Control:
         self._handled: list[str] = []
 
     def look(self) -> Told:
-        """What the launch has been told since the last look. Looks at the store every few seconds only."""
+        """Return the orders; each cell to cancel is returned only once. The store is read every few seconds only."""
         pause = LOOK_REMOTE_S if self._storage.remote else LOOK_S
         self._told = self._told._replace(cancelled=frozenset())
         if time.monotonic() - self._looked >= pause:

@@ -1,7 +1,7 @@
-"""Small documents beside the tables: sources, environments and acceptances. Each is written once, before what names it.
+"""Small documents beside the tables: sources, environments and acceptances. Each is written before a row refers to it.
 
-A file `FOLDER/STEM-DIGEST` holds one line of JSON, with a checksum and its user's signature, and the compressed text.
-The digest in its name is that of the whole file.
+A file `FOLDER/STEM-DIGEST` holds one line of JSON, with a checksum and the signature of the user who wrote it, and the
+compressed text. DIGEST is that of the whole file. Each file is written only once.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ T = TypeVar("T")
 
 
 def write(storage: Storage, folder: str, stem: str, text: bytes) -> None:
-    """Write a document durably, unless one of this user's with the same stem is there.
+    """Write a document durably, unless this user has already written one with the same stem.
 
     Args:
         storage: the store's storage.
         folder: the folder.
-        stem: 16 hexadecimal characters, by which the document is found.
-        text: its content.
+        stem: 16 hexadecimal characters, the key of the document.
+        text: the document's content.
     """
     for name in storage.names(folder):
         if name.startswith(f"{stem}-"):
@@ -52,7 +52,10 @@ def write(storage: Storage, folder: str, stem: str, text: bytes) -> None:
 def read(
     storage: Storage, folder: str, stem: str | None, parse: Callable[[bytes], T], on_damage: OnDamage = refuse
 ) -> list[tuple[T, bool]]:
-    """Read the documents of a stem, or all of a folder, each with whether this user on this machine wrote it.
+    """Read the documents of a folder; if `stem` is not None, only those with this stem.
+
+    Returns:
+        For each document: (parsed document, whether this user on this machine wrote it).
 
     Raises:
         StoreDamaged: a document is damaged, and `on_damage` raises.
@@ -74,7 +77,11 @@ def read(
 
 
 def delete(storage: Storage, folder: str, selects: Callable[[bytes], bool]) -> int:
-    """Remove the documents of a folder that the function selects by their text, and return their number."""
+    """Remove the documents of a folder for whose text `selects` returns True, and return their number.
+
+    Raises:
+        StoreDamaged: a document of the folder is damaged.
+    """
     selected = [f"{folder}/{name}" for name in storage.names(folder) if selects(_read(storage, f"{folder}/{name}")[0])]
     for path in selected:
         storage.delete(path)
@@ -110,10 +117,10 @@ def write_source(storage: Storage, digest: str, source: Source) -> None:
 
 
 def read_source(storage: Storage, digest: str, on_damage: OnDamage = refuse) -> tuple[Source, bool] | None:
-    """The source of this digest, and whether this user on this machine recorded it; None if none is recorded.
+    """Return the source of this digest, and whether this user on this machine recorded it; None if it is not recorded.
 
     Raises:
-        StoreDamaged: it is damaged, or is not of this digest, and `on_damage` raises.
+        StoreDamaged: the document is damaged or belongs to another digest, and `on_damage` raises.
     """
 
     def parse(text: bytes) -> Source:

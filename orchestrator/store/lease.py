@@ -185,7 +185,7 @@ def marked(storage: Storage, epoch: int, mark: str) -> bool:
 
 
 def read_note(storage: Storage, epoch: int) -> ProcessNote:
-    """Read the note that a generation's owner wrote about its process. It has no fields if there is no file.
+    """Read the note that a generation's owner wrote about its process. Without a file, the note has no fields.
 
     Raises:
         StoreDamaged: the file is incomplete, raysweep did not write it, or it is the note of another generation.

@@ -60,10 +60,10 @@ def encode(state: LiveState) -> bytes:
 
 
 def read(storage: Storage, cell_id: str, attempt: int) -> LiveState | None:
-    """Read an attempt's state; None if it has published none.
+    """Read the live state of an attempt; None if the attempt has published none.
 
     Raises:
-        StoreDamaged: the file is foreign, or is the state of another attempt.
+        StoreDamaged: raysweep did not write the file, or it is the state of another attempt.
     """
     path = path_of(cell_id, attempt)
     data = read_at_most(storage, path, MAX_BYTES)
@@ -90,9 +90,9 @@ def _curve(steps: list[Any], values: list[Any], times: list[Any]) -> Curve:
 
 
 def read_all(storage: Storage, on_damage: Callable[[str, StoreDamaged], None]) -> list[LiveState]:
-    """The states of all attempts that have published one.
+    """Read the live states of all attempts that have published one.
 
-    `on_damage` is called with each damaged file's path and error; unless it raises, the file is left out.
+    `on_damage` is called with each damaged file's path and error. If it does not raise, the file is skipped.
     """
     states = []
     for match in filter(None, map(_NAME.fullmatch, storage.names(FOLDER))):

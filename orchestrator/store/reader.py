@@ -220,10 +220,11 @@ class Store:
         return answer(self, query)
 
     def sweeps(self, known: dict[str, RecordedSweep] | None = None) -> list[RecordedSweep]:
-        """The sweeps that launches recorded, oldest first.
+        """Return the sweeps that launches recorded, oldest first.
 
         Args:
-            known: those that need not be read again, by the names of their files; new ones are added to it.
+            known: file name -> sweep that an earlier call has read; these files are not read again. This call adds the
+                sweeps that it reads.
         """
         read = {} if known is None else known
         names = [name for name in self.storage.names("_sweeps") if name.endswith(".arrow")]
@@ -245,9 +246,10 @@ class Store:
         return known_cells(self.sweeps())
 
     def summary(self) -> pl.DataFrame:
-        """Return one row per cell with an attempt.
+        """Return one row per cell that has an attempt.
 
-        Columns: cell_id, status, attempts, `CHARGES`, and of done cells seconds, source_digest, epoch.
+        Columns: cell_id, status, attempts, `CHARGES`; and for done cells seconds, source_digest, epoch (otherwise
+        null).
         """
         paths = self._paths() if self.exists() else ()
         if self._summary_of is None or self._summary_of[0] != paths:

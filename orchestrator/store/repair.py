@@ -1,14 +1,16 @@
 """`raysweep store repair`: moves damaged files aside, so that a launch runs exactly the cells whose results they held.
 
-A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read, contents included. The
-same row stands in `cells` and `attempts`: if only one of them is lost, it is written again from the other. What is left
-of other done cells is removed from all tables, so that they are pending. A segment of which rows are removed is itself
-moved aside, too. The artifact of an attempt that is not done is listed further, as one whose content was not kept.
+A cell stays done if its row and all arrays, texts and artifacts of that attempt can be read, contents included. The row
+of a done cell is in `cells` and in `attempts`. If one of these tables has lost the row, it is restored from the other.
+A done cell that has lost more becomes pending: its remaining rows are removed from all tables. A segment from which
+rows are removed is moved aside, too. If damaged content belongs to an attempt that is not done, its artifact stays
+listed, as one whose content was not kept.
 
-`survey` decides, and only reads. `Repair` then owns the store, and changes `cells`, `attempts` and then the others:
-after a kill, another survey decides the same about each cell. Damaged contents of artifacts are moved before: they are
-then missing, which counts the same. Last, each damaged segment is replaced by a seal that
-names what the segment may have replaced: no late write can take its name, and none restores what it had replaced.
+`survey` only reads the store, and decides what to do. `Repair` then owns the store. It first moves damaged contents of
+artifacts aside; they are then missing, which counts the same. It changes `cells`, then `attempts`, then the other
+tables. After a kill, another survey therefore decides the same about each cell. Last, each damaged segment is replaced
+by a seal with the names of the segments that it may have replaced. So no late write can take its name, and the replaced
+segments do not come back.
 """
 
 from __future__ import annotations
@@ -57,11 +59,11 @@ class Survey:
     """The damage of a store, and what its repair will do.
 
     Args:
-        files: path of each damaged file, and of each missing content of an artifact -> what is wrong with it.
+        files: path -> problem, of each damaged file and each missing content of an artifact.
         run_again: the done cells that have to run again. Columns: cell_id, lost (`row` or `details`).
-        unknown: number of requested cells without any row, pending or lost, if files of `cells` and of `attempts` are
-            damaged.
-        lost_requests: whether a recorded request is damaged, so that cells may be pending that nothing lists.
+        unknown: number of requested cells without any row, which may be pending or lost; 0 unless files of both `cells`
+            and `attempts` are damaged.
+        lost_requests: whether the record of a sweep is damaged, so that pending cells may be missing from the store.
         done: the cells that stay done. Columns: cell_id, attempt.
     """
 
@@ -96,7 +98,7 @@ class _Rows:
         self.without_content = pl.concat(
             [_no_rows(), *(_without_content(store, s) for s in self.segments["artifacts"])]
         )
-        """Attempts with an artifact whose content is missing or damaged, per segment of `artifacts`."""
+        """Attempts that have an artifact with missing or damaged content; column path: the segment of `artifacts`."""
 
     @staticmethod
     def _read(store: Store, segment: Segment) -> pl.DataFrame:
@@ -110,7 +112,10 @@ class _Rows:
 
 
 def _without_content(store: Store, segment: Segment) -> pl.DataFrame:
-    """The attempts in a segment of `artifacts` with a missing or damaged content, which the store is made to skip."""
+    """Return the attempts in a segment of `artifacts` that have an artifact with missing or damaged content.
+
+    The store is told to skip these contents.
+    """
     table = pl.DataFrame(pl.from_arrow(read_segment(store.storage, segment)))
     keys_of_rows = []
     for row, error in artifacts.damage(store.storage, table):
@@ -191,7 +196,7 @@ def _survey(store: Store) -> tuple[Survey, _Rows]:
 
 
 def _generations(store: Store, folder: str) -> list[int]:
-    """Return the generations of damaged segments that may have held rows: no seals, and no foreign or merged files."""
+    """Return the generations of damaged segments that may have held rows: not of seals, foreign or merged files."""
     held_none = {s.path for s in store.every_segment(folder)} - {s.path for s in store.segments(folder) if s.rows}
     lost = [path for path in store.skipped if path.startswith(f"{folder}/") and path not in held_none]
     names = [path.partition("/")[2] for path in lost]
@@ -293,7 +298,7 @@ class Repair(Owner):
         self.storage.delete(segment.path)
 
     def _as_not_kept(self, table: pa.Table) -> pa.Table:
-        """Rows of `artifacts`; those with a missing or damaged content say so instead of naming it."""
+        """Mark missing and damaged contents in rows of `artifacts` as not kept, and return all the rows."""
         rows = table.to_pylist()
         for row in rows:
             if row["sha256"] is not None and artifacts.named_by(row) in self.store.skipped:

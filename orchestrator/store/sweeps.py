@@ -56,7 +56,10 @@ class RecordedSweep:
 
     @functools.cached_property
     def requested(self) -> pl.DataFrame:
-        """Columns cell_id, seed, retries, those of `cells.VARIANT`, and place: of the seed among the record's seeds."""
+        """The requested cells: cell_id, seed, retries, the columns `cells.VARIANT`, and place.
+
+        `place` is the position of the cell's seed among the seeds of this record, from 0.
+        """
         wide = self.table.wide().select("cell_id", "seed", "retries", *VARIANT)
         seeds = wide.select(pl.col("seed").unique(maintain_order=True)).with_row_index("place")
         return wide.join(seeds, on="seed", maintain_order="left").with_columns(pl.col("place").cast(pl.Int64))
@@ -100,7 +103,7 @@ def _checksum(parts: Sequence[bytes]) -> bytes:
 
 
 def read_sweep(storage: Storage, name: str) -> RecordedSweep:
-    """Read a recorded sweep, as `sweep_bytes` encoded it.
+    """Read a recorded sweep from the store.
 
     Raises:
         StoreDamaged: the file is incomplete, raysweep did not write it, or it holds the sweep of another file.

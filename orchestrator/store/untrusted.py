@@ -112,9 +112,9 @@ def parse_head(head: bytes) -> dict[str, Any]:
 
 
 def parse_frame(data: bytes, schema: Mapping[str, Any], later: Collection[str] = ()) -> pl.DataFrame:
-    """Read an Arrow file, and check its schema; columns of `later` that it lacks are null.
+    """Read an Arrow file and check its schema. Columns in `later` may be missing from the file, and are null then.
 
-    pyarrow reads it, since polars trusts the file: its reader crashes the process at unexpected offsets.
+    pyarrow reads the file, because polars does not check it: invalid offsets crash the process.
     """
     sizes = (int.from_bytes(buffer[1], "little") for buffer in _COMPRESSED.finditer(data))
     if sum(size for size in sizes if size < 2**48) > MAX_UNPACKED:  # larger sizes: chance matches, or refused by Arrow

@@ -183,14 +183,14 @@ class StoreWriter(Owner):
             self.storage.create(f"_sweeps/{digest}-{secrets.token_hex(4)}.arrow", recorded)
 
     def record_environment(self, document: bytes) -> None:
-        """Record the environment of a worker, which the rows will name; done once."""
+        """Record the environment of a worker before rows refer to it. Each environment is written only once."""
         digest = hashlib.sha256(document).hexdigest()[:16]
         if document and digest not in self._environments:
             documents.write(self.storage, documents.ENVIRONMENTS, digest, document)
             self._environments.add(digest)
 
     def record_source(self, digest: str, source: Source) -> None:
-        """Record the source whose digest the rows will name; done once."""
+        """Record a source before rows refer to its digest. Each source is written only once."""
         documents.write_source(self.storage, digest, source)
 
     def _swap(self, cells: pa.Table, rerun: set[str]) -> None:

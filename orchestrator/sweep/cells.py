@@ -50,7 +50,7 @@ VARIANTS_SCHEMA: dict[str, Any] = {
     "needs": pl.String,
 }
 LATER = ("custom", "needs")
-"""Columns of variants that records of earlier versions lack. They are recorded only if a variant has a value."""
+"""Columns of variants that earlier versions of raysweep lack. They are recorded only if a variant has a value."""
 VARIANT = ["workload", "workload_version", "experiment", "method", "k", "config"]
 """The columns that identify a variant."""
 CELLS_SCHEMA: dict[str, Any] = {"cell_id": pl.String, "variant": pl.UInt32, "seed": pl.Int64}
@@ -95,7 +95,7 @@ def expand(sweeps: Sequence[Sweep]) -> CellTable:
 
 
 def without_empty(variants: pl.DataFrame) -> pl.DataFrame:
-    """Variants without the columns of `LATER` in which no variant has a value, as earlier versions recorded them."""
+    """Drop the columns in `LATER` in which no variant has a value, so that records look as in earlier versions."""
     return variants.drop(name for name in LATER if variants[name].null_count() == variants.height)
 
 
@@ -115,7 +115,10 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 
 
 def _count(sweep: Sweep) -> int:
-    """Return the number of cells that the sweep requests; of a block with predicates, a lower limit of the work."""
+    """Return the number of cells that the sweep requests.
+
+    A block with predicates counts one seed of each combination, since all combinations have to be evaluated.
+    """
     seeds = len(sweep.seeds)
     return sum(block.size * (seeds if block.is_product or block.sample else min(1, seeds)) for block in sweep.blocks)
 
@@ -132,14 +135,14 @@ _KIND = {True: "workload", False: "command"}
 
 
 class _Loaded(NamedTuple):
-    """A workload, and the values of its `AddedLater` fields in canonical JSON."""
+    """A workload (None if it could not be loaded), and the defaults of its `AddedLater` fields in canonical JSON."""
 
     workload: Workload | None
     later: Mapping[str, str]
 
 
 def _expand_one(sweep: Sweep, problems: list[str]) -> CellTable:
-    """The cells of a sweep, none if it has mistakes, which are added to `problems`."""
+    """Build the table of a sweep's cells. Mistakes are added to `problems`, and the table is empty then."""
     where = sweep.path or sweep.name
     mistakes = list(sweep.problems)
     loaded = {part.workload: _load(sweep, part, mistakes) for part in sweep.parts()}
@@ -257,7 +260,7 @@ class _Rows:
         return needs
 
     def table(self, problems: list[str]) -> CellTable:
-        """The table of all cells; adds all mistakes to `problems`."""
+        """Return the table of all cells that were added; add all mistakes to `problems`."""
         mistakes = self.mistakes
         mistakes.extend(f"{location_of(line, self.sweep, blocks)}: {line}" for line, blocks in self.places.items())
         problems.extend(mistakes)
@@ -273,9 +276,9 @@ class _Rows:
 def _points(
     sweep: Sweep, block: Block, place: str, mistakes: list[str], *, products: bool
 ) -> Iterator[tuple[Point, dict[str, Any]]]:
-    """Yield the points of a block with their configs; adds to `mistakes`.
+    """Yield the points of a block with their configs; add mistakes to `mistakes`.
 
-    Without `products`, only if the block has predicates, samples or the like.
+    Without `products`, a block that is a plain product of lists yields nothing.
     """
     if block.is_product and not products:
         return

@@ -26,11 +26,11 @@ def function_sweep(
     name: str | None = None,
     resources: Mapping[str, float] | None = None,
 ) -> Sweep:
-    """The sweep of one grid block that runs a function; its text is the sweep file that says the same.
+    """Build a sweep with one grid block that runs a function. Its text is the equivalent sweep file.
 
     Args:
         function: a workload's function, at the top level of a module or of `__main__`.
-        grid: what a `[[grid]]` block says: setting -> its value, a list of values to try, or a table. Without the key
+        grid: the keys of a `[[grid]]` block: setting -> its value, a list of values to try, or a table. Without the key
             `method`, the method is the function's name.
         seeds: the seeds: a list, a range, or text such as "0..4".
         name: the sweep's name, by default the function's.
@@ -69,7 +69,7 @@ def function_sweep(
 
 
 def _folder_of(module: str) -> str | None:
-    """The folder from which this process imported a user's module; None for installed ones."""
+    """Return the folder from which this process imported a user's module; None for an installed module."""
     top = module.partition(".")[0]
     file = getattr(sys.modules[top], "__file__", None)
     if file is None or top == OURS or is_installed(file):

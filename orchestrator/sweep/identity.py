@@ -18,7 +18,7 @@ def hash_parts(
 ) -> tuple[str, str]:  # fmt: skip
     """Encode a variant as canonical JSON, in two parts: (text before the seed, text after the seed).
 
-    `needs`: block -> digests of the variants that it needs; None leaves the key out.
+    `needs` maps each needed block to the digests of its needed variants; if it is None, the encoding has no such key.
     """
     # Keys are sorted: everything before "seed" is one object, everything after it another.
     key = {"config": config, "experiment": experiment, "k": k, "method": method, "scheme": ID_SCHEME}

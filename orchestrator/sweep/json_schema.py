@@ -1,8 +1,8 @@
 """JSON schema of sweep files, with which editors complete and check them.
 
-It is draft 7, which editors' TOML extensions support. Names and descriptions of keys are those of `keys`. It checks
-each key on its own. Only `sweep.spec` compares keys: for example, it refuses a config key that is both in `[config]`
-and varied.
+The schema is draft 7, which editors' TOML extensions support. Names and descriptions of keys come from `keys`. The
+schema checks each key on its own. Problems between keys, such as a key that is both in `[config]` and varied, are
+only reported by `sweep.spec`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.loading.workload import Workload
 
 _VALUE: Schema = {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}, {"$ref": "#/$defs/nested"}]}
-"""A value of `[config]`."""
+"""Schema of a value in `[config]`."""
 _DEFINITIONS: Schema = {
     "nested": {"type": "object", "minProperties": 1, "additionalProperties": _VALUE},
     "values": {
@@ -42,7 +42,7 @@ _DEFINITIONS: Schema = {
         "additionalProperties": {"$ref": "#/$defs/setting"},
     },
 }  # fmt: skip
-"""Nested settings, a table that stands for values, and nested settings of a block."""
+"""Shared definitions of the schema: nested settings, a table of values, and nested settings of a block."""
 _RESOURCES: Schema = {
     "type": "object", "additionalProperties": False, "properties": properties(RESOURCES, {}),
 }  # fmt: skip
@@ -181,7 +181,7 @@ def _one_or_many(value: Schema) -> list[Schema]:
 
 
 def _setting(value: Schema) -> Schema:
-    """Build the schema of what a block gives for a setting: a value, a list of values, or a table."""
+    """Build the schema of a setting in a block: a value, a list of values, or a table that describes values."""
     notes = {key: text for key, text in value.items() if key in {"description", "default"}}
     tables = [{"$ref": "#/$defs/values"}, {"$ref": "#/$defs/varied"}]
     return {**notes, "anyOf": [*_one_or_many(value), *tables]}

@@ -1,8 +1,8 @@
-"""Stage 1, reading: a TOML file becomes a `Sweep`. Knows nothing of workloads' configs, stores or Ray.
+"""Stage 1, reading: a TOML file becomes a `Sweep`. This stage uses no workload configs, no store and no Ray.
 
-Problems are collected, not raised. `cells.expand` adds those that the workload finds, and then raises all problems of a
-file at once. The parts of a file are read by `block`, `axes`, `seeds`, `resources`, `program_spec`, `outputs` and
-`question`; `keys` lists its keys, `base` merges files.
+Problems are collected, not raised. `cells.expand` adds the problems that the workload reports, and then raises all
+problems of a file at once. The parts of a file are read by `block`, `axes`, `seeds`, `resources`, `program_spec`,
+`outputs` and `question`; `keys` lists its keys, and `base` merges files.
 """
 
 from __future__ import annotations
@@ -118,12 +118,12 @@ class Sweep:
         return replace(self, blocks=tuple(replace(b, resources=replace(b.resources, **new)) for b in self.blocks))
 
     def config_of(self, settings: Mapping[str, Any], block: Block) -> dict[str, Any]:
-        """The config of these settings of a block: nested for a function, by name for a program."""
+        """Return the config of these settings of a block: with nested tables for a function, flat for a program."""
         program = block.program if block.workload else self.program
         return dict(settings) if program is not None else nested(settings, self.quoted)
 
     def parts(self) -> list[Sweep]:
-        """The sweep as one of each workload, with the blocks of it."""
+        """Split the sweep into one sweep per workload, each with the blocks that run this workload."""
         if not any(block.workload for block in self.blocks):
             return [self]
         blocks: dict[tuple[str, str], list[Block]] = {}
@@ -137,7 +137,7 @@ class Sweep:
 
     @property
     def workloads(self) -> list[str]:
-        """The names of its workloads."""
+        """The names of the sweep's workloads, including those of single blocks."""
         return [part.workload for part in self.parts()]
 
     @property
@@ -274,7 +274,11 @@ def _read(text: str, path: Path | None) -> Sweep:
 
 
 def _own_workload(block: Any, raw: Mapping[str, Any], where: str, problems: list[str]) -> tuple[str, Program | None]:
-    """The function or program of a block, taken out of its table; ("", None) for the sweep's."""
+    """Remove the block's own function or command from its table, and return its name and its program.
+
+    Returns:
+        (name, program); program is None for a function. ("", None) if the block runs the sweep's workload.
+    """
     if not isinstance(block, dict):
         return "", None
     mine: list[str] = []

@@ -34,10 +34,10 @@ Mistake = tuple[str, str]
 def validate(
     workload: Workload, method: str, k: int | None, config: dict[str, Any], *, settle: bool, is_named: bool = True
 ) -> tuple[Settled | None, list[Mistake]]:
-    """Validate a point of the grid. Returns the valid point, and the mistakes.
+    """Validate a point of the grid; return it with its settled values, and its mistakes.
 
-    The point is None if it has mistakes, or if `settle` is False; the workload's functions are then not called.
-    `is_named`: the file names the method.
+    The point is None if there are mistakes, or if `settle` is False. With `settle=False`, the workload's functions are
+    not called. `is_named`: whether the file names the method.
     """
     problems: list[Mistake] = []
     is_known = workload.methods is None or method in workload.methods
@@ -144,7 +144,7 @@ _IN_A_BLOCK = {
 
 
 def _fields(model: Any, path: Iterable[Any]) -> Mapping[str, Any]:
-    """The fields of a Config, or of a table in it; none if the table is no model."""
+    """Return the fields of the Config, or of the nested model at `path`; empty if there is no model at `path`."""
     for part in path:
         field = getattr(model, "model_fields", {}).get(part)
         annotation = None if field is None else field.annotation

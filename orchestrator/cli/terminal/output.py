@@ -62,7 +62,7 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
 
 
 def _print_verdicts(result: Result, resume: str, at: str) -> None:
-    """Print the result of a launch until its questions are decided."""
+    """Print the result of a launch with `--until decided`: its counts, its verdicts, and the commands to type next."""
     verdicts = result.verdicts or ()
     still_open = sum(not verdict.decided for verdict in verdicts)
     failed = f"; {result.failed:,} failed, which are outcomes" if result.failed else ""
@@ -81,7 +81,7 @@ def forecast(planned: Plan, slots: Callable[[float, float, float | None, str | N
     Args:
         planned: the plan.
         slots: (cpus, gpus, memory_gib, custom) -> number of cells of this size that run at once.
-        where: the place where they run, such as `on this machine`.
+        where: the place where the cells run, such as `on this machine`.
     """
     lines, all_unknown = [], 0
     for cpus, gpus, cells, unknown, cpu_hours, gpu_hours in planned.expected().iter_rows():

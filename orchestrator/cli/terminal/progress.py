@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.schedule.progress import Progress
 
 EVENTS_S = 2.0
-"""Seconds between two updates with `--json`."""
+"""Seconds between two JSON lines of progress with `--json`."""
 
 
 @contextlib.contextmanager

@@ -75,5 +75,5 @@ def of_cluster(address: str) -> Offer:
 
 
 def _is_kept(name: str) -> bool:
-    """Whether a resource is one that cells may demand, and not one of Ray's own."""
+    """Return whether cells may demand this resource; they may not demand Ray's internal resources."""
     return name in ("CPU", "GPU", "memory") or not (name.startswith("node:") or name == "object_store_memory")

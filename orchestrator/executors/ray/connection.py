@@ -68,9 +68,10 @@ _Returned = TypeVar("_Returned")
 
 @contextlib.contextmanager
 def _needed_alone() -> Iterator[None]:
-    """Let Ray start without the processes that an embedded Ray has no use for: more than half of the start's CPU time.
+    """Keep `ray.init` from starting processes that an embedded Ray does not need.
 
-    These are the autoscaler, the log monitor and the dashboard's server. `ray.init` has no options for them.
+    These are the autoscaler, the log monitor and the dashboard's server. They take more than half of the CPU time of a
+    start, and `ray.init` has no options for them.
     """
     from ray._private.node import Node
 

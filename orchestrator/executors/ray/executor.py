@@ -300,7 +300,7 @@ class RayExecutor:
         return beats
 
     def in_this_process(self) -> None:
-        """Cells run in Ray's workers."""
+        """Return None: cells run in Ray's workers, not in this process."""
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:

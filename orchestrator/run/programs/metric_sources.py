@@ -33,13 +33,13 @@ class NoMetrics(Exception):
 
 @dataclass
 class Curve:
-    """Values of one name, in the order in which they were written.
+    """The values that a program wrote under one name, in order.
 
     Args:
         values: the values.
         steps: their steps; positions where the source has no steps.
-        take: the value that becomes the metric: last, min or max.
-        text: the last value that is text, which is the metric if there are no numbers.
+        take: which value becomes the metric: last, min or max.
+        text: the last value that is text, which becomes the metric if there are no numbers.
     """
 
     values: list[float] = field(default_factory=list)
@@ -258,7 +258,7 @@ def _has_number(curves: Curves) -> bool:
 
 
 def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> list[str]:
-    """Add the values of an object to the curves of their names, and return the names of those that are numbers."""
+    """Add the values of a JSON object to the curves of their names; return the names whose values are numbers."""
     flat = dict(_flat(row))
     at = flat.get(step)
     at = _step(at) if isinstance(at, float) else None
@@ -273,7 +273,7 @@ def _add_row(curves: Curves, row: Mapping[str, Any], step: str) -> list[str]:
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, float | str | list[float]]]:
-    """The numbers and texts of an object and of the objects in it, whose names are joined by dots."""
+    """Yield the numbers and texts in a JSON object and its nested objects. Nested names are joined by dots."""
     for key, value in row.items():
         name = f"{prefix}{key}"
         if not name or not encodable(name):

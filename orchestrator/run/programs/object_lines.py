@@ -1,4 +1,4 @@
-"""JSON objects in a program's output: one on a line, or one over several lines as `json.dumps(indent=2)` writes it."""
+"""Reads JSON objects from a program's output, each on one line or on several, as `json.dumps(indent=2)` prints it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import json
 from typing import Any
 
 MAX_LINES, MAX_LITERAL = 10_000, 10_000
-"""Lines of one object, and characters of a Python dict."""
+"""Maximum number of lines of one object, and of characters of a printed Python dict."""
 
 
 class ObjectLines:
-    """Finds the objects in a stream of lines. A line with a Python dict (`print({"loss": 0.5})`) is one, too."""
+    """Finds JSON objects in a stream of lines. A printed Python dict (`print({"loss": 0.5})`) counts as one."""
 
     def __init__(self) -> None:
         self._open: list[str] = []  # lines of an object that has not ended
 
     def add(self, line: str) -> dict[str, Any] | None:
-        """Take the next line; return the object that it ends, if any."""
+        """Add the next line; return the object that this line completes, if any."""
         text = line.rstrip()
         if text == "{" or len(self._open) >= MAX_LINES:
             self._open = [text] if text == "{" else []

@@ -96,7 +96,10 @@ def run_program(
 def command_line(
     program: Program, cell: RunningCell, folder: str, checkpoint: str, needs: Mapping[str, list[str]]
 ) -> CommandLine:
-    """The command line of a cell; `python` is this interpreter. `needs`: block -> folders of its cells."""
+    """Render the command line of a cell. The word `python` at its beginning becomes this process's interpreter.
+
+    `needs` maps each needed block to the folders of its cells.
+    """
     line = program.render(
         {
             "method": cell.method, "k": cell.k, "seed": cell.seed, "cell_id": cell.cell_id, "folder": folder,
@@ -187,7 +190,7 @@ _ONLY = '; of the project, the cell has only the files that files = ["..."] name
 
 
 def _lacking(last: str, folder: Path) -> str | None:
-    """The path in a line about a missing file, relative to the cell's folder; None if there is none in it."""
+    """Return the path in a "No such file" message, relative to the cell's folder; None if it is outside it."""
     quoted = re.search(r"""No such file or directory: ['"](.+?)['"]""", last)
     path = os.path.relpath(os.path.join(folder, quoted[1]), folder) if quoted else ".."
     return None if path.split(os.sep)[0] == ".." else path

@@ -1,1 +1,1 @@
-"""The grammar of sweep files: keys, settings, blocks, and the settings that a block stands for."""
+"""The grammar of sweep files: keys, names and values of settings, blocks, and the expansion of blocks."""

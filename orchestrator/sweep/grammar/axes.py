@@ -17,10 +17,10 @@ Scalar = bool | int | float | str
 Value = Scalar | list[Any]
 
 DISTRIBUTIONS = ("uniform", "loguniform", "integers")
-"""Distributions with bounds; `choice` is a list."""
+"""Distributions that are defined by two bounds. The distribution `choice` is defined by a list instead."""
 _SOURCES = tuple(name for name in VALUE_NAMES if name != "when")
 _DIGITS = 12
-"""A value of a space with at most this many digits is exact; others are rounded to `_ROUNDED` digits."""
+"""Values of a linspace or logspace with at most this many digits are exact; others are rounded to `_ROUNDED` digits."""
 _ROUNDED = 6
 
 
@@ -29,11 +29,11 @@ class Axis:
     """The values of one setting.
 
     Args:
-        values: the values to try or to draw from; empty for a distribution.
-        distribution: an entry of `DISTRIBUTIONS`.
-        bounds: its lowest and highest value.
-        when: the predicate of cells that have the setting; None: all.
-        is_drawn: whether the setting has values only in a sample.
+        values: the values to try or to draw from; empty for a distribution with bounds.
+        distribution: an entry of `DISTRIBUTIONS`, or None.
+        bounds: the lowest and highest value of the distribution.
+        when: the predicate that a cell matches if it has the setting; None: all cells have it.
+        is_drawn: whether the values can be used only in a block with a sample.
     """
 
     values: tuple[Value, ...] = ()
@@ -44,14 +44,14 @@ class Axis:
 
 
 def is_values(table: dict[str, Any]) -> bool:
-    """Whether a table in a block stands for values, and does not hold nested settings."""
+    """Return whether a table in a block describes the values of a setting, rather than holding nested settings."""
     return any(key in VALUE_NAMES and isinstance(item, list | str) for key, item in table.items()) or (
         bool(table) and table.keys() <= set(VALUE_NAMES)
     )
 
 
 def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
-    """The values that a block gives for a setting; problems are added."""
+    """Read the values that a block has for a setting; add problems to `problems`."""
     if not isinstance(value, dict):
         return Axis(read_values(value, where, problems))
     when = value.get("when")
@@ -130,7 +130,7 @@ _EXAMPLES = {
 
 
 def linspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
-    """`count` numbers from `first` to `last` at equal distances."""
+    """Return `count` evenly spaced numbers from `first` to `last`."""
     with localcontext(prec=50):
         low, high = Decimal(str(first)), Decimal(str(last))
         step = (high - low) / (count - 1)
@@ -139,7 +139,7 @@ def linspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
 
 
 def logspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
-    """`count` numbers from `first` to `last` at equal ratios."""
+    """Return `count` numbers from `first` to `last`, each with the same ratio to the one before."""
     with localcontext(prec=50):
         low, high = Decimal(str(first)), Decimal(str(last))
         step = (high / low).ln() / (count - 1)
@@ -149,7 +149,7 @@ def logspace(first: float, last: float, count: int) -> tuple[int | float, ...]:
 
 
 def _printable(value: Decimal, scale: Decimal) -> int | float:
-    """The number itself if it has few digits; otherwise rounded to `_ROUNDED` digits of `scale`."""
+    """Round a number to `_ROUNDED` digits of `scale`, unless it has at most `_DIGITS` digits."""
     short = round(value, _DIGITS - 1 - value.adjusted()) if value else value
     if abs(short - value) > abs(value) * Decimal("1e-30"):
         short = round(value, _ROUNDED - 1 - scale.adjusted())

@@ -1,7 +1,7 @@
 """Sweep files that build on another one: `base = "other.toml"`. Merges their keys into one self-contained text.
 
-A file overrides its base: tables such as `[config]` are merged key by key, `[[grid]]` and `[[question]]` blocks and all
-other keys are replaced. `name` and `title` are not taken over.
+A file overrides its base. Tables such as `[config]` are merged key by key. `[[grid]]` and `[[question]]` blocks, and
+all other keys, replace those of the base. `name` and `title` of the base are dropped.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _WHAT = ("workload", "command", "script")
 
 
 def parsed(text: str, where: str) -> dict[str, Any]:
-    """The tables of a sweep file's text.
+    """Parse the text of a sweep file, and return its tables.
 
     Raises:
-        InputError: it is not TOML; `where` names the file in the message.
+        InputError: the text is not TOML; `where` names the file in the message.
     """
     try:
         return tomllib.loads(text)
@@ -41,21 +41,21 @@ def parsed(text: str, where: str) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> str:
-    """The text of a sweep file with that of its bases, as a store records it; the file's own text without a base.
+    """Read a sweep file, and return its text with its bases merged into it; without a base, the text of the file.
 
     Raises:
         OSError, UnicodeDecodeError: the file cannot be read.
-        InputError: it is not TOML, or a base is missing or invalid.
+        InputError: the file is not TOML, or a base is missing or invalid.
     """
     return with_bases(path.read_text(encoding="utf-8"), path)
 
 
 def with_bases(text: str, path: Path | None) -> str:
-    """The text of a sweep with its bases merged into it; the text itself without a base.
+    """Return the text of a sweep with its bases merged into it; without a base, the text itself.
 
     Args:
         text: the text.
-        path: the file that contains it; the path of a base is relative to its folder. None: to the current folder.
+        path: the file that contains the text. Paths of bases are relative to its folder; None: to the current folder.
 
     Raises:
         InputError: the text is not TOML, or a base is missing or invalid.
@@ -103,7 +103,7 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _varied(block: Mapping[str, Any]) -> set[str]:
-    """Names of a block's keys, and of the tables that they are in."""
+    """Return the names of the settings in a block, and of the tables around them: for `a.b.c` also `a.b` and `a`."""
     names = set(flattened(block))
     return names | {".".join(name.split(".")[:i]) for name in names for i in range(1, name.count(".") + 1)}
 
@@ -129,12 +129,12 @@ def _deep(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
-    """A table as TOML, each key on one line."""
+    """Encode a table as TOML, with each key on one line."""
     return "".join(f"{_text(key)} = {toml_value(value)}\n" for key, value in table.items())
 
 
 def toml_value(value: Any) -> str:
-    """A value in TOML, which writes these types as JSON does, but for tables and infinity.
+    """Encode a value as TOML. The encoding is that of JSON, except for tables and infinite numbers.
 
     Raises:
         TypeError: TOML has no such value.

@@ -1,4 +1,4 @@
-"""A `[[grid]]` block: which settings its cells have. Reads it from a sweep file; `points` lists the settings."""
+"""A `[[grid]]` block of a sweep file, and the function that reads it. `points` expands it to settings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
 ANY_METHOD = "default"
-"""The method of cells if the block names none."""
+"""The method of a block's cells if the block does not name one."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How many settings are drawn, and the seed from which."""
+    """The key `sample` of a block: the number of settings to draw, and the random seed of the draws."""
 
     count: int
     seed: int = 0
@@ -36,18 +36,18 @@ class Block:
 
     Args:
         methods: its methods.
-        ks: its values of k; None is a cell without one.
+        ks: its values of k; None is a cell without k.
         axes: name of each setting -> its values.
-        resources: what its cells run with.
-        zipped: groups of names whose lists are taken in step.
+        resources: the resources of its cells.
+        zipped: groups of names whose lists are combined element by element, as by `zip`.
         where: predicates that all cells match.
         exclude: predicates that no cell matches.
-        sample: None: all combinations.
+        sample: the sample to draw; None: all combinations.
         names_method: whether the file names the method.
-        name: its name for other blocks.
+        name: the name by which other blocks refer to it.
         needs: names of the blocks whose cells its cells need.
-        workload: the name of a function or a program of its own; "": the sweep's.
-        program: its own program.
+        workload: the function or program of this block alone; "": that of the sweep.
+        program: the program of this block alone; None if it has none.
     """
 
     methods: tuple[str, ...]
@@ -66,13 +66,13 @@ class Block:
 
     @property
     def is_product(self) -> bool:
-        """Whether the block is a plain product of lists."""
+        """Whether the settings are all combinations of the lists: no zip, predicates, conditions or sample."""
         conditions = any(axis.when is not None for axis in self.axes.values())
         return not (self.zipped or self.where or self.exclude or self.sample or conditions)
 
     @property
     def size(self) -> int:
-        """The number of settings, or for a block with predicates an upper limit of it."""
+        """The number of settings; for a block with predicates, an upper limit of this number."""
         lengths = {name: len(axis.values) for name, axis in self.axes.items()}
         lengths |= {"method": len(self.methods), "k": max(1, len(self.ks))}
         for group in self.zipped:
@@ -84,21 +84,21 @@ class Block:
         return math.prod(lengths.values())
 
     def fixed(self, name: str, value: Value) -> Block:
-        """The block with one value for a setting, which is then in no group of `zip`."""
+        """Return the block with a single value for a setting, and without the setting in the groups of `zip`."""
         groups = (tuple(member for member in group if member != name) for group in self.zipped)
         zipped = tuple(group for group in groups if len(group) > 1)
         return replace(self, axes={**self.axes, name: Axis((value,))}, zipped=zipped)
 
 
 def read_block(raw: Any, shared: Resources, where: str, quoted: dict[str, bool], problems: list[str]) -> Block:
-    """Read a block.
+    """Read a block; add problems to `problems`.
 
     Args:
         raw: the block's table.
         shared: the sweep's resources.
-        where: its place in messages.
+        where: the block's place in messages, such as `grid[0]`.
         quoted: see `settings.read_names`.
-        problems: problems are added here.
+        problems: the list to which problems are added.
     """
     table = dict(read_table(raw, where, problems))
     if not isinstance(raw, dict):
@@ -209,7 +209,15 @@ def _predicates(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
 def _zipped(
     value: Any, lengths: Mapping[str, int], where: str, problems: list[str], *, complete: bool
 ) -> tuple[tuple[str, ...], ...]:
-    """The groups of `zip`; `lengths`: number of values of each name, 0 if it has no list; `complete`: all are known."""
+    """Read the key `zip`, and return its groups of names; add problems to `problems`.
+
+    Args:
+        value: the value of the key.
+        lengths: the number of values of each name, 0 if it has no list.
+        where: the key's place in messages.
+        problems: the list to which problems are added.
+        complete: whether `lengths` has all names of the block.
+    """
     if value == []:
         return ()
     groups: Sequence[Any] = value if isinstance(value, list) and all(isinstance(g, list) for g in value) else [value]

@@ -13,11 +13,11 @@ from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
 _PART = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
-"""Text, quoted names and comments of SQL, in which nothing is quoted."""
+"""Pattern of the parts of SQL in which `quoted_names` changes nothing: strings, quoted names and comments."""
 
 
 def quoted_names(sql: str, names: Collection[str]) -> str:
-    """SQL in which names with a dot stand in double quotes: `optimizer.lr < 1` becomes `"optimizer.lr" < 1`."""
+    """Put names with a dot in double quotes in SQL: `optimizer.lr < 1` becomes `"optimizer.lr" < 1`."""
     dotted = sorted((name for name in names if "." in name), key=len, reverse=True)
     if not dotted:
         return sql
@@ -33,7 +33,7 @@ def quoted_names(sql: str, names: Collection[str]) -> str:
 
 
 def typed_column(name: str, values: Sequence[Any]) -> pl.Series:
-    """A column of settings. Values of mixed types, and lists, become text."""
+    """Build a column of a setting's values. Lists, and values of mixed types, become text."""
     kinds = {type(v) for v in values if v is not None}
     if kinds == {bool}:
         return pl.Series(name, values, pl.Boolean)
@@ -46,7 +46,7 @@ def typed_column(name: str, values: Sequence[Any]) -> pl.Series:
 
 
 def _column(name: str, values: Sequence[Any]) -> pl.Series:
-    """A column that can be compared with anything if no row has a value."""
+    """Build a column of a setting's values. A column of only nulls has the type Null, which compares with any type."""
     return pl.Series(name, values, pl.Null) if all(v is None for v in values) else typed_column(name, values)
 
 
@@ -61,22 +61,22 @@ def _result(
 
 
 class PredicateError(ValueError):
-    """The predicate is invalid; the message says why."""
+    """A predicate is invalid; the message gives the reason."""
 
 
 def matching_rows(
     predicate: str, rows: Sequence[Mapping[str, Any]], names: Collection[str], own: str | None = None
 ) -> list[bool]:
-    """Whether each row matches the predicate; a predicate over a missing setting is not true.
+    """Return for each row whether it matches the predicate. A comparison with a missing setting is never true.
 
     Args:
         predicate: SQL.
         rows: settings by name.
         names: all names that the predicate may use.
-        own: the setting that the predicate is about.
+        own: the setting whose `when` this is; None for other predicates.
 
     Raises:
-        PredicateError: it is no predicate over these names.
+        PredicateError: the text is not a predicate over these names.
     """
     shown = short_repr(predicate)
     try:

@@ -16,19 +16,19 @@ from raysweep.orchestrator.text import encodable, short_repr
 from raysweep.workloads.registry import unknown_name
 
 MAX_FILES, MAX_BYTES = 10_000, 2**30
-"""Limits on the files, which are read whenever a launch is planned."""
+"""Maximum number and total bytes of the files. They are limited because each plan of a launch reads the files."""
 SETTLED_NS = 2 * 10**9
-"""A file that changed less than this ago may change again without a later time; it is read again."""
+"""Nanoseconds after a change before a file is cached: another change sooner may have the same modification time."""
 _KEYS = ("files", "identity")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files that cells read.
+    """The files that the cells of a sweep read.
 
     Args:
         patterns: the files, relative to the sweep file's folder; a folder stands for all files in it.
-        identity: whether their content is part of each cell's id; otherwise a change makes cells "changed".
+        identity: whether their content is part of each cell's id. If not, a change of it makes done cells "changed".
     """
 
     patterns: tuple[str, ...]
@@ -36,14 +36,14 @@ class Inputs:
 
 
 class InputFile(NamedTuple):
-    """A file: SHA-256 of its content, and the content itself unless it is large."""
+    """A file that cells read: the SHA-256 of its content, and the content itself, which is None for a large file."""
 
     sha256: str
     content: bytes | None
 
 
 def read_inputs(raw: Mapping[str, Any], problems: list[str]) -> Inputs | None:
-    """Read the key `inputs` of a sweep file; problems are appended."""
+    """Read the key `inputs` of a sweep file; None if it is missing or invalid. Problems are added to `problems`."""
     if "inputs" not in raw:
         return None
     value = raw["inputs"]
@@ -70,10 +70,10 @@ def _is_pattern(value: Any) -> bool:
 
 
 def files_of(inputs: Inputs, folder: str) -> dict[str, InputFile]:
-    """Find and read the files: path relative to the folder -> file.
+    """Find and read the input files; return path relative to the folder -> file.
 
     Raises:
-        InputError: a pattern matches no file, a file cannot be read, or they are too many or too large.
+        InputError: a pattern matches no file, a file cannot be read, or the files are too many or too large.
     """
     root = Path(folder)
     names: set[str] = set()
@@ -100,7 +100,7 @@ def files_of(inputs: Inputs, folder: str) -> dict[str, InputFile]:
 
 
 _read_before: dict[tuple[str, int, int, int], InputFile] = {}
-"""(Path, inode, size, time of the last change) -> the file, as it was read."""
+"""Cache: (path, inode, size, modification time in ns) -> the file's content."""
 
 
 def _read(path: Path) -> InputFile:

@@ -1,7 +1,7 @@
-"""The keys of a sweep file: one table that the parser, the JSON schema and the docs' table of keys are made from.
+"""The keys of a sweep file, with their descriptions and limits.
 
-The parser takes names and limits from here, `json_schema` the schemas and descriptions, `table` the rows of
-`docs/sweeps.md`. The keys of programs, questions and artifacts have descriptions here, and their schemas in
+The parser uses the names and limits, `json_schema` the schemas and descriptions, and `table` builds the rows of
+`docs/sweeps.md`. For the keys of programs, questions and artifacts, only the descriptions are here; the schemas are in
 `json_schema`.
 """
 
@@ -41,7 +41,7 @@ class Key(NamedTuple):
     Args:
         name: the key.
         doc: its meaning, in Markdown, for the docs and editors.
-        schema: its JSON schema; None if `json_schema` has it, since it depends on the workload or is long.
+        schema: its JSON schema; None if `json_schema` defines it, because it depends on the workload or is long.
     """
 
     name: str
@@ -171,7 +171,7 @@ VALUES = (
     Key("choice", "a list from which one value is drawn; needs `sample`", _LIST),
     Key("when", "an SQL predicate: the setting is left out of cells that do not match it", LINE),
 )
-"""Keys of a table that stands for the values of a setting in a block: `lr = { logspace = [1e-4, 1e-1, 4] }`."""
+"""Keys of a table that describes the values of a setting in a block: `lr = { logspace = [1e-4, 1e-1, 4] }`."""
 
 RESOURCES = (
     Key(
@@ -203,22 +203,22 @@ RESOURCE_NAMES = tuple(key.name for key in RESOURCES)
 
 
 def properties(keys: tuple[Key, ...], more: Schema) -> Schema:
-    """The JSON schemas of keys with their descriptions.
+    """Build the JSON schemas of keys, with their descriptions.
 
     Args:
         keys: the keys.
-        more: schemas of those that have none here, by name.
+        more: name -> schema, for keys without a schema of their own.
     """
     schemas = {key.name: more[key.name] if key.schema is None else key.schema for key in keys}
     return {key.name: {**schemas[key.name], "description": plain(key.doc)} for key in keys}
 
 
 def plain(markdown: str) -> str:
-    """Text without links and with a full stop, for editors."""
+    """Return Markdown text as a sentence without links, for editors."""
     text = re.sub(r" ?\(?\[([^]]*)\]\([^)]*\)\)?", lambda m: "" if m[0].endswith("))") else f" {m[1]}", markdown)
     return f"{text[:1].upper()}{text[1:]}."
 
 
 def table(keys: tuple[Key, ...]) -> str:
-    """The Markdown table of these keys."""
+    """Build the Markdown table of these keys."""
     return "\n".join(["| key | meaning |", "|---|---|", *(f"| `{key.name}` | {key.doc} |" for key in keys)])

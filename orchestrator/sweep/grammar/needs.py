@@ -1,7 +1,8 @@
-"""Blocks that need others: `needs = "train"`. A cell needs the cells of that block whose shared settings are equal.
+"""Blocks that need others: `needs = "train"`.
 
-A shared setting is a key that both blocks have; `method` and `k` count as shared if both blocks name them and have a
-value in common. Needed cells have the same seed. They are part of the identity of the cell that needs them.
+A cell needs all cells of that block that have the same values in shared settings. Shared settings are the keys that
+both blocks have. `method` and `k` are shared if both blocks name them and have a value in common. A needed cell has the
+same seed. The needed cells are part of the id of the cell that needs them.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from raysweep.orchestrator.text import join_first
 from raysweep.workloads.registry import unknown_name
 
 Parts = tuple[str, str]
-"""A variant as `identity.hash_parts` encodes it."""
+"""A variant in canonical JSON, as two parts: the text before the seed and the text after it (`identity.hash_parts`)."""
 _MAX_SHOWN = 3
 
 
 class Made(NamedTuple):
-    """A setting of a block: its raw values, and its variant."""
+    """An expanded setting of a block: its values as the file has them, and its encoded variant."""
 
     row: Mapping[str, Any]
     parts: Parts
 
 
 def problems_of(blocks: Sequence[Block]) -> list[str]:
-    """Names that appear twice or are unknown, and circles."""
+    """Describe problems of the keys `block` and `needs`: duplicate names, unknown names, and cycles."""
     lines = []
     names = [block.name for block in blocks if block.name]
     for i, block in enumerate(blocks):
@@ -48,7 +49,7 @@ def problems_of(blocks: Sequence[Block]) -> list[str]:
 
 
 def order(blocks: Sequence[Block]) -> list[int]:
-    """Indices of the blocks, each after those that it needs; blocks of a circle are left out."""
+    """Return the indices of the blocks, each after the blocks that it needs; blocks of a cycle are left out."""
     done: set[str] = set()
     result: list[int] = []
     while True:
@@ -60,7 +61,7 @@ def order(blocks: Sequence[Block]) -> list[int]:
 
 
 def shared_names(block: Block, needed: Block) -> list[str]:
-    """The names that must be equal in cells of the two blocks."""
+    """Return the names of the settings in which a cell and a cell that it needs must agree."""
     names = [name for name in block.axes if name in needed.axes]
     if block.names_method and needed.names_method and set(block.methods) & set(needed.methods):
         names.append("method")
@@ -72,7 +73,7 @@ def shared_names(block: Block, needed: Block) -> list[str]:
 def matched(
     row: Mapping[str, Any], block: Block, needed: Block, made: Sequence[Made]
 ) -> tuple[list[Parts], str | None]:
-    """The variants of a needed block that a setting of `block` needs, and a message if there are none."""
+    """Return the variants of `needed` that a cell with the settings `row` needs, and a message if there are none."""
     names = shared_names(block, needed)
     found = sorted({each.parts for each in made if all(row.get(name) == each.row.get(name) for name in names)})
     if found:
@@ -82,7 +83,7 @@ def matched(
 
 
 def digests(needs: Mapping[str, Sequence[Parts]]) -> dict[str, list[str]] | None:
-    """What a cell's identity says about the cells that it needs; None for a cell that needs none."""
+    """Return the variants that a cell needs, as part of its identity: block -> digests; None without needs."""
     if not needs:
         return None
     return {
@@ -102,7 +103,7 @@ class Edge(NamedTuple):
 
 
 def edges(needs: str, seed: int) -> list[Edge]:
-    """The cells that a cell of this seed needs; `needs` is the column of its variant."""
+    """List the cells that a cell with this seed needs; `needs` is the value of the column `needs` of its variant."""
     result = []
     for block, variants in json.loads(needs).items():
         for head, tail in variants:

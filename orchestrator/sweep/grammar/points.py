@@ -1,4 +1,4 @@
-"""The settings of a block: products, zipped lists, samples, conditions and predicates. Pure."""
+"""Expansion of a block to settings: products, zipped lists, samples, conditions, predicates. No side effects."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from raysweep.orchestrator.sweep.grammar.sampling import draw, draw_index
 from raysweep.orchestrator.sweep.identity import canonical_json
 
 Row = dict[str, Any]
-"""Name -> value, with `method` and `k`; a setting that a cell does not have is missing."""
+"""Name -> value, including `method` and `k`. A setting whose condition `when` is not met is missing."""
 _DRAWS_PER_SETTING = 100
 _MORE_DRAWS = 2_000
-"""A sample gives up after this many draws and `_DRAWS_PER_SETTING` for each of its settings."""
+"""A sample ends with an error after `_DRAWS_PER_SETTING` draws per requested setting, plus this many."""
 _BATCH = 256
 
 
 class Point(NamedTuple):
-    """One setting of a block's cells."""
+    """One combination of a block: a method, a k, and a value for each other setting."""
 
     method: str
     k: int | None
@@ -28,11 +28,11 @@ class Point(NamedTuple):
 
 
 def points(block: Block, config: Mapping[str, Any]) -> Iterator[Point]:
-    """The distinct settings of a block, those of `config` included.
+    """Yield the distinct settings of a block, which include those of `config`.
 
     Raises:
-        PredicateError: a predicate is invalid or leaves nothing, or a sample is larger than its block; the message
-            begins with the key.
+        PredicateError: a predicate is invalid, the predicates leave no setting, or a sample is larger than its block;
+            the message begins with the key.
     """
     if block.is_product:
         names = list(block.axes)
@@ -47,7 +47,10 @@ def points(block: Block, config: Mapping[str, Any]) -> Iterator[Point]:
 
 
 def predicate_problems(block: Block, config: Mapping[str, Any]) -> list[str]:
-    """Problems of a block's predicates that show without its settings; each message begins with the key."""
+    """Describe the problems of a block's predicates that can be detected without expanding it.
+
+    Each message begins with the key.
+    """
     names = {"method", "k", *config, *block.axes}
     predicates: list[tuple[str, str, str | None]]
     predicates = [(f".{key}", text, None) for key in ("where", "exclude") for text in getattr(block, key)]
@@ -62,7 +65,10 @@ def predicate_problems(block: Block, config: Mapping[str, Any]) -> list[str]:
 
 
 def _dimensions(block: Block) -> list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:
-    """Names that vary together, and their values; distributions are left out."""
+    """Return the independent dimensions of a block: names that vary together, and their tuples of values.
+
+    Settings with a distribution are left out.
+    """
     values: dict[str, tuple[Any, ...]] = {"method": block.methods, "k": block.ks or (None,)}
     values |= {name: axis.values for name, axis in block.axes.items() if axis.distribution is None}
     group_of = {name: group for group in block.zipped for name in group}
@@ -85,7 +91,7 @@ def _product(dimensions: list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]) ->
 
 
 def _drawn(block: Block, config: Mapping[str, Any], sample: Sample) -> list[Row]:
-    """Methods and k are multiplied, all other settings are drawn."""
+    """Draw the settings of a sample. Each draw is combined with all methods and values of k."""
     dimensions = _dimensions(block)
     kept = [(group, values) for group, values in dimensions if {"method", "k"} & set(group)]
     lists = [(group, values) for group, values in dimensions if not {"method", "k"} & set(group)]
@@ -121,11 +127,11 @@ def _drawn(block: Block, config: Mapping[str, Any], sample: Sample) -> list[Row]
 
 
 _NUMBER = "\0"
-"""The number of the draw in a row: no setting has this name."""
+"""Key of a row for the number of its draw. No setting can have this name."""
 
 
 def _conditioned(rows: list[Row], block: Block, config: Mapping[str, Any]) -> list[Row]:
-    """Leave each setting out of the rows that do not match its `when`, in the order of the file."""
+    """Remove each setting from the rows that do not match its `when`. Conditions apply in the order of the file."""
     names = {"method", "k", *config, *block.axes}
     for name, axis in block.axes.items():
         if axis.when is not None:

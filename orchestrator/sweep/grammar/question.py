@@ -174,7 +174,7 @@ def label(setting: Setting, among: Sequence[Setting]) -> str:
 
 
 def labels(settings: Sequence[Setting]) -> list[str]:
-    """The names of all settings (see `label`)."""
+    """Return a label for each setting: its method, and the keys in which the settings differ."""
     keys = _differing(settings)
     return [_label(setting, keys) for setting in settings]
 
@@ -185,7 +185,7 @@ def _label(setting: Setting, keys: Sequence[str]) -> str:
 
 
 def _differing(settings: Sequence[Setting]) -> list[str]:
-    """The keys, except method, of which the settings have several values."""
+    """Return the keys, except `method`, in which the settings differ."""
     return [
         key
         for key in keys_of(settings)

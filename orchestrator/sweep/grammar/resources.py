@@ -1,4 +1,4 @@
-"""Resources that cells run with: the tables `resources` of a sweep file. They are never part of a cell's id."""
+"""Resources of cells: the tables `resources` of a sweep file. Resources are never part of a cell's id."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from raysweep.orchestrator.text import short_repr
 from raysweep.workloads.registry import unknown_name
 
 ACCELERATOR, ACCELERATOR_AMOUNT = "accelerator_type:", 0.001
-"""How Ray names a node's type of GPU among its resources, and how much of it a cell takes."""
+"""Prefix of Ray's resource for a node's type of GPU, and the amount of it that a cell requests."""
 BELONGS = "belongs under [resources], or in a block's resources"
 
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources that a cell runs with."""
+    """The resources of a cell."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -30,7 +30,7 @@ class Resources:
 
 
 def read_resources(raw: Any, base: Resources, where: str, problems: list[str]) -> Resources:
-    """The resources of a table, with those of `base` where it is silent; problems are added."""
+    """Read a table of resources; keys that it does not have are taken from `base`. Problems are added to `problems`."""
     valid: dict[str, Any] = {}
     custom: dict[str, float] = json.loads(base.custom or "{}")
     for key, value in read_table(raw, where, problems).items():
@@ -83,7 +83,7 @@ def _custom(value: Any, where: str, problems: list[str]) -> dict[str, float]:
 
 
 def without_accelerator(custom: str | None) -> str | None:
-    """The custom resources of a cell that gets no GPU."""
+    """Remove the types of GPU from custom resources (JSON), for a cell that runs without a GPU."""
     if custom is None:
         return None
     left = {name: amount for name, amount in json.loads(custom).items() if not name.startswith(ACCELERATOR)}

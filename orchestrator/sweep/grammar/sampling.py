@@ -1,7 +1,7 @@
-"""Draws of settings. A draw depends on the sample's seed, its number and the setting's name, and on nothing else.
+"""Random draws of settings. A draw depends only on the sample's seed, the number of the draw and the setting's name.
 
-So a larger sample contains a smaller one, a new setting leaves the draws of the others as they are, blocks of one seed
-draw the same values, and all machines draw alike.
+A larger sample therefore contains a smaller one. A new setting does not change the draws of other settings. Blocks with
+the same seed draw the same values, and all machines draw the same.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from raysweep.orchestrator.sweep.grammar.axes import Axis
 
 _SCHEME = "raysweep sample 1"
 _DIGITS = 6
-"""Digits of a drawn number; of a uniform one, digits after the first of the width of its bounds."""
+"""Significant digits of a drawn number; for `uniform`, relative to the distance between the bounds."""
 
 
 def draw(axis: Axis, seed: int, number: int, name: str) -> object:
-    """The value of a setting in draw `number` of a sample."""
+    """Return the value of the setting `name` in draw `number` of a sample."""
     bits = _bits(seed, number, name)
     if axis.distribution is None:
         return axis.values[bits * len(axis.values) >> 64]
@@ -35,10 +35,10 @@ def draw(axis: Axis, seed: int, number: int, name: str) -> object:
 
 
 def draw_index(count: int, seed: int, number: int, name: str) -> int:
-    """An index below `count` in draw `number` of a sample."""
+    """Return a uniformly drawn index from 0 to `count` - 1, for draw `number` of a sample."""
     return _bits(seed, number, name) * count >> 64
 
 
 def _bits(seed: int, number: int, name: str) -> int:
-    """64 bits of a hash."""
+    """Return 64 pseudo-random bits: a hash of the seed, the number of the draw, and the name."""
     return int.from_bytes(hashlib.sha256(f"{_SCHEME}\0{seed}\0{number}\0{name}".encode()).digest()[:8], "big")

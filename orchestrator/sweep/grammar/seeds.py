@@ -19,10 +19,10 @@ _MAX_RANGE = 100_000_000
 
 
 def typed_seeds(seeds: str | Sequence[int]) -> Sequence[int]:
-    """The seeds of `--seeds`: `"0..19"`, `"1,2,5"` or a list of ints.
+    """Parse the value of `--seeds`: `"0..19"`, `"1,2,5"` or a list of ints.
 
     Raises:
-        InputError: they are invalid.
+        InputError: the seeds are invalid.
     """
     problems: list[str] = []
     if isinstance(seeds, str) and ".." not in seeds and not _LIKE_A_RANGE.fullmatch(seeds):
@@ -35,7 +35,7 @@ def typed_seeds(seeds: str | Sequence[int]) -> Sequence[int]:
 
 
 def read_seeds(value: Any, where: str, problems: list[str]) -> Sequence[int]:
-    """The seeds of a sweep file; problems are added, and the result is then incomplete."""
+    """Read the seeds of a sweep file. Problems are added to `problems`; the result is incomplete then."""
     if isinstance(value, str):
         match = _RANGE.fullmatch(value)
         if _SEED.fullmatch(value.strip()):

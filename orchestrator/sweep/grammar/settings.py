@@ -13,7 +13,7 @@ MAX_DEPTH = 8
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The settings of a config by name: `{"optimizer": {"lr": 0.1}}` gives `optimizer.lr`."""
+    """Flatten a config to settings by name: `{"optimizer": {"lr": 0.1}}` becomes `{"optimizer.lr": 0.1}`."""
     settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
@@ -24,7 +24,7 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nested(settings: Mapping[str, Any], quoted: Collection[str] = ()) -> dict[str, Any]:
-    """The config of these settings, with a table for each dot; names in `quoted` stay as they are.
+    """Build the config of these settings: each dot in a name becomes a table, except in the names in `quoted`.
 
     Raises:
         ValueError: a name is both a setting and a table.
@@ -45,7 +45,7 @@ def nested(settings: Mapping[str, Any], quoted: Collection[str] = ()) -> dict[st
 
 
 def table_conflicts(names: Iterable[str]) -> list[str]:
-    """Names that are both a setting and a table, such as `a` beside `a.b`."""
+    """Return the names that are both a setting and a table, such as `a` beside `a.b`."""
     every = set(names)
     tables = {".".join(parts[:i]) for name in every for parts in [name.split(".")] for i in range(1, len(parts))}
     return sorted(every & tables)
@@ -54,14 +54,14 @@ def table_conflicts(names: Iterable[str]) -> list[str]:
 def read_names(
     table: Mapping[str, Any], where: str, quoted: dict[str, bool], problems: list[str], is_value: Any = None
 ) -> dict[str, Any]:
-    """Flatten a table of a sweep file: name of each setting -> what the file gives for it.
+    """Flatten a table of a sweep file: name of each setting -> its value in the file.
 
     Args:
         table: the table.
         where: its place in messages.
-        quoted: names with a dot -> whether the file writes them in quotes; they are added here.
-        problems: problems are added here.
-        is_value: tells whether a table stands for values and holds no nested settings.
+        quoted: names with a dot -> whether the file writes them in quotes; this function adds the names of `table`.
+        problems: the list to which problems are added.
+        is_value: function that returns whether a table describes values, rather than holding nested settings.
     """
     settings: dict[str, Any] = {}
     for key, value in table.items():
@@ -96,18 +96,18 @@ def _read(
 
 
 def is_line(value: Any) -> bool:
-    """Whether a value is one line of text of at most 300 characters."""
+    """Return whether a value is one line of text of at most 300 characters."""
     return isinstance(value, str) and len(value) <= 300 and encodable(value) and not any(ord(c) < 32 for c in value)
 
 
 def check_key(key: str, where: str, problems: list[str]) -> None:
-    """Report a key that no config can have."""
+    """Add a problem to `problems` if no config can have this key."""
     if not key or not is_line(key):
         problems.append(f"{where}: key {short_repr(key)} is not one line of text of 1 to 300 characters")
 
 
 def check_value(value: Any, where: str, problems: list[str]) -> None:
-    """Report a value that no config can hold."""
+    """Add a problem to `problems` if no config can hold this value."""
     if isinstance(value, list):
         for i, item in enumerate(value):
             if isinstance(item, list):
@@ -126,7 +126,7 @@ def check_value(value: Any, where: str, problems: list[str]) -> None:
 
 
 def read_table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
-    """The table itself; anything else is reported, and counts as an empty table."""
+    """Return `value` if it is a table. Otherwise add a problem to `problems`, and return an empty table."""
     if isinstance(value, dict):
         return value
     write = f"; write [{where}], in single brackets" if isinstance(value, list) and where in _TABLES else ""

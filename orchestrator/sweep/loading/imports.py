@@ -36,10 +36,11 @@ class Code:
 
     Args:
         contents: name in the digest -> content.
-        files: absolute path -> content; the same files.
+        files: absolute path -> content; the same files as in `contents`.
         folder: the folder of a user's modules; None for bundled and installed ones.
         tops: top-level names of the modules that are imported afresh; empty for bundled and installed workloads.
-        modules: full name -> file, of single modules that are imported afresh, such as older versions of ours.
+        modules: full name -> file, of single modules that are imported afresh, such as recorded versions of bundled
+            ones.
     """
 
     contents: Mapping[str, bytes]
@@ -86,7 +87,7 @@ class Code:
             sys.modules.update(others)
 
     def has(self, name: str) -> bool:
-        """Whether a module of this full name is imported afresh."""
+        """Return whether the module of this full name is imported afresh."""
         return name in self.modules or name.partition(".")[0] in self.tops
 
     def _take(self) -> dict[str, ModuleType]:
@@ -180,5 +181,5 @@ def module_file(module: str, folder: str | None) -> str | None:
 
 
 def is_installed(path: str) -> bool:
-    """Whether a module's file belongs to an installed package or to Python."""
+    """Return whether a module's file belongs to an installed package or to Python."""
     return any(part in _INSTALLED for part in Path(path).parts) or path.startswith(sysconfig.get_path("stdlib"))

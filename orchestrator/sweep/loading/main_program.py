@@ -1,4 +1,4 @@
-"""Programs whose functions are cells: the file behind `__main__`, and how another process gets its functions."""
+"""Programs that define workload functions in `__main__`, and how another process loads these functions."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from raysweep.orchestrator.sweep.loading.main_module import MAIN
 from raysweep.orchestrator.text import message_of
 
 _entering: list[str] = []
-"""The program that is being run for its functions."""
+"""Paths of the programs that `enter` is running now."""
 _GUARDS = frozenset(f"__name__ == {MAIN!r}".split(" == "))
 
 
 def folder_of_main() -> str | None:
-    """The folder from which `__main__` imports its neighbours; None for a notebook, and for `python -m`."""
+    """Return the folder of the script `__main__`; None for a notebook, and for `python -m`."""
     main = sys.modules[MAIN]
     file = getattr(main, "__file__", None)
     return None if file is None or getattr(main, "__spec__", None) is not None else os.path.dirname(file)
 
 
 def enter(path: str) -> None:
-    """Run a program's file as `__main__`, without what it does under `if __name__ == "__main__":`.
+    """Run a program's file as `__main__`, except its blocks `if __name__ == "__main__":`.
 
-    The functions and classes of `__main__` are the program's afterwards.
+    Afterwards, `__main__` has the program's functions and classes.
 
     Raises:
-        InputError: the file cannot be read, or fails.
+        InputError: the file cannot be read, or raises an exception.
     """
     file = Path(path)
     try:
@@ -66,7 +66,7 @@ def enter(path: str) -> None:
 
 
 def refuse_launch() -> None:
-    """Raise InputError if a program starts a launch while it is run for its functions."""
+    """Raise InputError if a program starts a launch while `enter` runs it."""
     if _entering:
         raise InputError(
             f"{_entering[-1]}: starts a launch while it is run for its functions; put that under "

@@ -1,4 +1,4 @@
-"""The source of a workload, from the files that this process has read: what a launch records."""
+"""Builds the recorded source of a workload from the files that this process has read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysweep.orchestrator.sweep.programs.program_files import metrics_of, pytho
 
 
 def source_of(workload: Workload) -> Source:
-    """The source of a workload: its files as they were read for its digest."""
+    """Return the source of a workload, with its files as they were read for the source digest."""
     if workload.program is not None:
         return _of_program(workload)
     function = workload.run.__name__ if ":" not in workload.name else workload.name.partition(":")[2]
@@ -30,12 +30,12 @@ def source_of(workload: Workload) -> Source:
 
 
 def inputs_of(workload: Workload) -> tuple[SourceFile, ...]:
-    """The files that the sweep names in `inputs`, with contents unless they are large."""
+    """Return the files that the sweep names in `inputs`; large files have no content."""
     return tuple(SourceFile(path, path, "", *file) for path, file in sorted(workload.inputs.items()))
 
 
 def _path(workload: Workload, name: str, file: str | None) -> str:
-    """The path of a file when the source is unpacked: that from which Python imports its module."""
+    """Return the relative path to which a file is unpacked, so that Python can import its module from there."""
     if workload.module.startswith(f"{BUNDLED_PACKAGE}."):
         return f"{OURS}/{name}"
     if name.startswith(f"{MAIN}:"):

@@ -56,14 +56,16 @@ class Workload:
 
     @property
     def inputs_digest(self) -> str:
-        """Digest of the files that the sweep names in `inputs`; "" if there are none."""
+        """The digest of the files that the sweep names in `inputs`; "" if there are none."""
         return inputs_digest({path: file.sha256 for path, file in self.inputs.items()})
 
     def with_inputs(self, inputs: Inputs, folder: str) -> Workload:
-        """This workload with files that it reads.
+        """Return this workload with the input files of its cells.
+
+        Their digest becomes part of its source digest and, with `inputs.identity`, of its version.
 
         Raises:
-            InputError: a pattern matches no file, a file cannot be read, or they are too many or too large.
+            InputError: a pattern matches no file, a file cannot be read, or the files are too many or too large.
         """
         found = replace(self, inputs=files_of(inputs, folder), input_folder=folder)
         digest = found.inputs_digest
@@ -261,10 +263,10 @@ def _declared(name: str, target: str, folder: str | None, search: Sequence[str] 
 
 
 def workload_of_code(name: str, module: str, function: str, code: Code) -> Workload:
-    """The workload whose module is imported from this code.
+    """Import a workload's module from `code`, and return the workload.
 
     Raises:
-        InputError: the module does not import, or lacks the function.
+        InputError: the module cannot be imported, or lacks the function.
     """
     with code.active():
         return _imported(name, module, function, code, ())

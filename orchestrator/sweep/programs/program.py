@@ -26,7 +26,7 @@ OWN = ("method", "k", "seed", "cell_id", "folder", "checkpoint", "args")
 """Placeholders that are not settings."""
 
 NEEDS = "needs."
-"""Beginning of the placeholders of the folders of needed cells: `{needs.train}`."""
+"""Prefix of placeholders for the folders of needed cells: `{needs.train}`."""
 
 ARGS = ("argparse", "hydra")
 """Formats in which `{args}` passes the settings to a program."""
@@ -173,7 +173,7 @@ class Program:
         return lines
 
     def problems_of_needs(self, needs: Collection[str]) -> list[str]:
-        """Placeholders of needed cells in blocks that do not need them."""
+        """Describe each placeholder `{needs.BLOCK}` of the command whose block is not in `needs`."""
         wanted = sorted(name.removeprefix(NEEDS) for name in self.placeholders if name.startswith(NEEDS))
         return [
             f'the command has the placeholder {{{NEEDS}{name}}}; the block must say needs = "{name}"'

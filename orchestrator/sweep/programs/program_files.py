@@ -112,7 +112,7 @@ def program_digest(program: Program, folder: str | None) -> str:
 
 
 def metrics_of(program: Program) -> str:
-    """The rules by which metrics are read, as JSON; "" if the sweep declares none."""
+    """Return the program's rules for reading metrics, as JSON; "" if the sweep declares none."""
     return canonical_json(asdict(program.metrics)) if program.metrics.declared else ""
 
 
@@ -206,13 +206,13 @@ def _matching(patterns: Iterable[str], root: Path, problems: list[str]) -> Itera
 
 
 def scripts(program: Program, root: Path) -> list[str]:
-    """The Python files that the command names, in its order."""
+    """Return the Python files that the command names, in the order of the command."""
     paths = (os.path.normpath(part) for part in _static(program) if part.endswith(".py"))
     return [path for path in dict.fromkeys(paths) if path in program.files and (root / path).is_file()]
 
 
 def python_files(program: Program, root: Path) -> list[str]:
-    """The Python files that the command names, and those that they import."""
+    """Return the Python files that the command names, and those that they import."""
     return [name for name in _named(program, root) if name.endswith(".py")] if program.files else []
 
 
