@@ -128,9 +128,9 @@ def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
     ]
     if NOT_REPRODUCED in own:
         return NOT_REPRODUCED
-    told = [verdict for verdict in own if verdict not in (PAPER_CANNOT, NOT_AT_HAND)]
+    telling = [verdict for verdict in own if verdict not in (PAPER_CANNOT, NOT_AT_HAND)]
     for verdict in (NOT_RUN, CANNOT, MARGIN, REPRODUCED, BY_TESTS):
-        if verdict in told:
+        if verdict in telling:
             return verdict
     return own[0]
 
@@ -168,8 +168,8 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
     if len(data.seeds) < 2:
         return Judged(CANNOT, "one seed has no interval", _reported(criterion, result.value))
     papers = paper_interval(criterion, sample)
-    told = papers is None or _within(papers, criterion.opposite or (criterion.low, criterion.high))
-    if criterion.premise is not None and told:
+    telling = papers is None or _within(papers, criterion.opposite or (criterion.low, criterion.high))
+    if criterion.premise is not None and telling:
         premise = estimate(criterion.premise, columns)
         if premise.interval()[0] <= 0:
             return _without_premise(criterion, premise)
@@ -179,7 +179,7 @@ def _interval(criterion: Interval, data: LineData, sample: Columns | Summary | N
     verdict = _placed(result.value, result.interval(), (low, high), criterion.margin)
     inside = low <= result.value <= high
     why = f"{'inside' if inside else 'outside'} the zone ({_range(criterion, low, high)})"
-    if papers is not None and not told:
+    if papers is not None and not telling:
         verdict = PAPER_CANNOT
         ends = _range(criterion, *papers)
         why = f"the paper's own seeds give {ends}, which holds the claim's opposite too; ours are {why}"

@@ -94,7 +94,11 @@ def questions(store: str | Path | Store) -> list[Verdict]:
     if not any(declarations.values()):
         return []
     cells = recorded_cells(opened, recorded)
-    return [verdict for (name, _), entries in declarations.items() for verdict in verdicts(name, asked(entries), cells)]
+    return [
+        verdict
+        for (name, _), entries in declarations.items()
+        for verdict in verdicts(name, question_parts(entries), cells)
+    ]
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def declared(records: Sequence[RecordedSweep]) -> list[Declared]:
     return [Declared(*variants[digest], at, digest not in latest) for digest, at in first.items()]
 
 
-def asked(entries: Sequence[Declared]) -> list[tuple[Declared, Part]]:
+def question_parts(entries: Sequence[Declared]) -> list[tuple[Declared, Part]]:
     """Split the questions into their parts; return each part with its question."""
     return [(entry, part) for entry in entries for part in parts_of(entry.question, entry.variants)]
 
@@ -147,24 +151,24 @@ def verdicts(sweep: str, parts: Sequence[tuple[Declared, Part]], cells: Recorded
     """
     for entry, part in parts:
         try:
-            found: Evidence | None = evidence(part, cells.outcomes(part), len(parts), LEVEL)
+            known: Evidence | None = evidence(part, cells.outcomes(part), len(parts), LEVEL)
         except InputError as error:
             yield _verdict(sweep, entry, part, None, join_first(error.problems, 3, "; "), len(parts))
         else:
-            yield _verdict(sweep, entry, part, found, "", len(parts))
+            yield _verdict(sweep, entry, part, known, "", len(parts))
 
 
-def _verdict(sweep: str, entry: Declared, part: Part, found: Evidence | None, problem: str, count: int) -> Verdict:
-    path = () if found is None or found.race is not None else tuple(band(found.differences, count))
+def _verdict(sweep: str, entry: Declared, part: Part, known: Evidence | None, problem: str, count: int) -> Verdict:
+    path = () if known is None or known.race is not None else tuple(band(known.differences, count))
     if part.question.better == "higher":
         path = tuple(Point(p.seeds, _minus(p.estimate), _minus(p.high), _minus(p.low)) for p in path)
-    verdict, seeds, detail = (OPEN, 0, problem) if found is None else answer(found, _estimate(path))
+    verdict, seeds, detail = (OPEN, 0, problem) if known is None else answer(known, _estimate(path))
     others = max(1, len(part.keys) - 1)
     return Verdict(
         sweep=sweep, question=part.name, digest=part.question.digest, verdict=verdict, seeds=seeds, detail=detail,
-        asked_at=entry.at, ended_before=0 if found is None else _ended_before(found.outcomes, entry.at),
+        asked_at=entry.at, ended_before=0 if known is None else _ended_before(known.outcomes, entry.at),
         dropped=entry.dropped, metric=part.question.metric,
-        cells=0 if found is None else sum(len(outcomes.values) for outcomes in found.outcomes),
+        cells=0 if known is None else sum(len(outcomes.values) for outcomes in known.outcomes),
         planned=len(part.keys) * planned_seeds(count * others), path=path,
     )  # fmt: skip
 
@@ -183,24 +187,24 @@ def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def answer(found: Evidence, estimate: str = "") -> tuple[str, int, str]:
+def answer(known: Evidence, estimate: str = "") -> tuple[str, int, str]:
     """Return the verdict, the number of seeds and the detail of a part of a question.
 
     `estimate` is text that becomes a part of the detail.
     """
-    metric, failures = found.part.question.metric, _failures(found.outcomes)
-    if found.race is not None:
-        gone, names = found.race.dropped, found.part.names
-        left = [names[i] for i in found.left]
+    metric, failures = known.part.question.metric, _failures(known.outcomes)
+    if known.race is not None:
+        gone, names = known.race.dropped, known.part.names
+        left = [names[i] for i in known.left]
         losers = [f"{name} after {at} seeds" for name, at in zip(names, gone, strict=True) if at]
         detail = f"{metric}: not the best: {join_first(losers, 6, '; ') or 'none so far'}{failures}"
         if len(left) == 1:
             return f"best: {left[0]}", int(gone.max()), detail
-        further = f"; further seeds that would do: about {found.further}" if found.further is not None else ""
-        return OPEN, found.pairs, f"{detail}; may be the best: {join_first(left, 6, '; ')}{further}"
-    differences, decision = found.differences, found.decision
+        further = f"; further seeds that would do: about {known.further}" if known.further is not None else ""
+        return OPEN, known.pairs, f"{detail}; may be the best: {join_first(left, 6, '; ')}{further}"
+    differences, decision = known.differences, known.decision
     assert decision is not None  # noqa: S101 - for the type checker
-    a, b = found.part.names
+    a, b = known.part.names
     n = differences.size
     wins = f"a better at {int((differences < 0).sum())}, b at {int((differences > 0).sum())} of {n} seeds"
     e_value = f"e-value {decision.e_value:.3g} of {decision.needed:.3g}"

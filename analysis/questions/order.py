@@ -28,9 +28,9 @@ def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
     """
     frames = [entry.requested for entry in sorted(recorded, key=_launch)]
     if not frames:
-        return pl.DataFrame(schema={"cell_id": pl.String, "seed": pl.Int64, "asked": pl.Int64})
+        return pl.DataFrame(schema={"cell_id": pl.String, "seed": pl.Int64, "request_places": pl.Int64})
     numbers = np.repeat(np.arange(len(frames)), [frame.height for frame in frames])
-    every = pl.concat(frames).with_columns(asked=pl.col("place") + pl.Series(numbers * MAX_SEEDS))
+    every = pl.concat(frames).with_columns(request_places=pl.col("place") + pl.Series(numbers * MAX_SEEDS))
     retries = every.select("cell_id", "retries").unique("cell_id", keep="last")
     first = every.drop("place", "retries").unique("cell_id", keep="first", maintain_order=True)
     return first.join(retries, on="cell_id", maintain_order="left")

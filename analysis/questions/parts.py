@@ -74,7 +74,10 @@ def _names(settings: Sequence[Setting]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RecordedCells:
-    """The cells of recorded sweeps, one frame per setting: cell_id, seed, asked, status, metrics, finished_at."""
+    """The cells of recorded sweeps, one frame per setting.
+
+    Columns: cell_id, seed, request_places, status, metrics, finished_at.
+    """
 
     frames: Mapping[Key, pl.DataFrame]
 
@@ -100,7 +103,7 @@ class RecordedCells:
 
 _NO_CELLS = pl.DataFrame(
     schema={
-        "cell_id": pl.String, "seed": pl.Int64, "asked": pl.Int64, "status": pl.String, "metrics": pl.Object,
+        "cell_id": pl.String, "seed": pl.Int64, "request_places": pl.Int64, "status": pl.String, "metrics": pl.Object,
         "finished_at": pl.Datetime,
     }
 )  # fmt: skip
@@ -138,7 +141,7 @@ def recorded_cells(
         has_attempts = ~used_up({name: pl.col(name) for name in CHARGES}, pl.col("retries"))
         again = pl.col("status").is_in(FAILED) & has_attempts & ~pl.col("cell_id").is_in(list(tried_now))
         frame = frame.with_columns(status=pl.when(again).then(pl.lit("pending")).otherwise("status"))
-    groups = frame.sort("asked").partition_by(VARIANT, as_dict=True, maintain_order=True)
+    groups = frame.sort("request_places").partition_by(VARIANT, as_dict=True, maintain_order=True)
     return RecordedCells({key: rows.select(_NO_CELLS.columns) for key, rows in groups.items()})
 
 
@@ -199,11 +202,13 @@ def evidence(part: Part, outcomes: Sequence[Outcomes], count: int, level: float)
         count: the number of questions that are asked together.
         level: the probability of a wrong verdict on any of them.
     """
-    seeds = sorted({seed for entry in outcomes for seed in entry.asked})
+    seeds = sorted({seed for entry in outcomes for seed in entry.request_places})
     values = np.array([[entry.values.get(seed, np.nan) for seed in seeds] for entry in outcomes])
-    asked = np.array([[entry.asked.get(seed, -1) for seed in seeds] for entry in outcomes], dtype=np.int64)
+    request_places = np.array(
+        [[entry.request_places.get(seed, -1) for seed in seeds] for entry in outcomes], dtype=np.int64
+    )
     if part.question.best_of is not None:
-        return Evidence(part, tuple(outcomes), None, race(values, asked, count, level), np.zeros(0))
-    differences = in_order(values, asked)
+        return Evidence(part, tuple(outcomes), None, race(values, request_places, count, level), np.zeros(0))
+    differences = in_order(values, request_places)
     decision = decide(differences, part.question.margin, count, level)
     return Evidence(part, tuple(outcomes), decision, None, differences)

@@ -144,7 +144,7 @@ class Race(NamedTuple):
     needed: float
 
 
-def race(outcomes: Array, asked: NDArray[np.int64], questions: int = 1, level: float = LEVEL) -> Race:
+def race(outcomes: Array, request_places: NDArray[np.int64], questions: int = 1, level: float = LEVEL) -> Race:
     """Determine which of several settings are shown not to be the best.
 
     The evidence against a setting is the mean of its e-values against all other settings. This mean is an e-value under
@@ -154,22 +154,22 @@ def race(outcomes: Array, asked: NDArray[np.int64], questions: int = 1, level: f
 
     Args:
         outcomes: shape (settings, seeds); lower is better, infinite if the cell failed, nan without an outcome.
-        asked: shape (settings, seeds): the order in which the cells were requested (see `in_order`).
+        request_places: shape (settings, seeds): the order in which the cells were requested (see `in_order`).
         questions: the number of questions that are asked together.
         level: maximum probability that the best setting of any question is dropped.
     """
     count = outcomes.shape[0]
     needed = math.log(questions / level)
     gone, used, largest = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count)
-    places = np.unique(asked[asked >= 0])
+    places = np.unique(request_places[request_places >= 0])
     if count < 2 or not places.size:
         return Race(gone, used, largest, needed)
     log_e = np.empty((places.size, count, count), np.float32)  # place, setting, other
     pending = np.empty((places.size, count, count), np.bool_)
     for i in range(count):
-        differences, pending[:, i] = _by_place(i, outcomes, asked, places)
+        differences, pending[:, i] = _by_place(i, outcomes, request_places, places)
         log_e[:, i] = log_evidence(differences).T
-    own = np.array([np.isin(places, row[row >= 0]) for row in asked]).T  # place, setting
+    own = np.array([np.isin(places, row[row >= 0]) for row in request_places]).T  # place, setting
     is_left, is_cut = np.ones(count, np.bool_), np.zeros(count, np.bool_)
     now = np.zeros((count, count))
     for at, place in enumerate(log_e):
@@ -186,7 +186,7 @@ def race(outcomes: Array, asked: NDArray[np.int64], questions: int = 1, level: f
     return Race(gone, used, largest, needed)
 
 
-def in_order(outcomes: Array, asked: NDArray[np.int64]) -> Array:
+def in_order(outcomes: Array, request_places: NDArray[np.int64]) -> Array:
     """Return the differences a - b of two settings, shape (pairs,), in the order in which their cells were requested.
 
     The place of a pair is that of its later cell. The differences end before the first requested pair that has not
@@ -195,25 +195,25 @@ def in_order(outcomes: Array, asked: NDArray[np.int64]) -> Array:
 
     Args:
         outcomes: shape (2, seeds): a and b; nan without an outcome.
-        asked: shape (2, seeds): the place of each cell among all requested cells, -1 if it was not requested.
+        request_places: shape (2, seeds): the place of each cell among all requested cells, -1 if it was not requested.
     """
-    places = np.unique(asked.max(axis=0)[(asked >= 0).all(axis=0)])
-    differences, pending = _by_place(0, outcomes, asked, places)
+    places = np.unique(request_places.max(axis=0)[(request_places >= 0).all(axis=0)])
+    differences, pending = _by_place(0, outcomes, request_places, places)
     is_pending = pending[:, 1]
     return np.asarray(differences[1, : int(is_pending.argmax()) if is_pending.any() else None])
 
 
 def _by_place(
-    i: int, outcomes: Array, asked: NDArray[np.int64], places: NDArray[np.int64]
+    i: int, outcomes: Array, request_places: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return the differences of setting i from all settings at each place, shape (settings, places); 0 without a pair.
 
     Also return which pairs were requested and have not ended, shape (places, settings).
     """
-    requested = (asked >= 0) & (asked[i] >= 0)
+    requested = (request_places >= 0) & (request_places[i] >= 0)
     requested[i] = False
     rows, seeds = np.nonzero(requested)
-    columns = np.searchsorted(places, np.maximum(asked, asked[i])[rows, seeds])
+    columns = np.searchsorted(places, np.maximum(request_places, request_places[i])[rows, seeds])
     differences = np.zeros((len(outcomes), places.size))
     differences[rows, columns] = difference(outcomes[i], outcomes)[rows, seeds]
     pending = np.zeros((places.size, len(outcomes)), np.bool_)

@@ -37,7 +37,7 @@ class Outcomes:
         diverged: seeds of the done cells without a value of the metric.
         pending: seeds of the cells without an outcome.
         ended: seed -> when its cell ended, in seconds since 1970.
-        asked: seed -> the place of its cell in the order of requests (`order.in_request_order`), if it is known.
+        request_places: seed -> the place of its cell in the order of requests (`order.in_request_order`), if known.
     """
 
     values: Mapping[int, float]
@@ -45,7 +45,7 @@ class Outcomes:
     diverged: frozenset[int]
     pending: frozenset[int]
     ended: Mapping[int, float]
-    asked: Mapping[int, int] = field(default_factory=dict)
+    request_places: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,10 @@ def outcomes_of(cells: pl.DataFrame, metric: str, better: str, name: str, existi
         ended[seed] = finished.timestamp() if finished is not None else 0.0
     if unexplained and metric not in recorded:
         raise InputError(f"{name}: {unknown_name('metric', metric, sorted(recorded))}")
-    asked = dict(cells.select("seed", "asked").iter_rows()) if "asked" in cells.columns else {}
-    return Outcomes(values, frozenset(failed), frozenset(diverged), frozenset(pending), ended, asked)
+    request_places = (
+        dict(cells.select("seed", "request_places").iter_rows()) if "request_places" in cells.columns else {}
+    )
+    return Outcomes(values, frozenset(failed), frozenset(diverged), frozenset(pending), ended, request_places)
 
 
 def read(store: Store, where: str | None = None) -> Cells:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from raysweep.analysis.questions.budget import Budget, Cost, total
-from raysweep.analysis.questions.declared import Declared, Verdict, answer, asked, declared, verdicts
+from raysweep.analysis.questions.declared import Declared, Verdict, answer, declared, question_parts, verdicts
 from raysweep.analysis.questions.parts import Evidence, Key, Part, RecordedCells, evidence, recorded_cells
 from raysweep.analysis.questions.sequential import LEVEL, OPEN, fewest
 from raysweep.orchestrator.errors import InputError
@@ -40,21 +40,21 @@ Place = tuple[int, int]
 class _Open:
     """A part of a question without a verdict: its evidence, its sweep, and the fewest seeds that allow a verdict."""
 
-    found: Evidence
+    known: Evidence
     sweep: Sweep
     fewest: int
 
     @property
     def further(self) -> int:
         """The expected number of further seeds until a verdict; if unknown, the number of seeds so far (at least 1)."""
-        n = self.found.pairs
+        n = self.known.pairs
         if n < self.fewest:
             return self.fewest - n
-        return max(1, n if self.found.further is None else self.found.further)
+        return max(1, n if self.known.further is None else self.known.further)
 
     def step(self, factor: int) -> int:
         """Return the number of seeds to add in a round."""
-        n = self.found.pairs
+        n = self.known.pairs
         return self.further if n < self.fewest else max(1, min(factor * math.ceil(n / GROWTH), self.further, n))
 
 
@@ -71,7 +71,7 @@ class UntilDecided:
         self._ahead: dict[str, int] = {}  # sweep -> number of seeds beyond the file's that are in `_ids`
         self._records: dict[str, RecordedSweep] = {}
         recorded = self._recorded()
-        self._asked = [(sweep, asked(_declared(sweep, self._variants, recorded))) for sweep in request.sweeps]
+        self._asked = [(sweep, question_parts(_declared(sweep, self._variants, recorded))) for sweep in request.sweeps]
         self._parts: list[tuple[Sweep, list[Part], int]] = [  # with the number of parts that are corrected for
             (sweep, [part for entry, part in pairs if not entry.dropped], len(pairs)) for sweep, pairs in self._asked
         ]
@@ -88,7 +88,7 @@ class UntilDecided:
         rows = [
             (place, variant, seed, cell_id)
             for variant, frame in frames
-            for cell_id, seed, place in frame.select("cell_id", "seed", "asked").iter_rows()
+            for cell_id, seed, place in frame.select("cell_id", "seed", "request_places").iter_rows()
         ]
         rows.sort()
         self._ids |= {(variant, seed): cell_id for _, variant, seed, cell_id in rows}
@@ -120,11 +120,11 @@ class UntilDecided:
         """See `Rounds.verdicts`."""
         recorded = self._recorded()
         cells = recorded_cells(self._store, recorded)
-        found: list[Verdict] = []
+        known: list[Verdict] = []
         for sweep, pairs in self._asked:
             now = {entry.question.digest: entry for entry in _declared(sweep, self._variants, recorded)}
-            found += verdicts(sweep.name, [(now[part.question.digest], part) for _, part in pairs], cells)
-        return [verdict for verdict in found if not verdict.dropped]
+            known += verdicts(sweep.name, [(now[part.question.digest], part) for _, part in pairs], cells)
+        return [verdict for verdict in known if not verdict.dropped]
 
     # Reading
 
@@ -157,16 +157,16 @@ class UntilDecided:
         for sweep, parts, count in self._parts:
             for part in parts:
                 try:
-                    found = evidence(part, cells.outcomes(part), count, LEVEL)
+                    known = evidence(part, cells.outcomes(part), count, LEVEL)
                 except InputError as error:
                     blocked.append(f"{part.name}: {join_first(error.problems, 3, '; ')}")
                     continue
-                if self._note(found) != OPEN:
+                if self._note(known) != OPEN:
                     continue
-                if stuck := self._stuck(found):
+                if stuck := self._stuck(known):
                     blocked.append(f"{part.name}: {stuck}")
                 else:
-                    entries.append(_Open(found, sweep, fewest(count, LEVEL, len(part.keys))))
+                    entries.append(_Open(known, sweep, fewest(count, LEVEL, len(part.keys))))
         budget = Budget.of(self._options, total(costs.values()))
         per_cell = self._per_cell(cells, costs)
         entries.sort(key=lambda entry: budget.weight(_closing(entry, per_cell)))
@@ -204,7 +204,7 @@ class UntilDecided:
             for seed in itertools.islice(self._seeds(entry), entry.step(factor)):
                 new = {
                     place: per_cell[key] if self._id(entry.sweep, place) not in costs else Cost(0, *per_cell[key][1:])
-                    for key, outcomes in entry.found.left_settings
+                    for key, outcomes in entry.known.left_settings
                     if seed not in outcomes.values and (place := (self._number[key], seed)) not in chosen
                 }
                 if not budget.allows(total([planned, *new.values()])):
@@ -225,11 +225,11 @@ class UntilDecided:
 
     def _seeds(self, entry: _Open) -> Iterator[int]:
         """Yield the next seeds of a question: first those that were requested and have no outcome, then new ones."""
-        pending = _pending(entry.found)
+        pending = _pending(entry.known)
         yield from pending
-        sides = [outcomes for _, outcomes in entry.found.left_settings]
+        sides = [outcomes for _, outcomes in entry.known.left_settings]
         for seed in _canonical(entry.sweep):
-            if not all(seed in side.asked for side in sides):
+            if not all(seed in side.request_places for side in sides):
                 yield seed
 
     def _id(self, sweep: Sweep, place: Place) -> str:
@@ -243,25 +243,29 @@ class UntilDecided:
                 self._ids.setdefault((self._number[tuple(key)], seed), cell_id)
         return self._ids[place]
 
-    def _stuck(self, found: Evidence) -> str | None:
+    def _stuck(self, known: Evidence) -> str | None:
         """Return a message if a cell of the question has no outcome although this launch tried it; otherwise None."""
-        for seed in _pending(found)[:1]:
-            for (key, outcomes), i in zip(found.left_settings, found.left, strict=True):
+        for seed in _pending(known)[:1]:
+            for (key, outcomes), i in zip(known.left_settings, known.left, strict=True):
                 place = (self._number[key], seed)
-                if seed in outcomes.asked and seed not in outcomes.values and self._ids.get(place) in self._tried:
-                    return f"{found.part.names[i]} has no outcome at seed {seed}"
+                if (
+                    seed in outcomes.request_places
+                    and seed not in outcomes.values
+                    and self._ids.get(place) in self._tried
+                ):
+                    return f"{known.part.names[i]} has no outcome at seed {seed}"
         return None
 
-    def _note(self, found: Evidence) -> str:
+    def _note(self, known: Evidence) -> str:
         """Add the changes of a question's verdict to the news, and return the verdict."""
-        verdict, seeds, _ = answer(found)
-        for name, at in zip(found.part.names, found.race.dropped, strict=True) if found.race is not None else ():
-            if at and (found.part, name) not in self._noted:
-                self._noted.add((found.part, name))
-                self._news.append(f"{found.part.name}: {name} was dropped, after {at} seeds")
-        if verdict != OPEN and (found.part, verdict) not in self._noted:
-            self._noted.add((found.part, verdict))
-            self._news.append(f"{found.part.name}: {verdict}, after {seeds} seeds")
+        verdict, seeds, _ = answer(known)
+        for name, at in zip(known.part.names, known.race.dropped, strict=True) if known.race is not None else ():
+            if at and (known.part, name) not in self._noted:
+                self._noted.add((known.part, name))
+                self._news.append(f"{known.part.name}: {name} was dropped, after {at} seeds")
+        if verdict != OPEN and (known.part, verdict) not in self._noted:
+            self._noted.add((known.part, verdict))
+            self._news.append(f"{known.part.name}: {verdict}, after {seeds} seeds")
         return verdict
 
 
@@ -283,20 +287,20 @@ def _canonical(sweep: Sweep) -> Iterator[int]:
     yield from itertools.count(max(sweep.seeds) + 1)
 
 
-def _pending(found: Evidence) -> list[int]:
+def _pending(known: Evidence) -> list[int]:
     """Return the seeds of requested pairs without an outcome, in the order of the requests."""
-    sides = [outcomes for _, outcomes in found.left_settings]
+    sides = [outcomes for _, outcomes in known.left_settings]
     places: dict[int, int] = {}
-    for seed in {seed for side in sides for seed in side.asked}:
-        requested = [side for side in sides if seed in side.asked]
+    for seed in {seed for side in sides for seed in side.request_places}:
+        requested = [side for side in sides if seed in side.request_places]
         if len(requested) > 1 and not all(seed in side.values for side in requested):
-            places[seed] = max(side.asked[seed] for side in requested)
+            places[seed] = max(side.request_places[seed] for side in requested)
     return sorted(places, key=places.__getitem__)
 
 
 def _closing(entry: _Open, per_cell: Mapping[Key, Cost]) -> Cost:
     """Return the expected cost until the question is decided."""
-    return total(per_cell[key].times(entry.further) for key, _ in entry.found.left_settings)
+    return total(per_cell[key].times(entry.further) for key, _ in entry.known.left_settings)
 
 
 def _mean(costs: Collection[Cost]) -> Cost:

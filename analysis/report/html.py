@@ -133,11 +133,11 @@ def _experiments(report: Report, level: Level) -> dict[str, Any]:
     from markupsafe import Markup
 
     drawn: list[dict[str, Any]] = []
-    asked = [_question(verdict, drawn) for verdict in report.questions]
+    answered = [_question(verdict, drawn) for verdict in report.questions]
     experiments = [_experiment(report, e, level, drawn) for e in report.experiments]
     document = {"config": charts.config(), "single": charts.single(), "charts": drawn}
     return {
-        "asked": asked,
+        "asked": answered,
         "experiments": experiments,
         "level": level.text,
         "shortened": f"{MAX_BYTES / 2**20:.1f} MiB" if level.text else "",

@@ -302,8 +302,8 @@ def debug(
         try:
             if key["needs"] is not None:
                 wanted = edges(key["needs"], key["seed"])
-                found = files_in_store(opened, [edge.cell_id for edge in wanted])
-                context.needs = provide(needed_cells(wanted, found), opened.storage, Path(folder) / "needs")
+                held = files_in_store(opened, [edge.cell_id for edge in wanted])
+                context.needs = provide(needed_cells(wanted, held), opened.storage, Path(folder) / "needs")
             with threads(key["cpus"]), workload.code.active():
                 metrics = call(workload, key["experiment"], task, context, keep_nan=True, foreground=True)
         except BaseException as error:  # Ctrl-C too: it shows where a cell hangs

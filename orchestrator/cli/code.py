@@ -61,10 +61,10 @@ def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Sou
     digest = None if row is None else row["source_digest"]
     if digest is None:
         fail("no attempt of this cell has ended with its code recorded")
-    found = read_source(store.storage, digest, store.skip)
-    if found is None:
+    records = read_source(store.storage, digest, store.skip)
+    if records is None:
         fail(f"the store has no source of this cell's code, {digest}: rows of earlier versions of raysweep have none")
-    return digest, *found
+    return digest, *records
 
 
 def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
     from raysweep.orchestrator.store.documents import ENVIRONMENTS, read
 
     packages = json.loads(row["packages"] or "{}")
-    found = read(store.storage, ENVIRONMENTS, digest, json.loads, store.skip) if (digest := packages.get(KEY)) else []
-    return dict(found[0][0]) if found else {"imported": packages}
+    records = read(store.storage, ENVIRONMENTS, digest, json.loads, store.skip) if (digest := packages.get(KEY)) else []
+    return dict(records[0][0]) if records else {"imported": packages}
 
 
 def show_code(
@@ -122,13 +122,13 @@ def cells_differ(store: Store, keys: Sequence[Mapping[str, Any]], *, as_json: bo
     from raysweep.orchestrator.code.meaning import differences
 
     rows = [last_row(store, key["cell_id"]) for key in keys]
-    found = [source_of_row(store, row) for row in rows]
+    records = [source_of_row(store, row) for row in rows]
     settings = [{**{n: key[n] for n in _SETTINGS}, **json.loads(key["config"])} for key in keys]
     metrics = [{m["name"]: m["value"] for m in (row or {}).get("metrics") or []} for row in rows]
     environments = [_flat(environment_of_row(store, row or {})) for row in rows]
     sections = {"settings": _unequal(*settings), "metrics": _unequal(*metrics), "environment": _unequal(*environments)}
-    same_code = found[0][0] == found[1][0]
-    code = [] if same_code else differences(found[0][1], found[1][1])
+    same_code = records[0][0] == records[1][0]
+    code = [] if same_code else differences(records[0][1], records[1][1])
     if as_json:
         print_json({**sections, "same_source": same_code, "code": [d._asdict() for d in code]})
         return any(sections.values()) or bool(code)

@@ -69,33 +69,33 @@ def store_repair(
 
     opened = Store(store, skip_damaged=True).require()
     wait_till_free(opened.storage, wait, on_damage=opened.skip)
-    found = survey(opened)
+    damage = survey(opened)
     document = {
-        "damaged": [{"path": path, "problem": problem} for path, problem in found.files.items()],
-        "run_again": found.run_again.to_dicts(), "unknown": found.unknown,
-        "lost_requests": found.lost_requests, "repaired": False,
+        "damaged": [{"path": path, "problem": problem} for path, problem in damage.files.items()],
+        "run_again": damage.run_again.to_dicts(), "unknown": damage.unknown,
+        "lost_requests": damage.lost_requests, "repaired": False,
     }  # fmt: skip
     if not as_json:
-        _say_survey(found)
-    if found.damaged:
+        _say_survey(damage)
+    if damage.damaged:
         if not yes:
             _confirm(document if as_json else None)
         with Repair(Store(store, skip_damaged=True), typed_command(), wait=wait) as repair:
-            repair.apply(found)
+            repair.apply(damage)
         document["repaired"] = True
     if as_json:
         print_json(document)
-    elif found.damaged:
+    elif damage.damaged:
         say(f"moved into {ASIDE}; next: raysweep resume{at_store(store)}")
 
 
-def _say_survey(found: Survey) -> None:
-    if not found.damaged:
+def _say_survey(damage: Survey) -> None:
+    if not damage.damaged:
         say("no damaged files: nothing to repair")
         return
-    for problem in found.files.values():
+    for problem in damage.files.values():
         say(problem)
-    again = found.run_again
+    again = damage.run_again
     if again.is_empty():
         say("no done cell has to run again")
     else:
@@ -103,9 +103,9 @@ def _say_survey(found: Survey) -> None:
         names = {"details": "arrays, texts or artifacts", "row": "row"}
         reasons = ", ".join(f"{count:,} without their {names[what]}" for what, count in lost)
         say(f"{count_cells(again.height)} to run again ({reasons}): {join_first(again['cell_id'], MAX_IDS)}")
-    if found.unknown:
-        say(f"{count_cells(found.unknown)} without any row: pending before, or lost as well")
-    if found.lost_requests:
+    if damage.unknown:
+        say(f"{count_cells(damage.unknown)} without any row: pending before, or lost as well")
+    if damage.lost_requests:
         say("a recorded request is lost: launch its sweep again, as `raysweep resume` alone no longer knows its cells")
 
 

@@ -38,13 +38,13 @@ READ = frozenset((
 
 def differences(before: Source, after: Source) -> list[Difference]:
     """Return the parts in which two sources differ in meaning; empty if they compute the same."""
-    found = _by_bytes(before, after, is_code=False)
+    changes = _by_bytes(before, after, is_code=False)
     if before.settings != after.settings:
-        found.append(Difference("the sweep file", "metrics", (), before.settings, after.settings))
+        changes.append(Difference("the sweep file", "metrics", (), before.settings, after.settings))
     if _codes(before) == _codes(after) and (before.module, before.mains) == (after.module, after.mains):
-        return found
+        return changes
     if "__main__" in (before.module, after.module):  # its parts were found when they ran
-        return found + _by_meaning(before, after)
+        return changes + _by_meaning(before, after)
     try:
         sides = Names(before), Names(after)
         walk = Walk(*sides)
@@ -53,13 +53,13 @@ def differences(before: Source, after: Source) -> list[Difference]:
             walk = Walk(*sides, strict=True)
             walk.compare()
     except (NotPython, RecursionError):
-        return found + _by_meaning(before, after)
+        return changes + _by_meaning(before, after)
     words = {word.removeprefix(".") for word in walk.words}
     if words & READ:
-        return found + _by_bytes(before, after, is_code=True)
+        return changes + _by_bytes(before, after, is_code=True)
     if words & COMPUTED or _named_by_text(walk.words, *sides):
-        return found + _by_meaning(before, after)
-    return found + walk.found
+        return changes + _by_meaning(before, after)
+    return changes + walk.changes
 
 
 def _codes(source: Source) -> dict[str, str]:
@@ -73,12 +73,12 @@ def _paths(before: Source, after: Source, *, is_code: bool) -> list[str]:
 
 def _by_bytes(before: Source, after: Source, *, is_code: bool) -> list[Difference]:
     """Return the files that differ in any byte: only Python files if `is_code`, otherwise only other files."""
-    found = []
+    changes = []
     for path in _paths(before, after, is_code=is_code):
         one, other = before.file(path), after.file(path)
         if one is None or other is None or one.sha256 != other.sha256:
-            found.append(Difference(path, "file", (), _text(one), _text(other)))
-    return found
+            changes.append(Difference(path, "file", (), _text(one), _text(other)))
+    return changes
 
 
 def _text(file: SourceFile | None) -> str | None:
@@ -87,7 +87,7 @@ def _text(file: SourceFile | None) -> str | None:
 
 def _by_meaning(before: Source, after: Source) -> list[Difference]:
     """Return the Python files that differ in more than comments, docstrings and layout."""
-    found = []
+    changes = []
     for path in _paths(before, after, is_code=True):
         one, other = before.file(path), after.file(path)
         forms = [
@@ -95,8 +95,8 @@ def _by_meaning(before: Source, after: Source) -> list[Difference]:
             for file in (one, other)
         ]
         if forms[0] != forms[1]:
-            found.append(Difference(path, "file", (), _text(one), _text(other)))
-    return found
+            changes.append(Difference(path, "file", (), _text(one), _text(other)))
+    return changes
 
 
 def _named_by_text(words: frozenset[str], *sides: Names) -> bool:

@@ -74,14 +74,14 @@ class Names:
         if taken is None or (module, name) in seen:
             return []
         seen.add((module, name))
-        found: list[Target] = []
+        matches: list[Target] = []
         for bound in taken.bound.get(name, ()):
-            found += self._imported(bound, attributes, seen) if isinstance(bound, Import) else [bound]
+            matches += self._imported(bound, attributes, seen) if isinstance(bound, Import) else [bound]
         for star in taken.stars:
             if of_star := self.named(star, name, attributes, seen):
-                found += [*of_star, *self.named(star, "__all__", (), seen)]
-        if found:
-            return found
+                matches += [*of_star, *self.named(star, "__all__", (), seen)]
+        if matches:
+            return matches
         if f"{module}.{name}" in self.files:
             return self._of_module(f"{module}.{name}", attributes, seen)
         return []
@@ -89,8 +89,8 @@ class Names:
     def _imported(self, target: Import, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
         if target.name is None:
             return self._of_module(target.module, attributes, seen)
-        if target.module in self.files and (found := self.named(target.module, target.name, attributes, seen)):
-            return found
+        if target.module in self.files and (matches := self.named(target.module, target.name, attributes, seen)):
+            return matches
         if f"{target.module}.{target.name}" in self.files:
             return self._of_module(f"{target.module}.{target.name}", attributes, seen)
         if target.module in self.files and "__getattr__" in self.names(target.module):
@@ -103,8 +103,8 @@ class Names:
             return [".".join((module, *attributes))]
         if not attributes:
             return [Whole(module)]
-        if module in self.files and (found := self.named(module, attributes[0], attributes[1:], seen)):
-            return found
+        if module in self.files and (matches := self.named(module, attributes[0], attributes[1:], seen)):
+            return matches
         if (below := f"{module}.{attributes[0]}") in self.files or any(n.startswith(f"{below}.") for n in self.files):
             return self._of_module(below, attributes[1:], seen)
         return [Whole(module)] if module in self.files else []

@@ -44,7 +44,7 @@ class Walk:
         old: the first version.
         new: the second version.
         strict: compare the texts of errors as well, and follow the names in annotations of functions.
-        found: the differences, once `compare` has run.
+        changes: the differences, once `compare` has run.
         words: `Unit.words` of all units that the walk reached.
         reads_errors: whether one of these units uses a caught exception (`Unit.reads_errors`).
     """
@@ -52,7 +52,7 @@ class Walk:
     old: Names
     new: Names
     strict: bool = False
-    found: list[Difference] = field(default_factory=list)
+    changes: list[Difference] = field(default_factory=list)
     words: frozenset[str] = frozenset()
     reads_errors: bool = False
     _chains: dict[tuple[Unit, Unit], Chain] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Walk:
     _reported: set[Difference] = field(default_factory=set)
 
     def compare(self) -> None:
-        """Collect all differences in `found`.
+        """Collect all differences in `changes`.
 
         Raises:
             NotPython: a file cannot be parsed, or a version lacks the workload's function.
@@ -230,7 +230,7 @@ class Walk:
             ]
             for side, modules, _ in sides
         ]
-        if not self.found and orders[0] != orders[1]:
+        if not self.changes and orders[0] != orders[1]:
             self._add(Difference(self._main_file(), "order of imports", (), None, None))
 
     def _main_file(self) -> str:
@@ -285,4 +285,4 @@ class Walk:
     def _add(self, difference: Difference) -> None:
         if difference._replace(chain=()) not in self._reported:
             self._reported.add(difference._replace(chain=()))
-            self.found.append(difference)
+            self.changes.append(difference)

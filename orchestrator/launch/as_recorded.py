@@ -59,5 +59,5 @@ def _program(source: Source, entry: RecordedSweep, folder: Path) -> Workload:
         raise InputError(f"the recorded sweep {sweep.name!r} does not run {source.workload!r}")
     root = next(iter(entry.metadata["search"]), "")
     links = tuple((name, str(Path(root) / path)) for name, path in program.links)
-    found = replace(program, files=tuple(file.path for file in source.files), links=links)
-    return worker_side(found, str(folder) if source.files else None)
+    unpacked = replace(program, files=tuple(file.path for file in source.files), links=links)
+    return worker_side(unpacked, str(folder) if source.files else None)

@@ -78,12 +78,12 @@ def _says_the_same(text: str, other: RecordedSweep) -> bool:
 
 def _definition(sweep: Sweep) -> Sweep:
     """Return the sweep reduced to the parts that decide which cells it has."""
-    blocks = tuple(replace(b, resources=Resources(), program=_told(b.program)) for b in sweep.blocks)
+    blocks = tuple(replace(b, resources=Resources(), program=_compared(b.program)) for b in sweep.blocks)
     plain = replace(sweep, title="", text="", search=(), outputs=DEFAULT, questions=(), problems=())
-    return replace(plain, blocks=blocks, program=_told(sweep.program))
+    return replace(plain, blocks=blocks, program=_compared(sweep.program))
 
 
-def _told(program: Program | None) -> Program | None:
+def _compared(program: Program | None) -> Program | None:
     """Return the program reduced to the parts that decide what it computes."""
     return program and replace(program, metrics=MetricSources(), file_patterns=(), links=())
 

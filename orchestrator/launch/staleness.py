@@ -118,13 +118,13 @@ def code_changes(
         workload = None if entry is None else workloads.get(entry[0].workload)
         if entry is None or workload is None:
             continue
-        now, found = source_of(workload), tuple(differences(entry[0], source_of(workload)))
+        now, changed = source_of(workload), tuple(differences(entry[0], source_of(workload)))
         why: tuple[Acceptance, ...] = ()
-        if found:
+        if changed:
             accepted = acceptances(store) if accepted is None else accepted
             why = _accepting(store, digest, entry[0], now, [a for a in accepted if a.workload == workload.name])
         pair = digest, workload.source_digest
-        changes[pair] = CodeChange(workload.name, *pair, found, why)
+        changes[pair] = CodeChange(workload.name, *pair, changed, why)
     return CodeChanges(changes)
 
 
@@ -166,14 +166,14 @@ def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tup
     counts = (
         digests.filter(pl.col("before") != pl.col("after")).group_by("before", "after").len().sort("before", "after")
     )
-    found, unrecorded = [], 0
+    changed, unrecorded = [], 0
     for before, after, cells in counts.iter_rows():
         change = changes.changes.get((before, after))
         if change is None:
             unrecorded += cells
         elif change.differences:
-            found.append((change, cells))
-    return found, unrecorded
+            changed.append((change, cells))
+    return changed, unrecorded
 
 
 def _accepting(
@@ -204,8 +204,8 @@ def _accepting(
 
 def acceptances(store: Store) -> list[Acceptance]:
     """Return all acceptances in the store, oldest first."""
-    found = documents.read(store.storage, documents.ACCEPTED, None, _acceptance, store.skip)
-    return sorted((entry for entry, _ in found), key=lambda entry: entry.time)
+    changed = documents.read(store.storage, documents.ACCEPTED, None, _acceptance, store.skip)
+    return sorted((entry for entry, _ in changed), key=lambda entry: entry.time)
 
 
 def _acceptance(text: bytes) -> Acceptance:

@@ -77,9 +77,9 @@ def _environment() -> Environment:
 
 def _imported() -> dict[str, str]:
     """Map each installed package of which this process has imported a module to its version."""
-    found: dict[str, str] = {}
+    installed: dict[str, str] = {}
     with contextlib.suppress(metadata.PackageNotFoundError):
-        found["raysweep"] = metadata.version("raysweep")  # runs from a copy on workers
+        installed["raysweep"] = metadata.version("raysweep")  # runs from a copy on workers
     tops: dict[str, None] = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
@@ -89,13 +89,13 @@ def _imported() -> dict[str, str]:
     rest = set(tops)
     for top in tops:
         if (package := by_name.get(_normal(top))) is not None:
-            found[package.name] = package.version
+            installed[package.name] = package.version
             rest.discard(top)
     if rest:
         for package in _installed():
-            if package.name not in found and rest & _modules_of(package.folder):
-                found[package.name] = package.version
-    return dict(sorted(found.items()))
+            if package.name not in installed and rest & _modules_of(package.folder):
+                installed[package.name] = package.version
+    return dict(sorted(installed.items()))
 
 
 def _is_installed(module: Any) -> bool:
@@ -113,7 +113,7 @@ def _places() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _installed() -> tuple[_Installed, ...]:
     """Return the installed packages, sorted by name. Of several versions, only the importable one is listed."""
-    found: dict[str, _Installed] = {}
+    installed: dict[str, _Installed] = {}
     for place in sys.path:
         try:
             names = sorted(os.listdir(place))
@@ -122,8 +122,8 @@ def _installed() -> tuple[_Installed, ...]:
         for name in names:
             if match := _FOLDER.fullmatch(name):
                 package = _Installed(_normal(match[1]), match[2], os.path.join(place, name))
-                found.setdefault(package.name, package)
-    return tuple(sorted(found.values()))
+                installed.setdefault(package.name, package)
+    return tuple(sorted(installed.values()))
 
 
 def _normal(name: str) -> str:

@@ -40,7 +40,7 @@ from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.schedule.spending import Spending
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation
-from raysweep.orchestrator.store.control import Told
+from raysweep.orchestrator.store.control import Orders
 from raysweep.orchestrator.sweep.grammar.needs import Edge
 from raysweep.orchestrator.sweep.grammar.outputs import DEFAULT, Outputs
 from raysweep.orchestrator.sweep.loading.workload import Workload
@@ -67,7 +67,7 @@ class Driver:
             may differ in.
         outputs: sweep -> which outputs of a cell it keeps.
         publish: called with states of running cells whose workers cannot publish them.
-        told: returns the orders of the commands `pause`, `continue` and `cancel` since the last call.
+        orders: returns the orders of the commands `pause`, `continue` and `cancel` since the last call.
         files_of: returns the needed cells of some edges with their artifacts, which are in the store.
     """
 
@@ -81,14 +81,14 @@ class Driver:
         workloads: Mapping[str, Workload] = MappingProxyType({}),
         outputs: Mapping[str, Outputs] = MappingProxyType({}),
         publish: Callable[[CellState], None] = lambda state: None,
-        told: Callable[[], Told] = Told,
+        orders: Callable[[], Orders] = Orders,
         files_of: Callable[[Sequence[Edge]], tuple[NeededCell, ...]] = lambda edges: (),
     ) -> None:
         self.executor, self.search, self.limits, self.checkpoints = executor, search, limits, checkpoints
         self._refusals = Refusals(executor, workloads)
         self._programs = {name: w.program for name, w in workloads.items() if w.program is not None}
         self._inputs = {name: w.inputs_digest for name, w in workloads.items()}
-        self._outputs, self._publish, self._told, self._files_of = outputs, publish, told, files_of
+        self._outputs, self._publish, self._orders, self._files_of = outputs, publish, orders, files_of
         self._cancelled: set[int] = set()  # rows that were cancelled by name
         self.progress = Progress(total=0)
         self.stop_requested = False
@@ -378,11 +378,11 @@ class Driver:
 
     def _obey(self) -> list[CompletedAttempt]:
         """Carry out the orders of other commands (pause, continue, cancel); return the attempts that they ended."""
-        told = self._told()
-        self.progress.paused = told.paused
-        if not told.cancelled:
+        orders = self._orders()
+        self.progress.paused = orders.paused
+        if not orders.cancelled:
             return []
-        rows = {row for row in self._left() if self.attempts.ids[row] in told.cancelled} - self._cancelled
+        rows = {row for row in self._left() if self.attempts.ids[row] in orders.cancelled} - self._cancelled
         self._cancelled |= rows
         for queue in self._queues.values():
             others = [row for row in queue if row not in rows]

@@ -23,7 +23,7 @@ LOOK_S, LOOK_REMOTE_S = 1.0, 5.0
 """Seconds between a launch's reads of the folder: for a local store, and for a remote one (a request each)."""
 
 
-class Told(NamedTuple):
+class Orders(NamedTuple):
     """Orders to a launch: whether it is paused now, and the ids of cells to cancel."""
 
     paused: bool = False
@@ -66,20 +66,20 @@ class Control:
 
     def __init__(self, storage: Storage, epoch: int) -> None:
         self._storage, self._prefix = storage, f"{epoch:08d}"
-        self._looked, self._told = -LOOK_REMOTE_S, Told()
+        self._looked, self._orders = -LOOK_REMOTE_S, Orders()
         self._handled: list[str] = []
 
-    def look(self) -> Told:
+    def look(self) -> Orders:
         """Return the orders; each cell to cancel is returned only once. The store is read every few seconds only."""
         pause = LOOK_REMOTE_S if self._storage.remote else LOOK_S
-        self._told = self._told._replace(cancelled=frozenset())
+        self._orders = self._orders._replace(cancelled=frozenset())
         if time.monotonic() - self._looked >= pause:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError, RaysweepError):  # such as of the network: the next look will tell
-                self._told = self._read()
-        return self._told
+                self._orders = self._read()
+        return self._orders
 
-    def _read(self) -> Told:
+    def _read(self) -> Orders:
         for name in self._handled:  # only now have those cells been cancelled
             self._storage.delete(name)
         self._handled = []
@@ -88,7 +88,7 @@ class Control:
         old = [f"{FOLDER}/{name}" for name in names if not name.startswith(self._prefix)]
         cells = set[str]().union(*map(self._cells, own))
         self._handled = own + old
-        return Told(f"{self._prefix}.paused" in names, frozenset(cells))
+        return Orders(f"{self._prefix}.paused" in names, frozenset(cells))
 
     def _cells(self, name: str) -> set[str]:
         try:

@@ -60,7 +60,7 @@ def read(
     Raises:
         StoreDamaged: a document is damaged, and `on_damage` raises.
     """
-    found = []
+    entries = []
     for name in storage.names(folder):
         path = f"{folder}/{name}"
         if stem is not None and not name.startswith(f"{stem}-"):
@@ -68,12 +68,12 @@ def read(
         try:
             text, own = _read(storage, path)
             try:
-                found.append((parse(text), own))
+                entries.append((parse(text), own))
             except (ValueError, RecursionError) as error:
                 raise StoreDamaged(f"{path}: torn or foreign: {str(error)[:200]}") from None
         except StoreDamaged as error:
             on_damage(path, error)
-    return found
+    return entries
 
 
 def delete(storage: Storage, folder: str, selects: Callable[[bytes], bool]) -> int:
@@ -129,8 +129,8 @@ def read_source(storage: Storage, digest: str, on_damage: OnDamage = refuse) -> 
             raise ValueError(f"it has another digest than {digest}")
         return source
 
-    found = read(storage, SOURCES, digest, parse, on_damage)
-    return max(found, key=lambda entry: entry[1], default=None)
+    entries = read(storage, SOURCES, digest, parse, on_damage)
+    return max(entries, key=lambda entry: entry[1], default=None)
 
 
 def problems(storage: Storage) -> list[str]:

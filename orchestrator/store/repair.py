@@ -239,20 +239,20 @@ class Repair(Owner):
         Raises:
             InputError: the store has changed since the survey.
         """
-        found, rows = _survey(self.store)
-        if found.files != expected.files or not found.run_again.equals(expected.run_again):
+        surveyed, rows = _survey(self.store)
+        if surveyed.files != expected.files or not surveyed.run_again.equals(expected.run_again):
             raise InputError(f"store {self.storage}: has changed since its damage was listed; repair it again")
         self.storage.prepare((ASIDE,))
-        for path in filter(_is_content, found.files):
+        for path in filter(_is_content, surveyed.files):
             self._move_aside(path)
-        self._rewrite(found, rows)
-        for path in itertools.filterfalse(_is_content, found.files):
+        self._rewrite(surveyed, rows)
+        for path in itertools.filterfalse(_is_content, surveyed.files):
             self._move_aside(path)
 
-    def _rewrite(self, found: Survey, rows: _Rows) -> None:
+    def _rewrite(self, surveyed: Survey, rows: _Rows) -> None:
         """Remove the remaining rows of cells that run again, and restore rows that one of the two tables has lost."""
         changed = set(rows.without_content["path"])
-        done, again = found.done, found.run_again["cell_id"].implode()
+        done, again = surveyed.done, surveyed.run_again["cell_id"].implode()
         cells, attempts = rows.frames["cells"], rows.frames["attempts"]
         attempts_left = attempts.filter((pl.col("status") != "done") | ~pl.col("cell_id").is_in(again))
         ended = pl.concat([attempts_left.select(_KEY), done])

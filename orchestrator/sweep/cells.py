@@ -18,7 +18,7 @@ import polars as pl
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.grammar.block import Block
 from raysweep.orchestrator.sweep.grammar.conditions import PredicateError
-from raysweep.orchestrator.sweep.grammar.needs import Made, Parts, digests, matched, order
+from raysweep.orchestrator.sweep.grammar.needs import Candidate, Parts, digests, matched, order
 from raysweep.orchestrator.sweep.grammar.points import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
 from raysweep.orchestrator.sweep.loading.workload import Workload
@@ -188,12 +188,12 @@ class _Rows:
         self.seeds: list[int] = []
         self.seen: dict[tuple[str, str], str] = {}
         self.places: dict[str, dict[str, None]] = {}  # message -> the places of this mistake
-        self.made: dict[str, list[Made]] = {}  # name of a block -> its settings
+        self.candidates: dict[str, list[Candidate]] = {}  # name of a block -> its settings
 
     def add(self, index: int, block: Block, workload: Workload | None, later: Mapping[str, str]) -> None:
         """Add the cells of a block."""
         sweep, place = self.sweep, f"grid[{index}]"
-        made = self.made.setdefault(block.name, [])
+        candidates = self.candidates.setdefault(block.name, [])
         if workload is not None and workload.program is not None:
             missing = workload.program.problems_of_needs(block.needs)
             self.mistakes += [f"{self.where}: {place}: {line}" for line in missing]
@@ -224,7 +224,7 @@ class _Rows:
                 continue
             self.seen[parts] = place
             if block.name:
-                made.append(Made(row, parts))
+                candidates.append(Candidate(row, parts))
             self.rows.append(
                 {
                     "variant": len(self.rows),
@@ -252,9 +252,9 @@ class _Rows:
         needs = {}
         for name in block.needs:
             needed = next((other for other in self.sweep.blocks if other.name == name), None)
-            if needed is None or (not self.made.get(name) and (self.mistakes or self.places)):
+            if needed is None or (not self.candidates.get(name) and (self.mistakes or self.places)):
                 continue  # reported already, or a consequence of other mistakes
-            needs[name], message = matched(row, block, needed, self.made[name])
+            needs[name], message = matched(row, block, needed, self.candidates[name])
             if message is not None:
                 self.mistakes.append(f"{self.where}: {place}{message}")
         return needs

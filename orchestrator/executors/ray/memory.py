@@ -46,8 +46,8 @@ def killed_beside_another(message: str, pid: int) -> bool:
 
 
 def _count(path: Path) -> int | None:
-    found = re.search(r"^oom_kill (\d+)$", _read(path), re.MULTILINE)
-    return None if found is None else int(found.group(1))
+    match = re.search(r"^oom_kill (\d+)$", _read(path), re.MULTILINE)
+    return None if match is None else int(match.group(1))
 
 
 def _read(path: Path) -> str:

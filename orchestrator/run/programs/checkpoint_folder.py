@@ -72,12 +72,12 @@ class CheckpointFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _state(self) -> _State:
-        found = []
+        paths = []
         for path in sorted(self.path.rglob("*")):
             try:
                 status = path.lstat()
             except FileNotFoundError:  # removed meanwhile
                 continue
             if not path.is_dir():
-                found.append((path.relative_to(self.path).as_posix(), status.st_size, status.st_mtime_ns))
-        return tuple(found)
+                paths.append((path.relative_to(self.path).as_posix(), status.st_size, status.st_mtime_ns))
+        return tuple(paths)

@@ -151,10 +151,10 @@ def record_files(
     for name in files:
         curves = {**_read_file(folder, name, sources.step, missing), **curves}
     if sources.tensorboard is not None:
-        found = _read_tensorboard(folder / sources.tensorboard)
-        if not found:
+        event_curves = _read_tensorboard(folder / sources.tensorboard)
+        if not event_curves:
             missing.append(f"metrics.tensorboard: no event file with scalars in {sources.tensorboard!r}")
-        curves = {**found, **curves}
+        curves = {**event_curves, **curves}
     for name, curve in curves.items():
         if name != sources.step and name not in context.curves:
             _log(context, name, curve)

@@ -76,9 +76,9 @@ def run_program(
         checkpoint = CheckpointFolder(folder.with_name(f"{folder.name}.checkpoint"), context.checkpoint)
     needs = {block: [str(needed.folder) for needed in cells] for block, cells in context.needs.items()}
     line = command_line(program, cell, str(folder), str(checkpoint.path) if checkpoint else "", needs)
-    made: list[Path] = []
+    created: list[Path] = []
     try:
-        _fill(folder, program, root, line, made)
+        _fill(folder, program, root, line, created)
         if foreground:
             print(f"in {folder}:\n{line}", flush=True)  # noqa: T201 - `debug` prints
         settings = {*cell.config, "k", "seed"}
@@ -88,7 +88,7 @@ def run_program(
             vars(error)["program_output"] = output.replace(f"{folder}{os.sep}", "").replace(f"{root}{os.sep}", "")
         raise
     finally:
-        _empty(made)
+        _empty(created)
         if checkpoint is not None:
             checkpoint.remove()
 
@@ -210,37 +210,37 @@ _OF_THE_WORKER = ("PYTHONBREAKPOINT", "RAY_")
 """Prefixes of variables of the worker that are removed for programs, since a program may start its own Ray."""
 
 
-def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, made: list[Path]) -> None:
+def _fill(folder: Path, program: Program, root: str | None, line: CommandLine, created: list[Path]) -> None:
     """Write the configuration file, and links to the program's files, into the folder.
 
-    The paths of new links and folders are appended to `made`.
+    The paths of new links and folders are appended to `created`.
     """
     targets = [(name, Path(root or "", name)) for name in program.files]
     targets += [(name, Path(path)) for name, path in program.links]
     for name, target in targets:
         if not target.exists():
             raise ProgramFailed(f"{target}: does not exist on this machine (named in links or files of the sweep)")
-        _folders(folder, Path(name).parent, made)
+        _folders(folder, Path(name).parent, created)
         os.symlink(target.absolute(), folder / name)
-        made.append(folder / name)
+        created.append(folder / name)
     if program.config_file is not None and line.config is not None:
         path = folder / program.config_file
-        _folders(folder, Path(program.config_file).parent, made)
+        _folders(folder, Path(program.config_file).parent, created)
         path.unlink(missing_ok=True)  # a file of the project of this name
         path.write_text(line.config, encoding="utf-8")
 
 
-def _folders(folder: Path, relative: Path, made: list[Path]) -> None:
-    """Create the missing folders of a relative path, and append them to `made`."""
+def _folders(folder: Path, relative: Path, created: list[Path]) -> None:
+    """Create the missing folders of a relative path, and append them to `created`."""
     missing = [part for part in (relative, *relative.parents) if not (folder / part).is_dir()]
     for part in reversed(missing):
         (folder / part).mkdir()
-        made.append(folder / part)
+        created.append(folder / part)
 
 
-def _empty(made: Sequence[Path]) -> None:
+def _empty(created: Sequence[Path]) -> None:
     """Remove the links and folders that `_fill` made, and Python's caches in them. Files of the program stay."""
-    for path in reversed(made):
+    for path in reversed(created):
         if path.is_symlink():
             path.unlink()
         elif path.is_dir():

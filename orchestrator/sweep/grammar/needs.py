@@ -22,7 +22,7 @@ Parts = tuple[str, str]
 _MAX_SHOWN = 3
 
 
-class Made(NamedTuple):
+class Candidate(NamedTuple):
     """An expanded setting of a block: its values as the file has them, and its encoded variant."""
 
     row: Mapping[str, Any]
@@ -71,13 +71,13 @@ def shared_names(block: Block, needed: Block) -> list[str]:
 
 
 def matched(
-    row: Mapping[str, Any], block: Block, needed: Block, made: Sequence[Made]
+    row: Mapping[str, Any], block: Block, needed: Block, candidates: Sequence[Candidate]
 ) -> tuple[list[Parts], str | None]:
     """Return the variants of `needed` that a cell with the settings `row` needs, and a message if there are none."""
     names = shared_names(block, needed)
-    found = sorted({each.parts for each in made if all(row.get(name) == each.row.get(name) for name in names)})
-    if found:
-        return found, None
+    matches = sorted({each.parts for each in candidates if all(row.get(name) == each.row.get(name) for name in names)})
+    if matches:
+        return matches, None
     shown = join_first((f"{name} = {json.dumps(row.get(name))}" for name in names), _MAX_SHOWN)
     return [], f".needs: block {needed.name!r} has no cell with {shown}"
 

@@ -67,10 +67,10 @@ class Workload:
         Raises:
             InputError: a pattern matches no file, a file cannot be read, or the files are too many or too large.
         """
-        found = replace(self, inputs=files_of(inputs, folder), input_folder=folder)
-        digest = found.inputs_digest
+        with_files = replace(self, inputs=files_of(inputs, folder), input_folder=folder)
+        digest = with_files.inputs_digest
         version = f"{self.version}+{digest}" if inputs.identity else self.version
-        return replace(found, version=version, source_digest=with_inputs(self.source_digest, digest))
+        return replace(with_files, version=version, source_digest=with_inputs(self.source_digest, digest))
 
     def files(self) -> dict[str, bytes]:
         """Return the content of each file of which the source digest is computed, by path."""

@@ -74,8 +74,8 @@ def load_program(program: Program, search: Sequence[str]) -> Workload:
             )
     if problems:
         raise InputError(problems)
-    found = worker_side(replace(program, files=tuple(files), links=tuple(links)), folder if files else None)
-    return replace(found, settle=partial(_settle, program), lacks=partial(_lacks, program, folder))
+    on_worker = worker_side(replace(program, files=tuple(files), links=tuple(links)), folder if files else None)
+    return replace(on_worker, settle=partial(_settle, program), lacks=partial(_lacks, program, folder))
 
 
 def worker_side(program: Program, folder: str | None) -> Workload:

@@ -26,7 +26,7 @@ from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import plan
 from raysweep.orchestrator.schedule.retry import Breaker, backoff
-from raysweep.orchestrator.store.control import Told
+from raysweep.orchestrator.store.control import Orders
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import Sweep
 
@@ -283,9 +283,9 @@ def test_cancelled_cells_are_not_run_and_their_neighbours_are(write) -> None:
     prepared = from_sweeps([Sweep.from_text('workload="any:run"\nseeds="0..9"\n')], Store())
     planned = plan(prepared.table, Store().summary())
     ids = planned.frame["cell_id"]
-    looks = iter([Told(), Told(cancelled=frozenset(ids[2:4])), Told(paused=True)])
+    looks = iter([Orders(), Orders(cancelled=frozenset(ids[2:4])), Orders(paused=True)])
     executor = Scripted(completed)
-    driver = Driver(planned, executor, {}, Limits(), workloads=prepared.workloads, told=lambda: next(looks, Told()))
+    driver = Driver(planned, executor, {}, Limits(), workloads=prepared.workloads, orders=lambda: next(looks, Orders()))
     ended = [attempt.outcome.row for batch in driver.run() for attempt in batch]
     assert ended == [0, 1, *range(4, 10)]
     assert (driver.progress.done, driver.progress.cancelled, driver.progress.left) == (8, 2, 0)
