@@ -271,7 +271,7 @@ class UntilDecided:
 
 def _declared(sweep: Sweep, variants: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> list[Declared]:
     """Return the questions of a sweep's file, and those of its earlier versions: the correction counts them all."""
-    own = variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload") == sweep.workload))
+    own = variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload").is_in(sweep.workloads)))
     now = {question.digest for question in sweep.questions}
     before = {e.question.digest: e for e in declared([r for r in recorded if r.key == (sweep.name, sweep.path)])}
     old = [replace(entry, dropped=True) for digest, entry in before.items() if digest not in now]

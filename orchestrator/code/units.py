@@ -149,8 +149,6 @@ def module_of(name: str, is_package: bool, source: bytes, main: bool = False) ->
             future += [alias.name for alias in node.names]
             continue
         if is_text(node) or _never_runs(node, main):
-            if isinstance(node, ast.If) and node.orelse:
-                raise NotPython("a block that never runs has an else")
             continue
         for statement in _imports_in(node, functions=False):
             imports += _modules(statement, package)

@@ -18,6 +18,11 @@ EVALUATED = frozenset(["eval", "exec", "globals", "vars", "compile"])
 """Identifiers whose use means that a statement may reach every name of its module."""
 
 
+def _evaluates(words: frozenset[str]) -> bool:
+    """Tell whether a unit evaluates text; attributes such as `model.eval` and `re.compile` are other functions."""
+    return bool(words & EVALUATED) or ("builtins" in words and not EVALUATED.isdisjoint(word[1:] for word in words))
+
+
 class Difference(NamedTuple):
     """A part of the source that changed.
 
@@ -101,7 +106,7 @@ class Walk:
             if changed := one.meaning(strict) != other.meaning(strict):
                 self._report(one, other, self._chains[one, other])
             refs = one.refs(strict), other.refs(strict)
-            if (one.words | other.words) & EVALUATED:
+            if _evaluates(one.words | other.words):
                 self._pair_module(one.module, other.module, chain)
             for ref in sorted({*refs[0], *refs[1]}):
                 sides = zip((self.old, self.new), (one, other), refs, strict=True)
@@ -197,14 +202,17 @@ class Walk:
             for side, modules in zip((self.old, self.new), imported, strict=True)
         )
         pairs = [(name, name) for name in olds if name in news]
-        moved = {code: name for name, code in news.items() if code and name not in olds}
+        moved: dict[tuple[str, ...], list[str]] = {}
+        for name, code in news.items():
+            if code and name not in olds:
+                moved.setdefault(code, []).append(name)
         gone = []
         for name, code in olds.items():
             if code and name not in news:
-                other = moved.pop(code, None)
+                other = moved[code].pop(0) if moved.get(code) else None
                 pairs += [] if other is None else [(name, other)]
                 gone += [name] if other is None else []
-        return pairs, gone, list(moved.values())
+        return pairs, gone, [name for names in moved.values() for name in names]
 
     def _compare_imports(self, imported: Imported) -> None:
         """Report differences of the imports: modules with effects, installed packages, and the order of import."""

@@ -54,8 +54,9 @@ def recorded_workload(source: Source, digest: str, entry: RecordedSweep, folder:
 
 def _program(source: Source, entry: RecordedSweep, folder: Path) -> Workload:
     sweep = entry.sweep()
-    program = sweep.program
-    if program is None or program.name != source.workload:
+    programs = [part.program for part in sweep.parts() if part.program is not None]
+    program = next((program for program in programs if program.name == source.workload), None)
+    if program is None:
         raise InputError(f"the recorded sweep {sweep.name!r} does not run {source.workload!r}")
     root = next(iter(entry.metadata["search"]), "")
     links = tuple((name, str(Path(root) / path)) for name, path in program.links)

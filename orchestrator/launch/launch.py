@@ -289,7 +289,7 @@ class Launch:
         ran = planned.frame.filter("run").join(planned.table.variants, on="variant")
         self._ran.update(ran["cell_id"])
         self._rounds.ran(ran["cell_id"].to_list())
-        sizes = ran.select("cpus", "gpus", "memory_gib").unique().iter_rows()
+        sizes = ran.select("cpus", "gpus", "memory_gib", "custom").unique().iter_rows()
         self._slots = max(1, min(executor.slots(*size) for size in sizes))
         self._plan, self._resume = None, False
         following = self.current_plan()
