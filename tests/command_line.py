@@ -84,6 +84,7 @@ def called(
         patch.setattr(
             "typer.main.get_command", _built
         )  # as many times as commands are run, it takes most of their time
+        patch.setattr("raysweep.orchestrator.cli.app.exit_now", sys.exit)  # os._exit would end the tests
         patch.setattr(sys, "argv", ["raysweep", *arguments])
         patch.setattr(sys.modules["__main__"], "__package__", None, raising=False)  # usage lines would show pytest's
         for name, stream in (("stdin", empty), ("stdout", out), ("stderr", err)):

@@ -108,12 +108,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """Criterion that compares the share of seeds with a property, such as failing, with the paper's share.
+    """Criterion on how many seeds have a property, such as failing: compares our share with the paper's.
 
     Args:
-        failing: computes from the columns (nan: diverged) whether each seed has the property.
-        paper: the paper's share.
-        sample: the paper's number of seeds.
+        failing: returns for each seed whether it has the property. Its argument is the line's columns, in which nan marks
+            a seed that diverged.
+        paper: the share of the paper's seeds that have the property.
+        sample: the number of the paper's seeds.
     """
 
     failing: Callable[[Columns], NDArray[np.bool_]]

@@ -136,7 +136,12 @@ def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
 
 
 def estimated(criterion: Interval, columns: Columns) -> Estimated:
-    """Estimate the criterion's statistic and its interval from the columns that `derive` returned."""
+    """Estimate the criterion's statistic, with its interval.
+
+    Args:
+        criterion: the criterion.
+        columns: the line's columns, already transformed by `criterion.derive` if the criterion has one.
+    """
     if criterion.spread:
         return spread_estimate(*(columns[name] for name in criterion.spread))
     assert criterion.statistic is not None  # noqa: S101 - held by `Claim`

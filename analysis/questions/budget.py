@@ -48,7 +48,10 @@ class Budget:
         return cls((options.max_cells, hours[0], hours[1]), spent)
 
     def weight(self, cost: Cost) -> float:
-        """Return a cost as one number: CPU- plus GPU-seconds if these are limited, otherwise cells."""
+        """Return a cost as one number, for comparisons.
+
+        It is CPU-seconds plus GPU-seconds if either is limited, otherwise the number of cells.
+        """
         return cost.cells if self.limit[1:] == (None, None) else cost.cpu_seconds + cost.gpu_seconds
 
     def allows(self, cost: Cost) -> bool:

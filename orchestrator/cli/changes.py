@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,6 @@ def used_by(difference: Difference) -> str:
 
 
 def text_diff(difference: Difference) -> Iterator[str]:
-    """Yield the lines that differ between the two versions of a part, with two unchanged lines before and after."""
+    """Yield a unified diff of the two versions of a part, with two unchanged lines around each change."""
     before, after = ((text or "").splitlines() for text in (difference.before, difference.after))
-    lines = difflib.unified_diff(before, after, lineterm="", n=2)
-    return (line for line in lines if not line.startswith(("---", "+++")))
+    return itertools.islice(difflib.unified_diff(before, after, lineterm="", n=2), 2, None)

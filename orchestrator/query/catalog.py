@@ -31,9 +31,10 @@ def columns(store: Store) -> pl.DataFrame:
 
 
 def _rows(table: str, frame: pl.DataFrame) -> list[tuple[str, str, str, str]]:
-    """Return one row per column of a frame that `widen` built: (table, column, type, category).
+    """Return one row per column of a table's frame: (table, column, type, category), sorted by category.
 
-    The frame's columns are in the order: schema, config keys, metrics.
+    A frame that `widen` built must have the columns of the store's schema first, then config keys, then metrics: only
+    their order tells config keys from metrics.
     """
     configs = 0
     if "config" in frame.columns:

@@ -67,7 +67,10 @@ def hard_grace(limit: float) -> float:
 
 @contextlib.contextmanager
 def fault_log(path: Path | None) -> Iterator[IO[str] | None]:
-    """Open the chunk's fault file. A process that dies of a signal inside the block writes its stack to it."""
+    """Open the chunk's fault file, and remove it after the block. Yields None if `path` is None.
+
+    If a signal kills the process inside the block, the process's stack is written to the file.
+    """
     if path is None:
         yield None
         return

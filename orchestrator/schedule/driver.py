@@ -30,13 +30,13 @@ from raysweep.orchestrator.run.messages import (
 )
 from raysweep.orchestrator.run.timeout import hard_grace
 from raysweep.orchestrator.schedule.attempts import Attempts, ChunkKey
+from raysweep.orchestrator.schedule.backoff import Breaker, backoff
 from raysweep.orchestrator.schedule.edges import Dependents
 from raysweep.orchestrator.schedule.failure_groups import signature
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import FailedAttempt, Progress
 from raysweep.orchestrator.schedule.refusals import Refusals
-from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.schedule.spending import Spending
 from raysweep.orchestrator.status import POLICIES
 from raysweep.orchestrator.store.checkpoints import CheckpointLocation

@@ -18,8 +18,8 @@ import polars as pl
 from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.grammar.block import Block
 from raysweep.orchestrator.sweep.grammar.conditions import PredicateError
+from raysweep.orchestrator.sweep.grammar.expansion import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.grammar.needs import Candidate, Parts, digests, matched, order
-from raysweep.orchestrator.sweep.grammar.points import Point, points, predicate_problems
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
 from raysweep.orchestrator.sweep.loading.workload import Workload
 from raysweep.orchestrator.sweep.programs.program_files import workload_of

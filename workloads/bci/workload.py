@@ -77,7 +77,7 @@ METHODS = RULES
 CURVE = 50
 """Bins averaged into one point of a curve."""
 USUAL_BINS = 12_000
-"""Assumed bins of a session that is not in `KNOWN`, for `cost`."""
+"""Number of bins that `cost` assumes for a session that is not in `KNOWN`."""
 Session = Annotated[str, Field(pattern=r"^\w+$")]
 
 

@@ -1,7 +1,8 @@
 """Sparse gradient transport in a vision transformer on Split CIFAR-10: Experiments 7 and 8 of the paper.
 
-`workload` holds the checks of `settle`, `training` the course of a cell, `report` the cell's metrics. Only `run`
-imports modules that import torch.
+The module `workload` has the functions of the workload's interface, such as `settle`, which checks a cell's settings.
+`training` trains a cell's network, and `report` computes its metrics. Torch is not imported with this package, only
+when the function `run` is called.
 """
 
 from raysweep.workloads.vit.config import Config

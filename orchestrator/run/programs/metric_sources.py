@@ -80,7 +80,7 @@ class OutputMetrics:
         self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
 
     def stdout(self, line: str) -> None:
-        """Read values from a line of standard output: from a JSON object, and by patterns."""
+        """Read values from a line of standard output: by patterns, and from the JSON object that it is or ends."""
         if self._sources.json_lines and (row := self._objects.add(line)) is not None:
             names = _add_row(self.curves, row, self._sources.step)
             self._log(name for name in names if name != self._sources.step)

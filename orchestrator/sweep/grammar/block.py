@@ -1,4 +1,4 @@
-"""A `[[grid]]` block of a sweep file, and the function that reads it. `points` expands it to settings."""
+"""A `[[grid]]` block of a sweep file, and the function that reads it. `expansion` expands it to settings."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def matched(
 
 
 def digests(needs: Mapping[str, Sequence[Parts]]) -> dict[str, list[str]] | None:
-    """Return the variants that a cell needs, as part of its identity: block -> digests; None without needs."""
+    """Return needed block -> digests of the variants that a cell needs, as part of its id; None without needs."""
     if not needs:
         return None
     return {

@@ -1,4 +1,4 @@
-"""A workload's source files and their digest. The files are found by reading import statements; nothing is imported."""
+"""Which files are a workload's source. Imported files are found by reading import statements; nothing is imported."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ from raysweep.orchestrator.run.messages import (
     Worker,
 )
 from raysweep.orchestrator.schedule import retry
+from raysweep.orchestrator.schedule.backoff import Breaker, backoff
 from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.schedule.failure_groups import grouped
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import plan
-from raysweep.orchestrator.schedule.retry import Breaker, backoff
 from raysweep.orchestrator.store.control import Orders
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.spec import Sweep

@@ -23,10 +23,11 @@ from raysweep.workloads.rnn.rules.rule import ONE_COMPONENT, ONE_GATE, ONE_STAGE
 
 
 def rflo(feedback: str = "random") -> Rule:
-    """Build RFLO: e-prop (1), whose learning signal (2) comes from random feedback.
+    """Build RFLO, which is e-prop on a network with one state and one gate per unit (see the module's docstring).
 
     Args:
-        feedback: "random" or "symmetric".
+        feedback: what carries the error back to the units: "random" for the fixed matrix B of (2), "symmetric" for the
+            readout's V^T.
     """
     return eprop(feedback)
 
