@@ -111,8 +111,8 @@ class Share:
     """Criterion on how many seeds have a property, such as failing: compares our share with the paper's.
 
     Args:
-        failing: returns for each seed whether it has the property. Its argument is the line's columns, in which nan marks
-            a seed that diverged.
+        failing: returns for each seed whether it has the property. Its argument is the line's columns; nan marks a
+            seed that diverged.
         paper: the share of the paper's seeds that have the property.
         sample: the number of the paper's seeds.
     """
