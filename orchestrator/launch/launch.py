@@ -123,7 +123,8 @@ def launch(
     )  # fmt: skip
     with shown(progress, "" if inline or address else "starting Ray") as (report, end):
         result = Launch(request, opened, options).run(report)
-        end(result.summary)
+        changed = f"{result.changed:,} of the done cells ran different code: rerun_changed=True runs them again"
+        end(f"{result.summary}; {changed}" if result.changed else result.summary)
     return result
 
 

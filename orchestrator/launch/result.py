@@ -14,6 +14,7 @@ from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.store.schema import ATTEMPTS
+from raysweep.orchestrator.sweep.grammar.settings import flattened
 from raysweep.orchestrator.text import count_cells
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ _FIXED = {*ATTEMPTS.names, "sweep", "metrics"}
 
 def _settings(configs: Iterable[str]) -> list[str]:
     """Return the keys of all configs, in the order of their first occurrence."""
-    return list(dict.fromkeys(key for config in configs for key in json.loads(config)))
+    return list(dict.fromkeys(key for config in configs for key in flattened(json.loads(config))))
 
 
 def result_of(planned: Plan, progress: Progress | None, began: float, warnings: Iterable[str], store: Store) -> Result:

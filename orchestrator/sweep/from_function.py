@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,6 +18,9 @@ from raysweep.orchestrator.sweep.loading.main_program import folder_of_main
 from raysweep.orchestrator.sweep.loading.source import OURS
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import short_repr
+
+_DOTTED = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+", re.ASCII)
+"""A nested setting, such as `optimizer.lr`."""
 
 
 def function_sweep(
@@ -47,6 +51,8 @@ def function_sweep(
         )
     if not isinstance(seeds, str | Iterable):
         raise InputError(f"seeds: {short_repr(seeds)} is neither a list of integers nor a range; write range({seeds})")
+    if not isinstance(grid, Mapping):
+        raise InputError(f"grid: {short_repr(grid)} is not a dict; write for example {{'rate': [0.1, 0.2]}}")
     settings = grid if "method" in grid else {"method": title, **grid}
     problems: list[str] = []
     lines = [
@@ -58,7 +64,8 @@ def function_sweep(
         lines += [header] if table else []
         for key, value in table.items():
             try:
-                lines.append(f"{toml_value(str(key))} = {toml_value(value)}")
+                name_of_key = key if _DOTTED.fullmatch(str(key)) else toml_value(str(key))
+                lines.append(f"{name_of_key} = {toml_value(value)}")
             except TypeError as error:
                 problems.append(f"grid: {key}: {error}")
     if problems:

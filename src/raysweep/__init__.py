@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raysweep.analysis.questions.best import best
     from raysweep.analysis.questions.compare import compare
+    from raysweep.orchestrator.errors import InputError, StoreBusy
     from raysweep.orchestrator.launch.launch import launch
     from raysweep.orchestrator.store.reader import Store
     from raysweep.orchestrator.sweep.spec import Sweep
 
-__all__ = ["Store", "Sweep", "best", "compare", "launch"]
+__all__ = ["InputError", "Store", "StoreBusy", "Sweep", "best", "compare", "launch"]
 
 _MODULES = {
+    "InputError": "raysweep.orchestrator.errors",
     "Store": "raysweep.orchestrator.store.reader",
+    "StoreBusy": "raysweep.orchestrator.errors",
     "Sweep": "raysweep.orchestrator.sweep.spec",
     "best": "raysweep.analysis.questions.best",
     "compare": "raysweep.analysis.questions.compare",

@@ -102,7 +102,7 @@ def test_writes_whose_answers_are_lost_lose_and_double_nothing(
         assert owner.epoch == paused.epoch + 1 == 2  # nobody has taken its own epoch for another's
     paused.close()
     assert fault.kinds() == {
-        "store.json", "json", "sealed", "released", "_sweeps", "checkpoints", *TABLES,
+        "store.json", "json", "sealed", "released", "_sweeps", "_sources", "_environments", "checkpoints", *TABLES,
     }  # fmt: skip
     check_whole(s3)
     proxy.release()

@@ -16,7 +16,7 @@ from raysweep import Store, Sweep, launch
 from raysweep.orchestrator.cli.watch import Snapshot, event, lines, next_steps, snapshot, totals
 from raysweep.orchestrator.launch.announce import starting, who_starts
 from raysweep.orchestrator.launch.drift import DROPPED, REQUESTED, SUPERSEDED
-from raysweep.orchestrator.schedule import retry
+from raysweep.orchestrator.schedule import backoff
 from raysweep.orchestrator.store.writer import StoreWriter
 from raysweep.orchestrator.text import duration
 
@@ -145,7 +145,7 @@ def test_only_what_failed_in_this_launch_is_failed_each_cell_once(write: Callabl
 
 
 def test_a_cell_with_retries_left_is_not_failed(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
+    monkeypatch.setattr(backoff, "BACKOFF_S", (1.5, 1.5))  # longer than a result waits for its commit
     write("some.py", BAD)
     observed = set()
 

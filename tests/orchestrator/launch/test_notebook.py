@@ -78,6 +78,7 @@ def test_a_notebook_from_its_function_to_the_best_setting(
     assert "<progress" in str(notebook.cells[3]["outputs"])
     assert shown[4].strip() == "['method', 'seed', 'rate', 'loss', 'status', 'seconds', 'cell_id'] [0, 1, 2]"
     assert "changed=18" in shown[6]
+    assert "18 of the done cells ran different code: rerun_changed=True runs them again" in shown[6]
     assert "ran=18" in shown[7]
     assert shown[8].strip() == "['run, rate=0.4'] 0"
     assert shown[9].strip() == "[2]"

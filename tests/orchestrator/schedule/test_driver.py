@@ -20,7 +20,6 @@ from raysweep.orchestrator.run.messages import (
     Outcome,
     Worker,
 )
-from raysweep.orchestrator.schedule import retry
 from raysweep.orchestrator.schedule.backoff import Breaker, backoff
 from raysweep.orchestrator.schedule.driver import Driver
 from raysweep.orchestrator.schedule.failure_groups import grouped
@@ -85,7 +84,7 @@ def completed(chunk: Chunk, status: str = "done", **fields: str) -> ChunkDone:
 def drive(write, monkeypatch: pytest.MonkeyPatch):
     """Drive a sweep of one method with the scripted executor; the driver, the executor, outcomes in order."""
     write("any.py", "def run(cell, context):\n    return {}\n")
-    monkeypatch.setattr(retry, "BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr("raysweep.orchestrator.schedule.backoff.BACKOFF_S", (0.0, 0.0))
 
     def run(end, seeds: str = "[0]", resources: str = "", limits: Limits | None = None, observe=lambda progress: None):
         text = f'name="s"\nworkload="any:run"\nseeds={seeds}\n[resources]\n{resources}\n[[grid]]\nmethod="m"\n'

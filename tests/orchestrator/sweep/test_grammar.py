@@ -297,6 +297,10 @@ def test_a_grid_of_python_has_the_same_grammar(tmp_path: Path) -> None:
             "where": "optimizer.lr * width < 0.35",
         }
         found = [json.loads(config) for config in expand([function_sweep(run, grid, [0])]).variants["config"]]
+        dotted = {"optimizer.lr": [0.1, 0.2], **{key: grid[key] for key in ("width", "where")}}
+        assert function_sweep(run, dotted, [0]).blocks == function_sweep(run, grid, [0]).blocks
+        with pytest.raises(InputError, match="is not a dict"):
+            function_sweep(run, [("lr", 1)], [0])  # type: ignore[arg-type]
     finally:
         sys.path.remove(str(tmp_path))
     assert found == [
