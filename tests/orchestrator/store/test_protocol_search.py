@@ -27,8 +27,9 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from tests.orchestrator.store.test_protocol import InBucket, prepared
 
 EXAMPLES, STEPS = 500, 20
-MAX_STEPS = 8
+MAX_STEPS = 10
 """Maximum number of steps of a shortened example."""
+_NO_STEPS = ("state.begin(", "state.each_acknowledged_row", "state.teardown(")
 
 
 def no_seal(*_: Any) -> None:
@@ -84,7 +85,7 @@ def search(fault: str, number: int, *, shrink: bool) -> tuple[int, list[str]]:
             )  # fmt: skip
         except (AssertionError, RaysweepError) as error:
             lines = "\n".join(getattr(error, "__notes__", ())).splitlines()
-            return count, [line for line in lines if line.startswith("state.") and "teardown" not in line]
+            return count, [line for line in lines if line.startswith("state.") and not line.startswith(_NO_STEPS)]
     return count, []
 
 
