@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import run_state_machine_as_test
 
 from raysweep.orchestrator.errors import RaysweepError
@@ -27,6 +28,8 @@ from raysweep.orchestrator.store.writer import StoreWriter
 from tests.orchestrator.store.test_protocol import InBucket, prepared
 
 EXAMPLES, STEPS = 500, 20
+SHRINKING_S = 3600
+"""Seconds within which an example is shortened; Hypothesis gives up after five minutes, which a busy machine needs."""
 MAX_STEPS = 10
 """Maximum number of steps of a shortened example."""
 _NO_STEPS = ("state.begin(", "state.each_acknowledged_row", "state.teardown(")
@@ -74,7 +77,7 @@ def search(fault: str, number: int, *, shrink: bool) -> tuple[int, list[str]]:
             return super().make_storage()
 
     phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
-    with mock.patch.object(*FAULTS[fault]):
+    with mock.patch.object(*FAULTS[fault]), mock.patch.object(engine, "MAX_SHRINKING_SECONDS", SHRINKING_S):
         try:
             run_state_machine_as_test(
                 seed(number)(Counted),
