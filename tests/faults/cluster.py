@@ -139,8 +139,10 @@ def command(pid: int) -> str:
 
 
 def children(pid: int) -> list[int]:
+    """The children of a process, whichever of its threads started them."""
     try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] or _by_parent(pid)
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        return [int(p) for text in texts for p in text.split()] or _by_parent(pid)
     except OSError:
         return _by_parent(pid)
 

@@ -75,7 +75,7 @@ class Code:
             return
         others = self._take()
         finder: Any = _Finder(self)
-        sys.modules.update(self._modules)
+        _put(self._modules)
         sys.meta_path.insert(0, finder)
         self._is_active = True
         try:
@@ -84,7 +84,7 @@ class Code:
             self._is_active = False
             sys.meta_path.remove(finder)
             self._modules = self._take()
-            sys.modules.update(others)
+            _put(others)
 
     def has(self, name: str) -> bool:
         """Return whether the module of this full name is imported afresh."""
@@ -94,6 +94,15 @@ class Code:
         """Remove the modules with names in `tops` from the process, and return them."""
         names = [name for name in list(sys.modules) if self.has(name)]
         return {name: sys.modules.pop(name) for name in names}
+
+
+def _put(modules: Mapping[str, ModuleType]) -> None:
+    """Add the modules to the process, also as attributes of their packages, which an import has replaced."""
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        package, _, own = name.rpartition(".")
+        if package in sys.modules:
+            setattr(sys.modules[package], own, module)
 
 
 class _Finder:

@@ -237,6 +237,7 @@ def test_an_older_version_of_a_bundled_workload_runs_as_recorded(tmp_path: Path)
         cell = SimpleNamespace(cell_id="0" * 24, experiment="e", method="rtrl", k=k, seed=1, config=settled)
         assert workload.run(cell, context)["diverged"] == 0
     assert not hasattr(sys.modules["raysweep.workloads.rnn.windows"], "WAS")
+    assert sys.modules["raysweep.workloads.rnn"].windows is sys.modules["raysweep.workloads.rnn.windows"]
     assert "WAS" not in present.run.__globals__["window_means"].__globals__
 
 
