@@ -280,6 +280,21 @@ def test_a_file_overrides_its_base(tmp_path: Path) -> None:
     assert expand([again]).cells.equals(expand([sweep]).cells)
 
 
+def test_blocks_keep_the_settings_of_the_base_that_other_blocks_vary(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        'workload = "grammar_work:run"\nseeds = [0]\n[config]\nwd = 0.5\nopt.eps = 1\nopt.betas = [1, 2]\n"a.b" = 3\n'
+    )
+    (tmp_path / "middle.toml").write_text('base = "base.toml"\n[[grid]]\nwd = [0.1]\n')
+    (tmp_path / "top.toml").write_text(
+        'base = "middle.toml"\n[[grid]]\nopt.lr = [0.1]\n'
+        '[[grid]]\nopt.lr = 0.2\nwd = [0.6, 0.7]\nopt.eps = 2\nopt.betas = [[3, 4]]\n"a.b" = 4\n'
+    )
+    assert [json.loads(config) for config in expand([Sweep.load(tmp_path / "top.toml")]).variants["config"]] == [
+        {"opt": {"lr": 0.1, "eps": 1, "betas": [1, 2]}, "wd": 0.5, "a.b": 3},
+        *({"opt": {"lr": 0.2, "eps": 2, "betas": [3, 4]}, "wd": wd, "a.b": 4} for wd in (0.6, 0.7)),
+    ]
+
+
 def test_a_base_in_a_circle_is_refused(tmp_path: Path) -> None:
     for name, base in {"a": "b", "b": "a"}.items():
         (tmp_path / f"{name}.toml").write_text(f'base = "{base}.toml"\n')
