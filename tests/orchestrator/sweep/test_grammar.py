@@ -82,6 +82,14 @@ def test_a_name_in_quotes_stays_one_key_and_keeps_its_cells() -> None:
     assert table.cells["cell_id"].to_list() == ["ae6268a6243ddb2a3f6b6178", "d002776c68e92df5cb50fef2"]
 
 
+def test_only_a_list_under_an_almost_right_key_alone_is_taken_for_misspelt_values() -> None:
+    assert configs("[[grid]]\ninit.scales = [1, 2]")[0] == {"init": {"scales": 1}}
+    assert configs("[[grid]]\ninit.value = 1")[0] == {"init": {"value": 1}}
+    assert configs("[[grid]]\ninit.value = [1, 2]\ninit.gain = 3")[0] == {"init": {"value": 1, "gain": 3}}
+    assert configs('[[grid]]\n"init.value" = [1, 2]')[0] == {"init.value": 1}
+    assert "did you mean 'values'?" in problems("[[grid]]\ninit.value = [1, 2]")[0]
+
+
 def test_set_changes_and_adds_nested_settings() -> None:
     text = "[config]\ndata.name = 'digits'\n[[grid]]\noptimizer.lr = [0.1, 0.2]"
     changed = configs(text, optimizer__lr=0.5, optimizer__momentum=0.9, data__name="moons")
