@@ -66,6 +66,14 @@ def _result(
     return frame.select(expression.alias("matches"))["matches"]
 
 
+def used_names(predicate: str, names: Collection[str]) -> set[str]:
+    """Return which of these names a predicate uses; none if it is not SQL."""
+    try:
+        return set(pl.sql_expr(quoted_names(predicate, names)).meta.root_names()) & set(names)
+    except pl.exceptions.PolarsError:
+        return set()
+
+
 class PredicateError(ValueError):
     """A predicate is invalid; the message gives the reason."""
 
