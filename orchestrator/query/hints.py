@@ -7,8 +7,13 @@ import difflib
 import functools
 import re
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
+from raysweep.orchestrator.sweep.grammar.conditions import dotted_name
 from raysweep.workloads.registry import shortened
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def identifier(name: str) -> str:
@@ -63,6 +68,23 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
     return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
 
 
+def about_a_column(sql: str, error: duckdb.Error, columns: Collection[str]) -> duckdb.Error:
+    """Return DuckDB's error; one about a missing column if DuckDB takes a misspelt nested setting for a table's column.
+
+    For `optimizer.lrr`, DuckDB reports that there is no table `optimizer`.
+    """
+    import duckdb
+
+    table = _MISSING_TABLE.search(str(error))
+    if table is None:
+        return error
+    name = dotted_name(sql, table[1])
+    settings = [column for column in columns if "." in column]
+    is_setting = any(column.startswith(f"{table[1]}.") for column in settings) or bool(_similar(name, settings))
+    missing = duckdb.BinderException(f'Binder Error: Referenced column "{name}" not found in FROM clause!')
+    return missing if is_setting else error
+
+
 def missing_column(error: Exception) -> str | None:
     """Return the column that DuckDB's error reports as missing; None for any other error."""
     missing = _MISSING.search(str(error))
@@ -81,6 +103,7 @@ _MISSING = re.compile(
     r'Referenced column "([^"]+)" not found|does not have a column named "([^"]+)"'
     r'|Column "([^"]+)" referenced that exists in the SELECT clause'
 )
+_MISSING_TABLE = re.compile(r'Referenced table "([^"]+)" not found!')
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays", "attempt_arrays", "live", "logs", "artifacts")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)

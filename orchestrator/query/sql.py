@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysweep.orchestrator.errors import InputError, StoreDamaged
-from raysweep.orchestrator.query.hints import advice, missing_column
+from raysweep.orchestrator.query.hints import about_a_column, advice, missing_column
 from raysweep.orchestrator.query.stream import ArrayStream
 from raysweep.orchestrator.query.widen import reachable, widen
 from raysweep.orchestrator.store.reader import Store
@@ -118,6 +118,7 @@ def _result(store: Store, sql: str) -> Iterator[tuple[duckdb.DuckDBPyRelation, i
         if not isinstance(error, duckdb.Error):
             raise
         columns = cells_frame(store).columns
+        error = about_a_column(sql, error, columns)
         reason = _SYSTEM_TABLES.sub("", str(error)).partition("\nCandidate bindings")[0]
         message = f"SQL: {reason[:_MAX_REASON]}{advice(sql, error, columns, connection.sql)}"
         if missing_column(error):
@@ -263,6 +264,7 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
         rows = result.fetchall() if result is not None and len(result.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
         columns = widen(wide).drop("config", "variant").columns
+        error = about_a_column(where, error, columns)
         first = shortened(str(error).splitlines()[0]).replace('at or near ")"', "at its end")  # the bracket is ours
         hint = advice(where, error, columns, lambda predicate: connection.sql(_CHOICE.format(predicate)))
         raise InputError(f"--where {shown}: {first}{hint}; columns: {', '.join(columns)}") from None

@@ -19,10 +19,10 @@ from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.sweep.grammar.block import Block
 from raysweep.orchestrator.sweep.grammar.conditions import PredicateError
 from raysweep.orchestrator.sweep.grammar.expansion import Point, points, predicate_problems
-from raysweep.orchestrator.sweep.grammar.needs import Candidate, Parts, digests, matched, order
+from raysweep.orchestrator.sweep.grammar.needs import Candidate, Parts, digests, matched, order, shared_by_folders
 from raysweep.orchestrator.sweep.identity import canonical_json, cell_ids, hash_parts
 from raysweep.orchestrator.sweep.loading.workload import Workload
-from raysweep.orchestrator.sweep.programs.program_files import workload_of
+from raysweep.orchestrator.sweep.programs.program_files import sharing, workload_of
 from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.sweep.validate import location_of, validate
 from raysweep.orchestrator.text import printable_output
@@ -167,7 +167,10 @@ def _load(sweep: Sweep, part: Sweep, mistakes: list[str]) -> _Loaded:
             kind = f"{''.join(places[:1])}{_KIND[part.program is None]}"
             mistakes.extend(f"{where}: {kind}: {problem}" for problem in error.problems)
     if part.program is not None:
-        methods = [method for block in part.blocks for method in block.methods]
+        methods = [
+            method for block in part.blocks for method in block.methods
+            if "method" not in shared_by_folders(block, sweep.blocks, part.program.needed)
+        ]  # fmt: skip
         mistakes.extend(f"{where}: {line}" for line in part.program.problems_of_sweep(methods, part.seeds))
     if workload is not None:
         try:
@@ -197,6 +200,7 @@ class _Rows:
         if workload is not None and workload.program is not None:
             missing = workload.program.problems_of_needs(block.needs)
             self.mistakes += [f"{self.where}: {place}: {line}" for line in missing]
+            workload = sharing(workload, shared_by_folders(block, sweep.blocks, workload.program.needed))
         for point, config in _points(sweep, block, place, self.mistakes, products=workload is not None):
             if workload is None:  # predicates are still checked
                 continue

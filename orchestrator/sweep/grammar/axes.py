@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
@@ -19,6 +20,8 @@ Value = Scalar | list[Any]
 DISTRIBUTIONS = ("uniform", "loguniform", "integers")
 """Distributions that are defined by two bounds. The distribution `choice` is defined by a list instead."""
 _SOURCES = tuple(name for name in VALUE_NAMES if name != "when")
+_LIKENESS = 0.8
+"""The similarity from which a key counts as a misspelt one of `VALUE_NAMES`: 1 is equality."""
 _DIGITS = 12
 """Values of a linspace or logspace with at most this many digits are exact; others are rounded to `_ROUNDED` digits."""
 _ROUNDED = 6
@@ -45,9 +48,20 @@ class Axis:
 
 def is_values(table: dict[str, Any]) -> bool:
     """Return whether a table in a block describes the values of a setting, rather than holding nested settings."""
-    return any(key in VALUE_NAMES and isinstance(item, list | str) for key, item in table.items()) or (
-        bool(table) and table.keys() <= set(VALUE_NAMES)
+    return (
+        any(key in VALUE_NAMES and isinstance(item, list | str) for key, item in table.items())
+        or (bool(table) and table.keys() <= set(VALUE_NAMES))
+        or _is_misspelt(table)
     )
+
+
+def _is_misspelt(table: dict[str, Any]) -> bool:
+    """Tell whether the only key of a table resembles one of `VALUE_NAMES`, and has a list as these have."""
+    if len(table) != 1:
+        return False
+    key, value = next(iter(table.items()))
+    is_near = bool(difflib.get_close_matches(key, _SOURCES, n=1, cutoff=_LIKENESS))
+    return key not in VALUE_NAMES and isinstance(value, list) and is_near
 
 
 def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
@@ -60,7 +74,9 @@ def read_axis(value: Any, where: str, problems: list[str]) -> Axis:
         when = None
     unknown = [key for key in value if key not in VALUE_NAMES]
     if unknown:
-        problems += [f"{where}: {unknown_name('key', key, VALUE_NAMES)}" for key in unknown]
+        name = where.partition(".")[2]
+        setting = f'; if it is a setting, write it in quotes: "{name}.{unknown[0]}"' if _is_misspelt(value) else ""
+        problems += [f"{where}: {unknown_name('key', key, VALUE_NAMES)}{setting}" for key in unknown]
         return Axis((), when=when)
     sources = [key for key in value if key != "when"]
     if len(sources) != 1:

@@ -1,7 +1,8 @@
 """Sweep files that build on another one: `base = "other.toml"`. Merges their keys into one self-contained text.
 
 A file overrides its base. Tables such as `[config]` are merged key by key. `[[grid]]` and `[[question]]` blocks, and
-all other keys, replace those of the base. `name` and `title` of the base are dropped.
+all other keys, replace those of the base. `name` and `title` of the base are dropped. A setting of the base's
+`[config]` that a block of the file names moves into the file's other blocks.
 """
 
 from __future__ import annotations
@@ -65,11 +66,15 @@ def with_bases(text: str, path: Path | None) -> str:
     if "base" not in raw:
         return text
     name = raw["base"]
-    merged = _merged(raw, where, path.parent if path else Path.cwd(), [path.resolve()] if path else [])
+    merged, _ = _merged(raw, where, path.parent if path else Path.cwd(), [path.resolve()] if path else [])
     return f"# merged with base {json.dumps(name)}\n{to_toml(merged)}"
 
 
-def _merged(raw: dict[str, Any], where: str, folder: Path, chain: list[Path]) -> dict[str, Any]:
+def _merged(raw: dict[str, Any], where: str, folder: Path, chain: list[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the file merged with its bases, and the same with all settings left in `[config]`.
+
+    A file that has blocks of its own builds on the second, since the blocks of its base are replaced.
+    """
     name = raw.pop("base")
     if not isinstance(name, str) or not name.endswith(".toml") or "\0" in name:
         raise InputError(f'{where}: base: {short_repr(name)} is not the path of a sweep file, such as "base.toml"')
@@ -84,10 +89,13 @@ def _merged(raw: dict[str, Any], where: str, folder: Path, chain: list[Path]) ->
         raise InputError(f"{where}: base: the files build on each other in a circle: {shown}; remove one base")
     if len(chain) >= MAX_BASES:
         raise InputError(f"{where}: base: more than {MAX_BASES} files build on each other")
-    lower = parsed(text, str(path))
+    lower = whole = parsed(text, str(path))
     if "base" in lower:
-        lower = _merged(lower, str(path), path.parent, [*chain, resolved])
-    return _over(lower, raw)
+        lower, whole = _merged(lower, str(path), path.parent, [*chain, resolved])
+    blocks = raw.get("grid")
+    if isinstance(blocks, list) and isinstance(whole.get("config"), dict):
+        return _over(*_moved(whole, raw)), _over(whole, raw)
+    return _over(lower, raw), _over(whole, raw)
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,11 +103,36 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     if any(key in upper for key in _WHAT):
         left_out = {*_WHAT, *(PROGRAM_KEYS if "workload" in upper else ())}
         result = {key: value for key, value in result.items() if key not in left_out}
-    blocks = upper.get("grid")
-    if isinstance(blocks, list) and isinstance(result.get("config"), dict):  # a setting that the new blocks vary
-        varied = {name for block in blocks if isinstance(block, dict) for name in _varied(block)}
-        result["config"] = _without(result["config"], varied)
     return _deep(result, upper)
+
+
+def _moved(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Move the settings of the base's `[config]` that blocks of the file name into its other blocks.
+
+    Returns:
+        The base and the file, both changed.
+    """
+    tables = [block for block in upper["grid"] if isinstance(block, dict)]
+    varied = {name for block in tables for name in _varied(block)}
+    quoted = {key for table in tables for key in table}
+    blocks = []
+    for block in upper["grid"]:
+        if isinstance(block, dict):
+            own = _varied(block)
+            for name, value in flattened(lower["config"]).items():
+                if name in varied and name not in own:
+                    block = _with_setting(block, [name] if name in quoted else name.split("."), value)
+        blocks.append(block)
+    return {**lower, "config": _without(lower["config"], varied)}, {**upper, "grid": blocks}
+
+
+def _with_setting(block: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return the block with one more setting. A list is one value, which a block writes as a list of one list."""
+    key, *rest = path
+    inner = block.get(key, {})
+    if not rest:
+        return {**block, key: [value] if isinstance(value, list) else value}
+    return {**block, key: _with_setting(inner, rest, value)} if isinstance(inner, dict) else dict(block)
 
 
 def _varied(block: Mapping[str, Any]) -> set[str]:

@@ -32,6 +32,12 @@ def quoted_names(sql: str, names: Collection[str]) -> str:
     return "".join(parts)
 
 
+def dotted_name(sql: str, first: str) -> str:
+    """Return the first name in SQL that begins with `first` and a dot, such as `optimizer.lr`; if none, `first`."""
+    match = re.search(rf"(?<![\w$.]){re.escape(first)}(?:\.\w+)+", _PART.sub(" ", sql), re.IGNORECASE)
+    return match[0] if match else first
+
+
 def typed_column(name: str, values: Sequence[Any]) -> pl.Series:
     """Build a column of a setting's values. Lists, and values of mixed types, become text."""
     kinds = {type(v) for v in values if v is not None}
@@ -60,6 +66,14 @@ def _result(
     return frame.select(expression.alias("matches"))["matches"]
 
 
+def used_names(predicate: str, names: Collection[str]) -> set[str]:
+    """Return which of these names a predicate uses; none if it is not SQL."""
+    try:
+        return set(pl.sql_expr(quoted_names(predicate, names)).meta.root_names()) & set(names)
+    except pl.exceptions.PolarsError:
+        return set()
+
+
 class PredicateError(ValueError):
     """A predicate is invalid; the message gives the reason."""
 
@@ -86,10 +100,11 @@ def matching_rows(
         reason = str(error).splitlines()[0]
         raise PredicateError(f"{shown} is not an SQL predicate: {reason}") from None
     if unknown := sorted(used - set(names)):
-        text = f"; text stands in single quotes: '{unknown[0]}'" if f'"{unknown[0]}"' in predicate else ""
-        why = "a predicate holds for all seeds" if unknown[0] in ("seed", "seeds") else ""
-        why = f"{own} cannot be its own condition" if unknown[0] == own else why
-        raise PredicateError(f"{shown}: {why or unknown_name('setting', unknown[0], names)}{text}")
+        name = dotted_name(predicate, unknown[0])
+        text = f"; text stands in single quotes: '{name}'" if f'"{name}"' in predicate else ""
+        why = "a predicate holds for all seeds" if name in ("seed", "seeds") else ""
+        why = f"{own} cannot be its own condition" if name == own else why
+        raise PredicateError(f"{shown}: {why or unknown_name('setting', name, names)}{text}")
     if not used:
         raise PredicateError(f'{shown} names no setting; write a comparison such as "lr < 0.1"')
     try:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from raysweep.orchestrator.sweep.grammar.block import Block, Sample
-from raysweep.orchestrator.sweep.grammar.conditions import PredicateError, matching_rows
+from raysweep.orchestrator.sweep.grammar.conditions import PredicateError, matching_rows, used_names
 from raysweep.orchestrator.sweep.grammar.sampling import draw, draw_index
 from raysweep.orchestrator.sweep.identity import canonical_json
 
@@ -41,6 +41,8 @@ def points(block: Block, config: Mapping[str, Any]) -> Iterator[Point]:
             for combination in itertools.product(*values):
                 yield Point(method, k, {**config, **dict(zip(names, combination, strict=True))})
         return
+    if circle := _circle(block):
+        raise PredicateError(circle)
     rows = _all(block, config) if block.sample is None else _drawn(block, config, block.sample)
     for row in rows:
         yield Point(row.pop("method"), row.pop("k"), {**config, **row})
@@ -61,7 +63,20 @@ def predicate_problems(block: Block, config: Mapping[str, Any]) -> list[str]:
             _matches(key, text, [], config, names - {own}, own)
         except PredicateError as error:
             lines.append(str(error))
-    return lines
+    return [*lines, *filter(None, [_circle(block)])]
+
+
+def _circle(block: Block) -> str:
+    """Describe settings whose conditions `when` refer to each other in a circle; "" if there are none."""
+    names = [name for name, axis in block.axes.items() if axis.when is not None]
+    used = {name: used_names(block.axes[name].when or "", names) - {name} for name in names}
+    left: set[str] = set()
+    while left != set(names):  # without those that use none of the others, or that none of the others uses
+        left = set(names)
+        names = [name for name in names if used[name] & left and any(name in used[other] for other in names)]
+    if not names:
+        return ""
+    return f".{names[0]}.when: the conditions refer to each other in a circle: {', '.join(names)}; remove one of them"
 
 
 def _dimensions(block: Block) -> list[tuple[tuple[str, ...], list[tuple[Any, ...]]]]:

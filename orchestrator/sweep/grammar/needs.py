@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysweep.orchestrator.sweep.grammar.block import Block
@@ -68,6 +68,18 @@ def shared_names(block: Block, needed: Block) -> list[str]:
     if set(block.ks) & set(needed.ks) - {None}:
         names.append("k")
     return names
+
+
+def shared_by_folders(block: Block, blocks: Sequence[Block], needed: Collection[str]) -> set[str]:
+    """Return the names of the settings with which the folders `{needs.BLOCK}` in the command of a block differ.
+
+    Args:
+        block: the block.
+        blocks: all blocks of the sweep.
+        needed: the names of blocks in the placeholders.
+    """
+    named = [other for other in blocks if other.name and other.name in needed and other.name in block.needs]
+    return {name for other in named for name in shared_names(block, other)}
 
 
 def matched(

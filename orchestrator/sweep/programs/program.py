@@ -147,8 +147,16 @@ class Program:
         """The names in braces in the command and in environment variables."""
         return frozenset(name for text in (*self.command, *self.env.values()) for name in placeholders(text))
 
-    def problems(self, k: int | None, config: Mapping[str, Any]) -> list[str]:
-        """Return one line per placeholder that this point of the grid does not fill, and per unused setting."""
+    @property
+    def needed(self) -> list[str]:
+        """The names of the blocks in the placeholders `{needs.BLOCK}`."""
+        return sorted(name.removeprefix(NEEDS) for name in self.placeholders if name.startswith(NEEDS))
+
+    def problems(self, k: int | None, config: Mapping[str, Any], shared: Collection[str] = ()) -> list[str]:
+        """Return one line per placeholder that this point of the grid does not fill, and per unused setting.
+
+        Settings in `shared` may be unused: `{needs.BLOCK}` differs with them.
+        """
         used, lines = self.placeholders, []
         known = [*OWN, *config]
         used = frozenset(name for name in used if not name.startswith(NEEDS))
@@ -169,27 +177,30 @@ class Program:
                 f"config key {name!r} is not used by the command; write {{{name}}} in it where the value belongs, "
                 "or remove the key"
                 for name in unused
+                if name not in shared
             ]
         return lines
 
     def problems_of_needs(self, needs: Collection[str]) -> list[str]:
         """Describe each placeholder `{needs.BLOCK}` of the command whose block is not in `needs`."""
-        wanted = sorted(name.removeprefix(NEEDS) for name in self.placeholders if name.startswith(NEEDS))
         return [
             f'the command has the placeholder {{{NEEDS}{name}}}; the block must say needs = "{name}"'
-            for name in wanted
+            for name in self.needed
             if name not in needs
         ]
 
     def problems_of_sweep(self, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Return an error message for several methods, and one for several seeds, if the command does not use them."""
+        """Return an error message for several methods, and one for several seeds, if the command does not use them.
+
+        `{needs.BLOCK}` differs with the seed.
+        """
         lines = []
         if len(set(methods)) > 1 and "method" not in self.placeholders:
             lines.append("method: there are several, but the command is the same for all; write {method} in it")
-        if len(seeds) > 1 and "seed" not in self.placeholders and not self._takes_the_rest:
+        if len(seeds) > 1 and "seed" not in self.placeholders and not self.needed and not self._takes_the_rest:
             lines.append(
-                "seeds: there are several, but the command is the same for all; write {seed} in it, or in a variable: "
-                'env = { SEED = "{seed}" }'
+                "seeds: there are several, but the command is the same for all; write {seed} in it, or at the top of "
+                'the file in a variable: env = { SEED = "{seed}" }'
             )
         return lines
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -116,8 +116,16 @@ def metrics_of(program: Program) -> str:
     return canonical_json(asdict(program.metrics)) if program.metrics.declared else ""
 
 
-def _settle(program: Program, method: str, k: int | None, config: Any) -> tuple[int | None, Any]:
-    if problems := program.problems(k, config):
+def sharing(workload: Workload, shared: Collection[str]) -> Workload:
+    """Return the workload of a program that need not use the settings in `shared`."""
+    program = workload.program
+    return workload if program is None else replace(workload, settle=partial(_settle, program, shared=shared))
+
+
+def _settle(
+    program: Program, method: str, k: int | None, config: Any, *, shared: Collection[str] = ()
+) -> tuple[int | None, Any]:
+    if problems := program.problems(k, config, shared):
         raise ValueError("\n".join(problems))
     return k, config
 

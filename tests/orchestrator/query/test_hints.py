@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from raysweep.orchestrator.query.hints import advice
+from raysweep.orchestrator.query.hints import about_a_column, advice
 
 COLUMNS = ["method", "config_loss", "metric_loss", "order", "k"]
 
@@ -32,3 +32,22 @@ def fails(sql: str) -> object:
 )
 def test_the_advice_is_about_the_column_that_is_missing(sql: str, error: str, advised: str) -> None:
     assert advised in advice(sql, duckdb.Error(error), COLUMNS, fails)
+
+
+@pytest.mark.parametrize(
+    ("sql", "table", "message"),
+    [
+        ("opt.nam = 'opt.na'", "opt", 'Referenced column "opt.nam" not found'),
+        ("SELECT 'opt.x', opt.lar FROM cells", "opt", 'Referenced column "opt.lar" not found'),
+        ("otp.name = 'sgd'", "otp", 'Referenced column "otp.name" not found'),
+        ("SELECT c.k FROM cells AS d", "c", 'Referenced table "c" not found!'),
+    ],
+)
+def test_a_misspelt_nested_setting_is_no_table(sql: str, table: str, message: str) -> None:
+    columns = [*COLUMNS, "opt.name", "opt.lr"]
+    error = about_a_column(sql, duckdb.Error(f'Binder Error: Referenced table "{table}" not found!'), columns)
+    assert message in str(error)
+    near = {"opt.nam": "opt.name", "otp.name": "opt.name", "opt.lar": "opt.lr"}
+    assert advice(sql, error, columns, fails) == next(
+        (f" (did you mean {name!r}?)" for wrong, name in near.items() if wrong in sql), ""
+    )

@@ -82,6 +82,14 @@ def test_a_name_in_quotes_stays_one_key_and_keeps_its_cells() -> None:
     assert table.cells["cell_id"].to_list() == ["ae6268a6243ddb2a3f6b6178", "d002776c68e92df5cb50fef2"]
 
 
+def test_only_a_list_under_an_almost_right_key_alone_is_taken_for_misspelt_values() -> None:
+    assert configs("[[grid]]\ninit.scales = [1, 2]")[0] == {"init": {"scales": 1}}
+    assert configs("[[grid]]\ninit.value = 1")[0] == {"init": {"value": 1}}
+    assert configs("[[grid]]\ninit.value = [1, 2]\ninit.gain = 3")[0] == {"init": {"value": 1, "gain": 3}}
+    assert configs('[[grid]]\n"init.value" = [1, 2]')[0] == {"init.value": 1}
+    assert "did you mean 'values'?" in problems("[[grid]]\ninit.value = [1, 2]")[0]
+
+
 def test_set_changes_and_adds_nested_settings() -> None:
     text = "[config]\ndata.name = 'digits'\n[[grid]]\noptimizer.lr = [0.1, 0.2]"
     changed = configs(text, optimizer__lr=0.5, optimizer__momentum=0.9, data__name="moons")
@@ -278,6 +286,21 @@ def test_a_file_overrides_its_base(tmp_path: Path) -> None:
     (tmp_path / "conf/common.toml").unlink()
     assert expand([Sweep.from_text(sweep.text, tmp_path / "top.toml")]).cells.equals(expand([again]).cells)
     assert expand([again]).cells.equals(expand([sweep]).cells)
+
+
+def test_blocks_keep_the_settings_of_the_base_that_other_blocks_vary(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        'workload = "grammar_work:run"\nseeds = [0]\n[config]\nwd = 0.5\nopt.eps = 1\nopt.betas = [1, 2]\n"a.b" = 3\n'
+    )
+    (tmp_path / "middle.toml").write_text('base = "base.toml"\n[[grid]]\nwd = [0.1]\n')
+    (tmp_path / "top.toml").write_text(
+        'base = "middle.toml"\n[[grid]]\nopt.lr = [0.1]\n'
+        '[[grid]]\nopt.lr = 0.2\nwd = [0.6, 0.7]\nopt.eps = 2\nopt.betas = [[3, 4]]\n"a.b" = 4\n'
+    )
+    assert [json.loads(config) for config in expand([Sweep.load(tmp_path / "top.toml")]).variants["config"]] == [
+        {"opt": {"lr": 0.1, "eps": 1, "betas": [1, 2]}, "wd": 0.5, "a.b": 3},
+        *({"opt": {"lr": 0.2, "eps": 2, "betas": [3, 4]}, "wd": wd, "a.b": 4} for wd in (0.6, 0.7)),
+    ]
 
 
 def test_a_base_in_a_circle_is_refused(tmp_path: Path) -> None:

@@ -166,6 +166,19 @@ def test_parts_of_the_key_that_change_nothing_are_mistakes(block: str, message: 
     assert message in problems_of(f'command = "prog {{seed}}"\nseeds = "0..1"\n[[grid]]\n{block}')
 
 
+def test_folders_of_needed_cells_stand_for_the_seed_and_the_shared_settings(folder: Path) -> None:
+    train = 'method = ["a", "b"]\nk = [1, 2]\nlr = [0.1, 0.01]\n'
+    head = f'seeds = "0..1"\n[[grid]]\nblock = "train"\ncommand = "prog {{args}} {{method}}"\n{train}'
+    second = '[[grid]]\ncommand = "prog {needs.train} {noise}"\nneeds = "train"\nnoise = [0, 1]\n'
+    assert len(expand([Sweep.from_text(f"{head}{second}{train}")])) == 2 * (8 + 16)
+    assert "'rate' is not used" in problems_of(f"{head}{second}{train}rate = [1, 2]\n")
+    assert "write {method} in it" in problems_of(f'{head}{second}method = ["c", "d"]\n')
+    one = second.replace("{needs.train}", "")
+    message = problems_of(f"{head}{one}{train}")
+    for text in ("'lr' is not used", "'k' is not used", "write {method} in it", "write {seed} in it, or at the top of"):
+        assert text in message
+
+
 def test_a_sweep_of_a_program_needs_neither_a_grid_nor_a_method(folder: Path) -> None:
     table = expand([Sweep.from_text('command = "prog {args}"\nseeds = "0..2"\n[config]\nlr = 1')])
     assert table.variants.select("method", "config").rows() == [("default", '{"lr":1}')]
