@@ -183,7 +183,8 @@ def failures(
     """Group failed cells by their last error, and name the settings they share.
 
     Errors of one group agree in type and place, and have similar messages. Settings that all cells of the store have
-    are not named. Cells that are done now are only counted.
+    are not named. Cells that are done now are only counted. A done cell that failed when it was run again counts as
+    failed.
     """
     import polars as pl
 
@@ -213,9 +214,11 @@ def failures(
         selected, warnings = select(known_cells(recorded), opened, where)
         warn(warnings)
         last = last.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
+    done_by = opened.collect(lambda: opened.cells.select("cell_id", done_attempt="attempt"))
+    again = last.join(done_by, on="cell_id").filter(pl.col("attempt") > pl.col("done_attempt"))["cell_id"]
     now = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
     now = now.join(request_state(recorded), on="cell_id", how="left")
-    done = now.filter(pl.col("status") == "done")["cell_id"]
+    done = now.filter((pl.col("status") == "done") & ~pl.col("cell_id").is_in(again.implode()))["cell_id"]
     older = now.filter((pl.col("status") != "done") & (pl.col("request_state") == SUPERSEDED))["cell_id"]
     bad = last.filter(~pl.col("cell_id").is_in([*done, *older]))
     variants = [table.variants.select("method", "k", "config") for table in (entry.table for entry in recorded)]
@@ -232,6 +235,8 @@ def failures(
         say(f"    example: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():
         say("no cell has failed" if last.is_empty() else "no failed cells now")
+    if len(again):
+        say(f"{count_cells(len(again))} failed when run again; the results of the attempt before stay")
     if len(done):
         say(f"{count_cells(len(done))} failed earlier and {'is' if len(done) == 1 else 'are'} done now")
     if len(older):

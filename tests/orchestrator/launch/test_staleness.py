@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_a_plan_names_what_changed_and_how_it_is_used(project, cli) -> None:
     assert (part["file"], part["what"], part["after"]) == ("data.py", "SCALE", "SCALE = 4")
     assert "2 of 2 cells done (2 now" in cli("launch", "s.toml", "--inline", "--rerun-changed").stdout
     assert "2  done" in cli("plan", "s.toml").stdout
+
+
+def test_a_done_cell_that_fails_when_run_again_is_listed_and_resumed(project, cli) -> None:
+    project("data.py", "SCALE * seed", "SCALE * seed / (1 - seed)")
+    failed = cli("launch", "s.toml", "--inline", "--rerun-changed")
+    assert failed.returncode == 1
+    assert "resume: raysweep resume s.toml --rerun-changed --inline\n" in failed.stdout
+    query = failed.stdout.partition("query:  raysweep ")[2].splitlines()[0]
+    assert "ZeroDivisionError" in cli("failures").stdout
+    assert "1 cell failed when run again; the results of the attempt before stay\n" in cli("failures").stdout
+    assert "division by zero" in cli(*shlex.split(query)).stdout
+    project("data.py", "(1 - seed)", "(2 - seed)")
+    assert "2 of 2 cells done (2 now" in cli("resume", "s.toml", "--rerun-changed", "--inline").stdout
+    assert cli("failures").stdout == "no failed cells now\n1 cell failed earlier and is done now\n"
 
 
 def test_an_accepted_change_does_not_matter_and_a_later_one_does(project, cli) -> None:
