@@ -18,6 +18,7 @@ import typer
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import DataDir, Json, SkipDamaged, StoreOption, TrustStore, Where
 from raysweep.orchestrator.cli.terminal.output import fail, finite, print_answer, say, to_json, warn, warn_of_missing
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def show(
     for name, value in document.items():
         if isinstance(value, dict):
             _say_items(name, flattened(value))
-        else:
+        elif name != "k" or value is not None:
             say(f"{name}: {value}")
     say(f"attempts: {len(attempts)}")
     logged = _logged(opened, key["cell_id"])
@@ -346,12 +347,17 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     if not trust:
         refuse_foreign(store, [entry])
     search = (*entry.metadata["search"], str(Path.cwd()))
-    if is_program(name):
-        part = next((part for part in entry.sweep().parts() if part.workload == name), entry.sweep())
-        return workload_of(replace(part, search=search))
     if name.partition(":")[0] == MAIN:
         enter(_file_of_main(store, cell_id, name, search))
-    return load_workload(name, search)
+        return load_workload(name, search)
+    try:
+        if is_program(name):
+            part = next((part for part in entry.sweep().parts() if part.workload == name), entry.sweep())
+            return workload_of(replace(part, search=search))
+        return load_workload(name, search)
+    except InputError as error:
+        hint = "`raysweep debug --as-recorded` runs the code that the store has of the cell"
+        raise InputError([*error.problems[:-1], f"{error.problems[-1]}; {hint}"]) from None
 
 
 def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:

@@ -259,7 +259,7 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
         if not as_json:
             where = "in this process" if options.executor == "inline" else "on Ray's current resources"
             most = options.max_parallel
-            where = where if most is None else f"at most {most} at once, {where}"
+            where = where if most is None else f"{where}, at most {most} at once"
             slots = executor.slots if most is None else lambda *demand: min(most, executor.slots(*demand))
             print("; ".join(forecast(plan, slots, where)), file=sys.stderr)
 

@@ -263,7 +263,9 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
         rows = result.fetchall() if result is not None and len(result.columns) == 3 else [("", False, "no condition")]
     except duckdb.Error as error:
         columns = widen(wide).drop("config", "variant").columns
-        first = shortened(str(error).splitlines()[0]).replace('at or near ")"', "at its end")  # the bracket is ours
+        first = (
+            shortened(str(error).splitlines()[0]).replace('at or near ")"', "at its end").rstrip("!")
+        )  # the bracket is ours
         hint = advice(where, error, columns, lambda predicate: connection.sql(_CHOICE.format(predicate)))
         raise InputError(f"--where {shown}: {first}{hint}; columns: {', '.join(columns)}") from None
     finally:

@@ -229,6 +229,8 @@ def test_a_deleted_program_runs_again_as_recorded(folder: Path, cli, write) -> N
     assert "tools.py: function twice, used by job.py: module-level code" in cli("plan", "p.toml").stdout
     Path("job.py").unlink()
     (cell,) = Store().sql("SELECT cell_id FROM cells")["cell_id"]
+    hint = "`raysweep debug --as-recorded` runs the code that the store has of the cell"
+    assert f"no file 'job.py' in {folder}; {hint}\n" in cli("debug", cell).stderr
     again = cli("debug", cell, "--as-recorded")
     assert "the recorded metrics are the same\n" in again.stdout, again.stderr
 
@@ -309,6 +311,9 @@ def test_two_cells_are_compared_in_settings_metrics_and_code(project, cli, write
     assert f"code:\n  {CHAIN}\n" in code
     assert "    -SCALE = 3\n    +SCALE = 4\n" in code
     assert json.loads(cli("diff", ids[1], ids[2], "--json").stdout)["settings"] == {"rate": [5, 7]}
+    wrong = "error: no cell or store zzz: give two stores, or two cells of --store\n"
+    assert [cli("diff", *names).stderr for names in ((ids[0], "zzz"), ("zzz", "results"))] == [wrong, wrong]
+    assert cli("diff", ids[0], "results").stderr.startswith(f"error: no store {ids[0]}: ")
 
 
 PROGRAM = """
@@ -331,6 +336,17 @@ def test_two_versions_of_a_function_of_a_program_are_told_apart_by_meaning(folde
         ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
         outcomes.append(ended.stdout.split()[-2:])
     assert outcomes == [["2", "0"], ["0", "0"], ["0", "2"]]
+
+
+def test_commands_for_a_function_of_a_program_are_ones_that_run_it(folder: Path, cli, write) -> None:
+    write("program.py", PROGRAM.format(" / (x - 1)"))
+    subprocess.run([sys.executable, "program.py"], cwd=folder, env=environment(), capture_output=True, check=True)
+    steps = "next: run the program or the notebook again; launch(..., resume=True) retries failed cells"
+    assert cli("status").stdout.endswith(f"1 of 2 cells done; {steps}\n")
+    (cell,) = Store().sql("SELECT cell_id FROM cells WHERE seed = 2")["cell_id"]
+    text = cli("show", cell, "--reproduce").stdout
+    command = text.partition("# only this cell, with the program as it is now: raysweep ")[2].splitlines()[0]
+    assert "the recorded metrics are the same\n" in cli(*shlex.split(command)).stdout
 
 
 def test_a_report_names_variants_of_code_that_means_something_else(project, cli, write) -> None:
