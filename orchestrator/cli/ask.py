@@ -92,13 +92,19 @@ def diff(
     from raysweep.analysis.questions.stores import diff as answer
     from raysweep.orchestrator.store.reader import Store
 
-    if all(_CELL.fullmatch(name) and not os.path.exists(name) for name in (first, second)):
+    names = (first, second)
+    no_store = [name for name in names if "://" not in name and not os.path.exists(name)]
+    if unknown := [name for name in no_store if not _CELL.fullmatch(name)]:
+        fail(f"no cell or store {' or '.join(unknown)}: give two stores, or two cells of --store")
+    if len(no_store) == 1:
+        fail(f"no store {no_store[0]}: a store is compared with a store, a cell with a cell")
+    if no_store:
         from raysweep.orchestrator.cli.cells import one_cell
         from raysweep.orchestrator.cli.code import cells_differ
 
         opened = Store(store).require()
         known = opened.known()
-        if cells_differ(opened, [one_cell(known, name) for name in (first, second)], as_json=as_json):
+        if cells_differ(opened, [one_cell(known, name) for name in names], as_json=as_json):
             raise typer.Exit(1)
         return
     result = answer(Store(first), Store(second))

@@ -18,6 +18,7 @@ import typer
 from raysweep.orchestrator.cli.data import use_data
 from raysweep.orchestrator.cli.options import DataDir, Json, SkipDamaged, StoreOption, TrustStore, Where
 from raysweep.orchestrator.cli.terminal.output import fail, finite, print_answer, say, to_json, warn, warn_of_missing
+from raysweep.orchestrator.errors import InputError
 from raysweep.orchestrator.text import at_store, count_cells, join_first
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def show(
     for name, value in document.items():
         if isinstance(value, dict):
             _say_items(name, flattened(value))
-        else:
+        elif name != "k" or value is not None:
             say(f"{name}: {value}")
     say(f"attempts: {len(attempts)}")
     logged = _logged(opened, key["cell_id"])
@@ -183,7 +184,8 @@ def failures(
     """Group failed cells by their last error, and name the settings they share.
 
     Errors of one group agree in type and place, and have similar messages. Settings that all cells of the store have
-    are not named. Cells that are done now are only counted.
+    are not named. Cells that are done now are only counted. A done cell that failed when it was run again counts as
+    failed.
     """
     import polars as pl
 
@@ -213,9 +215,11 @@ def failures(
         selected, warnings = select(known_cells(recorded), opened, where)
         warn(warnings)
         last = last.filter(pl.col("cell_id").is_in(selected.cells["cell_id"].implode()))
+    done_by = opened.collect(lambda: opened.cells.select("cell_id", done_attempt="attempt"))
+    again = last.join(done_by, on="cell_id").filter(pl.col("attempt") > pl.col("done_attempt"))["cell_id"]
     now = last.select("cell_id").join(opened.summary().select("cell_id", "status"), on="cell_id")
     now = now.join(request_state(recorded), on="cell_id", how="left")
-    done = now.filter(pl.col("status") == "done")["cell_id"]
+    done = now.filter((pl.col("status") == "done") & ~pl.col("cell_id").is_in(again.implode()))["cell_id"]
     older = now.filter((pl.col("status") != "done") & (pl.col("request_state") == SUPERSEDED))["cell_id"]
     bad = last.filter(~pl.col("cell_id").is_in([*done, *older]))
     variants = [table.variants.select("method", "k", "config") for table in (entry.table for entry in recorded)]
@@ -232,6 +236,8 @@ def failures(
         say(f"    example: raysweep show {group['example'][:8]}{at_store(store)}")
     if groups.is_empty():
         say("no cell has failed" if last.is_empty() else "no failed cells now")
+    if len(again):
+        say(f"{count_cells(len(again))} failed when run again; the results of the attempt before stay")
     if len(done):
         say(f"{count_cells(len(done))} failed earlier and {'is' if len(done) == 1 else 'are'} done now")
     if len(older):
@@ -341,12 +347,17 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
     if not trust:
         refuse_foreign(store, [entry])
     search = (*entry.metadata["search"], str(Path.cwd()))
-    if is_program(name):
-        part = next((part for part in entry.sweep().parts() if part.workload == name), entry.sweep())
-        return workload_of(replace(part, search=search))
     if name.partition(":")[0] == MAIN:
         enter(_file_of_main(store, cell_id, name, search))
-    return load_workload(name, search)
+        return load_workload(name, search)
+    try:
+        if is_program(name):
+            part = next((part for part in entry.sweep().parts() if part.workload == name), entry.sweep())
+            return workload_of(replace(part, search=search))
+        return load_workload(name, search)
+    except InputError as error:
+        hint = "`raysweep debug --as-recorded` runs the code that the store has of the cell"
+        raise InputError([*error.problems[:-1], f"{error.problems[-1]}; {hint}"]) from None
 
 
 def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:

@@ -86,13 +86,13 @@ def show_code(
         return
     files = {file.path: file.text() for file in (*source.files, *source.inputs)}
     command, environment = _command(store, row["epoch"]), environment_of_row(store, row)
-    again = f"raysweep debug {key['cell_id'][:8]} --as-recorded{at_store(store.storage.location)}"
+    label, again = _debug_command(key["cell_id"], row, source, at_store(store.storage.location))
     if as_json:
         more = {"command": command, "this_cell": again, "environment": environment} if whole else {}
         print_json({"cell_id": key["cell_id"], **more, "workload": source.workload, "source": files})
         return
     if whole:
-        say(f"# command: {command}\n# only this cell, with this code: {again}")
+        say(f"# command: {command}\n# {label}{again or ''}")
         say(f"# code: {source.workload} version {source.version}, source {row['source_digest']}")
         if row["git_commit"]:
             say(f"# commit: {row['git_commit']}{' with changes' if row['git_dirty'] else ''}")
@@ -105,6 +105,18 @@ def show_code(
                 say(f"# {name}: {', '.join(value) or 'none' if isinstance(value, list) else value}")
     for path, text in files.items():
         say(f"# file: {path}\n{text}")
+
+
+def _debug_command(cell_id: str, row: Mapping[str, Any], source: Source, at: str) -> tuple[str, str | None]:
+    """Return a label, and the command that runs one cell; None for a notebook's function, which no command can run."""
+    from raysweep.orchestrator.sweep.loading.main_module import MAIN
+
+    command = f"raysweep debug {cell_id[:8]}"
+    if source.module != MAIN:
+        return "only this cell, with this code: ", f"{command} --as-recorded{at}"
+    if str(row["source_path"]).endswith(".py"):
+        return "only this cell, with the program as it is now: ", f"{command}{at}"
+    return "only this cell: call the function in its notebook; the code follows", None
 
 
 def _command(store: Store, epoch: int) -> str:

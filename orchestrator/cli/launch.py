@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.schedule.plan import Plan
     from raysweep.orchestrator.store.reader import Store
 
-_NOT_IN_HINT = {"sweeps", "rerun_changed", "submit", "follow", "yes", "wait", "as_json"}
+_NOT_IN_HINT = {"sweeps", "submit", "follow", "yes", "wait", "as_json"}
 """Parameters of a launch that are left out of the printed command to resume it."""
 
 RERUN = "done by code that has changed since; they run again"
@@ -78,7 +78,7 @@ def plan(
     from raysweep.orchestrator.launch.drift import drift
     from raysweep.orchestrator.launch.launch import Launch
     from raysweep.orchestrator.launch.preflight import first_commands, lacking
-    from raysweep.orchestrator.launch.staleness import by_change
+    from raysweep.orchestrator.launch.staleness import by_change, held_back
     from raysweep.orchestrator.schedule.plan import STATES
     from raysweep.orchestrator.store.checkpoints import cells_with_checkpoints, resumable_cells
     from raysweep.orchestrator.store.reader import Store
@@ -113,6 +113,8 @@ def plan(
     for state, count in planned.counts().items():
         if count:
             say(f"  {count:>9,}  {state:<10} {states[state]}")
+    if planned.held:
+        say(f"  {held_back(planned)}")
     for reason, count in drifted.items():
         say(f"  {count:>9,}  not requested now: launched {reason}; left untouched")
     for line in change_lines(changes, unrecorded, diff=diff):
@@ -144,7 +146,8 @@ def launch(context: typer.Context, sweeps: Sweeps, rerun_changed: Rerun = False,
 
 @with_launch_options
 def resume(
-    context: typer.Context, sweeps: MaybeSweeps = None, trust_store: TrustStore = False, **_: Any
+    context: typer.Context, sweeps: MaybeSweeps = None, rerun_changed: Rerun = False, trust_store: TrustStore = False,
+    **_: Any,
 ) -> None:  # fmt: skip
     """Run failed, timed-out and unfinished cells with new attempts.
 
@@ -256,7 +259,7 @@ def _run(context: typer.Context, store: Store, request: Request) -> None:
         if not as_json:
             where = "in this process" if options.executor == "inline" else "on Ray's current resources"
             most = options.max_parallel
-            where = where if most is None else f"at most {most} at once, {where}"
+            where = where if most is None else f"{where}, at most {most} at once"
             slots = executor.slots if most is None else lambda *demand: min(most, executor.slots(*demand))
             print("; ".join(forecast(plan, slots, where)), file=sys.stderr)
 

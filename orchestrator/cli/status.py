@@ -46,7 +46,7 @@ def status(
     """
     import polars as pl
 
-    from raysweep.orchestrator.cli.watch import next_steps
+    from raysweep.orchestrator.cli.watch import next_steps, only_in_program
     from raysweep.orchestrator.launch.announce import who_starts
     from raysweep.orchestrator.launch.drift import request_state
     from raysweep.orchestrator.launch.request import select
@@ -99,10 +99,11 @@ def status(
         parts = join_first(entry.parts, MAX_PARTS)
         say(f"accepted change of {entry.workload}: {parts}; {entry.name}, {entry.time[:10]}: {entry.reason}")
     left = states.filter(pl.col("status") != "done")
+    in_program = only_in_program(left.select("cell_id"), cells)
     if paused:
         say(f"paused: no cells are started until raysweep continue{at_store(store)}")
     done = f"{states.height - left.height:,} of {count_cells(states.height)} done"
-    say("; ".join([done, *next_steps(left["request_state"], owner, starting, at_store(store))]))
+    say("; ".join([done, *next_steps(left["request_state"], owner, starting, at_store(store), in_program)]))
 
 
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:

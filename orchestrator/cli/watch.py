@@ -49,6 +49,7 @@ class Snapshot(NamedTuple):
         starting: the launch on this machine that is about to own the store, if any.
         logged: id of each running cell that logs metrics -> metric name -> its last step and value.
         questions: the verdicts on the questions that sweeps declare; empty if `where` selects cells.
+        in_program: whether a cell that is not done needs its program or notebook to run (see `only_in_program`).
     """
 
     now: datetime
@@ -60,6 +61,7 @@ class Snapshot(NamedTuple):
     starting: str | None = None
     logged: Mapping[str, Mapping[str, tuple[int, float]]] = MappingProxyType({})
     questions: tuple[Verdict, ...] = ()
+    in_program: bool = False
 
 
 class Totals(NamedTuple):
@@ -135,10 +137,11 @@ def snapshot(store: Store, where: str | None) -> tuple[Snapshot, tuple[str, ...]
         if state.cell_id in running
     }
     verdicts = tuple(questions(store)) if where is None else ()
+    left_in_program = only_in_program(states.filter(pl.col("status") != "done").select("cell_id"), cells)
     who = owner[0] if owner else None
     if owner and is_paused(store.storage, newest_epoch(store.storage) or 0):
         who = f"{who}; it is paused (raysweep continue)"
-    return Snapshot(now, states, ended, texts, running, who, starting, logged, verdicts), warnings
+    return Snapshot(now, states, ended, texts, running, who, starting, logged, verdicts, left_in_program), warnings
 
 
 def _out_of_attempts(store: Store, ids: pl.Series, of_launch: pl.Expr, cells: CellTable) -> pl.DataFrame:
@@ -203,10 +206,23 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
     if undone.is_empty() and not moment.owner and not moment.starting:
         return [*text, f"all done; next: raysweep report{at}"]
     idle = [] if moment.owner or moment.starting else ["no launch is running"]
-    return [*text, "; ".join([*idle, *next_steps(undone["request_state"], moment.owner, moment.starting, at)])]
+    return [
+        *text,
+        "; ".join([*idle, *next_steps(undone["request_state"], moment.owner, moment.starting, at, moment.in_program)]),
+    ]
 
 
-def next_steps(request_state: pl.Series, owner: str | None, starting: str | None, at: str) -> list[str]:
+def only_in_program(ids: pl.DataFrame, cells: CellTable) -> bool:
+    """Return whether any of the cells `ids` is a function of a program or notebook, which only this can run again."""
+    from raysweep.orchestrator.sweep.loading.main_module import MAIN
+
+    variants = cells.variants.filter(pl.col("workload").str.starts_with(f"{MAIN}:"))
+    return not cells.cells.join(ids, on="cell_id", how="semi").join(variants, on="variant", how="semi").is_empty()
+
+
+def next_steps(
+    request_state: pl.Series, owner: str | None, starting: str | None, at: str, in_program: bool = False
+) -> list[str]:
     """Suggest next steps for the cells that are not done, and count those that `resume` does not run.
 
     Args:
@@ -214,6 +230,7 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
         owner: description of the running launch, if any.
         starting: description of a launch that is starting, if any.
         at: the `--store` option of the suggested commands.
+        in_program: whether any of the cells needs its program or notebook to run.
     """
     superseded, dropped = int((request_state == SUPERSEDED).sum()), int((request_state == DROPPED).sum())
     steps = []
@@ -221,6 +238,8 @@ def next_steps(request_state: pl.Series, owner: str | None, starting: str | None
         steps.append(f"a launch is running: {owner}")
     elif starting:
         steps.append(f"a launch is starting: {starting}")
+    elif (request_state == REQUESTED).any() and in_program:
+        steps.append("next: run the program or the notebook again; launch(..., resume=True) retries failed cells")
     elif (request_state == REQUESTED).any():
         steps.append(f"next: raysweep resume{at}")
     if superseded:

@@ -112,7 +112,7 @@ def _reads(path: str, text: str) -> bool:
 
 
 WHY = (
-    "with other seeds (--seeds)",
+    "with other seeds (--seeds, --until)",
     "with other settings (--set)",
     "before the defaults of its workload changed",
     "of another version of its workload",

@@ -27,10 +27,11 @@ from raysweep.orchestrator.launch.recovered import recovered
 from raysweep.orchestrator.launch.request import Options, Request, from_sweeps
 from raysweep.orchestrator.launch.result import Result, result_of, result_of_rounds
 from raysweep.orchestrator.launch.rounds import Round, rounds_of
-from raysweep.orchestrator.launch.staleness import CodeChanges, code_changes
+from raysweep.orchestrator.launch.staleness import CodeChanges, changed_elsewhere, code_changes, held_back
 from raysweep.orchestrator.process import held_off
 from raysweep.orchestrator.run.messages import CompletedAttempt
 from raysweep.orchestrator.schedule.driver import Driver
+from raysweep.orchestrator.schedule.edges import has_needs
 from raysweep.orchestrator.schedule.limits import Limits
 from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.schedule.progress import Progress
@@ -174,14 +175,16 @@ class Launch:
                 self._table = on_device(self._rounds.table(self._slots), self.options.device)
             changes = {"resume": self._resume, "rerun_changed": self.options.rerun_changed}
             same = self.code_changes(summary).same
-            self._plan = plan(self._table, summary, self.store.times, same=same, **changes)
+            stale = changed_elsewhere(self.request.every, self._table, summary, same)
+            self._plan = plan(self._table, summary, self.store.times, same=same, stale=stale, **changes)
             self._summary = summary
         return self._plan
 
     def code_changes(self, summary: pl.DataFrame | None = None) -> CodeChanges:
         """Compare the recorded source of the requested cells with their present code."""
         summary = self.store.summary() if summary is None else summary
-        self._changes = code_changes(self.store, self.request.workloads, self._table, summary, self._changes)
+        table = self.request.every if has_needs(self._table) else self._table
+        self._changes = code_changes(self.store, self.request.workloads, table, summary, self._changes)
         return self._changes
 
     def run(
@@ -222,6 +225,8 @@ class Launch:
             if self._rounds is not None:
                 self._record(writer, planned.table)
             warnings = list(request.warnings)
+            if planned.held and options.rerun_changed:
+                warnings.append(held_back(planned))
             if not planned.to_run:
                 return self._result(planned, None, began, warnings)
             if executor is None:  # only if done cells were deleted since the first plan

@@ -61,6 +61,11 @@ class Result:
         return 0 if self.done == self.asked else 1
 
     @property
+    def reruns(self) -> int:
+        """The number of cells that were done before, and that this launch ran again because their code had changed."""
+        return self._plan.frame.filter((pl.col("state") == "changed") & pl.col("run")).height
+
+    @property
     def counts(self) -> dict[str, Any]:
         """The counts, the duration in seconds, the reason for an early end, and warnings, by name."""
         counts = {name: value for name, value in vars(self).items() if name not in ("store", "_plan", "verdicts")}

@@ -15,13 +15,14 @@ import polars as pl
 from raysweep.orchestrator.code.meaning import Difference, differences
 from raysweep.orchestrator.code.source import Source
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.schedule.plan import Plan
+from raysweep.orchestrator.schedule.edges import has_needs
+from raysweep.orchestrator.schedule.plan import Plan, plan
 from raysweep.orchestrator.store import documents
 from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.loading.recorded import source_of
 from raysweep.orchestrator.sweep.loading.workload import Workload
-from raysweep.orchestrator.text import encodable, short_repr
+from raysweep.orchestrator.text import count_cells, encodable, short_repr
 
 MAX_REASON = 500
 MAX_KINDS = 12
@@ -174,6 +175,31 @@ def by_change(planned: Plan, summary: pl.DataFrame, changes: CodeChanges) -> tup
         elif change.differences:
             changed.append((change, cells))
     return changed, unrecorded
+
+
+def changed_elsewhere(
+    every: CellTable, table: CellTable, summary: pl.DataFrame, same: Collection[tuple[str, str]]
+) -> frozenset[str]:
+    """Return the ids of changed cells that are not requested; none if no requested cell needs others.
+
+    Args:
+        every: all cells of the sweeps.
+        table: the requested cells.
+        summary: the store's cells.
+        same: pairs of source digests, recorded and present, whose difference does not matter.
+    """
+    if not has_needs(table):
+        return frozenset()
+    changed = plan(every, summary, same=same).frame.filter(pl.col("state") == "changed")
+    return frozenset(changed.join(table.cells, on="cell_id", how="anti")["cell_id"])
+
+
+def held_back(planned: Plan) -> str:
+    """Describe the changed cells that do not run because changed cells that they need are not requested."""
+    return (
+        f"{count_cells(planned.held)} with unchanged code need changed cells that --where leaves out; they run again "
+        "only after those: widen --where, or leave it out"
+    )
 
 
 def _accepting(

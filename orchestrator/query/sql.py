@@ -265,7 +265,8 @@ def matching(table: CellTable, summary: pl.DataFrame, where: str) -> tuple[pl.Se
     except duckdb.Error as error:
         columns = widen(wide).drop("config", "variant").columns
         error = about_a_column(where, error, columns)
-        first = shortened(str(error).splitlines()[0]).replace('at or near ")"', "at its end")  # the bracket is ours
+        line = shortened(str(error).splitlines()[0])
+        first = line.replace('at or near ")"', "at its end").rstrip("!")  # the bracket is ours
         hint = advice(where, error, columns, lambda predicate: connection.sql(_CHOICE.format(predicate)))
         raise InputError(f"--where {shown}: {first}{hint}; columns: {', '.join(columns)}") from None
     finally:

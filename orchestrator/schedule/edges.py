@@ -10,6 +10,11 @@ from raysweep.orchestrator.sweep.cells import CellTable
 from raysweep.orchestrator.sweep.grammar.needs import Edge, edges
 
 
+def has_needs(table: CellTable) -> bool:
+    """Return whether any cell needs others."""
+    return table.variants["needs"].null_count() < table.variants.height
+
+
 def edges_of(table: CellTable) -> dict[int, tuple[Edge, ...]]:
     """Map the row of each cell that needs others to the cells that it needs."""
     needs = dict(table.variants.select("variant", "needs").drop_nulls().iter_rows())
@@ -18,9 +23,13 @@ def edges_of(table: CellTable) -> dict[int, tuple[Edge, ...]]:
 
 
 def along_edges(
-    frame: pl.DataFrame, needed: Mapping[int, Sequence[Edge]], summary: pl.DataFrame, runs: Sequence[str]
-) -> list[str]:
-    """Return the states of all rows after adjusting them to the states of the cells that they need.
+    frame: pl.DataFrame,
+    needed: Mapping[int, Sequence[Edge]],
+    summary: pl.DataFrame,
+    runs: Sequence[str],
+    stale: Collection[str] = (),
+) -> tuple[list[str], set[int]]:
+    """Adjust the states of all rows to the states of the cells that they need.
 
     A done cell becomes changed if a cell that it needs is changed, or was run again by a later launch. A cell to run
     becomes blocked if a cell that it needs is not done, and will not run either.
@@ -30,12 +39,19 @@ def along_edges(
         needed: row -> the cells that it needs.
         summary: the store's cells.
         runs: the states of cells that this launch runs.
+        stale: ids of changed cells that are not in the plan.
+
+    Returns:
+        The states of all rows; and the changed rows whose own code is the same, but which need a changed cell that is
+        not in the plan, directly or through other such rows.
     """
-    states = frame["state"].to_list()
+    own = frame["state"].to_list()
+    states = list(own)
     ids = frame["cell_id"].to_list()
     row_of = {cell_id: row for row, cell_id in enumerate(ids)}
     epoch_of = dict(summary.filter(pl.col("status") == "done").select("cell_id", "epoch").iter_rows())
     settled: set[int] = set()
+    held: set[int] = set()
 
     def settle(row: int) -> None:
         if row in settled or row not in needed:
@@ -46,16 +62,18 @@ def along_edges(
             if other is not None:
                 settle(other)
             state = None if other is None else states[other]
+            if own[row] == "done" and (edge.cell_id in stale or other in held):
+                held.add(row)
             if states[row] == "done":
                 later = epoch_of.get(edge.cell_id, -1) > epoch_of[ids[row]]
-                states[row] = "changed" if state == "changed" or later else "done"
+                states[row] = "changed" if state == "changed" or later or row in held else "done"
         missing = [row_of.get(edge.cell_id) for edge in needed[row] if edge.cell_id not in epoch_of]
         if states[row] in runs and any(other is None or states[other] not in runs for other in missing):
             states[row] = "blocked"
 
     for row in needed:
         settle(row)
-    return states
+    return states, held
 
 
 class Dependents:

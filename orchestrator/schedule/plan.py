@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from raysweep.orchestrator.schedule.edges import along_edges, edges_of
+from raysweep.orchestrator.schedule.edges import along_edges, edges_of, has_needs
 from raysweep.orchestrator.status import CHARGES, used_up
 from raysweep.orchestrator.sweep.cells import VARIANT, CellTable
 from raysweep.orchestrator.sweep.grammar.needs import Edge
@@ -33,11 +33,14 @@ class Plan:
             variant_seconds (mean over the variant's completed seeds), expected_seconds (null if unknown), run (whether
             to run it).
         needed: row of each cell that needs others -> the cells that it needs.
+        held: number of cells that are changed only because cells that they need, and that are not requested, have
+            changed. They do not run: they would get the same files as before.
     """
 
     table: CellTable
     frame: pl.DataFrame
     needed: Mapping[int, tuple[Edge, ...]] = field(default_factory=dict)
+    held: int = 0
 
     @property
     def to_run(self) -> int:
@@ -129,6 +132,7 @@ def plan(
     resume: bool = False,
     rerun_changed: bool = False,
     same: Collection[tuple[str, str]] = (),
+    stale: Collection[str] = (),
 ) -> Plan:
     """Decide which of the requested cells a launch runs.
 
@@ -140,6 +144,7 @@ def plan(
         resume: grant every unfinished cell a fresh budget.
         rerun_changed: also run done cells whose workload's source has changed.
         same: pairs of source digests, recorded and present, whose difference does not matter.
+        stale: ids of changed cells that are not requested, but may be needed by cells that are.
     """
     shared = table.variants.select(
         "variant", "retries", "workload", "experiment", "method", "cost_hint", current="source_digest"
@@ -160,11 +165,13 @@ def plan(
     frame = frame.with_columns(state=state)
     runs = ["new", "unfinished", *(["failed"] if resume else []), *(["changed"] if rerun_changed else [])]
     needed: dict[int, tuple[Edge, ...]] = {}
-    if table.variants["needs"].null_count() < table.variants.height:
+    held: set[int] = set()
+    if has_needs(table):
         needed = edges_of(table)
-        states = along_edges(frame, needed, summary, runs)
+        states, held = along_edges(frame, needed, summary, runs, stale)
         frame = frame.with_columns(pl.Series("state", states, pl.String))
-    frame = frame.with_columns(run=pl.col("state").is_in(runs))
+    is_held = pl.int_range(pl.len()).is_in(sorted(held))
+    frame = frame.with_columns(run=pl.col("state").is_in(runs) & ~is_held)
     frame = frame.with_columns(variant_seconds=pl.col("seconds").mean().over("variant"))
     if times is not None and frame["run"].any() and _done(summary) > _done(frame):
         other = table.variants.join(times(), on=VARIANT, nulls_equal=True).select("variant", other="seconds")
@@ -181,6 +188,7 @@ def plan(
             "expected_seconds", "run",
         ),
         needed,
+        len(held),
     )  # fmt: skip
 
 

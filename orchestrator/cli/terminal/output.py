@@ -54,7 +54,9 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
     if result.done < result.asked:
         if result.failed:
             say(f"see:    raysweep failures{at}")
-        say(f"query:  raysweep query{at} \"SELECT cell_id, status, error_message FROM cells WHERE status <> 'done'\"")
+        table = "attempts" if result.failed and result.reruns else "cells"  # `cells` has the older, done attempt
+        sql = f"SELECT cell_id, status, error_message FROM {table} WHERE status <> 'done'"
+        say(f'query:  raysweep query{at} "{sql}"')
         say(f"resume: {resume}{'  (grants new attempts)' if result.exhausted else ''}")
     else:
         sql = example or "SELECT experiment, method, k, seed, seconds FROM cells LIMIT 5"

@@ -56,7 +56,7 @@ def load_program(program: Program, search: Sequence[str]) -> Workload:
     problems: list[str] = []
     folder = next((place for place in search if any(_named(program, Path(place)))), None)
     if folder is None and (missing := _script(program)) is not None:
-        problems.append(f"no file {missing!r} in {' or in '.join(search)}")
+        problems.append(f"no file {missing!r} in {' or in '.join(dict.fromkeys(search))}")
     if folder is None and (program.file_patterns or program.links) and search:
         folder = search[0]
     files: list[str] = []

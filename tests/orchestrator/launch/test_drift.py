@@ -51,12 +51,12 @@ def test_why_cells_are_not_requested(sweep: Callable[..., Sweep], write: Callabl
     now = sweep()
     for each in (now, now.with_seeds("0..4"), now.with_settings({"rate": 0.5})):
         launch(each, inline=True)
-    assert ended(now).why == {"with other seeds (--seeds)": 6, "with other settings (--set)": 2}
+    assert ended(now).why == {"with other seeds (--seeds, --until)": 6, "with other settings (--set)": 2}
     assert ended(now.with_settings({"rate": 0.5})).why == {
-        "with other seeds (--seeds)": 6, "with other settings (--set)": 4,
+        "with other seeds (--seeds, --until)": 6, "with other settings (--set)": 4,
     }  # fmt: skip
     assert ended(sweep(rate="[0.2]")).why == {
-        "with other seeds (--seeds)": 6, "with other settings (--set)": 2, "before the file changed": 2,
+        "with other seeds (--seeds, --until)": 6, "with other settings (--set)": 2, "before the file changed": 2,
     }  # fmt: skip
     commented = Sweep.load(write("m.toml", f"# A comment.\ntitle = 'T'\n{FILE.format('m1', '[0.1, 0.2]')}"))
     assert ended(commented).why == ended(now).why

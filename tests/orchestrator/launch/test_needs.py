@@ -79,9 +79,9 @@ def counts() -> dict[str, int]:
     return dict(rows)
 
 
-def states(sweep: Sweep, **options: bool) -> dict[str, int]:
+def states(sweep: Sweep, where: str | None = None, **options: bool) -> dict[str, int]:
     store = Store()
-    plan = Launch(from_sweeps([sweep], store), store, Options(executor="inline", **options)).current_plan()
+    plan = Launch(from_sweeps([sweep], store, where), store, Options(executor="inline", **options)).current_plan()
     return {state: count for state, count in plan.counts().items() if count}
 
 
@@ -110,6 +110,20 @@ def test_an_edit_reruns_what_depends_on_it(pipeline: Sweep, write) -> None:
     assert counts() == {"prepare": 4, "train": 16, "evaluate": 48}
     models = Store().sql("SELECT count(*) FROM cells WHERE method = 'evaluate' AND model LIKE '%#%'").item()
     assert models == 24
+
+
+def test_an_edit_changes_dependents_also_if_what_they_need_is_left_out(pipeline: Sweep, write) -> None:
+    launch(pipeline, inline=True)
+    write("prepare.py", PREPARE.replace("-{", "+{"))
+    again = Sweep.load("pipe.toml")
+    only = {"where": "method = 'evaluate'"}
+    assert states(again, **only) == {"changed": 24}
+    nothing = launch(again, inline=True, rerun_changed=True, **only)
+    assert (nothing.ran, nothing.changed) == (0, 24)  # they would read the old models once more
+    assert nothing.warnings[0].startswith("24 cells with unchanged code need changed cells that --where leaves out")
+    assert launch(again, inline=True, rerun_changed=True, where="method <> 'evaluate'").ran == 12
+    assert launch(again, inline=True, rerun_changed=True, **only).ran == 24
+    assert states(again, **only) == {"done": 24}
 
 
 def test_what_is_needed_is_part_of_the_identity(pipeline: Sweep) -> None:

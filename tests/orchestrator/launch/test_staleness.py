@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,20 @@ def test_a_plan_names_what_changed_and_how_it_is_used(project, cli) -> None:
     assert (part["file"], part["what"], part["after"]) == ("data.py", "SCALE", "SCALE = 4")
     assert "2 of 2 cells done (2 now" in cli("launch", "s.toml", "--inline", "--rerun-changed").stdout
     assert "2  done" in cli("plan", "s.toml").stdout
+
+
+def test_a_done_cell_that_fails_when_run_again_is_listed_and_resumed(project, cli) -> None:
+    project("data.py", "SCALE * seed", "SCALE * seed / (1 - seed)")
+    failed = cli("launch", "s.toml", "--inline", "--rerun-changed")
+    assert failed.returncode == 1
+    assert "resume: raysweep resume s.toml --rerun-changed --inline\n" in failed.stdout
+    query = failed.stdout.partition("query:  raysweep ")[2].splitlines()[0]
+    assert "ZeroDivisionError" in cli("failures").stdout
+    assert "1 cell failed when run again; the results of the attempt before stay\n" in cli("failures").stdout
+    assert "division by zero" in cli(*shlex.split(query)).stdout
+    project("data.py", "(1 - seed)", "(2 - seed)")
+    assert "2 of 2 cells done (2 now" in cli("resume", "s.toml", "--rerun-changed", "--inline").stdout
+    assert cli("failures").stdout == "no failed cells now\n1 cell failed earlier and is done now\n"
 
 
 def test_an_accepted_change_does_not_matter_and_a_later_one_does(project, cli) -> None:
@@ -214,6 +229,8 @@ def test_a_deleted_program_runs_again_as_recorded(folder: Path, cli, write) -> N
     assert "tools.py: function twice, used by job.py: module-level code" in cli("plan", "p.toml").stdout
     Path("job.py").unlink()
     (cell,) = Store().sql("SELECT cell_id FROM cells")["cell_id"]
+    hint = "`raysweep debug --as-recorded` runs the code that the store has of the cell"
+    assert f"no file 'job.py' in {folder}; {hint}\n" in cli("debug", cell).stderr
     again = cli("debug", cell, "--as-recorded")
     assert "the recorded metrics are the same\n" in again.stdout, again.stderr
 
@@ -295,6 +312,9 @@ def test_two_cells_are_compared_in_settings_metrics_and_code(project, cli, write
     assert f"code:\n  {CHAIN}\n" in code
     assert "    -SCALE = 3\n    +SCALE = 4\n" in code
     assert json.loads(cli("diff", ids[1], ids[2], "--json").stdout)["settings"] == {"rate": [5, 7]}
+    wrong = "error: no cell or store zzz: give two stores, or two cells of --store\n"
+    assert [cli("diff", *names).stderr for names in ((ids[0], "zzz"), ("zzz", "results"))] == [wrong, wrong]
+    assert cli("diff", ids[0], "results").stderr.startswith(f"error: no store {ids[0]}: ")
 
 
 PROGRAM = """
@@ -317,6 +337,17 @@ def test_two_versions_of_a_function_of_a_program_are_told_apart_by_meaning(folde
         ended = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True)
         outcomes.append(ended.stdout.split()[-2:])
     assert outcomes == [["2", "0"], ["0", "0"], ["0", "2"]]
+
+
+def test_commands_for_a_function_of_a_program_are_ones_that_run_it(folder: Path, cli, write) -> None:
+    write("program.py", PROGRAM.format(" / (x - 1)"))
+    subprocess.run([sys.executable, "program.py"], cwd=folder, env=environment(), capture_output=True, check=True)
+    steps = "next: run the program or the notebook again; launch(..., resume=True) retries failed cells"
+    assert cli("status").stdout.endswith(f"1 of 2 cells done; {steps}\n")
+    (cell,) = Store().sql("SELECT cell_id FROM cells WHERE seed = 2")["cell_id"]
+    text = cli("show", cell, "--reproduce").stdout
+    command = text.partition("# only this cell, with the program as it is now: raysweep ")[2].splitlines()[0]
+    assert "the recorded metrics are the same\n" in cli(*shlex.split(command)).stdout
 
 
 def test_a_report_names_variants_of_code_that_means_something_else(project, cli, write) -> None:
