@@ -225,7 +225,7 @@ class Launch:
             if self._rounds is not None:
                 self._record(writer, planned.table)
             warnings = list(request.warnings)
-            if planned.held and options.rerun_changed:
+            if planned.held:
                 warnings.append(held_back(planned))
             if not planned.to_run:
                 return self._result(planned, None, began, warnings)

@@ -66,6 +66,11 @@ class Result:
         return self._plan.frame.filter((pl.col("state") == "changed") & pl.col("run")).height
 
     @property
+    def held(self) -> int:
+        """The number of cells in `changed` that wait for a changed cell that was not requested (see `Plan.held`)."""
+        return self._plan.held
+
+    @property
     def counts(self) -> dict[str, Any]:
         """The counts, the duration in seconds, the reason for an early end, and warnings, by name."""
         counts = {name: value for name, value in vars(self).items() if name not in ("store", "_plan", "verdicts")}

@@ -49,8 +49,8 @@ def print_result(result: Result, as_json: bool, resume: str, at: str, example: s
     print(result.summary)
     if result.stopped:
         say(f"ended early: {result.stopped}")
-    if result.changed:
-        say(f"{result.changed:,} of the done cells ran different code (launch --rerun-changed runs them again)")
+    if (changed := result.changed - result.held) > 0:  # a warning counts the others
+        say(f"{changed:,} of the done cells ran different code (launch --rerun-changed runs them again)")
     if result.done < result.asked:
         if result.failed:
             say(f"see:    raysweep failures{at}")

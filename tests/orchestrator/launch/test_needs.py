@@ -119,7 +119,7 @@ def test_an_edit_changes_dependents_also_if_what_they_need_is_left_out(pipeline:
     only = {"where": "method = 'evaluate'"}
     assert states(again, **only) == {"changed": 24}
     nothing = launch(again, inline=True, rerun_changed=True, **only)
-    assert (nothing.ran, nothing.changed) == (0, 24)  # they would read the old models once more
+    assert (nothing.ran, nothing.changed, nothing.held) == (0, 24, 24)  # they would read the old models once more
     assert nothing.warnings[0].startswith("24 cells with unchanged code need changed cells that --where leaves out")
     assert launch(again, inline=True, rerun_changed=True, where="method <> 'evaluate'").ran == 12
     assert launch(again, inline=True, rerun_changed=True, **only).ran == 24

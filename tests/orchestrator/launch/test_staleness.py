@@ -339,7 +339,7 @@ def test_two_versions_of_a_function_of_a_program_are_told_apart_by_meaning(folde
     assert outcomes == [["2", "0"], ["0", "0"], ["0", "2"]]
 
 
-def test_commands_for_a_function_of_a_program_are_ones_that_run_it(folder: Path, cli, write) -> None:
+def test_commands_for_a_function_of_a_program_are_ones_that_run_it(folder: Path, cli, cli_process, write) -> None:
     write("program.py", PROGRAM.format(" / (x - 1)"))
     subprocess.run([sys.executable, "program.py"], cwd=folder, env=environment(), capture_output=True, check=True)
     steps = "next: run the program or the notebook again; launch(..., resume=True) retries failed cells"
@@ -347,7 +347,9 @@ def test_commands_for_a_function_of_a_program_are_ones_that_run_it(folder: Path,
     (cell,) = Store().sql("SELECT cell_id FROM cells WHERE seed = 2")["cell_id"]
     text = cli("show", cell, "--reproduce").stdout
     command = text.partition("# only this cell, with the program as it is now: raysweep ")[2].splitlines()[0]
-    assert "the recorded metrics are the same\n" in cli(*shlex.split(command)).stdout
+    assert (
+        "the recorded metrics are the same\n" in cli_process(*shlex.split(command)).stdout
+    )  # whose __main__ it replaces
 
 
 def test_a_report_names_variants_of_code_that_means_something_else(project, cli, write) -> None:
