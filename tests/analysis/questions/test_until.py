@@ -232,7 +232,8 @@ def kill_and_resume(folder: Path, times: int, cells: int) -> list[int]:
     return codes
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [20])
 def test_killed_and_resumed_it_ends_in_the_same_verdicts(times: int, cli: Cli, write: Write, folder: Path) -> None:
     """kill -9 at random moments; the verdicts, and the seeds that they took, are those of a launch left alone."""
     write("toy.py", WORKLOAD)
