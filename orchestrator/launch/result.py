@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from raysweep.orchestrator.query.hints import literal
 from raysweep.orchestrator.schedule.plan import Plan
 from raysweep.orchestrator.schedule.progress import Progress
 from raysweep.orchestrator.store.reader import Store
@@ -118,7 +119,7 @@ class Result:
         """
         from raysweep.analysis.questions.best import best
 
-        names = ", ".join(f"'{name}'" for name in self._plan.table.variants["experiment"].unique().sort())
+        names = ", ".join(map(literal, self._plan.table.variants["experiment"].unique().sort()))
         return best(self.store, metric, better=better, where=f"experiment IN ({names})")
 
     def _read(self) -> tuple[pl.DataFrame, list[str]]:
@@ -151,26 +152,12 @@ def result_of(planned: Plan, progress: Progress | None, began: float, warnings: 
         store: the launch's store.
     """
     counts = planned.counts()
-    ran = progress.done if progress else 0
-    failed = progress.failed if progress else 0
+    ran, failed = (progress.done, progress.failed) if progress else (0, 0)
     changed, exhausted = (
         planned.frame.filter((pl.col("state") == state) & ~pl.col("run")).height for state in ("changed", "failed")
     )
-    done = counts["done"] + changed + ran
-    return Result(
-        asked=len(planned.table),
-        done=done,
-        ran=ran,
-        failed=failed + exhausted,
-        left=len(planned.table) - done - failed - exhausted,
-        exhausted=exhausted,
-        changed=changed,
-        seconds=time.monotonic() - began,
-        stopped=progress.stopped if progress else None,
-        warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),
-        store=store,
-        _plan=planned,
-    )
+    result = _result(planned, progress, began, warnings, store, counts["done"] + changed + ran, failed + exhausted)
+    return replace(result, exhausted=exhausted, changed=changed)
 
 
 def result_of_rounds(
@@ -187,14 +174,28 @@ def result_of_rounds(
     """
     counts = planned.counts()
     done = counts["done"] + counts["changed"]
+    result = _result(planned, progress, began, warnings, store, done, counts["failed"])
+    return replace(result, changed=counts["changed"])
+
+
+def _result(
+    planned: Plan,
+    progress: Progress | None,
+    began: float,
+    warnings: Iterable[str],
+    store: Store,
+    done: int,
+    failed: int,
+) -> Result:
+    """Build a result without exhausted and changed cells."""
     return Result(
         asked=len(planned.table),
         done=done,
         ran=progress.done if progress else 0,
-        failed=counts["failed"],
-        left=len(planned.table) - done - counts["failed"],
+        failed=failed,
+        left=len(planned.table) - done - failed,
         exhausted=0,
-        changed=counts["changed"],
+        changed=0,
         seconds=time.monotonic() - began,
         stopped=progress.stopped if progress else None,
         warnings=(*warnings, *(progress.notes if progress else ()), *_of_cancelled(progress)),

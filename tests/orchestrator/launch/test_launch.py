@@ -304,6 +304,16 @@ def test_ray_refuses_what_no_node_can_run(executors: dict[str, Executor]) -> Non
     assert "CPUs" in (executors["ray"].fits(10_000, 0, None) or "")
 
 
+def test_the_best_of_a_result_is_of_its_experiments_whatever_their_names(write) -> None:
+    write("quoted.py", "def run(cell, context):\n    return {'loss': cell.config['x'] + cell.seed / 10}\n")
+    text = 'workload = "quoted:run"\nexperiment = "{}"\nseeds = "0..5"\n[[grid]]\nx = {}\n'
+    launch(Sweep.from_text(text.format("another", "[0, 5]")), inline=True)
+    result = launch(Sweep.from_text(text.format("it's", "[1, 2]")), inline=True)
+    assert [(entry.setting, entry.values) for entry in result.best("loss").settings] == [
+        ("default, x=1", 6), ("default, x=2", 6),
+    ]  # fmt: skip
+
+
 def test_ray_starts_only_the_processes_that_it_needs(executors: dict[str, Executor]) -> None:
     session = executors["ray"]._ray._private.worker.global_worker.node.get_session_dir_path()  # type: ignore[attr-defined]
     commands = [text for text in map(command, descendants(os.getpid())) if session in text]
