@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from collections.abc import Callable
@@ -58,6 +59,17 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.storage)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the number of cells by status, those without an attempt as `pending`."""
+        if not self.exists():
+            return f"<p>{html.escape(repr(self))}: no launch has written to it</p>"
+        requested, ended = self.known().cells.select("cell_id"), self.summary()
+        counts = dict(ended.group_by("status").len().sort("status").iter_rows())
+        pending = requested.join(ended, on="cell_id", how="anti").height
+        counts |= {"pending": pending} if pending else {}
+        rows = "".join(f"<tr><td>{status}</td><td>{count:,}</td></tr>" for status, count in counts.items())
+        return f"<p>{html.escape(repr(self))}</p><table><tr><th>status</th><th>cells</th></tr>{rows}</table>"
 
     def check_format(self) -> None:
         """Raise InputError if the folder has other files but no store, or the store has a newer format."""

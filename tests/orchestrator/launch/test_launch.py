@@ -314,6 +314,15 @@ def test_the_best_of_a_result_is_of_its_experiments_whatever_their_names(write) 
     ]  # fmt: skip
 
 
+def test_a_notebook_shows_a_store_by_its_counts(write) -> None:
+    assert "no launch has written to it" in Store()._repr_html_()
+    write("some.py", "def run(cell, context):\n    return {'loss': 1 / (cell.method == 'good')}\n")
+    text = 'workload = "some:run"\nseeds = "0..29"\nresources.retries = 0\n[[grid]]\nmethod = ["good", "bad"]\n'
+    launch(Sweep.from_text(text), inline=True)  # it stops a method once 20 of its cells fail alike
+    rows = [("done", 30), ("failed", 20), ("pending", 10)]
+    assert "".join(f"<tr><td>{status}</td><td>{count}</td></tr>" for status, count in rows) in Store()._repr_html_()
+
+
 def test_ray_starts_only_the_processes_that_it_needs(executors: dict[str, Executor]) -> None:
     session = executors["ray"]._ray._private.worker.global_worker.node.get_session_dir_path()  # type: ignore[attr-defined]
     commands = [text for text in map(command, descendants(os.getpid())) if session in text]
