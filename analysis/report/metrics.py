@@ -83,7 +83,8 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
         order = means.filter(pl.col("name") == name).sort("value", "variant")["variant"].to_list()
         ends = _ends(order, max_variants)
         part = long.filter((pl.col("name") == name) & pl.col("variant").is_in(ends))
-        tables.append(Metric(name, _rows(part, total), len(order) - len(ends)))
+        rows = _rows(part, total).sort("mean", "variant", maintain_order=True)
+        tables.append(Metric(name, rows, len(order) - len(ends)))
     return Metrics(tuple(tables), same, tuple(n for n in names if n not in chosen))
 
 
@@ -101,6 +102,12 @@ def interval(values: Array) -> tuple[float | None, float | None]:
         return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
     half = t_quantile(1 - LEVEL / 2, min(n - 1, _NORMAL)) * float(values.std(ddof=1)) / math.sqrt(n)
     return float(values.mean()) - half, float(values.mean()) + half
+
+
+def rows_of(values: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Compute one row per variant, columns as `SCHEMA`, from a metric's values (variant, value) and all cells."""
+    done = cells.filter(pl.col("status") == "done")
+    return _rows(values, dict(done.group_by("variant").agg(pl.len().cast(pl.Int64)).iter_rows()))
 
 
 def _rows(part: pl.DataFrame, total: Mapping[int, int]) -> pl.DataFrame:
