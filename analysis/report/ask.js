@@ -145,8 +145,9 @@
       const began = performance.now();
       try {
         const data = await window.raysweepAsk(area.value);
-        const cut = data.total > data.rows.length ? `, the first ${data.rows.length} shown` : "";
-        output.textContent = `${data.total} ${data.total === 1 ? "row" : "rows"}${cut}, ${((performance.now() - began) / 1000).toFixed(2)} s`;
+        const total = data.total ?? `more than ${data.rows.length}`;
+        const cut = data.total === data.rows.length ? "" : `, the first ${data.rows.length} shown`;
+        output.textContent = `${total} ${total === 1 ? "row" : "rows"}${cut}, ${((performance.now() - began) / 1000).toFixed(2)} s`;
         form.append(tableOf(data));
       } catch (error) {
         output.textContent = error.message;

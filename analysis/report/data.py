@@ -9,6 +9,7 @@ import base64
 import gzip
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -16,7 +17,7 @@ import polars as pl
 from raysweep.orchestrator.query.sql import attempts_frame, cells_frame
 from raysweep.orchestrator.store.reader import Store
 
-MAX_BYTES = 9 * 2**20
+MAX_BYTES = 19 * 2**19
 """Maximum size of the rows in the page, compressed and as base64."""
 MAX_COLUMNS = 1_900
 """Maximum number of columns; SQLite has no more than 2,000."""
@@ -27,6 +28,8 @@ _RUNS = (
     "packages", "epoch", "schema_version",
 )  # fmt: skip
 """Columns that the cells of a worker share."""
+_MAX_INDEX = 8
+"""Maximum number of columns of the index."""
 _LAST = ("_runs", "attempt", "seconds", "cpu_seconds", "peak_rss_mib", "started_at", "finished_at", "error_type",
          "error_message", "cell_id")  # fmt: skip
 """Columns at the end of a row, as few queries use them."""
@@ -48,12 +51,15 @@ class Rows(NamedTuple):
     omitted: tuple[str, ...] = ()
 
 
-def rows_of(store: Store, selected: pl.Series | None = None, max_bytes: int = MAX_BYTES) -> Rows:
+def rows_of(
+    store: Store, selected: pl.Series | None = None, keys: Sequence[str] = (), max_bytes: int = MAX_BYTES
+) -> Rows:
     """Write the cells and attempts of a store into an SQLite file.
 
     Args:
         store: the store.
         selected: ids of the cells; None: all.
+        keys: columns by which queries group; they get an index.
         max_bytes: maximum size of the result's text.
     """
     cells, attempts = cells_frame(store), attempts_frame(store)
@@ -74,7 +80,7 @@ def rows_of(store: Store, selected: pl.Series | None = None, max_bytes: int = MA
     omitted: tuple[str, ...] = ()
     while True:
         kept = rows.drop(name for name in omitted if name in rows.columns)
-        text = base64.b64encode(gzip.compress(database(kept), 6)).decode()
+        text = base64.b64encode(gzip.compress(database(kept, keys), 6)).decode()
         if len(text) <= max_bytes:
             return Rows(text, tuple(name for name in kept.columns if name != "is_cell"), omitted)
         if omitted:
@@ -82,7 +88,7 @@ def rows_of(store: Store, selected: pl.Series | None = None, max_bytes: int = MA
         omitted = tuple(name for name in _LARGE if name in rows.columns)
 
 
-def database(rows: pl.DataFrame) -> bytes:
+def database(rows: pl.DataFrame, keys: Sequence[str] = ()) -> bytes:
     """Write rows into an SQLite file. `is_cell` is 1 in the rows of `cells`, and 0 in further rows of `attempts`."""
     columns = [name for name in rows.columns if name != "is_cell"]
     rows = rows.select(*(_storable(rows[name]) for name in rows.columns))
@@ -97,6 +103,8 @@ def database(rows: pl.DataFrame) -> bytes:
             frames[table], on=shared[table], how="left", nulls_equal=True, maintain_order="left"
         ).drop(shared[table])  # fmt: skip
     last = [name for name in _LAST if name in rows.columns]  # SQLite reads a row from its beginning
+    index = [name for name in ("experiment", "status", *keys) if name in rows.columns][:_MAX_INDEX]
+    rows = rows.sort(index, maintain_order=True)  # as the index, so that reading by it is reading in order
     frames["_rows"] = rows.select(*(name for name in rows.columns if name not in last), *last)
     connection = sqlite3.connect(":memory:")
     connection.execute("PRAGMA page_size = 8192")
@@ -107,6 +115,8 @@ def database(rows: pl.DataFrame) -> bytes:
         )
         places = ", ".join("?" * frame.width)
         connection.executemany(f"INSERT INTO {table} VALUES ({places})", frame.iter_rows())  # noqa: S608 - our name
+    if index:
+        connection.execute(f"CREATE INDEX _by_key ON _rows ({', '.join(map(_quoted, index))})")
     # Subqueries and no joins: SQLite computes only those of the columns that a query uses.
     home = {name: table for table, names in shared.items() for name in names}
     values = {name: f"SELECT s.{_quoted(name)} FROM {at} AS s WHERE s.{at} = _rows.{at}" for name, at in home.items()}  # noqa: S608

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 NO_ROWS = Rows("")
 MAX_NAMES = 12
 """Maximum number of names in a list."""
-MAX_BYTES = 5 * 2**20 - 2**16
-"""Maximum size of the page; a larger page is shortened, see `LEVELS`."""
+MAX_BYTES = 9 * 2**19
+"""Maximum size of the page without its rows (`data.MAX_BYTES`); a larger page is shortened, see `LEVELS`."""
 
 
 class Level(NamedTuple):
@@ -56,15 +56,16 @@ LEVELS = (
 )
 
 
-def to_html(report: Report, rows: Rows = NO_ROWS, *, served: bool = False) -> str:
+def to_html(report: Report, rows: Rows = NO_ROWS, *, served: bool = False, version: str = "") -> str:
     """Render a report as HTML. If the page would exceed `MAX_BYTES`, experiments are rendered with less content.
 
     Args:
         report: the report.
         rows: the rows that the page carries for its readers' queries.
         served: whether `raysweep serve` sends the page; it then asks the server, and carries neither rows nor SQLite.
+        version: the version of the store that the page shows, if served.
     """
-    fixed = {**_fixed(report), "rows": rows, "served": served}
+    fixed = {**_fixed(report), "rows": rows, "served": served, "version": version}
     template = _environment().get_template("page.html")
     page = ""
     for level in LEVELS:
@@ -136,6 +137,7 @@ def _fixed(report: Report) -> dict[str, Any]:
         "details": Markup(as_json(report.details.document)),  # noqa: S704 - as_json escapes
         "css": Markup(_asset("page.css")),  # noqa: S704 - ours
         "js": Markup(_asset("page.js")),  # noqa: S704 - ours
+        "live_js": Markup(_asset("live.js")),  # noqa: S704 - ours
         "ask_js": Markup(_asset("ask.js")),  # noqa: S704 - ours
         "sqlite": Markup(_script(_asset("sqlite/sql-wasm.js"))),  # noqa: S704 - its own
         "wasm": _wasm(),

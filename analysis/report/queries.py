@@ -13,12 +13,13 @@ from raysweep.orchestrator.text import at_store, shell_quoted
 
 
 class Query(NamedTuple):
-    """A query as the page shows it, and as a command for a shell.
+    """A query of the page's own rows, the same of the store, and the latter as a command for a shell.
 
-    The command has the report's predicate; the page needs none, because it holds only the selected cells.
+    The store's has the report's predicate; the page needs none, because it holds only the selected cells.
     """
 
     sql: str
+    in_store: str
     command: str
 
 
@@ -127,6 +128,7 @@ class Queries:
             whole = [f"WHERE {where}{self._and()}" if where else f"WHERE ({self._where})"]
         return Query(
             "\n".join([select, f"FROM {table}", *own, rest]),
+            "\n".join([select, f"FROM {table}", *whole, rest]),
             self._command(" ".join([select, f"FROM {table}", *whole, rest])),
         )
 

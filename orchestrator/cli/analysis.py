@@ -139,7 +139,7 @@ def report(
     if unknown:
         fail("; ".join(unknown_name("metric", name, sorted(names)) for name in unknown))
     warn(page.skipped)
-    texts = [to_html(page, rows_of(opened, page.selected)), *([to_markdown(page)] if markdown else [])]
+    texts = [to_html(page, rows_of(opened, page.selected, page.keys)), *([to_markdown(page)] if markdown else [])]
     for path, text in zip(files, texts, strict=True):
         try:
             path.write_text(text, encoding="utf-8")

@@ -77,7 +77,7 @@ def comparable(value: Any) -> Any:
 @pytest.mark.parametrize("where", [None, "rate < 0.15"])
 def test_each_tables_query_gives_the_same_in_sqlite_and_in_duckdb(store: Store, where: str | None) -> None:
     report = build.build(store, named="results", where=where)
-    rows = rows_of(store, report.selected)
+    rows = rows_of(store, report.selected, report.keys)
     connection = opened(rows.text)
     asked = queries(to_html(report, rows))
     assert len(asked) == 7  # the best, two metrics, completeness, missing, machines, code; not that of a nasty name
