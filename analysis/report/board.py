@@ -25,6 +25,7 @@ _MARGIN = 4.0
 class Value(NamedTuple):
     """The value of a setting in a row. `place` is its place among all values of the setting, 0 to 1."""
 
+    key: str
     text: str
     place: float | None
 
@@ -80,15 +81,20 @@ def board(result: Result, variants: pl.DataFrame) -> Board:
         return None if value is None else round(_MARGIN + (100 - 2 * _MARGIN) * (value - left) / width, 2)
 
     keys = result.keys[:MAX_KEYS]
+    spread = 0 < len(keys) <= _MAX_COLUMNS
     order = {e.key: {text: i / max(1, len(e.values) - 1) for i, text in enumerate(e.values)} for e in result.effects}
     label = dict(variants.select("variant", "label").iter_rows())
     lines = []
     for row in rows:
         own = result.values[row["variant"]]
-        values = tuple(Value(printable(own[key] or ABSENT), order.get(key, {}).get(own[key] or "none")) for key in keys)
+        values = tuple(
+            Value(printable(key), printable(own[key] or ABSENT), order.get(key, {}).get(own[key] or "none"))
+            for key in keys
+            if spread or own[key] is not None
+        )
         lines.append(
             Row(
-                values or (Value(printable(label[row["variant"]]), None),),
+                values or (Value("", printable(label[row["variant"]]), None),),
                 number(row["mean"]),
                 "" if row["low"] is None else f"[{number(row['low'])}, {number(row['high'])}]",
                 str(row["n"]) if row["n"] == row["cells"] else f"{row['n']} of {row['cells']}",
@@ -110,7 +116,7 @@ def board(result: Result, variants: pl.DataFrame) -> Board:
         better=better,
         reason=result.direction.reason,
         keys=tuple(map(printable, keys)),
-        spread=0 < len(keys) <= _MAX_COLUMNS,
+        spread=spread,
         same_seeds=lines[0].seeds if len({line.seeds for line in lines}) == 1 else "",
         headline=headline,
         verdict=_verdict(result, rows),

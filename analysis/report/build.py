@@ -13,8 +13,9 @@ from raysweep.analysis.questions.declared import Verdict, questions
 from raysweep.analysis.report import cell_details, completeness, metrics, provenance, text_metrics
 from raysweep.analysis.report.curve_data import curves_of
 from raysweep.analysis.report.curves import Curve
+from raysweep.analysis.report.direction import choose
 from raysweep.analysis.report.paper import Paper, paper_of
-from raysweep.analysis.report.results import Result, choose, result_of
+from raysweep.analysis.report.results import Result, result_of
 from raysweep.analysis.report.variants import with_variants
 from raysweep.orchestrator.launch.drift import SUPERSEDED, request_state
 from raysweep.orchestrator.launch.staleness import same_code
@@ -236,17 +237,23 @@ def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
 
 
 def distinguishing(variants: pl.DataFrame, columns: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the SQL columns that tell variants apart: method, k, and settings that differ; config as a last resort.
+    """Return the SQL columns that tell variants apart: method, k, and settings that differ within a method.
+
+    If these do not suffice, config is among the columns.
 
     Args:
         variants: columns as `variants.with_variants` returns them.
         columns: config key -> SQL column.
     """
     configs = [flattened(json.loads(text)) if text else {} for text in variants["config"]]
-    texts = {key: {json.dumps(config.get(key)) for config in configs} for key in columns}
+    methods = variants["method"].to_list()
+    texts = {
+        key: {(method, json.dumps(config.get(key))) for method, config in zip(methods, configs, strict=True)}
+        for key in columns
+    }
     keys = [name for name in ("workload", "workload_version") if variants[name].n_unique() > 1]
     keys += ["method", *(["k"] if variants["k"].count() else [])]
-    differing = [key for key in columns if len(texts[key]) > 1]
+    differing = [key for key in columns if len(texts[key]) > len(set(methods))]
     rows = [
         (*row, *(str(config.get(key)) for key in differing))
         for row, config in zip(variants.select("experiment", *keys).iter_rows(), configs, strict=True)

@@ -118,7 +118,9 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame, best: Sequence[
     """
     order = {variant: i for i, variant in enumerate(best)}
     places = [order.get(variant, len(order)) for variant in rows["variant"]]
-    frame = rows.with_columns(place=pl.Series(places, dtype=pl.Int64)).sort("place", "variant", "step")
+    frame = rows.with_columns(place=pl.Series(places, dtype=pl.Int64)).sort(
+        "place", "variant", "step", descending=[True, True, False]
+    )  # what comes last is drawn above
     frame = frame.join(variants.select("variant", "label"), on="variant", maintain_order="left")
     if best:
         main = pl.col("place") < _MAIN
@@ -126,7 +128,8 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame, best: Sequence[
     values = [*frame["low"], *frame["median"], *frame["high"]]
     spec = _curve(scale_of(values))
     _title(spec, "y", printable(name))
-    spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in frame["label"].unique(maintain_order=True)]
+    names = frame["label"].unique(maintain_order=True).reverse()
+    spec["encoding"]["color"]["sort"] = [_in_lines(label) for label in names]
     spec["description"] = printable(
         f"{name} over steps, by variant: median over seeds, band from the lowest to the highest"
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from raysweep.analysis.report.direction import is_outcome
 from raysweep.analysis.statistics.distributions import t_quantile
 from raysweep.analysis.statistics.inference import LEVEL, Array, estimate
 from raysweep.analysis.statistics.shares import share_interval
@@ -51,9 +52,9 @@ class Metrics(NamedTuple):
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Compute tables of an experiment's metrics by variant.
 
-    Metrics that at least half of the variants have come first, times (`seconds...`) last. Each group is sorted by
-    name. If there are too many variants, those with the lowest and highest means are chosen, since either end may
-    be the best.
+    Metrics that at least half of the variants have come first, of these the outcomes (see `direction.is_outcome`);
+    times (`seconds...`) come last. Each group is sorted by name. If there are too many variants, those with the lowest
+    and highest means are chosen, since either end may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -76,7 +77,9 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
         if low == high and variants > 1 and name not in requested
     }
     common = dict(ranges.select("name", pl.col("variants") * 2 >= len(total)).iter_rows())
-    names = sorted(set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], n))
+    names = sorted(
+        set(common) - set(same), key=lambda n: (n.startswith("seconds"), not common[n], not is_outcome(n), n)
+    )
     chosen = [name for name in requested if name in set(names)] if requested else names[:max_metrics]
     tables = []
     for name in chosen:

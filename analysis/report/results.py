@@ -1,14 +1,12 @@
 """The first screen of the report: for each experiment its best variants, what cannot be told apart, and what matters.
 
-All of it is about one metric in one direction. Of several metrics, a declared question's is taken first, then a
-requested one, then the first whose name tells a direction.
+All of it is about one metric in one direction, which `direction.choose` chooses.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -16,10 +14,10 @@ import polars as pl
 from raysweep.analysis.questions.best import p_values
 from raysweep.analysis.questions.settings import metrics_of, outcomes_of
 from raysweep.analysis.report import metrics
+from raysweep.analysis.report.direction import Direction
 from raysweep.analysis.report.variants import KEYS
 from raysweep.analysis.statistics.inference import LEVEL
 from raysweep.orchestrator.errors import InputError
-from raysweep.orchestrator.sweep.grammar.question import Question
 from raysweep.orchestrator.sweep.grammar.settings import flattened
 
 MAX_ROWS = 12
@@ -30,23 +28,6 @@ MAX_KEYS, MAX_VALUES = 6, 12
 """Maximum number of settings whose effect is shown, and of values of a setting on an axis."""
 MAX_POINTS = 300
 """Maximum number of variants that are drawn as points in the chart of a setting's effect."""
-_LOWER = frozenset((
-    "loss", "error", "err", "errors", "mse", "rmse", "mae", "nll", "perplexity", "ppl", "regret", "cost", "seconds",
-    "time", "latency", "wer", "cer", "fid", "distance", "divergence", "bpc", "energy", "risk", "diverged", "failures",
-))  # fmt: skip
-_HIGHER = frozenset((
-    "acc", "accuracy", "auc", "f1", "r2", "score", "reward", "return", "precision", "recall", "iou", "bleu", "rouge",
-    "psnr", "ssim", "likelihood", "recovery", "success", "correct", "throughput", "gain",
-))  # fmt: skip
-
-
-class Direction(NamedTuple):
-    """Whether lower or higher values of a metric are better, and how this is known."""
-
-    metric: str
-    better: str
-    """"lower" or "higher"."""
-    reason: str
 
 
 class Effect(NamedTuple):
@@ -101,44 +82,6 @@ class Result(NamedTuple):
     map: Map | None
     shared: dict[str, str]
     newest: tuple[tuple[str, str], ...]
-
-
-def direction_of(name: str) -> str | None:
-    """Guess from a metric's name whether lower or higher values are better; None if the name does not tell."""
-    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    for word in reversed(words):  # `accuracy_loss` is a loss
-        if word in _LOWER:
-            return "lower"
-        if word in _HIGHER:
-            return "higher"
-    return None
-
-
-def choose(
-    names: Sequence[str], requested: Sequence[str], better: str | None, asked: Iterable[Question]
-) -> Direction | None:
-    """Choose the metric of an experiment's result; None if the experiment has no metric.
-
-    Args:
-        names: the metrics of the experiment that have a table, in order.
-        requested: the metrics that were requested by name.
-        better: the direction that was requested, or None.
-        asked: questions of the experiment's sweeps.
-    """
-    of_question = {q.metric: q.better for q in asked if q.metric in names}
-    candidates = [name for name in requested if name in names] or [*of_question] or [*filter(direction_of, names)]
-    candidates = candidates or list(names)
-    if not candidates:
-        return None
-    name = candidates[0]
-    if better is not None:
-        return Direction(name, better, "as requested")
-    if name in of_question:
-        return Direction(name, of_question[name], "as the sweep's question says")
-    guess = direction_of(name)
-    if guess is not None:
-        return Direction(name, guess, "by its name")
-    return Direction(name, "lower", "assumed; --maximize reverses it")
 
 
 def result_of(cells: pl.DataFrame, variants: pl.DataFrame, direction: Direction) -> Result | None:
@@ -233,11 +176,17 @@ def settings_of(variant: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing(settings: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Return the keys whose values differ, and the keys of config that all share."""
+    """Return the keys whose values differ, and the keys of config that all share.
+
+    A key whose values differ only between methods is left out: the method tells its value.
+    """
     keys = list(dict.fromkeys(key for each in settings for key in each))
-    differing = [key for key in keys if len({_shown(each.get(key)) for each in settings}) > 1]
+    pairs = {key: {(each["method"], _shown(each.get(key))) for each in settings} for key in keys}
+    methods = {each["method"] for each in settings}
+    same = [key for key in keys if len({value for _, value in pairs[key]}) == 1]
+    differing = [key for key in keys if key not in same and (key == "method" or len(pairs[key]) > len(methods))]
     hidden = ("method", "k", "workload and version")
-    return differing, [key for key in keys if key not in differing and key not in hidden]
+    return differing, [key for key in same if key not in hidden]
 
 
 def _shown(value: Any) -> str | None:

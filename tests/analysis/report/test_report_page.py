@@ -297,11 +297,20 @@ def test_a_hundred_thousand_cells_are_quick_and_the_page_stays_small(tmp_path: P
     seconds, mebibytes = map(float, ended.stderr.split()[-2:])
     assert seconds < 30  # of processor time, as the machine may be shared
     assert mebibytes < 1024
-    assert page.stat().st_size < 5 * 2**20
+    assert page.stat().st_size <= 15e6
     opened = Opened(browser, page, viewport={"width": 1600, "height": 900})
     assert opened.messages == []
     timing = opened.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     assert timing < 3_000  # milliseconds
+    ask = """async () => {
+        const sql = document.querySelector("form.ask textarea").value;
+        const began = performance.now();
+        const { total } = await raysweepAsk(sql);
+        return [total, performance.now() - began];
+    }"""
+    total, first = opened.page.evaluate(ask)
+    assert total == 20  # variants
+    assert first < 3_000  # milliseconds, as the machine may be shared; benchmarks/page.py measures it
     size = page.stat().st_size / 2**20
-    print(f"{seconds:.1f} s of CPU, {mebibytes:.0f} MiB; the page: {size:.1f} MiB, {timing:.0f} ms")
+    print(f"{seconds:.1f} s of CPU, {mebibytes:.0f} MiB; the page: {size:.1f} MiB, {timing:.0f} ms, {first:.0f} ms")
     opened.context.close()

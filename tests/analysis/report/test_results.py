@@ -11,7 +11,9 @@ import pytest
 
 from raysweep.analysis.report import results
 from raysweep.analysis.report.board import board
-from raysweep.analysis.report.results import Direction, Result, choose, direction_of, result_of
+from raysweep.analysis.report.build import distinguishing
+from raysweep.analysis.report.direction import Direction, choose, direction_of
+from raysweep.analysis.report.results import Result, result_of
 from raysweep.analysis.report.variants import with_variants
 from raysweep.orchestrator.sweep.grammar.question import Question
 
@@ -111,6 +113,18 @@ def test_only_the_newest_version_of_a_workload_is_ranked() -> None:
     assert "w version 2" in board(answer, variants).versions
 
 
+def test_settings_that_the_method_tells_are_left_out() -> None:
+    one = {(0.1, 8): SPREAD, (0.3, 8): SPREAD}
+    other = {(0.1, 16): SPREAD, (0.3, 16): SPREAD}
+    answer, variants = result(pl.concat([cells_of(one), cells_of(other, "adam")]))
+    assert set(answer.keys) == {"method", "rate"}  # sgd has width 8, adam 16
+    columns = {"rate": "rate", "width": "width", "fixed": "fixed"}
+    assert distinguishing(variants, columns) == ("method", "rate")
+    assert distinguishing(variants.filter(pl.col("method") == "sgd"), columns) == ("method", "rate")
+    doubled = pl.concat([variants, variants.with_columns(config=pl.lit("{}"))]).unique("config", maintain_order=True)
+    assert distinguishing(doubled, {}) == ("method", "config")
+
+
 def test_too_many_variants_are_ranked_without_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "MAX_TESTED", 5)
     monkeypatch.setattr(results, "MAX_ROWS", 4)
@@ -136,4 +150,5 @@ def test_the_metric_is_a_requested_one_a_questions_or_the_first_with_a_direction
     assert choose(names, ["alpha"], "higher", asked) == Direction("alpha", "higher", "as requested")
     assert choose(names, [], None, asked) == Direction("reward_x", "higher", "as the sweep's question says")
     assert choose(names, [], None, []) == Direction("loss", "lower", "by its name")
+    assert choose(["diverged", "mse_post", "seconds"], [], None, []) == Direction("mse_post", "lower", "by its name")
     assert choose([], [], None, asked) is None
