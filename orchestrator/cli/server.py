@@ -35,10 +35,10 @@ from raysweep.orchestrator.text import printable
 
 MAX_ROWS, QUERY_S, MAX_QUERIES = 500, 30.0, 2
 """Maximum rows of an answer, seconds that a query may take, and queries that run at the same time."""
-STATE_S = 1.0
-"""Seconds for which a state that was read is good enough."""
-PAGE_FACTOR, PAGE_S = 5.0, 5.0
-"""A page is built again at the earliest after this many times its building time, and after this many seconds."""
+STATE_S, PAGE_S, FACTOR = 1.0, 5.0, 5.0
+"""Least seconds between two readings of the state, and two buildings of the page; or `FACTOR` times what they take."""
+MAX_LOG = 200_000
+"""Maximum characters of a log; its end is sent."""
 MAX_CELLS, MAX_CURVES, POINTS = 12, 4, 120
 """Maximum running cells and curves of each that the state has, and points of a curve."""
 _IDLE_S = 20.0
@@ -54,7 +54,7 @@ class Site:
         self._store = store
         self._named, self._where, self._metrics, self._better, self._title = named, where, metrics, better, title
         self._reading, self._building = threading.Lock(), threading.Lock()
-        self._state: tuple[float, dict[str, Any]] = (-1e9, {})
+        self._state: tuple[float, dict[str, Any]] = (-1e9, {})  # not before this time again, state
         self._page: tuple[float, str, bytes] = (-1e9, "", b"")  # not before this time again, version, content
         self._queries = threading.Semaphore(MAX_QUERIES)
 
@@ -83,14 +83,15 @@ class Site:
             )  # fmt: skip
             content = to_html(report, served=True, version=version).encode()
             took = time.monotonic() - began
-            self._page = (time.monotonic() + max(PAGE_S, PAGE_FACTOR * took), version, content)
+            self._page = (time.monotonic() + max(PAGE_S, FACTOR * took), version, content)
             return content
 
     def state(self) -> dict[str, Any]:
-        """Return progress, running cells with their curves, and failures; read at most every `STATE_S`."""
+        """Return progress, running cells with their curves, and failures."""
         with self._reading:
-            read_at, known = self._state
-            if time.monotonic() - read_at <= STATE_S:
+            again, known = self._state
+            began = time.monotonic()
+            if began < again:
                 return known
             moment, _ = snapshot(self._store, self._where)
             state: dict[str, Any] = event(moment)
@@ -106,7 +107,7 @@ class Site:
                 for row in moment.failures.iter_rows(named=True)
             ]
             state["version"] = f"{state['done']}-{state['failed']}-{state['cells']}-{state['owner'] is not None}"
-            self._state = (time.monotonic(), state)
+            self._state = (time.monotonic() + max(STATE_S, FACTOR * (time.monotonic() - began)), state)
             return state
 
     def answer(self, sql: str) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class Site:
         texts = self._store.collect(
             lambda: self._store.logs.filter(of_cell & (pl.col("attempt") == attempt)).select("text")
         )["text"].to_list()
-        return printable("\n".join(text for text in (texts[-1] if texts else tail, traceback) if text))
+        return printable("\n".join(text for text in (texts[-1] if texts else tail, traceback) if text))[-MAX_LOG:]
 
     def artifacts(self, cell: str) -> list[dict[str, Any]]:
         """List the files of a cell: path, bytes, kind, and whether the content is in the store."""
