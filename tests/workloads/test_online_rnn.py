@@ -90,7 +90,16 @@ def test_settle_keeps_what_is_given():
     assert (config.decay, config.leak, config.beta1, config.shift) == (0.5, 0.3, None, 10)
 
 
+def test_rmsprop_has_torchs_settings_and_normalises_each_parameter_unless_told_otherwise():
+    config = settle("traces", 0, Config(optimizer="rmsprop"))[1]
+    assert (config.beta1, config.beta2, config.epsilon, config.normalize) == (None, 0.99, 1e-8, "parameter")
+    assert settle("traces", 0, Config(optimizer="rmsprop", normalize="group"))[1].normalize == "group"
+    with pytest.raises(ValidationError, match="normalize"):
+        Config(optimizer="rmsprop", normalize="layer")
+
+
 def test_a_setting_without_effect_is_refused():
+    assert refusal("rtrl", normalize="group") == ["normalize has no effect on optimizer 'adam'; it belongs to: rmsprop"]
     assert refusal("rtrl", decay=0.9) == ["decay has no effect on method 'rtrl'; it belongs to: traces"]
     assert refusal("bptt", selection="ring", optimizer="sgd", beta1=0.5) == [
         "beta1 has no effect on optimizer 'sgd'; it belongs to: adam, adam_reference",
@@ -100,7 +109,7 @@ def test_a_setting_without_effect_is_refused():
 
 def test_all_problems_come_at_once():
     assert refusal("sparse_rtrl", 5, decay=0.9, optimizer="sgd", epsilon=1e-8, steps=500) == [
-        "epsilon has no effect on optimizer 'sgd'; it belongs to: adam, adam_reference",
+        "epsilon has no effect on optimizer 'sgd'; it belongs to: adam, adam_reference, rmsprop",
         "decay has no effect on method 'sparse_rtrl'; it belongs to: traces",
         "k = 5 on selection 'ring': a ring without self has as many sources on either side; "
         "valid: even k from 2 to 62, or k = n = 64 (full)",

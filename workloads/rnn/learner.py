@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from raysweep.workloads.arrays import Array
-from raysweep.workloads.interface import Cell
+from raysweep.workloads.interface import AddedLater, Cell
 from raysweep.workloads.registry import Registry, unknown_name
 from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
@@ -67,8 +67,11 @@ class LearnerConfig(BaseModel):
     optimizer: Annotated[str, AfterValidator(name_in(OPTIMIZERS))] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     beta1: float | None = Field(default=None, ge=0, lt=1, description="of adam")
-    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam")
-    epsilon: float | None = Field(default=None, gt=0, description="of adam")
+    beta2: float | None = Field(default=None, ge=0, lt=1, description="of adam and rmsprop")
+    epsilon: float | None = Field(default=None, gt=0, description="of adam and rmsprop")
+    normalize: Annotated[Literal["parameter", "group"] | None, AddedLater(None)] = Field(
+        default=None, description="of rmsprop: what has a second moment of its own"
+    )
     clip: float = Field(default=1.0, ge=0, description="greatest global norm of the gradient; 0: no clip")
     dtype: Literal["float32", "float64"] = "float32"
     decay: float | None = Field(default=None, ge=0, lt=1, description="of traces")
@@ -215,11 +218,13 @@ def build_learner(method: str, k: int | None, config: LearnerConfig, n_in: int, 
     size: dict[str, Any] = {"k": k} if rule.takes_k else {}
     if config.selection is not None and "selection" in rule.defaults:
         size |= {name: getattr(config, name) for name in SELECTIONS[config.selection].defaults}
+    layout = architecture.layout(config.hidden, n_in, n_out)
+    groups: dict[str, Any] = {"sizes": layout.sizes} if "normalize" in optimizer.defaults else {}
     return Learner(
         architecture=architecture,
-        layout=architecture.layout(config.hidden, n_in, n_out),
+        layout=layout,
         rule=rule.build(**size, **rule.settings(config)),
-        optimizer=optimizer.build(learning_rate=config.learning_rate, **optimizer.settings(config)),
+        optimizer=optimizer.build(learning_rate=config.learning_rate, **groups, **optimizer.settings(config)),
         loss=LOSSES[config.loss],
         clip=config.clip,
     )
