@@ -16,6 +16,7 @@ from raysweep.analysis.claims import (
     chaos,
     decay,
     decoding,
+    follow_up,
     heads,
     lstm,
     reference,
@@ -68,6 +69,8 @@ CLAIMS: Registry[Claim] = Registry(
         "V-reference": reference.reference,
         "F-decay0": decay.decay0,
         "F-decaysweep": decay.sweep,
+        "F-bci": follow_up.bci,
+        "F-n1024": follow_up.large,
     },
 )
 """Id -> claim: the paper's claims in its order, then the others."""
