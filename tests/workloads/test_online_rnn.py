@@ -35,6 +35,7 @@ PAPER_DEFAULTS = {
     "learning_rate": 1e-3,
     "clip": 1.0,
     "dtype": "float32",
+    "rounding": 0,
     "stream": "sine",
     "steps": 2000,
 }
@@ -96,6 +97,15 @@ def test_rmsprop_has_torchs_settings_and_normalises_each_parameter_unless_told_o
     assert settle("traces", 0, Config(optimizer="rmsprop", normalize="group"))[1].normalize == "group"
     with pytest.raises(ValidationError, match="normalize"):
         Config(optimizer="rmsprop", normalize="layer")
+
+
+def test_roundings_of_a_seed_begin_alike_and_differ():
+    short = {"hidden": 8, "steps": 60, "shift": 30, "implementation": "readable"}
+    losses = [run_cell("traces", 0, **short, rounding=rounding)[1].arrays["loss"] for rounding in (0, 1, 1, 2)]
+    np.testing.assert_array_equal(losses[1], losses[2])
+    for other in (losses[1], losses[3]):
+        assert 0 < np.abs(other - losses[0]).max() < 1e-4
+    assert np.abs(losses[3] - losses[1]).max() > 0
 
 
 def test_a_setting_without_effect_is_refused():

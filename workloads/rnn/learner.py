@@ -19,7 +19,7 @@ from raysweep.workloads.requirements import missing_module
 from raysweep.workloads.rnn.architectures import ARCHITECTURES
 from raysweep.workloads.rnn.component import Scalar, owners, resolve
 from raysweep.workloads.rnn.fused.form import Propagation, Size, not_fused, propagation_of
-from raysweep.workloads.rnn.initial import INITIALIZERS, Initial
+from raysweep.workloads.rnn.initial import INITIALIZERS, Initial, one_rounding_away
 from raysweep.workloads.rnn.losses import LOSSES
 from raysweep.workloads.rnn.masks import SELECTIONS
 from raysweep.workloads.rnn.optimizers import OPTIMIZERS
@@ -28,7 +28,7 @@ from raysweep.workloads.rnn.rules import RULES
 from raysweep.workloads.rnn.rules.uoro import Noise, UoroVariant
 from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.rnn.training import Learner, Trajectory, begin, train
-from raysweep.workloads.seeds import generators
+from raysweep.workloads.seeds import generators, rounding_generator
 
 
 def name_in(registry: Registry[Any]) -> Callable[[str], str]:
@@ -81,6 +81,9 @@ class LearnerConfig(BaseModel):
     fisher_window: int | None = Field(default=None, ge=1, description="of the Fisher selections, in steps")
     implementation: Literal["readable", "fused"] | None = Field(
         default=None, description="fused: compiled, for the masked-RTRL family; equal up to rounding at tol = 0"
+    )
+    rounding: Annotated[int, AddedLater(0)] = Field(
+        default=0, ge=0, description="which weights one rounding (ulp) away from the seed's to start from; 0: the seed's"
     )
     spectrum_every: int | None = Field(default=None, ge=1, description="steps between singular values of J")
     alignment_every: int | None = Field(
@@ -263,6 +266,8 @@ def learn_along(
     n_in, n_out = stream.inputs.shape[1], stream.targets.shape[1]
     learner = build_learner(cell.method, cell.k, config, n_in, n_out)
     theta = initial_theta(learner, config, n_in, n_out, rngs.weights)
+    if config.rounding:
+        theta = one_rounding_away(theta, rounding_generator(cell.seed, config.rounding))
     schedule = Schedule(config.spectrum_every, config.alignment_every)
     if config.implementation == "fused":
         from raysweep.workloads.rnn.fused.train import train_fused
