@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# The tests start hundreds of processes of Python: they keep byte code, whatever the shell's settings are.
+PYTEST := PYTHONDONTWRITEBYTECODE= "$(BIN)/python" -m pytest -q
+FAST   := -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+
 .PHONY: run test test-slow chaos check format bench results docs wheel clean
 
 run: $(VENV)/.user
@@ -11,10 +15,10 @@ run: $(VENV)/.user
 	"$(BIN)/raysweep" table 3
 
 test: $(VENV)/.dev
-	"$(BIN)/python" -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) $(FAST)
 
 test-slow: $(VENV)/.cluster
-	"$(BIN)/python" -m pytest -q
+	$(PYTEST)
 
 # Faults at random on a cluster of several nodes, for 20 minutes at most; prints its seed and its counts.
 chaos: $(VENV)/.dev
@@ -24,7 +28,7 @@ check: $(VENV)/.dev
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) $(FAST)
 
 format: $(VENV)/.dev
 	"$(BIN)/ruff" format .
