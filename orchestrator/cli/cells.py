@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from raysweep.orchestrator.sweep.loading.workload import Workload
 
 MAX_SEEDS, MAX_IDS, MAX_FILES = 5, 5, 8
-"""Maximum numbers to print: seeds of a group of failures, ids with one prefix, artifacts or arrays of an attempt."""
+"""Maximum numbers to print: seeds of a group of failures, ids that begin alike, artifacts or arrays of an attempt."""
 PROGRESS_S = 5.0
 """Minimum seconds between two lines on the progress of a cell."""
 
@@ -183,9 +183,9 @@ def failures(
 ) -> None:
     """Group failed cells by their last error, and name the settings they share.
 
-    Errors of one group agree in type and place, and have similar messages. Settings that all cells of the store have
-    are not named. Cells that are done now are only counted. A done cell that failed when it was run again counts as
-    failed.
+    Errors of one group agree in type and place, and have similar messages. A setting is not named if all cells of the
+    store have it. Cells that are done now, or that failed under an earlier version of the workload, are only counted.
+    A done cell whose later attempt failed counts as failed.
     """
     import polars as pl
 
@@ -335,7 +335,7 @@ def _entry(store: Store, cell_id: str) -> RecordedSweep:
 
 
 def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
-    """Load a cell's workload by `name`: from the folders that the cell's launch recorded, then from the current one."""
+    """Load a cell's workload by `name`, from the folders that its launch recorded, then from the current folder."""
     from raysweep.orchestrator.launch.request import refuse_foreign
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
     from raysweep.orchestrator.sweep.loading.main_program import enter
@@ -361,9 +361,12 @@ def _workload(store: Store, cell_id: str, name: str, trust: bool) -> Workload:
 
 
 def _file_of_main(store: Store, cell_id: str, name: str, search: Sequence[str]) -> str:
-    """Return the program file whose `__main__` defines the workload's function, from the cell's last attempt.
+    """Return the program file that defines the workload's function, as recorded by the cell's last attempt.
 
     Rows are not signed, unlike recorded sweeps. Therefore only files below the launch's folders are accepted.
+
+    Raises:
+        InputError: no such file is recorded, or it is a notebook.
     """
     import polars as pl
 

@@ -48,7 +48,7 @@ def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
 
 
 def used_by(difference: Difference) -> str:
-    """Describe by which other parts the workload uses the changed part: `, used by function run > function fit`."""
+    """Return the parts through which the workload uses the changed part: `, used by function run > function fit`."""
     return f", used by {' > '.join(difference.chain)}" if difference.chain else ""
 
 

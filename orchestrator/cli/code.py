@@ -1,4 +1,4 @@
-"""The code and the environment of a cell's row: printed, compared with another row's, or loaded to run it again."""
+"""The code and the environment recorded for a cell. They are printed, compared, or loaded to run again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def last_row(store: Store, cell_id: str) -> dict[str, Any] | None:
-    """Return the row of a cell if it is done, otherwise of its last ended attempt; None if no attempt has ended."""
+    """Return a cell's row: of its done attempt, otherwise of its last ended attempt. None if no attempt has ended."""
     import polars as pl
 
     is_cell = pl.col("cell_id") == cell_id
@@ -38,6 +38,9 @@ def workload_as_recorded(store: Store, cell_id: str, entry: RecordedSweep, folde
         entry: the sweep that requested the cell.
         folder: a new private folder, to which the source is unpacked.
         trust: load the source even if another user, or another machine, recorded it.
+
+    Raises:
+        InputError: the source was not recorded, cannot be loaded, or is not trusted.
     """
     from raysweep.orchestrator.launch.as_recorded import recorded_workload
 
@@ -68,7 +71,7 @@ def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Sou
 
 
 def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded environment of a row. Rows of earlier versions of raysweep have only imported packages."""
+    """Return the recorded environment of a row. Rows of earlier versions have none: return only `imported`."""
     from raysweep.orchestrator.run.environment import KEY
     from raysweep.orchestrator.store.documents import ENVIRONMENTS, read
 
@@ -108,7 +111,7 @@ def show_code(
 
 
 def _debug_command(cell_id: str, row: Mapping[str, Any], source: Source, at: str) -> tuple[str, str | None]:
-    """Return a label, and the command that runs one cell; None for a notebook's function, which no command can run."""
+    """Return a label, and the command that runs one cell; no command (None) for a function in a notebook."""
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
 
     command = f"raysweep debug {cell_id[:8]}"
@@ -168,7 +171,7 @@ def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tupl
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten an environment to one level: each installed package becomes an entry under its own name."""
+    """Flatten an environment to one level: each installed package becomes an entry. Other dicts are left out."""
     flat: dict[str, Any] = {}
     for name, value in environment.items():
         flat.update(value if isinstance(value, dict) and name == "installed" else {})

@@ -81,7 +81,10 @@ def _ended(store: Store, cell_id: str) -> list[int]:
 
 
 def _latest(store: Store, cell_id: str, ended: list[int], running: bool) -> int | None:
-    """The number of the running attempt if it has printed or logged anything, otherwise of the last one that ended."""
+    """Return the unfinished attempt that has published something; otherwise the last ended one, unless the cell runs.
+
+    None if there is neither.
+    """
     numbers = [state.attempt for state in store.live() if state.cell_id == cell_id]
     return max(numbers, default=None if running else max(ended, default=None))
 

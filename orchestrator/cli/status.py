@@ -143,7 +143,11 @@ def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
 
 
 def _await_store(store: Store, as_json: bool) -> None:
-    """Wait until a launch that is starting has created the store."""
+    """Wait until a launch that is starting has created the store.
+
+    Raises:
+        InputError: there is no store, and no launch is starting.
+    """
     from raysweep.orchestrator.launch.announce import who_starts
 
     is_printed = False

@@ -113,7 +113,10 @@ def job(verb: str, request: Request | None, options: Sequence[str]) -> Iterator[
 
 
 def _program_files(folder: Path) -> dict[Path, bytes | None]:
-    """Return the files of the programs that a folder's sweep files run, as the argument `own` of `python_files`."""
+    """Return the files of the programs in a folder's sweep files, by relative path.
+
+    The result is passed to `python_files` as `own`.
+    """
     from raysweep.orchestrator.sweep.programs.program_files import workload_of
     from raysweep.orchestrator.sweep.spec import Sweep
 
@@ -138,6 +141,9 @@ def _put(sweep: Sweep, request: Request, folder: Path) -> str:
 
     Returns:
         The SWEEP argument for the head: a path relative to the job's folder, or the bundled sweep's name.
+
+    Raises:
+        InputError: a link is relative, or an input is not shipped.
     """
     path = Path(str(sweep.path))
     parts = [(part, request.workloads[part.workload]) for part in sweep.parts()]

@@ -36,18 +36,17 @@ class Snapshot(NamedTuple):
 
     Args:
         now: the time of the snapshot, UTC.
-        states: one row per known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending`: no
-            attempt), request_state (see `drift`), failed (its last attempt failed or was lost, and no running launch
-            will retry it).
-        ended: attempts that ended in the last `WINDOW_S`, of the running launch if there is one, oldest first:
-            started_at, finished_at, status, seconds.
+        states: one row per known cell: cell_id, name, cpus, gpus, expected_seconds, status (`pending` without an
+            attempt), request_state (see `drift`), and failed: the last attempt failed or was lost, and no running
+            launch will retry the cell.
+        ended: one row per attempt that ended in the last `WINDOW_S` seconds, oldest first: started_at, finished_at,
+            status, seconds. If a launch is running, only its attempts.
         failures: the last attempts of the most recently failed cells: cell_id, status, error_type, error_message,
             finished_at.
-        running: id of each cell that runs, by the owner's last heartbeat -> fraction done; None if the cell does not
-            report it.
+        running: id of each running cell, by the owner's last heartbeat -> fraction done; None if not reported.
         owner: the launch that owns the store, if any.
         starting: the launch on this machine that is about to own the store, if any.
-        logged: id of each running cell that logs metrics -> metric name -> its last step and value.
+        logged: id of each running cell that logs metrics -> metric name -> (last step, last value).
         questions: the verdicts on the questions that sweeps declare; empty if `where` selects cells.
         in_program: whether a cell that is not done needs its program or notebook to run (see `only_in_program`).
     """
@@ -213,7 +212,7 @@ def lines(moment: Snapshot, first_seen: Mapping[str, datetime], at: str) -> list
 
 
 def only_in_program(ids: pl.DataFrame, cells: CellTable) -> bool:
-    """Return whether any of the cells `ids` is a function of a program or notebook, which only this can run again."""
+    """Return whether any of the cells `ids` can run only from its program or notebook, which defines its function."""
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
 
     variants = cells.variants.filter(pl.col("workload").str.starts_with(f"{MAIN}:"))
@@ -253,7 +252,7 @@ def next_steps(
 
 
 def event(moment: Snapshot) -> dict[str, object]:
-    """Convert a snapshot to a flat dictionary, for JSON."""
+    """Convert a snapshot to a dictionary that can be written as JSON."""
     return {
         "at": moment.now.isoformat(timespec="seconds"), "cells": moment.states.height, **totals(moment)._asdict(),
         "running_cells": list(moment.running),

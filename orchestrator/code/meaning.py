@@ -100,7 +100,7 @@ def _by_meaning(before: Source, after: Source) -> list[Difference]:
 
 
 def _named_by_text(words: frozenset[str], *sides: Names) -> bool:
-    """Return whether a string in the code names code: "package.module", "module.function" or "module:function"."""
+    """Return whether a string in the code is the dotted name of a module or a name in it; ':' counts as '.'."""
     for text in (word[1:].replace(":", ".") for word in words if word.startswith("'")):
         parts = text.split(".")
         if len(parts) == 1 or not all(map(str.isidentifier, parts)):

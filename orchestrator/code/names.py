@@ -36,10 +36,7 @@ class Names:
         self.files = {file.module: file for file in source.files if file.module}
 
     def require_start(self) -> None:
-        """Raise `NotPython` if the source lacks the workload's function, or the program's script.
-
-        A program whose scripts are in several folders is refused as well.
-        """
+        """Raise `NotPython` unless the source has the workload's function, or the program's scripts in one folder."""
         source = self.source
         if source.module and not self.named(source.module, source.roots[0], (), set()):
             raise NotPython(f"{source.module} has no {source.roots[0]} that can be found by reading it")
@@ -60,15 +57,15 @@ class Names:
         return () if taken is None else taken.bound
 
     def targets(self, unit: Unit, ref: Ref) -> list[Target]:
-        """Resolve a name that a unit uses, with the attributes that follow it; empty for a builtin."""
+        """Return the targets of a name that a unit uses, with the attributes after it; none for a builtin."""
         if ref.name in unit.imports:
             return self._imported(unit.imports[ref.name], ref.attributes, set())
         return self.named(unit.module, ref.name, ref.attributes, set())
 
     def named(self, module: str, name: str, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
-        """Resolve a name of a module, with the attributes that follow it; empty if the module does not bind it.
+        """Return the targets of a name of a module, with the attributes after it; none if the name is not bound.
 
-        `seen` holds the (module, name) pairs that are already being resolved, which ends cycles.
+        `seen` holds the pairs (module, name) that are being resolved; it ends cycles.
         """
         taken = self.module(module)
         if taken is None or (module, name) in seen:
@@ -110,7 +107,7 @@ class Names:
         return [Whole(module)] if module in self.files else []
 
     def expanded(self, target: Target) -> str | list[Unit]:
-        """Return the units of a target: of a module, all its units. Return a full name unchanged."""
+        """Return the units of a target: the definition itself, or all units of a module. A full name is unchanged."""
         if isinstance(target, Whole):
             module = self.module(target.module)
             return sorted(module.units, key=lambda unit: unit.label) if module else []

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 MAX_FILE, MAX_TOTAL = 2**20, 16 * 2**20
-"""Maximum bytes of one file, and of all files, whose content is recorded. Of other files, only the digest is."""
+"""Maximum bytes of content to record: of one file, and of all files. Beyond that, only digests are recorded."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Source:
         return {file.path: file for file in (*self.files, *self.inputs)}
 
     def file(self, path: str) -> SourceFile | None:
-        """Return the file with this path, also one of `inputs`; None if there is none."""
+        """Return the source file or input file with this path; None if there is none."""
         return self._by_path.get(path)
 
     def digest(self) -> str | None:

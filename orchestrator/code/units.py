@@ -36,7 +36,7 @@ class Unit:
         node: its syntax tree.
         text: its source text.
         effects: `NONE`, `SOME` or `ORDERED`.
-        imports: name -> target of the import statements inside it.
+        imports: name -> its target, for the names that import statements inside the unit bind.
     """
 
     module: str
@@ -47,7 +47,10 @@ class Unit:
     imports: dict[str, Import] = field(default_factory=dict)
 
     def meaning(self, strict: bool) -> str:
-        """Return a text that is equal for two statements if they have the same meaning. For `strict` see `Stripped`."""
+        """Return a text that is equal for two statements if they have the same meaning.
+
+        With `strict`, texts of errors count as well (see `Stripped`).
+        """
         return self._form[strict][0]
 
     def refs(self, strict: bool) -> tuple[Ref, ...]:
@@ -336,8 +339,8 @@ def _words(node: ast.AST) -> Iterator[str]:
 def whole_meaning(source: bytes, *, is_file: bool = True) -> bytes:
     """Return bytes that are equal for two sources if they differ only in comments, docstrings and layout.
 
-    If the source cannot be parsed, its own bytes are returned. With `is_file=False`, for example for the value of a
-    notebook's global, a constant at the top does not count as a docstring.
+    If the source cannot be parsed, its own bytes are returned. With `is_file=False`, a constant at the top is not
+    taken for a docstring; this is meant for values such as a notebook's global.
     """
     stripped = Stripped(strict=True, imports=False)
     try:

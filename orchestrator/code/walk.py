@@ -1,4 +1,4 @@
-"""Walk over two versions of a source side by side, which compares all code that the workload's function reaches."""
+"""A walk over two versions of a source, side by side. It compares all code that the workload's function reaches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVALUATED = frozenset(["eval", "exec", "globals", "vars", "compile"])
 
 
 def _evaluates(words: frozenset[str]) -> bool:
-    """Tell whether a unit evaluates text; attributes such as `model.eval` and `re.compile` are other functions."""
+    """Tell whether a unit uses a builtin such as `eval`. `model.eval` and `re.compile` do not count."""
     return bool(words & EVALUATED) or ("builtins" in words and not EVALUATED.isdisjoint(word[1:] for word in words))
 
 
@@ -153,7 +153,7 @@ class Walk:
             self._pairs.append((one, other))
 
     def _explore(self, old: Sequence[str | list[Unit]], new: Sequence[str | list[Unit]], chain: Chain) -> None:
-        """Note all units that unpaired targets reach. They are not compared, but their imports and words count."""
+        """Note all units that unpaired targets reach. They are not compared; only their imports and words count."""
         for side, met, groups in ((self.old, self._met[0], old), (self.new, self._met[1], new)):
             waiting = [(unit, chain) for group in groups if isinstance(group, list) for unit in group]
             seen = set()

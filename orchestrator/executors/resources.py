@@ -38,11 +38,11 @@ class NodeType:
 
     Args:
         name: name of the node group.
-        resources: resource, by Ray's name -> amount; memory in bytes.
+        resources: Ray's name of a resource -> amount; memory in bytes.
         most: maximum number of nodes of this type at once.
         labels: labels of the nodes.
-        open: whether a node may have resources that `resources` lacks, since the provider determines them at its
-            start.
+        open: whether a node may have more resources than `resources` lists, because its provider determines them when
+            the node starts.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Autoscaler:
     def wanted(self, demand: Demand, now: int) -> int:
         """Return how many slots to request in addition to those of the running nodes.
 
-        A request at most doubles the slots, or is for `FIRST_NODES` nodes of the largest type if that is more.
+        The request is at most the larger of `now` and the slots of `FIRST_NODES` nodes of the largest type.
 
         Args:
             demand: the demand of each cell.
@@ -147,7 +147,7 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
     """Return how many cells of this demand fit these resources at once.
 
     Args:
-        offers: resource, by Ray's name -> amount; memory in bytes.
+        offers: Ray's name of a resource -> amount; memory in bytes.
         demand: the demand of each cell.
         unstated: whether a resource that is missing in `offers` counts as enough for one cell.
     """
@@ -159,13 +159,14 @@ def slots_of(offers: Mapping[str, float], demand: Demand, unstated: bool = False
 def nodes_to_avoid(
     nodes: Mapping[str, Mapping[str, float]], unresponsive: set[str], demand: Demand, others_may_come: bool = False
 ) -> set[str]:
-    """Return the ids of the nodes that a cell should not run on. At least one node that can run it remains.
+    """Return the ids of the nodes that a cell should not run on.
 
-    Ray would place cells without GPUs on GPU nodes. There they would take the CPUs that GPU cells need.
+    Ray would place cells without GPUs on GPU nodes. There they would take the CPUs that GPU cells need. If no
+    other node can run the cell, GPU nodes are not avoided; if still no node can run it, no node is avoided.
 
     Args:
         nodes: id of a living node -> its resources.
-        unresponsive: ids of nodes that do not answer.
+        unresponsive: ids of nodes that do not answer, or refuse chunks.
         demand: the cell's demand.
         others_may_come: whether an autoscaler may start a node without GPUs that can run the cell. Then no present
             node has to remain.

@@ -1,4 +1,4 @@
-"""Loads a workload from the source that the store recorded, because the user's files may have changed or gone since."""
+"""Loading of a workload from the source in the store, since the user's files may have changed or be gone."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from raysweep.orchestrator.text import duration, pace_in_words, printable
 TERMINAL_S, LINES_S, NOTEBOOK_S = 0.2, 10.0, 0.5
 """Seconds between two updates: on a terminal, without a terminal, in a notebook."""
 NEWS_S = 2.0
-"""The same without a terminal, if attempts have failed or cells wait for other nodes since the last update."""
+"""Seconds between two updates without a terminal, if attempts have failed or the waits for nodes have changed."""
 MAX_NAMED = 3
 """Maximum number of unsuccessful attempts that an update names; it names the last ones."""
 
@@ -24,11 +24,11 @@ Report = Callable[[Progress], None]
 
 @contextlib.contextmanager
 def shown(progress: Report | bool | None, beginning: str) -> Iterator[tuple[Report | None, Callable[[str], None]]]:
-    """Provide a function that shows a launch's progress, or None, and a function that shows a text at its end.
+    """Provide a function that shows a launch's progress (or None), and a function that shows a text at the end.
 
     Args:
-        progress: the user's own function for the progress; or True or False, to show it or not; None shows it only in a
-            notebook.
+        progress: the user's own function for the progress. True shows the progress, False does not; None shows it
+            only in a notebook.
         beginning: text to show until the first cell runs.
     """
     notebook = in_notebook()

@@ -89,10 +89,10 @@ def _compared(program: Program | None) -> Program | None:
 
 
 def _requested(entry: RecordedSweep, now: Sequence[RecordedSweep]) -> pl.Expr | bool:
-    """Return whether the newest version of a sweep requests the cells of an older version `entry`, or which of them.
+    """Return a predicate for the cells of an older version `entry` that a sweep's newest version requests; True: all.
 
-    `now` holds the records of the newest version, which requests the cells whose settings and seed it has. The result
-    is True if all of these records are partial (`--where`, `--set`), since the version may then request all cells.
+    `now` holds the records of the newest version, which requests each of its settings with each of its seeds. If all
+    records in `now` are partial (`--where`, `--set`), it may request any cell, and the result is True.
     """
     whole = [other for other in now if not other.metadata.get("where") and not other.metadata.get("overrides")]
     if not whole:
@@ -137,7 +137,7 @@ class Drift(NamedTuple):
 def drift(
     sweeps: Sequence[Sweep], every: CellTable, recorded: Sequence[RecordedSweep], workloads: Mapping[str, Workload]
 ) -> Drift:
-    """Compare the recorded cells of these sweeps with `every`, which are the cells that they request now."""
+    """Compare the recorded cells of these sweeps with `every`: all cells that the sweeps request now."""
     now = {(sweep.name, sweep.path): sweep for sweep in sweeps}
     versions = {name: workload.version for name, workload in workloads.items()}
     current = pl.col("workload").replace_strict(versions, default=None, return_dtype=pl.String)

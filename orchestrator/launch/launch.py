@@ -78,7 +78,7 @@ def launch(
     max_gpu_hours: float | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Result:
-    """Run the cells of one or several sweeps that are not done. Returns when all are done or failed.
+    """Run all cells of one or several sweeps, except done ones. Returns when every cell is done or failed.
 
     Args:
         sweeps: one or several sweeps, as `Sweep.load` returns them; or a workload's function.
@@ -100,11 +100,11 @@ def launch(
         max_cells: limit on the number of cells of the questions, including cells of earlier launches.
         max_cpu_hours: limit on the CPU-hours of all attempts of these cells.
         max_gpu_hours: limit on the GPU-hours of all attempts of these cells.
-        progress: a function that is called with the progress several times a second; True or False shows the progress
-            or not; None shows it only in a notebook.
+        progress: a function that is called with the progress several times a second. True shows the progress, False
+            does not; None shows it only in a notebook.
 
     Raises:
-        InputError: a sweep, the predicate or the store's path is invalid.
+        InputError: an argument or a sweep is invalid, or no machine can run some of the cells.
         StoreBusy: another launch owns the store.
     """
     refuse_launch()
@@ -150,12 +150,12 @@ class Launch:
         self._possible: Plan | None = None  # the plan whose cells this machine can run, as far as it was checked
 
     def plan(self) -> Plan:
-        """Plan the launch once no other launch owns the store.
+        """Plan the launch once no other launch owns the store, since the other one may run the same cells.
 
-        The owner may be running the same cells. Waits until it ends if `Options.wait` is set.
+        If `Options.wait` is set, wait until the other launch ends.
 
         Raises:
-            InputError: cells to run lack something on this machine, or need more than it has.
+            InputError: this machine lacks something that cells to run need, or is too small for them.
             StoreBusy: another launch owns the store, and `Options.wait` is false.
         """
         if self.store.exists():
@@ -198,8 +198,12 @@ class Launch:
         Args:
             report: called with the progress several times a second.
             announce: called once before the first cell runs; not called if no cell is to run.
-            on_round: called before each round, and once after the last round with a round of 0 cells. Without `until`,
-                a launch has one round.
+            on_round: called before each round, and after the last round with a round of 0 cells. Without `until`, a
+                launch has one round.
+
+        Raises:
+            InputError: some of the cells cannot run.
+            StoreBusy, Fenced: another launch owns the store, or took it over.
         """
         began = time.monotonic()
         request, store, options = self.request, self.store, self.options
@@ -314,7 +318,10 @@ class Launch:
 
 
 def on_device(table: CellTable, device: str) -> CellTable:
-    """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`)."""
+    """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`).
+
+    Raises InputError for any other.
+    """
     if device not in DEVICES:
         hint = "--device gpu: unknown device; use --device cuda"
         raise InputError(hint if device == "gpu" else f"--device: {unknown_name('device', device, DEVICES)}")

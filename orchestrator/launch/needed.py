@@ -12,7 +12,7 @@ from raysweep.orchestrator.store.reader import Store
 from raysweep.orchestrator.sweep.grammar.needs import Edge
 
 Files = tuple[int, int, tuple[Artifact, ...]]
-"""The artifacts of a cell: generation and number of the attempt that wrote them, and the artifacts without content."""
+"""A cell's artifacts: generation of the launch that wrote them, number of the attempt, artifacts without content."""
 
 
 class NeededFiles:

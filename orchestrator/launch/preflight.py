@@ -58,7 +58,7 @@ def _requirement(workload: Workload, lacks: Callable[[Any], str | None], config:
 
 
 def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, str]:
-    """Return, by workload, the command line of a program's first cell to run, or else of its first cell."""
+    """Return workload -> command line of a program's first cell to run; if none is to run, of its first cell."""
     lines = {}
     variants = plan.table.variants.with_row_index("row")
     cells = plan.frame.sort("run", descending=True, maintain_order=True)
@@ -85,7 +85,10 @@ def refuse_lacking(plan: Plan, request: Request, options: Options) -> None:
 
 
 def refuse_larger_than_machine(plan: Plan, options: Options) -> None:
-    """Raise InputError if a cell to run on an embedded Ray needs more CPUs or memory than this machine has."""
+    """Raise InputError if a cell to run on an embedded Ray is too large for this machine.
+
+    CPUs, memory and custom resources are checked.
+    """
     if options.executor != "ray" or options.address is not None:
         return
     machine = _this_machine()
@@ -113,7 +116,7 @@ def _this_machine() -> dict[str, float]:
 
 
 def refuse_unfit(plan: Plan, executor: Executor) -> None:
-    """Raise InputError if no node can run some of the cells, since they would wait forever."""
+    """Raise InputError if some of the cells fit no node. They would wait forever."""
     problems = []
     for size, count in demands(plan.frame.filter("run"), plan.table.variants):
         reason = executor.fits(*size)

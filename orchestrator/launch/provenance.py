@@ -35,7 +35,7 @@ def shipped() -> dict[str, Commit]:
 
 
 def to_ship(commits: Mapping[str, Commit]) -> dict[str, str]:
-    """Return environment variables for a submitted job, from which `shipped` reads the commits there."""
+    """Return environment variables that pass these commits to a submitted job, where `shipped` reads them."""
     return {SHIPPED: json.dumps(commits)}
 
 

@@ -42,12 +42,12 @@ def record(
     """Convert outcomes to tables. An outcome that cannot be stored becomes a failed attempt.
 
     Args:
-        completed: the outcomes; the `row` of each is a row of `plan`.
+        completed: the outcomes; `row` of each is the number of its cell's row in `plan`.
         plan: one row per cell: cell_id, variant, seed.
         variants: one row per variant, in the order of their numbers (`cells.VARIANTS_SCHEMA`).
         epoch: the launch's generation.
         commits: source digest -> commit of this source.
-        paths: source digest -> path on the driver; for other digests the worker's path is recorded.
+        paths: source digest -> path on the driver. For a digest that is not in it, the worker's path is recorded.
     """
     try:
         return _tables(completed, plan, variants, epoch, commits, paths)

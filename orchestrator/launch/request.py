@@ -1,4 +1,4 @@
-"""What a launch is to run: its options, and its cells, from sweep files or the store's records. Writes nothing."""
+"""The options of a launch, and its cells, read from sweep files or from the store's records. Writes nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Request:
 
     @property
     def own_files(self) -> dict[str, dict[Path, bytes | None]]:
-        """The workloads' files by the folder of users' files that contains them (see `Workload.shipped`)."""
+        """Folder of users' files -> the workloads' files in it, as `Workload.shipped` returns them."""
         files: dict[str, dict[Path, bytes | None]] = {}
         for w in self.workloads.values():
             if w.folder is not None:
@@ -151,7 +151,7 @@ def load_workloads(sweeps: Sequence[Sweep]) -> dict[str, Workload]:
 
     Raises:
         InputError: a workload cannot be loaded; or two sweeps run the same command from different folders, or with
-            different files, metrics or variables.
+            different files, inputs, metrics or variables.
     """
     workloads: dict[str, Workload] = {}
     for part in (part for sweep in sweeps for part in sweep.parts()):
@@ -178,9 +178,9 @@ def _checked(request: Request) -> Request:
 
 
 def suspicious_keys(sweep: Sweep, typed: Collection[str]) -> list[str]:
-    """Return warnings about keys of a sweep that are probably in the wrong place.
+    """Return warnings about keys that are probably in the wrong place, for a sweep whose workload has no `Config`.
 
-    For sweeps whose workload has no `Config`. Keys that were `typed` on the command line are not checked.
+    Keys in `typed`, which were set on the command line, are not checked.
     """
     lists = [
         f"{sweep.path}: config.{key}: each cell gets the whole list; to try its values one by one, write "

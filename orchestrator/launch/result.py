@@ -187,7 +187,7 @@ def _result(
     done: int,
     failed: int,
 ) -> Result:
-    """Build a result without exhausted and changed cells."""
+    """Build a result. The caller sets `exhausted` and `changed`."""
     return Result(
         asked=len(planned.table),
         done=done,

@@ -69,9 +69,9 @@ def advice(sql: str, error: Exception, columns: Collection[str], answer: Callabl
 
 
 def about_a_column(sql: str, error: duckdb.Error, columns: Collection[str]) -> duckdb.Error:
-    """Return DuckDB's error; one about a missing column if DuckDB takes a misspelt nested setting for a table's column.
+    """Return DuckDB's error, or a clearer one if the SQL misspells a nested setting.
 
-    For `optimizer.lrr`, DuckDB reports that there is no table `optimizer`.
+    For `optimizer.lrr`, DuckDB reports a missing table `optimizer`; the clearer error reports a missing column.
     """
     import duckdb
 
@@ -92,7 +92,7 @@ def missing_column(error: Exception) -> str | None:
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Return the columns `NAME_...`, `config_NAME` and `metric_NAME`, or else the one with the closest spelling."""
+    """Return the columns `NAME_...`, `config_NAME` and `metric_NAME`; if there are none, the closest spelling."""
     prefixed = {f"config_{name}", f"metric_{name}"}
     longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)

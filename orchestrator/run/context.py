@@ -231,7 +231,7 @@ def _text(name: str, value: str) -> str:
 
 
 def _named(what: str, error: Exception) -> Exception:
-    """Return an error of a failed conversion with `what` before its message: a TypeError, MemoryError or ValueError.
+    """Return a conversion's error with `what` before its message, as TypeError, MemoryError or ValueError.
 
     The original error may be of any type, for example if a tensor raised it.
     """

@@ -76,7 +76,7 @@ def _environment() -> Environment:
 
 
 def _imported() -> dict[str, str]:
-    """Map each installed package of which this process has imported a module to its version."""
+    """Return the version of each installed package that this process has imported, wholly or in part."""
     installed: dict[str, str] = {}
     with contextlib.suppress(metadata.PackageNotFoundError):
         installed["raysweep"] = metadata.version("raysweep")  # runs from a copy on workers

@@ -114,7 +114,7 @@ class Printed(NamedTuple):
 
     @property
     def beyond_tail(self) -> Printed | None:
-        """This object if `tail` does not hold the whole output; otherwise None."""
+        """The output itself if it is longer than `tail`; otherwise None."""
         return self if self.left_out or len(self.text) > MAX_TAIL else None
 
 

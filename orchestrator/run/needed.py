@@ -36,13 +36,13 @@ class Needed:
 
 
 class StoreNotReachable(Exception):
-    """A worker cannot read the store, which holds the artifacts of the cells that its cell needs."""
+    """A worker cannot read the store, where the artifacts of needed cells are."""
 
 
 def with_needs(source: str, needs: Collection[NeededCell]) -> str:
-    """Combine a source digest with the attempts of the needed cells, to label a cell's checkpoints.
+    """Return a digest of a source digest and of the needed cells' attempts, to label a cell's checkpoints.
 
-    A checkpoint that was computed from other attempts' artifacts is therefore not loaded.
+    Checkpoints that were computed from artifacts of other attempts are therefore not loaded.
     """
     if not needs:
         return source
@@ -51,7 +51,7 @@ def with_needs(source: str, needs: Collection[NeededCell]) -> str:
 
 
 def reached(location: CheckpointLocation | None) -> Storage:
-    """Return the launch's store as this machine can access it.
+    """Return the launch's store, for access from this machine.
 
     Raises:
         StoreNotReachable: this machine cannot access the store.

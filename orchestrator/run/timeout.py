@@ -61,7 +61,7 @@ def deadline(limit: float | None, faults: IO[str] | None, position: int) -> Iter
 
 
 def hard_grace(limit: float) -> float:
-    """Return how many seconds after its timeout of `limit` seconds a cell's process is ended."""
+    """Return the seconds from a cell's timeout (`limit` seconds) until its process is ended."""
     return min(5.0, max(1.0, 0.5 * limit))
 
 

@@ -17,8 +17,8 @@ class Breaker:
     """Stops a method whose cells fail alike, without stopping other methods (a circuit breaker).
 
     Args:
-        max_alike: a method is stopped when at least this many of its cells have failed with the same signature, and at
-            least as many as have succeeded. None: never.
+        max_alike: minimum number of cells that have failed with the same signature when their method is stopped. If
+            more cells of the method have succeeded, as many must have failed alike. None: no method is stopped.
     """
 
     def __init__(self, max_alike: int | None) -> None:

@@ -1,7 +1,8 @@
-"""Stage 4, driving: runs a plan on an executor and yields outcomes. Chunks, back-pressure, timeouts, retries.
+"""Stage 4, driving: runs a plan on an executor and yields outcomes.
 
-It knows neither Ray nor the store. The longest cells run first; short cells share chunks of about a second. If
-a chunk dies and the cell that caused it is unknown, each of its cells runs again alone, and none is charged.
+The driver forms chunks, limits their number in flight, enforces timeouts and retries cells. It knows neither Ray nor
+the store. The longest cells run first; short cells share chunks of about a second. If a chunk dies, and it is unknown
+which cell was the cause, each of its cells runs again alone, and none is charged.
 """
 
 from __future__ import annotations
@@ -63,12 +64,12 @@ class Driver:
         search: workload -> folders of users' modules and programs.
         limits: limits at which the launch stops early.
         checkpoints: location of the cells' checkpoints.
-        workloads: name -> workload: its program, if any, the digest of its inputs, and the files that a worker's code
-            may differ in.
-        outputs: sweep -> which outputs of a cell it keeps.
+        workloads: name -> workload. Chunks get its program and the digest of its inputs. If a worker's code differs,
+            the message names the file.
+        outputs: sweep -> the outputs of a cell that the sweep stores.
         publish: called with states of running cells whose workers cannot publish them.
         orders: returns the orders of the commands `pause`, `continue` and `cancel` since the last call.
-        files_of: returns the needed cells of some edges with their artifacts, which are in the store.
+        files_of: function (edges) that returns the needed cells, with their artifacts from the store.
     """
 
     def __init__(
@@ -360,7 +361,7 @@ class Driver:
         return self.attempts.slow((chunks[n].tasks[i].row, now - at) for n, (i, at, _) in self._started.items())
 
     def _work_begun(self) -> float:
-        """Return the sum of weight times fraction done over running cells; without progress, a cell counts as half."""
+        """Return the work done so far in running cells: the sum of weight times progress (0.5 if unknown)."""
         running = ((self._in_flight[number].tasks[i].row, part) for number, (i, _, part) in self._started.items())
         return sum(self.attempts.weights[row] * (0.5 if part is None else part) for row, part in running)
 

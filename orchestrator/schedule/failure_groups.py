@@ -55,7 +55,7 @@ def signature(error_type: str | None, message: str | None, traceback: str | None
 
 
 def grouped(attempts: pl.DataFrame, variants: pl.DataFrame) -> pl.DataFrame:
-    """Group failed attempts by signature, and find the settings that a group's cells share. Most cells come first.
+    """Group failed attempts by signature, and find the settings that a group's cells share. The largest come first.
 
     Args:
         attempts: columns workload, method, k, config, status, cell_id, seed, error_type, error_message, traceback.
@@ -116,7 +116,7 @@ _SETTINGS = ["method", "k", "config"]
 
 
 def _equal(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that are equal in all rows, without null ones.
+    """Return the settings that are equal in all rows and not null.
 
     A row has the keys method, k and config (JSON).
     """

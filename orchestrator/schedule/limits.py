@@ -9,13 +9,14 @@ MAX_ALIKE = 20
 NODE_WAIT_MIN = 30.0
 """Minutes for which cells wait for a node that fits them before the launch stops, if no other cells run."""
 SLOW_FACTOR, SLOW_S = 5.0, 60.0
-"""A cell is slow when it has run for SLOW_FACTOR times its expected seconds, and for at least SLOW_S seconds."""
+"""A cell is slow after more than SLOW_FACTOR times its variant's average, and more than SLOW_S seconds."""
 
 
 class Limits(NamedTuple):
-    """Limits of a launch. At a limit it submits no more cells, and running cells complete. None means no limit.
+    """Limits of a launch. None means no limit.
 
-    One of the limits is on the number of cells that run at once.
+    At a limit the launch submits no more cells, and running cells complete. But `alike` stops only one method, and
+    `parallel` only limits the number of cells that run at once.
     """
 
     failures: int | None = None  # cells that have used up their attempts

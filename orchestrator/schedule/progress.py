@@ -9,7 +9,10 @@ from typing import NamedTuple
 MAX_HISTORY = 512
 """Maximum number of entries in a launch's history of counts. Beyond it, every second entry is dropped."""
 MANY_CELLS = 400
-"""The pace ignores the first `done / MANY_CELLS` of the run time, at most half. Few cells need a longer window."""
+"""The pace ignores the first `done / MANY_CELLS` of the run time, but at most half of it.
+
+With few cells, a longer window is needed.
+"""
 
 
 class Pace(NamedTuple):
@@ -93,9 +96,10 @@ class Progress:
             del self.history[::2]
 
     def pace(self, now: float) -> Pace:
-        """Return the pace since the first cell began; with more cells done, only over a later part, at least half.
+        """Return the pace in the last part of the run, which is at least half of the time since the first cell began.
 
-        The start of Ray does not count. A running cell counts by the fraction that is done.
+        The more cells are done, the later this part begins. The start of Ray does not count. A running cell counts by
+        the fraction that is done.
         """
         if self.began is None:
             return Pace(0.0, None)

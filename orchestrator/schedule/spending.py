@@ -1,4 +1,4 @@
-"""Limits of a launch on time, failures, CPU-seconds and GPU-seconds, and its spending, including running cells."""
+"""A launch's spending, running cells included, and its limits on time, failures, CPU-seconds and GPU-seconds."""
 
 from __future__ import annotations
 

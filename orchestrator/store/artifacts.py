@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "files"
 MAX_PATH, MAX_BYTES = 1000, 4 * 2**30
-"""Maximum length of an artifact's path in bytes, and maximum size of its content."""
+"""Maximum number of bytes of an artifact's path, and of its content."""
 NAME = re.compile(r"[0-9a-f]{24}-\d{6}-[0-9a-f]{64}")
 
 

@@ -1,8 +1,8 @@
 """Merging of small segments during a launch, so that readers of a million cells open tens of files, not thousands.
 
 Sixteen segments of the same size class are merged at a time, so that a row is rewritten only a few times. The
-merged segment names the segments that it replaces, and appears in one step. Then these are deleted
-(`docs/store.md`).
+merged segment lists the segments that it replaces, and appears in one step. Then the replaced segments are
+deleted (`docs/store.md`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def runs(segments: Iterable[Segment], size: int, rows: int) -> Iterator[list[Seg
 
 
 def batches(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Return the groups of segments to merge now: each of one size class, and full or of at least `FAN` segments."""
+    """Return the groups of segments to merge now.
+
+    All segments of a group have one size class. A group is full, or has at least `FAN` segments.
+    """
     classes: dict[int, list[Segment]] = {}
     for segment in segments:
         number = None if segment.seal else size_class(segment.size, segment.rows)

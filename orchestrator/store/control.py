@@ -1,7 +1,8 @@
 """Orders of other commands to a running launch: files under `_control/`, which its driver reads every few seconds.
 
-`EPOCH.paused` exists while the launch of this generation is paused. Each `EPOCH-TOKEN.json` lists cells to cancel; the
-launch removes it once it has cancelled them. Files of earlier generations are ignored.
+`EPOCH.paused` exists while the launch of this generation is paused. Each `EPOCH-TOKEN.json` lists cells to cancel;
+the launch removes the file after the cells are cancelled. Files of earlier generations have no effect and are
+removed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from raysweep.orchestrator.text import CELL_ID
 FOLDER = "_control"
 MAX_BYTES = 2**28
 LOOK_S, LOOK_REMOTE_S = 1.0, 5.0
-"""Seconds between a launch's reads of the folder: for a local store, and for a remote one (a request each)."""
+"""Seconds between a launch's reads of the folder: in a local store, and in a remote one (a read is a request)."""
 
 
 class Orders(NamedTuple):

@@ -55,9 +55,9 @@ def current_owner(
 
     Args:
         storage: the store's storage.
-        patience: seconds of silence after which an owner on another machine is presumed dead; by default 1.25
-            beats.
-        locked: whether this process has acquired the host-wide lock; then no owner under this kernel is alive.
+        patience: seconds of silence after which an owner on another machine is presumed dead; by default
+            1.25 times `BEAT_S`.
+        locked: whether this process has acquired the host-wide lock. If so, no owner under this kernel is alive.
         on_damage: called if the newest generation's file is damaged. If it does not raise, only the heartbeat shows
             whether the owner is alive.
     """
@@ -237,8 +237,8 @@ def new_epoch(storage: Storage, command: str) -> int:
 def seal(storage: Storage, folder: str, epoch: int, on_damage: OnDamage = refuse) -> None:
     """Create a seal under the next segment name of an earlier generation, so that its owner can commit no more.
 
-    This is repeated if the owner took the name first. `on_damage` is called with the path and the error of each
-    damaged file. If it does not raise, the file does not count as a seal.
+    If the owner takes this name first, the seal gets the name after it. `on_damage` is called with the path and the
+    error of each damaged file. If it does not raise, the file does not count as a seal.
     """
     while True:
         numbers = sorted(n for e, n in _numbers(storage, folder, on_damage) if e == epoch)

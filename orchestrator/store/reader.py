@@ -31,7 +31,7 @@ DEFAULT = "results"
 MAX_KEPT = 256 * 2**20
 """Maximum bytes of segments from an object store that a reader holds in memory, so as not to fetch them again."""
 _MAX_TRIES = 100
-"""Maximum number of tries of a read whose files a launch merges away meanwhile."""
+"""Maximum number of tries of a read. A try fails if a launch merges a file away before it is read."""
 
 
 class Store:
@@ -61,7 +61,10 @@ class Store:
         return f"Store({str(self.storage)!r})"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the number of cells by status, those without an attempt as `pending`."""
+        """Return the HTML that a notebook shows: the number of cells by status.
+
+        Cells without an attempt are `pending`.
+        """
         if not self.exists():
             return f"<p>{html.escape(repr(self))}: no launch has written to it</p>"
         requested, ended = self.known().cells.select("cell_id"), self.summary()
@@ -89,7 +92,7 @@ class Store:
         return {s.path: s.rows for s in self._footers.values() if s.path in self.skipped}
 
     def exists(self) -> bool:
-        """Whether a launch has created the store."""
+        """Return whether a launch has created the store."""
         return read_at_most(self.storage, MARK, MARK_BYTES) is not None
 
     def require(self) -> Store:
@@ -123,13 +126,14 @@ class Store:
         raise StoreDamaged(f"{self.storage}/{folder}: its files change faster than they can be read")
 
     def collect(self, frame: Callable[[], pl.LazyFrame]) -> pl.DataFrame:
-        """Collect a lazy frame over `cells`, `attempts` and `arrays`, even while a launch merges segments.
+        """Collect a lazy frame over the store's tables, even while a launch merges segments.
 
         Args:
             frame: builds the lazy frame. Called again if a merge removed a file before it was read.
 
         Raises:
-            StoreDamaged: pages of a file are damaged; the message names the file.
+            StoreDamaged: pages of a file are damaged (the message names the file), or files change too fast to be
+                read.
         """
         for _ in range(_MAX_TRIES):
             try:
@@ -204,7 +208,10 @@ class Store:
         return self.collect(self._artifacts)
 
     def live(self) -> list[LiveState]:
-        """Return the output and curves so far of attempts that have not ended. An attempt without any is left out."""
+        """Return the output and curves so far of attempts that have not ended.
+
+        An attempt that has published none is left out.
+        """
         states = live_states(self.storage, self.skip)
         if not states:
             return []

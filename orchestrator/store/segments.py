@@ -5,10 +5,10 @@ that name is the commit. A footer may have these keys:
 
 - `raysweep.seal`: the segment has no rows, and occupies an earlier generation's next name.
 - `raysweep.replaces`: the names of the segments that a compaction has merged into this one.
-- `raysweep.replaced`: these names, and all names that those segments had replaced themselves. A late write may
-  restore a name that was deleted long ago.
-- `raysweep.details`, in `attempts`: how many arrays, texts and artifacts each attempt recorded, so that a loss
-  is noticed.
+- `raysweep.replaced`: these names, and all names that those segments had replaced themselves. All stay listed,
+  since a late write may restore a file that was deleted long ago.
+- `raysweep.details`, in `attempts`: the number of arrays, texts and artifacts that each attempt recorded, so that
+  a loss is noticed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ DetailCounts = tuple[tuple[int, int], ...]
 A pair is (rows of an attempt, number of consecutive attempts with as many rows).
 """
 UNKNOWN = -1
-"""Number of rows of an attempt that an earlier version recorded without counting."""
+"""Stands for an unknown number of rows, such as that of an attempt recorded by an earlier version."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def encode(
         seal: whether the segment is a seal, which occupies the next name of a generation that has ended.
         replaces: the segments that a compaction has merged into this one.
         replaced: further names that this segment replaces.
-        detail_counts: of a segment of `attempts`; None: those of the merged segments.
+        detail_counts: the counts for a segment of `attempts`; None: the counts of the segments in `replaces`.
     """
     metadata = {checksums.MARK: b"1"}
     if folder == "attempts":
@@ -212,7 +212,7 @@ def refuse(path: str, error: StoreDamaged) -> None:
 
 
 def inspected(storage: Storage, folder: str, names: Sequence[str], on_damage: OnDamage = refuse) -> Iterator[Segment]:
-    """Yield `inspect` of each name, in order. Several run at once if that is faster on this storage.
+    """Yield the segment of each name, in order. Several are read at once if that is faster on this storage.
 
     `on_damage` is called with each damaged file's path and error. If it does not raise, the file is left out.
     """
@@ -322,7 +322,7 @@ def _difference(schema: pa.Schema, folder: str) -> str:
 
 
 def _replaced(metadata: dict[bytes, bytes], folder: str, segment: tuple[int, int], where: str) -> tuple[Run, ...]:
-    """Read which earlier segments a footer lists as replaced, as runs (generation, first number, last number).
+    """Read a footer's list of replaced segments, as runs (generation, first number, last number).
 
     Raises:
         StoreDamaged: the list is invalid, or names a segment that is not an earlier one of this folder.

@@ -65,13 +65,13 @@ class RecordedSweep:
         return wide.join(seeds, on="seed", maintain_order="left").with_columns(pl.col("place").cast(pl.Int64))
 
     def sweep(self) -> Sweep:
-        """The sweep as its file defined it, without the overrides of its launch."""
+        """Return the sweep as its file defined it, without the overrides of its launch."""
         path = self.metadata["path"]
         return Sweep.from_text(self.metadata["text"], Path(path) if path else None)
 
 
 def known_cells(recorded: Sequence[RecordedSweep]) -> CellTable:
-    """Merge the cells of these sweeps, the oldest of which is first. Each cell has its last request's resources."""
+    """Merge the cells of these sweeps, which begin with the oldest. Each cell has its last request's resources."""
     return merge([entry.table for entry in reversed(recorded)])
 
 
@@ -151,7 +151,7 @@ def is_own(data: bytes, signature: object) -> bool:
 
 
 def key_path() -> Path | None:
-    """Return the path of the key file in `XDG_STATE_HOME`, by default `~/.local/state`."""
+    """Return the key file's path in `XDG_STATE_HOME` (default: `~/.local/state`); None without an absolute path."""
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:  # no such user's home

@@ -245,7 +245,10 @@ class StoreWriter(Owner):
         self._replace(folder, self._merged(folder, batch), batch)
 
     def _merged(self, folder: str, batch: list[Segment]) -> io.BytesIO:
-        """Encode these segments as one, reading them in parts: the process never returns memory that Arrow used."""
+        """Encode these segments as one.
+
+        They are read in parts: the process never gives back memory that Arrow has used.
+        """
         return encode(folder, parts(self.storage, batch), replaces=batch)
 
     def _replace(self, folder: str, merged: io.BytesIO, batch: list[Segment]) -> None:

@@ -117,7 +117,7 @@ def merge(tables: Sequence[CellTable]) -> CellTable:
 def _count(sweep: Sweep) -> int:
     """Return the number of cells that the sweep requests.
 
-    A block with predicates counts one seed of each combination, since all combinations have to be evaluated.
+    For a block with predicates, this number is unknown until all combinations are evaluated. Each counts as one cell.
     """
     seeds = len(sweep.seeds)
     return sum(block.size * (seeds if block.is_product or block.sample else min(1, seeds)) for block in sweep.blocks)
@@ -135,7 +135,7 @@ _KIND = {True: "workload", False: "command"}
 
 
 class _Loaded(NamedTuple):
-    """A workload (None if it could not be loaded), and the defaults of its `AddedLater` fields in canonical JSON."""
+    """A workload (None if it could not be loaded), and field -> old value (JSON) of its `AddedLater` fields."""
 
     workload: Workload | None
     later: Mapping[str, str]
@@ -282,7 +282,7 @@ def _points(
 ) -> Iterator[tuple[Point, dict[str, Any]]]:
     """Yield the points of a block with their configs; add mistakes to `mistakes`.
 
-    Without `products`, a block that is a plain product of lists yields nothing.
+    Without `products`, a plain product of lists yields nothing, since it has no predicates to check.
     """
     if block.is_product and not products:
         return

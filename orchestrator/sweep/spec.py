@@ -2,7 +2,7 @@
 
 Problems are collected, not raised. `cells.expand` adds the problems that the workload reports, and then raises all
 problems of a file at once. The parts of a file are read by `block`, `axes`, `seeds`, `resources`, `program_spec`,
-`outputs` and `question`; `keys` lists its keys, and `base` merges files.
+`inputs`, `outputs` and `question`; `keys` lists its keys, and `base` merges files.
 """
 
 from __future__ import annotations

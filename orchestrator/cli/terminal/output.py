@@ -78,11 +78,11 @@ def _print_verdicts(result: Result, resume: str, at: str) -> None:
 
 
 def forecast(planned: Plan, slots: Callable[[float, float, float | None, str | None], int], where: str) -> list[str]:
-    """Describe the cells to run, by resource, and their expected duration if it is known. Returns lines of text.
+    """Return lines of text about the cells to run: their number and expected work, by size; then the duration.
 
     Args:
         planned: the plan.
-        slots: (cpus, gpus, memory_gib, custom) -> number of cells of this size that run at once.
+        slots: a function of (cpus, gpus, memory_gib, custom); returns how many cells of this size run at once.
         where: the place where the cells run, such as `on this machine`.
     """
     lines, all_unknown = [], 0
@@ -106,7 +106,7 @@ def _hours(hours: float) -> str:
 
 
 def local_slots(cpus: float, gpus: float, memory_gib: float | None, custom: str | None = None) -> int:
-    """Return the number of cells of this size that this machine runs at once; 0 if unknown, as for cells with GPUs."""
+    """Return how many cells of this size this machine runs at once; 0 if unknown, as with GPUs or `custom`."""
     return 0 if gpus or custom else int(len(os.sched_getaffinity(0)) / cpus) if hasattr(os, "sched_getaffinity") else 0
 
 

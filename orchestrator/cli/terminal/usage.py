@@ -41,7 +41,7 @@ class Command(TyperCommand):
         """Parse the arguments.
 
         Raises:
-            UsageError: an option is unknown, given twice, or has an invalid value.
+            UsageError: an option is unknown, given twice or empty, or has an invalid value.
         """
         if ctx.resilient_parsing:  # completion in a shell
             return super().parse_args(ctx, args)

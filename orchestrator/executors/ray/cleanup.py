@@ -1,4 +1,4 @@
-"""Removal of what killed launches left on the driver's machine. The next launch of the same user does it.
+"""Removal of leftovers of killed launches from the driver's machine, by the same user's next launch.
 
 Each launch on Ray has a folder `launch-ID` in the user's scratch folder. It contains the folder of an embedded
 Ray's session, and a file `owner.json` that names the driver's process. If that process is dead, the launch's
@@ -46,9 +46,9 @@ class LaunchFolder:
         temporary.replace(self.path / _OWNER)
 
     def for_ray(self) -> Path | None:
-        """Return this folder as the place of an embedded Ray's session, since no other user can enter it.
+        """Return the folder for an embedded Ray's session: this one, which no other user can enter.
 
-        None if the paths of Ray's sockets would be too long here. Ray then chooses the place of the session.
+        None if the paths of Ray's sockets would be too long here; Ray then chooses a folder.
         """
         return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
 
@@ -69,10 +69,10 @@ class LaunchFolder:
 
 
 def end_leftovers() -> list[str]:
-    """Remove what dead launches have left on this machine. Returns one line about it, or none if nothing was found.
+    """Remove leftovers of dead launches from this machine. Return one line of text about them, or none.
 
-    A launch is dead if its process ran in this boot and container and has ended. The folders of dead launches are
-    removed, and this user's processes whose command lines name a dead launch's Ray session are killed.
+    A launch is dead if its process ran in this boot and container and has ended. Its folder is removed. Processes of
+    this user whose command lines name its Ray session are killed.
     """
     launches = ended = 0
     for folder in sorted(scratch().glob("launch-*")):

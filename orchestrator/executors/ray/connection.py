@@ -1,10 +1,10 @@
-"""The connection of one launch to Ray, which it starts or joins, and the thread that runs all calls to Ray.
+"""The connection of one launch to Ray, and the thread that runs all calls to Ray. The launch starts or joins Ray.
 
-It guards against these properties of Ray:
+The connection guards against these properties of Ray:
 
-- A bare `ray.init()` attaches to any cluster that a stale file names, so an embedded Ray is started by
+- A bare `ray.init()` attaches to any cluster that a stale file names. Therefore an embedded Ray is started by
   `address="local"`.
-- Its workers run at nice 15 and listen on every interface. Every user can write to the folder of its session.
+- Ray's workers run at nice 15 and listen on every interface. Every user can write to the folder of Ray's session.
 - A worker imports any file in the driver's current folder, or in a `working_dir`.
 - A call may never return, and a signal does not interrupt it.
 """
@@ -258,7 +258,7 @@ def check_address(address: str) -> None:
 
 
 def _hushed() -> AbstractContextManager[None]:
-    """Hide the notices about its authentication token that Ray prints when it starts."""
+    """Hide the notices about Ray's authentication token, which Ray prints when it starts."""
     return quiet("ray._private.authentication.authentication_token_setup")
 
 

@@ -42,7 +42,7 @@ _RESOURCES_FOR_S = 5.0
 START_S = 120.0
 """Seconds within which an embedded Ray's first worker must send a heartbeat."""
 CALL_S = 60.0
-"""Seconds within which a call of Ray must return; with a frozen Ray it would never return."""
+"""Seconds within which a call of Ray must return. If Ray is frozen, a call never returns."""
 SCALING_S = 120.0
 """Seconds within which a call that also asks the autoscaler must return."""
 
@@ -115,7 +115,7 @@ class RayExecutor:
         self._scaling = None if self._embedded else Scaling(self._ray, self._health.store, self._health.answers)
 
     def _check_sendable(self, workload: Workload) -> None:
-        """Raise InputError if Ray cannot pickle the workload, which it has to send by value with each chunk."""
+        """Check that Ray can pickle the workload, to send it by value. Otherwise, disconnect and raise InputError."""
         try:
             self._ray.cloudpickle.dumps(workload)
         except Exception as error:
@@ -155,7 +155,7 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for its nodes", SCALING_S)
     def autoscaler(self, wait: bool = False) -> Autoscaler | None:
-        """Return the cluster's autoscaler, or None. With `wait`, give an autoscaler that starts time to report."""
+        """Return the cluster's autoscaler, or None. With `wait`, wait for its first report if necessary."""
         if self._scaling is None:
             return None
         scaling = self._scaling.find()
@@ -165,9 +165,9 @@ class RayExecutor:
         return scaling
 
     def _avoided(self, demand: Demand) -> set[str]:
-        """Return the ids of nodes that must not run a cell of this demand: those that do not answer or refuse chunks.
+        """Return the ids of nodes that must not run a cell of this demand: nodes that refuse chunks or do not answer.
 
-        If the cell needs no GPU, GPU nodes are avoided as well.
+        If the cell needs no GPU, GPU nodes are avoided as well. See `nodes_to_avoid` for the exceptions.
         """
         scaling = self.autoscaler()
         others = scaling is not None and scaling.without_gpus(demand)
@@ -304,7 +304,7 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
-        """List the chunks that no living node can run, by demand. Only an autoscaler can start a node for them."""
+        """List the chunks that no living node can run, by demand. Empty without an autoscaler: no node will start."""
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()

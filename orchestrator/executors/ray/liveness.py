@@ -163,7 +163,7 @@ class HealthMonitor:
             news.beats.append(Beat(beat["chunk"], beat["position"], beat["seconds"], beat["progress"], state))
 
     def _state(self, beat: bytes, chunk: int, number: int) -> CellState | None:
-        """Return the state of a running cell that a worker has sent; None if it has sent no new one.
+        """Return the state of a running cell that a worker has sent since the last call; None if there is none.
 
         Args:
             beat: the key of the worker's heartbeat.
@@ -180,7 +180,7 @@ class HealthMonitor:
         return CellState(cell_id.decode(), int(attempt), state)
 
     def _announce_draining(self) -> None:
-        """Write to the key-value store a key for each node that is being drained. The node's workers look for it."""
+        """Write one key per draining node to the key-value store. The node's workers look for it."""
         for node in self.store.get_draining_nodes(timeout=_RPC_S):
             if node not in self._draining:
                 self.store.internal_kv_put(drain_key(self._launch, node), b"1", True, None, _RPC_S)

@@ -29,9 +29,10 @@ def oom_kills() -> int:
 
 
 def killed_beside_another(message: str, pid: int) -> bool:
-    """Tell from Ray's out-of-memory message whether a process used over four times the memory of process `pid`.
+    """Return whether Ray's out-of-memory message lists a process with over four times the memory of process `pid`.
 
-    Ray may kill several processes at once. Its message lists the largest ones as "PID MEM(GB) COMMAND".
+    Ray may kill several processes at once. Its message lists the largest ones as "PID MEM(GB) COMMAND". The caller's
+    process does not count.
     """
     used: dict[int, float] = {}
     for line in message.splitlines():

@@ -18,7 +18,7 @@ def stage_code(stage: Path, modules: Mapping[str, Mapping[Path, bytes | None]]) 
 
     Args:
         stage: the folder to create.
-        modules: folder of users' modules -> the workloads' files in this folder (`own` of `python_files`).
+        modules: folder of users' modules -> the workloads' files in it (see the argument `own` of `python_files`).
     """
     stage.mkdir()
     copy_package(stage, without=("analysis",))
@@ -38,9 +38,8 @@ def python_files(folder: Path, into: Path, own: Mapping[Path, bytes | None] = Ma
     Args:
         folder: the folder of users' modules.
         into: an existing folder.
-        own: path of a workload's file, relative to `folder` -> its content when the digest was computed. This
-            content is copied, even if the file has changed since. None: copy the file as it is now. These files may
-            lie in folders without `__init__.py`.
+        own: path of a workload's file, relative to `folder` -> content to write, as it was when the digest was
+            computed; None: the file is copied as it is now. These files may lie in folders without `__init__.py`.
     """
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _SKIP:

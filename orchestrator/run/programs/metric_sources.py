@@ -1,8 +1,8 @@
 """The sources of a program's metrics and curves: lines of output, metrics files, TensorBoard events.
 
-Every source provides curves by name. A curve's last value (or its minimum or maximum) is the metric of that
-name. A curve of several values is also logged: a curve from output at once, other curves at the end of the
-program.
+Every source provides curves by name. The last value of a curve (or its minimum or maximum) is the metric with
+this name. A curve of several values is also logged. Curves from output are logged while the program runs, other
+curves when it has ended.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Curve:
 
     Args:
         values: the values.
-        steps: their steps; positions where the source has no steps.
+        steps: the step of each value; its position if the source gives no step.
         take: which value becomes the metric: last, min or max.
         text: the last value that is text, which becomes the metric if there are no numbers.
     """
@@ -80,7 +80,7 @@ class OutputMetrics:
         self._patterns = [(p, re.compile(p.pattern)) for p in sources.patterns]
 
     def stdout(self, line: str) -> None:
-        """Read values from a line of standard output: by patterns, and from the JSON object that it is or ends."""
+        """Read values from a line of standard output: by patterns, and from a JSON object that ends here."""
         if self._sources.json_lines and (row := self._objects.add(line)) is not None:
             names = _add_row(self.curves, row, self._sources.step)
             self._log(name for name in names if name != self._sources.step)
@@ -145,7 +145,10 @@ def read_metrics(
 def record_files(
     sources: MetricSources, folder: Path, files: Sequence[str], context: RunContext
 ) -> tuple[Curves, list[str]]:
-    """Log the curves of metrics files and event files. Returns the curves, and one line per file without a curve."""
+    """Log the curves of metrics files and event files.
+
+    Returns the curves, and an error message for each source that has no numbers.
+    """
     curves: Curves = {}
     missing: list[str] = []
     for name in files:

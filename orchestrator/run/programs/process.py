@@ -21,9 +21,9 @@ from typing import IO, NamedTuple
 MARK = "RAYSWEEP_PROGRAM"
 """Environment variable that marks a program and everything that it starts."""
 POLL_S = 0.5
-"""Seconds between two calls of a watcher's `tick`."""
+"""Seconds between two calls of `tick` in `RunningProgram.watch`."""
 GRACE_S = 0.5
-"""Seconds between SIGTERM and SIGKILL when a program is ended. Less than a timeout's `hard_grace`."""
+"""Seconds between SIGTERM and SIGKILL when a program is ended. Must be less than `timeout.hard_grace`."""
 MAX_LINE = 2**16  # characters; a longer line is cut
 _BLOCK = 2**16
 _LAST_READS = 32  # of a pipe after its program has ended; a pipe holds at most 1 MiB by default
@@ -46,7 +46,8 @@ class Lines:
 
     Args:
         stream: returns the stream to write the text to.
-        receive: called with each line, without its end, and with whether the next line overwrites it on a terminal.
+        receive: called for each line with two arguments: the line without its end, and True if the next line
+            overwrites it on a terminal.
     """
 
     def __init__(self, stream: Callable[[], IO[str]], receive: Callable[[str, bool], None]) -> None:
@@ -114,7 +115,9 @@ class RunningProgram:
         return self
 
     def watch(self, stdout: Lines, stderr: Lines, tick: Callable[[], None]) -> int:
-        """Read the program's output until it ends. Returns the exit code; minus the signal's number if killed.
+        """Read the program's output until the program ends, and return its exit code.
+
+        If a signal killed the program, the exit code is minus the signal's number.
 
         Args:
             stdout: receives its standard output.

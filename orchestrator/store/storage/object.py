@@ -52,8 +52,8 @@ class ObjectStorage:
         url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
 
     Raises:
-        InputError: the bucket is missing, readers of Parquet would not find files under the prefix, or the endpoint
-            uses plain http without permission.
+        InputError: the bucket is missing or invalid, the prefix is one that readers of Parquet cannot handle, or the
+            endpoint is invalid or uses plain http without permission.
     """
 
     locks = False
@@ -121,7 +121,7 @@ class ObjectStorage:
         return True
 
     def _written(self, name: str) -> bytes | None:
-        """Read the object that occupied the name before this process's PUT; None if it does not exist any more."""
+        """Read the object under a name for which a PUT was refused; None if the object does not exist any more."""
         try:
             return self.read(name)
         except StoreUnreachable as error:
@@ -243,7 +243,7 @@ class ObjectStorage:
         """Do nothing: a killed writer leaves no partial objects."""
 
     def try_lock(self) -> _NoLock:
-        """Return a lock without effect. Whether an owner is alive shows in its process or its heartbeat."""
+        """Return a lock without effect. An owner's process or its heartbeat shows whether the owner is alive."""
         return _NoLock()
 
     def _client(self, seconds: float) -> Any:

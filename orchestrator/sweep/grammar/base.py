@@ -1,8 +1,8 @@
 """Sweep files that build on another one: `base = "other.toml"`. Merges their keys into one self-contained text.
 
 A file overrides its base. Tables such as `[config]` are merged key by key. `[[grid]]` and `[[question]]` blocks, and
-all other keys, replace those of the base. `name` and `title` of the base are dropped. A setting of the base's
-`[config]` that a block of the file names moves into the file's other blocks.
+all other keys, replace those of the base. `name` and `title` of the base are dropped. If a block of the file has a
+setting that is in the base's `[config]`, this setting moves from `[config]` into the file's other blocks.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def with_bases(text: str, path: Path | None) -> str:
 
 
 def _merged(raw: dict[str, Any], where: str, folder: Path, chain: list[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the file merged with its bases, and the same with all settings left in `[config]`.
+    """Return the file merged with its bases, and the same with all settings of the bases left in `[config]`.
 
-    A file that has blocks of its own builds on the second, since the blocks of its base are replaced.
+    A file that has blocks of its own is merged with the second version of its base, whose blocks it replaces.
     """
     name = raw.pop("base")
     if not isinstance(name, str) or not name.endswith(".toml") or "\0" in name:
@@ -107,7 +107,9 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _moved(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Move the settings of the base's `[config]` that blocks of the file name into its other blocks.
+    """Move settings from the base's `[config]` into blocks of the file.
+
+    A setting that any block has is moved into all blocks that do not have it.
 
     Returns:
         The base and the file, both changed.
@@ -127,7 +129,7 @@ def _moved(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> tuple[dict[str
 
 
 def _with_setting(block: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """Return the block with one more setting. A list is one value, which a block writes as a list of one list."""
+    """Return the block with one more setting. A list becomes a list of one list, since it is a single value."""
     key, *rest = path
     inner = block.get(key, {})
     if not rest:

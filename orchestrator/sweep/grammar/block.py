@@ -45,7 +45,7 @@ class Block:
         sample: the sample to draw; None: all combinations.
         names_method: whether the file names the method.
         name: the name by which other blocks refer to it.
-        needs: names of the blocks whose cells its cells need.
+        needs: names of the blocks that it needs: each of its cells needs cells of them.
         workload: the function or program of this block alone; "": that of the sweep.
         program: the program of this block alone; None if it has none.
     """

@@ -28,7 +28,7 @@ class Point(NamedTuple):
 
 
 def points(block: Block, config: Mapping[str, Any]) -> Iterator[Point]:
-    """Yield the distinct settings of a block, which include those of `config`.
+    """Yield the distinct points of a block. Their settings include those of `config`.
 
     Raises:
         PredicateError: a predicate is invalid, the predicates leave no setting, or a sample is larger than its block;

@@ -18,7 +18,10 @@ from raysweep.workloads.registry import unknown_name
 MAX_FILES, MAX_BYTES = 10_000, 2**30
 """Maximum number and total bytes of the files. They are limited because each plan of a launch reads the files."""
 SETTLED_NS = 2 * 10**9
-"""Nanoseconds after a change before a file is cached: another change sooner may have the same modification time."""
+"""Minimum age of a file's last change, in nanoseconds, for the file to be cached.
+
+Two quick changes may have the same modification time.
+"""
 _KEYS = ("files", "identity")
 
 
@@ -28,7 +31,8 @@ class Inputs:
 
     Args:
         patterns: the files, relative to the sweep file's folder; a folder stands for all files in it.
-        identity: whether their content is part of each cell's id. If not, a change of it makes done cells "changed".
+        identity: whether the files' content is part of each cell's id. If not, new content makes done cells
+            "changed".
     """
 
     patterns: tuple[str, ...]

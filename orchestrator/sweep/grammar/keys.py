@@ -19,7 +19,7 @@ MAX_POINTS = 100_000
 """Maximum number of values of a linspace or logspace, and of settings of a sample."""
 
 NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
-"""Pattern of the name of an accelerator or a custom resource."""
+"""Pattern of the name of an accelerator, a custom resource or a block."""
 
 LINE: Schema = {"type": "string", "minLength": 1, "maxLength": 300, "pattern": "^[^\\x00-\\x1f]*$"}
 NATURAL: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}

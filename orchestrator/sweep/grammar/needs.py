@@ -71,7 +71,7 @@ def shared_names(block: Block, needed: Block) -> list[str]:
 
 
 def shared_by_folders(block: Block, blocks: Sequence[Block], needed: Collection[str]) -> set[str]:
-    """Return the names of the settings with which the folders `{needs.BLOCK}` in the command of a block differ.
+    """Return the names of the settings on which the folders `{needs.BLOCK}` in a block's command depend.
 
     Args:
         block: the block.
@@ -95,7 +95,7 @@ def matched(
 
 
 def digests(needs: Mapping[str, Sequence[Parts]]) -> dict[str, list[str]] | None:
-    """Return needed block -> digests of the variants that a cell needs, as part of its id; None without needs."""
+    """Return needed block -> digests of the needed variants, for a cell's id; None if `needs` is empty."""
     if not needs:
         return None
     return {

@@ -24,7 +24,7 @@ _MAX_LETTERS = 1000
 
 @dataclass(frozen=True)
 class Question:
-    """A question: which of two settings (`a`, `b`) is better in a metric, or which of several (`best_of`)."""
+    """A question: which of two settings (`a`, `b`) is better in a metric, or which of several (`best_of`) is best."""
 
     name: str
     metric: str
@@ -130,8 +130,8 @@ class Pairings(NamedTuple):
 def pairings(a: Sequence[int], b: Sequence[int], settings: Sequence[Setting]) -> Pairings:
     """Pair the settings `a` with the settings `b`, given as indices into `settings`.
 
-    A key is a stratum if its value varies and some value occurs on both sides. Only settings with equal values of
-    these keys are compared. For each combination of these values, each side must have exactly one setting.
+    A key defines strata if its value varies and some value occurs on both sides. The settings of a stratum have equal
+    values of all these keys. Only they are compared, and each side must have exactly one setting in a stratum.
     """
     both = [settings[i] for i in (*a, *b)]
     if set(a) & set(b):

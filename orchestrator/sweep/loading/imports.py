@@ -1,12 +1,12 @@
 """Imports of a workload's own files from bytes that are read once: the same code is hashed, shipped and run.
 
 A long-lived process, such as a notebook's, may have imported a module before its file was edited. So a user's
-files are imported anew, beside the modules that the process already has. While they run, `Code.active` puts
-them in place; after that it restores the process's own modules.
+files are imported anew, beside the modules that the process already has. While this code runs, `Code.active`
+puts the new modules in place; after that it restores the process's own modules.
 
-Python's bytecode cache is not used, because it overlooks an edit within the same second that keeps the length.
-Our bundled workloads and installed packages are imported as usual; once one of their files has changed, they
-are refused.
+Python's bytecode cache is not used: it does not notice an edit if neither the second of the modification time nor
+the file's length changes. Our bundled workloads and installed packages are imported as usual; once one of their
+files has changed, they are refused.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Code:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Import modules from these files inside the block, instead of the process's own. Blocks may be nested."""
+        """Inside the block, import modules from these files and hide the process's own ones. Blocks may be nested."""
         if self._is_active or not (self.tops or self.modules):
             yield
             return
@@ -91,13 +91,16 @@ class Code:
         return name in self.modules or name.partition(".")[0] in self.tops
 
     def _take(self) -> dict[str, ModuleType]:
-        """Remove the modules with names in `tops` from the process, and return them."""
+        """Remove the modules that are imported afresh (see `has`) from the process, and return them."""
         names = [name for name in list(sys.modules) if self.has(name)]
         return {name: sys.modules.pop(name) for name in names}
 
 
 def _put(modules: Mapping[str, ModuleType]) -> None:
-    """Add the modules to the process, also as attributes of their packages, which an import has replaced."""
+    """Add the modules to the process.
+
+    They are also set as attributes of their packages, since an import may have replaced these.
+    """
     sys.modules.update(modules)
     for name, module in modules.items():
         package, _, own = name.rpartition(".")

@@ -1,8 +1,8 @@
-"""The code of a workload that is defined in `__main__`, such as a notebook's, which others cannot import.
+"""The code of a workload that is defined in `__main__`, as in a notebook. Other processes cannot import it.
 
 Its functions are sent to workers by value. Their source is recorded as text. It consists of the functions and
-classes of `__main__` that the workload uses, the values of the globals that it uses, and the files that these
-import from the current folder. Names that only `eval` or `getattr` use are not found.
+classes of `__main__` that the workload uses, the values of the globals that it uses, and the files that this code
+imports from the current folder. Names that only `eval` or `getattr` use are not found.
 """
 
 from __future__ import annotations

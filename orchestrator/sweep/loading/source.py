@@ -1,4 +1,4 @@
-"""Which files are a workload's source. Imported files are found by reading import statements; nothing is imported."""
+"""Finds the source files of a workload. Imports are found by reading import statements; no module is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ BUNDLED_PACKAGE = "raysweep.workloads"
 """The package of the workloads that come with raysweep."""
 
 MAX_BYTES = 2**19
-"""Maximum size of a file that is searched for imports. Larger files are generated; parsing one would take seconds."""
+"""Maximum bytes of a file that is searched for imports.
+
+Larger files are usually generated, and parsing one would take seconds.
+"""
 
 
 def source_files(module: str, path: str, folder: str | None = None) -> list[tuple[str, Path]]:

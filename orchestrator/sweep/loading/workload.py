@@ -73,14 +73,14 @@ class Workload:
         return replace(with_files, version=version, source_digest=with_inputs(self.source_digest, digest))
 
     def files(self) -> dict[str, bytes]:
-        """Return the content of each file of which the source digest is computed, by path."""
+        """Return path -> content of each file in the source digest, without the input files."""
         if self.program is not None:
             paths = (Path(self.folder or "", name) for name in self.program.files)
             return {str(path): content(path) for path in paths}
         return {**self.code.files}
 
     def shipped(self) -> dict[Path, bytes | None]:
-        """Return the content of each file to ship to workers, by path relative to `folder`; None: as it is on disk."""
+        """Return the files to ship to workers: path relative to `folder` -> content; None: as it is on disk."""
         if self.program is not None:
             return dict.fromkeys(map(Path, self.program.files))
         beside = self.folder is not None and os.path.realpath(self.folder) == os.path.realpath(self.input_folder)
@@ -340,7 +340,7 @@ def _imported(name: str, module_name: str, function: str, code: Code, search: Se
 
 @contextlib.contextmanager
 def _no_exit() -> Iterator[None]:
-    """Make `os._exit` raise SystemExit inside the block; else the process would end without a message.
+    """Make `os._exit` raise SystemExit inside the block, so that the process does not end without a message.
 
     Processes that are forked inside the block still exit.
     """

@@ -1,7 +1,7 @@
 """The files of a program: its script, the script's local imports, and the sweep's `files`; and their digest.
 
-They are found without running any code: words of the command that name a file of the project, `python -m`
-modules, import statements, and the patterns of `files`.
+They are found without running any code: from words of the command that name a file of the project, from the
+module after `python -m`, from import statements, and from the patterns of `files`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def metrics_of(program: Program) -> str:
 
 
 def sharing(workload: Workload, shared: Collection[str]) -> Workload:
-    """Return the workload of a program that need not use the settings in `shared`."""
+    """Return a program's workload, changed so that its command need not use the settings in `shared`."""
     program = workload.program
     return workload if program is None else replace(workload, settle=partial(_settle, program, shared=shared))
 
