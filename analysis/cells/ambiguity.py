@@ -63,10 +63,10 @@ def _differences(group: pl.DataFrame) -> str:
 
 
 def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[str, str]]) -> str:
-    """Build an SQL predicate that fixes each setting to its commonest value among the cells still selected.
+    """Build an SQL predicate that fixes each setting in `counts` to its commonest value.
 
-    Settings are fixed one after the other. If a setting has several values besides null, cells with null in it stay
-    selected. If it has one value besides null, the predicate chooses either this value or null.
+    Settings are fixed one after the other, and values are counted among the cells still selected. If a setting has
+    several values besides null, cells with null stay selected too. If it has one, null counts like a value.
     """
     left = list(settings_of)
     parts: list[str] = []

@@ -46,7 +46,7 @@ def command(parts: Iterable[Selected[Selection]], between: str = " && ") -> str:
 
 
 def origins(parts: Iterable[Selected[Selection]]) -> dict[str, list[str]]:
-    """Return notes by sweep: on cells with other settings than the sweep's file, and on cells left out.
+    """Return sweep -> notes on its cells whose settings differ from the sweep's file, and on cells left out.
 
     A cell that is in several parts counts once.
     """

@@ -100,8 +100,8 @@ def joined(sources: Sequence[Source]) -> Source:
     is taken from the first store that has it.
 
     Raises:
-        InputError: a config key or metric `n` has the column `n` in one store, but `config_n` or `metric_n` in
-            another, because of a name clash.
+        InputError: a config key or metric has another column name in one store than in another. Its name `n` clashes
+            with another name in one of them, so that its column is `config_n` or `metric_n` there.
     """
     columns = set().union(*(source.cells.columns for source in sources))
     for source in sources:

@@ -74,7 +74,7 @@ CLAIMS: Registry[Claim] = Registry(
 
 
 def named(names: Sequence[str]) -> frozenset[str]:
-    """Return the ids of the claims that begin with one of the names (`E7`: all of Experiment 7); all ids for no names.
+    """Return the ids of the claims that begin with one of the names (`E7`: Experiment 7); all ids if none is given.
 
     Raises:
         InputError: no claim's id begins with one of the names; the message lists all ids.

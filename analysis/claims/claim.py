@@ -78,16 +78,17 @@ class Interval:
         unit: the unit of the reported number, after `to_reader`.
         to_reader: increasing function from the statistic's scale to the reported one.
         derive: computes new columns, one value per seed, before resampling; nan for a seed without a value.
-        undefined: the reason for a nan of `derive`, for messages.
-        level: whether the statistic is an absolute error or accuracy; `why` then names trivial predictors in the
-            zone.
+        undefined: the reason, for messages, why `derive` gives nan, or why `premise` does not hold.
+        level: whether the statistic is an absolute error or accuracy. The line's reason (`why`) then names the
+            trivial predictors that lie in the zone.
         spread: names of one or two columns. One: the statistic is ln of its standard deviation. Two: the statistic
             is ln of the ratio of the first column's standard deviation to the second's.
-        number: whether the claim is a number; the zone then includes the paper's own interval.
-        opposite: the range outside of which the claim would be false; None: the zone. If the interval of the
-            paper's own seeds is not inside, the paper cannot tell.
-        margin: half of the width that a zone with only one end is taken to have when an interval is judged as
-            precise.
+        number: whether the claim states a number; the zone is then widened to include the interval of the paper's
+            seeds.
+        opposite: the range in which the claim is true; None: the zone. If the interval of the paper's own seeds
+            is not inside this range, the verdict is that the paper cannot tell.
+        margin: half of the width, in the statistic's scale, of a zone with only one end. The width is needed to judge
+            whether an interval is precise.
         premise: a statistic that must be above 0 for the number to have a meaning, such as the gap of a recovery.
     """
 
@@ -108,7 +109,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Share:
-    """Criterion on how many seeds have a property, such as failing: compares our share with the paper's.
+    """Criterion that compares our share of seeds with a property, such as failing, with the paper's share.
 
     Args:
         failing: returns for each seed whether it has the property. Its argument is the line's columns; nan marks a
@@ -154,10 +155,11 @@ class Line:
     Args:
         part: short name within the claim.
         says: the paper's statement, one sentence.
-        paper: the paper's number, as text; beginning with "lost" if our copy of the paper lacks it.
+        paper: the paper's number, as text; it starts with "lost" if our copy of the paper lacks it.
         judge: the criterion.
         cells: the cells that the criterion reads.
-        aside: formats further numbers for `why`, once all `aside_cells` are done; it does not affect the verdict.
+        aside: formats further numbers, which are added to the line's reason (`why`) once all `aside_cells` are done.
+            They do not affect the verdict.
         aside_cells: the cells that only `aside` reads.
         source: a key of `SOURCES`; None: the claim's source.
         sample: the numbers of the paper's own seeds, as columns like those of `cells` or as mean and standard

@@ -1,11 +1,13 @@
-"""Controls of the ledger: verdicts on simulated seeds for which each line is known to be true, or false.
+"""Controls of the ledger: verdicts on simulated seeds, for which each line is known to be true or known to be false.
 
-Seeds are drawn from a normal distribution (of logs for errors) with the mean and covariance of the paper's five seeds.
-For *true* lines these draws are used unchanged. For *false* lines one row is shifted, until the statistic is as far
-beyond the end of its range as the paper's number is before this end. The range is `Interval.opposite`, or the zone. For
-a spread, one row's deviations are stretched instead; for a share, no seed fails. Lines are included if the paper prints
-their seeds and these seeds can tell the claim from its opposite. `benchmarks/ledger.py` makes the table in
-`docs/verdicts.md`.
+Seeds are drawn from a normal distribution (of logs for errors) with the mean and covariance of the paper's five
+seeds. For *true* lines these draws are used unchanged. For *false* lines one row is shifted, so that the statistic
+leaves its range: it is then as far outside the nearest end as the paper's number is inside. The range is
+`Interval.opposite`, or the zone. For a spread, one row's deviations are stretched instead; for a share, no seed
+fails.
+
+A line is included if the paper prints its seeds and these seeds can tell the claim from its opposite.
+`benchmarks/ledger.py` makes the table in `docs/verdicts.md`.
 """
 
 from __future__ import annotations
@@ -128,9 +130,9 @@ def _columns(claim: Claim, line: Line, false: bool) -> Draw:
 
 
 def _falsified(line: Line, names: list[str], sample: Array, linear: bool) -> Array:
-    """Change one row of the sample so that its statistic moves beyond the nearest end of `opposite` (or of the zone).
+    """Change one row of the sample, so that the line's statistic leaves the range `opposite`, or the zone.
 
-    The statistic is as far beyond the end afterwards as it was before the end.
+    The statistic is then as far outside the nearest end as it was inside.
     """
     criterion = line.judge
     assert isinstance(criterion, Interval)  # noqa: S101 - held by `_lines`

@@ -15,9 +15,9 @@ _ROUNDING = 1e-12
 COMPARABLE = 1.5
 SAME_LEVEL = 2.0
 NEAR = 3.0
-"""Factor up to which the paper calls two errors near (Sec. 4.1); beyond it, a claimed error counts as missed."""
+"""Factor up to which the paper calls two errors near (Sec. 4.1). Beyond it, an error contradicts the claimed one."""
 HALF = 50.0
-"""Recovery in percent. If the paper's recovery is on one side of it, the other side is the opposite of the claim."""
+"""Recovery in percent that separates a claimed recovery from its opposite, which lies on the other side."""
 POINTS = 10.0
 ACCURACY = 0.05
 INF = math.inf
@@ -80,9 +80,9 @@ def mse_level(key: str, low: float, high: float | None = None) -> Interval:
 
 
 def level_above(key: str, trivial: str, paper: float) -> Interval:
-    """Build the criterion that the ratio to the trivial predictor is above 1 and close to the paper's.
+    """Build the criterion that the ratio of `key` to a trivial predictor is above 1 and close to the paper's ratio.
 
-    Close is within a factor `SAME_LEVEL`.
+    Close means within a factor `SAME_LEVEL`.
     """
     zone = (max(0.0, math.log(paper / SAME_LEVEL)), math.log(paper * SAME_LEVEL))
     return Interval(ratio(key, trivial), *zone, "MSE / trivial", _exp)
@@ -95,8 +95,8 @@ def _log(columns: Columns) -> Columns:
 def spread_level(key: str, paper: float) -> Interval:
     """Build the criterion that the standard deviation of ln MSE is within a factor `SAME_LEVEL` of the paper's.
 
-    Spreads on the other side of ln `SAME_LEVEL` are the opposite of the claim. At this spread, seeds typically
-    differ by the factor `SAME_LEVEL`.
+    The claim's opposite is a spread on the other side of ln `SAME_LEVEL` than the paper's. At a spread of
+    ln `SAME_LEVEL`, seeds typically differ by the factor `SAME_LEVEL`.
     """
     centre, wide, divide = math.log(paper), math.log(SAME_LEVEL), math.log(math.log(SAME_LEVEL))
     return Interval(
@@ -170,7 +170,7 @@ def worst(key: str, others: Sequence[str], *, lower_is_worse: bool, unit: str) -
 def highest(key: str, others: Sequence[str]) -> Interval:
     """Build the criterion that `key` has the largest error.
 
-    The statistic is the ratio of its geometric mean to the next largest, which must be above 1.
+    The ratio of its geometric mean to the next largest geometric mean must be above 1.
     """
 
     def statistic(columns: Columns) -> Array:
@@ -191,7 +191,7 @@ def derived(
 ) -> Interval:
     """Build the criterion that the mean of `values` over seeds is from `low` to `high`.
 
-    `undefined` is the reason, for messages, why a seed's value is nan.
+    `undefined` explains in messages why `values` gives nan for a seed.
     """
     return Interval(
         mean("derived"),

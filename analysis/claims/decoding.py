@@ -1,8 +1,8 @@
 """Experiment 9: decoding across sessions (Sec. 4.9, Table 12), on both pairs that the paper's dates allow.
 
 The paper's session A is of June 2016, session B of January 2017. The paper does not say which recording session A is,
-so each line is judged on two. The channels of 20160630_01 are in another order than those of its neighbours, so its
-pair combines relabelling and drift. 20160624_03 is the clean pair.
+so each line is judged on two recordings. In 20160630_01, the channels are in another order than in the recordings
+before and after it, so its pair combines relabelling and drift. 20160624_03 gives the clean pair.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def above(key: str, other: str) -> Interval:
 def drift(key: str, low: float, high: float) -> Interval:
     """Build the criterion that the frozen decoder's mean rise in MSE is near the paper's range.
 
-    Near is within a factor `SAME_LEVEL`.
+    Near means within a factor `SAME_LEVEL`.
     """
     low, high = low / criteria.SAME_LEVEL, high * criteria.SAME_LEVEL
     unit = "MSE, frozen late in B - end of A"

@@ -88,7 +88,10 @@ def above(key: str, other: str, unit: str = "accuracy") -> Interval:
 
 
 def forward(k: int, test: str = "all_heads") -> Row:
-    """Build the row of the forward variant, which zeroes all but k heads in the forward pass."""
+    """Build the row of the forward variant, which zeroes all but k heads in the forward pass.
+
+    `test` determines the active heads in tests.
+    """
     return Row(f"forward_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": test})
 
 

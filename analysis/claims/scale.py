@@ -74,7 +74,7 @@ _LORENZ_512 = (
 
 
 def diverged(columns: Columns) -> NDArray[np.bool_]:
-    """Return for each seed whether full RTRL's run was ended early, as its loss was not finite or above 1e6."""
+    """Return for each seed whether full RTRL's run ended early because its loss was not finite or above 1e6."""
     ended_early: NDArray[np.bool_] = columns["diverged_full"] != 0  # nan (not recorded) counts as diverged
     return ended_early
 

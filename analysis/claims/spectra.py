@@ -87,7 +87,7 @@ def collapsed(columns: Columns) -> NDArray[np.bool_]:
 
 
 def _without_collapsed(columns: Columns) -> Columns:
-    """Drop from the columns the seeds whose spectrum has collapsed, as Table 13 does."""
+    """Remove the seeds with a collapsed spectrum from the columns, as Table 13 does."""
     healthy = ~collapsed(columns)
     return {name: values[healthy] for name, values in columns.items()}
 

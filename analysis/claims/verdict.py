@@ -90,7 +90,7 @@ def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
 
     Args:
         judged: the line, judged on its own.
-        p_values: one p per tested line of the claim: its own p if it is refuted on its own, otherwise 1.
+        p_values: for each tested line of the claim, the line's p if the line is refuted on its own, otherwise 1.
         i: the index of the line in `p_values`.
     """
     if judged.p is None:
@@ -111,11 +111,10 @@ def settle(judged: Judged, p_values: Sequence[float], i: int) -> Settled:
 
 
 def conclude(claim: Claim, verdicts: Sequence[str]) -> str:
-    """Return the verdict on a claim: refuted if any line is, reproduced only if every line that counts is.
+    """Return the verdict on a claim: not reproduced if any line is not, reproduced only if every line that counts is.
 
-    In all other cases it is the first of these verdicts that a line has: not run, cannot be separated, on the
-    margin. Lines whose number is lost, or on which the paper cannot tell, do not count unless there are no other
-    lines.
+    In all other cases, the claim has the first of these verdicts that any line has: not run, cannot be separated, on
+    the margin. Lines whose number is lost, or on which the paper cannot tell, count only if there are no other lines.
 
     Args:
         claim: the claim.
@@ -149,7 +148,10 @@ def estimated(criterion: Interval, columns: Columns) -> Estimated:
 
 
 def paper_interval(criterion: Interval, sample: Columns | Summary | None) -> tuple[float, float] | None:
-    """Return the interval of the paper's own seeds, in the statistic's scale; None if the paper does not print them."""
+    """Return the interval of the paper's own seeds, in the statistic's scale; None if the paper does not print them.
+
+    It is (-inf, inf) if these seeds do not show that the criterion's premise holds.
+    """
     if sample is None:
         return None
     if isinstance(sample, Summary):
@@ -283,9 +285,10 @@ def _inside_p(count: int, n: int, zone: tuple[float, float]) -> float:
 
 
 def _share_needed(criterion: Share, share: float) -> int | None:
-    """Return the least number of seeds at which `share` would be inside the paper's interval or differ from its share.
+    """Return about the least number of seeds at which a share of this size would decide the line.
 
-    None if more than `MAX_SEEDS` would be needed.
+    Its interval is then inside the paper's, or its difference from the paper's share is significant. None if more
+    than `MAX_SEEDS` are needed.
     """
     zone = share_interval(criterion.count, criterion.sample)
     n = 2
@@ -322,13 +325,13 @@ def _reported(criterion: Interval, value: float) -> float | None:
 
 
 def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = "") -> str | None:
-    """Return the command that runs the line's missing cells, or that chooses one of several settings.
+    """Return the command that runs the line's cells or test, or the command that chooses one of several settings.
 
     Args:
         line: the line.
         data: the line's data.
-        narrowing: experiment -> predicate, for all lines whose cells have several settings; one command serves all
-            lines.
+        narrowing: experiment -> predicate, for all lines whose cells have several settings; the command contains all
+            these predicates, so that it serves all lines.
         at: see `raysweep.analysis.cells.source.Source`.
     """
     if not line.cells:
@@ -341,5 +344,5 @@ def command(line: Line, data: LineData, narrowing: Mapping[str, str], at: str = 
 
 
 def pooled(line: Line) -> bool:
-    """Return whether a p-value can decide the line, so that it counts as a test of its claim."""
+    """Return whether a p-value can decide the line; the line then counts as a test of its claim."""
     return isinstance(line.judge, Interval | Agreement | Share)

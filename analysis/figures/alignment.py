@@ -1,8 +1,8 @@
-"""Figure: cosine of each rule's gradient with exact RTRL's against k, before and after the shift (Sec. 5.1).
+"""Figure: cosine between each rule's gradient and exact RTRL's, against k, before and after the shift (Sec. 5.1).
 
 Unlike the paper, the figure includes k = 0, and shows the past part of the gradient separately. Every rule except the
-decaying trace has the exact immediate part, which raises the cosine of the whole gradient. Each rule is measured on its
-own trajectory.
+decaying trace has the exact immediate part, which raises the cosine of the whole gradient. Each rule is measured on
+its own trajectory.
 """
 
 from __future__ import annotations

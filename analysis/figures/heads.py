@@ -1,8 +1,9 @@
 """Figure: recovery and accuracy against the number of heads that gradients pass through (the paper's Sec. 4.7).
 
-The paper has no such figure. In the variant *detached* the other heads are cut out of the gradient, in the variant
-*zeroed* they are zeroed in the forward pass. Both variants share the axes. In each variant, 0 % recovery is the
-accuracy of its network with one head. Naive baselines are drawn beside the accuracies.
+The paper has no such figure. There are two variants, on the same axes. In the variant *detached*, gradients do not
+pass through the other heads. In the variant *zeroed*, the other heads are set to zero in the forward pass. For each
+variant, 0 % recovery is the accuracy of its own network with one head. Naive baselines are drawn beside the
+accuracies.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ METRIC = "accuracy_average"
 
 
 def zeroed(k: int) -> Row:
-    """Build the row in which training zeroes all heads outside the subset. Testing uses all heads."""
+    """Build the row in which training zeroes all but k heads of each block. Testing uses all heads."""
     return Row(f"zeroed_k{k}", f"zeroed, k = {k}", "sparse_forward", k, {"forward_test": "all_heads"})
 
 

@@ -56,8 +56,9 @@ def per_seed(table: str, rows: Mapping[str, str], quantity: str = "mse") -> dict
 def decoding() -> Columns:
     """Return Table 12 as columns of Experiment 9.
 
-    Without a prefix: MSE late in B, adapting. `frozen_`: MSE late in B, frozen. `end_`: MSE at the end of A, which
-    is not printed, but follows by Eq. 12 from the recoveries of k = 4.
+    Columns without a prefix are the MSE of the adapting decoder late in B; those with `frozen_`, of the frozen
+    decoder late in B; those with `end_`, at the end of A. The last is not printed, but follows by Eq. 12 from the
+    recoveries of k = 4.
     """
     rows = {"k4": "k4", "traces_decay095": "traces_decay095", "full": "full"}
     mse = per_seed("table12", {**rows, "frozen": "frozen"})

@@ -1,4 +1,4 @@
-"""Bands for the median difference after each seed, valid at all seeds together; and the size of a fixed plan."""
+"""Bands for the median difference after each seed, which hold for all seeds at once; and the size of a fixed plan."""
 
 from __future__ import annotations
 

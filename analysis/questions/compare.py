@@ -142,9 +142,9 @@ def compare(
 ) -> Comparisons:
     """Compare the setting `a` with each of the others, paired by seed.
 
-    If predicates select several settings, these are compared stratum by stratum. A stratum is one combination of
-    values of the keys that vary and of which both sides share a value. In a stratum, each side must have one
-    setting.
+    If predicates select several settings, these are compared stratum by stratum. The strata come from the keys whose
+    value varies but that have a value in common on both sides. A stratum is one combination of these keys' values. In
+    a stratum, each side must have one setting.
 
     Args:
         store: a store, its folder or its address.
@@ -189,7 +189,7 @@ def compare(
 
 
 def _comparison(cells: Cells, pair: Pairing, metric: str, better: str, predicates: str) -> tuple[Comparison, Array]:
-    """Return the comparison before Holm's correction, and its differences a - b by seed, where lower is better."""
+    """Return the comparison before Holm's correction, and differences a - b by seed, negative where a is better."""
     one, other = (cells.outcomes(i, metric, better) for i in (pair.a, pair.b))
     seeds = paired([one, other])
     names = [cells.settings[pair.a], cells.settings[pair.b]]

@@ -1,9 +1,9 @@
-"""`--until decided`: the cells that a launch runs next, so that the questions of its sweeps are decided with few cells.
+"""`--until decided`: the cells that a launch runs next, so that its sweeps' questions are decided with few cells.
 
 Each round reads the store afresh, so that a launch can continue after a kill. Seeds are added in the order of the
 sweep's file, followed by the integers above its largest seed. A round adds seeds to open questions within the budget,
-first to those that are cheapest to close. Only the settings of questions run. A setting that was dropped from a
-question for the best one gets no more seeds for it.
+first to those that are cheapest to close. Only the settings of questions run. If a question asks for the best of
+several settings and one of them is dropped, this setting gets no more seeds for the question.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import join_first
 
 GROWTH = 8
-"""A round adds one seed per `GROWTH` seeds of a question. At most about 1 / `GROWTH` of its seeds are superfluous."""
+"""A round adds one seed per `GROWTH` seeds of a question, so that at most about 1 / `GROWTH` of them are superfluous.
+
+More seeds are added only to fill free slots.
+"""
 AHEAD = 32
 """Number of seeds to expand at once beyond those of the sweep file."""
 
@@ -53,7 +56,7 @@ class _Open:
         return max(1, n if self.known.further is None else self.known.further)
 
     def step(self, factor: int) -> int:
-        """Return the number of seeds to add in a round."""
+        """Return the number of seeds to add in a round; `factor` multiplies the growth (see `GROWTH`)."""
         n = self.known.pairs
         return self.further if n < self.fewest else max(1, min(factor * math.ceil(n / GROWTH), self.further, n))
 
@@ -82,7 +85,7 @@ class UntilDecided:
         self._reason: str | None = None
 
     def table(self, slots: int) -> CellTable:
-        """See `Rounds.table`."""
+        """Return the requested cells: those tried before, then those of the next round (see `Rounds.table`)."""
         cells = self._read()
         frames = [(self._number[key], frame) for key in self._keys if (frame := cells.frames.get(key)) is not None]
         rows = [
@@ -99,25 +102,25 @@ class UntilDecided:
         return CellTable(self._variants, frame)
 
     def ran(self, cell_ids: Collection[str]) -> None:
-        """See `Rounds.ran`."""
+        """Note the cells of a round that has run (see `Rounds.ran`)."""
         self._tried.update(cell_ids)
 
     def news(self) -> tuple[str, ...]:
-        """See `Rounds.news`."""
+        """Return what was decided since the last call, one line each."""
         lines, self._news = tuple(self._news), []
         return lines
 
     def ended(self) -> str | None:
-        """See `Rounds.ended`."""
+        """Return why the rounds ended with open questions; otherwise None."""
         return self._reason
 
     def spent(self) -> tuple[float, float]:
-        """See `Rounds.spent`."""
+        """Return the CPU-seconds and GPU-seconds of all recorded attempts of the questions' cells."""
         ids = [i for key in self._keys if (frame := self._read().frames.get(key)) is not None for i in frame["cell_id"]]
         return total(self._costs(ids).values())[1:]
 
     def verdicts(self) -> list[Verdict]:
-        """See `Rounds.verdicts`."""
+        """Return the verdicts on all questions that the sweeps' files have now."""
         recorded = self._recorded()
         cells = recorded_cells(self._store, recorded)
         known: list[Verdict] = []
@@ -183,7 +186,7 @@ class UntilDecided:
         self, entries: Sequence[_Open], per_cell: Mapping[Key, Cost], budget: Budget, costs: Mapping[str, Cost],
         factor: int,
     ) -> list[Place]:  # fmt: skip
-        """Choose cells for all questions that can be closed within the budget, otherwise for the cheapest one to close.
+        """Choose cells for all questions that can be closed within the budget; if there are none, for the cheapest.
 
         Args:
             entries: the open questions, the cheapest to close first.
@@ -270,7 +273,7 @@ class UntilDecided:
 
 
 def _declared(sweep: Sweep, variants: pl.DataFrame, recorded: Sequence[RecordedSweep]) -> list[Declared]:
-    """Return the questions of a sweep's file, and those of its earlier versions: the correction counts them all."""
+    """Return the questions of a sweep's file and of its earlier versions; the correction counts all of them."""
     own = variants.filter((pl.col("sweep") == sweep.name) & (pl.col("workload").is_in(sweep.workloads)))
     now = {question.digest for question in sweep.questions}
     before = {e.question.digest: e for e in declared([r for r in recorded if r.key == (sweep.name, sweep.path)])}

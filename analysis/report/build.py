@@ -87,7 +87,9 @@ class Report(NamedTuple):
     mixed_code: pl.DataFrame
     packages: list[tuple[str, str, int]]
     failures: pl.DataFrame
-    """Columns of `failure_groups.grouped`, plus label, error_message, traceback and log_tail of the example."""
+    """Columns of `failure_groups.grouped`, plus experiment, label, seed, error_message, traceback and log_tail of the
+    group's example cell.
+    """
     failures_more: int
     failed_attempts: int
     details: cell_details.CellDetails
@@ -203,7 +205,7 @@ def _attempts(store: Store, cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _mixed_code(store: Store, done: pl.DataFrame) -> pl.DataFrame:
-    """Return `provenance.mixed_code`, where source digests of code with the same meaning count as one."""
+    """Return the result of `provenance.mixed_code`, with source digests of equivalent code counted as one."""
     mixed = provenance.mixed_code(done)
     if mixed.is_empty():
         return mixed
@@ -235,7 +237,7 @@ def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str,
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Group failed cells whose last attempts are similar. Also returns the number of groups beyond `MAX_ROWS`."""
+    """Group failed cells whose last attempts are similar. Return the groups, and their number beyond `MAX_ROWS`."""
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     settings = ["method", "k", "config"]

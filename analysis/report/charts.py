@@ -104,7 +104,7 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
 
 
 def question(verdict: Verdict) -> tuple[Spec, Columns]:
-    """Build the chart of a question: the estimate of a - b and its band after each seed, and the verdict's seed."""
+    """Build the chart of a question: estimate of a - b and band after each seed, and a line at the deciding seed."""
     points = verdict.path[:: -(1 + len(verdict.path) // _MAX_POINTS)][::-1]  # the last one is among them
     scale: Scale = "linear"
     line = {"y": _number_axis("estimate", scale), "tooltip": _tooltip("seeds", "estimate", "low", "high")}

@@ -32,7 +32,10 @@ SCHEMA = {
 
 
 class Metric(NamedTuple):
-    """A metric of an experiment: one row per variant, columns as `SCHEMA`. `others` variants are left out."""
+    """A metric of an experiment: one row per variant, columns as `SCHEMA`.
+
+    `others` is the number of variants that are left out.
+    """
 
     name: str
     rows: pl.DataFrame
@@ -51,9 +54,9 @@ class Metrics(NamedTuple):
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Compute tables of an experiment's metrics by variant.
 
-    Metrics that at least half of the variants have come first, times (`seconds...`) last. Each group is sorted by
-    name. If there are too many variants, those with the lowest and highest means are chosen, since either end may
-    be the best.
+    If no metrics are requested, they are ordered in three groups, each sorted by name: first the metrics of at least
+    half of the variants, then those of fewer variants, last times (`seconds...`). If there are too many variants,
+    those with the lowest and highest means are chosen, since either end may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.

@@ -1,10 +1,12 @@
 """Confidence intervals over seeds, p-values and Holm's correction, for the ledger's verdicts.
 
 Rules and reasons: `docs/verdicts.md`. Columns are arrays whose last axis is seeds; a statistic is a function of the
-columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired seeds).
+columns that reduces this axis. So one call evaluates all resamples, and columns are resampled together (paired
+seeds).
 
-There are two kinds of estimate. `Estimate` is for any statistic; its interval is the hull of three intervals.
-`SpreadEstimate` is for a standard deviation or a ratio of two. Shares of seeds are in `analysis.statistics.shares`.
+There are two kinds of estimate. `Estimate` is for any statistic; its interval is the hull of three: the t interval,
+the percentile bootstrap, and the bias-corrected and accelerated bootstrap (BCa). `SpreadEstimate` is for a standard
+deviation or a ratio of two. Shares of seeds are in `analysis.statistics.shares`.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Estimated(Protocol):
         """Return the interval with confidence 1 - level; (-inf, inf) if none can be computed."""
 
     def p_beyond(self, end: float) -> float:
-        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`."""
+        """Return the two-sided p of the hypothesis that the true value lies beyond `end`, seen from the estimate."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Estimate:
         return min(*ends, self.value - half), max(*ends, self.value + half)
 
     def p_beyond(self, end: float) -> float:
-        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`.
+        """Return the two-sided p of the hypothesis that the true value lies beyond `end`, seen from the estimate.
 
         It is the largest of the p-values that belong to the three intervals.
         """
@@ -119,10 +121,7 @@ class Estimate:
         return NORMAL.inv_cdf((1 + below) / (2 + size))
 
     def _bca_share(self, share: float) -> float:
-        """Return the share at which BCa reads the bootstrap's quantile.
-
-        The percentile interval reads it at `share`.
-        """
+        """Return the share of the resamples below BCa's end; `share` is that below the percentile interval's end."""
         z = self._bias + NORMAL.inv_cdf(share)
         stretch = 1 - self.acceleration * z
         return NORMAL.cdf(self._bias + z / stretch) if stretch > 0 else float(share > 0.5)
@@ -130,7 +129,7 @@ class Estimate:
     def _bca_tail(self, share: float, *, lower: bool) -> float:
         """Invert `_bca_share`: return BCa's tail probability beyond an end.
 
-        A `share` of the resamples lies beyond the end, below it if `lower`.
+        `share` is the share of the resamples beyond the end, and `lower` tells whether beyond means below.
         """
         w = NORMAL.inv_cdf(share if lower else 1 - share) - self._bias
         squeeze = 1 + self.acceleration * w
@@ -178,7 +177,7 @@ class SpreadEstimate:
         return self.value - above, self.value - below
 
     def p_beyond(self, end: float) -> float:
-        """Return the two-sided p of the hypothesis that the true value is on the other side of `end`."""
+        """Return the two-sided p of the hypothesis that the true value lies beyond `end`, seen from the estimate."""
         if not self.has_interval or self.value == end:
             return 1.0
         below = self._cdf(self.value - end)
@@ -245,7 +244,10 @@ def _draws(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def zone_p(estimated: Estimated, low: float, high: float) -> float:
-    """Return the p of a verdict: inside the zone the larger p of its ends (TOST), outside the p of the nearer end."""
+    """Return the p of a verdict.
+
+    Outside the zone, it is the p of the nearer end; inside, the larger p of both ends (two one-sided tests, TOST).
+    """
     if low <= estimated.value <= high:
         return max((estimated.p_beyond(end) for end in (low, high) if math.isfinite(end)), default=1.0)
     return estimated.p_beyond(low if estimated.value < low else high)
@@ -255,8 +257,8 @@ def seeds_needed(estimated: Estimated, low: float, high: float, level: float) ->
     """Return the least number n of seeds at which the interval excludes the zone's ends, for this value and spread.
 
     Returns:
-        The number; None if it exceeds `MAX_SEEDS`. The interval's half-width at n is the t quantile with n - 1
-            degrees of freedom times the standard error, which shrinks as 1 / sqrt(n).
+        The number; None if it exceeds `MAX_SEEDS`, or if the estimate has no interval. The interval's half-width at n
+            is the t quantile with n - 1 degrees of freedom times the standard error, which shrinks as 1 / sqrt(n).
     """
     if not estimated.has_interval:
         return None
@@ -289,6 +291,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_level(p_values: Sequence[float], i: int, level: float = LEVEL) -> float:
-    """Return the level of test i in Holm's procedure: `level` / (number of tests, i included, without a smaller p)."""
+    """Return the level of test i in Holm's procedure: `level` / number of tests without a smaller p, i included.
+
+    Of equal p-values, the earlier counts as smaller.
+    """
     rank = sum(p < p_values[i] or (p == p_values[i] and j < i) for j, p in enumerate(p_values))
     return level / (len(p_values) - rank)

@@ -118,7 +118,7 @@ def row_recovery(
         floor: the row of 0 %.
         ceiling: the row of 100 %.
         by: one of the recovery functions above.
-        with_value: drop seeds whose floor or ceiling is null; otherwise their recovery is null.
+        with_value: whether seeds with a null floor or ceiling are left out too; otherwise their recovery is null.
     """
     usable = pl.col("value").is_not_null() | pl.lit(not with_value)
     low, high = (values.filter((pl.col("row") == key) & usable) for key in (floor, ceiling))

@@ -122,7 +122,7 @@ def _beside(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _stacked(ours: pl.DataFrame, papers: pl.DataFrame) -> pl.DataFrame:
-    """Insert after each of our rows the paper's row with the same k."""
+    """Insert the paper's row after each of our rows, with the k and `fraction_percent` of our row."""
     paper = join(papers, ours.select("row", "k", "fraction_percent")).with_columns(
         pl.lit("paper").alias("whose"), pl.lit("  paper").alias("label")
     )

@@ -45,7 +45,7 @@ class HeadsTable:
         name: the table's name in `TABLES`.
         title: the title, one line.
         panel: the selection of cells; its metric is an accuracy.
-        floors: row of 0 % recovery -> name, in the frame, of the recovery from this row.
+        floors: row that defines 0 % -> column of the frame with the recovery from this row.
         by_seed: the quantity in the columns of seeds.
         extra_columns: columns of the panel's extra metrics.
         floor_headings: headings of the recovery columns, in the order of `floors`.

@@ -52,7 +52,7 @@ def of_panel(part: Measured, panels: Sequence[Panel]) -> list[str]:
 
 
 def _gaps(part: Measured) -> list[str]:
-    """Note on how many seeds full RTRL is no better than a floor, and whether seeds are left out of the recovery."""
+    """Note the number of seeds on which full RTRL is no better than a floor, and whether recovery omits seeds."""
     notes: list[str] = []
     for floor, rated in part.recovery.items():
         gaps = rated.filter(pl.col("row") == part.panel.ceiling)["gap"].drop_nulls()

@@ -1,8 +1,8 @@
 """Table 6: which four sources a unit keeps (arXiv 2603.15195, Sec. 4.3; the Fisher selections: Sec. 4.8).
 
-Differences from the paper: selections are in rows. Traces, full RTRL and the naive baselines are added, to distinguish
-"all selections are equal" from "no selection is needed". A note counts on how many seeds each of the paper's five
-selections is the best.
+Differences from the paper: selections are in rows. Traces, full RTRL and the naive baselines are added, to
+distinguish "all selections are equal" from "no selection is needed". A note gives the number of seeds on which each
+of the paper's five selections is the best.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def _panel(stream: str, label: str, metric: str) -> Panel:
 
 
 def _winners(part: Measured) -> list[str]:
-    """Note on how many seeds each of the paper's five selections is the lowest or the highest.
+    """Note the number of seeds on which each of the paper's five selections has the lowest or the highest error.
 
-    Only seeds that have all five count.
+    Only seeds with all five selections are counted.
     """
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))

@@ -3,11 +3,11 @@
 Differences from the paper:
 
 - There are two pairs of sessions instead of one. 20160630_01 is nearest to the paper's dates, but its channels are in
-  another order than those of its neighbours. So its pair combines relabelling and drift. 20160624_03 gives the clean
-  pair.
+  another order than those of the recordings before and after it. So its pair combines relabelling and drift.
+  20160624_03 gives the clean pair.
 - The paper has one frozen decoder per seed. Here each rule's own weights are frozen, for both terms of Eq. 12.
-- Baselines are added: decay 0, and the usual decoders without a network. These are ridge and a Kalman filter fitted on
-  A, ridge refitted on B's first three minutes, and the mean.
+- Baselines are added: decay 0, and the usual decoders without a network. These are ridge and a Kalman filter fitted
+  on A, ridge refitted on B's first three minutes, and the mean.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _against_refit(part: Measured) -> list[str]:
 
 
 def _rounding(part: Measured) -> list[str]:
-    """Note the largest difference between decay 0 and BPTT over one step: rounding, since both are the same rule."""
+    """Note the largest difference between decay 0 and BPTT over one step, due to rounding: both are the same rule."""
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]

@@ -3,9 +3,9 @@
 The threshold is the smallest k whose mean recovery from the paper's floor (traces with decay .95) reaches 70 %, the
 level that the paper calls substantial.
 
-A GRU and persistence are added to the paper's table. So is the recovery of two methods without transport: decay 0,
-which propagates nothing, and the architecture's own path alone. The threshold means something only if both stay below
-70 %.
+A GRU, persistence, and the recovery of two methods without transport are added to the paper's table. These methods
+are decay 0, which propagates nothing, and the architecture's own path alone. The threshold means something only if
+both stay below 70 %.
 """
 
 from __future__ import annotations
