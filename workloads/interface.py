@@ -40,8 +40,8 @@ class AddedLater:
     """Marks a `Config` field added after cells were recorded: `momentum: Annotated[float, AddedLater(0.0)] = 0.0`.
 
     Args:
-        old: the value that earlier cells used in effect. A cell with this value leaves the field out of its id, so
-            earlier cells keep their ids.
+        old: the value that gives the behaviour of earlier cells. A cell with this value leaves the field out of
+            its id, so earlier cells keep their ids.
     """
 
     old: Any
@@ -82,7 +82,7 @@ class Checkpoint(Protocol):
         """Replace the checkpoint durably. Does not return if the machine is draining (`Context.should_stop`)."""
 
     def load(self) -> bytes | None:
-        """Return the checkpoint that the last earlier attempt at this cell saved; None if there is none."""
+        """Return the newest intact checkpoint that the same code saved for this cell; None if there is none."""
 
 
 class NeededCell(Protocol):
@@ -110,7 +110,7 @@ class NeededCell(Protocol):
 
 
 class Context(Protocol):
-    """What a running cell can use: its device, arrays, logged metrics, files, progress and checkpoint."""
+    """A running cell's device, arrays, logged metrics, needed cells, files, progress and checkpoint."""
 
     @property
     def device(self) -> str:
@@ -133,7 +133,7 @@ class Context(Protocol):
 
     @property
     def needs(self) -> Mapping[str, Sequence[NeededCell]]:
-        """The cells that this cell needs, by the name of their block."""
+        """The needed cells, by the name of their block in the sweep file."""
 
     def progress(self, fraction: float) -> None:
         """Report the completed fraction of the cell, from 0 to 1."""

@@ -1,15 +1,16 @@
 """Online learning of a recurrent network on a stream: Experiments 1 to 6 of the paper.
 
-A cell is one run of a learning rule (`method`, and its `k`) along a stream, from one seed. The network learns at every
-step. Metrics use the prediction made *before* the update.
+A cell is one run of a learning rule (`method`, and its `k`) along a stream, from one seed. The network learns at
+every step. Metrics use the prediction made *before* the update.
 
 Metrics:
 
-- `mse_SEGMENT_WINDOW`; for classes `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`. The stream defines the
-  segments: `pre` and `post` (before and after the shift), `seg1` and on, or `all`. Windows are `all`, `last_500`,
-  `last_200`. Only graded steps count. A window longer than its segment is absent.
+- `mse_SEGMENT_WINDOW`; for classes `cross_entropy_SEGMENT_WINDOW` and `accuracy_SEGMENT_WINDOW`. The stream defines
+  the segments: `pre` and `post` (before and after the shift), `seg1`, `seg2`, ..., or `all`. Windows are `all`,
+  `last_500`, `last_200`. Only graded steps count. A window longer than its segment is absent.
 - the stream's naive baselines over the same windows (`persistence_post_last_500`, `rls2_...`, `chance_accuracy_...`).
-  Unless the stream defines a constant baseline, also `constant_...`: each window's best constant in hindsight.
+  Where targets are numbers and the stream has no constant baseline, `constant_...` is added: the error of each
+  window's best constant, known only in hindsight.
 - `diverged` (0 or 1). If 1, `diverged_at` is the step, and windows that end after that step are absent.
 - `seconds_per_step`.
 

@@ -9,37 +9,38 @@ cell's rule. It continues on session B, recorded days or months later, without r
 - frozen: the weights from A's end, state zero at B's first bin, no learning.
 
 Errors are mean squared errors of predictions made before the update, over both coordinates of z-scored targets
-(predicting A's mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A, and
-`b_early`, `b_middle`, `b_late` are the thirds of B.
+(predicting A's mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A,
+and `b_early`, `b_middle`, `b_late` are the thirds of B.
 
 Metrics:
 
 - `mse_a_end` and `mse_b_...` of the adapting pass; `frozen_b_...` of the frozen pass.
 - `r2_b_late`, `frozen_r2_b_late`: mean R^2 of the two coordinates about their own means in the window.
-- `recovery_b_late`: Eq. 12 in percent, both terms from this cell's weights,
+- `recovery_b_late`: Eq. 12 in percent, with all errors from this cell's weights,
 
     recovery = 100 (frozen_b_late - mse_b_late) / (frozen_b_late - mse_a_end)
 
   It is absent if the denominator, the drift, is not positive.
-- `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after it are
-  absent. If it lies in A, the metrics of the frozen pass are absent too.
+- `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after
+  this step are absent. If the step lies in A, the metrics of the frozen pass are absent too.
 - `gap_days` between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
 
 Baselines, which depend only on the data (`workloads.bci.recordings.decoders`):
 
 - `ridge_frozen_b_late`: Wiener filter of 10 bins, fitted on A.
-- `ridge_refit_b_late`: the same, fitted on B's first three minutes, a recalibration that the networks do not get. It is
-  absent if these three minutes reach into the last third.
+- `ridge_refit_b_late`: the same, fitted on B's first three minutes, a recalibration that the networks do not get. It
+  is absent if these three minutes reach into the last third.
 - `kalman_frozen_b_late`: Kalman filter, fitted on A. `mean_b_late`: A's mean.
 
 Persistence is not a baseline: it would see the movement to be decoded.
 
-Arrays: `mse_b` and `frozen_b`, means of 50 bins each over B without an incomplete last one; the probes' measurements.
+Arrays: `mse_b` and `frozen_b`, the two passes' errors over B, each value the mean of 50 bins (an incomplete last
+group is dropped); the probes' measurements.
 
-Differences from the paper: the paper has one frozen decoder per seed. Here each rule's own weights are frozen, so both
-terms of Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it is
-counts in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no gap), and
-`relabel` (B with its channels permuted: no drift).
+Differences from the paper: the paper has one frozen decoder per seed. Here each rule's own weights are frozen, so all
+errors in Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it
+is counts in bins, not smoothed. Two controls are added: `session_a` = `session_b` (the halves of one session: no
+gap), and `relabel` (B with its channels permuted: no drift).
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def lacks(config: Config) -> str | None:
 
 
 def _bins(config: Config) -> list[int]:
-    """Return the number of bins of each session; `USUAL_BINS` if the session is not in `KNOWN`."""
+    """Return the number of bins that a cell uses of each session; `USUAL_BINS` if a session is not in `KNOWN`."""
     return [
         min(KNOWN[session].bins * USUAL_MS // config.bin_ms if session in KNOWN else USUAL_BINS, config.limit or 10**9)
         for session in (config.session_a, config.session_b)
@@ -193,7 +194,7 @@ def frozen_predictions(learner: Learner, theta: Array, n: int, inputs: Array) ->
 
 
 def recovery(frozen: float, adapting: float, target: float) -> float | None:
-    """Compute the recovery of Eq. 12, in percent. None if the frozen pass lost nothing.
+    """Compute the recovery of Eq. 12, in percent. None if the frozen pass's error is not above `target`.
 
     Args:
         frozen: MSE of the frozen pass in the last third of B.

@@ -9,7 +9,7 @@ gives the full mask and k = 0 the empty one.
     oracle, anti_oracle         |W_ij| (summed over gates), at the first step and every 200 steps
     dynamic                     |W_ij| ||J_{t-1}[h_j]||, at every step
     fisher_oracle, fisher_anti  F_j = sum_t ||dL_t/dtheta_j||^2 by exact RTRL over the first `fisher_window`
-                                steps, until which the mask is a random one
+                                steps, the mask is random until then
 
 The paper names these selections. It leaves open the score of `dynamic` ("uses gradient information") and the window of
 the Fisher selections.

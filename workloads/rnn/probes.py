@@ -2,16 +2,16 @@ r"""Measurements of a rule's influence and gradient at chosen steps, without eff
 
 Spectrum (Section 5.1 of the paper) of the rows of J_t that the readout sees, (Q n, P):
 
-    sigma_1 >= ... >= sigma_n;  condition = sigma_1 / sigma_n;
+    sigma_1 >= ... >= sigma_N, N = Q n;  condition = sigma_1 / sigma_N;
     effective_rank = least r with sum_{i <= r} sigma_i^2 >= 0.95 sum_i sigma_i^2
 
-The same is measured for the immediate influence I_t alone. Its rows are orthogonal, so its condition number reflects
-unequal slopes of the units, not propagation.
+If the step has one stage and Q = 1, the same is measured for the immediate influence I_t alone. Its rows are
+orthogonal, so its condition number reflects unequal slopes of the units, not propagation.
 
-Alignment: cosine and norm ratio of the rule's gradient with exact RTRL's. Exact RTRL's is computed by backpropagation
-through the same trajectory to its start, with the weights of each step. Both are measured for each group of parameters
-(`all`, `W`, `U`, `b`, ...), and also for the past parts of the gradients, G_t - I_t^T q_t. The immediate part is exact
-in every rule that uses the true learning signal.
+Alignment: cosine and ratio of norms between the rule's gradient and that of exact RTRL. The exact gradient is
+computed by backpropagation through the same trajectory to its start, with the weights of each step. Cosine and ratio
+are measured for each group of parameters (`all`, `W`, `U`, `b`, ...), and also for the past parts of the gradients,
+G_t - I_t^T q_t. The immediate part is exact in every rule that uses the true learning signal.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Findings:
         self._first: dict[str, int] = {}
 
     def spectrum(self, t: int, influence: Array, step: Step, read: int) -> None:
-        """Measure the spectrum of J_t (C n, P) and of the immediate influence of `step`."""
+        """Measure the spectra of J_t (C n, P), its last `read` components, and of the step's immediate influence."""
         n = step[-1].own.shape[2]
         sigma = singular_values(influence[-read * n :])
         self._spectra.append(Recorded("singular_values", sigma, t))
@@ -95,7 +95,10 @@ class Findings:
         signal: Array,
         groups: Callable[[Array], Mapping[str, Array]],
     ) -> None:
-        """Compare a gradient (G, n, m) with exact RTRL's. `steps` are those of the sequence so far, newest first."""
+        """Compare a gradient (G, n, m) with that of exact RTRL, given the signal (Q, n).
+
+        `steps` are those of the sequence so far, newest first.
+        """
         exact, immediate = exact_gradient(steps, signal)
         past = (gradient - immediate, exact - immediate)
         for part, whole in zip(past, (gradient, exact), strict=True):

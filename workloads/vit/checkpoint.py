@@ -1,7 +1,7 @@
-"""Conversion of a cell's state between two epochs to bytes, its checkpoint, and back.
+"""Conversion of a cell's state to bytes and back, for a checkpoint between two epochs.
 
-`torch.save` writes it. It is read with `weights_only=True`, which loads tensors, numbers, text and plain containers,
-and runs no code from the file. Random generators have no state to save: each epoch creates its own.
+`torch.save` writes the bytes. They are read with `weights_only=True`, which loads tensors, numbers, text and plain
+containers, and runs no code from the file. Random generators have no state to save: each epoch creates its own.
 """
 
 from __future__ import annotations

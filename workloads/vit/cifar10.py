@@ -94,7 +94,7 @@ def listing(folder: Path) -> Listing:
 
 
 def _has_images(path: Path) -> bool:
-    """Tell by its columns whether a Parquet file is a prepared data set. The folder may contain other files."""
+    """Tell whether a Parquet file has the columns of a prepared data set. The folder may contain other files."""
     import pyarrow
     import pyarrow.parquet as pq
 

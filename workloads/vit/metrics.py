@@ -1,4 +1,4 @@
-"""Metrics of continual learning, from the accuracies on each task after each task; rank correlation of heads.
+"""Metrics of continual learning, from the accuracies after each task; rank correlation of heads' scores.
 
 There are T tasks. Row t of the matrix A holds the accuracies on tasks 0 to t after task t.
 
@@ -26,7 +26,7 @@ def average_accuracy(rows: Rows) -> float:
 
 
 def forgetting(rows: Rows) -> float | None:
-    """Compute the accuracy lost from each task's best to its final value, mean over tasks. None with one task."""
+    """Compute the mean fall of a task's accuracy from its best earlier value to the final one. None with one task."""
     last = len(rows) - 1
     lost = [max(rows[t][i] for t in range(i, last)) - rows[last][i] for i in range(last)]
     return float(np.mean(lost)) if lost else None

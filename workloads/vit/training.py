@@ -79,7 +79,10 @@ class Run:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Disable TF32 in cuDNN. By default it rounds the inputs of a convolution (here the patches) to 10 bits."""
+    """Disable TF32 in cuDNN during a `with` block.
+
+    TF32 would round the inputs of a convolution (here the patches) to 10 bits.
+    """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -214,7 +217,7 @@ def one_epoch(run: Run, state: State) -> None:
 
 
 def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
-    """Return the sets S of this forward pass (depth, H), or None for all heads, and what other heads lose."""
+    """Choose the heads of a forward pass: sets S (depth, H), or None for all heads; and the method's transport."""
     config, how = run.config, METHODS[run.cell.method]
     staged = how.staged and config.select_from is not None and state.task + 1 < config.select_from
     if how.transport is None or staged:
@@ -232,7 +235,7 @@ def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | N
 
 
 def competing(run: Run) -> Tensor | None:
-    """Return which classes compete, as a mask (10, 10) with one row per class. None if all classes compete.
+    """Return a mask (10, 10) of competing classes, one row per class. None if all classes compete.
 
     In task-incremental learning, only the task's own classes compete.
     """

@@ -36,7 +36,7 @@ from raysweep.workloads.datasets.dataset import data_folder
 from raysweep.workloads.registry import unknown_name
 
 USUAL_MS = 64
-"""Width of bins in a file whose name states none."""
+"""Width of bins in ms, if the file's name states no width."""
 DIGITS = 16
 """Hexadecimal digits of a digest."""
 READ = ("counts", "t_s", "finger_xy_mm", "finger_vel_mm_s", "bin_width_s")
@@ -179,10 +179,10 @@ def digest_of(arrays: dict[str, np.ndarray]) -> str:
 
 
 def digest(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> str:
-    """Return the digest that cells record for a session's data: that of its file or, without a file, that in `KNOWN`.
+    """Return the digest that cells record for a session: from its file, or from `KNOWN` if there is no file.
 
     Raises:
-        ValueError: there is no readable file, and the session is not in `KNOWN`.
+        ValueError: the file is invalid; or there is none, and `KNOWN` has no data for the session and width.
     """
     try:
         path = find(session, bin_ms, folder).resolve()

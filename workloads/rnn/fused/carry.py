@@ -60,9 +60,9 @@ def carry_gathered(
     Args:
         before: J_{t-1} (C, n, G n m).
         after: overwritten with J_t.
-        own: (C, C, n) of this step.
-        gain: (C, G, n) of this step.
-        inputs: (1 or G, m).
+        own: (C, C, n) of this step, as in `Stage`.
+        gain: (C, G, n), likewise.
+        inputs: (G, m), likewise; (1, m) if all gates share them.
         theta: (G, n, m), the weights of the forward pass.
         sources: S_i (n, k).
         recurrent: number of gates, counted from the first, that read the hidden state.
@@ -126,14 +126,14 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
 
 @compiled
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
-    """Choose each unit's sources by `masks.by_influence`, as `masks.choose` does. Overwrites `sources`.
+    """Choose for each unit the k sources with the largest `masks.by_influence`; of equal ones, the lower index.
 
     Args:
         influence: J_{t-1} (C, n, G n m).
         theta: (G, n, m).
         recurrent: number of gates, counted from the first, that read the hidden state.
         include_self: whether each unit is always one of its own sources; otherwise it never is.
-        sources: (n, k), each row ascending.
+        sources: (n, k), overwritten; each row ascending.
     """
     n, k = sources.shape
     rows = influence[influence.shape[0] - 1]

@@ -30,7 +30,7 @@ MAX_WAIT_S = 300.0
 
 
 def sources_digest() -> str:
-    """Compute one digest of all files with compiled functions; these inline one another across files."""
+    """Compute one digest of numba's version and of all files with compiled functions, which inline one another."""
     digest = hashlib.sha256(numba.__version__.encode())
     for name in COMPILED:
         digest.update((HERE / name).read_bytes())

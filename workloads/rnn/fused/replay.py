@@ -7,8 +7,8 @@ It uses the weights *of each step*. a_s = dL_t/ds_s has C components; M_s is the
     a_{s-1}[c'] = sum_c own_s[c, c'] a_s[c];  a_{s-1}[h] += sum_g (M_s * W_s[g])^T v_s[g]                (3)
     until ||a_{s-1}|| < tol ||a_t||, or the trajectory's beginning
 
-In exact arithmetic this is the G of carried influence, even while weights change, except for what is cut off at `tol`.
-It takes depth times G n (m + k) operations a step, where carrying J takes k C G n^2 m.
+In exact arithmetic, G equals the gradient from a carried J, even while weights change, except for the part cut off at
+`tol`. A step takes depth times G n (m + k) operations. Carrying J would take k C G n^2 m.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[Scalar, ...]] = {
     "feedback": ("symmetric", "random"),
     "order": (1, 2),
 }
-"""Settings that decide whether a rule has a compiled form, with values for which it has one and for which not."""
+"""Settings that decide whether the compiled loop runs a rule, with values for which it does and does not."""
 BUILT = {name: kind.build(**kind.defaults) for name, kind in ARCHITECTURES.items()}
 
 
@@ -46,7 +46,7 @@ def assigned(settings: Mapping[str, Scalar]) -> str:
 
 
 def defined_on() -> str:
-    """Format the table of which rule is defined on which architecture. Letters stand for the reasons why one is not."""
+    """Format the table of architectures on which each rule is defined. Letters stand for the reasons against it."""
     letters: dict[str, str] = {}
     rows = []
     for rule, entry in RULES.items():
@@ -62,7 +62,7 @@ def defined_on() -> str:
 
 
 def traits() -> str:
-    """Format the table of the rules' traits, and of whether each has a compiled form."""
+    """Format the table of the rules' traits, and whether the compiled loop runs them."""
     rows = []
     for rule, entry in RULES.items():
         exact = [name for name, a in BUILT.items() if entry.exact_on(a) and entry.undefined_on(a) is None]

@@ -9,11 +9,12 @@ r"""Reverse Kronecker-factored RTRL (R-KF; Marschall, Cho and Savin 2020): A has
 
 KF-RTRL splits off the inputs of a parameter; this rule splits off its gate and unit. The estimate is unbiased for
 constant weights. The mean of nu M is the immediate influence, since E[nu[g, j] nu[h, k]] is zero except for the same
-gate and unit. The cross products are odd in nu. Gates may have inputs of their own, so the rule is defined if a step is
-one stage. Tanh RNN: M_kl = nu_k alpha d_k ahat_l. Time is (C n)^2 m, memory C n m a step.
+gate and unit. The cross products are odd in nu, so their mean is zero. Gates may have inputs of their own, so the
+rule is defined if a step is one stage. Tanh RNN: M_kl = nu_k alpha d_k ahat_l. Time is (C n)^2 m, memory C n m a
+step.
 
-As in the source, except at the start: A and B are zero. If a factor of a product is zero, the product is left out,
-without an epsilon. The source starts from N(0, 1) (pass such a state to `advance`).
+The rule is that of the source, except that A and B start at zero. If a factor of a product is zero, the product is
+left out, without an epsilon. The source starts from N(0, 1) (pass such a state to `advance`).
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ Order 1 keeps each unit's own parameters. J is then C G n m numbers, and D is th
 
     S_t[c] = sum_c' (own_t[c, c'] + self-weight) S_{t-1}[c'] + gain_t[c] inputs_t                     (4)
 
-Time and memory are C G n m. A higher order is carried densely at RTRL's cost, (C n)^2 G n m time and C G n^2 m memory.
-It is a reference for what is lost, not a faster rule. If a step has several stages (the GRU that resets before its
-product), parameters of a stage act within the step on further units, through the weights of later stages. P is widened
-to these units, for all gates of the stage alike, and the dense form is used from order 1 on.
+Time and memory are C G n m. A higher order is carried densely at RTRL's cost, (C n)^2 G n m time and C G n^2 m
+memory. It is a reference for what is lost, not a faster rule. If a step has several stages (the GRU that resets
+before its product), parameters of a stage act within the step on further units, through the weights of later stages.
+P is widened to these units, for all gates of the stage alike, and the dense form is used from order 1 on.
 
-The gradient is biased. It is exact once P contains all that can be reached, at 1 + the longest of the shortest paths
-between two units. So on dense weights order 2 is full RTRL. On one stage order 1 is sparse RTRL at k = 1 with
-`include_self`. In general sparse RTRL masks D, the sources that are read; SnAp masks J, the places where a parameter's
-influence may be. If units have no recurrent connections, SnAp would be RTRL at any order, and is not offered.
+The gradient is biased. It is exact from order 1 + d on, where d is the longest of the shortest paths between two
+units: P then leaves nothing out. So SnAp of order 2 on dense weights is full RTRL. SnAp of order 1 on one stage is
+sparse RTRL at k = 1 with `include_self`. In general, sparse RTRL masks the connections in D, and SnAp masks the
+entries of J. On units without recurrent connections, SnAp would be RTRL at any order, so it is not offered there.
 
 Differences from the source: the pattern is by unit, and J has no sparse storage.
 """

@@ -14,11 +14,12 @@ drawn: seeds change the network only.
 At rho = 28 the system is chaotic. At 20 it is chaotic only for a while (Sparrow 1982). At the defaults it still goes
 from wing to wing in all 1000 steps after the shift. Later it spirals into one of its two fixed points.
 
-Naive baselines: persistence, with mean squared error .0021 after the shift; `rls2`, which predicts each coordinate from
-its own last two values.
+Naive baselines: persistence, with mean squared error .0021 after the shift; `rls2`, which predicts each coordinate
+from its own last two values.
 
 The paper states RK4, the shift and both rho; sigma and beta are the classical ones. It leaves open dt, scale, start,
-burn-in and centring. They were chosen so that the results come near its Table 4. There is no burn-in or centring.
+burn-in and centring. All five were chosen so that the results come near Table 4: by default there is no burn-in, and
+states are never centred.
 """
 
 from __future__ import annotations
