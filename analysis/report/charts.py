@@ -22,7 +22,7 @@ NO_K = "none"
 _LETTERS = 44
 """Maximum characters in one line of a label, so that it fits a telephone's width."""
 _LINE, _MARK, _GAP = 14, 7, 17
-"""Heights in pixels: of a label line, between label and interval, and between an interval and the next label."""
+"""Heights in pixels: a line of a label, the space from a label to its interval, and from there to the next label."""
 _WIDE_RANGE = 30
 """An axis is logarithmic if the ratio of its largest to its smallest value is above this."""
 

@@ -53,6 +53,6 @@ def used_by(difference: Difference) -> str:
 
 
 def text_diff(difference: Difference) -> Iterator[str]:
-    """Yield a unified diff of the two versions of a part, with two unchanged lines around each change."""
+    """Yield a unified diff of a changed part of the source, such as a function, with two lines of context."""
     before, after = ((text or "").splitlines() for text in (difference.before, difference.after))
     return itertools.islice(difflib.unified_diff(before, after, lineterm="", n=2), 2, None)

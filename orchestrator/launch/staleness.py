@@ -195,7 +195,7 @@ def changed_elsewhere(
 
 
 def held_back(planned: Plan) -> str:
-    """Describe the cells that do not run again, since they need changed cells that are not requested."""
+    """Explain why the plan's held cells do not run again: they need cells that have changed but are not requested."""
     return (
         f"{count_cells(planned.held)} with unchanged code need changed cells that --where leaves out; they run again "
         "only after those: widen --where, or leave it out"

@@ -235,9 +235,9 @@ def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | N
 
 
 def competing(run: Run) -> Tensor | None:
-    """Return a mask (10, 10) of competing classes, one row per class. None if all classes compete.
+    """Return a mask (10, 10) whose row c marks the classes that compete with class c; None if all classes compete.
 
-    In task-incremental learning, only the task's own classes compete.
+    In task-incremental learning, only classes of the same task compete.
     """
     if run.config.scenario == "class_incremental":
         return None

@@ -155,7 +155,7 @@ def read_code(module: str, folder: str | None) -> Code:
 
     Args:
         module: the module's full name.
-        folder: the folder in which a user's module was found; None: it is searched on the Python path.
+        folder: the folder in which a user's module was found; None: the module is looked up on the Python path.
     """
     bundled = module.startswith(f"{BUNDLED_PACKAGE}.")
     path = module if bundled else module_file(module, folder)

@@ -33,7 +33,7 @@ Measured: -.12 to .25 for seven sessions with permuted channels (eight permutati
 the eight sessions that we have in the usual order.
 """
 NO_TRANSFER = 0.15
-"""Transfer (R^2) below which the test fails.
+"""R^2 below which the transfer test fails.
 
 Measured on the same sessions as for `UNRELATED`: -.20 to .07 with permuted channels, .33 to .51 in the usual order.
 """

@@ -126,14 +126,14 @@ def contract(influence: Array, signal: Array, gradient: Array) -> None:
 
 @compiled
 def choose_by_influence(influence: Array, theta: Array, recurrent: int, include_self: bool, sources: Indices) -> None:
-    """Choose for each unit the k sources with the largest `masks.by_influence`; of equal ones, the lower index.
+    """Choose for each unit the k sources with the highest score `masks.by_influence`. Ties go to the lower index.
 
     Args:
         influence: J_{t-1} (C, n, G n m).
-        theta: (G, n, m).
+        theta: (G, n, m), the weights of the forward pass.
         recurrent: number of gates, counted from the first, that read the hidden state.
         include_self: whether each unit is always one of its own sources; otherwise it never is.
-        sources: (n, k), overwritten; each row ascending.
+        sources: (n, k), overwritten with the chosen sources of each unit, in ascending order.
     """
     n, k = sources.shape
     rows = influence[influence.shape[0] - 1]

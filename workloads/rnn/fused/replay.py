@@ -24,7 +24,10 @@ from raysweep.workloads.rnn.fused.compile_cache import compiled
 
 
 class Rings(NamedTuple):
-    """Ring buffers of the last R steps; step t is at index t % R. The first Gr gates read the hidden state."""
+    """Ring buffers of the last R steps; step t is at index t % R.
+
+    Only the first Gr of the G gates read the hidden state. `weights` holds the recurrent weights of these gates.
+    """
 
     own: Array  # (R, C, C, n)
     gain: Array  # (R, C, G, n)

@@ -1,7 +1,8 @@
-"""Generates the parts of docs/rules.md that follow from the code: `python -m raysweep.workloads.rnn.rules.describe`.
+"""Generates the parts of docs/rules.md that follow from the code.
 
-A part stands between the comments `<!-- NAME -->` and `<!-- end -->`. Tables come from the registries. Equations come
-from the docstrings of the files that implement them, as their indented blocks.
+Run `python -m raysweep.workloads.rnn.rules.describe`. Each part stands between the comments `<!-- NAME -->` and
+`<!-- end -->`. Tables come from the registries. Equations are the indented blocks in the docstrings of the modules
+that implement them.
 """
 
 from __future__ import annotations

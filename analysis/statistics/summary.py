@@ -1,0 +1,70 @@
+"""Averages over seeds with 95 % intervals, per row of a table. The intervals are those of the claims' verdicts.
+
+Errors are averaged by the geometric mean: the seeds of some rules hold most of an arithmetic mean on a few of them.
+A recovery is a ratio of means. A mean of ratios seed by seed has no meaning where single seeds have nothing to recover.
+Rules and reasons: `docs/verdicts.md`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import polars as pl
+
+from raysweep.analysis.statistics.inference import Array, Columns, Statistic, estimate
+
+_NUMBERS = ("average", "low", "high")
+
+
+def averages(values: pl.DataFrame, *, geometric: bool) -> pl.DataFrame:
+    """Average the values of each row over seeds. Seeds without a value, such as diverged runs, are left out.
+
+    Args:
+        values: columns `row` and `value`, one row per seed.
+        geometric: whether to take the geometric mean; then all values must be positive.
+
+    Returns:
+        `row`, `average`, and the 95 % interval `low`, `high`: null with fewer than two seeds, and if all are equal.
+    """
+
+    scaled = values.drop_nulls("value").with_columns(pl.col("value").cast(pl.Float64))
+    if geometric:
+        scaled = scaled.with_columns(pl.col("value").log())
+    summary = _estimated(scaled, ("value",), _mean)
+    return summary.with_columns(pl.col(*_NUMBERS).exp()) if geometric else summary
+
+
+def _mean(columns: Columns) -> Array:
+    result: Array = columns["value"].mean(-1)
+    return result
+
+
+def mean_recoveries(rated: pl.DataFrame) -> pl.DataFrame:
+    """Compute the recovery of each row as a ratio of means, 100 x mean gain / mean gap, in percent.
+
+    Args:
+        rated: as the functions of `analysis.statistics.recovery` return it: `row`, `gain`, `gap`, one row per seed.
+
+    Returns:
+        `row`, `average`, and the 95 % interval `low`, `high`. All are null if the mean gap is not positive, as there
+            is nothing to recover then; the interval also if a resample in twenty has no gap.
+    """
+    return _estimated(rated.drop_nulls(["gain", "gap"]), ("gain", "gap"), _recovery)
+
+
+def _recovery(columns: Columns) -> Array:
+    gap = columns["gap"].mean(-1)
+    result: Array = 100 * columns["gain"].mean(-1) / np.where(gap > 0, gap, np.nan)
+    return result
+
+
+def _estimated(frame: pl.DataFrame, names: tuple[str, ...], statistic: Statistic) -> pl.DataFrame:
+    rows = []
+    for (row,), part in frame.group_by("row", maintain_order=True):
+        columns = {name: part[name].cast(pl.Float64).to_numpy() for name in names}
+        estimated = estimate(statistic, columns)
+        low, high = estimated.interval() if estimated.has_interval and estimated.error > 0 else (None, None)
+        rows.append((row, estimated.value if math.isfinite(estimated.value) else None, low, high))
+    schema = {"row": pl.String, **dict.fromkeys(_NUMBERS, pl.Float64)}
+    return pl.DataFrame(rows, schema=schema, orient="row")
