@@ -94,8 +94,19 @@ def seeds_of(part: Selected[Selection], seeds: Sequence[int]) -> str:
 
 
 def named_seeds(seeds: Sequence[int]) -> str:
-    """List seeds in prose: `seed 7` or `seeds 7, 42`; an empty text if there are none."""
-    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)) if seeds else ""
+    """List seeds in prose: `seed 7` or `seeds 7, 42, 100..199`; an empty text if there are none."""
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(_ranges(seeds)) if seeds else ""
+
+
+def _ranges(seeds: Sequence[int]) -> list[str]:
+    """Format seeds; three or more successive ones become a range `first..last`."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return [text for run in runs for text in ([f"{run[0]}..{run[-1]}"] if len(run) > 2 else map(str, run))]
 
 
 def _left_out_note(sweep: str, differences: Sequence[str]) -> str:

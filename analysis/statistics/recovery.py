@@ -12,9 +12,9 @@ and the forms differ only in s:
 | `drift_recovery` | -MSE | frozen decoder, late session B | frozen decoder, end of session A | Eq. 12 |
 | `accuracy_recovery` | accuracy | one head (trace-like) | all heads (dense) | Sec. 4.7 |
 
-Equations of arXiv 2603.15195. Values are per seed; the paper's summaries average them afterwards
-(`analysis.statistics.spread`). Floor and ceiling are the caller's choice, and frames are matched by key columns,
-never by position.
+Equations of arXiv 2603.15195. Values are per seed, as the paper's; it averages them afterwards. Our tables and claims
+divide the mean gain by the mean gap instead (`analysis.statistics.summary`). Floor and ceiling are the caller's choice,
+and frames are matched by key columns, never by position.
 
 Cases that the paper leaves open: (*) is meaningless if the ceiling is no better than the floor (a method worse than
 both would get over 100 %). The recovery is then null, and the column `gap` is not positive. It is also null if a
@@ -35,7 +35,7 @@ KEYS = ("experiment", "seed")
 """The default key columns. If a frame has several networks or tasks, their columns are added by the caller."""
 
 _MAX_KEYS = 5
-_ADDED = ("floor", "ceiling", "gap", "recovery")
+_ADDED = ("floor", "ceiling", "gain", "gap", "recovery")
 
 
 def log_gap_recovery(
@@ -58,8 +58,8 @@ def log_gap_recovery(
         value: the MSE's column; positive, or null.
 
     Returns:
-        `frame`, rows in the same order, with added columns `floor` and `ceiling` (MSE), `gap`
-            (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
+        `frame`, rows in the same order, with added columns `floor` and `ceiling` (MSE), `gain` (ln floor - ln mse),
+            `gap` (ln floor - ln ceiling) and `recovery` (percent; null if a value is null or the gap is not positive).
 
     Raises:
         MissingSeeds: a key of `frame` is absent from `floor` or `ceiling`.
@@ -146,7 +146,7 @@ def _recovery(
             _reference(name, reference, frame, on, value), on=list(on), how="left", maintain_order="left"
         )
     low, high, own = (score(pl.col(name).cast(pl.Float64)) for name in ("floor", "ceiling", value))
-    return joined.with_columns(gap=high - low).with_columns(
+    return joined.with_columns(gain=own - low, gap=high - low).with_columns(
         recovery=pl.when(pl.col("gap") > 0).then(100 * (own - low) / pl.col("gap"))
     )
 

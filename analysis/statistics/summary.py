@@ -8,12 +8,15 @@ Rules and reasons: `docs/verdicts.md`.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
-from raysweep.analysis.statistics.inference import Array, Columns, Statistic, estimate
+if TYPE_CHECKING:
+    from raysweep.analysis.statistics.inference import Array, Columns, Statistic
 
+_ROUNDING = 1e-12
+"""Relative size of a standard error that is rounding only: all seeds have the same value."""
 _NUMBERS = ("average", "low", "high")
 
 
@@ -27,7 +30,6 @@ def averages(values: pl.DataFrame, *, geometric: bool) -> pl.DataFrame:
     Returns:
         `row`, `average`, and the 95 % interval `low`, `high`: null with fewer than two seeds, and if all are equal.
     """
-
     scaled = values.drop_nulls("value").with_columns(pl.col("value").cast(pl.Float64))
     if geometric:
         scaled = scaled.with_columns(pl.col("value").log())
@@ -54,17 +56,22 @@ def mean_recoveries(rated: pl.DataFrame) -> pl.DataFrame:
 
 
 def _recovery(columns: Columns) -> Array:
+    import numpy as np
+
     gap = columns["gap"].mean(-1)
     result: Array = 100 * columns["gain"].mean(-1) / np.where(gap > 0, gap, np.nan)
     return result
 
 
 def _estimated(frame: pl.DataFrame, names: tuple[str, ...], statistic: Statistic) -> pl.DataFrame:
+    from raysweep.analysis.statistics.inference import estimate  # loads NumPy
+
     rows = []
     for (row,), part in frame.group_by("row", maintain_order=True):
         columns = {name: part[name].cast(pl.Float64).to_numpy() for name in names}
         estimated = estimate(statistic, columns)
-        low, high = estimated.interval() if estimated.has_interval and estimated.error > 0 else (None, None)
+        varies = estimated.error > _ROUNDING * max(1.0, abs(estimated.value))
+        low, high = estimated.interval() if estimated.has_interval and varies else (None, None)
         rows.append((row, estimated.value if math.isfinite(estimated.value) else None, low, high))
     schema = {"row": pl.String, **dict.fromkeys(_NUMBERS, pl.Float64)}
     return pl.DataFrame(rows, schema=schema, orient="row")

@@ -12,6 +12,7 @@ import polars as pl
 from raysweep.analysis.paper.values import paper_values
 from raysweep.analysis.statistics.recovery import row_recovery
 from raysweep.analysis.statistics.spread import spread
+from raysweep.analysis.statistics.summary import averages, mean_recoveries
 from raysweep.analysis.tables.per_row import at_seeds, join, prefixed
 
 MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
@@ -35,7 +36,8 @@ def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
 
     Returns:
         `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`, `cv_mark`,
-            `n` (number of per-seed values), `seed_...`; likewise for `recovery`.
+            `n` (number of per-seed values), `seed_...`, and the average of the per-seed values with its interval,
+            `_average`, `_low`, `_high`; likewise for `recovery`, whose average is the printed one if there is one.
     """
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = _by_seed(paper, quantity)
@@ -43,13 +45,21 @@ def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
     parts = [
         prefixed(_one(paper, quantity, by_seed, "value", ()), f"{name}_", {"n": "n"}),
         _coefficients(paper, by_seed, name),
+        prefixed(averages(by_seed, geometric=quantity == "mse"), f"{name}_"),
         at_seeds(by_seed, "value", "seed_"),
         prefixed(_one(paper, "recovery", rated, "recovery", (floor, ceiling)), "recovery_"),
+        prefixed(_ratios(rated, floor, ceiling), "recovery_"),
         at_seeds(rated, "recovery", "recovery_seed_"),
     ]
     for part in parts:
         rows = join(rows, part)
-    return rows
+    printed = pl.col("recovery_standing").is_not_null() & (pl.col("recovery_standing") != "implied")
+    return rows.with_columns(
+        recovery_average=pl.when(printed).then("recovery_mean").otherwise("recovery_average"),
+        recovery_printed_sd=pl.when(printed).then("recovery_sd"),
+        recovery_low=pl.when(~printed).then("recovery_low"),
+        recovery_high=pl.when(~printed).then("recovery_high"),
+    )
 
 
 def _by_seed(paper: pl.DataFrame, quantity: str) -> pl.DataFrame:
@@ -61,9 +71,17 @@ def _rated(values: pl.DataFrame, printed: pl.DataFrame, floor: str, ceiling: str
     """Return the recoveries by seed: the printed ones or, for rows without them, Eq. 10 of the printed values."""
     printed = printed.rename({"value": "recovery"})
     if ceiling is None:
-        return printed
-    computed = row_recovery(values, floor, ceiling).select(printed.columns)
-    return pl.concat([printed, computed.join(printed, on="row", how="anti", maintain_order="left")])
+        return printed.with_columns(gain=pl.lit(None, dtype=pl.Float64), gap=pl.lit(None, dtype=pl.Float64))
+    computed = row_recovery(values, floor, ceiling).select(*printed.columns, "gain", "gap")
+    return pl.concat(
+        [printed, computed.join(printed, on="row", how="anti", maintain_order="left")], how="diagonal_relaxed"
+    )
+
+
+def _ratios(rated: pl.DataFrame, floor: str, ceiling: str | None) -> pl.DataFrame:
+    """Return the recoveries as ratios of means; floor and ceiling, which define them, have no interval."""
+    defined = pl.col("row").is_in([floor, ceiling])
+    return mean_recoveries(rated).with_columns(pl.when(~defined).then(end).alias(end) for end in ("low", "high"))
 
 
 def _one(
