@@ -136,7 +136,10 @@ def groups(windows: tuple[int, ...]) -> dict[str, list[str]]:
 
 
 def _steadier(columns: Columns) -> Array:
-    """Compute ln of the ratio of two spreads: sd of ln MSE of BPTT / sd of ln MSE of k = 4, averaged over windows."""
+    """Compute ln(spread of BPTT / spread of k = 4), averaged over BPTT's windows.
+
+    The spread of a method is the standard deviation of its ln MSE over seeds.
+    """
     windows = np.stack([criteria.log_sd(f"w{w}")(columns) for w in WINDOWS])
     result: Array = windows.mean(0) - criteria.log_sd("k4")(columns)
     return result

@@ -40,7 +40,7 @@ PARTS = (
     Selection("paper/e7-forward", "vit_heads", (DENSE, *ZEROED), TRANSFORMER, "zeroed", METRIC, seeds=SEEDS),
 )
 SERIES = (("detached", TRACE_LIKE.key, GREEN, "o"), ("zeroed", "zeroed_k1", ORANGE, "s"))
-"""For each part: label, key of the row with 0 % recovery, colour, marker."""
+"""For each part (variant): label, key of the row with 0 % recovery, colour, marker."""
 SHOWN = (-60.0, 200.0)
 LACKS = {
     "gap": "the dense network is not better than the floor on these seeds",
@@ -54,7 +54,8 @@ _select = parts_of("heads", PARTS)
 def data(source: Source) -> pl.DataFrame:
     """Compute accuracies and recoveries.
 
-    Columns: part, row, k, seed, accuracy, recovery (percent), lack (key of `LACKS` if recovery is null).
+    Columns: part ("detached" or "zeroed"), row (the method's key), k, seed, accuracy, recovery (percent), lack (the
+    key of the reason in `LACKS` if only recovery is null, otherwise null).
     """
     return _rated(_select(source))
 

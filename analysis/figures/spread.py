@@ -29,7 +29,10 @@ _select = parts_of("spread", PARTS.values())
 
 
 def data(source: Source) -> pl.DataFrame:
-    """Read the errors of the done cells, and add the row "persistence". Columns: hidden, row, seed, mse."""
+    """Read the errors of the done cells, and add those of persistence.
+
+    Columns: hidden (the number of units), row (the method's key, or "persistence"), seed, mse.
+    """
     return _values(_select(source))
 
 

@@ -31,12 +31,12 @@ class Verdict:
         question: the question's name, and the stratum's values, if any.
         digest: digest of the question's text.
         verdict: `a is better`, `b is better`, `equal within the margin`, `best: NAME` or `open`.
-        seeds: the number of seeds at which the verdict was reached; while it is open, the number of seeds used so
-            far.
+        seeds: the number of seeds at which the verdict was reached; while the question is open, the number of seeds
+            used so far.
         detail: the settings, estimate and evidence, as text.
         asked_at: when a launch first recorded the question; None if the record has no valid time.
-        ended_before: the number of the question's cells that had ended before `asked_at`, or all ended cells if it is
-            None.
+        ended_before: the number of the question's cells that had ended before `asked_at`; if `asked_at` is None, the
+            number of all its ended cells.
         dropped: whether the latest version of the sweep file no longer has the question.
         metric: the metric's name.
         cells: the number of ended cells of the question's settings, including those run for other questions.
@@ -105,13 +105,13 @@ def questions(store: str | Path | Store) -> list[Verdict]:
 
 @dataclass(frozen=True)
 class Declared:
-    """A question that versions of a sweep file declare.
+    """A question that at least one version of a sweep file declares.
 
     Args:
         question: the question.
         variants: the variants from which its settings are selected: those of the latest launch with the question.
-        at: when a launch first recorded it; None if no launch has, or the record has no valid time.
-        dropped: whether the latest version of the sweep file no longer has it.
+        at: when a launch first recorded the question; None if no launch has, or if the record has no valid time.
+        dropped: whether the latest version of the sweep file no longer has the question.
     """
 
     question: Question

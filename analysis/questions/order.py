@@ -37,6 +37,9 @@ def in_request_order(recorded: Sequence[RecordedSweep]) -> pl.DataFrame:
 
 
 def _launch(entry: RecordedSweep) -> int:
-    """Return the generation of the launch that recorded a sweep; 0 if the record has none."""
+    """Return the generation of the launch that recorded a sweep; 0 if the record has none.
+
+    Generations number the launches on a store in their order.
+    """
     epoch = entry.metadata.get("epoch")
     return epoch if isinstance(epoch, int) else 0

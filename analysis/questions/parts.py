@@ -187,7 +187,7 @@ class Evidence:
 
     @property
     def pairs(self) -> int:
-        """The number of seeds used; for a question for the best, the smallest number of the settings in `left`."""
+        """The number of seeds used; for a question for the best, the smallest number over the settings in `left`."""
         if self.race is None:
             return self.differences.size
         return int(self.race.seeds[self.left].min()) if self.left else 0

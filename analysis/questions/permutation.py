@@ -3,8 +3,8 @@
 If two settings are equal, exchanging their outcomes at one seed changes nothing, so each difference is positive or
 negative with equal chance. The test compares the observed statistic with its values under all assignments of signs,
 or under a random sample of them. A difference is infinite if one of the two cells failed. If any difference is
-infinite, the ranks of the absolute values replace these values. The test remains valid, as flipping signs does not
-change them.
+infinite, each difference is replaced by the rank of its absolute value, with its sign. The test remains valid,
+because flipping signs does not change the ranks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def two_sided_p(differences: Array) -> float:
 
 
 def max_p(differences: Array, samples: int = SAMPLES) -> float:
-    """Compute the one-sided p of the largest of several standardised sums. The signs of a row are flipped together.
+    """Compute the one-sided p of the largest standardised column sum. All signs of a row are flipped together.
 
     Args:
         differences: one row per seed, one column per competitor, positive where the competitor is better; nan where

@@ -131,8 +131,9 @@ class Race(NamedTuple):
     """The evidence against each of several settings being the best. All arrays have the shape (settings,).
 
     Args:
-        dropped: the number of seeds after which the setting was shown not to be the best; 0 if it was not.
-        seeds: the number of seeds that were used.
+        dropped: the number of seeds after which the setting was shown not to be the best; 0 if this has not been
+            shown.
+        seeds: the number of the setting's seeds that were used.
         log_e: ln of the largest e-value so far against the hypothesis that the setting is the best.
         needed: the `log_e` at which a setting is dropped; a single number.
     """
@@ -188,9 +189,9 @@ def race(outcomes: Array, request_places: NDArray[np.int64], questions: int = 1,
 def in_order(outcomes: Array, request_places: NDArray[np.int64]) -> Array:
     """Return the differences a - b of two settings, shape (pairs,), in the order in which their cells were requested.
 
-    The place of a pair is that of its later cell. The differences end before the first requested pair that has not
-    ended, because cells that end soon would otherwise count more. So the evidence does not depend on how long cells
-    take, on interruptions, or on when it is computed.
+    The place of a pair is that of its later cell. The first pair without both outcomes, and all pairs after it, are
+    left out, because cells with a short running time would otherwise count more. So the evidence does not depend on
+    how long cells take, on interruptions, or on when it is computed.
 
     Args:
         outcomes: shape (2, seeds): a and b; nan without an outcome.
@@ -206,9 +207,10 @@ def in_order(outcomes: Array, request_places: NDArray[np.int64]) -> Array:
 def _by_place(
     i: int, outcomes: Array, request_places: NDArray[np.int64], places: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the differences of setting i from all settings at each place, shape (settings, places); 0 without a pair.
+    """Return the outcome of setting i minus that of every setting, by place in the order of requests.
 
-    Also return which pairs were requested and have not ended, shape (places, settings).
+    The differences have the shape (settings, places); they are 0 without a pair. Also return which pairs were
+    requested and have not ended, shape (places, settings).
     """
     requested = (request_places >= 0) & (request_places[i] >= 0)
     requested[i] = False

@@ -23,7 +23,7 @@ from raysweep.orchestrator.sweep.grammar.question import Setting, label
 from raysweep.workloads.registry import unknown_name
 
 FAILED = ("failed", "timed_out", "out_of_memory", "crashed")
-"""Statuses of failures that the cell itself causes; they count as its outcome."""
+"""Statuses of cells that failed by their own fault. Such a failure counts as the cell's outcome."""
 BETTER = ("lower", "higher")
 
 
@@ -50,7 +50,10 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of a store, grouped by setting. `rows` has for each setting one row per cell, with status and metrics."""
+    """Cells of a store, grouped by setting.
+
+    `rows` maps the index of a setting to a frame with one row per cell, which has the cell's status and metrics.
+    """
 
     by_setting: SettingTable
     rows: Mapping[int, pl.DataFrame]

@@ -28,12 +28,12 @@ from raysweep.orchestrator.sweep.spec import Sweep
 from raysweep.orchestrator.text import join_first
 
 GROWTH = 8
-"""A round adds one seed per `GROWTH` seeds of a question, so that at most about 1 / `GROWTH` of them are superfluous.
+"""A round adds one seed per `GROWTH` seeds of a question.
 
-More seeds are added only to fill free slots.
+So at most about 1 / `GROWTH` of the question's seeds are superfluous. More seeds are added only to fill free slots.
 """
 AHEAD = 32
-"""Number of seeds to expand at once beyond those of the sweep file."""
+"""Number of seeds beyond those of the sweep file that are expanded into cells at once."""
 
 Place = tuple[int, int]
 """A cell, as (number of its variant, seed)."""
@@ -49,7 +49,11 @@ class _Open:
 
     @property
     def further(self) -> int:
-        """The expected number of further seeds until a verdict; if unknown, the number of seeds so far (at least 1)."""
+        """The expected number of further seeds until a verdict.
+
+        While the question has fewer seeds than any verdict needs, it is the number that is lacking. If the evidence
+        allows no estimate, it is the number of seeds so far, at least 1.
+        """
         n = self.known.pairs
         if n < self.fewest:
             return self.fewest - n
@@ -138,7 +142,7 @@ class UntilDecided:
         return recorded_cells(self._store, self._recorded(), retried=True, tried_now=self._tried)
 
     def _costs(self, cell_ids: Sequence[str]) -> dict[str, Cost]:
-        """Return cell id -> total cost of its attempts. Cells without attempts are left out."""
+        """Return the total cost of each cell's attempts, by cell id. Cells without attempts are left out."""
         if not cell_ids:
             return {}
         seconds = pl.col("seconds").fill_null(0)
@@ -217,7 +221,7 @@ class UntilDecided:
         return list(chosen)
 
     def _per_cell(self, cells: RecordedCells, costs: Mapping[str, Cost]) -> dict[Key, Cost]:
-        """Return setting -> mean cost of its tried cells; without any, the mean over all settings."""
+        """Return for each setting the mean cost of its tried cells; if it has none, the mean over all settings."""
         mean = _mean(costs.values())
         tried = {
             key: [costs[i] for i in frame["cell_id"] if i in costs]
@@ -260,7 +264,10 @@ class UntilDecided:
         return None
 
     def _note(self, known: Evidence) -> str:
-        """Add the changes of a question's verdict to the news, and return the verdict."""
+        """Add to the news the settings that were newly dropped, and the verdict once the question is decided.
+
+        Return the verdict.
+        """
         verdict, seeds, _ = answer(known)
         for name, at in zip(known.part.names, known.race.dropped, strict=True) if known.race is not None else ():
             if at and (known.part, name) not in self._noted:

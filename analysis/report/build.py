@@ -44,7 +44,7 @@ BUNDLED = "^[A-Za-z0-9_]+$"
 
 
 class Experiment(NamedTuple):
-    """The part of the report on one experiment."""
+    """The section of the report on one experiment."""
 
     name: str
     titles: tuple[str, ...]
@@ -237,7 +237,10 @@ def _metric_columns(cells: pl.DataFrame, texts: pl.DataFrame) -> tuple[dict[str,
 
 
 def _failures(store: Store, cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Group failed cells whose last attempts are similar. Return the groups, and their number beyond `MAX_ROWS`."""
+    """Group failed cells whose last attempts are similar.
+
+    Return the first `MAX_ROWS` groups, and the number of groups that are left out.
+    """
     bad = cells.filter((pl.col("status") != "done") & pl.col("attempt").is_not_null()).head(MAX_FAILED)
     key = ["cell_id", "attempt"]
     settings = ["method", "k", "config"]

@@ -37,8 +37,8 @@ Scale = Literal["log", "linear"]
 def metric(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, Columns]:
     """Build the chart of a metric's means and intervals.
 
-    They are drawn against k if k varies and there are at most as many series as colours; otherwise one row per
-    variant.
+    The x axis is k if k varies and there are at most as many series as colours. Otherwise each variant has its own
+    row.
 
     Args:
         name: the metric's name.
@@ -104,7 +104,10 @@ def curve(name: str, rows: pl.DataFrame, variants: pl.DataFrame) -> tuple[Spec, 
 
 
 def question(verdict: Verdict) -> tuple[Spec, Columns]:
-    """Build the chart of a question: estimate of a - b and band after each seed, and a line at the deciding seed."""
+    """Build the chart of a question: the estimate of a - b and its band after each seed.
+
+    A dashed line marks the number of seeds at which the question was decided.
+    """
     points = verdict.path[:: -(1 + len(verdict.path) // _MAX_POINTS)][::-1]  # the last one is among them
     scale: Scale = "linear"
     line = {"y": _number_axis("estimate", scale), "tooltip": _tooltip("seeds", "estimate", "low", "high")}

@@ -30,7 +30,7 @@ def by_experiment(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def missing(cells: pl.DataFrame, most: int) -> tuple[pl.DataFrame, int]:
-    """Count the missing cells by variant and status, the largest number first.
+    """Count the missing cells by variant and status. The rows with the most cells come first.
 
     Columns: experiment, label, status, cells, seeds (as text).
 

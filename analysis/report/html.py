@@ -41,7 +41,7 @@ MAX_BYTES = 5 * 2**20 - 2**16
 
 
 class Level(NamedTuple):
-    """Limits on the content per experiment, and the sentence of the page that states them."""
+    """Limits on the content per experiment, and `text`, the words in which the page states these limits."""
 
     metrics: int
     curves: int

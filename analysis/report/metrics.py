@@ -54,9 +54,10 @@ class Metrics(NamedTuple):
 def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, max_variants: int) -> Metrics:
     """Compute tables of an experiment's metrics by variant.
 
-    If no metrics are requested, they are ordered in three groups, each sorted by name: first the metrics of at least
-    half of the variants, then those of fewer variants, last times (`seconds...`). If there are too many variants,
-    those with the lowest and highest means are chosen, since either end may be the best.
+    If no metrics are requested, all metrics are ordered in three groups, and the first ones are chosen. The first
+    group has the metrics of at least half of the variants, the second those of fewer variants, the third times
+    (`seconds...`). Within a group they are sorted by name. If there are too many variants, those with the lowest and
+    the highest means are chosen, since either end may be the best.
 
     Args:
         cells: done cells of one experiment, with variant and metrics.
@@ -91,10 +92,10 @@ def tabulate(cells: pl.DataFrame, requested: Sequence[str], max_metrics: int, ma
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
-    """Compute a 95 % interval of the mean; (None, None) for one value.
+    """Compute a 95 % interval of the mean; (None, None) if there is none, as for one value.
 
-    Up to `BOOTSTRAP_UP_TO` values it is the hull of the t, percentile bootstrap and BCa intervals; for more, the t
-    interval.
+    Up to `BOOTSTRAP_UP_TO` values, it is the hull of the t, the percentile bootstrap and the BCa interval. For more
+    values, it is the t interval alone.
     """
     n = values.size
     if n < 2:

@@ -12,14 +12,15 @@ and the forms differ only in s:
 | `drift_recovery` | -MSE | frozen decoder, late session B | frozen decoder, end of session A | Eq. 12 |
 | `accuracy_recovery` | accuracy | one head (trace-like) | all heads (dense) | Sec. 4.7 |
 
-Equations of arXiv 2603.15195. Values are per seed, as the paper's; it averages them afterwards. Our tables and claims
-divide the mean gain by the mean gap instead (`analysis.statistics.summary`). Floor and ceiling are the caller's choice,
-and frames are matched by key columns, never by position.
+The equations are those of arXiv 2603.15195. Like the paper, these functions compute one value per seed. The paper
+averages these values. Our tables and claims divide the mean gain by the mean gap instead
+(`analysis.statistics.summary`). Floor and ceiling are the caller's choice. Frames are matched by key columns, never
+by position.
 
-Cases that the paper leaves open: (*) is meaningless if the ceiling is no better than the floor (a method worse than
-both would get over 100 %). The recovery is then null, and the column `gap` is not positive. It is also null if a
-value is null (a diverged run has no MSE). A seed that is missing in floor or ceiling is an error, as dropping it would
-change the set of seeds over which the methods are compared.
+The paper leaves some cases open. (*) is meaningless if the ceiling is no better than the floor, as a method worse
+than both would get over 100 %. The recovery is then null, and the column `gap` is not positive. It is also null if a
+value is null (a diverged run has no MSE). A seed that is missing in floor or ceiling is an error, as dropping it
+would change the set of seeds over which the methods are compared.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from raysweep.analysis.errors import AmbiguousCells, MissingSeeds
 from raysweep.orchestrator.errors import InputError
 
 KEYS = ("experiment", "seed")
-"""The default key columns. If a frame has several networks or tasks, their columns are added by the caller."""
+"""The default key columns. If a frame has several networks or tasks, the caller adds columns that identify these."""
 
 _MAX_KEYS = 5
 _ADDED = ("floor", "ceiling", "gain", "gap", "recovery")
@@ -78,9 +79,9 @@ def drift_recovery(
 ) -> pl.DataFrame:
     """Compute the share of a drift's damage that is undone, Eq. 12 (BCI): `100 (frozen - mse) / (frozen - target)`.
 
-    It is linear in the MSE, so not comparable with Eq. 10. Arguments are as for `log_gap_recovery`. `frame` has the
-    MSE of the adapting decoders and `frozen` that of the frozen decoders, both late in session B; `target` has the
-    MSE at the end of session A.
+    This recovery is linear in the MSE, so it is not comparable with Eq. 10. Arguments are as for `log_gap_recovery`.
+    `frame` has the MSE of the adapting decoders and `frozen` that of the frozen decoders, both late in session B.
+    `target` has the MSE at the end of session A.
     """
     return _recovery(frame, frozen, target, on, value, lambda mse: -mse)
 

@@ -1,8 +1,8 @@
 """Averages over seeds with 95 % intervals, per row of a table. The intervals are those of the claims' verdicts.
 
-Errors are averaged by the geometric mean: the seeds of some rules hold most of an arithmetic mean on a few of them.
-A recovery is a ratio of means. A mean of ratios seed by seed has no meaning where single seeds have nothing to recover.
-Rules and reasons: `docs/verdicts.md`.
+Errors are averaged by the geometric mean, because with some rules a few seeds with large errors make up most of an
+arithmetic mean. A recovery is a ratio of means, because the recovery of a single seed has no meaning if that seed has
+nothing to recover. Rules and reasons: `docs/verdicts.md`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def averages(values: pl.DataFrame, *, geometric: bool) -> pl.DataFrame:
         geometric: whether to take the geometric mean; then all values must be positive.
 
     Returns:
-        `row`, `average`, and the 95 % interval `low`, `high`: null with fewer than two seeds, and if all are equal.
+        Columns `row`, `average`, and `low` and `high`, the ends of the 95 % interval. The ends are null if there are
+            fewer than two seeds, or if all values are equal.
     """
     scaled = values.drop_nulls("value").with_columns(pl.col("value").cast(pl.Float64))
     if geometric:
@@ -46,11 +47,14 @@ def mean_recoveries(rated: pl.DataFrame) -> pl.DataFrame:
     """Compute the recovery of each row as a ratio of means, 100 x mean gain / mean gap, in percent.
 
     Args:
-        rated: as the functions of `analysis.statistics.recovery` return it: `row`, `gain`, `gap`, one row per seed.
+        rated: a frame that a function of `analysis.statistics.recovery` returns. It needs the columns `row`, `gain`
+            and `gap`, with one row per seed.
 
     Returns:
-        `row`, `average`, and the 95 % interval `low`, `high`. All are null if the mean gap is not positive, as there
-            is nothing to recover then; the interval also if a resample in twenty has no gap.
+        Columns `row`, `average`, and `low` and `high`, the ends of the 95 % interval. All are null if the mean gap is
+            not positive, because there is nothing to recover then. The ends are also null with fewer than two seeds,
+            without any variation over seeds, or if the mean gap is not positive in more than 5 % of the bootstrap
+            resamples.
     """
     return _estimated(rated.drop_nulls(["gain", "gap"]), ("gain", "gap"), _recovery)
 

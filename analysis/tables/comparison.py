@@ -3,9 +3,9 @@
 A table's module holds its specification, a `Comparison`, and its own notes. `build` does the rest:
 
 - `measure` selects a panel's cells, and returns values and recoveries seed by seed.
-- Statistics over seeds (`analysis.statistics.summary`, `spread`) and the paper's numbers (`tables.paper_columns`) make
-  the frame.
-  The paper's numbers are in the same row as ours. In tables that show values by seed they are in the row below.
+- The frame consists of statistics over seeds (`analysis.statistics.summary`, `spread`) and of the paper's numbers
+  (`tables.paper_columns`). The paper's numbers are in the same row as ours. In tables that show values by seed, they
+  are in the row below.
 - `tables.notes` adds notes on gaps and divergence, `tables.assembly` on settings and missing cells.
 
 Recovery is Eq. 10 from two floors (0 %): traces with decay .95, the paper's floor, and decay 0, which keeps only the

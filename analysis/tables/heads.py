@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CEILING = DENSE.key
 NAIVE = {"ridge": "ridge on 8 x 8 pixels", "nearest_mean": "nearest class mean", "chance": "chance"}
-"""Baselines that every cell records; they depend only on the data."""
+"""Baseline that every cell records -> its label. The baselines depend only on the data."""
 NAIVE_NOTE = (
     "Ridge: linear regression of the class on 8 x 8 pixels; nearest class mean: on all pixels. Both are sums over the "
     "same training images, so that the order of the tasks does not matter to them. Accuracy on the first classes falls "
@@ -176,7 +176,10 @@ def _columns(spec: HeadsTable) -> tuple[Column, ...]:
 
 
 def _gaps(spec: HeadsTable, rated: Mapping[str, pl.DataFrame]) -> list[str]:
-    """Return a note for each floor that the dense reference does not beat significantly; recovery then means little."""
+    """Return notes on floors that leave little or nothing to recover.
+
+    A note names a floor that the dense reference does not beat on some seeds, or not significantly on average.
+    """
     labels = {row.key: row.label for row in spec.panel.rows}
     notes = []
     for floor, frame in rated.items():

@@ -85,7 +85,7 @@ def _gaps(part: Measured) -> list[str]:
 
 
 def _diverged(part: Measured) -> list[str]:
-    """Note the done cells that diverged and so have no value. Means are over the other seeds."""
+    """Note the done cells that diverged and therefore have no value. The means do not include them."""
     absent = part.values.filter(pl.col("value").is_null() & pl.col("row").is_in([row.key for row in part.panel.rows]))
     if absent.is_empty():
         return []

@@ -1,8 +1,9 @@
-"""The paper's columns of a table: printed values, and statistics computed from its printed values by seed.
+"""The paper's columns of a table: printed values, and statistics computed from the paper's values by seed.
 
 Our copy of the paper lacks some means, sds, CVs and recoveries. Where the paper's values by seed are known, these
-statistics are computed from them, by the functions that compute ours, and marked as implied. A printed value takes
-precedence. `tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the printed values.
+statistics are computed from them and marked as implied. The functions are those that compute our own statistics. A
+printed value takes precedence. `tests/analysis/paper/test_paper_numbers.py` checks that the functions reproduce the
+printed values.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ MARKS = {"table": "", "text": "", "restored": "*", "implied": "†"}
 
 
 def values(name: str) -> pl.DataFrame:
-    """Read the paper's values of one table. `mark` is shown after the value and tells how certain it is."""
+    """Read the paper's values of one table.
+
+    The added column `mark` is the text after a value that tells how certain the value is.
+    """
     return paper_values(name).with_columns(mark=pl.col("standing").replace_strict(MARKS, return_dtype=pl.String))
 
 
@@ -35,9 +39,17 @@ def summary(paper: pl.DataFrame, quantity: str, name: str, floor: str, ceiling: 
         ceiling: the row of 100 %; None: no recovery.
 
     Returns:
-        `row`, then for the metric `{name}_mean`, `_upper`, `_sd`, `_mark`, `_standing`, `_cv_percent`, `cv_mark`,
-            `n` (number of per-seed values), `seed_...`, and the average of the per-seed values with its interval,
-            `_average`, `_low`, `_high`; likewise for `recovery`, whose average is the printed one if there is one.
+        Columns, where NAME is `name` or `recovery`:
+
+        - `row`,
+        - `NAME_mean`, `NAME_upper`, `NAME_sd`, `NAME_mark`, `NAME_standing`: the printed summary; without one, it is
+          computed from the values by seed and marked as implied,
+        - `NAME_average`, `NAME_low`, `NAME_high`: the average of the values by seed (geometric for `mse`, a ratio of
+          means for `recovery`), with its interval; a printed recovery replaces the average and has no interval,
+        - `n`, `recovery_n`: the number of values by seed,
+        - `seed_...`, `recovery_seed_...`: the values by seed,
+        - `{name}_cv_percent`, `cv_mark`: the coefficient of variation and its mark,
+        - `recovery_printed_sd`: the sd of a printed recovery.
     """
     rows = paper.select("row").unique(maintain_order=True)
     by_seed = _by_seed(paper, quantity)

@@ -17,8 +17,12 @@ def rates(rated: pl.DataFrame, by_definition: Sequence[str | None], name: str) -
     The rows in `by_definition` (floor and ceiling) get neither an interval nor a spread.
 
     Returns:
-        `row`, then with the prefix `name`: `_average`, `_low`, `_high` (the ratio of means), `_mean`, `_sd`, `_n`,
-            `_absent` (seed by seed) and `_seed_...`.
+        The column `row`, and these columns, whose names begin with `name`:
+
+        - `_average`, `_low`, `_high`: the ratio of means and the ends of its interval,
+        - `_mean`, `_sd`: mean and sample standard deviation of the recoveries of the seeds,
+        - `_n`, `_absent`: the numbers of seeds with and without a recovery,
+        - `_seed_...`: the recovery of each seed.
     """
     ratios = prefixed(mean_recoveries(rated), f"{name}_")
     seeds = prefixed(spread(rated, ["row"], "recovery"), f"{name}_").drop(f"{name}_cv_percent")

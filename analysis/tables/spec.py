@@ -111,7 +111,8 @@ class Comparison:
         paper: name of the file with the paper's values (`"table04"`).
         notes: the table's own notes.
         remarks: makes further notes from the numbers.
-        by_seed: True: one column per seed, the paper's row below ours. False: the paper's columns beside ours.
+        by_seed: True: there is one column per seed, and the paper's numbers are in a row below ours. False: the
+            paper's numbers are in columns beside ours.
         fraction: whether to show k / n in percent.
         digits: the format of values: "mse" with two significant digits, "three" with three.
         extra: columns of the panels' extra metrics.

@@ -52,7 +52,8 @@ def _panel(stream: str, label: str, metric: str) -> Panel:
 def _winners(part: Measured) -> list[str]:
     """Note the number of seeds on which each of the paper's five selections has the lowest or the highest error.
 
-    Only seeds with all five selections are counted.
+    The note also gives the ratio of the highest to the lowest geometric mean. Only seeds with all five selections are
+    counted.
     """
     five = part.values.filter(pl.col("row").is_in(FIVE)).drop_nulls("value")
     whole = five.filter(pl.col("value").count().over("seed") == len(FIVE))

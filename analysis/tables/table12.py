@@ -76,7 +76,10 @@ def _against_refit(part: Measured) -> list[str]:
 
 
 def _rounding(part: Measured) -> list[str]:
-    """Note the largest difference between decay 0 and BPTT over one step, due to rounding: both are the same rule."""
+    """Note the largest difference in MSE between decay 0 and BPTT over one step.
+
+    Both are the same rule, so the difference is due to rounding.
+    """
     pair = [
         part.values.filter(pl.col("row") == key).select("seed", "value").drop_nulls() for key in (FLOOR_DECAY0, "bptt")
     ]

@@ -7,8 +7,8 @@ Differences from the paper:
 
 - The immediate influence I_t is added. Its rows are orthogonal, so it is near-isotropic by construction. The
   difference between J and I_t is the effect of the recurrence.
-- Sparse RTRL's own J is added for k = 0 (which is I_t), 4 and 16. 256 units have two learning rates. There are always
-  five seeds.
+- The J of sparse RTRL itself is added for k = 0, 4 and 16. For k = 0, it is I_t. Networks of 256 units are trained
+  with two learning rates. There are always five seeds.
 - Collapsed seeds are listed. As in the paper they are not in the means. A note says that this selects seeds by their
   outcome.
 """
@@ -99,8 +99,8 @@ class Spectra:
 
     Args:
         selected: the panel's cells.
-        cells: one row per cell: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest`
-            condition number, and the statistics of `_STATISTICS`.
+        cells: one row per cell: `row`, `seed`, `value` (the panel's metric), `collapsed`, `highest` and `lowest` (the
+            extreme condition numbers of the run), and the statistics of `_STATISTICS`.
     """
 
     selected: Selected[Panel]

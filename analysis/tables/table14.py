@@ -1,11 +1,12 @@
 """Table 14: the transport that each architecture needs (arXiv 2603.15195, Sec. 5.2).
 
-The threshold is the smallest k whose mean recovery from the paper's floor (traces with decay .95) reaches 70 %, the
-level that the paper calls substantial.
+Transport means that the influence (in a transformer, the gradient) passes through k units of a kind, such as neurons
+or attention heads. The threshold is the smallest k whose mean recovery from the paper's floor (traces with decay .95)
+reaches 70 %, the level that the paper calls substantial.
 
 A GRU, persistence, and the recovery of two methods without transport are added to the paper's table. These methods
-are decay 0, which propagates nothing, and the architecture's own path alone. The threshold means something only if
-both stay below 70 %.
+are decay 0, which propagates nothing, and the architecture's own path alone (k = 0). The threshold means something
+only if both stay below 70 %.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ _SCHEMA = {
 
 
 Summaries = Mapping[str, Mapping[str, float | None]]
-"""Row -> statistic over seeds -> value."""
+"""Row -> name of a statistic over seeds, such as `average` -> the statistic's value."""
 
 
 def _row(part: Measured, paper: pl.DataFrame) -> dict[str, object]:
@@ -141,7 +142,10 @@ def _by_row(averaged: pl.DataFrame) -> Summaries:
 
 
 def _sources(part: Measured) -> dict[str, int]:
-    """Return the k of each row of sparse RTRL with k > 0, ascending: the candidates for the threshold."""
+    """Return row -> k for the rows of sparse RTRL with k > 0, in ascending order of k.
+
+    These rows are the candidates for the threshold.
+    """
     ks = {row.key: row.k for row in part.panel.rows if row.method == "sparse_rtrl" and row.k}
     return dict(sorted(ks.items(), key=lambda pair: pair[1]))
 

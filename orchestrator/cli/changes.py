@@ -19,7 +19,13 @@ MAX_PARTS = 8
 
 
 def change_lines(changes: Sequence[tuple[CodeChange, int]], unrecorded: int, *, diff: bool) -> Iterator[str]:
-    """Yield the lines of a plan that describe changed code. With `diff`, include the differing lines of each part."""
+    """Yield the lines of a plan that describe changed code.
+
+    Args:
+        changes: the changes of code, each with the number of done cells that it concerns.
+        unrecorded: number of done cells whose code has changed, but whose source was not recorded.
+        diff: whether to list all changed parts, each with its differing lines.
+    """
     for change, cells in changes:
         if change.accepted:
             yield f"{count_cells(cells)} done by other code, whose changes were accepted:"
@@ -48,7 +54,10 @@ def change_document(change: CodeChange, cells: int) -> dict[str, Any]:
 
 
 def used_by(difference: Difference) -> str:
-    """Return the parts through which the workload uses the changed part: `, used by function run > function fit`."""
+    """Format the parts through which the workload uses a changed part: `, used by function run > function fit`.
+
+    The text is empty if the chain of parts is empty.
+    """
     return f", used by {' > '.join(difference.chain)}" if difference.chain else ""
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def last_row(store: Store, cell_id: str) -> dict[str, Any] | None:
-    """Return a cell's row: of its done attempt, otherwise of its last ended attempt. None if no attempt has ended."""
+    """Return the row of a cell's done attempt, otherwise that of its last ended attempt.
+
+    None if no attempt has ended.
+    """
     import polars as pl
 
     is_cell = pl.col("cell_id") == cell_id
@@ -71,7 +74,11 @@ def source_of_row(store: Store, row: Mapping[str, Any] | None) -> tuple[str, Sou
 
 
 def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded environment of a row. Rows of earlier versions have none: return only `imported`."""
+    """Return the recorded environment of a row.
+
+    If the row has none, as in earlier versions of raysweep, the result has the single key `imported`: the versions of
+    the packages that the cell imported.
+    """
     from raysweep.orchestrator.run.environment import KEY
     from raysweep.orchestrator.store.documents import ENVIRONMENTS, read
 
@@ -83,7 +90,18 @@ def environment_of_row(store: Store, row: Mapping[str, Any]) -> dict[str, Any]:
 def show_code(
     store: Store, key: Mapping[str, Any], row: Mapping[str, Any] | None, *, whole: bool, as_json: bool
 ) -> None:
-    """Print the source of a cell's row. With `whole`, print the command and the environment first."""
+    """Print the source recorded with a cell's row. With `whole`, first print the command and the environment.
+
+    Args:
+        store: the store.
+        key: the cell, as `one_cell` returns it.
+        row: the cell's row, as `last_row` returns it.
+        whole: whether to print the command and the environment, too.
+        as_json: whether to print a JSON document instead of text.
+
+    Raises:
+        InputError: `row` is None or has no source digest, or the store does not hold the source.
+    """
     _, source, _ = source_of_row(store, row)
     if row is None:
         return
@@ -111,7 +129,10 @@ def show_code(
 
 
 def _debug_command(cell_id: str, row: Mapping[str, Any], source: Source, at: str) -> tuple[str, str | None]:
-    """Return a label, and the command that runs one cell; no command (None) for a function in a notebook."""
+    """Return the command that runs only this cell again, preceded by a label to print: (label, command).
+
+    The command is None if a notebook defines the workload's function.
+    """
     from raysweep.orchestrator.sweep.loading.main_module import MAIN
 
     command = f"raysweep debug {cell_id[:8]}"

@@ -85,7 +85,7 @@ def cancel(where: OnlyThese, store: StoreOption = "results") -> None:
 
 
 def _epoch(opened: Store) -> int:
-    """Return the generation of the store's running launch.
+    """Return the generation of the store's running launch: the number of its ownership (see `store.lease`).
 
     Raises:
         InputError: no launch is running.

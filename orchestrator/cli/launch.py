@@ -56,7 +56,7 @@ _NOT_IN_HINT = {"sweeps", "submit", "follow", "yes", "wait", "as_json"}
 """Parameters of a launch that are left out of the printed command to resume it."""
 
 RERUN = "done by code that has changed since; they run again"
-"""Description of the state `changed`, printed if --rerun-changed is given."""
+"""Description of a plan's cell state `changed`, printed if --rerun-changed is given."""
 MAX_NAMES = 3
 """Maximum number of sweeps that a launch lists by name."""
 

@@ -109,8 +109,9 @@ def status(
 def _watch(store: Store, where: str | None, path: str, as_json: bool) -> None:
     """Print the state of the store every `WATCH_S` seconds until the launch ends.
 
-    A terminal is cleared each time, and shows all lines. Otherwise the first line is printed if it has changed, and
-    all lines at the end. With `as_json`, each update is a JSON object.
+    On a terminal, each update clears the screen and prints all lines of the state. Otherwise an update prints only
+    the first line, and only if it has changed; the last update prints all lines. With `as_json`, each update prints a
+    JSON object.
     """
     from raysweep.orchestrator.cli.watch import event, lines, snapshot
     from raysweep.orchestrator.launch.drift import REQUESTED

@@ -115,7 +115,10 @@ class Effects:
         return (top == "builtins" and rest in _PURE_BUILTINS) or top in _PURE_MODULES or dotted in _PURE
 
     def _dotted(self, node: ast.expr) -> str | None:
-        """Return the full name of a builtin or imported name; "" for this module's own names, None for the rest."""
+        """Return the full name of a builtin or an imported name, with the attributes after it.
+
+        "" for a name that the module itself binds. None for any other expression.
+        """
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)

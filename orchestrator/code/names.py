@@ -36,7 +36,10 @@ class Names:
         self.files = {file.module: file for file in source.files if file.module}
 
     def require_start(self) -> None:
-        """Raise `NotPython` unless the source has the workload's function, or the program's scripts in one folder."""
+        """Raise `NotPython` unless the source has a start for the comparison.
+
+        The start is the workload's function, or the scripts of a program, all in one folder.
+        """
         source = self.source
         if source.module and not self.named(source.module, source.roots[0], (), set()):
             raise NotPython(f"{source.module} has no {source.roots[0]} that can be found by reading it")
@@ -57,15 +60,19 @@ class Names:
         return () if taken is None else taken.bound
 
     def targets(self, unit: Unit, ref: Ref) -> list[Target]:
-        """Return the targets of a name that a unit uses, with the attributes after it; none for a builtin."""
+        """Resolve a name that a unit uses, together with the attributes after it.
+
+        Return its targets. There are several if it is bound more than once, and none if it is a builtin.
+        """
         if ref.name in unit.imports:
             return self._imported(unit.imports[ref.name], ref.attributes, set())
         return self.named(unit.module, ref.name, ref.attributes, set())
 
     def named(self, module: str, name: str, attributes: Sequence[str], seen: set[tuple[str, str]]) -> list[Target]:
-        """Return the targets of a name of a module, with the attributes after it; none if the name is not bound.
+        """Resolve a name of a module, together with the attributes after it.
 
-        `seen` holds the pairs (module, name) that are being resolved; it ends cycles.
+        Return its targets; none if the module does not bind the name. `seen` holds the pairs (module, name) that are
+        being resolved. It ends cycles.
         """
         taken = self.module(module)
         if taken is None or (module, name) in seen:
@@ -107,7 +114,10 @@ class Names:
         return [Whole(module)] if module in self.files else []
 
     def expanded(self, target: Target) -> str | list[Unit]:
-        """Return the units of a target: the definition itself, or all units of a module. A full name is unchanged."""
+        """Return the units of a target: the definition itself, or all units of a module.
+
+        A full name outside the source is returned unchanged.
+        """
         if isinstance(target, Whole):
             module = self.module(target.module)
             return sorted(module.units, key=lambda unit: unit.label) if module else []
@@ -118,7 +128,7 @@ class Names:
         return f"{self.files[unit.module].path}: {unit.label}"
 
     def effects(self, name: str) -> list[Unit]:
-        """Return the units of a module that may have effects when it is imported, other than binding names."""
+        """Return the units of a module whose execution at import may do more than bind names."""
         module = self.module(name)
         return [] if module is None else [unit for unit in module.units if unit.effects]
 

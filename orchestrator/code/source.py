@@ -21,7 +21,7 @@ class SourceFile:
     Args:
         name: its name in the source digest.
         path: its relative path in the unpacked source, with / as separator.
-        module: the full name of the Python module in it; "" for other files, in which every byte counts.
+        module: the full name of the Python module in it; "" for any other file. Such a file is compared byte by byte.
         sha256: digest of its content.
         content: its content; None if it was too large to record.
     """
@@ -94,9 +94,11 @@ def digest_of(contents: Mapping[str, bytes]) -> str:
 
 
 def program_digest(code: str, settings: str) -> str:
-    """Return the digest of a program, from the digest of its files and the sweep's `metrics` as JSON.
+    """Return the digest of a program.
 
-    For a program without files, `code` is its version.
+    Args:
+        code: the digest of its files; its version if it has no files.
+        settings: the sweep's `metrics` as JSON.
     """
     return hashlib.sha256((code + settings).encode()).hexdigest()[:16]
 

@@ -81,7 +81,10 @@ class InlineExecutor:
         self._queue = deque(chunk for chunk in self._queue if chunk.number != number)
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the running cell. Cells that have not begun are requeued."""
+        """Raise KeyboardInterrupt in the running cell.
+
+        The cells of its chunk that have not begun are returned to be requeued.
+        """
         self._position.stop = True
         if self._position.in_cell:
             raise KeyboardInterrupt

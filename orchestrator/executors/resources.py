@@ -13,7 +13,7 @@ import polars as pl
 from raysweep.orchestrator.sweep.grammar.resources import ACCELERATOR
 
 NODE_ID, NODE_GROUP = "ray.io/node-id", "ray.io/node-group"
-"""Labels that Ray sets on each node."""
+"""Labels that Ray sets on each node: the node's id, and the name of its node type."""
 FIRST_NODES = 2
 """Number of nodes that are first requested from the autoscaler. Each later request at most doubles the cluster."""
 
@@ -37,7 +37,7 @@ class NodeType:
     """A kind of node that an autoscaler may start.
 
     Args:
-        name: name of the node group.
+        name: name of the node type, which is the value of its nodes' label `NODE_GROUP`.
         resources: Ray's name of a resource -> amount; memory in bytes.
         most: maximum number of nodes of this type at once.
         labels: labels of the nodes.
@@ -94,7 +94,8 @@ class Autoscaler:
     def wanted(self, demand: Demand, now: int) -> int:
         """Return how many slots to request in addition to those of the running nodes.
 
-        The request is at most the larger of `now` and the slots of `FIRST_NODES` nodes of the largest type.
+        They are the slots that the autoscaler may still add. Their number is limited to the larger of `now` and the
+        slots of `FIRST_NODES` nodes of the largest type, so that a large cluster is started in steps.
 
         Args:
             demand: the demand of each cell.
@@ -199,7 +200,12 @@ def listed(scaling: Autoscaler) -> str:
 
 
 def offer(resources: Mapping[str, float], unstated: bool = False) -> str:
-    """Describe a node's resources in words."""
+    """Describe a node's resources in words.
+
+    Args:
+        resources: Ray's name of a resource -> amount; memory in bytes.
+        unstated: whether the node may have other resources as well, which are known only when it runs.
+    """
     words = [_count(resources[name], name) for name in ("CPU", "GPU") if resources.get(name)]
     words += [f"{resources['memory'] / 2**30:.0f} GiB"] if resources.get("memory") else []
     words += ["others that only the provider knows"] if unstated and words else []

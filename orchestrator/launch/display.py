@@ -15,7 +15,10 @@ from raysweep.orchestrator.text import duration, pace_in_words, printable
 TERMINAL_S, LINES_S, NOTEBOOK_S = 0.2, 10.0, 0.5
 """Seconds between two updates: on a terminal, without a terminal, in a notebook."""
 NEWS_S = 2.0
-"""Seconds between two updates without a terminal, if attempts have failed or the waits for nodes have changed."""
+"""Seconds between two updates without a terminal if there is news.
+
+News is a failed attempt, or a change of the nodes that cells wait for.
+"""
 MAX_NAMED = 3
 """Maximum number of unsuccessful attempts that an update names; it names the last ones."""
 

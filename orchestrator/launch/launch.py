@@ -320,7 +320,8 @@ class Launch:
 def on_device(table: CellTable, device: str) -> CellTable:
     """Set the GPUs per cell as --device says: unchanged (`auto`), 0 (`cpu`), or at least 1 (`cuda`).
 
-    Raises InputError for any other.
+    Raises:
+        InputError: `device` is none of these.
     """
     if device not in DEVICES:
         hint = "--device gpu: unknown device; use --device cuda"

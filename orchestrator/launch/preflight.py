@@ -58,7 +58,10 @@ def _requirement(workload: Workload, lacks: Callable[[Any], str | None], config:
 
 
 def first_commands(plan: Plan, workloads: Mapping[str, Workload]) -> dict[str, str]:
-    """Return workload -> command line of a program's first cell to run; if none is to run, of its first cell."""
+    """Map each workload that is a program to the command line of one of its cells.
+
+    This is the program's first cell to run. If none is to run, it is the program's first cell.
+    """
     lines = {}
     variants = plan.table.variants.with_row_index("row")
     cells = plan.frame.sort("run", descending=True, maintain_order=True)

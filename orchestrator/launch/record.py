@@ -43,11 +43,13 @@ def record(
 
     Args:
         completed: the outcomes; `row` of each is the number of its cell's row in `plan`.
-        plan: one row per cell: cell_id, variant, seed.
-        variants: one row per variant, in the order of their numbers (`cells.VARIANTS_SCHEMA`).
+        plan: one row per cell: cell_id, variant (a row number of `variants`), seed.
+        variants: one row per variant, with the columns of `cells.VARIANTS_SCHEMA`. The column `variant` counts the
+            rows from 0.
         epoch: the launch's generation.
-        commits: source digest -> commit of this source.
-        paths: source digest -> path on the driver. For a digest that is not in it, the worker's path is recorded.
+        commits: source digest -> git commit of this source.
+        paths: source digest -> path of the source on the driver. For any other digest, the path on the worker is
+            recorded.
     """
     try:
         return _tables(completed, plan, variants, epoch, commits, paths)
@@ -235,7 +237,10 @@ def _arrays(outcomes: Sequence[Outcome], ids: Sequence[str]) -> pa.Table:
 
 
 def _lists(values: Sequence[Any], dtype: type) -> pa.Array:
-    """Build a list column from the arrays of this dtype, without converting elements; other arrays become null."""
+    """Build a list column from the arrays of this dtype, without converting elements.
+
+    Arrays of any other dtype become null.
+    """
     chosen = [v if v.dtype == dtype else None for v in values]
     lengths = [0 if v is None else len(v) for v in chosen]
     present = [v for v in chosen if v is not None]

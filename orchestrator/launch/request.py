@@ -97,7 +97,7 @@ def from_store(
 
     Args:
         store: the store.
-        where: an SQL predicate over its cells; None selects all.
+        where: an SQL predicate over the store's cells; None selects all.
         timeout_s: replaces the recorded timeouts; None keeps them.
         retries: replaces the recorded numbers of retries; None keeps them.
         trust: import users' modules from the recorded folders even if another user recorded them.

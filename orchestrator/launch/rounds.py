@@ -39,8 +39,8 @@ class Rounds(Protocol):
         """Return the requested cells: first those that have been tried before, then those of the next round.
 
         Args:
-            slots: the number of cells that run at once. A round has at least this many cells, unless many would be
-                wasted.
+            slots: the number of cells that run at once. A round has at least this many cells, if the launch's limits
+                allow it and the questions are expected to need them.
         """
 
     def ran(self, cell_ids: Collection[str]) -> None:

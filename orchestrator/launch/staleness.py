@@ -130,10 +130,12 @@ def code_changes(
 
 
 def same_code(store: Store, digests: Collection[str]) -> dict[str, str]:
-    """Map source digests to an equivalent digest, whose code has the same meaning or was accepted as the same.
+    """Map source digests to the digest of an equivalent source.
 
-    Of equivalent digests, the alphabetically first is chosen. A digest has no entry if it is the first, or if its
-    source is not recorded. After `MAX_KINDS` sources of different meanings, further digests are not compared.
+    Two sources are equivalent if they have the same meaning, or if a user has accepted their difference. The digests
+    are compared in alphabetical order, and each is mapped to the first equivalent one. A digest has no entry if it is
+    the first, or if its source is not recorded. After `MAX_KINDS` sources of different meanings, further digests are
+    not compared.
     """
     accepted = {frozenset((entry.before, entry.after)) for entry in acceptances(store)}
     kinds: list[tuple[str, Source]] = []

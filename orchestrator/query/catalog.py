@@ -16,9 +16,11 @@ from raysweep.orchestrator.sweep.grammar.settings import flattened
 def columns(store: Store) -> pl.DataFrame:
     """Return one row per column of the SQL tables. Columns: table, column, type, what (the category).
 
-    `column` is quoted for SQL if necessary. `what` is "identity", "status", "metric", "config", "time", "machine",
-    "code", "list" (all metrics, the whole config) or "launch", in this order; for the other tables it is "array",
-    "live", "log" or "artifact".
+    `column` is quoted for SQL if necessary. The rows of a table are sorted by category.
+
+    In the tables `cells` and `attempts`, the categories are, in this order: "identity", "status", "metric", "config",
+    "time", "machine", "code", "list" (all metrics, the whole config) and "launch". In any other table, all columns
+    have the same one: "array", "live", "log" or "artifact".
     """
     tables = {name: frame(store, None) for name, frame in SQL_TABLES.items() if name in ("cells", "attempts")}
     tables["arrays"] = pl.DataFrame(pl.from_arrow(ARRAYS.empty_table()))
@@ -74,7 +76,7 @@ _ORDER = (
     "artifact",
 )
 _WHOLE = {"arrays": "array", "attempt_arrays": "array", "live": "live", "logs": "log", "artifacts": "artifact"}
-"""Table -> category of all its columns."""
+"""Table whose columns all have the same category -> this category."""
 
 
 def _type(kind: pl.DataType) -> str:

@@ -92,7 +92,11 @@ def missing_column(error: Exception) -> str | None:
 
 
 def _similar(name: str, columns: Collection[str]) -> list[str]:
-    """Return the columns `NAME_...`, `config_NAME` and `metric_NAME`; if there are none, the closest spelling."""
+    """Return columns that may be meant by `name`.
+
+    These are `NAME_...`, `config_NAME` and `metric_NAME`. If there are none of them, it is the most similar column,
+    if any.
+    """
     prefixed = {f"config_{name}", f"metric_{name}"}
     longer = [column for column in columns if column.lower().startswith(f"{name}_") or column.lower() in prefixed]
     return longer[:_MAX_SIMILAR] or difflib.get_close_matches(name, columns, n=1)
@@ -107,7 +111,10 @@ _MISSING_TABLE = re.compile(r'Referenced table "([^"]+)" not found!')
 _WRITES = re.compile(r"\s*(insert|update|delete|drop|create|alter|truncate)\b", re.IGNORECASE)
 _TABLES = ("cells", "attempts", "arrays", "attempt_arrays", "live", "logs", "artifacts")
 _COMPARED = re.compile(r"(=|<>|\blike\b)(\s*)(?:\"([^\"']*)\"|([A-Za-z_][\w./%-]*+))(?!\s*\()", re.IGNORECASE)
-"""A comparison with a word or double-quoted text on its right. Users mean text unless a column has this name."""
+"""Pattern of a comparison with a word or double-quoted text on its right.
+
+Users mean the word or double-quoted text as text, unless a column has this name.
+"""
 
 
 def with_text_quoted(sql: str, columns: Collection[str]) -> str:

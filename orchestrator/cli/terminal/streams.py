@@ -1,4 +1,4 @@
-"""Standard streams that are closed from the start, or that lose their reader while a launch runs."""
+"""Protection against standard streams that are closed from the start, or whose reader ends while a launch runs."""
 
 from __future__ import annotations
 

@@ -46,16 +46,17 @@ class LaunchFolder:
         temporary.replace(self.path / _OWNER)
 
     def for_ray(self) -> Path | None:
-        """Return the folder for an embedded Ray's session: this one, which no other user can enter.
+        """Return this folder as the place for an embedded Ray's session, since no other user can enter it.
 
-        None if the paths of Ray's sockets would be too long here; Ray then chooses a folder.
+        Return None if the paths of Ray's sockets in it would be too long. Ray then chooses a folder.
         """
         return self.path if len(str(self.path / _LONGEST)) <= _MAX_SOCKET else None
 
     def end_processes(self) -> None:
         """Start a shell that kills the processes of the launch's Ray session after a second.
 
-        By then this process has ended. If they were killed earlier, Ray's threads would crash this process.
+        By then this process has ended. If the session's processes were killed earlier, Ray's threads would crash this
+        process.
         """
         pids = _processes(_places(self.path, self._session))
         if pids:
@@ -69,10 +70,11 @@ class LaunchFolder:
 
 
 def end_leftovers() -> list[str]:
-    """Remove leftovers of dead launches from this machine. Return one line of text about them, or none.
+    """Remove leftovers of dead launches from this machine, and return a line of text about them.
 
-    A launch is dead if its process ran in this boot and container and has ended. Its folder is removed. Processes of
-    this user whose command lines name its Ray session are killed.
+    The result is a list with this line; it is empty if there were none. A launch is dead if its driver's process ran
+    in this boot and container and has ended. The launch's folder is removed. Processes of this user whose command
+    lines name the launch's Ray session are killed.
     """
     launches = ended = 0
     for folder in sorted(scratch().glob("launch-*")):

@@ -41,7 +41,10 @@ KEEPALIVE = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_health_check_initial_delay_ms": "2000",
 }
-"""Variables for the head, nodes and driver, with which Ray declares a frozen node dead after 12 s instead of 67 s."""
+"""Environment variables with which Ray declares a frozen node dead after 12 s instead of 67 s.
+
+They have to be set for the head, the nodes and the driver.
+"""
 
 _ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # every listener on loopback
@@ -180,7 +183,7 @@ class Connection:
         """Run a function that calls Ray, and return its result.
 
         Args:
-            what: the name of the wait, for messages.
+            what: description of the call in messages, such as "asking Ray for its nodes".
             seconds: the maximum duration of the call.
             function: the function.
 
@@ -220,7 +223,7 @@ class Connection:
     def _abandon(self) -> None:
         """Stop using Ray, even if a call hangs. The processes of an embedded Ray are killed when this process ends.
 
-        If they were killed earlier, Ray's thread would crash this process.
+        They are not killed earlier, since Ray's thread would then crash this process.
         """
         self._closed = True
         self._calls.abandon("Ray was given up")

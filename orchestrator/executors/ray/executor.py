@@ -57,7 +57,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 def _bounded(what: str, seconds: float) -> Callable[[_Method], _Method]:
     """Decorate a method of the executor: it runs on Ray's thread, and fails if it takes longer than `seconds`.
 
-    `what` names the wait in messages.
+    `what` describes the call in messages, such as "asking Ray for its nodes".
     """
 
     def decorate(method: _Method) -> _Method:
@@ -304,7 +304,10 @@ class RayExecutor:
 
     @_bounded("asking the autoscaler for news", SCALING_S)
     def waiting(self) -> list[Waiting]:
-        """List the chunks that no living node can run, by demand. Empty without an autoscaler: no node will start."""
+        """List the chunks that no living node can run, with one entry per demand.
+
+        The list is empty if the cluster has no autoscaler, since no node would be started.
+        """
         if self._scaling is None or not self._in_flight:
             return []
         now = time.monotonic()

@@ -1,11 +1,12 @@
 """Detection of dead or frozen workers, nodes and heads that Ray reports late or never.
 
-If a node freezes, Ray reports the end of its tasks after minutes or never. Ray also does not tell a cell that
-its node is being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
+If a node freezes, Ray reports the end of its tasks after minutes or never. Ray also does not tell a cell that its
+node is being drained. So each worker writes a heartbeat every second to the cluster's key-value store.
 
-Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds of silence a
-task pinned to the worker's node, the probe, reads the state of the worker's process. If the node does not run
-the probe, the node's chunks count as lost, and the node gets no more cells until it answers.
+Silence alone proves nothing, since native code may hold the interpreter. After `SILENT_S` seconds without a
+heartbeat, the worker is probed: a Ray task that is pinned to the worker's node reads the state of the worker's
+process. If the node does not run this task in time, the node's chunks count as lost, and the node gets no more cells
+until it answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes that were killed because a machine ran out of memory, by Ray's monitor or, sooner, by the kernel."""
+"""Detection of processes that were killed, by Ray's monitor or by the kernel, because a machine ran out of memory."""
 
 from __future__ import annotations
 
