@@ -66,7 +66,8 @@ def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[st
     """Build an SQL predicate that fixes each setting in `counts` to its commonest value.
 
     Settings are fixed one after the other, and values are counted among the cells still selected. If a setting has
-    several values besides null, cells with null stay selected too. If it has one, null counts like a value.
+    two or more values that are not null, its null is not counted, and cells with null stay selected too. Otherwise
+    null counts like any other value.
     """
     left = list(settings_of)
     parts: list[str] = []
@@ -81,7 +82,10 @@ def _choice(counts: Mapping[str, Counter[str]], settings_of: Sequence[Mapping[st
 
 
 def _commonest(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Sort values by descending frequency, ties by name, so that messages do not depend on the store's order."""
+    """Sort values by descending frequency, and values of equal frequency alphabetically.
+
+    So messages do not depend on the order of the store's cells.
+    """
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 

@@ -1,4 +1,7 @@
-"""Notes on selected cells: their settings, missing cells and how to run them, and cells left out."""
+"""Notes on selected cells: their settings, missing cells and how to run them, and cells left out.
+
+A *part* is the result of one selection. A table, figure or claim may have several parts.
+"""
 
 from __future__ import annotations
 

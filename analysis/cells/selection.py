@@ -203,10 +203,10 @@ def _settings(cells: pl.DataFrame, configs: Sequence[Mapping[str, object]], sele
 
 
 def _groups(cells: pl.DataFrame) -> list[dict[bool, str]]:
-    """Return for each cell the two groups within which its settings must be equal.
+    """Return for each cell the two groups of cells that must have the same settings: its row and its method.
 
-    The key is `name in _BY_ROW`: True has the cell's row, for the settings in `_BY_ROW`. False has the cell's method,
-    for all other settings.
+    Settings in `_BY_ROW` must be equal within a row (key True), all others within a method (key False). So the group
+    for the setting `name` is at the key `name in _BY_ROW`.
     """
     return [{True: row, False: method} for row, method in cells.select("row", "method").iter_rows()]
 

@@ -100,8 +100,8 @@ def joined(sources: Sequence[Source]) -> Source:
     is taken from the first store that has it.
 
     Raises:
-        InputError: a config key or metric has another column name in one store than in another. Its name `n` clashes
-            with another name in one of them, so that its column is `config_n` or `metric_n` there.
+        InputError: a config key or metric named `n` has the column `n` in one store, but `config_n` or `metric_n` in
+            another. (A column has such a prefix if the store has another column `n`.)
     """
     columns = set().union(*(source.cells.columns for source in sources))
     for source in sources:

@@ -118,7 +118,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def ledger(source: Source) -> pl.DataFrame:
-    """Judge all claims and return a frame with one row per line. Columns: `SCHEMA`.
+    """Judge all claims. Return a frame with one row for each line (`Line`) of a claim. Columns: `SCHEMA`.
 
     - `source`: a key of `SOURCES`; `where`: the place in that source; `claimed`: the number claimed there.
     - `ours`, `lower`, `upper`: our number and its interval in `unit`, or null.

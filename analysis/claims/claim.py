@@ -69,7 +69,7 @@ def scored_cells(
 
 @dataclass(frozen=True)
 class Interval:
-    """Criterion that compares the confidence interval of a statistic with a zone.
+    """Criterion that compares a statistic's confidence interval with a zone: the values at which the claim holds.
 
     Args:
         statistic: computes the statistic from the line's columns; None if `spread` is given.
@@ -81,15 +81,16 @@ class Interval:
         undefined: the reason, for messages, why `derive` gives nan, or why `premise` does not hold.
         level: whether the statistic is an absolute error or accuracy. The line's reason (`why`) then names the
             trivial predictors that lie in the zone.
-        spread: names of one or two columns. One: the statistic is ln of its standard deviation. Two: the statistic
-            is ln of the ratio of the first column's standard deviation to the second's.
+        spread: names of one or two columns. One: the statistic is ln of its standard deviation. Two: the
+            statistic is ln of the ratio of the first column's standard deviation to the second's.
         number: whether the claim states a number; the zone is then widened to include the interval of the paper's
             seeds.
-        opposite: the range in which the claim is true; None: the zone. If the interval of the paper's own seeds
-            is not inside this range, the verdict is that the paper cannot tell.
-        margin: half of the width, in the statistic's scale, of a zone with only one end. The width is needed to judge
-            whether an interval is precise.
-        premise: a statistic that must be above 0 for the number to have a meaning, such as the gap of a recovery.
+        opposite: the values outside which the claim's opposite is true; None: the zone. If the interval of the
+            paper's own seeds is not inside this range, the verdict is that the paper cannot tell.
+        margin: half of the width that a zone with only one end is taken to have, in the statistic's scale. The
+            width is needed to judge whether an interval is precise.
+        premise: a statistic that must be above 0 for the number to have a meaning. For a recovery it is the
+            ceiling's gain over the floor.
     """
 
     statistic: Statistic | None
@@ -139,7 +140,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ByTests:
-    """Criterion that a test of the code checks instead of a store's cells; `covers` describes the scope of the test."""
+    """Criterion that is checked by a test of the code, without a store. `covers` describes the scope of the test."""
 
     test: str
     covers: str

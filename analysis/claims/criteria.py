@@ -17,7 +17,10 @@ SAME_LEVEL = 2.0
 NEAR = 3.0
 """Factor up to which the paper calls two errors near (Sec. 4.1). Beyond it, an error contradicts the claimed one."""
 HALF = 50.0
-"""Recovery in percent that separates a claimed recovery from its opposite, which lies on the other side."""
+"""Recovery in percent at which a claim changes into its opposite.
+
+A recovery on one side of it contradicts a claimed recovery on the other side.
+"""
 POINTS = 10.0
 ACCURACY = 0.05
 INF = math.inf
@@ -49,7 +52,10 @@ def smallest(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def log_sd(key: str) -> Statistic:
-    """Build the statistic: ln of the sample standard deviation of ln `key`; nan for a resample of only one seed."""
+    """Build the statistic: ln of the sample standard deviation of ln `key`.
+
+    It is nan if the values do not vary, as in a resample that repeats a single seed.
+    """
 
     def statistic(columns: Columns) -> Array:
         logs = np.log(columns[key])
@@ -95,8 +101,8 @@ def _log(columns: Columns) -> Columns:
 def spread_level(key: str, paper: float) -> Interval:
     """Build the criterion that the standard deviation of ln MSE is within a factor `SAME_LEVEL` of the paper's.
 
-    The claim's opposite is a spread on the other side of ln `SAME_LEVEL` than the paper's. At a spread of
-    ln `SAME_LEVEL`, seeds typically differ by the factor `SAME_LEVEL`.
+    A standard deviation contradicts the claim if ln `SAME_LEVEL` lies between it and the paper's. At ln `SAME_LEVEL`,
+    seeds typically differ by the factor `SAME_LEVEL`.
     """
     centre, wide, divide = math.log(paper), math.log(SAME_LEVEL), math.log(math.log(SAME_LEVEL))
     return Interval(
@@ -145,7 +151,7 @@ def higher(key: str, other: str) -> Interval:
 def orders(key: str, other: str, count: int) -> Interval:
     """Build the criterion that the error of `key` is `count` or more orders of magnitude above that of `other`.
 
-    The number of orders is rounded.
+    The number of orders is rounded, so `count` - 0.5 orders are enough.
     """
     return Interval(ratio(key, other), (count - 0.5) * math.log(10), INF, "ratio", _exp)
 

@@ -26,7 +26,10 @@ from raysweep.workloads.rnn.streams.stream import Stream
 from raysweep.workloads.seeds import Generators
 
 DIVERGED_ABOVE = 1e6
-"""Loss above which a run diverges (data are of order 1). It also diverges if a loss or gradient is not finite."""
+"""Loss above which a run counts as diverged (data are of order 1).
+
+A run with a loss or gradient that is not finite counts as diverged, too.
+"""
 
 
 class Learner(NamedTuple):

@@ -34,15 +34,15 @@ class State:
             (`raysweep.workloads.vit.movement`).
         task: the current task, from 0.
         epoch: the current epoch of the task, from 0.
-        held: positions of the images in the replay buffer.
+        held: the replay buffer, as positions of its images in the training set.
         kept: (depth, H), the heads chosen by the ranking; None before the ranking.
         losses: the loss of each step.
         rows: accuracies after each task on the tasks so far.
         heads: scores of the heads after each task.
         movement: `moving` at the end of each task.
-        diverged_at: the first step whose loss is, or would be, not finite; None if there is none.
+        diverged_at: the step at which training diverged (see `training.one_epoch`); None if it has not.
         seconds: training time.
-        images: number of training images, with repetitions.
+        images: number of images processed in training, replayed ones included; repeated images count each time.
     """
 
     model: VisionTransformer

@@ -25,7 +25,7 @@ def hold(model: VisionTransformer, optimizer: torch.optim.Optimizer, kept: Tenso
     All heads are handled at once, with one copy of the rows and without synchronisation with the device.
 
     Args:
-        model: the network; W_q, W_k, W_v of every block are restored.
+        model: the network; the rows of W_q, W_k, W_v of heads outside S, and their biases, are restored.
         optimizer: the optimiser of the model's parameters.
         kept: (depth, H) bool on the model's device, each block's set S.
     """

@@ -145,8 +145,8 @@ class VisionTransformer(nn.Module):
 def build(shape: Shape, seed: int) -> VisionTransformer:
     """Build a network initialised from a seed. It is built on the CPU, so weights do not depend on the device.
 
-    Matrices are N(0, 0.02^2) truncated at two deviations, as in the authors' code for ViT's successors. The patch
-    projection is scaled by its fan-in. Biases and the class token are 0, norms the identity.
+    Matrices are N(0, 0.02^2) truncated at two deviations, as is common in successors of ViT. The patch projection is
+    scaled by its fan-in. Biases and the class token are 0, norms the identity.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):

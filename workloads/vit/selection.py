@@ -84,7 +84,7 @@ def draw(rng: np.random.Generator, depth: int, heads: int, k: int) -> Mask:
 def ranked(scores: npt.NDArray[np.float64], k: int, most: bool) -> Mask:
     """Select the k heads of each block with the highest scores (`most`) or the lowest: mask (depth, H).
 
-    Of heads with equal scores the first are taken.
+    Ties go to the head with the lower index.
     """
     order = np.argsort(-scores if most else scores, axis=1, kind="stable")
     mask = np.zeros(scores.shape, np.bool_)

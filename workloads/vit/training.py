@@ -150,7 +150,10 @@ def begin(run: Run) -> State:
 
 
 def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], None]) -> State:
-    """Train from the checkpoint, or from the start, to the end. Saves a checkpoint after every epoch."""
+    """Train from the checkpoint, or from the start, until all tasks are done or training diverges.
+
+    If `checkpoint` is given, the state is saved to it after every epoch.
+    """
     state = begin(run)
     data = checkpoint.load() if checkpoint is not None else None
     if data is not None:
@@ -175,8 +178,9 @@ def learn(run: Run, checkpoint: Checkpoint | None, progress: Callable[[float], N
 def one_epoch(run: Run, state: State) -> None:
     """Train on every image of the task once, in the epoch's random order.
 
-    Once a loss or a parameter is not finite, later steps do not count. `diverged_at` is the first step whose loss
-    is not finite. If all losses are finite, but a parameter is not, it is the step after the epoch's last.
+    If a loss is not finite, `state.diverged_at` is set to the first such step, and the losses from this step on are
+    not recorded. If all losses are finite but a parameter is not after the epoch, `state.diverged_at` is set to the
+    step after the epoch's last.
     """
     config, model, optimizer = run.config, state.model, state.optimizer
     order_rng, mask_rng, shift_rng = (run.rng(name, state.task, state.epoch) for name in ("stream", "mask", "noise"))
@@ -217,7 +221,11 @@ def one_epoch(run: Run, state: State) -> None:
 
 
 def subset(run: Run, state: State, rng: np.random.Generator) -> tuple[Tensor | None, Transport]:
-    """Choose the heads of a forward pass: sets S (depth, H), or None for all heads; and the method's transport."""
+    """Choose the heads of a forward pass.
+
+    Returns:
+        Mask (depth, H) of the heads in each block's set S, or None for all heads; and what the other heads lose.
+    """
     config, how = run.config, METHODS[run.cell.method]
     staged = how.staged and config.select_from is not None and state.task + 1 < config.select_from
     if how.transport is None or staged:

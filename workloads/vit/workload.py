@@ -12,7 +12,7 @@ Metrics:
 - `diverged` (0 or 1). If 1, `diverged_at` is the step.
 - `fisher_spearman_I_J`, `entropy_spearman_I_J` (I < J): Spearman's rank correlation of the heads' scores after task I
   with those after task J, within each block, mean over blocks.
-- `images_measured`: the number of images on which the heads were scored; the smallest number of all tasks.
+- `images_measured`: the number of images on which the heads were scored. If it differs between tasks, the smallest.
 - `images_per_s` of training; `peak_device_mib` on a GPU.
 - Baselines, which depend only on the data: `chance_accuracy_average`; `accuracy_average` and `forgetting` with the
   prefixes `nearest_mean_` and `ridge_` (`raysweep.workloads.vit.baselines`).
@@ -61,7 +61,8 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         config: the config; each field has been validated by itself, but not together with the others.
 
     Returns:
-        The recorded k (`dense_ref`: all heads, `trace_like`: 1), and the complete config with the data set's digest.
+        The recorded k, and the complete config with the data set's digest. k is H for `bptt_ref`, `dense_ref` and
+        `no_replay`, 1 for `trace_like`, and as given for the others.
 
     Raises:
         ValueError: all problems, one per line.

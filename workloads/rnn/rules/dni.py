@@ -73,7 +73,7 @@ def dni(dni_rate: float, dni_interval: int = 5) -> Rule:
 
 
 def cost(n: int, m: int, k: int | None, settings: Mapping[str, Any]) -> float:
-    """Estimate the multiply-adds per step: four products with A or D, and the gradient."""
+    """Estimate the multiply-adds per step: four products with A or D, the update of A, and the gradient."""
     return float(n) * (m + 5 * n)
 
 

@@ -6,9 +6,9 @@ r"""Future-facing BPTT, F-BPTT(T) (Marschall, Cho and Savin 2020): the effect of
 
 c_s is the gradient, with respect to state s, of the summed losses of steps s to s+T-1. So G_t is the gradient of
 these T losses with respect to the parameters as applied at step t-T+1. It is T-1 steps late, and contains no effect
-of older parameters. Sliding-window BPTT computes the effect of the last T applications on one loss; this rule
-computes the effect of one application on T losses. Summed over all t, with windows that reach to the sequence's end,
-both give the same. The readout's gradient is that of step t. T = 1 is the immediate gradient.
+of older parameters. Sliding-window BPTT computes the effect of the parameters at the last T steps on one loss. This
+rule computes the effect of the parameters at one step on T losses. Summed over all t, with windows that reach to the
+sequence's end, both give the same. The readout's gradient is that of step t. T = 1 is the immediate gradient.
 
 As in the source, D_s in (1) has the activations of step s, but the recurrent weights at t, when the loss is read
 back. This is an error of first order in the learning rate. The gradient is biased as a gradient of L_t at any T > 1.
@@ -37,7 +37,7 @@ def f_bptt(window: int) -> Rule:
     """Build future-facing backpropagation through time.
 
     Args:
-        window: T >= 1, number of losses in the gradient of a step's parameters.
+        window: T >= 1, number of losses in each gradient.
     """
 
     def init(shape: Shape, rng: np.random.Generator) -> Window:

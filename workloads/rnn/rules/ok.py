@@ -19,9 +19,9 @@ same inputs and a step is one stage. Time is r (C n)^2 G n, and r^2 C G n^2 for 
 
 Additions to the source: if S = 0, the mixed terms are zero. Singular values below (r + 1) machine epsilons times the
 largest are rounding errors, and count as zero: mixing such an s with s_1 would add noise of sqrt(s s_1), far above
-rounding. Singular vectors are given a fixed sign, so that equal signs give equal results on every LAPACK. Z is a
-Householder reflection without its first column; (1) does not depend on the choice of Z. The source's last step gives
-u_s and A_s equal norms. It is not needed, since (9) does so already.
+rounding. Singular vectors are given a fixed sign, so that the same drawn signs (8) give the same result with every
+LAPACK. Z is a Householder reflection without its first column; (1) does not depend on the choice of Z. The source's
+last step gives u_s and A_s equal norms. It is not needed, since (9) does so already.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def reduce(u: Array, A: Array, drawn: Array) -> tuple[Array, Array]:
     Args:
         u: (r + 1, m).
         A: (r + 1, N), N = C G n^2.
-        drawn: signs (r + 1,), from the largest singular value to the smallest; those of kept terms are unused.
+        drawn: signs (r + 1,), one per singular value, the largest value first. Signs of kept terms are unused.
 
     Returns:
         The new u (r, m) and A (r, N).

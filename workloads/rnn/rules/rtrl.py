@@ -40,7 +40,11 @@ def rtrl() -> Rule:
 
 
 def carried(state: Array) -> Array:
-    """Return the influence J (C n, G n m) of a state, which may hold it in full or within units only."""
+    """Return the full influence J (C n, G n m) of a rule's state.
+
+    Args:
+        state: J itself, or (C, G, n, m): the influence of each unit's own parameters on that unit, if J has no other.
+    """
     if state.ndim == 2:
         return state
     components, gates, n, m = state.shape

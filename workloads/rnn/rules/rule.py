@@ -51,7 +51,7 @@ class Observation(NamedTuple):
 
 
 Info = dict[str, float]
-"""Finite numbers of one step by name, recorded as arrays of the cell."""
+"""Finite numbers that a rule reports at a step, by name. They are recorded as arrays of the cell."""
 
 
 class Rule(NamedTuple):

@@ -45,7 +45,7 @@ class Exact(NamedTuple):
 
 
 class SparseState(NamedTuple):
-    """The influence and its mask, in the form that is faster for this k."""
+    """The influence and its mask. If rows are gathered, each unit's sources are also listed."""
 
     influence: Array  # (C n, G n m)
     mask: Array  # (n, n) zeros and ones
@@ -67,7 +67,7 @@ def sparse_rtrl(
         k: number of sources per unit.
         selection: a name in `SELECTIONS`.
         include_self: whether a unit is one of its own k sources.
-        gather: whether to gather the sources' rows, or use a dense product; None takes the faster one.
+        gather: True gathers the sources' rows, False uses a dense product, None uses the faster of the two.
         fisher_window: window of the Fisher selections, in steps.
     """
     chosen = SELECTIONS[selection]
