@@ -16,8 +16,9 @@ def hash_parts(
     workload: str, version: str, experiment: str, method: str, k: int | None, config: Mapping[str, Any],
     needs: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[str, str]:  # fmt: skip
-    """Encode a variant as canonical JSON, in two parts: (text before the seed, text after the seed).
+    """Encode a variant, which is all that identifies a cell except its seed, as canonical JSON.
 
+    The seed belongs in the middle of the JSON, so there are two parts: (text before the seed, text after the seed).
     `needs` maps each needed block to the digests of its needed variants; if it is None, the encoding has no such key.
     """
     # Keys are sorted: everything before "seed" is one object, everything after it another.
@@ -28,7 +29,10 @@ def hash_parts(
 
 
 def cell_ids(parts: tuple[str, str], seeds: Sequence[int]) -> list[str]:
-    """Compute the ids of one variant's cells: sha256 of the canonical JSON, 24 hex characters."""
+    """Compute the ids of a variant's cells, one for each seed.
+
+    An id is the first 24 hex characters of the SHA-256 of the JSON: `parts` (see `hash_parts`) with the seed between.
+    """
     head = hashlib.sha256(parts[0].encode())
     tail = parts[1].encode()
     ids = []

@@ -28,7 +28,7 @@ class Settled(NamedTuple):
 
 
 Mistake = tuple[str, str]
-"""A mistake: (key in the [[grid]] block, "" if unknown; message)."""
+"""A mistake: (key, message). The key is one of the `[[grid]]` block, such as `.method`; "" if unknown."""
 
 
 def validate(

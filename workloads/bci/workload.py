@@ -6,16 +6,16 @@ cell's rule. It continues on session B, recorded days or months later, without r
 
 - adapting: online learning continues. At B's first bin the network state and the influence are reset, since a new
   session is a new sequence. Weights and the optimiser's state are kept.
-- frozen: the weights from A's end, state zero at B's first bin, no learning.
+- frozen: the weights stay as they were at A's end, without learning. At B's first bin the network state is zero.
 
 Errors are mean squared errors of predictions made before the update, over both coordinates of z-scored targets
-(predicting A's mean has error 1 on A). The paper does not define its windows. Here `a_end` is the last tenth of A,
-and `b_early`, `b_middle`, `b_late` are the thirds of B.
+(predicting A's mean has error 1 on A). The paper does not define its evaluation windows. Here `a_end` is the last
+tenth of A, and `b_early`, `b_middle`, `b_late` are the thirds of B.
 
 Metrics:
 
-- `mse_a_end` and `mse_b_...` of the adapting pass; `frozen_b_...` of the frozen pass.
-- `r2_b_late`, `frozen_r2_b_late`: mean R^2 of the two coordinates about their own means in the window.
+- `mse_a_end`, `mse_b_...`: errors on A and in the adapting pass over B. `frozen_b_...`: errors in the frozen pass.
+- `r2_b_late`, `frozen_r2_b_late`: R^2 about the target's mean in the window, averaged over the two coordinates.
 - `recovery_b_late`: Eq. 12 in percent, with all errors from this cell's weights,
 
     recovery = 100 (frozen_b_late - mse_b_late) / (frozen_b_late - mse_a_end)
@@ -23,19 +23,22 @@ Metrics:
   It is absent if the denominator, the drift, is not positive.
 - `diverged` (0 or 1). If 1, `diverged_at` is the step along A and B. Windows of the adapting pass that end after
   this step are absent. If the step lies in A, the metrics of the frozen pass are absent too.
-- `gap_days` between the sessions, if the files have dates; `bins_a`, `bins_b`; `seconds_per_step`.
+- `gap_days`: days from A to B, if both files have dates.
+- `bins_a`, `bins_b`: number of bins used of each session.
+- `seconds_per_step`: mean duration of a step of learning.
 
 Baselines, which depend only on the data (`workloads.bci.recordings.decoders`):
 
 - `ridge_frozen_b_late`: Wiener filter of 10 bins, fitted on A.
-- `ridge_refit_b_late`: the same, fitted on B's first three minutes, a recalibration that the networks do not get. It
-  is absent if these three minutes reach into the last third.
-- `kalman_frozen_b_late`: Kalman filter, fitted on A. `mean_b_late`: A's mean.
+- `ridge_refit_b_late`: the same filter, fitted on B's first three minutes. The networks do not get such a
+  recalibration. This metric is absent if the three minutes reach into the last third of B.
+- `kalman_frozen_b_late`: Kalman filter, fitted on A.
+- `mean_b_late`: A's mean.
 
 Persistence is not a baseline: it would see the movement to be decoded.
 
-Arrays: `mse_b` and `frozen_b`, the two passes' errors over B, each value the mean of 50 bins (an incomplete last
-group is dropped); the probes' measurements.
+Arrays: `mse_b` and `frozen_b` are the errors of the adapting and the frozen pass over B. Each value is the mean of 50
+bins; an incomplete last group is dropped. The probes' measurements are arrays, too.
 
 Differences from the paper: the paper has one frozen decoder per seed. Here each rule's own weights are frozen, so all
 errors in Eq. 12 come from one network. The paper does not state its preprocessing of spikes before the PCA; here it
@@ -76,7 +79,7 @@ from raysweep.workloads.rnn.windows import squared_errors
 VERSION = "1"
 METHODS = RULES
 CURVE = 50
-"""Bins averaged into one point of a curve."""
+"""Number of bins whose errors are averaged into one value of the arrays `mse_b` and `frozen_b`."""
 USUAL_BINS = 12_000
 """Number of bins that `cost` assumes for a session that is not in `KNOWN`."""
 Session = Annotated[str, Field(pattern=r"^\w+$")]
@@ -111,7 +114,7 @@ def settle(method: str, k: int | None, config: Config) -> tuple[int | None, Conf
         config: the config, whose fields are valid one by one.
 
     Returns:
-        The recorded k and the complete config, with both digests.
+        The k to record, and the complete config with both digests.
 
     Raises:
         ValueError: all problems, one per line.

@@ -2,8 +2,9 @@ r"""The carried influence J_t = d s_t / d theta of RTRL (Williams and Zipser 198
 
     J_t = D_t J_{t-1} + I_t,   G_t = q_t^T J_t[h]                                            (1)
 
-J has C n rows (states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero except in the rows of a
-parameter's own unit, so only these rows are computed, and added in place.
+Here q_t is the learning signal, and J_t[h] are the rows of the components that the readout sees. J has C n rows
+(states) and P = G n m columns (parameters): O(C n P) memory. I_t is zero except in the rows of a parameter's own
+unit, so only these rows are computed, and added in place.
 
 There are two ways to compute the product, equal up to rounding. `advance` builds D_t, masked or not, and lets BLAS do
 the (C n)^2 P multiply-adds. `advance_gathered` reads only the k sources of each row, in k C n P multiply-adds. BLAS
@@ -87,7 +88,10 @@ def _gathered(influence: Array, stage: Stage, sources: Indices) -> Array:
 
 
 def _add_immediate(influence: Array, stage: Stage, gate: int) -> int:
-    """Add a stage's immediate influence to `influence` in place, from gate `gate` on. Returns the next gate."""
+    """Add a stage's immediate influence to `influence` in place.
+
+    `gate` is the number of the stage's first gate. Returns the number of the next stage's first gate.
+    """
     components, gates, n = stage.gain.shape
     m: int = stage.inputs.shape[1]
     blocks = influence.reshape(components, n, -1, n, m)[:, :, gate : gate + gates]

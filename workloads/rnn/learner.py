@@ -1,7 +1,7 @@
 """Settings of an online learner, and how to run it. Shared by all workloads that use the learning rules.
 
 The defaults are the protocol `paper`: the values that the paper states. The paper states no learning rate,
-initialisation or evaluation window. For these, the defaults are the values that came nearest to its numbers.
+initialisation or evaluation window. For these, the defaults are the values whose results came nearest to the paper's.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ SELECTION_SETTINGS = owners(SELECTIONS)
 CARRY_INFLUENCE = ("rtrl", "sparse_rtrl")
 """Rules that carry J. Spectrum probes, which measure J, are possible only for these."""
 DEFAULT_TOL = 1e-8
-"""Default of `tol`. A larger one changes full RTRL: with 1e-5, a mean over five seeds was .0045 instead of .0008."""
+"""Default of `tol`.
+
+A larger value changes full RTRL: with 1e-5, a mean error over five seeds was .0045 instead of .0008.
+"""
 
 
 def settle_learner(

@@ -112,7 +112,7 @@ def draw_mask(selection: str, n: int, k: int, include_self: bool, rng: np.random
 
 
 def mask_problem(selection: str, n: int, k: int, include_self: bool) -> str | None:
-    """Return the reason why no mask has k sources of n; None if there is one."""
+    """Return the reason why no mask has k sources of n; None if such a mask exists."""
     if not 0 <= k <= n:
         return f"k = {k} with {n} hidden units; valid: 0 to {n}"
     if k == 0 and include_self:
@@ -142,7 +142,7 @@ def choose(score: Array, k: int, include_self: bool, largest: bool) -> Mask:
     """Choose the k sources with the best score in each row: mask M (n, n).
 
     Args:
-        score: (n, n), entry [i, j] for source j of unit i; of equal scores the lower j is chosen.
+        score: (n, n), entry [i, j] for source j of unit i. Ties go to the lower j.
         k: number of sources per row, 0 < k < n.
         include_self: whether i is always one of the k of row i; otherwise it never is.
         largest: whether the largest scores are chosen, or the smallest.

@@ -7,7 +7,7 @@ r"""Optimisers on a flat parameter vector, and the clipping of gradients by thei
     adam_reference:  theta -= lr sqrt(1 - b2^t) / (1 - b1^t)  m / (sqrt(v) + eps)
 
 `adam` is Algorithm 1 of Kingma and Ba (2015); torch uses it. `adam_reference` is their "efficient" form; Keras and
-Marschall, Cho and Savin (2020) use it. Its epsilon has 1 / sqrt(1 - b2^t) times the weight.
+Marschall, Cho and Savin (2020) use it. In effect, its epsilon is larger by the factor 1 / sqrt(1 - b2^t).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Imports of a workload's own files from bytes that are read once: the same code is hashed, shipped and run.
+"""Imports a workload's files from bytes that are read only once, so that the same code is hashed, shipped and run.
 
 A long-lived process, such as a notebook's, may have imported a module before its file was edited. So a user's
 files are imported anew, beside the modules that the process already has. While this code runs, `Code.active`
 puts the new modules in place; after that it restores the process's own modules.
 
-Python's bytecode cache is not used: it does not notice an edit if neither the second of the modification time nor
-the file's length changes. Our bundled workloads and installed packages are imported as usual; once one of their
-files has changed, they are refused.
+Python's bytecode cache is not used. It compares a file's length and its modification time in whole seconds, so it can
+miss an edit. Our bundled workloads and installed packages are imported as usual. They are refused if one of their
+files has changed since.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Code:
         files: absolute path -> content; the same files as in `contents`.
         folder: the folder of a user's modules; None for bundled and installed ones.
         tops: top-level names of the modules that are imported afresh; empty for bundled and installed workloads.
-        modules: full name -> file, of single modules that are imported afresh, such as recorded versions of bundled
-            ones.
+        modules: full name -> file. These modules are imported afresh, too. An example is a recorded version of a
+            bundled module.
     """
 
     contents: Mapping[str, bytes]
@@ -69,7 +69,10 @@ class Code:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Inside the block, import modules from these files and hide the process's own ones. Blocks may be nested."""
+        """Import modules from these files inside the block, in place of the process's own modules of the same names.
+
+        Blocks may be nested.
+        """
         if self._is_active or not (self.tops or self.modules):
             yield
             return
@@ -97,9 +100,9 @@ class Code:
 
 
 def _put(modules: Mapping[str, ModuleType]) -> None:
-    """Add the modules to the process.
+    """Add the modules to `sys.modules`, and set each one as an attribute of its package.
 
-    They are also set as attributes of their packages, since an import may have replaced these.
+    The attribute may be another version of the module, set by an import in between.
     """
     sys.modules.update(modules)
     for name, module in modules.items():

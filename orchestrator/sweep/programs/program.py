@@ -153,9 +153,11 @@ class Program:
         return sorted(name.removeprefix(NEEDS) for name in self.placeholders if name.startswith(NEEDS))
 
     def problems(self, k: int | None, config: Mapping[str, Any], shared: Collection[str] = ()) -> list[str]:
-        """Return one line per placeholder that this point of the grid does not fill, and one per unused setting.
+        """Return the problems of the command at one point of the grid, one line each.
 
-        Settings in `shared` may be unused, since the folders `{needs.BLOCK}` depend on them.
+        A problem is a placeholder without a value, a setting that the command does not use, or a setting with the
+        name of a placeholder in `OWN`. Settings in `shared` may be unused, since the folders `{needs.BLOCK}` depend
+        on them.
         """
         used, lines = self.placeholders, []
         known = [*OWN, *config]

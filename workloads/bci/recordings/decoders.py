@@ -15,8 +15,8 @@ Kalman filter (Wu et al. 2006): state s = [position; velocity] (4,), both z-scor
     P- = A P A^T + W;   P = (P-^-1 + H^T Q^-1 H)^-1;   s- = A s;   s = s- + P H^T Q^-1 (x - H s-)           (5)
 
 P- and s- are predicted from the step before. The filter starts at the mean state, with the states' covariance over
-the fitted session. It never sees the movement that is decoded. To make W, Q and the start's covariance invertible,
-`JITTER` times the mean of its diagonal is added to the diagonal of each.
+the fitted session. It never sees the movement that is decoded. W, Q and the start's covariance must be invertible. So
+to the diagonal of each, `JITTER` times the mean of this diagonal is added.
 
 Both filters are linear and cost milliseconds. Repeating the last movement (persistence) is not a baseline: it would
 see the decoded target.

@@ -38,7 +38,7 @@ def fetch(
 
     Raises:
         ValueError: no session is named or one is unknown, a checksum is wrong, or the content is invalid.
-        OSError: the connection broke, and the next call resumes; or Zenodo does not return its checksums.
+        OSError: the connection broke (the next call resumes), or Zenodo does not return its checksums.
     """
     names, source = _names(sessions), (mirror or PUBLISHED).rstrip("/")
     files = []

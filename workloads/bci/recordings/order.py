@@ -1,16 +1,16 @@
 """Tests of whether a session has its channels in the same order as the sessions around it.
 
 Electrodes drift, but from one session to the next most channels keep much of their firing rate, and a decoder fitted
-on one session still predicts part of the movement in the next. Each test measures one of these two agreements. If
-both fail for all of the nearest sessions, the channels are in another order, as in 20160630_01 and 20170124_01 of the
-public release.
+on one session still predicts part of the movement in the next. There is one test of each kind of agreement:
 
 - rate correlation: Spearman's correlation of the channels' mean rates. For unrelated orders it is about 0, with
   standard deviation 1 / sqrt(95) = .10.
 - transfer: velocity R^2 of a Wiener filter of 5 bins, fitted on the other session. Square-root counts and velocities
   are z-scored within each session, so that drifting means and gains have no effect.
 
-Both tests use the best of the four nearest sessions, since a neighbour may itself have another order.
+A session is compared with the four nearest sessions. A test uses the best of the four values, since a neighbour may
+itself have another order. If both tests fail, the session's channels are in another order. This holds for 20160630_01
+and 20170124_01 of the public release.
 """
 
 from __future__ import annotations

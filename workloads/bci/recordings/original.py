@@ -10,7 +10,8 @@ The format is HDF5 (h5py; `scipy.io.loadmat` cannot read it). Arrays are transpo
 | `spikes` | (units, n) | references to (1, m) spike times in seconds; unit 0 holds the unsorted spikes |
 
 An empty entry is stored as its MATLAB dimensions, two uint64, with the attribute `MATLAB_empty`. Spikes before the
-behaviour began and after it ended are dropped. Only channels of M1 are used, summed over their units.
+behaviour began and after it ended are dropped. Only channels of M1 are used. The spikes of all units of a channel are
+counted together.
 
 Bins begin at t[0]; an incomplete last bin is dropped. Positions are interpolated linearly at the bins' edges.
 Velocity is the difference of positions divided by the width: the mean velocity within the bin.

@@ -93,7 +93,7 @@ def session_of(path: Path) -> str:
 
 
 def find(session: str, bin_ms: int = USUAL_MS, folder: Path | None = None) -> Path:
-    """Find the file of a session: with bins of `bin_ms`, or with usual bins that can be merged to this width.
+    """Find the file of a session: with bins of `bin_ms`, or with bins of `USUAL_MS` that can be merged to this width.
 
     Args:
         session: the session's name.

@@ -26,7 +26,7 @@ COMPILED = ("carry.py", "compile_cache.py", "elementwise.py", "kernel.py", "repl
 
 
 MAX_WAIT_S = 300.0
-"""Seconds to wait for another process that compiles. After that this one compiles too: the other may be stopped."""
+"""Seconds to wait for another process that compiles. After that this process compiles, too: the other may have hung."""
 
 
 def sources_digest() -> str:

@@ -14,11 +14,11 @@ OPTIMIZERS = ("adam", "adam_reference", "sgd")
 
 
 class Size(NamedTuple):
-    """The sizes of a learner, and estimates of the cost of a step in microseconds (an AMD EPYC core, float32).
+    """The sizes of a learner, and estimates of a step's cost in microseconds, on one core of an AMD EPYC in float32.
 
-    A cost is a small overhead plus the multiply-adds, at the rate that memory allows. The estimates were fitted to
-    measurements of the tanh RNN, LSTM and GRU at n = 16 to 256. The ratios of `back_us`, `gathered_us` and `dense_us`
-    agree with the measured ratios within a factor of two.
+    A cost is a small overhead plus the time of the multiply-adds, whose rate is limited by memory. The estimates were
+    fitted to measurements of the tanh RNN, LSTM and GRU at n = 16 to 256. The ratios of `back_us`, `gathered_us` and
+    `dense_us` agree with the measured ratios within a factor of two.
     """
 
     n: int  # hidden units

@@ -8,7 +8,8 @@ It uses the weights *of each step*. a_s = dL_t/ds_s has C components; M_s is the
     until ||a_{s-1}|| < tol ||a_t||, or the trajectory's beginning
 
 In exact arithmetic, G equals the gradient from a carried J, even while weights change, except for the part cut off at
-`tol`. A step takes depth times G n (m + k) operations. Carrying J would take k C G n^2 m.
+`tol`. The gradient of a step takes G n (m + k) operations for each step that is read back. Carrying J would take
+k C G n^2 m operations a step.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Rings(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """For each of N masks, the units that read each source, source by source (see `masks.readers_of`)."""
+    """N masks, each stored as the units that read each source, in the order of the sources (see `masks.readers_of`)."""
 
     starts: npt.NDArray[np.uint32]  # (N, n + 1)
     readers: npt.NDArray[np.uint32]  # (N, n k)
@@ -89,7 +90,7 @@ def accumulate(block: Array, slots: Indices, count: int, kept_inputs: Array, gra
 
 @compiled
 def pull(v: Array, weights: Array, target: Array) -> None:
-    """Add the recurrent sum of equation (3) over all sources: target (n,) += weights (n, n)^T v."""
+    """Add the recurrent sum of equation (3) for a full mask: target (n,) += weights (n, n)^T v."""
     n = v.size
     i = 0
     while i + 8 <= n:  # eight rows at once: the target is loaded and stored once for them

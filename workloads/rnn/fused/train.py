@@ -1,7 +1,7 @@
 r"""Online learning by the compiled loop, for the masked-RTRL family (for all rules: `workloads.rnn.training.train`).
 
-The compiled loop reads gradients back over the kept steps. At `tol` = 0 it agrees with the readable loop up to
-rounding.
+The compiled loop carries traces, and influence that stays within units. For the other rules it reads gradients back
+over the kept steps. At `tol` = 0 it agrees with the readable loop up to rounding.
 
 Reading back may become more expensive than carrying J (`dear_depth`). If all steps of the sequence are kept, J is
 then computed from them and carried from there on. The compiled loop carries it for small k (`gather_pays`), otherwise
@@ -89,8 +89,8 @@ def train_fused(
 
     Returns:
         The run. If the rule replays, `info` has `credit_horizon`: for each step, the number of steps over which the
-            learning signal was read back. `metrics` has `carried_from`, the first step at which J was carried, if J
-            was carried; and `replay_cut`, the number of replays that ended early at the oldest kept step, if any did.
+            learning signal was read back. If J was carried, `metrics` has `carried_from`, the first step at which it
+            was. If replays ended early at the oldest kept step, `metrics` has `replay_cut`, their number.
     """
     findings = Findings(schedule)
     loop = _Loop(learner, method, k, config, theta, stream, rngs, history_bytes, findings)
